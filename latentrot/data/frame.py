@@ -1,0 +1,36 @@
+"""The CelebA frame: where a face lies in an aligned 178x218 picture, and which square of it the models see.
+
+Boxes are (left, top, right, bottom) in pixels, columns growing to the right and rows downwards, edges at pixel borders.
+"""
+
+from __future__ import annotations
+
+from latentrot.errors import LatentrotError
+
+__all__ = ["CROP_BOX", "FRAME_HEIGHT", "FRAME_WIDTH", "crop_box"]
+
+FRAME_WIDTH, FRAME_HEIGHT = 178, 218
+#: the face crop: rows 57-185 by columns 25-153 of the 178x218 frame, a 128x128 square
+CROP_BOX = (25, 57, 153, 185)
+
+
+def crop_box(width: int, height: int) -> tuple[int, int, int, int]:
+    """The face crop of an aligned picture of any size with CelebA's framing.
+
+    Args:
+        width: picture width in pixels.
+        height: picture height in pixels; must be width * 218/178 to within a pixel.
+
+    Raises:
+        LatentrotError: the proportions are not CelebA's.
+    """
+    scale = width / FRAME_WIDTH
+    if abs(height - FRAME_HEIGHT * scale) > 1:
+        raise LatentrotError(
+            f"a {width}x{height} picture is not an aligned CelebA copy (178x218 or the same proportions); "
+            "square crops are taken whole, other photographs must be aligned first"
+        )
+    left, top, right, _ = CROP_BOX
+    side = round((right - left) * scale)
+    left, top = int(left * scale), int(top * scale)
+    return left, top, left + side, top + side
