@@ -1,0 +1,142 @@
+"""Find the faces in a photograph: boxes and five landmarks, by MTCNN with the weights inside facenet-pytorch.
+
+Source: Zhang, Zhang, Li, Qiao, "Joint Face Detection and Alignment Using Multitask Cascaded Convolutional Networks",
+IEEE Signal Processing Letters 23(10), 2016 (arXiv 1604.02878).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from latentrot.data.images import check_picture
+from latentrot.errors import LatentrotError
+
+__all__ = ["Face", "choose_face", "detect_faces"]
+
+#: longer pictures are shrunk to this side before detection (pixels); landmarks come back at full size
+MAX_SIDE = 1280
+#: the smallest face looked for, in pixels of the picture searched; smaller pictures hold no face
+MIN_FACE = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """One face found.
+
+    Coordinates are photograph pixels with edges at pixel borders (the first pixel's centre lies at 0.5, 0.5), columns
+    first; left and right are the viewer's.
+
+    Args:
+        box: left, top, right, bottom.
+        score: the detector's confidence, 0 to 1.
+        landmarks: (5, 2) left eye, right eye, nose tip, left mouth corner, right mouth corner, each (column, row).
+    """
+
+    box: tuple[float, float, float, float]
+    score: float
+    landmarks: np.ndarray
+
+    @property
+    def area(self) -> float:
+        """Square pixels of the box."""
+        left, top, right, bottom = self.box
+        return (right - left) * (bottom - top)
+
+
+@lru_cache(maxsize=4)
+def _detector(device: str) -> Any:
+    """MTCNN, built once for each device."""
+    try:
+        from facenet_pytorch import MTCNN  # noqa: PLC0415  (optional, and slow to import)
+    except ImportError as error:
+        raise LatentrotError(
+            "finding faces needs facenet-pytorch, which is not installed: pip install --no-deps facenet-pytorch "
+            "(or give a picture already cropped with --crop)"
+        ) from error
+    return MTCNN(keep_all=True, min_face_size=MIN_FACE, device=device, post_process=False)
+
+
+def detect_faces(image: np.ndarray, device: str | None = None) -> list[Face]:
+    """Every face in a photograph, largest first.
+
+    Args:
+        image: (h, w, 3) uint8 RGB.
+        device: where to run the detector ("cpu", "cuda", ...); the CPU by default.
+
+    Returns:
+        The faces, largest box first; empty where there is none.
+
+    Raises:
+        LatentrotError: the array is no picture, or facenet-pytorch is not installed.
+    """
+    check_picture(image)
+    height, width = image.shape[:2]
+    shrink = min(1.0, MAX_SIDE / max(height, width))
+    searched = Image.fromarray(image)
+    if shrink < 1:
+        size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
+        searched = searched.resize(size, Image.Resampling.LANCZOS)
+    detector = _detector(str(device or "cpu"))
+    if min(searched.size) < MIN_FACE:
+        return []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        boxes, scores, landmarks = detector.detect(searched, landmarks=True)
+    if boxes is None:
+        return []
+    back = np.array([width / searched.width, height / searched.height])
+    # MTCNN counts box pixels from 1, both ends included, and landmarks from the border of the first pixel
+    corners = (np.asarray(boxes, np.float64) - [1, 1, 0, 0]) * np.tile(back, 2)
+    points = np.asarray(landmarks, np.float64) * back
+    faces = [
+        Face((float(b[0]), float(b[1]), float(b[2]), float(b[3])), float(s), p)
+        for b, s, p in zip(corners, scores, points, strict=True)
+    ]
+    return sorted(faces, key=lambda face: -face.area)
+
+
+def choose_face(faces: Sequence[Face], which: str | int = "largest") -> tuple[Face, str]:
+    """The face to work on.
+
+    Args:
+        faces: as `detect_faces` returns them, largest first.
+        which: "largest", or the index of a face in that order, from 0.
+
+    Returns:
+        The face, and a note for the user: empty unless a choice was made among several without being asked for.
+
+    Raises:
+        LatentrotError: there is no face, no face of that index, or `which` is neither "largest" nor an index.
+    """
+    if not faces:
+        raise LatentrotError(
+            "no face found in the photograph; give one with a larger, clearer face, "
+            "or --crop for a picture that is already cropped to the face"
+        )
+    if which != "largest":
+        return _face_at(faces, which), ""
+    face = faces[0]
+    if len(faces) == 1:
+        return face, ""
+    column, row = round((face.box[0] + face.box[2]) / 2), round((face.box[1] + face.box[3]) / 2)
+    others = " or ".join(f"--face {i}" for i in range(1, min(len(faces), 4)))
+    verb = "chooses" if len(faces) <= 4 else "and so on choose"
+    return face, f"{len(faces)} faces found, using the largest (face 0, at {column},{row}); {others} {verb} another"
+
+
+def _face_at(faces: Sequence[Face], which: str | int) -> Face:
+    try:
+        index = int(which)
+    except ValueError as error:
+        raise LatentrotError(f'face {which!r} is neither "largest" nor a number from 0') from error
+    if not 0 <= index < len(faces):
+        count = "1 face was found; use 0" if len(faces) == 1 else f"{len(faces)} faces were found; use 0 to {len(faces) - 1}"
+        raise LatentrotError(f"no face {index}: {count} (0 is the largest)")
+    return faces[index]
