@@ -34,7 +34,7 @@ class Face:
     first; left and right are the viewer's.
 
     Args:
-        box: left, top, right, bottom.
+        box: left, top, right, bottom, the part inside the photograph.
         score: the detector's confidence, 0 to 1.
         landmarks: (5, 2) left eye, right eye, nose tip, left mouth corner, right mouth corner, each (column, row).
     """
@@ -71,7 +71,7 @@ def detect_faces(image: np.ndarray, device: str | None = None) -> list[Face]:
         device: where to run the detector ("cpu", "cuda", ...); the CPU by default.
 
     Returns:
-        The faces, largest box first; empty where there is none.
+        The faces, largest visible box first; empty where there is none.
 
     Raises:
         LatentrotError: the array is no picture, or facenet-pytorch is not installed.
@@ -94,6 +94,7 @@ def detect_faces(image: np.ndarray, device: str | None = None) -> list[Face]:
     back = np.array([width / searched.width, height / searched.height])
     # MTCNN counts box pixels from 1, both ends included, and landmarks from the border of the first pixel
     corners = (np.asarray(boxes, np.float64) - [1, 1, 0, 0]) * np.tile(back, 2)
+    corners = np.clip(corners, 0, [width, height, width, height])  # a face half outside counts for what shows
     points = np.asarray(landmarks, np.float64) * back
     faces = [
         Face((float(b[0]), float(b[1]), float(b[2]), float(b[3])), float(s), p)
@@ -137,6 +138,10 @@ def _face_at(faces: Sequence[Face], which: str | int) -> Face:
     except ValueError as error:
         raise LatentrotError(f'face {which!r} is neither "largest" nor a number from 0') from error
     if not 0 <= index < len(faces):
-        count = "1 face was found; use 0" if len(faces) == 1 else f"{len(faces)} faces were found; use 0 to {len(faces) - 1}"
+        count = (
+            "1 face was found; use 0"
+            if len(faces) == 1
+            else f"{len(faces)} faces were found; use 0 to {len(faces) - 1}"
+        )
         raise LatentrotError(f"no face {index}: {count} (0 is the largest)")
     return faces[index]

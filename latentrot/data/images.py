@@ -133,8 +133,8 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
         (h, w, 3) uint8 RGB.
 
     Raises:
-        LatentrotError: the file is missing, not a file, empty, unreadable, corrupt, cut short, no picture, over 64 million
-            pixels or under 16 pixels a side.
+        LatentrotError: the file is missing, not a file, empty, unreadable, corrupt, cut short, no picture, over 64
+            million pixels or under 16 pixels a side.
     """
     path = Path(path)
     _check_file(path)
@@ -233,14 +233,14 @@ def write_image(path: str | os.PathLike[str], array: np.ndarray, metadata: Mappi
     """Write one picture; the file appears whole under its name, or not at all.
 
     Args:
-        path: where to; the suffix chooses the format: .png (lossless), .jpg or .webp (quality 95). A file of that name is
-            replaced.
+        path: where to; the suffix chooses the format: .png (lossless), .jpg or .webp (quality 95). A file of that
+            name is replaced.
         array: (h, w, 3) uint8 RGB.
         metadata: text kept in the file: PNG text chunks, one a key; elsewhere one JSON object in EXIF ImageDescription.
 
     Raises:
-        LatentrotError: the array is no picture, the suffix is another, the folder is missing or cannot be written to, the
-            disk is full, or the format cannot hold the picture or its metadata.
+        LatentrotError: the array is no picture, the suffix is another, the folder is missing or cannot be written to,
+            the disk is full, or the format cannot hold the picture or its metadata.
     """
     path = Path(path)
     name = one_line(path)
