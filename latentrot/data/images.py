@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+
+# importing a plugin registers its format; of the others Pillow knows none is opened
+from PIL import (
+    BmpImagePlugin,  # noqa: F401
+    GifImagePlugin,  # noqa: F401
+    Image,
+    JpegImagePlugin,  # noqa: F401
+    TiffImagePlugin,  # noqa: F401
+    WebPImagePlugin,  # noqa: F401
+)
 from PIL.PngImagePlugin import PngInfo
 
 from latentrot.errors import LatentrotError
@@ -28,7 +37,7 @@ __all__ = ["read_image", "resize", "strip", "to_tensor", "to_uint8", "write_imag
 
 MAX_PIXELS = 64_000_000
 MIN_SIDE = 16
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF", "GIF")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 KINDS = "PNG, JPEG, WebP, BMP, TIFF or GIF"
 ENCODERS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 ORIENTATION_TAG, DESCRIPTION_TAG = 0x0112, 0x010E
@@ -245,6 +254,8 @@ def write_image(path: str | os.PathLike[str], array: np.ndarray, metadata: Mappi
     path = Path(path)
     name = one_line(path)
     check_picture(array)
+    if "\0" in str(path):
+        raise LatentrotError(f"cannot write {name}: a file name cannot hold a null character; choose another")
     kind = ENCODERS.get(path.suffix.lower())
     if kind is None:
         raise LatentrotError(f"cannot write {name}: unknown suffix {path.suffix!r}; use .png, .jpg or .webp")
