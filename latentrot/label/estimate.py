@@ -1,0 +1,101 @@
+"""Pose and light of face crops."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from latentrot.errors import LatentrotError
+from latentrot.label.network import CROP_SIZE, LIGHTS, POSE_SCALE, FaceLabeler, load_labeler
+
+__all__ = ["LIGHTS", "estimate_light", "estimate_pose", "light_names"]
+
+#: pictures the network sees at a time
+CHUNK = 256
+#: what mirroring does to yaw, pitch and roll
+MIRROR_SIGNS = (-1.0, 1.0, -1.0)
+
+
+def prepare(x: Tensor) -> Tensor:
+    """Check crops and bring them to the network's size: (n, 3, h, h) float -> (n, 3, 64, 64) float32.
+
+    Raises:
+        LatentrotError: another shape or an integer type.
+    """
+    if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] != x.shape[3] or x.shape[2] < 8:
+        raise LatentrotError(f"crops of shape {tuple(x.shape)}: expected (n, 3, h, h), square, at least 8 pixels wide")
+    if not x.is_floating_point():
+        raise LatentrotError(f"crops of type {x.dtype} and shape {tuple(x.shape)}: expected floats in [-1, 1]")
+    x = x.float()
+    if x.shape[-1] == CROP_SIZE:
+        return x
+    return F.interpolate(x, size=CROP_SIZE, mode="bilinear", antialias=True, align_corners=False)
+
+
+@torch.no_grad()
+def estimate_pose(x: Tensor, *, labeler: FaceLabeler | None = None, mirror: bool = True) -> Tensor:
+    """Where a head points.
+
+    Args:
+        x: (n, 3, h, h) crops in the CelebA frame, float in [-1, 1], of any size.
+        labeler: the network; None takes the bundled one.
+        mirror: average with the mirrored picture, so that mirroring a picture negates yaw and roll exactly.
+
+    Returns:
+        (n, 3) float32 degrees: yaw (> 0: nose to the viewer's right), pitch (> 0: looking up), roll (> 0: leaning
+        clockwise as seen by the viewer).
+
+    Raises:
+        LatentrotError: `x` is not a batch of square RGB crops.
+    """
+    net = labeler or load_labeler(device=x.device)
+    parts = []
+    for crop in prepare(x).split(CHUNK):
+        pose = net.pose(crop)
+        if mirror:
+            pose = (pose + net.pose(crop.flip(-1)) * pose.new_tensor(MIRROR_SIGNS)) / 2
+        parts.append(pose * POSE_SCALE)
+    return torch.cat(parts) if parts else x.new_zeros(0, 3)
+
+
+@torch.no_grad()
+def estimate_light(x: Tensor, *, labeler: FaceLabeler | None = None, mirror: bool = True) -> Tensor:
+    """Which side of the picture the main light comes from.
+
+    Args:
+        x: (n, 3, h, h) crops in the CelebA frame, float in [-1, 1], of any size.
+        labeler: the network; None takes the bundled one.
+        mirror: average with the mirrored picture, so that mirroring a picture swaps left and right exactly.
+
+    Returns:
+        (n, 3) float32 probabilities in the order of LIGHTS: left, center, right, as the viewer sees it.
+
+    Raises:
+        LatentrotError: `x` is not a batch of square RGB crops.
+    """
+    net = labeler or load_labeler(device=x.device)
+    parts = []
+    for crop in prepare(x).split(CHUNK):
+        light = net.light(crop).softmax(1)
+        if mirror:
+            light = (light + net.light(crop.flip(-1)).softmax(1).flip(1)) / 2
+        parts.append(light)
+    return torch.cat(parts) if parts else x.new_zeros(0, 3)
+
+
+def light_names(probabilities: Tensor) -> list[str]:
+    """The likeliest light of each picture.
+
+    Args:
+        probabilities: (n, 3) as `estimate_light` returns them.
+
+    Returns:
+        n times "left", "center" or "right".
+
+    Raises:
+        LatentrotError: another shape.
+    """
+    if probabilities.ndim != 2 or probabilities.shape[1] != len(LIGHTS):
+        raise LatentrotError(f"probabilities of shape {tuple(probabilities.shape)}: expected (n, {len(LIGHTS)})")
+    return [LIGHTS[int(i)] for i in probabilities.argmax(1)]

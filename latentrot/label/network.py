@@ -1,0 +1,141 @@
+"""The label network: head pose and side of the main light from one small face crop.
+
+Two small convolutional trunks share one file. The pose trunk sees colours; the light trunk sees only grey levels,
+standardised per picture, at half the resolution, and shares nothing with the pose trunk, so that the light cannot be
+read off the pose features.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from latentrot.errors import LatentrotError
+
+__all__ = ["CROP_SIZE", "LIGHTS", "POSE_SCALE", "FaceLabeler", "load_labeler"]
+
+#: side in pixels of the crops the network works on
+CROP_SIZE = 64
+#: the order of the light probabilities: the side of the picture, as the viewer sees it, the main light comes from
+LIGHTS = ("left", "center", "right")
+#: degrees per unit of the pose head
+POSE_SCALE = 30.0
+KIND = "latentrot labeler"
+BUNDLED = Path(__file__).parent.parent / "bundled" / "labeler.safetensors"
+
+
+def conv(width_in: int, width_out: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    """Convolution, batch norm, SiLU."""
+    return nn.Sequential(
+        nn.Conv2d(width_in, width_out, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(width_out),
+        nn.SiLU(inplace=True),
+    )
+
+
+class Residual(nn.Module):
+    """Two convolutions around a skip."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(conv(width, width), conv(width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, width, h, w) -> the same shape."""
+        return x + self.body(x)
+
+
+def head(width: int, hidden: int, out: int, dropout: float) -> nn.Sequential:
+    """From a 4x4 map to `out` numbers, keeping where on the face a feature lies."""
+    return nn.Sequential(
+        nn.Flatten(), nn.Dropout(dropout), nn.Linear(width * 16, hidden), nn.SiLU(inplace=True), nn.Linear(hidden, out)
+    )
+
+
+class FaceLabeler(nn.Module):
+    """Pose and light of 64x64 crops in the CelebA frame.
+
+    Signs: yaw > 0, the nose points to the viewer's right; pitch > 0, the face looks up; roll > 0, the head leans
+    clockwise as seen by the viewer; light is the side of the picture the main light comes from.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pose_trunk = nn.Sequential(
+            conv(3, 24, 5, 2), conv(24, 48, 3, 2), Residual(48), conv(48, 96, 3, 2), Residual(96), conv(96, 128, 3, 2)
+        )  # 64 -> 32 -> 16 -> 8 -> 4
+        self.pose_head = head(128, 96, 3, 0.1)
+        self.light_trunk = nn.Sequential(
+            conv(1, 16, 3, 1), conv(16, 32, 3, 2), Residual(32), conv(32, 48, 3, 2), conv(48, 48, 3, 2)
+        )  # 32 -> 16 -> 8 -> 4
+        self.light_head = head(48, 48, 3, 0.2)
+
+    def pose(self, x: Tensor) -> Tensor:
+        """(n, 3, 64, 64) in [-1, 1] -> (n, 3) yaw, pitch, roll in units of 30 degrees."""
+        return self.pose_head(self.pose_trunk(x))
+
+    def light(self, x: Tensor) -> Tensor:
+        """(n, 3, 64, 64) in [-1, 1] -> (n, 3) logits of light from the left, center, right."""
+        grey = F.avg_pool2d(x.mean(1, keepdim=True), 2)  # (n, 1, 32, 32)
+        face = grey[:, :, 6:28, 6:26]  # brightness is judged on the face, not on what is around it
+        centred = grey - face.mean((2, 3), keepdim=True)
+        return self.light_head(self.light_trunk(centred / (face.std((2, 3), keepdim=True) + 0.05)))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Pose and light at once.
+
+        Args:
+            x: (n, 3, 64, 64) float in [-1, 1].
+
+        Returns:
+            (n, 3) yaw, pitch, roll in degrees, and (n, 3) probabilities of light from the left, center, right.
+        """
+        return self.pose(x) * POSE_SCALE, self.light(x).softmax(1)
+
+
+def load_labeler(path: Path | None = None, device: torch.device | str | None = None) -> FaceLabeler:
+    """Load a label network, ready for estimating.
+
+    Args:
+        path: a labeler file written by `train_labeler`; None takes the one that comes with the package, which is read
+            once per device and then kept.
+        device: where to put it; None is the CPU.
+
+    Returns:
+        The network in float32 and evaluation mode, its weights frozen.
+
+    Raises:
+        LatentrotError: the file is missing, unreadable, or not a labeler of this version.
+    """
+    where = torch.device(device or "cpu")
+    return _bundled(str(where)) if path is None else _read(Path(path), where)
+
+
+@cache
+def _bundled(device: str) -> FaceLabeler:
+    return _read(BUNDLED, torch.device(device))
+
+
+def _read(path: Path, device: torch.device) -> FaceLabeler:
+    if not path.is_file():
+        raise LatentrotError(f"no labeler at {path}; leave the path out to use the one that comes with the package")
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+    except (SafetensorError, OSError) as error:
+        raise LatentrotError(f"{path} is not a safetensors file: {error}") from error
+    kind, version = header.get("kind"), header.get("version")
+    if (kind, version) != (KIND, "1"):
+        raise LatentrotError(f"{path} holds {kind!r}, version {version!r}; expected {KIND!r}, version '1'")
+    labeler = FaceLabeler()
+    try:
+        labeler.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
+    except RuntimeError as error:
+        raise LatentrotError(f"{path} does not fit the label network: {error}") from error
+    return labeler.to(device).eval().requires_grad_(False)
