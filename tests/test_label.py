@@ -203,7 +203,7 @@ PEOPLE = pd.DataFrame(
 def test_filters(where, kept):
     keep = matching(PEOPLE, where)
     assert keep.dtype == bool
-    assert "".join(keep.index[keep.to_numpy()]) == kept
+    assert "".join(str(name) for name in keep.index[keep.to_numpy()]) == kept
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def estimate_pose(x: Tensor, *, labeler: FaceLabeler | None = None, mirror: bool
         if mirror:
             pose = (pose + net.pose(crop.flip(-1)) * pose.new_tensor(MIRROR_SIGNS)) / 2
         parts.append(pose * POSE_SCALE)
-    return torch.cat(parts) if parts else x.new_zeros(0, 3)
+    return torch.cat(parts)
 
 
 @torch.no_grad()
@@ -81,7 +81,7 @@ def estimate_light(x: Tensor, *, labeler: FaceLabeler | None = None, mirror: boo
         if mirror:
             light = (light + net.light(crop.flip(-1)).softmax(1).flip(1)) / 2
         parts.append(light)
-    return torch.cat(parts) if parts else x.new_zeros(0, 3)
+    return torch.cat(parts)
 
 
 def light_names(probabilities: Tensor) -> list[str]:

@@ -84,7 +84,7 @@ class FaceLabeler(nn.Module):
         grey = F.avg_pool2d(x.mean(1, keepdim=True), 2)  # (n, 1, 32, 32)
         face = grey[:, :, 6:28, 6:26]  # brightness is judged on the face, not on what is around it
         centred = grey - face.mean((2, 3), keepdim=True)
-        return self.light_head(self.light_trunk(centred / (face.std((2, 3), keepdim=True) + 0.05)))
+        return self.light_head(self.light_trunk(centred / (face.std((2, 3), correction=0, keepdim=True) + 0.05)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Pose and light at once.

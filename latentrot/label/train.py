@@ -497,7 +497,8 @@ def train_labeler(
         celeba: aligned CelebA with `identity_CelebA.csv` and `pose.csv` (image_id, yaw_deg, pitch_deg).
         yaleb: extended Yale B with `light.csv` (image, azimuth_deg, elevation_deg).
         out: the safetensors file to write.
-        config: the run; None takes the defaults, which made the bundled file.
+        config: the run; None takes the defaults, with which the bundled file was made, its two halves in separate runs
+            (pose_steps=0, light_steps=0) whose weights were then joined.
         network: a network to go on from; a half whose steps are 0 is kept as it is.
 
     Returns:
