@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 
-__all__ = ["Autoencoder", "FirstStage", "Identity", "PixelUnshuffle"]
+__all__ = ["Autoencoder", "FirstStage", "Identity", "PixelUnshuffle", "mirror_latents"]
 
 
 class FirstStage(Protocol):
@@ -21,9 +21,28 @@ class FirstStage(Protocol):
         """Diffusion space -> pictures."""
         ...
 
+    @property
+    def block(self) -> int:
+        """Pixels of a picture unshuffled into one position, as a side: what mirroring a latent has to undo."""
+        ...
+
+
+def mirror_latents(z: torch.Tensor, block: int) -> torch.Tensor:
+    """The latents of the mirrored pictures, as far as the network treats left and right alike.
+
+    Args:
+        z: (n, c, h, w) latents.
+        block: the first stage's `block`.
+    """
+    if block == 1:
+        return z.flip(-1)
+    return F.pixel_unshuffle(F.pixel_shuffle(z, block).flip(-1), block)
+
 
 class Identity:
     """The diffusion runs on pixels."""
+
+    block = 1
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Return the pictures as they are."""
@@ -38,7 +57,7 @@ class PixelUnshuffle:
     """Each factor x factor block of pixels becomes one position with factor² times the channels; lossless."""
 
     def __init__(self, factor: int) -> None:
-        self.factor = factor
+        self.factor = self.block = factor
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         """(n, 3, h, w) -> (n, 3 factor², h / factor, w / factor)."""
@@ -51,6 +70,8 @@ class PixelUnshuffle:
 
 class Autoencoder:
     """The autoencoder of a latent diffusion pipeline (VQModel or AutoencoderKL), with its scaling factor."""
+
+    block = 1
 
     def __init__(self, vae: Any) -> None:
         self.vae = vae

@@ -10,8 +10,6 @@ import csv
 import json
 import logging
 import math
-import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ from tqdm import tqdm
 from latentrot.data.celeba import FaceFolder, held_out
 from latentrot.embed.first_stage import PixelUnshuffle
 from latentrot.errors import LatentrotError
+from latentrot.files import write_atomically
 
 __all__ = ["TrainConfig", "build_model", "learning_rate_at", "train"]
 
@@ -176,16 +175,6 @@ def sample_grid(model: torch.nn.Module, scheduler: DDIMScheduler, config: TrainC
     rows = x[: side * side].reshape(side, side, 3, *x.shape[2:]).permute(0, 3, 1, 4, 2)
     sheet = rows.reshape(side * x.shape[2], side * x.shape[3], 3)
     return Image.fromarray(((sheet + 1) * 127.5).round().byte().cpu().numpy())
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write under a temporary name in the same folder, then rename: a kill never leaves half a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save_checkpoint(
