@@ -1,1 +1,47 @@
-"""latentrot."""
+"""Turn the face in a photograph by walking straight lines in the latent space of a diffusion model.
+
+Everything public is imported on first use, so that importing the package (and asking it for help) stays quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "LatentrotError": "latentrot.errors",
+    "load_model": "latentrot.embed.model",
+    "LatentModel": "latentrot.embed.model",
+    "Schedule": "latentrot.embed.solve",
+    "invert": "latentrot.embed.solve",
+    "decode": "latentrot.embed.solve",
+    "LatentStore": "latentrot.embed.store",
+    "estimate_pose": "latentrot.label.estimate",
+    "estimate_light": "latentrot.label.estimate",
+    "YawBins": "latentrot.fit.lines",
+    "Centroids": "latentrot.fit.lines",
+    "CentroidLine": "latentrot.fit.lines",
+    "YawDirections": "latentrot.fit.lines",
+    "Directions": "latentrot.fit.directions",
+    "fit_directions": "latentrot.fit.directions",
+    "load_rotator": "latentrot.rotate.protocol",
+}
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604  the names are strings
+
+if TYPE_CHECKING:
+    from latentrot.embed.model import LatentModel, load_model
+    from latentrot.embed.solve import Schedule, decode, invert
+    from latentrot.embed.store import LatentStore
+    from latentrot.errors import LatentrotError
+    from latentrot.fit.directions import Directions, fit_directions
+    from latentrot.fit.lines import CentroidLine, Centroids, YawBins, YawDirections
+    from latentrot.label.estimate import estimate_light, estimate_pose
+    from latentrot.rotate.protocol import load_rotator
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'latentrot' has no attribute {name!r}")

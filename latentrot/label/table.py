@@ -21,7 +21,7 @@ from latentrot.errors import LatentrotError
 from latentrot.label.estimate import estimate_light, estimate_pose, light_names
 from latentrot.label.network import CROP_SIZE, LIGHTS, load_labeler
 
-__all__ = ["COLUMNS", "label_folder", "matching", "read_labels", "write_labels"]
+__all__ = ["COLUMNS", "label_folder", "matching", "read_labels", "with_attributes", "write_labels"]
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +65,20 @@ def label_folder(
     if not parts:
         raise LatentrotError(f"none of the {len(folder.ids)} pictures in {folder.image_dir} can be read")
     return pd.concat(parts)
+
+
+def with_attributes(labels: pd.DataFrame, folder: FaceFolder) -> pd.DataFrame:
+    """Join what the folder's own tables say: the person of each picture, and CelebA's attributes for filters.
+
+    Args:
+        labels: from `label_folder`.
+        folder: the folder they were made from.
+
+    Returns:
+        The same rows with a column identity and, where the folder has them, its attributes.
+    """
+    joined = labels.assign(identity=folder.identities.reindex(labels.index))
+    return joined if folder.attributes is None else joined.join(folder.attributes)
 
 
 def _readable(folder: FaceFolder, image_ids: list[str]) -> tuple[list[str], list[np.ndarray]]:

@@ -1,0 +1,370 @@
+"""The command line: parses, calls the library, prints. No numerics here; heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from latentrot.errors import LatentrotError
+
+if TYPE_CHECKING:
+    from latentrot.rotate.latent import LatentRotator
+    from latentrot.rotate.photograph import Edited
+
+__all__ = ["main"]
+
+Light = Literal["left", "center", "right"]
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where the networks run."""
+
+    device: str | None = None
+    """cpu, cuda or cuda:N; by default cuda where there is one"""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """precision of the network's evaluations"""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Turn the face in a photograph."""
+
+    image: Annotated[Path, tyro.conf.Positional]
+    """the picture"""
+    deg: float | None = None
+    """turn BY so many measured degrees; > 0: nose to the viewer's right"""
+    to: float | None = None
+    """turn TO this pose in degrees"""
+    sweep: str | None = None
+    """FIRST:LAST:COUNT, several turns, for example -30:30:7"""
+    out: Path | None = None
+    """a file, or a folder for strip, turned picture and report; by default NAME-turned.png in the current folder"""
+    model: str | None = None
+    """a diffusers folder or a Hub id; by default the bundled model"""
+    directions: Path | None = None
+    """folder of directions files; by default the bundled ones (with --model: directions/)"""
+    light: Literal["auto", "left", "center", "right"] = "auto"
+    """side of the picture the main light comes from"""
+    face: str = "largest"
+    """which face: largest, or its number"""
+    crop: bool = False
+    """the picture is already a square crop in the CelebA frame"""
+    json: bool = False
+    """print one JSON object on standard output"""
+    fast: bool = False
+    """trust the average calibration instead of measuring the step on the picture itself"""
+    where: Annotated[Where, tyro.conf.OmitArgPrefixes] = field(default_factory=Where)
+
+    def run(self) -> None:
+        """Edit, write, report."""
+        degrees, absolute = self.turns()
+        out = self.out or Path(f"{self.image.stem}-turned.png")
+        rotator = self.rotator()
+        from latentrot.rotate.photograph import edit_photograph, write_edited  # noqa: PLC0415
+
+        edited = edit_photograph(
+            self.image, rotator, degrees, absolute=absolute, light=self.light, face=self.face, crop=self.crop
+        )
+        files = write_edited(edited, out)
+        if self.json:
+            print(json.dumps(edited.report(out)))
+            return
+        print_report(edited)
+        print("wrote " + ", ".join(map(str, files)))
+
+    def turns(self) -> tuple[list[float], bool]:
+        """The turns asked for, and whether they are poses to reach."""
+        from latentrot.rotate.photograph import parse_sweep  # noqa: PLC0415
+
+        given = [n for n in ("deg", "to", "sweep") if getattr(self, n) is not None]
+        if len(given) != 1:
+            got = " and ".join("--" + g for g in given) or "none of them"
+            raise LatentrotError(f"give one of --deg, --to and --sweep; got {got}")
+        if self.sweep is not None:
+            return parse_sweep(self.sweep), False
+        value = self.deg if self.deg is not None else self.to
+        if value is None or not abs(value) <= 90:
+            raise LatentrotError(f"--{given[0]} {value}: expected between -90 and 90 degrees")
+        return [value], self.to is not None
+
+    def rotator(self) -> LatentRotator:
+        """Load what the options name."""
+        from latentrot.rotate.latent import load_latent_rotator  # noqa: PLC0415
+
+        directions = self.directions or (Path("directions") if self.model else None)
+        return load_latent_rotator(self.model, directions, self.where.device, self.where.dtype, measure=not self.fast)
+
+
+@dataclass(frozen=True)
+class Embed:
+    """Embed a folder of faces: pictures -> latents; goes on where it stopped."""
+
+    data: Path
+    """CelebA folder, or any folder of aligned (178:218) or square face pictures"""
+    out: Path = Path("latents")
+    """the store's folder"""
+    model: str | None = None
+    """a diffusers folder or a Hub id; by default the bundled model"""
+    steps: int | None = None
+    """steps of the inversion"""
+    solver: Literal["fixed-point", "ddim"] | None = None
+    """how the inverse step is solved"""
+    batch_size: int = 64
+    """pictures at a time"""
+    where: Annotated[Where, tyro.conf.OmitArgPrefixes] = field(default_factory=Where)
+
+    def run(self) -> None:
+        """Embed what the store does not hold yet."""
+        from latentrot.data.celeba import FaceFolder  # noqa: PLC0415
+        from latentrot.embed.model import load_model  # noqa: PLC0415
+        from latentrot.embed.solve import resolve_schedule  # noqa: PLC0415
+        from latentrot.embed.store import LatentStore, embed_folder  # noqa: PLC0415
+
+        at_least("--batch-size", self.batch_size, 1)
+        folder = FaceFolder(self.data)
+        model = load_model(self.model, self.where.device, self.where.dtype)
+        store = LatentStore(self.out)
+        schedule = resolve_schedule(self.steps, self.solver, None)
+        done, bad = embed_folder(folder, model, store, schedule, batch_size=self.batch_size)
+        for line in bad:
+            print(f"skipped: {line}", file=sys.stderr)
+        print(f"embedded {done} pictures, {len(bad)} skipped; {self.out} holds {len(store.image_ids())}")
+
+
+@dataclass(frozen=True)
+class Label:
+    """Label a folder of faces: yaw, pitch, roll and light for every picture."""
+
+    data: Path
+    """CelebA folder, or any folder of aligned (178:218) or square face pictures"""
+    out: Path = Path("labels.parquet")
+    """.parquet or .csv"""
+    batch_size: int = 256
+    """pictures at a time"""
+    device: str | None = None
+    """cpu, cuda or cuda:N; by default cuda where there is one"""
+
+    def run(self) -> None:
+        """Label, join attributes and identities where the folder has them, write."""
+        from latentrot.data.celeba import FaceFolder  # noqa: PLC0415
+        from latentrot.embed.model import resolve_device  # noqa: PLC0415
+        from latentrot.label.table import label_folder, with_attributes, write_labels  # noqa: PLC0415
+
+        at_least("--batch-size", self.batch_size, 1)
+        folder = FaceFolder(self.data)
+        table = label_folder(folder, device=resolve_device(self.device), batch_size=self.batch_size)
+        write_labels(with_attributes(table, folder), self.out)
+        lights = ", ".join(f"{n} {count}" for n, count in table["light"].value_counts().items())
+        print(f"labelled {len(table)} pictures ({lights}); wrote {self.out}")
+
+
+@dataclass(frozen=True)
+class FitDirections:
+    """Fit the left and the right line of one light group: latents -> lines."""
+
+    light: Light
+    """side of the picture the main light comes from"""
+    latents: Path = Path("latents")
+    """store made by embed"""
+    labels: Path = Path("labels.parquet")
+    """table made by label"""
+    out: Path | None = None
+    """by default directions/LIGHT.safetensors"""
+    where: str = ""
+    """attribute filter, for example "Male == 1 and Eyeglasses == -1" """
+    bins: float = 10.0
+    """yaw bin width in degrees"""
+    limit: float = 45.0
+    """largest yaw of the bins in degrees"""
+    mirror: bool = True
+    """use every latent mirrored as well"""
+    held_out: float = 0.1
+    """share of the people left out, to measure on (0 to 1)"""
+    calibrate: int = 32
+    """pictures the step length is calibrated on; 0: nominal steps"""
+    model: str | None = None
+    """the model of the latents; by default the one named in the store"""
+    seed: int = 0
+    """of the choice of calibration pictures"""
+    runs_on: Annotated[Where, tyro.conf.OmitArgPrefixes] = field(default_factory=Where)
+
+    def run(self) -> None:
+        """Fit, calibrate, write."""
+        from tqdm import tqdm  # noqa: PLC0415
+
+        from latentrot.embed.model import load_model  # noqa: PLC0415
+        from latentrot.embed.store import LatentStore  # noqa: PLC0415
+        from latentrot.fit.directions import FitConfig, fit_directions  # noqa: PLC0415
+        from latentrot.label.table import read_labels  # noqa: PLC0415
+
+        store, labels = LatentStore(self.latents), read_labels(self.labels)
+        config = FitConfig(
+            width=self.bins, limit=self.limit, where=self.where, mirror=self.mirror, held_out=self.held_out,
+            calibrate=self.calibrate, seed=self.seed,
+        )  # fmt: skip
+        name = self.model or store.space.model
+        model = load_model(name, self.runs_on.device, self.runs_on.dtype) if self.calibrate else None
+        with tqdm(desc=f"fit {self.light}", unit="latent", disable=None) as bar:
+            directions = fit_directions(store, labels, self.light, config, model=model, progress=bar.update)
+        path = self.out or Path("directions") / f"{self.light}.safetensors"
+        directions.save(path)
+        low, high = directions.reach
+        print(f"{self.light}: latents per bin {directions.facts['counts']}, reaches {low:+.0f} to {high:+.0f} degrees")
+        print(f"wrote {path}")
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a DDIM backbone from a folder of faces; goes on where it stopped, to the exact step."""
+
+    data: Path
+    """CelebA folder, or any folder of aligned (178:218) or square face pictures"""
+    out: Path
+    """run folder: checkpoint, log, sample sheets, model/"""
+    steps: int | None = None
+    """optimiser steps in all"""
+    batch_size: int | None = None
+    """pictures a step"""
+    resolution: int | None = None
+    """side of the crops in pixels"""
+    small_steps: int | None = None
+    """steps at the start at half the resolution"""
+    channels: tuple[int, ...] | None = None
+    """U-Net widths, finest level first"""
+    decay: int | None = None
+    """steps of the final linear decay of the rate"""
+    prediction_type: Literal["v_prediction", "epsilon", "sample"] | None = None
+    """what the network predicts"""
+    seed: int | None = None
+    """of everything random"""
+    save_every: int = 500
+    """steps between checkpoints"""
+    device: str | None = None
+    """cpu forces the CPU"""
+
+    def run(self) -> None:
+        """Train with the options given; the others come from the run's checkpoint or the defaults."""
+        from dataclasses import fields, replace  # noqa: PLC0415
+
+        from latentrot.embed.train import TrainConfig, checkpoint_config, train  # noqa: PLC0415
+
+        at_least("--save-every", self.save_every, 1)
+        checkpoint = self.out / "checkpoint.safetensors"
+        base = checkpoint_config(checkpoint) if checkpoint.is_file() else TrainConfig()
+        names = {f.name for f in fields(TrainConfig)}
+        given = {n: v for n in names if (v := getattr(self, n, None)) is not None}
+        model = train(self.data, self.out, replace(base, **given), save_every=self.save_every, device=self.device)
+        print(f"wrote {model}")
+
+
+@dataclass(frozen=True)
+class Info:
+    """Say what any artefact of ours is, from its header."""
+
+    file: Annotated[Path, tyro.conf.Positional]
+    """directions, latents, labels, label network, checkpoint, model folder, or a picture latentrot wrote"""
+
+    def run(self) -> None:
+        """Print name and value, a line each."""
+        from latentrot.info import describe  # noqa: PLC0415
+
+        for name, value in describe(self.file).items():
+            print(f"{name}: {value}")
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Turn a bundled public-domain portrait: a strip, the turned picture, a report."""
+
+    out: Path = Path("demo")
+    """folder"""
+    where: Annotated[Where, tyro.conf.OmitArgPrefixes] = field(default_factory=Where)
+
+    def run(self) -> None:
+        """A sweep and a single turn of the portrait."""
+        from importlib import resources  # noqa: PLC0415
+
+        portrait = Path(str(resources.files("latentrot") / "bundled" / "astronaut.jpg"))
+        Edit(portrait, sweep="-30:30:7", out=self.out, where=self.where).run()
+        Edit(portrait, deg=25, out=self.out / "turned.png", where=self.where).run()
+
+
+COMMANDS: dict[str, Callable[..., object]] = {
+    "edit": Edit,
+    "embed": Embed,
+    "label": Label,
+    "fit-directions": FitDirections,
+    "train": Train,
+    "info": Info,
+    "demo": Demo,
+}
+
+
+def at_least(option: str, value: float, least: float) -> None:
+    """Refuse a number that is too small."""
+    if value < least:
+        raise LatentrotError(f"{option} {value}: expected at least {least}")
+
+
+def print_report(edited: Edited) -> None:
+    """The report of an edit for people."""
+    turned = edited.turned
+    print(f"{edited.path.name}: yaw {turned.yaw_deg:+.1f}, pitch {turned.pitch_deg:+.1f} degrees, light {turned.light}")
+    for note in edited.notes:
+        print(f"note: {note}")
+    print(f"round trip source -> latent -> source: {turned.round_trip_psnr_db:.1f} dB")
+    print("  turn asked   yaw before   yaw after   pitch after   light after")
+    for f in turned.frames:
+        print(f"  {f.requested_deg:+10.1f} {turned.yaw_deg:+12.1f} {f.yaw_deg:+11.1f} {f.pitch_deg:+13.1f}   {f.light}")
+    print("seconds: " + ", ".join(f"{k} {v:.2f}" for k, v in turned.seconds.items()))
+
+
+def guard_sweep(argv: list[str]) -> list[str]:
+    """`--sweep -30:30:7` -> `--sweep=-30:30:7`: a value that starts with a minus sign is not an option."""
+    guarded: list[str] = []
+    for word in argv:
+        if guarded and guarded[-1] == "--sweep" and word[:1] == "-" and word[1:2].isdigit():
+            guarded[-1] = f"--sweep={word}"
+        else:
+            guarded.append(word)
+    return guarded
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; a user's mistake is one line on standard error and exit code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("httpx", "PIL", "accelerate", "diffusers"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    command = tyro.extras.subcommand_cli_from_dict(
+        COMMANDS, args=guard_sweep(sys.argv[1:] if argv is None else argv), prog="latentrot",
+        description="Turn a face in a photograph by walking straight lines in a diffusion model's latent space.",
+    )  # fmt: skip
+    try:
+        command.run()  # type: ignore[attr-defined]
+    except LatentrotError as error:
+        print("latentrot: " + " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("latentrot: interrupted; nothing half written is left", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        print(f"latentrot: {error.strerror or error}: {error.filename or ''}".rstrip(": "), file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,287 @@
+"""The lines of one light group as an artefact: fitted from a store, calibrated in measured degrees, saved and loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from sklearn.isotonic import IsotonicRegression
+
+from latentrot.data.celeba import held_out
+from latentrot.embed.first_stage import mirror_latents
+from latentrot.embed.model import LatentModel
+from latentrot.embed.solve import decode
+from latentrot.embed.store import LatentSpace, LatentStore
+from latentrot.errors import LatentrotError
+from latentrot.files import write_atomically
+from latentrot.fit.lines import Centroids, YawBins, YawDirections
+from latentrot.label.estimate import LIGHTS, estimate_pose
+from latentrot.label.table import matching
+
+__all__ = ["Directions", "FitConfig", "calibrate", "fit_directions", "walk_offset"]
+
+KIND = "latentrot directions"
+SIGN = "yaw > 0: the nose points to the viewer's right; light: the picture's side the main light comes from"
+#: nominal degrees tried on every calibration picture
+NOMINAL = (-120.0, -90.0, -60.0, -40.0, -20.0, 20.0, 40.0, 60.0, 90.0, 120.0)
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How lines are fitted.
+
+    Args:
+        width: yaw bin width in degrees.
+        limit: largest |yaw| of the bins, degrees.
+        least: fewest latents per bin.
+        where: attribute filter such as "Male == 1 and Eyeglasses == -1"; empty: everybody.
+        mirror: use every latent a second time, mirrored, with yaw negated and light swapped.
+        held_out: share of the people left out of fitting and calibration (0 to 1).
+        calibrate: pictures the step length is calibrated on; 0 leaves it nominal.
+        seed: of the choice of the calibration pictures.
+    """
+
+    width: float = 10.0
+    limit: float = 45.0
+    least: int = 5
+    where: str = ""
+    mirror: bool = True
+    held_out: float = 0.1
+    calibrate: int = 32
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Directions:
+    """Two lines of one light group.
+
+    Attributes:
+        light: left, center, right, or any (no light filter).
+        left: (c, h, w) float32, change of the latent per degree on the heads-left line.
+        right: the same on the heads-right line.
+        space: model and schedule the lines belong to.
+        nominal: (k,) rising step lengths in nominal degrees, 0 among them.
+        achieved: (k,) mean measured change of yaw in degrees for each; not falling.
+        facts: what else the header records, as strings: bins, counts, r2, filter, version.
+    """
+
+    light: str
+    left: torch.Tensor
+    right: torch.Tensor
+    space: LatentSpace
+    nominal: tuple[float, ...]
+    achieved: tuple[float, ...]
+    facts: dict[str, str]
+
+    def nominal_for(self, degrees: float) -> float:
+        """The nominal step for a measured turn, both in degrees; beyond the calibrated range its last slope goes on."""
+        nominal, achieved = np.array(self.nominal), np.array(self.achieved)
+        low, high = achieved[0], achieved[-1]
+        if degrees > high > 0:
+            return float(nominal[-1] * degrees / high)
+        if degrees < low < 0:
+            return float(nominal[0] * degrees / low)
+        return float(np.interp(degrees, achieved, nominal))
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        """Turns in degrees within which the step length was calibrated."""
+        return self.achieved[0], self.achieved[-1]
+
+    def save(self, path: Path) -> None:
+        """Write one safetensors file whose JSON header carries everything but the two lines."""
+        header = {
+            "kind": KIND,
+            "light": self.light,
+            "sign": SIGN,
+            "calibration": json.dumps({"nominal": self.nominal, "achieved": self.achieved}),
+            **self.space.header(),
+            **self.facts,
+        }
+        content = save({"left": self.left.contiguous(), "right": self.right.contiguous()}, metadata=header)
+        write_atomically(path, lambda p: p.write_bytes(content))
+
+    @classmethod
+    def load(cls, path: Path) -> Directions:
+        """Read what `save` wrote.
+
+        Raises:
+            LatentrotError: no such file, or it is not a directions file.
+        """
+        try:
+            with safe_open(path, "pt") as file:
+                header = file.metadata() or {}
+                if header.get("kind") != KIND:
+                    raise LatentrotError(f"{path}: kind {header.get('kind')!r}, expected {KIND!r}")
+                left, right = file.get_tensor("left"), file.get_tensor("right")
+        except (OSError, SafetensorError) as error:
+            raise LatentrotError(
+                f"cannot read the directions {path} ({error}); make them with: latentrot fit-directions --light NAME"
+            ) from error
+        table = json.loads(header["calibration"])
+        known = {"kind", "light", "sign", "calibration", "model", "digest", "schedule", "shape", "block"}
+        return cls(
+            light=header["light"],
+            left=left,
+            right=right,
+            space=LatentSpace.from_header(header),
+            nominal=tuple(table["nominal"]),
+            achieved=tuple(table["achieved"]),
+            facts={k: v for k, v in header.items() if k not in known},
+        )
+
+
+def walk_offset(directions: Directions, nominal: torch.Tensor, yaw: float) -> torch.Tensor:
+    """What to add to a latent to walk it: along its own side's line up to the frontal pose, beyond it along the other's.
+
+    Args:
+        directions: of the picture's light group.
+        nominal: (k,) steps in nominal degrees, signed.
+        yaw: the picture's own yaw in degrees.
+
+    Returns:
+        (k, c, h, w) float32 offsets; exactly zero for a zero step.
+    """
+    steps = nominal.to(torch.float64).reshape(-1, 1, 1, 1)
+    frontal = directions.nominal_for(-yaw)  # the step at which the walk crosses the frontal pose
+    on_left = steps.clamp(max=frontal) - min(0.0, frontal)
+    on_right = steps.clamp(min=frontal) - max(0.0, frontal)
+    return (on_left * directions.left.double() + on_right * directions.right.double()).float()
+
+
+def chosen_rows(labels: pd.DataFrame, config: FitConfig) -> pd.DataFrame:
+    """The labelled pictures that may be used: filter met, people not held out."""
+    rows = labels
+    if config.where:
+        rows = rows[matching(rows, config.where)]
+    if "identity" in rows:
+        rows = rows[~held_out(rows["identity"].to_numpy(), config.held_out)]
+    if rows.empty:
+        raise LatentrotError(f"no labelled picture is left after the filter {config.where!r}; loosen it")
+    return rows
+
+
+def gather_centroids(
+    store: LatentStore, rows: pd.DataFrame, light: str, config: FitConfig, progress: Callable[[int], object] | None = None
+) -> Centroids:
+    """One streaming pass over the store: centroids per yaw bin of one light group (`any`: of all)."""
+    centroids = Centroids(YawBins(config.width, config.limit))
+    swapped = {"left": "right", "right": "left", "center": "center"}
+    wanted = set(rows.index)
+    for names, latents in store.batches(wanted):
+        yaw, lights = rows["yaw_deg"].loc[names].to_numpy(), rows["light"].loc[names].to_numpy()
+        same = np.array([light in ("any", v) for v in lights])
+        if same.any():
+            centroids.partial_fit(latents[same].flatten(1).numpy(), yaw[same])
+        other = np.array([light in ("any", swapped[v]) for v in lights])
+        if config.mirror and other.any():
+            mirrored = mirror_latents(latents[torch.from_numpy(other)], store.space.block)
+            centroids.partial_fit(mirrored.flatten(1).numpy(), -yaw[other])
+        if progress is not None:
+            progress(len(names))
+    if not hasattr(centroids, "counts_"):
+        raise LatentrotError(f"no latent in {store.root} has a label of light {light!r}; embed and label the same pictures")
+    return centroids
+
+
+def fit_directions(
+    store: LatentStore,
+    labels: pd.DataFrame,
+    light: str,
+    config: FitConfig | None = None,
+    *,
+    model: LatentModel | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Directions:
+    """Fit the two lines of one light group, and calibrate their step length.
+
+    Args:
+        store: the latents.
+        labels: image_id -> yaw_deg, light, and attributes and identity where known (see `read_labels`).
+        light: left, center, right, or any for no light filter.
+        config: bins, filter, calibration.
+        model: the model the latents are of, for the calibration; may be None if config.calibrate is 0.
+        progress: called with the number of latents read since the last call.
+
+    Raises:
+        LatentrotError: unknown light, an empty bin, no matching pictures, or a model of another latent space.
+    """
+    from latentrot import __version__  # noqa: PLC0415  the package's top level imports this module lazily
+
+    config = config or FitConfig()
+    if light not in (*LIGHTS, "any"):
+        raise LatentrotError(f"light {light!r}: expected {', '.join(LIGHTS)}, or any")
+    rows = chosen_rows(labels, config)
+    fitted = YawDirections(YawBins(config.width, config.limit), config.least)
+    fitted.fit_centroids(gather_centroids(store, rows, light, config, progress))
+    shape = store.space.shape
+    directions = Directions(
+        light=light,
+        left=torch.from_numpy(fitted.left_.slope_.reshape(shape)).float(),
+        right=torch.from_numpy(fitted.right_.slope_.reshape(shape)).float(),
+        space=store.space,
+        nominal=(-180.0, 0.0, 180.0),
+        achieved=(-180.0, 0.0, 180.0),
+        facts={
+            "version": __version__,
+            "bin_edges": json.dumps(YawBins(config.width, config.limit).edges.tolist()),
+            "counts": json.dumps(fitted.counts_.tolist()),
+            "r2_left": f"{fitted.left_.r2_:.4f}",
+            "r2_right": f"{fitted.right_.r2_:.4f}",
+            "where": config.where,
+            "mirror": str(config.mirror),
+            "calibrated_on": "0",
+        },
+    )
+    if not config.calibrate:
+        return directions
+    if model is None:
+        raise LatentrotError("calibration decodes walked latents: give the model, or calibrate=0")
+    store.space.require_same(LatentSpace.of(model, store.space.schedule), str(store.root))
+    return calibrate(directions, model, calibration_sources(store, rows, light, config))
+
+
+def calibration_sources(store: LatentStore, rows: pd.DataFrame, light: str, config: FitConfig) -> torch.Tensor:
+    """Latents of nearly frontal pictures of the light group: (n, c, h, w), n <= config.calibrate."""
+    near = rows[(rows["yaw_deg"].abs() < 12) & ((rows["light"] == light) | (light == "any"))]
+    near = near[near.index.isin(store.image_ids())]
+    if near.empty:
+        raise LatentrotError(f"no nearly frontal picture of light {light!r} to calibrate on; embed more pictures")
+    chosen = near.sample(min(config.calibrate, len(near)), random_state=config.seed)
+    return torch.cat([z for _, z in store.batches(set(chosen.index))])
+
+
+def calibrate(directions: Directions, model: LatentModel, sources: torch.Tensor) -> Directions:
+    """Measure how far nominal steps really turn heads, on average over some pictures.
+
+    Args:
+        directions: the lines, nominal.
+        model: the model of their space.
+        sources: (n, c, h, w) latents of nearly frontal pictures.
+
+    Returns:
+        The same lines with a calibration table: mean change of yaw measured by the label network, made monotone.
+    """
+    steps = torch.tensor(NOMINAL)
+    changes = []
+    for z in sources:
+        start = float(estimate_pose(decode(model, z[None], schedule=directions.space.schedule).clamp(-1, 1))[0, 0])
+        walked = z + walk_offset(directions, steps, 0.0 if abs(start) < 2 else start)
+        turned = decode(model, walked, schedule=directions.space.schedule).clamp(-1, 1)
+        changes.append(estimate_pose(turned)[:, 0].numpy() - start)
+    mean = np.insert(np.mean(changes, 0), len(NOMINAL) // 2, 0.0)
+    nominal = np.insert(np.array(NOMINAL), len(NOMINAL) // 2, 0.0)
+    rising = IsotonicRegression().fit(nominal, mean, sample_weight=np.where(nominal == 0, 1e6, 1.0)).predict(nominal)
+    return replace(
+        directions,
+        nominal=tuple(nominal.tolist()),
+        achieved=tuple(np.round(rising, 3).tolist()),
+        facts={**directions.facts, "calibrated_on": str(len(sources))},
+    )

@@ -1,0 +1,165 @@
+"""Latents to lines: yaw bins, streaming centroids, and one weighted regression of latent on yaw for each side.
+
+After Asperti, Colasuonno, Guerra, "Illumination and Shadows in Head Rotation", Electronics 13(15):3091, 2024.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from latentrot.errors import LatentrotError
+
+__all__ = ["CentroidLine", "Centroids", "YawBins", "YawDirections"]
+
+
+class YawBins(BaseEstimator):
+    """Yaw bins of equal width, the middle one centred on the frontal pose.
+
+    Args:
+        width: bin width in degrees.
+        limit: the outermost bins end at or before +-limit degrees; heads turned further are left out.
+    """
+
+    def __init__(self, width: float = 10.0, limit: float = 45.0) -> None:
+        self.width = width
+        self.limit = limit
+
+    @property
+    def edges(self) -> np.ndarray:
+        """(bins + 1,) rising bin edges in degrees."""
+        if not 0 < self.width <= 2 * self.limit:
+            raise LatentrotError(f"yaw bins of width {self.width} within +-{self.limit} degrees: no bin fits")
+        beside = int((self.limit - self.width / 2) / self.width + 1e-9)
+        return (np.arange(2 * beside + 2) - beside - 0.5) * self.width
+
+    def assign(self, yaw: np.ndarray) -> np.ndarray:
+        """(n,) yaw in degrees -> (n,) bin numbers, -1 outside all bins."""
+        edges = self.edges
+        index = np.searchsorted(edges, yaw, side="right") - 1
+        return np.where((yaw >= edges[0]) & (yaw < edges[-1]), index, -1)
+
+
+class Centroids(BaseEstimator):
+    """Mean latent of each yaw bin; streaming, float64, constant memory.
+
+    Args:
+        bins: the yaw bins; None: the default ones.
+
+    Attributes:
+        counts_: (bins,) latents seen per bin.
+        means_: (bins, d) mean latents; NaN where a bin is empty.
+        yaw_: (bins,) mean yaw in degrees of what is in each bin.
+    """
+
+    def __init__(self, bins: YawBins | None = None) -> None:
+        self.bins = bins
+
+    def partial_fit(self, X: np.ndarray, y: np.ndarray) -> Self:  # noqa: N803  scikit-learn's names
+        """Add (n, d) latents with their (n,) yaw in degrees."""
+        X, y = np.asarray(X), np.asarray(y, np.float64)
+        if X.ndim != 2 or y.shape != X.shape[:1]:
+            raise LatentrotError(f"latents {X.shape} and yaw {y.shape}: expected (n, d) and (n,)")
+        bins = self.bins or YawBins()
+        if not hasattr(self, "counts_"):
+            n = len(bins.edges) - 1
+            self.counts_ = np.zeros(n, np.int64)
+            self._sums, self._yaw = np.zeros((n, X.shape[1])), np.zeros(n)
+        index = bins.assign(y)
+        for b in np.unique(index[index >= 0]):
+            inside = index == b
+            self._sums[b] += X[inside].sum(0, dtype=np.float64)
+            self._yaw[b] += y[inside].sum()
+            self.counts_[b] += inside.sum()
+        return self
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> Self:  # noqa: N803
+        """Forget everything, then `partial_fit`."""
+        for name in ("counts_", "_sums", "_yaw"):
+            self.__dict__.pop(name, None)
+        return self.partial_fit(X, y)
+
+    @property
+    def means_(self) -> np.ndarray:
+        """(bins, d) mean latents."""
+        check_is_fitted(self, "counts_")
+        with np.errstate(invalid="ignore"):
+            return self._sums / self.counts_[:, None]
+
+    @property
+    def yaw_(self) -> np.ndarray:
+        """(bins,) mean yaw per bin, degrees."""
+        check_is_fitted(self, "counts_")
+        with np.errstate(invalid="ignore"):
+            return self._yaw / self.counts_
+
+
+class CentroidLine(BaseEstimator):
+    """Weighted linear regression of latent on yaw through centroids.
+
+    Attributes:
+        slope_: (d,) change of the latent per degree of yaw.
+        intercept_: (d,) latent at yaw 0.
+        r2_: share of the centroids' weighted variance the line explains, 0 to 1.
+    """
+
+    def fit(self, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> Self:  # noqa: N803
+        """Fit to (k, d) centroids at (k,) yaw in degrees, weighted by (k,) counts."""
+        X, y = np.asarray(X, np.float64), np.asarray(y, np.float64)
+        w = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, np.float64)
+        if len(y) < 2 or np.ptp(y) == 0:
+            raise LatentrotError(f"a line needs centroids at two different yaws; got {len(y)} at {y.tolist()}")
+        w = w / w.sum()
+        mean_y, mean_x = w @ y, w @ X
+        dy, dx = y - mean_y, X - mean_x
+        self.slope_ = (w * dy) @ dx / (w @ dy**2)
+        self.intercept_ = mean_x - self.slope_ * mean_y
+        total = w @ (dx**2).sum(1)
+        residual = w @ ((dx - dy[:, None] * self.slope_) ** 2).sum(1)
+        self.r2_ = float(1 - residual / total) if total > 0 else 1.0
+        return self
+
+
+class YawDirections(BaseEstimator):
+    """Two lines through the centroids: heads turned left (yaw <= 0) and right (yaw >= 0), both through the middle bin.
+
+    Args:
+        bins: the yaw bins; None: the default ones.
+        least: fewest latents a bin must hold; fewer is an error that names the bin.
+
+    Attributes:
+        left_: CentroidLine of the bins at or left of frontal.
+        right_: CentroidLine of the bins at or right of frontal.
+        counts_: (bins,) latents per bin.
+    """
+
+    def __init__(self, bins: YawBins | None = None, least: int = 5) -> None:
+        self.bins = bins
+        self.least = least
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> Self:  # noqa: N803
+        """Fit to (n, d) latents with (n,) yaw in degrees."""
+        return self.fit_centroids(Centroids(self.bins).fit(X, y))
+
+    def fit_centroids(self, centroids: Centroids) -> Self:
+        """Fit to centroids gathered elsewhere, for example while streaming a store.
+
+        Raises:
+            LatentrotError: a bin holds fewer than `least` latents.
+        """
+        edges = (self.bins or YawBins()).edges
+        for b, count in enumerate(centroids.counts_):
+            if count < self.least:
+                raise LatentrotError(
+                    f"yaw bin [{edges[b]:g}, {edges[b + 1]:g}) degrees holds {count} latents, fewer than {self.least}; "
+                    "embed more pictures, widen the bins, lower their limit or loosen the filter"
+                )
+        middle = len(centroids.counts_) // 2
+        means, yaw, counts = centroids.means_, centroids.yaw_, centroids.counts_
+        self.left_ = CentroidLine().fit(means[: middle + 1], yaw[: middle + 1], counts[: middle + 1])
+        self.right_ = CentroidLine().fit(means[middle:], yaw[middle:], counts[middle:])
+        self.counts_ = counts
+        return self

@@ -1,0 +1,95 @@
+"""Say what an artefact is, from its header alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+
+from latentrot.errors import LatentrotError
+
+__all__ = ["describe"]
+
+
+def describe(path: Path) -> dict[str, str]:
+    """What a file or folder is.
+
+    Args:
+        path: any artefact: directions, a shard or a store of latents, a label network, a training checkpoint, a label
+            table, a diffusers model folder, a picture that was turned.
+
+    Returns:
+        Names and values, in the order to print them.
+
+    Raises:
+        LatentrotError: no such file, or nothing of ours.
+    """
+    if not path.exists():
+        raise LatentrotError(f"no file {path}")
+    if path.is_dir():
+        return describe_folder(path)
+    if path.suffix == ".safetensors":
+        return describe_tensors(path)
+    if path.suffix in (".parquet", ".csv"):
+        from latentrot.label.table import read_labels  # noqa: PLC0415  pandas takes a while
+
+        table = read_labels(path)
+        lights = {str(k): int(v) for k, v in table["light"].value_counts().items()}
+        return {"kind": "latentrot labels", "pictures": str(len(table)), "light": json.dumps(lights)}
+    return describe_picture(path)
+
+
+def describe_folder(path: Path) -> dict[str, str]:
+    """A model folder or a store of latents."""
+    if (path / "model_index.json").is_file():
+        from latentrot.embed.model import load_model  # noqa: PLC0415  torch takes seconds
+
+        model = load_model(path, device="cpu")
+        return {
+            "kind": "diffusers model",
+            "digest": model.digest,
+            "prediction": model.prediction_type,
+            "resolution": str(model.resolution),
+            "latent_shape": json.dumps(model.latent_shape),
+            "parameters": str(sum(p.numel() for p in model.unet.parameters())),
+        }
+    if list(path.glob("shard-*.safetensors")):
+        from latentrot.embed.store import LatentStore  # noqa: PLC0415
+
+        store = LatentStore(path)
+        facts = {"kind": "latentrot store of latents", "latents": str(len(store.image_ids()))}
+        return {**facts, "shards": str(len(store.shards)), **store.space.header()}
+    raise LatentrotError(f"{path}: neither a diffusers model folder (model_index.json) nor a store of latents")
+
+
+def describe_tensors(path: Path) -> dict[str, str]:
+    """A safetensors file of ours: its header, long values shortened, and its tensors."""
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            names = list(file.keys())
+            shapes = {n: file.get_slice(n).get_shape() for n in names[:4]}
+    except (OSError, SafetensorError) as error:
+        raise LatentrotError(f"cannot read {path}: {error}") from error
+    if not header.get("kind", "").startswith("latentrot"):
+        raise LatentrotError(f"{path}: a safetensors file, but its header names no kind of ours")
+    ordered = {"kind": header["kind"], **{k: v for k, v in sorted(header.items()) if k != "kind"}}
+    shown = {k: v if len(v) <= 200 else f"{v[:180]}... ({len(v)} characters)" for k, v in ordered.items()}
+    return {**shown, "tensors": f"{len(names)}: " + ", ".join(f"{n} {s}" for n, s in shapes.items())}
+
+
+def describe_picture(path: Path) -> dict[str, str]:
+    """A picture latentrot wrote says so."""
+    try:
+        with Image.open(path) as picture:
+            facts = {k: str(v) for k, v in picture.info.items() if k in ("Software", "Description", "latentrot")}
+            described = picture.getexif().get(0x010E)  # ImageDescription
+    except (OSError, SyntaxError, ValueError) as error:
+        raise LatentrotError(f"{path}: no artefact of ours, and not a picture ({type(error).__name__})") from error
+    if not facts and described:
+        facts = {"Description": str(described)}
+    if "latentrot" not in " ".join(facts.values()):
+        raise LatentrotError(f"{path}: a picture without a note that latentrot made it")
+    return {"kind": "picture", **facts}

@@ -1,0 +1,253 @@
+"""Turn a face by walking its own latent along the lines of its light group."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from latentrot.data.images import resize, to_tensor, to_uint8
+from latentrot.embed.model import LatentModel, load_model
+from latentrot.embed.solve import decode, invert
+from latentrot.embed.store import LatentSpace
+from latentrot.errors import LatentrotError
+from latentrot.fit.directions import Directions, walk_offset
+from latentrot.label.estimate import LIGHTS, estimate_light, estimate_pose, light_names
+
+__all__ = ["Frame", "LatentRotator", "Turned", "load_latent_rotator"]
+
+#: fractions of the calibrated step tried on the picture itself before the wanted one is chosen
+LADDER = (0.35, 0.7, 1.0, 1.35, 1.8)
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One turned face.
+
+    Attributes:
+        requested_deg: turn asked for, degrees.
+        yaw_deg: yaw after the turn, measured by the label network, degrees.
+        pitch_deg: pitch after the turn.
+        light: light after the turn.
+        image: (s, s, 3) uint8 RGB at the model's resolution.
+    """
+
+    requested_deg: float
+    yaw_deg: float
+    pitch_deg: float
+    light: str
+    image: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Turned:
+    """A face and its turns.
+
+    Attributes:
+        source: (s, s, 3) uint8, the crop at the model's resolution.
+        reconstruction: the crop after latent and back.
+        yaw_deg: of the source, degrees.
+        pitch_deg: of the source.
+        light: the light group whose lines were walked.
+        frames: one per turn asked for.
+        round_trip_psnr_db: reconstruction against source.
+        seconds: by stage.
+    """
+
+    source: np.ndarray
+    reconstruction: np.ndarray
+    yaw_deg: float
+    pitch_deg: float
+    light: str
+    frames: list[Frame]
+    round_trip_psnr_db: float
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class LatentRotator:
+    """Walks latents.
+
+    Args:
+        model: the diffusion model.
+        directions: by light group; all of the model's own latent space.
+        measure: adjust the step on the picture itself: a ladder of steps is decoded and measured, and the step that meets
+            the request is read off it. Without it the average calibration is trusted.
+        keep_norm: scale a walked latent back to its source's length.
+    """
+
+    model: LatentModel
+    directions: dict[str, Directions]
+    measure: bool = True
+    keep_norm: bool = False
+
+    def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
+        """Turn a (s, s, 3) uint8 crop in the CelebA frame by degrees -> the same at the model's resolution."""
+        return self.turn(image, [degrees]).frames[0].image
+
+    def turn(
+        self, image: np.ndarray, degrees: Sequence[float], *, absolute: bool = False, light: str = "auto"
+    ) -> Turned:
+        """Turn one crop several ways; the source is inverted once and all frames are decoded in one batch.
+
+        Args:
+            image: (s, s, 3) uint8 RGB face crop in the CelebA frame, any size.
+            degrees: turns, each by so many degrees, or to them if `absolute`; > 0: nose to the viewer's right.
+            absolute: degrees are poses to reach.
+            light: left, center or right; auto estimates it.
+
+        Raises:
+            LatentrotError: no lines for the light, or not a square picture.
+        """
+        clock = Clock()
+        schedule = self.any_directions.space.schedule
+        crop = resize(image, self.model.resolution)
+        x = to_tensor(crop)
+
+        # embed
+        z = invert(self.model, x, schedule=schedule)
+        clock.lap("invert")
+
+        # label
+        yaw, pitch = (float(v) for v in estimate_pose(x)[0, :2])
+        group = light_names(estimate_light(x))[0] if light == "auto" else light
+        lines = self.lines_of(group)
+        turns = [d - yaw if absolute else d for d in degrees]
+        clock.lap("label")
+
+        # walk
+        steps = self.measured_steps(z, lines, turns, yaw) if self.measure else [lines.nominal_for(d) for d in turns]
+        clock.lap("measure")
+        walked = self.walk(z, lines, [0.0, *steps], yaw)
+
+        # decode
+        pictures = decode(self.model, walked, schedule=schedule).clamp(-1, 1)
+        clock.lap("decode")
+
+        poses, lights = estimate_pose(pictures), light_names(estimate_light(pictures))
+        shown = to_uint8(pictures)
+        frames = [
+            Frame(d, float(poses[i, 0]), float(poses[i, 1]), lights[i], shown[i]) for i, d in enumerate(turns, start=1)
+        ]
+        clock.lap("label")
+        return Turned(crop, shown[0], yaw, pitch, group, frames, psnr_db(pictures[:1], x), clock.seconds)
+
+    @property
+    def any_directions(self) -> Directions:
+        """One of the directions; all share model and schedule."""
+        return next(iter(self.directions.values()))
+
+    def lines_of(self, light: str) -> Directions:
+        """The lines of a light group."""
+        if "any" in self.directions:
+            return self.directions["any"]
+        if light not in self.directions:
+            raise LatentrotError(
+                f"no directions for light {light!r}, only for {', '.join(sorted(self.directions))}; "
+                f"fit them with: latentrot fit-directions --light {light}"
+                if light in LIGHTS
+                else f"light {light!r}: expected auto, {', '.join(LIGHTS)}"
+            )
+        return self.directions[light]
+
+    def walk(self, z: torch.Tensor, lines: Directions, steps: Sequence[float], yaw: float) -> torch.Tensor:
+        """(1, c, h, w) latent -> (k, c, h, w) latents, one per nominal step."""
+        walked = z + walk_offset(lines, torch.tensor(steps, dtype=torch.float64), yaw)
+        if self.keep_norm:
+            walked = walked * (z.norm() / walked.flatten(1).norm(dim=1))[:, None, None, None]
+        return walked
+
+    def measured_steps(self, z: torch.Tensor, lines: Directions, turns: Sequence[float], yaw: float) -> list[float]:
+        """The nominal steps that turn this very picture by `turns`, read off a ladder of decoded and measured steps."""
+        rungs = [0.0]
+        for far in (min([0.0, *turns]), max([0.0, *turns])):
+            if far:
+                rungs += [lines.nominal_for(far) * share for share in LADDER]
+        rungs.sort()
+        if len(rungs) == 1:
+            return [0.0] * len(turns)
+        pictures = decode(self.model, self.walk(z, lines, rungs, yaw), schedule=lines.space.schedule).clamp(-1, 1)
+        change = estimate_pose(pictures)[:, 0].numpy() - yaw
+        return [step_for(turn, np.array(rungs), change) for turn in turns]
+
+
+def step_for(turn: float, steps: np.ndarray, change: np.ndarray) -> float:
+    """Read the step for a turn off measured pairs, walking outwards from the standing picture until it is met.
+
+    Args:
+        turn: wanted change of yaw, degrees.
+        steps: (k,) rising nominal steps, 0 among them.
+        change: (k,) measured change of yaw at each, degrees.
+
+    Returns:
+        The first step that meets the turn (linear between neighbours), or the longest one tried that way.
+    """
+    if turn == 0:
+        return 0.0
+    sign = np.sign(turn)
+    way = np.argsort(np.abs(steps))
+    way = way[steps[way] * sign >= 0]
+    near, near_change = 0.0, 0.0
+    for i in way:
+        if steps[i] == 0:
+            continue
+        if (change[i] - turn) * sign >= 0:
+            span = change[i] - near_change
+            share = (turn - near_change) / span if span * sign > 0 else 1.0
+            return float(near + (steps[i] - near) * share)
+        near, near_change = steps[i], change[i]
+    return float(near)
+
+
+def psnr_db(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Peak signal-to-noise ratio of pictures in [-1, 1], decibels."""
+    return float(10 * torch.log10(4 / (a.double() - b.double()).square().mean().clamp(min=1e-12)))
+
+
+class Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """Add the time since the last lap to a stage."""
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
+        self._last = now
+
+
+def load_latent_rotator(
+    model: str | Path | LatentModel | None = None,
+    directions: str | Path | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    measure: bool = True,
+) -> LatentRotator:
+    """Load a model and the directions that belong to it.
+
+    Args:
+        model: a loaded model, a diffusers folder or a Hub id; None: the bundled model.
+        directions: folder of directions files (left.safetensors, ...) or one file; None: the bundled ones.
+        device: torch device.
+        dtype: precision of the network's evaluations.
+        measure: see `LatentRotator`.
+
+    Raises:
+        LatentrotError: no directions there, or directions of another model.
+    """
+    loaded = model if isinstance(model, LatentModel) else load_model(model, device, dtype)
+    where = Path(directions) if directions else Path(str(resources.files("latentrot") / "bundled" / "directions"))
+    files = [where] if where.is_file() else sorted(where.glob("*.safetensors"))
+    if not files:
+        raise LatentrotError(f"no directions in {where}; make them with: latentrot fit-directions --light left")
+    lines = {d.light: d for d in map(Directions.load, files)}
+    for path, found in zip(files, lines.values(), strict=False):
+        found.space.require_same(LatentSpace.of(loaded, found.space.schedule), str(path))
+    return LatentRotator(loaded, lines, measure)
