@@ -1,0 +1,392 @@
+"""Bins, centroids, lines, walks and the directions file: planted lines are found, the mirror law holds."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.linear_model import LinearRegression
+
+from latentrot.data.celeba import held_out
+from latentrot.embed.first_stage import mirror_latents
+from latentrot.embed.solve import Schedule
+from latentrot.embed.store import LatentSpace, LatentStore
+from latentrot.errors import LatentrotError
+from latentrot.fit.directions import Directions, FitConfig, fit_directions, walk_offset
+from latentrot.fit.lines import CentroidLine, Centroids, YawBins, YawDirections
+
+SHAPE, BLOCK = (12, 4, 4), 2
+SPACE = LatentSpace("tiny", "0123456789abcdef", Schedule(steps=3), SHAPE, BLOCK)
+CONFIG = FitConfig(calibrate=0, least=2)
+
+
+def complaint(info: pytest.ExceptionInfo) -> str:
+    text = str(info.value)
+    assert text
+    assert "\n" not in text
+    return text
+
+
+def planted(n: int = 4000, d: int = 60, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Latents, their yaw, and the two slopes they were made with."""
+    rng = np.random.default_rng(seed)
+    base, left, right = rng.normal(size=(3, d))
+    yaw = rng.uniform(-45, 45, n)
+    x = base + np.minimum(yaw, 0)[:, None] * left + np.maximum(yaw, 0)[:, None] * right + rng.normal(0, 0.1, (n, d))
+    return x.astype(np.float32), yaw, left, right
+
+
+def make_labels(n: int, seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {
+            "yaw_deg": rng.uniform(-44, 44, n),
+            "light": rng.choice(["left", "center", "right"], n),
+            "identity": rng.integers(0, n // 3, n),
+        },
+        index=pd.Index([f"{i:04d}.png" for i in range(n)], name="image_id"),
+    )
+
+
+def make_store(root: Path, labels: pd.DataFrame, latents: torch.Tensor, per_shard: int = 100) -> LatentStore:
+    store = LatentStore(root)
+    for start in range(0, len(labels), per_shard):
+        store.append(list(labels.index[start : start + per_shard]), latents[start : start + per_shard], SPACE)
+    return store
+
+
+def make_latents(labels: pd.DataFrame, seed: int = 0) -> torch.Tensor:
+    """Latents that turn along one line per side and light."""
+    g = torch.Generator().manual_seed(seed)
+    yaw = torch.tensor(labels["yaw_deg"].to_numpy()).float()[:, None, None, None] / 20
+    latents = torch.randn(len(labels), *SHAPE, generator=g) * 0.3
+    for light in ("left", "center", "right"):
+        low, high = torch.randn(2, *SHAPE, generator=g)
+        here = torch.from_numpy((labels["light"] == light).to_numpy())[:, None, None, None]
+        latents += here * (yaw.clamp(max=0) * low + yaw.clamp(min=0) * high)
+    return latents
+
+
+@pytest.fixture(scope="module")
+def labels() -> pd.DataFrame:
+    return make_labels(600)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, labels: pd.DataFrame) -> LatentStore:
+    return make_store(tmp_path_factory.mktemp("store"), labels, make_latents(labels))
+
+
+def directions(seed: int = 0, **changes: object) -> Directions:
+    left, right = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(seed))
+    made = Directions(
+        "left", left, right, SPACE, (-180.0, 0.0, 180.0), (-180.0, 0.0, 180.0), {"version": "0", "where": ""}
+    )
+    return replace(made, **changes)
+
+
+class TestYawBins:
+    @pytest.mark.parametrize(("width", "limit"), [(10, 45), (5, 30), (7, 44), (0.1, 0.35), (90, 45), (20, 90)])
+    def test_edges(self, width, limit):
+        edges = YawBins(width, limit).edges
+        assert np.allclose(edges, -edges[::-1])
+        assert np.allclose(np.diff(edges), width)
+        assert len(edges) % 2 == 0
+        assert limit - width < edges[-1] + 1e-9 <= limit + 2e-9
+
+    def test_assign(self):
+        bins = YawBins(10, 45)
+        yaw = np.linspace(-60, 60, 1001)
+        index = bins.assign(yaw)
+        inside = index >= 0
+        assert np.array_equal(inside, (yaw >= -45) & (yaw < 45))
+        assert (bins.edges[index[inside]] <= yaw[inside]).all()
+        assert (yaw[inside] < bins.edges[index[inside] + 1]).all()
+        assert bins.assign(np.array([0.0])) == [4]
+        assert bins.assign(np.array([np.nan])) == [-1]
+
+    def test_mirrored_yaw_lands_in_the_mirrored_bin(self):
+        bins = YawBins()
+        yaw = np.random.default_rng(0).uniform(-44.9, 44.9, 500)
+        assert np.array_equal(bins.assign(-yaw), len(bins.edges) - 2 - bins.assign(yaw))
+
+    @pytest.mark.parametrize(("width", "limit"), [(0, 45), (-1, 45), (91, 45)])
+    def test_refused(self, width, limit):
+        with pytest.raises(LatentrotError, match=f"width {width}.*{limit}") as info:
+            _ = YawBins(width, limit).edges
+        complaint(info)
+
+
+class TestCentroids:
+    def test_chunks_equal_one_fit(self):
+        x, yaw, *_ = planted(500)
+        whole, parts = Centroids().fit(x, yaw), Centroids()
+        for rows in np.split(np.arange(500), [1, 60, 61, 333]):
+            parts.partial_fit(x[rows], yaw[rows])
+        assert np.array_equal(whole.counts_, parts.counts_)
+        np.testing.assert_allclose(whole.means_, parts.means_, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(whole.yaw_, parts.yaw_, rtol=1e-12, atol=1e-12)
+
+    def test_are_the_means(self):
+        x, yaw, *_ = planted(300)
+        fitted = Centroids(YawBins(10, 45)).fit(x, yaw)
+        for b in range(9):
+            inside = (yaw >= 10 * b - 45) & (yaw < 10 * b - 35)
+            assert fitted.counts_[b] == inside.sum()
+            np.testing.assert_allclose(fitted.means_[b], x[inside].astype(np.float64).mean(0), rtol=1e-10)
+            assert fitted.yaw_[b] == pytest.approx(yaw[inside].mean())
+
+    def test_half_precision_does_not_lose_the_sum(self):
+        x = np.full((5000, 2), 0.1, np.float16)
+        assert Centroids().fit(x, np.zeros(5000)).means_[4] == pytest.approx(np.float64(np.float16(0.1)), rel=1e-12)
+
+    def test_fit_forgets(self):
+        x, yaw, *_ = planted(200)
+        twice = Centroids().fit(x + 100, yaw).fit(x, yaw)
+        assert twice.counts_.sum() == len(x)
+
+    def test_shapes_refused(self):
+        with pytest.raises(LatentrotError, match=r"\(4, 2\).*\(3,\)"):
+            Centroids().fit(np.zeros((4, 2)), np.zeros(3))
+
+
+class TestLines:
+    def test_one_line_is_the_weighted_regression(self):
+        rng = np.random.default_rng(2)
+        x, yaw, counts = rng.normal(size=(6, 20)), rng.uniform(-40, 40, 6), rng.integers(1, 50, 6)
+        mine, theirs = CentroidLine().fit(x, yaw, counts), LinearRegression().fit(yaw[:, None], x, counts)
+        np.testing.assert_allclose(mine.slope_, theirs.coef_[:, 0], atol=1e-10)
+        np.testing.assert_allclose(mine.intercept_, theirs.intercept_, atol=1e-10)
+        assert 0 <= mine.r2_ < 1
+        assert CentroidLine().fit(np.outer(yaw, x[0]), yaw, counts).r2_ == pytest.approx(1)
+
+    @pytest.mark.parametrize("yaw", [[3.0], [3.0, 3.0]])
+    def test_needs_two_yaws(self, yaw):
+        with pytest.raises(LatentrotError, match=r"two different yaws.*3\.0"):
+            CentroidLine().fit(np.zeros((len(yaw), 2)), yaw)
+
+    def test_planted_lines_are_found(self):
+        # width 5: the middle bin straddles the kink, which shortens a line by under 1 % (over 2 % at width 10)
+        x, yaw, left, right = planted()
+        fitted = YawDirections(YawBins(5, 45)).fit(x, yaw)
+        for line, truth in ((fitted.left_, left), (fitted.right_, right)):
+            length, true_length = np.linalg.norm(line.slope_), np.linalg.norm(truth)
+            assert line.slope_ @ truth / (length * true_length) > 0.99
+            assert abs(length / true_length - 1) < 0.02
+            assert line.r2_ > 0.98
+
+    def test_sides_do_not_mix(self):
+        x, yaw, *_ = planted()
+        changed = np.where(yaw[:, None] > 10, x + 50, x)
+        one, two = YawDirections().fit(x, yaw), YawDirections().fit(changed, yaw)
+        assert np.array_equal(one.left_.slope_, two.left_.slope_)
+        assert not np.allclose(one.right_.slope_, two.right_.slope_)
+
+    @pytest.mark.parametrize("left_over", [0, 3])
+    def test_poor_bin_is_named(self, left_over):
+        x, yaw, *_ = planted(600)
+        poor = (yaw >= 15) & (yaw < 25)
+        keep = ~poor | np.isin(np.arange(600), np.flatnonzero(poor)[:left_over])
+        with pytest.raises(LatentrotError, match=rf"\[15, 25\).* {left_over} latents.* 5") as info:
+            YawDirections(least=5).fit(x[keep], yaw[keep])
+        complaint(info)
+
+    @pytest.mark.parametrize(
+        "estimator", [YawBins(5, 30), Centroids(YawBins(5, 30)), CentroidLine(), YawDirections(YawBins(5, 30), 3)]
+    )
+    def test_clone(self, estimator):
+        copy = clone(estimator)
+        assert copy is not estimator
+        assert repr(copy.get_params()) == repr(estimator.get_params())
+
+    def test_clone_of_a_fitted_one_is_fresh(self):
+        x, yaw, *_ = planted(600)
+        assert not hasattr(clone(YawDirections().fit(x, yaw)), "left_")
+
+
+class TestWalk:
+    @pytest.mark.parametrize("yaw", [-30.0, -1.0, 0.0, 1.0, 30.0])
+    def test_zero_step_is_exactly_zero(self, yaw):
+        offset = walk_offset(directions(), torch.tensor([0.0, 10.0, 0.0]), yaw)
+        assert offset.shape == (3, *SHAPE)
+        assert offset.dtype == torch.float32
+        assert not offset[[0, 2]].any()
+        assert offset[1].any()
+
+    @pytest.mark.parametrize(
+        ("yaw", "steps", "side"), [(-30.0, [-20.0, 10.0, 29.0], "left"), (30.0, [20.0, -10.0, -29.0], "right")]
+    )
+    def test_own_side_goes_along_its_own_line(self, yaw, steps, side):
+        d = directions()
+        for step, offset in zip(steps, walk_offset(d, torch.tensor(steps), yaw), strict=True):
+            torch.testing.assert_close(offset, step * getattr(d, side))
+
+    @pytest.mark.parametrize("yaw", [-12.0, 12.0])
+    def test_beyond_frontal_goes_along_the_other(self, yaw):
+        d = directions()
+        own, other = (d.left, d.right) if yaw < 0 else (d.right, d.left)
+        offset = walk_offset(d, torch.tensor([-yaw, -3 * yaw]), yaw)
+        torch.testing.assert_close(offset[0], -yaw * own)
+        torch.testing.assert_close(offset[1], -yaw * own - 2 * yaw * other)
+
+    @pytest.mark.parametrize("yaw", [-12.0, 0.0, 12.0])
+    def test_is_continuous(self, yaw):
+        d = directions()
+        steps = torch.linspace(-40, 40, 801)
+        walked = walk_offset(d, steps, yaw)
+        longest = max(d.left.norm(), d.right.norm())
+        assert (walked[1:] - walked[:-1]).flatten(1).norm(dim=1).max() <= 0.1 * longest * 1.001
+
+    def test_crossing_is_where_the_calibration_says(self):
+        d = directions(nominal=(-90.0, 0.0, 90.0), achieved=(-30.0, 0.0, 30.0))
+        offset = walk_offset(d, torch.tensor([30.0, 60.0]), -10.0)
+        torch.testing.assert_close(offset[0], 30 * d.left)
+        torch.testing.assert_close(offset[1], 30 * d.left + 30 * d.right)
+
+    def test_nominal_for_is_the_calibration_backwards(self):
+        d = directions(nominal=(-90.0, -40.0, 0.0, 40.0, 90.0), achieved=(-30.0, -20.0, 0.0, 10.0, 25.0))
+        for nominal, achieved in zip(d.nominal, d.achieved, strict=True):
+            assert d.nominal_for(achieved) == pytest.approx(nominal)
+        turns = np.linspace(-60, 60, 400)
+        assert (np.diff([d.nominal_for(t) for t in turns]) > 0).all()
+        assert d.reach == (-30.0, 25.0)
+
+
+class TestFitDirections:
+    @pytest.mark.parametrize("pair", [("left", "right"), ("center", "center"), ("any", "any")])
+    def test_mirror_law(self, store, labels, pair):
+        one, other = (fit_directions(store, labels, light, CONFIG) for light in pair)
+        scale = float(one.left.abs().max())
+        torch.testing.assert_close(mirror_latents(one.left[None], BLOCK)[0], -other.right, rtol=0, atol=1e-5 * scale)
+        torch.testing.assert_close(mirror_latents(one.right[None], BLOCK)[0], -other.left, rtol=0, atol=1e-5 * scale)
+
+    def test_without_mirroring_the_law_does_not_hold_by_itself(self, store, labels):
+        one = fit_directions(store, labels, "any", replace(CONFIG, mirror=False))
+        assert not torch.allclose(mirror_latents(one.left[None], BLOCK)[0], -one.right, atol=1e-2)
+
+    def test_light_groups_are_apart(self, store, labels, tmp_path):
+        config = replace(CONFIG, mirror=False)
+        changed = make_latents(labels)
+        changed[(labels["light"] != "left").to_numpy()] += 20 * torch.randn(SHAPE)
+        other = make_store(tmp_path, labels, changed)
+        one, two = (fit_directions(s, labels, "left", config) for s in (store, other))
+        assert torch.equal(one.left, two.left)
+        assert torch.equal(one.right, two.right)
+
+    def test_streaming_equals_one_matrix(self, store, labels):
+        config = replace(CONFIG, mirror=False, held_out=0.0)
+        latents = torch.cat([z for _, z in store.batches()]).flatten(1).numpy()
+        expected = YawDirections(YawBins(config.width, config.limit), 2).fit(latents, labels["yaw_deg"].to_numpy())
+        found = fit_directions(store, labels, "any", config)
+        np.testing.assert_allclose(found.left.flatten(), expected.left_.slope_, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(found.right.flatten(), expected.right_.slope_, rtol=1e-4, atol=1e-6)
+
+    def test_people_held_out_do_not_matter(self, store, labels, tmp_path):
+        config = replace(CONFIG, held_out=0.3)
+        away = held_out(labels["identity"].to_numpy(), 0.3)
+        assert 0 < away.sum() < len(away)
+        changed = make_latents(labels)
+        changed[away] *= -50
+        other = make_store(tmp_path, labels, changed)
+        one, two = (fit_directions(s, labels, "any", config) for s in (store, other))
+        assert torch.equal(one.left, two.left)
+        assert torch.equal(one.right, two.right)
+        everybody = fit_directions(other, labels, "any", replace(config, held_out=0.0))
+        assert not torch.allclose(everybody.left, one.left)
+
+    def test_uncalibrated_steps_are_nominal(self, store, labels):
+        d = fit_directions(store, labels, "center", CONFIG)
+        assert [d.nominal_for(t) for t in (-33.0, 0.0, 12.5)] == [-33.0, 0.0, 12.5]
+        assert d.facts["calibrated_on"] == "0"
+
+    def test_calibration_needs_the_model(self, store, labels):
+        with pytest.raises(LatentrotError, match="calibrate=0") as info:
+            fit_directions(store, labels, "center", replace(CONFIG, calibrate=4))
+        complaint(info)
+
+    def test_unknown_light(self, store, labels):
+        with pytest.raises(LatentrotError, match=r"'up'.*left.*any") as info:
+            fit_directions(store, labels, "up", CONFIG)
+        complaint(info)
+
+    def test_no_label_matches(self, store, labels):
+        strangers = labels.set_index(pd.Index([f"other-{i}" for i in labels.index]))
+        with pytest.raises(LatentrotError, match="embed and label the same pictures") as info:
+            fit_directions(store, strangers, "left", CONFIG)
+        complaint(info)
+
+    def test_progress_counts_every_latent_once(self, store, labels):
+        seen: list[int] = []
+        fit_directions(store, labels, "any", replace(CONFIG, held_out=0.0), progress=seen.append)
+        assert sum(seen) == len(labels)
+
+    def test_memory_does_not_grow_with_the_store(self, tmp_path):
+        """Peak memory of a fit over 3,000 latents against 750.
+
+        The 2,250 latents more are 14 MB as stored and 28 MB as they are computed with; one shard is 1.5 MB. A fit that
+        held them would grow by at least 14 MB, so 7 MB tells the two apart.
+        """
+        if not Path("/proc/self/clear_refs").is_file():
+            pytest.skip("peak memory of a process is read from /proc")
+        space = replace(SPACE, shape=(12, 16, 16))
+        latents = torch.randn(250, *space.shape)
+        cases = []
+        for n in (750, 3000):
+            labels = make_labels(n)
+            store = LatentStore(tmp_path / str(n))
+            for start in range(0, n, 250):
+                store.append(list(labels.index[start : start + 250]), latents, space)
+            cases.append((store, labels))
+        peaks = []
+        for store, labels in (cases[0], *cases):  # the first once more: what is allocated on first use does not count
+            Path("/proc/self/clear_refs").write_text("5")  # start the peak anew
+            before = resident("VmRSS")
+            fit_directions(store, labels, "any", CONFIG)
+            peaks.append(resident("VmHWM") - before)
+        assert peaks[2] - peaks[1] < 7
+
+
+def resident(name: str) -> float:
+    """The process's resident memory, now (VmRSS) or at its peak (VmHWM), in MB."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status[name].split()[0]) / 1024
+
+
+class TestFile:
+    def test_round_trip(self, tmp_path):
+        one = directions(facts={"version": "1", "where": "Male == 1", "counts": "[1, 2]"}, achieved=(-31.5, 0.0, 30.25))
+        one.save(tmp_path / "d.safetensors")
+        two = Directions.load(tmp_path / "d.safetensors")
+        assert torch.equal(one.left, two.left)
+        assert torch.equal(one.right, two.right)
+        for name in ("light", "space", "nominal", "achieved", "facts"):
+            assert getattr(one, name) == getattr(two, name)
+
+    def test_another_kind_is_refused(self, store):
+        with pytest.raises(LatentrotError, match=r"latentrot latents.*latentrot directions") as info:
+            Directions.load(store.shards[0])
+        complaint(info)
+
+    @pytest.mark.parametrize("content", [None, b"", b"text", "half"])
+    def test_damaged(self, tmp_path, content):
+        path = tmp_path / "d.safetensors"
+        if content == "half":
+            directions().save(path)
+            path.write_bytes(path.read_bytes()[:-50])
+        elif content is not None:
+            path.write_bytes(content)
+        with pytest.raises(LatentrotError, match=r"d\.safetensors.*fit-directions") as info:
+            Directions.load(path)
+        complaint(info)
+
+    @pytest.mark.parametrize("change", [{"digest": "f" * 16}, {"schedule": Schedule(steps=9)}, {"shape": (3, 8, 8)}])
+    def test_another_space_is_refused_with_both_values(self, change):
+        other = replace(SPACE, **change)
+        with pytest.raises(LatentrotError, match="belongs to") as info:
+            directions().space.require_same(other, "the file")
+        (name,) = change
+        assert str(getattr(SPACE, name)) in complaint(info)
+        assert str(getattr(other, name)) in complaint(info)
