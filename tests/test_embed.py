@@ -203,6 +203,8 @@ class TestLoadingErrors:
 
 class TestRoundTrip:
     def test_fixed_point_is_near_exact_and_beats_ddim(self, model, pictures):
+        if model.prediction_type == "sample":
+            pytest.skip("the last decoding step returns the prediction itself: an untrained one cannot be any picture")
         exact = Schedule(steps=10, iterations=15)
         usual = Schedule(steps=10, solver="ddim")
         back = decode(model, invert(model, pictures, schedule=exact), schedule=exact)
