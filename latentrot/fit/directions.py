@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from sklearn.isotonic import IsotonicRegression
@@ -21,11 +22,11 @@ from latentrot.embed.solve import decode
 from latentrot.embed.store import LatentSpace, LatentStore
 from latentrot.errors import LatentrotError
 from latentrot.files import write_atomically
-from latentrot.fit.lines import Centroids, YawBins, YawDirections
+from latentrot.fit.lines import CentroidLine, Centroids, YawBins, YawDirections, keep_octaves, shrink_noise
 from latentrot.label.estimate import LIGHTS, estimate_pose
 from latentrot.label.table import matching
 
-__all__ = ["Directions", "FitConfig", "calibrate", "fit_directions", "walk_offset"]
+__all__ = ["Directions", "FitConfig", "calibrate", "fit_directions", "walk", "walk_offset"]
 
 KIND = "latentrot directions"
 SIGN = "yaw > 0: the nose points to the viewer's right; light: the picture's side the main light comes from"
@@ -43,6 +44,7 @@ class FitConfig:
         least: fewest latents per bin.
         where: attribute filter such as "Male == 1 and Eyeglasses == -1"; empty: everybody.
         mirror: use every latent a second time, mirrored, with yaw negated and light swapped.
+        shrink: take the estimation noise out of the slopes (see `shrink_noise`).
         held_out: share of the people left out of fitting and calibration (0 to 1).
         calibrate: pictures the step length is calibrated on; 0 leaves it nominal.
         seed: of the choice of the calibration pictures.
@@ -53,6 +55,7 @@ class FitConfig:
     least: int = 5
     where: str = ""
     mirror: bool = True
+    shrink: bool = True
     held_out: float = 0.1
     calibrate: int = 32
     seed: int = 0
@@ -156,6 +159,32 @@ def walk_offset(directions: Directions, nominal: torch.Tensor, yaw: float) -> to
     return (on_left * directions.left.double() + on_right * directions.right.double()).float()
 
 
+def walk(
+    z: torch.Tensor, directions: Directions, nominal: torch.Tensor, yaw: float, *, keep_norm: bool = True
+) -> torch.Tensor:
+    """Walk one latent along its lines.
+
+    Args:
+        z: (1, c, h, w) the picture's own latent.
+        directions: of its light group.
+        nominal: (k,) steps in nominal degrees, signed.
+        yaw: the picture's own yaw in degrees.
+        keep_norm: scale each octave of spatial frequencies of a walked latent back to its source's length. Noise lives
+            on a shell; a long straight walk leaves it, most of all in the few coarse frequencies the lines are made
+            of, and the decoder answers with blown-out pictures.
+
+    Returns:
+        (k, c, h, w) float32 latents; the source itself, bit for bit, for a zero step.
+    """
+    walked = z + walk_offset(directions, nominal, yaw)
+    if keep_norm:
+        block = directions.space.block
+        kept = keep_octaves(F.pixel_shuffle(z, block).numpy(), F.pixel_shuffle(walked, block).numpy())
+        kept = F.pixel_unshuffle(torch.from_numpy(kept).float(), block)
+        walked = torch.where(nominal[:, None, None, None] == 0, z, kept)
+    return walked
+
+
 def chosen_rows(labels: pd.DataFrame, config: FitConfig) -> pd.DataFrame:
     """The labelled pictures that may be used: filter met, people not held out."""
     rows = labels
@@ -221,11 +250,10 @@ def fit_directions(
     rows = chosen_rows(labels, config)
     fitted = YawDirections(YawBins(config.width, config.limit), config.least)
     fitted.fit_centroids(gather_centroids(store, rows, light, config, progress))
-    shape = store.space.shape
     directions = Directions(
         light=light,
-        left=torch.from_numpy(fitted.left_.slope_.reshape(shape)).float(),
-        right=torch.from_numpy(fitted.right_.slope_.reshape(shape)).float(),
+        left=slope_of(fitted.left_, store.space, config),
+        right=slope_of(fitted.right_, store.space, config),
         space=store.space,
         nominal=(-180.0, 0.0, 180.0),
         achieved=(-180.0, 0.0, 180.0),
@@ -237,6 +265,7 @@ def fit_directions(
             "r2_right": f"{fitted.right_.r2_:.4f}",
             "where": config.where,
             "mirror": str(config.mirror),
+            "shrink": str(config.shrink),
             "calibrated_on": "0",
         },
     )
@@ -246,6 +275,15 @@ def fit_directions(
         raise LatentrotError("calibration decodes walked latents: give the model, or calibrate=0")
     store.space.require_same(LatentSpace.of(model, store.space.schedule), str(store.root))
     return calibrate(directions, model, calibration_sources(store, rows, light, config))
+
+
+def slope_of(line: CentroidLine, space: LatentSpace, config: FitConfig) -> torch.Tensor:
+    """A line's slope as a (c, h, w) float32 latent, its estimation noise shrunk on the pixel grid."""
+    slope = torch.from_numpy(line.slope_.reshape(space.shape))
+    if config.shrink:
+        pixels = F.pixel_shuffle(slope, space.block).numpy()
+        slope = F.pixel_unshuffle(torch.from_numpy(shrink_noise(pixels)), space.block)
+    return slope.float()
 
 
 def calibration_sources(store: LatentStore, rows: pd.DataFrame, light: str, config: FitConfig) -> torch.Tensor:
@@ -273,7 +311,7 @@ def calibrate(directions: Directions, model: LatentModel, sources: torch.Tensor)
     changes = []
     for z in sources:
         start = float(estimate_pose(decode(model, z[None], schedule=directions.space.schedule).clamp(-1, 1))[0, 0])
-        walked = z + walk_offset(directions, steps, 0.0 if abs(start) < 2 else start)
+        walked = walk(z[None], directions, steps, 0.0)  # nearly frontal: each way along its own line
         turned = decode(model, walked, schedule=directions.space.schedule).clamp(-1, 1)
         changes.append(estimate_pose(turned)[:, 0].numpy() - start)
     mean = np.insert(np.mean(changes, 0), len(NOMINAL) // 2, 0.0)

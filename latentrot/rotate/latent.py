@@ -16,7 +16,7 @@ from latentrot.embed.model import LatentModel, load_model
 from latentrot.embed.solve import decode, invert
 from latentrot.embed.store import LatentSpace
 from latentrot.errors import LatentrotError
-from latentrot.fit.directions import Directions, walk_offset
+from latentrot.fit.directions import Directions, walk
 from latentrot.label.estimate import LIGHTS, estimate_light, estimate_pose, light_names
 
 __all__ = ["Frame", "LatentRotator", "Turned", "load_latent_rotator"]
@@ -84,7 +84,7 @@ class LatentRotator:
     model: LatentModel
     directions: dict[str, Directions]
     measure: bool = True
-    keep_norm: bool = False
+    keep_norm: bool = True
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
         """Turn a (s, s, 3) uint8 crop in the CelebA frame by degrees -> the same at the model's resolution."""
@@ -157,10 +157,7 @@ class LatentRotator:
 
     def walk(self, z: torch.Tensor, lines: Directions, steps: Sequence[float], yaw: float) -> torch.Tensor:
         """(1, c, h, w) latent -> (k, c, h, w) latents, one per nominal step."""
-        walked = z + walk_offset(lines, torch.tensor(steps, dtype=torch.float64), yaw)
-        if self.keep_norm:
-            walked = walked * (z.norm() / walked.flatten(1).norm(dim=1))[:, None, None, None]
-        return walked
+        return walk(z, lines, torch.tensor(steps, dtype=torch.float64), yaw, keep_norm=self.keep_norm)
 
     def measured_steps(self, z: torch.Tensor, lines: Directions, turns: Sequence[float], yaw: float) -> list[float]:
         """The nominal steps that turn this very picture by `turns`, read off a ladder of decoded and measured steps."""
