@@ -141,13 +141,18 @@ def load_schedule(folder: Path) -> tuple[np.ndarray, str]:
     config = read_json(folder / "scheduler" / "scheduler_config.json", "scheduler")
     kinds = {c.__name__: c for c in (DDIMScheduler, DDPMScheduler, PNDMScheduler, LMSDiscreteScheduler)}
     kind = kinds.get(config.get("_class_name", ""), DDIMScheduler)
-    scheduler = kind.from_config({k: v for k, v in config.items() if not k.startswith("_")})
+    try:
+        scheduler = kind.from_config({k: v for k, v in config.items() if not k.startswith("_")})
+    except (NotImplementedError, ValueError, TypeError) as error:
+        raise LatentrotError(f"{folder}: its scheduler's configuration is not understood: {error}") from error
     alpha_bar = scheduler.alphas_cumprod.double().numpy()
     if config.get("rescale_betas_zero_snr") and kind not in (DDIMScheduler, DDPMScheduler):
         raise LatentrotError(f"{folder}: zero-terminal-SNR is only known for DDIM and DDPM schedulers")
     prediction = config.get("prediction_type", "epsilon")
     if prediction not in PREDICTIONS:
-        raise LatentrotError(f"{folder}: prediction type {prediction!r}; expected one of {', '.join(sorted(PREDICTIONS))}")
+        raise LatentrotError(
+            f"{folder}: prediction type {prediction!r}; expected one of {', '.join(sorted(PREDICTIONS))}"
+        )
     return alpha_bar, prediction
 
 

@@ -91,7 +91,9 @@ def resolve_schedule(steps: int | None, solver: str | None, schedule: Schedule |
 def check_batch(x: torch.Tensor, shape: tuple[int, ...], what: str) -> None:
     """Refuse anything but a finite float batch of the shape the model has."""
     if not torch.is_floating_point(x) or x.ndim != 4 or tuple(x.shape[1:]) != shape:
-        raise LatentrotError(f"{what}: got {x.dtype} {tuple(x.shape)}, expected floats of shape (n, {', '.join(map(str, shape))})")
+        raise LatentrotError(
+            f"{what}: got {x.dtype} {tuple(x.shape)}, expected floats of shape (n, {', '.join(map(str, shape))})"
+        )
     if not torch.isfinite(x).all():
         raise LatentrotError(f"{what}: contains NaN or infinity")
 
@@ -124,14 +126,16 @@ def invert(
     if plan.solver == "ddim":
         return ddim_inverse(model, state, levels).to("cpu", torch.float32)
     solved: list[tuple[float, torch.Tensor]] = []  # (angle, velocity) of the last two points
-    for step, (a, b) in enumerate(itertools.pairwise(levels)):
-        turn = model.angle(b) - model.angle(a)
+    for step, (low, high) in enumerate(itertools.pairwise(levels)):
+        a, b = model.angle(low), model.angle(high)
         # first guess: the velocity at b extrapolated from the points before, which costs no evaluation
-        velocity = extrapolate(solved, model.angle(b)) if solved else model.velocity(state, b)
+        velocity = extrapolate(solved, b) if solved else model.velocity(state, high)
+        noisier = (state + math.sin(b - a) * velocity) / math.cos(b - a)
         for _ in range(evaluations_of_step(plan, step)):
-            velocity = model.velocity(solve_for_noisier(state, velocity, turn), b)
-        state = solve_for_noisier(state, velocity, turn)
-        solved = [*solved[-1:], (model.angle(b), velocity)]
+            velocity = model.velocity(noisier, high)
+            noisier = solve_for_noisier(model, state, noisier, velocity, a, b)
+        state = noisier
+        solved = [*solved[-1:], (b, velocity)]
     return state.to("cpu", torch.float32)
 
 
@@ -151,9 +155,18 @@ def extrapolate(points: list[tuple[float, torch.Tensor]], angle: float) -> torch
     return vb + (vb - va) * ((angle - b) / (b - a))
 
 
-def solve_for_noisier(state: torch.Tensor, velocity: torch.Tensor, turn: float) -> torch.Tensor:
-    """The x_b from which a decoding step with this velocity at b arrives at `state`."""
-    return (state + math.sin(turn) * velocity) / math.cos(turn)
+def solve_for_noisier(
+    model: LatentModel, state: torch.Tensor, noisier: torch.Tensor, velocity: torch.Tensor, a: float, b: float
+) -> torch.Tensor:
+    """One fixed-point iteration: the x_b from which a decoding step arrives at `state`, holding the prediction fixed.
+
+    What is held is what the network predicts: the velocity, or, for a network that predicts the noise, the noise. To hold
+    the velocity there would fold the iterate back into itself and diverge on long steps.
+    """
+    if model.prediction_type == "epsilon":
+        noise = math.cos(b) * velocity + math.sin(b) * noisier
+        return (math.cos(b) * state + math.sin(b - a) * noise) / math.cos(a)
+    return (state + math.sin(b - a) * velocity) / math.cos(b - a)
 
 
 @torch.no_grad()

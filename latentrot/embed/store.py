@@ -119,7 +119,9 @@ class LatentStore:
     def space(self) -> LatentSpace:
         """The space the latents live in; all shards must agree."""
         if not self.shards:
-            raise LatentrotError(f"no latents in {self.root}; make them with: latentrot embed --data DIR --out {self.root}")
+            raise LatentrotError(
+                f"no latents in {self.root}; make them with: latentrot embed --data DIR --out {self.root}"
+            )
         spaces = {shard: LatentSpace.from_header(self.header(shard)) for shard in self.shards}
         first = spaces[self.shards[0]]
         for shard, space in spaces.items():
@@ -206,7 +208,9 @@ def embed_folder(
         for start in range(0, len(todo), shard_size):
             names, latents = [], []
             for i in range(start, min(start + shard_size, len(todo)), batch_size):
-                batch, crops = readable_crops(folder, todo[i : min(i + batch_size, start + shard_size)], model.resolution, bad)
+                batch, crops = readable_crops(
+                    folder, todo[i : min(i + batch_size, start + shard_size)], model.resolution, bad
+                )
                 if batch:
                     x = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 127.5 - 1
                     latents.append(invert(model, x, schedule=space.schedule))

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
 from PIL import Image
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
@@ -208,13 +208,22 @@ def load_checkpoint(
         i, key = name.split(".", 1)
         state.setdefault(int(i), {})[key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    # the moments must lie in memory as their weights do (channels last): the fused step pairs them by position
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            moments = optimizer.state[parameter]
+            for key in ("exp_avg", "exp_avg_sq"):
+                moments[key] = torch.empty_like(parameter).copy_(moments[key])
     return step
 
 
 def checkpoint_config(path: Path) -> TrainConfig:
     """The configuration stored in a checkpoint."""
-    with safe_open(path, "pt") as file:
-        stored = json.loads(file.metadata()["config"])
+    try:
+        with safe_open(path, "pt") as file:
+            stored = json.loads(file.metadata()["config"])
+    except (OSError, SafetensorError, KeyError, TypeError) as error:
+        raise LatentrotError(f"{path} is damaged ({error}); delete it to start anew") from error
     return TrainConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
 
 
@@ -248,7 +257,9 @@ def read_pictures(data: Path, config: TrainConfig) -> torch.Tensor:
     return torch.from_numpy(crops).permute(0, 3, 1, 2).contiguous()
 
 
-def train(data: Path, out: Path, config: TrainConfig | None = None, *, save_every: int = 500, device: str | None = None) -> Path:
+def train(
+    data: Path, out: Path, config: TrainConfig | None = None, *, save_every: int = 500, device: str | None = None
+) -> Path:
     """Train, or go on training, a DDIM backbone.
 
     Args:

@@ -198,7 +198,11 @@ def chosen_rows(labels: pd.DataFrame, config: FitConfig) -> pd.DataFrame:
 
 
 def gather_centroids(
-    store: LatentStore, rows: pd.DataFrame, light: str, config: FitConfig, progress: Callable[[int], object] | None = None
+    store: LatentStore,
+    rows: pd.DataFrame,
+    light: str,
+    config: FitConfig,
+    progress: Callable[[int], object] | None = None,
 ) -> Centroids:
     """One streaming pass over the store: centroids per yaw bin of one light group (`any`: of all)."""
     centroids = Centroids(YawBins(config.width, config.limit))
@@ -216,7 +220,9 @@ def gather_centroids(
         if progress is not None:
             progress(len(names))
     if not hasattr(centroids, "counts_"):
-        raise LatentrotError(f"no latent in {store.root} has a label of light {light!r}; embed and label the same pictures")
+        raise LatentrotError(
+            f"no latent in {store.root} has a label of light {light!r}; embed and label the same pictures"
+        )
     return centroids
 
 

@@ -59,7 +59,7 @@ class Centroids(BaseEstimator):
     def __init__(self, bins: YawBins | None = None) -> None:
         self.bins = bins
 
-    def partial_fit(self, X: np.ndarray, y: np.ndarray) -> Self:  # noqa: N803  scikit-learn's names
+    def partial_fit(self, X: np.ndarray, y: np.ndarray) -> Self:
         """Add (n, d) latents with their (n,) yaw in degrees."""
         X, y = np.asarray(X), np.asarray(y, np.float64)
         if X.ndim != 2 or y.shape != X.shape[:1]:
@@ -77,7 +77,7 @@ class Centroids(BaseEstimator):
             self.counts_[b] += inside.sum()
         return self
 
-    def fit(self, X: np.ndarray, y: np.ndarray) -> Self:  # noqa: N803
+    def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
         """Forget everything, then `partial_fit`."""
         for name in ("counts_", "_sums", "_yaw"):
             self.__dict__.pop(name, None)
@@ -107,7 +107,7 @@ class CentroidLine(BaseEstimator):
         r2_: share of the centroids' weighted variance the line explains, 0 to 1.
     """
 
-    def fit(self, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> Self:  # noqa: N803
+    def fit(self, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> Self:
         """Fit to (k, d) centroids at (k,) yaw in degrees, weighted by (k,) counts."""
         X, y = np.asarray(X, np.float64), np.asarray(y, np.float64)
         w = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, np.float64)
@@ -141,7 +141,7 @@ class YawDirections(BaseEstimator):
         self.bins = bins
         self.least = least
 
-    def fit(self, X: np.ndarray, y: np.ndarray) -> Self:  # noqa: N803
+    def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
         """Fit to (n, d) latents with (n,) yaw in degrees."""
         return self.fit_centroids(Centroids(self.bins).fit(X, y))
 
@@ -182,14 +182,15 @@ def keep_octaves(source: np.ndarray, walked: np.ndarray) -> np.ndarray:
     Returns:
         (k, c, h, w) float64, the directions of `walked` with the lengths of `source`, octave by octave.
     """
-    spectrum, own = dctn(walked, axes=(2, 3), norm="ortho"), dctn(source, axes=(2, 3), norm="ortho")
+    spectrum = np.asarray(dctn(walked, axes=(2, 3), norm="ortho"))
+    own = np.asarray(dctn(source, axes=(2, 3), norm="ortho"))
     octave = np.floor(np.log2(np.maximum(frequency_bands(source.shape[2:]), 1))).astype(int)
     for i in range(octave.max() + 1):
         inside = octave == i
         length = np.linalg.norm(spectrum[:, :, inside], axis=(1, 2))
         target = np.linalg.norm(own[:, :, inside], axis=(1, 2))
         spectrum[:, :, inside] *= (target / np.maximum(length, 1e-30))[:, None, None]
-    return idctn(spectrum, axes=(2, 3), norm="ortho")
+    return np.asarray(idctn(spectrum, axes=(2, 3), norm="ortho"))
 
 
 def shrink_noise(picture: np.ndarray) -> np.ndarray:
@@ -205,9 +206,9 @@ def shrink_noise(picture: np.ndarray) -> np.ndarray:
     Returns:
         (c, h, w) of smaller length.
     """
-    spectrum = dctn(picture, axes=(1, 2), norm="ortho")
+    spectrum = np.asarray(dctn(picture, axes=(1, 2), norm="ortho"))
     band = frequency_bands(picture.shape[1:])
     power = np.bincount(band.ravel(), (spectrum**2).mean(0).ravel()) / np.bincount(band.ravel())
     floor = np.median(power[min(picture.shape[1:]) // 2 :])
     gain = np.clip(1 - floor / np.maximum(power, 1e-30), 0, 1)
-    return idctn(spectrum * gain[band], axes=(1, 2), norm="ortho")
+    return np.asarray(idctn(spectrum * gain[band], axes=(1, 2), norm="ortho"))

@@ -74,7 +74,7 @@ class Edited:
 
 
 def parse_sweep(text: str) -> list[float]:
-    """"-30:30:7" -> seven turns from -30 to 30 degrees."""  # noqa: D400
+    """Read "-30:30:7": seven turns from -30 to 30 degrees."""
     parts = text.split(":")
     try:
         first, last, count = float(parts[0]), float(parts[1]), int(parts[2])
@@ -129,7 +129,9 @@ def edit_photograph(
     low, high = rotator.lines_of(turned.light).reach
     beyond = [f for f in turned.frames if not low <= f.requested_deg <= high]
     if beyond:
-        notes.append(f"{beyond[0].requested_deg:+.0f} degrees is beyond what was calibrated ({low:+.0f} to {high:+.0f})")
+        notes.append(
+            f"{beyond[0].requested_deg:+.0f} degrees is beyond what was calibrated ({low:+.0f} to {high:+.0f})"
+        )
 
     if alignment is None:
         photos = [f.image for f in turned.frames]
