@@ -1,0 +1,125 @@
+"""The command line as a user meets it: real runs of the bundled model, and mistakes that end in one line."""
+
+import json
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from latentrot.cli import guard_sweep, main
+from latentrot.errors import LatentrotError
+from latentrot.rotate.latent import step_for
+from latentrot.rotate.photograph import parse_sweep
+
+PORTRAIT = Path(str(resources.files("latentrot") / "bundled" / "astronaut.jpg"))
+
+
+def run(capsys, *argv):
+    code = main([str(a) for a in argv])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_edit_turns_the_bundled_portrait_and_says_what_it_did(tmp_path, capsys):
+    out = tmp_path / "turned"
+    code, printed, err = run(capsys, "edit", PORTRAIT, "--deg", "15", "--out", out, "--json")
+    assert code == 0, err
+    report = json.loads(printed)
+    assert {"input", "output", "model", "light", "requested_deg", "yaw_before_deg", "yaw_after_deg"} <= set(report)
+    assert {"pitch_before_deg", "pitch_after_deg", "round_trip_psnr_db", "seconds"} <= set(report)
+    assert report["round_trip_psnr_db"] > 35
+    assert abs(report["yaw_after_deg"] - report["yaw_before_deg"] - 15) < 5
+    assert {p.name for p in out.iterdir()} == {"strip.png", "turned.png", "report.json"}
+    before, after = np.asarray(Image.open(PORTRAIT).convert("RGB")), np.asarray(Image.open(out / "turned.png"))
+    assert before.shape == after.shape
+    assert np.array_equal(before[-100:], after[-100:])  # below the face nothing is touched
+    assert np.abs(before.astype(int) - after).max() > 30
+
+    code, printed, _ = run(capsys, "info", out / "turned.png")
+    assert code == 0
+    assert "synthetic" in printed
+    assert "faces64" in printed
+
+
+def test_sweep_of_a_crop_gives_a_frame_each(tmp_path, capsys):
+    square = tmp_path / "crop.png"
+    Image.open(PORTRAIT).convert("RGB").crop((150, 90, 366, 306)).save(square)
+    code, printed, err = run(
+        capsys, "edit", square, "--crop", "--sweep", "-10:10:3", "--fast", "--json", "--out", tmp_path / "s.png"
+    )
+    assert code == 0, err
+    report = json.loads(printed)
+    assert [f["requested_deg"] for f in report["frames"]] == [-10, 0, 10]
+    yaws = [f["yaw_after_deg"] for f in report["frames"]]
+    assert yaws == sorted(yaws)
+
+
+def test_zero_degrees_is_the_round_trip(tmp_path, capsys):
+    code, printed, err = run(capsys, "edit", PORTRAIT, "--deg", "0", "--out", tmp_path / "same.png", "--json")
+    assert code == 0, err
+    assert np.array_equal(np.asarray(Image.open(PORTRAIT).convert("RGB")), np.asarray(Image.open(tmp_path / "same.png")))
+    assert json.loads(printed)["requested_deg"] == 0
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["edit", "missing.png", "--deg", "5"], ["missing.png"]),
+        (["edit", PORTRAIT], ["--deg", "--to", "--sweep"]),
+        (["edit", PORTRAIT, "--deg", "5", "--to", "3"], ["--deg and --to"]),
+        (["edit", PORTRAIT, "--deg", "500"], ["500", "-90 and 90"]),
+        (["edit", PORTRAIT, "--deg", "nan"], ["nan"]),
+        (["edit", PORTRAIT, "--sweep", "-3:x"], ["FIRST:LAST:COUNT"]),
+        (["edit", PORTRAIT, "--deg", "5", "--face", "7"], ["7"]),
+        (["edit", PORTRAIT, "--deg", "5", "--model", "./nowhere"], ["./nowhere"]),
+        (["edit", PORTRAIT, "--deg", "5", "--directions", "nowhere"], ["nowhere"]),
+        (["edit", PORTRAIT, "--deg", "5", "--out", "/proc/nothing/x.png"], ["/proc/nothing"]),
+        (["embed", "--data", "nowhere"], ["nowhere"]),
+        (["fit-directions", "--light", "left", "--labels", "none.parquet"], ["none.parquet", "latentrot label"]),
+        (["info", "nothing.bin"], ["nothing.bin"]),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(argv, words, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, *argv)
+    assert code == 2
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1
+    for word in words:
+        assert word in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_face_is_said(tmp_path, capsys):
+    noise = np.random.default_rng(0).integers(0, 255, (120, 120, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    code, _, err = run(capsys, "edit", tmp_path / "noise.png", "--deg", "5", "--out", tmp_path / "o.png")
+    assert code == 2
+    assert "no face" in err.lower()
+    assert "--crop" in err
+    assert not (tmp_path / "o.png").exists()
+
+
+def test_an_unknown_light_exits_with_2(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["fit-directions", "--light", "above"])
+    assert stop.value.code == 2
+
+
+def test_sweep_values_may_start_with_a_minus_sign():
+    assert guard_sweep(["edit", "x", "--sweep", "-30:30:7"]) == ["edit", "x", "--sweep=-30:30:7"]
+    assert parse_sweep("-30:30:7") == [-30, -20, -10, 0, 10, 20, 30]
+    with pytest.raises(LatentrotError):
+        parse_sweep("1:2:1")
+
+
+def test_a_step_is_read_off_the_first_crossing():
+    steps = np.array([-20.0, -10.0, 0.0, 10.0, 20.0, 30.0])
+    change = np.array([-9.0, -4.0, 0.0, 5.0, 12.0, 8.0])
+    assert step_for(0.0, steps, change) == 0
+    assert step_for(5.0, steps, change) == pytest.approx(10)
+    assert step_for(8.5, steps, change) == pytest.approx(15)
+    assert step_for(-6.5, steps, change) == pytest.approx(-15)
+    assert step_for(40.0, steps, change) == 30  # out of reach: the longest step tried
