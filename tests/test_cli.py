@@ -59,7 +59,9 @@ def test_sweep_of_a_crop_gives_a_frame_each(tmp_path, capsys):
 def test_zero_degrees_is_the_round_trip(tmp_path, capsys):
     code, printed, err = run(capsys, "edit", PORTRAIT, "--deg", "0", "--out", tmp_path / "same.png", "--json")
     assert code == 0, err
-    assert np.array_equal(np.asarray(Image.open(PORTRAIT).convert("RGB")), np.asarray(Image.open(tmp_path / "same.png")))
+    assert np.array_equal(
+        np.asarray(Image.open(PORTRAIT).convert("RGB")), np.asarray(Image.open(tmp_path / "same.png"))
+    )
     assert json.loads(printed)["requested_deg"] == 0
 
 

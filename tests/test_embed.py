@@ -119,9 +119,9 @@ class TestModel:
         stage = model.first_stage
         with torch.no_grad():
             torch.testing.assert_close(stage.encode(pictures), 0.5 * stage.vae.encode(pictures).latents)
-        z = invert(model, pictures, schedule=Schedule(steps=6, iterations=15, depth=0.5))
+        z = invert(model, pictures, schedule=Schedule(steps=6, iterations=15, depth=0.3))
         assert z.shape == (3, *model.latent_shape)
-        x = decode(model, z, schedule=Schedule(steps=6, iterations=15, depth=0.5))
+        x = decode(model, z, schedule=Schedule(steps=6, iterations=15, depth=0.3))
         with torch.no_grad():
             through_stage = stage.decode(stage.encode(pictures))
         assert x.shape == pictures.shape

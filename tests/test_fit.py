@@ -16,7 +16,7 @@ from latentrot.embed.solve import Schedule
 from latentrot.embed.store import LatentSpace, LatentStore
 from latentrot.errors import LatentrotError
 from latentrot.fit.directions import Directions, FitConfig, fit_directions, walk_offset
-from latentrot.fit.lines import CentroidLine, Centroids, YawBins, YawDirections
+from latentrot.fit.lines import CentroidLine, Centroids, YawBins, YawDirections, keep_octaves, shrink_noise
 
 SHAPE, BLOCK = (12, 4, 4), 2
 SPACE = LatentSpace("tiny", "0123456789abcdef", Schedule(steps=3), SHAPE, BLOCK)
@@ -277,7 +277,7 @@ class TestFitDirections:
         assert torch.equal(one.right, two.right)
 
     def test_streaming_equals_one_matrix(self, store, labels):
-        config = replace(CONFIG, mirror=False, held_out=0.0)
+        config = replace(CONFIG, mirror=False, held_out=0.0, shrink=False)
         latents = torch.cat([z for _, z in store.batches()]).flatten(1).numpy()
         expected = YawDirections(YawBins(config.width, config.limit), 2).fit(latents, labels["yaw_deg"].to_numpy())
         found = fit_directions(store, labels, "any", config)
@@ -390,3 +390,30 @@ class TestFile:
         (name,) = change
         assert str(getattr(SPACE, name)) in complaint(info)
         assert str(getattr(other, name)) in complaint(info)
+
+
+class TestShrinkage:
+    def test_keeps_a_smooth_slope_and_drops_the_noise(self):
+        rng = np.random.default_rng(0)
+        column = np.cos(np.arange(32) / 32 * np.pi)
+        smooth = np.broadcast_to(column, (3, 32, 32))
+        noise = rng.normal(0, 0.5, (3, 32, 32))
+        found = shrink_noise(smooth + noise)
+        assert np.linalg.norm(found - smooth) < 0.35 * np.linalg.norm(noise)
+
+    def test_leaves_no_more_than_a_trace_of_pure_noise(self):
+        noise = np.random.default_rng(1).normal(size=(3, 32, 32))
+        assert np.linalg.norm(shrink_noise(noise)) < 0.4 * np.linalg.norm(noise)
+
+
+class TestOctaves:
+    def test_a_picture_keeps_itself(self):
+        picture = np.random.default_rng(0).normal(size=(1, 3, 16, 16))
+        np.testing.assert_allclose(keep_octaves(picture, picture), picture, atol=1e-12)
+
+    def test_total_length_is_the_sources(self):
+        rng = np.random.default_rng(0)
+        source, walked = rng.normal(size=(1, 3, 16, 16)), 3 + 2 * rng.normal(size=(4, 3, 16, 16))
+        kept = keep_octaves(source, walked)
+        np.testing.assert_allclose(np.linalg.norm(kept.reshape(4, -1), axis=1), np.linalg.norm(source), rtol=1e-10)
+        assert not np.allclose(kept[0], kept[1])
