@@ -9,7 +9,7 @@ env: $(BIN)/.installed
 $(BIN)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv sync --quiet --inexact --all-extras --python $(BIN)/python
+	$(BIN)/uv sync --quiet --inexact --python $(BIN)/python
 	touch $@
 
 demo: env
