@@ -125,3 +125,14 @@ def test_a_step_is_read_off_the_first_crossing():
     assert step_for(8.5, steps, change) == pytest.approx(15)
     assert step_for(-6.5, steps, change) == pytest.approx(-15)
     assert step_for(40.0, steps, change) == 30  # out of reach: the longest step tried
+
+
+def test_two_files_for_one_light_are_refused(tmp_path, capsys):
+    lines = PORTRAIT.parent / "directions" / "left.safetensors"
+    folder = tmp_path / "directions"
+    folder.mkdir()
+    for name in ("left.safetensors", "men.safetensors"):
+        (folder / name).write_bytes(lines.read_bytes())
+    code, _, err = run(capsys, "edit", PORTRAIT, "--deg", "5", "--directions", folder, "--out", tmp_path / "o.png")
+    assert code == 2
+    assert "two files for light 'left'" in err

@@ -244,7 +244,13 @@ def load_latent_rotator(
     files = [where] if where.is_file() else sorted(where.glob("*.safetensors"))
     if not files:
         raise LatentrotError(f"no directions in {where}; make them with: latentrot fit-directions --light left")
-    lines = {d.light: d for d in map(Directions.load, files)}
-    for path, found in zip(files, lines.values(), strict=False):
+    lines: dict[str, Directions] = {}
+    for path in files:
+        found = Directions.load(path)
         found.space.require_same(LatentSpace.of(loaded, found.space.schedule), str(path))
+        if found.light in lines:
+            raise LatentrotError(
+                f"{where} holds two files for light {found.light!r}, one of them {path.name}; keep one"
+            )
+        lines[found.light] = found
     return LatentRotator(loaded, lines, measure)
