@@ -110,3 +110,22 @@ class FaceFolder:
         """Many face crops: (n, size, size, 3) uint8 RGB."""
         with ThreadPoolExecutor(workers) as pool:
             return np.stack(list(pool.map(lambda i: self.read_crop(i, size), image_ids)))
+
+    def read_readable(self, image_ids: Sequence[str], size: int) -> tuple[list[str], list[np.ndarray], list[str]]:
+        """The crops of the pictures that can be read.
+
+        Args:
+            image_ids: names from `ids`.
+            size: side in pixels.
+
+        Returns:
+            The names read, their (size, size, 3) uint8 crops, and one complaint for each of the others.
+        """
+        names, crops, complaints = [], [], []
+        for image_id in image_ids:
+            try:
+                crops.append(self.read_crop(image_id, size))
+                names.append(image_id)
+            except LatentrotError as error:
+                complaints.append(str(error))
+        return names, crops, complaints

@@ -16,6 +16,7 @@ from safetensors.torch import save
 from tqdm import tqdm
 
 from latentrot.data.celeba import FaceFolder
+from latentrot.data.images import to_tensor
 from latentrot.embed.model import LatentModel
 from latentrot.embed.solve import Schedule, invert
 from latentrot.errors import LatentrotError
@@ -208,12 +209,11 @@ def embed_folder(
         for start in range(0, len(todo), shard_size):
             names, latents = [], []
             for i in range(start, min(start + shard_size, len(todo)), batch_size):
-                batch, crops = readable_crops(
-                    folder, todo[i : min(i + batch_size, start + shard_size)], model.resolution, bad
-                )
+                wanted = todo[i : min(i + batch_size, start + shard_size)]
+                batch, crops, complaints = folder.read_readable(wanted, model.resolution)
+                bad += complaints
                 if batch:
-                    x = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 127.5 - 1
-                    latents.append(invert(model, x, schedule=space.schedule))
+                    latents.append(invert(model, to_tensor(crops), schedule=space.schedule))
                     names += batch
                 bar.update(batch_size)
             if names:
@@ -221,15 +221,3 @@ def embed_folder(
     if store.shards:
         store.write_index()
     return len(todo) - len(bad), bad
-
-
-def readable_crops(folder: FaceFolder, names: list[str], size: int, bad: list[str]) -> tuple[list[str], np.ndarray]:
-    """The crops that can be read, (n, size, size, 3) uint8; the others' complaints are added to `bad`."""
-    good, crops = [], []
-    for name in names:
-        try:
-            crops.append(folder.read_crop(name, size))
-            good.append(name)
-        except LatentrotError as error:
-            bad.append(str(error))
-    return good, np.stack(crops) if crops else np.empty((0, size, size, 3), np.uint8)

@@ -6,7 +6,6 @@ import ast
 import difflib
 import logging
 import operator
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,9 @@ import torch
 from tqdm import tqdm
 
 from latentrot.data.celeba import FaceFolder
+from latentrot.data.images import to_tensor
 from latentrot.errors import LatentrotError
+from latentrot.files import write_atomically
 from latentrot.label.estimate import estimate_light, estimate_pose, light_names
 from latentrot.label.network import CROP_SIZE, LIGHTS, load_labeler
 
@@ -56,10 +57,12 @@ def label_folder(
     with tqdm(total=len(folder.ids), disable=disable, desc="label", unit="picture") as bar:
         for start in range(0, len(folder.ids), batch_size):
             batch = folder.ids[start : start + batch_size]
-            names, crops = _readable(folder, batch)
+            names, crops, complaints = folder.read_readable(batch, CROP_SIZE)
+            for complaint in complaints:
+                log.warning("left out: %s", complaint)
             bar.update(len(batch))
             if names:
-                x = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).to(device or "cpu").float() / 127.5 - 1
+                x = to_tensor(crops).to(device or "cpu")
                 pose, light = estimate_pose(x, labeler=labeler).cpu(), estimate_light(x, labeler=labeler).cpu()
                 parts.append(_rows(names, pose, light))
     if not parts:
@@ -79,17 +82,6 @@ def with_attributes(labels: pd.DataFrame, folder: FaceFolder) -> pd.DataFrame:
     """
     joined = labels.assign(identity=folder.identities.reindex(labels.index))
     return joined if folder.attributes is None else joined.join(folder.attributes)
-
-
-def _readable(folder: FaceFolder, image_ids: list[str]) -> tuple[list[str], list[np.ndarray]]:
-    names, crops = [], []
-    for name in image_ids:
-        try:
-            crops.append(folder.read_crop(name, CROP_SIZE))
-            names.append(name)
-        except LatentrotError as error:
-            log.warning("left out %s: %s", name, error)
-    return names, crops
 
 
 def _rows(names: list[str], pose: torch.Tensor, light: torch.Tensor) -> pd.DataFrame:
@@ -113,15 +105,7 @@ def write_labels(table: pd.DataFrame, path: Path | str) -> None:
     path = Path(path)
     suffix = _suffix(path)
     _check_columns(table, "the table")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        table.to_parquet(temporary) if suffix == ".parquet" else table.to_csv(temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise LatentrotError(f"cannot write the labels to {path}: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, lambda p: table.to_parquet(p) if suffix == ".parquet" else table.to_csv(p))
 
 
 def read_labels(path: Path | str) -> pd.DataFrame:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
@@ -31,6 +30,7 @@ from tqdm import tqdm
 from latentrot.data.celeba import FaceFolder, held_out
 from latentrot.data.frame import crop_box
 from latentrot.errors import LatentrotError
+from latentrot.files import write_atomically
 from latentrot.label.estimate import estimate_light, estimate_pose
 from latentrot.label.network import CROP_SIZE, KIND, LIGHTS, POSE_SCALE, FaceLabeler
 
@@ -476,14 +476,8 @@ def save_labeler(network: FaceLabeler, path: Path, config: LabelTrainConfig, err
         "data": "CelebA (aligned; yaw and pitch by 3DDFA V2) and extended Yale B; research use only",
     }
     tensors = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in network.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        save_file(tensors, temporary, metadata=header)
-        temporary.chmod(0o644)  # safetensors writes files only their owner can read
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    content = save(tensors, metadata=header)
+    write_atomically(path, lambda p: p.write_bytes(content))
 
 
 def train_labeler(
