@@ -10,7 +10,7 @@ from PIL import Image
 
 from latentrot.cli import guard_sweep, main
 from latentrot.errors import LatentrotError
-from latentrot.rotate.latent import step_for
+from latentrot.rotate.latent import step_for, steps_for
 from latentrot.rotate.photograph import parse_sweep
 
 PORTRAIT = Path(str(resources.files("latentrot") / "bundled" / "astronaut.jpg"))
@@ -125,6 +125,21 @@ def test_a_step_is_read_off_the_first_crossing():
     assert step_for(8.5, steps, change) == pytest.approx(15)
     assert step_for(-6.5, steps, change) == pytest.approx(-15)
     assert step_for(40.0, steps, change) == 30  # out of reach: the longest step tried
+
+
+def test_the_reading_of_the_ladder_is_measured_and_read_again():
+    tried = []
+
+    def bent(steps):
+        tried.extend(steps)
+        return np.sign(steps) * np.square(steps) / 10
+
+    rungs = [-30.0, -15.0, 15.0, 30.0]
+    once = step_for(12.0, np.array([0.0, *rungs]), bent([0.0, *rungs]))
+    steps = steps_for([12.0, -50.0, 0.0], rungs, bent)
+    assert abs(bent(steps) - [12, -50, 0]).max() < 1.5 < abs(bent([once])[0] - 12)
+    assert steps_for([0.0], [], bent) == [0.0]
+    assert once in tried  # the first reading was tried itself
 
 
 def test_two_files_for_one_light_are_refused(tmp_path, capsys):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -23,6 +23,8 @@ __all__ = ["Frame", "LatentRotator", "Turned", "load_latent_rotator"]
 
 #: fractions of the calibrated step tried on the picture itself before the wanted one is chosen
 LADDER = (0.35, 0.7, 1.0, 1.35, 1.8)
+#: how often the step read off the ladder is itself tried, and read again
+REFINEMENTS = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,16 +163,40 @@ class LatentRotator:
 
     def measured_steps(self, z: torch.Tensor, lines: Directions, turns: Sequence[float], yaw: float) -> list[float]:
         """The nominal steps that turn this very picture by `turns`, read off a ladder of decoded and measured steps."""
-        rungs = [0.0]
-        for far in (min([0.0, *turns]), max([0.0, *turns])):
-            if far:
-                rungs += [lines.nominal_for(far) * share for share in LADDER]
-        rungs.sort()
-        if len(rungs) == 1:
-            return [0.0] * len(turns)
-        pictures = decode(self.model, self.walk(z, lines, rungs, yaw), schedule=lines.space.schedule).clamp(-1, 1)
-        change = estimate_pose(pictures)[:, 0].numpy() - yaw
-        return [step_for(turn, np.array(rungs), change) for turn in turns]
+        return steps_for(turns, ladder(lines, turns), lambda steps: self.measured_change(z, lines, steps, yaw))
+
+    def measured_change(self, z: torch.Tensor, lines: Directions, steps: Sequence[float], yaw: float) -> np.ndarray:
+        """By how many degrees each of k steps turns the picture, by the label network -> (k,)."""
+        walked = self.walk(z, lines, steps, yaw)
+        pictures = decode(self.model, walked, schedule=lines.space.schedule).clamp(-1, 1)
+        return estimate_pose(pictures)[:, 0].cpu().numpy() - yaw
+
+
+def ladder(lines: Directions, turns: Sequence[float]) -> list[float]:
+    """Nominal steps to try on a picture: rungs up to and beyond the farthest turn asked for on each side."""
+    farthest = (min([0.0, *turns]), max([0.0, *turns]))
+    return [lines.nominal_for(far) * share for far in farthest if far for share in LADDER]
+
+
+def steps_for(
+    turns: Sequence[float], rungs: Sequence[float], measure: Callable[[Sequence[float]], np.ndarray]
+) -> list[float]:
+    """Steps that meet the turns, read off measured rungs; each reading is then measured too, and read again.
+
+    Between two rungs the yaw need not follow a straight line, which the second reading makes good.
+
+    Args:
+        turns: wanted changes of yaw, degrees.
+        rungs: nominal steps to try first; none: every step is 0.
+        measure: nominal steps -> (k,) changes of yaw in degrees.
+    """
+    if not rungs:
+        return [0.0] * len(turns)
+    steps, change = np.zeros(1), np.zeros(1)
+    for _ in range(1 + REFINEMENTS):
+        steps, change = np.append(steps, rungs), np.append(change, measure(rungs))
+        rungs = [step_for(turn, steps, change) for turn in turns]
+    return list(rungs)
 
 
 def step_for(turn: float, steps: np.ndarray, change: np.ndarray) -> float:
@@ -178,7 +204,7 @@ def step_for(turn: float, steps: np.ndarray, change: np.ndarray) -> float:
 
     Args:
         turn: wanted change of yaw, degrees.
-        steps: (k,) rising nominal steps, 0 among them.
+        steps: (k,) nominal steps in any order; 0 stands for the picture as it is.
         change: (k,) measured change of yaw at each, degrees.
 
     Returns:
