@@ -102,9 +102,9 @@ class TestYawBins:
         yaw = np.linspace(-60, 60, 1001)
         index = bins.assign(yaw)
         inside = index >= 0
-        assert np.array_equal(inside, (yaw >= -45) & (yaw < 45))
+        assert np.array_equal(inside, np.abs(yaw) <= 45)
         assert (bins.edges[index[inside]] <= yaw[inside]).all()
-        assert (yaw[inside] < bins.edges[index[inside] + 1]).all()
+        assert (yaw[inside] <= bins.edges[index[inside] + 1]).all()
         assert bins.assign(np.array([0.0])) == [4]
         assert bins.assign(np.array([np.nan])) == [-1]
 
@@ -112,6 +112,9 @@ class TestYawBins:
         bins = YawBins()
         yaw = np.random.default_rng(0).uniform(-44.9, 44.9, 500)
         assert np.array_equal(bins.assign(-yaw), len(bins.edges) - 2 - bins.assign(yaw))
+        edges = bins.edges[1:-1]  # exactly on an edge as well
+        assert np.array_equal(bins.assign(-edges), len(bins.edges) - 2 - bins.assign(edges))
+        assert (bins.assign(bins.edges) >= 0).all()
 
     @pytest.mark.parametrize(("width", "limit"), [(0, 45), (-1, 45), (91, 45)])
     def test_refused(self, width, limit):

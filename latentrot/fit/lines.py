@@ -38,10 +38,15 @@ class YawBins(BaseEstimator):
         return (np.arange(2 * beside + 2) - beside - 0.5) * self.width
 
     def assign(self, yaw: np.ndarray) -> np.ndarray:
-        """(n,) yaw in degrees -> (n,) bin numbers, -1 outside all bins."""
-        edges = self.edges
-        index = np.searchsorted(edges, yaw, side="right") - 1
-        return np.where((yaw >= edges[0]) & (yaw < edges[-1]), index, -1)
+        """(n,) yaw in degrees -> (n,) bin numbers, -1 outside all bins.
+
+        A yaw on an edge goes to the bin nearer the frontal pose, on either side, so that mirrored poses share mirrored bins.
+        """
+        yaw, edges = np.asarray(yaw), self.edges
+        outer = edges[edges > 0]
+        beside = np.searchsorted(outer, np.abs(yaw), side="left")  # bins away from the middle one
+        index = len(outer) - 1 + np.where(yaw < 0, -beside, beside)
+        return np.where(beside < len(outer), index, -1)
 
 
 class Centroids(BaseEstimator):
