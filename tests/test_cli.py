@@ -10,7 +10,7 @@ from PIL import Image
 
 from latentrot.cli import guard_sweep, main
 from latentrot.errors import LatentrotError
-from latentrot.rotate.latent import step_for, steps_for
+from latentrot.rotate.latent import load_latent_rotator, step_for, steps_for
 from latentrot.rotate.photograph import parse_sweep
 
 PORTRAIT = Path(str(resources.files("latentrot") / "bundled" / "astronaut.jpg"))
@@ -151,3 +151,17 @@ def test_two_files_for_one_light_are_refused(tmp_path, capsys):
     code, _, err = run(capsys, "edit", PORTRAIT, "--deg", "5", "--directions", folder, "--out", tmp_path / "o.png")
     assert code == 2
     assert "two files for light 'left'" in err
+
+
+def test_a_face_embedded_once_turns_like_the_picture_itself():
+    rotator = load_latent_rotator(measure=False)
+    crop = np.asarray(Image.open(PORTRAIT).convert("RGB").resize((64, 64)))
+    face = rotator.embed(crop, light="left")
+    again = rotator.turn(face, [10.0]).frames[0].image
+    assert np.array_equal(again, rotator.turn(crop, [10.0], light="left").frames[0].image)
+    ladder = rotator.measure_ladder(face, [-20.0, 20.0])
+    assert len(ladder.steps) == len(ladder.change) == 11
+    read = rotator.turn(face, [0.0, 10.0], ladder=ladder).frames
+    assert not np.array_equal(read[0].image, read[1].image)
+    with pytest.raises(LatentrotError, match="nowhere"):
+        rotator.embed(crop, light="nowhere")

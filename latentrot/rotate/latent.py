@@ -19,7 +19,7 @@ from latentrot.errors import LatentrotError
 from latentrot.fit.directions import Directions, walk
 from latentrot.label.estimate import LIGHTS, estimate_light, estimate_pose, light_names
 
-__all__ = ["Frame", "LatentRotator", "Turned", "load_latent_rotator"]
+__all__ = ["Embedded", "Frame", "Ladder", "LatentRotator", "Turned", "load_latent_rotator"]
 
 #: fractions of the calibrated step tried on the picture itself before the wanted one is chosen
 LADDER = (0.35, 0.7, 1.0, 1.35, 1.8)
@@ -72,6 +72,40 @@ class Turned:
 
 
 @dataclass(frozen=True, eq=False)
+class Embedded:
+    """A face and its latent: what every turn of one picture starts from.
+
+    Attributes:
+        source: (s, s, 3) uint8, the crop at the model's resolution.
+        latent: (1, c, h, w), in the schedule of the rotator that made it.
+        yaw_deg: of the source, degrees.
+        pitch_deg: of the source.
+        light: the light group whose lines are walked.
+        seconds: by stage.
+    """
+
+    source: np.ndarray
+    latent: torch.Tensor
+    yaw_deg: float
+    pitch_deg: float
+    light: str
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Ladder:
+    """How far steps of several lengths turn one picture.
+
+    Attributes:
+        steps: (k,) nominal steps, 0 among them.
+        change: (k,) measured changes of yaw, degrees.
+    """
+
+    steps: np.ndarray
+    change: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class LatentRotator:
     """Walks latents.
 
@@ -92,43 +126,66 @@ class LatentRotator:
         """Turn a (s, s, 3) uint8 crop in the CelebA frame by degrees -> the same at the model's resolution."""
         return self.turn(image, [degrees]).frames[0].image
 
-    def turn(
-        self, image: np.ndarray, degrees: Sequence[float], *, absolute: bool = False, light: str = "auto"
-    ) -> Turned:
-        """Turn one crop several ways; the source is inverted once and all frames are decoded in one batch.
+    def embed(self, image: np.ndarray, light: str = "auto") -> Embedded:
+        """Invert and label one crop: the costly part that all its turns share.
 
         Args:
             image: (s, s, 3) uint8 RGB face crop in the CelebA frame, any size.
-            degrees: turns, each by so many degrees, or to them if `absolute`; > 0: nose to the viewer's right.
-            absolute: degrees are poses to reach.
             light: left, center or right; auto estimates it.
 
         Raises:
             LatentrotError: no lines for the light, or not a square picture.
         """
         clock = Clock()
-        schedule = self.any_directions.space.schedule
         crop = resize(image, self.model.resolution)
         x = to_tensor(crop)
-
-        # embed
-        z = invert(self.model, x, schedule=schedule)
+        z = invert(self.model, x, schedule=self.any_directions.space.schedule)
         clock.lap("invert")
-
-        # label
         yaw, pitch = (float(v) for v in estimate_pose(x)[0, :2])
         group = light_names(estimate_light(x))[0] if light == "auto" else light
-        lines = self.lines_of(group)
-        turns = [d - yaw if absolute else d for d in degrees]
+        self.lines_of(group)
         clock.lap("label")
+        return Embedded(crop, z, yaw, pitch, group, clock.seconds)
+
+    def turn(
+        self,
+        image: np.ndarray | Embedded,
+        degrees: Sequence[float],
+        *,
+        absolute: bool = False,
+        light: str = "auto",
+        ladder: Ladder | None = None,
+    ) -> Turned:
+        """Turn one crop several ways; the source is inverted once and all frames are decoded in one batch.
+
+        Args:
+            image: (s, s, 3) uint8 RGB face crop in the CelebA frame, any size; or what `embed` made of it.
+            degrees: turns, each by so many degrees, or to them if `absolute`; > 0: nose to the viewer's right.
+            absolute: degrees are poses to reach.
+            light: left, center or right; auto estimates it. An `Embedded` has its own.
+            ladder: from `measure_ladder`, to measure once for many calls; None measures for these turns, if at all.
+
+        Raises:
+            LatentrotError: no lines for the light, or not a square picture.
+        """
+        # embed and label
+        face = image if isinstance(image, Embedded) else self.embed(image, light)
+        lines = self.lines_of(face.light)
+        turns = [d - face.yaw_deg if absolute else d for d in degrees]
+        clock = Clock(dict(face.seconds) if face is not image else {})
 
         # walk
-        steps = self.measured_steps(z, lines, turns, yaw) if self.measure else [lines.nominal_for(d) for d in turns]
+        if ladder is not None:
+            steps = [step_for(turn, ladder.steps, ladder.change) for turn in turns]
+        elif self.measure:
+            steps = steps_for(turns, rungs_of(lines, turns), lambda rungs: self.measured_change(face, rungs))
+        else:
+            steps = [lines.nominal_for(turn) for turn in turns]
         clock.lap("measure")
-        walked = self.walk(z, lines, [0.0, *steps], yaw)
+        walked = self.walk(face.latent, lines, [0.0, *steps], face.yaw_deg)
 
         # decode
-        pictures = decode(self.model, walked, schedule=schedule).clamp(-1, 1)
+        pictures = decode(self.model, walked, schedule=lines.space.schedule).clamp(-1, 1)
         clock.lap("decode")
 
         poses, lights = estimate_pose(pictures), light_names(estimate_light(pictures))
@@ -136,8 +193,15 @@ class LatentRotator:
         frames = [
             Frame(d, float(poses[i, 0]), float(poses[i, 1]), lights[i], shown[i]) for i, d in enumerate(turns, start=1)
         ]
+        psnr = psnr_db(pictures[:1], to_tensor(face.source))
         clock.lap("label")
-        return Turned(crop, shown[0], yaw, pitch, group, frames, psnr_db(pictures[:1], x), clock.seconds)
+        return Turned(face.source, shown[0], face.yaw_deg, face.pitch_deg, face.light, frames, psnr, clock.seconds)
+
+    def measure_ladder(self, face: Embedded, turns: Sequence[float]) -> Ladder:
+        """Try steps up to and beyond the farthest of `turns` (degrees) on a picture, so that many turns can be read off."""
+        rungs = rungs_of(self.lines_of(face.light), turns)
+        change = self.measured_change(face, rungs) if rungs else []
+        return Ladder(np.array([0.0, *rungs]), np.array([0.0, *change]))
 
     @property
     def any_directions(self) -> Directions:
@@ -161,19 +225,16 @@ class LatentRotator:
         """(1, c, h, w) latent -> (k, c, h, w) latents, one per nominal step."""
         return walk(z, lines, torch.tensor(steps, dtype=torch.float64), yaw, keep_norm=self.keep_norm)
 
-    def measured_steps(self, z: torch.Tensor, lines: Directions, turns: Sequence[float], yaw: float) -> list[float]:
-        """The nominal steps that turn this very picture by `turns`, read off a ladder of decoded and measured steps."""
-        return steps_for(turns, ladder(lines, turns), lambda steps: self.measured_change(z, lines, steps, yaw))
-
-    def measured_change(self, z: torch.Tensor, lines: Directions, steps: Sequence[float], yaw: float) -> np.ndarray:
-        """By how many degrees each of k steps turns the picture, by the label network -> (k,)."""
-        walked = self.walk(z, lines, steps, yaw)
+    def measured_change(self, face: Embedded, steps: Sequence[float]) -> np.ndarray:
+        """By how many degrees each of k nominal steps turns this very picture, by the label network -> (k,)."""
+        lines = self.lines_of(face.light)
+        walked = self.walk(face.latent, lines, steps, face.yaw_deg)
         pictures = decode(self.model, walked, schedule=lines.space.schedule).clamp(-1, 1)
-        return estimate_pose(pictures)[:, 0].cpu().numpy() - yaw
+        return estimate_pose(pictures)[:, 0].cpu().numpy() - face.yaw_deg
 
 
-def ladder(lines: Directions, turns: Sequence[float]) -> list[float]:
-    """Nominal steps to try on a picture: rungs up to and beyond the farthest turn asked for on each side."""
+def rungs_of(lines: Directions, turns: Sequence[float]) -> list[float]:
+    """Nominal steps to try on a picture: up to and beyond the farthest turn asked for on each side."""
     farthest = (min([0.0, *turns]), max([0.0, *turns]))
     return [lines.nominal_for(far) * share for far in farthest if far for share in LADDER]
 
@@ -235,8 +296,8 @@ def psnr_db(a: torch.Tensor, b: torch.Tensor) -> float:
 class Clock:
     """Seconds by stage."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    def __init__(self, seconds: dict[str, float] | None = None) -> None:
+        self.seconds = seconds or {}
         self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:
