@@ -95,7 +95,8 @@ def moved_crops(picture: Image.Image, size: int, moves: np.ndarray) -> np.ndarra
             178x218 frame.
 
     Returns:
-        (k, size, size, 3) uint8; no move at all gives what `FaceFolder.read_crop` does.
+        (k, size, size, 3) uint8; no move at all gives what `FaceFolder.read_crop` does, but for the resampling filter,
+        which here sees beyond the crop's edge.
     """
     left, top, right, bottom = face_box(*picture.size)
     unit = (right - left) / (CROP_BOX[2] - CROP_BOX[0])
@@ -204,8 +205,9 @@ def mirror_agreement(x: Tensor, sure: float) -> dict[str, float]:
         sure: least probability that counts as an answer.
 
     Returns:
-        Shares: agreement of all, sure_share (an answer for both), agreement among these, all by the network alone; and
-        agreement_averaged, of all, by labels averaged over the mirror, which is 1 if the averaging is right.
+        Shares: agreement of all, sure_share (an answer for both), agreement among these, all by the network alone; then,
+        by labels averaged over the mirror, sure_share_averaged and agreement_averaged, of all, which is 1 if the
+        averaging is right.
     """
     seen, mirrored = (estimate_light(v, mirror=False) for v in (x, x.flip(-1)))
     same = seen.argmax(1) == mirrored.flip(1).argmax(1)
@@ -215,6 +217,7 @@ def mirror_agreement(x: Tensor, sure: float) -> dict[str, float]:
         "agreement": same,
         "sure_share": both,
         "agreement_where_sure": same[both],
+        "sure_share_averaged": averaged.amax(1) >= sure,
         "agreement_averaged": averaged.argmax(1) == swapped.argmax(1),
     }
     return {"pictures": len(x), **{k: round(v.float().mean().item(), 4) for k, v in shares.items()}}
@@ -332,7 +335,7 @@ def write_check(check: LabelCheck, out: Path) -> list[Path]:
         ),
         "yaw_error.png": yaw_error_figure(
             *check.yaw_deg.T,
-            f"{pose['estimator']}: {pose['yaw_mae_deg']:.1f} degrees off on {pose['pictures']} pictures",
+            f"{pose['estimator']}: {pose['yaw_mae_deg']:.2f} degrees off on {pose['pictures']} pictures",
         ),
     }
     text = json.dumps(check.report, indent=2) + "\n"
