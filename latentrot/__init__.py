@@ -20,6 +20,12 @@ _HOMES = {
     "LatentStore": "latentrot.embed.store",
     "estimate_pose": "latentrot.label.estimate",
     "estimate_light": "latentrot.label.estimate",
+    "PoseEstimator": "latentrot.label.estimate",
+    "load_pose_estimator": "latentrot.label.pose",
+    "load_hopenet": "latentrot.label.hopenet",
+    "label_folder": "latentrot.label.table",
+    "jitter_spread": "latentrot.label.check",
+    "check_labels": "latentrot.label.check",
     "YawBins": "latentrot.fit.lines",
     "Centroids": "latentrot.fit.lines",
     "CentroidLine": "latentrot.fit.lines",
@@ -37,7 +43,11 @@ if TYPE_CHECKING:
     from latentrot.errors import LatentrotError
     from latentrot.fit.directions import Directions, fit_directions
     from latentrot.fit.lines import CentroidLine, Centroids, YawBins, YawDirections
-    from latentrot.label.estimate import estimate_light, estimate_pose
+    from latentrot.label.check import check_labels, jitter_spread
+    from latentrot.label.estimate import PoseEstimator, estimate_light, estimate_pose
+    from latentrot.label.hopenet import load_hopenet
+    from latentrot.label.pose import load_pose_estimator
+    from latentrot.label.table import label_folder
     from latentrot.rotate.protocol import load_rotator
 
 

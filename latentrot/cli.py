@@ -151,6 +151,12 @@ class Label:
     """.parquet or .csv"""
     batch_size: int = 256
     """pictures at a time"""
+    pose: Literal["bundled", "hopenet"] = "bundled"
+    """what estimates the pose"""
+    weights: str | None = None
+    """path or address of a published Hopenet snapshot, for --pose hopenet"""
+    mirror: bool = True
+    """average with the mirrored picture"""
     device: str | None = None
     """cpu, cuda or cuda:N; by default cuda where there is one"""
 
@@ -158,14 +164,50 @@ class Label:
         """Label, join attributes and identities where the folder has them, write."""
         from latentrot.data.celeba import FaceFolder  # noqa: PLC0415
         from latentrot.embed.model import resolve_device  # noqa: PLC0415
+        from latentrot.label.pose import load_pose_estimator  # noqa: PLC0415
         from latentrot.label.table import label_folder, with_attributes, write_labels  # noqa: PLC0415
 
         at_least("--batch-size", self.batch_size, 1)
-        folder = FaceFolder(self.data)
-        table = label_folder(folder, device=resolve_device(self.device), batch_size=self.batch_size)
+        folder, device = FaceFolder(self.data), resolve_device(self.device)
+        estimator = load_pose_estimator(self.pose, self.weights, device)
+        table = label_folder(folder, estimator=estimator, mirror=self.mirror, device=device, batch_size=self.batch_size)
         write_labels(with_attributes(table, folder), self.out)
         lights = ", ".join(f"{n} {count}" for n, count in table["light"].value_counts().items())
         print(f"labelled {len(table)} pictures ({lights}); wrote {self.out}")
+
+
+@dataclass(frozen=True)
+class CheckLabels:
+    """Measure how far the labels can be trusted, on people that training left out: report and figures."""
+
+    celeba: Path
+    """aligned CelebA with identity_CelebA.csv and pose.csv (image_id, yaw_deg, pitch_deg)"""
+    yaleb: Path
+    """extended Yale B with light.csv (image, azimuth_deg, elevation_deg)"""
+    out: Path = Path("label-check")
+    """folder for report.json and the figures"""
+    pose: Literal["bundled", "hopenet"] = "bundled"
+    """what estimates the pose"""
+    weights: str | None = None
+    """path or address of a published Hopenet snapshot, for --pose hopenet"""
+    mirror: bool = True
+    """average with the mirrored picture"""
+    device: str | None = None
+    """cpu, cuda or cuda:N; by default cuda where there is one"""
+
+    def run(self) -> None:
+        """Measure, print what was measured beside the targets, write."""
+        from latentrot.embed.model import resolve_device  # noqa: PLC0415
+        from latentrot.label.check import CheckConfig, check_labels, write_check  # noqa: PLC0415
+        from latentrot.label.pose import load_pose_estimator  # noqa: PLC0415
+
+        device = resolve_device(self.device)
+        estimator = load_pose_estimator(self.pose, self.weights, device)
+        config = CheckConfig(mirror=self.mirror)
+        check = check_labels(self.celeba, self.yaleb, config, estimator=estimator, device=device)
+        for name, row in check.report["targets"].items():
+            print(f"{name}: {row['measured']:g} (target {row['target']}, {'met' if row['met'] else 'missed'})")
+        print("wrote " + ", ".join(map(str, write_check(check, self.out))))
 
 
 @dataclass(frozen=True)
@@ -303,6 +345,7 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "edit": Edit,
     "embed": Embed,
     "label": Label,
+    "check-labels": CheckLabels,
     "fit-directions": FitDirections,
     "train": Train,
     "info": Info,

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from latentrot.data.frame import crop_box
+from latentrot.data.frame import face_box
 from latentrot.errors import LatentrotError
 
 __all__ = ["FaceFolder", "held_out"]
@@ -82,6 +82,18 @@ class FaceFolder:
         table = self._table("identity_CelebA.csv")
         return pd.Series(self.ids, index=self.ids) if table is None else table["identity"].reindex(self.ids)
 
+    def open_picture(self, image_id: str) -> Image.Image:
+        """The whole picture in RGB.
+
+        Raises:
+            LatentrotError: the file is missing or corrupt.
+        """
+        path = self.image_dir / image_id
+        try:
+            return Image.open(path).convert("RGB")
+        except (OSError, SyntaxError, ValueError) as error:
+            raise LatentrotError(f"cannot read the picture {path}: {error}") from error
+
     def read_crop(self, image_id: str, size: int) -> np.ndarray:
         """One face crop at the model's resolution.
 
@@ -95,13 +107,8 @@ class FaceFolder:
         Raises:
             LatentrotError: the file is missing or corrupt, or neither square nor of CelebA's proportions.
         """
-        path = self.image_dir / image_id
-        try:
-            picture = Image.open(path).convert("RGB")
-        except (OSError, SyntaxError, ValueError) as error:
-            raise LatentrotError(f"cannot read the picture {path}: {error}") from error
-        if picture.width != picture.height:
-            picture = picture.crop(crop_box(*picture.size))
+        picture = self.open_picture(image_id)
+        picture = picture.crop(face_box(*picture.size))
         if picture.size != (size, size):
             picture = picture.resize((size, size), Image.Resampling.LANCZOS)  # Pillow widens the filter: antialiased
         return np.asarray(picture)

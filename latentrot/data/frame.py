@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from latentrot.errors import LatentrotError
 
-__all__ = ["CROP_BOX", "FRAME_HEIGHT", "FRAME_WIDTH", "crop_box"]
+__all__ = ["CROP_BOX", "FRAME_HEIGHT", "FRAME_WIDTH", "crop_box", "face_box"]
 
 FRAME_WIDTH, FRAME_HEIGHT = 178, 218
 #: the face crop: rows 57-185 by columns 25-153 of the 178x218 frame, a 128x128 square
@@ -34,3 +34,12 @@ def crop_box(width: int, height: int) -> tuple[int, int, int, int]:
     side = round((right - left) * scale)
     left, top = int(left * scale), int(top * scale)
     return left, top, left + side, top + side
+
+
+def face_box(width: int, height: int) -> tuple[int, int, int, int]:
+    """The face crop of an aligned picture, or the whole of a square one, which is a crop already.
+
+    Raises:
+        LatentrotError: neither square nor of CelebA's proportions.
+    """
+    return (0, 0, width, height) if width == height else crop_box(width, height)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,7 +12,7 @@ from torch import Tensor
 from latentrot.errors import LatentrotError
 from latentrot.label.network import CROP_SIZE, LIGHTS, POSE_SCALE, FaceLabeler, load_labeler
 
-__all__ = ["LIGHTS", "estimate_light", "estimate_pose", "light_names"]
+__all__ = ["LIGHTS", "LabelerPose", "PoseEstimator", "estimate_light", "estimate_pose", "light_names"]
 
 #: pictures the network sees at a time
 CHUNK = 256
@@ -17,8 +20,8 @@ CHUNK = 256
 MIRROR_SIGNS = (-1.0, 1.0, -1.0)
 
 
-def prepare(x: Tensor) -> Tensor:
-    """Check crops and bring them to the network's size: (n, 3, h, h) float -> (n, 3, 64, 64) float32.
+def check_crops(x: Tensor) -> None:
+    """Refuse anything but a batch of square RGB crops: (n, 3, h, h) float.
 
     Raises:
         LatentrotError: another shape or an integer type.
@@ -27,20 +30,76 @@ def prepare(x: Tensor) -> Tensor:
         raise LatentrotError(f"crops of shape {tuple(x.shape)}: expected (n, 3, h, h), square, at least 8 pixels wide")
     if not x.is_floating_point():
         raise LatentrotError(f"crops of type {x.dtype} and shape {tuple(x.shape)}: expected floats in [-1, 1]")
+
+
+def prepare(x: Tensor, size: int = CROP_SIZE) -> Tensor:
+    """Check crops and bring them to a network's size: (n, 3, h, h) float -> (n, 3, size, size) float32.
+
+    Raises:
+        LatentrotError: another shape or an integer type.
+    """
+    check_crops(x)
     x = x.float()
-    if x.shape[-1] == CROP_SIZE:
+    if x.shape[-1] == size:
         return x
-    return F.interpolate(x, size=CROP_SIZE, mode="bilinear", antialias=True, align_corners=False)
+    return F.interpolate(x, size=size, mode="bilinear", antialias=True, align_corners=False)
+
+
+class PoseEstimator(Protocol):
+    """Anything that says where heads point. `estimate_pose` adds the mirrored picture to any of them."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in reports."""
+        ...
+
+    @property
+    def crop_size(self) -> int:
+        """Side in pixels of the crops it works on; pictures are best read at this size."""
+        ...
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Estimate, without mirroring.
+
+        Args:
+            x: (n, 3, h, h) crops in the CelebA frame, float in [-1, 1], of any size.
+
+        Returns:
+            (n, 3) float32 degrees on x's device: yaw (> 0: nose to the viewer's right), pitch (> 0: looking up), roll
+            (> 0: leaning clockwise as seen by the viewer).
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class LabelerPose:
+    """The pose half of a label network as a `PoseEstimator`.
+
+    Args:
+        network: the label network, in evaluation mode.
+    """
+
+    network: FaceLabeler
+    name: str = "bundled"
+    crop_size: int = CROP_SIZE
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(n, 3, h, h) -> (n, 3) degrees; see `PoseEstimator`."""
+        return self.network.pose(prepare(x)) * POSE_SCALE
 
 
 @torch.no_grad()
-def estimate_pose(x: Tensor, *, labeler: FaceLabeler | None = None, mirror: bool = True) -> Tensor:
+def estimate_pose(
+    x: Tensor, *, estimator: PoseEstimator | None = None, labeler: FaceLabeler | None = None, mirror: bool = True
+) -> Tensor:
     """Where a head points.
 
     Args:
         x: (n, 3, h, h) crops in the CelebA frame, float in [-1, 1], of any size.
-        labeler: the network; None takes the bundled one.
-        mirror: average with the mirrored picture, so that mirroring a picture negates yaw and roll exactly.
+        estimator: what estimates; None takes the label network.
+        labeler: the label network to take, where `estimator` is None; None takes the bundled one.
+        mirror: average with the mirrored picture, so that mirroring a picture negates yaw and roll exactly, whatever the
+            estimator.
 
     Returns:
         (n, 3) float32 degrees: yaw (> 0: nose to the viewer's right), pitch (> 0: looking up), roll (> 0: leaning
@@ -49,13 +108,14 @@ def estimate_pose(x: Tensor, *, labeler: FaceLabeler | None = None, mirror: bool
     Raises:
         LatentrotError: `x` is not a batch of square RGB crops.
     """
-    net = labeler or load_labeler(device=x.device)
+    check_crops(x)
+    estimate = estimator or LabelerPose(labeler or load_labeler(device=x.device))
     parts = []
-    for crop in prepare(x).split(CHUNK):
-        pose = net.pose(crop)
-        if mirror:
-            pose = (pose + net.pose(crop.flip(-1)) * pose.new_tensor(MIRROR_SIGNS)) / 2
-        parts.append(pose * POSE_SCALE)
+    for crop in x.float().split(CHUNK):
+        pose = estimate(crop)
+        if mirror:  # mirrored before any resizing: resizing a mirrored picture rounds differently
+            pose = (pose + estimate(crop.flip(-1)) * pose.new_tensor(MIRROR_SIGNS)) / 2
+        parts.append(pose)
     return torch.cat(parts)
 
 

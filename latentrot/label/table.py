@@ -19,8 +19,8 @@ from latentrot.data.celeba import FaceFolder
 from latentrot.data.images import to_tensor
 from latentrot.errors import LatentrotError
 from latentrot.files import write_atomically
-from latentrot.label.estimate import estimate_light, estimate_pose, light_names
-from latentrot.label.network import CROP_SIZE, LIGHTS, load_labeler
+from latentrot.label.estimate import LabelerPose, PoseEstimator, estimate_light, estimate_pose, light_names
+from latentrot.label.network import LIGHTS, load_labeler
 
 __all__ = ["COLUMNS", "label_folder", "matching", "read_labels", "with_attributes", "write_labels"]
 
@@ -30,14 +30,22 @@ COLUMNS = ("yaw_deg", "pitch_deg", "roll_deg", "light", "p_left", "p_center", "p
 
 
 def label_folder(
-    folder: FaceFolder, *, device: torch.device | str | None = None, batch_size: int = 256, progress: bool | None = None
+    folder: FaceFolder,
+    *,
+    estimator: PoseEstimator | None = None,
+    mirror: bool = True,
+    device: torch.device | str | None = None,
+    batch_size: int = 256,
+    progress: bool | None = None,
 ) -> pd.DataFrame:
-    """Estimate pose and light of every picture of a folder with the bundled network.
+    """Estimate pose and light of every picture of a folder; light is always by the bundled network.
 
     A picture that cannot be read is left out and named in a warning.
 
     Args:
         folder: aligned or square face pictures.
+        estimator: what estimates the pose; None takes the bundled network.
+        mirror: average with the mirrored picture, for pose and light.
         device: where to compute; None is the CPU.
         batch_size: pictures at a time.
         progress: show a progress bar; None shows one on a terminal only.
@@ -52,19 +60,21 @@ def label_folder(
     if batch_size < 1:
         raise LatentrotError(f"batch_size={batch_size}: expected at least 1")
     labeler = load_labeler(device=device)
+    estimator = estimator or LabelerPose(labeler)
     disable = None if progress is None else not progress
     parts = []
     with tqdm(total=len(folder.ids), disable=disable, desc="label", unit="picture") as bar:
         for start in range(0, len(folder.ids), batch_size):
             batch = folder.ids[start : start + batch_size]
-            names, crops, complaints = folder.read_readable(batch, CROP_SIZE)
+            names, crops, complaints = folder.read_readable(batch, estimator.crop_size)
             for complaint in complaints:
                 log.warning("left out: %s", complaint)
             bar.update(len(batch))
             if names:
                 x = to_tensor(crops).to(device or "cpu")
-                pose, light = estimate_pose(x, labeler=labeler).cpu(), estimate_light(x, labeler=labeler).cpu()
-                parts.append(_rows(names, pose, light))
+                pose = estimate_pose(x, estimator=estimator, mirror=mirror)
+                light = estimate_light(x, labeler=labeler, mirror=mirror)
+                parts.append(_rows(names, pose.cpu(), light.cpu()))
     if not parts:
         raise LatentrotError(f"none of the {len(folder.ids)} pictures in {folder.image_dir} can be read")
     return pd.concat(parts)

@@ -181,6 +181,18 @@ def yale_crops(root: Path, people: slice | None = None) -> tuple[Tensor, np.ndar
     return (shown * 2 - 1).expand(-1, 3, -1, -1).contiguous(), faces.light
 
 
+def read_pose(folder: FaceFolder) -> Tensor:
+    """The folder's reference pose: (n, 2) yaw and pitch in degrees, NaN for a picture the table lacks.
+
+    Raises:
+        LatentrotError: no `pose.csv`.
+    """
+    if not (path := folder.root / "pose.csv").is_file():
+        raise LatentrotError(f"no such table: {path}; it holds each picture's yaw_deg and pitch_deg")
+    table = pd.read_csv(path, index_col="image_id").reindex(folder.ids)
+    return torch.tensor(table[["yaw_deg", "pitch_deg"]].to_numpy(np.float32))
+
+
 # --- augmentation ---------------------------------------------------------------------------------------------------
 
 
@@ -433,6 +445,17 @@ def set_center_share(network: FaceLabeler, x: Tensor, share: float) -> None:
 # --- the whole ------------------------------------------------------------------------------------------------------
 
 
+def pose_errors(estimated: Tensor, truth: Tensor) -> dict[str, float]:
+    """Mean absolute errors in degrees: estimated (n, 3) yaw, pitch, roll against truth (n, 2) yaw, pitch."""
+    error = (estimated[:, :2] - truth).abs()
+    small = truth[:, 0].abs() <= 45
+    return {
+        "yaw_mae_deg": round(error[:, 0].mean().item(), 3),
+        "pitch_mae_deg": round(error[:, 1].mean().item(), 3),
+        "yaw_mae_within_45_deg": round(error[small, 0].mean().item(), 3),
+    }
+
+
 def measure(network: FaceLabeler, x: Tensor, pose: Tensor, yale: tuple[Tensor, np.ndarray]) -> dict[str, float]:
     """Errors on people never trained on.
 
@@ -445,17 +468,13 @@ def measure(network: FaceLabeler, x: Tensor, pose: Tensor, yale: tuple[Tensor, n
     Returns:
         Counts, mean absolute errors in degrees, and shares of the Yale pictures.
     """
-    error = (estimate_pose(x, labeler=network)[:, :2] - pose).abs()
-    small = pose[:, 0].abs() <= 45
     light = estimate_light(yale[0], labeler=network)
     right = light.argmax(1).numpy() == yale[1]
     sure = (light.amax(1) >= 0.6).numpy()
     share = torch.bincount(estimate_light(x, labeler=network).argmax(1), minlength=3) / len(x)
     return {
         "celeba_pictures": len(x),
-        "yaw_mae_deg": round(error[:, 0].mean().item(), 3),
-        "pitch_mae_deg": round(error[:, 1].mean().item(), 3),
-        "yaw_mae_within_45_deg": round(error[small, 0].mean().item(), 3),
+        **pose_errors(estimate_pose(x, labeler=network), pose),
         "yale_pictures": len(right),
         "light_accuracy": round(float(right.mean()), 4),
         "light_accuracy_where_sure": round(float(right[sure].mean()), 4),
@@ -505,10 +524,7 @@ def train_labeler(
     torch.manual_seed(config.seed)
     network = network or FaceLabeler()
     folder = FaceFolder(celeba)
-    if not (path := folder.root / "pose.csv").is_file():
-        raise LatentrotError(f"no such table: {path}; it holds each picture's yaw_deg and pitch_deg")
-    table = pd.read_csv(path, index_col="image_id").reindex(folder.ids)
-    pose = torch.tensor(table[["yaw_deg", "pitch_deg"]].to_numpy(np.float32))
+    pose = read_pose(folder)
     contexts = read_contexts(folder)
     apart = held_out(folder.identities.to_numpy(), config.held_out) | ~torch.isfinite(pose).all(1).numpy()
     kept, test = torch.from_numpy(~apart), torch.from_numpy(apart)

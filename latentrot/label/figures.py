@@ -1,0 +1,80 @@
+"""Figures of how good the labels are. Each function returns a matplotlib `Figure` of its own; no global state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from latentrot.errors import LatentrotError
+
+__all__ = ["confusion_figure", "yaw_error_figure"]
+
+
+def confusion_figure(counts: np.ndarray, truths: Sequence[str], answers: Sequence[str], title: str = "") -> Figure:
+    """How often each truth was given each answer.
+
+    Args:
+        counts: (len(truths), len(answers)) numbers of pictures.
+        truths: names of the rows.
+        answers: names of the columns.
+        title: above the figure.
+
+    Returns:
+        A table shaded by the share of its row, each cell with its share and its number.
+
+    Raises:
+        LatentrotError: `counts` has another shape.
+    """
+    if counts.shape != (len(truths), len(answers)):
+        raise LatentrotError(f"counts of shape {counts.shape}: expected ({len(truths)}, {len(answers)})")
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    figure = Figure(figsize=(1.6 + 1.2 * len(answers), 1.6 + 0.9 * len(truths)), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for (row, column), s in np.ndenumerate(share):
+        text = f"{s:.1%}\n{counts[row, column]:d}"
+        axes.text(column, row, text, ha="center", va="center", color="white" if s > 0.5 else "black")
+    axes.set_xticks(range(len(answers)), answers)
+    axes.set_yticks(range(len(truths)), truths)
+    axes.set(xlabel="estimated", ylabel="true", title=title)
+    return figure
+
+
+def yaw_error_figure(truth_deg: np.ndarray, estimated_deg: np.ndarray, title: str = "", width: float = 10.0) -> Figure:
+    """The error of the yaw against the yaw.
+
+    Args:
+        truth_deg: (n,) reference yaw.
+        estimated_deg: (n,) estimated yaw.
+        title: above the figure.
+        width: of the bins in degrees that the mean absolute error is drawn for.
+
+    Returns:
+        A point for each picture (estimated minus reference), and the mean absolute error of each bin.
+
+    Raises:
+        LatentrotError: not two rows of equally many angles, at least one.
+    """
+    if truth_deg.ndim != 1 or truth_deg.shape != estimated_deg.shape or not len(truth_deg):
+        raise LatentrotError(
+            f"yaws of shapes {truth_deg.shape} and {estimated_deg.shape}: expected one shape (n,), n > 0"
+        )
+    error = estimated_deg - truth_deg
+    centres, mean = binned_mean(truth_deg, np.abs(error), width)
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.axhline(0, color="grey", linewidth=0.8)
+    axes.plot(truth_deg, error, ".", markersize=3, alpha=0.4, label="one picture: estimated minus reference")
+    axes.plot(centres, mean, "o-", color="black", markersize=4, label=f"mean absolute error per {width:g} degrees")
+    axes.set(xlabel="reference yaw (degrees)", ylabel="error of the yaw (degrees)", title=title)
+    axes.legend(loc="best", fontsize="small")
+    return figure
+
+
+def binned_mean(place: np.ndarray, value: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of the values whose places fall into one bin, bins centred on multiples of `width`: (centres, means)."""
+    bins = np.round(place / width).astype(int)
+    filled = np.unique(bins)
+    return filled * width, np.array([value[bins == b].mean() for b in filled])
