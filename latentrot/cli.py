@@ -211,6 +211,40 @@ class CheckLabels:
 
 
 @dataclass(frozen=True)
+class TrainLabeler:
+    """Train the label network (yaw, pitch, roll, light) that comes with the package anew."""
+
+    celeba: Path
+    """aligned CelebA with identity_CelebA.csv and pose.csv (image_id, yaw_deg, pitch_deg)"""
+    yaleb: Path
+    """extended Yale B with light.csv (image, azimuth_deg, elevation_deg)"""
+    out: Path = Path("labeler.safetensors")
+    """the network's file"""
+    pose_steps: int | None = None
+    """optimiser steps of the pose half"""
+    light_steps: int | None = None
+    """optimiser steps of the light half before self-training"""
+    round_steps: int | None = None
+    """optimiser steps of each round of self-training"""
+    seed: int | None = None
+    """of everything random"""
+
+    def run(self) -> None:
+        """Train, write, print the errors on people held out."""
+        from dataclasses import fields  # noqa: PLC0415
+
+        from latentrot.label.train import LabelTrainConfig, train_labeler  # noqa: PLC0415
+
+        names = {f.name for f in fields(LabelTrainConfig)}
+        given = {n: v for n in names if (v := getattr(self, n, None)) is not None}
+        for name, value in given.items():
+            at_least(f"--{name.replace('_', '-')}", value, 0)
+        for name, value in train_labeler(self.celeba, self.yaleb, self.out, LabelTrainConfig(**given)).items():
+            print(f"{name}: {value:g}")
+        print(f"wrote {self.out}")
+
+
+@dataclass(frozen=True)
 class FitDirections:
     """Fit the left and the right line of one light group: latents -> lines."""
 
@@ -348,6 +382,7 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "check-labels": CheckLabels,
     "fit-directions": FitDirections,
     "train": Train,
+    "train-labeler": TrainLabeler,
     "info": Info,
     "demo": Demo,
 }
