@@ -6,9 +6,10 @@ import io
 import logging
 import os
 import stat
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 KINDS = "PNG, JPEG, WebP, BMP, TIFF or GIF"
 ENCODERS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 ORIENTATION_TAG = 0x0112
+STDERR_LOCK = threading.Lock()
 #: EXIF orientation -> what brings the stored pixels upright
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -63,6 +65,23 @@ def quiet_pillow() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def quiet_libtiff() -> Iterator[None]:
+    """What C code writes straight to standard error is dropped: libtiff does, of every damaged file.
+
+    Works on the whole process, so that one thread at a time may do it and its body should be short.
+    """
+    with STDERR_LOCK:
+        kept = os.dup(2)
+        try:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 # ---- reading ----------------------------------------------------------------------------------------------------
@@ -143,7 +162,8 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
         try:
             with Image.open(path, formats=FORMATS) as picture:
                 _check_size(*picture.size, name)
-                picture.load()
+                with quiet_libtiff() if picture.format == "TIFF" else nullcontext():
+                    picture.load()
                 return _to_rgb(_upright(picture))
         except Image.UnidentifiedImageError as error:
             raise LatentrotError(f"{name} is not a picture, or is cut short; expected {KINDS}") from error

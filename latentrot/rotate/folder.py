@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from latentrot.data.animation import ANIMATED
+from latentrot.data.images import ENCODERS
 from latentrot.errors import LatentrotError, one_line
 from latentrot.rotate.photograph import Edited
 from latentrot.rotate.results import make_folder, report, write_edited
@@ -59,10 +61,12 @@ def check_folders(source: Path, out: Path) -> None:
     """Refuse to write results among their sources.
 
     Raises:
-        LatentrotError: the same folder, or an output that is a file.
+        LatentrotError: the same folder, or an output that is, or looks like, a file.
     """
-    if os.path.exists(out) and not os.path.isdir(out):
-        raise LatentrotError(f"{one_line(out)} is a file; --out of a folder of photographs must be a folder")
+    if "\0" in str(out):
+        raise LatentrotError(f"cannot write to {one_line(out)}: a name cannot hold a null character; choose another")
+    if not os.path.isdir(out) and (os.path.exists(out) or out.suffix.lower() in (*ENCODERS, *ANIMATED)):
+        raise LatentrotError(f"{one_line(out)} is a file; for a folder of photographs give a folder to --out")
     if os.path.realpath(source) == os.path.realpath(out):
         raise LatentrotError(f"{one_line(out)} is the folder of the photographs; choose another for the results")
 
@@ -72,7 +76,7 @@ def edit_folder(paths: list[Path], out: Path, edit: Callable[[Path], Edited]) ->
 
     Args:
         paths: from `list_photographs`.
-        out: folder for the results, NAME.png each; made if missing.
+        out: folder for the results, NAME.png each; made if missing, and gone again where nothing was written.
         edit: what is done to one photograph.
 
     Yields:
@@ -81,7 +85,8 @@ def edit_folder(paths: list[Path], out: Path, edit: Callable[[Path], Edited]) ->
     Raises:
         LatentrotError: the folder cannot be made.
     """
-    make_folder(out)
+    new = not os.path.exists(out)
+    make_folder(out)  # before the work, so that a folder that cannot be made costs none
     for path, name in zip(paths, output_names(paths), strict=True):
         try:
             edited = edit(path)
@@ -90,6 +95,8 @@ def edit_folder(paths: list[Path], out: Path, edit: Callable[[Path], Edited]) ->
         except (LatentrotError, OSError) as error:
             reason = one_line(error, 600)
             yield Outcome(path, {"input": str(path), "output": None, "error": reason}, reason)
+    if new and not any(out.iterdir()):
+        out.rmdir()
 
 
 def failure_table(outcomes: list[Outcome]) -> str:
