@@ -8,7 +8,7 @@ through latent and back with a turn of 0 degrees and of --deg degrees, and paste
 - `problem`: why a photograph has no usable face; empty where it has one.
 - `faces`: faces found. The photographs were chosen by their makers for one person; others stand in the background.
 - `eye_px`: the worse of the two eye centres' distances to CelebA's mean positions, in pixels of the 178x218 frame, by the
-  landmarks that were aligned; `again_px`: by those found anew in the crop, an independent look with its own scatter.
+  landmarks that were aligned; `again_px`: by those found anew in the aligned frame, an independent look with its own scatter.
   `nose_px`, `mouth_px`: the same of the nose tip and of the worse mouth corner, which move when a head turns or smiles.
 - `round_trip_db`: the model's reconstruction of the crop against the crop, at the model's resolution.
 - `zero_db`: the photograph with the reconstruction pasted as any turned face is (against the crop it came from, so that the
@@ -26,11 +26,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 from tqdm import tqdm
 
 from latentrot.data.align import MEAN_LANDMARKS, Alignment, align_landmarks
 from latentrot.data.detect import choose_face, detect_faces
-from latentrot.data.frame import CROP_BOX
+from latentrot.data.frame import FRAME_HEIGHT, FRAME_WIDTH
 from latentrot.data.images import read_image
 from latentrot.errors import LatentrotError
 from latentrot.rotate.latent import LatentRotator, load_latent_rotator
@@ -55,12 +56,16 @@ def landmark_misses(alignment: Alignment, landmarks: np.ndarray) -> dict[str, fl
     return {"eye_px": miss[:2].max(), "nose_px": miss[2], "mouth_px": miss[3:].max()}
 
 
-def eyes_again(crop: np.ndarray) -> dict[str, float]:
-    """`eye_px` by landmarks found anew in a square crop of any size; nothing where no face is found."""
-    left, top, right, _ = CROP_BOX
-    faces = detect_faces(crop)[:1]
-    found = [f.landmarks[:2] / len(crop) * (right - left) + [left, top] for f in faces]
-    return {"again_px": float(np.linalg.norm(eyes - MEAN_LANDMARKS[:2], axis=1).max()) for eyes in found}
+def eyes_again(photo: np.ndarray, alignment: Alignment) -> dict[str, float]:
+    """`eye_px` by landmarks found anew in the aligned frame at twice its size; nothing where no face is found."""
+    origin, right, down = alignment.to_photo(np.array([[0, 0], [0.5, 0], [0, 0.5]]))
+    to_photo = (*np.column_stack([right - origin, down - origin, origin]).ravel(),)
+    size = (2 * FRAME_WIDTH, 2 * FRAME_HEIGHT)
+    frame = Image.fromarray(photo).transform(size, Image.Transform.AFFINE, to_photo, Image.Resampling.BICUBIC)
+    faces = detect_faces(np.array(frame))
+    if not faces:
+        return {}
+    return {"again_px": float(np.linalg.norm(faces[0].landmarks / 2 - MEAN_LANDMARKS, axis=1)[:2].max())}
 
 
 def psnr_db(a: np.ndarray, b: np.ndarray) -> float:
@@ -99,7 +104,7 @@ def measure(path: Path, rotator: LatentRotator | None, degrees: float) -> dict[s
         row["faces"] = len(faces)
         face, _ = choose_face(faces)
         alignment = align_landmarks(face.landmarks, (photo.shape[1], photo.shape[0]))
-        row |= landmark_misses(alignment, face.landmarks) | eyes_again(alignment.crop(photo, 256))
+        row |= landmark_misses(alignment, face.landmarks) | eyes_again(photo, alignment)
         if rotator is not None:
             row |= pasted(photo, alignment, rotator, degrees)
     except LatentrotError as error:
