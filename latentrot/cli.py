@@ -67,6 +67,8 @@ class Edit:
     """the picture is already a square crop in the CelebA frame"""
     crop_only: bool = False
     """write the turned square alone, at the model's resolution, instead of pasting it back"""
+    reify: bool = False
+    """bring a painted or drawn face towards the photographs the model knows, before it is turned (--deg 0: only that)"""
     json: bool = False
     """print one JSON object a picture on standard output, a line each"""
     fast: bool = False
@@ -92,8 +94,9 @@ class Edit:
         check_out(out, self.image, len(degrees))
         found = find_faces(self.image, self.face, crop=self.crop)
         edited = turn_faces(
-            found, self.rotator(), degrees, absolute=absolute, light=self.light, crop_only=self.crop_only
-        )
+            found, self.rotator(), degrees, absolute=absolute, light=self.light, crop_only=self.crop_only,
+            reified=self.reify,
+        )  # fmt: skip
         files = write_edited(edited, out)
         if self.json:
             print(json.dumps(report(edited, out)))
@@ -114,7 +117,7 @@ class Edit:
         rotator = self.rotator()
         edit = partial(
             edit_photograph, rotator=rotator, degrees=degrees, absolute=absolute, light=self.light, face=self.face,
-            crop=self.crop, crop_only=self.crop_only,
+            crop=self.crop, crop_only=self.crop_only, reified=self.reify,
         )  # fmt: skip
         outcomes = []
         for outcome in tqdm(edit_folder(paths, out, edit), desc="edit", unit="picture", total=len(paths), disable=None):

@@ -22,6 +22,7 @@ from latentrot.files import write_atomically
 from latentrot.info import describe
 from latentrot.rotate.folder import edit_folder, list_photographs, output_names
 from latentrot.rotate.latent import Frame, Turned
+from latentrot.rotate.reify import towards_noise
 
 ROOT = Path(__file__).parents[1]
 PORTRAIT = ROOT / "latentrot" / "bundled" / "astronaut.jpg"
@@ -306,6 +307,34 @@ def test_detail_goes_with_the_face(scale, lean):
     core = (alignment.mask() == 1) & (bump > 2)
     error_kept, error_dropped = (np.mean((p - true)[core] ** 2) for p in (kept, dropped))
     assert error_kept < 0.7 * error_dropped
+
+
+# ---- reification ------------------------------------------------------------------------------------------------
+
+
+def test_octaves_go_towards_noise():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(3, 64, 64))
+    assert np.abs(towards_noise(noise) - noise).mean() < 0.2  # the coarsest octave is a handful of numbers
+    assert np.allclose(towards_noise(5 * noise, 1), towards_noise(noise, 1))
+    assert np.allclose(towards_noise(4 * noise), 2 * towards_noise(noise))
+    assert np.allclose(towards_noise(noise, 0), noise)
+
+
+def test_a_drawing_becomes_likelier(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    photo = Image.fromarray(read_image(PORTRAIT)[90:306, 150:366])
+    photo.quantize(8, dither=Image.Dither.NONE).convert("RGB").save("drawing.png")
+    asked = ["edit", "drawing.png", "--crop", "--deg", "0", "--fast", "--out"]
+    assert cli.main([*asked, "same.png"]) == 0
+    assert cli.main([*asked, "real.png", "--reify"]) == 0
+    capfd.readouterr()
+    drawing, same, real = (resize(read_image(n), 64).astype(int) for n in ("drawing.png", "same.png", "real.png"))
+    assert np.abs(same - drawing).mean() < 3
+    assert np.abs(real - drawing).mean() > 6
+    flat = [np.mean(np.abs(np.diff(p.mean(-1), axis=1)) < 1) for p in (drawing, real)]
+    assert flat[1] < 0.9 * flat[0]  # the even areas of the drawing are shaded
+    assert "reified" in read_notes(Path("real.png"))["latentrot"]
 
 
 # ---- folders ----------------------------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ import numpy as np
 
 from latentrot.data.align import Alignment, align_landmarks
 from latentrot.data.detect import choose_face, detect_faces
-from latentrot.data.images import read_image
+from latentrot.data.images import read_image, resize
 from latentrot.errors import LatentrotError, one_line
 from latentrot.rotate.latent import Clock, LatentRotator, Turned
+from latentrot.rotate.reify import reify
 
 __all__ = ["Edited", "Found", "TurnedFace", "edit_photograph", "find_faces", "parse_sweep", "turn_faces"]
 
@@ -44,10 +45,13 @@ class TurnedFace:
     Attributes:
         turned: the crop's turns with their measurements.
         alignment: photograph -> CelebA frame; None for a picture that was a crop already.
+        replaced: (s, s, 3) uint8 at the model's resolution, what a pasted turn takes the place of: the reconstruction,
+            whose errors then cancel, or the crop as it was before it was made real.
     """
 
     turned: Turned
     alignment: Alignment | None
+    replaced: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +65,7 @@ class Edited:
         model: name of the model.
         notes: what the user should know, such as which of several faces was used.
         crop_only: the result is the turned square alone, not pasted back.
+        reified: the faces were made real first (`latentrot.rotate.reify`).
     """
 
     path: Path
@@ -69,6 +74,7 @@ class Edited:
     model: str
     notes: list[str]
     crop_only: bool = False
+    reified: bool = False
 
     @property
     def turned(self) -> Turned:
@@ -105,7 +111,7 @@ class Edited:
         photo = self.photo
         for face in self.faces:
             if face.alignment is not None:
-                photo = face.alignment.paste(photo, face.turned.reconstruction, face.turned.frames[i].image)
+                photo = face.alignment.paste(photo, face.replaced, face.turned.frames[i].image, detail=not self.reified)
         return photo
 
     @property
@@ -164,6 +170,7 @@ def turn_faces(
     absolute: bool = False,
     light: str = "auto",
     crop_only: bool = False,
+    reified: bool = False,
 ) -> Edited:
     """Turn the faces found.
 
@@ -174,15 +181,18 @@ def turn_faces(
         absolute: degrees are poses.
         light: auto, left, center or right.
         crop_only: the result is the turned square alone, at the model's resolution.
+        reified: bring a painted face towards the photographs the model knows first.
     """
     faces, notes = [], list(found.notes)
     for alignment in found.alignments or (None,):
         square = found.photo if alignment is None else alignment.crop(found.photo, rotator.model.resolution)
-        turned = rotator.turn(square, degrees, absolute=absolute, light=light)
+        real = reify(square, rotator) if reified else square
+        turned = rotator.turn(real, degrees, absolute=absolute, light=light)
         notes += beyond_reach(turned, rotator)
-        faces.append(TurnedFace(turned, alignment))
+        replaced = resize(square, rotator.model.resolution) if reified else turned.reconstruction
+        faces.append(TurnedFace(turned, alignment, replaced))
     faces[0].turned.seconds.update(found.seconds)
-    return Edited(found.path, found.photo, tuple(faces), rotator.model.name, notes, crop_only)
+    return Edited(found.path, found.photo, tuple(faces), rotator.model.name, notes, crop_only, reified)
 
 
 def beyond_reach(turned: Turned, rotator: LatentRotator) -> list[str]:
@@ -202,7 +212,8 @@ def edit_photograph(
     face: str = "largest",
     crop: bool = False,
     crop_only: bool = False,
+    reified: bool = False,
 ) -> Edited:
     """Turn the face in a photograph: `find_faces`, then `turn_faces`, with their arguments and errors."""
     found = find_faces(path, face, crop=crop)
-    return turn_faces(found, rotator, degrees, absolute=absolute, light=light, crop_only=crop_only)
+    return turn_faces(found, rotator, degrees, absolute=absolute, light=light, crop_only=crop_only, reified=reified)

@@ -109,7 +109,7 @@ def notes_of(edited: Edited) -> dict[str, str]:
         "Software": "latentrot",
         "Description": "synthetic: the face was turned by latentrot",
         SOURCE_TYPE: SYNTHETIC,
-        "latentrot": json.dumps({"model": edited.model, **turned}),
+        "latentrot": json.dumps({"model": edited.model, **({"reified": True} if edited.reified else {}), **turned}),
     }
 
 
