@@ -2,26 +2,50 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
-from latentrot.errors import LatentrotError
+from latentrot.errors import LatentrotError, one_line
 
-__all__ = ["write_atomically"]
+__all__ = ["disk_reason", "write_atomically"]
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write under a temporary name in the same folder, then rename: a kill never leaves half a file."""
+    """Write under a temporary name in the same folder, bring it to the disk, rename.
+
+    Whatever interrupts, the target is the old file or the new one, and nothing lies beside it but, after a kill, a hidden
+    `.tmp`. Missing folders are made.
+
+    Args:
+        path: the target; a file of that name is replaced.
+        write: called once with the temporary path, which has another suffix than the target.
+
+    Raises:
+        LatentrotError: no such folder can be made, no permission, a full disk.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise LatentrotError(f"cannot make the folder {path.parent}: {error.strerror}") from error
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        raise LatentrotError(f"cannot make the folder {one_line(path.parent)}: {one_line(error.strerror)}") from error
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.tmp")  # cut: a name has 255 bytes at most
     try:
         write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise LatentrotError(f"cannot write {path}: {error.strerror or error}; nothing was left behind") from error
+        raise LatentrotError(f"cannot write {one_line(path)}: {disk_reason(error, path.parent)}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def disk_reason(error: OSError, folder: Path) -> str:
+    """Why a file could not be written, and what to do about it."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full; free some space"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"no permission to write in {one_line(folder)}; choose another folder"
+    return f"{one_line(error.strerror or error)}; choose another place"

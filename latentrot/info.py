@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from PIL import Image
 from safetensors import SafetensorError, safe_open
 
+from latentrot.data.images import quiet_pillow
+from latentrot.data.notes import read_notes
 from latentrot.errors import LatentrotError
 
 __all__ = ["describe"]
@@ -18,7 +19,7 @@ def describe(path: Path) -> dict[str, str]:
 
     Args:
         path: any artefact: directions, a shard or a store of latents, a label network, a training checkpoint, a label
-            table, a diffusers model folder, a picture that was turned.
+            table, a diffusers model folder, a picture or animation that was written.
 
     Returns:
         Names and values, in the order to print them.
@@ -81,15 +82,9 @@ def describe_tensors(path: Path) -> dict[str, str]:
 
 
 def describe_picture(path: Path) -> dict[str, str]:
-    """A picture latentrot wrote says so."""
-    try:
-        with Image.open(path) as picture:
-            facts = {k: str(v) for k, v in picture.info.items() if k in ("Software", "Description", "latentrot")}
-            described = picture.getexif().get(0x010E)  # ImageDescription
-    except (OSError, SyntaxError, ValueError) as error:
-        raise LatentrotError(f"{path}: no artefact of ours, and not a picture ({type(error).__name__})") from error
-    if not facts and described:
-        facts = {"Description": str(described)}
-    if "latentrot" not in " ".join(facts.values()):
+    """A picture or animation latentrot wrote says so."""
+    with quiet_pillow():
+        facts = read_notes(path)
+    if "latentrot" not in " ".join([*facts, *facts.values()]):
         raise LatentrotError(f"{path}: a picture without a note that latentrot made it")
-    return {"kind": "picture", **facts}
+    return {"kind": "animation" if path.suffix.lower() == ".mp4" or "frames" in facts else "picture", **facts}

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from latentrot.data.detail import agreement, displaced, displacement
 from latentrot.data.frame import CROP_BOX
 from latentrot.data.images import check_picture
 from latentrot.errors import LatentrotError
@@ -258,6 +259,14 @@ class Alignment:
         padded = np.pad(np.asarray(picture), edge, mode="edge")
         return _warp(padded, matrix + np.array([[0, 0, edge], [0, 0, edge]]), (right - left, bottom - top))
 
+    def _carried(self, fine: np.ndarray, source: np.ndarray, turned: np.ndarray, box: Box) -> np.ndarray:
+        """The detail (h, w, 3) of a box of the photograph as it lies on the turned face, as far as that can be told."""
+        field = displacement(source, turned)
+        to_photo = self._crop_to_photo(len(field[0]))[:, :2]
+        in_photo = [self._bring_back(plane, box) for plane in np.tensordot(to_photo, field, 1)]
+        weight = np.clip(self._bring_back(agreement(source, turned, field), box), 0, 1)
+        return weight[..., None] * displaced(fine, np.stack(in_photo))
+
     def paste(
         self,
         photo: np.ndarray,
@@ -265,13 +274,15 @@ class Alignment:
         turned_crop: np.ndarray,
         feather: float = 0.3,
         colours: bool = True,
+        detail: bool = True,
     ) -> np.ndarray:
         """Put a changed face back into its photograph, keeping the photograph's own detail where the face is unchanged.
 
         What is added is the difference between the two crops, which is as coarse as the models are; the photograph's
-        finer detail stays. Where the difference is large the detail no longer belongs there (it would show as a ghost)
-        and gives way to the crop itself. Equal crops return the photograph bit for bit; pixels outside the mask always
-        stay so.
+        finer detail stays. Where the difference is large the detail no longer belongs there (it would show as a ghost):
+        it gives way to the detail of where that part of the face came from (`latentrot.data.detail`), or, where that
+        cannot be told, to the crop itself. Equal crops return the photograph bit for bit; pixels outside the mask
+        always stay so.
 
         Args:
             photo: (h, w, 3) uint8, the photograph aligned.
@@ -280,6 +291,7 @@ class Alignment:
             turned_crop: (s, s, 3) uint8, the face as it came out.
             feather: width of the fade at the mask's rim as a share of its radius, over 0 and up to 1.
             colours: match the turned face's colours to the source's first, as far as they deviate (`match_colours`).
+            detail: carry the photograph's detail along with the face; off: it is dropped where the face changes.
 
         Returns:
             (h, w, 3) uint8, a new array.
@@ -312,7 +324,9 @@ class Alignment:
         coarse = np.stack([back(source[..., c]) for c in range(3)], -1)
         added = np.stack([back(change[..., c]) for c in range(3)], -1)
         gone = np.clip(back(lost), 0, 1)[..., None]
-        result = here + mask * (added - gone * (here - coarse))
+        fine = here - coarse
+        carried = self._carried(fine, source, turned, box) if detail else 0
+        result = here + mask * (added - gone * (fine - carried))
         pasted[top:bottom, left:right] = np.rint(np.clip(result, 0, 255)).astype(np.uint8)
         return pasted
 

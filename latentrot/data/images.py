@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import io
-import json
 import logging
 import os
 import stat
-import tempfile
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,9 +24,10 @@ from PIL import (
     TiffImagePlugin,  # noqa: F401
     WebPImagePlugin,  # noqa: F401
 )
-from PIL.PngImagePlugin import PngInfo
 
-from latentrot.errors import LatentrotError
+from latentrot.data.notes import embedded
+from latentrot.errors import LatentrotError, one_line
+from latentrot.files import disk_reason, write_atomically
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +39,8 @@ MIN_SIDE = 16
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 KINDS = "PNG, JPEG, WebP, BMP, TIFF or GIF"
 ENCODERS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-ORIENTATION_TAG, DESCRIPTION_TAG = 0x0112, 0x010E
+ORIENTATION_TAG = 0x0112
+STDERR_LOCK = threading.Lock()
 #: EXIF orientation -> what brings the stored pixels upright
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -51,13 +51,6 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-
-def one_line(text: object, limit: int = 300) -> str:
-    """Text as one printable line: whitespace runs become a space, control characters and stray bytes are escaped."""
-    joined = " ".join(str(text).split())
-    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in joined)
-    return safe if len(safe) <= limit else safe[: limit - 3] + "..."
 
 
 @contextmanager
@@ -72,6 +65,23 @@ def quiet_pillow() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def quiet_libtiff() -> Iterator[None]:
+    """What C code writes straight to standard error is dropped: libtiff does, of every damaged file.
+
+    Works on the whole process, so that one thread at a time may do it and its body should be short.
+    """
+    with STDERR_LOCK:
+        kept = os.dup(2)
+        try:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 # ---- reading ----------------------------------------------------------------------------------------------------
@@ -152,7 +162,8 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
         try:
             with Image.open(path, formats=FORMATS) as picture:
                 _check_size(*picture.size, name)
-                picture.load()
+                with quiet_libtiff() if picture.format == "TIFF" else nullcontext():
+                    picture.load()
                 return _to_rgb(_upright(picture))
         except Image.UnidentifiedImageError as error:
             raise LatentrotError(f"{name} is not a picture, or is cut short; expected {KINDS}") from error
@@ -188,54 +199,30 @@ def check_picture(image: np.ndarray, what: str = "picture") -> None:
         raise LatentrotError(f"the {what} is {image.shape} of {image.dtype}; expected (h, w, 3) of uint8, RGB")
 
 
-def _png_text(metadata: Mapping[str, str]) -> PngInfo:
-    chunks = PngInfo()
-    for key, value in metadata.items():
-        key.encode("latin-1")  # PNG keywords are Latin-1; a UnicodeEncodeError names the character
-        if not 1 <= len(key) <= 79:
-            raise ValueError(f"a metadata key of {len(key)} characters; PNG takes 1 to 79")
-        chunks.add_text(key, value)
-    return chunks
-
-
 def _encode(image: np.ndarray, kind: str, metadata: Mapping[str, str]) -> bytes:
     """The whole file in memory, so that a picture that cannot be encoded never touches the disk."""
     buffer, picture = io.BytesIO(), Image.fromarray(image)
-    if kind == "PNG":
-        picture.save(buffer, kind, pnginfo=_png_text(metadata))
-        return buffer.getvalue()
-    exif = Image.Exif()
-    if metadata:
-        exif[DESCRIPTION_TAG] = json.dumps(dict(metadata))  # ASCII, as the tag demands
-    options = {"subsampling": 0} if kind == "JPEG" else {"method": 4}
-    picture.save(buffer, kind, quality=95, exif=exif, **options)
+    options = {"PNG": {}, "JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95, "method": 4}}[kind]
+    picture.save(buffer, kind, **options, **embedded(kind, metadata))
     return buffer.getvalue()
 
 
-def _replace_file(path: Path, content: bytes) -> None:
-    """Write beside the target and rename: whatever interrupts, the target is the old file or the new one."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.stem[:40]}-", suffix=".part", dir=path.parent)
+def check_target(path: Path) -> None:
+    """Refuse a place where no file can be written.
+
+    Raises:
+        LatentrotError: a null character in the name, a folder of that name, no such parent folder.
+    """
+    name = one_line(path)
+    if "\0" in str(path):
+        raise LatentrotError(f"cannot write {name}: a file name cannot hold a null character; choose another")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp's 0600 is for secrets
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-
-
-def _disk_reason(error: OSError, folder: Path) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "the disk is full; free some space"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"no permission to write in {one_line(folder)}; choose another folder"
-    return f"{one_line(error.strerror or error)}; choose another place"
+        if path.is_dir():
+            raise LatentrotError(f"cannot write {name}: it is a folder; give a file name")
+        if not path.parent.is_dir():
+            raise LatentrotError(f"cannot write {name}: no folder {one_line(path.parent)}; make it first")
+    except OSError as error:
+        raise LatentrotError(f"cannot write {name}: {disk_reason(error, path.parent)}") from error
 
 
 def write_image(path: str | os.PathLike[str], array: np.ndarray, metadata: Mapping[str, str] | None = None) -> None:
@@ -245,7 +232,7 @@ def write_image(path: str | os.PathLike[str], array: np.ndarray, metadata: Mappi
         path: where to; the suffix chooses the format: .png (lossless), .jpg or .webp (quality 95). A file of that
             name is replaced.
         array: (h, w, 3) uint8 RGB.
-        metadata: text kept in the file: PNG text chunks, one a key; elsewhere one JSON object in EXIF ImageDescription.
+        metadata: text kept in the file, see `latentrot.data.notes`.
 
     Raises:
         LatentrotError: the array is no picture, the suffix is another, the folder is missing or cannot be written to,
@@ -254,24 +241,16 @@ def write_image(path: str | os.PathLike[str], array: np.ndarray, metadata: Mappi
     path = Path(path)
     name = one_line(path)
     check_picture(array)
-    if "\0" in str(path):
-        raise LatentrotError(f"cannot write {name}: a file name cannot hold a null character; choose another")
     kind = ENCODERS.get(path.suffix.lower())
     if kind is None:
         raise LatentrotError(f"cannot write {name}: unknown suffix {path.suffix!r}; use .png, .jpg or .webp")
+    check_target(path)
     try:
         content = _encode(array, kind, metadata or {})
     except Exception as error:  # Pillow's encoders raise OSError, ValueError, struct.error and others
         reason = one_line(error, 120) or type(error).__name__
         raise LatentrotError(f"cannot store this {array.shape} picture in {name}: {reason}; try .png") from error
-    try:
-        if path.is_dir():
-            raise LatentrotError(f"cannot write {name}: it is a folder; give a file name")
-        if not path.parent.is_dir():
-            raise LatentrotError(f"cannot write {name}: no folder {one_line(path.parent)}; make it first")
-        _replace_file(path, content)
-    except OSError as error:
-        raise LatentrotError(f"cannot write {name}: {_disk_reason(error, path.parent)}") from error
+    write_atomically(path, lambda p: p.write_bytes(content))
 
 
 # ---- arrays and tensors -----------------------------------------------------------------------------------------

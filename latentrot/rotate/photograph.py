@@ -1,8 +1,7 @@
-"""From a photograph to a turned photograph: find the face, turn its crop, paste it back."""
+"""From a photograph to a turned photograph: find the faces, turn their crops, paste them back."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,48 @@ import numpy as np
 
 from latentrot.data.align import Alignment, align_landmarks
 from latentrot.data.detect import choose_face, detect_faces
-from latentrot.data.images import read_image, resize, strip, write_image
-from latentrot.errors import LatentrotError
-from latentrot.files import write_atomically
+from latentrot.data.images import read_image, resize
+from latentrot.errors import LatentrotError, one_line
 from latentrot.rotate.latent import Clock, LatentRotator, Turned
+from latentrot.rotate.reify import reify
 
-__all__ = ["Edited", "edit_photograph", "parse_sweep", "write_edited"]
+__all__ = ["Edited", "Found", "TurnedFace", "edit_photograph", "find_faces", "parse_sweep", "turn_faces"]
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A photograph and the faces to turn in it.
+
+    Attributes:
+        path: the picture file.
+        photo: (h, w, 3) uint8 RGB, upright.
+        alignments: photograph -> CelebA frame, one a face, the largest face first; empty for a picture that is a crop
+            already.
+        notes: what the user should know, such as which of several faces was chosen.
+        seconds: by stage.
+    """
+
+    path: Path
+    photo: np.ndarray
+    alignments: tuple[Alignment, ...]
+    notes: tuple[str, ...]
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class TurnedFace:
+    """One face of a photograph and its turns.
+
+    Attributes:
+        turned: the crop's turns with their measurements.
+        alignment: photograph -> CelebA frame; None for a picture that was a crop already.
+        replaced: (s, s, 3) uint8 at the model's resolution, what a pasted turn takes the place of: the reconstruction,
+            whose errors then cancel, or the crop as it was before it was made real.
+    """
+
+    turned: Turned
+    alignment: Alignment | None
+    replaced: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,51 +61,63 @@ class Edited:
     Attributes:
         path: the photograph.
         photo: (h, w, 3) uint8 RGB, upright.
-        photos: one (h, w, 3) uint8 per frame, the turned face pasted back.
-        turned: the crop's turns with their measurements.
+        faces: the faces turned, the largest first.
         model: name of the model.
         notes: what the user should know, such as which of several faces was used.
-        alignment: photograph -> CelebA frame; None for a picture that was a crop already.
+        crop_only: the result is the turned square alone, not pasted back.
+        reified: the faces were made real first (`latentrot.rotate.reify`).
     """
 
     path: Path
     photo: np.ndarray
-    photos: list[np.ndarray]
-    turned: Turned
+    faces: tuple[TurnedFace, ...]
     model: str
     notes: list[str]
-    alignment: Alignment | None
+    crop_only: bool = False
+    reified: bool = False
 
-    def report(self, output: Path | None) -> dict[str, object]:
-        """The edit in plain numbers: degrees, decibels, seconds."""
-        turned = self.turned
-        frames = [
-            {
-                "requested_deg": round(f.requested_deg, 2),
-                "yaw_before_deg": round(turned.yaw_deg, 2),
-                "yaw_after_deg": round(f.yaw_deg, 2),
-                "pitch_before_deg": round(turned.pitch_deg, 2),
-                "pitch_after_deg": round(f.pitch_deg, 2),
-                "light_after": f.light,
-            }
-            for f in turned.frames
-        ]
-        common: dict[str, object] = {
-            "input": str(self.path),
-            "output": None if output is None else str(output),
-            "model": self.model,
-            "light": turned.light,
-        }
-        measured: dict[str, object] = {
-            "round_trip_psnr_db": round(turned.round_trip_psnr_db, 2),
-            "seconds": {k: round(v, 3) for k, v in turned.seconds.items()},
-            "notes": self.notes,
-        }
-        if len(frames) == 1:
-            return {**common, **frames[0], **measured}
-        ends = {k: [f[k] for f in frames] for k in ("requested_deg", "yaw_after_deg", "pitch_after_deg")}
-        before = {k: frames[0][k] for k in ("yaw_before_deg", "pitch_before_deg")}
-        return {**common, **ends, **before, **measured, "frames": frames}
+    @property
+    def turned(self) -> Turned:
+        """The turns of the largest face."""
+        return self.faces[0].turned
+
+    @property
+    def alignment(self) -> Alignment | None:
+        """Of the largest face; None for a picture that was a crop already."""
+        return self.faces[0].alignment
+
+    @property
+    def count(self) -> int:
+        """Turns asked for."""
+        return len(self.turned.frames)
+
+    @property
+    def is_square(self) -> bool:
+        """Whether the results are squares of the face alone."""
+        return self.crop_only or self.alignment is None
+
+    @property
+    def before(self) -> np.ndarray:
+        """What the results are to be compared with: the photograph, or the square that was turned."""
+        return self.turned.source if self.is_square else self.photo
+
+    def photo_at(self, i: int) -> np.ndarray:
+        """The i-th result: (h, w, 3) uint8, the photograph with every turned face pasted back, or the square alone.
+
+        Made anew at every call: all frames of a long sweep of a large photograph would not fit into memory.
+        """
+        if self.is_square:
+            return self.turned.frames[i].image
+        photo = self.photo
+        for face in self.faces:
+            if face.alignment is not None:
+                photo = face.alignment.paste(photo, face.replaced, face.turned.frames[i].image, detail=not self.reified)
+        return photo
+
+    @property
+    def photos(self) -> list[np.ndarray]:
+        """All results, one per turn asked for."""
+        return [self.photo_at(i) for i in range(self.count)]
 
 
 def parse_sweep(text: str) -> list[float]:
@@ -80,9 +127,79 @@ def parse_sweep(text: str) -> list[float]:
         first, last, count = float(parts[0]), float(parts[1]), int(parts[2])
     except (ValueError, IndexError) as error:
         raise LatentrotError(f"--sweep {text}: expected FIRST:LAST:COUNT, for example -30:30:7") from error
-    if len(parts) != 3 or not 2 <= count <= 200 or not np.isfinite([first, last]).all():
-        raise LatentrotError(f"--sweep {text}: expected FIRST:LAST:COUNT with 2 to 200 frames")
+    if len(parts) != 3 or not 2 <= count <= 200 or not max(abs(first), abs(last)) <= 90:
+        raise LatentrotError(f"--sweep {text}: expected FIRST:LAST:COUNT, within -90 and 90 degrees, 2 to 200 frames")
     return [float(v) for v in np.linspace(first, last, count)]
+
+
+def find_faces(path: Path, face: str = "largest", *, crop: bool = False) -> Found:
+    """Read a photograph and find the faces to turn; needs no model, so that a bad picture is refused at once.
+
+    Args:
+        path: the picture file.
+        face: "largest", the number of a face, or "all".
+        crop: the picture is already a square crop in the CelebA frame: nothing is looked for.
+
+    Raises:
+        LatentrotError: an unreadable picture, no face in it, no such face, not a square crop.
+    """
+    clock = Clock()
+    photo = read_image(path)
+    height, width = photo.shape[:2]
+    clock.lap("read")
+    if crop:
+        if height != width:
+            raise LatentrotError(f"{one_line(path)} is {width}x{height}; --crop expects a square face crop")
+        return Found(path, photo, (), (), clock.seconds)
+    faces, notes = detect_faces(photo), []
+    if face == "all" and faces:
+        chosen = faces
+    else:
+        one, note = choose_face(faces, face)
+        chosen, notes = [one], [note] if note else []
+    alignments = tuple(align_landmarks(f.landmarks, (width, height)) for f in chosen)
+    clock.lap("find face")
+    return Found(path, photo, alignments, tuple(notes), clock.seconds)
+
+
+def turn_faces(
+    found: Found,
+    rotator: LatentRotator,
+    degrees: Sequence[float],
+    *,
+    absolute: bool = False,
+    light: str = "auto",
+    crop_only: bool = False,
+    reified: bool = False,
+) -> Edited:
+    """Turn the faces found.
+
+    Args:
+        found: from `find_faces`.
+        rotator: from `load_latent_rotator`.
+        degrees: turns, or poses to reach if `absolute`; > 0: nose to the viewer's right.
+        absolute: degrees are poses.
+        light: auto, left, center or right.
+        crop_only: the result is the turned square alone, at the model's resolution.
+        reified: bring a painted face towards the photographs the model knows first.
+    """
+    faces, notes = [], list(found.notes)
+    for alignment in found.alignments or (None,):
+        square = found.photo if alignment is None else alignment.crop(found.photo, rotator.model.resolution)
+        real = reify(square, rotator) if reified else square
+        turned = rotator.turn(real, degrees, absolute=absolute, light=light)
+        notes += beyond_reach(turned, rotator)
+        replaced = resize(square, rotator.model.resolution) if reified else turned.reconstruction
+        faces.append(TurnedFace(turned, alignment, replaced))
+    faces[0].turned.seconds.update(found.seconds)
+    return Edited(found.path, found.photo, tuple(faces), rotator.model.name, notes, crop_only, reified)
+
+
+def beyond_reach(turned: Turned, rotator: LatentRotator) -> list[str]:
+    """A note where a turn is longer than what was calibrated."""
+    low, high = rotator.lines_of(turned.light).reach
+    beyond = [f.requested_deg for f in turned.frames if not low <= f.requested_deg <= high]
+    return [f"{d:+.0f} degrees is beyond what was calibrated ({low:+.0f} to {high:+.0f})" for d in beyond[:1]]
 
 
 def edit_photograph(
@@ -94,97 +211,9 @@ def edit_photograph(
     light: str = "auto",
     face: str = "largest",
     crop: bool = False,
+    crop_only: bool = False,
+    reified: bool = False,
 ) -> Edited:
-    """Turn the face in a photograph.
-
-    Args:
-        path: the picture file.
-        rotator: from `load_latent_rotator`.
-        degrees: turns, or poses to reach if `absolute`; > 0: nose to the viewer's right.
-        absolute: degrees are poses.
-        light: auto, left, center or right.
-        face: "largest" or the number of a face.
-        crop: the picture is already a square crop in the CelebA frame: no detection, no pasting.
-
-    Raises:
-        LatentrotError: an unreadable picture, no face in it, no such face, not a square crop.
-    """
-    clock = Clock()
-    photo = read_image(path)
-    clock.lap("read")
-    notes: list[str] = []
-    alignment = None
-    if crop:
-        if photo.shape[0] != photo.shape[1]:
-            raise LatentrotError(f"{path} is {photo.shape[1]}x{photo.shape[0]}; --crop expects a square face crop")
-        square = photo
-    else:
-        found, note = choose_face(detect_faces(photo), face)
-        notes += [note] if note else []
-        alignment = align_landmarks(found.landmarks, (photo.shape[1], photo.shape[0]))
-        square = alignment.crop(photo, rotator.model.resolution)
-    clock.lap("find face")
-
-    turned = rotator.turn(square, degrees, absolute=absolute, light=light)
-    low, high = rotator.lines_of(turned.light).reach
-    beyond = [f for f in turned.frames if not low <= f.requested_deg <= high]
-    if beyond:
-        notes.append(
-            f"{beyond[0].requested_deg:+.0f} degrees is beyond what was calibrated ({low:+.0f} to {high:+.0f})"
-        )
-
-    if alignment is None:
-        photos = [f.image for f in turned.frames]
-    else:
-        photos = [alignment.paste(photo, turned.reconstruction, f.image) for f in turned.frames]
-    clock.lap("turn")
-    spent = clock.seconds.pop("turn") - sum(turned.seconds.values())
-    turned.seconds.update(clock.seconds)
-    turned.seconds["paste"] = spent
-    return Edited(path, photo, photos, turned, rotator.model.name, notes, alignment)
-
-
-def face_strip(edited: Edited, side: int = 192) -> np.ndarray:
-    """The source crop and the turned crops side by side, enlarged to `side` pixels each."""
-    if edited.alignment is None:
-        faces = [edited.photo, *edited.photos]
-        return strip([resize(f, side) for f in faces])
-    return strip([edited.alignment.crop(p, side) for p in [edited.photo, *edited.photos]])
-
-
-def write_edited(edited: Edited, out: Path) -> list[Path]:
-    """Write an edit: to a file the turned picture (a strip for several frames), to a folder strip, pictures and report.
-
-    Returns:
-        The files written, each whole or not at all.
-    """
-    facts = {
-        "Software": "latentrot",
-        "Description": "synthetic: the face was turned by latentrot",
-        "latentrot": json.dumps(
-            {"model": edited.model, "turned_deg": [round(f.requested_deg, 2) for f in edited.turned.frames]}
-        ),
-    }
-    if out.suffix:
-        picture = edited.photos[0] if len(edited.photos) == 1 else face_strip(edited)
-        write_image(out, picture, facts)
-        return [out]
-    written = [out / "strip.png"]
-    make_folder(out)
-    write_image(written[0], face_strip(edited), facts)
-    for i, photo in enumerate(edited.photos):
-        name = out / ("turned.png" if len(edited.photos) == 1 else f"turned-{i:02d}.png")
-        write_image(name, photo, facts)
-        written.append(name)
-    report = out / "report.json"
-    text = json.dumps(edited.report(out), indent=2) + "\n"
-    write_atomically(report, lambda p: p.write_text(text))
-    return [*written, report]
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder for results."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LatentrotError(f"cannot make the folder {path}: {error.strerror}") from error
+    """Turn the face in a photograph: `find_faces`, then `turn_faces`, with their arguments and errors."""
+    found = find_faces(path, face, crop=crop)
+    return turn_faces(found, rotator, degrees, absolute=absolute, light=light, crop_only=crop_only, reified=reified)

@@ -1,0 +1,139 @@
+"""Pictures in motion: an animated GIF, an animated WebP or an MP4 that is either whole or not there."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from latentrot.data.images import check_target
+from latentrot.data.notes import as_text, embedded, read_notes
+from latentrot.errors import LatentrotError, one_line
+from latentrot.files import write_atomically
+
+__all__ = ["ANIMATED", "check_encoder", "fit_side", "there_and_back", "write_animation"]
+
+#: suffixes of files that move
+ANIMATED = (".gif", ".webp", ".mp4")
+#: colours of a GIF; the 256th is left to Pillow, for what does not change from frame to frame
+GIF_COLOURS = 255
+
+
+def there_and_back(frames: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Frames in order and back again, so that the last leads into the first: n frames -> 2n - 2."""
+    return [*frames, *frames[-2:0:-1]]
+
+
+def fit_side(image: np.ndarray, longest: int) -> np.ndarray:
+    """A picture shrunk, antialiased, so that no side is longer than `longest` pixels; as it is where none is."""
+    share = longest / max(image.shape[:2])
+    if share >= 1:
+        return image
+    size = (max(1, round(image.shape[1] * share)), max(1, round(image.shape[0] * share)))
+    return np.array(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+
+
+def check_encoder(path: Path) -> None:
+    """Refuse a suffix that does not move, and an MP4 where nothing can encode it.
+
+    Raises:
+        LatentrotError: saying what to use or to install.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in ANIMATED:
+        raise LatentrotError(f"cannot write {one_line(path)}: {suffix!r} does not move; use .gif, .webp or .mp4")
+    if suffix == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
+        raise LatentrotError(
+            f"writing {one_line(path)} needs imageio-ffmpeg, which is not installed: pip install imageio-ffmpeg "
+            "(or write a .gif or a .webp)"
+        )
+
+
+def write_animation(
+    path: str | os.PathLike[str],
+    frames: Sequence[np.ndarray],
+    milliseconds: int,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write an animation; GIF and WebP repeat for ever.
+
+    Args:
+        path: where to; the suffix chooses the format: .gif, .webp or .mp4. A file of that name is replaced.
+        frames: (h, w, 3) uint8 pictures of one size. In an MP4 odd sides are made even by repeating the last row or
+            column.
+        milliseconds: how long each frame shows; GIF rounds to tens.
+        metadata: text kept in the file, see `latentrot.data.notes`.
+
+    Raises:
+        LatentrotError: another suffix, no encoder, a folder that is missing or cannot be written to, a full disk.
+    """
+    path = Path(path)
+    check_encoder(path)
+    check_target(path)
+    if path.suffix.lower() == ".mp4":
+        write_atomically(path, lambda p: _write_mp4(p, frames, milliseconds, metadata or {}))
+        return
+    encode = _encode_gif if path.suffix.lower() == ".gif" else _encode_webp
+    try:
+        content = encode(frames, milliseconds, metadata or {})
+    except Exception as error:  # Pillow's encoders raise OSError, ValueError, struct.error and others
+        reason = one_line(error, 120) or type(error).__name__
+        raise LatentrotError(f"cannot store {frames[0].shape} frames in {one_line(path)}: {reason}") from error
+    write_atomically(path, lambda p: p.write_bytes(content))
+
+
+def _encode_webp(frames: Sequence[np.ndarray], milliseconds: int, metadata: Mapping[str, str]) -> bytes:
+    buffer, pictures = io.BytesIO(), [Image.fromarray(f) for f in frames]
+    pictures[0].save(
+        buffer, "WEBP", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0, quality=90, method=4,
+        **embedded("WEBP", metadata),
+    )  # fmt: skip
+    return buffer.getvalue()
+
+
+def _encode_gif(frames: Sequence[np.ndarray], milliseconds: int, metadata: Mapping[str, str]) -> bytes:
+    buffer, palette = io.BytesIO(), _shared_palette(frames)
+    pictures = [Image.fromarray(indices) for indices in _dithered(frames, palette)]
+    for picture in pictures:
+        picture.putpalette(palette.getpalette() or [])
+    pictures[0].save(
+        buffer, "GIF", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0, optimize=False,
+        **embedded("GIF", metadata),
+    )  # fmt: skip
+    return buffer.getvalue()
+
+
+def _shared_palette(frames: Sequence[np.ndarray]) -> Image.Image:
+    """One palette for all frames: with one each, the background would flicker."""
+    samples = np.concatenate([fit_side(f, 256) for f in frames[:: max(1, len(frames) // 6)]])
+    return Image.fromarray(samples).quantize(GIF_COLOURS, Image.Quantize.MEDIANCUT)
+
+
+def _dithered(frames: Sequence[np.ndarray], palette: Image.Image) -> list[np.ndarray]:
+    """(h, w) palette indices of each frame; pixels that do not change keep the first frame's dither."""
+    indices = [np.array(Image.fromarray(f).quantize(palette=palette)) for f in frames]
+    return [np.where((f == frames[0]).all(-1), indices[0], i) for f, i in zip(frames, indices, strict=True)]
+
+
+def _write_mp4(path: Path, frames: Sequence[np.ndarray], milliseconds: int, metadata: Mapping[str, str]) -> None:
+    """H.264 in 4:2:0, which every player shows; ffmpeg's own complaints stay off the terminal."""
+    import imageio_ffmpeg  # noqa: PLC0415  (optional)
+
+    height, width = frames[0].shape[:2]
+    note = as_text(metadata)
+    writer = imageio_ffmpeg.write_frames(
+        path, (width + width % 2, height + height % 2), fps=1000 / milliseconds, codec="libx264", quality=None,
+        macro_block_size=2, ffmpeg_log_level="quiet",
+        output_params=["-crf", "16", "-movflags", "+faststart", "-metadata", f"comment={note}", "-f", "mp4"],
+    )  # fmt: skip
+    writer.send(None)
+    for frame in frames:
+        writer.send(np.ascontiguousarray(np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")))
+    writer.close()
+    if not path.is_file() or (metadata and not read_notes(path)):  # ffmpeg's exit code is not handed on
+        raise OSError("ffmpeg could not finish the video")

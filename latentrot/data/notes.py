@@ -1,0 +1,159 @@
+"""What a picture or animation says about itself: the same notes written into every format, and read back.
+
+| format | where |
+|---|---|
+| PNG | one text chunk a note, and XMP |
+| JPEG, WebP | one JSON object in EXIF ImageDescription, and XMP |
+| GIF | one JSON object in the comment |
+| MP4 | one JSON object in the comment tag |
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from latentrot.errors import LatentrotError, one_line
+
+__all__ = ["SOURCE_TYPE", "SYNTHETIC", "as_text", "embedded", "read_notes"]
+
+#: IPTC's term for a photograph changed with a trained model, which platforms look for when they mark synthetic pictures
+SYNTHETIC = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+#: the note that names the picture's digital source type; with it the notes are written as XMP, too
+SOURCE_TYPE = "DigitalSourceType"
+NOTES = ("Software", "Description", SOURCE_TYPE, "latentrot")
+DESCRIPTION_TAG = 0x010E
+XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/"
+ xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/">
+<Iptc4xmpExt:DigitalSourceType>{source}</Iptc4xmpExt:DigitalSourceType>
+<dc:description><rdf:Alt><rdf:li xml:lang="x-default">{text}</rdf:li></rdf:Alt></dc:description>
+</rdf:Description></rdf:RDF></x:xmpmeta>
+<?xpacket end="r"?>"""
+
+
+# ---- writing ----------------------------------------------------------------------------------------------------
+
+
+def as_text(notes: Mapping[str, str]) -> str:
+    """The notes as one JSON object on one ASCII line, as EXIF demands and every other place can hold."""
+    return json.dumps(dict(notes))
+
+
+def embedded(kind: str, notes: Mapping[str, str]) -> dict[str, Any]:
+    """Pillow's options that write the notes into a file.
+
+    Args:
+        kind: Pillow's name of the format: PNG, JPEG, WEBP or GIF.
+        notes: names and values; nothing is written where there are none.
+
+    Raises:
+        ValueError: a name that PNG cannot hold.
+    """
+    if not notes:
+        return {}
+    if kind == "GIF":
+        return {"comment": as_text(notes).encode()}
+    if kind == "PNG":
+        return {"pnginfo": _png_text(notes)}
+    exif = Image.Exif()
+    exif[DESCRIPTION_TAG] = as_text(notes)
+    return {"exif": exif} if SOURCE_TYPE not in notes else {"exif": exif, "xmp": _xmp(notes).encode()}
+
+
+def _png_text(notes: Mapping[str, str]) -> PngInfo:
+    chunks = PngInfo()
+    for key, value in notes.items():
+        key.encode("latin-1")  # PNG keywords are Latin-1; a UnicodeEncodeError names the character
+        if not 1 <= len(key) <= 79:
+            raise ValueError(f"a metadata key of {len(key)} characters; PNG takes 1 to 79")
+        chunks.add_text(key, value)
+    if SOURCE_TYPE in notes:
+        chunks.add_itxt("XML:com.adobe.xmp", _xmp(notes))
+    return chunks
+
+
+def _xmp(notes: Mapping[str, str]) -> str:
+    return XMP.format(source=escape(notes[SOURCE_TYPE]), text=escape(as_text(notes)))
+
+
+# ---- reading ----------------------------------------------------------------------------------------------------
+
+
+def read_notes(path: Path) -> dict[str, str]:
+    """The notes in a file, whatever its suffix; printable, each on one line.
+
+    Returns:
+        Names and values, empty where the file holds none.
+
+    Raises:
+        LatentrotError: neither a picture nor an MP4.
+    """
+    try:
+        with path.open("rb") as file:
+            is_mp4 = file.read(12)[4:8] == b"ftyp"
+        found = _mp4_notes(path) if is_mp4 else _picture_notes(path)
+    except Exception as error:  # Pillow's readers leak struct.error, KeyError and others
+        raise LatentrotError(
+            f"{one_line(path)}: no artefact of ours, and not a picture or video we can read"
+        ) from error
+    return {one_line(k): one_line(v, 1000) for k, v in found.items()}
+
+
+def _picture_notes(path: Path) -> dict[str, str]:
+    with Image.open(path, formats=("PNG", "JPEG", "WEBP", "GIF")) as picture:
+        found = {k: str(v) for k, v in picture.info.items() if k in NOTES}
+        if not found:
+            comment = picture.info.get("comment", b"")
+            text = picture.getexif().get(DESCRIPTION_TAG) or (comment if picture.format == "GIF" else b"")
+            found = _parse(text.decode(errors="replace") if isinstance(text, bytes) else str(text))
+        count = getattr(picture, "n_frames", 1)
+    return {**found, "frames": str(count)} if found and count > 1 else found
+
+
+def _mp4_notes(path: Path) -> dict[str, str]:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return _parse(_mp4_comment(bytes(content)))
+
+
+def _parse(text: str) -> dict[str, str]:
+    """A JSON object of notes; any other text is a description."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        values = text
+    if isinstance(values, dict):
+        return {str(k): str(v) for k, v in values.items()}
+    return {"Description": text} if text else {}
+
+
+def _mp4_comment(content: bytes) -> str:
+    """The comment tag in moov/udta/meta/ilst; empty where there is none."""
+    for name in (b"moov", b"udta", b"meta", b"ilst", b"\xa9cmt", b"data"):
+        inside = next((body for kind, body in _boxes(content) if kind == name), b"")
+        content = inside[4:] if name == b"meta" else inside  # meta begins with version and flags
+    return content[8:].decode(errors="replace")  # data begins with type and locale
+
+
+def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The boxes in an MP4 box: kind and content."""
+    start = 0
+    while start + 8 <= len(content):
+        size, kind = struct.unpack_from(">I4s", content, start)
+        head = 8
+        if size == 1 and start + 16 <= len(content):
+            size, head = struct.unpack_from(">Q", content, start + 8)[0], 16
+        size = size or len(content) - start  # 0: up to the end
+        if size < head:
+            return
+        yield kind, content[start + head : start + size]
+        start += size
