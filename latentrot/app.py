@@ -15,6 +15,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,20 +58,26 @@ STALE = 900
 SWEEP = 9
 
 STYLE = """
-.gradio-container { max-width: 1120px !important; margin: 0 auto !important; }
+.gradio-container, .gradio-container > main { width: 100% !important; max-width: 1120px !important;
+  margin: 0 auto !important; }
+#title, #message, #facts, #readout, #caption, #empty, #foot { padding: 0 !important; }
+#title .html-container, #message .html-container, #facts .html-container, #readout .html-container,
+#caption .html-container, #empty .html-container, #foot .html-container { padding: 0 !important; }
+#message:not(:has(.problem)), #facts:not(:has(.facts)) { display: none; }
+/* a refusal is said in words; Gradio's bare "Error" would lie over the component until it is used again */
+[data-testid="status-tracker"]:has(.error) { display: none !important; }
 #title h1 { font-size: 1.6rem; margin: 0 0 .15rem; }
-#title p, #foot p { color: var(--body-text-color-subdued); margin: 0; }
-#foot p { font-size: .85rem; }
-#upload { min-height: 120px; }
+#title p, #foot p, #caption p { color: var(--body-text-color-subdued); margin: 0; }
+#foot p, #caption p { font-size: .85rem; }
 #message .problem { border-left: 4px solid #c62828; background: #c6282818; padding: .55rem .8rem; border-radius: 4px; }
 #readout .warning { border-left: 4px solid #e69500; background: #e6950018; padding: .45rem .8rem; border-radius: 4px;
   margin-top: .5rem; }
 #empty .inner { border: 1px dashed var(--border-color-primary); border-radius: 8px; padding: 9rem 2rem;
   text-align: center; color: var(--body-text-color-subdued); }
-.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(92px, 1fr)); gap: .5rem; }
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(84px, 1fr)); gap: .5rem; margin: 0; }
 .facts div { background: var(--background-fill-secondary); border-radius: 6px; padding: .4rem .6rem; }
 .facts dt { font-size: .75rem; color: var(--body-text-color-subdued); margin: 0; }
-.facts dd { font-size: 1.15rem; font-weight: 600; margin: 0; font-variant-numeric: tabular-nums; }
+.facts dd { font-size: 1.05rem; font-weight: 600; margin: 0; font-variant-numeric: tabular-nums; }
 """
 
 Updates = dict[Any, Any]
@@ -140,7 +147,7 @@ class Page:
         self.rotator, self.folder = rotator, folder
         self.visits: OrderedDict[str, Visit] = OrderedDict()
         self.lock = threading.RLock()
-        with gr.Blocks(title="latentrot", analytics_enabled=False) as self.blocks:
+        with gr.Blocks(title="latentrot", analytics_enabled=False, fill_width=True) as self.blocks:
             self._lay_out()
             self._wire()
 
@@ -177,7 +184,7 @@ class Page:
 
     def _lay_out_results(self) -> None:
         self.compare = gr.ImageSlider(
-            label="Before and after", interactive=False, buttons=["fullscreen"], type="filepath", max_height=460,
+            label="Before and after", interactive=False, buttons=["fullscreen"], type="filepath", max_height=540,
             elem_id="compare",
         )  # fmt: skip
         self.yaw = gr.Slider(
@@ -186,15 +193,16 @@ class Page:
         )  # fmt: skip
         self.readout = gr.HTML(elem_id="readout")
         with gr.Row():
-            self.save = gr.DownloadButton("Turned photograph", size="sm", elem_id="save")
+            self.save = gr.DownloadButton("Save the turned photograph", size="sm", elem_id="save")
             self.sweep = gr.Button("Make a sweep", size="sm", elem_id="sweep")
         with gr.Column(visible=False) as self.swept:
+            self.caption = gr.HTML(elem_id="caption")
             self.strip = gr.Image(
-                label="Sweep", interactive=False, buttons=[], elem_id="strip", alt_text="The source and its turns"
+                show_label=False, interactive=False, buttons=[], elem_id="strip", alt_text="The source and its turns"
             )
             with gr.Row():
-                self.save_strip = gr.DownloadButton("Strip", size="sm", elem_id="save-strip")
-                self.save_gif = gr.DownloadButton("GIF", size="sm", elem_id="save-gif")
+                self.save_strip = gr.DownloadButton("Save the strip", size="sm", elem_id="save-strip")
+                self.save_gif = gr.DownloadButton("Save the GIF", size="sm", elem_id="save-gif")
 
     def _wire(self) -> None:
         shown = [
@@ -214,7 +222,7 @@ class Page:
         self.yaw.input(
             self.turn, [self.yaw], turned, trigger_mode="always_last", show_progress="hidden", **queued
         )  # fmt: skip
-        made = [self.message, self.swept, self.strip, self.save_strip, self.save_gif]
+        made = [self.message, self.swept, self.caption, self.strip, self.save_strip, self.save_gif]
         self.sweep.click(self.make_sweep, [], made, show_progress_on=[self.sweep], **queued)
         self.blocks.unload(self.leave)
 
@@ -225,8 +233,7 @@ class Page:
         """A file was given."""
         path = Path(given)
         visit = self.visit(request)
-        self.discard(visit)
-        visit.upload = path
+        self.hold(visit, path)
         self.tidy()
         try:
             return self.open(visit, path, light)
@@ -238,7 +245,7 @@ class Page:
     def open_example(self, light: str, request: gr.Request) -> Updates:
         """The bundled portrait was asked for."""
         visit = self.visit(request)
-        self.discard(visit)
+        self.hold(visit, None)
         return self.open(visit, example_path(), light)
 
     @answering
@@ -265,10 +272,11 @@ class Page:
         gif = visit.place("sweep.gif")
         gif.write_bytes(animation(subject, views))
         low, high = views[0].frame.requested_deg, views[-1].frame.requested_deg
-        label = f"The source, then turned by {low:+.0f} to {high:+.0f} degrees"
+        caption = f"<p>The source, then turned by {low:+.0f} to {high:+.0f} degrees.</p>"
         return {
             self.swept: gr.update(visible=True),
-            self.strip: gr.update(value=strip, label=label),
+            self.caption: caption,
+            self.strip: strip,
             self.save_strip: strip,
             self.save_gif: str(gif),
         }
@@ -300,9 +308,9 @@ class Page:
         subject = required(visit)
         photo, face = subject.photo, subject.face
         visit.before = visit.write("before.jpg", close_up(subject, photo.picture))
-        light = f"{face.light} (estimated)" if guessed else face.light
         facts = table(
-            {"yaw": f"{face.yaw_deg:+.1f}°", "pitch": f"{face.pitch_deg:+.1f}°", "light": light}
+            {"yaw": f"{face.yaw_deg:+.1f}°", "pitch": f"{face.pitch_deg:+.1f}°"}
+            | {"light, estimated" if guessed else "light, as given": face.light}
             | ({"shrunk to": f"{MAX_SIDE} px"} if photo.shrunk else {})
         )
         return {
@@ -338,22 +346,23 @@ class Page:
 
     def forget(self, visit: Visit) -> None:
         """Remove a visit's files and let go of its pictures."""
-        self.discard(visit)
+        self.hold(visit, None)
         visit.photo = visit.subject = None
         shutil.rmtree(visit.folder, ignore_errors=True)
 
-    def discard(self, visit: Visit) -> None:
-        """Remove a visit's upload, unless another visitor gave the very same file: the server stores it once."""
-        path, visit.upload = visit.upload, None
-        if path is not None and all(other.upload != path for other in self.visits.values()):
-            path.unlink(missing_ok=True)
+    def hold(self, visit: Visit, path: Path | None) -> None:
+        """Note a visit's upload and remove the one before, unless a visit holds it: equal files are stored once."""
+        previous, visit.upload = visit.upload, path
+        if previous is not None and all(other.upload != previous for other in self.visits.values()):
+            previous.unlink(missing_ok=True)
 
     def tidy(self) -> None:
         """Remove what interrupted uploads left."""
         used = {v.folder for v in self.visits.values()} | {v.upload.parent for v in self.visits.values() if v.upload}
-        for entry in self.folder.iterdir():
-            if entry not in used and time.time() - entry.stat().st_mtime > STALE:
-                shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+        for entry in set(self.folder.iterdir()) - used:
+            with suppress(OSError):  # another thread may have removed it
+                if time.time() - entry.stat().st_mtime > STALE:
+                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
 def example_path() -> Path:
@@ -390,9 +399,9 @@ def readout(subject: Subject, view: View, seconds: float) -> str:
     facts = {
         "asked": f"{frame.requested_deg:+.0f}°",
         "turned": f"{frame.yaw_deg - face.yaw_deg:+.1f}°",
-        "yaw": f"{face.yaw_deg:+.1f}° → {frame.yaw_deg:+.1f}°",
-        "pitch": f"{face.pitch_deg:+.1f}° → {frame.pitch_deg:+.1f}°",
-        "light": face.light if frame.light == face.light else f"{face.light} → {frame.light}",
+        "yaw now": f"{frame.yaw_deg:+.1f}°",
+        "pitch now": f"{frame.pitch_deg:+.1f}°",
+        "light now": frame.light,
         "delay": f"{seconds:.2f} s",
     }
     if subject.within_reach(frame.requested_deg):

@@ -304,7 +304,7 @@ class App:
     """Open a page in the browser on which a face turns as a slider is dragged."""
 
     host: str = "127.0.0.1"
-    """address to listen on; the default is reached from this machine alone"""
+    """address to listen on; the default is reached from this machine alone, others by whoever reaches it"""
     port: int = 7860
     """TCP port"""
     model: str | None = None
