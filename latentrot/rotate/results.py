@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from latentrot.errors import LatentrotError, one_line
 from latentrot.files import write_atomically
 from latentrot.rotate.photograph import Edited, TurnedFace
 
-__all__ = ["check_out", "face_strip", "report", "write_edited"]
+__all__ = ["check_out", "face_strip", "report", "synthetic_notes", "write_edited"]
 
 #: pixels of an animation's longer side at most, and of a lone crop's side at least
 LONGEST_SIDE, CROP_SIDE = 1280, 256
@@ -105,11 +106,16 @@ def notes_of(edited: Edited) -> dict[str, str]:
         for face in edited.faces
     ]
     turned = faces[0] if len(faces) == 1 else {"faces": faces}
+    return synthetic_notes({"model": edited.model, **({"reified": True} if edited.reified else {}), **turned})
+
+
+def synthetic_notes(facts: Mapping[str, object]) -> dict[str, str]:
+    """What every file of turned faces says of itself, for `write_image` and `write_animation`: what it is, and the facts."""
     return {
         "Software": "latentrot",
         "Description": "synthetic: the face was turned by latentrot",
         SOURCE_TYPE: SYNTHETIC,
-        "latentrot": json.dumps({"model": edited.model, **({"reified": True} if edited.reified else {}), **turned}),
+        "latentrot": json.dumps(facts),
     }
 
 

@@ -1,0 +1,271 @@
+"""The page as visitors meet it: the real command, driven in a real browser."""
+
+import io
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from latentrot.cli import main
+
+CHROMIUM = Path("/usr/bin/chromium")
+BROWSER_OPTIONS = [
+    "--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--no-first-run",
+]  # fmt: skip
+PORTRAIT = Path(__file__).parents[1] / "latentrot" / "bundled" / "astronaut.jpg"
+SECONDS = 30_000  # playwright counts in milliseconds
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The page's address and the folder for temporary files its server was given."""
+    if find_spec("gradio") is None:
+        pytest.skip("the page needs gradio")
+    temporary = tmp_path_factory.mktemp("server")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "latentrot.cli", "app", "--port", str(port), "--device", "cpu"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "TMPDIR": str(temporary)},
+    )  # fmt: skip
+    try:
+        said = server.stdout.readline()
+        assert f"http://127.0.0.1:{port}" in said, said + server.stdout.read()
+        yield f"http://127.0.0.1:{port}", temporary
+    finally:
+        server.send_signal(signal.SIGTERM)
+        rest = server.communicate(timeout=20)[0]
+    assert "Traceback" not in rest, rest
+    assert list(temporary.glob("latentrot-*")) == []  # nothing a visitor gave outlives the server
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="driving the page needs playwright")
+    if not CHROMIUM.exists():
+        pytest.skip(f"no browser at {CHROMIUM}")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=str(CHROMIUM), args=BROWSER_OPTIONS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def visitor(browser, site):
+    """Opens the page as a visitor of their own; notes every host asked for anything."""
+    contexts, hosts = [], set()
+
+    def visit():
+        context = browser.new_context(viewport={"width": 1180, "height": 1000}, accept_downloads=True)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(SECONDS)
+        page.on("request", lambda r: hosts.add(re.sub(r"^(data|blob):.*|\w+://([^/:]*).*", r"\2", r.url)))
+        page.goto(site[0])
+        page.wait_for_selector("#upload input[type=file]", state="attached")
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert hosts <= {"", "127.0.0.1"}
+
+
+def give(page, path):
+    page.set_input_files("#upload input[type=file]", str(path))
+
+
+def fact(page, where, name):
+    return page.locator(f"#{where} .facts div", has_text=re.compile(f"^{name}")).locator("dd").inner_text()
+
+
+def shown_face(page):
+    """The yaw of the face on show, once there is one."""
+    page.wait_for_selector("#facts .facts")
+    return float(fact(page, "facts", "yaw").rstrip("°"))
+
+
+def slide(page, degrees):
+    """Move the slider; seconds from there to the new picture in the page."""
+    after = page.locator("#compare img").last
+    old = after.get_attribute("src")
+    began = time.monotonic()
+    page.locator("#yaw input[type=range]").fill(str(degrees))
+    page.wait_for_function(
+        "old => { const all = document.querySelectorAll('#compare img'), last = all[all.length - 1];"
+        " return last && last.src !== old && last.complete && last.naturalWidth > 0 }",
+        arg=page.evaluate("s => new URL(s, location).href", old),
+    )
+    spent = time.monotonic() - began
+    page.wait_for_function("asked => document.querySelector('#readout dd').innerText === asked", arg=f"{degrees:+d}°")
+    return spent
+
+
+def pixels(page, which):
+    """One of the two pictures compared, as the browser got it."""
+    source = page.locator("#compare img")
+    element = source.first if which == "before" else source.last
+    body = page.request.get(page.evaluate("s => new URL(s, location).href", element.get_attribute("src"))).body()
+    return np.asarray(Image.open(io.BytesIO(body)).convert("RGB")).astype(float)
+
+
+def test_a_face_turns_as_the_slider_is_dragged(visitor, tmp_path):
+    page = visitor()
+    assert "127.0.0.1" in page.url
+    page.click("#example")
+    yaw = shown_face(page)
+    assert abs(yaw) < 15
+    spent = [slide(page, degrees) for degrees in (10, -10, 20)]
+    print("slider to picture, seconds:", [round(s, 2) for s in spent])
+    assert float(fact(page, "readout", "turned").rstrip("°")) == pytest.approx(20, abs=8)
+    assert float(fact(page, "readout", "yaw now").rstrip("°")) == pytest.approx(
+        yaw + float(fact(page, "readout", "turned").rstrip("°")), abs=0.11
+    )
+    assert re.fullmatch(r"\d\.\d\d s", fact(page, "readout", "delay"))
+    assert pixels(page, "before").shape == pixels(page, "after").shape
+    assert abs(pixels(page, "before") - pixels(page, "after")).max() > 40
+    page.screenshot(path=str(tmp_path / "page.png"), full_page=True)
+    assert page.locator("#readout .warning").count() == 0
+
+    slide(page, 40)
+    assert "beyond" in page.locator("#readout .warning").inner_text()
+
+    with page.expect_download() as waiting:
+        page.click("#save")
+    turned = Image.open(waiting.value.path())
+    assert turned.size == Image.open(PORTRAIT).size
+    assert "synthetic" in turned.getexif()[0x010E]
+
+    page.click("#sweep")
+    page.wait_for_selector("#strip img")
+    with page.expect_download() as waiting:
+        page.click("#save-strip")
+    strip = Image.open(waiting.value.path())
+    assert strip.width > 9 * strip.height
+    assert "synthetic" in strip.info["Description"]
+    with page.expect_download() as waiting:
+        page.click("#save-gif")
+    gif = Image.open(waiting.value.path())
+    assert (gif.format, gif.n_frames) == ("GIF", 16)
+    page.screenshot(path=str(tmp_path / "swept.png"), full_page=True)
+    assert "/tmp" not in page.inner_text("body")
+
+
+def test_of_several_faces_one_is_chosen_and_its_light(visitor, tmp_path):
+    portrait = Image.open(PORTRAIT).convert("RGB")
+    both = Image.new("RGB", (portrait.width + 300, portrait.height), "white")
+    both.paste(ImageOps.mirror(portrait.resize((300, 300))), (portrait.width, 100))
+    both.paste(portrait, (0, 0))
+    both.save(tmp_path / "both.png")
+    page = visitor()
+    give(page, tmp_path / "both.png")
+    shown_face(page)
+    assert fact(page, "facts", "light, estimated") == "left"
+    page.locator("#face label", has_text="2").click()  # the mirrored one
+    page.wait_for_function("() => document.querySelector('#facts').innerText.includes('right')")
+    page.locator("#light label", has_text="center").click()
+    page.wait_for_function("() => document.querySelector('#facts').innerText.includes('center')")
+    assert fact(page, "facts", "light, as given") == "center"
+    assert page.locator("#face input:checked").count() == 1
+
+
+def png_that_claims(width, height):
+    """A tiny file whose header announces a huge picture."""
+
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+
+
+def test_bad_uploads_are_refused_in_one_line_and_the_face_stays(visitor, tmp_path, site):
+    page = visitor()
+    page.click("#example")
+    yaw = shown_face(page)
+    bad = {
+        "notes.png": (b"just some text", "not a picture"),
+        "huge.png": (png_that_claims(60_000, 60_000), "64 million pixels"),
+        "large.png": (png_that_claims(9_000, 9_000), "64 million pixels"),
+        "<b>none.png": (b"", "empty"),
+    }
+    for name, (content, words) in bad.items():
+        path = tmp_path / name
+        path.write_bytes(content)
+        give(page, path)
+        page.locator("#message .problem", has_text=name.removeprefix("<b>")).wait_for()
+        line = page.locator("#message .problem").inner_text()
+        assert words in line
+        assert "\n" not in line
+        assert "/" not in line
+    (tmp_path / "notes.txt").write_text("just some text")
+    give(page, tmp_path / "notes.txt")
+    page.get_by_text("Invalid file type: notes.txt").first.wait_for()
+    assert page.locator("#upload .error:visible").count() == 0
+    plain = Image.new("RGB", (200, 200), "gray")
+    plain.save(tmp_path / "grey.png")
+    give(page, tmp_path / "grey.png")
+    page.wait_for_function("() => document.querySelector('#message').innerText.includes('No face')")
+    assert str(site[1]) not in page.inner_text("body")
+    assert shown_face(page) == yaw
+    slide(page, 5)
+    assert page.locator("#message .problem").count() == 0
+    give(page, tmp_path / "grey.png")  # the same file again, which the server stores under the same path
+    page.locator("#message .problem", has_text="No face").wait_for()
+
+
+def test_two_visitors_at_once_keep_their_own_faces(visitor, tmp_path, site):
+    portrait = Image.open(PORTRAIT).convert("RGB")
+    ImageOps.mirror(portrait).save(tmp_path / "mirrored.png")
+    bright = portrait.point(lambda v: min(255, int(v * 0.6 + 90)))
+    bright.save(tmp_path / "bright.png")
+    pages = [visitor(), visitor()]
+    for page, name in zip(pages, ("mirrored.png", "bright.png"), strict=True):
+        give(page, tmp_path / name)
+    for page in pages:
+        shown_face(page)
+    own = [pixels(page, "before") for page in pages]
+    for page, degrees in zip(pages, (12, -12), strict=True):
+        page.locator("#yaw input[type=range]").fill(str(degrees))
+    for page, degrees in zip(pages, (12, -12), strict=True):
+        page.wait_for_function(
+            "asked => document.querySelector('#readout dd').innerText === asked", arg=f"{degrees:+d}°"
+        )
+    for page, picture, other in zip(pages, own, reversed(own), strict=True):
+        assert np.array_equal(pixels(page, "before"), picture)
+        after = pixels(page, "after")
+        rim = [abs(after[:, :12] - p[:, :12]).mean() for p in (picture, other) if p.shape == after.shape]
+        assert rim[0] < 3
+        assert len(rim) == 1 or rim[1] > 10
+    root = next(site[1].glob("latentrot-*"))
+    for page in pages:
+        page.context.close()
+    deadline = time.monotonic() + 10
+    while list(root.glob("visit-*/*/*")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert [p for p in root.rglob("*") if p.is_file() and p.stat().st_size] == []  # gone with the pages
+
+
+def test_without_gradio_one_line_says_so(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    monkeypatch.delitem(sys.modules, "latentrot.app", raising=False)
+    assert main(["app"]) == 2
+    assert "pip install 'latentrot[page]'" in capsys.readouterr().err
+
+
+def test_a_port_out_of_range_is_refused(capsys):
+    assert main(["app", "--port", "70000"]) == 2
+    assert "70000" in capsys.readouterr().err
