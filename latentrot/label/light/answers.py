@@ -58,35 +58,38 @@ def read_answers(path: Path | str) -> list[Answer]:
         LatentrotError: no such file, another header, or a line that is no answer (with its number).
     """
     path = Path(path)
-    whole, torn = _split_torn(_text(path))
+    whole, torn = _split_torn(_content(path))
     if torn:
-        log.warning("%s: its last line, %r, was cut short and is left out", path, torn)
-    lines = whole.splitlines()
+        log.warning("%s: its last line, %r, was cut short and is left out", path, torn.decode(errors="replace"))
+    try:
+        lines = whole.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise LatentrotError(f"cannot read the answers {path}: {error}") from error
     if not lines or lines[0] != HEADER:
         raise LatentrotError(f"{path} starts with {lines[0] if lines else ''!r}; expected {HEADER!r}")
     return [_parsed(line, f"{path}, line {number}") for number, line in enumerate(lines[1:], 2) if line.strip()]
 
 
-def _text(path: Path) -> str:
+def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+        return path.read_bytes()
     except FileNotFoundError:
         hint = f"collect some with `latentrot label-light --data DIR --answers {path} --page`"
         raise LatentrotError(f"no answers at {path}; {hint}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise LatentrotError(f"cannot read the answers {path}: {error}") from error
+    except OSError as error:
+        raise LatentrotError(f"cannot read the answers {path}: {error.strerror}") from error
 
 
-def _split_torn(text: str) -> tuple[str, str]:
+def _split_torn(content: bytes) -> tuple[bytes, bytes]:
     """What is whole, and the last line if it was cut short: it has no line end and is no answer."""
-    head, end, last = text.rpartition("\n")
-    if not last or last == HEADER:
-        return text, ""
+    head, end, last = content.rpartition(b"\n")
+    if not last or not end:
+        return content, b""
     try:
-        _parsed(last, "")
-    except LatentrotError:
+        _parsed(last.decode(), "")
+    except (LatentrotError, UnicodeDecodeError):
         return head + end, last
-    return text, ""  # written by hand, without a final line end
+    return content, b""  # written by hand, without a final line end
 
 
 def _parsed(line: str, where: str) -> Answer:
@@ -189,12 +192,10 @@ class AnswerFile:
 
     def _mend(self) -> None:
         """Make the file end in a line end, without a line that was cut short: the next row starts on its own line."""
-        content = self.path.read_bytes()
-        if content.endswith(b"\n"):
-            return
-        torn = _split_torn(_text(self.path))[1]
+        content = _content(self.path)
+        torn = _split_torn(content)[1]
         if torn:
-            os.truncate(self.path, len(content) - len(torn.encode()))
-        else:
+            os.truncate(self.path, len(content) - len(torn))
+        elif not content.endswith(b"\n"):
             with self.path.open("ab") as file:
                 file.write(b"\n")
