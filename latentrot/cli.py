@@ -17,6 +17,8 @@ import tyro
 from latentrot.errors import LatentrotError
 
 if TYPE_CHECKING:
+    import torch
+
     from latentrot.data.celeba import FaceFolder
     from latentrot.label.light.propagate import LightFeatures
     from latentrot.rotate.latent import LatentRotator
@@ -205,12 +207,11 @@ class LabelLight:
     doubtful: int = 10
     """how many of the least certain pictures to name"""
     device: str | None = None
-    """cpu, cuda or cuda:N; by default cuda where there is one"""
+    """cpu, cuda or cuda:N; by default the CPU, which spends most of the time on reading the pictures"""
 
     def run(self) -> None:
         """Ask if wanted, fit, write, report."""
         from latentrot.data.celeba import FaceFolder  # noqa: PLC0415
-        from latentrot.embed.model import resolve_device  # noqa: PLC0415
         from latentrot.label.light.answers import read_answers, standing  # noqa: PLC0415
         from latentrot.label.light.propagate import folder_features  # noqa: PLC0415
         from latentrot.label.light.report import agreement_lines, answer_lines, model_lines  # noqa: PLC0415
@@ -220,7 +221,7 @@ class LabelLight:
         folder = FaceFolder(self.data)
         if not self.page:
             read_answers(self.answers)  # a mistake is told before the long part
-        features = folder_features(folder, device=resolve_device(self.device))
+        features = folder_features(folder, device=self.resolved_device())
         if self.page:
             self.ask(folder, features)
         said = standing(read_answers(self.answers))
@@ -229,6 +230,14 @@ class LabelLight:
         write_light_table(fit.table(features), self.out)
         print("\n".join(model_lines(fit, features, folder, self.doubtful)))
         print(f"wrote {self.out}")
+
+    def resolved_device(self) -> torch.device | None:
+        """The device asked for; without one, what it takes to look for the best is not loaded."""
+        if self.device is None:
+            return None
+        from latentrot.embed.model import resolve_device  # noqa: PLC0415
+
+        return resolve_device(self.device)
 
     def ask(self, folder: FaceFolder, features: LightFeatures) -> None:
         """Serve the page until interrupted; the table is written after every fit."""

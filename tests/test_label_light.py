@@ -509,7 +509,7 @@ class Served:
     def __init__(self, faces, folder, port):
         argv = [
             "label-light", "--data", faces, "--answers", folder / "answers.csv", "--out", folder / "light.csv",
-            "--page", "--annotator", "ann", "--batch", "4", "--port", port, "--device", "cpu",
+            "--page", "--annotator", "ann", "--batch", "4", "--port", port,
         ]  # fmt: skip
         code = "import sys; from latentrot.cli import main; sys.exit(main())"
         self.log = (folder / "log.txt").open("a+")
@@ -577,7 +577,7 @@ def test_five_answers_by_keys_survive_a_kill(faces, tmp_path, browser):
         undone = press(page, "2")
         page.keyboard.press("u")
         page.wait_for_function("it => document.querySelector('#picture img')?.dataset.image === it", arg=undone)
-        assert "5 answers by you" in page.locator("#answered").inner_text()
+        assert "answers by you: 5" in page.locator("#answered").inner_text()
         server.stop(signal.SIGKILL)
 
         kept = standing(read_answers(tmp_path / "answers.csv"))
@@ -587,13 +587,13 @@ def test_five_answers_by_keys_survive_a_kill(faces, tmp_path, browser):
         server = Served(faces, tmp_path, port)
         page.goto(server.wait().url)
         assert shown(page) not in said
-        assert "5 answers by you" in page.locator("#answered").inner_text()
-        page.get_by_label("Your name").click()
+        assert "answers by you: 5" in page.locator("#answered").inner_text()
+        page.locator("#annotator input, #annotator textarea").click()
         page.keyboard.type("1")  # a name, not an answer
         page.keyboard.press("Enter")
-        page.wait_for_function("() => document.querySelector('#answered').innerText.startsWith('0 answers')")
+        page.wait_for_function("() => document.querySelector('#answered').innerText === 'answers by you: 0'")
         page.locator("#say-left").click()
-        page.wait_for_function("() => document.querySelector('#answered').innerText.startsWith('1 answers')")
+        page.wait_for_function("() => document.querySelector('#answered').innerText === 'answers by you: 1'")
         assert read_answers(tmp_path / "answers.csv")[-1][1:3] == ("left", "ann1")
         if where := os.environ.get("LATENTROT_SCREENSHOT"):
             page.screenshot(path=where)

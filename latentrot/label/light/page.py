@@ -30,14 +30,16 @@ SHOWN_SIZE = 448
 #: light, its key, and what its button says
 BUTTONS = (("left", "1", "◀ left"), ("center", "2", "center"), ("right", "3", "right ▶"), (UNSURE, "0", "unsure"))
 CSS = """
-.gradio-container { max-width: 620px !important; margin: 0 auto !important; }
-#picture { text-align: center; }
-#picture .frame { height: 448px; display: flex; align-items: center; justify-content: center; border-radius: 14px;
-  background: #17181c; color: #c9ccd3; overflow: hidden; font-size: 17px; line-height: 1.5; padding: 0; }
-#picture img { height: 448px; width: 448px; margin: 0; border-radius: 0; }
-#state { font-size: 14px; } #state progress { width: 100%; height: 6px; accent-color: #3867d6; }
-#state .row { display: flex; justify-content: space-between; gap: 12px; opacity: .8; flex-wrap: wrap; }
-#lights button { min-width: 0; font-size: 16px; padding: 12px 4px; }
+.gradio-container { max-width: 640px !important; margin: 0 auto !important; }
+.gradio-container main { padding: 12px !important; }
+#picture .frame { height: min(60vh, 448px); display: flex; align-items: center; justify-content: center;
+  border-radius: 12px; background: #17181c; color: #c9ccd3; overflow: hidden; font-size: 17px; }
+#picture img { height: 100%; aspect-ratio: 1; margin: 0; border-radius: 0; }
+#lights { gap: 8px; } #lights button { min-width: 0; font-size: 15px; padding: 11px 4px; }
+#state progress { display: block; width: 100%; height: 5px; margin-bottom: 6px; appearance: none; border: 0; }
+#state progress::-webkit-progress-bar { background: #8883; } #state progress::-webkit-progress-value { background: #3867d6; }
+#state .row { display: flex; justify-content: space-between; gap: 12px; opacity: .8; flex-wrap: wrap; font-size: 14px; }
+#who { align-items: center; } #who .prose p { font-size: 14px; opacity: .8; text-align: right; }
 """
 # Gradio has no key bindings: a key presses the button of its name, unless somebody is typing or holding it down
 KEYS = """<script>
@@ -97,14 +99,14 @@ def _page(gr: Any, folder: FaceFolder, session: LabelSession, annotator: str) ->
         gr.Markdown("### Which side of the picture does the main light come from?")
         picture = gr.HTML(elem_id="picture")
         with gr.Row(elem_id="lights"):
-            buttons = {
-                light: gr.Button(f"{text}  [{key}]", elem_id=f"say-{light}", variant="secondary")
-                for light, key, text in BUTTONS
-            }
+            buttons = {light: gr.Button(f"{text} [{key}]", elem_id=f"say-{light}") for light, key, text in BUTTONS}
+            undo = gr.Button("undo [u]", elem_id="say-undo")
         state = gr.HTML(elem_id="state")
-        with gr.Row(equal_height=True):
-            name = gr.Textbox(annotator, label="Your name", placeholder="your name, then Enter", elem_id="annotator")
-            undo = gr.Button("undo  [u]", elem_id="say-undo", variant="secondary")
+        with gr.Row(elem_id="who"):
+            gr.Markdown("answers are kept under the name")
+            name = gr.Textbox(
+                annotator, label="Your name", placeholder="your name, then Enter", elem_id="annotator", container=False
+            )
         shown = gr.Textbox(visible="hidden")  # the picture the person sees, which the answer names
         outputs = [picture, state, shown, *buttons.values()]
 
@@ -119,12 +121,8 @@ def _page(gr: Any, folder: FaceFolder, session: LabelSession, annotator: str) ->
             _or_complain(gr, lambda: session.undo(who))
             return show(who)
 
-        once = {
-            "show_progress": "hidden",
-            "concurrency_limit": 1,
-            "concurrency_id": "session",
-            "api_visibility": "private",
-        }
+        # one at a time, in the order of the keys
+        once = {"show_progress": "hidden", "concurrency_limit": 1, "concurrency_id": "session"}
         for light, button in buttons.items():
             button.click(partial(say, light), [name, shown], outputs, **once)
         undo.click(take_back, [name], outputs, **once)
@@ -172,7 +170,7 @@ def _picture(folder: FaceFolder, image_id: str) -> str:
 def _state(now: Progress) -> str:
     return (
         f'<progress max="{now.batch}" value="{max(now.batch - now.left, 0)}"></progress>'
-        f'<div class="row"><span id="answered">{now.answered} answers by you</span>'
-        f"<span>{now.left} until the next fit (fitted {now.fits} times)</span>"
-        f"<span>{now.hand} of {now.pictures} settled by hand, {now.disputed} disputed</span></div>"
+        f'<div class="row"><span id="answered">answers by you: {now.answered}</span>'
+        f"<span>until the next fit: {now.left}</span>"
+        f"<span>settled by hand: {now.hand} of {now.pictures}, disputed: {now.disputed}</span></div>"
     )
