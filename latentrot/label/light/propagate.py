@@ -3,7 +3,8 @@
 Measured on the eight people of Yale B the network never saw, seeds on four of them, right lights on the other four
 (`experiments/light_labels.py`): self-training is right for 95.4 to 96.8 % of them, from 6 seeds to 90 and however
 lopsided, label spreading for 91.9 to 96.3 %, the same regression without self-training for 93.8 to 95.9 %. The
-brightness of 36 parts of the face is worse instead of the network's features (82.6 to 88.6 %), and no better beside them.
+brightness of 36 parts of the face does worse in place of the network's features (82.6 to 88.6 %), and no better beside
+them.
 """
 
 from __future__ import annotations

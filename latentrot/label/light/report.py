@@ -59,12 +59,14 @@ def model_lines(fit: LightFit, features: LightFeatures, folder: FaceFolder, doub
     seeds, people = fit.seeds, folder.identities.reindex(features.ids).to_numpy()
     rows = seeds != UNLABELLED
     before = float((features.network[rows].argmax(1) == seeds[rows]).mean())
+    share = held_out_agreement(features, seeds, people)
+    held_out = "too few to tell" if np.isnan(share) else f"{share:.1%}"
     table, lead = fit.table(features), margin(fit.probabilities)
     asked = [row for row in np.argsort(lead, kind="stable") if not rows[row]][:doubtful]
     return [
-        f"on agreed pictures of people it was not shown the model is right for "
-        f"{held_out_agreement(features, seeds, people):.1%}, the label network for {before:.1%} of {rows.sum()}",
-        f"all {len(table)} pictures: {_counts(table['light'].tolist())}; {(table['source'] == 'hand').sum()} by hand",
+        f"of {rows.sum()} agreed pictures the model, shown none of the same person, is right for {held_out}, "
+        f"the label network for {before:.1%}",
+        f"all pictures: {_counts(table['light'].tolist())}; {(table['source'] == 'hand').sum()} by hand",
         "least certain: " + (", ".join(f"{features.ids[row]} ({lead[row]:.2f})" for row in asked) or "none"),
     ]
 
