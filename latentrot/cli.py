@@ -18,6 +18,10 @@ import tyro
 from latentrot.errors import LatentrotError, one_line
 
 if TYPE_CHECKING:
+    import torch
+
+    from latentrot.data.celeba import FaceFolder
+    from latentrot.label.light.propagate import LightFeatures
     from latentrot.rotate.latent import LatentRotator
     from latentrot.rotate.photograph import Edited
 
@@ -198,6 +202,8 @@ class Label:
     """CelebA folder, or any folder of aligned (178:218) or square face pictures"""
     out: Path = Path("labels.parquet")
     """.parquet or .csv"""
+    light: Path | None = None
+    """take the light from this table (.csv or .parquet: image_id, light) instead of the network's"""
     batch_size: int = 256
     """pictures at a time"""
     pose: Literal["bundled", "hopenet"] = "bundled"
@@ -214,15 +220,98 @@ class Label:
         from latentrot.data.celeba import FaceFolder  # noqa: PLC0415
         from latentrot.embed.model import resolve_device  # noqa: PLC0415
         from latentrot.label.pose import load_pose_estimator  # noqa: PLC0415
+        from latentrot.label.light.tables import read_light_labels, with_light  # noqa: PLC0415
         from latentrot.label.table import label_folder, with_attributes, write_labels  # noqa: PLC0415
 
         at_least("--batch-size", self.batch_size, 1)
         folder, device = FaceFolder(self.data), resolve_device(self.device)
+        lights = None if self.light is None else read_light_labels(self.light, image_ids=folder.ids)
         estimator = load_pose_estimator(self.pose, self.weights, device)
         table = label_folder(folder, estimator=estimator, mirror=self.mirror, device=device, batch_size=self.batch_size)
+        table = table if lights is None else with_light(table, lights)
         write_labels(with_attributes(table, folder), self.out)
-        lights = ", ".join(f"{n} {count}" for n, count in table["light"].value_counts().items())
-        print(f"labelled {len(table)} pictures ({lights}); wrote {self.out}")
+        counts = ", ".join(f"{n} {count}" for n, count in table["light"].value_counts().items())
+        print(f"labelled {len(table)} pictures ({counts}); wrote {self.out}")
+
+
+@dataclass(frozen=True)
+class LabelLight:
+    """Label where the light comes from: a few pictures by hand, the others by a model that learns from those.
+
+    Without --page the model is fitted to the answers there are. With --page people answer in a browser, the most
+    doubtful pictures first, and the model is fitted again after every batch.
+    """
+
+    data: Path
+    """CelebA folder, or any folder of aligned (178:218) or square face pictures"""
+    answers: Path = Path("light_answers.csv")
+    """what people said (image_id,light,annotator,time); answers are added one by one, nothing is ever changed"""
+    out: Path = Path("light.csv")
+    """the light of every picture: image_id,light,confidence,source"""
+    page: bool = False
+    """open the page on 127.0.0.1; Ctrl-C ends it, fits once more and reports"""
+    annotator: str = ""
+    """the name the page starts with"""
+    batch: int = 20
+    """answers of one person between two fits"""
+    rounds: int | None = None
+    """batches each person is asked for; by default as many as there are pictures for"""
+    again: float = 0.2
+    """share of a batch others have answered already, to measure the agreement on (0 to 1)"""
+    port: int | None = None
+    """by default the first free one from 7860"""
+    doubtful: int = 10
+    """how many of the least certain pictures to name"""
+    device: str | None = None
+    """cpu, cuda or cuda:N; by default the CPU, which spends most of the time on reading the pictures"""
+
+    def run(self) -> None:
+        """Ask if wanted, fit, write, report."""
+        from latentrot.data.celeba import FaceFolder  # noqa: PLC0415
+        from latentrot.label.light.answers import read_answers, standing  # noqa: PLC0415
+        from latentrot.label.light.propagate import folder_features  # noqa: PLC0415
+        from latentrot.label.light.report import agreement_lines, answer_lines, model_lines  # noqa: PLC0415
+        from latentrot.label.light.session import fit_light  # noqa: PLC0415
+        from latentrot.label.light.tables import write_light_table  # noqa: PLC0415
+
+        folder = FaceFolder(self.data)
+        if not self.page:
+            read_answers(self.answers)  # a mistake is told before the long part
+        features = folder_features(folder, device=self.resolved_device())
+        if self.page:
+            self.ask(folder, features)
+        said = standing(read_answers(self.answers))
+        fit = fit_light(features, said)
+        print("\n".join([*answer_lines(said, fit), *agreement_lines(fit.votes)]))
+        write_light_table(fit.table(features), self.out)
+        print("\n".join(model_lines(fit, features, folder, self.doubtful)))
+        print(f"wrote {self.out}")
+
+    def resolved_device(self) -> torch.device | None:
+        """The device asked for; without one, what it takes to look for the best is not loaded."""
+        if self.device is None:
+            return None
+        from latentrot.embed.model import resolve_device  # noqa: PLC0415
+
+        return resolve_device(self.device)
+
+    def ask(self, folder: FaceFolder, features: LightFeatures) -> None:
+        """Serve the page until interrupted; the table is written after every fit."""
+        from latentrot.label.light.answers import AnswerFile  # noqa: PLC0415
+        from latentrot.label.light.page import serve  # noqa: PLC0415
+        from latentrot.label.light.session import LabelSession, LightFit, SessionConfig  # noqa: PLC0415
+        from latentrot.label.light.tables import write_light_table  # noqa: PLC0415
+
+        def keep(fit: LightFit) -> None:
+            if fit.learned:
+                write_light_table(fit.table(features), self.out)
+
+        config = SessionConfig(batch=self.batch, rounds=self.rounds, again=self.again)
+        session = LabelSession(AnswerFile(self.answers), features, config, keep)
+        try:
+            serve(folder, session, annotator=self.annotator, port=self.port)
+        except KeyboardInterrupt:
+            print()
 
 
 @dataclass(frozen=True)
@@ -465,6 +554,7 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "embed": Embed,
     "label": Label,
     "check-labels": CheckLabels,
+    "label-light": LabelLight,
     "fit-directions": FitDirections,
     "train": Train,
     "train-labeler": TrainLabeler,

@@ -79,12 +79,17 @@ class FaceLabeler(nn.Module):
         """(n, 3, 64, 64) in [-1, 1] -> (n, 3) yaw, pitch, roll in units of 30 degrees."""
         return self.pose_head(self.pose_trunk(x))
 
-    def light(self, x: Tensor) -> Tensor:
-        """(n, 3, 64, 64) in [-1, 1] -> (n, 3) logits of light from the left, center, right."""
+    def light_features(self, x: Tensor) -> Tensor:
+        """(n, 3, 64, 64) in [-1, 1] -> (n, 48) what the last layer weighs to tell the light."""
         grey = F.avg_pool2d(x.mean(1, keepdim=True), 2)  # (n, 1, 32, 32)
         face = grey[:, :, 6:28, 6:26]  # brightness is judged on the face, not on what is around it
         centred = grey - face.mean((2, 3), keepdim=True)
-        return self.light_head(self.light_trunk(centred / (face.std((2, 3), correction=0, keepdim=True) + 0.05)))
+        trunk = self.light_trunk(centred / (face.std((2, 3), correction=0, keepdim=True) + 0.05))
+        return self.light_head[:-1](trunk)
+
+    def light(self, x: Tensor) -> Tensor:
+        """(n, 3, 64, 64) in [-1, 1] -> (n, 3) logits of light from the left, center, right."""
+        return self.light_head[-1](self.light_features(x))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Pose and light at once.
