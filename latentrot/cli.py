@@ -219,8 +219,8 @@ class Label:
         """Label, join attributes and identities where the folder has them, write."""
         from latentrot.data.celeba import FaceFolder  # noqa: PLC0415
         from latentrot.embed.model import resolve_device  # noqa: PLC0415
-        from latentrot.label.pose import load_pose_estimator  # noqa: PLC0415
         from latentrot.label.light.tables import read_light_labels, with_light  # noqa: PLC0415
+        from latentrot.label.pose import load_pose_estimator  # noqa: PLC0415
         from latentrot.label.table import label_folder, with_attributes, write_labels  # noqa: PLC0415
 
         at_least("--batch-size", self.batch_size, 1)
