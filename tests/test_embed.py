@@ -16,7 +16,7 @@ from tiny import SIZE, as_batch, edit_json, gradients, psnr, save_latent_model, 
 from latentrot.data.celeba import FaceFolder
 from latentrot.embed.first_stage import PixelUnshuffle, mirror_latents
 from latentrot.embed.model import LatentModel, load_model
-from latentrot.embed.solve import Schedule, decode, evaluations, invert
+from latentrot.embed.solve import Schedule, accelerate, decode, evaluations, invert
 from latentrot.embed.store import LatentStore, embed_folder
 from latentrot.errors import LatentrotError
 
@@ -231,6 +231,32 @@ class TestRoundTrip:
             )
         assert quality[2] > quality[0]
         assert all(b > a - 3 for a, b in itertools.pairwise(quality))
+
+    def test_acceleration_solves_a_linear_fixed_point_that_plain_iteration_swings_about(self):
+        turn = torch.tensor([[-0.95, 0.1], [0.0, 0.5]], dtype=torch.float64)
+        aim = torch.tensor([[1.0, 2.0], [-3.0, 0.5]], dtype=torch.float64)  # two pictures of two pixels
+        x, plain, tried = torch.zeros(2, 2).double(), torch.zeros(2, 2).double(), []
+        for _ in range(3):
+            mapped = (x - aim) @ turn.T + aim
+            tried = [*tried[-2:], (mapped, mapped - x)]
+            x = accelerate(tried)
+            plain = (plain - aim) @ turn.T + aim
+        assert torch.allclose(x, aim, atol=1e-6)
+        assert (plain - aim).abs().max() > 1
+        assert torch.isfinite(accelerate([(aim, 0 * aim), (aim, 0 * aim)])).all()  # already there
+
+    def test_a_tolerance_is_reached_and_bought_with_evaluations(self, plain_model, pictures, monkeypatch):
+        plan = Schedule(steps=8)
+        rough = (
+            (decode(plain_model, invert(plain_model, pictures, schedule=plan), schedule=plan) - pictures).abs().max()
+        )
+        calls = []
+        velocity = type(plain_model).velocity
+        monkeypatch.setattr(type(plain_model), "velocity", lambda *a: calls.append(1) or velocity(*a))
+        z = invert(plain_model, pictures, schedule=plan, tolerance=1e-6)
+        assert evaluations(plan)[0] < len(calls) <= 1 + 8 * 12
+        fine = (decode(plain_model, z, schedule=plan) - pictures).abs().max()
+        assert fine < min(1e-4, rough)
 
     def test_batch_equals_one_by_one(self, model, pictures):
         together = invert(model, pictures, steps=6)

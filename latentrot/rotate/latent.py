@@ -23,6 +23,8 @@ __all__ = ["Embedded", "Frame", "Ladder", "LatentRotator", "Turned", "load_laten
 
 #: fractions of the calibrated step tried on the picture itself before the wanted one is chosen
 LADDER = (0.35, 0.7, 1.0, 1.35, 1.8)
+#: a picture to be turned is inverted to this residual per step: it is one picture, and its round trip is seen
+TOLERANCE = 1e-3
 #: how often the step read off the ladder is itself tried, and read again
 REFINEMENTS = 1
 
@@ -139,7 +141,7 @@ class LatentRotator:
         clock = Clock()
         crop = resize(image, self.model.resolution)
         x = to_tensor(crop)
-        z = invert(self.model, x, schedule=self.any_directions.space.schedule)
+        z = invert(self.model, x, schedule=self.any_directions.space.schedule, tolerance=TOLERANCE)
         clock.lap("invert")
         yaw, pitch = (float(v) for v in estimate_pose(x)[0, :2])
         group = light_names(estimate_light(x))[0] if light == "auto" else light
