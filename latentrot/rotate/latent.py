@@ -24,7 +24,7 @@ __all__ = ["Embedded", "Frame", "Ladder", "LatentRotator", "Turned", "load_laten
 #: fractions of the calibrated step tried on the picture itself before the wanted one is chosen
 LADDER = (0.35, 0.7, 1.0, 1.35, 1.8)
 #: a picture to be turned is inverted to this residual per step: it is one picture, and its round trip is seen
-TOLERANCE = 1e-3
+TOLERANCE = 2e-3
 #: how often the step read off the ladder is itself tried, and read again
 REFINEMENTS = 1
 

@@ -1,0 +1,99 @@
+"""Picture -> latent -> picture: what each solver brings back for its network evaluations, on people held out.
+
+    python experiments/round_trip.py --people 24
+
+Reads ../shared/data/celeba; writes round_trip.csv beside this script. "diffusers" is what one would otherwise write: a plain
+loop over DDIMInverseScheduler and DDIMScheduler, configured as the model is and without clipping. All ways share pictures,
+weights, precision and run; evaluations are network calls per picture from picture to latent and back again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from diffusers import DDIMInverseScheduler, DDIMScheduler
+
+from latentrot.data.celeba import FaceFolder, held_out
+from latentrot.data.images import to_tensor
+from latentrot.embed.model import LatentModel, load_model
+from latentrot.embed.solve import Schedule, decode, invert
+from latentrot.rotate.latent import TOLERANCE
+
+CELEBA = Path("../shared/data/celeba")
+SCHEDULER = str(resources.files("latentrot") / "bundled" / "faces64" / "scheduler")
+STEPS = (12, 20, 50)
+
+
+@torch.no_grad()
+def diffusers_loop(model: LatentModel, x: torch.Tensor, steps: int) -> torch.Tensor:
+    """There and back with diffusers' own schedulers: (n, 3, h, w) -> the same."""
+    back = DDIMScheduler.from_pretrained(SCHEDULER, clip_sample=False)
+    there = DDIMInverseScheduler.from_config(back.config)
+    state = model.first_stage.encode(x)
+    for scheduler in (there, back):
+        scheduler.set_timesteps(steps)
+        for t in scheduler.timesteps:
+            state = scheduler.step(model.unet(state, t).sample, t, state).prev_sample
+    return model.first_stage.decode(state)
+
+
+def ways() -> dict[str, Callable[[LatentModel, torch.Tensor], torch.Tensor]]:
+    """Name -> round trip."""
+
+    def ours(schedule: Schedule, tolerance: float | None = None) -> Callable[[LatentModel, torch.Tensor], torch.Tensor]:
+        return lambda model, x: decode(
+            model, invert(model, x, schedule=schedule, tolerance=tolerance), schedule=schedule
+        )
+
+    found: dict[str, Callable[[LatentModel, torch.Tensor], torch.Tensor]] = {}
+    for steps in STEPS:
+        found[f"diffusers, {steps} steps"] = lambda model, x, steps=steps: diffusers_loop(model, x, steps)
+        found[f"ddim, {steps} steps, depth 0.9"] = ours(Schedule(steps=steps, solver="ddim"))
+    for steps in (12, 20):
+        found[f"fixed-point, {steps} steps, depth 0.9"] = ours(Schedule(steps=steps))
+        found[f"fixed-point, {steps} steps, depth 0.9, to a tolerance"] = ours(Schedule(steps=steps), TOLERANCE)
+    found["fixed-point, 12 steps, depth 1"] = ours(Schedule(depth=1.0))
+    found["fixed-point, 12 steps, depth 1, to a tolerance"] = ours(Schedule(depth=1.0), TOLERANCE)
+    return found
+
+
+def psnr_db(a: torch.Tensor, b: torch.Tensor) -> np.ndarray:
+    """(n, 3, h, w) in [-1, 1] -> (n,) decibels."""
+    return (10 * torch.log10(4 / (a - b).double().square().mean((1, 2, 3)))).numpy()
+
+
+def count_evaluations(model: LatentModel) -> list[int]:
+    """A list that grows by the batch's size whenever the network is called."""
+    calls: list[int] = []
+    model.unet.register_forward_hook(lambda net, given, out: calls.append(len(given[0])))
+    return calls
+
+
+def main() -> None:
+    """Parse, invert, decode, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--people", type=int, default=24)
+    options = parser.parse_args()
+    folder, model = FaceFolder(CELEBA), load_model()
+    identities = folder.identities
+    strangers = identities[held_out(identities.to_numpy())].drop_duplicates().sample(options.people, random_state=0)
+    x = to_tensor(folder.read_crops(list(strangers.index), model.resolution))
+    calls, rows = count_evaluations(model), []
+    for name, there_and_back in ways().items():
+        calls.clear()
+        # one by one: a tolerance is each picture's own
+        decibels = np.concatenate([psnr_db(there_and_back(model, p[None]).clamp(-1, 1), p[None]) for p in x])
+        rows.append((name, sum(calls) / len(x), decibels.mean(), decibels.min(), len(x)))
+        print(f"{name:50} {rows[-1][1]:6.1f} evaluations, {rows[-1][2]:5.1f} dB, least {rows[-1][3]:5.1f}", flush=True)
+    table = pd.DataFrame(rows, columns=["way", "evaluations", "psnr_db", "least_db", "people"])
+    table.round(1).to_csv(Path(__file__).with_suffix(".csv"), index=False)
+
+
+if __name__ == "__main__":
+    main()
