@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import huggingface_hub
@@ -14,6 +16,7 @@ from PIL import Image
 from tiny import SIZE, as_batch, edit_json, gradients, psnr, save_latent_model, save_pixel_model, write_pictures
 
 from latentrot.data.celeba import FaceFolder
+from latentrot.embed.allocator import keep_large_blocks
 from latentrot.embed.first_stage import PixelUnshuffle, mirror_latents
 from latentrot.embed.model import LatentModel, load_model
 from latentrot.embed.solve import Schedule, accelerate, decode, evaluations, invert
@@ -486,3 +489,24 @@ class TestStore:
         with pytest.raises(LatentrotError, match="latentrot embed") as info:
             _ = LatentStore(tmp_path / "none").space
         complaint(info)
+
+
+@pytest.mark.skipif(not keep_large_blocks(), reason="the C library is not glibc")
+def test_large_blocks_are_not_faulted_in_again():
+    code = """
+import resource, sys
+import numpy as np
+from latentrot.embed.allocator import keep_large_blocks
+if sys.argv[1] == "keep":
+    keep_large_blocks()
+np.ones(1 << 23)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    np.ones(1 << 23)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    faults = {
+        way: int(subprocess.run([sys.executable, "-c", code, way], capture_output=True, check=True, text=True).stdout)
+        for way in ("keep", "as it is")
+    }
+    assert faults["keep"] < faults["as it is"] / 10

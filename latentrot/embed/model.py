@@ -22,6 +22,7 @@ from diffusers import (
     VQModel,
 )
 
+from latentrot.embed.allocator import keep_large_blocks
 from latentrot.embed.first_stage import Autoencoder, FirstStage, Identity, PixelUnshuffle
 from latentrot.errors import LatentrotError
 
@@ -197,6 +198,8 @@ def load_model(
             f"{name}: a {index.get('_class_name')} pipeline; expected an unconditional one ({', '.join(sorted(PIPELINES))})"
         )
     where = resolve_device(device)
+    if where.type == "cpu":
+        keep_large_blocks()
     alpha_bar, prediction = load_schedule(folder)
     try:
         unet = UNet2DModel.from_pretrained(folder / "unet", torch_dtype=torch.float32).to(where).eval()
