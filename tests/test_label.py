@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from latentrot.data.celeba import FaceFolder, held_out
 from latentrot.errors import LatentrotError
-from latentrot.label.estimate import LIGHTS, estimate_light, estimate_pose, light_names
+from latentrot.label.estimate import LIGHTS, SURE, estimate_light, estimate_pose, light_names
 from latentrot.label.network import BUNDLED, FaceLabeler, load_labeler
 from latentrot.label.table import COLUMNS, label_folder, matching, read_labels, write_labels
 from latentrot.label.train import LabelTrainConfig, Relighter, YaleFaces, warp, yale_crops
@@ -70,6 +70,14 @@ def test_bad_shapes_are_refused_with_the_shape(shape):
 def test_bytes_are_refused():
     with pytest.raises(LatentrotError, match="uint8"):
         estimate_pose(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+
+
+def test_a_light_that_is_not_likely_enough_is_not_named():
+    p = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.35, 0.55], [0.0, 0.6, 0.4]])
+    assert light_names(p, SURE) == ["left", "unsure", "center"]
+    assert light_names(p[:, [2, 1, 0]], SURE) == ["right", "unsure", "center"]  # mirrored
+    with pytest.raises(LatentrotError, match=r"least=1\.5"):
+        light_names(p, 1.5)
 
 
 def test_light_names():

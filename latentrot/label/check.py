@@ -22,7 +22,7 @@ from latentrot.data.frame import CROP_BOX, face_box
 from latentrot.data.images import to_tensor
 from latentrot.errors import LatentrotError
 from latentrot.files import write_atomically
-from latentrot.label.estimate import LabelerPose, PoseEstimator, estimate_light, estimate_pose
+from latentrot.label.estimate import SURE, LabelerPose, PoseEstimator, estimate_light, estimate_pose
 from latentrot.label.figures import confusion_figure, yaw_error_figure
 from latentrot.label.network import CROP_SIZE, LIGHTS, load_labeler
 from latentrot.label.train import LabelTrainConfig, pose_errors, read_pose, yale_crops
@@ -60,7 +60,7 @@ class CheckConfig:
 
     held_out: float = LabelTrainConfig.held_out
     yale_held_out: int = LabelTrainConfig.yale_held_out
-    sure: float = 0.6
+    sure: float = SURE
     mirror: bool = True
     draws: int = 8
     jitter_pictures: int = 250

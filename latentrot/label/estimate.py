@@ -16,6 +16,10 @@ __all__ = ["LIGHTS", "LabelerPose", "PoseEstimator", "estimate_light", "estimate
 
 #: pictures the network sees at a time
 CHUNK = 256
+#: the probability from which a light counts as an answer
+SURE = 0.6
+#: the name of no answer
+UNSURE = "unsure"
 #: what mirroring does to yaw, pitch and roll
 MIRROR_SIGNS = (-1.0, 1.0, -1.0)
 
@@ -144,18 +148,23 @@ def estimate_light(x: Tensor, *, labeler: FaceLabeler | None = None, mirror: boo
     return torch.cat(parts)
 
 
-def light_names(probabilities: Tensor) -> list[str]:
-    """The likeliest light of each picture.
+def light_names(probabilities: Tensor, least: float = 0.0) -> list[str]:
+    """The likeliest light of each picture, or none where no light is likely enough.
 
     Args:
         probabilities: (n, 3) as `estimate_light` returns them.
+        least: a likeliest light less probable than this is not named (0 to 1); errors of the label network are
+            reported at `SURE`.
 
     Returns:
-        n times "left", "center" or "right".
+        n times "left", "center", "right" or, below `least`, "unsure".
 
     Raises:
-        LatentrotError: another shape.
+        LatentrotError: another shape, or no probability.
     """
     if probabilities.ndim != 2 or probabilities.shape[1] != len(LIGHTS):
         raise LatentrotError(f"probabilities of shape {tuple(probabilities.shape)}: expected (n, {len(LIGHTS)})")
-    return [LIGHTS[int(i)] for i in probabilities.argmax(1)]
+    if not 0 <= least <= 1:
+        raise LatentrotError(f"least={least}: expected a probability, 0 to 1")
+    best, which = probabilities.max(1)
+    return [LIGHTS[int(i)] if p >= least else UNSURE for p, i in zip(best, which, strict=True)]

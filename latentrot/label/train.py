@@ -31,7 +31,7 @@ from latentrot.data.celeba import FaceFolder, held_out
 from latentrot.data.frame import crop_box
 from latentrot.errors import LatentrotError
 from latentrot.files import write_atomically
-from latentrot.label.estimate import estimate_light, estimate_pose
+from latentrot.label.estimate import SURE, estimate_light, estimate_pose
 from latentrot.label.network import CROP_SIZE, KIND, LIGHTS, POSE_SCALE, FaceLabeler
 
 __all__ = ["LabelTrainConfig", "train_labeler", "yale_crops"]
@@ -470,7 +470,7 @@ def measure(network: FaceLabeler, x: Tensor, pose: Tensor, yale: tuple[Tensor, n
     """
     light = estimate_light(yale[0], labeler=network)
     right = light.argmax(1).numpy() == yale[1]
-    sure = (light.amax(1) >= 0.6).numpy()
+    sure = (light.amax(1) >= SURE).numpy()
     share = torch.bincount(estimate_light(x, labeler=network).argmax(1), minlength=3) / len(x)
     return {
         "celeba_pictures": len(x),

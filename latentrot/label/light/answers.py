@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from latentrot.errors import LatentrotError
+from latentrot.label.estimate import UNSURE
 from latentrot.label.network import LIGHTS
 
 __all__ = ["CHOICES", "UNDO", "UNSURE", "Answer", "AnswerFile", "checked_name", "read_answers", "standing"]
 
 log = logging.getLogger(__name__)
 
-UNSURE = "unsure"
 UNDO = "undo"
 #: what a person may say about a picture
 CHOICES = (*LIGHTS, UNSURE)
