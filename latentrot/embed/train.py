@@ -26,6 +26,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from latentrot.data.celeba import FaceFolder, held_out
+from latentrot.embed.allocator import keep_large_blocks
 from latentrot.embed.first_stage import PixelUnshuffle
 from latentrot.errors import LatentrotError
 from latentrot.files import write_atomically
@@ -285,6 +286,8 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
 
     accelerator = Accelerator(mixed_precision="bf16", cpu=device == "cpu")
+    if accelerator.device.type == "cpu":
+        keep_large_blocks()
     torch.manual_seed(config.seed)
     scheduler = build_scheduler(config)
     model = build_model(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
