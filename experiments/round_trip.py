@@ -23,7 +23,7 @@ from latentrot.data.celeba import FaceFolder, held_out
 from latentrot.data.images import to_tensor
 from latentrot.embed.model import LatentModel, load_model
 from latentrot.embed.solve import Schedule, decode, invert
-from latentrot.rotate.latent import TOLERANCE
+from latentrot.rotate.latent import TOLERANCE, psnr_db
 
 CELEBA = Path("../shared/data/celeba")
 SCHEDULER = str(resources.files("latentrot") / "bundled" / "faces64" / "scheduler")
@@ -63,11 +63,6 @@ def ways() -> dict[str, Callable[[LatentModel, torch.Tensor], torch.Tensor]]:
     return found
 
 
-def psnr_db(a: torch.Tensor, b: torch.Tensor) -> np.ndarray:
-    """(n, 3, h, w) in [-1, 1] -> (n,) decibels."""
-    return (10 * torch.log10(4 / (a - b).double().square().mean((1, 2, 3)))).numpy()
-
-
 def count_evaluations(model: LatentModel) -> list[int]:
     """A list that grows by the batch's size whenever the network is called."""
     calls: list[int] = []
@@ -88,7 +83,7 @@ def main() -> None:
     for name, there_and_back in ways().items():
         calls.clear()
         # one by one: a tolerance is each picture's own
-        decibels = np.concatenate([psnr_db(there_and_back(model, p[None]).clamp(-1, 1), p[None]) for p in x])
+        decibels = np.array([psnr_db(there_and_back(model, p[None]).clamp(-1, 1), p[None]) for p in x])
         rows.append((name, sum(calls) / len(x), decibels.mean(), decibels.min(), len(x)))
         print(f"{name:50} {rows[-1][1]:6.1f} evaluations, {rows[-1][2]:5.1f} dB, least {rows[-1][3]:5.1f}", flush=True)
     table = pd.DataFrame(rows, columns=["way", "evaluations", "psnr_db", "least_db", "people"])

@@ -24,7 +24,7 @@ import gradio as gr
 import numpy as np
 
 from latentrot.data.animation import write_animation
-from latentrot.data.images import write_image
+from latentrot.data.images import SUFFIXES, write_image
 from latentrot.errors import LatentrotError, one_line
 from latentrot.label.estimate import LIGHTS
 from latentrot.rotate.interactive import (
@@ -49,7 +49,6 @@ __all__ = ["Page", "serve"]
 
 #: largest file taken
 MAX_UPLOAD = "25mb"
-SUFFIXES = [".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"]
 #: so many visitors are remembered; whoever was idle longest is asked for the picture again
 MAX_VISITS = 32
 #: files of one kind kept for a visitor: the browser may still be fetching the one before the last
@@ -162,7 +161,7 @@ class Page:
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 self.upload = gr.File(
-                    label="Photograph", file_types=SUFFIXES, file_count="single", height=130, elem_id="upload"
+                    label="Photograph", file_types=[*SUFFIXES], file_count="single", height=130, elem_id="upload"
                 )
                 self.example = gr.Button("Take the example", size="sm", elem_id="example")
                 self.source = gr.Image(

@@ -1,9 +1,37 @@
+import socket
 from pathlib import Path
 
 import pytest
 import torch
 
 torch.set_num_threads(2)
+
+CHROMIUM = Path("/usr/bin/chromium")
+#: as root, without a screen, and without asking other hosts for anything
+BROWSER_OPTIONS = [
+    "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--no-first-run", "--disable-quic",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A real browser, to drive the pages with."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="driving a page needs playwright")
+    if not CHROMIUM.is_file():
+        pytest.skip(f"no browser at {CHROMIUM}")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=str(CHROMIUM), args=BROWSER_OPTIONS)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    """A port of this computer that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 @pytest.fixture(scope="session")

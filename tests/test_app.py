@@ -4,7 +4,6 @@ import io
 import os
 import re
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -19,24 +18,16 @@ from PIL import Image, ImageOps
 
 from latentrot.cli import main
 
-CHROMIUM = Path("/usr/bin/chromium")
-BROWSER_OPTIONS = [
-    "--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--no-first-run",
-]  # fmt: skip
 PORTRAIT = Path(__file__).parents[1] / "latentrot" / "bundled" / "astronaut.jpg"
 SECONDS = 30_000  # playwright counts in milliseconds
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
+def site(tmp_path_factory, port):
     """The page's address and the folder for temporary files its server was given."""
     if find_spec("gradio") is None:
         pytest.skip("the page needs gradio")
     temporary = tmp_path_factory.mktemp("server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     server = subprocess.Popen(
         [sys.executable, "-m", "latentrot.cli", "app", "--port", str(port), "--device", "cpu"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "TMPDIR": str(temporary)},
@@ -50,17 +41,6 @@ def site(tmp_path_factory):
         rest = server.communicate(timeout=20)[0]
     assert "Traceback" not in rest, rest
     assert list(temporary.glob("latentrot-*")) == []  # nothing a visitor gave outlives the server
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="driving the page needs playwright")
-    if not CHROMIUM.exists():
-        pytest.skip(f"no browser at {CHROMIUM}")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=str(CHROMIUM), args=BROWSER_OPTIONS)
-        yield started
-        started.close()
 
 
 @pytest.fixture

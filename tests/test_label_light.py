@@ -490,18 +490,6 @@ def test_mistakes_are_one_line(faces, tmp_path, capsys, monkeypatch):
 
 # --- the page -------------------------------------------------------------------------------------------------------
 
-CHROMIUM = Path("/usr/bin/chromium")
-QUIET = [
-    "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--no-first-run", "--disable-quic",
-]  # fmt: skip
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
 
 class Served:
     """The real command with its page, in a process of its own."""
@@ -538,17 +526,6 @@ class Served:
         return self.process.wait(20)
 
 
-@pytest.fixture
-def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not CHROMIUM.is_file():
-        pytest.skip(f"no browser at {CHROMIUM}")
-    with api.sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=str(CHROMIUM), args=QUIET)
-        yield chromium
-        chromium.close()
-
-
 def shown(page):
     return page.locator("#picture img").get_attribute("data-image", timeout=15000)
 
@@ -561,8 +538,7 @@ def press(page, key):
     return before
 
 
-def test_five_answers_by_keys_survive_a_kill(faces, tmp_path, browser):
-    port = free_port()
+def test_five_answers_by_keys_survive_a_kill(faces, tmp_path, browser, port):
     server = Served(faces, tmp_path, port)
     try:
         page = browser.new_page()

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentrot.data.animation import ANIMATED
-from latentrot.data.images import ENCODERS
+from latentrot.data.images import ENCODERS, SUFFIXES
 from latentrot.errors import LatentrotError, one_line
 from latentrot.rotate.photograph import Edited
 from latentrot.rotate.results import make_folder, report, write_edited
 
 __all__ = ["Outcome", "edit_folder", "failure_table", "list_photographs"]
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 
 
 @dataclass(frozen=True, eq=False)
