@@ -1,0 +1,74 @@
+"""The command line: parses, calls the library, prints. No numerics here; heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+import tyro
+
+from latentrot.cli.app import App
+from latentrot.cli.edit import Demo, Edit
+from latentrot.cli.embed import Embed
+from latentrot.cli.fit import FitDirections
+from latentrot.cli.info import Info
+from latentrot.cli.label import CheckLabels, Label, LabelLight, TrainLabeler
+from latentrot.cli.train import Train
+from latentrot.errors import LatentrotError, one_line
+
+__all__ = ["Edit", "main"]
+
+COMMANDS: dict[str, Callable[..., object]] = {
+    "edit": Edit,
+    "embed": Embed,
+    "label": Label,
+    "check-labels": CheckLabels,
+    "label-light": LabelLight,
+    "fit-directions": FitDirections,
+    "train": Train,
+    "train-labeler": TrainLabeler,
+    "info": Info,
+    "demo": Demo,
+    "app": App,
+}
+
+
+def guard_sweep(argv: list[str]) -> list[str]:
+    """`--sweep -30:30:7` -> `--sweep=-30:30:7`: a value that starts with a minus sign is not an option."""
+    guarded: list[str] = []
+    for word in argv:
+        if guarded and guarded[-1] == "--sweep" and word[:1] == "-" and word[1:2].isdigit():
+            guarded[-1] = f"--sweep={word}"
+        else:
+            guarded.append(word)
+    return guarded
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; a user's mistake is one line on standard error and exit code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("httpx", "PIL", "accelerate", "diffusers"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    command = tyro.extras.subcommand_cli_from_dict(
+        COMMANDS, args=guard_sweep(sys.argv[1:] if argv is None else argv), prog="latentrot",
+        description="Turn a face in a photograph by walking straight lines in a diffusion model's latent space.",
+    )  # fmt: skip
+    try:
+        command.run()  # type: ignore[attr-defined]
+    except LatentrotError as error:
+        print("latentrot: " + one_line(error, 1000), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("latentrot: interrupted; nothing half written is left", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        reason = f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
+        print("latentrot: " + one_line(reason, 1000), file=sys.stderr)
+        return 2
+    return 0

@@ -1,0 +1,47 @@
+"""The page: `app`."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from latentrot.errors import LatentrotError
+
+__all__ = ["App"]
+
+
+@dataclass(frozen=True)
+class App:
+    """Open a page in the browser on which a face turns as a slider is dragged."""
+
+    host: str = "127.0.0.1"
+    """address to listen on; the default is reached from this machine alone, others by whoever reaches it"""
+    port: int = 7860
+    """TCP port"""
+    model: str | None = None
+    """a diffusers folder or a Hub id; by default the bundled model"""
+    directions: Path | None = None
+    """folder of directions files; by default the bundled ones (with --model: directions/)"""
+    device: str | None = None
+    """cpu, cuda or cuda:N; by default cuda where there is one"""
+
+    def run(self) -> None:
+        """Load the model, serve until interrupted."""
+        if not 1 <= self.port <= 65535:
+            raise LatentrotError(f"--port {self.port}: expected 1 to 65535")
+        try:
+            from latentrot.app import serve  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            if error.name != "gradio":
+                raise
+            raise LatentrotError(
+                "the page needs gradio, which is not installed: pip install 'latentrot[page]'"
+            ) from error
+        from latentrot.rotate.latent import load_latent_rotator  # noqa: PLC0415
+
+        directions = self.directions or (Path("directions") if self.model else None)
+        rotator = load_latent_rotator(self.model, directions, self.device)
+        # a service is stopped by SIGTERM: leave the way Ctrl-C does, so that what visitors gave is removed
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        serve(rotator, self.host, self.port, lambda url: print(f"latentrot is at {url} (Ctrl-C ends it)", flush=True))

@@ -1,0 +1,28 @@
+"""What several commands share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from latentrot.errors import LatentrotError
+
+__all__ = ["Light", "Where", "at_least"]
+
+Light = Literal["left", "center", "right"]
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where the networks run."""
+
+    device: str | None = None
+    """cpu, cuda or cuda:N; by default cuda where there is one"""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """precision of the network's evaluations"""
+
+
+def at_least(option: str, value: float, least: float) -> None:
+    """Refuse a number that is too small."""
+    if value < least:
+        raise LatentrotError(f"{option} {value}: expected at least {least}")

@@ -1,0 +1,26 @@
+"""What a file is: `info`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+__all__ = ["Info"]
+
+
+@dataclass(frozen=True)
+class Info:
+    """Say what any artefact of ours is, from its header."""
+
+    file: Annotated[Path, tyro.conf.Positional]
+    """directions, latents, labels, label network, checkpoint, model folder, or a picture latentrot wrote"""
+
+    def run(self) -> None:
+        """Print name and value, a line each."""
+        from latentrot.info import describe  # noqa: PLC0415
+
+        for name, value in describe(self.file).items():
+            print(f"{name}: {value}")

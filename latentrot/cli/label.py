@@ -1,0 +1,205 @@
+"""What pictures show: `label`, `label-light`, `check-labels`, `train-labeler`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from latentrot.cli.common import at_least
+
+if TYPE_CHECKING:
+    import torch
+
+    from latentrot.data.celeba import FaceFolder
+    from latentrot.label.light.propagate import LightFeatures
+
+__all__ = ["CheckLabels", "Label", "LabelLight", "TrainLabeler"]
+
+
+@dataclass(frozen=True)
+class Label:
+    """Label a folder of faces: yaw, pitch, roll and light for every picture."""
+
+    data: Path
+    """CelebA folder, or any folder of aligned (178:218) or square face pictures"""
+    out: Path = Path("labels.parquet")
+    """.parquet or .csv"""
+    light: Path | None = None
+    """take the light from this table (.csv or .parquet: image_id, light) instead of the network's"""
+    batch_size: int = 256
+    """pictures at a time"""
+    pose: Literal["bundled", "hopenet"] = "bundled"
+    """what estimates the pose"""
+    weights: str | None = None
+    """path or address of a published Hopenet snapshot, for --pose hopenet"""
+    mirror: bool = True
+    """average with the mirrored picture"""
+    device: str | None = None
+    """cpu, cuda or cuda:N; by default cuda where there is one"""
+
+    def run(self) -> None:
+        """Label, join attributes and identities where the folder has them, write."""
+        from latentrot.data.celeba import FaceFolder  # noqa: PLC0415
+        from latentrot.embed.model import resolve_device  # noqa: PLC0415
+        from latentrot.label.light.tables import read_light_labels, with_light  # noqa: PLC0415
+        from latentrot.label.pose import load_pose_estimator  # noqa: PLC0415
+        from latentrot.label.table import label_folder, with_attributes, write_labels  # noqa: PLC0415
+
+        at_least("--batch-size", self.batch_size, 1)
+        folder, device = FaceFolder(self.data), resolve_device(self.device)
+        lights = None if self.light is None else read_light_labels(self.light, image_ids=folder.ids)
+        estimator = load_pose_estimator(self.pose, self.weights, device)
+        table = label_folder(folder, estimator=estimator, mirror=self.mirror, device=device, batch_size=self.batch_size)
+        table = table if lights is None else with_light(table, lights)
+        write_labels(with_attributes(table, folder), self.out)
+        counts = ", ".join(f"{n} {count}" for n, count in table["light"].value_counts().items())
+        print(f"labelled {len(table)} pictures ({counts}); wrote {self.out}")
+
+
+@dataclass(frozen=True)
+class LabelLight:
+    """Label where the light comes from: a few pictures by hand, the others by a model that learns from those.
+
+    Without --page the model is fitted to the answers there are. With --page people answer in a browser, the most
+    doubtful pictures first, and the model is fitted again after every batch.
+    """
+
+    data: Path
+    """CelebA folder, or any folder of aligned (178:218) or square face pictures"""
+    answers: Path = Path("light_answers.csv")
+    """what people said (image_id,light,annotator,time); answers are added one by one, nothing is ever changed"""
+    out: Path = Path("light.csv")
+    """the light of every picture: image_id,light,confidence,source"""
+    page: bool = False
+    """open the page on 127.0.0.1; Ctrl-C ends it, fits once more and reports"""
+    annotator: str = ""
+    """the name the page starts with"""
+    batch: int = 20
+    """answers of one person between two fits"""
+    rounds: int | None = None
+    """batches each person is asked for; by default as many as there are pictures for"""
+    again: float = 0.2
+    """share of a batch others have answered already, to measure the agreement on (0 to 1)"""
+    port: int | None = None
+    """by default the first free one from 7860"""
+    doubtful: int = 10
+    """how many of the least certain pictures to name"""
+    device: str | None = None
+    """cpu, cuda or cuda:N; by default the CPU, which spends most of the time on reading the pictures"""
+
+    def run(self) -> None:
+        """Ask if wanted, fit, write, report."""
+        from latentrot.data.celeba import FaceFolder  # noqa: PLC0415
+        from latentrot.label.light.answers import read_answers, standing  # noqa: PLC0415
+        from latentrot.label.light.propagate import folder_features  # noqa: PLC0415
+        from latentrot.label.light.report import agreement_lines, answer_lines, model_lines  # noqa: PLC0415
+        from latentrot.label.light.session import fit_light  # noqa: PLC0415
+        from latentrot.label.light.tables import write_light_table  # noqa: PLC0415
+
+        folder = FaceFolder(self.data)
+        if not self.page:
+            read_answers(self.answers)  # a mistake is told before the long part
+        features = folder_features(folder, device=self.resolved_device())
+        if self.page:
+            self.ask(folder, features)
+        said = standing(read_answers(self.answers))
+        fit = fit_light(features, said)
+        print("\n".join([*answer_lines(said, fit), *agreement_lines(fit.votes)]))
+        write_light_table(fit.table(features), self.out)
+        print("\n".join(model_lines(fit, features, folder, self.doubtful)))
+        print(f"wrote {self.out}")
+
+    def resolved_device(self) -> torch.device | None:
+        """The device asked for; without one, what it takes to look for the best is not loaded."""
+        if self.device is None:
+            return None
+        from latentrot.embed.model import resolve_device  # noqa: PLC0415
+
+        return resolve_device(self.device)
+
+    def ask(self, folder: FaceFolder, features: LightFeatures) -> None:
+        """Serve the page until interrupted; the table is written after every fit."""
+        from latentrot.label.light.answers import AnswerFile  # noqa: PLC0415
+        from latentrot.label.light.page import serve  # noqa: PLC0415
+        from latentrot.label.light.session import LabelSession, LightFit, SessionConfig  # noqa: PLC0415
+        from latentrot.label.light.tables import write_light_table  # noqa: PLC0415
+
+        def keep(fit: LightFit) -> None:
+            if fit.learned:
+                write_light_table(fit.table(features), self.out)
+
+        config = SessionConfig(batch=self.batch, rounds=self.rounds, again=self.again)
+        session = LabelSession(AnswerFile(self.answers), features, config, keep)
+        try:
+            serve(folder, session, annotator=self.annotator, port=self.port)
+        except KeyboardInterrupt:
+            print()
+
+
+@dataclass(frozen=True)
+class CheckLabels:
+    """Measure how far the labels can be trusted, on people that training left out: report and figures."""
+
+    celeba: Path
+    """aligned CelebA with identity_CelebA.csv and pose.csv (image_id, yaw_deg, pitch_deg)"""
+    yaleb: Path
+    """extended Yale B with light.csv (image, azimuth_deg, elevation_deg)"""
+    out: Path = Path("label-check")
+    """folder for report.json and the figures"""
+    pose: Literal["bundled", "hopenet"] = "bundled"
+    """what estimates the pose"""
+    weights: str | None = None
+    """path or address of a published Hopenet snapshot, for --pose hopenet"""
+    mirror: bool = True
+    """average with the mirrored picture"""
+    device: str | None = None
+    """cpu, cuda or cuda:N; by default cuda where there is one"""
+
+    def run(self) -> None:
+        """Measure, print what was measured beside the targets, write."""
+        from latentrot.embed.model import resolve_device  # noqa: PLC0415
+        from latentrot.label.check import CheckConfig, check_labels, write_check  # noqa: PLC0415
+        from latentrot.label.pose import load_pose_estimator  # noqa: PLC0415
+
+        device = resolve_device(self.device)
+        estimator = load_pose_estimator(self.pose, self.weights, device)
+        config = CheckConfig(mirror=self.mirror)
+        check = check_labels(self.celeba, self.yaleb, config, estimator=estimator, device=device)
+        for name, row in check.report["targets"].items():
+            print(f"{name}: {row['measured']:g} (target {row['target']}, {'met' if row['met'] else 'missed'})")
+        print("wrote " + ", ".join(map(str, write_check(check, self.out))))
+
+
+@dataclass(frozen=True)
+class TrainLabeler:
+    """Train the label network (yaw, pitch, roll, light) that comes with the package anew."""
+
+    celeba: Path
+    """aligned CelebA with identity_CelebA.csv and pose.csv (image_id, yaw_deg, pitch_deg)"""
+    yaleb: Path
+    """extended Yale B with light.csv (image, azimuth_deg, elevation_deg)"""
+    out: Path = Path("labeler.safetensors")
+    """the network's file"""
+    pose_steps: int | None = None
+    """optimiser steps of the pose half"""
+    light_steps: int | None = None
+    """optimiser steps of the light half before self-training"""
+    round_steps: int | None = None
+    """optimiser steps of each round of self-training"""
+    seed: int | None = None
+    """of everything random"""
+
+    def run(self) -> None:
+        """Train, write, print the errors on people held out."""
+        from dataclasses import fields  # noqa: PLC0415
+
+        from latentrot.label.train import LabelTrainConfig, train_labeler  # noqa: PLC0415
+
+        names = {f.name for f in fields(LabelTrainConfig)}
+        given = {n: v for n in names if (v := getattr(self, n, None)) is not None}
+        for name, value in given.items():
+            at_least(f"--{name.replace('_', '-')}", value, 0)
+        for name, value in train_labeler(self.celeba, self.yaleb, self.out, LabelTrainConfig(**given)).items():
+            print(f"{name}: {value:g}")
+        print(f"wrote {self.out}")
