@@ -19,7 +19,8 @@ import pandas as pd
 import torch
 
 from latentrot.data.celeba import FaceFolder, held_out
-from latentrot.embed.model import load_model
+from latentrot.embed.model import load_model, resolve_device
+from latentrot.embed.precision import computes_bfloat16
 from latentrot.embed.store import LatentStore
 from latentrot.fit.directions import (
     Directions,
@@ -111,7 +112,7 @@ def main() -> None:
     labels, store = read_labels("labels.parquet"), LatentStore("latents")
     strangers = labels[held_out(labels["identity"].to_numpy()) & (labels["yaw_deg"].abs() < 12)]
     chosen = strangers.drop_duplicates("identity").sample(options.people, random_state=0)
-    model = load_model(dtype="bfloat16")
+    model = load_model(dtype="bfloat16" if computes_bfloat16(resolve_device(None)) else None)
     crops = FaceFolder(SHARED / "data" / "celeba").read_crops(list(chosen.index), model.resolution)
     tables = []
     for name, lines in ways(store, labels, options.directions).items():

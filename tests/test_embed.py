@@ -18,7 +18,8 @@ from tiny import SIZE, as_batch, edit_json, gradients, psnr, save_latent_model, 
 from latentrot.data.celeba import FaceFolder
 from latentrot.embed.allocator import keep_large_blocks
 from latentrot.embed.first_stage import PixelUnshuffle, mirror_latents
-from latentrot.embed.model import LatentModel, load_model
+from latentrot.embed.model import LatentModel, load_model, resolve_dtype
+from latentrot.embed.precision import computes_bfloat16
 from latentrot.embed.solve import Schedule, accelerate, decode, evaluations, invert
 from latentrot.embed.store import LatentStore, embed_folder
 from latentrot.errors import LatentrotError
@@ -510,3 +511,12 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
         for way in ("keep", "as it is")
     }
     assert faults["keep"] < faults["as it is"] / 10
+
+
+def test_bfloat16_is_warned_of_where_it_is_only_imitated(caplog):
+    cpu = torch.device("cpu")
+    with caplog.at_level("WARNING", logger="latentrot"):
+        assert resolve_dtype("bfloat16", cpu) == torch.bfloat16
+        assert resolve_dtype("float32", cpu) == torch.float32
+    warned = [r.message for r in caplog.records]
+    assert len(warned) == (0 if computes_bfloat16(cpu) else 1), warned

@@ -201,3 +201,17 @@ class TestDraws:
             for x in training.training_batch(pictures, step, config, 1000)[0].permute(0, 2, 3, 1).numpy():
                 seen |= np.abs(crops - x).max((1, 2, 3)) < 1e-5
         assert np.array_equal(seen, ~away)
+
+
+def test_a_resumed_log_has_every_step_once(tmp_path):
+    log = tmp_path / "log.csv"
+    training.forget_after(log, 40)  # no log yet
+    for step in (0, 20, 40, 60):
+        training.record(log, step, 0.5, 1e-3)
+    log.write_text(log.read_text()[:-5])  # killed while it wrote
+    training.forget_after(log, 40)
+    training.record(log, 40, 0.4, 1e-3)
+    assert pd.read_csv(log)["step"].tolist() == [0, 20, 40]
+    log.write_text(log.read_text() + "6")
+    training.forget_after(log, 1000)
+    assert pd.read_csv(log)["step"].tolist() == [0, 20, 40]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -24,9 +25,12 @@ from diffusers import (
 
 from latentrot.embed.allocator import keep_large_blocks
 from latentrot.embed.first_stage import Autoencoder, FirstStage, Identity, PixelUnshuffle
+from latentrot.embed.precision import computes_bfloat16
 from latentrot.errors import LatentrotError
 
 __all__ = ["BUNDLED_MODEL", "LatentModel", "load_model"]
+
+log = logging.getLogger(__name__)
 
 #: name under which the bundled model is asked for and recorded
 BUNDLED_MODEL = "faces64"
@@ -221,7 +225,7 @@ def load_model(
         resolution=size * pixels,
         latent_shape=(channels, size, size),
         device=where,
-        dtype=resolve_dtype(dtype),
+        dtype=resolve_dtype(dtype, where),
     )
 
 
@@ -235,10 +239,12 @@ def resolve_device(device: str | None) -> torch.device:
     return where
 
 
-def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
-    """The precision asked for."""
+def resolve_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
+    """The precision asked for; says so where the device only imitates it."""
     if isinstance(dtype, torch.dtype):
         return dtype
+    if dtype == "bfloat16" and not computes_bfloat16(device):
+        log.warning("%s has no bfloat16 arithmetic: it is imitated, and several times slower than float32", device)
     known = {None: torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if dtype not in known:
         raise LatentrotError(f"dtype {dtype!r}; expected float32, bfloat16 or float16")

@@ -28,6 +28,8 @@ from tqdm import tqdm
 from latentrot.data.celeba import FaceFolder, held_out
 from latentrot.embed.allocator import keep_large_blocks
 from latentrot.embed.first_stage import PixelUnshuffle
+from latentrot.embed.model import resolve_device
+from latentrot.embed.precision import computes_bfloat16
 from latentrot.errors import LatentrotError
 from latentrot.files import write_atomically
 
@@ -258,6 +260,11 @@ def read_pictures(data: Path, config: TrainConfig) -> torch.Tensor:
     return torch.from_numpy(crops).permute(0, 3, 1, 2).contiguous()
 
 
+def precision_of(device: str | None) -> str:
+    """What accelerate is told: bfloat16 where the device computes it, else float32 throughout."""
+    return "bf16" if computes_bfloat16(resolve_device(device)) else "no"
+
+
 def train(
     data: Path, out: Path, config: TrainConfig | None = None, *, save_every: int = 500, device: str | None = None
 ) -> Path:
@@ -285,7 +292,7 @@ def train(
     pictures = read_pictures(data, config)
     out.mkdir(parents=True, exist_ok=True)
 
-    accelerator = Accelerator(mixed_precision="bf16", cpu=device == "cpu")
+    accelerator = Accelerator(mixed_precision=precision_of(device), cpu=device == "cpu")
     if accelerator.device.type == "cpu":
         keep_large_blocks()
     torch.manual_seed(config.seed)
@@ -297,6 +304,8 @@ def train(
     )
     prepared, optimizer = accelerator.prepare(model, optimizer)
     start = load_checkpoint(checkpoint, model, average, optimizer) if checkpoint.is_file() else 0
+    if accelerator.is_main_process:
+        forget_after(out / "log.csv", start)
 
     mine = slice(accelerator.process_index, None, accelerator.num_processes)
     bar = tqdm(range(start, config.steps), initial=start, total=config.steps, disable=None, desc="train")
@@ -328,6 +337,14 @@ def train(
                 write_atomically(out / f"samples-{step + 1:06d}.png", lambda p, s=sheet: s.save(p, "PNG"))
     accelerator.end_training()
     return out / "model"
+
+
+def forget_after(path: Path, start: int) -> None:
+    """Drop the log's rows from step `start` on: a run killed after its checkpoint takes those steps again."""
+    if path.is_file():
+        head, *rows = path.read_text().splitlines(keepends=True)
+        kept = [row for row in rows if row.endswith("\n") and int(row.split(",", 1)[0]) < start]
+        write_atomically(path, lambda p: p.write_text(head + "".join(kept)))
 
 
 def record(path: Path, step: int, loss: float, rate: float) -> None:
