@@ -185,7 +185,7 @@ def hair_volume(hair: Hair, azimuth: np.ndarray, elevation: np.ndarray, cut: np.
     rim = 0.03 + 0.97 * _smooth(cut, -6, 34 if hair.length == 0 else 20)
     top = 0.55 + 0.45 * _smooth(elevation, 0, 60)
     parting = 1 - 0.35 * np.exp(-(((azimuth - hair.parting) / 9) ** 2)) * _smooth(elevation, 10, 40) * (hair.curl < 0.5)
-    waves = _wave(hair.noise + 2, azimuth, 0.06) + 0.6 * _wave(
+    waves = _wave(hair.noise + 2, azimuth, 0.06) + 0.3 * _wave(
         hair.noise + 3, azimuth + 40 * np.sin(elevation / 25), 0.14
     )
     curls = hair.curl * 0.5 * _wave(hair.noise + 4, azimuth + 3 * elevation, 0.12) * _smooth(cut, 0, 12)
