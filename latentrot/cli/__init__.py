@@ -14,6 +14,7 @@ from latentrot.cli.app import App
 from latentrot.cli.edit import Demo, Edit
 from latentrot.cli.embed import Embed
 from latentrot.cli.fit import FitDirections
+from latentrot.cli.heads import Heads
 from latentrot.cli.info import Info
 from latentrot.cli.label import CheckLabels, Label, LabelLight, TrainLabeler
 from latentrot.cli.train import Train
@@ -30,6 +31,7 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "fit-directions": FitDirections,
     "train": Train,
     "train-labeler": TrainLabeler,
+    "heads": Heads,
     "info": Info,
     "demo": Demo,
     "app": App,
@@ -40,8 +42,8 @@ def guard_sweep(argv: list[str]) -> list[str]:
     """`--sweep -30:30:7` -> `--sweep=-30:30:7`: a value that starts with a minus sign is not an option."""
     guarded: list[str] = []
     for word in argv:
-        if guarded and guarded[-1] == "--sweep" and word[:1] == "-" and word[1:2].isdigit():
-            guarded[-1] = f"--sweep={word}"
+        if guarded and guarded[-1] in {"--sweep", "--yaws", "--pitches"} and word[:1] == "-" and word[1:2].isdigit():
+            guarded[-1] += f"={word}"
         else:
             guarded.append(word)
     return guarded

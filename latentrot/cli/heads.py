@@ -1,0 +1,102 @@
+"""Rendered heads: `heads make`, `heads import`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+if TYPE_CHECKING:
+    from latentrot.data.heads.write import Views
+
+__all__ = ["Heads", "HeadsImport", "HeadsMake"]
+
+ICT = Path("../shared/data/ict/ict_face_model_light.npz")
+
+
+@dataclass(frozen=True)
+class HeadsMake:
+    """Render a folder of heads in CelebA's layout, with pose, light, identity and landmarks exactly known.
+
+    Goes on where it was interrupted. The same seed gives the same pictures, bit for bit.
+    """
+
+    out: Path
+    """the folder"""
+    count: int = 1000
+    """heads; with --views each is drawn from every side"""
+    seed: int = 0
+    """of the set; seeds from 1000000 up are for testing only: never train or tune on them"""
+    size: int = 64
+    """side of the square pictures in pixels"""
+    jobs: int = 2
+    """processes"""
+    maps: bool = False
+    """also masks/ (0 background, 1 face, 2 hair) and normals/"""
+    views: bool = False
+    """every head from many sides, all else equal; the light's side goes round left, center, right"""
+    yaws: str = "-90:90:15"
+    """with --views: degrees, FROM:TO:STEP or a list such as -30,0,30; positive: nose to the viewer's right"""
+    pitches: str = "0"
+    """with --views: degrees, likewise; positive: looks up"""
+    same_light: bool = False
+    """with --views: all heads whose light comes from one side share the very same light and background"""
+    yaw_sd: float = 20.0
+    """without --views: standard deviation of the yaw in degrees"""
+    yaw_max: float = 60.0
+    """without --views: the largest yaw to either side"""
+    model: Path = ICT
+    """the face model, made by `latentrot heads import`"""
+
+    def run(self) -> None:
+        """Draw what is missing, write the tables."""
+        from latentrot.data.heads.sample import HeadConfig  # noqa: PLC0415
+        from latentrot.data.heads.write import HeadFolder, write_heads  # noqa: PLC0415
+
+        config = HeadConfig(yaw_sd=self.yaw_sd, yaw_max=self.yaw_max)
+        folder = HeadFolder(self.seed, self.count, self.size, self.maps, config, self.chosen_views(), self.model)
+        drawn = write_heads(folder, self.out, self.jobs)
+        print(f"drew {drawn} of {folder.pictures} pictures of {self.count} heads; wrote {self.out}")
+
+    def chosen_views(self) -> Views | None:
+        """The views asked for."""
+        from latentrot.data.heads.write import Views, parse_degrees  # noqa: PLC0415
+
+        if not self.views:
+            return None
+        return Views(parse_degrees(self.yaws), parse_degrees(self.pitches), self.same_light)
+
+
+@dataclass(frozen=True)
+class HeadsImport:
+    """Convert a clone of ICT Face Model Light's repository into the arrays that heads are rendered from."""
+
+    clone: tyro.conf.Positional[Path]
+    """the clone, or the folder FaceXModel inside it"""
+    out: Path = ICT
+    """the .npz file"""
+
+    def run(self) -> None:
+        """Read, write."""
+        from latentrot.data.heads.ict import import_ict, write_ict  # noqa: PLC0415
+
+        model = import_ict(self.clone)
+        write_ict(model, self.out)
+        print(
+            f"{len(model.base)} vertices, {len(model.ids)} identities, {len(model.expr)} expressions; wrote {self.out}"
+        )
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Rendered heads: `make` a folder of them, or `import` the face model they are made from."""
+
+    action: tyro.conf.OmitSubcommandPrefixes[
+        Annotated[HeadsMake, tyro.conf.subcommand("make")] | Annotated[HeadsImport, tyro.conf.subcommand("import")]
+    ]
+
+    def run(self) -> None:
+        """Run what was chosen."""
+        self.action.run()
