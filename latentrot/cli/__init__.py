@@ -13,6 +13,7 @@ import tyro
 from latentrot.cli.app import App
 from latentrot.cli.edit import Demo, Edit
 from latentrot.cli.embed import Embed
+from latentrot.cli.evaluate import Evaluate
 from latentrot.cli.fit import FitDirections
 from latentrot.cli.info import Info
 from latentrot.cli.label import CheckLabels, Label, LabelLight, TrainLabeler
@@ -28,6 +29,7 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "check-labels": CheckLabels,
     "label-light": LabelLight,
     "fit-directions": FitDirections,
+    "evaluate": Evaluate,
     "train": Train,
     "train-labeler": TrainLabeler,
     "info": Info,
