@@ -18,14 +18,16 @@ def disc(yaw: float, size: int = SIZE) -> np.ndarray:
 
 
 def head_picture(rng_seed: int, yaw: float, size: int = SIZE) -> np.ndarray:
-    """(size, size, 3) uint8: a person's two colours on a disc, over a plain background."""
+    """(size, size, 3) uint8: a person's two colours on a disc, darker away from the person's light, over a plain ground."""
     top, bottom = np.random.default_rng(rng_seed).integers(60, 250, (2, 3))
     picture = np.full((size, size, 3), 30, np.uint8)
     face = disc(yaw, size)
     picture[face] = bottom
     upper = face & (np.arange(size)[:, None] < size / 2)
     picture[upper] = top
-    return picture
+    ramp = np.linspace(1, 0.4, size)[:, None]
+    shade = {"left": ramp, "center": np.ones((size, 1)), "right": ramp[::-1]}[LIGHTS[rng_seed % 3]]
+    return (picture * shade).round().astype(np.uint8)
 
 
 def write_views(root: Path, heads: int = 6, yaws: tuple[float, ...] = YAWS, *, masks: bool = True) -> Path:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from latentrot.benchmark.metrics import bootstrap_mean
 from latentrot.benchmark.run import BASELINES, MEASURES, RENDER, Evaluation
-from latentrot.data.images import strip, write_image
+from latentrot.data.images import resize, strip, write_image
 from latentrot.files import write_atomically
 from latentrot.rotate.results import synthetic_notes
 
@@ -122,15 +122,21 @@ def evaluation_figure(report: dict, title: str = "") -> Figure:
     return figure
 
 
-def examples(evaluation: Evaluation, most: int = 3) -> np.ndarray:
-    """Rows of pictures: a head truly turned, then turned by the rotator; one head of each light, at most `most`."""
+def examples(evaluation: Evaluation, most: int = 3, side: int = 128) -> np.ndarray:
+    """Rows of pictures, the source first: a head truly turned, and below it turned by the rotator.
+
+    Args:
+        evaluation: from `evaluate`.
+        most: heads at most, the first of each light.
+        side: of each picture in pixels.
+    """
     rows: list[np.ndarray] = []
     lights = evaluation.views.lights[: len(evaluation.pictures[RENDER])]
     source = evaluation.views.column(evaluation.config.source_yaw)
     for head in [lights.index(light) for light in dict.fromkeys(lights)][:most]:
         for way in (RENDER, evaluation.name):
             rows += [evaluation.views.pictures[head, source], *evaluation.pictures[way][head]]
-    return strip(rows, columns=evaluation.pictures[RENDER].shape[1] + 1)
+    return strip([resize(r, side) for r in rows], columns=evaluation.pictures[RENDER].shape[1] + 1)
 
 
 def text_table(report: dict) -> str:

@@ -159,14 +159,24 @@ def print_report(edited: Edited) -> None:
 
 @dataclass(frozen=True)
 class Demo:
-    """Turn a bundled public-domain portrait: a strip, the turned picture, a report."""
+    """Turn a bundled public-domain portrait, or a rendered head: a strip, the turned pictures, a report."""
 
     out: Path = Path("demo")
     """folder"""
+    heads: bool = False
+    """turn a rendered head instead, which is nobody's, beside the same head truly turned"""
+    model: str = "heads64"
+    """with --heads: the model, which brings the head"""
     where: Annotated[Where, tyro.conf.OmitArgPrefixes] = field(default_factory=Where)
 
     def run(self) -> None:
-        """A sweep and a single turn of the portrait."""
+        """A sweep and a single turn of the portrait; or all turns of the head."""
+        if self.heads:
+            from latentrot.benchmark.example import turn_example  # noqa: PLC0415
+
+            files = turn_example(self.model, self.out, self.where.device, self.where.dtype)
+            print("wrote " + ", ".join(map(str, files)))
+            return
         from importlib import resources  # noqa: PLC0415
 
         portrait = Path(str(resources.files("latentrot") / "bundled" / "astronaut.jpg"))
