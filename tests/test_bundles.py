@@ -15,6 +15,7 @@ from views import write_views
 from latentrot import bundles
 from latentrot.cli import main
 from latentrot.data.celeba import FaceFolder, held_out
+from latentrot.data.images import to_tensor
 from latentrot.embed.model import load_model
 from latentrot.embed.solve import Schedule
 from latentrot.embed.store import LatentSpace, LatentStore, embed_folder
@@ -22,6 +23,7 @@ from latentrot.errors import LatentrotError
 from latentrot.fit.directions import Directions, FitConfig, fit_directions
 from latentrot.label.estimate import estimate_light, estimate_pose
 from latentrot.label.exact import read_exact_labels
+from latentrot.label.light.propagate import folder_features
 from latentrot.label.network import LIGHTS, FaceLabeler, load_labeler
 from latentrot.label.table import label_folder, read_labels, with_attributes, write_labels
 from latentrot.label.train import DATA, LabelTrainConfig, save_labeler, surrounded, warp
@@ -197,6 +199,13 @@ class TestLabeler:
     def test_a_folder_without_one_is_refused(self, bare):
         with pytest.raises(LatentrotError, match=r"no labeler at .*bare; give a labeler file.*faces64"):
             load_labeler(bare)
+
+    def test_the_light_by_hand_starts_from_the_network_given(self, whole, tmp_path):
+        folder, own = FaceFolder(write_pictures(tmp_path / "faces", 3)), load_labeler(whole)
+        features = folder_features(folder, labeler=own, progress=False)
+        x = to_tensor(folder.read_crops(folder.ids, 64))
+        np.testing.assert_allclose(features.network, estimate_light(x, labeler=own), atol=1e-5)
+        assert not np.allclose(features.plain, folder_features(folder, progress=False).plain, atol=1e-2)
 
     def test_a_table_says_who_made_it(self, whole, tmp_path, capsys):
         faces = write_pictures(tmp_path / "faces", 3)
