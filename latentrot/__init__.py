@@ -33,16 +33,16 @@ _HOMES = {
     "Directions": "latentrot.fit.directions",
     "fit_directions": "latentrot.fit.directions",
     "load_rotator": "latentrot.rotate.protocol",
-    "evaluate": "latentrot.benchmark.run",
+    "evaluate": "latentrot.evaluation.run",
 }
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604  the names are strings
 
 if TYPE_CHECKING:
-    from latentrot.benchmark.run import evaluate
     from latentrot.embed.model import LatentModel, load_model
     from latentrot.embed.solve import Schedule, decode, invert
     from latentrot.embed.store import LatentStore
     from latentrot.errors import LatentrotError
+    from latentrot.evaluation.run import evaluate
     from latentrot.fit.directions import Directions, fit_directions
     from latentrot.fit.lines import CentroidLine, Centroids, YawBins, YawDirections
     from latentrot.label.check import check_labels, jitter_spread

@@ -172,7 +172,7 @@ class Demo:
     def run(self) -> None:
         """A sweep and a single turn of the portrait; or all turns of the head."""
         if self.heads:
-            from latentrot.benchmark.example import turn_example  # noqa: PLC0415
+            from latentrot.evaluation.example import turn_example  # noqa: PLC0415
 
             files = turn_example(self.model, self.out, self.where.device, self.where.dtype)
             print("wrote " + ", ".join(map(str, files)))

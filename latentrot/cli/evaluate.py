@@ -47,9 +47,9 @@ class Evaluate:
         """Turn, measure, write, print the means."""
         from tqdm import tqdm  # noqa: PLC0415
 
-        from latentrot.benchmark.report import summary, text_table, write_evaluation  # noqa: PLC0415
-        from latentrot.benchmark.run import BenchmarkConfig, evaluate  # noqa: PLC0415
-        from latentrot.benchmark.views import read_views  # noqa: PLC0415
+        from latentrot.evaluation.report import summary, text_table, write_evaluation  # noqa: PLC0415
+        from latentrot.evaluation.run import EvaluationConfig, evaluate  # noqa: PLC0415
+        from latentrot.evaluation.views import read_views  # noqa: PLC0415
         from latentrot.label.network import load_labeler  # noqa: PLC0415
         from latentrot.rotate.results import make_folder  # noqa: PLC0415
 
@@ -57,7 +57,7 @@ class Evaluate:
             at_least("--heads", self.heads, 1)
         views = read_views(self.data)
         targets = {} if self.targets is None else {"targets": self.targets}
-        config = BenchmarkConfig(source_yaw=self.source_yaw, heads=self.heads, **targets)
+        config = EvaluationConfig(source_yaw=self.source_yaw, heads=self.heads, **targets)
         rotator, facts = self.loaded()
         # a rotator without a model of its own is measured by the label network of the model named
         network = self.labeler or (None if self.rotator == "latent" else self.model)

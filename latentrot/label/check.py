@@ -318,18 +318,13 @@ def check_labels(
 
     report: dict[str, dict] = {
         "config": asdict(config),
-        "pose": {
-            "estimator": estimator.name,
-            "labeler": labeler.title,
-            "pictures": len(ids),
-            **pose_errors(pose, truth),
-        },
+        "pose": {"estimator": estimator.name, "pictures": len(ids), **pose_errors(pose, truth)},
         "jitter": {
             "pictures": len(some),
             **{f"{n}_spread_deg": round(float(v), 3) for n, v in zip(("yaw", "pitch", "roll"), spread, strict=True)},
         },
         "speed": {**speed, "device": str(device)},
-        "light": {**light_errors(confusion), "confusion": confusion.tolist()},
+        "light": {"labeler": labeler.title, **light_errors(confusion), "confusion": confusion.tolist()},
         "light_mirror": mirror_agreement(faces, config.sure, labeler),
     }
     report["targets"] = targets(report)

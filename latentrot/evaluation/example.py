@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from latentrot.benchmark.report import examples
-from latentrot.benchmark.run import RENDER, BenchmarkConfig, Evaluation, evaluate
 from latentrot.bundles import bundle_names, example_in
 from latentrot.data.images import write_image
 from latentrot.errors import LatentrotError
+from latentrot.evaluation.report import examples
+from latentrot.evaluation.run import RENDER, Evaluation, EvaluationConfig, evaluate
 from latentrot.files import write_atomically
 from latentrot.rotate.latent import LatentRotator, load_latent_rotator
 from latentrot.rotate.results import make_folder, synthetic_notes
@@ -41,7 +41,7 @@ def turn_example(model: str, out: Path, device: str | None = None, dtype: str | 
             f"the model {model} brings no example (example/views.csv in its folder); bundled are {', '.join(bundle_names())}"
         )
     make_folder(out)
-    evaluation = evaluate(rotator, folder, BenchmarkConfig(heads=1), name=NAME)
+    evaluation = evaluate(rotator, folder, EvaluationConfig(heads=1), name=NAME)
     report = example_report(evaluation, rotator)
     notes = synthetic_notes({"model": rotator.model.name, "asked_deg": [f["requested_deg"] for f in report["frames"]]})
     write_image(out / "strip.png", examples(evaluation, 1), notes)

@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from latentrot.benchmark.metrics import identity_rank, squared_error, ssim
-from latentrot.benchmark.views import Views, read_views
-from latentrot.benchmark.yaw import PixelYaw
 from latentrot.data.images import resize, to_tensor
 from latentrot.errors import LatentrotError
+from latentrot.evaluation.metrics import identity_rank, squared_error, ssim
+from latentrot.evaluation.views import Views, read_views
+from latentrot.evaluation.yaw import PixelYaw
 from latentrot.label.estimate import estimate_light, estimate_pose, light_names
 from latentrot.label.network import FaceLabeler, load_labeler
 from latentrot.rotate.baselines import MirrorRotator, NothingRotator
 from latentrot.rotate.protocol import Rotator, rotate_many
 
-__all__ = ["BASELINES", "MEASURES", "RENDER", "BenchmarkConfig", "Evaluation", "evaluate"]
+__all__ = ["BASELINES", "MEASURES", "RENDER", "Evaluation", "EvaluationConfig", "evaluate"]
 
 BASELINES: dict[str, Callable[[], Rotator]] = {"nothing": NothingRotator, "mirror": MirrorRotator}
 #: the true pictures, measured as if a rotator had made them: what the measures say of a perfect one
@@ -40,7 +40,7 @@ MEASURES = {
 
 
 @dataclass(frozen=True)
-class BenchmarkConfig:
+class EvaluationConfig:
     """What is asked for.
 
     Args:
@@ -75,7 +75,7 @@ class Evaluation:
     """
 
     name: str
-    config: BenchmarkConfig
+    config: EvaluationConfig
     views: Views
     labeler: str
     rows: pd.DataFrame
@@ -87,7 +87,7 @@ class Evaluation:
 def evaluate(
     rotator: Rotator,
     data: Views | Path | str,
-    config: BenchmarkConfig | None = None,
+    config: EvaluationConfig | None = None,
     *,
     name: str = "rotator",
     labeler: FaceLabeler | None = None,
@@ -110,7 +110,7 @@ def evaluate(
         LatentrotError: no views there, no such source pose, no turn left to ask for, or a rotator that returns something
             else than square pictures.
     """
-    config = config or BenchmarkConfig()
+    config = config or EvaluationConfig()
     views = data if isinstance(data, Views) else read_views(data)
     source, columns = turns_of(views, config)
     chosen = min(len(views.heads), config.heads or len(views.heads))
@@ -138,7 +138,7 @@ def evaluate(
     return Evaluation(name, config, views, network.title, rows, pictures, per_turn, dict(facts or {}))
 
 
-def turns_of(views: Views, config: BenchmarkConfig) -> tuple[int, list[int]]:
+def turns_of(views: Views, config: EvaluationConfig) -> tuple[int, list[int]]:
     """Columns of the views: the source's, and those to turn to."""
     if config.heads is not None and config.heads < 1:
         raise LatentrotError(f"heads={config.heads}: expected at least 1")

@@ -10,8 +10,8 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from latentrot.benchmark.metrics import grey
-from latentrot.benchmark.views import Views
+from latentrot.evaluation.metrics import grey
+from latentrot.evaluation.views import Views
 
 __all__ = ["PixelYaw"]
 

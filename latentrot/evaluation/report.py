@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from latentrot.benchmark.metrics import bootstrap_mean
-from latentrot.benchmark.run import BASELINES, MEASURES, RENDER, Evaluation
 from latentrot.data.images import resize, strip, write_image
+from latentrot.evaluation.metrics import bootstrap_mean
+from latentrot.evaluation.run import BASELINES, MEASURES, RENDER, Evaluation
 from latentrot.files import write_atomically
 from latentrot.rotate.results import synthetic_notes
 

@@ -1,4 +1,4 @@
-"""The benchmark: planted rotators score what they must, intervals behave, mistakes are one line."""
+"""The evaluation: planted rotators score what they must, intervals behave, mistakes are one line."""
 
 import json
 
@@ -9,13 +9,13 @@ from PIL import Image
 from views import SIZE, YAWS, disc, head_picture, write_views
 
 import latentrot
-from latentrot.benchmark.metrics import bootstrap_mean, identity_rank, squared_error, ssim
-from latentrot.benchmark.report import summary, write_evaluation
-from latentrot.benchmark.run import MEASURES, BenchmarkConfig, evaluate
-from latentrot.benchmark.views import read_views
-from latentrot.benchmark.yaw import PixelYaw
 from latentrot.cli import main
 from latentrot.errors import LatentrotError
+from latentrot.evaluation.metrics import bootstrap_mean, identity_rank, squared_error, ssim
+from latentrot.evaluation.report import summary, write_evaluation
+from latentrot.evaluation.run import MEASURES, EvaluationConfig, evaluate
+from latentrot.evaluation.views import read_views
+from latentrot.evaluation.yaw import PixelYaw
 from latentrot.rotate.protocol import load_rotator, rotate_many
 
 QUICK = {"resamples": 200}
@@ -56,7 +56,7 @@ def views(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def perfect(views):
-    return evaluate(Perfect(views), views, BenchmarkConfig(**QUICK), name="perfect")
+    return evaluate(Perfect(views), views, EvaluationConfig(**QUICK), name="perfect")
 
 
 def of(evaluation, way):
@@ -157,14 +157,14 @@ class TestPlanted:
         assert rows["ssim"].max() < 1
 
     def test_somebody_else_turns_as_well_but_is_not_recognised(self, views):
-        rows = of(evaluate(Stranger(views), views, BenchmarkConfig(**QUICK), name="stranger"), "stranger")
+        rows = of(evaluate(Stranger(views), views, EvaluationConfig(**QUICK), name="stranger"), "stranger")
         assert rows["rank"].min() == 2
         assert rows["top1"].max() == 0
         assert rows["yaw_error_pixels_deg"].mean() < 5
         assert rows["squared_error"].min() > 0
 
     def test_mirroring_turns_from_one_side_to_the_other(self, views):
-        config = BenchmarkConfig(source_yaw=-30, targets=(30,), **QUICK)
+        config = EvaluationConfig(source_yaw=-30, targets=(30,), **QUICK)
         evaluation = evaluate(Perfect(views, -30), views, config, name="perfect")
         assert set(evaluation.rows["requested_deg"]) == {60}
         mirrored = of(evaluation, "mirror")
@@ -179,7 +179,7 @@ class TestPlanted:
             def rotate(self, image, degrees):
                 return super().rotate(image, degrees).repeat(2, 0).repeat(2, 1)
 
-        rows = of(evaluate(Large(views), views, BenchmarkConfig(heads=3, **QUICK), name="large"), "large")
+        rows = of(evaluate(Large(views), views, EvaluationConfig(heads=3, **QUICK), name="large"), "large")
         assert rows["squared_error"].max() < 0.002
         assert (rows["rank"] == 1).all()
 
@@ -200,7 +200,7 @@ class TestPlanted:
                 Many.calls += 1
                 return [self.rotate(image, d) for d in degrees]
 
-        rows = of(evaluate(Many(views), views, BenchmarkConfig(**QUICK), name="perfect"), "perfect")
+        rows = of(evaluate(Many(views), views, EvaluationConfig(**QUICK), name="perfect"), "perfect")
         assert Many.calls == len(views.heads)
         pd.testing.assert_frame_equal(rows, of(perfect, "perfect"))
         picture = views.pictures[0, 3]
@@ -251,7 +251,7 @@ class TestReport:
         assert gap["squared_error"]["high"] < 0 < gap["ssim"]["low"]
 
     def test_one_head_has_no_interval(self, views):
-        report = summary(evaluate(Perfect(views), views, BenchmarkConfig(heads=1, **QUICK), name="perfect"))
+        report = summary(evaluate(Perfect(views), views, EvaluationConfig(heads=1, **QUICK), name="perfect"))
         cell = report["ways"]["nothing"]["all"]["squared_error"]
         assert cell["mean"] > 0
         assert cell["low"] is cell["high"] is None
@@ -259,7 +259,7 @@ class TestReport:
         assert report["views"]["gallery"] == {"left": 2, "center": 2, "right": 2}
 
     def test_the_public_name(self, views):
-        evaluation = latentrot.evaluate(latentrot.load_rotator("nothing"), views.root, BenchmarkConfig(heads=1))
+        evaluation = latentrot.evaluate(latentrot.load_rotator("nothing"), views.root, EvaluationConfig(heads=1))
         assert set(evaluation.rows["way"]) == {"rotator", "nothing", "mirror", "render"}
 
 
@@ -274,7 +274,7 @@ class TestViews:
     def test_without_masks_the_whole_picture_counts(self, tmp_path):
         views = read_views(write_views(tmp_path / "v", heads=2, yaws=(0, 30), masks=False))
         assert views.region(views.group("left"), 0).all()
-        rows = of(evaluate(Perfect(views), views, BenchmarkConfig(**QUICK), name="perfect"), "perfect")
+        rows = of(evaluate(Perfect(views), views, EvaluationConfig(**QUICK), name="perfect"), "perfect")
         assert (rows["rank"] == 1).all()
 
     def test_the_most_level_of_several_pitches_is_taken(self, tmp_path, views):
@@ -309,11 +309,11 @@ class TestViews:
 
     def test_poses_that_are_not_there_are_refused(self, views):
         with pytest.raises(LatentrotError, match=r"no views at a yaw of 7 degrees .* -45, -30"):
-            evaluate(load_rotator("nothing"), views, BenchmarkConfig(source_yaw=7))
+            evaluate(load_rotator("nothing"), views, EvaluationConfig(source_yaw=7))
         with pytest.raises(LatentrotError, match=r"no views at \+60 degrees"):
-            evaluate(load_rotator("nothing"), views, BenchmarkConfig(targets=(60,)))
+            evaluate(load_rotator("nothing"), views, EvaluationConfig(targets=(60,)))
         with pytest.raises(LatentrotError, match="heads=0"):
-            evaluate(load_rotator("nothing"), views, BenchmarkConfig(heads=0))
+            evaluate(load_rotator("nothing"), views, EvaluationConfig(heads=0))
 
 
 class TestCommand:
@@ -325,12 +325,12 @@ class TestCommand:
     def test_a_rotator_of_ones_own(self, views, tmp_path, capsys):
         out = tmp_path / "out"
         code, printed, err = self.run(
-            capsys, "--data", views.root, "--out", out, "--rotator", "test_benchmark:make_perfect", "--heads", "3",
+            capsys, "--data", views.root, "--out", out, "--rotator", "test_evaluation:make_perfect", "--heads", "3",
             "--targets", "-30", "30",
         )  # fmt: skip
         assert code == 0, err
         report = json.loads((out / "evaluation.json").read_text())
-        assert report["ways"]["test_benchmark:make_perfect"]["all"]["squared_error"]["mean"] == 0
+        assert report["ways"]["test_evaluation:make_perfect"]["all"]["squared_error"]["mean"] == 0
         assert set(report["ways"]["nothing"]["by_turn"]) == {"-30", "+30"}
         assert "squared_error" in printed
         assert "examples.png" in printed
