@@ -33,6 +33,7 @@ _HOMES = {
     "Directions": "latentrot.fit.directions",
     "fit_directions": "latentrot.fit.directions",
     "load_rotator": "latentrot.rotate.protocol",
+    "evaluate": "latentrot.evaluation.run",
 }
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604  the names are strings
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from latentrot.embed.solve import Schedule, decode, invert
     from latentrot.embed.store import LatentStore
     from latentrot.errors import LatentrotError
+    from latentrot.evaluation.run import evaluate
     from latentrot.fit.directions import Directions, fit_directions
     from latentrot.fit.lines import CentroidLine, Centroids, YawBins, YawDirections
     from latentrot.label.check import check_labels, jitter_spread

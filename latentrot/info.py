@@ -38,7 +38,8 @@ def describe(path: Path) -> dict[str, str]:
 
         table = read_labels(path)
         lights = {str(k): int(v) for k, v in table["light"].value_counts().items()}
-        return {"kind": "latentrot labels", "pictures": str(len(table)), "light": json.dumps(lights)}
+        made_by = {str(k): str(v) for k, v in table.attrs.items()}
+        return {"kind": "latentrot labels", "pictures": str(len(table)), "light": json.dumps(lights), **made_by}
     return describe_picture(path)
 
 
@@ -55,6 +56,8 @@ def describe_folder(path: Path) -> dict[str, str]:
             "resolution": str(model.resolution),
             "latent_shape": json.dumps(model.latent_shape),
             "parameters": str(sum(p.numel() for p in model.unet.parameters())),
+            "directions": ", ".join(p.stem for p in sorted((path / "directions").glob("*.safetensors"))) or "none",
+            "labeler": model.labeler.title,
         }
     if list(path.glob("shard-*.safetensors")):
         from latentrot.embed.store import LatentStore  # noqa: PLC0415

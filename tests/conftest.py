@@ -1,10 +1,12 @@
+import os
 import socket
 from pathlib import Path
 
 import pytest
 import torch
 
-torch.set_num_threads(2)
+if "OMP_NUM_THREADS" not in os.environ:
+    torch.set_num_threads(2)
 
 CHROMIUM = Path("/usr/bin/chromium")
 #: as root, without a screen, and without asking other hosts for anything

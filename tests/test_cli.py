@@ -143,7 +143,7 @@ def test_the_reading_of_the_ladder_is_measured_and_read_again():
 
 
 def test_two_files_for_one_light_are_refused(tmp_path, capsys):
-    lines = PORTRAIT.parent / "directions" / "left.safetensors"
+    lines = PORTRAIT.parent / "faces64" / "directions" / "left.safetensors"
     folder = tmp_path / "directions"
     folder.mkdir()
     for name in ("left.safetensors", "men.safetensors"):

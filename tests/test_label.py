@@ -9,10 +9,11 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from latentrot.bundles import DEFAULT_BUNDLE, bundled_folder
 from latentrot.data.celeba import FaceFolder, held_out
 from latentrot.errors import LatentrotError
 from latentrot.label.estimate import LIGHTS, SURE, estimate_light, estimate_pose, light_names
-from latentrot.label.network import BUNDLED, FaceLabeler, load_labeler
+from latentrot.label.network import FaceLabeler, load_labeler
 from latentrot.label.table import COLUMNS, label_folder, matching, read_labels, write_labels
 from latentrot.label.train import LabelTrainConfig, Relighter, YaleFaces, warp, yale_crops
 
@@ -87,7 +88,7 @@ def test_light_names():
 
 
 def test_bundled_labeler_is_small_and_kept():
-    assert BUNDLED.stat().st_size < 2_000_000
+    assert (bundled_folder(DEFAULT_BUNDLE) / "labeler.safetensors").stat().st_size < 2_000_000
     assert load_labeler() is load_labeler(device="cpu")
     assert not load_labeler().training
 

@@ -9,7 +9,10 @@ import latentrot
 
 ROOT = Path(latentrot.__file__).parent
 #: a module may import from its own layer and from those before it
-LAYERS = (("errors", "files"), ("data",), ("label",), ("embed",), ("fit",), ("rotate",), ("info", "app"), ("cli",))
+LAYERS = (
+    ("errors", "files", "bundles"), ("data",), ("label",), ("embed",), ("fit",), ("rotate",), ("evaluation",),
+    ("info", "app"), ("cli",),
+)  # fmt: skip
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 
 

@@ -13,6 +13,7 @@ import tyro
 from latentrot.cli.app import App
 from latentrot.cli.edit import Demo, Edit
 from latentrot.cli.embed import Embed
+from latentrot.cli.evaluate import Evaluate
 from latentrot.cli.fit import FitDirections
 from latentrot.cli.heads import Heads
 from latentrot.cli.info import Info
@@ -29,6 +30,7 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "check-labels": CheckLabels,
     "label-light": LabelLight,
     "fit-directions": FitDirections,
+    "evaluate": Evaluate,
     "train": Train,
     "train-labeler": TrainLabeler,
     "heads": Heads,

@@ -20,9 +20,9 @@ class App:
     port: int = 7860
     """TCP port"""
     model: str | None = None
-    """a diffusers folder or a Hub id; by default the bundled model"""
+    """a diffusers folder, a Hub id or a bundled model (faces64, heads64); by default faces64"""
     directions: Path | None = None
-    """folder of directions files; by default the bundled ones (with --model: directions/)"""
+    """folder of directions files; by default those in the model's own folder, else directions/"""
     device: str | None = None
     """cpu, cuda or cuda:N; by default cuda where there is one"""
 
@@ -40,8 +40,7 @@ class App:
             ) from error
         from latentrot.rotate.latent import load_latent_rotator  # noqa: PLC0415
 
-        directions = self.directions or (Path("directions") if self.model else None)
-        rotator = load_latent_rotator(self.model, directions, self.device)
+        rotator = load_latent_rotator(self.model, self.directions, self.device)
         # a service is stopped by SIGTERM: leave the way Ctrl-C does, so that what visitors gave is removed
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         serve(rotator, self.host, self.port, lambda url: print(f"latentrot is at {url} (Ctrl-C ends it)", flush=True))

@@ -42,9 +42,9 @@ class Edit:
     a sweep in motion, there and back, or before and after; without a suffix: a folder for strip, turned pictures and
     report; by default NAME-turned.png in the current folder. For a folder of pictures: another folder, NAME.png each"""
     model: str | None = None
-    """a diffusers folder or a Hub id; by default the bundled model"""
+    """a diffusers folder, a Hub id or a bundled model (faces64, heads64); by default faces64"""
     directions: Path | None = None
-    """folder of directions files; by default the bundled ones (with --model: directions/)"""
+    """folder of directions files; by default those in the model's own folder, else directions/"""
     light: Literal["auto", "left", "center", "right"] = "auto"
     """side of the picture the main light comes from"""
     face: str = "largest"
@@ -136,8 +136,9 @@ class Edit:
         """Load what the options name."""
         from latentrot.rotate.latent import load_latent_rotator  # noqa: PLC0415
 
-        directions = self.directions or (Path("directions") if self.model else None)
-        return load_latent_rotator(self.model, directions, self.where.device, self.where.dtype, measure=not self.fast)
+        return load_latent_rotator(
+            self.model, self.directions, self.where.device, self.where.dtype, measure=not self.fast
+        )
 
 
 def print_report(edited: Edited) -> None:
@@ -158,14 +159,24 @@ def print_report(edited: Edited) -> None:
 
 @dataclass(frozen=True)
 class Demo:
-    """Turn a bundled public-domain portrait: a strip, the turned picture, a report."""
+    """Turn a bundled public-domain portrait, or a rendered head: a strip, the turned pictures, a report."""
 
     out: Path = Path("demo")
     """folder"""
+    heads: bool = False
+    """turn a rendered head instead, which is nobody's, beside the same head truly turned"""
+    model: str = "heads64"
+    """with --heads: the model, which brings the head"""
     where: Annotated[Where, tyro.conf.OmitArgPrefixes] = field(default_factory=Where)
 
     def run(self) -> None:
-        """A sweep and a single turn of the portrait."""
+        """A sweep and a single turn of the portrait; or all turns of the head."""
+        if self.heads:
+            from latentrot.evaluation.example import turn_example  # noqa: PLC0415
+
+            files = turn_example(self.model, self.out, self.where.device, self.where.dtype)
+            print("wrote " + ", ".join(map(str, files)))
+            return
         from importlib import resources  # noqa: PLC0415
 
         portrait = Path(str(resources.files("latentrot") / "bundled" / "astronaut.jpg"))

@@ -23,7 +23,7 @@ class Embed:
     out: Path = Path("latents")
     """the store's folder"""
     model: str | None = None
-    """a diffusers folder or a Hub id; by default the bundled model"""
+    """a diffusers folder, a Hub id or a bundled model (faces64, heads64); by default faces64"""
     steps: int | None = None
     """steps of the inversion"""
     solver: Literal["fixed-point", "ddim"] | None = None

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from latentrot.cli.common import at_least
+from latentrot.errors import LatentrotError
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
 
     from latentrot.data.celeba import FaceFolder
     from latentrot.label.light.propagate import LightFeatures
+    from latentrot.label.train import LabelTrainConfig
 
 __all__ = ["CheckLabels", "Label", "LabelLight", "TrainLabeler"]
 
@@ -33,6 +36,10 @@ class Label:
     """what estimates the pose"""
     weights: str | None = None
     """path or address of a published Hopenet snapshot, for --pose hopenet"""
+    labeler: str | None = None
+    """whose label network: a bundled model (faces64, heads64), a model's folder or a labeler file; by default faces64"""
+    exact: bool = False
+    """estimate nothing: take what the folder's own pose.csv and light.csv say, as generated pictures have them"""
     mirror: bool = True
     """average with the mirrored picture"""
     device: str | None = None
@@ -41,20 +48,32 @@ class Label:
     def run(self) -> None:
         """Label, join attributes and identities where the folder has them, write."""
         from latentrot.data.celeba import FaceFolder  # noqa: PLC0415
-        from latentrot.embed.model import resolve_device  # noqa: PLC0415
+        from latentrot.label.exact import read_exact_labels  # noqa: PLC0415
         from latentrot.label.light.tables import read_light_labels, with_light  # noqa: PLC0415
-        from latentrot.label.pose import load_pose_estimator  # noqa: PLC0415
-        from latentrot.label.table import label_folder, with_attributes, write_labels  # noqa: PLC0415
+        from latentrot.label.table import with_attributes, write_labels  # noqa: PLC0415
 
         at_least("--batch-size", self.batch_size, 1)
-        folder, device = FaceFolder(self.data), resolve_device(self.device)
+        folder = FaceFolder(self.data)
         lights = None if self.light is None else read_light_labels(self.light, image_ids=folder.ids)
-        estimator = load_pose_estimator(self.pose, self.weights, device)
-        table = label_folder(folder, estimator=estimator, mirror=self.mirror, device=device, batch_size=self.batch_size)
+        table = read_exact_labels(folder) if self.exact else self.estimated(folder)
         table = table if lights is None else with_light(table, lights)
         write_labels(with_attributes(table, folder), self.out)
         counts = ", ".join(f"{n} {count}" for n, count in table["light"].value_counts().items())
         print(f"labelled {len(table)} pictures ({counts}); wrote {self.out}")
+
+    def estimated(self, folder: FaceFolder) -> pd.DataFrame:
+        """What the networks say."""
+        from latentrot.embed.model import resolve_device  # noqa: PLC0415
+        from latentrot.label.network import load_labeler  # noqa: PLC0415
+        from latentrot.label.pose import load_pose_estimator  # noqa: PLC0415
+        from latentrot.label.table import label_folder  # noqa: PLC0415
+
+        device = resolve_device(self.device)
+        labeler = load_labeler(self.labeler, device)
+        estimator = load_pose_estimator(self.pose, self.weights, device, labeler=labeler)
+        return label_folder(
+            folder, estimator=estimator, labeler=labeler, mirror=self.mirror, device=device, batch_size=self.batch_size
+        )
 
 
 @dataclass(frozen=True)
@@ -85,6 +104,8 @@ class LabelLight:
     """by default the first free one from 7860"""
     doubtful: int = 10
     """how many of the least certain pictures to name"""
+    labeler: str | None = None
+    """whose label network: a bundled model (faces64, heads64), a model's folder or a labeler file; by default faces64"""
     device: str | None = None
     """cpu, cuda or cuda:N; by default the CPU, which spends most of the time on reading the pictures"""
 
@@ -96,11 +117,13 @@ class LabelLight:
         from latentrot.label.light.report import agreement_lines, answer_lines, model_lines  # noqa: PLC0415
         from latentrot.label.light.session import fit_light  # noqa: PLC0415
         from latentrot.label.light.tables import write_light_table  # noqa: PLC0415
+        from latentrot.label.network import load_labeler  # noqa: PLC0415
 
         folder = FaceFolder(self.data)
         if not self.page:
             read_answers(self.answers)  # a mistake is told before the long part
-        features = folder_features(folder, device=self.resolved_device())
+        device = self.resolved_device()
+        features = folder_features(folder, labeler=load_labeler(self.labeler, device), device=device)
         if self.page:
             self.ask(folder, features)
         said = standing(read_answers(self.answers))
@@ -151,6 +174,8 @@ class CheckLabels:
     """what estimates the pose"""
     weights: str | None = None
     """path or address of a published Hopenet snapshot, for --pose hopenet"""
+    labeler: str | None = None
+    """whose label network: a bundled model (faces64, heads64), a model's folder or a labeler file; by default faces64"""
     mirror: bool = True
     """average with the mirrored picture"""
     device: str | None = None
@@ -160,12 +185,14 @@ class CheckLabels:
         """Measure, print what was measured beside the targets, write."""
         from latentrot.embed.model import resolve_device  # noqa: PLC0415
         from latentrot.label.check import CheckConfig, check_labels, write_check  # noqa: PLC0415
+        from latentrot.label.network import load_labeler  # noqa: PLC0415
         from latentrot.label.pose import load_pose_estimator  # noqa: PLC0415
 
         device = resolve_device(self.device)
-        estimator = load_pose_estimator(self.pose, self.weights, device)
+        labeler = load_labeler(self.labeler, device)
+        estimator = load_pose_estimator(self.pose, self.weights, device, labeler=labeler)
         config = CheckConfig(mirror=self.mirror)
-        check = check_labels(self.celeba, self.yaleb, config, estimator=estimator, device=device)
+        check = check_labels(self.celeba, self.yaleb, config, estimator=estimator, labeler=labeler, device=device)
         for name, row in check.report["targets"].items():
             print(f"{name}: {row['measured']:g} (target {row['target']}, {'met' if row['met'] else 'missed'})")
         print("wrote " + ", ".join(map(str, write_check(check, self.out))))
@@ -173,12 +200,14 @@ class CheckLabels:
 
 @dataclass(frozen=True)
 class TrainLabeler:
-    """Train the label network (yaw, pitch, roll, light) that comes with the package anew."""
+    """Train a label network (yaw, pitch, roll, light): on photographs, as the bundled faces' was, or on rendered heads."""
 
-    celeba: Path
-    """aligned CelebA with identity_CelebA.csv and pose.csv (image_id, yaw_deg, pitch_deg)"""
-    yaleb: Path
-    """extended Yale B with light.csv (image, azimuth_deg, elevation_deg)"""
+    celeba: Path | None = None
+    """aligned CelebA with identity_CelebA.csv and pose.csv (image_id, yaw_deg, pitch_deg); needs --yaleb"""
+    yaleb: Path | None = None
+    """extended Yale B with light.csv (image, azimuth_deg, elevation_deg); needs --celeba"""
+    heads: Path | None = None
+    """instead of the two: pictures with exact labels (pose.csv, light.csv, identity_CelebA.csv), as heads make writes"""
     out: Path = Path("labeler.safetensors")
     """the network's file"""
     pose_steps: int | None = None
@@ -194,12 +223,27 @@ class TrainLabeler:
         """Train, write, print the errors on people held out."""
         from dataclasses import fields  # noqa: PLC0415
 
-        from latentrot.label.train import LabelTrainConfig, train_labeler  # noqa: PLC0415
+        from latentrot.label.train import LabelTrainConfig  # noqa: PLC0415
 
         names = {f.name for f in fields(LabelTrainConfig)}
         given = {n: v for n in names if (v := getattr(self, n, None)) is not None}
         for name, value in given.items():
-            at_least(f"--{name.replace('_', '-')}", value, 0)
-        for name, value in train_labeler(self.celeba, self.yaleb, self.out, LabelTrainConfig(**given)).items():
+            least = 1 if self.heads is not None and name.endswith("_steps") else 0
+            at_least(f"--{name.replace('_', '-')}", value, least)
+        for name, value in self.train(LabelTrainConfig(**given)).items():
             print(f"{name}: {value:g}")
         print(f"wrote {self.out}")
+
+    def train(self, config: LabelTrainConfig) -> dict[str, float]:
+        """Train on what was given; returns the errors on people, or heads, held out."""
+        from latentrot.label.train import train_labeler  # noqa: PLC0415
+        from latentrot.label.train_exact import train_exact_labeler  # noqa: PLC0415
+
+        if self.heads is not None and self.celeba is None and self.yaleb is None:
+            return train_exact_labeler(self.heads, self.out, config)
+        if self.heads is None and self.celeba is not None and self.yaleb is not None:
+            return train_labeler(self.celeba, self.yaleb, self.out, config)
+        given = [f"--{n}" for n in ("celeba", "yaleb", "heads") if getattr(self, n) is not None]
+        raise LatentrotError(
+            f"give --celeba and --yaleb, or --heads alone; got {' and '.join(given) or 'none of them'}"
+        )

@@ -7,7 +7,6 @@ import json
 import logging
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +22,17 @@ from diffusers import (
     VQModel,
 )
 
+from latentrot.bundles import DEFAULT_BUNDLE, bundle_names, bundled_folder, labeler_in
 from latentrot.embed.allocator import keep_large_blocks
 from latentrot.embed.first_stage import Autoencoder, FirstStage, Identity, PixelUnshuffle
 from latentrot.embed.precision import computes_bfloat16
 from latentrot.errors import LatentrotError
+from latentrot.label.network import FaceLabeler, load_labeler
 
-__all__ = ["BUNDLED_MODEL", "LatentModel", "load_model"]
+__all__ = ["LatentModel", "load_model"]
 
 log = logging.getLogger(__name__)
 
-#: name under which the bundled model is asked for and recorded
-BUNDLED_MODEL = "faces64"
 PIPELINES = {"DDIMPipeline", "DDPMPipeline", "LDMPipeline"}
 PREDICTIONS = {"epsilon", "v_prediction", "sample"}
 
@@ -46,7 +45,8 @@ class LatentModel:
     dx/da = v(x, a), v = cos(a) noise - sin(a) x0, whatever the network was trained to predict.
 
     Attributes:
-        name: what was asked for: a folder, a Hub id or the bundled model's name.
+        name: what was asked for: a folder, a Hub id or a bundled model's name.
+        folder: where it lies on disk; directions and a label network may lie beside it (see `latentrot.bundles`).
         unet: the network, in evaluation mode.
         alpha_bar: (T,) float64, the schedule's cumulative products, falling with the noise level.
         prediction_type: epsilon, v_prediction or sample.
@@ -59,6 +59,7 @@ class LatentModel:
     """
 
     name: str
+    folder: Path
     unet: UNet2DModel
     alpha_bar: np.ndarray
     prediction_type: str
@@ -76,6 +77,13 @@ class LatentModel:
             sha.update(key.encode())
             sha.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
         return sha.hexdigest()[:16]
+
+    @cached_property
+    def labeler(self) -> FaceLabeler:
+        """The label network that belongs to the model: the one in its folder, else the one of the bundled faces."""
+        if labeler_in(self.folder) is None:
+            return load_labeler()
+        return load_labeler(self.name if bundled_folder(self.name) else self.folder)
 
     def angle(self, level: int) -> float:
         """Angle in radians of a noise level; level -1 is the clean picture at angle 0."""
@@ -118,25 +126,24 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
 
 def find_folder(name_or_path: str | Path | None) -> tuple[str, Path]:
     """The model's recorded name and its folder on disk, fetched from the Hub where it is not a folder."""
-    if name_or_path is None or str(name_or_path) == BUNDLED_MODEL:
-        return BUNDLED_MODEL, Path(str(resources.files("latentrot") / "bundled" / BUNDLED_MODEL))
-    path = Path(name_or_path)
+    name = DEFAULT_BUNDLE if name_or_path is None else str(name_or_path)
+    if bundled := bundled_folder(name):
+        return name, bundled
+    path = Path(name)
     if path.is_dir():
-        return str(name_or_path), path
-    if path.exists() or str(name_or_path).count("/") != 1 or str(name_or_path).startswith((".", "/")):
+        return name, path
+    if path.exists() or name.count("/") != 1 or name.startswith((".", "/")):
         raise LatentrotError(
-            f"no model at {name_or_path}; give a diffusers folder (with model_index.json) or a Hub id "
-            "such as google/ddpm-celebahq-256"
+            f"no model at {name}; give a diffusers folder (with model_index.json), a Hub id such as "
+            f"google/ddpm-celebahq-256, or one that comes with the package: {', '.join(bundle_names())}"
         )
     from huggingface_hub import snapshot_download  # noqa: PLC0415  needed for Hub ids only
 
     try:
-        return str(name_or_path), Path(
-            snapshot_download(str(name_or_path), allow_patterns=["*.json", "*.safetensors", "*.bin"])
-        )
+        return name, Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.bin"]))
     except Exception as error:  # the Hub client raises many kinds: offline, unknown id, gated
         raise LatentrotError(
-            f"cannot fetch {name_or_path} from the Hub ({type(error).__name__}); check the id and the connection, "
+            f"cannot fetch {name} from the Hub ({type(error).__name__}); check the id and the connection, "
             "or give the folder of a downloaded copy"
         ) from error
 
@@ -187,8 +194,8 @@ def load_model(
     """Load a diffusion model of faces.
 
     Args:
-        name_or_path: a diffusers folder, a Hub id, or None for the bundled model. Unconditional DDIM, DDPM and latent
-            diffusion pipelines are understood.
+        name_or_path: a diffusers folder, a Hub id, the name of a bundled model, or None for the bundled faces.
+            Unconditional DDIM, DDPM and latent diffusion pipelines are understood.
         device: torch device; by default cuda where there is one, else cpu.
         dtype: precision of the network's evaluations, "float32", "bfloat16" or "float16"; float32 by default.
 
@@ -218,6 +225,7 @@ def load_model(
     size, channels = int(unet.config["sample_size"]), int(unet.config["in_channels"])
     return LatentModel(
         name=name,
+        folder=folder,
         unet=unet,
         alpha_bar=alpha_bar,
         prediction_type=prediction,

@@ -24,6 +24,7 @@ from latentrot.errors import LatentrotError
 from latentrot.files import write_atomically
 from latentrot.fit.lines import CentroidLine, Centroids, YawBins, YawDirections, keep_octaves, shrink_noise
 from latentrot.label.estimate import LIGHTS, estimate_pose
+from latentrot.label.network import FaceLabeler
 from latentrot.label.table import matching
 
 __all__ = ["Directions", "FitConfig", "calibrate", "fit_directions", "walk", "walk_offset"]
@@ -233,6 +234,7 @@ def fit_directions(
     config: FitConfig | None = None,
     *,
     model: LatentModel | None = None,
+    labeler: FaceLabeler | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Directions:
     """Fit the two lines of one light group, and calibrate their step length.
@@ -243,6 +245,7 @@ def fit_directions(
         light: left, center, right, or any for no light filter.
         config: bins, filter, calibration.
         model: the model the latents are of, for the calibration; may be None if config.calibrate is 0.
+        labeler: the label network that measures degrees in the calibration; None: the one that belongs to the model.
         progress: called with the number of latents read since the last call.
 
     Raises:
@@ -273,6 +276,7 @@ def fit_directions(
             "mirror": str(config.mirror),
             "shrink": str(config.shrink),
             "calibrated_on": "0",
+            "labels": str(labels.attrs.get("labeler", "")),
         },
     )
     if not config.calibrate:
@@ -280,7 +284,7 @@ def fit_directions(
     if model is None:
         raise LatentrotError("calibration decodes walked latents: give the model, or calibrate=0")
     store.space.require_same(LatentSpace.of(model, store.space.schedule), str(store.root))
-    return calibrate(directions, model, calibration_sources(store, rows, light, config))
+    return calibrate(directions, model, calibration_sources(store, rows, light, config), labeler=labeler)
 
 
 def slope_of(line: CentroidLine, space: LatentSpace, config: FitConfig) -> torch.Tensor:
@@ -302,24 +306,31 @@ def calibration_sources(store: LatentStore, rows: pd.DataFrame, light: str, conf
     return torch.cat([z for _, z in store.batches(set(chosen.index))])
 
 
-def calibrate(directions: Directions, model: LatentModel, sources: torch.Tensor) -> Directions:
+def calibrate(
+    directions: Directions, model: LatentModel, sources: torch.Tensor, *, labeler: FaceLabeler | None = None
+) -> Directions:
     """Measure how far nominal steps really turn heads, on average over some pictures.
 
     Args:
         directions: the lines, nominal.
         model: the model of their space.
         sources: (n, c, h, w) latents of nearly frontal pictures.
+        labeler: the label network that measures degrees; None: the one that belongs to the model.
 
     Returns:
         The same lines with a calibration table: mean change of yaw measured by the label network, made monotone.
     """
+    labeler = labeler or model.labeler
     steps = torch.tensor(NOMINAL)
     changes = []
+
+    def yaw(latents: torch.Tensor) -> np.ndarray:
+        pictures = decode(model, latents, schedule=directions.space.schedule).clamp(-1, 1)
+        return estimate_pose(pictures, labeler=labeler)[:, 0].numpy()
+
     for z in sources:
-        start = float(estimate_pose(decode(model, z[None], schedule=directions.space.schedule).clamp(-1, 1))[0, 0])
         walked = walk(z[None], directions, steps, 0.0)  # nearly frontal: each way along its own line
-        turned = decode(model, walked, schedule=directions.space.schedule).clamp(-1, 1)
-        changes.append(estimate_pose(turned)[:, 0].numpy() - start)
+        changes.append(yaw(walked) - yaw(z[None]))
     mean = np.insert(np.mean(changes, 0), len(NOMINAL) // 2, 0.0)
     nominal = np.insert(np.array(NOMINAL), len(NOMINAL) // 2, 0.0)
     rising = IsotonicRegression().fit(nominal, mean, sample_weight=np.where(nominal == 0, 1e6, 1.0)).predict(nominal)
@@ -327,5 +338,5 @@ def calibrate(directions: Directions, model: LatentModel, sources: torch.Tensor)
         directions,
         nominal=tuple(nominal.tolist()),
         achieved=tuple(np.round(rising, 3).tolist()),
-        facts={**directions.facts, "calibrated_on": str(len(sources))},
+        facts={**directions.facts, "calibrated_on": str(len(sources)), "labeler": labeler.title},
     )

@@ -24,7 +24,7 @@ from latentrot.errors import LatentrotError
 from latentrot.files import write_atomically
 from latentrot.label.estimate import SURE, LabelerPose, PoseEstimator, estimate_light, estimate_pose
 from latentrot.label.figures import confusion_figure, yaw_error_figure
-from latentrot.label.network import CROP_SIZE, LIGHTS, load_labeler
+from latentrot.label.network import CROP_SIZE, LIGHTS, FaceLabeler, load_labeler
 from latentrot.label.train import LabelTrainConfig, pose_errors, read_pose, yale_crops
 
 __all__ = ["CheckConfig", "LabelCheck", "check_labels", "jitter_spread", "write_check"]
@@ -197,22 +197,23 @@ def light_errors(confusion: np.ndarray) -> dict[str, float]:
     }
 
 
-def mirror_agreement(x: Tensor, sure: float) -> dict[str, float]:
+def mirror_agreement(x: Tensor, sure: float, labeler: FaceLabeler | None = None) -> dict[str, float]:
     """How often a picture and its mirror image are said to be lit from the same side of the face.
 
     Args:
         x: (n, 3, h, h) crops, float in [-1, 1].
         sure: least probability that counts as an answer.
+        labeler: the label network; None takes the one of the bundled faces.
 
     Returns:
         Shares: agreement of all, sure_share (an answer for both), agreement among these, all by the network alone; then,
         by labels averaged over the mirror, sure_share_averaged and agreement_averaged, of all, which is 1 if the
         averaging is right.
     """
-    seen, mirrored = (estimate_light(v, mirror=False) for v in (x, x.flip(-1)))
+    seen, mirrored = (estimate_light(v, labeler=labeler, mirror=False) for v in (x, x.flip(-1)))
     same = seen.argmax(1) == mirrored.flip(1).argmax(1)
     both = torch.minimum(seen.amax(1), mirrored.amax(1)) >= sure
-    averaged, swapped = estimate_light(x), estimate_light(x.flip(-1)).flip(1)
+    averaged, swapped = estimate_light(x, labeler=labeler), estimate_light(x.flip(-1), labeler=labeler).flip(1)
     shares = {
         "agreement": same,
         "sure_share": both,
@@ -283,22 +284,25 @@ def check_labels(
     config: CheckConfig | None = None,
     *,
     estimator: PoseEstimator | None = None,
+    labeler: FaceLabeler | None = None,
     device: torch.device | str | None = None,
 ) -> LabelCheck:
-    """Measure pose and light labels on people held out. Light is always by the bundled network.
+    """Measure pose and light labels on people held out. Light is always by a label network.
 
     Args:
         celeba: aligned CelebA with `identity_CelebA.csv` and `pose.csv` (image_id, yaw_deg, pitch_deg).
         yaleb: extended Yale B with `light.csv` (image, azimuth_deg, elevation_deg).
         config: what to measure; None takes the defaults.
-        estimator: what estimates the pose; None takes the bundled network.
+        estimator: what estimates the pose; None takes the label network.
+        labeler: the label network, on `device`; None takes the one of the bundled faces.
         device: where to compute; None is the CPU.
 
     Raises:
         LatentrotError: a table is missing, a picture cannot be read, or nobody is held out.
     """
     config, device = config or CheckConfig(), device or "cpu"
-    estimator = estimator or LabelerPose(load_labeler(device=device))
+    labeler = labeler or load_labeler(device=device)
+    estimator = estimator or LabelerPose(labeler)
     folder = FaceFolder(celeba)
     yale, light = yale_crops(yaleb, slice(-config.yale_held_out, None))
     ids, truth = strangers(folder, config.held_out)
@@ -308,7 +312,8 @@ def check_labels(
     spread = jitter_spread(
         folder, estimator, ids=some, draws=config.draws, mirror=config.mirror, device=device, seed=config.seed
     )
-    confusion = light_confusion(estimate_light(yale.to(device), mirror=config.mirror), light, config.sure)
+    answers = estimate_light(yale.to(device), labeler=labeler, mirror=config.mirror)
+    confusion = light_confusion(answers, light, config.sure)
     faces = to_tensor(folder.read_crops(ids, CROP_SIZE)).to(device)
 
     report: dict[str, dict] = {
@@ -319,8 +324,8 @@ def check_labels(
             **{f"{n}_spread_deg": round(float(v), 3) for n, v in zip(("yaw", "pitch", "roll"), spread, strict=True)},
         },
         "speed": {**speed, "device": str(device)},
-        "light": {**light_errors(confusion), "confusion": confusion.tolist()},
-        "light_mirror": mirror_agreement(faces, config.sure),
+        "light": {"labeler": labeler.title, **light_errors(confusion), "confusion": confusion.tolist()},
+        "light_mirror": mirror_agreement(faces, config.sure, labeler),
     }
     report["targets"] = targets(report)
     return LabelCheck(report, torch.stack([truth[:, 0], pose[:, 0]], 1).numpy(), confusion)

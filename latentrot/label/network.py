@@ -7,6 +7,7 @@ read off the pose features.
 
 from __future__ import annotations
 
+import hashlib
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from latentrot.bundles import DEFAULT_BUNDLE, bundle_names, bundled_folder, labeler_in
 from latentrot.errors import LatentrotError
 
 __all__ = ["CROP_SIZE", "LIGHTS", "POSE_SCALE", "FaceLabeler", "load_labeler"]
@@ -26,7 +28,6 @@ LIGHTS = ("left", "center", "right")
 #: degrees per unit of the pose head
 POSE_SCALE = 30.0
 KIND = "latentrot labeler"
-BUNDLED = Path(__file__).parent.parent / "bundled" / "labeler.safetensors"
 
 
 def conv(width_in: int, width_out: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
@@ -62,10 +63,14 @@ class FaceLabeler(nn.Module):
 
     Signs: yaw > 0, the nose points to the viewer's right; pitch > 0, the face looks up; roll > 0, the head leans
     clockwise as seen by the viewer; light is the side of the picture the main light comes from.
+
+    Attributes:
+        title: what it is called where its labels are recorded: the name it was asked for by and a digest of its file.
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self.title = "untrained"
         self.pose_trunk = nn.Sequential(
             conv(3, 24, 5, 2), conv(24, 48, 3, 2), Residual(48), conv(48, 96, 3, 2), Residual(96), conv(96, 128, 3, 2)
         )  # 64 -> 32 -> 16 -> 8 -> 4
@@ -103,12 +108,12 @@ class FaceLabeler(nn.Module):
         return self.pose(x) * POSE_SCALE, self.light(x).softmax(1)
 
 
-def load_labeler(path: Path | None = None, device: torch.device | str | None = None) -> FaceLabeler:
+def load_labeler(path: Path | str | None = None, device: torch.device | str | None = None) -> FaceLabeler:
     """Load a label network, ready for estimating.
 
     Args:
-        path: a labeler file written by `train_labeler`; None takes the one that comes with the package, which is read
-            once per device and then kept.
+        path: the name of a bundled model, a model's folder that holds one (labeler.safetensors), or a labeler file written
+            by `train_labeler`; None takes the one of the bundled faces. Bundled ones are read once per device and kept.
         device: where to put it; None is the CPU.
 
     Returns:
@@ -118,17 +123,30 @@ def load_labeler(path: Path | None = None, device: torch.device | str | None = N
         LatentrotError: the file is missing, unreadable, or not a labeler of this version.
     """
     where = torch.device(device or "cpu")
-    return _bundled(str(where)) if path is None else _read(Path(path), where)
+    name = DEFAULT_BUNDLE if path is None else str(path)
+    if bundled_folder(name):
+        return _bundled(name, str(where))
+    return _read(_labeler_file(Path(name)), name, where)
+
+
+def _labeler_file(path: Path) -> Path:
+    """The labeler a path means: itself, or the one in a model's folder."""
+    found = labeler_in(path) if path.is_dir() else path
+    if found is None or not found.is_file():
+        raise LatentrotError(
+            f"no labeler at {path}; give a labeler file, a model's folder with labeler.safetensors in it, one of "
+            f"{', '.join(bundle_names())}, or nothing for the one of {DEFAULT_BUNDLE}"
+        )
+    return found
 
 
 @cache
-def _bundled(device: str) -> FaceLabeler:
-    return _read(BUNDLED, torch.device(device))
+def _bundled(name: str, device: str) -> FaceLabeler:
+    folder = bundled_folder(name)
+    return _read(_labeler_file(folder or Path(name)), name, torch.device(device))
 
 
-def _read(path: Path, device: torch.device) -> FaceLabeler:
-    if not path.is_file():
-        raise LatentrotError(f"no labeler at {path}; leave the path out to use the one that comes with the package")
+def _read(path: Path, name: str, device: torch.device) -> FaceLabeler:
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
@@ -143,4 +161,5 @@ def _read(path: Path, device: torch.device) -> FaceLabeler:
         labeler.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
     except RuntimeError as error:
         raise LatentrotError(f"{path} does not fit the label network: {error}") from error
+    labeler.title = f"{Path(name).name} {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
     return labeler.to(device).eval().requires_grad_(False)

@@ -8,7 +8,7 @@ import torch
 
 from latentrot.errors import LatentrotError
 from latentrot.label.estimate import LabelerPose, PoseEstimator
-from latentrot.label.network import load_labeler
+from latentrot.label.network import FaceLabeler, load_labeler
 
 __all__ = ["POSE_ESTIMATORS", "load_pose_estimator"]
 
@@ -16,14 +16,16 @@ POSE_ESTIMATORS = ("bundled", "hopenet")
 
 
 def load_pose_estimator(
-    name: str = "bundled", weights: Path | str | None = None, device: torch.device | str | None = None
-) -> PoseEstimator:
+    name: str = "bundled", weights: Path | str | None = None, device: torch.device | str | None = None,
+    *, labeler: FaceLabeler | None = None,
+) -> PoseEstimator:  # fmt: skip
     """Load what says where heads point.
 
     Args:
-        name: bundled (the package's label network) or hopenet.
+        name: bundled (a label network) or hopenet.
         weights: path or address of Hopenet's published snapshot; the bundled network brings its own.
         device: where to put it; None is the CPU.
+        labeler: the label network that "bundled" means, on `device`; None takes the one of the bundled faces.
 
     Raises:
         LatentrotError: an unknown name, weights where none belong or none where some do, or a wrong file.
@@ -31,7 +33,7 @@ def load_pose_estimator(
     if name == "bundled":
         if weights is not None:
             raise LatentrotError(f"weights {weights}: the bundled pose network brings its own; they belong to hopenet")
-        return LabelerPose(load_labeler(device=device))
+        return LabelerPose(labeler or load_labeler(device=device))
     if name == "hopenet":
         from latentrot.label.hopenet import EXPECTED, load_hopenet  # noqa: PLC0415  torchvision takes a while
 

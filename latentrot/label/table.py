@@ -20,7 +20,7 @@ from latentrot.data.images import to_tensor
 from latentrot.errors import LatentrotError
 from latentrot.files import write_atomically
 from latentrot.label.estimate import LabelerPose, PoseEstimator, estimate_light, estimate_pose, light_names
-from latentrot.label.network import LIGHTS, load_labeler
+from latentrot.label.network import LIGHTS, FaceLabeler, load_labeler
 
 __all__ = ["COLUMNS", "label_folder", "matching", "read_labels", "with_attributes", "write_labels"]
 
@@ -33,18 +33,20 @@ def label_folder(
     folder: FaceFolder,
     *,
     estimator: PoseEstimator | None = None,
+    labeler: FaceLabeler | None = None,
     mirror: bool = True,
     device: torch.device | str | None = None,
     batch_size: int = 256,
     progress: bool | None = None,
 ) -> pd.DataFrame:
-    """Estimate pose and light of every picture of a folder; light is always by the bundled network.
+    """Estimate pose and light of every picture of a folder; light is always by a label network.
 
     A picture that cannot be read is left out and named in a warning.
 
     Args:
         folder: aligned or square face pictures.
-        estimator: what estimates the pose; None takes the bundled network.
+        estimator: what estimates the pose; None takes the label network.
+        labeler: the label network, on `device`; None takes the one of the bundled faces.
         mirror: average with the mirrored picture, for pose and light.
         device: where to compute; None is the CPU.
         batch_size: pictures at a time.
@@ -52,14 +54,15 @@ def label_folder(
 
     Returns:
         One row per picture, indexed by image_id: yaw_deg, pitch_deg and roll_deg in degrees, light (left, center or
-        right), p_left, p_center and p_right (its probabilities), confidence (the largest of them).
+        right), p_left, p_center and p_right (its probabilities), confidence (the largest of them). Its `attrs` say what
+        estimated them (labeler, pose); parquet keeps that.
 
     Raises:
         LatentrotError: the folder holds no pictures or none can be read, or `batch_size` is below 1.
     """
     if batch_size < 1:
         raise LatentrotError(f"batch_size={batch_size}: expected at least 1")
-    labeler = load_labeler(device=device)
+    labeler = labeler or load_labeler(device=device)
     estimator = estimator or LabelerPose(labeler)
     disable = None if progress is None else not progress
     parts = []
@@ -77,7 +80,9 @@ def label_folder(
                 parts.append(_rows(names, pose.cpu(), light.cpu()))
     if not parts:
         raise LatentrotError(f"none of the {len(folder.ids)} pictures in {folder.image_dir} can be read")
-    return pd.concat(parts)
+    table = pd.concat(parts)
+    table.attrs = {"labeler": labeler.title, "pose": estimator.name}
+    return table
 
 
 def with_attributes(labels: pd.DataFrame, folder: FaceFolder) -> pd.DataFrame:
@@ -91,7 +96,9 @@ def with_attributes(labels: pd.DataFrame, folder: FaceFolder) -> pd.DataFrame:
         The same rows with a column identity and, where the folder has them, its attributes.
     """
     joined = labels.assign(identity=folder.identities.reindex(labels.index))
-    return joined if folder.attributes is None else joined.join(folder.attributes)
+    joined = joined if folder.attributes is None else joined.join(folder.attributes)
+    joined.attrs = labels.attrs  # a join forgets them
+    return joined
 
 
 def _rows(names: list[str], pose: torch.Tensor, light: torch.Tensor) -> pd.DataFrame:

@@ -44,6 +44,7 @@ CONTEXT_SIZE = 80
 YALE_BOX = (17, 12, 40)
 #: beyond this azimuth, in degrees, a light is on a side
 CENTER_AZIMUTH = 20
+DATA = "CelebA (aligned; yaw and pitch by 3DDFA V2) and extended Yale B; research use only"
 SIGNS = (
     "yaw > 0: nose to the viewer's right; pitch > 0: face looks up; roll > 0: head leans clockwise as seen by the "
     "viewer; light: the side of the picture, as seen by the viewer, the main light comes from"
@@ -224,6 +225,12 @@ def warp(contexts: Tensor, config: LabelTrainConfig, generator: torch.Generator)
     return F.grid_sample(contexts, grid, padding_mode="border", align_corners=False), roll
 
 
+def surrounded(crops: Tensor) -> Tensor:
+    """Crops as `warp` takes them: (n, c, 64, 64) gain surroundings by drawing their edges outwards; (n, c, 80, 80) have."""
+    margin = (CONTEXT_SIZE - crops.shape[-1]) // 2
+    return F.pad(crops, (margin,) * 4, mode="replicate") if margin else crops
+
+
 def photograph(x: Tensor, generator: torch.Generator) -> Tensor:
     """Vary exposure, contrast, gamma, tint, sharpness and noise: (n, 3, 64, 64) in [0, 1] -> in [-1, 1]."""
     n = len(x)
@@ -344,13 +351,21 @@ def optimise(
 
 
 def train_pose(network: FaceLabeler, contexts: Tensor, pose: Tensor, config: LabelTrainConfig) -> None:
-    """Teach yaw, pitch and roll: contexts (n, 3, 80, 80) uint8, pose (n, 2) degrees of yaw and pitch."""
+    """Teach yaw, pitch and roll.
+
+    Args:
+        network: to train.
+        contexts: (n, 3, 80, 80) uint8, or (n, 3, 64, 64) where there are no surroundings.
+        pose: (n, 3) degrees of yaw, pitch and roll, or (n, 2) where heads stand upright.
+        config: the run.
+    """
+    roll_of = pose[:, 2] if pose.shape[1] > 2 else torch.zeros(len(pose))
     generator = torch.Generator().manual_seed(config.seed * 1000 + 1)
 
     def loss_of(model: FaceLabeler, _: int) -> Tensor:
         chosen = torch.randint(len(contexts), (config.batch_size,), generator=generator)
-        x, roll = warp(contexts[chosen].float() / 255, config, generator)
-        truth = torch.cat([pose[chosen], roll[:, None]], 1)
+        x, roll = warp(surrounded(contexts[chosen].float() / 255), config, generator)
+        truth = torch.cat([pose[chosen, :2], (roll_of[chosen] + roll)[:, None]], 1)
         x, flip = mirror_half(x, generator)
         truth = torch.where(flip[:, None], truth * torch.tensor([-1.0, 1.0, -1.0]), truth)
         weight = 1 + (truth[:, :1].abs() / 20 - 1).clamp(0, 1)  # turned heads are rare and matter
@@ -483,8 +498,10 @@ def measure(network: FaceLabeler, x: Tensor, pose: Tensor, yale: tuple[Tensor, n
     }
 
 
-def save_labeler(network: FaceLabeler, path: Path, config: LabelTrainConfig, errors: dict[str, float]) -> None:
-    """Write the network in half precision with its provenance, under a temporary name first."""
+def save_labeler(
+    network: FaceLabeler, path: Path, config: LabelTrainConfig, errors: dict[str, float], data: str
+) -> None:
+    """Write the network in half precision with its provenance, what data it learned from, under a temporary name first."""
     header = {
         "kind": KIND,
         "version": "1",
@@ -492,7 +509,7 @@ def save_labeler(network: FaceLabeler, path: Path, config: LabelTrainConfig, err
         "lights": json.dumps(LIGHTS),
         "held_out": json.dumps(errors),
         "config": json.dumps(asdict(config)),
-        "data": "CelebA (aligned; yaw and pitch by 3DDFA V2) and extended Yale B; research use only",
+        "data": data,
     }
     tensors = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in network.state_dict().items()}
     content = save(tensors, metadata=header)
@@ -538,6 +555,6 @@ def train_labeler(
         train_pose(network, contexts[kept], pose[kept], config)
     yale = yale_crops(yaleb, slice(-config.yale_held_out, None))
     errors = measure(network, center_crop(contexts[test]), pose[test], yale)
-    save_labeler(network, out, config, errors)
+    save_labeler(network, out, config, errors, DATA)
     log.info("held-out people: %s", errors)
     return errors

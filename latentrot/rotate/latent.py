@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from latentrot.bundles import directions_in
 from latentrot.data.images import resize, to_tensor, to_uint8
 from latentrot.embed.model import LatentModel, load_model
 from latentrot.embed.solve import decode, invert
@@ -18,6 +18,7 @@ from latentrot.embed.store import LatentSpace
 from latentrot.errors import LatentrotError
 from latentrot.fit.directions import Directions, walk
 from latentrot.label.estimate import LIGHTS, estimate_light, estimate_pose, light_names
+from latentrot.label.network import FaceLabeler
 
 __all__ = ["Embedded", "Frame", "Ladder", "LatentRotator", "Turned", "load_latent_rotator"]
 
@@ -117,16 +118,27 @@ class LatentRotator:
         measure: adjust the step on the picture itself: a ladder of steps is decoded and measured, and the step that meets
             the request is read off it. Without it the average calibration is trusted.
         keep_norm: scale a walked latent back to its source's length.
+        labeler: the label network that measures pose and light; None: the one that belongs to the model.
     """
 
     model: LatentModel
     directions: dict[str, Directions]
     measure: bool = True
     keep_norm: bool = True
+    labeler: FaceLabeler | None = None
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
         """Turn a (s, s, 3) uint8 crop in the CelebA frame by degrees -> the same at the model's resolution."""
         return self.turn(image, [degrees]).frames[0].image
+
+    def rotate_many(self, image: np.ndarray, degrees: Sequence[float]) -> list[np.ndarray]:
+        """Several turns of one crop, which is inverted once; with `measure` they share one ladder of steps."""
+        return [frame.image for frame in self.turn(image, degrees).frames]
+
+    @property
+    def label_network(self) -> FaceLabeler:
+        """What measures pose and light."""
+        return self.labeler or self.model.labeler
 
     def embed(self, image: np.ndarray, light: str = "auto") -> Embedded:
         """Invert and label one crop: the costly part that all its turns share.
@@ -143,8 +155,8 @@ class LatentRotator:
         x = to_tensor(crop)
         z = invert(self.model, x, schedule=self.any_directions.space.schedule, tolerance=TOLERANCE)
         clock.lap("invert")
-        yaw, pitch = (float(v) for v in estimate_pose(x)[0, :2])
-        group = light_names(estimate_light(x))[0] if light == "auto" else light
+        yaw, pitch = (float(v) for v in estimate_pose(x, labeler=self.label_network)[0, :2])
+        group = light_names(estimate_light(x, labeler=self.label_network))[0] if light == "auto" else light
         self.lines_of(group)
         clock.lap("label")
         return Embedded(crop, z, yaw, pitch, group, clock.seconds)
@@ -190,7 +202,8 @@ class LatentRotator:
         pictures = decode(self.model, walked, schedule=lines.space.schedule).clamp(-1, 1)
         clock.lap("decode")
 
-        poses, lights = estimate_pose(pictures), light_names(estimate_light(pictures))
+        poses = estimate_pose(pictures, labeler=self.label_network)
+        lights = light_names(estimate_light(pictures, labeler=self.label_network))
         shown = to_uint8(pictures)
         frames = [
             Frame(d, float(poses[i, 0]), float(poses[i, 1]), lights[i], shown[i]) for i, d in enumerate(turns, start=1)
@@ -232,7 +245,7 @@ class LatentRotator:
         lines = self.lines_of(face.light)
         walked = self.walk(face.latent, lines, steps, face.yaw_deg)
         pictures = decode(self.model, walked, schedule=lines.space.schedule).clamp(-1, 1)
-        return estimate_pose(pictures)[:, 0].cpu().numpy() - face.yaw_deg
+        return estimate_pose(pictures, labeler=self.label_network)[:, 0].cpu().numpy() - face.yaw_deg
 
 
 def rungs_of(lines: Directions, turns: Sequence[float]) -> list[float]:
@@ -319,8 +332,9 @@ def load_latent_rotator(
     """Load a model and the directions that belong to it.
 
     Args:
-        model: a loaded model, a diffusers folder or a Hub id; None: the bundled model.
-        directions: folder of directions files (left.safetensors, ...) or one file; None: the bundled ones.
+        model: a loaded model, a diffusers folder, a Hub id or the name of a bundled model; None: the bundled faces.
+        directions: folder of directions files (left.safetensors, ...) or one file; None: those in the model's own folder
+            (`directions/` in it), or where it has none `directions/` in the current folder.
         device: torch device.
         dtype: precision of the network's evaluations.
         measure: see `LatentRotator`.
@@ -329,7 +343,7 @@ def load_latent_rotator(
         LatentrotError: no directions there, or directions of another model.
     """
     loaded = model if isinstance(model, LatentModel) else load_model(model, device, dtype)
-    where = Path(directions) if directions else Path(str(resources.files("latentrot") / "bundled" / "directions"))
+    where = Path(directions) if directions else directions_in(loaded.folder) or Path("directions")
     files = [where] if where.is_file() else sorted(where.glob("*.safetensors"))
     if not files:
         raise LatentrotError(f"no directions in {where}; make them with: latentrot fit-directions --light left")

@@ -27,7 +27,7 @@ from latentrot.data.celeba import FaceFolder
 from latentrot.data.images import to_tensor
 from latentrot.errors import LatentrotError
 from latentrot.label.estimate import estimate_light, prepare
-from latentrot.label.network import CROP_SIZE, LIGHTS, load_labeler
+from latentrot.label.network import CROP_SIZE, LIGHTS, FaceLabeler, load_labeler
 
 __all__ = [
     "UNLABELLED", "LightFeatures", "enough", "folder_features", "held_out_agreement", "light_features", "margin",
@@ -66,18 +66,20 @@ class LightFeatures:
 
 
 @torch.no_grad()
-def light_features(x: torch.Tensor) -> np.ndarray:
-    """What the bundled label network knows of the light: crops (n, 3, h, h) in [-1, 1] -> (n, 48) float32."""
-    return load_labeler(device=x.device).light_features(prepare(x)).cpu().numpy()
+def light_features(x: torch.Tensor, labeler: FaceLabeler | None = None) -> np.ndarray:
+    """What a label network (None: the bundled faces') knows of the light: crops (n, 3, h, h) in [-1, 1] -> (n, 48)."""
+    return (labeler or load_labeler(device=x.device)).light_features(prepare(x)).cpu().numpy()
 
 
 def folder_features(
-    folder: FaceFolder, *, device: torch.device | str | None = None, batch_size: int = 256, progress: bool | None = None
-) -> LightFeatures:
+    folder: FaceFolder, *, labeler: FaceLabeler | None = None, device: torch.device | str | None = None,
+    batch_size: int = 256, progress: bool | None = None,
+) -> LightFeatures:  # fmt: skip
     """The features of every picture of a folder; one that cannot be read is left out and named in a warning.
 
     Args:
         folder: aligned or square face pictures.
+        labeler: the label network, on `device`; None takes the one of the bundled faces.
         device: where to compute; None is the CPU.
         batch_size: pictures at a time.
         progress: show a progress bar; None shows one on a terminal only.
@@ -95,7 +97,8 @@ def folder_features(
                 log.warning("left out: %s", complaint)
             if names:
                 x = to_tensor(crops).to(device or "cpu")
-                parts.append((light_features(x), light_features(x.flip(-1)), estimate_light(x).cpu().numpy()))
+                light = estimate_light(x, labeler=labeler).cpu().numpy()
+                parts.append((light_features(x, labeler), light_features(x.flip(-1), labeler), light))
                 ids += names
             bar.update(len(batch))
     if not ids:

@@ -119,6 +119,7 @@ def with_light(labels: pd.DataFrame, lights: pd.DataFrame) -> pd.DataFrame:
     replaced = labels.copy()
     for column in ("light", "confidence"):
         replaced[column] = lights[column].reindex(labels.index).fillna(labels[column])
+    replaced.attrs = {**labels.attrs, "light": "from a table"}
     return replaced
 
 

@@ -1,0 +1,73 @@
+"""One rendered head, turned and truly turned: something to show that needs no photograph of anyone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from latentrot.bundles import bundle_names, example_in
+from latentrot.data.images import write_image
+from latentrot.errors import LatentrotError
+from latentrot.evaluation.report import examples
+from latentrot.evaluation.run import RENDER, Evaluation, EvaluationConfig, evaluate
+from latentrot.files import write_atomically
+from latentrot.rotate.latent import LatentRotator, load_latent_rotator
+from latentrot.rotate.results import make_folder, synthetic_notes
+
+__all__ = ["turn_example"]
+
+NAME = "turned"
+
+
+def turn_example(model: str, out: Path, device: str | None = None, dtype: str | None = None) -> list[Path]:
+    """Turn the example that a model brings, and write it beside the same head truly turned.
+
+    Args:
+        model: a bundled model, a model's folder or a Hub id, with a folder of views of at least one head in `example/`.
+        out: folder for strip.png (the true pictures above the turned ones, the source first) and report.json.
+        device: torch device.
+        dtype: precision of the network's evaluations.
+
+    Returns:
+        The files written.
+
+    Raises:
+        LatentrotError: no such model, or it brings no example.
+    """
+    rotator = load_latent_rotator(model, device=device, dtype=dtype)
+    folder = example_in(rotator.model.folder)
+    if folder is None:
+        raise LatentrotError(
+            f"the model {model} brings no example (example/views.csv in its folder); bundled are {', '.join(bundle_names())}"
+        )
+    make_folder(out)
+    evaluation = evaluate(rotator, folder, EvaluationConfig(heads=1), name=NAME)
+    report = example_report(evaluation, rotator)
+    notes = synthetic_notes({"model": rotator.model.name, "asked_deg": [f["requested_deg"] for f in report["frames"]]})
+    write_image(out / "strip.png", examples(evaluation, 1), notes)
+    write_atomically(out / "report.json", lambda p: p.write_text(json.dumps(report, indent=2) + "\n"))
+    return [out / "strip.png", out / "report.json"]
+
+
+def example_report(evaluation: Evaluation, rotator: LatentRotator) -> dict:
+    """The turns of the first head in plain numbers, each beside the truth and beside doing nothing."""
+    tables = {way: rows.set_index("requested_deg") for way, rows in evaluation.rows.groupby("way")}
+    frames = [
+        {
+            "requested_deg": turn,
+            "true_yaw_deg": row["true_yaw_deg"],
+            "yaw_deg": round(row["yaw_deg"], 2),
+            "yaw_of_true_picture_deg": round(tables[RENDER].loc[turn, "yaw_deg"], 2),
+            "squared_error": round(row["squared_error"], 5),
+            "squared_error_of_doing_nothing": round(tables["nothing"].loc[turn, "squared_error"], 5),
+            "ssim": round(row["ssim"], 4),
+        }
+        for turn, row in tables[NAME].iterrows()
+    ]
+    return {
+        "model": rotator.model.name,
+        "labeler": evaluation.labeler,
+        "source_yaw_deg": evaluation.config.source_yaw,
+        "light": evaluation.views.lights[0],
+        "frames": frames,
+    }

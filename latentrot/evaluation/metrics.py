@@ -1,0 +1,114 @@
+"""How alike two pictures are, and how sure a mean is. Pictures are uint8; values are taken in [0, 1]."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from latentrot.errors import LatentrotError
+
+__all__ = ["bootstrap_mean", "grey", "identity_rank", "squared_error", "ssim"]
+
+#: ITU-R BT.601 luma of red, green, blue
+LUMA = np.array([0.299, 0.587, 0.114])
+#: the Gaussian window of Wang et al.: standard deviation and radius in pixels (11x11), and their two constants
+SIGMA, RADIUS, K1, K2 = 1.5, 5, 0.01, 0.03
+
+
+def grey(pictures: np.ndarray) -> np.ndarray:
+    """Luma of pictures: (..., 3) uint8 -> (...) float64 in [0, 1]."""
+    return pictures @ LUMA / 255
+
+
+def check_pair(a: np.ndarray, b: np.ndarray) -> None:
+    """Refuse pictures of unequal shape or another type.
+
+    Raises:
+        LatentrotError: not two (h, w, 3) uint8 pictures of one size.
+    """
+    if a.shape != b.shape or a.ndim != 3 or a.shape[-1] != 3 or a.dtype != np.uint8 or b.dtype != np.uint8:
+        raise LatentrotError(
+            f"pictures of shapes {a.shape} and {b.shape}, types {a.dtype} and {b.dtype}: expected two (h, w, 3) uint8"
+        )
+
+
+def squared_error(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean over pixels and channels of the squared difference of two (h, w, 3) uint8 pictures, in units of [0, 1].
+
+    Raises:
+        LatentrotError: not two pictures of one size.
+    """
+    check_pair(a, b)
+    return float(np.mean(np.square((a.astype(np.float64) - b) / 255)))
+
+
+def ssim(a: np.ndarray, b: np.ndarray) -> float:
+    """Structural similarity of two pictures' luma, 1 for equal ones (at most), near 0 for unrelated ones.
+
+    Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to structural similarity", 2004: an
+    11x11 Gaussian window of standard deviation 1.5, averaged where the whole window lies inside the picture.
+
+    Args:
+        a: (h, w, 3) uint8, at least 11 pixels to a side.
+        b: the same.
+
+    Raises:
+        LatentrotError: not two pictures of one size, or too small.
+    """
+    check_pair(a, b)
+    if min(a.shape[:2]) <= 2 * RADIUS:
+        raise LatentrotError(f"pictures of {a.shape[1]}x{a.shape[0]} pixels: expected at least 11 to a side")
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return gaussian_filter(values, SIGMA, radius=RADIUS)[RADIUS:-RADIUS, RADIUS:-RADIUS]
+
+    x, y = grey(a), grey(b)
+    mx, my = mean(x), mean(y)
+    variances, covariance = mean(x * x) - mx**2 + mean(y * y) - my**2, mean(x * y) - mx * my
+    luminance = (2 * mx * my + K1**2) / (mx**2 + my**2 + K1**2)
+    return float(np.mean(luminance * (2 * covariance + K2**2) / (variances + K2**2)))
+
+
+def identity_rank(picture: np.ndarray, gallery: np.ndarray, true: int, region: np.ndarray) -> int:
+    """The place of the true head among a gallery, by likeness of what sets each head apart from their average.
+
+    The likeness is the cosine between the two pictures' deviations from the gallery's mean, inside the region. A blurred
+    picture, which deviates less, is thus not taken for the most average head.
+
+    Args:
+        picture: (h, w, 3) uint8 the turned picture.
+        gallery: (n, h, w, 3) uint8 true pictures of n heads in the same pose and light.
+        true: which of them is the picture's own.
+        region: (h, w) bool, the pixels to compare.
+
+    Returns:
+        1 where no other head is likelier, up to n.
+    """
+    heads = gallery[:, region].reshape(len(gallery), -1) / 255.0  # (n, pixels x 3)
+    apart, own = heads - heads.mean(0), picture[region].ravel() / 255.0 - heads.mean(0)
+    likeness = apart @ own / np.maximum(np.linalg.norm(apart, axis=1) * np.linalg.norm(own), 1e-12)
+    return 1 + int(np.sum(likeness > likeness[true] + 1e-12))
+
+
+def bootstrap_mean(values: np.ndarray, resamples: int = 2000, seed: int = 0, level: float = 0.95) -> np.ndarray:
+    """Means with their confidence intervals, by drawing the rows again with replacement (percentile bootstrap).
+
+    Args:
+        values: (n, ...) one row per independent unit, such as a head; the same draws serve all columns.
+        resamples: number of draws.
+        seed: of the draws.
+        level: of the interval.
+
+    Returns:
+        (3, ...) mean, low and high end.
+
+    Raises:
+        LatentrotError: no rows.
+    """
+    if not len(values):
+        raise LatentrotError("no values to take a mean of: expected at least one head")
+    # how often each row was drawn: a matrix product then takes all means at once
+    counts = np.random.default_rng(seed).multinomial(len(values), np.full(len(values), 1 / len(values)), resamples)
+    means = np.tensordot(counts / len(values), values, 1)
+    tail = (1 - level) / 2
+    return np.stack([values.mean(0), *np.quantile(means, [tail, 1 - tail], axis=0)])

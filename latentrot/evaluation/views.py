@@ -1,0 +1,131 @@
+"""Heads rendered in several poses, everything else equal: the truth that turned pictures are compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from latentrot.data.celeba import FaceFolder
+from latentrot.errors import LatentrotError
+from latentrot.label.network import LIGHTS
+
+__all__ = ["Views", "read_views"]
+
+COLUMNS = ("image_id", "head", "yaw_deg", "light")
+#: the value of the face in a mask; 0 is the background, 2 the hair
+FACE = 1
+MAKE = "make some with: latentrot heads make --views --out DIR"
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """Every head in every pose.
+
+    Attributes:
+        root: the folder they come from.
+        heads: (h,) names.
+        lights: (h,) side of the picture each head's main light comes from.
+        yaws: (k,) degrees, rising.
+        pictures: (h, k, s, s, 3) uint8.
+        masks: (h, k, s, s) bool, true on the face; None where the folder has none.
+    """
+
+    root: Path
+    heads: tuple[str, ...]
+    lights: tuple[str, ...]
+    yaws: np.ndarray
+    pictures: np.ndarray
+    masks: np.ndarray | None
+
+    @property
+    def size(self) -> int:
+        """Side of the pictures in pixels."""
+        return self.pictures.shape[2]
+
+    def column(self, yaw: float) -> int:
+        """Which of `yaws` an angle is.
+
+        Raises:
+            LatentrotError: the heads were not rendered at it.
+        """
+        near = np.flatnonzero(np.abs(self.yaws - yaw) < 0.05)
+        if not len(near):
+            shown = ", ".join(f"{y:+g}" for y in self.yaws)
+            raise LatentrotError(f"no views at a yaw of {yaw:g} degrees in {self.root}; there are {shown}")
+        return int(near[0])
+
+    def group(self, light: str) -> np.ndarray:
+        """(n,) rows of the heads lit from one side."""
+        return np.array([i for i, side in enumerate(self.lights) if side == light])
+
+    def region(self, rows: np.ndarray, column: int) -> np.ndarray:
+        """(s, s) bool, where at least half of some heads have their face; the whole picture where masks are missing."""
+        if self.masks is None:
+            return np.ones((self.size, self.size), bool)
+        return self.masks[rows, column].mean(0) >= 0.5
+
+
+def read_views(root: Path | str) -> Views:
+    """Read a folder of views.
+
+    Args:
+        root: pictures, as `FaceFolder` reads them, with `views.csv` (image_id, head, yaw_deg, light, and pitch_deg, of
+            which the one nearest 0 is taken) and, if there, `masks/` with a picture of the same name each, 1 on the face.
+
+    Raises:
+        LatentrotError: no such folder or table, a missing column, view or picture, or a head lit from several sides.
+    """
+    folder = FaceFolder(Path(root))
+    table = read_table(folder.root / "views.csv")
+    heads, yaws = sorted(set(table["head"])), sorted(set(table["yaw_deg"]))
+    grid = table.pivot_table("image_id", "head", "yaw_deg", aggfunc="first").reindex(index=heads, columns=yaws)
+    if grid.isna().to_numpy().any():
+        head, yaw = next((h, y) for h in heads for y in yaws if pd.isna(grid.loc[h, y]))
+        raise LatentrotError(f"{folder.root / 'views.csv'}: head {head} has no view at {yaw:g} degrees; {MAKE}")
+    sides = table.groupby("head")["light"].unique()
+    if mixed := [h for h in heads if len(sides[h]) != 1 or sides[h][0] not in LIGHTS]:
+        raise LatentrotError(
+            f"{folder.root / 'views.csv'}: head {mixed[0]} has the lights {', '.join(map(str, sides[mixed[0]]))}; "
+            f"expected one of {', '.join(LIGHTS)}"
+        )
+    names = grid.to_numpy().ravel().tolist()
+    size = min(folder.open_picture(names[0]).size)
+    shape = (len(heads), len(yaws), size, size)
+    pictures = folder.read_crops(names, size).reshape(*shape, 3)
+    masks = read_masks(folder.root / "masks", names, size)
+    return Views(
+        folder.root, tuple(map(str, heads)), tuple(sides[h][0] for h in heads), np.array(yaws, np.float64), pictures,
+        None if masks is None else masks.reshape(shape),
+    )  # fmt: skip
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """The table of views, yaws rounded to a tenth of a degree."""
+    if not path.is_file():
+        raise LatentrotError(f"no views.csv in {path.parent}: it names each picture's head, yaw_deg and light; {MAKE}")
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise LatentrotError(f"cannot read {path}: {error}") from error
+    if missing := [c for c in COLUMNS if c not in table.columns]:
+        raise LatentrotError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
+    if table.empty:
+        raise LatentrotError(f"{path} names no view; {MAKE}")
+    if "pitch_deg" in table:
+        table = table[table["pitch_deg"] == min(table["pitch_deg"], key=abs)]
+    return table.assign(yaw_deg=table["yaw_deg"].astype(float).round(1) + 0.0)
+
+
+def read_masks(folder: Path, names: list[str], size: int) -> np.ndarray | None:
+    """(n, size, size) bool, true on the face, or None where there is no such folder."""
+    if not folder.is_dir():
+        return None
+    paths = [(folder / name).with_suffix(".png") for name in names]
+    if missing := [p for p in paths if not p.is_file()]:
+        raise LatentrotError(f"no mask {missing[0]}; expected one for each view, or no folder {folder}")
+    pictures = [Image.open(p).convert("L").resize((size, size), Image.Resampling.NEAREST) for p in paths]
+    return np.stack([np.asarray(p) == FACE for p in pictures])

@@ -1,0 +1,27 @@
+"""What any rotator has to beat: doing nothing, and mirroring the picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["MirrorRotator", "NothingRotator"]
+
+
+@dataclass(frozen=True)
+class NothingRotator:
+    """Returns the picture as it is."""
+
+    def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
+        """A (s, s, 3) uint8 crop, whatever the degrees -> the same."""
+        return image.copy()
+
+
+@dataclass(frozen=True)
+class MirrorRotator:
+    """Returns the mirrored picture: the yaw changes sign, and the light its side."""
+
+    def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
+        """A (s, s, 3) uint8 crop, whatever the degrees -> its mirror image."""
+        return image[:, ::-1].copy()
