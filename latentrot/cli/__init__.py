@@ -16,6 +16,7 @@ from latentrot.cli.embed import Embed
 from latentrot.cli.fit import FitDirections
 from latentrot.cli.info import Info
 from latentrot.cli.label import CheckLabels, Label, LabelLight, TrainLabeler
+from latentrot.cli.merge import Merge
 from latentrot.cli.train import Train
 from latentrot.errors import LatentrotError, one_line
 
@@ -24,6 +25,7 @@ __all__ = ["Edit", "main"]
 COMMANDS: dict[str, Callable[..., object]] = {
     "edit": Edit,
     "embed": Embed,
+    "merge": Merge,
     "label": Label,
     "check-labels": CheckLabels,
     "label-light": LabelLight,
