@@ -6,6 +6,7 @@ import errno
 import os
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from latentrot.errors import LatentrotError, one_line
@@ -48,7 +49,10 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, replace: bo
     except OSError as error:
         raise LatentrotError(f"cannot write {one_line(path)}: {disk_reason(error, path.parent)}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(
+            OSError
+        ):  # where nothing could be written, a read-only file system will not let it be removed either
+            temporary.unlink(missing_ok=True)
     return True
 
 

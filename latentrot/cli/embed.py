@@ -82,8 +82,6 @@ class Embed:
             ("--workers", 1 if self.workers is None else self.workers),
         ):  # fmt: skip
             at_least(option, value, 1)
-        if self.data is None:
-            raise LatentrotError("no pictures given; --data FOLDER (without it, only --verify can run)")
         labels = self.read_labels()
         done, bad = self.embed(store)
         for line in bad:
@@ -111,6 +109,8 @@ class Embed:
         from latentrot.embed.solve import resolve_schedule  # noqa: PLC0415
         from latentrot.embed.work import LatentSpace, Sizes, embed_folder, follow, plan, progress_bar, to_do  # noqa: PLC0415
 
+        if self.data is None:
+            raise LatentrotError("no pictures given; --data FOLDER (without it, only --verify can run)")
         folder, sizes = FaceFolder(self.data.resolve()), Sizes(self.batch_size, self.shard_size, self.readers)
         schedule = resolve_schedule(self.steps, self.solver, None)
         here = self.engine == "local" and self.devices is None and (self.workers or 1) == 1

@@ -1,9 +1,9 @@
 """Many machines: shards are embedded by Ray actors, each of which holds the model.
 
 Ray's core is used rather than Ray Data: what is scheduled is a handful of numbers, no data flows between machines, and a
-shard that was in the hands of a lost node has to go to one that still lives. Restarting the lost actor, as Ray does by itself,
-waits for room to do so, perhaps for ever; here shards are only given to actors that have reported ready, so that any
-number of them may be lost or join on the way.
+shard that was in the hands of a lost node has to go to one that still lives. Restarting the lost actor, as Ray does by
+itself, waits for room to do so, perhaps for ever; here shards are only given to actors that have reported ready, so
+that any number of them may be lost or join on the way.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What the lines need of a store: sums of latents per yaw bin and light, kept beside the shards for the next fit.
 
-Shards are taken in blocks: the 27 sums of nine bins and three lights, kept for every shard, would add a fifth to a store; kept
-for 64 shards they add a third of a percent. A block's file is held against all it depends on, the checksum of each shard and
-the group of each of its rows. Sums of half-precision latents in float64 are exact, so that neither the order of shards nor
-the way they were cut changes a bit. The folder `statistics` may be deleted at any time.
+Shards are taken in blocks: the 27 sums of nine bins and three lights, kept for every shard, would add a fifth to a store;
+kept for 64 shards they add a third of a percent. A block's file is held against all it depends on, the checksum of each
+shard and the group of each of its rows. Sums of half-precision latents in float64 are exact, so that neither the order of
+shards nor the way they were cut changes a bit. The folder `statistics` may be deleted at any time.
 """
 
 from __future__ import annotations
