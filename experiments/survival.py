@@ -24,7 +24,7 @@ import torch
 import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from tiny import save_pixel_model
+from tiny import save_pixel_model  # pyright: ignore[reportMissingImports]  the tests' own
 
 from latentrot.data.celeba import FaceFolder
 from latentrot.embed.model import LatentModel, load_model

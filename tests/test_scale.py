@@ -226,6 +226,14 @@ class TestSurvival:
         assert checksums(store) == checksums(calm)
         assert slopes(store, labels) == slopes(calm, labels)
 
+    def test_what_a_killed_run_was_writing_is_removed_later(self, store, data, model):
+        old, new = store.root / ".shard-00001.safetensors.1.tmp", store.root / ".shard-00001.safetensors.2.tmp"
+        for path in (old, new):
+            path.write_bytes(b"half a shard")
+        os.utime(old, (1, 1))
+        embed(data, model, store)
+        assert (old.exists(), new.exists()) == (False, True)
+
     def test_two_runs_on_one_store(self, calm, data, model, tmp_path):
         store = LatentStore(tmp_path / "latents")
         children = [forked(lambda: embed(data, model, store)) for _ in range(2)]
@@ -442,8 +450,8 @@ class TestElsewhere:
         assert sorted(r.number for r in reports) == list(range(7))
         assert checksums(store) == checksums(calm)
 
-    def test_a_lost_machine(self, calm, data, model_folder, tmp_path, monkeypatch):
-        """Two nodes of a real cluster; one is killed when the first shard is done."""
+    def test_a_lost_machine(self, calm, data, model, model_folder, tmp_path, monkeypatch):
+        """Two nodes of a real cluster; one is killed while it works."""
         ray = pytest.importorskip("ray", reason="an extra")
         from ray.cluster_utils import Cluster  # noqa: PLC0415
 
@@ -455,17 +463,22 @@ class TestElsewhere:
             node = cluster.add_node(num_cpus=1)
             cluster.wait_for_nodes()
             connect(cluster.address)
-            store = LatentStore(tmp_path / "latents")
-            plan(FaceFolder(data), store, calm.space, Sizes(1, 1))
-            job = EmbedJob(data, str(store.root), str(model_folder), sizes=Sizes(1, 1))
-            done = []
+            store, alone = LatentStore(tmp_path / "latents"), LatentStore(tmp_path / "alone")
+            for planned in (store, alone):
+                plan(FaceFolder(data), planned, calm.space, Sizes(2, 2))
+            job = EmbedJob(data, str(store.root), str(model_folder), sizes=Sizes(2, 2))
+            done: list[int] = []
+            workers: set[int] = set()
             for report in embed_on_ray(job, to_do(store)):
-                if not done:
-                    cluster.remove_node(node, allow_graceful=False)
                 done.append(report.number)
-            assert sorted(done) == list(range(N))
+                workers.add(report.process)
+                if node is not None and (len(workers) == 2 or len(done) == N // 2 - 2):
+                    cluster.remove_node(node, allow_graceful=False)  # both are at work on a shard, as a rule
+                    node = None
+            assert sorted(done) == list(range(N // 2))
             assert verify_store(store) == []
-            assert store.image_ids() == calm.image_ids()
+            embed(data, model, alone)
+            assert checksums(store) == checksums(alone)
         finally:
             ray.shutdown()
             cluster.shutdown()

@@ -104,10 +104,15 @@ def one_pool(
     free = context.SimpleQueue()
     for device in devices:
         free.put(device)
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(len(devices), context, start_worker, (job, free, threads))
     try:
         tasks: list[Future[ShardReport]] = [pool.submit(embed_one, n, job.retry) for n in numbers]
         for task in as_completed(tasks):
             yield task.result()
+    except BaseException:
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()  # a shard may take minutes, and half of one is worth nothing
+        raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

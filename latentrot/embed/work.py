@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from tqdm import tqdm
+from upath import UPath
 
 from latentrot.data.celeba import FaceFolder
 from latentrot.data.images import to_tensor
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["Embedder", "ShardReport", "Sizes", "embed_folder", "follow", "plan", "to_do"]
 
 log = logging.getLogger(__name__)
+#: seconds after which a temporary file is nobody's any more
+LEFTOVER_AGE = 3600
 #: what PyTorch says when memory is short; on the CPU it has no exception of its own
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -57,12 +64,14 @@ class ShardReport:
         done: pictures embedded now; 0 where somebody else had written the shard meanwhile.
         planned: pictures that belong to it.
         skipped: one complaint for each picture that could not be read.
+        process: which one did it.
     """
 
     number: int
     done: int
     planned: int
     skipped: tuple[str, ...] = ()
+    process: int = field(default_factory=os.getpid)
 
 
 def plan(folder: FaceFolder, store: LatentStore, space: LatentSpace, sizes: Sizes) -> Manifest:
@@ -216,7 +225,16 @@ def follow(store: LatentStore, reports: Iterator[ShardReport], bar: tqdm) -> tup
         bar.set_postfix_str(f"shard {report.number}", refresh=False)
     if store.numbers:
         store.write_index()
+    remove_leftovers(store.root)
     return done, [complaint for number in sorted(bad) for complaint in bad[number]]
+
+
+def remove_leftovers(root: Path | UPath) -> None:
+    """Remove what killed runs were writing; what is younger than an hour may be somebody's at work."""
+    for path in root.glob(".*.tmp") if isinstance(root, Path) else ():
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > LEFTOVER_AGE:
+                path.unlink()
 
 
 def progress_bar(store: LatentStore, numbers: list[int]) -> tqdm:
