@@ -28,7 +28,7 @@ from latentrot.embed.places import write_whole
 from latentrot.embed.shard import ShardHeader
 from latentrot.embed.store import LatentStore
 from latentrot.errors import LatentrotError
-from latentrot.fit.lines import Centroids, YawBins, group_sums
+from latentrot.fit.lines import Centroids, YawBins, add_by_group
 from latentrot.label.estimate import LIGHTS
 
 __all__ = ["Statistics", "gather"]
@@ -106,21 +106,26 @@ class Assigned:
         return sha.hexdigest()[:32]
 
 
-def assign(number: int, header: ShardHeader, rows: pd.DataFrame, bins: YawBins) -> Assigned:
-    """Look up the labels of one shard's pictures.
+class Lookup:
+    """The group and yaw of every labelled picture, by name.
 
     Args:
-        number: the shard's.
-        header: its header.
         rows: image_id -> yaw_deg and light, of the pictures that take part.
         bins: the yaw bins.
     """
-    at = rows.index.get_indexer(pd.Index(header.image_ids, dtype=rows.index.dtype))
-    labelled = at >= 0
-    yaw = np.where(labelled, rows["yaw_deg"].to_numpy(np.float64)[at], 0.0)
-    light = pd.Categorical(rows["light"].to_numpy()[at], categories=list(LIGHTS)).codes
-    index = bins.assign(yaw)
-    return Assigned(number, header, np.where(labelled & (index >= 0) & (light >= 0), 3 * index + light, -1), yaw)
+
+    def __init__(self, rows: pd.DataFrame, bins: YawBins) -> None:
+        self.index = rows.index
+        self.yaw = rows["yaw_deg"].to_numpy(np.float64)
+        light = pd.Categorical(rows["light"].to_numpy(), categories=list(LIGHTS)).codes.astype(np.int64)
+        bin_ = bins.assign(self.yaw)
+        self.groups = np.where((bin_ >= 0) & (light >= 0), 3 * bin_ + light, -1)
+
+    def assign(self, number: int, header: ShardHeader) -> Assigned:
+        """Group and yaw of one shard's rows."""
+        at = self.index.get_indexer(pd.Index(header.image_ids, dtype=self.index.dtype))
+        groups = np.where(at >= 0, self.groups[at], -1)
+        return Assigned(number, header, groups, np.where(groups >= 0, self.yaw[at], 0.0))
 
 
 def gather(
@@ -140,10 +145,10 @@ def gather(
         progress: called with the number of labelled latents dealt with since the last call.
     """
     total = Statistics.empty(bins, int(np.prod(store.space.shape)))
-    n = total.counts.size
+    n, lookup = total.counts.size, Lookup(rows, bins)
     series = hashlib.sha256(repr((float(bins.width), float(bins.limit), choice)).encode()).hexdigest()[:12]
     for block, members in groupby(store.headers(), key=lambda pair: pair[0] // BLOCK):
-        shards = [assign(number, header, rows, bins) for number, header in members]
+        shards = [lookup.assign(number, header) for number, header in members]
         path = store.root / "statistics" / f"{series}-{block:05d}.safetensors"
         total.sums += block_sums(store, shards, path, total.sums.shape, progress)
         for shard in shards:
@@ -167,11 +172,14 @@ def block_sums(
         if progress is not None and str(shard.number) in known:
             progress(int((shard.groups >= 0).sum()))
     left = {shard.number: shard for shard in shards if str(shard.number) not in known}
+    new = np.zeros((shape[0] * shape[1] + 1, shape[2]))
     for number, _, latents in store.stream((s.number, s.header) for s in left.values()):
         groups = left[number].groups
-        sums += group_sums(latents.flatten(1).numpy(), groups, shape[0] * shape[1]).reshape(shape)
+        if (groups >= 0).any():
+            add_by_group(new, latents.flatten(1).numpy(), groups)
         if progress is not None:
             progress(int((groups >= 0).sum()))
+    sums += new[:-1].reshape(shape)
     if left and all(shard.header.checksum for shard in shards):  # one without could not be told from another
         header = {"kind": KIND, "keys": json.dumps(keys)}
         with suppress(LatentrotError):  # somebody else's store, or a full disk: the fit goes on without
