@@ -132,7 +132,7 @@ def main(config: Throughput) -> None:
                     rows.append(measured(f"{name}, {cache}", task, size))
         rows.append(measured("second fit, same bins", fit, size))
     table = pd.DataFrame(rows)
-    best = table.groupby("what")["gb_per_s"].max()
+    best = {str(what): float(rows["gb_per_s"].max()) for what, rows in table.groupby("what")}
     for cache in ("cold", "warm"):
         print(f"{cache}: the best fit streams {best[f'fit, {cache}'] / best[f'dd, {cache}']:.0%} of the best dd")
     table.assign(latents=config.latents, shard_size=config.shard_size, threads=config.threads).to_csv(

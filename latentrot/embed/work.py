@@ -142,6 +142,8 @@ class Embedder:
         ids = self.manifest.shard_ids(number)
         path = self.store.path_of(number)
         if path.exists() and not force:
+            if progress is not None:
+                progress(len(ids))
             return ShardReport(number, 0, len(ids))
         batch = self.manifest.batch_size(number)
         latents = torch.zeros(len(ids), *self.space.shape, dtype=torch.float16)
