@@ -6,6 +6,7 @@ import errno
 import os
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from latentrot.errors import LatentrotError, one_line
@@ -13,7 +14,7 @@ from latentrot.errors import LatentrotError, one_line
 __all__ = ["disk_reason", "write_atomically"]
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object], *, replace: bool = True) -> bool:
     """Write under a temporary name in the same folder, bring it to the disk, rename.
 
     Whatever interrupts, the target is the old file or the new one, and nothing lies beside it but, after a kill, a hidden
@@ -22,6 +23,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     Args:
         path: the target; a file of that name is replaced.
         write: called once with the temporary path, which has another suffix than the target.
+        replace: False leaves a file that is already there alone, even one that another process made a moment before.
+
+    Returns:
+        Whether the target is now what was written; False only without `replace`.
 
     Raises:
         LatentrotError: no such folder can be made, no permission, a full disk.
@@ -35,11 +40,20 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        if replace:
+            os.replace(temporary, path)
+        else:
+            os.link(temporary, path)  # unlike a rename, refuses where the target exists
+    except FileExistsError:
+        return False
     except OSError as error:
         raise LatentrotError(f"cannot write {one_line(path)}: {disk_reason(error, path.parent)}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(
+            OSError
+        ):  # where nothing could be written, a read-only file system will not let it be removed either
+            temporary.unlink(missing_ok=True)
+    return True
 
 
 def disk_reason(error: OSError, folder: Path) -> str:

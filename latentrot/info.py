@@ -59,11 +59,11 @@ def describe_folder(path: Path) -> dict[str, str]:
             "directions": ", ".join(p.stem for p in sorted((path / "directions").glob("*.safetensors"))) or "none",
             "labeler": model.labeler.title,
         }
-    if list(path.glob("shard-*.safetensors")):
+    if any(path.glob("shard-*.safetensors")) or any(path.glob("manifest-*.parquet")):
         from latentrot.embed.store import LatentStore  # noqa: PLC0415
 
         store = LatentStore(path)
-        facts = {"kind": "latentrot store of latents", "latents": str(len(store.image_ids()))}
+        facts = {"kind": "latentrot store of latents", "latents": str(store.count())}
         return {**facts, "shards": str(len(store.shards)), **store.space.header()}
     raise LatentrotError(f"{path}: neither a diffusers model folder (model_index.json) nor a store of latents")
 

@@ -434,9 +434,10 @@ class TestStore:
             patch.setattr(Path, "write_bytes", half)
             with pytest.raises(KeyboardInterrupt):
                 embed(data, plain_model, store)
-        assert len(rows_of(store)) == 4
-        assert [p for p in store.root.iterdir() if p not in store.shards] == []
-        assert embed(data, plain_model, store) == (6, [])
+        first = len(rows_of(store))
+        assert first in (2, 4)  # whichever shard was done first
+        assert [p.name for p in store.root.iterdir() if p not in store.shards] == ["manifest-00000.parquet"]
+        assert embed(data, plain_model, store) == (10 - first, [])
         assert len(rows_of(store)) == 10
 
     def test_another_model(self, store, data, plain_model, tmp_path):
@@ -468,7 +469,7 @@ class TestStore:
         shard = store.shards[1]
         content = shard.read_bytes()
         shard.write_bytes(content[: keep if isinstance(keep, int) else int(keep * len(content))])
-        for use in (rows_of, LatentStore.image_ids, lambda s: s.space):
+        for use in (rows_of, LatentStore.image_ids, LatentStore.count):
             with pytest.raises(LatentrotError, match=f"{shard.name}.*damaged") as info:
                 use(LatentStore(store.root))
             complaint(info)

@@ -18,6 +18,7 @@ from latentrot.cli.fit import FitDirections
 from latentrot.cli.heads import Heads
 from latentrot.cli.info import Info
 from latentrot.cli.label import CheckLabels, Label, LabelLight, TrainLabeler
+from latentrot.cli.merge import Merge
 from latentrot.cli.train import Train
 from latentrot.errors import LatentrotError, one_line
 
@@ -26,6 +27,7 @@ __all__ = ["Edit", "main"]
 COMMANDS: dict[str, Callable[..., object]] = {
     "edit": Edit,
     "embed": Embed,
+    "merge": Merge,
     "label": Label,
     "check-labels": CheckLabels,
     "label-light": LabelLight,

@@ -3,25 +3,45 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from latentrot.cli.common import Where, at_least
+from latentrot.errors import LatentrotError
+
+if TYPE_CHECKING:
+    from latentrot.embed.job import EmbedJob
+    from latentrot.embed.store import LatentStore
+    from latentrot.embed.work import ShardReport
 
 __all__ = ["Embed"]
 
 
 @dataclass(frozen=True)
 class Embed:
-    """Embed a folder of faces: pictures -> latents; goes on where it stopped."""
+    """Embed a folder of faces: pictures -> latents; goes on where it stopped, or was killed.
 
-    data: Path
+    What belongs into which shard is written down first; a shard is then embedded as a whole and renamed into place. So the
+    same command again does what is left, several at once share the work, and pictures that have come into the folder are
+    added. A picture that cannot be read is left out and noted; --retry tries it again.
+
+    Several machines, the pictures and --out being paths or addresses that all of them reach:
+
+      (machine 1) ray start --head
+
+      (machine 2) ray start --address=MACHINE1:6379
+
+      (machine 1) latentrot embed --data /shared/celeba --out /shared/latents --engine ray
+    """
+
+    data: Path | None = None
     """CelebA folder, or any folder of aligned (178:218) or square face pictures"""
-    out: Path = Path("latents")
-    """the store's folder"""
+    out: str = "latents"
+    """the store's folder, or an address fsspec knows, such as s3://bucket/latents"""
     model: str | None = None
     """a diffusers folder, a Hub id or a bundled model (faces64, heads64); by default faces64"""
     steps: int | None = None
@@ -29,22 +49,114 @@ class Embed:
     solver: Literal["fixed-point", "ddim"] | None = None
     """how the inverse step is solved"""
     batch_size: int = 64
-    """pictures at a time"""
+    """pictures at a time; halved where they do not fit into memory"""
+    shard_size: int = 512
+    """pictures per shard, of shards planned now"""
+    readers: int = 4
+    """threads of each process that read pictures ahead"""
+    devices: str | None = None
+    """several devices, a process each: cuda:0,cuda:1"""
+    workers: int | None = None
+    """several processes on the CPU; with --engine ray: actors at most"""
+    engine: Literal["local", "ray"] = "local"
+    """this machine, or a Ray cluster (needs the extra ray)"""
+    address: str = "auto"
+    """the cluster's: auto (the one this machine is in), ray://HOST:10001, or local"""
+    retry: bool = False
+    """embed shards with unreadable pictures again"""
+    verify: bool = False
+    """embed nothing: check every shard against the manifest, and exit with 2 and a line for each problem"""
+    labels: Path | None = None
+    """label table: afterwards, take the sums that fit-directions needs, with its default bins"""
     where: Annotated[Where, tyro.conf.OmitArgPrefixes] = field(default_factory=Where)
 
     def run(self) -> None:
         """Embed what the store does not hold yet."""
-        from latentrot.data.celeba import FaceFolder  # noqa: PLC0415
-        from latentrot.embed.model import load_model  # noqa: PLC0415
-        from latentrot.embed.solve import resolve_schedule  # noqa: PLC0415
-        from latentrot.embed.store import LatentStore, embed_folder  # noqa: PLC0415
+        from latentrot.embed.store import LatentStore  # noqa: PLC0415
 
-        at_least("--batch-size", self.batch_size, 1)
-        folder = FaceFolder(self.data)
-        model = load_model(self.model, self.where.device, self.where.dtype)
         store = LatentStore(self.out)
-        schedule = resolve_schedule(self.steps, self.solver, None)
-        done, bad = embed_folder(folder, model, store, schedule, batch_size=self.batch_size)
+        if self.verify:
+            return self.check(store)
+        for option, value in (
+            ("--batch-size", self.batch_size), ("--shard-size", self.shard_size), ("--readers", self.readers),
+            ("--workers", 1 if self.workers is None else self.workers),
+        ):  # fmt: skip
+            at_least(option, value, 1)
+        labels = self.read_labels()
+        done, bad = self.embed(store)
         for line in bad:
             print(f"skipped: {line}", file=sys.stderr)
-        print(f"embedded {done} pictures, {len(bad)} skipped; {self.out} holds {len(store.image_ids())}")
+        print(f"embedded {done} pictures, {len(bad)} skipped; {self.out} holds {store.count()}")
+        if labels is not None:
+            from latentrot.fit.directions import FitConfig, gather_statistics  # noqa: PLC0415
+
+            counts = gather_statistics(store, labels, FitConfig()).counts
+            print(f"statistics of {counts.sum()} labelled pictures are ready for fit-directions")
+
+    def read_labels(self):  # noqa: ANN201  pandas is imported late
+        """The label table, if one was given: a wrong path shall not wait for the end of the embedding."""
+        if self.labels is None:
+            return None
+        from latentrot.label.table import read_labels  # noqa: PLC0415
+
+        return read_labels(self.labels)
+
+    def embed(self, store: LatentStore) -> tuple[int, list[str]]:
+        """Plan, then have the engine asked for do what is left."""
+        from latentrot.data.celeba import FaceFolder  # noqa: PLC0415
+        from latentrot.embed.job import EmbedJob  # noqa: PLC0415
+        from latentrot.embed.model import load_model  # noqa: PLC0415
+        from latentrot.embed.solve import resolve_schedule  # noqa: PLC0415
+        from latentrot.embed.work import LatentSpace, Sizes, embed_folder, follow, plan, progress_bar, to_do  # noqa: PLC0415
+
+        if self.data is None:
+            raise LatentrotError("no pictures given; --data FOLDER (without it, only --verify can run)")
+        folder, sizes = FaceFolder(self.data.resolve()), Sizes(self.batch_size, self.shard_size, self.readers)
+        schedule = resolve_schedule(self.steps, self.solver, None)
+        here = self.engine == "local" and self.devices is None and (self.workers or 1) == 1
+        model = load_model(self.model, self.where.device if here else "cpu", self.where.dtype)
+        if here:
+            return embed_folder(
+                folder, model, store, schedule, batch_size=sizes.batch, shard_size=sizes.shard, readers=sizes.readers,
+                retry=self.retry,
+            )  # fmt: skip
+        plan(folder, store, LatentSpace.of(model, schedule), sizes)
+        numbers = to_do(store, retry=self.retry)
+        place = str(store.root.resolve()) if isinstance(store.root, Path) else str(store.root)
+        name = str(Path(self.model).resolve()) if self.model and Path(self.model).is_dir() else self.model
+        job = EmbedJob(folder.root, place, name, self.where.dtype, sizes, self.retry)
+        with progress_bar(store, numbers) as bar:
+            return follow(store, counted(self.reports(job, numbers), bar.update), bar)
+
+    def reports(self, job: EmbedJob, numbers: list[int]) -> Iterator[ShardReport]:
+        """What is done, shard by shard, by the engine asked for."""
+        if self.engine == "ray":
+            from latentrot.embed.cluster import connect, embed_on_ray  # noqa: PLC0415
+
+            connect(self.address)
+            return embed_on_ray(job, numbers, workers=self.workers)
+        from latentrot.embed.pool import devices_of, embed_in_processes  # noqa: PLC0415
+
+        devices, threads = devices_of(self.devices, self.workers, self.where.device)
+        return embed_in_processes(job, numbers, devices, threads)
+
+    def check(self, store: LatentStore) -> None:
+        """Print what is wrong with the store."""
+        from tqdm import tqdm  # noqa: PLC0415
+
+        from latentrot.embed.verify import verify_store  # noqa: PLC0415
+
+        with tqdm(total=len(store.numbers), unit="shard", desc="verify", disable=None) as bar:
+            problems = verify_store(store, bar.update)
+        if problems:
+            for line in problems:
+                print(line, file=sys.stderr)
+            raise LatentrotError(f"{self.out}: {len(problems)} problems")
+        print(f"{self.out}: all {len(store.numbers)} shards are whole; {store.count()} latents")
+
+
+def counted(reports: Iterator[ShardReport], update: Callable[[int], object]) -> Iterator[ShardReport]:
+    """Pass reports on, telling the progress bar of each."""
+    for report in reports:
+        update(report.planned)
+        yield report

@@ -19,8 +19,8 @@ class FitDirections:
 
     light: Light
     """side of the picture the main light comes from"""
-    latents: Path = Path("latents")
-    """store made by embed"""
+    latents: str = "latents"
+    """store made by embed: a folder, or an address fsspec knows"""
     labels: Path = Path("labels.parquet")
     """table made by label"""
     out: Path | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from PIL import Image
 
 from latentrot.data.frame import face_box
-from latentrot.errors import LatentrotError
+from latentrot.errors import LatentrotError, one_line
 
 __all__ = ["FaceFolder", "held_out"]
 
@@ -36,6 +39,16 @@ def held_out(identities: Sequence[object] | np.ndarray, share: float = 0.1) -> n
     names = [str(i).encode() for i in identities]
     digest = np.array([int.from_bytes(hashlib.sha256(b"person " + n).digest()[:4], "big") for n in names], np.float64)
     return digest / 2**32 < share
+
+
+def as_column(names: list[str], folder: Path) -> pa.Array:
+    """File names as a column of text."""
+    try:
+        return pa.array(names, pa.string())
+    except UnicodeEncodeError as error:
+        raise LatentrotError(
+            f"{one_line(folder)} holds a picture whose name is not UTF-8; rename it: {error}"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -66,6 +79,25 @@ class FaceFolder:
         if not names:
             raise LatentrotError(f"no pictures ({', '.join(sorted(SUFFIXES))}) in {self.image_dir}")
         return names
+
+    @property
+    def names(self) -> pa.ChunkedArray:
+        """Names of the pictures, sorted, in a column: of ten million, a tenth of what `ids` takes. Read anew each time.
+
+        Raises:
+            LatentrotError: no pictures, or a name that is no text.
+        """
+        piles, pile = [], []
+        with os.scandir(self.image_dir) as entries:
+            for entry in entries:
+                if os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+                    pile.append(entry.name)
+                if len(pile) == 100_000:
+                    piles, pile = [*piles, as_column(pile, self.image_dir)], []
+        names = pa.chunked_array([*piles, as_column(pile, self.image_dir)])
+        if not len(names):
+            raise LatentrotError(f"no pictures ({', '.join(sorted(SUFFIXES))}) in {self.image_dir}")
+        return names.take(pc.sort_indices(names))
 
     def _table(self, name: str) -> pd.DataFrame | None:
         path = self.root / name

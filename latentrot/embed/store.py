@@ -1,159 +1,144 @@
-"""A folder of latents: safetensors shards plus one parquet index; appended to shard by shard, never half written."""
+"""A folder of latents: safetensors shards and the manifest that planned them; each shard whole or not there."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from tqdm import tqdm
+from upath import UPath
 
-from latentrot.data.celeba import FaceFolder
-from latentrot.data.images import to_tensor
-from latentrot.embed.model import LatentModel
-from latentrot.embed.solve import Schedule, invert
+from latentrot.embed.manifest import Manifest
+from latentrot.embed.places import as_place, listed, write_whole
+from latentrot.embed.shard import ShardHeader, pack_shard, read_header, read_rows
+from latentrot.embed.space import LatentSpace
+from latentrot.embed.work import embed_folder
 from latentrot.errors import LatentrotError
 from latentrot.files import write_atomically
 
 __all__ = ["LatentSpace", "LatentStore", "embed_folder"]
 
-KIND = "latentrot latents"
-
-
-@dataclass(frozen=True)
-class LatentSpace:
-    """What latents must have in common to be added, averaged or moved along one another's lines.
-
-    Attributes:
-        model: the model's name, for people.
-        digest: its weights' digest, for the check.
-        schedule: steps, solver and depth of the inversion.
-        shape: (c, h, w) of one latent.
-        block: side of the first stage's pixel blocks (see `mirror_latents`).
-    """
-
-    model: str
-    digest: str
-    schedule: Schedule
-    shape: tuple[int, int, int]
-    block: int
-
-    @classmethod
-    def of(cls, model: LatentModel, schedule: Schedule) -> LatentSpace:
-        """The space a model and a schedule span."""
-        return cls(model.name, model.digest, schedule, model.latent_shape, model.first_stage.block)
-
-    @classmethod
-    def from_header(cls, header: dict[str, str]) -> LatentSpace:
-        """Read from an artefact's header."""
-        return cls(
-            header["model"],
-            header["digest"],
-            Schedule(**json.loads(header["schedule"])),
-            tuple(json.loads(header["shape"])),
-            int(header["block"]),
-        )
-
-    def header(self) -> dict[str, str]:
-        """As written into an artefact's header."""
-        return {
-            "model": self.model,
-            "digest": self.digest,
-            "schedule": json.dumps(asdict(self.schedule)),
-            "shape": json.dumps(self.shape),
-            "block": str(self.block),
-        }
-
-    def require_same(self, other: LatentSpace, what: str) -> None:
-        """Refuse another model or schedule, quoting both values.
-
-        Raises:
-            LatentrotError: `what` (self) and the one in use (other) differ.
-        """
-        for name in ("digest", "schedule", "shape"):
-            mine, theirs = getattr(self, name), getattr(other, name)
-            if mine != theirs:
-                raise LatentrotError(
-                    f"{what} belongs to model {self.model!r} with {name} {mine}, but here {other.model!r} has {theirs}; "
-                    "use the model and schedule it was made with, or make it anew"
-                )
+SHARD = re.compile(r"shard-(\d+)\.safetensors")
+INDEX = pa.schema([("image_id", pa.string()), ("shard", pa.dictionary(pa.int32(), pa.string())), ("row", pa.int32())])
 
 
 class LatentStore:
-    """Latents on disk.
+    """Latents on disk, or wherever fsspec reaches.
+
+    Stores written by `embed` begin with a manifest, which says what belongs into which shard. One without, from an earlier
+    version or by `append`, can be read all the same; to go on embedding into it, `latentrot merge` makes a planned one of it.
 
     Args:
-        root: the store's folder; made on the first write.
+        root: the store's folder, or an address such as s3://bucket/latents; made on the first write.
     """
 
-    def __init__(self, root: Path | str) -> None:
-        self.root = Path(root)
+    def __init__(self, root: Path | UPath | str) -> None:
+        self.root = as_place(root)
+
+    def path_of(self, number: int) -> Path | UPath:
+        """Where a shard lies or will lie."""
+        return self.root / f"shard-{number:05d}.safetensors"
 
     @property
-    def shards(self) -> list[Path]:
-        """The shards, in order."""
-        return sorted(self.root.glob("shard-*.safetensors"))
+    def numbers(self) -> list[int]:
+        """Numbers of the shards that are there, rising."""
+        return sorted(int(m[1]) for m in map(SHARD.fullmatch, listed(self.root)) if m)
 
-    def header(self, shard: Path) -> dict[str, str]:
+    @property
+    def shards(self) -> list[Path | UPath]:
+        """The shards, in order."""
+        return [self.path_of(n) for n in self.numbers]
+
+    @property
+    def manifest(self) -> Manifest:
+        """What is planned, as of now."""
+        return Manifest(self.root)
+
+    def missing(self) -> list[int]:
+        """Numbers of the shards that are planned and not there: all that is left to do."""
+        return sorted(set(range(len(self.manifest))) - set(self.numbers))
+
+    def header(self, shard: Path | UPath) -> dict[str, str]:
         """One shard's header.
 
         Raises:
             LatentrotError: the file is damaged or not a shard of latents.
         """
-        try:
-            with safe_open(shard, "pt") as file:
-                header = file.metadata() or {}
-        except (OSError, SafetensorError) as error:
-            raise LatentrotError(f"{shard} is damaged ({error}); delete it and run embed again") from error
-        if header.get("kind") != KIND:
-            raise LatentrotError(f"{shard} is not a shard of latents (kind {header.get('kind')!r})")
-        return header
+        return read_header(shard).notes
+
+    def headers(self) -> Iterator[tuple[int, ShardHeader]]:
+        """Number and header of every shard, in order."""
+        return ((number, read_header(self.path_of(number))) for number in self.numbers)
 
     @cached_property
     def space(self) -> LatentSpace:
-        """The space the latents live in; all shards must agree."""
-        if not self.shards:
+        """The space the latents live in: the manifest's, or that of the first shard where there is none."""
+        if manifest := self.manifest:
+            return manifest.space
+        if not self.numbers:
             raise LatentrotError(
                 f"no latents in {self.root}; make them with: latentrot embed --data DIR --out {self.root}"
             )
-        spaces = {shard: LatentSpace.from_header(self.header(shard)) for shard in self.shards}
-        first = spaces[self.shards[0]]
-        for shard, space in spaces.items():
-            space.require_same(first, str(shard))
+        first: LatentSpace | None = None
+        for number, header in self.headers():
+            first = first or header.space
+            header.space.require_same(first, str(self.path_of(number)))
         return first
 
     def image_ids(self) -> list[str]:
-        """Names of all embedded pictures, shard by shard."""
-        return [i for shard in self.shards for i in json.loads(self.header(shard)["image_ids"])]
+        """Names of all embedded pictures, shard by shard; a list in memory, see `headers` and `count` for large stores."""
+        return [i for _, header in self.headers() for i in header.image_ids]
 
-    def append(self, image_ids: list[str], latents: torch.Tensor, space: LatentSpace) -> Path:
-        """Write one more shard: (n, c, h, w) latents, stored in half precision."""
-        numbers = [int(p.stem.split("-")[1]) for p in self.shards]
-        path = self.root / f"shard-{max(numbers, default=-1) + 1:05d}.safetensors"
-        header = {"kind": KIND, "image_ids": json.dumps(image_ids), **space.header()}
-        content = save({"latents": latents.half().contiguous()}, metadata=header)
-        write_atomically(path, lambda p: p.write_bytes(content))
+    def count(self) -> int:
+        """How many pictures are embedded."""
+        return sum(header.shape[0] for _, header in self.headers())
+
+    def skipped(self) -> Iterator[tuple[int, str, str]]:
+        """Shard number, name and complaint of every picture that could not be read."""
+        return ((number, *entry) for number, header in self.headers() for entry in header.skipped)
+
+    def append(self, image_ids: list[str], latents: torch.Tensor, space: LatentSpace) -> Path | UPath:
+        """Write one more shard, unplanned: (n, c, h, w) latents, stored in half precision.
+
+        Raises:
+            LatentrotError: the store has a manifest, which would not know of the shard, or cannot be written to.
+        """
+        if self.manifest:
+            raise LatentrotError(f"{self.root} has a manifest; append to a folder of its own and use latentrot merge")
+        path = self.path_of(max(self.numbers, default=-1) + 1)
+        write_whole(path, pack_shard(image_ids, latents, space, []))
         self.__dict__.pop("space", None)
         return path
 
-    def write_index(self) -> Path:
-        """Write index.parquet: image_id, shard, row; rebuilt from the shards' headers."""
-        rows = [
-            (image_id, shard.name, row)
-            for shard in self.shards
-            for row, image_id in enumerate(json.loads(self.header(shard)["image_ids"]))
-        ]
-        table = pd.DataFrame(rows, columns=["image_id", "shard", "row"])
+    def write_index(self) -> Path | UPath:
+        """Write index.parquet for other programs: image_id, shard, row; rebuilt from the shards' headers."""
         path = self.root / "index.parquet"
-        write_atomically(path, lambda p: table.to_parquet(p, index=False))
+        if isinstance(path, Path):
+            write_atomically(path, self._write_index)
+        else:
+            sink = pa.BufferOutputStream()
+            self._write_index(sink)
+            write_whole(path, sink.getvalue().to_pybytes())
         return path
+
+    def _write_index(self, sink: Path | pa.BufferOutputStream) -> None:
+        with pq.ParquetWriter(sink, INDEX) as writer:
+            pile: list[pa.Table] = []
+            for number, header in self.headers():
+                n = len(header.image_ids)
+                shard = pa.DictionaryArray.from_arrays(np.zeros(n, np.int32), [self.path_of(number).name])
+                pile.append(pa.table([header.image_ids, shard, np.arange(n, dtype=np.int32)], schema=INDEX))
+                if len(pile) == 256:  # row groups of some size
+                    writer.write_table(pa.concat_tables(pile).unify_dictionaries())
+                    pile = []
+            if pile:
+                writer.write_table(pa.concat_tables(pile).unify_dictionaries())
 
     def batches(self, wanted: set[str] | None = None, size: int = 64) -> Iterator[tuple[list[str], torch.Tensor]]:
         """Stream the latents in constant memory.
@@ -165,59 +150,38 @@ class LatentStore:
         Yields:
             image_ids and their (n, c, h, w) float32 latents, n <= size.
         """
-        for shard in self.shards:
-            image_ids = json.loads(self.header(shard)["image_ids"])
-            with safe_open(shard, "pt") as file:
-                rows = file.get_slice("latents")
-                for start in range(0, len(image_ids), size):
-                    names = image_ids[start : start + size]
-                    keep = np.array([wanted is None or n in wanted for n in names])
-                    if keep.any():
-                        latents = rows[start : start + size][torch.from_numpy(keep)].float()
-                        yield [n for n, k in zip(names, keep, strict=True) if k], latents
+        for number, header in self.headers():
+            for start in range(0, len(header.image_ids), size):
+                names = header.image_ids[start : start + size]
+                keep = np.array([wanted is None or n in wanted for n in names])
+                if keep.any():
+                    rows = read_rows(self.path_of(number), header, start, start + len(names))
+                    kept = rows[torch.from_numpy(keep)].float()
+                    yield [n for n, k in zip(names, keep, strict=True) if k], kept
 
+    def stream(self, shards: Iterable[tuple[int, ShardHeader]]) -> Iterator[tuple[int, ShardHeader, torch.Tensor]]:
+        """Whole shards as stored, each read while the one before is worked on.
 
-def embed_folder(
-    folder: FaceFolder,
-    model: LatentModel,
-    store: LatentStore,
-    schedule: Schedule | None = None,
-    *,
-    batch_size: int = 64,
-    shard_size: int = 512,
-) -> tuple[int, list[str]]:
-    """Embed every picture of a folder that the store does not hold yet.
+        Args:
+            shards: number and header of those wanted.
 
-    Args:
-        folder: the pictures.
-        model: the model.
-        store: where the latents go; one that exists is continued, if it is of the same model and schedule.
-        schedule: the inversion's; None: the default.
-        batch_size: pictures inverted at a time.
-        shard_size: latents per shard; what a kill can lose.
+        Yields:
+            Number, header, and (n, c, h, w) latents in the precision they are stored in. They lie in a buffer that is
+            used again: only valid until the next one is asked for.
+        """
+        buffers: list[torch.Tensor] = [torch.empty(0), torch.empty(0)]
 
-    Returns:
-        How many pictures were embedded now, and one line for each that could not be read.
-    """
-    space = LatentSpace.of(model, schedule or Schedule())
-    if store.shards:
-        store.space.require_same(space, str(store.root))
-    done = set(store.image_ids())
-    todo = [i for i in folder.ids if i not in done]
-    bad: list[str] = []
-    with tqdm(total=len(folder.ids), initial=len(done), disable=None, desc="embed", unit="img") as bar:
-        for start in range(0, len(todo), shard_size):
-            names, latents = [], []
-            for i in range(start, min(start + shard_size, len(todo)), batch_size):
-                wanted = todo[i : min(i + batch_size, start + shard_size)]
-                batch, crops, complaints = folder.read_readable(wanted, model.resolution)
-                bad += complaints
-                if batch:
-                    latents.append(invert(model, to_tensor(crops), schedule=space.schedule))
-                    names += batch
-                bar.update(batch_size)
-            if names:
-                store.append(names, torch.cat(latents), space)
-    if store.shards:
-        store.write_index()
-    return len(todo) - len(bad), bad
+        def read(turn: int, number: int, header: ShardHeader) -> torch.Tensor:
+            flat = buffers[turn % 2]
+            if flat.dtype != header.dtype or flat.numel() * flat.itemsize < header.size:
+                flat = buffers[turn % 2] = torch.empty(header.size // header.dtype.itemsize, dtype=header.dtype)
+            return read_rows(self.path_of(number), header, out=flat)
+
+        with ThreadPoolExecutor(1) as reader:
+            ahead = None
+            for turn, (number, header) in enumerate(shards):
+                behind, ahead = ahead, (number, header, reader.submit(read, turn, number, header))
+                if behind is not None:
+                    yield behind[0], behind[1], behind[2].result()
+            if ahead is not None:
+                yield ahead[0], ahead[1], ahead[2].result()

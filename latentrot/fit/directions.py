@@ -16,18 +16,18 @@ from safetensors.torch import save
 from sklearn.isotonic import IsotonicRegression
 
 from latentrot.data.celeba import held_out
-from latentrot.embed.first_stage import mirror_latents
 from latentrot.embed.model import LatentModel
 from latentrot.embed.solve import decode
 from latentrot.embed.store import LatentSpace, LatentStore
 from latentrot.errors import LatentrotError
 from latentrot.files import write_atomically
-from latentrot.fit.lines import CentroidLine, Centroids, YawBins, YawDirections, keep_octaves, shrink_noise
+from latentrot.fit.lines import CentroidLine, YawBins, YawDirections, keep_octaves, shrink_noise
+from latentrot.fit.statistics import Statistics, gather
 from latentrot.label.estimate import LIGHTS, estimate_pose
 from latentrot.label.network import FaceLabeler
 from latentrot.label.table import matching
 
-__all__ = ["Directions", "FitConfig", "calibrate", "fit_directions", "walk", "walk_offset"]
+__all__ = ["Directions", "FitConfig", "calibrate", "fit_directions", "gather_statistics", "walk", "walk_offset"]
 
 KIND = "latentrot directions"
 SIGN = "yaw > 0: the nose points to the viewer's right; light: the picture's side the main light comes from"
@@ -198,33 +198,12 @@ def chosen_rows(labels: pd.DataFrame, config: FitConfig) -> pd.DataFrame:
     return rows
 
 
-def gather_centroids(
-    store: LatentStore,
-    rows: pd.DataFrame,
-    light: str,
-    config: FitConfig,
-    progress: Callable[[int], object] | None = None,
-) -> Centroids:
-    """One streaming pass over the store: centroids per yaw bin of one light group (`any`: of all)."""
-    centroids = Centroids(YawBins(config.width, config.limit))
-    swapped = {"left": "right", "right": "left", "center": "center"}
-    wanted = set(rows.index)
-    for names, latents in store.batches(wanted):
-        yaw, lights = rows["yaw_deg"].loc[names].to_numpy(), rows["light"].loc[names].to_numpy()
-        same = np.array([light in ("any", v) for v in lights])
-        if same.any():
-            centroids.partial_fit(latents[same].flatten(1).numpy(), yaw[same])
-        other = np.array([light in ("any", swapped[v]) for v in lights])
-        if config.mirror and other.any():
-            mirrored = mirror_latents(latents[torch.from_numpy(other)], store.space.block)
-            centroids.partial_fit(mirrored.flatten(1).numpy(), -yaw[other])
-        if progress is not None:
-            progress(len(names))
-    if not hasattr(centroids, "counts_"):
-        raise LatentrotError(
-            f"no latent in {store.root} has a label of light {light!r}; embed and label the same pictures"
-        )
-    return centroids
+def gather_statistics(
+    store: LatentStore, labels: pd.DataFrame, config: FitConfig, progress: Callable[[int], object] | None = None
+) -> Statistics:
+    """Sums per yaw bin and light of the pictures a fit may use: from the store's statistics, or one streaming pass."""
+    bins = YawBins(config.width, config.limit)
+    return gather(store, chosen_rows(labels, config), bins, f"{config.where} / {config.held_out}", progress)
 
 
 def fit_directions(
@@ -258,7 +237,13 @@ def fit_directions(
         raise LatentrotError(f"light {light!r}: expected {', '.join(LIGHTS)}, or any")
     rows = chosen_rows(labels, config)
     fitted = YawDirections(YawBins(config.width, config.limit), config.least)
-    fitted.fit_centroids(gather_centroids(store, rows, light, config, progress))
+    statistics = gather_statistics(store, labels, config, progress)
+    centroids = statistics.centroids(light, store.space.shape, store.space.block, mirror=config.mirror)
+    if not centroids.counts_.any():
+        raise LatentrotError(
+            f"no latent in {store.root} has a label of light {light!r}; embed and label the same pictures"
+        )
+    fitted.fit_centroids(centroids)
     directions = Directions(
         light=light,
         left=slope_of(fitted.left_, store.space, config),
@@ -299,7 +284,8 @@ def slope_of(line: CentroidLine, space: LatentSpace, config: FitConfig) -> torch
 def calibration_sources(store: LatentStore, rows: pd.DataFrame, light: str, config: FitConfig) -> torch.Tensor:
     """Latents of nearly frontal pictures of the light group: (n, c, h, w), n <= config.calibrate."""
     near = rows[(rows["yaw_deg"].abs() < 12) & ((rows["light"] == light) | (light == "any"))]
-    near = near[near.index.isin(store.image_ids())]
+    there = [near.index.intersection(pd.Index(h.image_ids, dtype=near.index.dtype)) for _, h in store.headers()]
+    near = near[near.index.isin(near.index[:0].append(there))]
     if near.empty:
         raise LatentrotError(f"no nearly frontal picture of light {light!r} to calibrate on; embed more pictures")
     chosen = near.sample(min(config.calibrate, len(near)), random_state=config.seed)

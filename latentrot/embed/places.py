@@ -1,0 +1,116 @@
+"""Files of a store wherever it lies: a local folder, or any address fsspec understands (s3://, gs://, memory://)."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from upath import UPath
+
+from latentrot.errors import LatentrotError, one_line
+from latentrot.files import write_atomically
+
+__all__ = ["as_place", "create_whole", "listed", "read_into", "read_range", "same_file", "write_whole"]
+
+#: what may be wrong with a file elsewhere; fsspec's file systems raise little else
+REMOTE_ERRORS = (OSError, ValueError, ImportError)
+
+
+def as_place(root: Path | UPath | str) -> Path | UPath:
+    """A folder as a path object: `pathlib.Path` where it is local, else its fsspec counterpart.
+
+    Raises:
+        LatentrotError: an address of an unknown kind, or of one whose driver is not installed.
+    """
+    if isinstance(root, (Path, UPath)) or "://" not in str(root):
+        return root if isinstance(root, (Path, UPath)) else Path(root)
+    if str(root).startswith(("file://", "local://")):
+        return Path(str(root).split("://", 1)[1])
+    try:
+        place = UPath(str(root))
+        _ = place.fs
+    except REMOTE_ERRORS as error:
+        raise LatentrotError(f"cannot reach {root}: {one_line(error)}") from error
+    return place
+
+
+def listed(root: Path | UPath) -> list[str]:
+    """Names of what lies in a folder; empty where there is none."""
+    try:
+        if isinstance(root, Path):
+            return os.listdir(root)
+        root.fs.invalidate_cache()  # others write there too
+        return [entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in root.fs.ls(root.path, detail=True)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def write_whole(path: Path | UPath, content: bytes) -> None:
+    """Write a file that is either whole or not there; one of that name is replaced.
+
+    Raises:
+        LatentrotError: no permission, a full disk, nobody there.
+    """
+    if isinstance(path, Path):
+        write_atomically(path, lambda p: p.write_bytes(content))
+        return
+    try:
+        path.fs.pipe_file(path.path, content)  # an object appears when it is complete
+    except REMOTE_ERRORS as error:
+        raise LatentrotError(f"cannot write {path}: {one_line(error)}") from error
+
+
+def create_whole(path: Path | UPath, content: bytes) -> bool:
+    """`write_whole`, unless a file of that name is there already, made by whomever.
+
+    Returns:
+        Whether it was written.
+    """
+    if isinstance(path, Path):
+        return write_atomically(path, lambda p: p.write_bytes(content), replace=False)
+    try:
+        path.fs.pipe_file(path.path, content, mode="create")
+    except FileExistsError:
+        return False
+    except REMOTE_ERRORS as error:
+        raise LatentrotError(f"cannot write {path}: {one_line(error)}") from error
+    return True
+
+
+def read_range(path: Path | UPath, start: int, stop: int) -> bytes:
+    """Bytes start to stop of a file, fewer where it is shorter."""
+    if isinstance(path, Path):
+        with open(path, "rb", buffering=0) as file:
+            file.seek(start)
+            return file.read(stop - start)
+    return path.fs.cat_file(path.path, start=start, end=stop)
+
+
+def read_into(path: Path | UPath, start: int, buffer: memoryview) -> int:
+    """Fill a buffer with the bytes of a file from `start` on; returns how many there were."""
+    if not isinstance(path, Path):
+        content = path.fs.cat_file(path.path, start=start, end=start + len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+    filled = 0
+    with open(path, "rb", buffering=0) as file:
+        file.seek(start)
+        while filled < len(buffer) and (got := file.readinto(buffer[filled:])):
+            filled += got
+    return filled
+
+
+def same_file(source: Path | UPath, target: Path | UPath) -> None:
+    """Have a file under a second name: a hard link where both lie on one disk, else a copy."""
+    if isinstance(source, Path) and isinstance(target, Path):
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.link(source, target)
+            return
+        except FileExistsError:
+            return
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP):
+                raise LatentrotError(f"cannot link {source} to {target}: {one_line(error.strerror)}") from error
+    write_whole(target, source.read_bytes())
