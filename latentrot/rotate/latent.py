@@ -205,6 +205,14 @@ class LatentRotator:
         change = self.measured_change(face, rungs) if rungs else []
         return Ladder(np.array([0.0, *rungs]), np.array([0.0, *change]))
 
+    def refine_ladder(self, face: Embedded, ladder: Ladder, turns: Sequence[float]) -> Ladder:
+        """The ladder with the steps it names for `turns` (degrees) tried, too: between two rungs yaw is no straight line."""
+        steps = [step_for(turn, ladder.steps, ladder.change) for turn in turns if turn]
+        if not steps:
+            return ladder
+        change = self.measured_change(face, steps)
+        return Ladder(np.append(ladder.steps, steps), np.append(ladder.change, change))
+
     @property
     def any_directions(self) -> Directions:
         """One of the directions; all share model and schedule."""
