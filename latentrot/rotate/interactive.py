@@ -133,7 +133,7 @@ def take_face(photo: Photograph, index: int, rotator: LatentRotator, light: str 
     if not 0 <= index < len(photo.faces):
         raise LatentrotError(f"no face {index}; the photograph has {len(photo.faces)}, counted from 0")
     alignment = frame_face(photo.picture, photo.faces[index].landmarks)
-    face = rotator.embed(alignment.crop(photo.picture, rotator.model.resolution), light)
+    face = rotator.keep_decoded(rotator.embed(alignment.crop(photo.picture, rotator.model.resolution), light))
     ladder = rotator.measure_ladder(face, [-MAX_TURN, MAX_TURN])
     return Subject(photo, alignment, face, ladder, rotator.lines_of(face.light).reach)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 
@@ -84,6 +84,7 @@ class Embedded:
         pitch_deg: of the source.
         light: the light group whose lines are walked.
         seconds: by stage.
+        decoded: (1, 3, s, s), the latent decoded as it is, kept where a face is turned many times; None: decoded each time.
     """
 
     source: np.ndarray
@@ -92,6 +93,7 @@ class Embedded:
     pitch_deg: float
     light: str
     seconds: dict[str, float] = field(default_factory=dict)
+    decoded: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,10 +186,12 @@ class LatentRotator:
         else:
             steps = [lines.nominal_for(turn) for turn in turns]
         clock.lap("measure")
-        walked = self.walk(face.latent, lines, [0.0, *steps], face.yaw_deg)
+        still = [0.0] if face.decoded is None else []
+        walked = self.walk(face.latent, lines, [*still, *steps], face.yaw_deg)
 
         # decode
         pictures = decode(self.model, walked, schedule=lines.space.schedule).clamp(-1, 1)
+        pictures = pictures if face.decoded is None else torch.cat([face.decoded, pictures])
         clock.lap("decode")
 
         poses, lights = estimate_pose(pictures), light_names(estimate_light(pictures))
@@ -204,6 +208,11 @@ class LatentRotator:
         rungs = rungs_of(self.lines_of(face.light), turns)
         change = self.measured_change(face, rungs) if rungs else []
         return Ladder(np.array([0.0, *rungs]), np.array([0.0, *change]))
+
+    def keep_decoded(self, face: Embedded) -> Embedded:
+        """The face with its latent decoded once for all its turns."""
+        pictures = decode(self.model, face.latent, schedule=self.any_directions.space.schedule).clamp(-1, 1)
+        return replace(face, decoded=pictures)
 
     def refine_ladder(self, face: Embedded, ladder: Ladder, turns: Sequence[float]) -> Ladder:
         """The ladder with the steps it names for `turns` (degrees) tried, too: between two rungs yaw is no straight line."""
