@@ -27,6 +27,7 @@ from latentrot.data.animation import write_animation
 from latentrot.data.images import SUFFIXES, write_image
 from latentrot.errors import LatentrotError, one_line
 from latentrot.label.estimate import LIGHTS
+from latentrot.rotate.identity import IdentityNetwork
 from latentrot.rotate.interactive import (
     MAX_SIDE,
     MAX_TURN,
@@ -36,6 +37,7 @@ from latentrot.rotate.interactive import (
     animation,
     close_up,
     face_strip,
+    likeness,
     mark_faces,
     open_photograph,
     provenance,
@@ -143,10 +145,11 @@ class Page:
     Args:
         rotator: turns the faces; shared by all visitors, one at a time.
         folder: for uploads and results.
+        identity: tells how much of the person stays; None: that is not told.
     """
 
-    def __init__(self, rotator: LatentRotator, folder: Path) -> None:
-        self.rotator, self.folder = rotator, folder
+    def __init__(self, rotator: LatentRotator, folder: Path, identity: IdentityNetwork | None = None) -> None:
+        self.rotator, self.folder, self.identity = rotator, folder, identity
         self.visits: OrderedDict[str, Visit] = OrderedDict()
         self.lock = threading.RLock()
         with gr.Blocks(title="latentrot", analytics_enabled=False, fill_width=True) as self.blocks:
@@ -332,8 +335,9 @@ class Page:
         view = turn_subject(subject, [degrees], self.rotator)[0]
         after = visit.write("after.jpg", close_up(subject, view.picture))
         whole = visit.write("turned.jpg", view.picture, provenance(self.rotator.model.name, [view]))
-        spent = time.perf_counter() - began
-        return {self.compare: (visit.before, after), self.readout: readout(subject, view, spent), self.save: whole}
+        alike = None if self.identity is None else likeness(subject, view, self.identity)
+        told = readout(subject, view, time.perf_counter() - began, alike)
+        return {self.compare: (visit.before, after), self.readout: told, self.save: whole}
 
     # ---- visitors -----------------------------------------------------------------------------------------------
 
@@ -396,8 +400,8 @@ def table(facts: dict[str, str]) -> str:
     return f'<dl class="facts">{"".join(cells)}</dl>'
 
 
-def readout(subject: Subject, view: View, seconds: float) -> str:
-    """What was asked, what was measured, and how long it took."""
+def readout(subject: Subject, view: View, seconds: float, alike: float | None) -> str:
+    """What was asked, what was measured, and how long it took; `alike` is the identity's cosine where it is known."""
     frame, face = view.frame, subject.face
     facts = {
         "asked": f"{frame.requested_deg:+.0f}°",
@@ -405,6 +409,7 @@ def readout(subject: Subject, view: View, seconds: float) -> str:
         "yaw now": f"{frame.yaw_deg:+.1f}°",
         "pitch now": f"{frame.pitch_deg:+.1f}°",
         "light now": frame.light,
+        **({} if alike is None else {"identity": f"{alike:.2f}"}),
         "delay": f"{seconds:.2f} s",
     }
     if subject.within_reach(frame.requested_deg):
@@ -417,7 +422,13 @@ def readout(subject: Subject, view: View, seconds: float) -> str:
     return f'{table(facts)}<div class="warning">{html.escape(warning)}</div>'
 
 
-def serve(rotator: LatentRotator, host: str, port: int, ready: Callable[[str], object] = print) -> None:
+def serve(
+    rotator: LatentRotator,
+    host: str,
+    port: int,
+    ready: Callable[[str], object] = print,
+    identity: IdentityNetwork | None = None,
+) -> None:
     """Serve the page until interrupted; everything visitors gave is removed then.
 
     Args:
@@ -425,6 +436,7 @@ def serve(rotator: LatentRotator, host: str, port: int, ready: Callable[[str], o
         host: address to listen on.
         port: TCP port.
         ready: called with the page's address once it can be opened.
+        identity: an identity network, whose cosine is then shown beside the yaw.
 
     Raises:
         LatentrotError: the address or port cannot be used.
@@ -433,7 +445,7 @@ def serve(rotator: LatentRotator, host: str, port: int, ready: Callable[[str], o
         folder = Path(name).resolve()
         os.environ["GRADIO_TEMP_DIR"] = str(folder)  # read when components are made, and at each upload
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-        page = Page(rotator, folder)
+        page = Page(rotator, folder, identity)
         fonts = [gr.themes.Font("system-ui"), gr.themes.Font("sans-serif")]  # the default theme's are fetched
         theme = gr.themes.Default(primary_hue="orange", font=fonts, font_mono=[gr.themes.Font("monospace")])
         try:

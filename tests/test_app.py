@@ -11,25 +11,46 @@ import time
 import zlib
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageOps
 
 from latentrot.cli import main
+from latentrot.data.images import read_image
+from latentrot.errors import LatentrotError
+from latentrot.rotate.identity import load_identity
 
 PORTRAIT = Path(__file__).parents[1] / "latentrot" / "bundled" / "astronaut.jpg"
 SECONDS = 30_000  # playwright counts in milliseconds
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory, port):
+def identity_weights(tmp_path_factory):
+    """Random weights in the layout of facenet-pytorch's published file, the names of its people included."""
+    facenet = pytest.importorskip("facenet_pytorch", reason="finding faces needs facenet-pytorch")
+    torch.manual_seed(0)
+    network = facenet.InceptionResnetV1(pretrained=None)
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
+            torch.nn.init.kaiming_normal_(layer.weight)  # as it is made, every picture gives nearly the same vector
+    state = network.state_dict()
+    path = tmp_path_factory.mktemp("identity") / "vggface2.pt"
+    torch.save({**state, "logits.weight": torch.zeros(3, 512), "logits.bias": torch.zeros(3)}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory, port, identity_weights):
     """The page's address and the folder for temporary files its server was given."""
     if find_spec("gradio") is None:
         pytest.skip("the page needs gradio")
     temporary = tmp_path_factory.mktemp("server")
     server = subprocess.Popen(
-        [sys.executable, "-m", "latentrot.cli", "app", "--port", str(port), "--device", "cpu"],
+        [sys.executable, "-m", "latentrot.cli", "app", "--port", str(port), "--device", "cpu", "--identity",
+         str(identity_weights)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "TMPDIR": str(temporary)},
     )  # fmt: skip
     try:
@@ -115,6 +136,7 @@ def test_a_face_turns_as_the_slider_is_dragged(visitor, tmp_path):
         yaw + float(fact(page, "readout", "turned").rstrip("°")), abs=0.11
     )
     assert re.fullmatch(r"\d\.\d\d s", fact(page, "readout", "delay"))
+    assert -1 <= float(fact(page, "readout", "identity")) <= 1
     assert pixels(page, "before").shape == pixels(page, "after").shape
     assert abs(pixels(page, "before") - pixels(page, "after")).max() > 40
     page.screenshot(path=str(tmp_path / "page.png"), full_page=True)
@@ -244,6 +266,56 @@ def test_without_gradio_one_line_says_so(capsys, monkeypatch):
     monkeypatch.delitem(sys.modules, "latentrot.app", raising=False)
     assert main(["app"]) == 2
     assert "pip install 'latentrot[page]'" in capsys.readouterr().err
+
+
+def test_visits_never_mix_and_leave_nothing(tmp_path, identity_weights):
+    pytest.importorskip("gradio")
+    from latentrot.app import Page, required  # noqa: PLC0415
+    from latentrot.rotate.latent import load_latent_rotator  # noqa: PLC0415
+
+    root = tmp_path / "server"
+    root.mkdir()
+    page = Page(load_latent_rotator(device="cpu"), root, load_identity(identity_weights))
+    portrait = Image.open(PORTRAIT).convert("RGB").crop((90, 40, 410, 360))
+    who = {name: SimpleNamespace(session_hash=name) for name in ("ann", "bob")}
+    given, shown = {}, {}
+    for name, picture in (("ann", portrait), ("bob", ImageOps.mirror(portrait))):
+        given[name] = root / f"{name}.png"
+        picture.save(given[name])
+        page.open_upload(str(given[name]), "auto", who[name])
+    for name, degrees in (("ann", 12), ("bob", -12)):
+        shown[name] = page.turn(degrees, who[name])
+        assert "identity" in shown[name][page.readout]
+    for name, other in (("ann", "bob"), ("bob", "ann")):
+        before, after = (read_image(p).astype(int) for p in shown[name][page.compare])
+        assert np.abs(before - after)[:, :12].mean() < 3  # nothing turns at the rim
+        strange = read_image(shown[other][page.compare][1]).astype(int)
+        assert strange.shape != after.shape or np.abs(strange - after).mean() > 10
+        assert page.visits[name].folder in Path(shown[name][page.save]).parents
+    turned = re.findall(r"turned</dt><dd>([+-][\d.]+)", shown["ann"][page.readout])
+    assert float(turned[0]) == pytest.approx(12, abs=4)  # the ladder's reading, tried and read again
+    page.leave(who["ann"])
+    assert not given["ann"].exists()
+    assert given["bob"].exists()
+    with pytest.raises(LatentrotError, match="no photograph"):
+        required(page.visit(who["ann"]))
+    page.leave(who["ann"])
+    page.leave(who["bob"])
+    assert [p for p in root.rglob("*") if p.is_file()] == []
+
+
+def test_the_identity_network_tells_faces_apart(identity_weights, tmp_path, capsys):
+    network = load_identity(identity_weights)
+    face = read_image(PORTRAIT)[90:306, 150:366]
+    assert network.likeness(face, face) == pytest.approx(1, abs=1e-5)
+    assert network.likeness(face, face[::-1].copy()) < 0.999  # random weights tell little apart
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pt")
+    (tmp_path / "cut.pt").write_bytes(identity_weights.read_bytes()[:5000])
+    for name, words in (("other.pt", "InceptionResnetV1"), ("cut.pt", "download"), ("none.pt", "check the path")):
+        assert main(["app", "--identity", str(tmp_path / name)]) == 2
+        err = capsys.readouterr().err
+        assert words in err
+        assert err.count("\n") == 1
 
 
 def test_a_port_out_of_range_is_refused(capsys):

@@ -123,6 +123,21 @@ def nothing(rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
         yield f"small{width}x{height}.gif", b"GIF89a" + size + b"\0\0\0,\0\0\0\0" + size + b"\0\x02\0;"
 
 
+def movies(rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
+    starts = {
+        "mp4": b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", "mov": b"\0\0\0\x14ftypqt  \0\0\0\0qt  ", "m4v": b"\0\0\0\x08free",
+        "mkv": b"\x1a\x45\xdf\xa3\x93\x42\x82\x88matroska", "webm": b"\x1a\x45\xdf\xa3\x42\x82\x84webm",
+        "avi": b"RIFF\xff\xff\0\0AVI LIST\xff\0\0\0hdrlavih",
+    }  # fmt: skip
+    for suffix, start in starts.items():
+        for i, length in enumerate((0, 9, 300, 6000)):
+            yield f"movie{i}.{suffix}", start + rng.bytes(length)
+        yield f"moov.{suffix}", start + struct.pack(">I", 2**32 - 1) + b"moov" + rng.bytes(80)
+    yield "picture.mp4", encoded("png", rng)
+    yield "list.mkv", b"ffconcat version 1.0\nfile '/etc/hostname'\n"
+    yield "list.avi", b"#EXTM3U\n#EXTINF:1,\nfile:///etc/hostname\n"
+
+
 def wrong_modes(rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
     for mode in ("F", "I", "1", "L", "LA", "P", "PA", "RGBA", "CMYK", "YCbCr", "LAB", "I;16"):
         for suffix, kind in (("tiff", "TIFF"), ("png", "PNG"), ("jpg", "JPEG")):
@@ -155,7 +170,7 @@ def hostile_metadata(rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
     yield "escape.jpg", encoded("jpg", rng, comment=b"\x1b[2J\x1b[31m\r\nlatentrot: all is well\n")
 
 
-KINDS = [truncated, flipped, mislabelled, noise_behind_magic, monstrous, nothing, wrong_modes, hostile_metadata]
+KINDS = [truncated, flipped, mislabelled, noise_behind_magic, monstrous, nothing, movies, wrong_modes, hostile_metadata]
 
 
 # ---- the checks -------------------------------------------------------------------------------------------------
@@ -192,7 +207,9 @@ def here(tmp_path, monkeypatch) -> Path:
 def test_bad_contents_are_refused(kind, here, capfd):
     for i, (name, content) in enumerate(kind(np.random.default_rng(7))):
         (here / name).write_bytes(content)
-        out = ("o.png", "o.gif", "o.mp4", "o.jpg", "results")[i % 5]
+        out = ("o.png", "o.gif", "o.mp4", "o.jpg", "results")[i % 5 if kind is not movies else 2]
+        if name.endswith(".mp4"):
+            out = "o.mp4"
         line = check_refused([name, "--deg", "5", "--out", out], here, capfd)
         assert name in line or "no face" in line
         (here / name).unlink()
@@ -280,5 +297,10 @@ def test_bad_outputs_and_numbers_are_refused(here, capfd):
         "0:1:2.5",
     ):
         check_refused(["a.png", f"--sweep={sweep}"], here, capfd)
+    (here / "loop.pth").symlink_to("loop.pth")
+    (here / "noise.safetensors").write_bytes(np.random.default_rng(1).bytes(400))
+    (here / "square.png").write_bytes(png(64, 64, 8, 0, pixels=bytes(65 * 64)))
+    for weights in ("loop.pth", "noise.safetensors", "a.png", "photos", "missing.pth", "nul\0.pth", "line\nbreak.pth"):
+        check_refused(["square.png", "--crop", "--deg", "5", "--upscale", weights], here, capfd)
     for options in (["--face", "all", "--crop-only"], ["--crop"], ["--face", "9"], ["--face", "x\ny"], ["--to", "5"]):
         check_refused(["a.png", "--deg", "5", *options], here, capfd)

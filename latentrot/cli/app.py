@@ -25,6 +25,9 @@ class App:
     """folder of directions files; by default those in the model's own folder, else directions/"""
     device: str | None = None
     """cpu, cuda or cuda:N; by default cuda where there is one"""
+    identity: Path | None = None
+    """weights of facenet-pytorch's InceptionResnetV1 (20180402-114759-vggface2.pt), which you have: how much of the person
+    stays is then shown, as the cosine of the turned face to the source (1: the same); by default it is not told"""
 
     def run(self) -> None:
         """Load the model, serve until interrupted."""
@@ -40,7 +43,13 @@ class App:
             ) from error
         from latentrot.rotate.latent import load_latent_rotator  # noqa: PLC0415
 
+        identity = None
+        if self.identity is not None:
+            from latentrot.rotate.identity import load_identity  # noqa: PLC0415
+
+            identity = load_identity(self.identity, self.device)
         rotator = load_latent_rotator(self.model, self.directions, self.device)
         # a service is stopped by SIGTERM: leave the way Ctrl-C does, so that what visitors gave is removed
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        serve(rotator, self.host, self.port, lambda url: print(f"latentrot is at {url} (Ctrl-C ends it)", flush=True))
+        say = "latentrot is at {} (Ctrl-C ends it)".format
+        serve(rotator, self.host, self.port, lambda url: print(say(url), flush=True), identity)

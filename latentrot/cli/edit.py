@@ -18,19 +18,20 @@ from latentrot.errors import LatentrotError
 if TYPE_CHECKING:
     from latentrot.rotate.latent import LatentRotator
     from latentrot.rotate.photograph import Edited
+    from latentrot.rotate.upscale import Upscaler
 
 __all__ = ["Demo", "Edit"]
 
 
 @dataclass(frozen=True)
 class Edit:
-    """Turn the face in a photograph, or in every photograph of a folder.
+    """Turn the face in a photograph, in every photograph of a folder, or in a video.
 
     Exit code 0: all were turned; 2: some or all were not, after everything else was done.
     """
 
     image: Annotated[Path, tyro.conf.Positional]
-    """the picture, or a folder of pictures (subfolders are not read)"""
+    """the picture, a folder of pictures (subfolders are not read), or a video (.mp4, .mov, .mkv, .webm, .avi)"""
     deg: float | None = None
     """turn BY so many measured degrees; > 0: nose to the viewer's right"""
     to: float | None = None
@@ -40,7 +41,8 @@ class Edit:
     out: Path | None = None
     """.png or .jpg: the turned picture, or a strip of a sweep; .webp: the picture, or a sweep in motion; .gif or .mp4:
     a sweep in motion, there and back, or before and after; without a suffix: a folder for strip, turned pictures and
-    report; by default NAME-turned.png in the current folder. For a folder of pictures: another folder, NAME.png each"""
+    report; by default NAME-turned.png in the current folder. For a folder of pictures: another folder, NAME.png each;
+    for a video: an .mp4"""
     model: str | None = None
     """a diffusers folder, a Hub id or a bundled model (faces64, heads64); by default faces64"""
     directions: Path | None = None
@@ -55,6 +57,9 @@ class Edit:
     """write the turned square alone, at the model's resolution, instead of pasting it back"""
     reify: bool = False
     """bring a painted or drawn face towards the photographs the model knows, before it is turned (--deg 0: only that)"""
+    upscale: Path | None = None
+    """weights of a super-resolution or restoration network you have (.safetensors, .pth; anything spandrel knows), applied
+    to the turned face before it is pasted back"""
     json: bool = False
     """print one JSON object a picture on standard output, a line each"""
     fast: bool = False
@@ -63,11 +68,15 @@ class Edit:
 
     def run(self) -> None:
         """Edit, write, report."""
+        from latentrot.data.video import is_video  # noqa: PLC0415
+
         degrees, absolute = self.turns()
         if self.crop_only and self.face == "all":
             raise LatentrotError("--crop-only writes one square; choose its face with --face largest or --face NUMBER")
         if os.path.isdir(self.image):
             self.run_folder(degrees, absolute)
+        elif is_video(self.image):
+            self.run_video(degrees[0], absolute)
         else:
             self.run_picture(degrees, absolute)
 
@@ -79,9 +88,10 @@ class Edit:
         out = self.out or Path(f"{self.image.stem}-turned.png")
         check_out(out, self.image, len(degrees))
         found = find_faces(self.image, self.face, crop=self.crop)
+        upscaler = self.upscaler()
         edited = turn_faces(
             found, self.rotator(), degrees, absolute=absolute, light=self.light, crop_only=self.crop_only,
-            reified=self.reify,
+            reified=self.reify, upscaler=upscaler,
         )  # fmt: skip
         files = write_edited(edited, out)
         if self.json:
@@ -100,10 +110,10 @@ class Edit:
         out = self.out or Path(f"{self.image.resolve().name}-turned")
         check_folders(self.image, out)
         paths = list_photographs(self.image)
-        rotator = self.rotator()
+        upscaler, rotator = self.upscaler(), self.rotator()
         edit = partial(
             edit_photograph, rotator=rotator, degrees=degrees, absolute=absolute, light=self.light, face=self.face,
-            crop=self.crop, crop_only=self.crop_only, reified=self.reify,
+            crop=self.crop, crop_only=self.crop_only, reified=self.reify, upscaler=upscaler,
         )  # fmt: skip
         outcomes = []
         for outcome in tqdm(edit_folder(paths, out, edit), desc="edit", unit="picture", total=len(paths), disable=None):
@@ -116,6 +126,39 @@ class Edit:
         if failed:
             print(failure_table(outcomes), file=sys.stderr)
             raise LatentrotError(f"{failed} of {len(paths)} pictures could not be turned")
+
+    def run_video(self, degrees: float, absolute: bool) -> None:
+        """A video, frame by frame."""
+        from tqdm import tqdm  # noqa: PLC0415
+
+        from latentrot.rotate.video import VideoTurner, edit_video  # noqa: PLC0415
+
+        for option in ("sweep", "crop", "crop_only", "reify"):
+            if getattr(self, option):
+                raise LatentrotError(
+                    f"--{option.replace('_', '-')} is for pictures; a video is turned by --deg or --to"
+                )
+        if not (self.face == "largest" or self.face.isdecimal()):
+            raise LatentrotError(
+                f"--face {self.face}: one face of a video is turned; give largest, or its number from 0"
+            )
+
+        def load() -> VideoTurner:
+            upscaler = self.upscaler()
+            return VideoTurner(self.rotator(), degrees, absolute, self.light, self.face, upscaler)
+
+        facts = edit_video(
+            self.image, self.out or Path(f"{self.image.stem}-turned.mp4"), load,
+            lambda frames, video: tqdm(frames, desc="edit", unit="frame", total=video.count or None, disable=None),
+        )  # fmt: skip
+        if self.json:
+            print(json.dumps(facts))
+            return
+        print(
+            f"turned {facts['turned']} of {facts['frames']} frames; {facts['unchanged']} without the face are unchanged"
+        )
+        print(f"mean yaw before {facts['yaw_before_deg']:+.1f}, after {facts['yaw_after_deg']:+.1f} degrees")
+        print(f"wrote {facts['output']}")
 
     def turns(self) -> tuple[list[float], bool]:
         """The turns asked for, and whether they are poses to reach."""
@@ -131,6 +174,14 @@ class Edit:
         if value is None or not abs(value) <= 90:
             raise LatentrotError(f"--{given[0]} {value}: expected between -90 and 90 degrees")
         return [value], self.to is not None
+
+    def upscaler(self) -> Upscaler | None:
+        """Load the restoration network, if one was given."""
+        if self.upscale is None:
+            return None
+        from latentrot.rotate.upscale import load_upscaler  # noqa: PLC0415
+
+        return load_upscaler(self.upscale, self.where.device)
 
     def rotator(self) -> LatentRotator:
         """Load what the options name."""

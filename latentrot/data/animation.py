@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from latentrot.data.images import check_target
-from latentrot.data.notes import as_text, embedded, read_notes
+from latentrot.data.notes import embedded
+from latentrot.data.video import encode_mp4
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import write_atomically
 
@@ -76,7 +77,7 @@ def write_animation(
     check_encoder(path)
     check_target(path)
     if path.suffix.lower() == ".mp4":
-        write_atomically(path, lambda p: _write_mp4(p, frames, milliseconds, metadata or {}))
+        write_atomically(path, lambda p: encode_mp4(p, frames, 1000 / milliseconds, metadata or {}))
         return
     encode = _encode_gif if path.suffix.lower() == ".gif" else _encode_webp
     try:
@@ -118,22 +119,3 @@ def _dithered(frames: Sequence[np.ndarray], palette: Image.Image) -> list[np.nda
     """(h, w) palette indices of each frame; pixels that do not change keep the first frame's dither."""
     indices = [np.array(Image.fromarray(f).quantize(palette=palette)) for f in frames]
     return [np.where((f == frames[0]).all(-1), indices[0], i) for f, i in zip(frames, indices, strict=True)]
-
-
-def _write_mp4(path: Path, frames: Sequence[np.ndarray], milliseconds: int, metadata: Mapping[str, str]) -> None:
-    """H.264 in 4:2:0, which every player shows; ffmpeg's own complaints stay off the terminal."""
-    import imageio_ffmpeg  # noqa: PLC0415  (optional)
-
-    height, width = frames[0].shape[:2]
-    note = as_text(metadata)
-    writer = imageio_ffmpeg.write_frames(
-        path, (width + width % 2, height + height % 2), fps=1000 / milliseconds, codec="libx264", quality=None,
-        macro_block_size=2, ffmpeg_log_level="quiet",
-        output_params=["-crf", "16", "-movflags", "+faststart", "-metadata", f"comment={note}", "-f", "mp4"],
-    )  # fmt: skip
-    writer.send(None)
-    for frame in frames:
-        writer.send(np.ascontiguousarray(np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")))
-    writer.close()
-    if not path.is_file() or (metadata and not read_notes(path)):  # ffmpeg's exit code is not handed on
-        raise OSError("ffmpeg could not finish the video")

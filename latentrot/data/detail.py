@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-__all__ = ["agreement", "displaced", "displacement"]
+__all__ = ["SIDE", "agreement", "correlation", "displaced", "displacement", "enlarged", "reduced"]
 
 #: the field is estimated on crops reduced to this side: a head moves smoothly, and the time stays the same for any model
 SIDE = 64
@@ -28,13 +28,23 @@ CORRELATION = (0.6, 0.9)
 COLOUR_TOLERANCE = 64.0
 
 
-def _reduced(crop: np.ndarray) -> np.ndarray:
+def reduced(crop: np.ndarray) -> np.ndarray:
     """A square (s, s, 3) crop at `SIDE`, float64."""
     if len(crop) == SIDE:
         return crop.astype(np.float64)
     planes = [Image.fromarray(crop[..., c].astype(np.float32)) for c in range(3)]
     return np.stack(
         [np.asarray(p.resize((SIDE, SIDE), Image.Resampling.LANCZOS)) for p in planes], -1, dtype=np.float64
+    )
+
+
+def enlarged(picture: np.ndarray, side: int) -> np.ndarray:
+    """The inverse of `reduced` for smooth pictures: (`SIDE`, `SIDE`, channels) -> (side, side, channels), bicubic."""
+    if side == len(picture):
+        return picture
+    planes = [Image.fromarray(picture[..., c].astype(np.float32)) for c in range(picture.shape[2])]
+    return np.stack(
+        [np.asarray(p.resize((side, side), Image.Resampling.BICUBIC)) for p in planes], -1, dtype=np.float64
     )
 
 
@@ -68,7 +78,7 @@ def displacement(source: np.ndarray, turned: np.ndarray) -> np.ndarray:
     Returns:
         (2, SIDE, SIDE) columns and rows in pixels of a crop of `SIDE`; exactly zero for equal crops.
     """
-    source, turned = _reduced(source), _reduced(turned)
+    source, turned = reduced(source), reduced(turned)
     field = np.zeros((2, SIDE, SIDE))
     for blur in BLURS:
         start, goal = (gaussian_filter(v, (blur, blur, 0)) for v in (source, turned))
@@ -106,14 +116,14 @@ def agreement(source: np.ndarray, turned: np.ndarray, field: np.ndarray) -> np.n
     Returns:
         (SIDE, SIDE) weights in [0, 1].
     """
-    moved, turned = displaced(_reduced(source), field), _reduced(turned)
+    moved, turned = displaced(reduced(source), field), reduced(turned)
     apart = gaussian_filter(np.abs(moved - turned).max(-1), 1.5)
     low, high = CORRELATION
-    t = np.clip((_correlation(moved.mean(-1), turned.mean(-1)) - low) / (high - low), 0, 1)
+    t = np.clip((correlation(moved.mean(-1), turned.mean(-1)) - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t) * np.exp(-((apart / COLOUR_TOLERANCE) ** 2))
 
 
-def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Local correlation of two (h, w) pictures, 1 where both are flat."""
 
     def mean(v: np.ndarray) -> np.ndarray:

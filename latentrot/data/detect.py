@@ -18,7 +18,7 @@ from PIL import Image
 from latentrot.data.images import check_picture
 from latentrot.errors import LatentrotError
 
-__all__ = ["Face", "choose_face", "detect_faces"]
+__all__ = ["Face", "choose_face", "detect_faces", "look_again"]
 
 #: longer pictures are shrunk to this side before detection (pixels); landmarks come back at full size
 MAX_SIDE = 1280
@@ -101,6 +101,25 @@ def detect_faces(image: np.ndarray, device: str | None = None) -> list[Face]:
         for b, s, p in zip(corners, scores, points, strict=True)
     ]
     return sorted(faces, key=lambda face: -face.area)
+
+
+def look_again(squares: np.ndarray, device: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Landmarks by the detector's last network alone, in squares that each hold one face.
+
+    Args:
+        squares: (n, 48, 48, 3) uint8, the face from brow to chin as large as the square or a little smaller.
+        device: where to run it; the CPU by default.
+
+    Returns:
+        (n, 5, 2) landmarks as shares of the square's side, ordered as in `Face`; (n,) confidence, 0 to 1.
+    """
+    import torch  # noqa: PLC0415  (slow to import)
+
+    network = _detector(str(device or "cpu")).onet
+    x = torch.from_numpy(np.ascontiguousarray(squares)).to(device or "cpu").permute(0, 3, 1, 2).float()
+    with torch.inference_mode():
+        _, points, scores = network((x - 127.5) / 128)
+    return points.double().cpu().numpy().reshape(-1, 2, 5).transpose(0, 2, 1), scores[:, 1].cpu().numpy()
 
 
 def choose_face(faces: Sequence[Face], which: str | int = "largest") -> tuple[Face, str]:

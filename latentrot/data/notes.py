@@ -121,8 +121,9 @@ def _picture_notes(path: Path) -> dict[str, str]:
 
 
 def _mp4_notes(path: Path) -> dict[str, str]:
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return _parse(_mp4_comment(bytes(content)))
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        index = next((body for kind, body in _boxes(mapped) if kind == b"moov"), b"")  # the pictures stay on the disk
+    return _parse(_mp4_comment(index))
 
 
 def _parse(text: str) -> dict[str, str]:
@@ -137,15 +138,15 @@ def _parse(text: str) -> dict[str, str]:
 
 
 def _mp4_comment(content: bytes) -> str:
-    """The comment tag in moov/udta/meta/ilst; empty where there is none."""
-    for name in (b"moov", b"udta", b"meta", b"ilst", b"\xa9cmt", b"data"):
+    """The comment tag in the udta/meta/ilst of a moov box; empty where there is none."""
+    for name in (b"udta", b"meta", b"ilst", b"\xa9cmt", b"data"):
         inside = next((body for kind, body in _boxes(content) if kind == name), b"")
         content = inside[4:] if name == b"meta" else inside  # meta begins with version and flags
     return content[8:].decode(errors="replace")  # data begins with type and locale
 
 
-def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The boxes in an MP4 box: kind and content."""
+def _boxes(content: bytes | mmap.mmap) -> Iterator[tuple[bytes, bytes]]:
+    """The boxes in an MP4 box: kind and content; the content of one that holds the pictures themselves is left out."""
     start = 0
     while start + 8 <= len(content):
         size, kind = struct.unpack_from(">I4s", content, start)
@@ -155,5 +156,5 @@ def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         size = size or len(content) - start  # 0: up to the end
         if size < head:
             return
-        yield kind, content[start + head : start + size]
+        yield kind, b"" if kind == b"mdat" else content[start + head : start + size]
         start += size

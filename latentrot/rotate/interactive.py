@@ -1,7 +1,7 @@
 """Turning one face many times, as a page or a notebook does: each step's result is kept for the next.
 
 `open_photograph` finds the faces, `take_face` embeds one of them and measures its ladder of steps (the slow part, once),
-`turn_subject` makes a turned photograph in one decode.
+`turn_subject` makes a turned photograph in two decodes.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from latentrot.data.align import Alignment, align_landmarks
+from latentrot.data.align import Alignment
 from latentrot.data.animation import fit_side, there_and_back
 from latentrot.data.detect import Face, detect_faces
 from latentrot.data.frame import CROP_BOX
+from latentrot.data.framing import frame_face
 from latentrot.data.images import read_image, strip
 from latentrot.errors import LatentrotError
+from latentrot.rotate.identity import IdentityNetwork
 from latentrot.rotate.latent import Embedded, Frame, Ladder, LatentRotator
 from latentrot.rotate.results import synthetic_notes
 
@@ -30,6 +32,7 @@ __all__ = [
     "animation",
     "close_up",
     "face_strip",
+    "likeness",
     "mark_faces",
     "open_photograph",
     "provenance",
@@ -44,6 +47,8 @@ MAX_TURN = 40.0
 MAX_SIDE = 1600
 #: so many of the largest faces can be chosen from
 MAX_FACES = 9
+#: crops whose likeness is told have this side, pixels
+LIKENESS_SIDE = 240
 #: how far a close-up reaches beyond the face crop, as a share of the crop's side
 AROUND = 0.4
 
@@ -127,15 +132,16 @@ def take_face(photo: Photograph, index: int, rotator: LatentRotator, light: str 
     """
     if not 0 <= index < len(photo.faces):
         raise LatentrotError(f"no face {index}; the photograph has {len(photo.faces)}, counted from 0")
-    height, width = photo.picture.shape[:2]
-    alignment = align_landmarks(photo.faces[index].landmarks, (width, height))
-    face = rotator.embed(alignment.crop(photo.picture, rotator.model.resolution), light)
+    alignment = frame_face(photo.picture, photo.faces[index].landmarks)
+    face = rotator.keep_decoded(rotator.embed(alignment.crop(photo.picture, rotator.model.resolution), light))
     ladder = rotator.measure_ladder(face, [-MAX_TURN, MAX_TURN])
     return Subject(photo, alignment, face, ladder, rotator.lines_of(face.light).reach)
 
 
 def turn_subject(subject: Subject, degrees: Sequence[float], rotator: LatentRotator) -> list[View]:
-    """Turn a face by each of `degrees` (> 0: nose to the viewer's right), in one decode.
+    """Turn a face by each of `degrees` (> 0: nose to the viewer's right), in two decodes.
+
+    The first tries the steps read off the ladder, the second is of the steps read off it again, as the command line does.
 
     Raises:
         LatentrotError: a turn that is not within `MAX_TURN` degrees.
@@ -143,9 +149,15 @@ def turn_subject(subject: Subject, degrees: Sequence[float], rotator: LatentRota
     for turn in degrees:
         if not abs(turn) <= MAX_TURN:
             raise LatentrotError(f"a turn of {turn} degrees: expected between {-MAX_TURN:.0f} and {MAX_TURN:.0f}")
-    turned = rotator.turn(subject.face, degrees, ladder=subject.ladder)
+    ladder = rotator.refine_ladder(subject.face, subject.ladder, degrees)
+    turned = rotator.turn(subject.face, degrees, ladder=ladder)
     paste = subject.alignment.paste
     return [View(f, paste(subject.photo.picture, turned.reconstruction, f.image)) for f in turned.frames]
+
+
+def likeness(subject: Subject, view: View, network: IdentityNetwork) -> float:
+    """The cosine of the person in a turned photograph to the one in the source, by an identity network the user has."""
+    return network.likeness(*(subject.alignment.crop(p, LIKENESS_SIDE) for p in (subject.photo.picture, view.picture)))
 
 
 def sweep_of(subject: Subject, count: int) -> list[float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +85,7 @@ class Embedded:
         pitch_deg: of the source.
         light: the light group whose lines are walked.
         seconds: by stage.
+        decoded: (1, 3, s, s), the latent decoded as it is, kept where a face is turned many times; None: decoded each time.
     """
 
     source: np.ndarray
@@ -93,6 +94,7 @@ class Embedded:
     pitch_deg: float
     light: str
     seconds: dict[str, float] = field(default_factory=dict)
+    decoded: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,10 +198,12 @@ class LatentRotator:
         else:
             steps = [lines.nominal_for(turn) for turn in turns]
         clock.lap("measure")
-        walked = self.walk(face.latent, lines, [0.0, *steps], face.yaw_deg)
+        still = [0.0] if face.decoded is None else []
+        walked = self.walk(face.latent, lines, [*still, *steps], face.yaw_deg)
 
         # decode
         pictures = decode(self.model, walked, schedule=lines.space.schedule).clamp(-1, 1)
+        pictures = pictures if face.decoded is None else torch.cat([face.decoded, pictures])
         clock.lap("decode")
 
         poses = estimate_pose(pictures, labeler=self.label_network)
@@ -217,6 +221,19 @@ class LatentRotator:
         rungs = rungs_of(self.lines_of(face.light), turns)
         change = self.measured_change(face, rungs) if rungs else []
         return Ladder(np.array([0.0, *rungs]), np.array([0.0, *change]))
+
+    def keep_decoded(self, face: Embedded) -> Embedded:
+        """The face with its latent decoded once for all its turns."""
+        pictures = decode(self.model, face.latent, schedule=self.any_directions.space.schedule).clamp(-1, 1)
+        return replace(face, decoded=pictures)
+
+    def refine_ladder(self, face: Embedded, ladder: Ladder, turns: Sequence[float]) -> Ladder:
+        """The ladder with the steps it names for `turns` (degrees) tried, too: between two rungs yaw is no straight line."""
+        steps = [step_for(turn, ladder.steps, ladder.change) for turn in turns if turn]
+        if not steps:
+            return ladder
+        change = self.measured_change(face, steps)
+        return Ladder(np.append(ladder.steps, steps), np.append(ladder.change, change))
 
     @property
     def any_directions(self) -> Directions:

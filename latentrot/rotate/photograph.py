@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from latentrot.data.align import Alignment, align_landmarks
+from latentrot.data.align import Alignment
 from latentrot.data.detect import choose_face, detect_faces
+from latentrot.data.framing import frame_face
 from latentrot.data.images import read_image, resize
 from latentrot.errors import LatentrotError, one_line
 from latentrot.rotate.latent import Clock, LatentRotator, Turned
 from latentrot.rotate.reify import reify
+from latentrot.rotate.upscale import Upscaler
 
 __all__ = ["Edited", "Found", "TurnedFace", "edit_photograph", "find_faces", "parse_sweep", "turn_faces"]
 
@@ -45,7 +47,7 @@ class TurnedFace:
     Attributes:
         turned: the crop's turns with their measurements.
         alignment: photograph -> CelebA frame; None for a picture that was a crop already.
-        replaced: (s, s, 3) uint8 at the model's resolution, what a pasted turn takes the place of: the reconstruction,
+        replaced: (s, s, 3) uint8 of the turned crops' size, what a pasted turn takes the place of: the reconstruction,
             whose errors then cancel, or the crop as it was before it was made real.
     """
 
@@ -66,6 +68,7 @@ class Edited:
         notes: what the user should know, such as which of several faces was used.
         crop_only: the result is the turned square alone, not pasted back.
         reified: the faces were made real first (`latentrot.rotate.reify`).
+        upscaler: name of the network that restored the crops; empty where none did.
     """
 
     path: Path
@@ -75,6 +78,7 @@ class Edited:
     notes: list[str]
     crop_only: bool = False
     reified: bool = False
+    upscaler: str = ""
 
     @property
     def turned(self) -> Turned:
@@ -157,7 +161,7 @@ def find_faces(path: Path, face: str = "largest", *, crop: bool = False) -> Foun
     else:
         one, note = choose_face(faces, face)
         chosen, notes = [one], [note] if note else []
-    alignments = tuple(align_landmarks(f.landmarks, (width, height)) for f in chosen)
+    alignments = tuple(frame_face(photo, f.landmarks) for f in chosen)
     clock.lap("find face")
     return Found(path, photo, alignments, tuple(notes), clock.seconds)
 
@@ -171,6 +175,7 @@ def turn_faces(
     light: str = "auto",
     crop_only: bool = False,
     reified: bool = False,
+    upscaler: Upscaler | None = None,
 ) -> Edited:
     """Turn the faces found.
 
@@ -180,8 +185,9 @@ def turn_faces(
         degrees: turns, or poses to reach if `absolute`; > 0: nose to the viewer's right.
         absolute: degrees are poses.
         light: auto, left, center or right.
-        crop_only: the result is the turned square alone, at the model's resolution.
+        crop_only: the result is the turned square alone, at the model's resolution or the upscaler's.
         reified: bring a painted face towards the photographs the model knows first.
+        upscaler: restores every turned crop, and what it replaces, before it is pasted.
     """
     faces, notes = [], list(found.notes)
     for alignment in found.alignments or (None,):
@@ -189,10 +195,14 @@ def turn_faces(
         real = reify(square, rotator) if reified else square
         turned = rotator.turn(real, degrees, absolute=absolute, light=light)
         notes += beyond_reach(turned, rotator)
-        replaced = resize(square, rotator.model.resolution) if reified else turned.reconstruction
+        shown = resize(square, rotator.model.resolution)
+        if upscaler is not None:
+            turned, shown = upscaler.upscale_turned(turned), upscaler(shown) if reified else shown
+        replaced = shown if reified else turned.reconstruction
         faces.append(TurnedFace(turned, alignment, replaced))
     faces[0].turned.seconds.update(found.seconds)
-    return Edited(found.path, found.photo, tuple(faces), rotator.model.name, notes, crop_only, reified)
+    name = "" if upscaler is None else upscaler.name
+    return Edited(found.path, found.photo, tuple(faces), rotator.model.name, notes, crop_only, reified, name)
 
 
 def beyond_reach(turned: Turned, rotator: LatentRotator) -> list[str]:
@@ -213,7 +223,10 @@ def edit_photograph(
     crop: bool = False,
     crop_only: bool = False,
     reified: bool = False,
+    upscaler: Upscaler | None = None,
 ) -> Edited:
     """Turn the face in a photograph: `find_faces`, then `turn_faces`, with their arguments and errors."""
     found = find_faces(path, face, crop=crop)
-    return turn_faces(found, rotator, degrees, absolute=absolute, light=light, crop_only=crop_only, reified=reified)
+    return turn_faces(
+        found, rotator, degrees, absolute=absolute, light=light, crop_only=crop_only, reified=reified, upscaler=upscaler
+    )

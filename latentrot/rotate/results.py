@@ -106,7 +106,9 @@ def notes_of(edited: Edited) -> dict[str, str]:
         for face in edited.faces
     ]
     turned = faces[0] if len(faces) == 1 else {"faces": faces}
-    return synthetic_notes({"model": edited.model, **({"reified": True} if edited.reified else {}), **turned})
+    extra = {"reified": True} if edited.reified else {}
+    extra |= {"upscaled_by": edited.upscaler} if edited.upscaler else {}
+    return synthetic_notes({"model": edited.model, **extra, **turned})
 
 
 def synthetic_notes(facts: Mapping[str, object]) -> dict[str, str]:
@@ -125,6 +127,7 @@ def report(edited: Edited, output: Path | None) -> dict[str, object]:
         "input": str(edited.path),
         "output": None if output is None else str(output),
         "model": edited.model,
+        **({"upscaled_by": edited.upscaler} if edited.upscaler else {}),
     }
     faces = [face_report(face) for face in edited.faces]
     if len(faces) == 1:

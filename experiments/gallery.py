@@ -1,0 +1,105 @@
+"""A gallery for the README from pictures that may be shown: the bundled portrait, and faces the bundled model drew itself.
+
+    python experiments/gallery.py
+
+The generated faces are decoded from white noise of the seeds in `ROWS`: they are nobody. Each row is pasted as `edit` pastes
+a photograph, the failures included. Writes experiments/gallery.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from latentrot.data.align import Alignment
+from latentrot.data.detect import choose_face, detect_faces
+from latentrot.data.frame import CROP_BOX
+from latentrot.data.framing import frame_face
+from latentrot.data.images import read_image, resize, to_uint8, write_image
+from latentrot.embed.solve import decode
+from latentrot.rotate.latent import LatentRotator, load_latent_rotator
+from latentrot.rotate.results import synthetic_notes
+
+PORTRAIT = Path(__file__).parents[1] / "latentrot" / "bundled" / "astronaut.jpg"
+SIDE, LINE, GAP = 192, 22, 4
+TURNS = (-30.0, -15.0, 15.0, 30.0)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row: a seed to draw a face from (None: the portrait), and what was seen in it with the bundled model."""
+
+    seed: int | None
+    caption: str
+
+
+ROWS = (
+    Row(
+        None,
+        "NASA's portrait of Eileen Collins (public domain). 15 degrees hold; at 30: dark seams, skin over the hair",
+    ),
+    Row(6, "A face the model drew (seed 6). At -30 it stops short, and is somebody else"),
+    Row(8, "A face the model drew (seed 8). At +30 it stops short, with a halo at the rim, and is somebody else"),
+    Row(1, "A face the model drew (seed 1), turned by 23 degrees already: further that way it stops at 9, with a halo"),
+)
+
+
+def generated(rotator: LatentRotator, seed: int) -> np.ndarray:
+    """A face the model draws from white noise: (s, s, 3) uint8 at its resolution."""
+    model, schedule = rotator.model, rotator.any_directions.space.schedule
+    z = torch.randn((1, *model.latent_shape), generator=torch.Generator().manual_seed(seed))
+    return to_uint8(decode(model, z, schedule=schedule))[0]
+
+
+def source(rotator: LatentRotator, seed: int | None) -> tuple[np.ndarray, Alignment]:
+    """A picture and where its face lies; a generated face is a crop already, its photograph is the crop enlarged."""
+    if seed is None:
+        photo = read_image(PORTRAIT)
+        return photo, frame_face(photo, choose_face(detect_faces(photo))[0].landmarks)
+    photo, (left, top, right, _) = resize(generated(rotator, seed), SIDE), CROP_BOX
+    scale = (right - left) / SIDE
+    return photo, Alignment(np.array([[scale, 0, left], [0, scale, top]]), (SIDE, SIDE))
+
+
+def turned_row(rotator: LatentRotator, row: Row) -> tuple[list[np.ndarray], list[str]]:
+    """The source and its turns as squares of `SIDE` pixels, and a line under each: asked and measured degrees."""
+    photo, alignment = source(rotator, row.seed)
+    turned = rotator.turn(alignment.crop(photo, rotator.model.resolution), TURNS)
+    pictures = [photo, *(alignment.paste(photo, turned.reconstruction, f.image) for f in turned.frames)]
+    words = [f"source, yaw {turned.yaw_deg:+.0f}"]
+    words += [f"asked {f.requested_deg:+.0f}, turned {f.yaw_deg - turned.yaw_deg:+.0f}" for f in turned.frames]
+    return [alignment.crop(p, SIDE) for p in pictures], words
+
+
+def gallery(rows: list[tuple[list[np.ndarray], list[str]]], captions: list[str]) -> np.ndarray:
+    """All rows on white, each under its caption, with its lines below."""
+    width = len(rows[0][0]) * (SIDE + GAP) - GAP
+    height = SIDE + 2 * LINE + GAP
+    sheet = Image.new("RGB", (width, len(rows) * height), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    for i, ((pictures, words), caption) in enumerate(zip(rows, captions, strict=True)):
+        top = i * height
+        pen.text((2, top + 3), caption, "black", font)
+        for j, (picture, word) in enumerate(zip(pictures, words, strict=True)):
+            sheet.paste(Image.fromarray(picture), (j * (SIDE + GAP), top + LINE))
+            pen.text((j * (SIDE + GAP) + 2, top + LINE + SIDE + 2), word, "#444444", font)
+    return np.array(sheet)
+
+
+def main() -> None:
+    """Draw, turn, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".png"))
+    options = parser.parse_args()
+    rotator = load_latent_rotator()
+    sheet = gallery([turned_row(rotator, row) for row in ROWS], [row.caption for row in ROWS])
+    write_image(options.out, sheet, synthetic_notes({"model": rotator.model.name, "asked_deg": list(TURNS)}))
+
+
+if __name__ == "__main__":
+    main()
