@@ -510,7 +510,7 @@ class Served:
         self.url = f"http://127.0.0.1:{port}/"
 
     def wait(self):
-        for _ in range(300):
+        for _ in range(900):
             with socket.socket() as s:
                 if s.connect_ex(("127.0.0.1", int(self.url.split(":")[2].strip("/")))) == 0:
                     return self
