@@ -9,7 +9,16 @@ import latentrot
 
 ROOT = Path(latentrot.__file__).parent
 #: a module may import from its own layer and from those before it
-LAYERS = (("errors", "files"), ("data",), ("label",), ("embed",), ("fit",), ("rotate",), ("info", "app"), ("cli",))
+LAYERS = (
+    ("errors", "files"),
+    ("data",),
+    ("label",),
+    ("embed",),
+    ("fit",),
+    ("rotate",),
+    ("info", "app", "bench"),
+    ("cli",),
+)
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 
 

@@ -26,8 +26,8 @@ class Embed:
     """a diffusers folder or a Hub id; by default the bundled model"""
     steps: int | None = None
     """steps of the inversion"""
-    solver: Literal["fixed-point", "ddim"] | None = None
-    """how the inverse step is solved"""
+    solver: Literal["fixed-point", "exact", "ddim"] | None = None
+    """how the ODE is solved, both ways"""
     batch_size: int = 64
     """pictures at a time"""
     where: Annotated[Where, tyro.conf.OmitArgPrefixes] = field(default_factory=Where)

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from latentrot.data.celeba import FaceFolder
 from latentrot.data.images import to_tensor
 from latentrot.embed.model import LatentModel
-from latentrot.embed.solve import Schedule, invert
+from latentrot.embed.solve import Schedule, invert, without_remainder
 from latentrot.errors import LatentrotError
 from latentrot.files import write_atomically
 
@@ -213,7 +213,7 @@ def embed_folder(
                 batch, crops, complaints = folder.read_readable(wanted, model.resolution)
                 bad += complaints
                 if batch:
-                    latents.append(invert(model, to_tensor(crops), schedule=space.schedule))
+                    latents.append(without_remainder(invert(model, to_tensor(crops), schedule=space.schedule)))
                     names += batch
                 bar.update(batch_size)
             if names:
