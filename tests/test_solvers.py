@@ -19,6 +19,8 @@ from latentrot.embed.solvers.step import rotate
 from latentrot.embed.store import LatentSpace, LatentStore, embed_folder
 from latentrot.errors import LatentrotError
 from latentrot.fit.directions import Directions, walk
+from latentrot.rotate.latent import LatentRotator
+from latentrot.rotate.reify import reify
 
 CASES = [
     (prediction, beta, zero_snr)
@@ -110,6 +112,17 @@ class TestExact:
             decode(plain_model, z, 4)
         with pytest.raises(LatentrotError, match=r"\(n, 3, 16, 16\) or \(n, 2, 3, 16, 16\)"):
             decode(plain_model, z[:, :, :2], 4, "exact")
+
+    def test_a_rotator_walks_it(self, plain_model):
+        """From crop to turned pictures with lines fitted along an exact schedule."""
+        plan = Schedule(steps=5, solver="exact")
+        rotator = LatentRotator(plain_model, {"any": lines_of(plain_model, plan)}, measure=False)
+        crop = gradients(1)[0]
+        turned = rotator.turn(crop, [0.0, 20.0])
+        assert np.abs(turned.reconstruction.astype(int) - crop).max() <= 1
+        assert np.array_equal(turned.frames[0].image, turned.reconstruction)
+        assert not np.array_equal(turned.frames[1].image, turned.reconstruction)
+        assert reify(crop, rotator).shape == crop.shape
 
     def test_a_store_keeps_latents_without_remainders(self, plain_model, tmp_path):
         folder, store = FaceFolder(write_pictures(tmp_path / "faces", 3)), LatentStore(tmp_path / "latents")
