@@ -11,12 +11,13 @@ from collections.abc import Callable
 import tyro
 
 from latentrot.cli.app import App
+from latentrot.cli.bench import Bench
 from latentrot.cli.edit import Demo, Edit
 from latentrot.cli.embed import Embed
 from latentrot.cli.fit import FitDirections
 from latentrot.cli.info import Info
 from latentrot.cli.label import CheckLabels, Label, LabelLight, TrainLabeler
-from latentrot.cli.train import Train
+from latentrot.cli.train import Train, TrainEmbedder
 from latentrot.errors import LatentrotError, one_line
 
 __all__ = ["Edit", "main"]
@@ -29,7 +30,9 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "label-light": LabelLight,
     "fit-directions": FitDirections,
     "train": Train,
+    "train-embedder": TrainEmbedder,
     "train-labeler": TrainLabeler,
+    "bench": Bench,
     "info": Info,
     "demo": Demo,
     "app": App,
