@@ -9,7 +9,7 @@ import torch
 from tiny import as_batch, gradients, psnr, save_pixel_model, write_pictures
 
 from latentrot.bench.compare import BenchConfig, pictures_for, run
-from latentrot.bench.plain import PlainLoop, time_plain
+from latentrot.bench.plain import PlainLoop
 from latentrot.bench.timing import flops_of, median_seconds, peak_flops
 from latentrot.cli import main
 from latentrot.embed.model import LatentModel, load_model
@@ -36,17 +36,8 @@ def test_the_plain_loop_has_the_models_schedule(model):
 
 def test_the_plain_loop_gets_better_with_steps(model):
     x = as_batch(gradients(2))
-    few, many = (psnr(loop.decode(loop.invert(x)), x) for loop in (PlainLoop.of(model, n) for n in (10, 100)))
+    few, many = (psnr(loop.decode(loop.invert(x)), x) for loop in (PlainLoop.of(model, n) for n in (5, 50)))
     assert many > few + 3
-
-
-def test_the_plain_process_does_what_the_plain_loop_does(folder, model):
-    x = as_batch(gradients(2))
-    loop = PlainLoop.of(model, 6)
-    found = time_plain(x, str(folder), 6, [1, 3], frames=2, repeats=1)
-    assert found["psnr_db"] == pytest.approx(psnr(loop.decode(loop.invert(x)).clamp(-1, 1), x), abs=0.5)
-    assert [row["batch"] for row in found["throughput"]] == [1, 3]
-    assert min(row[way] for row in found["throughput"] for way in ("invert", "decode")) > 0 < found["sweep_s"]
 
 
 def test_operations_are_counted_per_picture(model):
@@ -75,7 +66,7 @@ def test_a_command_that_fails_is_told():
         run(["python", "-c", "raise SystemExit('nothing')"])
 
 
-def test_command(folder, tmp_path, capsys):
+def test_command(folder, model, tmp_path, capsys):
     data, out = write_pictures(tmp_path / "faces", 40), tmp_path / "bench.csv"
     options = ["--steps", "4", "--more-steps", "--batches", "1", "2", "--repeats", "1", "--people", "2"]
     threads = torch.get_num_threads()
@@ -85,10 +76,13 @@ def test_command(folder, tmp_path, capsys):
     rows = list(csv.DictReader(out.open()))
     assert f"wrote {out}" in capsys.readouterr().out
     value = {(r["part"], r["way"], r["quantity"]): float(r["value"]) for r in rows}
-    assert value["round trip", "exact, 4 steps", "dB"] > 80 > value["round trip", "diffusers, 4 steps", "dB"]
-    assert value["round trip", "fixed-point, 4 steps", "evaluations there"] == 12
+    assert value["round trip", "exact, 12 steps", "dB"] > 80 > value["round trip", "diffusers, 4 steps", "dB"]
+    assert value["round trip", "fixed-point, 12 steps (the default)", "evaluations there"] == 20
     assert value["throughput", "diffusers, 4 steps", "inversions/s at batch 2"] > 0
     assert all(float(r["value"]) > 0 for r in rows)
+    loop, x = PlainLoop.of(model, 4), pictures_for(data, model, 2)
+    here = psnr(loop.decode(loop.invert(x)).clamp(-1, 1), x)  # the loop of the table ran in a process of its own
+    assert value["round trip", "diffusers, 4 steps", "dB"] == pytest.approx(here, abs=0.5)
     assert main(["bench", "--steps", "0"]) == 2
 
 
