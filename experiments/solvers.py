@@ -51,6 +51,7 @@ PLANS = (
     (Schedule(), None),
     (Schedule(), TOLERANCE),
     (Schedule(solver="exact"), None),
+    (Schedule(solver="exact"), TOLERANCE),
     (Schedule(solver="exact", steps=20), None),
     (Schedule(solver="ddim", steps=20), None),
 )
