@@ -21,8 +21,8 @@ class Schedule:
     come back at 43.8 dB for 20 evaluations and, solved to a tolerance as an edit does (35), at what eight bits can show.
     "exact" comes back far beyond that for 18 (25 where its first step is solved to that tolerance, which is what makes
     its latents as noise-like), and at equal turns keeps about as much of the person, no more: the gain is ten evaluations
-    of an edit's hundred and more, and the bundled lines belong to the default. "ddim" is walked farther by the same step, but its
-    latents are too short and too peaked to be noise, and lose the person for it.
+    of an edit's hundred and more, and the bundled lines belong to the default. "ddim" is walked farther by the same step,
+    but its latents are too short and too peaked to be noise, and lose the person for it.
 
     Args:
         steps: steps each way.
