@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from diffusers import DDIMInverseScheduler, DDIMScheduler
 
+from latentrot.bench.plain import PlainLoop
 from latentrot.data.celeba import FaceFolder, held_out
 from latentrot.data.images import to_tensor
 from latentrot.embed.model import LatentModel, load_model
@@ -26,21 +25,12 @@ from latentrot.embed.solve import Schedule, decode, invert
 from latentrot.rotate.latent import TOLERANCE, psnr_db
 
 CELEBA = Path("../shared/data/celeba")
-SCHEDULER = str(resources.files("latentrot") / "bundled" / "faces64" / "scheduler")
 STEPS = (12, 20, 50)
 
 
-@torch.no_grad()
-def diffusers_loop(model: LatentModel, x: torch.Tensor, steps: int) -> torch.Tensor:
+def plainly(loop: PlainLoop, x: torch.Tensor) -> torch.Tensor:
     """There and back with diffusers' own schedulers: (n, 3, h, w) -> the same."""
-    back = DDIMScheduler.from_pretrained(SCHEDULER, clip_sample=False)
-    there = DDIMInverseScheduler.from_config(back.config)
-    state = model.first_stage.encode(x)
-    for scheduler in (there, back):
-        scheduler.set_timesteps(steps)
-        for t in scheduler.timesteps:
-            state = scheduler.step(model.unet(state, t).sample, t, state).prev_sample
-    return model.first_stage.decode(state)
+    return loop.decode(loop.invert(x))
 
 
 def ways() -> dict[str, Callable[[LatentModel, torch.Tensor], torch.Tensor]]:
@@ -53,7 +43,7 @@ def ways() -> dict[str, Callable[[LatentModel, torch.Tensor], torch.Tensor]]:
 
     found: dict[str, Callable[[LatentModel, torch.Tensor], torch.Tensor]] = {}
     for steps in STEPS:
-        found[f"diffusers, {steps} steps"] = lambda model, x, steps=steps: diffusers_loop(model, x, steps)
+        found[f"diffusers, {steps} steps"] = lambda model, x, steps=steps: plainly(PlainLoop.of(model, steps), x)
         found[f"ddim, {steps} steps, depth 0.9"] = ours(Schedule(steps=steps, solver="ddim"))
     for steps in (12, 20):
         found[f"fixed-point, {steps} steps, depth 0.9"] = ours(Schedule(steps=steps))

@@ -17,6 +17,9 @@ _HOMES = {
     "Schedule": "latentrot.embed.solve",
     "invert": "latentrot.embed.solve",
     "decode": "latentrot.embed.solve",
+    "descend": "latentrot.embed.descend",
+    "embed_with": "latentrot.embed.embedder",
+    "load_embedder": "latentrot.embed.embedder",
     "LatentStore": "latentrot.embed.store",
     "estimate_pose": "latentrot.label.estimate",
     "estimate_light": "latentrot.label.estimate",
@@ -38,6 +41,8 @@ _HOMES = {
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604  the names are strings
 
 if TYPE_CHECKING:
+    from latentrot.embed.descend import descend
+    from latentrot.embed.embedder import embed_with, load_embedder
     from latentrot.embed.model import LatentModel, load_model
     from latentrot.embed.solve import Schedule, decode, invert
     from latentrot.embed.store import LatentStore

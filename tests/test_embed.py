@@ -20,7 +20,9 @@ from latentrot.embed.allocator import keep_large_blocks
 from latentrot.embed.first_stage import PixelUnshuffle, mirror_latents
 from latentrot.embed.model import LatentModel, load_model, resolve_dtype
 from latentrot.embed.precision import computes_bfloat16
-from latentrot.embed.solve import Schedule, accelerate, decode, evaluations, invert
+from latentrot.embed.schedule import SOLVERS
+from latentrot.embed.solve import Schedule, decode, evaluations, invert
+from latentrot.embed.solvers.step import accelerate
 from latentrot.embed.store import LatentStore, embed_folder
 from latentrot.errors import LatentrotError
 
@@ -276,7 +278,7 @@ class TestRoundTrip:
         monkeypatch.setattr(
             LatentModel, "velocity", lambda self, x, level: calls.append(level) or original(self, x, level)
         )
-        for plan in (Schedule(steps=5), Schedule(steps=5, iterations=4), Schedule(steps=5, solver="ddim")):
+        for plan in (*(Schedule(steps=5, solver=s) for s in SOLVERS), Schedule(steps=5, iterations=4)):
             calls.clear()
             z = invert(plain_model, pictures, schedule=plan)
             there = len(calls)

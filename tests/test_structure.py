@@ -11,7 +11,7 @@ ROOT = Path(latentrot.__file__).parent
 #: a module may import from its own layer and from those before it
 LAYERS = (
     ("errors", "files", "bundles"), ("data",), ("label",), ("embed",), ("fit",), ("rotate",), ("evaluation",),
-    ("info", "app"), ("cli",),
+    ("info", "app", "bench"), ("cli",),
 )  # fmt: skip
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 

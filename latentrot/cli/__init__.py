@@ -11,6 +11,7 @@ from collections.abc import Callable
 import tyro
 
 from latentrot.cli.app import App
+from latentrot.cli.bench import Bench
 from latentrot.cli.edit import Demo, Edit
 from latentrot.cli.embed import Embed
 from latentrot.cli.evaluate import Evaluate
@@ -19,7 +20,7 @@ from latentrot.cli.heads import Heads
 from latentrot.cli.info import Info
 from latentrot.cli.label import CheckLabels, Label, LabelLight, TrainLabeler
 from latentrot.cli.merge import Merge
-from latentrot.cli.train import Train
+from latentrot.cli.train import Train, TrainEmbedder
 from latentrot.errors import LatentrotError, one_line
 
 __all__ = ["Edit", "main"]
@@ -34,8 +35,10 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "fit-directions": FitDirections,
     "evaluate": Evaluate,
     "train": Train,
+    "train-embedder": TrainEmbedder,
     "train-labeler": TrainLabeler,
     "heads": Heads,
+    "bench": Bench,
     "info": Info,
     "demo": Demo,
     "app": App,

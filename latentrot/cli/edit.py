@@ -64,6 +64,9 @@ class Edit:
     """print one JSON object a picture on standard output, a line each"""
     fast: bool = False
     """trust the average calibration instead of measuring the step on the picture itself"""
+    cache: bool = False
+    """keep the picture's latent in ~/.cache/latentrot (it decodes into the picture; at most 32 MB, readable by you alone), so
+    that the next edit with --cache of the same picture starts from it; delete the folder to forget"""
     where: Annotated[Where, tyro.conf.OmitArgPrefixes] = field(default_factory=Where)
 
     def run(self) -> None:
@@ -188,7 +191,7 @@ class Edit:
         from latentrot.rotate.latent import load_latent_rotator  # noqa: PLC0415
 
         return load_latent_rotator(
-            self.model, self.directions, self.where.device, self.where.dtype, measure=not self.fast
+            self.model, self.directions, self.where.device, self.where.dtype, measure=not self.fast, cache=self.cache
         )
 
 

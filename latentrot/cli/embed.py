@@ -46,8 +46,8 @@ class Embed:
     """a diffusers folder, a Hub id or a bundled model (faces64, heads64); by default faces64"""
     steps: int | None = None
     """steps of the inversion"""
-    solver: Literal["fixed-point", "ddim"] | None = None
-    """how the inverse step is solved"""
+    solver: Literal["fixed-point", "exact", "ddim"] | None = None
+    """how the ODE is solved, both ways"""
     batch_size: int = 64
     """pictures at a time; halved where they do not fit into memory"""
     shard_size: int = 512

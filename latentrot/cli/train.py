@@ -8,7 +8,7 @@ from typing import Literal
 
 from latentrot.cli.common import at_least
 
-__all__ = ["Train"]
+__all__ = ["Train", "TrainEmbedder"]
 
 
 @dataclass(frozen=True)
@@ -53,3 +53,50 @@ class Train:
         given = {n: v for n in names if (v := getattr(self, n, None)) is not None}
         model = train(self.data, self.out, replace(base, **given), save_every=self.save_every, device=self.device)
         print(f"wrote {model}")
+
+
+@dataclass(frozen=True)
+class TrainEmbedder:
+    """Train a network that embeds a picture in one evaluation; goes on where it stopped, to the exact step."""
+
+    data: Path
+    """CelebA folder, or any folder of aligned (178:218) or square face pictures"""
+    out: Path
+    """run folder: checkpoint, log, embedder.safetensors"""
+    model: str | None = None
+    """a diffusers folder or a Hub id; by default the bundled model"""
+    steps: int | None = None
+    """optimiser steps in all"""
+    batch_size: int | None = None
+    """pictures a step"""
+    channels: tuple[int, ...] | None = None
+    """U-Net widths, finest level first"""
+    decode_steps: int | None = None
+    """decoding steps the reconstruction goes through while training"""
+    decay: int | None = None
+    """steps of the final linear decay of the rate"""
+    seed: int | None = None
+    """of everything random"""
+    save_every: int = 200
+    """steps between checkpoints"""
+    device: str | None = None
+    """cpu, cuda or cuda:N; by default cuda where there is one"""
+
+    def run(self) -> None:
+        """Train with the options given; the others come from the run's checkpoint or the defaults."""
+        from dataclasses import fields, replace  # noqa: PLC0415
+
+        from latentrot.embed.embedder import EmbedderConfig, train_embedder  # noqa: PLC0415
+        from latentrot.embed.model import load_model  # noqa: PLC0415
+        from latentrot.embed.train import checkpoint_config  # noqa: PLC0415
+
+        at_least("--save-every", self.save_every, 1)
+        for name in ("steps", "batch_size", "decode_steps"):
+            at_least(f"--{name.replace('_', '-')}", getattr(self, name) or 1, 1)
+        checkpoint = self.out / "checkpoint.safetensors"
+        base = checkpoint_config(checkpoint, EmbedderConfig) if checkpoint.is_file() else EmbedderConfig()
+        names = {f.name for f in fields(EmbedderConfig)}
+        given = {n: v for n in names if (v := getattr(self, n, None)) is not None}
+        model = load_model(self.model, self.device)
+        path = train_embedder(self.data, self.out, model, replace(base, **given), save_every=self.save_every)
+        print(f"wrote {path}")

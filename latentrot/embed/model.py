@@ -89,7 +89,6 @@ class LatentModel:
         """Angle in radians of a noise level; level -1 is the clean picture at angle 0."""
         return 0.0 if level < 0 else float(np.arccos(np.sqrt(self.alpha_bar[level])))
 
-    @torch.no_grad()
     def velocity(self, x: torch.Tensor, level: int) -> torch.Tensor:
         """The ODE's right-hand side at a noise level, in x's precision.
 
@@ -98,7 +97,7 @@ class LatentModel:
             level: noise level, 0 to T - 1.
 
         Returns:
-            (n, c, h, w) velocity dx/da per radian, in x's dtype.
+            (n, c, h, w) velocity dx/da per radian, in x's dtype; differentiable in x (the weights are frozen).
         """
         sample = x.to(self.device, torch.float32)
         if self.device.type == "cpu":

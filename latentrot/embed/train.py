@@ -220,20 +220,20 @@ def load_checkpoint(
     return step
 
 
-def checkpoint_config(path: Path) -> TrainConfig:
-    """The configuration stored in a checkpoint."""
+def checkpoint_config(path: Path, kind: type = TrainConfig) -> Any:
+    """The configuration stored in a checkpoint, an object of the given dataclass."""
     try:
         with safe_open(path, "pt") as file:
             stored = json.loads(file.metadata()["config"])
     except (OSError, SafetensorError, KeyError, TypeError) as error:
         raise LatentrotError(f"{path} is damaged ({error}); delete it to start anew") from error
-    return TrainConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
 
 
-def check_same_run(stored: TrainConfig, given: TrainConfig) -> None:
+def check_same_run(stored: Any, given: Any) -> None:
     """A resumed run may be longer or end differently, but not be another run."""
     free = {"steps", "decay"}
-    for field in fields(TrainConfig):
+    for field in fields(stored):
         old, new = getattr(stored, field.name), getattr(given, field.name)
         if field.name not in free and old != new:
             raise LatentrotError(

@@ -24,7 +24,7 @@ from latentrot.embed.manifest import Manifest
 from latentrot.embed.model import LatentModel
 from latentrot.embed.places import write_whole
 from latentrot.embed.shard import pack_shard
-from latentrot.embed.solve import Schedule, invert
+from latentrot.embed.solve import Schedule, invert, without_remainder
 from latentrot.embed.space import LatentSpace
 from latentrot.errors import LatentrotError, one_line
 
@@ -167,7 +167,8 @@ class Embedder:
         while True:
             size = min(len(x), self.limit or len(x))
             try:
-                return torch.cat([invert(self.model, part, schedule=self.space.schedule) for part in x.split(size)])
+                parts = [invert(self.model, part, schedule=self.space.schedule) for part in x.split(size)]
+                return without_remainder(torch.cat(parts))
             except RuntimeError as error:
                 short = isinstance(error, torch.OutOfMemoryError) or any(w in str(error) for w in OUT_OF_MEMORY)
                 if not short:

@@ -166,7 +166,7 @@ def walk(
     """Walk one latent along its lines.
 
     Args:
-        z: (1, c, h, w) the picture's own latent.
+        z: (1, c, h, w) the picture's own latent; or (1, 2, c, h, w) with its remainder, which is carried along.
         directions: of its light group.
         nominal: (k,) steps in nominal degrees, signed.
         yaw: the picture's own yaw in degrees.
@@ -175,8 +175,11 @@ def walk(
             of, and the decoder answers with blown-out pictures.
 
     Returns:
-        (k, c, h, w) float32 latents; the source itself, bit for bit, for a zero step.
+        (k, c, h, w) float32 latents, or (k, 2, c, h, w); the source itself, bit for bit, for a zero step.
     """
+    if z.ndim == 5:
+        walked = walk(z[:, 0], directions, nominal, yaw, keep_norm=keep_norm)
+        return torch.stack([walked, z[:, 1].expand_as(walked)], 1)
     walked = z + walk_offset(directions, nominal, yaw)
     if keep_norm:
         block = directions.space.block

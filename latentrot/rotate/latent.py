@@ -19,6 +19,7 @@ from latentrot.errors import LatentrotError
 from latentrot.fit.directions import Directions, walk
 from latentrot.label.estimate import LIGHTS, estimate_light, estimate_pose, light_names
 from latentrot.label.network import FaceLabeler
+from latentrot.rotate.cache import LatentCache, latent_key
 
 __all__ = ["Embedded", "Frame", "Ladder", "LatentRotator", "Turned", "load_latent_rotator"]
 
@@ -121,6 +122,7 @@ class LatentRotator:
             the request is read off it. Without it the average calibration is trusted.
         keep_norm: scale a walked latent back to its source's length.
         labeler: the label network that measures pose and light; None: the one that belongs to the model.
+        cache: latents of pictures embedded before; None: nothing is looked up and nothing kept.
     """
 
     model: LatentModel
@@ -128,6 +130,7 @@ class LatentRotator:
     measure: bool = True
     keep_norm: bool = True
     labeler: FaceLabeler | None = None
+    cache: LatentCache | None = None
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
         """Turn a (s, s, 3) uint8 crop in the CelebA frame by degrees -> the same at the model's resolution."""
@@ -155,13 +158,25 @@ class LatentRotator:
         clock = Clock()
         crop = resize(image, self.model.resolution)
         x = to_tensor(crop)
-        z = invert(self.model, x, schedule=self.any_directions.space.schedule, tolerance=TOLERANCE)
+        z = self.invert(crop)
         clock.lap("invert")
         yaw, pitch = (float(v) for v in estimate_pose(x, labeler=self.label_network)[0, :2])
         group = light_names(estimate_light(x, labeler=self.label_network))[0] if light == "auto" else light
         self.lines_of(group)
         clock.lap("label")
         return Embedded(crop, z, yaw, pitch, group, clock.seconds)
+
+    def invert(self, crop: np.ndarray) -> torch.Tensor:
+        """(s, s, 3) uint8 at the model's resolution -> (1, c, h, w), from the cache where it is kept there."""
+        space = self.any_directions.space
+        key = latent_key(crop, space, TOLERANCE) if self.cache else ""
+        kept = self.cache.get(key) if self.cache else None
+        if kept is not None:
+            return kept
+        z = invert(self.model, to_tensor(crop), schedule=space.schedule, tolerance=TOLERANCE)
+        if self.cache:
+            self.cache.put(key, z)
+        return z
 
     def turn(
         self,
@@ -345,6 +360,7 @@ def load_latent_rotator(
     device: str | None = None,
     dtype: str | None = None,
     measure: bool = True,
+    cache: bool = False,
 ) -> LatentRotator:
     """Load a model and the directions that belong to it.
 
@@ -355,6 +371,7 @@ def load_latent_rotator(
         device: torch device.
         dtype: precision of the network's evaluations.
         measure: see `LatentRotator`.
+        cache: keep latents in the user's cache folder, and use those kept there (see `latentrot.rotate.cache`).
 
     Raises:
         LatentrotError: no directions there, or directions of another model.
@@ -373,4 +390,4 @@ def load_latent_rotator(
                 f"{where} holds two files for light {found.light!r}, one of them {path.name}; keep one"
             )
         lines[found.light] = found
-    return LatentRotator(loaded, lines, measure)
+    return LatentRotator(loaded, lines, measure, cache=LatentCache() if cache else None)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from scipy.fft import dctn, idctn
 
 from latentrot.data.images import resize, to_tensor, to_uint8
-from latentrot.embed.solve import decode, invert
+from latentrot.embed.solve import decode, invert, without_remainder
 from latentrot.fit.lines import frequency_bands
 from latentrot.rotate.latent import LatentRotator
 
@@ -48,7 +48,8 @@ def towards_noise(picture: np.ndarray, strength: float = STRENGTH) -> np.ndarray
 def reify(image: np.ndarray, rotator: LatentRotator) -> np.ndarray:
     """A square face crop, (s, s, 3) uint8 in the CelebA frame -> the likelier face at the model's resolution."""
     space = rotator.any_directions.space
-    z = invert(rotator.model, to_tensor(resize(image, rotator.model.resolution)), schedule=space.schedule)
+    x = to_tensor(resize(image, rotator.model.resolution))
+    z = without_remainder(invert(rotator.model, x, schedule=space.schedule))
     moved = towards_noise(F.pixel_shuffle(z, space.block)[0].numpy())
     z = F.pixel_unshuffle(torch.from_numpy(moved).float()[None], space.block)
     return to_uint8(decode(rotator.model, z, schedule=space.schedule))[0]

@@ -1,0 +1,100 @@
+"""Other ways into the latent space than the ODE: descent through the decoder, and a network trained to embed.
+
+    python experiments/embedders.py --people 4 --iterations 60 --network runs/embedder/embedder.safetensors
+
+Reads ../shared/data/celeba; the judge in ../shared/judge measures yaw and identity. Writes embedders.csv beside this script:
+round trip, seconds, likeness of the latents to noise, and what the bundled lines do to them, on people held out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from solvers import SHARED, noise_facts, strangers
+
+from latentrot.bench.similarity import psnr
+from latentrot.data.celeba import FaceFolder
+from latentrot.data.images import to_tensor, to_uint8
+from latentrot.embed.descend import DescentConfig, descend
+from latentrot.embed.embedder import embed_with, load_embedder
+from latentrot.embed.model import LatentModel, load_model
+from latentrot.embed.schedule import Schedule
+from latentrot.embed.solve import decode, invert
+from latentrot.fit.directions import walk
+from latentrot.rotate.latent import TOLERANCE, load_latent_rotator
+
+TURNS = (-15.0, 15.0)
+
+
+def ways(model: LatentModel, options: argparse.Namespace) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
+    """Name -> pictures to latents of the default schedule."""
+    plan = Schedule()
+    config = DescentConfig(target_db=options.target, iterations=options.iterations)
+    noise = torch.randn(options.people, *model.latent_shape, generator=torch.Generator().manual_seed(0))
+
+    def descended(x: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
+        found = descend(model, x, start, plan, config)
+        print("   ", found.iterations, "iterations", [round(v, 1) for v in found.psnr_db.tolist()], flush=True)
+        return found.latents
+
+    found: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+        "ODE, fixed point": lambda x: invert(model, x),
+        "ODE, fixed point to a tolerance": lambda x: invert(model, x, tolerance=TOLERANCE),
+        "ODE, plain inverse": lambda x: invert(model, x, solver="ddim"),
+        "descent from noise": lambda x: descended(x, noise),
+        "descent from the plain inverse": lambda x: descended(x, invert(model, x, solver="ddim")),
+    }
+    if options.network:
+        network = load_embedder(options.network, model)
+        found["network"] = lambda x: embed_with(network, model, x)
+        found["descent from the network"] = lambda x: descended(x, embed_with(network, model, x))
+    return found
+
+
+def main() -> None:
+    """Parse, embed, turn, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--people", type=int, default=4)
+    parser.add_argument("--iterations", type=int, default=60)
+    parser.add_argument("--target", type=float, default=40.0)
+    parser.add_argument("--network", type=Path)
+    options = parser.parse_args()
+    sys.path.insert(0, str(SHARED / "judge"))
+    import judge  # type: ignore[import-not-found]  # noqa: PLC0415
+
+    model = load_model()
+    lines = load_latent_rotator(model).directions["center"]
+    names = strangers(options.people)
+    crops = FaceFolder(SHARED / "data" / "celeba").read_crops(names, model.resolution)
+    yaws = pd.read_csv("data_labels/celeba_pose.csv", index_col="image_id")["yaw_deg"].loc[names].to_numpy()
+    x = to_tensor(crops)
+    steps = torch.tensor([0.0, *(lines.nominal_for(t) for t in TURNS)])
+    rows = []
+    for name, embed in ways(model, options).items():
+        start = time.perf_counter()
+        z = embed(x)
+        spent = (time.perf_counter() - start) / len(x)
+        walked = [walk(one[None], lines, steps, float(yaw)) for one, yaw in zip(z, yaws, strict=True)]
+        shown = decode(model, torch.cat(walked)).clamp(-1, 1)
+        pictures = to_uint8(shown).reshape(len(x), len(steps), *crops.shape[1:])
+        yaw = np.stack([judge.pose([c, *p])[:, 0] for c, p in zip(crops, pictures, strict=True)])
+        who = np.stack([judge.identity([c, *p]) for c, p in zip(crops, pictures, strict=True)])
+        row = {"way": name, "people": len(x), "s_per_picture": spent}
+        row |= {"psnr_db": float(psnr(shown[:: len(steps)], x).mean()), **noise_facts(z, model.first_stage.block)}
+        for i, turn in enumerate(TURNS):
+            row[f"turned_{turn:+.0f}"] = (yaw[:, 2 + i] - yaw[:, 0]).mean()
+            row[f"identity_{turn:+.0f}"] = np.einsum("nd,nd->n", who[:, 2 + i], who[:, 0]).mean()
+        rows.append(row)
+        print({k: round(v, 2) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
+        pd.DataFrame(rows).round(3).to_csv(Path(__file__).with_suffix(".csv"), index=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Measures of speed and fidelity, beside what one would otherwise write."""

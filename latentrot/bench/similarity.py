@@ -1,0 +1,63 @@
+"""How like two batches of pictures are, picture by picture."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from latentrot.errors import LatentrotError
+
+__all__ = ["ms_ssim", "psnr", "ssim"]
+
+#: weights of the scales, finest first (Wang, Simoncelli, Bovik 2003), as many as a picture has room for
+SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+WINDOW, SIGMA = 11, 1.5
+C1, C2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2  # pictures range over 2
+
+
+def psnr(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """(n, 3, h, w) pictures in [-1, 1] -> (n,) decibels; 160 where they are equal."""
+    error = (a.double() - b.double()).square().flatten(1).mean(1)
+    return 10 * torch.log10(4 / error.clamp(min=4e-16))
+
+
+def blur(x: torch.Tensor) -> torch.Tensor:
+    """Gaussian mean over the windows that lie wholly inside."""
+    t = torch.arange(WINDOW, dtype=x.dtype) - WINDOW // 2
+    kernel = torch.softmax(-(t**2) / (2 * SIGMA**2), 0).expand(x.shape[1], 1, 1, WINDOW)
+    return F.conv2d(F.conv2d(x, kernel, groups=x.shape[1]), kernel.transpose(2, 3), groups=x.shape[1])
+
+
+def likeness(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Means over windows and channels of SSIM and of its contrast and structure alone: (n,), (n,)."""
+    a, b = a.double(), b.double()
+    if a.shape != b.shape or a.ndim != 4 or min(a.shape[2:]) < WINDOW:
+        raise LatentrotError(
+            f"pictures {tuple(a.shape)} and {tuple(b.shape)}: expected two batches alike, sides of {WINDOW} or more"
+        )
+    ma, mb = blur(a), blur(b)
+    va, vb, cov = blur(a * a) - ma**2, blur(b * b) - mb**2, blur(a * b) - ma * mb
+    structure = (2 * cov + C2) / (va + vb + C2)
+    return (structure * (2 * ma * mb + C1) / (ma**2 + mb**2 + C1)).mean((1, 2, 3)), structure.mean((1, 2, 3))
+
+
+def ssim(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Structural similarity (Wang, Bovik, Sheikh, Simoncelli 2004) of (n, 3, h, w) pictures in [-1, 1] -> (n,), 1: equal."""
+    return likeness(a, b)[0]
+
+
+def ms_ssim(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Multi-scale SSIM -> (n,), 1: equal. A side of 64 has room for three of the five scales."""
+    room = int(math.log2(max(1, min(a.shape[2:]) / WINDOW))) + 1
+    weights = torch.tensor(SCALES[:room], dtype=torch.float64)
+    weights = weights / weights.sum()
+    result = torch.ones(len(a), dtype=torch.float64)
+    for i, weight in enumerate(weights):
+        whole, structure = likeness(a, b)
+        last = i == len(weights) - 1
+        result = result * (whole if last else structure).clamp(min=0) ** weight
+        if not last:
+            a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
+    return result

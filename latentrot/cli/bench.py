@@ -1,0 +1,55 @@
+"""How fast and how faithful: `bench`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from latentrot.cli.common import at_least
+
+__all__ = ["Bench"]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Measure inversion, decoding and edits beside the plain diffusers loop, on this computer's CPU."""
+
+    data: Path | None = None
+    """CelebA folder: the round trip is measured on people held out from training; by default on the bundled portrait"""
+    model: str | None = None
+    """a diffusers folder or a Hub id; by default the bundled model (edits are timed with that one only)"""
+    out: Path | None = None
+    """.csv to write the numbers to"""
+    steps: int = 20
+    """steps each way at which ours and the plain loop are compared"""
+    batches: tuple[int, ...] = (1, 16, 64)
+    """batch sizes"""
+    more_steps: tuple[int, ...] = (50, 100)
+    """more steps for the plain loop, to come up to our round trip"""
+    people: int = 8
+    """pictures of the round trip"""
+    repeats: int = 3
+    """runs of which the median is taken"""
+    threads: int | None = None
+    """CPU threads; by default torch's choice"""
+
+    def run(self) -> None:
+        """Measure, print as it goes, write."""
+        import torch  # noqa: PLC0415
+
+        from latentrot.bench.compare import BenchConfig, compare, write_rows  # noqa: PLC0415
+
+        for name in ("steps", "people", "repeats", "threads"):
+            at_least(f"--{name}", getattr(self, name) or 1, 1)
+        for batch in self.batches:
+            at_least("--batches", batch, 1)
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        config = BenchConfig(self.steps, self.batches, self.more_steps, self.people, self.repeats)
+        rows = []
+        for row in compare(self.data, self.model, config):
+            rows.append(row)
+            print(f"{row.part:18} {row.way:42} {row.quantity:32} {row.value:10.3f}", flush=True)
+        if self.out is not None:
+            write_rows(self.out, rows)
+            print(f"wrote {self.out}")

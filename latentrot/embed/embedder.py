@@ -1,0 +1,237 @@
+"""A network that embeds a picture in one evaluation, trained to reconstruct it through a few decoding steps.
+
+After the embedding network of Asperti, Evangelista, Marro, Merizzi, "Image Embedding for Denoising Generative Models", 2023.
+The run is resumed to the exact step like `latentrot.embed.train`, of whose pieces it is made.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from diffusers import UNet2DModel
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from latentrot.embed.descend import decode_with_gradient
+from latentrot.embed.model import LatentModel
+from latentrot.embed.schedule import Schedule
+from latentrot.embed.solve import check_batch
+from latentrot.embed.train import (
+    TrainConfig,
+    batch_indices,
+    check_same_run,
+    checkpoint_config,
+    learning_rate_at,
+    load_checkpoint,
+    read_pictures,
+    record,
+    save_checkpoint,
+)
+from latentrot.errors import LatentrotError
+from latentrot.files import write_atomically
+
+__all__ = ["Embedder", "EmbedderConfig", "embed_with", "load_embedder", "train_embedder"]
+
+KIND = "latentrot embedder"
+
+
+@dataclass(frozen=True)
+class EmbedderConfig:
+    """What a training run of an embedding network is; written into its checkpoints.
+
+    Args:
+        steps: optimiser steps in all.
+        batch_size: pictures a step.
+        channels: U-Net widths, from the finest level to the coarsest.
+        decode_steps: decoding steps the reconstruction goes through while training.
+        depth: of the latents, as in `Schedule`.
+        prior: weight of the latents' distance from unit length per dimension.
+        learning_rate: AdamW's peak rate.
+        warmup: steps of linear warm-up.
+        decay: steps of linear decay to zero at the end.
+        ema: decay per step of the averaged weights, which are the ones exported.
+        mirror: show half of the pictures mirrored.
+        held_out: share of the people kept out of training (0 to 1).
+        seed: of everything random.
+    """
+
+    steps: int = 4_000
+    batch_size: int = 16
+    channels: tuple[int, ...] = (32, 64, 128)
+    decode_steps: int = 4
+    depth: float = 0.9
+    prior: float = 0.01
+    learning_rate: float = 1e-3
+    warmup: int = 50
+    decay: int = 1_000
+    ema: float = 0.99
+    mirror: bool = True
+    held_out: float = 0.1
+    seed: int = 0
+
+    @property
+    def schedule(self) -> Schedule:
+        """The short path of the training."""
+        return Schedule(steps=self.decode_steps, solver="ddim", depth=self.depth)
+
+
+class Embedder(torch.nn.Module):
+    """Picture state -> latent.
+
+    Args:
+        shape: (c, h, w) of states and latents.
+        channels: U-Net widths.
+        angle: of the latents, radians.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], channels: tuple[int, ...], angle: float) -> None:
+        super().__init__()
+        depth, self.angle = len(channels), angle
+        self.unet = UNet2DModel(
+            sample_size=shape[1],
+            in_channels=shape[0],
+            out_channels=shape[0],
+            block_out_channels=channels,
+            layers_per_block=1,
+            down_block_types=("DownBlock2D",) * depth,
+            up_block_types=("UpBlock2D",) * depth,
+            norm_num_groups=math.gcd(16, *channels),
+            attention_head_dim=min(64, channels[-1]),
+        )
+
+    def forward(self, state: torch.Tensor) -> torch.Tensor:
+        """(n, c, h, w) -> the same: what the network answers is the noise, of which the latent is made."""
+        noise = self.unet(state, 0).sample
+        return math.cos(self.angle) * state + math.sin(self.angle) * noise
+
+
+def build_embedder(model: LatentModel, config: EmbedderConfig) -> Embedder:
+    """A fresh network for a model."""
+    return Embedder(model.latent_shape, config.channels, model.angle(config.schedule.levels(model)[-1]))
+
+
+@torch.no_grad()
+def embed_with(network: Embedder, model: LatentModel, x: torch.Tensor) -> torch.Tensor:
+    """Embed pictures by one evaluation of a network.
+
+    Args:
+        network: from `load_embedder`.
+        model: the model it belongs to.
+        x: (n, 3, h, w) pictures in [-1, 1] at the model's resolution.
+
+    Returns:
+        (n, c, h', w') float32 latents on the CPU, which any schedule of the same depth decodes.
+    """
+    check_batch(x, [(3, model.resolution, model.resolution)], "pictures")
+    return network(model.first_stage.encode(x.to(model.device, torch.float32))).float().cpu()
+
+
+def load_embedder(path: Path, model: LatentModel) -> Embedder:
+    """Read what `train_embedder` wrote.
+
+    Raises:
+        LatentrotError: no such file, another kind of file, or the network of another model.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            if header.get("kind") != KIND:
+                raise LatentrotError(f"{path}: kind {header.get('kind')!r}, expected {KIND!r}")
+            weights = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118  not a dict
+    except (OSError, SafetensorError) as error:
+        raise LatentrotError(
+            f"cannot read the embedding network {path} ({error}); make it with: latentrot train-embedder"
+        ) from error
+    if header["digest"] != model.digest:
+        raise LatentrotError(
+            f"{path} belongs to model {header['model']!r} with digest {header['digest']}, but here {model.name!r} has "
+            f"{model.digest}; train one for this model"
+        )
+    stored = json.loads(header["config"])
+    network = build_embedder(model, EmbedderConfig(**{**stored, "channels": tuple(stored["channels"])}))
+    network.load_state_dict(weights)
+    return network.to(model.device).eval().requires_grad_(False)
+
+
+def save_embedder(path: Path, network: torch.nn.Module, model: LatentModel, config: EmbedderConfig) -> None:
+    """Write the weights in half precision with what they belong to."""
+    header = {"kind": KIND, "model": model.name, "digest": model.digest, "config": json.dumps(asdict(config))}
+    weights = {k: v.half().contiguous() for k, v in network.state_dict().items()}
+    write_atomically(path, lambda p: save_file(weights, p, metadata=header))
+
+
+def batch_of(pictures: torch.Tensor, step: int, config: EmbedderConfig) -> torch.Tensor:
+    """The pictures of one step, (b, 3, h, w) in [-1, 1], from which and nothing else everything random follows."""
+    x = pictures[torch.from_numpy(batch_indices(step, config, len(pictures)))].float() / 127.5 - 1
+    if not config.mirror:
+        return x
+    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+    flip = torch.rand(len(x), generator=generator) < 0.5
+    return torch.where(flip[:, None, None, None], x.flip(-1), x)
+
+
+def loss_of(network: Embedder, model: LatentModel, state: torch.Tensor, config: EmbedderConfig) -> torch.Tensor:
+    """Squared error of the reconstruction, and how far the latents' mean square is from 1."""
+    z = network(state)
+    back = decode_with_gradient(model, z, config.schedule)
+    length = z.square().flatten(1).mean(1)
+    return (back - state).square().mean() + config.prior * (length - 1).square().mean()
+
+
+def train_embedder(
+    data: Path, out: Path, model: LatentModel, config: EmbedderConfig | None = None, *, save_every: int = 200
+) -> Path:
+    """Train, or go on training, an embedding network for a model.
+
+    Args:
+        data: folder of face pictures (see `FaceFolder`).
+        out: run folder: checkpoint.safetensors, log.csv and embedder.safetensors.
+        model: the model whose latents are to be found; it is not changed.
+        config: the run; None takes the checkpoint's, or the defaults where there is none.
+        save_every: steps between checkpoints.
+
+    Returns:
+        The exported network's file.
+
+    Raises:
+        LatentrotError: `out` holds a checkpoint of another run, or `data` no pictures.
+    """
+    checkpoint = out / "checkpoint.safetensors"
+    if checkpoint.is_file():
+        stored = checkpoint_config(checkpoint, EmbedderConfig)
+        config = config or stored
+        check_same_run(stored, config)
+    config = config or EmbedderConfig()
+    pictures = read_pictures(data, TrainConfig(resolution=model.resolution, held_out=config.held_out))
+    out.mkdir(parents=True, exist_ok=True)
+
+    torch.manual_seed(config.seed)
+    network = build_embedder(model, config).to(model.device)
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), fused=True)
+    start = load_checkpoint(checkpoint, network, average, optimizer) if checkpoint.is_file() else 0
+    for step in (
+        bar := tqdm(range(start, config.steps), initial=start, total=config.steps, disable=None, desc="train")
+    ):
+        state = model.first_stage.encode(batch_of(pictures, step, config).to(model.device))
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate_at(step, config)
+        loss = loss_of(network, model, state, config)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        average.update_parameters(network)
+        if step % 20 == 0:
+            record(out / "log.csv", step, loss.item(), learning_rate_at(step, config))
+            bar.set_postfix(loss=f"{loss.item():.4f}")
+        if (step + 1) % save_every == 0 or step + 1 == config.steps:
+            save_checkpoint(checkpoint, network, average, optimizer, step + 1, config)
+            save_embedder(out / "embedder.safetensors", average.module, model, config)
+    return out / "embedder.safetensors"

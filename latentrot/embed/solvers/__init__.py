@@ -1,0 +1,46 @@
+"""The ways along the ODE, behind one interface: `invert`, `decode` and `evaluations` of each module's `SOLVER`.
+
+In the angle a of `LatentModel` one DDIM step (Song, Meng, Ermon 2021) from a to b is a rotation in the plane of state and
+velocity: x_b = cos(b - a) x_a + sin(b - a) v(x_a, a). All solvers are made of it.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+from latentrot.embed.model import LatentModel
+from latentrot.embed.schedule import Schedule
+from latentrot.embed.solvers import ddim, exact, fixed_point
+
+__all__ = ["Solver", "solver_of"]
+
+
+class Solver(Protocol):
+    """One way of running the ODE both ways; states are (n, c, h, w) float64 in the diffusion's own space."""
+
+    states: int
+    """states per picture in what `invert` returns: 1 for (n, c, h, w), 2 for (n, 2, c, h, w)"""
+
+    def evaluations(self, schedule: Schedule) -> tuple[int, int]:
+        """Network evaluations per picture: for inversion (without a tolerance) and for decoding."""
+        ...
+
+    def invert(
+        self, model: LatentModel, state: torch.Tensor, schedule: Schedule, tolerance: float | None
+    ) -> torch.Tensor:
+        """(n, c, h, w) clean state -> latents."""
+        ...
+
+    def decode(self, model: LatentModel, z: torch.Tensor, schedule: Schedule) -> torch.Tensor:
+        """Latents -> (n, c, h, w) clean state."""
+        ...
+
+
+KNOWN: dict[str, Solver] = {"fixed-point": fixed_point.SOLVER, "exact": exact.SOLVER, "ddim": ddim.SOLVER}
+
+
+def solver_of(schedule: Schedule) -> Solver:
+    """The solver a schedule names."""
+    return KNOWN[schedule.solver]

@@ -1,0 +1,93 @@
+"""The benchmark measures what it says, on a tiny model."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import as_batch, gradients, psnr, save_pixel_model, write_pictures
+
+from latentrot.bench.compare import BenchConfig, pictures_for, run
+from latentrot.bench.plain import PlainLoop
+from latentrot.bench.timing import flops_of, median_seconds, peak_flops
+from latentrot.cli import main
+from latentrot.embed.model import LatentModel, load_model
+from latentrot.errors import LatentrotError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_pixel_model(tmp_path_factory.mktemp("plain"))
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> LatentModel:
+    return load_model(folder, "cpu")
+
+
+def test_the_plain_loop_has_the_models_schedule(model):
+    loop = PlainLoop.of(model, 5)
+    for scheduler in (loop.there, loop.back):
+        assert np.allclose(scheduler.alphas_cumprod.numpy(), model.alpha_bar, rtol=1e-3, atol=1e-5)
+        assert scheduler.config.prediction_type == "v_prediction"
+        assert not scheduler.config.clip_sample
+
+
+def test_the_plain_loop_gets_better_with_steps(model):
+    x = as_batch(gradients(2))
+    few, many = (psnr(loop.decode(loop.invert(x)), x) for loop in (PlainLoop.of(model, n) for n in (5, 50)))
+    assert many > few + 3
+
+
+def test_operations_are_counted_per_picture(model):
+    """The first convolution alone: 3 x 3 x 3 -> 16 channels at 256 positions, two operations each."""
+    assert flops_of(model) > 2 * 27 * 16 * 256
+    assert flops_of(model) == flops_of(model)
+    assert peak_flops(64, 2) > 0
+
+
+def test_median_leaves_the_first_run_out():
+    calls = []
+    median_seconds(lambda: calls.append(1), 3)
+    assert len(calls) == 4
+
+
+def test_strangers_are_measured(tmp_path, model):
+    data = write_pictures(tmp_path / "faces", 40)
+    x = pictures_for(data, model, 3)
+    assert x.shape == (3, 3, 16, 16)
+    with pytest.raises(LatentrotError, match="held out"):
+        pictures_for(write_pictures(tmp_path / "few", 1), model, 3)
+
+
+def test_a_command_that_fails_is_told():
+    with pytest.raises(LatentrotError, match=r"failed: .*nothing"):
+        run(["python", "-c", "raise SystemExit('nothing')"])
+
+
+def test_command(folder, model, tmp_path, capsys):
+    data, out = write_pictures(tmp_path / "faces", 40), tmp_path / "bench.csv"
+    options = ["--steps", "4", "--more-steps", "--batches", "1", "2", "--repeats", "1", "--people", "2"]
+    threads = torch.get_num_threads()
+    given = ["bench", "--model", str(folder), "--data", str(data), "--out", str(out), *options]
+    assert main(given) == 0
+    assert torch.get_num_threads() == threads
+    rows = list(csv.DictReader(out.open()))
+    assert f"wrote {out}" in capsys.readouterr().out
+    value = {(r["part"], r["way"], r["quantity"]): float(r["value"]) for r in rows}
+    assert value["round trip", "exact, 12 steps", "dB"] > 80 > value["round trip", "diffusers, 4 steps", "dB"]
+    assert value["round trip", "fixed-point, 12 steps (the default)", "evaluations there"] == 20
+    assert value["throughput", "diffusers, 4 steps", "inversions/s at batch 2"] > 0
+    assert all(float(r["value"]) > 0 for r in rows)
+    loop, x = PlainLoop.of(model, 4), pictures_for(data, model, 2)
+    here = psnr(loop.decode(loop.invert(x)).clamp(-1, 1), x)  # the loop of the table ran in a process of its own
+    assert value["round trip", "diffusers, 4 steps", "dB"] == pytest.approx(here, abs=0.5)
+    assert main(["bench", "--steps", "0"]) == 2
+
+
+def test_the_defaults_stand_at_one_place():
+    from latentrot.cli.bench import Bench  # noqa: PLC0415
+
+    config, command = BenchConfig(), Bench()
+    assert all(getattr(command, name) == getattr(config, name) for name in vars(config))
