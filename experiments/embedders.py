@@ -19,9 +19,9 @@ import pandas as pd
 import torch
 from solvers import SHARED, noise_facts, strangers
 
-from latentrot.bench.similarity import psnr
 from latentrot.data.celeba import FaceFolder
 from latentrot.data.images import to_tensor, to_uint8
+from latentrot.data.similarity import psnr
 from latentrot.embed.descend import DescentConfig, descend
 from latentrot.embed.embedder import embed_with, load_embedder
 from latentrot.embed.model import LatentModel, load_model

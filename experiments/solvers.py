@@ -23,9 +23,9 @@ import torch
 import torch.nn.functional as F
 
 from latentrot.bench.plain import PlainLoop
-from latentrot.bench.similarity import ms_ssim, psnr, ssim
 from latentrot.data.celeba import FaceFolder, held_out
 from latentrot.data.images import to_tensor, to_uint8
+from latentrot.data.similarity import ms_ssim, psnr, ssim
 from latentrot.embed.model import LatentModel, load_model
 from latentrot.embed.schedule import Schedule
 from latentrot.embed.solve import decode, evaluations, invert, without_remainder

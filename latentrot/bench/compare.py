@@ -17,10 +17,10 @@ import pandas as pd
 import torch
 
 from latentrot.bench.plain import time_plain
-from latentrot.bench.similarity import psnr
 from latentrot.bench.timing import flops_of, median_seconds, peak_flops, seconds
 from latentrot.data.celeba import FaceFolder, held_out
 from latentrot.data.images import to_tensor
+from latentrot.data.similarity import psnr
 from latentrot.embed.model import LatentModel, load_model
 from latentrot.embed.schedule import Schedule
 from latentrot.embed.solve import decode, evaluations, invert

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler, UNet2DModel
 
-from latentrot.bench.similarity import psnr
 from latentrot.bench.timing import median_seconds
+from latentrot.data.similarity import psnr
 from latentrot.embed.first_stage import FirstStage
 from latentrot.embed.model import LatentModel, find_folder, load_first_stage, load_schedule, read_json
 from latentrot.errors import LatentrotError, one_line

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
+import torch
 
+from latentrot.data import similarity
 from latentrot.errors import LatentrotError
 
 __all__ = ["bootstrap_mean", "grey", "identity_rank", "squared_error", "ssim"]
 
 #: ITU-R BT.601 luma of red, green, blue
 LUMA = np.array([0.299, 0.587, 0.114])
-#: the Gaussian window of Wang et al.: standard deviation and radius in pixels (11x11), and their two constants
-SIGMA, RADIUS, K1, K2 = 1.5, 5, 0.01, 0.03
 
 
 def grey(pictures: np.ndarray) -> np.ndarray:
@@ -56,17 +55,8 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
         LatentrotError: not two pictures of one size, or too small.
     """
     check_pair(a, b)
-    if min(a.shape[:2]) <= 2 * RADIUS:
-        raise LatentrotError(f"pictures of {a.shape[1]}x{a.shape[0]} pixels: expected at least 11 to a side")
-
-    def mean(values: np.ndarray) -> np.ndarray:
-        return gaussian_filter(values, SIGMA, radius=RADIUS)[RADIUS:-RADIUS, RADIUS:-RADIUS]
-
-    x, y = grey(a), grey(b)
-    mx, my = mean(x), mean(y)
-    variances, covariance = mean(x * x) - mx**2 + mean(y * y) - my**2, mean(x * y) - mx * my
-    luminance = (2 * mx * my + K1**2) / (mx**2 + my**2 + K1**2)
-    return float(np.mean(luminance * (2 * covariance + K2**2) / (variances + K2**2)))
+    x, y = (torch.from_numpy(2 * grey(p) - 1)[None, None] for p in (a, b))
+    return float(similarity.ssim(x, y))
 
 
 def identity_rank(picture: np.ndarray, gallery: np.ndarray, true: int, region: np.ndarray) -> int:

@@ -14,7 +14,7 @@ __all__ = ["ms_ssim", "psnr", "ssim"]
 #: weights of the scales, finest first (Wang, Simoncelli, Bovik 2003), as many as a picture has room for
 SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 WINDOW, SIGMA = 11, 1.5
-C1, C2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2  # pictures range over 2
+C1, C2 = 0.01**2, 0.03**2
 
 
 def psnr(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -32,10 +32,10 @@ def blur(x: torch.Tensor) -> torch.Tensor:
 
 def likeness(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Means over windows and channels of SSIM and of its contrast and structure alone: (n,), (n,)."""
-    a, b = a.double(), b.double()
+    a, b = (a.double() + 1) / 2, (b.double() + 1) / 2  # the luminance term takes black as zero
     if a.shape != b.shape or a.ndim != 4 or min(a.shape[2:]) < WINDOW:
         raise LatentrotError(
-            f"pictures {tuple(a.shape)} and {tuple(b.shape)}: expected two batches alike, sides of {WINDOW} or more"
+            f"pictures {tuple(a.shape)} and {tuple(b.shape)}: expected two batches alike, sides of at least {WINDOW}"
         )
     ma, mb = blur(a), blur(b)
     va, vb, cov = blur(a * a) - ma**2, blur(b * b) - mb**2, blur(a * b) - ma * mb
