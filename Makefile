@@ -15,8 +15,9 @@ $(BIN)/.installed: pyproject.toml
 demo: env
 	$(BIN)/latentrot demo --out demo
 
+# a process a core, one thread each: most tests are too small to share
 test: env
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: env
 	$(BIN)/ruff check .
