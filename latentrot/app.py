@@ -23,6 +23,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from latentrot.bundles import PORTRAIT
 from latentrot.data.animation import write_animation
 from latentrot.data.images import SUFFIXES, write_image
 from latentrot.errors import LatentrotError, one_line
@@ -251,7 +252,7 @@ class Page:
         """The bundled portrait was asked for."""
         visit = self.visit(request)
         self.hold(visit, None)
-        return self.open(visit, example_path(), light)
+        return self.open(visit, PORTRAIT, light)
 
     @answering
     def take(self, index: int | None, light: str, degrees: float, request: gr.Request) -> Updates:
@@ -370,11 +371,6 @@ class Page:
             with suppress(OSError):  # another thread may have removed it
                 if time.time() - entry.stat().st_mtime > STALE:
                     shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-
-
-def example_path() -> Path:
-    """The bundled public-domain portrait."""
-    return Path(__file__).parent / "bundled" / "astronaut.jpg"
 
 
 def required(visit: Visit) -> Subject:

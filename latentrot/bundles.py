@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["DEFAULT_BUNDLE", "bundle_names", "bundled_folder", "directions_in", "example_in", "labeler_in"]
+__all__ = ["DEFAULT_BUNDLE", "PORTRAIT", "bundle_names", "bundled_folder", "directions_in", "example_in", "labeler_in"]
 
 #: the bundled model that is taken where none is named, and whose label network is taken where a model brings none
 DEFAULT_BUNDLE = "faces64"
 HOME = Path(__file__).parent / "bundled"
+#: a public-domain photograph to try things on
+PORTRAIT = HOME / "astronaut.jpg"
 
 
 def bundle_names() -> list[str]:

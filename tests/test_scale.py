@@ -32,7 +32,7 @@ from latentrot.embed.solve import Schedule
 from latentrot.embed.space import LatentSpace
 from latentrot.embed.store import LatentStore, embed_folder
 from latentrot.embed.verify import verify_store
-from latentrot.embed.work import Embedder, Sizes, plan, to_do
+from latentrot.embed.work import ShardEmbedder, Sizes, plan, to_do
 from latentrot.errors import LatentrotError
 from latentrot.fit.directions import FitConfig, fit_directions
 from latentrot.fit.lines import Centroids, YawBins
@@ -152,7 +152,7 @@ class TestShard:
         other = LatentStore(tmp_path / "other")
         sizes = Sizes(3, 4)
         plan(FaceFolder(data), other, calm.space, sizes)
-        embedder = Embedder(FaceFolder(data), model, other, sizes)
+        embedder = ShardEmbedder(FaceFolder(data), model, other, sizes)
         for number in (5, 2, 2, 6):
             embedder.embed_shard(number, force=True)
         assert checksums(other).items() < checksums(calm).items()

@@ -9,7 +9,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,9 @@ import torch
 
 from latentrot.bench.plain import time_plain
 from latentrot.bench.timing import flops_of, median_seconds, peak_flops, seconds
+from latentrot.bundles import PORTRAIT
 from latentrot.data.celeba import FaceFolder, held_out
-from latentrot.data.images import to_tensor
+from latentrot.data.images import to_tensor, to_uint8
 from latentrot.data.similarity import psnr
 from latentrot.embed.model import LatentModel, load_model
 from latentrot.embed.schedule import Schedule
@@ -66,13 +66,8 @@ class Row:
 
 def portrait_crop(size: int) -> np.ndarray:
     """The bundled portrait's face, (size, size, 3) uint8 in the CelebA frame."""
-    found = find_faces(portrait())
+    found = find_faces(PORTRAIT)
     return found.alignments[0].crop(found.photo, size)
-
-
-def portrait() -> Path:
-    """The bundled public-domain photograph."""
-    return Path(str(resources.files("latentrot") / "bundled" / "astronaut.jpg"))
 
 
 def pictures_for(data: Path | None, model: LatentModel, people: int) -> torch.Tensor:
@@ -160,7 +155,7 @@ def round_trip(way: str, spent: tuple[int, int], db: float, least: float) -> Ite
 
 def sweep(x: torch.Tensor, config: BenchConfig) -> Iterator[Row]:
     """Seven turns of one picture with everything loaded, beside the plain script: invert, walk, decode seven."""
-    crop = ((x[0].permute(1, 2, 0) + 1) * 127.5).round().byte().numpy()
+    crop = to_uint8(x)[0]
     for way, measured in (("ours, --fast", False), ("ours, measured on the picture", True)):
         rotator = load_latent_rotator(device="cpu", measure=measured)
         spent = median_seconds(lambda r=rotator: r.turn(crop, SWEEP), config.repeats)
@@ -187,7 +182,7 @@ def commands() -> Iterator[Row]:
                 "-m",
                 "latentrot.cli",
                 "edit",
-                str(portrait()),
+                str(PORTRAIT),
                 "--deg",
                 "15",
                 "--json",

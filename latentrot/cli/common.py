@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 from latentrot.errors import LatentrotError
 
-__all__ = ["Light", "Where", "at_least"]
+__all__ = ["Light", "Where", "at_least", "given_of"]
 
 Light = Literal["left", "center", "right"]
 
@@ -26,3 +26,9 @@ def at_least(option: str, value: float, least: float) -> None:
     """Refuse a number that is too small."""
     if value < least:
         raise LatentrotError(f"{option} {value}: expected at least {least}")
+
+
+def given_of(command: object, config: type) -> dict[str, Any]:
+    """The options of a command that belong to a configuration and were given."""
+    named = {f.name: getattr(command, f.name, None) for f in fields(config)}
+    return {name: value for name, value in named.items() if value is not None}

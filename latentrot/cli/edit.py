@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from latentrot.bundles import PORTRAIT
 from latentrot.cli.common import Where
 from latentrot.errors import LatentrotError
 
@@ -231,8 +232,5 @@ class Demo:
             files = turn_example(self.model, self.out, self.where.device, self.where.dtype)
             print("wrote " + ", ".join(map(str, files)))
             return
-        from importlib import resources  # noqa: PLC0415
-
-        portrait = Path(str(resources.files("latentrot") / "bundled" / "astronaut.jpg"))
-        Edit(portrait, sweep="-30:30:7", out=self.out, where=self.where).run()
-        Edit(portrait, deg=25, out=self.out / "turned.png", where=self.where).run()
+        Edit(PORTRAIT, sweep="-30:30:7", out=self.out, where=self.where).run()
+        Edit(PORTRAIT, deg=25, out=self.out / "turned.png", where=self.where).run()

@@ -48,7 +48,8 @@ class Evaluate:
         from tqdm import tqdm  # noqa: PLC0415
 
         from latentrot.evaluation.report import summary, text_table, write_evaluation  # noqa: PLC0415
-        from latentrot.evaluation.run import EvaluationConfig, evaluate  # noqa: PLC0415
+        from latentrot.evaluation.run import evaluate  # noqa: PLC0415
+        from latentrot.evaluation.truth import EvaluationConfig  # noqa: PLC0415
         from latentrot.evaluation.views import read_views  # noqa: PLC0415
         from latentrot.label.network import load_labeler  # noqa: PLC0415
         from latentrot.rotate.results import make_folder  # noqa: PLC0415

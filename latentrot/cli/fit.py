@@ -35,6 +35,9 @@ class FitDirections:
     """use every latent mirrored as well"""
     held_out: float = 0.1
     """share of the people left out, to measure on (0 to 1)"""
+    coarse: int | None = None
+    """frequencies below so many half-waves a picture are walked by measured degrees, the finer ones by the calibrated step;
+    by default 4, 0 for none"""
     calibrate: int = 32
     """pictures the step length is calibrated on; 0: nominal steps"""
     model: str | None = None
@@ -55,7 +58,7 @@ class FitDirections:
         store, labels = LatentStore(self.latents), read_labels(self.labels)
         config = FitConfig(
             width=self.bins, limit=self.limit, where=self.where, mirror=self.mirror, held_out=self.held_out,
-            calibrate=self.calibrate, seed=self.seed,
+            calibrate=self.calibrate, seed=self.seed, **({} if self.coarse is None else {"coarse": self.coarse}),
         )  # fmt: skip
         name = self.model or store.space.model
         model = load_model(name, self.runs_on.device, self.runs_on.dtype) if self.calibrate else None

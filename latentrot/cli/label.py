@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from latentrot.cli.common import at_least
+from latentrot.cli.common import at_least, given_of
 from latentrot.errors import LatentrotError
 
 if TYPE_CHECKING:
@@ -221,12 +221,9 @@ class TrainLabeler:
 
     def run(self) -> None:
         """Train, write, print the errors on people held out."""
-        from dataclasses import fields  # noqa: PLC0415
-
         from latentrot.label.train import LabelTrainConfig  # noqa: PLC0415
 
-        names = {f.name for f in fields(LabelTrainConfig)}
-        given = {n: v for n in names if (v := getattr(self, n, None)) is not None}
+        given = given_of(self, LabelTrainConfig)
         for name, value in given.items():
             least = 1 if self.heads is not None and name.endswith("_steps") else 0
             at_least(f"--{name.replace('_', '-')}", value, least)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from latentrot.cli.common import at_least
+from latentrot.cli.common import at_least, given_of
 
 __all__ = ["Train", "TrainEmbedder"]
 
@@ -29,6 +29,8 @@ class Train:
     """steps at the start at half the resolution"""
     channels: tuple[int, ...] | None = None
     """U-Net widths, finest level first"""
+    learning_rate: float | None = None
+    """AdamW's peak rate"""
     decay: int | None = None
     """steps of the final linear decay of the rate"""
     prediction_type: Literal["v_prediction", "epsilon", "sample"] | None = None
@@ -42,15 +44,14 @@ class Train:
 
     def run(self) -> None:
         """Train with the options given; the others come from the run's checkpoint or the defaults."""
-        from dataclasses import fields, replace  # noqa: PLC0415
+        from dataclasses import replace  # noqa: PLC0415
 
         from latentrot.embed.train import TrainConfig, checkpoint_config, train  # noqa: PLC0415
 
         at_least("--save-every", self.save_every, 1)
         checkpoint = self.out / "checkpoint.safetensors"
         base = checkpoint_config(checkpoint) if checkpoint.is_file() else TrainConfig()
-        names = {f.name for f in fields(TrainConfig)}
-        given = {n: v for n in names if (v := getattr(self, n, None)) is not None}
+        given = given_of(self, TrainConfig)
         model = train(self.data, self.out, replace(base, **given), save_every=self.save_every, device=self.device)
         print(f"wrote {model}")
 
@@ -84,7 +85,7 @@ class TrainEmbedder:
 
     def run(self) -> None:
         """Train with the options given; the others come from the run's checkpoint or the defaults."""
-        from dataclasses import fields, replace  # noqa: PLC0415
+        from dataclasses import replace  # noqa: PLC0415
 
         from latentrot.embed.embedder import EmbedderConfig, train_embedder  # noqa: PLC0415
         from latentrot.embed.model import load_model  # noqa: PLC0415
@@ -95,8 +96,7 @@ class TrainEmbedder:
             at_least(f"--{name.replace('_', '-')}", getattr(self, name) or 1, 1)
         checkpoint = self.out / "checkpoint.safetensors"
         base = checkpoint_config(checkpoint, EmbedderConfig) if checkpoint.is_file() else EmbedderConfig()
-        names = {f.name for f in fields(EmbedderConfig)}
-        given = {n: v for n in names if (v := getattr(self, n, None)) is not None}
+        given = given_of(self, EmbedderConfig)
         model = load_model(self.model, self.device)
         path = train_embedder(self.data, self.out, model, replace(base, **given), save_every=self.save_every)
         print(f"wrote {path}")

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from latentrot.errors import LatentrotError
 
-__all__ = ["CROP_BOX", "FRAME_HEIGHT", "FRAME_WIDTH", "crop_box", "face_box"]
+__all__ = ["CROP_BOX", "FRAME_HEIGHT", "FRAME_WIDTH", "MIRRORED_LANDMARKS", "crop_box", "face_box"]
 
 FRAME_WIDTH, FRAME_HEIGHT = 178, 218
 #: the face crop: rows 57-185 by columns 25-153 of the 178x218 frame, a 128x128 square
 CROP_BOX = (25, 57, 153, 185)
+#: landmarks (eyes, nose, mouth corners) of a mirrored face in the order of one that is not
+MIRRORED_LANDMARKS = [1, 0, 2, 4, 3]
 
 
 def crop_box(width: int, height: int) -> tuple[int, int, int, int]:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from latentrot.data.align import Alignment, align_landmarks
 from latentrot.data.detect import look_again
+from latentrot.data.frame import MIRRORED_LANDMARKS
 
 __all__ = ["frame_face", "landmarks_in_frame"]
 
@@ -27,8 +28,6 @@ REACH, GRAIN = 100.0, 400
 INPUT = 48
 #: looks less sure than this, or that move an eye further than this (frame pixels), have lost the face
 LEAST_SCORE, FURTHEST = 0.5, 12.0
-#: landmarks of a mirrored face in the order of one that is not
-MIRRORED = [1, 0, 2, 4, 3]
 
 Looks = tuple[tuple[float, ...], tuple[tuple[float, float], ...]]
 
@@ -64,7 +63,7 @@ def landmarks_in_frame(photo: np.ndarray, alignment: Alignment, looks: Looks = O
         return None
     n = len(plain)
     points[n:, :, 0] = 1 - points[n:, :, 0]
-    points[n:] = points[n:, MIRRORED]
+    points[n:] = points[n:, MIRRORED_LANDMARKS]
     placed = (
         points * np.tile([c[2] for c in corners], 2)[:, None, None] + np.tile([c[:2] for c in corners], (2, 1))[:, None]
     )

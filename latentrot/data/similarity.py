@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from latentrot.errors import LatentrotError
 
-__all__ = ["ms_ssim", "psnr", "ssim"]
+__all__ = ["decibels", "ms_ssim", "psnr", "ssim"]
 
 #: weights of the scales, finest first (Wang, Simoncelli, Bovik 2003), as many as a picture has room for
 SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -17,10 +17,14 @@ WINDOW, SIGMA = 11, 1.5
 C1, C2 = 0.01**2, 0.03**2
 
 
+def decibels(squared_error: torch.Tensor, least: float = 4e-16) -> torch.Tensor:
+    """Mean squared errors of pictures in [-1, 1] as peak signal-to-noise ratios; errors under `least` count as that."""
+    return 10 * torch.log10(4 / squared_error.clamp(min=least))
+
+
 def psnr(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """(n, 3, h, w) pictures in [-1, 1] -> (n,) decibels; 160 where they are equal."""
-    error = (a.double() - b.double()).square().flatten(1).mean(1)
-    return 10 * torch.log10(4 / error.clamp(min=4e-16))
+    return decibels((a.double() - b.double()).square().flatten(1).mean(1))
 
 
 def blur(x: torch.Tensor) -> torch.Tensor:

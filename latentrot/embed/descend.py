@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from latentrot.data.similarity import decibels
 from latentrot.embed.model import LatentModel
 from latentrot.embed.schedule import Schedule
 from latentrot.embed.solve import check_batch, without_remainder
@@ -104,9 +105,9 @@ def descend(
     done = 0
     while True:
         error = (decode_with_gradient(model, z, plan) - aim).square().flatten(1).mean(1)
-        decibels = 10 * torch.log10(4 / error.detach().clamp(min=4e-16))
-        better = decibels > best_db
-        best[better], best_db = z.detach()[better], torch.maximum(decibels, best_db)
+        db = decibels(error.detach())
+        better = db > best_db
+        best[better], best_db = z.detach()[better], torch.maximum(db, best_db)
         waiting = best_db < config.target_db
         if done == config.iterations or not waiting.any():
             return Descended(best.float().cpu(), best_db.cpu(), done)

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from diffusers import UNet2DModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -24,11 +23,13 @@ from latentrot.embed.schedule import Schedule
 from latentrot.embed.solve import check_batch
 from latentrot.embed.train import (
     TrainConfig,
-    batch_indices,
-    check_same_run,
-    checkpoint_config,
+    build_unet,
+    config_of_run,
+    forget_after,
+    generator_at,
     learning_rate_at,
     load_checkpoint,
+    pictures_at,
     read_pictures,
     record,
     save_checkpoint,
@@ -92,18 +93,8 @@ class Embedder(torch.nn.Module):
 
     def __init__(self, shape: tuple[int, int, int], channels: tuple[int, ...], angle: float) -> None:
         super().__init__()
-        depth, self.angle = len(channels), angle
-        self.unet = UNet2DModel(
-            sample_size=shape[1],
-            in_channels=shape[0],
-            out_channels=shape[0],
-            block_out_channels=channels,
-            layers_per_block=1,
-            down_block_types=("DownBlock2D",) * depth,
-            up_block_types=("UpBlock2D",) * depth,
-            norm_num_groups=math.gcd(16, *channels),
-            attention_head_dim=min(64, channels[-1]),
-        )
+        self.angle = angle
+        self.unet = build_unet(shape[1], shape[0], channels)
 
     def forward(self, state: torch.Tensor) -> torch.Tensor:
         """(n, c, h, w) -> the same: what the network answers is the noise, of which the latent is made."""
@@ -166,16 +157,6 @@ def save_embedder(path: Path, network: torch.nn.Module, model: LatentModel, conf
     write_atomically(path, lambda p: save_file(weights, p, metadata=header))
 
 
-def batch_of(pictures: torch.Tensor, step: int, config: EmbedderConfig) -> torch.Tensor:
-    """The pictures of one step, (b, 3, h, w) in [-1, 1], from which and nothing else everything random follows."""
-    x = pictures[torch.from_numpy(batch_indices(step, config, len(pictures)))].float() / 127.5 - 1
-    if not config.mirror:
-        return x
-    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-    flip = torch.rand(len(x), generator=generator) < 0.5
-    return torch.where(flip[:, None, None, None], x.flip(-1), x)
-
-
 def loss_of(network: Embedder, model: LatentModel, state: torch.Tensor, config: EmbedderConfig) -> torch.Tensor:
     """Squared error of the reconstruction, and how far the latents' mean square is from 1."""
     z = network(state)
@@ -203,11 +184,7 @@ def train_embedder(
         LatentrotError: `out` holds a checkpoint of another run, or `data` no pictures.
     """
     checkpoint = out / "checkpoint.safetensors"
-    if checkpoint.is_file():
-        stored = checkpoint_config(checkpoint, EmbedderConfig)
-        config = config or stored
-        check_same_run(stored, config)
-    config = config or EmbedderConfig()
+    config = config_of_run(checkpoint, config, EmbedderConfig)
     pictures = read_pictures(data, TrainConfig(resolution=model.resolution, held_out=config.held_out))
     out.mkdir(parents=True, exist_ok=True)
 
@@ -216,10 +193,12 @@ def train_embedder(
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), fused=True)
     start = load_checkpoint(checkpoint, network, average, optimizer) if checkpoint.is_file() else 0
+    forget_after(out / "log.csv", start)
     for step in (
         bar := tqdm(range(start, config.steps), initial=start, total=config.steps, disable=None, desc="train")
     ):
-        state = model.first_stage.encode(batch_of(pictures, step, config).to(model.device))
+        x = pictures_at(step, pictures, config, generator_at(step, config))
+        state = model.first_stage.encode(x.to(model.device))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate_at(step, config)
         loss = loss_of(network, model, state, config)

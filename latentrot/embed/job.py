@@ -10,7 +10,7 @@ import torch
 from latentrot.data.celeba import FaceFolder
 from latentrot.embed.model import load_model
 from latentrot.embed.store import LatentStore
-from latentrot.embed.work import Embedder, Sizes
+from latentrot.embed.work import ShardEmbedder, Sizes
 
 __all__ = ["EmbedJob"]
 
@@ -35,7 +35,7 @@ class EmbedJob:
     sizes: Sizes = field(default_factory=Sizes)
     retry: bool = False
 
-    def start(self, device: str | None, threads: int | None = None) -> Embedder:
+    def start(self, device: str | None, threads: int | None = None) -> ShardEmbedder:
         """Load the model.
 
         Args:
@@ -44,6 +44,6 @@ class EmbedJob:
         """
         if threads:
             torch.set_num_threads(threads)
-        return Embedder(
+        return ShardEmbedder(
             FaceFolder(self.data), load_model(self.model, device, self.dtype), LatentStore(self.store), self.sizes
         )

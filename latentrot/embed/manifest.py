@@ -186,8 +186,9 @@ class Manifest:
             for part in self.parts:
                 first, last = part.ranges
                 here = np.flatnonzero((first <= high) & (last >= low))
-                for k in range(0, len(here), max(1, CHUNK // max(1, int(part.counts.max())))):
-                    pile = here[k : k + max(1, CHUNK // max(1, int(part.counts.max())))]
+                shards = max(1, CHUNK // max(1, int(part.counts.max())))  # whose names are compared at a time
+                for k in range(0, len(here), shards):
+                    pile = here[k : k + shards]
                     found = pc.is_in(some, value_set=part.names(pile).combine_chunks())
                     known[start : start + len(some)] |= np.asarray(found)
         return known

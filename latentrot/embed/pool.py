@@ -13,13 +13,13 @@ from multiprocessing.queues import SimpleQueue
 
 from latentrot.embed.job import EmbedJob
 from latentrot.embed.model import resolve_device
-from latentrot.embed.work import Embedder, ShardReport
+from latentrot.embed.work import ShardEmbedder, ShardReport
 from latentrot.errors import LatentrotError
 
 __all__ = ["devices_of", "embed_in_processes"]
 
 #: what this process embeds with, once `start_worker` has run in it
-EMBEDDERS: list[Embedder] = []
+EMBEDDERS: list[ShardEmbedder] = []
 
 
 def devices_of(devices: str | None, workers: int | None, default: str | None) -> tuple[list[str | None], int | None]:

@@ -92,7 +92,8 @@ def decode(
         LatentrotError: wrong shape of z or an impossible schedule.
     """
     plan = resolve_schedule(steps, solver, schedule)
-    shapes = [model.latent_shape, (solver_of(plan).states, *model.latent_shape)]
-    check_batch(z, shapes[: solver_of(plan).states], "latents")
-    state = solver_of(plan).decode(model, z.to(model.device).double(), plan)
+    solver_ = solver_of(plan)
+    shapes = [model.latent_shape, (solver_.states, *model.latent_shape)]
+    check_batch(z, shapes[: solver_.states], "latents")
+    state = solver_.decode(model, z.to(model.device).double(), plan)
     return model.first_stage.decode(state.float()).float().cpu()

@@ -79,20 +79,32 @@ class TrainConfig:
     seed: int = 0
 
 
-def build_model(config: TrainConfig) -> UNet2DModel:
-    """A convolutional U-Net over the unshuffled picture, with attention at its coarsest level only."""
-    depth = len(config.channels)
+def build_unet(size: int, states: int, channels: tuple[int, ...], layers: int = 1) -> UNet2DModel:
+    """A convolutional U-Net with attention at its coarsest level only.
+
+    Args:
+        size: side of the states.
+        states: channels of the states, in and out.
+        channels: widths, from the finest level to the coarsest.
+        layers: residual blocks per level.
+    """
+    depth = len(channels)
     return UNet2DModel(
-        sample_size=config.resolution // config.patch,
-        in_channels=3 * config.patch**2,
-        out_channels=3 * config.patch**2,
-        block_out_channels=config.channels,
-        layers_per_block=config.layers,
+        sample_size=size,
+        in_channels=states,
+        out_channels=states,
+        block_out_channels=channels,
+        layers_per_block=layers,
         down_block_types=("DownBlock2D",) * depth,
         up_block_types=("UpBlock2D",) * depth,
-        norm_num_groups=math.gcd(16, *config.channels),
-        attention_head_dim=min(64, config.channels[-1]),
+        norm_num_groups=math.gcd(16, *channels),
+        attention_head_dim=min(64, channels[-1]),
     )
+
+
+def build_model(config: TrainConfig) -> UNet2DModel:
+    """The U-Net of a run, over the unshuffled picture."""
+    return build_unet(config.resolution // config.patch, 3 * config.patch**2, config.channels, config.layers)
 
 
 def build_scheduler(config: TrainConfig) -> DDIMScheduler:
@@ -120,6 +132,20 @@ def batch_indices(step: int, config: TrainConfig, n: int) -> np.ndarray:
     return np.array([passes[int(p // n)][p % n] for p in positions])
 
 
+def generator_at(step: int, config: TrainConfig) -> torch.Generator:
+    """What everything random of one step is drawn from."""
+    return torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+
+
+def pictures_at(step: int, pictures: torch.Tensor, config: TrainConfig, generator: torch.Generator) -> torch.Tensor:
+    """The pictures of one step, half of them mirrored if the run says so: (b, 3, h, w) in [-1, 1]."""
+    x = pictures[torch.from_numpy(batch_indices(step, config, len(pictures)))].float() / 127.5 - 1
+    if not config.mirror:
+        return x
+    flip = torch.rand(len(x), generator=generator) < 0.5
+    return torch.where(flip[:, None, None, None], x.flip(-1), x)
+
+
 def training_batch(
     pictures: torch.Tensor, step: int, config: TrainConfig, timesteps: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -134,12 +160,8 @@ def training_batch(
     Returns:
         x0 (b, c, h', w') in [-1, 1] after the first stage, noise of the same shape, levels (b,) int64.
     """
-    chosen = torch.from_numpy(batch_indices(step, config, len(pictures)))
-    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-    x = pictures[chosen].float() / 127.5 - 1
-    if config.mirror:
-        flip = torch.rand(len(x), generator=generator) < 0.5
-        x = torch.where(flip[:, None, None, None], x.flip(-1), x)
+    generator = generator_at(step, config)
+    x = pictures_at(step, pictures, config, generator)
     if step < config.small_steps:
         x = F.avg_pool2d(x, 2)
     x0 = PixelUnshuffle(config.patch).encode(x)
@@ -230,6 +252,19 @@ def checkpoint_config(path: Path, kind: type = TrainConfig) -> Any:
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
 
 
+def config_of_run(checkpoint: Path, given: Any, kind: type = TrainConfig) -> Any:
+    """The configuration of a run that is begun or gone on with: the one given, the checkpoint's, or the default.
+
+    Raises:
+        LatentrotError: the checkpoint is damaged, or of another run than the one given.
+    """
+    if not checkpoint.is_file():
+        return given or kind()
+    stored = checkpoint_config(checkpoint, kind)
+    check_same_run(stored, given or stored)
+    return given or stored
+
+
 def check_same_run(stored: Any, given: Any) -> None:
     """A resumed run may be longer or end differently, but not be another run."""
     free = {"steps", "decay"}
@@ -284,11 +319,7 @@ def train(
         LatentrotError: `out` holds a checkpoint of another run, or `data` no pictures.
     """
     checkpoint = out / "checkpoint.safetensors"
-    if checkpoint.is_file():
-        stored = checkpoint_config(checkpoint)
-        config = config or stored
-        check_same_run(stored, config)
-    config = config or TrainConfig()
+    config = config_of_run(checkpoint, config)
     pictures = read_pictures(data, config)
     out.mkdir(parents=True, exist_ok=True)
 

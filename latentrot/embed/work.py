@@ -31,7 +31,7 @@ from latentrot.errors import LatentrotError, one_line
 if TYPE_CHECKING:
     from latentrot.embed.store import LatentStore
 
-__all__ = ["Embedder", "ShardReport", "Sizes", "embed_folder", "follow", "plan", "to_do"]
+__all__ = ["ShardEmbedder", "ShardReport", "Sizes", "embed_folder", "follow", "plan", "to_do"]
 
 log = logging.getLogger(__name__)
 #: seconds after which a temporary file is nobody's any more
@@ -105,7 +105,7 @@ def to_do(store: LatentStore, *, retry: bool = False) -> list[int]:
     return order
 
 
-class Embedder:
+class ShardEmbedder:
     """Embeds shards: what each process, or each worker of a cluster, has one of.
 
     Args:
@@ -276,7 +276,7 @@ def embed_folder(
     sizes = Sizes(batch_size, shard_size, readers)
     plan(folder, store, LatentSpace.of(model, schedule or Schedule()), sizes)
     numbers = to_do(store, retry=retry)
-    embedder = Embedder(folder, model, store, sizes)
+    embedder = ShardEmbedder(folder, model, store, sizes)
     with progress_bar(store, numbers) as bar:
         reports = (embedder.embed_shard(n, force=retry, progress=bar.update) for n in numbers)
         return follow(store, reports, bar)

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from latentrot.data.images import resize
+from latentrot.embed.model import resolve_device
 from latentrot.errors import LatentrotError, one_line
 from latentrot.rotate.latent import Turned
 
@@ -119,9 +120,9 @@ def load_upscaler(path: str | Path, device: str | None = None) -> Upscaler:
             "--upscale needs spandrel, which is not installed: pip install 'latentrot[upscale]'"
         ) from error
     state = spandrel.canonicalize_state_dict(read_weights(path))
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    where = resolve_device(device)
     try:
-        network = spandrel.ModelLoader(device).load_from_state_dict(state)
+        network = spandrel.ModelLoader(where).load_from_state_dict(state)
     except spandrel.UnsupportedModelError as error:
         raise LatentrotError(
             f"{name} holds the weights of no network spandrel knows; give an ESRGAN, SwinIR, GFPGAN or similar file"

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
 from latentrot.data.align import LANDMARK_WEIGHTS, MEAN_LANDMARKS
-from latentrot.data.frame import CROP_BOX
+from latentrot.data.frame import CROP_BOX, MIRRORED_LANDMARKS
 from latentrot.data.heads.ict import IctModel, read_ict
 from latentrot.data.heads.paint import EYE, HAIR, INNER, SKIN, TEETH, Paint, hair_cut, hair_volume, paint_model
 from latentrot.data.heads.raster import NOTHING, njit, rasterise
@@ -356,7 +356,7 @@ def landmarks(model: HeadModel, head: Head) -> np.ndarray:
     turned = _turn(_five_points(model, head) * _flip(head), _rotation(head.yaw_deg, head.pitch_deg, head.roll_deg))
     middle = np.array([(CROP_BOX[0] + CROP_BOX[2]) / 2, (CROP_BOX[1] + CROP_BOX[3]) / 2])
     found = _project(turned, view.focal) + np.array(view.shift) + middle
-    return found[[1, 0, 2, 4, 3]] if head.mirrored else found
+    return found[MIRRORED_LANDMARKS] if head.mirrored else found
 
 
 def light_axes(direction: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import torch
 from latentrot.embed.model import LatentModel
 from latentrot.embed.schedule import Schedule
 from latentrot.embed.solvers.ddim import decode_ddim
-from latentrot.embed.solvers.step import invert_step, steps_of
+from latentrot.embed.solvers.step import invert_step, rotated_from, steps_of
 
 __all__ = ["FIRST_EVALUATIONS", "SOLVER", "FixedPoint", "first_guess"]
 
@@ -25,7 +25,7 @@ def evaluations_of_step(schedule: Schedule, step: int) -> int:
 
 def first_guess(model: LatentModel, state: torch.Tensor, level: int, turn: float) -> torch.Tensor:
     """Of a first step, with the velocity at its noisier level but of the clean state; one evaluation."""
-    return (state + math.sin(turn) * model.velocity(state, level)) / math.cos(turn)
+    return rotated_from(state, model.velocity(state, level), turn)
 
 
 def extrapolate(points: list[tuple[float, torch.Tensor]], angle: float) -> torch.Tensor:
@@ -52,7 +52,7 @@ class FixedPoint:
         solved: list[tuple[float, torch.Tensor]] = []  # (angle, velocity) of the last two points
         for k, step in enumerate(steps_of(model, schedule.levels(model))):
             if solved:
-                guess = (state + math.sin(step.turn) * extrapolate(solved, step.b)) / math.cos(step.turn)
+                guess = rotated_from(state, extrapolate(solved, step.b), step.turn)
             else:
                 guess = first_guess(model, state, step.high, step.turn)
             noisier = invert_step(model, state, guess, step, evaluations_of_step(schedule, k), tolerance)

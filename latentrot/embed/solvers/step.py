@@ -10,7 +10,7 @@ import torch
 
 from latentrot.embed.model import LatentModel
 
-__all__ = ["MOST_EVALUATIONS", "Step", "accelerate", "rms", "rotate", "steps_of"]
+__all__ = ["MOST_EVALUATIONS", "Step", "accelerate", "rms", "rotate", "rotated_from", "steps_of"]
 
 #: earlier iterations of a step that Anderson acceleration combines with the latest
 MEMORY = 2
@@ -48,6 +48,11 @@ def steps_of(model: LatentModel, levels: list[int]) -> list[Step]:
 def rotate(state: torch.Tensor, velocity: torch.Tensor, turn: float) -> torch.Tensor:
     """A DDIM step: what the ODE does over an angle (> 0: towards noise) while the network's prediction stays the same."""
     return math.cos(turn) * state + math.sin(turn) * velocity
+
+
+def rotated_from(state: torch.Tensor, velocity: torch.Tensor, turn: float) -> torch.Tensor:
+    """The noisier state that a DDIM step back over `turn`, with the velocity given, takes to `state`."""
+    return (state + math.sin(turn) * velocity) / math.cos(turn)
 
 
 def invert_step(
@@ -88,7 +93,7 @@ def solve_for_noisier(
     if model.prediction_type == "epsilon":
         noise = math.cos(b) * velocity + math.sin(b) * noisier
         return (math.cos(b) * state + math.sin(b - a) * noise) / math.cos(a)
-    return (state + math.sin(b - a) * velocity) / math.cos(b - a)
+    return rotated_from(state, velocity, step.turn)
 
 
 def accelerate(tried: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
