@@ -9,13 +9,16 @@ from PIL import Image
 from views import SIZE, YAWS, disc, head_picture, write_views
 
 import latentrot
+from latentrot.bench.compare import portrait_crop
 from latentrot.cli import main
+from latentrot.data.frame import MIRRORED_LANDMARKS
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.metrics import bootstrap_mean, identity_rank, squared_error, ssim
 from latentrot.evaluation.report import summary, write_evaluation
-from latentrot.evaluation.run import MEASURES, EvaluationConfig, evaluate
+from latentrot.evaluation.run import evaluate
+from latentrot.evaluation.truth import MEASURES, EvaluationConfig
 from latentrot.evaluation.views import read_views
-from latentrot.evaluation.yaw import PixelYaw
+from latentrot.evaluation.yaw import PixelYaw, landmark_features
 from latentrot.rotate.protocol import load_rotator, rotate_many
 
 QUICK = {"resamples": 200}
@@ -213,6 +216,17 @@ def test_the_second_opinion_reads_yaws_of_unseen_heads(views):
     yaw = PixelYaw(views)
     error = [np.abs(yaw.estimate(views.pictures[h], h) - views.yaws).mean() for h in range(len(views.heads))]
     assert np.mean(error) < 5
+
+
+def test_landmarks_of_a_mirrored_picture_are_the_mirrored_landmarks():
+    pytest.importorskip("facenet_pytorch")
+    crop = portrait_crop(64)
+    points = landmark_features(np.stack([crop, crop[:, ::-1]])).reshape(2, 5, 2)
+    mirrored = points[1][MIRRORED_LANDMARKS] * [-1, 1] + [1, 0]
+    assert mirrored == pytest.approx(points[0], abs=1e-5)
+    left, right, nose = points[0][0], points[0][1], points[0][2]
+    assert left[0] < nose[0] < right[0]
+    assert max(left[1], right[1]) < nose[1]
 
 
 class TestReport:

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 
 from latentrot.data.images import resize, strip, write_image
 from latentrot.evaluation.metrics import bootstrap_mean
-from latentrot.evaluation.run import BASELINES, MEASURES, RENDER, Evaluation
+from latentrot.evaluation.run import BASELINES, RENDER, Evaluation
+from latentrot.evaluation.truth import MEASURES
 from latentrot.files import write_atomically
 from latentrot.rotate.results import synthetic_notes
 
@@ -106,8 +107,8 @@ def evaluation_figure(report: dict, title: str = "") -> Figure:
         report: from `summary`.
         title: above the figure.
     """
-    figure = Figure(figsize=(13, 10), layout="constrained")
-    panels = figure.subplots(3, 3).ravel()
+    figure = Figure(figsize=(21, 8), layout="constrained")
+    panels = figure.subplots(2, 5).ravel()
     for axes, measure in zip(panels, MEASURES, strict=True):
         for i, (way, cells) in enumerate(report["ways"].items()):
             cell = [by_turn[measure] for by_turn in cells["by_turn"].values()]
