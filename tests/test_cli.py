@@ -124,7 +124,8 @@ def test_a_step_is_read_off_the_first_crossing():
     assert step_for(5.0, steps, change) == pytest.approx(10)
     assert step_for(8.5, steps, change) == pytest.approx(15)
     assert step_for(-6.5, steps, change) == pytest.approx(-15)
-    assert step_for(40.0, steps, change) == 30  # out of reach: the longest step tried
+    assert step_for(40.0, steps, change) == 20  # out of reach: the step that turned farthest, not the longest
+    assert step_for(40.0, np.array([0.0, -10.0]), np.array([0.0, -4.0])) == 0  # nothing was tried that way
 
 
 def test_the_reading_of_the_ladder_is_measured_and_read_again():

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torch.nn.functional as F
 from sklearn.base import clone
 from sklearn.linear_model import LinearRegression
 
@@ -16,7 +17,7 @@ from latentrot.embed.solve import Schedule
 from latentrot.embed.store import LatentSpace, LatentStore
 from latentrot.errors import LatentrotError
 from latentrot.fit.directions import Directions, FitConfig, fit_directions, walk_offset
-from latentrot.fit.lines import CentroidLine, Centroids, YawBins, YawDirections, keep_octaves, shrink_noise
+from latentrot.fit.lines import CentroidLine, Centroids, YawBins, YawDirections, coarse_part, keep_octaves, shrink_noise
 
 SHAPE, BLOCK = (12, 4, 4), 2
 SPACE = LatentSpace("tiny", "0123456789abcdef", Schedule(steps=3), SHAPE, BLOCK)
@@ -211,9 +212,10 @@ class TestLines:
 
 
 class TestWalk:
+    @pytest.mark.parametrize("coarse", [0, 4])
     @pytest.mark.parametrize("yaw", [-30.0, -1.0, 0.0, 1.0, 30.0])
-    def test_zero_step_is_exactly_zero(self, yaw):
-        offset = walk_offset(directions(), torch.tensor([0.0, 10.0, 0.0]), yaw)
+    def test_zero_step_is_exactly_zero(self, yaw, coarse):
+        offset = walk_offset(directions(coarse=coarse), torch.tensor([0.0, 10.0, 0.0]), yaw)
         assert offset.shape == (3, *SHAPE)
         assert offset.dtype == torch.float32
         assert not offset[[0, 2]].any()
@@ -248,6 +250,33 @@ class TestWalk:
         offset = walk_offset(d, torch.tensor([30.0, 60.0]), -10.0)
         torch.testing.assert_close(offset[0], 30 * d.left)
         torch.testing.assert_close(offset[1], 30 * d.left + 30 * d.right)
+
+    @pytest.mark.parametrize("yaw", [-50.0, -10.0, 0.0, 10.0, 50.0])
+    def test_coarse_frequencies_move_by_the_degrees_turned(self, yaw):
+        table = {"nominal": (-90.0, 0.0, 120.0), "achieved": (-30.0, 0.0, 30.0)}
+        steps, turns = torch.tensor([-120.0, -30.0, 40.0, 160.0]), torch.tensor([-40.0, -10.0, 10.0, 40.0])
+        d = directions(coarse=2, **table)
+        plain = replace(d, coarse=0)
+        by_turns = walk_offset(replace(plain, nominal=(-90.0, 0.0, 90.0), achieved=(-90.0, 0.0, 90.0)), turns, yaw)
+
+        def parts(offset):
+            pixels = F.pixel_shuffle(offset, SPACE.block).double().numpy()
+            low = np.stack([coarse_part(p, 2) for p in pixels])
+            return low, pixels - low
+
+        coarse, fine = parts(walk_offset(d, steps, yaw))
+        assert coarse == pytest.approx(parts(by_turns)[0], abs=1e-3)
+        assert fine == pytest.approx(parts(walk_offset(plain, steps, yaw))[1], abs=1e-3)
+
+    def test_where_a_step_turns_by_itself_coarse_makes_no_difference(self):
+        steps = torch.tensor([-30.0, 5.0, 60.0])
+        one, other = (walk_offset(directions(coarse=c), steps, 12.0) for c in (0, 4))
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+    def test_turn_for_is_nominal_for_backwards(self):
+        d = directions(nominal=(-90.0, -40.0, 0.0, 40.0, 90.0), achieved=(-30.0, -20.0, 0.0, 10.0, 25.0))
+        steps = np.linspace(-200, 200, 81)
+        assert [d.nominal_for(turn) for turn in d.turn_for(steps)] == pytest.approx(steps.tolist())
 
     def test_nominal_for_is_the_calibration_backwards(self):
         d = directions(nominal=(-90.0, -40.0, 0.0, 40.0, 90.0), achieved=(-30.0, -20.0, 0.0, 10.0, 25.0))
@@ -360,12 +389,14 @@ def resident(name: str) -> float:
 
 class TestFile:
     def test_round_trip(self, tmp_path):
-        one = directions(facts={"version": "1", "where": "Male == 1", "counts": "[1, 2]"}, achieved=(-31.5, 0.0, 30.25))
+        one = directions(
+            facts={"version": "1", "where": "Male == 1", "counts": "[1, 2]"}, achieved=(-31.5, 0.0, 30.25), coarse=3
+        )
         one.save(tmp_path / "d.safetensors")
         two = Directions.load(tmp_path / "d.safetensors")
         assert torch.equal(one.left, two.left)
         assert torch.equal(one.right, two.right)
-        for name in ("light", "space", "nominal", "achieved", "facts"):
+        for name in ("light", "space", "nominal", "achieved", "facts", "coarse"):
             assert getattr(one, name) == getattr(two, name)
 
     def test_another_kind_is_refused(self, store):

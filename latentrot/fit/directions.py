@@ -21,7 +21,7 @@ from latentrot.embed.solve import decode
 from latentrot.embed.store import LatentSpace, LatentStore
 from latentrot.errors import LatentrotError
 from latentrot.files import write_atomically
-from latentrot.fit.lines import CentroidLine, YawBins, YawDirections, keep_octaves, shrink_noise
+from latentrot.fit.lines import CentroidLine, YawBins, YawDirections, coarse_part, keep_octaves, shrink_noise
 from latentrot.fit.statistics import Statistics, gather
 from latentrot.label.estimate import LIGHTS, estimate_pose
 from latentrot.label.network import FaceLabeler
@@ -32,7 +32,7 @@ __all__ = ["Directions", "FitConfig", "calibrate", "fit_directions", "gather_sta
 KIND = "latentrot directions"
 SIGN = "yaw > 0: the nose points to the viewer's right; light: the picture's side the main light comes from"
 #: nominal degrees tried on every calibration picture
-NOMINAL = (-120.0, -90.0, -60.0, -40.0, -20.0, 20.0, 40.0, 60.0, 90.0, 120.0)
+NOMINAL = (-180.0, -120.0, -90.0, -60.0, -30.0, 30.0, 60.0, 90.0, 120.0, 180.0)
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class FitConfig:
         where: attribute filter such as "Male == 1 and Eyeglasses == -1"; empty: everybody.
         mirror: use every latent a second time, mirrored, with yaw negated and light swapped.
         shrink: take the estimation noise out of the slopes (see `shrink_noise`).
+        coarse: frequencies below so many half-waves a picture are walked by measured degrees (see `walk_offset`); 0: none.
         held_out: share of the people left out of fitting and calibration (0 to 1).
         calibrate: pictures the step length is calibrated on; 0 leaves it nominal.
         seed: of the choice of the calibration pictures.
@@ -57,6 +58,7 @@ class FitConfig:
     where: str = ""
     mirror: bool = True
     shrink: bool = True
+    coarse: int = 4
     held_out: float = 0.1
     calibrate: int = 32
     seed: int = 0
@@ -74,6 +76,7 @@ class Directions:
         nominal: (k,) rising step lengths in nominal degrees, 0 among them.
         achieved: (k,) mean measured change of yaw in degrees for each; not falling.
         facts: what else the header records, as strings: bins, counts, r2, filter, version.
+        coarse: frequencies below so many half-waves a picture are walked by measured degrees (see `walk_offset`).
     """
 
     light: str
@@ -83,16 +86,15 @@ class Directions:
     nominal: tuple[float, ...]
     achieved: tuple[float, ...]
     facts: dict[str, str]
+    coarse: int = 0
 
     def nominal_for(self, degrees: float) -> float:
         """The nominal step for a measured turn, both in degrees; beyond the calibrated range its last slope goes on."""
-        nominal, achieved = np.array(self.nominal), np.array(self.achieved)
-        low, high = achieved[0], achieved[-1]
-        if degrees > high > 0:
-            return float(nominal[-1] * degrees / high)
-        if degrees < low < 0:
-            return float(nominal[0] * degrees / low)
-        return float(np.interp(degrees, achieved, nominal))
+        return float(beyond(np.array([degrees]), np.array(self.achieved), np.array(self.nominal))[0])
+
+    def turn_for(self, nominal: np.ndarray) -> np.ndarray:
+        """The measured turns of (k,) nominal steps, both in degrees: `nominal_for` the other way round."""
+        return beyond(nominal, np.array(self.nominal), np.array(self.achieved))
 
     @property
     def reach(self) -> tuple[float, float]:
@@ -105,6 +107,7 @@ class Directions:
             "kind": KIND,
             "light": self.light,
             "sign": SIGN,
+            "coarse": str(self.coarse),
             "calibration": json.dumps({"nominal": self.nominal, "achieved": self.achieved}),
             **self.space.header(),
             **self.facts,
@@ -130,7 +133,7 @@ class Directions:
                 f"cannot read the directions {path} ({error}); make them with: latentrot fit-directions --light NAME"
             ) from error
         table = json.loads(header["calibration"])
-        known = {"kind", "light", "sign", "calibration", "model", "digest", "schedule", "shape", "block"}
+        known = {"kind", "light", "sign", "coarse", "calibration", "model", "digest", "schedule", "shape", "block"}
         return cls(
             light=header["light"],
             left=left,
@@ -139,11 +142,26 @@ class Directions:
             nominal=tuple(table["nominal"]),
             achieved=tuple(table["achieved"]),
             facts={k: v for k, v in header.items() if k not in known},
+            coarse=int(header.get("coarse", 0)),
         )
+
+
+def beyond(x: np.ndarray, known: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Linear interpolation between known points through (0, 0); outside them in proportion to the outermost one."""
+    found = np.interp(x, known, values)
+    if known[-1] > 0:
+        found = np.where(x > known[-1], values[-1] * x / known[-1], found)
+    if known[0] < 0:
+        found = np.where(x < known[0], values[0] * x / known[0], found)
+    return found
 
 
 def walk_offset(directions: Directions, nominal: torch.Tensor, yaw: float) -> torch.Tensor:
     """What to add to a latent to walk it: along its own side's line up to the frontal pose, beyond it along the other's.
+
+    Averaging over people washes out fine structure, which is why a step must be several nominal degrees long to turn a head
+    by one. What is coarse, the light and the colours, survives averaging: walked as far, it would change several times as
+    much as it does with the pose. So frequencies below `directions.coarse` move by the degrees the head really turns.
 
     Args:
         directions: of the picture's light group.
@@ -153,11 +171,29 @@ def walk_offset(directions: Directions, nominal: torch.Tensor, yaw: float) -> to
     Returns:
         (k, c, h, w) float32 offsets; exactly zero for a zero step.
     """
-    steps = nominal.to(torch.float64).reshape(-1, 1, 1, 1)
+    steps = nominal.to(torch.float64)
+    left, right = directions.left.double(), directions.right.double()
     frontal = directions.nominal_for(-yaw)  # the step at which the walk crosses the frontal pose
+    if not directions.coarse:
+        return two_sided(steps, frontal, left, right).float()
+    turns = torch.from_numpy(directions.turn_for(steps.numpy()))
+    coarse = [coarse_slope(line, directions) for line in (left, right)]
+    fine = two_sided(steps, frontal, left - coarse[0], right - coarse[1])
+    return (fine + two_sided(turns, -yaw, *coarse)).float()
+
+
+def two_sided(steps: torch.Tensor, frontal: float, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """(k,) steps along two slopes (c, h, w), which change over at the step `frontal` -> (k, c, h, w)."""
+    steps = steps.reshape(-1, 1, 1, 1)
     on_left = steps.clamp(max=frontal) - min(0.0, frontal)
     on_right = steps.clamp(min=frontal) - max(0.0, frontal)
-    return (on_left * directions.left.double() + on_right * directions.right.double()).float()
+    return on_left * left + on_right * right
+
+
+def coarse_slope(slope: torch.Tensor, directions: Directions) -> torch.Tensor:
+    """The coarse frequencies of a slope, on the pixel grid: (c, h, w) float64 -> the same."""
+    pixels = F.pixel_shuffle(slope, directions.space.block).numpy()
+    return F.pixel_unshuffle(torch.from_numpy(coarse_part(pixels, directions.coarse)), directions.space.block)
 
 
 def walk(
@@ -266,6 +302,7 @@ def fit_directions(
             "calibrated_on": "0",
             "labels": str(labels.attrs.get("labeler", "")),
         },
+        coarse=config.coarse,
     )
     if not config.calibrate:
         return directions
@@ -310,6 +347,16 @@ def calibrate(
         The same lines with a calibration table: mean change of yaw measured by the label network, made monotone.
     """
     labeler = labeler or model.labeler
+    # coarse frequencies are walked by what the table itself says: so there is a rough one first, from some of the pictures
+    for some in [sources[::4], sources] if directions.coarse else [sources]:
+        directions = measured_once(directions, model, some, labeler)
+    return replace(directions, facts={**directions.facts, "calibrated_on": str(len(sources)), "labeler": labeler.title})
+
+
+def measured_once(
+    directions: Directions, model: LatentModel, sources: torch.Tensor, labeler: FaceLabeler
+) -> Directions:
+    """The directions with the table measured by walking as their own table says."""
     steps = torch.tensor(NOMINAL)
     changes = []
 
@@ -323,9 +370,4 @@ def calibrate(
     mean = np.insert(np.mean(changes, 0), len(NOMINAL) // 2, 0.0)
     nominal = np.insert(np.array(NOMINAL), len(NOMINAL) // 2, 0.0)
     rising = IsotonicRegression().fit(nominal, mean, sample_weight=np.where(nominal == 0, 1e6, 1.0)).predict(nominal)
-    return replace(
-        directions,
-        nominal=tuple(nominal.tolist()),
-        achieved=tuple(np.round(rising, 3).tolist()),
-        facts={**directions.facts, "calibrated_on": str(len(sources)), "labeler": labeler.title},
-    )
+    return replace(directions, nominal=tuple(nominal.tolist()), achieved=tuple(np.round(rising, 3).tolist()))

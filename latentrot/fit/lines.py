@@ -15,7 +15,16 @@ from sklearn.utils.validation import check_is_fitted
 
 from latentrot.errors import LatentrotError
 
-__all__ = ["CentroidLine", "Centroids", "YawBins", "YawDirections", "add_by_group", "keep_octaves", "shrink_noise"]
+__all__ = [
+    "CentroidLine",
+    "Centroids",
+    "YawBins",
+    "YawDirections",
+    "add_by_group",
+    "coarse_part",
+    "keep_octaves",
+    "shrink_noise",
+]
 
 
 class YawBins(BaseEstimator):
@@ -222,6 +231,13 @@ def frequency_bands(shape: tuple[int, ...]) -> np.ndarray:
     """(h, w) radial frequency of each coefficient of a cosine transform, rounded to whole half-waves per picture."""
     rows, columns = np.indices(shape)
     return np.hypot(rows, columns).round().astype(int)
+
+
+def coarse_part(picture: np.ndarray, below: int) -> np.ndarray:
+    """What of a (c, h, w) picture varies by fewer than `below` half-waves over it -> (c, h, w) float64."""
+    spectrum = np.asarray(dctn(picture, axes=(1, 2), norm="ortho"))
+    spectrum[:, frequency_bands(picture.shape[1:]) >= below] = 0
+    return np.asarray(idctn(spectrum, axes=(1, 2), norm="ortho"))
 
 
 def keep_octaves(source: np.ndarray, walked: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ import torch
 
 from latentrot.bundles import directions_in
 from latentrot.data.images import resize, to_tensor, to_uint8
+from latentrot.data.similarity import decibels
 from latentrot.embed.model import LatentModel, load_model
 from latentrot.embed.solve import decode, invert
 from latentrot.embed.store import LatentSpace
@@ -24,11 +25,11 @@ from latentrot.rotate.cache import LatentCache, latent_key
 __all__ = ["Embedded", "Frame", "Ladder", "LatentRotator", "Turned", "load_latent_rotator"]
 
 #: fractions of the calibrated step tried on the picture itself before the wanted one is chosen
-LADDER = (0.35, 0.7, 1.0, 1.35, 1.8)
+LADDER = (0.2, 0.4, 0.7, 1.2, 2.2)
 #: a picture to be turned is inverted to this residual per step: it is one picture, and its round trip is seen
 TOLERANCE = 2e-3
-#: how often the step read off the ladder is itself tried, and read again
-REFINEMENTS = 1
+#: how often a step read off the ladder is itself tried, and read again where it misses by more than so many degrees
+REFINEMENTS, CLOSE = 2, 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,9 +290,9 @@ def rungs_of(lines: Directions, turns: Sequence[float]) -> list[float]:
 def steps_for(
     turns: Sequence[float], rungs: Sequence[float], measure: Callable[[Sequence[float]], np.ndarray]
 ) -> list[float]:
-    """Steps that meet the turns, read off measured rungs; each reading is then measured too, and read again.
+    """Steps that meet the turns, read off measured rungs; each reading is tried, and read again where it misses.
 
-    Between two rungs the yaw need not follow a straight line, which the second reading makes good.
+    Between two rungs the yaw need not follow a straight line, which the further readings make good.
 
     Args:
         turns: wanted changes of yaw, degrees.
@@ -300,11 +301,18 @@ def steps_for(
     """
     if not rungs:
         return [0.0] * len(turns)
-    steps, change = np.zeros(1), np.zeros(1)
-    for _ in range(1 + REFINEMENTS):
-        steps, change = np.append(steps, rungs), np.append(change, measure(rungs))
-        rungs = [step_for(turn, steps, change) for turn in turns]
-    return list(rungs)
+    steps, change = np.append(0.0, rungs), np.append(0.0, measure(rungs))
+    found = [step_for(turn, steps, change) for turn in turns]
+    off = list(range(len(turns)))
+    for _ in range(REFINEMENTS):
+        tried = measure([found[i] for i in off])
+        steps, change = np.append(steps, [found[i] for i in off]), np.append(change, tried)
+        off = [i for i, reached in zip(off, tried, strict=True) if abs(reached - turns[i]) > CLOSE]
+        for i in off:
+            found[i] = step_for(turns[i], steps, change)
+        if not off:
+            break
+    return found
 
 
 def step_for(turn: float, steps: np.ndarray, change: np.ndarray) -> float:
@@ -316,28 +324,28 @@ def step_for(turn: float, steps: np.ndarray, change: np.ndarray) -> float:
         change: (k,) measured change of yaw at each, degrees.
 
     Returns:
-        The first step that meets the turn (linear between neighbours), or the longest one tried that way.
+        The first step that meets the turn (linear between neighbours), or the one tried that turned farthest that way: beyond
+        some length a step only spoils the picture.
     """
     if turn == 0:
         return 0.0
     sign = np.sign(turn)
     way = np.argsort(np.abs(steps))
     way = way[steps[way] * sign >= 0]
+    way = way[steps[way] != 0]
     near, near_change = 0.0, 0.0
     for i in way:
-        if steps[i] == 0:
-            continue
         if (change[i] - turn) * sign >= 0:
             span = change[i] - near_change
             share = (turn - near_change) / span if span * sign > 0 else 1.0
             return float(near + (steps[i] - near) * share)
         near, near_change = steps[i], change[i]
-    return float(near)
+    return float(steps[way[np.argmax(change[way] * sign)]]) if len(way) else 0.0
 
 
 def psnr_db(a: torch.Tensor, b: torch.Tensor) -> float:
     """Peak signal-to-noise ratio of pictures in [-1, 1], decibels."""
-    return float(10 * torch.log10(4 / (a.double() - b.double()).square().mean().clamp(min=1e-12)))
+    return float(decibels((a.double() - b.double()).square().mean(), least=1e-12))
 
 
 class Clock:
