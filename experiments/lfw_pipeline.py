@@ -35,8 +35,8 @@ from tqdm import tqdm
 
 from latentrot.data.align import MEAN_LANDMARKS, Alignment
 from latentrot.data.detect import choose_face, detect_faces
-from latentrot.data.frame import FRAME_HEIGHT, FRAME_WIDTH
-from latentrot.data.framing import MIRRORED, frame_face, landmarks_in_frame
+from latentrot.data.frame import FRAME_HEIGHT, FRAME_WIDTH, MIRRORED_LANDMARKS
+from latentrot.data.framing import frame_face, landmarks_in_frame
 from latentrot.data.images import read_image
 from latentrot.errors import LatentrotError
 from latentrot.rotate.latent import LatentRotator, load_latent_rotator
@@ -88,7 +88,7 @@ def eyes_again(photo: np.ndarray, alignment: Alignment) -> dict[str, float]:
     once, mirrored = nearest_in(frame), nearest_in(ImageOps.mirror(frame))
     if once is None or mirrored is None:
         return {}
-    unmirrored = ([FRAME_WIDTH, 0] + mirrored * [-1, 1])[MIRRORED]
+    unmirrored = ([FRAME_WIDTH, 0] + mirrored * [-1, 1])[MIRRORED_LANDMARKS]
     return {"again_px": misses((once + unmirrored) / 2)[:2].max(), "once_px": misses(once)[:2].max()}
 
 

@@ -1,10 +1,12 @@
 """How far heads turn, and what it costs: people never fitted on, measured by networks that are not the package's own.
 
-    python experiments/turning.py --people 40
+    python experiments/turning.py --people 30
+    python experiments/turning.py --people 30 --latents latents/ --labels labels.parquet
 
-Reads latents/, labels.parquet and directions/, and ../shared/data/celeba; the judge in ../shared/judge measures yaw, pitch
-and identity. Writes experiments/turning.csv: one row per way of walking and requested turn. All ways share sources, model
-and run. Controls take the same nominal steps as the calibrated lines they replace.
+Reads ../shared/data/celeba and data_labels/; the judge in ../shared/judge measures yaw, pitch and identity. Writes
+experiments/turning.csv: one row per way of walking and requested turn. All ways share sources, model and run. Controls take
+the same nominal steps as the calibrated lines they replace; two of them, no light filter and one line, are fitted anew and
+need the latents and labels of the photographs the bundled lines were fitted to.
 """
 
 from __future__ import annotations
@@ -17,35 +19,37 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from solvers import SHARED, strangers
 
-from latentrot.data.celeba import FaceFolder, held_out
-from latentrot.embed.model import load_model, resolve_device
+from latentrot.data.celeba import FaceFolder
+from latentrot.embed.model import resolve_device
 from latentrot.embed.precision import computes_bfloat16
 from latentrot.embed.store import LatentStore
 from latentrot.fit.directions import (
     Directions,
     FitConfig,
-    chosen_rows,
     fit_directions,
-    gather_centroids,
+    gather_statistics,
     slope_of,
 )
 from latentrot.fit.lines import CentroidLine
 from latentrot.label.table import read_labels
-from latentrot.rotate.latent import LatentRotator, Turned
+from latentrot.rotate.latent import LatentRotator, Turned, load_latent_rotator
 
 TURNS = (-30.0, -15.0, 15.0, 30.0)
-SHARED = Path("../shared")
 
 
-def one_line(two: Directions, store: LatentStore, labels: pd.DataFrame) -> Directions:
-    """A single line through all centroids, on both sides, with the two lines' calibration."""
-    config = FitConfig()
-    centroids = gather_centroids(store, chosen_rows(labels, config), two.light, config)
-    seen = centroids.counts_ > 0
-    line = CentroidLine().fit(centroids.means_[seen], centroids.yaw_[seen], centroids.counts_[seen])
-    slope = slope_of(line, store.space, config)
-    return replace(two, left=slope, right=slope)
+def one_line(two: dict[str, Directions], store: LatentStore, labels: pd.DataFrame) -> dict[str, Directions]:
+    """A single line through all centroids of a light group, on both sides, with the two lines' calibration."""
+    config, found = FitConfig(calibrate=0), {}
+    statistics = gather_statistics(store, labels, config)
+    for light, lines in two.items():
+        centroids = statistics.centroids(light, store.space.shape, store.space.block, mirror=config.mirror)
+        seen = centroids.counts_ > 0
+        line = CentroidLine().fit(centroids.means_[seen], centroids.yaw_[seen], centroids.counts_[seen])
+        slope = slope_of(line, store.space, config)
+        found[light] = replace(lines, left=slope, right=slope)
+    return found
 
 
 def random_lines(lines: Directions, seed: int) -> Directions:
@@ -59,16 +63,18 @@ def random_lines(lines: Directions, seed: int) -> Directions:
     return replace(lines, left=like(lines.left), right=like(lines.right))
 
 
-def ways(store: LatentStore, labels: pd.DataFrame, folder: Path) -> dict[str, dict[str, Directions]]:
+def ways(
+    two: dict[str, Directions], store: LatentStore | None, labels: pd.DataFrame
+) -> dict[str, dict[str, Directions]]:
     """The lines of every way of walking, by light group."""
-    two = {light: Directions.load(folder / f"{light}.safetensors") for light in ("left", "center", "right")}
-    everyone = fit_directions(store, labels, "any", FitConfig(calibrate=0))
-    return {
-        "two lines, light group": two,
-        "no light filter": {k: replace(d, left=everyone.left, right=everyone.right) for k, d in two.items()},
-        "one line": {k: one_line(d, store, labels) for k, d in two.items()},
-        "random direction": {k: random_lines(d, i) for i, (k, d) in enumerate(two.items())},
-    }
+    found = {"two lines, light group": two}
+    if store is not None:
+        everyone = fit_directions(store, labels, "any", FitConfig(calibrate=0))
+        found |= {
+            "no light filter": {k: replace(d, left=everyone.left, right=everyone.right) for k, d in two.items()},
+            "one line": one_line(two, store, labels),
+        }
+    return found | {"random direction": {k: random_lines(d, i) for i, (k, d) in enumerate(two.items())}}
 
 
 def measure(results: list[Turned], judge: object) -> pd.DataFrame:
@@ -104,18 +110,19 @@ def main() -> None:
     """Parse, walk, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--people", type=int, default=40)
-    parser.add_argument("--directions", type=Path, default=Path("directions"))
+    parser.add_argument("--latents", type=Path, help="store of the bundled model's latents")
+    parser.add_argument("--labels", type=Path, default=Path("labels.parquet"), help="their labels")
     options = parser.parse_args()
     sys.path.insert(0, str(SHARED / "judge"))
     import judge  # type: ignore[import-not-found]  # noqa: PLC0415
 
-    labels, store = read_labels("labels.parquet"), LatentStore("latents")
-    strangers = labels[held_out(labels["identity"].to_numpy()) & (labels["yaw_deg"].abs() < 12)]
-    chosen = strangers.drop_duplicates("identity").sample(options.people, random_state=0)
-    model = load_model(dtype="bfloat16" if computes_bfloat16(resolve_device(None)) else None)
-    crops = FaceFolder(SHARED / "data" / "celeba").read_crops(list(chosen.index), model.resolution)
+    store = LatentStore(options.latents) if options.latents else None
+    labels = read_labels(options.labels) if options.latents else pd.DataFrame()
+    bundled = load_latent_rotator(dtype="bfloat16" if computes_bfloat16(resolve_device(None)) else None)
+    model = bundled.model
+    crops = FaceFolder(SHARED / "data" / "celeba").read_crops(strangers(options.people), model.resolution)
     tables = []
-    for name, lines in ways(store, labels, options.directions).items():
+    for name, lines in ways(bundled.directions, store, labels).items():
         for measured in (True, False) if name == "two lines, light group" else (False,):
             rotator = LatentRotator(model, lines, measure=measured)
             table = measure([rotator.turn(crop, TURNS) for crop in crops], judge)

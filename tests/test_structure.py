@@ -1,6 +1,7 @@
 """Imports point one way only: pictures -> labels -> latents -> lines -> turned pictures -> the doors."""
 
 import ast
+import importlib
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,15 @@ def test_every_part_of_the_package_has_a_layer():
 def test_imports_point_one_way(path):
     wrong = [name for name in imported(path) if RANK[name] > RANK[part_of(path)]]
     assert not wrong, f"{path.relative_to(ROOT)} imports from {wrong}, which come after it"
+
+
+EXPERIMENTS = ROOT.parent / "experiments"
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.py")), ids=lambda p: p.stem)
+def test_every_name_an_experiment_takes_from_the_package_is_there(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("latentrot"):
+            home = importlib.import_module(node.module)
+            missing = [a.name for a in node.names if not hasattr(home, a.name)]
+            assert not missing, f"{node.module} has no {missing}"
