@@ -20,6 +20,7 @@ from latentrot.embed.model import load_model
 from latentrot.embed.solve import Schedule
 from latentrot.embed.store import LatentSpace, LatentStore, embed_folder
 from latentrot.errors import LatentrotError
+from latentrot.evaluation.example import turn_example
 from latentrot.fit.directions import Directions, FitConfig, fit_directions
 from latentrot.label.estimate import estimate_light, estimate_pose
 from latentrot.label.exact import read_exact_labels
@@ -85,6 +86,16 @@ def test_every_bundled_model_brings_lines_calibrated_with_its_own_labels(name):
     assert set(rotator.directions) == set(LIGHTS)
     assert rotator.label_network.title.startswith(f"{name} ")
     assert rotator.label_network is load_labeler(name)
+
+
+def test_a_head_it_never_saw_turns_towards_its_true_views(tmp_path):
+    _, report = turn_example("heads64", tmp_path)
+    frames = json.loads(report.read_text())["frames"]
+    near = [f for f in frames if abs(f["requested_deg"]) <= 30]
+    assert len(near) == 4
+    for frame in near:
+        assert abs(frame["yaw_deg"] - frame["true_yaw_deg"]) < 6
+        assert frame["squared_error"] < frame["squared_error_of_doing_nothing"]
 
 
 class TestFolder:

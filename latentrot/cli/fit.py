@@ -37,7 +37,7 @@ class FitDirections:
     """share of the people left out, to measure on (0 to 1)"""
     coarse: int | None = None
     """frequencies below so many half-waves a picture are walked by measured degrees, the finer ones by the calibrated step;
-    by default 4, 0 for none"""
+    by default none; 4 halved the change of light on rendered heads"""
     calibrate: int = 32
     """pictures the step length is calibrated on; 0: nominal steps"""
     model: str | None = None

@@ -58,7 +58,7 @@ class FitConfig:
     where: str = ""
     mirror: bool = True
     shrink: bool = True
-    coarse: int = 4
+    coarse: int = 0
     held_out: float = 0.1
     calibrate: int = 32
     seed: int = 0

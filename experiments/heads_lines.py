@@ -1,0 +1,75 @@
+"""Which lines turn heads, and what they cost: one or two, with or without the light filter, and other choices of the fit.
+
+    python experiments/heads_lines.py
+
+Rendered heads, so the truth is known (see rendered.py). All ways share sources, latents and run. Every way is walked twice:
+by the very steps that the default's calibration names, which shows how far a direction reaches, and by steps measured on
+each picture, which compares pictures turned equally far. Writes heads_lines.csv beside this script.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+import tyro
+from rendered import HERE, LIGHTS, LINES, Rendered, lines_by_light
+from turning import one_line, random_lines
+
+from latentrot.embed.store import LatentStore
+from latentrot.fit.directions import Directions, fit_directions, slope_of
+from latentrot.fit.lines import CentroidLine
+
+Lines = dict[str, Directions]
+BARE = replace(LINES, calibrate=0)
+
+
+def with_steps_of(lines: Lines, model: Lines) -> Lines:
+    """Other lines with the calibration of some: walked by the very same steps."""
+    return {k: replace(d, nominal=model[k].nominal, achieved=model[k].achieved) for k, d in lines.items()}
+
+
+def regression(rendered: Rendered, store: LatentStore) -> Lines:
+    """Two lines through all latents instead of their centroids: the same sides, every latent a point of its own."""
+    found = lines_by_light(rendered, store)
+    for light in LIGHTS:
+        points, yaw = rendered.points(store, light)
+        sides = {"left": yaw < BARE.width / 2, "right": yaw > -BARE.width / 2}
+        slopes = {
+            side: slope_of(CentroidLine().fit(points[inside], yaw[inside]), store.space, BARE)
+            for side, inside in sides.items()
+        }
+        found[light] = replace(found[light], **slopes)
+    return found
+
+
+def ways(rendered: Rendered, store: LatentStore) -> dict[str, tuple[Lines, bool]]:
+    """Name -> lines with the default's steps, and whether walks keep their octaves' lengths."""
+    default = lines_by_light(rendered, store, calibrate=True)
+    everyone = fit_directions(store, rendered.labels, "any", BARE)
+    variants = {
+        "no light filter": {k: replace(d, left=everyone.left, right=everyone.right) for k, d in default.items()},
+        "one line": one_line(default, store, rendered.labels),
+        "regression on all points": regression(rendered, store),
+        "bins of 5 degrees": lines_by_light(rendered, store, replace(BARE, width=5.0, least=1)),
+        "bins of 30 degrees": lines_by_light(rendered, store, replace(BARE, width=30.0)),
+        "only smiling heads fitted": lines_by_light(rendered, store, replace(BARE, where="Smiling == 1", least=1)),
+        "coarse frequencies by the step, too": {k: replace(d, coarse=0) for k, d in default.items()},
+        "slopes not shrunk": lines_by_light(rendered, store, replace(BARE, shrink=False)),
+        "random direction": {k: random_lines(d, i) for i, (k, d) in enumerate(default.items())},
+    }
+    found = {"two lines, light group": (default, True), "the same, length not kept": (default, False)}
+    return found | {name: (with_steps_of(lines, default), True) for name, lines in variants.items()}
+
+
+def main(rendered: Rendered) -> None:
+    """Fit, walk, measure, write."""
+    tables = []
+    for name, (lines, keep_norm) in ways(rendered, rendered.latents()).items():
+        tables.append(rendered.compare_both(name, lines, keep_norm))
+        print(tables[-1].iloc[:, :8].round(4).to_string(index=False), flush=True)
+        pd.concat(tables).round(4).to_csv(HERE / "heads_lines.csv", index=False)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Rendered, description=__doc__))

@@ -1,0 +1,102 @@
+"""How many heads a bin needs: how alike lines are that were fitted to two disjoint halves, and how far they turn.
+
+    python experiments/heads_samples.py
+
+From each yaw bin of a light group two disjoint sets of up to n latents are drawn, and the two lines of each fitted. Writes
+heads_samples.csv: for every n the mean number a bin really holds, the cosine between the two fits before and after the
+estimation noise is taken out (mean and least over lights and sides), the cosine of each to the lines of all latents, and
+what the first fit's lines do to unseen heads by the steps that the default's calibration names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+import torch
+import tyro
+from rendered import HERE, LIGHTS, Rendered, lines_by_light
+
+from latentrot.embed.store import LatentStore
+from latentrot.fit.directions import Directions, FitConfig, slope_of
+from latentrot.fit.lines import YawBins, YawDirections
+from latentrot.rotate.latent import LatentRotator
+
+SIDES = ("left", "right")
+
+
+@dataclass(frozen=True)
+class HeadsSamples:
+    """Fit to fewer heads."""
+
+    heads: Rendered = field(default_factory=Rendered)
+    """how many"""
+    per_bin: tuple[int, ...] = (3, 10, 30, 100, 1_000_000)
+    """latents of each bin and half at most"""
+    seed: int = 0
+    """of the draws"""
+
+
+def two_sets(bins: np.ndarray, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Two disjoint sets of rows with up to n of each bin, and equally many."""
+    halves: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    for b in np.unique(bins[bins >= 0]):
+        rows = rng.permutation(np.flatnonzero(bins == b))
+        size = min(n, len(rows) // 2)
+        halves[0].append(rows[:size])
+        halves[1].append(rows[size : 2 * size])
+    return np.concatenate(halves[0]), np.concatenate(halves[1])
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """Of two slopes of any shape."""
+    return float(np.vdot(a, b) / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+
+def fits(
+    points: np.ndarray, yaw: np.ndarray, halves: tuple[np.ndarray, np.ndarray], store: LatentStore, *, shrink: bool
+) -> list[dict[str, np.ndarray]]:
+    """The slopes of both sides, for each half."""
+    config = FitConfig(shrink=shrink)
+    fitted = [YawDirections(least=1).fit(points[rows], yaw[rows]) for rows in halves]
+    return [
+        {
+            side: slope_of(line, store.space, config).numpy()
+            for side, line in zip(SIDES, (f.left_, f.right_), strict=True)
+        }
+        for f in fitted
+    ]
+
+
+def main(options: HeadsSamples) -> None:
+    """Draw, fit, compare, walk, write."""
+    rendered, rng = options.heads, np.random.default_rng(options.seed)
+    store = rendered.latents()
+    default = lines_by_light(rendered, store, calibrate=True)
+    groups = {light: rendered.points(store, light) for light in LIGHTS}
+    rows = []
+    for n in options.per_bin:
+        lines: dict[str, Directions] = {}
+        cosines: dict[str, list[float]] = {"raw": [], "shrunk": [], "to_all": []}
+        held = []
+        for light, (points, yaw) in groups.items():
+            bins = YawBins().assign(yaw)
+            halves = two_sets(bins, n, rng)
+            held.append(len(halves[0]) / len(np.unique(bins[bins >= 0])))
+            for name, shrink in (("raw", False), ("shrunk", True)):
+                one, other = fits(points, yaw, halves, store, shrink=shrink)
+                cosines[name] += [cosine(one[side], other[side]) for side in SIDES]
+            whole = default[light]
+            cosines["to_all"] += [cosine(one[side], getattr(whole, side).numpy()) for side in SIDES]
+            lines[light] = replace(whole, **{side: torch.from_numpy(one[side]) for side in SIDES})
+        table = rendered.compare(f"up to {n} a bin", LatentRotator(rendered.model, lines, measure=False))
+        facts = {"per_bin": n, "held": np.mean(held)}
+        facts |= {f"cosine_{k}": np.mean(v) for k, v in cosines.items()} | {"cosine_raw_least": min(cosines["raw"])}
+        rows.append(table.drop(columns="way").assign(**facts))
+        print(rows[-1].iloc[:, [0, 2, *range(-6, 0)]].round(3).to_string(index=False), flush=True)
+        pd.concat(rows).set_index("per_bin").round(4).to_csv(HERE / "heads_samples.csv")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(HeadsSamples, description=__doc__))

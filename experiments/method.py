@@ -1,0 +1,100 @@
+"""The method in four panels, drawn from real latents: embed, average, fit two lines, walk.
+
+    python experiments/method.py
+
+Latents of rendered heads of one light group (see rendered.py), in the plane of the first two principal components of their
+centroids: what is seen there is all the lines know of. Writes method.png and method.csv (where the centroids lie and how much
+of their spread the plane and each component hold) beside this script.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import torch
+import tyro
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+from rendered import HERE, Rendered, lines_by_light
+from sklearn.decomposition import PCA
+
+from latentrot.data.images import to_uint8
+from latentrot.embed.solve import decode
+from latentrot.fit.directions import Directions, walk
+from latentrot.fit.lines import Centroids
+
+STEPS = np.linspace(-30, 30, 7)
+
+
+@dataclass(frozen=True)
+class Method:
+    """Draw the method."""
+
+    heads: Rendered = field(default_factory=Rendered)
+    """how many"""
+    light: str = "left"
+    """the light group drawn"""
+
+
+def panel(axes: Axes, title: str, points: np.ndarray, yaw: np.ndarray, faint: float) -> None:
+    """Latents as points, coloured by yaw."""
+    axes.scatter(*points.T, c=yaw, cmap="coolwarm", vmin=-45, vmax=45, s=7, alpha=faint, linewidths=0)
+    axes.set(title=title, xlabel="first component", ylabel="second component")
+    axes.margins(0.12)
+
+
+def draw_lines(
+    axes: Axes, plane: PCA, means: np.ndarray, yaw: np.ndarray, counts: np.ndarray, lines: Directions
+) -> None:
+    """The two fitted slopes, each through the weighted mean of its side's centroids."""
+    middle = len(yaw) // 2
+    for side, part in ((lines.left, slice(None, middle + 1)), (lines.right, slice(middle, None))):
+        centre = np.average(means[part], axis=0, weights=counts[part])
+        at = np.average(yaw[part], weights=counts[part])
+        ends = centre + np.outer(yaw[part][[0, -1]] - at, side.numpy().ravel())
+        axes.plot(*plane.transform(ends).T, color="black", linewidth=2)
+
+
+def main(options: Method) -> None:
+    """Embed, project, draw, write."""
+    rendered = options.heads
+    store = rendered.latents()
+    points, yaw = rendered.points(store, options.light)
+    centroids = Centroids().fit(points, yaw)
+    means, at, counts = centroids.means_, centroids.yaw_, centroids.counts_
+    plane = PCA(2).fit(means)
+    lines = lines_by_light(rendered, store, calibrate=True)[options.light]
+
+    # one unseen head of this light, walked along its lines
+    number = rendered.truth.views.lights.index(options.light)
+    face = rendered.embedded(rendered.rotator)[number]
+    steps = torch.tensor([lines.nominal_for(turn) for turn in STEPS])
+    walked = walk(face.latent, lines, steps, face.yaw_deg)
+    shown = to_uint8(decode(rendered.model, walked, schedule=lines.space.schedule).clamp(-1, 1))
+
+    figure = Figure(figsize=(13, 11), layout="constrained")
+    (a, b), (c, d) = figure.subplots(2, 2)
+    cloud, middles = plane.transform(points), plane.transform(means)
+    panel(a, "(a) latents of heads lit from one side, by yaw", cloud, yaw, 0.7)
+    for axes, title in ((b, "(b) mean latent of each yaw bin"), (c, "(c) one line for each side, through the means")):
+        panel(axes, title, cloud, yaw, 0.15)
+        axes.scatter(*middles.T, c=at, cmap="coolwarm", vmin=-45, vmax=45, s=130, edgecolors="black")
+    draw_lines(c, plane, means, at, counts, lines)
+    panel(d, "(d) a head's own latent walked along them", cloud, yaw, 0.15)
+    path = plane.transform(walked.flatten(1).numpy())
+    d.plot(*path.T, color="black", linewidth=1)
+    for place, picture in zip(path, shown, strict=True):
+        d.add_artist(AnnotationBbox(OffsetImage(picture, zoom=0.8), place, pad=0.1))
+    figure.savefig(HERE / "method.png", dpi=80)
+
+    facts = pd.DataFrame({"yaw_deg": at, "latents": counts, "first": middles[:, 0], "second": middles[:, 1]})
+    held = plane.explained_variance_ratio_
+    facts.assign(share_first=held[0], share_second=held[1]).round(3).to_csv(HERE / "method.csv", index=False)
+    print(facts.round(2).to_string(index=False), held.round(3))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Method, description=__doc__))

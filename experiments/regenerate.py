@@ -1,0 +1,80 @@
+"""Make every table of the README anew, one script after the other, and write down how long each took.
+
+    python experiments/regenerate.py
+    python experiments/regenerate.py --only turning heads_evaluation
+
+Needs ../shared/data, the judge beside it, and the extras heads and ray; nothing else should run on the machine. The other
+experiments, whose tables stand in experiments/README.md only, are run by name. Writes regenerate.csv beside this script.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import tyro
+
+HERE = Path(__file__).parent
+CELEBA = Path("../shared/data/celeba")
+
+
+@dataclass(frozen=True)
+class Regenerate:
+    """Run the experiments."""
+
+    only: tuple[str, ...] = ()
+    """names of some; by default those the README has tables of"""
+
+
+def commands(scratch: Path) -> dict[str, list[str]]:
+    """Name -> arguments of python; those of the README come first, and up to `bench`."""
+
+    def script(name: str, *arguments: str | Path) -> list[str]:
+        return [str(HERE / f"{name}.py"), *map(str, arguments)]
+
+    def table(name: str, *arguments: str | Path) -> list[str]:
+        return script(name, *arguments, "--out", HERE / f"{name}.csv")
+
+    return {
+        "heads_evaluation": script("heads_evaluation"),
+        "turning": script("turning", "--people", "30"),
+        "solvers": script("solvers", "round-trip", "--people", "4"),
+        "survival": table("survival", "--data", CELEBA),
+        "ten_million": table("ten_million"),
+        "fit_throughput": table("fit_throughput", "--scratch", scratch),
+        "ray_rate": table("ray_rate", "--data", CELEBA),
+        "storage": table("storage", "--data", CELEBA, "--cache", scratch / "latents.npz"),
+        "bench": ["-m", "latentrot.cli", "bench", "--data", str(CELEBA), "--out", str(HERE / "bench.csv")],
+        "heads_lines": script("heads_lines"),
+        "heads_samples": script("heads_samples"),
+        "heads_latents": script("heads_latents"),
+        "method": script("method"),
+    }
+
+
+def main(options: Regenerate) -> None:
+    """One after the other; a failure ends it."""
+    with tempfile.TemporaryDirectory() as scratch:
+        every = commands(Path(scratch))
+        if unknown := set(options.only) - set(every):
+            sys.exit(f"no experiments {sorted(unknown)}; there are {', '.join(every)}")
+        names = list(every)
+        chosen = options.only or names[: names.index("bench") + 1]
+        path = HERE / "regenerate.csv"
+        known = pd.read_csv(path, index_col="experiment")["seconds"].to_dict() if path.is_file() else {}
+        for name in chosen:
+            print(f"== {name}", flush=True)
+            began = time.perf_counter()
+            subprocess.run([sys.executable, *every[name]], check=True)
+            known[name] = round(time.perf_counter() - began)
+            pd.Series(known, name="seconds").rename_axis("experiment").to_csv(path)
+        print(f"{sum(known[name] for name in chosen) / 60:.0f} minutes")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Regenerate, description=__doc__))
