@@ -12,7 +12,7 @@ import logging
 import math
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -36,6 +36,8 @@ from latentrot.files import write_atomically
 __all__ = ["TrainConfig", "build_model", "learning_rate_at", "train"]
 
 log = logging.getLogger(__name__)
+
+Config = TypeVar("Config")
 
 
 @dataclass(frozen=True)
@@ -252,7 +254,7 @@ def checkpoint_config(path: Path, kind: type = TrainConfig) -> Any:
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
 
 
-def config_of_run(checkpoint: Path, given: Any, kind: type = TrainConfig) -> Any:
+def config_of_run(checkpoint: Path, given: Config | None, kind: type[Config]) -> Config:
     """The configuration of a run that is begun or gone on with: the one given, the checkpoint's, or the default.
 
     Raises:
@@ -319,7 +321,7 @@ def train(
         LatentrotError: `out` holds a checkpoint of another run, or `data` no pictures.
     """
     checkpoint = out / "checkpoint.safetensors"
-    config = config_of_run(checkpoint, config)
+    config = config_of_run(checkpoint, config, TrainConfig)
     pictures = read_pictures(data, config)
     out.mkdir(parents=True, exist_ok=True)
 
