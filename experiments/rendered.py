@@ -102,7 +102,7 @@ class Rendered:
             yaw = here["yaw_deg"].to_numpy()
             for side, sign, z in ((light, 1, latents), (mirrored, -1, mirror_latents(latents, store.space.block))):
                 lit = (here["light"] == side).to_numpy()
-                points.append(z[torch.from_numpy(lit)].flatten(1).float().numpy())
+                points.append(z[torch.tensor(lit)].flatten(1).float().numpy())
                 yaws.append(sign * yaw[lit])
         return np.concatenate(points), np.concatenate(yaws)
 
