@@ -78,15 +78,15 @@ class TestDescent:
 
 class TestEmbedder:
     def test_resuming_is_exact(self, model, data, undisturbed, tmp_path, monkeypatch):
-        original = embedding.batch_of
+        original = embedding.pictures_at
 
-        def killed(pictures, step, config):
+        def killed(step, *rest):
             if step == 4:
                 raise KeyboardInterrupt
-            return original(pictures, step, config)
+            return original(step, *rest)
 
         with monkeypatch.context() as patch:
-            patch.setattr(embedding, "batch_of", killed)
+            patch.setattr(embedding, "pictures_at", killed)
             with pytest.raises(KeyboardInterrupt):
                 train_embedder(data, tmp_path, model, TINY, save_every=3)
         train_embedder(data, tmp_path, model, save_every=3)
