@@ -523,7 +523,7 @@ class Served:
     def stop(self, how):
         if self.process.poll() is None:
             self.process.send_signal(how)
-        return self.process.wait(60)
+        return self.process.wait(180)
 
 
 def shown(page):
