@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import save_pixel_model
+
+from latentrot.embed.model import LatentModel, load_model
 
 if "OMP_NUM_THREADS" not in os.environ:
     torch.set_num_threads(2)
@@ -43,3 +46,21 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no photographs at {folder}")
     return folder
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one ordinary tiny model."""
+    return save_pixel_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def plain_model(model_folder: Path) -> LatentModel:
+    """That model."""
+    return load_model(model_folder, "cpu")
+
+
+@pytest.fixture(scope="module")
+def model(plain_model: LatentModel) -> LatentModel:
+    """That model again, under the name that modules with models of their own give those."""
+    return plain_model

@@ -1,29 +1,17 @@
 """The benchmark measures what it says, on a tiny model."""
 
 import csv
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tiny import as_batch, gradients, psnr, save_pixel_model, write_pictures
+from tiny import as_batch, gradients, psnr, write_pictures
 
 from latentrot.bench.compare import BenchConfig, pictures_for, run
 from latentrot.bench.plain import PlainLoop
 from latentrot.bench.timing import flops_of, median_seconds, peak_flops
 from latentrot.cli import main
-from latentrot.embed.model import LatentModel, load_model
 from latentrot.errors import LatentrotError
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_pixel_model(tmp_path_factory.mktemp("plain"))
-
-
-@pytest.fixture(scope="module")
-def model(folder: Path) -> LatentModel:
-    return load_model(folder, "cpu")
 
 
 def test_the_plain_loop_has_the_models_schedule(model):
@@ -66,11 +54,11 @@ def test_a_command_that_fails_is_told():
         run(["python", "-c", "raise SystemExit('nothing')"])
 
 
-def test_command(folder, model, tmp_path, capsys):
+def test_command(model_folder, model, tmp_path, capsys):
     data, out = write_pictures(tmp_path / "faces", 40), tmp_path / "bench.csv"
     options = ["--steps", "4", "--more-steps", "--batches", "1", "2", "--repeats", "1", "--people", "2"]
     threads = torch.get_num_threads()
-    given = ["bench", "--model", str(folder), "--data", str(data), "--out", str(out), *options]
+    given = ["bench", "--model", str(model_folder), "--data", str(data), "--out", str(out), *options]
     assert main(given) == 0
     assert torch.get_num_threads() == threads
     rows = list(csv.DictReader(out.open()))

@@ -7,19 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny import gradients, save_pixel_model
+from tiny import gradients
 
-from latentrot.embed.model import LatentModel, load_model
+from latentrot.embed.model import LatentModel
 from latentrot.embed.schedule import Schedule
 from latentrot.embed.store import LatentSpace
 from latentrot.fit.directions import Directions
 from latentrot.rotate.cache import LatentCache, cache_folder, latent_key
 from latentrot.rotate.latent import LatentRotator
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> LatentModel:
-    return load_model(save_pixel_model(tmp_path_factory.mktemp("plain")), "cpu")
 
 
 @pytest.fixture

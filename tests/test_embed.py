@@ -44,17 +44,6 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of one ordinary model."""
-    return save_pixel_model(tmp_path_factory.mktemp("plain"))
-
-
-@pytest.fixture(scope="module")
-def plain_model(plain: Path) -> LatentModel:
-    return load_model(plain, "cpu")
-
-
-@pytest.fixture(scope="module")
 def pictures() -> torch.Tensor:
     return as_batch(gradients(3))
 
@@ -114,10 +103,10 @@ class TestModel:
         assert all(b > a for a, b in itertools.pairwise(angles))
         assert angles[-1] <= np.pi / 2
 
-    def test_digest_tells_weights_apart(self, plain, tmp_path):
+    def test_digest_tells_weights_apart(self, model_folder, tmp_path):
         other = save_pixel_model(tmp_path / "other", seed=1)
-        assert load_model(plain, "cpu").digest == load_model(plain, "cpu").digest
-        assert load_model(plain, "cpu").digest != load_model(other, "cpu").digest
+        assert load_model(model_folder, "cpu").digest == load_model(model_folder, "cpu").digest
+        assert load_model(model_folder, "cpu").digest != load_model(other, "cpu").digest
 
     def test_latent_diffusion_layout(self, tmp_path, pictures):
         model = load_model(save_latent_model(tmp_path), "cpu")
@@ -133,8 +122,8 @@ class TestModel:
         assert x.shape == pictures.shape
         assert psnr(x, through_stage) > 50
 
-    def test_bfloat16_is_close_but_not_equal(self, plain, plain_model, pictures):
-        half = load_model(plain, "cpu", "bfloat16")
+    def test_bfloat16_is_close_but_not_equal(self, model_folder, plain_model, pictures):
+        half = load_model(model_folder, "cpu", "bfloat16")
         exact, rough = plain_model.velocity(pictures, 300), half.velocity(pictures, 300)
         assert not torch.equal(exact, rough)
         assert psnr(exact, rough) > 30
@@ -182,18 +171,18 @@ class TestLoadingErrors:
         complaint(info)
 
     @pytest.mark.parametrize("device", ["abacus", "cuda:99"])
-    def test_unknown_device(self, plain, device):
+    def test_unknown_device(self, model_folder, device):
         with pytest.raises(LatentrotError, match=device) as info:
-            load_model(plain, device)
+            load_model(model_folder, device)
         complaint(info)
 
-    def test_unknown_dtype(self, plain):
+    def test_unknown_dtype(self, model_folder):
         with pytest.raises(LatentrotError, match=r"'float8'.*bfloat16") as info:
-            load_model(plain, "cpu", "float8")
+            load_model(model_folder, "cpu", "float8")
         complaint(info)
 
-    def test_hub(self, plain, plain_model, monkeypatch):
-        monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **_: str(plain))
+    def test_hub(self, model_folder, plain_model, monkeypatch):
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **_: str(model_folder))
         model = load_model("someone/tiny", "cpu")
         assert (model.name, model.digest) == ("someone/tiny", plain_model.digest)
 

@@ -20,11 +20,6 @@ TINY = EmbedderConfig(steps=6, batch_size=3, channels=(16, 32), decode_steps=2, 
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> LatentModel:
-    return load_model(save_pixel_model(tmp_path_factory.mktemp("plain")), "cpu")
-
-
-@pytest.fixture(scope="module")
 def pictures() -> torch.Tensor:
     return as_batch(gradients(2))
 

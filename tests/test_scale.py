@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
-from tiny import gradients, save_pixel_model, write_pictures
+from tiny import gradients, write_pictures
 
 from latentrot.cli import main
 from latentrot.data.celeba import FaceFolder
@@ -25,7 +25,7 @@ from latentrot.embed import work
 from latentrot.embed.job import EmbedJob
 from latentrot.embed.manifest import Manifest
 from latentrot.embed.merge import merge_stores
-from latentrot.embed.model import LatentModel, load_model
+from latentrot.embed.model import LatentModel
 from latentrot.embed.pool import embed_in_processes
 from latentrot.embed.shard import read_header
 from latentrot.embed.solve import Schedule
@@ -40,16 +40,6 @@ from latentrot.fit.lines import Centroids, YawBins
 PLAN = Schedule(steps=2)
 N = 26
 CONFIG = FitConfig(width=30, limit=45, least=1, calibrate=0, held_out=0.0)
-
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_pixel_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def model(model_folder: Path) -> LatentModel:
-    return load_model(model_folder, "cpu")
 
 
 @pytest.fixture(scope="module")

@@ -41,11 +41,6 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="module")
-def plain_model(tmp_path_factory: pytest.TempPathFactory) -> LatentModel:
-    return load_model(save_pixel_model(tmp_path_factory.mktemp("plain")), "cpu")
-
-
-@pytest.fixture(scope="module")
 def pictures() -> torch.Tensor:
     return as_batch(gradients(2))
 

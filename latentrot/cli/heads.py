@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Heads", "HeadsImport", "HeadsMake"]
 
-ICT = Path("../shared/data/ict/ict_face_model_light.npz")
-
 
 @dataclass(frozen=True)
 class HeadsMake:
@@ -47,16 +45,18 @@ class HeadsMake:
     """without --views: standard deviation of the yaw in degrees"""
     yaw_max: float = 60.0
     """without --views: the largest yaw to either side"""
-    model: Path = ICT
-    """the face model, made by `latentrot heads import`"""
+    model: Path | None = None
+    """the face model; by default where `latentrot heads import` puts it"""
 
     def run(self) -> None:
         """Draw what is missing, write the tables."""
+        from latentrot.data.heads.geometry import ICT_PATH  # noqa: PLC0415
         from latentrot.data.heads.sample import HeadConfig  # noqa: PLC0415
         from latentrot.data.heads.write import HeadFolder, write_heads  # noqa: PLC0415
 
         config = HeadConfig(yaw_sd=self.yaw_sd, yaw_max=self.yaw_max)
-        folder = HeadFolder(self.seed, self.count, self.size, self.maps, config, self.chosen_views(), self.model)
+        model = self.model or ICT_PATH
+        folder = HeadFolder(self.seed, self.count, self.size, self.maps, config, self.chosen_views(), model)
         drawn = write_heads(folder, self.out, self.jobs)
         print(f"drew {drawn} of {folder.pictures} pictures of {self.count} heads; wrote {self.out}")
 
@@ -75,18 +75,17 @@ class HeadsImport:
 
     clone: tyro.conf.Positional[Path]
     """the clone, or the folder FaceXModel inside it"""
-    out: Path = ICT
-    """the .npz file"""
+    out: Path | None = None
+    """the .npz file; by default where `latentrot heads make` looks for it"""
 
     def run(self) -> None:
         """Read, write."""
+        from latentrot.data.heads.geometry import ICT_PATH  # noqa: PLC0415
         from latentrot.data.heads.ict import import_ict, write_ict  # noqa: PLC0415
 
-        model = import_ict(self.clone)
-        write_ict(model, self.out)
-        print(
-            f"{len(model.base)} vertices, {len(model.ids)} identities, {len(model.expr)} expressions; wrote {self.out}"
-        )
+        model, out = import_ict(self.clone), self.out or ICT_PATH
+        write_ict(model, out)
+        print(f"{len(model.base)} vertices, {len(model.ids)} identities, {len(model.expr)} expressions; wrote {out}")
 
 
 @dataclass(frozen=True)
