@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+import torchvision
 from PIL import Image
 from views import SIZE, YAWS, disc, head_picture, write_views
 
@@ -14,6 +16,7 @@ from latentrot.cli import main
 from latentrot.data.frame import MIRRORED_LANDMARKS
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.metrics import bootstrap_mean, identity_rank, squared_error, ssim
+from latentrot.evaluation.perceptual import alexnet_weights, lpips_at_hand
 from latentrot.evaluation.report import summary, write_evaluation
 from latentrot.evaluation.run import evaluate
 from latentrot.evaluation.truth import MEASURES, EvaluationConfig
@@ -229,6 +232,21 @@ def test_landmarks_of_a_mirrored_picture_are_the_mirrored_landmarks():
     assert max(left[1], right[1]) < nose[1]
 
 
+def test_lpips_is_measured_where_its_weights_are_at_hand(monkeypatch, tmp_path):
+    pytest.importorskip("torchmetrics")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    assert lpips_at_hand() is None
+    alexnet_weights().parent.mkdir(parents=True)
+    torch.manual_seed(0)
+    torch.save(torchvision.models.alexnet().state_dict(), alexnet_weights())  # no published weights: random ones
+    distance, (a, b) = lpips_at_hand(), np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    near = a.copy()
+    near[20:30, 20:30] = b[20:30, 20:30]
+    assert distance(a, a) == 0
+    assert 0 < distance(a, near) < distance(a, b)
+    assert distance(a, b) == pytest.approx(distance(b, a))
+
+
 class TestReport:
     def test_schema(self, perfect, tmp_path):
         report = summary(perfect)
@@ -251,8 +269,12 @@ class TestReport:
             assert set(part["by_light"]) == {"left", "center", "right"}
             for cell in (part["all"], *part["by_turn"].values(), *part["by_light"].values()):
                 assert set(cell) == set(MEASURES)
-                for value in cell.values():
-                    assert value["low"] <= value["mean"] <= value["high"]
+                for name, value in cell.items():
+                    if name in read["not_measured"]:
+                        assert value["mean"] is None
+                    else:
+                        assert value["low"] <= value["mean"] <= value["high"]
+        assert set(read["not_measured"]) <= {"lpips"}
         assert len(pd.read_csv(tmp_path / "out" / "evaluation.csv")) == 4 * 6 * 6
         for name in ("evaluation.png", "examples.png"):
             with Image.open(tmp_path / "out" / name) as picture:

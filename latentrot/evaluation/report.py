@@ -53,7 +53,7 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
             "masks": views.masks is not None,
         },
         "measures": MEASURES,
-        "not_measured": {"lpips": "its weights do not come with the package"},
+        "not_measured": [name for name in MEASURES if own[name].isna().all()],
         "seconds_per_turn": {way: round(s, 4) for way, s in evaluation.seconds.items()},
         "ways": {way: cells_of(rows, evaluation) for way, rows in tables.items()},
         "differences": {
@@ -107,9 +107,13 @@ def evaluation_figure(report: dict, title: str = "") -> Figure:
         report: from `summary`.
         title: above the figure.
     """
-    figure = Figure(figsize=(21, 8), layout="constrained")
-    panels = figure.subplots(2, 5).ravel()
-    for axes, measure in zip(panels, MEASURES, strict=True):
+    measured = [name for name in MEASURES if name not in report["not_measured"]]
+    columns = -(-len(measured) // 2)
+    figure = Figure(figsize=(4.2 * columns, 8), layout="constrained")
+    panels = figure.subplots(2, columns).ravel()
+    for axes in panels[len(measured) :]:
+        axes.remove()
+    for axes, measure in zip(panels, measured, strict=False):
         for i, (way, cells) in enumerate(report["ways"].items()):
             cell = [by_turn[measure] for by_turn in cells["by_turn"].values()]
             mean, low, high = (np.array([c[end] for c in cell], np.float64) for end in ("mean", "low", "high"))
@@ -143,7 +147,12 @@ def examples(evaluation: Evaluation, most: int = 3, side: int = 128) -> np.ndarr
 def text_table(report: dict) -> str:
     """The means over all turns for people, a line per way."""
     means = {way: {name: cell["mean"] for name, cell in cells["all"].items()} for way, cells in report["ways"].items()}
-    return pd.DataFrame(means).T.astype(float).to_string(float_format=lambda v: f"{v:.4g}")
+    return (
+        pd.DataFrame(means)
+        .T.astype(float)
+        .dropna(axis="columns", how="all")
+        .to_string(float_format=lambda v: f"{v:.4g}")
+    )
 
 
 def write_evaluation(evaluation: Evaluation, report: dict, out: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -13,6 +13,7 @@ import pandas as pd
 from latentrot.data.images import to_tensor
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.metrics import identity_rank, squared_error, ssim
+from latentrot.evaluation.perceptual import lpips_at_hand
 from latentrot.evaluation.views import Views
 from latentrot.evaluation.yaw import FittedYaw, LandmarkYaw, PixelYaw
 from latentrot.label.estimate import estimate_light, estimate_pose, light_names
@@ -28,6 +29,7 @@ MEASURES = {
     "overturn_deg": "the label network's yaw beyond (below 0: short of) the true one, in the direction of the turn, degrees",
     "squared_error": "mean squared difference to the true view over pixels and channels, values in [0, 1]",
     "ssim": "structural similarity to the true view (luma, 11x11 Gaussian window, standard deviation 1.5)",
+    "lpips": "learned perceptual distance to the true view (AlexNet), where torchmetrics and AlexNet's weights are at hand",
     "rank": "place of the true head among all heads of its light in the true pose, by pixels on the head; 1 is best",
     "top1": "share of pictures for which that place is 1",
     "light_kept": "share of pictures the label network calls lit from the true side",
@@ -122,6 +124,11 @@ class Truth:
             found["yaw_error_landmarks_deg"] = LandmarkYaw(self.views)
         return found
 
+    @cached_property
+    def perceptual(self) -> Callable[[np.ndarray, np.ndarray], float] | None:
+        """LPIPS, where it is at hand."""
+        return lpips_at_hand()
+
     def measure(self, way: str, pictures: np.ndarray) -> pd.DataFrame:
         """Measure turned pictures.
 
@@ -160,6 +167,7 @@ class Truth:
                 "overturn_deg": (pose[i, 0] - yaw) * np.sign(request),
                 "squared_error": squared_error(turned[i], true),
                 "ssim": ssim(turned[i], true),
+                "lpips": self.perceptual(turned[i], true) if self.perceptual else np.nan,
                 "rank": rank,
                 "top1": float(rank == 1),
                 "light_kept": float(called[i] == light),
