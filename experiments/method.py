@@ -18,13 +18,13 @@ import tyro
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
-from rendered import HERE, Rendered, lines_by_light
+from rendered import HERE, Rendered
 from sklearn.decomposition import PCA
 
 from latentrot.data.images import to_uint8
 from latentrot.embed.solve import decode
 from latentrot.fit.directions import Directions, walk
-from latentrot.fit.lines import Centroids
+from latentrot.fit.lines import Centroids, YawDirections
 
 STEPS = np.linspace(-30, 30, 7)
 
@@ -46,16 +46,16 @@ def panel(axes: Axes, title: str, points: np.ndarray, yaw: np.ndarray, faint: fl
     axes.margins(0.12)
 
 
-def draw_lines(
-    axes: Axes, plane: PCA, means: np.ndarray, yaw: np.ndarray, counts: np.ndarray, lines: Directions
-) -> None:
-    """The two fitted slopes, each through the weighted mean of its side's centroids."""
-    middle = len(yaw) // 2
-    for side, part in ((lines.left, slice(None, middle + 1)), (lines.right, slice(middle, None))):
-        centre = np.average(means[part], axis=0, weights=counts[part])
-        at = np.average(yaw[part], weights=counts[part])
-        ends = centre + np.outer(yaw[part][[0, -1]] - at, side.numpy().ravel())
-        axes.plot(*plane.transform(ends).T, color="black", linewidth=2)
+def draw_lines(axes: Axes, plane: PCA, centroids: Centroids, lines: Directions) -> None:
+    """The two fitted lines, and as thick ones of the same middle what is left of them without estimation noise."""
+    middle, fitted = len(centroids.counts_) // 2, YawDirections().fit_centroids(centroids)
+    sides = ((fitted.left_, lines.left, slice(None, middle + 1)), (fitted.right_, lines.right, slice(middle, None)))
+    for line, shrunk, part in sides:
+        ends = centroids.yaw_[part][[0, -1]]
+        at = np.average(centroids.yaw_[part], weights=centroids.counts_[part])
+        for slope, width in ((line.slope_, 1), (shrunk.numpy().ravel(), 3)):
+            through = line.intercept_ + at * line.slope_ + np.outer(ends - at, slope)
+            axes.plot(*plane.transform(through).T, color="black", linewidth=width)
 
 
 def main(options: Method) -> None:
@@ -66,7 +66,7 @@ def main(options: Method) -> None:
     centroids = Centroids().fit(points, yaw)
     means, at, counts = centroids.means_, centroids.yaw_, centroids.counts_
     plane = PCA(2).fit(means)
-    lines = lines_by_light(rendered, store, calibrate=True)[options.light]
+    lines = rendered.rotator.directions[options.light]
 
     # one unseen head of this light, walked along its lines
     number = rendered.truth.views.lights.index(options.light)
@@ -79,10 +79,13 @@ def main(options: Method) -> None:
     (a, b), (c, d) = figure.subplots(2, 2)
     cloud, middles = plane.transform(points), plane.transform(means)
     panel(a, "(a) latents of heads lit from one side, by yaw", cloud, yaw, 0.7)
-    for axes, title in ((b, "(b) mean latent of each yaw bin"), (c, "(c) one line for each side, through the means")):
+    for axes, title in (
+        (b, "(b) mean latent of each yaw bin"),
+        (c, "(c) one line for each side (thick: without noise)"),
+    ):
         panel(axes, title, cloud, yaw, 0.15)
         axes.scatter(*middles.T, c=at, cmap="coolwarm", vmin=-45, vmax=45, s=130, edgecolors="black")
-    draw_lines(c, plane, means, at, counts, lines)
+    draw_lines(c, plane, centroids, lines)
     panel(d, "(d) a head's own latent walked along them", cloud, yaw, 0.15)
     path = plane.transform(walked.flatten(1).numpy())
     d.plot(*path.T, color="black", linewidth=1)

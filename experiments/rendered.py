@@ -55,7 +55,7 @@ class Rendered:
         unseen: unseen heads in all; those not turned stand in the identity galleries.
     """
 
-    fitted: int = 1500
+    fitted: int = 6000
     tested: int = 15
     unseen: int = 300
 
