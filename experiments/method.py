@@ -66,7 +66,9 @@ def main(options: Method) -> None:
     centroids = Centroids().fit(points, yaw)
     means, at, counts = centroids.means_, centroids.yaw_, centroids.counts_
     plane = PCA(2).fit(means)
-    plane.components_[0] *= np.sign(plane.components_[0] @ (means[-1] - means[0]))  # the viewer's left to the left
+    components = np.asarray(plane.components_)
+    components[0] *= np.sign(components[0] @ (means[-1] - means[0]))  # the viewer's left to the left
+    plane.components_ = components
     lines = rendered.rotator.directions[options.light]
 
     # one unseen head of this light, walked along its lines

@@ -53,7 +53,7 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
             "masks": views.masks is not None,
         },
         "measures": MEASURES,
-        "not_measured": [name for name in MEASURES if own[name].isna().all()],
+        "not_measured": [name for name in MEASURES if not own[name].notna().to_numpy().any()],
         "seconds_per_turn": {way: round(s, 4) for way, s in evaluation.seconds.items()},
         "ways": {way: cells_of(rows, evaluation) for way, rows in tables.items()},
         "differences": {
