@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import pandas as pd
 import tyro
-from rendered import HERE, LIGHTS, LINES, Rendered, lines_by_light
+from rendered import HERE, LINES, Rendered, lines_by_light
 from turning import one_line, random_lines
 
 from latentrot.embed.store import LatentStore
@@ -29,17 +29,17 @@ def with_steps_of(lines: Lines, model: Lines) -> Lines:
     return {k: replace(d, nominal=model[k].nominal, achieved=model[k].achieved) for k, d in lines.items()}
 
 
-def regression(rendered: Rendered, store: LatentStore) -> Lines:
+def regression(rendered: Rendered, store: LatentStore, default: Lines) -> Lines:
     """Two lines through all latents instead of their centroids: the same sides, every latent a point of its own."""
-    found = lines_by_light(rendered, store)
-    for light in LIGHTS:
+    found = {}
+    for light, lines in default.items():
         points, yaw = rendered.points(store, light)
         sides = {"left": yaw < BARE.width / 2, "right": yaw > -BARE.width / 2}
         slopes = {
             side: slope_of(CentroidLine().fit(points[inside], yaw[inside]), store.space, BARE)
             for side, inside in sides.items()
         }
-        found[light] = replace(found[light], **slopes)
+        found[light] = replace(lines, **slopes)
     return found
 
 
@@ -50,7 +50,7 @@ def ways(rendered: Rendered, store: LatentStore) -> dict[str, tuple[Lines, bool]
     variants = {
         "no light filter": {k: replace(d, left=everyone.left, right=everyone.right) for k, d in default.items()},
         "one line": one_line(default, store, rendered.labels),
-        "regression on all points": regression(rendered, store),
+        "regression on all points": regression(rendered, store, default),
         "bins of 5 degrees": lines_by_light(rendered, store, replace(BARE, width=5.0, least=1)),
         "bins of 30 degrees": lines_by_light(rendered, store, replace(BARE, width=30.0)),
         "only smiling heads fitted": lines_by_light(rendered, store, replace(BARE, where="Smiling == 1", least=1)),

@@ -18,7 +18,7 @@ import torch
 import tyro
 from rendered import HERE, LIGHTS, Rendered, lines_by_light
 
-from latentrot.embed.store import LatentStore
+from latentrot.embed.space import LatentSpace
 from latentrot.fit.directions import Directions, FitConfig, slope_of
 from latentrot.fit.lines import YawBins, YawDirections
 from latentrot.rotate.latent import LatentRotator
@@ -54,19 +54,10 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.vdot(a, b) / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
-def fits(
-    points: np.ndarray, yaw: np.ndarray, halves: tuple[np.ndarray, np.ndarray], store: LatentStore, *, shrink: bool
-) -> list[dict[str, np.ndarray]]:
-    """The slopes of both sides, for each half."""
-    config = FitConfig(shrink=shrink)
-    fitted = [YawDirections(least=1).fit(points[rows], yaw[rows]) for rows in halves]
-    return [
-        {
-            side: slope_of(line, store.space, config).numpy()
-            for side, line in zip(SIDES, (f.left_, f.right_), strict=True)
-        }
-        for f in fitted
-    ]
+def slopes(fitted: YawDirections, space: LatentSpace, *, shrink: bool) -> dict[str, np.ndarray]:
+    """The slopes of both sides."""
+    lines = zip(SIDES, (fitted.left_, fitted.right_), strict=True)
+    return {side: slope_of(line, space, FitConfig(shrink=shrink)).numpy() for side, line in lines}
 
 
 def main(options: HeadsSamples) -> None:
@@ -84,8 +75,9 @@ def main(options: HeadsSamples) -> None:
             bins = YawBins().assign(yaw)
             halves = two_sets(bins, n, rng)
             held.append(len(halves[0]) / len(np.unique(bins[bins >= 0])))
+            fitted = [YawDirections(least=1).fit(points[rows], yaw[rows]) for rows in halves]
             for name, shrink in (("raw", False), ("shrunk", True)):
-                one, other = fits(points, yaw, halves, store, shrink=shrink)
+                one, other = (slopes(half, store.space, shrink=shrink) for half in fitted)
                 cosines[name] += [cosine(one[side], other[side]) for side in SIDES]
             whole = default[light]
             cosines["to_all"] += [cosine(one[side], getattr(whole, side).numpy()) for side in SIDES]

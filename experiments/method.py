@@ -73,7 +73,7 @@ def main(options: Method) -> None:
 
     # one unseen head of this light, walked along its lines
     number = rendered.truth.views.lights.index(options.light)
-    face = rendered.embedded(rendered.rotator)[number]
+    face = rendered.rotator.embed(rendered.truth.sources[number], options.light)
     steps = torch.tensor([lines.nominal_for(turn) for turn in STEPS])
     walked = walk(face.latent, lines, steps, face.yaw_deg)
     shown = to_uint8(decode(rendered.model, walked, schedule=lines.space.schedule).clamp(-1, 1))

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from latentrot.cli.common import Light, Where
+from latentrot.cli.common import Light, Where, given_of
 
 __all__ = ["FitDirections"]
 
@@ -56,10 +56,7 @@ class FitDirections:
         from latentrot.label.table import read_labels  # noqa: PLC0415
 
         store, labels = LatentStore(self.latents), read_labels(self.labels)
-        config = FitConfig(
-            width=self.bins, limit=self.limit, where=self.where, mirror=self.mirror, held_out=self.held_out,
-            calibrate=self.calibrate, seed=self.seed, **({} if self.coarse is None else {"coarse": self.coarse}),
-        )  # fmt: skip
+        config = FitConfig(width=self.bins, **given_of(self, FitConfig))
         name = self.model or store.space.model
         model = load_model(name, self.runs_on.device, self.runs_on.dtype) if self.calibrate else None
         with tqdm(desc=f"fit {self.light}", unit="latent", disable=None) as bar:
