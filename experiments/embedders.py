@@ -24,11 +24,11 @@ from latentrot.data.images import to_tensor, to_uint8
 from latentrot.data.similarity import psnr
 from latentrot.embed.descend import DescentConfig, descend
 from latentrot.embed.embedder import embed_with, load_embedder
-from latentrot.embed.model import LatentModel, load_model
 from latentrot.embed.schedule import Schedule
 from latentrot.embed.solve import decode, invert
 from latentrot.fit.directions import walk
-from latentrot.rotate.latent import TOLERANCE, load_latent_rotator
+from latentrot.models.load import LatentModel, load_model
+from latentrot.rotate.latent.rotator import TOLERANCE, load_latent_rotator
 
 TURNS = (-15.0, 15.0)
 

@@ -24,11 +24,11 @@ import pandas as pd
 import torch
 import tyro
 
-from latentrot.embed.shard import pack_shard
 from latentrot.embed.solve import Schedule
-from latentrot.embed.space import LatentSpace
-from latentrot.embed.store import LatentStore
 from latentrot.fit.directions import FitConfig, fit_directions
+from latentrot.store.latent_store import LatentStore
+from latentrot.store.shard import pack_shard
+from latentrot.store.space import LatentSpace
 
 SPACE = LatentSpace("none", "0123456789abcdef", Schedule(), (12, 32, 32), 2)
 

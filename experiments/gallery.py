@@ -17,13 +17,13 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from latentrot.data.align import Alignment
-from latentrot.data.detect import choose_face, detect_faces
 from latentrot.data.frame import CROP_BOX
-from latentrot.data.framing import frame_face
 from latentrot.data.images import read_image, resize, to_uint8, write_image
+from latentrot.edit.results import synthetic_notes
 from latentrot.embed.solve import decode
-from latentrot.rotate.latent import LatentRotator, load_latent_rotator
-from latentrot.rotate.results import synthetic_notes
+from latentrot.label.detect import choose_face, detect_faces
+from latentrot.label.framing import frame_face
+from latentrot.rotate.latent.rotator import LatentRotator, load_latent_rotator
 
 PORTRAIT = Path(__file__).parents[1] / "latentrot" / "bundled" / "astronaut.jpg"
 SIDE, LINE, GAP = 192, 22, 4

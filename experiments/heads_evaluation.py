@@ -19,10 +19,10 @@ from rendered import HERE, WORK, Rendered
 from tqdm import tqdm
 
 from latentrot.data.images import write_image
+from latentrot.edit.results import make_folder, synthetic_notes
 from latentrot.evaluation.report import evaluation_figure, examples, summary, text_table, write_evaluation
 from latentrot.evaluation.run import evaluate
 from latentrot.evaluation.truth import EvaluationConfig
-from latentrot.rotate.results import make_folder, synthetic_notes
 
 
 def rows_of(report: dict) -> pd.DataFrame:

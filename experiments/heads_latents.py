@@ -22,7 +22,7 @@ from latentrot.data.images import to_tensor
 from latentrot.data.similarity import psnr
 from latentrot.embed.schedule import Schedule
 from latentrot.embed.solve import decode, evaluations, without_remainder
-from latentrot.rotate.latent import LatentRotator
+from latentrot.rotate.latent.rotator import LatentRotator
 
 PLANS = (
     Schedule(),

@@ -18,10 +18,10 @@ import torch
 import tyro
 from rendered import HERE, LIGHTS, Rendered, lines_by_light
 
-from latentrot.embed.space import LatentSpace
 from latentrot.fit.directions import Directions, FitConfig, slope_of
 from latentrot.fit.lines import YawBins, YawDirections
-from latentrot.rotate.latent import LatentRotator
+from latentrot.rotate.latent.rotator import LatentRotator
+from latentrot.store.space import LatentSpace
 
 SIDES = ("left", "right")
 

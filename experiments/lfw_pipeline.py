@@ -34,12 +34,12 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from latentrot.data.align import MEAN_LANDMARKS, Alignment
-from latentrot.data.detect import choose_face, detect_faces
 from latentrot.data.frame import FRAME_HEIGHT, FRAME_WIDTH, MIRRORED_LANDMARKS
-from latentrot.data.framing import frame_face, landmarks_in_frame
 from latentrot.data.images import read_image
 from latentrot.errors import LatentrotError
-from latentrot.rotate.latent import LatentRotator, load_latent_rotator
+from latentrot.label.detect import choose_face, detect_faces
+from latentrot.label.framing import frame_face, landmarks_in_frame
+from latentrot.rotate.latent.rotator import LatentRotator, load_latent_rotator
 
 LFW = Path("../shared/data/lfw")
 #: eye centres nearer than this to CelebA's means count as aligned, pixels of the 178x218 frame

@@ -21,14 +21,14 @@ import tyro
 from ray.cluster_utils import Cluster
 
 from latentrot.data.celeba import FaceFolder
-from latentrot.embed.cluster import connect, embed_on_ray
-from latentrot.embed.job import EmbedJob
-from latentrot.embed.model import load_model
 from latentrot.embed.solve import Schedule
-from latentrot.embed.space import LatentSpace
-from latentrot.embed.store import LatentStore
-from latentrot.embed.verify import verify_store
-from latentrot.embed.work import Sizes, plan, to_do
+from latentrot.models.load import load_model
+from latentrot.store.cluster import connect, embed_on_ray
+from latentrot.store.job import EmbedJob
+from latentrot.store.latent_store import LatentStore
+from latentrot.store.space import LatentSpace
+from latentrot.store.verify import verify_store
+from latentrot.store.work import Sizes, plan, to_do
 
 
 @dataclass(frozen=True)

@@ -16,20 +16,21 @@ import pandas as pd
 import torch
 
 from latentrot.data.celeba import FaceFolder
-from latentrot.data.heads.sample import TEST_SEED
-from latentrot.data.heads.write import HeadFolder, Views, write_heads
-from latentrot.embed.first_stage import mirror_latents
-from latentrot.embed.model import LatentModel, load_model
 from latentrot.embed.schedule import Schedule
-from latentrot.embed.store import LatentStore, embed_folder
 from latentrot.evaluation.metrics import bootstrap_mean
 from latentrot.evaluation.truth import EvaluationConfig, Truth
 from latentrot.evaluation.views import read_views
 from latentrot.fit.directions import Directions, FitConfig, chosen_rows, fit_directions
+from latentrot.heads.sample import TEST_SEED
+from latentrot.heads.write import HeadFolder, Views, write_heads
 from latentrot.label.estimate import LIGHTS
 from latentrot.label.exact import read_exact_labels
 from latentrot.label.table import with_attributes
-from latentrot.rotate.latent import Embedded, LatentRotator, Turned, load_latent_rotator
+from latentrot.models.first_stage import mirror_latents
+from latentrot.models.load import LatentModel, load_model
+from latentrot.rotate.latent.rotator import Embedded, LatentRotator, Turned, load_latent_rotator
+from latentrot.store.latent_store import LatentStore
+from latentrot.store.work import embed_folder
 
 __all__ = ["HERE", "LIGHTS", "Rendered", "lines_by_light"]
 

@@ -20,9 +20,9 @@ import torch
 from latentrot.bench.plain import PlainLoop
 from latentrot.data.celeba import FaceFolder, held_out
 from latentrot.data.images import to_tensor
-from latentrot.embed.model import LatentModel, load_model
 from latentrot.embed.solve import Schedule, decode, invert
-from latentrot.rotate.latent import TOLERANCE, psnr_db
+from latentrot.models.load import LatentModel, load_model
+from latentrot.rotate.latent.rotator import TOLERANCE, psnr_db
 
 CELEBA = Path("../shared/data/celeba")
 STEPS = (12, 20, 50)

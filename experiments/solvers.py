@@ -26,10 +26,8 @@ from latentrot.bench.plain import PlainLoop
 from latentrot.data.celeba import FaceFolder, held_out
 from latentrot.data.images import to_tensor, to_uint8
 from latentrot.data.similarity import ms_ssim, psnr, ssim
-from latentrot.embed.model import LatentModel, load_model
 from latentrot.embed.schedule import Schedule
 from latentrot.embed.solve import decode, evaluations, invert, without_remainder
-from latentrot.embed.store import LatentSpace, LatentStore
 from latentrot.fit.directions import (
     Directions,
     FitConfig,
@@ -39,7 +37,10 @@ from latentrot.fit.directions import (
     fit_directions,
     walk,
 )
-from latentrot.rotate.latent import TOLERANCE, load_latent_rotator
+from latentrot.models.load import LatentModel, load_model
+from latentrot.rotate.latent.rotator import TOLERANCE, load_latent_rotator
+from latentrot.store.latent_store import LatentStore
+from latentrot.store.space import LatentSpace
 
 SHARED = Path("../shared")
 HERE = Path(__file__).parent

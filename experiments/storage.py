@@ -22,11 +22,11 @@ import tyro
 
 from latentrot.data.celeba import FaceFolder
 from latentrot.data.images import to_tensor
-from latentrot.embed.model import load_model
-from latentrot.embed.shard import pack_shard, read_header, read_rows
 from latentrot.embed.solve import Schedule, decode, invert
-from latentrot.embed.space import LatentSpace
 from latentrot.fit.lines import YawBins, YawDirections
+from latentrot.models.load import load_model
+from latentrot.store.shard import pack_shard, read_header, read_rows
+from latentrot.store.space import LatentSpace
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from tiny import save_pixel_model  # pyright: ignore[reportMissingImports]  the tests' own
 
 from latentrot.data.celeba import FaceFolder
-from latentrot.embed.model import LatentModel, load_model
 from latentrot.embed.solve import Schedule
-from latentrot.embed.store import LatentStore, embed_folder
-from latentrot.embed.verify import verify_store
 from latentrot.fit.directions import FitConfig, fit_directions
+from latentrot.models.load import LatentModel, load_model
+from latentrot.store.latent_store import LatentStore
+from latentrot.store.verify import verify_store
+from latentrot.store.work import embed_folder
 
 
 @dataclass(frozen=True)

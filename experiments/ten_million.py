@@ -26,13 +26,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tyro
 
-from latentrot.embed.merge import merge_stores
-from latentrot.embed.shard import KIND, read_header
 from latentrot.embed.solve import Schedule
-from latentrot.embed.space import LatentSpace
-from latentrot.embed.store import LatentStore
 from latentrot.fit.lines import YawBins
 from latentrot.fit.statistics import BLOCK, Assigned, Statistics, block_sums
+from latentrot.store.latent_store import LatentStore
+from latentrot.store.merge import merge_stores
+from latentrot.store.shard import KIND, read_header
+from latentrot.store.space import LatentSpace
 
 SPACE = LatentSpace("none", "0123456789abcdef", Schedule(), (12, 32, 32), 2)
 PER_SHARD = 512

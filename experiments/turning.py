@@ -22,9 +22,6 @@ import torch
 from solvers import SHARED, strangers
 
 from latentrot.data.celeba import FaceFolder
-from latentrot.embed.model import resolve_device
-from latentrot.embed.precision import computes_bfloat16
-from latentrot.embed.store import LatentStore
 from latentrot.fit.directions import (
     Directions,
     FitConfig,
@@ -34,7 +31,10 @@ from latentrot.fit.directions import (
 )
 from latentrot.fit.lines import CentroidLine
 from latentrot.label.table import read_labels
-from latentrot.rotate.latent import LatentRotator, Turned, load_latent_rotator
+from latentrot.models.load import resolve_device
+from latentrot.models.precision import computes_bfloat16
+from latentrot.rotate.latent.rotator import LatentRotator, Turned, load_latent_rotator
+from latentrot.store.latent_store import LatentStore
 
 TURNS = (-30.0, -15.0, 15.0, 30.0)
 

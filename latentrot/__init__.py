@@ -12,15 +12,15 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "LatentrotError": "latentrot.errors",
-    "load_model": "latentrot.embed.model",
-    "LatentModel": "latentrot.embed.model",
+    "load_model": "latentrot.models.load",
+    "LatentModel": "latentrot.models.load",
     "Schedule": "latentrot.embed.solve",
     "invert": "latentrot.embed.solve",
     "decode": "latentrot.embed.solve",
     "descend": "latentrot.embed.descend",
     "embed_with": "latentrot.embed.embedder",
     "load_embedder": "latentrot.embed.embedder",
-    "LatentStore": "latentrot.embed.store",
+    "LatentStore": "latentrot.store.latent_store",
     "estimate_pose": "latentrot.label.estimate",
     "estimate_light": "latentrot.label.estimate",
     "PoseEstimator": "latentrot.label.estimate",
@@ -43,9 +43,7 @@ __all__ = ["__version__", *_HOMES]  # noqa: PLE0604  the names are strings
 if TYPE_CHECKING:
     from latentrot.embed.descend import descend
     from latentrot.embed.embedder import embed_with, load_embedder
-    from latentrot.embed.model import LatentModel, load_model
     from latentrot.embed.solve import Schedule, decode, invert
-    from latentrot.embed.store import LatentStore
     from latentrot.errors import LatentrotError
     from latentrot.evaluation.run import evaluate
     from latentrot.fit.directions import Directions, fit_directions
@@ -55,7 +53,9 @@ if TYPE_CHECKING:
     from latentrot.label.hopenet import load_hopenet
     from latentrot.label.pose import load_pose_estimator
     from latentrot.label.table import label_folder
+    from latentrot.models.load import LatentModel, load_model
     from latentrot.rotate.protocol import load_rotator
+    from latentrot.store.latent_store import LatentStore
 
 
 def __getattr__(name: str) -> Any:

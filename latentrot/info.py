@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from latentrot.data.images import quiet_pillow
-from latentrot.data.notes import read_notes
+from latentrot.data.metadata import read_notes
 from latentrot.errors import LatentrotError
 
 __all__ = ["describe"]
@@ -46,7 +46,7 @@ def describe(path: Path) -> dict[str, str]:
 def describe_folder(path: Path) -> dict[str, str]:
     """A model folder or a store of latents."""
     if (path / "model_index.json").is_file():
-        from latentrot.embed.model import load_model  # noqa: PLC0415  torch takes seconds
+        from latentrot.models.load import load_model  # noqa: PLC0415  torch takes seconds
 
         model = load_model(path, device="cpu")
         return {
@@ -60,7 +60,7 @@ def describe_folder(path: Path) -> dict[str, str]:
             "labeler": model.labeler.title,
         }
     if any(path.glob("shard-*.safetensors")) or any(path.glob("manifest-*.parquet")):
-        from latentrot.embed.store import LatentStore  # noqa: PLC0415
+        from latentrot.store.latent_store import LatentStore  # noqa: PLC0415
 
         store = LatentStore(path)
         facts = {"kind": "latentrot store of latents", "latents": str(store.count())}

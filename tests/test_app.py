@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 from latentrot.cli import main
 from latentrot.data.images import read_image
 from latentrot.errors import LatentrotError
-from latentrot.rotate.identity import load_identity
+from latentrot.label.identity import load_identity
 
 PORTRAIT = Path(__file__).parents[1] / "latentrot" / "bundled" / "astronaut.jpg"
 SECONDS = 30_000  # playwright counts in milliseconds
@@ -263,15 +263,15 @@ def test_two_visitors_at_once_keep_their_own_faces(visitor, tmp_path, site):
 
 def test_without_gradio_one_line_says_so(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
-    monkeypatch.delitem(sys.modules, "latentrot.app", raising=False)
+    monkeypatch.delitem(sys.modules, "latentrot.app.page", raising=False)
     assert main(["app"]) == 2
     assert "pip install 'latentrot[page]'" in capsys.readouterr().err
 
 
 def test_visits_never_mix_and_leave_nothing(tmp_path, identity_weights):
     pytest.importorskip("gradio")
-    from latentrot.app import Page, required  # noqa: PLC0415
-    from latentrot.rotate.latent import load_latent_rotator  # noqa: PLC0415
+    from latentrot.app.page import Page, required  # noqa: PLC0415
+    from latentrot.rotate.latent.rotator import load_latent_rotator  # noqa: PLC0415
 
     root = tmp_path / "server"
     root.mkdir()

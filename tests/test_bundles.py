@@ -16,9 +16,7 @@ from latentrot import bundles
 from latentrot.cli import main
 from latentrot.data.celeba import FaceFolder, held_out
 from latentrot.data.images import to_tensor
-from latentrot.embed.model import load_model
 from latentrot.embed.solve import Schedule
-from latentrot.embed.store import LatentSpace, LatentStore, embed_folder
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.example import turn_example
 from latentrot.fit.directions import Directions, FitConfig, fit_directions
@@ -29,7 +27,11 @@ from latentrot.label.network import LIGHTS, FaceLabeler, load_labeler
 from latentrot.label.table import label_folder, read_labels, with_attributes, write_labels
 from latentrot.label.train import DATA, LabelTrainConfig, save_labeler, surrounded, warp
 from latentrot.label.train_exact import train_exact_labeler
-from latentrot.rotate.latent import LatentRotator, load_latent_rotator
+from latentrot.models.load import load_model
+from latentrot.rotate.latent.rotator import LatentRotator, load_latent_rotator
+from latentrot.store.latent_store import LatentStore
+from latentrot.store.space import LatentSpace
+from latentrot.store.work import embed_folder
 
 SCHEDULE = Schedule(steps=2)
 

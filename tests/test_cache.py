@@ -9,12 +9,12 @@ import pytest
 import torch
 from tiny import gradients
 
-from latentrot.embed.model import LatentModel
 from latentrot.embed.schedule import Schedule
-from latentrot.embed.store import LatentSpace
 from latentrot.fit.directions import Directions
-from latentrot.rotate.cache import LatentCache, cache_folder, latent_key
-from latentrot.rotate.latent import LatentRotator
+from latentrot.models.load import LatentModel
+from latentrot.rotate.latent.rotator import LatentRotator
+from latentrot.store.cache import LatentCache, cache_folder, latent_key
+from latentrot.store.space import LatentSpace
 
 
 @pytest.fixture

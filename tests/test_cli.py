@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from latentrot.cli import guard_sweep, main
+from latentrot.edit.photograph import parse_sweep
 from latentrot.errors import LatentrotError
-from latentrot.rotate.latent import load_latent_rotator, step_for, steps_for
-from latentrot.rotate.photograph import parse_sweep
+from latentrot.rotate.latent.rotator import load_latent_rotator, step_for, steps_for
 
 PORTRAIT = Path(str(resources.files("latentrot") / "bundled" / "astronaut.jpg"))
 

@@ -16,15 +16,16 @@ from PIL import Image
 from tiny import SIZE, as_batch, edit_json, gradients, psnr, save_latent_model, save_pixel_model, write_pictures
 
 from latentrot.data.celeba import FaceFolder
-from latentrot.embed.allocator import keep_large_blocks
-from latentrot.embed.first_stage import PixelUnshuffle, mirror_latents
-from latentrot.embed.model import LatentModel, load_model, resolve_dtype
-from latentrot.embed.precision import computes_bfloat16
 from latentrot.embed.schedule import SOLVERS
 from latentrot.embed.solve import Schedule, decode, evaluations, invert
 from latentrot.embed.solvers.step import accelerate
-from latentrot.embed.store import LatentStore, embed_folder
 from latentrot.errors import LatentrotError
+from latentrot.models.allocator import keep_large_blocks
+from latentrot.models.first_stage import PixelUnshuffle, mirror_latents
+from latentrot.models.load import LatentModel, load_model, resolve_dtype
+from latentrot.models.precision import computes_bfloat16
+from latentrot.store.latent_store import LatentStore
+from latentrot.store.work import embed_folder
 
 BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2")
 CASES = [
@@ -489,7 +490,7 @@ def test_large_blocks_are_not_faulted_in_again():
     code = """
 import resource, sys
 import numpy as np
-from latentrot.embed.allocator import keep_large_blocks
+from latentrot.models.allocator import keep_large_blocks
 if sys.argv[1] == "keep":
     keep_large_blocks()
 np.ones(1 << 23)

@@ -12,12 +12,13 @@ from sklearn.base import clone
 from sklearn.linear_model import LinearRegression
 
 from latentrot.data.celeba import held_out
-from latentrot.embed.first_stage import mirror_latents
 from latentrot.embed.solve import Schedule
-from latentrot.embed.store import LatentSpace, LatentStore
 from latentrot.errors import LatentrotError
 from latentrot.fit.directions import Directions, FitConfig, fit_directions, walk_offset
 from latentrot.fit.lines import CentroidLine, Centroids, YawBins, YawDirections, coarse_part, keep_octaves, shrink_noise
+from latentrot.models.first_stage import mirror_latents
+from latentrot.store.latent_store import LatentStore
+from latentrot.store.space import LatentSpace
 
 SHAPE, BLOCK = (12, 4, 4), 2
 SPACE = LatentSpace("tiny", "0123456789abcdef", Schedule(steps=3), SHAPE, BLOCK)

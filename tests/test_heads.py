@@ -11,13 +11,13 @@ from PIL import Image
 
 from latentrot.cli import main
 from latentrot.data.celeba import FaceFolder
-from latentrot.data.heads.ict import import_ict, read_ict
 from latentrot.errors import LatentrotError
+from latentrot.heads.ict import import_ict, read_ict
 from latentrot.label.light.tables import read_light_labels
 
 pytest.importorskip("numba", reason="rendering heads needs numba")
 
-from latentrot.data.heads import (
+from latentrot.heads import (
     Head,
     HeadConfig,
     load_head_model,
@@ -26,9 +26,9 @@ from latentrot.data.heads import (
     sample_head,
     with_pose,
 )
-from latentrot.data.heads.geometry import landmarks
-from latentrot.data.heads.sample import light_side
-from latentrot.data.heads.write import HeadFolder, Views, parse_degrees, write_heads
+from latentrot.heads.geometry import landmarks
+from latentrot.heads.sample import light_side
+from latentrot.heads.write import HeadFolder, Views, parse_degrees, write_heads
 
 SIZE = 24
 

@@ -11,18 +11,18 @@ import pytest
 from PIL import Image
 
 from latentrot import cli
-from latentrot.data import animation, notes
+from latentrot.data import animation, metadata
 from latentrot.data.align import MEAN_LANDMARKS, align_landmarks
 from latentrot.data.animation import fit_side, there_and_back, write_animation
 from latentrot.data.detail import SIDE, agreement, displaced, displacement
 from latentrot.data.images import read_image, resize, write_image
-from latentrot.data.notes import SOURCE_TYPE, SYNTHETIC, read_notes
+from latentrot.data.metadata import SOURCE_TYPE, SYNTHETIC, read_notes
+from latentrot.edit.folder import edit_folder, list_photographs, output_names
+from latentrot.edit.reify import towards_noise
 from latentrot.errors import LatentrotError
 from latentrot.files import write_atomically
 from latentrot.info import describe
-from latentrot.rotate.folder import edit_folder, list_photographs, output_names
-from latentrot.rotate.latent import Frame, Turned
-from latentrot.rotate.reify import towards_noise
+from latentrot.rotate.latent.rotator import Frame, Turned
 
 ROOT = Path(__file__).parents[1]
 PORTRAIT = ROOT / "latentrot" / "bundled" / "astronaut.jpg"
@@ -191,7 +191,7 @@ def test_notes_of_hostile_files_are_harmless(tmp_path):
         with pytest.raises(LatentrotError):
             describe(tmp_path / name)
     deep = "[" * 100_000
-    assert notes._parse(deep) == {"Description": deep}
+    assert metadata._parse(deep) == {"Description": deep}
 
 
 # ---- what --out decides -----------------------------------------------------------------------------------------
@@ -344,7 +344,7 @@ def test_a_folder_goes_on_past_bad_files(edit, square, tmp_path):
     (square.parent / "broken.jpg").write_bytes(b"\xff\xd8 no more")
     write_image(square.parent / "face.jpg", ramps(1, 64, 64)[0])
     write_image(square.parent / "wide.webp", ramps(1)[0])
-    (square.parent / "notes.txt").write_text("not a picture")
+    (square.parent / "metadata.txt").write_text("not a picture")
     (square.parent / ".hidden.png").write_text("not looked at")
     code, printed, err = edit(square.parent, "--crop", "--deg", "5", "--out", "results")
     assert code == 2
@@ -394,7 +394,7 @@ def test_names_of_results_never_collide():
 def test_an_interrupted_folder_holds_whole_files_only(square, tmp_path):
     for name in ("b.png", "c.png"):
         (square.parent / name).write_bytes(square.read_bytes())
-    from latentrot.rotate.photograph import edit_photograph  # noqa: PLC0415
+    from latentrot.edit.photograph import edit_photograph  # noqa: PLC0415
 
     done = []
 

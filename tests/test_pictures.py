@@ -16,13 +16,14 @@ import pytest
 import torch
 from PIL import Image
 
-from latentrot.data import detect, images
+from latentrot.data import images
 from latentrot.data.align import MEAN_LANDMARKS, align_landmarks, keep_light, match_colours, oval
-from latentrot.data.detect import Face, choose_face, detect_faces
 from latentrot.data.frame import CROP_BOX
-from latentrot.data.framing import frame_face, landmarks_in_frame
 from latentrot.data.images import read_image, resize, strip, to_tensor, to_uint8, write_image
 from latentrot.errors import LatentrotError
+from latentrot.label import detect
+from latentrot.label.detect import Face, choose_face, detect_faces
+from latentrot.label.framing import frame_face, landmarks_in_frame
 
 ROOT = Path(__file__).parents[1]
 ASTRONAUT = ROOT / "latentrot" / "bundled" / "astronaut.jpg"
@@ -321,7 +322,7 @@ def test_strip_puts_each_picture_in_its_place():
 
 def test_reading_pictures_does_not_wait_for_torch():
     code = (
-        "import sys, latentrot.data.images, latentrot.data.align, latentrot.data.detect; print('torch' in sys.modules)"
+        "import sys, latentrot.data.images, latentrot.data.align, latentrot.label.detect; print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "False"

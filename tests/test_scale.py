@@ -21,21 +21,21 @@ from tiny import gradients, write_pictures
 
 from latentrot.cli import main
 from latentrot.data.celeba import FaceFolder
-from latentrot.embed import work
-from latentrot.embed.job import EmbedJob
-from latentrot.embed.manifest import Manifest
-from latentrot.embed.merge import merge_stores
-from latentrot.embed.model import LatentModel
-from latentrot.embed.pool import embed_in_processes
-from latentrot.embed.shard import read_header
 from latentrot.embed.solve import Schedule
-from latentrot.embed.space import LatentSpace
-from latentrot.embed.store import LatentStore, embed_folder
-from latentrot.embed.verify import verify_store
-from latentrot.embed.work import ShardEmbedder, Sizes, plan, to_do
 from latentrot.errors import LatentrotError
 from latentrot.fit.directions import FitConfig, fit_directions
 from latentrot.fit.lines import Centroids, YawBins
+from latentrot.models.load import LatentModel
+from latentrot.store import work
+from latentrot.store.job import EmbedJob
+from latentrot.store.latent_store import LatentStore
+from latentrot.store.manifest import Manifest
+from latentrot.store.merge import merge_stores
+from latentrot.store.pool import embed_in_processes
+from latentrot.store.shard import read_header
+from latentrot.store.space import LatentSpace
+from latentrot.store.verify import verify_store
+from latentrot.store.work import ShardEmbedder, Sizes, embed_folder, plan, to_do
 
 PLAN = Schedule(steps=2)
 N = 26
@@ -445,7 +445,7 @@ class TestElsewhere:
         ray = pytest.importorskip("ray", reason="an extra")
         from ray.cluster_utils import Cluster  # noqa: PLC0415
 
-        from latentrot.embed.cluster import connect, embed_on_ray  # noqa: PLC0415
+        from latentrot.store.cluster import connect, embed_on_ray  # noqa: PLC0415
 
         monkeypatch.setenv("PYTHONPATH", str(Path(work.__file__).parents[2]))
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})

@@ -12,15 +12,17 @@ from tiny import SIZE, as_batch, gradients, psnr, save_pixel_model, write_pictur
 
 from latentrot.data.celeba import FaceFolder
 from latentrot.data.similarity import ms_ssim, ssim
-from latentrot.embed.model import LatentModel, load_model
+from latentrot.edit.reify import reify
 from latentrot.embed.schedule import SOLVERS
 from latentrot.embed.solve import Schedule, decode, evaluations, invert, without_remainder
 from latentrot.embed.solvers.step import rotate
-from latentrot.embed.store import LatentSpace, LatentStore, embed_folder
 from latentrot.errors import LatentrotError
 from latentrot.fit.directions import Directions, walk
-from latentrot.rotate.latent import LatentRotator
-from latentrot.rotate.reify import reify
+from latentrot.models.load import LatentModel, load_model
+from latentrot.rotate.latent.rotator import LatentRotator
+from latentrot.store.latent_store import LatentStore
+from latentrot.store.space import LatentSpace
+from latentrot.store.work import embed_folder
 
 CASES = [
     (prediction, beta, zero_snr)

@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from tiny import SIZE, write_pictures
 
 from latentrot.data.celeba import FaceFolder, held_out
-from latentrot.embed import train as training
-from latentrot.embed.model import load_model
 from latentrot.embed.solve import invert
-from latentrot.embed.train import TrainConfig, batch_indices, build_scheduler, learning_rate_at, target_of, train
 from latentrot.errors import LatentrotError
+from latentrot.models import train as training
+from latentrot.models.load import load_model
+from latentrot.models.train import TrainConfig, batch_indices, build_scheduler, learning_rate_at, target_of, train
 
 TINY = TrainConfig(
     steps=6,

@@ -11,10 +11,10 @@ from PIL import Image
 
 from latentrot.cli import main
 from latentrot.data.images import read_image
-from latentrot.data.notes import SOURCE_TYPE, SYNTHETIC, read_notes
+from latentrot.data.metadata import SOURCE_TYPE, SYNTHETIC, read_notes
 from latentrot.data.video import open_video
+from latentrot.edit.video import Smoothed
 from latentrot.errors import LatentrotError
-from latentrot.rotate.video import Smoothed
 
 imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="videos need imageio-ffmpeg")
 PORTRAIT = Path(__file__).parents[1] / "latentrot" / "bundled" / "astronaut.jpg"

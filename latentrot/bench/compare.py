@@ -21,13 +21,13 @@ from latentrot.bundles import PORTRAIT
 from latentrot.data.celeba import FaceFolder, held_out
 from latentrot.data.images import to_tensor, to_uint8
 from latentrot.data.similarity import psnr
-from latentrot.embed.model import LatentModel, load_model
+from latentrot.edit.photograph import find_faces
 from latentrot.embed.schedule import Schedule
 from latentrot.embed.solve import decode, evaluations, invert
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import write_atomically
-from latentrot.rotate.latent import load_latent_rotator
-from latentrot.rotate.photograph import find_faces
+from latentrot.models.load import LatentModel, load_model
+from latentrot.rotate.latent.rotator import load_latent_rotator
 
 __all__ = ["BenchConfig", "Row", "compare", "portrait_crop", "write_rows"]
 

@@ -21,9 +21,9 @@ from diffusers import DDIMInverseScheduler, DDIMScheduler, UNet2DModel
 
 from latentrot.bench.timing import median_seconds
 from latentrot.data.similarity import psnr
-from latentrot.embed.first_stage import FirstStage
-from latentrot.embed.model import LatentModel, find_folder, load_first_stage, load_schedule, read_json
 from latentrot.errors import LatentrotError, one_line
+from latentrot.models.first_stage import FirstStage
+from latentrot.models.load import LatentModel, find_folder, load_first_stage, load_schedule, read_json
 
 __all__ = ["PlainLoop", "time_plain"]
 

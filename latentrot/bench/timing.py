@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from latentrot.embed.model import LatentModel
+from latentrot.models.load import LatentModel
 
 __all__ = ["flops_of", "median_seconds", "peak_flops"]
 

@@ -34,18 +34,18 @@ class App:
         if not 1 <= self.port <= 65535:
             raise LatentrotError(f"--port {self.port}: expected 1 to 65535")
         try:
-            from latentrot.app import serve  # noqa: PLC0415
+            from latentrot.app.page import serve  # noqa: PLC0415
         except ModuleNotFoundError as error:
             if error.name != "gradio":
                 raise
             raise LatentrotError(
                 "the page needs gradio, which is not installed: pip install 'latentrot[page]'"
             ) from error
-        from latentrot.rotate.latent import load_latent_rotator  # noqa: PLC0415
+        from latentrot.rotate.latent.rotator import load_latent_rotator  # noqa: PLC0415
 
         identity = None
         if self.identity is not None:
-            from latentrot.rotate.identity import load_identity  # noqa: PLC0415
+            from latentrot.label.identity import load_identity  # noqa: PLC0415
 
             identity = load_identity(self.identity, self.device)
         rotator = load_latent_rotator(self.model, self.directions, self.device)

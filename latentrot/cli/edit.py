@@ -17,9 +17,9 @@ from latentrot.cli.common import Where
 from latentrot.errors import LatentrotError
 
 if TYPE_CHECKING:
-    from latentrot.rotate.latent import LatentRotator
-    from latentrot.rotate.photograph import Edited
-    from latentrot.rotate.upscale import Upscaler
+    from latentrot.edit.photograph import Edited
+    from latentrot.edit.upscale import Upscaler
+    from latentrot.rotate.latent.rotator import LatentRotator
 
 __all__ = ["Demo", "Edit"]
 
@@ -86,8 +86,8 @@ class Edit:
 
     def run_picture(self, degrees: list[float], absolute: bool) -> None:
         """One photograph; it is read and its face found before the model is loaded."""
-        from latentrot.rotate.photograph import find_faces, turn_faces  # noqa: PLC0415
-        from latentrot.rotate.results import check_out, report, write_edited  # noqa: PLC0415
+        from latentrot.edit.photograph import find_faces, turn_faces  # noqa: PLC0415
+        from latentrot.edit.results import check_out, report, write_edited  # noqa: PLC0415
 
         out = self.out or Path(f"{self.image.stem}-turned.png")
         check_out(out, self.image, len(degrees))
@@ -108,8 +108,8 @@ class Edit:
         """A folder of photographs, past those that fail."""
         from tqdm import tqdm  # noqa: PLC0415
 
-        from latentrot.rotate.folder import check_folders, edit_folder, failure_table, list_photographs  # noqa: PLC0415
-        from latentrot.rotate.photograph import edit_photograph  # noqa: PLC0415
+        from latentrot.edit.folder import check_folders, edit_folder, failure_table, list_photographs  # noqa: PLC0415
+        from latentrot.edit.photograph import edit_photograph  # noqa: PLC0415
 
         out = self.out or Path(f"{self.image.resolve().name}-turned")
         check_folders(self.image, out)
@@ -135,7 +135,7 @@ class Edit:
         """A video, frame by frame."""
         from tqdm import tqdm  # noqa: PLC0415
 
-        from latentrot.rotate.video import VideoTurner, edit_video  # noqa: PLC0415
+        from latentrot.edit.video import VideoTurner, edit_video  # noqa: PLC0415
 
         for option in ("sweep", "crop", "crop_only", "reify"):
             if getattr(self, option):
@@ -166,7 +166,7 @@ class Edit:
 
     def turns(self) -> tuple[list[float], bool]:
         """The turns asked for, and whether they are poses to reach."""
-        from latentrot.rotate.photograph import parse_sweep  # noqa: PLC0415
+        from latentrot.edit.photograph import parse_sweep  # noqa: PLC0415
 
         given = [n for n in ("deg", "to", "sweep") if getattr(self, n) is not None]
         if len(given) != 1:
@@ -183,13 +183,13 @@ class Edit:
         """Load the restoration network, if one was given."""
         if self.upscale is None:
             return None
-        from latentrot.rotate.upscale import load_upscaler  # noqa: PLC0415
+        from latentrot.edit.upscale import load_upscaler  # noqa: PLC0415
 
         return load_upscaler(self.upscale, self.where.device)
 
     def rotator(self) -> LatentRotator:
         """Load what the options name."""
-        from latentrot.rotate.latent import load_latent_rotator  # noqa: PLC0415
+        from latentrot.rotate.latent.rotator import load_latent_rotator  # noqa: PLC0415
 
         return load_latent_rotator(
             self.model, self.directions, self.where.device, self.where.dtype, measure=not self.fast, cache=self.cache

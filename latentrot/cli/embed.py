@@ -14,9 +14,9 @@ from latentrot.cli.common import Where, at_least
 from latentrot.errors import LatentrotError
 
 if TYPE_CHECKING:
-    from latentrot.embed.job import EmbedJob
-    from latentrot.embed.store import LatentStore
-    from latentrot.embed.work import ShardReport
+    from latentrot.store.job import EmbedJob
+    from latentrot.store.latent_store import LatentStore
+    from latentrot.store.work import ShardReport
 
 __all__ = ["Embed"]
 
@@ -72,7 +72,7 @@ class Embed:
 
     def run(self) -> None:
         """Embed what the store does not hold yet."""
-        from latentrot.embed.store import LatentStore  # noqa: PLC0415
+        from latentrot.store.latent_store import LatentStore  # noqa: PLC0415
 
         store = LatentStore(self.out)
         if self.verify:
@@ -104,10 +104,11 @@ class Embed:
     def embed(self, store: LatentStore) -> tuple[int, list[str]]:
         """Plan, then have the engine asked for do what is left."""
         from latentrot.data.celeba import FaceFolder  # noqa: PLC0415
-        from latentrot.embed.job import EmbedJob  # noqa: PLC0415
-        from latentrot.embed.model import load_model  # noqa: PLC0415
         from latentrot.embed.solve import resolve_schedule  # noqa: PLC0415
-        from latentrot.embed.work import LatentSpace, Sizes, embed_folder, follow, plan, progress_bar, to_do  # noqa: PLC0415
+        from latentrot.models.load import load_model  # noqa: PLC0415
+        from latentrot.store.job import EmbedJob  # noqa: PLC0415
+        from latentrot.store.space import LatentSpace  # noqa: PLC0415
+        from latentrot.store.work import Sizes, embed_folder, follow, plan, progress_bar, to_do  # noqa: PLC0415
 
         if self.data is None:
             raise LatentrotError("no pictures given; --data FOLDER (without it, only --verify can run)")
@@ -131,11 +132,11 @@ class Embed:
     def reports(self, job: EmbedJob, numbers: list[int]) -> Iterator[ShardReport]:
         """What is done, shard by shard, by the engine asked for."""
         if self.engine == "ray":
-            from latentrot.embed.cluster import connect, embed_on_ray  # noqa: PLC0415
+            from latentrot.store.cluster import connect, embed_on_ray  # noqa: PLC0415
 
             connect(self.address)
             return embed_on_ray(job, numbers, workers=self.workers)
-        from latentrot.embed.pool import devices_of, embed_in_processes  # noqa: PLC0415
+        from latentrot.store.pool import devices_of, embed_in_processes  # noqa: PLC0415
 
         devices, threads = devices_of(self.devices, self.workers, self.where.device)
         return embed_in_processes(job, numbers, devices, threads)
@@ -144,7 +145,7 @@ class Embed:
         """Print what is wrong with the store."""
         from tqdm import tqdm  # noqa: PLC0415
 
-        from latentrot.embed.verify import verify_store  # noqa: PLC0415
+        from latentrot.store.verify import verify_store  # noqa: PLC0415
 
         with tqdm(total=len(store.numbers), unit="shard", desc="verify", disable=None) as bar:
             problems = verify_store(store, bar.update)

@@ -47,12 +47,12 @@ class Evaluate:
         """Turn, measure, write, print the means."""
         from tqdm import tqdm  # noqa: PLC0415
 
+        from latentrot.edit.results import make_folder  # noqa: PLC0415
         from latentrot.evaluation.report import summary, text_table, write_evaluation  # noqa: PLC0415
         from latentrot.evaluation.run import evaluate  # noqa: PLC0415
         from latentrot.evaluation.truth import EvaluationConfig  # noqa: PLC0415
         from latentrot.evaluation.views import read_views  # noqa: PLC0415
         from latentrot.label.network import load_labeler  # noqa: PLC0415
-        from latentrot.rotate.results import make_folder  # noqa: PLC0415
 
         if self.heads is not None:
             at_least("--heads", self.heads, 1)
@@ -75,7 +75,7 @@ class Evaluate:
 
     def loaded(self) -> tuple[Rotator, dict[str, str]]:
         """The rotator, and what the report says of it."""
-        from latentrot.rotate.latent import load_latent_rotator  # noqa: PLC0415
+        from latentrot.rotate.latent.rotator import load_latent_rotator  # noqa: PLC0415
         from latentrot.rotate.protocol import load_rotator  # noqa: PLC0415
 
         if self.rotator != "latent":

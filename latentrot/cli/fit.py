@@ -50,10 +50,10 @@ class FitDirections:
         """Fit, calibrate, write."""
         from tqdm import tqdm  # noqa: PLC0415
 
-        from latentrot.embed.model import load_model  # noqa: PLC0415
-        from latentrot.embed.store import LatentStore  # noqa: PLC0415
         from latentrot.fit.directions import FitConfig, fit_directions  # noqa: PLC0415
         from latentrot.label.table import read_labels  # noqa: PLC0415
+        from latentrot.models.load import load_model  # noqa: PLC0415
+        from latentrot.store.latent_store import LatentStore  # noqa: PLC0415
 
         store, labels = LatentStore(self.latents), read_labels(self.labels)
         config = FitConfig(width=self.bins, **given_of(self, FitConfig))

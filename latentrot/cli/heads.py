@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 if TYPE_CHECKING:
-    from latentrot.data.heads.write import Views
+    from latentrot.heads.write import Views
 
 __all__ = ["Heads", "HeadsImport", "HeadsMake"]
 
@@ -50,9 +50,9 @@ class HeadsMake:
 
     def run(self) -> None:
         """Draw what is missing, write the tables."""
-        from latentrot.data.heads.geometry import ICT_PATH  # noqa: PLC0415
-        from latentrot.data.heads.sample import HeadConfig  # noqa: PLC0415
-        from latentrot.data.heads.write import HeadFolder, write_heads  # noqa: PLC0415
+        from latentrot.heads.geometry import ICT_PATH  # noqa: PLC0415
+        from latentrot.heads.sample import HeadConfig  # noqa: PLC0415
+        from latentrot.heads.write import HeadFolder, write_heads  # noqa: PLC0415
 
         config = HeadConfig(yaw_sd=self.yaw_sd, yaw_max=self.yaw_max)
         model = self.model or ICT_PATH
@@ -62,7 +62,7 @@ class HeadsMake:
 
     def chosen_views(self) -> Views | None:
         """The views asked for."""
-        from latentrot.data.heads.write import Views, parse_degrees  # noqa: PLC0415
+        from latentrot.heads.write import Views, parse_degrees  # noqa: PLC0415
 
         if not self.views:
             return None
@@ -80,8 +80,8 @@ class HeadsImport:
 
     def run(self) -> None:
         """Read, write."""
-        from latentrot.data.heads.geometry import ICT_PATH  # noqa: PLC0415
-        from latentrot.data.heads.ict import import_ict, write_ict  # noqa: PLC0415
+        from latentrot.heads.geometry import ICT_PATH  # noqa: PLC0415
+        from latentrot.heads.ict import import_ict, write_ict  # noqa: PLC0415
 
         model, out = import_ict(self.clone), self.out or ICT_PATH
         write_ict(model, out)

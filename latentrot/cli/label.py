@@ -63,10 +63,10 @@ class Label:
 
     def estimated(self, folder: FaceFolder) -> pd.DataFrame:
         """What the networks say."""
-        from latentrot.embed.model import resolve_device  # noqa: PLC0415
         from latentrot.label.network import load_labeler  # noqa: PLC0415
         from latentrot.label.pose import load_pose_estimator  # noqa: PLC0415
         from latentrot.label.table import label_folder  # noqa: PLC0415
+        from latentrot.models.load import resolve_device  # noqa: PLC0415
 
         device = resolve_device(self.device)
         labeler = load_labeler(self.labeler, device)
@@ -137,7 +137,7 @@ class LabelLight:
         """The device asked for; without one, what it takes to look for the best is not loaded."""
         if self.device is None:
             return None
-        from latentrot.embed.model import resolve_device  # noqa: PLC0415
+        from latentrot.models.load import resolve_device  # noqa: PLC0415
 
         return resolve_device(self.device)
 
@@ -183,10 +183,10 @@ class CheckLabels:
 
     def run(self) -> None:
         """Measure, print what was measured beside the targets, write."""
-        from latentrot.embed.model import resolve_device  # noqa: PLC0415
         from latentrot.label.check import CheckConfig, check_labels, write_check  # noqa: PLC0415
         from latentrot.label.network import load_labeler  # noqa: PLC0415
         from latentrot.label.pose import load_pose_estimator  # noqa: PLC0415
+        from latentrot.models.load import resolve_device  # noqa: PLC0415
 
         device = resolve_device(self.device)
         labeler = load_labeler(self.labeler, device)

@@ -30,8 +30,8 @@ class Merge:
         """Merge, and say how much."""
         from tqdm import tqdm  # noqa: PLC0415
 
-        from latentrot.embed.merge import merge_stores  # noqa: PLC0415
-        from latentrot.embed.store import LatentStore  # noqa: PLC0415
+        from latentrot.store.latent_store import LatentStore  # noqa: PLC0415
+        from latentrot.store.merge import merge_stores  # noqa: PLC0415
 
         if not self.stores:
             raise LatentrotError("no stores to merge; give their folders")

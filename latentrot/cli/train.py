@@ -46,7 +46,7 @@ class Train:
         """Train with the options given; the others come from the run's checkpoint or the defaults."""
         from dataclasses import replace  # noqa: PLC0415
 
-        from latentrot.embed.train import TrainConfig, checkpoint_config, train  # noqa: PLC0415
+        from latentrot.models.train import TrainConfig, checkpoint_config, train  # noqa: PLC0415
 
         at_least("--save-every", self.save_every, 1)
         checkpoint = self.out / "checkpoint.safetensors"
@@ -88,8 +88,8 @@ class TrainEmbedder:
         from dataclasses import replace  # noqa: PLC0415
 
         from latentrot.embed.embedder import EmbedderConfig, train_embedder  # noqa: PLC0415
-        from latentrot.embed.model import load_model  # noqa: PLC0415
-        from latentrot.embed.train import checkpoint_config  # noqa: PLC0415
+        from latentrot.models.load import load_model  # noqa: PLC0415
+        from latentrot.models.train import checkpoint_config  # noqa: PLC0415
 
         at_least("--save-every", self.save_every, 1)
         for name in ("steps", "batch_size", "decode_steps"):

@@ -19,7 +19,7 @@ from latentrot.errors import LatentrotError
 
 __all__ = ["Alignment", "align_landmarks", "keep_light", "match_colours", "oval"]
 
-#: mean landmarks of 1,001 aligned CelebA pictures by `latentrot.data.framing`'s repeated looks, made symmetric about the
+#: mean landmarks of 1,001 aligned CelebA pictures by `latentrot.label.framing`'s repeated looks, made symmetric about the
 #: frame's axis (column 89): left eye, right eye, nose tip, left and right mouth corner; left is the viewer's
 MEAN_LANDMARKS = np.array([[69.57, 111.8], [108.43, 111.8], [89.0, 135.8], [71.49, 152.88], [106.51, 152.88]])
 #: how far each of them says where the frame is. The eyes hold it; the mouth, which moves when the head turns or speaks,

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from latentrot.data.images import check_target
-from latentrot.data.notes import embedded
+from latentrot.data.metadata import embedded
 from latentrot.data.video import encode_mp4
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import write_atomically
@@ -68,7 +68,7 @@ def write_animation(
         frames: (h, w, 3) uint8 pictures of one size. In an MP4 odd sides are made even by repeating the last row or
             column.
         milliseconds: how long each frame shows; GIF rounds to tens.
-        metadata: text kept in the file, see `latentrot.data.notes`.
+        metadata: text kept in the file, see `latentrot.data.metadata`.
 
     Raises:
         LatentrotError: another suffix, no encoder, a folder that is missing or cannot be written to, a full disk.

@@ -25,7 +25,7 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
-from latentrot.data.notes import embedded
+from latentrot.data.metadata import embedded
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import disk_reason, write_atomically
 
@@ -234,7 +234,7 @@ def write_image(path: str | os.PathLike[str], array: np.ndarray, metadata: Mappi
         path: where to; the suffix chooses the format: .png (lossless), .jpg or .webp (quality 95). A file of that
             name is replaced.
         array: (h, w, 3) uint8 RGB.
-        metadata: text kept in the file, see `latentrot.data.notes`.
+        metadata: text kept in the file, see `latentrot.data.metadata`.
 
     Raises:
         LatentrotError: the array is no picture, the suffix is another, the folder is missing or cannot be written to,

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from latentrot.data.images import MAX_PIXELS, MIN_SIDE
-from latentrot.data.notes import as_text, read_notes
+from latentrot.data.metadata import as_text, read_notes
 from latentrot.errors import LatentrotError, one_line
 
 __all__ = ["VIDEOS", "Video", "encode_mp4", "is_video", "open_video"]
@@ -129,7 +129,7 @@ def encode_mp4(
         path: the file, written as it grows: give `write_atomically`'s.
         frames: (h, w, 3) uint8 of one size, at least one; odd sides are made even by repeating the last row or column.
         fps: frames a second.
-        metadata: text kept in the file, see `latentrot.data.notes`.
+        metadata: text kept in the file, see `latentrot.data.metadata`.
         sound_of: a video whose sound is kept; copied where an MP4 can hold it, else encoded as AAC.
 
     Raises:

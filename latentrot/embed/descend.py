@@ -14,11 +14,11 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from latentrot.data.similarity import decibels
-from latentrot.embed.model import LatentModel
 from latentrot.embed.schedule import Schedule
 from latentrot.embed.solve import check_batch, without_remainder
 from latentrot.embed.solvers import solver_of
 from latentrot.errors import LatentrotError
+from latentrot.models.load import LatentModel
 
 __all__ = ["Descended", "DescentConfig", "descend"]
 

@@ -1,7 +1,7 @@
 """A network that embeds a picture in one evaluation, trained to reconstruct it through a few decoding steps.
 
 After the embedding network of Asperti, Evangelista, Marro, Merizzi, "Image Embedding for Denoising Generative Models", 2023.
-The run is resumed to the exact step like `latentrot.embed.train`, of whose pieces it is made.
+The run is resumed to the exact step like `latentrot.models.train`, of whose pieces it is made.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from latentrot.embed.descend import decode_with_gradient
-from latentrot.embed.model import LatentModel
 from latentrot.embed.schedule import Schedule
 from latentrot.embed.solve import check_batch
-from latentrot.embed.train import (
+from latentrot.errors import LatentrotError
+from latentrot.files import write_atomically
+from latentrot.models.load import LatentModel
+from latentrot.models.train import (
     TrainConfig,
     build_unet,
     config_of_run,
@@ -34,8 +36,6 @@ from latentrot.embed.train import (
     record,
     save_checkpoint,
 )
-from latentrot.errors import LatentrotError
-from latentrot.files import write_atomically
 
 __all__ = ["Embedder", "EmbedderConfig", "embed_with", "load_embedder", "train_embedder"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from latentrot.embed.model import LatentModel
 from latentrot.errors import LatentrotError
+from latentrot.models.load import LatentModel
 
 __all__ = ["SOLVERS", "Schedule"]
 

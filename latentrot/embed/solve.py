@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from latentrot.embed.model import LatentModel
 from latentrot.embed.schedule import Schedule
 from latentrot.embed.solvers import solver_of
 from latentrot.errors import LatentrotError
+from latentrot.models.load import LatentModel
 
 __all__ = ["Schedule", "decode", "evaluations", "invert", "without_remainder"]
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from latentrot.bundles import bundle_names, example_in
 from latentrot.data.images import write_image
+from latentrot.edit.results import make_folder, synthetic_notes
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.report import examples
 from latentrot.evaluation.run import RENDER, Evaluation, evaluate
 from latentrot.evaluation.truth import EvaluationConfig
 from latentrot.files import write_atomically
-from latentrot.rotate.latent import LatentRotator, load_latent_rotator
-from latentrot.rotate.results import make_folder, synthetic_notes
+from latentrot.rotate.latent.rotator import LatentRotator, load_latent_rotator
 
 __all__ = ["turn_example"]
 

@@ -13,11 +13,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from latentrot.data.images import resize, strip, write_image
+from latentrot.edit.results import synthetic_notes
 from latentrot.evaluation.metrics import bootstrap_mean
 from latentrot.evaluation.run import BASELINES, RENDER, Evaluation
 from latentrot.evaluation.truth import MEASURES
 from latentrot.files import write_atomically
-from latentrot.rotate.results import synthetic_notes
 
 __all__ = ["evaluation_figure", "summary", "text_table", "write_evaluation"]
 

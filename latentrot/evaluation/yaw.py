@@ -14,11 +14,11 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from latentrot.data.detect import look_again
 from latentrot.data.frame import CROP_BOX, MIRRORED_LANDMARKS
-from latentrot.data.framing import CENTRE, INPUT, SIDE
 from latentrot.evaluation.metrics import grey
 from latentrot.evaluation.views import Views
+from latentrot.label.detect import look_again
+from latentrot.label.framing import CENTRE, INPUT, SIDE
 
 __all__ = ["FittedYaw", "LandmarkYaw", "PixelYaw"]
 

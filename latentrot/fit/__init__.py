@@ -1,1 +1,1 @@
-"""."""
+"""Latents to lines: means by yaw, regressions through them, calibrated steps."""

@@ -16,9 +16,7 @@ from safetensors.torch import save
 from sklearn.isotonic import IsotonicRegression
 
 from latentrot.data.celeba import held_out
-from latentrot.embed.model import LatentModel
 from latentrot.embed.solve import decode
-from latentrot.embed.store import LatentSpace, LatentStore
 from latentrot.errors import LatentrotError
 from latentrot.files import write_atomically
 from latentrot.fit.lines import CentroidLine, YawBins, YawDirections, coarse_part, keep_octaves, shrink_noise
@@ -26,6 +24,9 @@ from latentrot.fit.statistics import Statistics, gather
 from latentrot.label.estimate import LIGHTS, estimate_pose
 from latentrot.label.network import FaceLabeler
 from latentrot.label.table import matching
+from latentrot.models.load import LatentModel
+from latentrot.store.latent_store import LatentStore
+from latentrot.store.space import LatentSpace
 
 __all__ = ["Directions", "FitConfig", "calibrate", "fit_directions", "gather_statistics", "walk", "walk_offset"]
 

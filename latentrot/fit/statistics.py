@@ -23,13 +23,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from upath import UPath
 
-from latentrot.embed.first_stage import mirror_latents
-from latentrot.embed.places import write_whole
-from latentrot.embed.shard import ShardHeader
-from latentrot.embed.store import LatentStore
 from latentrot.errors import LatentrotError
 from latentrot.fit.lines import Centroids, YawBins, add_by_group
 from latentrot.label.estimate import LIGHTS
+from latentrot.models.first_stage import mirror_latents
+from latentrot.store.latent_store import LatentStore
+from latentrot.store.places import write_whole
+from latentrot.store.shard import ShardHeader
 
 __all__ = ["Statistics", "gather"]
 

@@ -49,7 +49,7 @@ def load_rotator(name: str = "latent", **options: object) -> Rotator:
         LatentrotError: an unknown name, or nothing to import by it.
     """
     if name == "latent":
-        from latentrot.rotate.latent import load_latent_rotator  # noqa: PLC0415  the loaders import this module
+        from latentrot.rotate.latent.rotator import load_latent_rotator  # noqa: PLC0415  the loaders import this module
 
         return load_latent_rotator(**options)  # type: ignore[arg-type]
     if name in ("nothing", "mirror"):

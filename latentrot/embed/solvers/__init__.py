@@ -10,9 +10,9 @@ from typing import Protocol
 
 import torch
 
-from latentrot.embed.model import LatentModel
 from latentrot.embed.schedule import Schedule
 from latentrot.embed.solvers import ddim, exact, fixed_point
+from latentrot.models.load import LatentModel
 
 __all__ = ["Solver", "solver_of"]
 

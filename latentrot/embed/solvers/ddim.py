@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from latentrot.embed.model import LatentModel
 from latentrot.embed.schedule import Schedule
 from latentrot.embed.solvers.step import rotate, steps_of
+from latentrot.models.load import LatentModel
 
 __all__ = ["SOLVER", "Ddim", "decode_ddim"]
 

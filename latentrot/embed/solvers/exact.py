@@ -25,10 +25,10 @@ import math
 
 import torch
 
-from latentrot.embed.model import LatentModel
 from latentrot.embed.schedule import Schedule
 from latentrot.embed.solvers.fixed_point import FIRST_EVALUATIONS, first_guess
 from latentrot.embed.solvers.step import Step, invert_step, rotate, steps_of
+from latentrot.models.load import LatentModel
 
 __all__ = ["SOLVER", "Exact"]
 

@@ -6,10 +6,10 @@ import math
 
 import torch
 
-from latentrot.embed.model import LatentModel
 from latentrot.embed.schedule import Schedule
 from latentrot.embed.solvers.ddim import decode_ddim
 from latentrot.embed.solvers.step import invert_step, rotated_from, steps_of
+from latentrot.models.load import LatentModel
 
 __all__ = ["FIRST_EVALUATIONS", "SOLVER", "FixedPoint", "first_guess"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from latentrot.embed.model import LatentModel
+from latentrot.models.load import LatentModel
 
 __all__ = ["MOST_EVALUATIONS", "Step", "accelerate", "rms", "rotate", "rotated_from", "steps_of"]
 

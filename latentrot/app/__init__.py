@@ -1,0 +1,5 @@
+"""The page: give a photograph, drag the slider."""
+
+from latentrot.app.page import serve
+
+__all__ = ["serve"]

@@ -1,0 +1,458 @@
+"""The page: a photograph in, a slider, the turned face at once. Lays out and wires; every number comes from the library.
+
+Everything a visitor gives or gets lies in a folder of their own, which goes when the page is closed; all of them lie in
+one temporary folder, which goes with the server.
+"""
+
+from __future__ import annotations
+
+import functools
+import html
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from latentrot.bundles import PORTRAIT
+from latentrot.data.animation import write_animation
+from latentrot.data.images import SUFFIXES, write_image
+from latentrot.edit.interactive import (
+    MAX_SIDE,
+    MAX_TURN,
+    Photograph,
+    Subject,
+    View,
+    animation,
+    close_up,
+    face_strip,
+    likeness,
+    mark_faces,
+    open_photograph,
+    provenance,
+    sweep_of,
+    take_face,
+    turn_subject,
+)
+from latentrot.errors import LatentrotError, one_line
+from latentrot.label.estimate import LIGHTS
+from latentrot.label.identity import IdentityNetwork
+from latentrot.rotate.latent.rotator import LatentRotator
+
+__all__ = ["Page", "serve"]
+
+#: largest file taken
+MAX_UPLOAD = "25mb"
+#: so many visitors are remembered; whoever was idle longest is asked for the picture again
+MAX_VISITS = 32
+#: files of one kind kept for a visitor: the browser may still be fetching the one before the last
+KEPT = 3
+#: what an interrupted upload left is removed after so many seconds
+STALE = 900
+SWEEP = 9
+#: each frame of the GIF shows so long
+FRAME_MS = 150
+
+STYLE = """
+.gradio-container, .gradio-container > main { width: 100% !important; max-width: 1120px !important;
+  margin: 0 auto !important; }
+#title, #message, #facts, #readout, #caption, #empty, #foot { padding: 0 !important; }
+#title .html-container, #message .html-container, #facts .html-container, #readout .html-container,
+#caption .html-container, #empty .html-container, #foot .html-container { padding: 0 !important; }
+#message:not(:has(.problem)), #facts:not(:has(.facts)) { display: none; }
+/* a refusal is said in words; Gradio's bare "Error" would lie over the component until it is used again */
+[data-testid="status-tracker"]:has(.error) { display: none !important; }
+#title h1 { font-size: 1.6rem; margin: 0 0 .15rem; }
+#title p, #foot p, #caption p { color: var(--body-text-color-subdued); margin: 0; }
+#foot p, #caption p { font-size: .85rem; }
+#message .problem { border-left: 4px solid #c62828; background: #c6282818; padding: .55rem .8rem; border-radius: 4px; }
+#readout .warning { border-left: 4px solid #e69500; background: #e6950018; padding: .45rem .8rem; border-radius: 4px;
+  margin-top: .5rem; }
+#empty .inner { border: 1px dashed var(--border-color-primary); border-radius: 8px; padding: 9rem 2rem;
+  text-align: center; color: var(--body-text-color-subdued); }
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(84px, 1fr)); gap: .5rem; margin: 0; }
+.facts div { background: var(--background-fill-secondary); border-radius: 6px; padding: .4rem .6rem; }
+.facts dt { font-size: .75rem; color: var(--body-text-color-subdued); margin: 0; }
+.facts dd { font-size: 1.05rem; font-weight: 600; margin: 0; font-variant-numeric: tabular-nums; }
+"""
+
+Updates = dict[Any, Any]
+
+
+@dataclass(eq=False)
+class Visit:
+    """What one open page has: a photograph, the face taken from it, and the files made for it.
+
+    Attributes:
+        folder: the visitor's own; its name cannot be guessed.
+        upload: the file given, where the server put it.
+        photo: the photograph on show.
+        subject: the face being turned.
+        before: file of the close-up before the turn.
+    """
+
+    folder: Path
+    upload: Path | None = None
+    photo: Photograph | None = None
+    subject: Subject | None = None
+    before: str = ""
+    made: dict[str, list[Path]] = field(default_factory=dict)
+    count: int = 0
+
+    def place(self, name: str) -> Path:
+        """A fresh path that ends in `name`; of the earlier ones of that name the latest `KEPT` - 1 stay."""
+        self.count += 1
+        folder = self.folder / str(self.count)
+        folder.mkdir(parents=True)
+        earlier = self.made.setdefault(name, [])
+        while len(earlier) >= KEPT:
+            shutil.rmtree(earlier.pop(0), ignore_errors=True)
+        earlier.append(folder)
+        return folder / name
+
+    def write(self, name: str, picture: np.ndarray, facts: dict[str, str] | None = None) -> str:
+        """Write a picture under a fresh path."""
+        path = self.place(name)
+        write_image(path, picture, facts)
+        return str(path)
+
+
+def answering(handler: Callable[..., Updates]) -> Callable[..., Updates]:
+    """One handler at a time; a visitor's mistake becomes one line on the page, and what was on show stays."""
+
+    @functools.wraps(handler)
+    def answer(self: Page, *values: Any) -> Updates:
+        with self.lock:
+            try:
+                return {self.message: "", **handler(self, *values)}
+            except LatentrotError as error:
+                return {self.message: problem(str(error)), self.upload: None}
+
+    return answer
+
+
+class Page:
+    """The page and its visitors.
+
+    Args:
+        rotator: turns the faces; shared by all visitors, one at a time.
+        folder: for uploads and results.
+        identity: tells how much of the person stays; None: that is not told.
+    """
+
+    def __init__(self, rotator: LatentRotator, folder: Path, identity: IdentityNetwork | None = None) -> None:
+        self.rotator, self.folder, self.identity = rotator, folder, identity
+        self.visits: OrderedDict[str, Visit] = OrderedDict()
+        self.lock = threading.RLock()
+        with gr.Blocks(title="latentrot", analytics_enabled=False, fill_width=True) as self.blocks:
+            self._lay_out()
+            self._wire()
+
+    # ---- layout -------------------------------------------------------------------------------------------------
+
+    def _lay_out(self) -> None:
+        gr.HTML("<h1>latentrot</h1><p>Give a photograph, drag the slider, and the face turns.</p>", elem_id="title")
+        self.message = gr.HTML(elem_id="message")
+        with gr.Row():
+            with gr.Column(scale=2, min_width=300):
+                self.upload = gr.File(
+                    label="Photograph", file_types=[*SUFFIXES], file_count="single", height=130, elem_id="upload"
+                )
+                self.example = gr.Button("Take the example", size="sm", elem_id="example")
+                self.source = gr.Image(
+                    label="Face found", interactive=False, buttons=[], height=300, visible=False, elem_id="source",
+                    alt_text="The photograph with a box around each face",
+                )  # fmt: skip
+                self.facts = gr.HTML(elem_id="facts")
+                self.face = gr.Radio([], label="Face", visible=False, type="index", elem_id="face")
+                self.light = gr.Radio(
+                    ["auto", *LIGHTS], value="auto", label="Main light comes from", elem_id="light",
+                    info="auto estimates it; left and right are the viewer's",
+                )  # fmt: skip
+            with gr.Column(scale=3, min_width=420):
+                self.empty = gr.HTML('<div class="inner">The turned face appears here.</div>', elem_id="empty")
+                with gr.Column(visible=False) as self.results:
+                    self._lay_out_results()
+        gr.HTML(
+            "<p>A turned face is a synthetic picture of a real person; every file says so. Nothing is kept once this "
+            "page is closed.</p>",
+            elem_id="foot",
+        )
+
+    def _lay_out_results(self) -> None:
+        self.compare = gr.ImageSlider(
+            label="Before and after", interactive=False, buttons=["fullscreen"], type="filepath", max_height=540,
+            elem_id="compare",
+        )  # fmt: skip
+        self.yaw = gr.Slider(
+            -MAX_TURN, MAX_TURN, value=0, step=1, label="Turn by (degrees)", buttons=[], elem_id="yaw",
+            info="> 0: nose to the viewer's right",
+        )  # fmt: skip
+        self.readout = gr.HTML(elem_id="readout")
+        with gr.Row():
+            self.save = gr.DownloadButton("Save the turned photograph", size="sm", elem_id="save")
+            self.sweep = gr.Button("Make a sweep", size="sm", elem_id="sweep")
+        with gr.Column(visible=False) as self.swept:
+            self.caption = gr.HTML(elem_id="caption")
+            self.strip = gr.Image(
+                show_label=False, interactive=False, buttons=[], elem_id="strip", alt_text="The source and its turns"
+            )
+            with gr.Row():
+                self.save_strip = gr.DownloadButton("Save the strip", size="sm", elem_id="save-strip")
+                self.save_gif = gr.DownloadButton("Save the GIF", size="sm", elem_id="save-gif")
+
+    def _wire(self) -> None:
+        shown = [
+            self.message, self.upload, self.source, self.facts, self.face, self.empty, self.results, self.compare,
+            self.yaw, self.readout, self.save, self.swept,
+        ]  # fmt: skip
+        # one event at a time, whoever sends it: the network takes every core there is
+        queued: dict[str, Any] = {
+            "concurrency_limit": 1, "concurrency_id": "network", "api_visibility": "private",
+        }  # fmt: skip
+        opening: dict[str, Any] = {**queued, "show_progress": "minimal", "show_progress_on": [self.empty, self.facts]}
+        self.upload.upload(self.open_upload, [self.upload, self.light], shown, **opening)
+        self.example.click(self.open_example, [self.light], shown, **opening)
+        for choice in (self.face, self.light):
+            choice.input(self.take, [self.face, self.light, self.yaw], shown, **opening)
+        turned = [self.message, self.compare, self.readout, self.save]
+        self.yaw.input(
+            self.turn, [self.yaw], turned, trigger_mode="always_last", show_progress="hidden", **queued
+        )  # fmt: skip
+        made = [self.message, self.swept, self.caption, self.strip, self.save_strip, self.save_gif]
+        self.sweep.click(self.make_sweep, [], made, show_progress_on=[self.sweep], **queued)
+        self.blocks.unload(self.leave)
+
+    # ---- what a visitor does ------------------------------------------------------------------------------------
+
+    @answering
+    def open_upload(self, given: str, light: str, request: gr.Request) -> Updates:
+        """A file was given."""
+        path = Path(given)
+        visit = self.visit(request)
+        self.hold(visit, path)
+        self.tidy()
+        try:
+            return self.open(visit, path, light)
+        except LatentrotError as error:
+            # messages name files by their path, which is the server's own
+            raise LatentrotError(str(error).replace(one_line(path), one_line(path.name))) from error
+
+    @answering
+    def open_example(self, light: str, request: gr.Request) -> Updates:
+        """The bundled portrait was asked for."""
+        visit = self.visit(request)
+        self.hold(visit, None)
+        return self.open(visit, PORTRAIT, light)
+
+    @answering
+    def take(self, index: int | None, light: str, degrees: float, request: gr.Request) -> Updates:
+        """Another face or another light was chosen."""
+        visit = self.visit(request)
+        if visit.photo is None:
+            return {}
+        visit.subject = take_face(visit.photo, index or 0, self.rotator, light)
+        return self.show_face(visit, index or 0, degrees, guessed=light == "auto")
+
+    @answering
+    def turn(self, degrees: float, request: gr.Request) -> Updates:
+        """The slider was moved."""
+        return self.show_turn(self.visit(request), degrees)
+
+    @answering
+    def make_sweep(self, request: gr.Request) -> Updates:
+        """Strip and GIF were asked for."""
+        visit = self.visit(request)
+        subject = required(visit)
+        views = turn_subject(subject, sweep_of(subject, SWEEP), self.rotator)
+        notes = provenance(self.rotator.model.name, views)
+        strip = visit.write("sweep.png", face_strip(subject, views), notes)
+        gif = visit.place("sweep.gif")
+        write_animation(gif, animation(subject, views), FRAME_MS, notes)
+        low, high = views[0].frame.requested_deg, views[-1].frame.requested_deg
+        caption = f"<p>The source, then turned by {low:+.0f} to {high:+.0f} degrees.</p>"
+        return {
+            self.swept: gr.update(visible=True),
+            self.caption: caption,
+            self.strip: strip,
+            self.save_strip: strip,
+            self.save_gif: str(gif),
+        }
+
+    def leave(self, request: gr.Request) -> None:
+        """The page was closed."""
+        with self.lock:
+            visit = self.visits.pop(request.session_hash or "", None)
+            if visit is not None:
+                self.forget(visit)
+
+    # ---- what is shown ------------------------------------------------------------------------------------------
+
+    def open(self, visit: Visit, path: Path, light: str) -> Updates:
+        """Put a new photograph on show."""
+        photo = open_photograph(path)
+        subject = take_face(photo, 0, self.rotator, light)
+        visit.photo, visit.subject = photo, subject
+        names = [f"{i + 1}" for i in range(len(photo.faces))]
+        return {
+            self.upload: None,
+            self.face: gr.update(choices=names, value=names[0], visible=len(names) > 1),
+            self.yaw: 0,
+            **self.show_face(visit, 0, 0.0, guessed=light == "auto"),
+        }
+
+    def show_face(self, visit: Visit, index: int, degrees: float, guessed: bool) -> Updates:
+        """The face taken, its pose and light, and its turn."""
+        subject = required(visit)
+        photo, face = subject.photo, subject.face
+        visit.before = visit.write("before.jpg", close_up(subject, photo.picture))
+        facts = table(
+            {"yaw": f"{face.yaw_deg:+.1f}°", "pitch": f"{face.pitch_deg:+.1f}°"}
+            | {"light, estimated" if guessed else "light, as given": face.light}
+            | ({"shrunk to": f"{MAX_SIDE} px"} if photo.shrunk else {})
+        )
+        return {
+            self.source: gr.update(value=visit.write("found.jpg", mark_faces(photo, index)), visible=True),
+            self.facts: facts,
+            self.empty: gr.update(visible=False),
+            self.results: gr.update(visible=True),
+            self.swept: gr.update(visible=False),
+            **self.show_turn(visit, degrees),
+        }
+
+    def show_turn(self, visit: Visit, degrees: float) -> Updates:
+        """The face before and after a turn, and what was measured."""
+        began = time.perf_counter()
+        subject = required(visit)
+        view = turn_subject(subject, [degrees], self.rotator)[0]
+        after = visit.write("after.jpg", close_up(subject, view.picture))
+        whole = visit.write("turned.jpg", view.picture, provenance(self.rotator.model.name, [view]))
+        alike = None if self.identity is None else likeness(subject, view, self.identity)
+        told = readout(subject, view, time.perf_counter() - began, alike)
+        return {self.compare: (visit.before, after), self.readout: told, self.save: whole}
+
+    # ---- visitors -----------------------------------------------------------------------------------------------
+
+    def visit(self, request: gr.Request) -> Visit:
+        """The visit an event belongs to; a first event begins one, and may end the one idle longest."""
+        key = request.session_hash or ""
+        if key not in self.visits:
+            self.visits[key] = Visit(Path(tempfile.mkdtemp(prefix="visit-", dir=self.folder)))
+        self.visits.move_to_end(key)
+        while len(self.visits) > MAX_VISITS:
+            self.forget(self.visits.popitem(last=False)[1])
+        return self.visits[key]
+
+    def forget(self, visit: Visit) -> None:
+        """Remove a visit's files and let go of its pictures."""
+        self.hold(visit, None)
+        visit.photo = visit.subject = None
+        shutil.rmtree(visit.folder, ignore_errors=True)
+
+    def hold(self, visit: Visit, path: Path | None) -> None:
+        """Note a visit's upload and remove the one before, unless a visit holds it: equal files are stored once."""
+        previous, visit.upload = visit.upload, path
+        if previous is not None and all(other.upload != previous for other in self.visits.values()):
+            previous.unlink(missing_ok=True)
+
+    def tidy(self) -> None:
+        """Remove what interrupted uploads left."""
+        used = {v.folder for v in self.visits.values()} | {v.upload.parent for v in self.visits.values() if v.upload}
+        for entry in set(self.folder.iterdir()) - used:
+            with suppress(OSError):  # another thread may have removed it
+                if time.time() - entry.stat().st_mtime > STALE:
+                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def required(visit: Visit) -> Subject:
+    """The face being turned.
+
+    Raises:
+        LatentrotError: none yet, or none any more.
+    """
+    if visit.subject is None:
+        raise LatentrotError("there is no photograph (any more); give one, or take the example")
+    return visit.subject
+
+
+def problem(text: str) -> str:
+    """A mistake as one line of HTML."""
+    line = one_line(text)
+    return f'<div class="problem" role="alert">{html.escape(line[:1].upper() + line[1:])}</div>'
+
+
+def table(facts: dict[str, str]) -> str:
+    """Names and values as HTML."""
+    cells = (f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd></div>" for k, v in facts.items())
+    return f'<dl class="facts">{"".join(cells)}</dl>'
+
+
+def readout(subject: Subject, view: View, seconds: float, alike: float | None) -> str:
+    """What was asked, what was measured, and how long it took; `alike` is the identity's cosine where it is known."""
+    frame, face = view.frame, subject.face
+    facts = {
+        "asked": f"{frame.requested_deg:+.0f}°",
+        "turned": f"{frame.yaw_deg - face.yaw_deg:+.1f}°",
+        "yaw now": f"{frame.yaw_deg:+.1f}°",
+        "pitch now": f"{frame.pitch_deg:+.1f}°",
+        "light now": frame.light,
+        **({} if alike is None else {"identity": f"{alike:.2f}"}),
+        "delay": f"{seconds:.2f} s",
+    }
+    if subject.within_reach(frame.requested_deg):
+        return table(facts)
+    low, high = subject.reach
+    warning = (
+        f"{frame.requested_deg:+.0f}° is beyond the range these lines were calibrated on ({low:+.0f}° to {high:+.0f}°): "
+        "the turn may fall short, and less of the person stays."
+    )
+    return f'{table(facts)}<div class="warning">{html.escape(warning)}</div>'
+
+
+def serve(
+    rotator: LatentRotator,
+    host: str,
+    port: int,
+    ready: Callable[[str], object] = print,
+    identity: IdentityNetwork | None = None,
+) -> None:
+    """Serve the page until interrupted; everything visitors gave is removed then.
+
+    Args:
+        rotator: from `load_latent_rotator`.
+        host: address to listen on.
+        port: TCP port.
+        ready: called with the page's address once it can be opened.
+        identity: an identity network, whose cosine is then shown beside the yaw.
+
+    Raises:
+        LatentrotError: the address or port cannot be used.
+    """
+    with tempfile.TemporaryDirectory(prefix="latentrot-", ignore_cleanup_errors=True) as name:
+        folder = Path(name).resolve()
+        os.environ["GRADIO_TEMP_DIR"] = str(folder)  # read when components are made, and at each upload
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        page = Page(rotator, folder, identity)
+        fonts = [gr.themes.Font("system-ui"), gr.themes.Font("sans-serif")]  # the default theme's are fetched
+        theme = gr.themes.Default(primary_hue="orange", font=fonts, font_mono=[gr.themes.Font("monospace")])
+        try:
+            _, address, _ = page.blocks.queue(max_size=64).launch(
+                server_name=host, server_port=port, max_file_size=MAX_UPLOAD, theme=theme, css=STYLE, quiet=True,
+                share=False, ssr_mode=False, footer_links=[], prevent_thread_lock=True, inbrowser=False,
+            )  # fmt: skip
+        except OSError as error:
+            raise LatentrotError(f"cannot listen on {host}:{port}; give another --host or --port") from error
+        try:
+            ready(address)
+            threading.Event().wait()
+        finally:
+            page.blocks.close(verbose=False)

@@ -1,0 +1,51 @@
+"""Weights files that a user brings, read as tensors alone: nothing in them is run."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from latentrot.errors import LatentrotError, one_line
+
+__all__ = ["read_weights"]
+
+
+def read_weights(path: Path) -> dict[str, Any]:
+    """The tensors in a weights file, read without running anything in it.
+
+    Raises:
+        LatentrotError: no such file, another suffix, a damaged file, one that holds more than tensors.
+    """
+    name = one_line(path)
+    if path.suffix.lower() not in (".safetensors", ".pth", ".pt", ".ckpt"):
+        raise LatentrotError(
+            f"{name}: unknown suffix {one_line(path.suffix)!r}; give a .safetensors, .pth, .pt or .ckpt"
+        )
+    if "\0" in str(path) or not path.is_file():
+        raise LatentrotError(f"no weights file {name}; check the path")
+    try:
+        if path.suffix.lower() == ".safetensors":
+            state = load_file(path)
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise LatentrotError(
+            f"{name} holds more than tensors, or is damaged, and is not read because that could run code; "
+            "ask for a .safetensors file of the same network"
+        ) from error
+    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise LatentrotError(
+            f"cannot read the weights in {name}: {one_line(error, 160) or type(error).__name__}; download it again"
+        ) from error
+    if not isinstance(state, dict) or not state:
+        raise LatentrotError(f"{name} holds no table of weights; give the weights file of a restoration network")
+    return state

@@ -1,0 +1,80 @@
+"""How much of the person stays: the cosine of two faces by an identity network the user has.
+
+The package has none of its own. It reads facenet-pytorch's InceptionResnetV1 (Schroff, Kalenichenko, Philbin, "FaceNet: A
+Unified Embedding for Face Recognition and Clustering", CVPR 2015) from a weights file as its author publishes them,
+20180402-114759-vggface2.pt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from latentrot.data.weights import read_weights
+from latentrot.errors import LatentrotError, one_line
+
+__all__ = ["IdentityNetwork", "load_identity"]
+
+#: the detector's mean box in CelebA's frame (left, top, right, bottom), as shares of the face crop: what the network was
+#: trained on, stretched to a square of `INPUT` pixels
+FACE_BOX = (0.159, 0.075, 0.829, 0.971)
+INPUT = 160
+
+
+@dataclass(frozen=True, eq=False)
+class IdentityNetwork:
+    """Tells how alike the persons in two crops are.
+
+    Args:
+        network: (n, 3, 160, 160) pictures -> (n, 512) unit vectors.
+    """
+
+    network: Any
+
+    def likeness(self, a: np.ndarray, b: np.ndarray) -> float:
+        """The cosine of two (s, s, 3) uint8 crops in the CelebA frame: 1 for equal pictures, about 0 for strangers."""
+        side = len(a)
+        box = (*(v * side for v in FACE_BOX),)
+        faces = [np.asarray(Image.fromarray(c).resize((INPUT, INPUT), Image.Resampling.BILINEAR, box)) for c in (a, b)]
+        x = (torch.from_numpy(np.stack(faces)).permute(0, 3, 1, 2).float() - 127.5) / 128
+        device = next(self.network.parameters()).device
+        with torch.inference_mode():
+            first, second = F.normalize(self.network(x.to(device)).float())
+        return float(first @ second)
+
+
+def load_identity(path: str | Path, device: str | None = None) -> IdentityNetwork:
+    """Load InceptionResnetV1's weights; nothing in the file is run.
+
+    Args:
+        path: facenet-pytorch's weights, .pt or .safetensors.
+        device: torch device; the CPU by default.
+
+    Raises:
+        LatentrotError: facenet-pytorch is missing, no such file, a damaged file, weights of another network.
+    """
+    path = Path(path)
+    try:
+        from facenet_pytorch import InceptionResnetV1  # noqa: PLC0415  (optional)
+    except ImportError as error:
+        raise LatentrotError(
+            "--identity needs facenet-pytorch, which is not installed: pip install --no-deps facenet-pytorch"
+        ) from error
+    state = {
+        k: v for k, v in read_weights(path).items() if not k.startswith("logits.")
+    }  # names of the training's people
+    network = InceptionResnetV1(pretrained=None).eval()
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, AttributeError) as error:
+        raise LatentrotError(
+            f"{one_line(path)} holds other weights than InceptionResnetV1's; give facenet-pytorch's "
+            "20180402-114759-vggface2.pt"
+        ) from error
+    return IdentityNetwork(network.to(device or "cpu"))

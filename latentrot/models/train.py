@@ -1,0 +1,390 @@
+"""Train a DDIM backbone from a folder of face pictures; resumes to the exact step.
+
+Everything random is drawn from generators seeded by (seed, step), never from a running state: a run that was killed and
+resumed sees the same batches, noise levels and noise as one that was not, whatever the number of processes.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import math
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from latentrot.data.celeba import FaceFolder, held_out
+from latentrot.errors import LatentrotError
+from latentrot.files import write_atomically
+from latentrot.models.allocator import keep_large_blocks
+from latentrot.models.first_stage import PixelUnshuffle
+from latentrot.models.load import resolve_device
+from latentrot.models.precision import computes_bfloat16
+
+__all__ = ["TrainConfig", "build_model", "learning_rate_at", "train"]
+
+log = logging.getLogger(__name__)
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What a training run is; written into its checkpoints, so that a resumed run is the same run.
+
+    Args:
+        steps: optimiser steps in all; raising it on a resumed run moves the final decay later.
+        batch_size: pictures a step, over all processes.
+        resolution: side in pixels of the square crops.
+        small_steps: steps at the start trained at half the resolution, where a step costs a quarter.
+        patch: pixel-unshuffle factor of the lossless first stage (1: none).
+        channels: U-Net widths, from the finest level to the coarsest.
+        layers: residual blocks per level.
+        learning_rate: AdamW's peak rate.
+        warmup: steps of linear warm-up.
+        decay: steps of linear decay to zero at the end.
+        weight_decay: AdamW's decoupled weight decay.
+        ema: decay per step of the averaged weights, which are the ones exported.
+        prediction_type: what the network predicts (v_prediction, epsilon or sample).
+        mirror: show half of the pictures mirrored.
+        held_out: share of the people kept out of training, for measuring on strangers (0 to 1).
+        seed: of everything random.
+    """
+
+    steps: int = 9_500
+    batch_size: int = 32
+    resolution: int = 64
+    small_steps: int = 5_000
+    patch: int = 2
+    channels: tuple[int, ...] = (64, 128, 256)
+    layers: int = 1
+    learning_rate: float = 8e-4
+    warmup: int = 200
+    decay: int = 2_000
+    weight_decay: float = 0.01
+    ema: float = 0.998
+    prediction_type: str = "v_prediction"
+    mirror: bool = True
+    held_out: float = 0.1
+    seed: int = 0
+
+
+def build_unet(size: int, states: int, channels: tuple[int, ...], layers: int = 1) -> UNet2DModel:
+    """A convolutional U-Net with attention at its coarsest level only.
+
+    Args:
+        size: side of the states.
+        states: channels of the states, in and out.
+        channels: widths, from the finest level to the coarsest.
+        layers: residual blocks per level.
+    """
+    depth = len(channels)
+    return UNet2DModel(
+        sample_size=size,
+        in_channels=states,
+        out_channels=states,
+        block_out_channels=channels,
+        layers_per_block=layers,
+        down_block_types=("DownBlock2D",) * depth,
+        up_block_types=("UpBlock2D",) * depth,
+        norm_num_groups=math.gcd(16, *channels),
+        attention_head_dim=min(64, channels[-1]),
+    )
+
+
+def build_model(config: TrainConfig) -> UNet2DModel:
+    """The U-Net of a run, over the unshuffled picture."""
+    return build_unet(config.resolution // config.patch, 3 * config.patch**2, config.channels, config.layers)
+
+
+def build_scheduler(config: TrainConfig) -> DDIMScheduler:
+    """The cosine schedule, without the clipping that would make inversion impossible."""
+    return DDIMScheduler(
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type=config.prediction_type,
+        clip_sample=False,
+        timestep_spacing="trailing",
+    )
+
+
+def learning_rate_at(step: int, config: TrainConfig) -> float:
+    """Linear warm-up, plateau, linear decay to zero: a plateau can be prolonged, a cosine cannot."""
+    rise = min(1.0, (step + 1) / max(1, config.warmup))
+    fall = min(1.0, (config.steps - step) / max(1, config.decay))
+    return config.learning_rate * min(rise, fall)
+
+
+def batch_indices(step: int, config: TrainConfig, n: int) -> np.ndarray:
+    """Which pictures step `step` sees: successive slices of one reshuffled pass after another -> (batch_size,)."""
+    first = step * config.batch_size
+    positions = np.arange(first, first + config.batch_size)
+    passes = {int(e): np.random.default_rng((config.seed, 1, int(e))).permutation(n) for e in set(positions // n)}
+    return np.array([passes[int(p // n)][p % n] for p in positions])
+
+
+def generator_at(step: int, config: TrainConfig) -> torch.Generator:
+    """What everything random of one step is drawn from."""
+    return torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+
+
+def pictures_at(step: int, pictures: torch.Tensor, config: TrainConfig, generator: torch.Generator) -> torch.Tensor:
+    """The pictures of one step, half of them mirrored if the run says so: (b, 3, h, w) in [-1, 1]."""
+    x = pictures[torch.from_numpy(batch_indices(step, config, len(pictures)))].float() / 127.5 - 1
+    if not config.mirror:
+        return x
+    flip = torch.rand(len(x), generator=generator) < 0.5
+    return torch.where(flip[:, None, None, None], x.flip(-1), x)
+
+
+def training_batch(
+    pictures: torch.Tensor, step: int, config: TrainConfig, timesteps: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Pictures, noise and noise levels of one step.
+
+    Args:
+        pictures: (n, 3, h, w) uint8, all of them.
+        step: the step, from which everything random follows.
+        config: the run.
+        timesteps: number of noise levels of the schedule.
+
+    Returns:
+        x0 (b, c, h', w') in [-1, 1] after the first stage, noise of the same shape, levels (b,) int64.
+    """
+    generator = generator_at(step, config)
+    x = pictures_at(step, pictures, config, generator)
+    if step < config.small_steps:
+        x = F.avg_pool2d(x, 2)
+    x0 = PixelUnshuffle(config.patch).encode(x)
+    noise = torch.randn(x0.shape, generator=generator)
+    # stratified levels: each step covers the whole range, which steadies the loss at no cost
+    u = (torch.arange(len(x)) + torch.rand(len(x), generator=generator)) / len(x)
+    levels = (u[torch.randperm(len(x), generator=generator)] * timesteps).long().clamp_(0, timesteps - 1)
+    return x0, noise, levels
+
+
+def target_of(scheduler: DDIMScheduler, x0: torch.Tensor, noise: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
+    """What the network is asked for, by the schedule's prediction type."""
+    kind = scheduler.config.prediction_type
+    if kind == "v_prediction":
+        return scheduler.get_velocity(x0, noise, levels)
+    if kind == "epsilon":
+        return noise
+    if kind == "sample":
+        return x0
+    raise LatentrotError(f"prediction type {kind!r}: expected v_prediction, epsilon or sample")
+
+
+@torch.no_grad()
+def sample_grid(model: torch.nn.Module, scheduler: DDIMScheduler, config: TrainConfig, n: int = 16) -> Image.Image:
+    """A square sheet of generated faces: always the same noise, so that sheets of one run can be compared."""
+    size = config.resolution // config.patch
+    z = torch.randn(n, 3 * config.patch**2, size, size, generator=torch.Generator().manual_seed(config.seed))
+    device = next(model.parameters()).device
+    z = z.to(device)
+    scheduler = DDIMScheduler.from_config(scheduler.config)
+    scheduler.set_timesteps(25, device=device)
+    for t in scheduler.timesteps:
+        z = scheduler.step(model(z, t).sample, int(t), z, eta=0.0).prev_sample
+    x = PixelUnshuffle(config.patch).decode(z).clamp(-1, 1)
+    side = math.isqrt(n)
+    rows = x[: side * side].reshape(side, side, 3, *x.shape[2:]).permute(0, 3, 1, 4, 2)
+    sheet = rows.reshape(side * x.shape[2], side * x.shape[3], 3)
+    return Image.fromarray(((sheet + 1) * 127.5).round().byte().cpu().numpy())
+
+
+def save_checkpoint(
+    path: Path, model: torch.nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer, step: int,
+    config: TrainConfig,
+) -> None:  # fmt: skip
+    """Everything a run needs to go on as if nothing had happened, in one safetensors file."""
+    tensors: dict[str, torch.Tensor] = {}
+    for prefix, module in (("model", model), ("average", average)):
+        tensors |= {f"{prefix}.{k}": v.contiguous() for k, v in module.state_dict().items()}
+    for i, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v).contiguous() for k, v in state.items()}
+    header = {"kind": "latentrot training checkpoint", "step": str(step), "config": json.dumps(asdict(config))}
+    write_atomically(path, lambda p: save_file(tensors, p, metadata=header))
+
+
+def load_checkpoint(
+    path: Path, model: torch.nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer
+) -> int:
+    """Restore what `save_checkpoint` wrote; returns the number of steps done."""
+    with safe_open(path, "pt") as file:
+        step = int(file.metadata()["step"])
+        stored: dict[str, dict[str, torch.Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
+        for name in file.keys():  # noqa: SIM118  a safetensors file is not a dict
+            part, rest = name.split(".", 1)
+            stored[part][rest] = file.get_tensor(name)
+    model.load_state_dict(stored["model"])
+    average.load_state_dict(stored["average"])
+    state: dict[int, dict[str, Any]] = {}
+    for name, tensor in stored["optimizer"].items():
+        i, key = name.split(".", 1)
+        state.setdefault(int(i), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    # the moments must lie in memory as their weights do (channels last): the fused step pairs them by position
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            moments = optimizer.state[parameter]
+            for key in ("exp_avg", "exp_avg_sq"):
+                moments[key] = torch.empty_like(parameter).copy_(moments[key])
+    return step
+
+
+def checkpoint_config(path: Path, kind: type = TrainConfig) -> Any:
+    """The configuration stored in a checkpoint, an object of the given dataclass."""
+    try:
+        with safe_open(path, "pt") as file:
+            stored = json.loads(file.metadata()["config"])
+    except (OSError, SafetensorError, KeyError, TypeError) as error:
+        raise LatentrotError(f"{path} is damaged ({error}); delete it to start anew") from error
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
+
+
+def config_of_run(checkpoint: Path, given: Config | None, kind: type[Config]) -> Config:
+    """The configuration of a run that is begun or gone on with: the one given, the checkpoint's, or the default.
+
+    Raises:
+        LatentrotError: the checkpoint is damaged, or of another run than the one given.
+    """
+    if not checkpoint.is_file():
+        return given or kind()
+    stored = checkpoint_config(checkpoint, kind)
+    check_same_run(stored, given or stored)
+    return given or stored
+
+
+def check_same_run(stored: Any, given: Any) -> None:
+    """A resumed run may be longer or end differently, but not be another run."""
+    free = {"steps", "decay"}
+    for field in fields(stored):
+        old, new = getattr(stored, field.name), getattr(given, field.name)
+        if field.name not in free and old != new:
+            raise LatentrotError(
+                f"the checkpoint was trained with {field.name}={old!r}, this run asks for {new!r}; "
+                "resume with the same value or choose another --out"
+            )
+
+
+def export(folder: Path, average: AveragedModel, scheduler: DDIMScheduler, config: TrainConfig) -> None:
+    """Write the averaged weights as a diffusers pipeline folder in half precision, with its first stage named."""
+    unet = build_model(config)
+    unet.load_state_dict(average.module.state_dict())
+    DDIMPipeline(unet=unet.half(), scheduler=scheduler).save_pretrained(folder, safe_serialization=True)
+    stage = {"type": "pixel-unshuffle", "factor": config.patch} if config.patch > 1 else {"type": "identity"}
+    (folder / "first_stage.json").write_text(json.dumps(stage, indent=2) + "\n")
+
+
+def read_pictures(data: Path, config: TrainConfig) -> torch.Tensor:
+    """All training crops, people held out left aside -> (n, 3, resolution, resolution) uint8."""
+    folder = FaceFolder(data)
+    kept = np.array(folder.ids)[~held_out(folder.identities.to_numpy(), config.held_out)]
+    log.info("%d pictures in %s, %d held out", len(kept), data, len(folder.ids) - len(kept))
+    crops = folder.read_crops(list(kept), config.resolution)
+    return torch.from_numpy(crops).permute(0, 3, 1, 2).contiguous()
+
+
+def precision_of(device: str | None) -> str:
+    """What accelerate is told: bfloat16 where the device computes it, else float32 throughout."""
+    return "bf16" if computes_bfloat16(resolve_device(device)) else "no"
+
+
+def train(
+    data: Path, out: Path, config: TrainConfig | None = None, *, save_every: int = 500, device: str | None = None
+) -> Path:
+    """Train, or go on training, a DDIM backbone.
+
+    Args:
+        data: folder of face pictures (see `FaceFolder`).
+        out: run folder: checkpoint.safetensors, log.csv, samples-*.png and model/ (a diffusers folder).
+        config: the run; None takes the checkpoint's, or the defaults where there is none.
+        save_every: steps between checkpoints.
+        device: "cpu" forces the CPU; by default accelerate decides.
+
+    Returns:
+        The exported model's folder.
+
+    Raises:
+        LatentrotError: `out` holds a checkpoint of another run, or `data` no pictures.
+    """
+    checkpoint = out / "checkpoint.safetensors"
+    config = config_of_run(checkpoint, config, TrainConfig)
+    pictures = read_pictures(data, config)
+    out.mkdir(parents=True, exist_ok=True)
+
+    accelerator = Accelerator(mixed_precision=precision_of(device), cpu=device == "cpu")
+    if accelerator.device.type == "cpu":
+        keep_large_blocks()
+    torch.manual_seed(config.seed)
+    scheduler = build_scheduler(config)
+    model = build_model(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema)).to(accelerator.device)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
+    )
+    prepared, optimizer = accelerator.prepare(model, optimizer)
+    start = load_checkpoint(checkpoint, model, average, optimizer) if checkpoint.is_file() else 0
+    if accelerator.is_main_process:
+        forget_after(out / "log.csv", start)
+
+    mine = slice(accelerator.process_index, None, accelerator.num_processes)
+    bar = tqdm(range(start, config.steps), initial=start, total=config.steps, disable=None, desc="train")
+    for step in bar:
+        x0, noise, levels = (
+            part[mine].to(accelerator.device)
+            for part in training_batch(pictures, step, config, scheduler.config.num_train_timesteps)
+        )
+        noisy = scheduler.add_noise(x0, noise, levels).contiguous(memory_format=torch.channels_last)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate_at(step, config)
+        predicted = prepared(noisy, levels).sample
+        loss = F.mse_loss(predicted.float(), target_of(scheduler, x0, noise, levels))
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        average.update_parameters(model)
+
+        if accelerator.is_main_process:
+            if step % 20 == 0:
+                record(out / "log.csv", step, loss.item(), learning_rate_at(step, config))
+                bar.set_postfix(loss=f"{loss.item():.4f}")
+            if (step + 1) % save_every == 0 or step + 1 == config.steps:
+                save_checkpoint(checkpoint, model, average, optimizer, step + 1, config)
+                export(out / "model", average, scheduler, config)
+                small = replace(config, resolution=config.resolution // 2) if step < config.small_steps else config
+                sheet = sample_grid(average.module, scheduler, small)
+                write_atomically(out / f"samples-{step + 1:06d}.png", lambda p, s=sheet: s.save(p, "PNG"))
+    accelerator.end_training()
+    return out / "model"
+
+
+def forget_after(path: Path, start: int) -> None:
+    """Drop the log's rows from step `start` on: a run killed after its checkpoint takes those steps again."""
+    if path.is_file():
+        head, *rows = path.read_text().splitlines(keepends=True)
+        kept = [row for row in rows if row.endswith("\n") and int(row.split(",", 1)[0]) < start]
+        write_atomically(path, lambda p: p.write_text(head + "".join(kept)))
+
+
+def record(path: Path, step: int, loss: float, rate: float) -> None:
+    """Append one row to the run's log."""
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.writer(file)
+        if new:
+            writer.writerow(["step", "loss", "learning_rate"])
+        writer.writerow([step, f"{loss:.6f}", f"{rate:.3e}"])

@@ -1,0 +1,1 @@
+"""Turning by a walk through the latent space of a diffusion model."""

@@ -1,0 +1,401 @@
+"""Turn a face by walking its own latent along the lines of its light group."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from latentrot.bundles import directions_in
+from latentrot.data.images import resize, to_tensor, to_uint8
+from latentrot.data.similarity import decibels
+from latentrot.embed.solve import decode, invert
+from latentrot.errors import LatentrotError
+from latentrot.fit.directions import Directions, walk
+from latentrot.label.estimate import LIGHTS, estimate_light, estimate_pose, light_names
+from latentrot.label.network import FaceLabeler
+from latentrot.models.load import LatentModel, load_model
+from latentrot.store.cache import LatentCache, latent_key
+from latentrot.store.space import LatentSpace
+
+__all__ = ["Embedded", "Frame", "Ladder", "LatentRotator", "Turned", "load_latent_rotator"]
+
+#: fractions of the calibrated step tried on the picture itself before the wanted one is chosen
+LADDER = (0.2, 0.4, 0.7, 1.2, 2.2)
+#: a picture to be turned is inverted to this residual per step: it is one picture, and its round trip is seen
+TOLERANCE = 2e-3
+#: how often a step read off the ladder is itself tried, and read again where it misses by more than so many degrees
+REFINEMENTS, CLOSE = 2, 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One turned face.
+
+    Attributes:
+        requested_deg: turn asked for, degrees.
+        yaw_deg: yaw after the turn, measured by the label network, degrees.
+        pitch_deg: pitch after the turn.
+        light: light after the turn.
+        image: (s, s, 3) uint8 RGB at the model's resolution.
+    """
+
+    requested_deg: float
+    yaw_deg: float
+    pitch_deg: float
+    light: str
+    image: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Turned:
+    """A face and its turns.
+
+    Attributes:
+        source: (s, s, 3) uint8, the crop at the model's resolution.
+        reconstruction: the crop after latent and back.
+        yaw_deg: of the source, degrees.
+        pitch_deg: of the source.
+        light: the light group whose lines were walked.
+        frames: one per turn asked for.
+        round_trip_psnr_db: reconstruction against source.
+        seconds: by stage.
+    """
+
+    source: np.ndarray
+    reconstruction: np.ndarray
+    yaw_deg: float
+    pitch_deg: float
+    light: str
+    frames: list[Frame]
+    round_trip_psnr_db: float
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """A face and its latent: what every turn of one picture starts from.
+
+    Attributes:
+        source: (s, s, 3) uint8, the crop at the model's resolution.
+        latent: (1, c, h, w), in the schedule of the rotator that made it.
+        yaw_deg: of the source, degrees.
+        pitch_deg: of the source.
+        light: the light group whose lines are walked.
+        seconds: by stage.
+        decoded: (1, 3, s, s), the latent decoded as it is, kept where a face is turned many times; None: decoded each time.
+    """
+
+    source: np.ndarray
+    latent: torch.Tensor
+    yaw_deg: float
+    pitch_deg: float
+    light: str
+    seconds: dict[str, float] = field(default_factory=dict)
+    decoded: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Ladder:
+    """How far steps of several lengths turn one picture.
+
+    Attributes:
+        steps: (k,) nominal steps, 0 among them.
+        change: (k,) measured changes of yaw, degrees.
+    """
+
+    steps: np.ndarray
+    change: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class LatentRotator:
+    """Walks latents.
+
+    Args:
+        model: the diffusion model.
+        directions: by light group; all of the model's own latent space.
+        measure: adjust the step on the picture itself: a ladder of steps is decoded and measured, and the step that meets
+            the request is read off it. Without it the average calibration is trusted.
+        keep_norm: scale a walked latent back to its source's length.
+        labeler: the label network that measures pose and light; None: the one that belongs to the model.
+        cache: latents of pictures embedded before; None: nothing is looked up and nothing kept.
+    """
+
+    model: LatentModel
+    directions: dict[str, Directions]
+    measure: bool = True
+    keep_norm: bool = True
+    labeler: FaceLabeler | None = None
+    cache: LatentCache | None = None
+
+    def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
+        """Turn a (s, s, 3) uint8 crop in the CelebA frame by degrees -> the same at the model's resolution."""
+        return self.turn(image, [degrees]).frames[0].image
+
+    def rotate_many(self, image: np.ndarray, degrees: Sequence[float]) -> list[np.ndarray]:
+        """Several turns of one crop, which is inverted once; with `measure` they share one ladder of steps."""
+        return [frame.image for frame in self.turn(image, degrees).frames]
+
+    @property
+    def label_network(self) -> FaceLabeler:
+        """What measures pose and light."""
+        return self.labeler or self.model.labeler
+
+    def embed(self, image: np.ndarray, light: str = "auto") -> Embedded:
+        """Invert and label one crop: the costly part that all its turns share.
+
+        Args:
+            image: (s, s, 3) uint8 RGB face crop in the CelebA frame, any size.
+            light: left, center or right; auto estimates it.
+
+        Raises:
+            LatentrotError: no lines for the light, or not a square picture.
+        """
+        clock = Clock()
+        crop = resize(image, self.model.resolution)
+        x = to_tensor(crop)
+        z = self.invert(crop)
+        clock.lap("invert")
+        yaw, pitch = (float(v) for v in estimate_pose(x, labeler=self.label_network)[0, :2])
+        group = light_names(estimate_light(x, labeler=self.label_network))[0] if light == "auto" else light
+        self.lines_of(group)
+        clock.lap("label")
+        return Embedded(crop, z, yaw, pitch, group, clock.seconds)
+
+    def invert(self, crop: np.ndarray) -> torch.Tensor:
+        """(s, s, 3) uint8 at the model's resolution -> (1, c, h, w), from the cache where it is kept there."""
+        space = self.any_directions.space
+        key = latent_key(crop, space, TOLERANCE) if self.cache else ""
+        kept = self.cache.get(key) if self.cache else None
+        if kept is not None:
+            return kept
+        z = invert(self.model, to_tensor(crop), schedule=space.schedule, tolerance=TOLERANCE)
+        if self.cache:
+            self.cache.put(key, z)
+        return z
+
+    def turn(
+        self,
+        image: np.ndarray | Embedded,
+        degrees: Sequence[float],
+        *,
+        absolute: bool = False,
+        light: str = "auto",
+        ladder: Ladder | None = None,
+    ) -> Turned:
+        """Turn one crop several ways; the source is inverted once and all frames are decoded in one batch.
+
+        Args:
+            image: (s, s, 3) uint8 RGB face crop in the CelebA frame, any size; or what `embed` made of it.
+            degrees: turns, each by so many degrees, or to them if `absolute`; > 0: nose to the viewer's right.
+            absolute: degrees are poses to reach.
+            light: left, center or right; auto estimates it. An `Embedded` has its own.
+            ladder: from `measure_ladder`, to measure once for many calls; None measures for these turns, if at all.
+
+        Raises:
+            LatentrotError: no lines for the light, or not a square picture.
+        """
+        # embed and label
+        face = image if isinstance(image, Embedded) else self.embed(image, light)
+        lines = self.lines_of(face.light)
+        turns = [d - face.yaw_deg if absolute else d for d in degrees]
+        clock = Clock(dict(face.seconds) if face is not image else {})
+
+        # walk
+        if ladder is not None:
+            steps = [step_for(turn, ladder.steps, ladder.change) for turn in turns]
+        elif self.measure:
+            steps = steps_for(turns, rungs_of(lines, turns), lambda rungs: self.measured_change(face, rungs))
+        else:
+            steps = [lines.nominal_for(turn) for turn in turns]
+        clock.lap("measure")
+        still = [0.0] if face.decoded is None else []
+        walked = self.walk(face.latent, lines, [*still, *steps], face.yaw_deg)
+
+        # decode
+        pictures = decode(self.model, walked, schedule=lines.space.schedule).clamp(-1, 1)
+        pictures = pictures if face.decoded is None else torch.cat([face.decoded, pictures])
+        clock.lap("decode")
+
+        poses = estimate_pose(pictures, labeler=self.label_network)
+        lights = light_names(estimate_light(pictures, labeler=self.label_network))
+        shown = to_uint8(pictures)
+        frames = [
+            Frame(d, float(poses[i, 0]), float(poses[i, 1]), lights[i], shown[i]) for i, d in enumerate(turns, start=1)
+        ]
+        psnr = psnr_db(pictures[:1], to_tensor(face.source))
+        clock.lap("label")
+        return Turned(face.source, shown[0], face.yaw_deg, face.pitch_deg, face.light, frames, psnr, clock.seconds)
+
+    def measure_ladder(self, face: Embedded, turns: Sequence[float]) -> Ladder:
+        """Try steps up to and beyond the farthest of `turns` (degrees) on a picture, so that many turns can be read off."""
+        rungs = rungs_of(self.lines_of(face.light), turns)
+        change = self.measured_change(face, rungs) if rungs else []
+        return Ladder(np.array([0.0, *rungs]), np.array([0.0, *change]))
+
+    def keep_decoded(self, face: Embedded) -> Embedded:
+        """The face with its latent decoded once for all its turns."""
+        pictures = decode(self.model, face.latent, schedule=self.any_directions.space.schedule).clamp(-1, 1)
+        return replace(face, decoded=pictures)
+
+    def refine_ladder(self, face: Embedded, ladder: Ladder, turns: Sequence[float]) -> Ladder:
+        """The ladder with the steps it names for `turns` (degrees) tried, too: between two rungs yaw is no straight line."""
+        steps = [step_for(turn, ladder.steps, ladder.change) for turn in turns if turn]
+        if not steps:
+            return ladder
+        change = self.measured_change(face, steps)
+        return Ladder(np.append(ladder.steps, steps), np.append(ladder.change, change))
+
+    @property
+    def any_directions(self) -> Directions:
+        """One of the directions; all share model and schedule."""
+        return next(iter(self.directions.values()))
+
+    def lines_of(self, light: str) -> Directions:
+        """The lines of a light group."""
+        if "any" in self.directions:
+            return self.directions["any"]
+        if light not in self.directions:
+            raise LatentrotError(
+                f"no directions for light {light!r}, only for {', '.join(sorted(self.directions))}; "
+                f"fit them with: latentrot fit-directions --light {light}"
+                if light in LIGHTS
+                else f"light {light!r}: expected auto, {', '.join(LIGHTS)}"
+            )
+        return self.directions[light]
+
+    def walk(self, z: torch.Tensor, lines: Directions, steps: Sequence[float], yaw: float) -> torch.Tensor:
+        """(1, c, h, w) latent -> (k, c, h, w) latents, one per nominal step."""
+        return walk(z, lines, torch.tensor(steps, dtype=torch.float64), yaw, keep_norm=self.keep_norm)
+
+    def measured_change(self, face: Embedded, steps: Sequence[float]) -> np.ndarray:
+        """By how many degrees each of k nominal steps turns this very picture, by the label network -> (k,)."""
+        lines = self.lines_of(face.light)
+        walked = self.walk(face.latent, lines, steps, face.yaw_deg)
+        pictures = decode(self.model, walked, schedule=lines.space.schedule).clamp(-1, 1)
+        return estimate_pose(pictures, labeler=self.label_network)[:, 0].cpu().numpy() - face.yaw_deg
+
+
+def rungs_of(lines: Directions, turns: Sequence[float]) -> list[float]:
+    """Nominal steps to try on a picture: up to and beyond the farthest turn asked for on each side."""
+    farthest = (min([0.0, *turns]), max([0.0, *turns]))
+    return [lines.nominal_for(far) * share for far in farthest if far for share in LADDER]
+
+
+def steps_for(
+    turns: Sequence[float], rungs: Sequence[float], measure: Callable[[Sequence[float]], np.ndarray]
+) -> list[float]:
+    """Steps that meet the turns, read off measured rungs; each reading is tried, and read again where it misses.
+
+    Between two rungs the yaw need not follow a straight line, which the further readings make good.
+
+    Args:
+        turns: wanted changes of yaw, degrees.
+        rungs: nominal steps to try first; none: every step is 0.
+        measure: nominal steps -> (k,) changes of yaw in degrees.
+    """
+    if not rungs:
+        return [0.0] * len(turns)
+    steps, change = np.append(0.0, rungs), np.append(0.0, measure(rungs))
+    found = [step_for(turn, steps, change) for turn in turns]
+    off = list(range(len(turns)))
+    for _ in range(REFINEMENTS):
+        tried = measure([found[i] for i in off])
+        steps, change = np.append(steps, [found[i] for i in off]), np.append(change, tried)
+        off = [i for i, reached in zip(off, tried, strict=True) if abs(reached - turns[i]) > CLOSE]
+        for i in off:
+            found[i] = step_for(turns[i], steps, change)
+        if not off:
+            break
+    return found
+
+
+def step_for(turn: float, steps: np.ndarray, change: np.ndarray) -> float:
+    """Read the step for a turn off measured pairs, walking outwards from the standing picture until it is met.
+
+    Args:
+        turn: wanted change of yaw, degrees.
+        steps: (k,) nominal steps in any order; 0 stands for the picture as it is.
+        change: (k,) measured change of yaw at each, degrees.
+
+    Returns:
+        The first step that meets the turn (linear between neighbours), or the one tried that turned farthest that way: beyond
+        some length a step only spoils the picture.
+    """
+    if turn == 0:
+        return 0.0
+    sign = np.sign(turn)
+    way = np.argsort(np.abs(steps))
+    way = way[steps[way] * sign >= 0]
+    way = way[steps[way] != 0]
+    near, near_change = 0.0, 0.0
+    for i in way:
+        if (change[i] - turn) * sign >= 0:
+            span = change[i] - near_change
+            share = (turn - near_change) / span if span * sign > 0 else 1.0
+            return float(near + (steps[i] - near) * share)
+        near, near_change = steps[i], change[i]
+    return float(steps[way[np.argmax(change[way] * sign)]]) if len(way) else 0.0
+
+
+def psnr_db(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Peak signal-to-noise ratio of pictures in [-1, 1], decibels."""
+    return float(decibels((a.double() - b.double()).square().mean(), least=1e-12))
+
+
+class Clock:
+    """Seconds by stage."""
+
+    def __init__(self, seconds: dict[str, float] | None = None) -> None:
+        self.seconds = seconds or {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """Add the time since the last lap to a stage."""
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
+        self._last = now
+
+
+def load_latent_rotator(
+    model: str | Path | LatentModel | None = None,
+    directions: str | Path | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    measure: bool = True,
+    cache: bool = False,
+) -> LatentRotator:
+    """Load a model and the directions that belong to it.
+
+    Args:
+        model: a loaded model, a diffusers folder, a Hub id or the name of a bundled model; None: the bundled faces.
+        directions: folder of directions files (left.safetensors, ...) or one file; None: those in the model's own folder
+            (`directions/` in it), or where it has none `directions/` in the current folder.
+        device: torch device.
+        dtype: precision of the network's evaluations.
+        measure: see `LatentRotator`.
+        cache: keep latents in the user's cache folder, and use those kept there (see `latentrot.store.cache`).
+
+    Raises:
+        LatentrotError: no directions there, or directions of another model.
+    """
+    loaded = model if isinstance(model, LatentModel) else load_model(model, device, dtype)
+    where = Path(directions) if directions else directions_in(loaded.folder) or Path("directions")
+    files = [where] if where.is_file() else sorted(where.glob("*.safetensors"))
+    if not files:
+        raise LatentrotError(f"no directions in {where}; make them with: latentrot fit-directions --light left")
+    lines: dict[str, Directions] = {}
+    for path in files:
+        found = Directions.load(path)
+        found.space.require_same(LatentSpace.of(loaded, found.space.schedule), str(path))
+        if found.light in lines:
+            raise LatentrotError(
+                f"{where} holds two files for light {found.light!r}, one of them {path.name}; keep one"
+            )
+        lines[found.light] = found
+    return LatentRotator(loaded, lines, measure, cache=LatentCache() if cache else None)

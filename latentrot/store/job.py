@@ -1,0 +1,49 @@
+"""An embedding as something that can be sent: to processes of this machine, or to the machines of a cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from latentrot.data.celeba import FaceFolder
+from latentrot.models.load import load_model
+from latentrot.store.latent_store import LatentStore
+from latentrot.store.work import ShardEmbedder, Sizes
+
+__all__ = ["EmbedJob"]
+
+
+@dataclass(frozen=True)
+class EmbedJob:
+    """Everything a process elsewhere needs to know; the paths must mean the same there.
+
+    Args:
+        data: the folder of pictures.
+        store: the store's folder or address; its manifest is written.
+        model: a diffusers folder or a Hub id; None: the bundled model.
+        dtype: precision of the network's evaluations.
+        sizes: of batches and readers.
+        retry: embed shards again that are there.
+    """
+
+    data: Path
+    store: str
+    model: str | None = None
+    dtype: str = "float32"
+    sizes: Sizes = field(default_factory=Sizes)
+    retry: bool = False
+
+    def start(self, device: str | None, threads: int | None = None) -> ShardEmbedder:
+        """Load the model.
+
+        Args:
+            device: where to; None: the best there is.
+            threads: of this process's computations; None: as PyTorch has it.
+        """
+        if threads:
+            torch.set_num_threads(threads)
+        return ShardEmbedder(
+            FaceFolder(self.data), load_model(self.model, device, self.dtype), LatentStore(self.store), self.sizes
+        )

@@ -1,0 +1,186 @@
+"""A folder of latents: safetensors shards and the manifest that planned them; each shard whole or not there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from upath import UPath
+
+from latentrot.errors import LatentrotError
+from latentrot.files import write_atomically
+from latentrot.store.manifest import Manifest
+from latentrot.store.places import as_place, listed, write_whole
+from latentrot.store.shard import ShardHeader, pack_shard, read_header, read_rows
+from latentrot.store.space import LatentSpace
+
+__all__ = ["LatentStore"]
+
+SHARD = re.compile(r"shard-(\d+)\.safetensors")
+INDEX = pa.schema([("image_id", pa.string()), ("shard", pa.dictionary(pa.int32(), pa.string())), ("row", pa.int32())])
+
+
+class LatentStore:
+    """Latents on disk, or wherever fsspec reaches.
+
+    Stores written by `embed` begin with a manifest, which says what belongs into which shard. One without, from an earlier
+    version or by `append`, can be read all the same; to go on embedding into it, `latentrot merge` makes a planned one of it.
+
+    Args:
+        root: the store's folder, or an address such as s3://bucket/latents; made on the first write.
+    """
+
+    def __init__(self, root: Path | UPath | str) -> None:
+        self.root = as_place(root)
+
+    def path_of(self, number: int) -> Path | UPath:
+        """Where a shard lies or will lie."""
+        return self.root / f"shard-{number:05d}.safetensors"
+
+    @property
+    def numbers(self) -> list[int]:
+        """Numbers of the shards that are there, rising."""
+        return sorted(int(m[1]) for m in map(SHARD.fullmatch, listed(self.root)) if m)
+
+    @property
+    def shards(self) -> list[Path | UPath]:
+        """The shards, in order."""
+        return [self.path_of(n) for n in self.numbers]
+
+    @property
+    def manifest(self) -> Manifest:
+        """What is planned, as of now."""
+        return Manifest(self.root)
+
+    def missing(self) -> list[int]:
+        """Numbers of the shards that are planned and not there: all that is left to do."""
+        return sorted(set(range(len(self.manifest))) - set(self.numbers))
+
+    def header(self, shard: Path | UPath) -> dict[str, str]:
+        """One shard's header.
+
+        Raises:
+            LatentrotError: the file is damaged or not a shard of latents.
+        """
+        return read_header(shard).notes
+
+    def headers(self) -> Iterator[tuple[int, ShardHeader]]:
+        """Number and header of every shard, in order."""
+        return ((number, read_header(self.path_of(number))) for number in self.numbers)
+
+    @cached_property
+    def space(self) -> LatentSpace:
+        """The space the latents live in: the manifest's, or that of the first shard where there is none."""
+        if manifest := self.manifest:
+            return manifest.space
+        if not self.numbers:
+            raise LatentrotError(
+                f"no latents in {self.root}; make them with: latentrot embed --data DIR --out {self.root}"
+            )
+        first: LatentSpace | None = None
+        for number, header in self.headers():
+            first = first or header.space
+            header.space.require_same(first, str(self.path_of(number)))
+        return first
+
+    def image_ids(self) -> list[str]:
+        """Names of all embedded pictures, shard by shard; a list in memory, see `headers` and `count` for large stores."""
+        return [i for _, header in self.headers() for i in header.image_ids]
+
+    def count(self) -> int:
+        """How many pictures are embedded."""
+        return sum(header.shape[0] for _, header in self.headers())
+
+    def skipped(self) -> Iterator[tuple[int, str, str]]:
+        """Shard number, name and complaint of every picture that could not be read."""
+        return ((number, *entry) for number, header in self.headers() for entry in header.skipped)
+
+    def append(self, image_ids: list[str], latents: torch.Tensor, space: LatentSpace) -> Path | UPath:
+        """Write one more shard, unplanned: (n, c, h, w) latents, stored in half precision.
+
+        Raises:
+            LatentrotError: the store has a manifest, which would not know of the shard, or cannot be written to.
+        """
+        if self.manifest:
+            raise LatentrotError(f"{self.root} has a manifest; append to a folder of its own and use latentrot merge")
+        path = self.path_of(max(self.numbers, default=-1) + 1)
+        write_whole(path, pack_shard(image_ids, latents, space, []))
+        self.__dict__.pop("space", None)
+        return path
+
+    def write_index(self) -> Path | UPath:
+        """Write index.parquet for other programs: image_id, shard, row; rebuilt from the shards' headers."""
+        path = self.root / "index.parquet"
+        if isinstance(path, Path):
+            write_atomically(path, self._write_index)
+        else:
+            sink = pa.BufferOutputStream()
+            self._write_index(sink)
+            write_whole(path, sink.getvalue().to_pybytes())
+        return path
+
+    def _write_index(self, sink: Path | pa.BufferOutputStream) -> None:
+        with pq.ParquetWriter(sink, INDEX) as writer:
+            pile: list[pa.Table] = []
+            for number, header in self.headers():
+                n = len(header.image_ids)
+                shard = pa.DictionaryArray.from_arrays(np.zeros(n, np.int32), [self.path_of(number).name])
+                pile.append(pa.table([header.image_ids, shard, np.arange(n, dtype=np.int32)], schema=INDEX))
+                if len(pile) == 256:  # row groups of some size
+                    writer.write_table(pa.concat_tables(pile).unify_dictionaries())
+                    pile = []
+            if pile:
+                writer.write_table(pa.concat_tables(pile).unify_dictionaries())
+
+    def batches(self, wanted: set[str] | None = None, size: int = 64) -> Iterator[tuple[list[str], torch.Tensor]]:
+        """Stream the latents in constant memory.
+
+        Args:
+            wanted: names of the pictures to yield; None: all.
+            size: latents read at a time.
+
+        Yields:
+            image_ids and their (n, c, h, w) float32 latents, n <= size.
+        """
+        for number, header in self.headers():
+            for start in range(0, len(header.image_ids), size):
+                names = header.image_ids[start : start + size]
+                keep = np.array([wanted is None or n in wanted for n in names])
+                if keep.any():
+                    rows = read_rows(self.path_of(number), header, start, start + len(names))
+                    kept = rows[torch.from_numpy(keep)].float()
+                    yield [n for n, k in zip(names, keep, strict=True) if k], kept
+
+    def stream(self, shards: Iterable[tuple[int, ShardHeader]]) -> Iterator[tuple[int, ShardHeader, torch.Tensor]]:
+        """Whole shards as stored, each read while the one before is worked on.
+
+        Args:
+            shards: number and header of those wanted.
+
+        Yields:
+            Number, header, and (n, c, h, w) latents in the precision they are stored in. They lie in a buffer that is
+            used again: only valid until the next one is asked for.
+        """
+        buffers: list[torch.Tensor] = [torch.empty(0), torch.empty(0)]
+
+        def read(turn: int, number: int, header: ShardHeader) -> torch.Tensor:
+            flat = buffers[turn % 2]
+            if flat.dtype != header.dtype or flat.numel() * flat.itemsize < header.size:
+                flat = buffers[turn % 2] = torch.empty(header.size // header.dtype.itemsize, dtype=header.dtype)
+            return read_rows(self.path_of(number), header, out=flat)
+
+        with ThreadPoolExecutor(1) as reader:
+            ahead = None
+            for turn, (number, header) in enumerate(shards):
+                behind, ahead = ahead, (number, header, reader.submit(read, turn, number, header))
+                if behind is not None:
+                    yield behind[0], behind[1], behind[2].result()
+            if ahead is not None:
+                yield ahead[0], ahead[1], ahead[2].result()

@@ -1,0 +1,220 @@
+"""Which picture belongs to which shard: written before anything is embedded, appended to, never changed.
+
+Every `manifest-NNNNN.parquet` is one part. Its row groups are shards, in order, and its one column names their pictures, so
+that a shard's pictures are read without the others', ten million take no more memory than their letters, and the statistics
+parquet keeps of every row group tell which of them could hold a name at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from upath import UPath
+
+from latentrot.errors import LatentrotError, one_line
+from latentrot.store.places import create_whole, listed
+from latentrot.store.space import LatentSpace
+
+__all__ = ["Manifest", "Part", "pack_part"]
+
+KIND = "latentrot manifest"
+#: names compared at a time
+CHUNK = 500_000
+
+
+def part_names(root: Path | UPath) -> list[str]:
+    """Names of a manifest's files, in order."""
+    return sorted(n for n in listed(root) if n.startswith("manifest-") and n.endswith(".parquet"))
+
+
+def pack_part(
+    shards: Iterable[pa.Array | pa.ChunkedArray], space: LatentSpace, shard_size: int, batch_size: int
+) -> bytes:
+    """One part of a manifest as a file.
+
+    Args:
+        shards: names of the pictures, longer arrays than `shard_size` are cut into several shards.
+        space: of the latents to be.
+        shard_size: pictures per shard; a shard given shorter stays shorter.
+        batch_size: pictures inverted together.
+    """
+    facts = {"kind": KIND, "shard_size": str(shard_size), "batch_size": str(batch_size), **space.header()}
+    schema = pa.schema([("image_id", pa.string())], metadata=facts)
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, schema, use_dictionary=False) as writer:
+        for names in shards:
+            writer.write_table(pa.table([names], schema=schema), row_group_size=shard_size)
+    return sink.getvalue().to_pybytes()
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of a manifest.
+
+    Args:
+        path: the file.
+        content: what will be in it, if it is not written yet.
+    """
+
+    path: Path | UPath
+    content: bytes | None = None
+
+    @cached_property
+    def file(self) -> pq.ParquetFile:
+        """The open file.
+
+        Raises:
+            LatentrotError: it is damaged.
+        """
+        try:
+            there = self.path if isinstance(self.path, Path) else self.path.open
+            there = pa.BufferReader(self.content) if self.content is not None else there
+            file = pq.ParquetFile(there("rb") if callable(there) else there)
+            facts = {k.decode(): v.decode() for k, v in (file.schema_arrow.metadata or {}).items()}
+            if facts.get("kind") != KIND:
+                raise LatentrotError(f"{self.path} is not a manifest of latents (kind {facts.get('kind')!r})")
+        except (OSError, ValueError) as error:
+            if isinstance(error, LatentrotError):
+                raise
+            raise LatentrotError(
+                f"{self.path} is damaged ({one_line(error)}); delete the store, or save its shards by moving them into a "
+                "folder of their own and running: latentrot merge FOLDER --out NEW"
+            ) from error
+        return file
+
+    @cached_property
+    def facts(self) -> dict[str, str]:
+        """What its header says."""
+        return {k.decode(): v.decode() for k, v in self.file.schema_arrow.metadata.items()}
+
+    def __len__(self) -> int:
+        return self.file.num_row_groups
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """(shards,) pictures of each shard."""
+        groups = self.file.metadata
+        return np.array([groups.row_group(i).num_rows for i in range(len(self))], np.int64)
+
+    @cached_property
+    def ranges(self) -> tuple[np.ndarray, np.ndarray]:
+        """First and last name of each shard in alphabetical order, (shards,) each."""
+        groups = (self.file.metadata.row_group(i).column(0).statistics for i in range(len(self)))
+        both = [(s.min, s.max) if s and s.has_min_max else ("", "\U0010ffff") for s in groups]
+        return np.array([a for a, _ in both]), np.array([b for _, b in both])
+
+    def names(self, shards: Iterable[int]) -> pa.ChunkedArray:
+        """Names of the pictures of some shards of this part."""
+        return self.file.read_row_groups(list(shards), use_threads=False).column(0)
+
+
+class Manifest:
+    """All parts of a store's manifest; shards are numbered through them.
+
+    Args:
+        root: the store's folder.
+        parts: instead of those in the folder.
+    """
+
+    def __init__(self, root: Path | UPath, parts: list[Part] | None = None) -> None:
+        self.root = root
+        self.parts = [Part(root / name) for name in part_names(root)] if parts is None else parts
+        self.starts = np.cumsum([0, *map(len, self.parts)])
+
+    def __len__(self) -> int:
+        """How many shards are planned."""
+        return int(self.starts[-1])
+
+    def __bool__(self) -> bool:
+        return bool(self.parts)
+
+    @property
+    def space(self) -> LatentSpace:
+        """Of the latents; all parts agree, since `extend` sees to it."""
+        return LatentSpace.from_header(self.parts[0].facts)
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """(shards,) pictures of each shard."""
+        return np.concatenate([np.zeros(0, np.int64), *(p.counts for p in self.parts)])
+
+    def part_of(self, shard: int) -> tuple[Part, int]:
+        """The part a shard is planned in, and its place there."""
+        if not 0 <= shard < len(self):
+            raise LatentrotError(f"shard {shard}: {self.root} has shards 0 to {len(self) - 1}")
+        part = int(np.searchsorted(self.starts, shard, side="right")) - 1
+        return self.parts[part], shard - int(self.starts[part])
+
+    def shard_ids(self, shard: int) -> list[str]:
+        """Names of one shard's pictures."""
+        part, place = self.part_of(shard)
+        return part.names([place]).to_pylist()
+
+    def batch_size(self, shard: int) -> int:
+        """How many of one shard's pictures are inverted together."""
+        return int(self.part_of(shard)[0].facts["batch_size"])
+
+    def chunks(self, size: int = CHUNK) -> Iterator[tuple[range, pa.ChunkedArray]]:
+        """All names, some whole shards at a time.
+
+        Args:
+            size: names at a time, at least one shard's.
+
+        Yields:
+            The shards, and the names of their pictures.
+        """
+        for part, start in zip(self.parts, self.starts, strict=False):
+            block = np.cumsum(part.counts) // size
+            for b in np.unique(block):
+                here = np.flatnonzero(block == b)
+                yield range(start + here[0], start + here[-1] + 1), part.names(here)
+
+    def holds(self, names: pa.Array | pa.ChunkedArray) -> np.ndarray:
+        """Which of some names are planned already: (n,) bool. Quickest, and leanest, for names in alphabetical order."""
+        known = np.zeros(len(names), bool)
+        for start in range(0, len(names), CHUNK):
+            some = names.slice(start, CHUNK)
+            ends = pc.min_max(some)
+            low, high = ends["min"].as_py(), ends["max"].as_py()
+            for part in self.parts:
+                first, last = part.ranges
+                here = np.flatnonzero((first <= high) & (last >= low))
+                shards = max(1, CHUNK // max(1, int(part.counts.max())))  # whose names are compared at a time
+                for k in range(0, len(here), shards):
+                    pile = here[k : k + shards]
+                    found = pc.is_in(some, value_set=part.names(pile).combine_chunks())
+                    known[start : start + len(some)] |= np.asarray(found)
+        return known
+
+    def extend(self, names: pa.ChunkedArray, space: LatentSpace, shard_size: int, batch_size: int) -> Manifest:
+        """Plan shards for the names that have none.
+
+        Args:
+            names: of pictures, in the order they are to be embedded.
+            space: of the latents; must be the store's.
+            shard_size: pictures per new shard.
+            batch_size: pictures inverted together.
+
+        Returns:
+            The manifest with whatever anybody has planned by now.
+
+        Raises:
+            LatentrotError: the store is of another space, or cannot be written to.
+        """
+        manifest = self
+        while True:
+            if manifest:
+                manifest.space.require_same(space, str(self.root))
+            new = names.filter(pa.array(~manifest.holds(names))) if manifest else names
+            if not len(new):
+                return manifest
+            part = self.root / f"manifest-{len(manifest.parts):05d}.parquet"
+            create_whole(part, pack_part([new], space, shard_size, batch_size))  # loses to another run: look again
+            manifest = Manifest(self.root)

@@ -1,0 +1,148 @@
+"""One shard: latents of some pictures in a safetensors file whose header says which, how, and what its checksum is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from upath import UPath
+
+from latentrot.errors import LatentrotError, one_line
+from latentrot.store.places import read_into, read_range
+from latentrot.store.space import LatentSpace
+
+__all__ = ["KIND", "ShardHeader", "checksum_of", "pack_shard", "read_header", "read_rows"]
+
+KIND = "latentrot latents"
+#: bytes of a file read at once in the hope that they hold the whole header
+FIRST_READ = 32 << 10
+#: as safetensors limits it
+LONGEST_HEADER = 100_000_000
+DTYPES = {"F16": torch.float16, "F32": torch.float32}
+
+
+@dataclass(frozen=True)
+class ShardHeader:
+    """What a shard's first bytes say.
+
+    Attributes:
+        notes: the header's strings as written.
+        image_ids: the pictures, row by row.
+        skipped: (image_id, complaint) of the pictures that could not be read.
+        dtype: how the latents are stored.
+        shape: (n, c, h, w).
+        start: where in the file the latents begin, bytes.
+    """
+
+    notes: dict[str, str]
+    image_ids: list[str]
+    skipped: list[tuple[str, str]]
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+
+    @property
+    def space(self) -> LatentSpace:
+        """The space the latents live in."""
+        return LatentSpace.from_header(self.notes)
+
+    @property
+    def checksum(self) -> str:
+        """As written; empty in shards made before there were checksums."""
+        return self.notes.get("checksum", "")
+
+    @property
+    def size(self) -> int:
+        """Bytes of the latents."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+
+def checksum_of(notes: dict[str, str], latents: bytes | memoryview) -> str:
+    """SHA-256 of everything a shard says: its header's strings and its latents' bytes."""
+    sha = hashlib.sha256(json.dumps({k: v for k, v in notes.items() if k != "checksum"}, sort_keys=True).encode())
+    sha.update(latents)
+    return sha.hexdigest()
+
+
+def pack_shard(
+    image_ids: list[str], latents: torch.Tensor, space: LatentSpace, skipped: list[tuple[str, str]], batch: int = 0
+) -> bytes:
+    """A shard's file.
+
+    Args:
+        image_ids: n pictures.
+        latents: (n, c, h, w), stored in half precision.
+        space: of the latents.
+        skipped: (image_id, complaint) of the pictures that belong to the shard and could not be read.
+        batch: pictures that were inverted together, which the last bits may depend on; 0: unknown.
+    """
+    latents = latents.half().contiguous()
+    notes = {
+        "kind": KIND,
+        "image_ids": json.dumps(image_ids),
+        "skipped": json.dumps(skipped),
+        "batch": str(batch),
+        **space.header(),
+    }
+    notes["checksum"] = checksum_of(notes, memoryview(latents.numpy()).cast("B") if latents.numel() else b"")
+    return save({"latents": latents}, metadata=notes)
+
+
+def read_header(path: Path | UPath) -> ShardHeader:
+    """A shard's header, checked against the file's length.
+
+    Raises:
+        LatentrotError: the file is damaged or not a shard of latents.
+    """
+    try:
+        first = read_range(path, 0, FIRST_READ)
+        length = int.from_bytes(first[:8], "little")
+        if len(first) < 8 or not 2 <= length <= LONGEST_HEADER:
+            raise ValueError("no safetensors header")
+        if len(first) < 8 + length:
+            first += read_range(path, len(first), 8 + length)
+        table = json.loads(first[8 : 8 + length])
+        notes = table.get("__metadata__") or {}
+        if notes.get("kind") != KIND:
+            raise LatentrotError(f"{path} is not a shard of latents (kind {notes.get('kind')!r})")
+        tensor = table["latents"]
+        image_ids, skipped = json.loads(notes["image_ids"]), json.loads(notes.get("skipped", "[]"))
+        header = ShardHeader(
+            notes, image_ids, [(str(a), str(b)) for a, b in skipped], DTYPES[tensor["dtype"]], tuple(tensor["shape"]),
+            8 + length + tensor["data_offsets"][0],
+        )  # fmt: skip
+        if header.shape[0] != len(image_ids) or path.stat().st_size != header.start + header.size:
+            raise ValueError(f"{path.stat().st_size} bytes, expected {header.start + header.size}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, LatentrotError):
+            raise
+        reason = f"lacks {error}" if isinstance(error, KeyError) else one_line(error)
+        raise LatentrotError(f"{path} is damaged ({reason}); delete it and run embed again") from error
+    return header
+
+
+def read_rows(
+    path: Path | UPath, header: ShardHeader, start: int = 0, stop: int | None = None, out: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Rows start to stop of a shard: (n, c, h, w) as stored.
+
+    Args:
+        path: the shard.
+        header: its header.
+        start: first row.
+        stop: row after the last; None: all.
+        out: flat buffer of the shard's dtype to read into, at least as long; None: a new one.
+    """
+    rows = len(range(*slice(start, stop).indices(header.shape[0])))
+    row = int(np.prod(header.shape[1:], dtype=np.int64))
+    buffer = torch.empty(rows * row, dtype=header.dtype) if out is None else out[: rows * row]
+    if rows:
+        view = memoryview(buffer.numpy()).cast("B")
+        if read_into(path, header.start + start * row * header.dtype.itemsize, view) < len(view):
+            raise LatentrotError(f"{path} is damaged (shorter than its header says); delete it and run embed again")
+    return buffer.view(rows, *header.shape[1:])

@@ -1,0 +1,80 @@
+"""Check a store against its manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from latentrot.errors import LatentrotError
+from latentrot.store.latent_store import LatentStore
+from latentrot.store.manifest import Manifest
+from latentrot.store.shard import checksum_of, read_header, read_rows
+
+__all__ = ["verify_store"]
+
+
+def verify_store(store: LatentStore, progress: Callable[[int], object] | None = None) -> list[str]:
+    """Check every shard: that it is there, its checksum, its pictures, its shape, and that all numbers are finite.
+
+    Args:
+        store: the store.
+        progress: called with 1 for every shard checked.
+
+    Returns:
+        A line for each problem; none for a store that is whole.
+
+    Raises:
+        LatentrotError: nothing is there, or nothing that was planned, so that there is nothing to check against.
+    """
+    manifest, numbers = store.manifest, set(store.numbers)
+    if not manifest:
+        _ = store.space  # complains of an empty one
+        raise LatentrotError(
+            f"{store.root} was made without a manifest, so there is nothing to check it against; make a planned store of "
+            f"it with: latentrot merge {store.root} --out NEW"
+        )
+    planned = range(len(manifest))
+    problems = [f"{store.path_of(n)}: not in the manifest" for n in sorted(numbers - set(planned))]
+    absent = [n for n in planned if n not in numbers]
+    problems += [f"shards {name} are missing; run the same embed again" for name in ranges(absent)]
+    for number in sorted(numbers & set(planned)):
+        problems += [f"{store.path_of(number)}: {what}" for what in faults(store, manifest, number)]
+        if progress is not None:
+            progress(1)
+    return problems
+
+
+def ranges(numbers: list[int]) -> list[str]:
+    """[1, 2, 3, 7] -> ["1-3", "7"]."""
+    runs: list[list[int]] = []
+    for n in numbers:
+        if runs and runs[-1][1] == n - 1:
+            runs[-1][1] = n
+        else:
+            runs.append([n, n])
+    return [str(a) if a == b else f"{a}-{b}" for a, b in runs]
+
+
+def faults(store: LatentStore, manifest: Manifest, number: int) -> list[str]:
+    """What is wrong with one shard that is there."""
+    path = store.path_of(number)
+    try:
+        header = read_header(path)
+        header.space.require_same(manifest.space, str(path))
+        latents = read_rows(path, header)
+    except LatentrotError as error:
+        return [str(error).removeprefix(f"{path} ")]
+    found = []
+    if header.shape[1:] != manifest.space.shape or header.dtype != torch.float16:
+        found.append(f"latents {header.dtype} {header.shape[1:]}, expected float16 {manifest.space.shape}")
+    skipped = {name for name, _ in header.skipped}
+    planned = manifest.shard_ids(number)
+    if [i for i in planned if i not in skipped] != header.image_ids or not skipped <= set(planned):
+        found.append("its pictures are not those of the manifest")
+    raw = memoryview(latents.numpy()).cast("B") if latents.numel() else b""
+    if checksum_of(header.notes, raw) != header.checksum:
+        found.append("its checksum is wrong; delete it and run embed again")
+    elif not torch.isfinite(latents).all():
+        found.append("holds numbers that are not finite; delete it and run embed again")
+    return found

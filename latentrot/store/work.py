@@ -1,0 +1,279 @@
+"""The unit of work of embedding: one shard, planned by the manifest, finished by a rename. Everything else schedules it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+from upath import UPath
+
+from latentrot.data.celeba import FaceFolder
+from latentrot.data.images import to_tensor
+from latentrot.embed.solve import Schedule, invert, without_remainder
+from latentrot.errors import LatentrotError, one_line
+from latentrot.models.load import LatentModel
+from latentrot.store.latent_store import LatentStore
+from latentrot.store.manifest import Manifest
+from latentrot.store.places import write_whole
+from latentrot.store.shard import pack_shard
+from latentrot.store.space import LatentSpace
+
+__all__ = ["ShardEmbedder", "ShardReport", "Sizes", "embed_folder", "follow", "plan", "to_do"]
+
+log = logging.getLogger(__name__)
+#: seconds after which a temporary file is nobody's any more
+LEFTOVER_AGE = 3600
+#: what PyTorch says when memory is short; on the CPU it has no exception of its own
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How embedding is cut up.
+
+    Args:
+        batch: pictures inverted together. Kept in the manifest, since the last bits of a latent may depend on it.
+        shard: latents per shard; what a kill can lose.
+        readers: threads of each process that read pictures ahead.
+    """
+
+    batch: int = 64
+    shard: int = 512
+    readers: int = 4
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """What became of one shard.
+
+    Attributes:
+        number: the shard's.
+        done: pictures embedded now; 0 where somebody else had written the shard meanwhile.
+        planned: pictures that belong to it.
+        skipped: one complaint for each picture that could not be read.
+        process: which one did it.
+    """
+
+    number: int
+    done: int
+    planned: int
+    skipped: tuple[str, ...] = ()
+    process: int = field(default_factory=os.getpid)
+
+
+def plan(folder: FaceFolder, store: LatentStore, space: LatentSpace, sizes: Sizes) -> Manifest:
+    """Write the manifest, or extend it by the pictures that are new in the folder.
+
+    Raises:
+        LatentrotError: the store is of another model or schedule, or was made without a manifest.
+    """
+    manifest = store.manifest
+    if not manifest and store.numbers:
+        store.space.require_same(space, str(store.root))
+        raise LatentrotError(
+            f"{store.root} was made without a manifest, so nothing says what belongs where; make it a planned store "
+            f"with: latentrot merge {store.root} --out NEW; then embed into that"
+        )
+    return manifest.extend(folder.names, space, sizes.shard, sizes.batch)
+
+
+def to_do(store: LatentStore, *, retry: bool = False) -> list[int]:
+    """Numbers of the shards to embed, in random order: two runs on one store hardly meet.
+
+    Args:
+        store: with its manifest.
+        retry: also those in which pictures were skipped.
+    """
+    numbers = set(store.missing())
+    if retry:
+        numbers |= {number for number, _, _ in store.skipped()}
+    order = sorted(numbers)
+    random.SystemRandom().shuffle(order)
+    return order
+
+
+class ShardEmbedder:
+    """Embeds shards: what each process, or each worker of a cluster, has one of.
+
+    Args:
+        folder: the pictures.
+        model: the model.
+        store: with its manifest.
+        sizes: of batches and readers; the batches of a shard are cut as its manifest says, and only ever halved.
+    """
+
+    def __init__(self, folder: FaceFolder, model: LatentModel, store: LatentStore, sizes: Sizes) -> None:
+        self.folder, self.model, self.store, self.sizes = folder, model, store, sizes
+        self.manifest = store.manifest
+        self.space = self.manifest.space
+        self.space.require_same(LatentSpace.of(model, self.space.schedule), str(store.root))
+        self.limit: int | None = None  # pictures that fit into memory together, once that is known
+
+    def embed_shard(
+        self, number: int, *, force: bool = False, progress: Callable[[int], object] | None = None
+    ) -> ShardReport:
+        """Embed one shard's pictures and write it, whole, in one rename. Doing it twice does no harm.
+
+        The latents depend on the manifest and the model only, not on what was done before. A picture that cannot be read
+        takes part as a grey one, so that the others' batch stays as it is; the shard's header tells of it, and the shard
+        is complete.
+
+        Args:
+            number: the shard's.
+            force: also where it is there already.
+            progress: called with the number of pictures dealt with since the last call.
+
+        Raises:
+            LatentrotError: the store cannot be written to, or none of the shard's pictures is in the folder.
+        """
+        ids = self.manifest.shard_ids(number)
+        path = self.store.path_of(number)
+        if path.exists() and not force:
+            if progress is not None:
+                progress(len(ids))
+            return ShardReport(number, 0, len(ids))
+        batch = self.manifest.batch_size(number)
+        latents = torch.zeros(len(ids), *self.space.shape, dtype=torch.float16)
+        complaints: dict[int, str] = {}
+        for start, crops, bad in read_ahead(self.folder, ids, self.model.resolution, batch, self.sizes.readers):
+            z = self.invert(to_tensor(crops)).half()
+            latents[start : start + len(crops)] = z
+            unusable = np.flatnonzero(~torch.isfinite(z).flatten(1).all(1).numpy())
+            complaints |= {start + i: "its latent is not finite" for i in unusable} | bad
+            if progress is not None:
+                progress(len(crops))
+        self.require_folder(number, ids, complaints)
+        kept = [i for i in range(len(ids)) if i not in complaints]
+        skipped = [(ids[i], complaints[i]) for i in sorted(complaints)]
+        used = min(batch, self.limit or batch)
+        write_whole(path, pack_shard([ids[i] for i in kept], latents[kept], self.space, skipped, used))
+        return ShardReport(number, len(kept), len(ids), tuple(complaint for _, complaint in skipped))
+
+    def invert(self, x: torch.Tensor) -> torch.Tensor:
+        """Invert pictures, in halves where they do not fit into memory together."""
+        while True:
+            size = min(len(x), self.limit or len(x))
+            try:
+                parts = [invert(self.model, part, schedule=self.space.schedule) for part in x.split(size)]
+                return without_remainder(torch.cat(parts))
+            except RuntimeError as error:
+                short = isinstance(error, torch.OutOfMemoryError) or any(w in str(error) for w in OUT_OF_MEMORY)
+                if not short:
+                    raise
+                if size == 1:
+                    raise LatentrotError(
+                        f"{self.model.device}: not enough memory for a single picture; choose another device"
+                    ) from error
+                self.limit = (size + 1) // 2
+            if self.model.device.type == "cuda":
+                torch.cuda.empty_cache()
+            log.warning("%s: out of memory with %d pictures at a time; going on with %d",
+                        self.model.device, size, self.limit)  # fmt: skip
+
+    def require_folder(self, number: int, ids: list[str], complaints: dict[int, str]) -> None:
+        """Refuse to call a shard complete when its pictures are somewhere else, or the folder has just gone away."""
+        if len(complaints) == len(ids) and not any((self.folder.image_dir / i).exists() for i in ids):
+            raise LatentrotError(
+                f"none of the {len(ids)} pictures of shard {number} is in {self.folder.image_dir}; give the folder the store "
+                f"was planned for, or leave them out for good with: latentrot merge {self.store.root} --out NEW"
+            )
+
+
+def read_ahead(
+    folder: FaceFolder, ids: list[str], size: int, batch: int, readers: int
+) -> Iterator[tuple[int, list[np.ndarray], dict[int, str]]]:
+    """Read a shard's pictures in batches, by threads that are one batch ahead.
+
+    Yields:
+        Place of the batch's first picture, (size, size, 3) uint8 crops, grey where unreadable, and complaints by place.
+    """
+
+    def read(place: int) -> np.ndarray | str:
+        try:
+            return folder.read_crop(ids[place], size)
+        except LatentrotError as error:
+            return one_line(error)
+
+    starts = range(0, len(ids), batch)
+    with ThreadPoolExecutor(readers) as pool:
+        ahead: dict[int, list[Future[np.ndarray | str]]] = {}
+        for start in starts:
+            for later in (start, start + batch):
+                if later not in ahead:
+                    ahead[later] = [pool.submit(read, p) for p in range(later, min(later + batch, len(ids)))]
+            got = [future.result() for future in ahead.pop(start)]
+            bad = {start + i: crop for i, crop in enumerate(got) if isinstance(crop, str)}
+            yield start, [np.full((size, size, 3), 128, np.uint8) if isinstance(c, str) else c for c in got], bad
+
+
+def follow(store: LatentStore, reports: Iterator[ShardReport], bar: tqdm) -> tuple[int, list[str]]:
+    """Run shards to their end: how many pictures were embedded, and the complaints; then write the index."""
+    done, bad = 0, {}
+    for report in reports:
+        done += report.done
+        bad[report.number] = report.skipped
+        bar.set_postfix_str(f"shard {report.number}", refresh=False)
+    if store.numbers:
+        store.write_index()
+    remove_leftovers(store.root)
+    return done, [complaint for number in sorted(bad) for complaint in bad[number]]
+
+
+def remove_leftovers(root: Path | UPath) -> None:
+    """Remove what killed runs were writing; what is younger than an hour may be somebody's at work."""
+    for path in root.glob(".*.tmp") if isinstance(root, Path) else ():
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > LEFTOVER_AGE:
+                path.unlink()
+
+
+def progress_bar(store: LatentStore, numbers: list[int]) -> tqdm:
+    """Pictures done of pictures planned, with rate and time left."""
+    counts = store.manifest.counts
+    left = int(counts[numbers].sum())
+    return tqdm(total=int(counts.sum()), initial=int(counts.sum()) - left, disable=None, desc="embed", unit="img")
+
+
+def embed_folder(
+    folder: FaceFolder,
+    model: LatentModel,
+    store: LatentStore,
+    schedule: Schedule | None = None,
+    *,
+    batch_size: int = Sizes.batch,
+    shard_size: int = Sizes.shard,
+    readers: int = Sizes.readers,
+    retry: bool = False,
+) -> tuple[int, list[str]]:
+    """Embed every picture of a folder that the store does not hold yet, in this process.
+
+    Args:
+        folder: the pictures.
+        model: the model.
+        store: where the latents go; one that exists is continued, if it is of the same model and schedule.
+        schedule: the inversion's; None: the default.
+        batch_size: pictures inverted at a time; of pictures planned earlier, as planned then.
+        shard_size: latents per new shard; what a kill can lose.
+        readers: threads that read pictures ahead.
+        retry: try pictures again that could not be read.
+
+    Returns:
+        How many pictures were embedded now, and one line for each that could not be read.
+    """
+    sizes = Sizes(batch_size, shard_size, readers)
+    plan(folder, store, LatentSpace.of(model, schedule or Schedule()), sizes)
+    numbers = to_do(store, retry=retry)
+    embedder = ShardEmbedder(folder, model, store, sizes)
+    with progress_bar(store, numbers) as bar:
+        reports = (embedder.embed_shard(n, force=retry, progress=bar.update) for n in numbers)
+        return follow(store, reports, bar)
