@@ -20,9 +20,10 @@ import torch
 from latentrot.bench.plain import PlainLoop
 from latentrot.data.celeba import FaceFolder, held_out
 from latentrot.data.images import to_tensor
+from latentrot.data.similarity import psnr
 from latentrot.embed.solve import Schedule, decode, invert
 from latentrot.models.load import LatentModel, load_model
-from latentrot.rotate.latent.rotator import TOLERANCE, psnr_db
+from latentrot.rotate.latent.rotator import TOLERANCE
 
 CELEBA = Path("../shared/data/celeba")
 STEPS = (12, 20, 50)
@@ -73,7 +74,7 @@ def main() -> None:
     for name, there_and_back in ways().items():
         calls.clear()
         # one by one: a tolerance is each picture's own
-        decibels = np.array([psnr_db(there_and_back(model, p[None]).clamp(-1, 1), p[None]) for p in x])
+        decibels = np.array([float(psnr(there_and_back(model, p[None]).clamp(-1, 1), p[None])) for p in x])
         rows.append((name, sum(calls) / len(x), decibels.mean(), decibels.min(), len(x)))
         print(f"{name:50} {rows[-1][1]:6.1f} evaluations, {rows[-1][2]:5.1f} dB, least {rows[-1][3]:5.1f}", flush=True)
     table = pd.DataFrame(rows, columns=["way", "evaluations", "psnr_db", "least_db", "people"])

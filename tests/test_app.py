@@ -293,7 +293,7 @@ def test_visits_never_mix_and_leave_nothing(tmp_path, identity_weights):
         assert strange.shape != after.shape or np.abs(strange - after).mean() > 10
         assert page.visits[name].folder in Path(shown[name][page.save]).parents
     turned = re.findall(r"turned</dt><dd>([+-][\d.]+)", shown["ann"][page.readout])
-    assert float(turned[0]) == pytest.approx(12, abs=4)  # the ladder's reading, tried and read again
+    assert float(turned[0]) == pytest.approx(12, abs=4)  # the curve's root, measured and found again
     page.leave(who["ann"])
     assert not given["ann"].exists()
     assert given["bob"].exists()

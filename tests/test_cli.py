@@ -11,7 +11,8 @@ from PIL import Image
 from latentrot.cli import guard_sweep, main
 from latentrot.edit.photograph import parse_sweep
 from latentrot.errors import LatentrotError
-from latentrot.rotate.latent.rotator import load_latent_rotator, step_for, steps_for
+from latentrot.rotate.latent.rotator import load_latent_rotator
+from latentrot.rotate.latent.search import CalibrationCurve, find_steps
 
 PORTRAIT = Path(str(resources.files("latentrot") / "bundled" / "astronaut.jpg"))
 
@@ -117,30 +118,31 @@ def test_sweep_values_may_start_with_a_minus_sign():
         parse_sweep("1:2:1")
 
 
-def test_a_step_is_read_off_the_first_crossing():
+def test_the_root_lies_in_the_first_bracket():
     steps = np.array([-20.0, -10.0, 0.0, 10.0, 20.0, 30.0])
     change = np.array([-9.0, -4.0, 0.0, 5.0, 12.0, 8.0])
-    assert step_for(0.0, steps, change) == 0
-    assert step_for(5.0, steps, change) == pytest.approx(10)
-    assert step_for(8.5, steps, change) == pytest.approx(15)
-    assert step_for(-6.5, steps, change) == pytest.approx(-15)
-    assert step_for(40.0, steps, change) == 20  # out of reach: the step that turned farthest, not the longest
-    assert step_for(40.0, np.array([0.0, -10.0]), np.array([0.0, -4.0])) == 0  # nothing was tried that way
+    curve = CalibrationCurve(steps, change)
+    assert curve.root(0.0) == 0
+    assert curve.root(5.0) == pytest.approx(10)
+    assert curve.root(8.5) == pytest.approx(15)
+    assert curve.root(-6.5) == pytest.approx(-15)
+    assert curve.root(40.0) == 20  # out of reach: the step that turned farthest, not the longest
+    assert CalibrationCurve(np.array([0.0, -10.0]), np.array([0.0, -4.0])).root(40.0) == 0  # nothing measured that way
 
 
-def test_the_reading_of_the_ladder_is_measured_and_read_again():
+def test_a_root_of_the_calibration_curve_is_measured_and_found_again():
     tried = []
 
     def bent(steps):
         tried.extend(steps)
         return np.sign(steps) * np.square(steps) / 10
 
-    rungs = [-30.0, -15.0, 15.0, 30.0]
-    once = step_for(12.0, np.array([0.0, *rungs]), bent([0.0, *rungs]))
-    steps = steps_for([12.0, -50.0, 0.0], rungs, bent)
+    probes = [-30.0, -15.0, 15.0, 30.0]
+    once = CalibrationCurve(np.array([0.0, *probes]), bent([0.0, *probes])).root(12.0)
+    steps = find_steps([12.0, -50.0, 0.0], probes, bent)
     assert abs(bent(steps) - [12, -50, 0]).max() < 1.5 < abs(bent([once])[0] - 12)
-    assert steps_for([0.0], [], bent) == [0.0]
-    assert once in tried  # the first reading was tried itself
+    assert find_steps([0.0], [], bent) == [0.0]
+    assert once in tried  # the first root was measured itself
 
 
 def test_two_files_for_one_light_are_refused(tmp_path, capsys):
@@ -160,9 +162,9 @@ def test_a_face_embedded_once_turns_like_the_picture_itself():
     face = rotator.embed(crop, light="left")
     again = rotator.turn(face, [10.0]).frames[0].image
     assert np.array_equal(again, rotator.turn(crop, [10.0], light="left").frames[0].image)
-    ladder = rotator.measure_ladder(face, [-20.0, 20.0])
-    assert len(ladder.steps) == len(ladder.change) == 11
-    read = rotator.turn(face, [0.0, 10.0], ladder=ladder).frames
+    curve = rotator.measure_curve(face, [-20.0, 20.0])
+    assert len(curve.steps) == len(curve.change) == 11
+    read = rotator.turn(face, [0.0, 10.0], curve=curve).frames
     assert not np.array_equal(read[0].image, read[1].image)
     with pytest.raises(LatentrotError, match="nowhere"):
         rotator.embed(crop, light="nowhere")

@@ -1,6 +1,6 @@
 """Turning one face many times, as a page or a notebook does: each step's result is kept for the next.
 
-`open_photograph` finds the faces, `take_face` embeds one of them and measures its ladder of steps (the slow part, once),
+`open_photograph` finds the faces, `take_face` embeds one of them and measures its calibration curve (the slow part, once),
 `turn_subject` makes a turned photograph in two decodes.
 """
 
@@ -22,7 +22,8 @@ from latentrot.errors import LatentrotError
 from latentrot.label.detect import Face, detect_faces
 from latentrot.label.framing import frame_face
 from latentrot.label.identity import IdentityNetwork
-from latentrot.rotate.latent.rotator import Embedded, Frame, Ladder, LatentRotator
+from latentrot.rotate.latent.rotator import Embedded, Frame, LatentRotator
+from latentrot.rotate.latent.search import CalibrationCurve
 
 __all__ = [
     "MAX_TURN",
@@ -41,7 +42,7 @@ __all__ = [
     "turn_subject",
 ]
 
-#: the farthest turn to either side that a ladder is measured for, degrees
+#: the farthest turn to either side that a calibration curve is measured for, degrees
 MAX_TURN = 40.0
 #: longer photographs are shrunk to this side, so that a turn is pasted and shown at once (pixels)
 MAX_SIDE = 1600
@@ -76,14 +77,14 @@ class Subject:
         photo: the photograph.
         alignment: photograph -> CelebA frame.
         face: the crop, its latent, pose and light.
-        ladder: what steps of several lengths do to this very face.
+        curve: how far steps of several lengths turn this very face.
         reach: turns in degrees within which the lines of its light were calibrated.
     """
 
     photo: Photograph
     alignment: Alignment
     face: Embedded
-    ladder: Ladder
+    curve: CalibrationCurve
     reach: tuple[float, float]
 
     def within_reach(self, degrees: float) -> bool:
@@ -134,14 +135,14 @@ def take_face(photo: Photograph, index: int, rotator: LatentRotator, light: str 
         raise LatentrotError(f"no face {index}; the photograph has {len(photo.faces)}, counted from 0")
     alignment = frame_face(photo.picture, photo.faces[index].landmarks)
     face = rotator.keep_decoded(rotator.embed(alignment.crop(photo.picture, rotator.model.resolution), light))
-    ladder = rotator.measure_ladder(face, [-MAX_TURN, MAX_TURN])
-    return Subject(photo, alignment, face, ladder, rotator.lines_of(face.light).reach)
+    curve = rotator.measure_curve(face, [-MAX_TURN, MAX_TURN])
+    return Subject(photo, alignment, face, curve, rotator.lines_of(face.light).reach)
 
 
 def turn_subject(subject: Subject, degrees: Sequence[float], rotator: LatentRotator) -> list[View]:
     """Turn a face by each of `degrees` (> 0: nose to the viewer's right), in two decodes.
 
-    The first tries the steps read off the ladder, the second is of the steps read off it again, as the command line does.
+    The first decode measures the curve's roots for the turns; the second is of the roots of the curve so refined.
 
     Raises:
         LatentrotError: a turn that is not within `MAX_TURN` degrees.
@@ -149,8 +150,8 @@ def turn_subject(subject: Subject, degrees: Sequence[float], rotator: LatentRota
     for turn in degrees:
         if not abs(turn) <= MAX_TURN:
             raise LatentrotError(f"a turn of {turn} degrees: expected between {-MAX_TURN:.0f} and {MAX_TURN:.0f}")
-    ladder = rotator.refine_ladder(subject.face, subject.ladder, degrees)
-    turned = rotator.turn(subject.face, degrees, ladder=ladder)
+    curve = rotator.refine_curve(subject.face, subject.curve, degrees)
+    turned = rotator.turn(subject.face, degrees, curve=curve)
     paste = subject.alignment.paste
     return [View(f, paste(subject.photo.picture, turned.reconstruction, f.image)) for f in turned.frames]
 

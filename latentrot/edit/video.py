@@ -26,7 +26,8 @@ from latentrot.errors import LatentrotError, one_line
 from latentrot.files import write_atomically
 from latentrot.label.detect import Face, choose_face, detect_faces
 from latentrot.label.framing import frame_face
-from latentrot.rotate.latent.rotator import Embedded, Ladder, LatentRotator
+from latentrot.rotate.latent.rotator import Embedded, LatentRotator
+from latentrot.rotate.latent.search import CalibrationCurve
 
 __all__ = ["VideoTurner", "check_video_out", "edit_video"]
 
@@ -74,14 +75,14 @@ class Track:
     Attributes:
         points: its landmarks.
         light: the light group, measured at its first frame.
-        ladder: how far steps turn it, measured at its first frame; None to trust the average.
+        curve: how far steps turn it, measured at its first frame; None to trust the average.
         yaw_deg: smoothed, degrees.
         last: number of the last frame it was seen in.
     """
 
     points: Smoothed
     light: str
-    ladder: Ladder | None
+    curve: CalibrationCurve | None
     yaw_deg: float
     last: int
 
@@ -153,20 +154,22 @@ class VideoTurner:
         found = self.rotator.embed(crop, self.light if track is None else track.light)
         if track is None:
             turn = self.degrees - found.yaw_deg if self.absolute else self.degrees
-            ladder = self.rotator.measure_ladder(found, [turn]) if self.rotator.measure else None
+            curve = self.rotator.measure_curve(found, [turn]) if self.rotator.measure else None
             points = Smoothed(alignment.to_photo(MEAN_LANDMARKS))
-            track = self.track = Track(points, found.light, ladder, found.yaw_deg, self.seen)
+            track = self.track = Track(points, found.light, curve, found.yaw_deg, self.seen)
             self.tracks += 1
         else:
             share = follow(YAW_HERTZ, (self.seen - track.last) / fps)
             track.yaw_deg += float(share) * (found.yaw_deg - track.yaw_deg)
             track.last = self.seen
-        return self._paste(frame, alignment, replace(found, yaw_deg=track.yaw_deg), track.ladder)
+        return self._paste(frame, alignment, replace(found, yaw_deg=track.yaw_deg), track.curve)
 
-    def _paste(self, frame: np.ndarray, alignment: Alignment, found: Embedded, ladder: Ladder | None) -> np.ndarray:
+    def _paste(
+        self, frame: np.ndarray, alignment: Alignment, found: Embedded, curve: CalibrationCurve | None
+    ) -> np.ndarray:
         """The frame with the turned crop in it."""
-        rotator = self.rotator if ladder is not None else replace(self.rotator, measure=False)
-        result = rotator.turn(found, [self.degrees], absolute=self.absolute, ladder=ladder)
+        rotator = self.rotator if curve is not None else replace(self.rotator, measure=False)
+        result = rotator.turn(found, [self.degrees], absolute=self.absolute, curve=curve)
         self.yaws += [found.yaw_deg, result.frames[0].yaw_deg]
         self.turned += 1
         if self.upscaler is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,24 +12,21 @@ import torch
 
 from latentrot.bundles import directions_in
 from latentrot.data.images import resize, to_tensor, to_uint8
-from latentrot.data.similarity import decibels
+from latentrot.data.similarity import psnr
 from latentrot.embed.solve import decode, invert
 from latentrot.errors import LatentrotError
 from latentrot.fit.directions import Directions, walk
 from latentrot.label.estimate import LIGHTS, estimate_light, estimate_pose, light_names
 from latentrot.label.network import FaceLabeler
 from latentrot.models.load import LatentModel, load_model
+from latentrot.rotate.latent.search import CalibrationCurve, find_steps, probe_steps
 from latentrot.store.cache import LatentCache, latent_key
 from latentrot.store.space import LatentSpace
 
-__all__ = ["Embedded", "Frame", "Ladder", "LatentRotator", "Turned", "load_latent_rotator"]
+__all__ = ["Embedded", "Frame", "LatentRotator", "Turned", "load_latent_rotator"]
 
-#: fractions of the calibrated step tried on the picture itself before the wanted one is chosen
-LADDER = (0.2, 0.4, 0.7, 1.2, 2.2)
 #: a picture to be turned is inverted to this residual per step: it is one picture, and its round trip is seen
 TOLERANCE = 2e-3
-#: how often a step read off the ladder is itself tried, and read again where it misses by more than so many degrees
-REFINEMENTS, CLOSE = 2, 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,27 +97,14 @@ class Embedded:
 
 
 @dataclass(frozen=True, eq=False)
-class Ladder:
-    """How far steps of several lengths turn one picture.
-
-    Attributes:
-        steps: (k,) nominal steps, 0 among them.
-        change: (k,) measured changes of yaw, degrees.
-    """
-
-    steps: np.ndarray
-    change: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
 class LatentRotator:
     """Walks latents.
 
     Args:
         model: the diffusion model.
         directions: by light group; all of the model's own latent space.
-        measure: adjust the step on the picture itself: a ladder of steps is decoded and measured, and the step that meets
-            the request is read off it. Without it the average calibration is trusted.
+        measure: search the step on the picture itself: probe steps are decoded and measured, and the step that meets the
+            request is found on this calibration curve. Without it the average calibration is trusted.
         keep_norm: scale a walked latent back to its source's length.
         labeler: the label network that measures pose and light; None: the one that belongs to the model.
         cache: latents of pictures embedded before; None: nothing is looked up and nothing kept.
@@ -138,7 +122,7 @@ class LatentRotator:
         return self.turn(image, [degrees]).frames[0].image
 
     def rotate_many(self, image: np.ndarray, degrees: Sequence[float]) -> list[np.ndarray]:
-        """Several turns of one crop, which is inverted once; with `measure` they share one ladder of steps."""
+        """Several turns of one crop, which is inverted once; with `measure` they share one calibration curve."""
         return [frame.image for frame in self.turn(image, degrees).frames]
 
     @property
@@ -186,7 +170,7 @@ class LatentRotator:
         *,
         absolute: bool = False,
         light: str = "auto",
-        ladder: Ladder | None = None,
+        curve: CalibrationCurve | None = None,
     ) -> Turned:
         """Turn one crop several ways; the source is inverted once and all frames are decoded in one batch.
 
@@ -195,7 +179,7 @@ class LatentRotator:
             degrees: turns, each by so many degrees, or to them if `absolute`; > 0: nose to the viewer's right.
             absolute: degrees are poses to reach.
             light: left, center or right; auto estimates it. An `Embedded` has its own.
-            ladder: from `measure_ladder`, to measure once for many calls; None measures for these turns, if at all.
+            curve: from `measure_curve`, to measure once for many calls; None measures for these turns, if at all.
 
         Raises:
             LatentrotError: no lines for the light, or not a square picture.
@@ -207,10 +191,10 @@ class LatentRotator:
         clock = Clock(dict(face.seconds) if face is not image else {})
 
         # walk
-        if ladder is not None:
-            steps = [step_for(turn, ladder.steps, ladder.change) for turn in turns]
+        if curve is not None:
+            steps = [curve.root(turn) for turn in turns]
         elif self.measure:
-            steps = steps_for(turns, rungs_of(lines, turns), lambda rungs: self.measured_change(face, rungs))
+            steps = find_steps(turns, probe_steps(lines, turns), lambda steps: self.measured_change(face, steps))
         else:
             steps = [lines.nominal_for(turn) for turn in turns]
         clock.lap("measure")
@@ -228,28 +212,27 @@ class LatentRotator:
         frames = [
             Frame(d, float(poses[i, 0]), float(poses[i, 1]), lights[i], shown[i]) for i, d in enumerate(turns, start=1)
         ]
-        psnr = psnr_db(pictures[:1], to_tensor(face.source))
+        round_trip_db = float(psnr(pictures[:1], to_tensor(face.source)))
         clock.lap("label")
-        return Turned(face.source, shown[0], face.yaw_deg, face.pitch_deg, face.light, frames, psnr, clock.seconds)
+        return Turned(
+            face.source, shown[0], face.yaw_deg, face.pitch_deg, face.light, frames, round_trip_db, clock.seconds
+        )
 
-    def measure_ladder(self, face: Embedded, turns: Sequence[float]) -> Ladder:
-        """Try steps up to and beyond the farthest of `turns` (degrees) on a picture, so that many turns can be read off."""
-        rungs = rungs_of(self.lines_of(face.light), turns)
-        change = self.measured_change(face, rungs) if rungs else []
-        return Ladder(np.array([0.0, *rungs]), np.array([0.0, *change]))
+    def measure_curve(self, face: Embedded, turns: Sequence[float]) -> CalibrationCurve:
+        """Measure probe steps up to and beyond the farthest of `turns` (degrees), to find many steps on one curve."""
+        probes = probe_steps(self.lines_of(face.light), turns)
+        change = self.measured_change(face, probes) if probes else []
+        return CalibrationCurve(np.array([0.0, *probes]), np.array([0.0, *change]))
 
     def keep_decoded(self, face: Embedded) -> Embedded:
         """The face with its latent decoded once for all its turns."""
         pictures = decode(self.model, face.latent, schedule=self.any_directions.space.schedule).clamp(-1, 1)
         return replace(face, decoded=pictures)
 
-    def refine_ladder(self, face: Embedded, ladder: Ladder, turns: Sequence[float]) -> Ladder:
-        """The ladder with the steps it names for `turns` (degrees) tried, too: between two rungs yaw is no straight line."""
-        steps = [step_for(turn, ladder.steps, ladder.change) for turn in turns if turn]
-        if not steps:
-            return ladder
-        change = self.measured_change(face, steps)
-        return Ladder(np.append(ladder.steps, steps), np.append(ladder.change, change))
+    def refine_curve(self, face: Embedded, curve: CalibrationCurve, turns: Sequence[float]) -> CalibrationCurve:
+        """The curve with its roots for `turns` (degrees) measured, too: between two probes yaw is no straight line."""
+        steps = [curve.root(turn) for turn in turns if turn]
+        return curve.with_points(steps, self.measured_change(face, steps)) if steps else curve
 
     @property
     def any_directions(self) -> Directions:
@@ -279,73 +262,6 @@ class LatentRotator:
         walked = self.walk(face.latent, lines, steps, face.yaw_deg)
         pictures = decode(self.model, walked, schedule=lines.space.schedule).clamp(-1, 1)
         return estimate_pose(pictures, labeler=self.label_network)[:, 0].cpu().numpy() - face.yaw_deg
-
-
-def rungs_of(lines: Directions, turns: Sequence[float]) -> list[float]:
-    """Nominal steps to try on a picture: up to and beyond the farthest turn asked for on each side."""
-    farthest = (min([0.0, *turns]), max([0.0, *turns]))
-    return [lines.nominal_for(far) * share for far in farthest if far for share in LADDER]
-
-
-def steps_for(
-    turns: Sequence[float], rungs: Sequence[float], measure: Callable[[Sequence[float]], np.ndarray]
-) -> list[float]:
-    """Steps that meet the turns, read off measured rungs; each reading is tried, and read again where it misses.
-
-    Between two rungs the yaw need not follow a straight line, which the further readings make good.
-
-    Args:
-        turns: wanted changes of yaw, degrees.
-        rungs: nominal steps to try first; none: every step is 0.
-        measure: nominal steps -> (k,) changes of yaw in degrees.
-    """
-    if not rungs:
-        return [0.0] * len(turns)
-    steps, change = np.append(0.0, rungs), np.append(0.0, measure(rungs))
-    found = [step_for(turn, steps, change) for turn in turns]
-    off = list(range(len(turns)))
-    for _ in range(REFINEMENTS):
-        tried = measure([found[i] for i in off])
-        steps, change = np.append(steps, [found[i] for i in off]), np.append(change, tried)
-        off = [i for i, reached in zip(off, tried, strict=True) if abs(reached - turns[i]) > CLOSE]
-        for i in off:
-            found[i] = step_for(turns[i], steps, change)
-        if not off:
-            break
-    return found
-
-
-def step_for(turn: float, steps: np.ndarray, change: np.ndarray) -> float:
-    """Read the step for a turn off measured pairs, walking outwards from the standing picture until it is met.
-
-    Args:
-        turn: wanted change of yaw, degrees.
-        steps: (k,) nominal steps in any order; 0 stands for the picture as it is.
-        change: (k,) measured change of yaw at each, degrees.
-
-    Returns:
-        The first step that meets the turn (linear between neighbours), or the one tried that turned farthest that way: beyond
-        some length a step only spoils the picture.
-    """
-    if turn == 0:
-        return 0.0
-    sign = np.sign(turn)
-    way = np.argsort(np.abs(steps))
-    way = way[steps[way] * sign >= 0]
-    way = way[steps[way] != 0]
-    near, near_change = 0.0, 0.0
-    for i in way:
-        if (change[i] - turn) * sign >= 0:
-            span = change[i] - near_change
-            share = (turn - near_change) / span if span * sign > 0 else 1.0
-            return float(near + (steps[i] - near) * share)
-        near, near_change = steps[i], change[i]
-    return float(steps[way[np.argmax(change[way] * sign)]]) if len(way) else 0.0
-
-
-def psnr_db(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Peak signal-to-noise ratio of pictures in [-1, 1], decibels."""
-    return float(decibels((a.double() - b.double()).square().mean(), least=1e-12))
 
 
 class Clock:

@@ -1,0 +1,100 @@
+"""Find the step that turns one picture by a wanted angle: a one-dimensional root search on a measured calibration curve.
+
+The average calibration says roughly how far a step turns a head. On one picture the truth is measured: a few probe steps are
+decoded, the label network reads the change of yaw at each, and these pairs are the picture's calibration curve. The wanted
+step is its root, the step at which the curve meets the wanted turn: bracketed by two measured neighbours, interpolated
+linearly between them, then measured itself and added to the curve, which narrows the bracket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from latentrot.fit.directions import Directions
+
+__all__ = ["CalibrationCurve", "find_steps", "probe_steps"]
+
+#: probe steps, as fractions of the step that the average calibration names for the farthest turn
+PROBES = (0.2, 0.4, 0.7, 1.2, 2.2)
+#: how often a root is itself measured and the search goes on, and the error in degrees at which it ends
+REFINEMENTS, TOLERANCE_DEG = 2, 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationCurve:
+    """How far steps of several lengths turn one picture.
+
+    Attributes:
+        steps: (k,) nominal steps in any order, 0 (the picture as it is) among them.
+        change: (k,) measured changes of yaw, degrees.
+    """
+
+    steps: np.ndarray
+    change: np.ndarray
+
+    def with_points(self, steps: Sequence[float], change: np.ndarray) -> CalibrationCurve:
+        """The curve with further measured points."""
+        return CalibrationCurve(np.append(self.steps, steps), np.append(self.change, change))
+
+    def root(self, turn: float) -> float:
+        """The step at which the curve first meets a wanted turn.
+
+        Args:
+            turn: wanted change of yaw, degrees.
+
+        Returns:
+            The root in the first bracket outwards from step 0, by linear interpolation. Where no bracket holds the turn, the
+            measured step that turned farthest that way: beyond some length a step only spoils the picture.
+        """
+        if turn == 0:
+            return 0.0
+        sign = np.sign(turn)
+        outwards = np.argsort(np.abs(self.steps))
+        outwards = outwards[self.steps[outwards] * sign > 0]
+        low, low_change = 0.0, 0.0
+        for high, high_change in zip(self.steps[outwards], self.change[outwards], strict=True):
+            if (high_change - turn) * sign >= 0:  # the bracket [low, high] holds the root
+                span = high_change - low_change
+                share = (turn - low_change) / span if span * sign > 0 else 1.0
+                return float(low + (high - low) * share)
+            low, low_change = high, high_change
+        return float(self.steps[outwards[np.argmax(self.change[outwards] * sign)]]) if len(outwards) else 0.0
+
+
+def probe_steps(lines: Directions, turns: Sequence[float]) -> list[float]:
+    """Nominal steps to measure first: on each side up to and beyond the farthest turn (degrees) asked for."""
+    farthest = (min([0.0, *turns]), max([0.0, *turns]))
+    return [lines.nominal_for(turn) * share for turn in farthest if turn for share in PROBES]
+
+
+def find_steps(
+    turns: Sequence[float], probes: Sequence[float], measure: Callable[[Sequence[float]], np.ndarray]
+) -> list[float]:
+    """Steps that meet the wanted turns on one picture.
+
+    Args:
+        turns: wanted changes of yaw, degrees.
+        probes: nominal steps to measure first; none: every step is 0.
+        measure: nominal steps -> (k,) changes of yaw in degrees, measured on the picture.
+
+    Returns:
+        One nominal step for each turn, measured and corrected up to `REFINEMENTS` times.
+    """
+    if not probes:
+        return [0.0] * len(turns)
+    curve = CalibrationCurve(np.append(0.0, probes), np.append(0.0, measure(probes)))
+    found = [curve.root(turn) for turn in turns]
+    missed = list(range(len(turns)))
+    for _ in range(REFINEMENTS):
+        steps = [found[i] for i in missed]
+        change = measure(steps)
+        curve = curve.with_points(steps, change)
+        missed = [i for i, reached in zip(missed, change, strict=True) if abs(reached - turns[i]) > TOLERANCE_DEG]
+        for i in missed:
+            found[i] = curve.root(turns[i])
+        if not missed:
+            break
+    return found
