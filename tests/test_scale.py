@@ -69,8 +69,12 @@ def labels() -> pd.DataFrame:
     return pd.DataFrame({"yaw_deg": yaw, "light": rng.choice(["left", "center", "right"], N)}, index=names)
 
 
-def embed(data: Path, model: LatentModel, store: LatentStore, **changes: bool) -> tuple[int, list[str]]:
-    return embed_folder(FaceFolder(data), model, store, PLAN, batch_size=3, shard_size=4, **changes)
+def embed(
+    data: Path, model: LatentModel, store: LatentStore, *, seed: int = 0, **changes: bool
+) -> tuple[int, list[str]]:
+    return embed_folder(
+        FaceFolder(data), model, store, PLAN, batch_size=3, shard_size=4, generator=random.Random(seed), **changes
+    )
 
 
 def checksums(store: LatentStore) -> dict[int, str]:
@@ -177,8 +181,17 @@ class TestShard:
         complaint(info)
         assert store.missing() == [3]
 
-    def test_batches_are_halved_when_memory_is_short(self, calm, data, model, tmp_path, monkeypatch, caplog):
-        original = work.invert
+    def test_the_order_of_shards_follows_the_generator(self, data, model, tmp_path):
+        store = LatentStore(tmp_path / "latents")
+        plan(FaceFolder(data), store, LatentSpace.of(model, PLAN), Sizes(3, 4))
+        orders = [to_do(store, generator=random.Random(seed)) for seed in (0, 0, 1)]
+        assert orders[0] == orders[1] != orders[2]
+        assert sorted(orders[0]) == sorted(orders[2]) == sorted(to_do(store)) == list(range(7))
+
+    @pytest.mark.parametrize("seed", [0, 5])  # 5: the last shard first
+    def test_batches_are_halved_when_memory_is_short(self, calm, data, model, tmp_path, monkeypatch, caplog, seed):
+        original, order = work.invert, list(range(7))
+        random.Random(seed).shuffle(order)
 
         def small(model: LatentModel, x: torch.Tensor, *, schedule: Schedule) -> torch.Tensor:
             if len(x) > 1:
@@ -187,11 +200,12 @@ class TestShard:
 
         monkeypatch.setattr(work, "invert", small)
         store = LatentStore(tmp_path / "latents")
-        assert embed(data, model, store) == (N, [])
-        assert [r.getMessage() for r in caplog.records] == [
+        assert embed(data, model, store, seed=seed) == (N, [])
+        whole = [
             "cpu: out of memory with 3 pictures at a time; going on with 2",
             "cpu: out of memory with 2 pictures at a time; going on with 1",
-        ]
+        ]  # the last shard holds two pictures only: where it comes first, three at a time are never tried
+        assert [r.getMessage() for r in caplog.records] == whole[order[0] == 6 :]
         assert read_header(store.shards[0]).notes["batch"] == "1"
         for (_, a), (_, b) in zip(calm.batches(), store.batches(), strict=True):
             torch.testing.assert_close(a, b, rtol=2e-3, atol=2e-3)

@@ -87,18 +87,19 @@ def plan(folder: FaceFolder, store: LatentStore, space: LatentSpace, sizes: Size
     return manifest.extend(folder.names, space, sizes.shard, sizes.batch)
 
 
-def to_do(store: LatentStore, *, retry: bool = False) -> list[int]:
+def to_do(store: LatentStore, *, retry: bool = False, generator: random.Random | None = None) -> list[int]:
     """Numbers of the shards to embed, in random order: two runs on one store hardly meet.
 
     Args:
         store: with its manifest.
         retry: also those in which pictures were skipped.
+        generator: what the order is drawn from; None: the system's, another order in every run.
     """
     numbers = set(store.missing())
     if retry:
         numbers |= {number for number, _, _ in store.skipped()}
     order = sorted(numbers)
-    random.SystemRandom().shuffle(order)
+    (generator or random.SystemRandom()).shuffle(order)
     return order
 
 
@@ -254,6 +255,7 @@ def embed_folder(
     shard_size: int = Sizes.shard,
     readers: int = Sizes.readers,
     retry: bool = False,
+    generator: random.Random | None = None,
 ) -> tuple[int, list[str]]:
     """Embed every picture of a folder that the store does not hold yet, in this process.
 
@@ -266,13 +268,14 @@ def embed_folder(
         shard_size: latents per new shard; what a kill can lose.
         readers: threads that read pictures ahead.
         retry: try pictures again that could not be read.
+        generator: what the order of the shards is drawn from (see `to_do`).
 
     Returns:
         How many pictures were embedded now, and one line for each that could not be read.
     """
     sizes = Sizes(batch_size, shard_size, readers)
     plan(folder, store, LatentSpace.of(model, schedule or Schedule()), sizes)
-    numbers = to_do(store, retry=retry)
+    numbers = to_do(store, retry=retry, generator=generator)
     embedder = ShardEmbedder(folder, model, store, sizes)
     with progress_bar(store, numbers) as bar:
         reports = (embedder.embed_shard(n, force=retry, progress=bar.update) for n in numbers)
