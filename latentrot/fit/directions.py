@@ -16,6 +16,7 @@ from safetensors.torch import save
 from sklearn.isotonic import IsotonicRegression
 
 from latentrot.data.celeba import held_out
+from latentrot.data.where import matching
 from latentrot.embed.solve import decode
 from latentrot.errors import LatentrotError
 from latentrot.files import write_atomically
@@ -23,7 +24,6 @@ from latentrot.fit.lines import CentroidLine, YawBins, YawDirections, coarse_par
 from latentrot.fit.statistics import Statistics, gather
 from latentrot.label.estimate import LIGHTS, estimate_pose
 from latentrot.label.network import FaceLabeler
-from latentrot.label.table import matching
 from latentrot.models.load import LatentModel
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.space import LatentSpace
