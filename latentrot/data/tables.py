@@ -64,6 +64,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
     for column in table.columns.intersection(NAMES):
         table[column] = as_names(table[column])
     table = table.dropna(subset="image_id").set_index("image_id")
+    table.index = table.index.astype(str)
     return check_unique(table, path)
 
 
