@@ -32,7 +32,7 @@ from latentrot.store.latent_store import LatentStore
 from latentrot.store.manifest import Manifest
 from latentrot.store.merge import merge_stores
 from latentrot.store.pool import embed_in_processes
-from latentrot.store.shard import read_header
+from latentrot.store.shard import pack_shard, read_header
 from latentrot.store.space import LatentSpace
 from latentrot.store.verify import verify_store
 from latentrot.store.work import ShardEmbedder, Sizes, embed_folder, plan, to_do
@@ -212,6 +212,60 @@ class TestShard:
         monkeypatch.setattr(work, "invert", lambda *_, **__: small(model, torch.zeros(2, 1), schedule=PLAN))
         with pytest.raises(LatentrotError, match="single picture"):
             embed(data, model, LatentStore(tmp_path / "none"))
+
+
+class TestStopped:
+    """What an embedding that is stopped within a shard has done is kept, and the result is the same bits."""
+
+    @pytest.mark.parametrize("batches", [1, 2, 3])
+    def test_goes_on_within_the_shard(self, data, model, tmp_path, monkeypatch, batches):
+        (data_bad := tmp_path / "faces").mkdir()
+        for path in sorted(data.iterdir())[:11]:
+            shutil.copy(path, data_bad)
+        (data_bad / "001.png").write_bytes(b"broken")
+        calm = LatentStore(tmp_path / "calm")
+        embed_folder(FaceFolder(data_bad), model, calm, PLAN, batch_size=3, shard_size=11)
+        store, original, seen = LatentStore(tmp_path / "latents"), work.invert, []
+
+        def stopped(model: LatentModel, x: torch.Tensor, *, schedule: Schedule) -> torch.Tensor:
+            if len(seen) == batches:
+                raise KeyboardInterrupt
+            seen.append(len(x))
+            return original(model, x, schedule=schedule)
+
+        monkeypatch.setattr(work, "invert", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            embed_folder(FaceFolder(data_bad), model, store, PLAN, batch_size=3, shard_size=11)
+        assert not store.numbers
+        assert store.partial_of(0).exists()
+        monkeypatch.setattr(
+            work, "invert", lambda m, x, *, schedule: seen.append(len(x)) or original(m, x, schedule=schedule)
+        )
+        done, bad = embed_folder(FaceFolder(data_bad), model, store, PLAN, batch_size=3, shard_size=11)
+        assert (done, len(bad)) == (10, 1)
+        assert seen == [3, 3, 3, 2]  # no picture twice
+        assert checksums(store) == checksums(calm)
+        assert not store.partial_of(0).exists()
+        assert verify_store(store) == []
+
+    @pytest.mark.parametrize("damage", ["cut", "flip", "other model"])
+    def test_a_part_that_is_not_whole_is_made_anew(self, calm, data, model, tmp_path, damage):
+        store = LatentStore(tmp_path / "latents")
+        plan(FaceFolder(data), store, calm.space, Sizes(3, 4))
+        path, embedder = store.partial_of(2), ShardEmbedder(FaceFolder(data), model, store, Sizes(3, 4))
+        ids = store.manifest.shard_ids(2)[:3]
+        embedder.keep(path, ids, torch.ones(3, *calm.space.shape), {}, 3)
+        content = path.read_bytes()
+        assert embedder.resume(path, store.manifest.shard_ids(2), 3)[2] == 3
+        if damage == "other model":
+            path.write_bytes(
+                pack_shard(ids, torch.ones(3, *calm.space.shape), replace(calm.space, digest="0" * 16), [], 3)
+            )
+        else:
+            path.write_bytes(content[:-9] if damage == "cut" else content[:-9] + b"damaged!!")
+        assert embedder.resume(path, store.manifest.shard_ids(2), 3)[2] == 0
+        embedder.embed_shard(2)
+        assert checksums(store)[2] == checksums(calm)[2]
 
 
 class TestSurvival:
