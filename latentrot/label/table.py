@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from latentrot.data.celeba import FaceFolder
 from latentrot.data.images import to_tensor
@@ -16,6 +15,7 @@ from latentrot.errors import LatentrotError
 from latentrot.files import check_format, write_atomically
 from latentrot.label.estimate import LabelerPose, PoseEstimator, estimate_light, estimate_pose, light_names
 from latentrot.label.network import LIGHTS, FaceLabeler, load_labeler
+from latentrot.progress import Progress
 
 __all__ = ["COLUMNS", "label_folder", "read_labels", "with_attributes", "write_labels"]
 
@@ -61,9 +61,8 @@ def label_folder(
         raise LatentrotError(f"batch_size={batch_size}: expected at least 1")
     labeler = labeler or load_labeler(device=device)
     estimator = estimator or LabelerPose(labeler)
-    disable = None if progress is None else not progress
     parts = []
-    with tqdm(total=len(folder.ids), disable=disable, desc="label", unit="picture") as bar:
+    with Progress("label", len(folder.ids), disable=None if progress is None else not progress) as bar:
         for start in range(0, len(folder.ids), batch_size):
             batch = folder.ids[start : start + batch_size]
             names, crops, complaints = folder.read_readable(batch, estimator.crop_size)
