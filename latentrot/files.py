@@ -11,7 +11,7 @@ from pathlib import Path
 
 from latentrot.errors import LatentrotError, one_line
 
-__all__ = ["disk_reason", "write_atomically"]
+__all__ = ["check_format", "check_writable", "disk_reason", "write_atomically"]
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], *, replace: bool = True) -> bool:
@@ -63,3 +63,49 @@ def disk_reason(error: OSError, folder: Path) -> str:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"no permission to write in {one_line(folder)}; choose another folder"
     return f"{one_line(error.strerror or error)}; choose another place"
+
+
+def check_writable(path: Path | str) -> None:
+    """Refuse, before any work, a file or folder that could not be written; makes nothing.
+
+    Args:
+        path: the file or folder to be; its parents need not exist yet. Addresses such as s3://... are not looked at.
+
+    Raises:
+        LatentrotError: a parent that is a file, no permission, a full or read-only disk.
+    """
+    if "://" in str(path):
+        return
+    path = Path(path)
+    if "\0" in str(path):
+        raise LatentrotError(f"cannot write {one_line(path)}: a name cannot hold a null character; choose another")
+    try:
+        there = next(p for p in (path, *path.absolute().parents) if p.exists())
+        if there != path and not there.is_dir():
+            raise LatentrotError(f"cannot write {one_line(path)}: {one_line(there)} is a file; choose another place")
+        folder = there if there.is_dir() else there.absolute().parent
+        trial = folder / f".{secrets.token_hex(8)}.tmp"  # the mode bits do not tell of read-only disks
+        try:
+            trial.write_bytes(b"latentrot")
+        finally:
+            trial.unlink(missing_ok=True)
+    except OSError as error:
+        raise LatentrotError(f"cannot write {one_line(path)}: {disk_reason(error, path.parent)}") from error
+
+
+def check_format(found: object, known: int, path: object) -> None:
+    """Refuse a file of ours in a format that came after this version.
+
+    Args:
+        found: the number the file carries; files from before there were numbers are of format 1.
+        known: the newest one this version reads.
+        path: the file.
+    """
+    try:
+        number = int(str(found))
+    except ValueError as error:
+        raise LatentrotError(f"{one_line(path)} is of format {one_line(found)!r}; expected a number") from error
+    if number > known:
+        raise LatentrotError(
+            f"{one_line(path)} is of format {number}, and this latentrot reads formats up to {known}; update latentrot"
+        )

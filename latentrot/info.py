@@ -7,7 +7,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from latentrot.data.images import quiet_pillow
+from latentrot.data.images import QUIET_PILLOW
 from latentrot.data.metadata import read_notes
 from latentrot.errors import LatentrotError
 
@@ -86,7 +86,7 @@ def describe_tensors(path: Path) -> dict[str, str]:
 
 def describe_picture(path: Path) -> dict[str, str]:
     """A picture or animation latentrot wrote says so."""
-    with quiet_pillow():
+    with QUIET_PILLOW:
         facts = read_notes(path)
     if "latentrot" not in " ".join([*facts, *facts.values()]):
         raise LatentrotError(f"{path}: a picture without a note that latentrot made it")

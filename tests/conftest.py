@@ -1,7 +1,9 @@
 import os
+import random
 import socket
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny import save_pixel_model
@@ -10,6 +12,15 @@ from latentrot.models.load import LatentModel, load_model
 
 if "OMP_NUM_THREADS" not in os.environ:
     torch.set_num_threads(2)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """No test depends on a draw nobody seeded, nor on which tests ran before it: fixtures draw after this, too."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002  what libraries draw from it, not we
+    torch.manual_seed(0)
+
 
 CHROMIUM = Path("/usr/bin/chromium")
 #: as root, without a screen, and without asking other hosts for anything

@@ -15,7 +15,16 @@ from latentrot.data.celeba import held_out
 from latentrot.embed.solve import Schedule
 from latentrot.errors import LatentrotError
 from latentrot.fit.directions import Directions, FitConfig, fit_directions, walk_offset
-from latentrot.fit.lines import CentroidLine, Centroids, YawBins, YawDirections, coarse_part, keep_octaves, shrink_noise
+from latentrot.fit.lines import (
+    CentroidLine,
+    Centroids,
+    YawBins,
+    YawDirections,
+    coarse_part,
+    joined_bins,
+    keep_octaves,
+    shrink_noise,
+)
 from latentrot.models.first_stage import mirror_latents
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.space import LatentSpace
@@ -191,12 +200,35 @@ class TestLines:
         assert not np.allclose(one.right_.slope_, two.right_.slope_)
 
     @pytest.mark.parametrize("left_over", [0, 3])
-    def test_poor_bin_is_named(self, left_over):
-        x, yaw, *_ = planted(600)
+    def test_a_poor_bin_joins_its_neighbour(self, left_over):
+        x, yaw, _, right = planted(600)
         poor = (yaw >= 15) & (yaw < 25)
         keep = ~poor | np.isin(np.arange(600), np.flatnonzero(poor)[:left_over])
-        with pytest.raises(LatentrotError, match=rf"\[15, 25\).* {left_over} latents.* 5") as info:
-            YawDirections(least=5).fit(x[keep], yaw[keep])
+        fitted = YawDirections(least=5).fit(x[keep], yaw[keep])
+        assert fitted.edges_.tolist() == [-45, -35, -25, -15, -5, 5, 25, 35, 45]
+        assert fitted.counts_.sum() == keep.sum()
+        assert fitted.counts_.min() >= 5
+        slope = fitted.right_.slope_
+        assert slope @ right / np.linalg.norm(slope) / np.linalg.norm(right) > 0.99
+
+    @pytest.mark.parametrize(
+        ("counts", "groups", "middle"),
+        [
+            ([5, 5, 5, 5, 5], [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5)], 2),
+            ([1, 4, 9, 4, 1], [(0, 2), (2, 3), (3, 5)], 1),
+            ([5, 2, 9, 0, 7], [(0, 2), (2, 3), (3, 5)], 1),
+            ([9, 3, 1, 3, 9], [(0, 1), (1, 4), (4, 5)], 1),
+        ],
+    )
+    def test_bins_are_joined_until_each_holds_enough(self, counts, groups, middle):
+        found, at = joined_bins(np.array(counts), 5)
+        assert [(g.start, g.stop) for g in found] == groups
+        assert at == middle
+
+    @pytest.mark.parametrize("counts", [[0, 0, 0], [4, 9, 9], [9, 0, 9], [9, 9, 4, 0, 0]])
+    def test_too_few_for_two_lines_are_counted(self, counts):
+        with pytest.raises(LatentrotError, match=f"{sum(counts)} latents, .* 5 of each") as info:
+            joined_bins(np.array(counts), 5)
         complaint(info)
 
     @pytest.mark.parametrize(
@@ -350,6 +382,16 @@ class TestFitDirections:
         with pytest.raises(LatentrotError, match="embed and label the same pictures") as info:
             fit_directions(store, strangers, "left", CONFIG)
         complaint(info)
+
+    def test_a_light_too_rare_takes_the_pictures_of_every_light(self, store, labels, caplog):
+        rare = labels.assign(light=np.where(np.arange(len(labels)) < 3, "left", "center"))
+        config = replace(CONFIG, mirror=False, held_out=0.0)
+        lines, everybody = (fit_directions(store, rare, light, config) for light in ("left", "any"))
+        assert lines.light == "left"
+        assert lines.facts["lights"] == "any"
+        assert torch.equal(lines.left, everybody.left)
+        assert "left: 3 latents" in caplog.text
+        assert fit_directions(store, rare, "center", config).facts["lights"] == "center"
 
     def test_progress_counts_every_latent_once(self, store, labels):
         seen: list[int] = []

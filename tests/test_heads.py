@@ -222,7 +222,7 @@ def test_the_command_line_draws_views(ict, tmp_path, capsys):
     table = pd.read_csv(out / "views.csv")
     assert table["yaw_deg"].tolist() == [-30, 0, 30] * 2
     assert table["head"].tolist() == [0, 0, 0, 1, 1, 1]
-    assert FaceFolder(out).identities.tolist() == [1, 1, 1, 2, 2, 2]
+    assert FaceFolder(out).identities.tolist() == ["1", "1", "1", "2", "2", "2"]
     assert Image.open(out / "img_align_celeba" / "000001.png").size == (8, 8)
     assert json.loads((out / "heads.json").read_text())["views"]["yaws"] == [-30, 0, 30]
 

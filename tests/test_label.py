@@ -11,10 +11,11 @@ from safetensors.torch import save_file
 
 from latentrot.bundles import DEFAULT_BUNDLE, bundled_folder
 from latentrot.data.celeba import FaceFolder, held_out
+from latentrot.data.where import matching
 from latentrot.errors import LatentrotError
 from latentrot.label.estimate import LIGHTS, SURE, estimate_light, estimate_pose, light_names
 from latentrot.label.network import FaceLabeler, load_labeler
-from latentrot.label.table import COLUMNS, label_folder, matching, read_labels, write_labels
+from latentrot.label.table import COLUMNS, label_folder, read_labels, write_labels
 from latentrot.label.train import LabelTrainConfig, Relighter, YaleFaces, warp, yale_crops
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"

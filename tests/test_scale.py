@@ -32,7 +32,7 @@ from latentrot.store.latent_store import LatentStore
 from latentrot.store.manifest import Manifest
 from latentrot.store.merge import merge_stores
 from latentrot.store.pool import embed_in_processes
-from latentrot.store.shard import read_header
+from latentrot.store.shard import pack_shard, read_header
 from latentrot.store.space import LatentSpace
 from latentrot.store.verify import verify_store
 from latentrot.store.work import ShardEmbedder, Sizes, embed_folder, plan, to_do
@@ -69,8 +69,12 @@ def labels() -> pd.DataFrame:
     return pd.DataFrame({"yaw_deg": yaw, "light": rng.choice(["left", "center", "right"], N)}, index=names)
 
 
-def embed(data: Path, model: LatentModel, store: LatentStore, **changes: bool) -> tuple[int, list[str]]:
-    return embed_folder(FaceFolder(data), model, store, PLAN, batch_size=3, shard_size=4, **changes)
+def embed(
+    data: Path, model: LatentModel, store: LatentStore, *, seed: int = 0, **changes: bool
+) -> tuple[int, list[str]]:
+    return embed_folder(
+        FaceFolder(data), model, store, PLAN, batch_size=3, shard_size=4, generator=random.Random(seed), **changes
+    )
 
 
 def checksums(store: LatentStore) -> dict[int, str]:
@@ -177,8 +181,17 @@ class TestShard:
         complaint(info)
         assert store.missing() == [3]
 
-    def test_batches_are_halved_when_memory_is_short(self, calm, data, model, tmp_path, monkeypatch, caplog):
-        original = work.invert
+    def test_the_order_of_shards_follows_the_generator(self, data, model, tmp_path):
+        store = LatentStore(tmp_path / "latents")
+        plan(FaceFolder(data), store, LatentSpace.of(model, PLAN), Sizes(3, 4))
+        orders = [to_do(store, generator=random.Random(seed)) for seed in (0, 0, 1)]
+        assert orders[0] == orders[1] != orders[2]
+        assert sorted(orders[0]) == sorted(orders[2]) == sorted(to_do(store)) == list(range(7))
+
+    @pytest.mark.parametrize("seed", [0, 5])  # 5: the last shard first
+    def test_batches_are_halved_when_memory_is_short(self, calm, data, model, tmp_path, monkeypatch, caplog, seed):
+        original, order = work.invert, list(range(7))
+        random.Random(seed).shuffle(order)
 
         def small(model: LatentModel, x: torch.Tensor, *, schedule: Schedule) -> torch.Tensor:
             if len(x) > 1:
@@ -187,17 +200,72 @@ class TestShard:
 
         monkeypatch.setattr(work, "invert", small)
         store = LatentStore(tmp_path / "latents")
-        assert embed(data, model, store) == (N, [])
-        assert [r.getMessage() for r in caplog.records] == [
+        assert embed(data, model, store, seed=seed) == (N, [])
+        whole = [
             "cpu: out of memory with 3 pictures at a time; going on with 2",
             "cpu: out of memory with 2 pictures at a time; going on with 1",
-        ]
+        ]  # the last shard holds two pictures only: where it comes first, three at a time are never tried
+        assert [r.getMessage() for r in caplog.records] == whole[order[0] == 6 :]
         assert read_header(store.shards[0]).notes["batch"] == "1"
         for (_, a), (_, b) in zip(calm.batches(), store.batches(), strict=True):
             torch.testing.assert_close(a, b, rtol=2e-3, atol=2e-3)
         monkeypatch.setattr(work, "invert", lambda *_, **__: small(model, torch.zeros(2, 1), schedule=PLAN))
         with pytest.raises(LatentrotError, match="single picture"):
             embed(data, model, LatentStore(tmp_path / "none"))
+
+
+class TestStopped:
+    """What an embedding that is stopped within a shard has done is kept, and the result is the same bits."""
+
+    @pytest.mark.parametrize("batches", [1, 2, 3])
+    def test_goes_on_within_the_shard(self, data, model, tmp_path, monkeypatch, batches):
+        (data_bad := tmp_path / "faces").mkdir()
+        for path in sorted(data.iterdir())[:11]:
+            shutil.copy(path, data_bad)
+        (data_bad / "001.png").write_bytes(b"broken")
+        calm = LatentStore(tmp_path / "calm")
+        embed_folder(FaceFolder(data_bad), model, calm, PLAN, batch_size=3, shard_size=11)
+        store, original, seen = LatentStore(tmp_path / "latents"), work.invert, []
+
+        def stopped(model: LatentModel, x: torch.Tensor, *, schedule: Schedule) -> torch.Tensor:
+            if len(seen) == batches:
+                raise KeyboardInterrupt
+            seen.append(len(x))
+            return original(model, x, schedule=schedule)
+
+        monkeypatch.setattr(work, "invert", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            embed_folder(FaceFolder(data_bad), model, store, PLAN, batch_size=3, shard_size=11)
+        assert not store.numbers
+        assert store.partial_of(0).exists()
+        monkeypatch.setattr(
+            work, "invert", lambda m, x, *, schedule: seen.append(len(x)) or original(m, x, schedule=schedule)
+        )
+        done, bad = embed_folder(FaceFolder(data_bad), model, store, PLAN, batch_size=3, shard_size=11)
+        assert (done, len(bad)) == (10, 1)
+        assert seen == [3, 3, 3, 2]  # no picture twice
+        assert checksums(store) == checksums(calm)
+        assert not store.partial_of(0).exists()
+        assert verify_store(store) == []
+
+    @pytest.mark.parametrize("damage", ["cut", "flip", "other model"])
+    def test_a_part_that_is_not_whole_is_made_anew(self, calm, data, model, tmp_path, damage):
+        store = LatentStore(tmp_path / "latents")
+        plan(FaceFolder(data), store, calm.space, Sizes(3, 4))
+        path, embedder = store.partial_of(2), ShardEmbedder(FaceFolder(data), model, store, Sizes(3, 4))
+        ids = store.manifest.shard_ids(2)[:3]
+        embedder.keep(path, ids, torch.ones(3, *calm.space.shape), {}, 3)
+        content = path.read_bytes()
+        assert embedder.resume(path, store.manifest.shard_ids(2), 3)[2] == 3
+        if damage == "other model":
+            path.write_bytes(
+                pack_shard(ids, torch.ones(3, *calm.space.shape), replace(calm.space, digest="0" * 16), [], 3)
+            )
+        else:
+            path.write_bytes(content[:-9] if damage == "cut" else content[:-9] + b"damaged!!")
+        assert embedder.resume(path, store.manifest.shard_ids(2), 3)[2] == 0
+        embedder.embed_shard(2)
+        assert checksums(store)[2] == checksums(calm)[2]
 
 
 class TestSurvival:

@@ -61,11 +61,11 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for noisy in ("httpx", "PIL", "accelerate", "diffusers"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    command = tyro.extras.subcommand_cli_from_dict(
-        COMMANDS, args=guard_sweep(sys.argv[1:] if argv is None else argv), prog="latentrot",
-        description="Turn a face in a photograph by walking straight lines in a diffusion model's latent space.",
-    )  # fmt: skip
     try:
+        command = tyro.extras.subcommand_cli_from_dict(
+            COMMANDS, args=guard_sweep(sys.argv[1:] if argv is None else argv), prog="latentrot",
+            description="Turn a face in a photograph by walking straight lines in a diffusion model's latent space.",
+        )  # fmt: skip
         command.run()  # type: ignore[attr-defined]
     except LatentrotError as error:
         print("latentrot: " + one_line(error, 1000), file=sys.stderr)
@@ -74,10 +74,19 @@ def main(argv: list[str] | None = None) -> int:
         print("latentrot: interrupted; nothing half written is left", file=sys.stderr)
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         reason = f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
         print("latentrot: " + one_line(reason, 1000), file=sys.stderr)
         return 2
+    finally:
+        flush_output()
     return 0
+
+
+def flush_output() -> None:
+    """Write out what is left; whoever read it may have gone, as `head` does, which is no error worth a word."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Literal
 
 from latentrot.errors import LatentrotError
 
-__all__ = ["Light", "Where", "at_least", "given_of"]
+__all__ = ["Light", "Where", "at_least", "check_folder", "given_of"]
 
 Light = Literal["left", "center", "right"]
 
@@ -26,6 +27,12 @@ def at_least(option: str, value: float, least: float) -> None:
     """Refuse a number that is too small."""
     if value < least:
         raise LatentrotError(f"{option} {value}: expected at least {least}")
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a folder of pictures that is not there, before anything slow is loaded."""
+    if not path.is_dir():
+        raise LatentrotError(f"no such folder: {path}; give a folder of aligned face pictures")
 
 
 def given_of(command: object, config: type) -> dict[str, Any]:

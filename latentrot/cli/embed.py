@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from latentrot.cli.common import Where, at_least
+from latentrot.cli.common import Where, at_least, check_folder
 from latentrot.errors import LatentrotError
+from latentrot.files import check_writable
 
 if TYPE_CHECKING:
+    from latentrot.data.celeba import FaceFolder
     from latentrot.store.job import EmbedJob
     from latentrot.store.latent_store import LatentStore
     from latentrot.store.work import ShardReport
@@ -26,8 +28,8 @@ class Embed:
     """Embed a folder of faces: pictures -> latents; goes on where it stopped, or was killed.
 
     What belongs into which shard is written down first; a shard is then embedded as a whole and renamed into place. So the
-    same command again does what is left, several at once share the work, and pictures that have come into the folder are
-    added. A picture that cannot be read is left out and noted; --retry tries it again.
+    same command again does what is left, also of a shard it was stopped in; several at once share the work, and pictures
+    that have come into the folder are added. A picture that cannot be read is left out and noted; --retry tries it again.
 
     Several machines, the pictures and --out being paths or addresses that all of them reach:
 
@@ -72,18 +74,25 @@ class Embed:
 
     def run(self) -> None:
         """Embed what the store does not hold yet."""
-        from latentrot.store.latent_store import LatentStore  # noqa: PLC0415
-
-        store = LatentStore(self.out)
-        if self.verify:
-            return self.check(store)
         for option, value in (
             ("--batch-size", self.batch_size), ("--shard-size", self.shard_size), ("--readers", self.readers),
             ("--workers", 1 if self.workers is None else self.workers),
         ):  # fmt: skip
             at_least(option, value, 1)
+        if self.verify:
+            return self.check()
+        if self.data is None:
+            raise LatentrotError("no pictures given; --data FOLDER (without it, only --verify can run)")
+        check_folder(self.data)
+        check_writable(f"{self.out}/manifest-00000.parquet")
+        from latentrot.data.celeba import open_folder  # noqa: PLC0415
+
+        folder = open_folder(self.data.resolve())
         labels = self.read_labels()
-        done, bad = self.embed(store)
+        from latentrot.store.latent_store import LatentStore  # noqa: PLC0415
+
+        store = LatentStore(self.out)
+        done, bad = self.embed(store, folder)
         for line in bad:
             print(f"skipped: {line}", file=sys.stderr)
         print(f"embedded {done} pictures, {len(bad)} skipped; {self.out} holds {store.count()}")
@@ -101,18 +110,15 @@ class Embed:
 
         return read_labels(self.labels)
 
-    def embed(self, store: LatentStore) -> tuple[int, list[str]]:
+    def embed(self, store: LatentStore, folder: FaceFolder) -> tuple[int, list[str]]:
         """Plan, then have the engine asked for do what is left."""
-        from latentrot.data.celeba import FaceFolder  # noqa: PLC0415
         from latentrot.embed.solve import resolve_schedule  # noqa: PLC0415
         from latentrot.models.load import load_model  # noqa: PLC0415
         from latentrot.store.job import EmbedJob  # noqa: PLC0415
         from latentrot.store.space import LatentSpace  # noqa: PLC0415
         from latentrot.store.work import Sizes, embed_folder, follow, plan, progress_bar, to_do  # noqa: PLC0415
 
-        if self.data is None:
-            raise LatentrotError("no pictures given; --data FOLDER (without it, only --verify can run)")
-        folder, sizes = FaceFolder(self.data.resolve()), Sizes(self.batch_size, self.shard_size, self.readers)
+        sizes = Sizes(self.batch_size, self.shard_size, self.readers)
         schedule = resolve_schedule(self.steps, self.solver, None)
         here = self.engine == "local" and self.devices is None and (self.workers or 1) == 1
         model = load_model(self.model, self.where.device if here else "cpu", self.where.dtype)
@@ -141,12 +147,14 @@ class Embed:
         devices, threads = devices_of(self.devices, self.workers, self.where.device)
         return embed_in_processes(job, numbers, devices, threads)
 
-    def check(self, store: LatentStore) -> None:
+    def check(self) -> None:
         """Print what is wrong with the store."""
         from tqdm import tqdm  # noqa: PLC0415
 
+        from latentrot.store.latent_store import LatentStore  # noqa: PLC0415
         from latentrot.store.verify import verify_store  # noqa: PLC0415
 
+        store = LatentStore(self.out)
         with tqdm(total=len(store.numbers), unit="shard", desc="verify", disable=None) as bar:
             problems = verify_store(store, bar.update)
         if problems:

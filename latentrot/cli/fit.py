@@ -2,33 +2,46 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import tyro
 
-from latentrot.cli.common import Light, Where, given_of
+from latentrot.cli.common import Light, Where, at_least, given_of
+from latentrot.errors import LatentrotError
+from latentrot.files import check_writable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from latentrot.fit.directions import Directions, FitConfig
+    from latentrot.models.load import LatentModel
+    from latentrot.store.latent_store import LatentStore
 
 __all__ = ["FitDirections"]
 
 
 @dataclass(frozen=True)
 class FitDirections:
-    """Fit the left and the right line of one light group: latents -> lines."""
+    """Fit the left and the right line of every light group, or of one: latents -> lines.
 
-    light: Light
-    """side of the picture the main light comes from"""
+    A hundred photographs give lines of every light that work; from a few thousand on they are steady.
+    """
+
+    light: Light | None = None
+    """side of the picture the main light comes from; by default each of the three, a file each"""
     latents: str = "latents"
     """store made by embed: a folder, or an address fsspec knows"""
     labels: Path = Path("labels.parquet")
     """table made by label"""
     out: Path | None = None
-    """by default directions/LIGHT.safetensors"""
+    """a folder for LIGHT.safetensors, by default directions/; with --light also a file, NAME.safetensors"""
     where: str = ""
     """attribute filter, for example "Male == 1 and Eyeglasses == -1" """
     bins: float = 10.0
-    """yaw bin width in degrees"""
+    """yaw bin width in degrees; bins that hold too few latents are joined"""
     limit: float = 45.0
     """largest yaw of the bins in degrees"""
     mirror: bool = True
@@ -47,10 +60,12 @@ class FitDirections:
     runs_on: Annotated[Where, tyro.conf.OmitArgPrefixes] = field(default_factory=Where)
 
     def run(self) -> None:
-        """Fit, calibrate, write."""
-        from tqdm import tqdm  # noqa: PLC0415
-
-        from latentrot.fit.directions import FitConfig, fit_directions  # noqa: PLC0415
+        """Fit, calibrate, write; light by light."""
+        paths = self.paths()
+        for path in paths.values():
+            check_writable(path)
+        at_least("--calibrate", self.calibrate, 0)
+        from latentrot.fit.directions import FitConfig  # noqa: PLC0415
         from latentrot.label.table import read_labels  # noqa: PLC0415
         from latentrot.models.load import load_model  # noqa: PLC0415
         from latentrot.store.latent_store import LatentStore  # noqa: PLC0415
@@ -59,10 +74,41 @@ class FitDirections:
         config = FitConfig(width=self.bins, **given_of(self, FitConfig))
         name = self.model or store.space.model
         model = load_model(name, self.runs_on.device, self.runs_on.dtype) if self.calibrate else None
-        with tqdm(desc=f"fit {self.light}", unit="latent", disable=None) as bar:
-            directions = fit_directions(store, labels, self.light, config, model=model, progress=bar.update)
-        path = self.out or Path("directions") / f"{self.light}.safetensors"
-        directions.save(path)
-        low, high = directions.reach
-        print(f"{self.light}: latents per bin {directions.facts['counts']}, reaches {low:+.0f} to {high:+.0f} degrees")
-        print(f"wrote {path}")
+        for light, path in paths.items():
+            directions = self.fit(light, store, labels, config, model)
+            directions.save(path)
+            low, high = directions.reach
+            print(f"{light}: latents per bin {directions.facts['counts']}, reaches {low:+.0f} to {high:+.0f} degrees")
+            print(f"wrote {path}")
+
+    def paths(self) -> dict[str, Path]:
+        """The file of each light group that is fitted."""
+        if self.light is not None and self.out is not None and self.out.suffix:
+            if self.out.suffix != ".safetensors":
+                raise LatentrotError(f"--out {self.out}: expected a folder, or a name ending in .safetensors")
+            return {self.light: self.out}
+        folder = self.out or Path("directions")
+        if folder.suffix == ".safetensors":
+            raise LatentrotError(f"--out {folder}: three lights make three files; give a folder, or one --light")
+        lights = get_args(Light) if self.light is None else (self.light,)
+        return {light: folder / f"{light}.safetensors" for light in lights}
+
+    def fit(
+        self, light: str, store: LatentStore, labels: pd.DataFrame, config: FitConfig, model: LatentModel | None
+    ) -> Directions:
+        """One light group's lines, with progress of what takes the time: the latents are read, then pictures decoded."""
+        from latentrot.fit.directions import fit_directions  # noqa: PLC0415
+        from latentrot.progress import Progress  # noqa: PLC0415
+
+        with ExitStack() as bars:
+            reading = bars.enter_context(Progress(f"fit {light}", len(labels), "latent"))
+            decoding: list[Progress] = []
+
+            def calibrated(count: int, total: int) -> None:
+                if not decoding:
+                    decoding.append(bars.enter_context(Progress(f"calibrate {light}", total)))
+                decoding[0].update(count)
+
+            return fit_directions(
+                store, labels, light, config, model=model, progress=reading.update, calibrated=calibrated
+            )

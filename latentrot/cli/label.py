@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from latentrot.cli.common import at_least, given_of
+from latentrot.cli.common import at_least, check_folder, given_of
 from latentrot.errors import LatentrotError
+from latentrot.files import check_writable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,13 +48,18 @@ class Label:
 
     def run(self) -> None:
         """Label, join attributes and identities where the folder has them, write."""
-        from latentrot.data.celeba import FaceFolder  # noqa: PLC0415
+        at_least("--batch-size", self.batch_size, 1)
+        if self.out.suffix not in (".parquet", ".csv"):
+            raise LatentrotError(f"--out {self.out}: expected a name ending in .parquet or .csv")
+        check_folder(self.data)
+        check_writable(self.out)
+        from latentrot.data.celeba import open_folder  # noqa: PLC0415
+
+        folder = open_folder(self.data)
         from latentrot.label.exact import read_exact_labels  # noqa: PLC0415
         from latentrot.label.light.tables import read_light_labels, with_light  # noqa: PLC0415
         from latentrot.label.table import with_attributes, write_labels  # noqa: PLC0415
 
-        at_least("--batch-size", self.batch_size, 1)
-        folder = FaceFolder(self.data)
         lights = None if self.light is None else read_light_labels(self.light, image_ids=folder.ids)
         table = read_exact_labels(folder) if self.exact else self.estimated(folder)
         table = table if lights is None else with_light(table, lights)
@@ -111,7 +117,12 @@ class LabelLight:
 
     def run(self) -> None:
         """Ask if wanted, fit, write, report."""
-        from latentrot.data.celeba import FaceFolder  # noqa: PLC0415
+        if self.out.suffix != ".csv":
+            raise LatentrotError(f"--out {self.out}: expected a name ending in .csv")
+        check_folder(self.data)
+        for path in (self.out, self.answers):
+            check_writable(path)
+        from latentrot.data.celeba import open_folder  # noqa: PLC0415
         from latentrot.label.light.answers import read_answers, standing  # noqa: PLC0415
         from latentrot.label.light.propagate import folder_features  # noqa: PLC0415
         from latentrot.label.light.report import agreement_lines, answer_lines, model_lines  # noqa: PLC0415
@@ -119,7 +130,7 @@ class LabelLight:
         from latentrot.label.light.tables import write_light_table  # noqa: PLC0415
         from latentrot.label.network import load_labeler  # noqa: PLC0415
 
-        folder = FaceFolder(self.data)
+        folder = open_folder(self.data)
         if not self.page:
             read_answers(self.answers)  # a mistake is told before the long part
         device = self.resolved_device()
@@ -183,6 +194,9 @@ class CheckLabels:
 
     def run(self) -> None:
         """Measure, print what was measured beside the targets, write."""
+        check_folder(self.celeba)
+        check_folder(self.yaleb)
+        check_writable(self.out)
         from latentrot.label.check import CheckConfig, check_labels, write_check  # noqa: PLC0415
         from latentrot.label.network import load_labeler  # noqa: PLC0415
         from latentrot.label.pose import load_pose_estimator  # noqa: PLC0415
@@ -221,6 +235,7 @@ class TrainLabeler:
 
     def run(self) -> None:
         """Train, write, print the errors on people held out."""
+        check_writable(self.out)
         from latentrot.label.train import LabelTrainConfig  # noqa: PLC0415
 
         given = given_of(self, LabelTrainConfig)

@@ -6,14 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from latentrot.cli.common import at_least, given_of
+from latentrot.cli.common import at_least, check_folder, given_of
+from latentrot.files import check_writable
 
 __all__ = ["Train", "TrainEmbedder"]
 
 
 @dataclass(frozen=True)
 class Train:
-    """Train a DDIM backbone from a folder of faces; goes on where it stopped, to the exact step."""
+    """Train a DDIM backbone from a folder of faces; goes on where it stopped, to the exact step.
+
+    Thousands of photographs give a model worth having; a few hundred only show that it runs.
+    """
 
     data: Path
     """CelebA folder, or any folder of aligned (178:218) or square face pictures"""
@@ -38,12 +42,14 @@ class Train:
     seed: int | None = None
     """of everything random"""
     save_every: int = 500
-    """steps between checkpoints"""
+    """steps between checkpoints; the first of a run is written after a minute"""
     device: str | None = None
     """cpu forces the CPU"""
 
     def run(self) -> None:
         """Train with the options given; the others come from the run's checkpoint or the defaults."""
+        check_folder(self.data)
+        check_writable(self.out / "checkpoint.safetensors")
         from dataclasses import replace  # noqa: PLC0415
 
         from latentrot.models.train import TrainConfig, checkpoint_config, train  # noqa: PLC0415
@@ -85,6 +91,8 @@ class TrainEmbedder:
 
     def run(self) -> None:
         """Train with the options given; the others come from the run's checkpoint or the defaults."""
+        check_folder(self.data)
+        check_writable(self.out / "checkpoint.safetensors")
         from dataclasses import replace  # noqa: PLC0415
 
         from latentrot.embed.embedder import EmbedderConfig, train_embedder  # noqa: PLC0415

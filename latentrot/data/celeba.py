@@ -1,9 +1,11 @@
-"""Read a folder of faces: CelebA (aligned pictures beside its tables) or any folder of aligned or square pictures."""
+"""Read a folder of faces: CelebA, as any of its distributors lay it out, or any folder of aligned or square pictures."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,11 +19,37 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from latentrot.data.frame import face_box
+from latentrot.data.images import SUFFIXES, read_image
+from latentrot.data.tables import as_names, read_table, to_files
 from latentrot.errors import LatentrotError, one_line
 
-__all__ = ["FaceFolder", "held_out"]
+__all__ = ["FaceFolder", "held_out", "open_folder"]
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+log = logging.getLogger(__name__)
+
+#: what the folder of aligned pictures is called
+ALIGNED = ("img_align_celeba", "img_align_celeba_png")
+TABLE_SUFFIXES = (".csv", ".txt", ".tsv", ".parquet")
+ARCHIVES = (".zip", ".7z", ".001", ".tar", ".gz")
+#: files that may lie among pictures and are no pictures left out
+BESIDE = (*TABLE_SUFFIXES, ".json", ".md", ".html", ".safetensors")
+#: tables we know of, and the columns after the picture's name where the file does not say
+TABLES: dict[str, list[str] | None] = {
+    "identity_CelebA": ["identity"],
+    "list_attr_celeba": None,
+    "list_eval_partition": ["partition"],
+    "list_landmarks_align_celeba": [
+        f"{n}_{xy}" for n in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth") for xy in "xy"
+    ],
+    "list_landmarks_celeba": None,
+    "list_bbox_celeba": None,
+    "pose": None,
+    "light": None,
+    "views": None,
+    "clip": None,
+    "landmarks68": None,
+}
+USED = {"identity_CelebA": "people", "list_attr_celeba": "attributes", "list_eval_partition": "partition"}
 
 
 def held_out(identities: Sequence[object] | np.ndarray, share: float = 0.1) -> np.ndarray:
@@ -36,7 +64,7 @@ def held_out(identities: Sequence[object] | np.ndarray, share: float = 0.1) -> n
     Returns:
         (n,) bool, True where the person is held out.
     """
-    names = [str(i).encode() for i in identities]
+    names = [str(i).encode() for i in as_names(identities)]
     digest = np.array([int.from_bytes(hashlib.sha256(b"person " + n).digest()[:4], "big") for n in names], np.float64)
     return digest / 2**32 < share
 
@@ -51,12 +79,40 @@ def as_column(names: list[str], folder: Path) -> pa.Array:
         ) from error
 
 
+def holds_pictures(folder: Path) -> bool:
+    """Whether pictures lie in a folder itself."""
+    return folder.is_dir() and any(is_picture(entry.name) for entry in os.scandir(folder))
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file is taken for a picture: by its suffix; hidden files are not."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def open_folder(root: Path) -> FaceFolder:
+    """A folder of pictures, saying once, before any work, what is used of it and what is not.
+
+    Raises:
+        LatentrotError: no such folder, no pictures in it, or a table we know of that cannot be read.
+    """
+    folder = FaceFolder(root)
+    log.info("%s", folder.contents())
+    if left_out := folder.left_out():
+        log.warning("%s", left_out)
+    if unknown := folder.not_understood():
+        log.warning("not understood, and not used: %s", ", ".join(one_line(name) for name in unknown))
+    return folder
+
+
 @dataclass(frozen=True)
 class FaceFolder:
     """A folder of face pictures in the CelebA frame (aligned, 178:218) or already cropped to a square.
 
+    CelebA is understood as its authors ship it (`Anno/`, `Eval/`, `Img/`), as torchvision lays it out (`celeba/`), as
+    Kaggle does (`img_align_celeba/img_align_celeba/`) and as one folder of pictures beside its tables.
+
     Args:
-        root: the folder; pictures lie in it or, as CelebA ships them, in `img_align_celeba/` inside it.
+        root: the folder; pictures lie in it or in one of those inside it.
     """
 
     root: Path
@@ -69,15 +125,16 @@ class FaceFolder:
     @cached_property
     def image_dir(self) -> Path:
         """Where the pictures are."""
-        inside = self.root / "img_align_celeba"
-        return inside if inside.is_dir() else self.root
+        inside = [self.root / place / name for place in ("", "Img", "celeba") for name in ALIGNED]
+        found = [path for folder in inside for path in (folder / folder.name, folder) if path.is_dir()]
+        return next((path for path in found if holds_pictures(path)), found[-1] if found else self.root)
 
     @cached_property
     def ids(self) -> list[str]:
         """Names of the pictures, sorted."""
-        names = sorted(p.name for p in self.image_dir.iterdir() if p.suffix.lower() in SUFFIXES)
+        names = sorted(name for name in os.listdir(self.image_dir) if is_picture(name))
         if not names:
-            raise LatentrotError(f"no pictures ({', '.join(sorted(SUFFIXES))}) in {self.image_dir}")
+            raise self.without_pictures()
         return names
 
     @property
@@ -90,41 +147,113 @@ class FaceFolder:
         piles, pile = [], []
         with os.scandir(self.image_dir) as entries:
             for entry in entries:
-                if os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+                if is_picture(entry.name):
                     pile.append(entry.name)
                 if len(pile) == 100_000:
                     piles, pile = [*piles, as_column(pile, self.image_dir)], []
         names = pa.chunked_array([*piles, as_column(pile, self.image_dir)])
         if not len(names):
-            raise LatentrotError(f"no pictures ({', '.join(sorted(SUFFIXES))}) in {self.image_dir}")
+            raise self.without_pictures()
         return names.take(pc.sort_indices(names))
 
-    def _table(self, name: str) -> pd.DataFrame | None:
-        path = self.root / name
-        return pd.read_csv(path, index_col="image_id") if path.is_file() else None
+    def without_pictures(self) -> LatentrotError:
+        """Why there is nothing to read."""
+        packed = sorted(p.name for p in (*self.root.iterdir(), *self.root.glob("Img/*")) if p.suffix in ARCHIVES)
+        hint = f"; unpack {packed[0]} first" if packed else f"; {self.left_out()}" if self.left_out() else ""
+        return LatentrotError(f"no pictures ({', '.join(sorted(SUFFIXES))}) in {one_line(self.image_dir)}{hint}")
+
+    # --- tables -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def table_dirs(self) -> list[Path]:
+        """Where tables may lie: in the folder, in those of CelebA's trees, and above the pictures' own folder."""
+        base = Path(os.path.abspath(self.root))
+        while base.name in (*ALIGNED, "Img"):
+            base = base.parent
+        first = [] if base == Path(os.path.abspath(self.root)) else [base]
+        places = [self.root, *first, *((first or [self.root])[0] / name for name in ("celeba", "Anno", "Eval"))]
+        return [place for place in places if place.is_dir()]
+
+    def find_table(self, stem: str) -> Path | None:
+        """The folder's table of a name such as `identity_CelebA`, .csv before .txt, .tsv and .parquet."""
+        paths = (place / f"{stem}{suffix}" for place in self.table_dirs for suffix in TABLE_SUFFIXES)
+        return next((path for path in paths if path.is_file()), None)
+
+    def _table(self, stem: str) -> pd.DataFrame | None:
+        """A row for each picture, empty where the table says nothing; None where there is no such table."""
+        path = self.find_table(stem)
+        return None if path is None else to_files(read_table(path, TABLES[stem]), self.ids)
 
     @cached_property
     def attributes(self) -> pd.DataFrame | None:
-        """CelebA's 40 attributes (+1 or -1) by image_id, or None where the folder has no list_attr_celeba.csv."""
-        return self._table("list_attr_celeba.csv")
+        """CelebA's 40 attributes (+1 or -1) of each picture, or None where the folder has no list_attr_celeba."""
+        table = self._table("list_attr_celeba")
+        # some copies write 0 for no
+        return table.replace(0, -1) if table is not None and set(np.unique(table.dropna())) <= {0, 1} else table
 
     @cached_property
     def identities(self) -> pd.Series:
-        """Identity by image_id; every picture is its own person where the folder has no identity_CelebA.csv."""
-        table = self._table("identity_CelebA.csv")
-        return pd.Series(self.ids, index=self.ids) if table is None else table["identity"].reindex(self.ids)
+        """The person on each picture, a name; where no identity_CelebA names one, the picture is its own person."""
+        own = pd.Series(self.ids, index=self.ids, dtype=object)
+        table = self._table("identity_CelebA")
+        return own if table is None else as_names(table["identity"]).fillna(own)
+
+    @cached_property
+    def partition(self) -> pd.Series | None:
+        """CelebA's own split of each picture (0 train, 1 validation, 2 test), or None without list_eval_partition."""
+        table = self._table("list_eval_partition")
+        return None if table is None else table["partition"]
+
+    @cached_property
+    def landmarks(self) -> np.ndarray | None:
+        """(n, 5, 2) float64: eyes, nose and mouth corners (column, row) in the picture's pixels, NaN where not known.
+
+        None without list_landmarks_align_celeba. CelebA's numbers are for 178 pixels of width.
+        """
+        table = self._table("list_landmarks_align_celeba")
+        return None if table is None else table.to_numpy(np.float64).reshape(-1, 5, 2)
+
+    # --- what is read and what is not ---------------------------------------------------------------------------------
+
+    def contents(self) -> str:
+        """What is used of the folder, in a line: pictures, and which table says what of how many of them."""
+        parts = []
+        for stem, what in USED.items():
+            if path := self.find_table(stem):
+                known = to_files(read_table(path, TABLES[stem]), self.ids).notna().any(axis=1).sum()
+                parts.append(f"{what} of {known} from {os.path.relpath(path, self.root)}")
+        return f"{one_line(self.image_dir)}: {len(self.ids)} pictures; {', '.join(parts) or 'no tables beside them'}"
+
+    def left_out(self) -> str:
+        """The files among the pictures that are not read, counted by suffix, and the pictures in subfolders."""
+        others: Counter[str] = Counter()
+        inside = 0
+        for entry in os.scandir(self.image_dir):
+            suffix = os.path.splitext(entry.name)[1].lower()
+            if entry.is_dir():
+                inside += sum(is_picture(name) for name in os.listdir(entry)) if self.image_dir == self.root else 0
+            elif not is_picture(entry.name) and not entry.name.startswith(".") and suffix not in BESIDE:
+                others[suffix or "no suffix"] += 1
+        parts = [f"{n} {'file' if n == 1 else 'files'} ({suffix})" for suffix, n in sorted(others.items())]
+        parts += [f"{inside} pictures in subfolders"] if inside else []
+        return f"left out: {', '.join(parts)}" if parts else ""
+
+    def not_understood(self) -> list[str]:
+        """Tables beside the pictures whose names say nothing to us, relative to the folder."""
+        files = {p for place in self.table_dirs for p in place.iterdir() if p.suffix in TABLE_SUFFIXES}
+        return sorted(
+            os.path.relpath(p, self.root) for p in files if p.stem not in TABLES and "readme" not in p.stem.lower()
+        )
+
+    # --- pictures ---------------------------------------------------------------------------------------------------
 
     def open_picture(self, image_id: str) -> Image.Image:
-        """The whole picture in RGB.
+        """The whole picture in RGB, upright and in sRGB.
 
         Raises:
-            LatentrotError: the file is missing or corrupt.
+            LatentrotError: the file is missing or corrupt, or beyond the limits of `read_image`.
         """
-        path = self.image_dir / image_id
-        try:
-            return Image.open(path).convert("RGB")
-        except (OSError, SyntaxError, ValueError) as error:
-            raise LatentrotError(f"cannot read the picture {path}: {error}") from error
+        return Image.fromarray(read_image(self.image_dir / image_id))
 
     def read_crop(self, image_id: str, size: int) -> np.ndarray:
         """One face crop at the model's resolution.

@@ -1,4 +1,7 @@
-"""Pictures in and out: any ordinary file to an RGB array, an array to a file that is either whole or not there."""
+"""Pictures in and out: any ordinary file to an RGB array, an array to a file that is either whole or not there.
+
+Every command reads pictures here: limits, orientation and colours are the same for all of them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ import stat
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +21,11 @@ import numpy as np
 
 # importing a plugin registers its format; of the others Pillow knows none is opened
 from PIL import (
+    AvifImagePlugin,  # noqa: F401
     BmpImagePlugin,  # noqa: F401
     GifImagePlugin,  # noqa: F401
     Image,
+    ImageCms,
     JpegImagePlugin,  # noqa: F401
     TiffImagePlugin,  # noqa: F401
     WebPImagePlugin,  # noqa: F401
@@ -32,14 +38,27 @@ from latentrot.files import disk_reason, write_atomically
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["read_image", "resize", "strip", "to_tensor", "to_uint8", "write_image"]
+__all__ = [
+    "Photograph",
+    "read_image",
+    "read_photograph",
+    "resize",
+    "strip",
+    "to_tensor",
+    "to_uint8",
+    "write_image",
+    "write_photograph",
+]
 
-MAX_PIXELS = 64_000_000
+#: the largest cameras have some 200 million pixels; reading takes about 7 bytes of memory for each
+MAX_PIXELS = 256_000_000
 MIN_SIDE = 16
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-KINDS = "PNG, JPEG, WebP, BMP, TIFF or GIF"
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "HEIF")
+KINDS = "PNG, JPEG, WebP, AVIF, HEIC, BMP, TIFF or GIF"
 #: suffixes of the files that can be read
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif", ".bmp", ".tif", ".tiff", ".gif")
+#: the formats of which one file may hold an animation
+ANIMATED_FORMATS = ("GIF", "WEBP", "PNG", "AVIF")
 ENCODERS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 ORIENTATION_TAG = 0x0112
 STDERR_LOCK = threading.Lock()
@@ -55,18 +74,37 @@ UPRIGHT = {
 }
 
 
-@contextmanager
-def quiet_pillow() -> Iterator[None]:
-    """Neither Pillow's warnings nor its log lines reach the terminal."""
-    logger = logging.getLogger("PIL")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
+class _QuietPillow:
+    """Neither Pillow's warnings nor its log lines reach the terminal, and its limit of pixels is ours.
+
+    All of these are the whole process's, and folders are read by several threads: the first to enter sets them, the last
+    to leave sets them back.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.inside, self.undo = threading.Lock(), 0, ExitStack()
+
+    def __enter__(self) -> None:
+        with self.lock:
+            self.inside += 1
+            if self.inside > 1:
+                return
+            logger = logging.getLogger("PIL")
+            self.undo.callback(logger.setLevel, logger.level)
+            self.undo.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+            self.undo.enter_context(warnings.catch_warnings())
+            logger.setLevel(logging.CRITICAL + 1)
+            Image.MAX_IMAGE_PIXELS = MAX_PIXELS
             warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                self.undo.close()
+
+
+QUIET_PILLOW = _QuietPillow()
 
 
 @contextmanager
@@ -141,32 +179,158 @@ def _to_rgb(picture: Image.Image) -> np.ndarray:
     return np.array(picture.convert("RGB"))
 
 
-def read_image(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read one picture, upright as its EXIF orientation says.
-
-    16-bit greys are scaled to 8 bits, transparent pictures are laid on white, palettes, CMYK, grey and 1-bit pictures
-    become RGB; of a GIF or a multi-page TIFF the first frame is taken.
-
-    Args:
-        path: a PNG, JPEG, WebP, BMP, TIFF or GIF file.
-
-    Returns:
-        (h, w, 3) uint8 RGB.
+def _register_heif(path: Path) -> None:
+    """Have Pillow read HEIC where the file is one.
 
     Raises:
-        LatentrotError: the file is missing, not a file, empty, unreadable, corrupt, cut short, no picture, over 64
+        LatentrotError: it is, and pillow-heif is not installed.
+    """
+    with path.open("rb") as file:
+        start = file.read(12)
+    if start[4:8] != b"ftyp" or start[8:11] not in (b"hei", b"hev", b"mif", b"msf"):
+        return
+    try:
+        import pillow_heif  # noqa: PLC0415  an extra
+    except ImportError as error:
+        if start[8:11] in (b"mif", b"msf"):  # may be an AVIF as well, which Pillow reads by itself
+            return
+        raise LatentrotError(
+            f"{one_line(path)} is a HEIC picture: pip install 'latentrot[heif]', or save it as JPEG"
+        ) from error
+    pillow_heif.register_heif_opener()
+
+
+def _frames(picture: Image.Image) -> int:
+    """How many frames an animation has; 1 for every other picture, also for one whose later frames are damaged."""
+    if picture.format not in ANIMATED_FORMATS:
+        return 1
+    try:
+        return int(getattr(picture, "n_frames", 1))
+    except Exception:  # whatever is wrong with the later frames, the first one is used
+        return 1
+
+
+def _is_srgb(profile: ImageCms.ImageCmsProfile) -> bool:
+    return "srgb" in ImageCms.getProfileDescription(profile).lower()
+
+
+def _convert(pixels: np.ndarray, source: ImageCms.ImageCmsProfile, target: ImageCms.ImageCmsProfile) -> np.ndarray:
+    """(h, w, 3) uint8 RGB from one profile to another."""
+    return np.asarray(ImageCms.profileToProfile(Image.fromarray(pixels), source, target, outputMode="RGB"))
+
+
+def _profile(content: bytes) -> ImageCms.ImageCmsProfile:
+    return ImageCms.ImageCmsProfile(io.BytesIO(content))
+
+
+def _srgb() -> ImageCms.ImageCmsProfile:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+
+
+def _in_srgb(picture: Image.Image) -> Image.Image:
+    """A CMYK or grey picture with a profile as sRGB; any other, or one whose profile is not of its kind, as it is."""
+    content = picture.info.get("icc_profile") or b""
+    try:
+        profile = _profile(content)
+        if (picture.mode, profile.profile.xcolor_space.strip()) in (("CMYK", "CMYK"), ("L", "GRAY")):
+            return ImageCms.profileToProfile(picture, profile, _srgb(), outputMode="RGB") or picture
+    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
+        pass  # a broken profile is no reason to refuse intact pixels
+    return picture
+
+
+def _own_profile(picture: Image.Image) -> bytes:
+    """The ICC profile of a picture whose RGB values it describes, else nothing."""
+    content = picture.info.get("icc_profile") or b""
+    try:
+        return content if content and _profile(content).profile.xcolor_space.strip() == "RGB" else b""
+    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
+        return b""
+
+
+@dataclass(frozen=True, eq=False)
+class Photograph:
+    """A picture as the networks see it, and what it takes to write it back in its own colours.
+
+    Attributes:
+        pixels: (h, w, 3) uint8, upright, in sRGB: for every computation.
+        stored: (h, w, 3) uint8, upright, the same picture in its own profile; the same array where that is sRGB.
+        profile: the ICC profile of `stored`, as bytes; empty where there is none, which means sRGB.
+        notes: what the user should know, such as that only the first frame of an animation is used.
+    """
+
+    pixels: np.ndarray
+    stored: np.ndarray
+    profile: bytes = b""
+    notes: tuple[str, ...] = ()
+
+    def own_colours(self, edited: np.ndarray) -> np.ndarray:
+        """An edited version of `pixels` in the photograph's own profile.
+
+        Only differences are converted: a pixel that was not edited is the file's own, bit for bit, also where its colour
+        does not exist in sRGB.
+
+        Args:
+            edited: (h, w, 3) uint8 sRGB, of the size of `pixels`.
+
+        Returns:
+            (h, w, 3) uint8 in `profile`.
+
+        Raises:
+            LatentrotError: the picture is of another size.
+        """
+        if edited.shape != self.pixels.shape:
+            raise LatentrotError(f"edited picture {edited.shape}; expected {self.pixels.shape}, as the photograph")
+        if self.stored is self.pixels:
+            return edited
+        result = self.stored.copy()
+        rows = np.flatnonzero((edited != self.pixels).any((1, 2)))
+        if not len(rows):
+            return result
+        some = slice(rows[0], rows[-1] + 1)
+        before, after = (_convert(x[some], _srgb(), _profile(self.profile)) for x in (self.pixels, edited))
+        result[some] = np.clip(result[some].astype(np.int16) + after - before, 0, 255).astype(np.uint8)
+        return result
+
+
+def _photograph(picture: Image.Image, frames: int) -> Photograph:
+    """A loaded picture -> pixels, profile and notes."""
+    notes = (f"an animation of {frames} frames: only the first is used",) if frames > 1 else ()
+    profile = _own_profile(picture)
+    stored = _to_rgb(_in_srgb(_upright(picture)))
+    if not profile or _is_srgb(_profile(profile)):
+        return Photograph(stored, stored, profile, notes)
+    try:
+        return Photograph(_convert(stored, _profile(profile), _srgb()), stored, profile, notes)
+    except ImageCms.PyCMSError:  # a profile nothing can be converted from: taken for sRGB, as without one
+        return Photograph(stored, stored, b"", notes)
+
+
+def read_photograph(path: str | os.PathLike[str]) -> Photograph:
+    """Read one picture: upright as its EXIF orientation says, in sRGB, and in its own colours.
+
+    16-bit pictures become 8-bit ones, transparent pictures are laid on white, palettes, CMYK, grey and 1-bit pictures
+    become RGB; of an animation or a multi-page TIFF the first frame is taken.
+
+    Args:
+        path: a PNG, JPEG, WebP, AVIF, HEIC (needs the extra heif), BMP, TIFF or GIF file.
+
+    Raises:
+        LatentrotError: the file is missing, not a file, empty, unreadable, corrupt, cut short, no picture, over 256
             million pixels or under 16 pixels a side.
     """
     path = Path(path)
     _check_file(path)
     name = one_line(path)
-    with quiet_pillow():
+    with QUIET_PILLOW:
         try:
+            _register_heif(path)
             with Image.open(path, formats=FORMATS) as picture:
                 _check_size(*picture.size, name)
+                frames = _frames(picture)
                 with quiet_libtiff() if picture.format == "TIFF" else nullcontext():
                     picture.load()
-                return _to_rgb(_upright(picture))
+                return _photograph(picture, frames)
         except Image.UnidentifiedImageError as error:
             raise LatentrotError(f"{name} is not a picture, or is cut short; expected {KINDS}") from error
         except PermissionError as error:
@@ -186,6 +350,11 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
             ) from error
 
 
+def read_image(path: str | os.PathLike[str]) -> np.ndarray:
+    """The pixels of one picture, upright and in sRGB: (h, w, 3) uint8; see `read_photograph`."""
+    return read_photograph(path).pixels
+
+
 # ---- writing ----------------------------------------------------------------------------------------------------
 
 
@@ -201,11 +370,11 @@ def check_picture(image: np.ndarray, what: str = "picture") -> None:
         raise LatentrotError(f"the {what} is {image.shape} of {image.dtype}; expected (h, w, 3) of uint8, RGB")
 
 
-def _encode(image: np.ndarray, kind: str, metadata: Mapping[str, str]) -> bytes:
+def _encode(image: np.ndarray, kind: str, metadata: Mapping[str, str], profile: bytes = b"") -> bytes:
     """The whole file in memory, so that a picture that cannot be encoded never touches the disk."""
     buffer, picture = io.BytesIO(), Image.fromarray(image)
     options = {"PNG": {}, "JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95, "method": 4}}[kind]
-    picture.save(buffer, kind, **options, **embedded(kind, metadata))
+    picture.save(buffer, kind, **options, **embedded(kind, metadata), **({"icc_profile": profile} if profile else {}))
     return buffer.getvalue()
 
 
@@ -227,7 +396,13 @@ def check_target(path: Path) -> None:
         raise LatentrotError(f"cannot write {name}: {disk_reason(error, path.parent)}") from error
 
 
-def write_image(path: str | os.PathLike[str], array: np.ndarray, metadata: Mapping[str, str] | None = None) -> None:
+def write_image(
+    path: str | os.PathLike[str],
+    array: np.ndarray,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    profile: bytes = b"",
+) -> None:
     """Write one picture; the file appears whole under its name, or not at all.
 
     Args:
@@ -235,6 +410,7 @@ def write_image(path: str | os.PathLike[str], array: np.ndarray, metadata: Mappi
             name is replaced.
         array: (h, w, 3) uint8 RGB.
         metadata: text kept in the file, see `latentrot.data.metadata`.
+        profile: the ICC profile the array is in; empty means sRGB, of which nothing is written.
 
     Raises:
         LatentrotError: the array is no picture, the suffix is another, the folder is missing or cannot be written to,
@@ -248,11 +424,25 @@ def write_image(path: str | os.PathLike[str], array: np.ndarray, metadata: Mappi
         raise LatentrotError(f"cannot write {name}: unknown suffix {path.suffix!r}; use .png, .jpg or .webp")
     check_target(path)
     try:
-        content = _encode(array, kind, metadata or {})
+        content = _encode(array, kind, metadata or {}, profile)
     except Exception as error:  # Pillow's encoders raise OSError, ValueError, struct.error and others
         reason = one_line(error, 120) or type(error).__name__
         raise LatentrotError(f"cannot store this {array.shape} picture in {name}: {reason}; try .png") from error
     write_atomically(path, lambda p: p.write_bytes(content))
+
+
+def write_photograph(
+    path: str | os.PathLike[str], edited: np.ndarray, photo: Photograph, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write an edited photograph in the profile of its source; what was not edited keeps the source's own values.
+
+    Args:
+        path: as for `write_image`.
+        edited: (h, w, 3) uint8 sRGB, an edited version of `photo.pixels`.
+        photo: the source, from `read_photograph`.
+        metadata: as for `write_image`.
+    """
+    write_image(path, photo.own_colours(edited), metadata, profile=photo.profile)
 
 
 # ---- arrays and tensors -----------------------------------------------------------------------------------------

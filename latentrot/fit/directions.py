@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,22 +17,28 @@ from safetensors.torch import save
 from sklearn.isotonic import IsotonicRegression
 
 from latentrot.data.celeba import held_out
+from latentrot.data.where import matching
 from latentrot.embed.solve import decode
 from latentrot.errors import LatentrotError
-from latentrot.files import write_atomically
+from latentrot.files import check_format, write_atomically
 from latentrot.fit.lines import CentroidLine, YawBins, YawDirections, coarse_part, keep_octaves, shrink_noise
 from latentrot.fit.statistics import Statistics, gather
 from latentrot.label.estimate import LIGHTS, estimate_pose
 from latentrot.label.network import FaceLabeler
-from latentrot.label.table import matching
 from latentrot.models.load import LatentModel
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.space import LatentSpace
 
 __all__ = ["Directions", "FitConfig", "calibrate", "fit_directions", "gather_statistics", "walk", "walk_offset"]
 
+log = logging.getLogger(__name__)
+
 KIND = "latentrot directions"
+#: of the file, raised when an older version would misread it
+FORMAT = 1
 SIGN = "yaw > 0: the nose points to the viewer's right; light: the picture's side the main light comes from"
+#: latents from which on lines are steady; fewer do work, but are mostly noise
+STEADY = 2_000
 #: nominal degrees tried on every calibration picture
 NOMINAL = (-180.0, -120.0, -90.0, -60.0, -30.0, 30.0, 60.0, 90.0, 120.0, 180.0)
 
@@ -43,7 +50,7 @@ class FitConfig:
     Args:
         width: yaw bin width in degrees.
         limit: largest |yaw| of the bins, degrees.
-        least: fewest latents per bin.
+        least: fewest latents per bin; smaller bins are joined with their neighbours.
         where: attribute filter such as "Male == 1 and Eyeglasses == -1"; empty: everybody.
         mirror: use every latent a second time, mirrored, with yaw negated and light swapped.
         shrink: take the estimation noise out of the slopes (see `shrink_noise`).
@@ -106,6 +113,7 @@ class Directions:
         """Write one safetensors file whose JSON header carries everything but the two lines."""
         header = {
             "kind": KIND,
+            "format": str(FORMAT),
             "light": self.light,
             "sign": SIGN,
             "coarse": str(self.coarse),
@@ -128,13 +136,26 @@ class Directions:
                 header = file.metadata() or {}
                 if header.get("kind") != KIND:
                     raise LatentrotError(f"{path}: kind {header.get('kind')!r}, expected {KIND!r}")
+                check_format(header.get("format", 1), FORMAT, path)
                 left, right = file.get_tensor("left"), file.get_tensor("right")
         except (OSError, SafetensorError) as error:
             raise LatentrotError(
                 f"cannot read the directions {path} ({error}); make them with: latentrot fit-directions --light NAME"
             ) from error
         table = json.loads(header["calibration"])
-        known = {"kind", "light", "sign", "coarse", "calibration", "model", "digest", "schedule", "shape", "block"}
+        known = {
+            "kind",
+            "format",
+            "light",
+            "sign",
+            "coarse",
+            "calibration",
+            "model",
+            "digest",
+            "schedule",
+            "shape",
+            "block",
+        }
         return cls(
             light=header["light"],
             left=left,
@@ -255,8 +276,12 @@ def fit_directions(
     model: LatentModel | None = None,
     labeler: FaceLabeler | None = None,
     progress: Callable[[int], object] | None = None,
+    calibrated: Callable[[int, int], object] | None = None,
 ) -> Directions:
     """Fit the two lines of one light group, and calibrate their step length.
+
+    A light group too small for two lines takes the pictures of every light instead, and says so in a warning and in the
+    file's header.
 
     Args:
         store: the latents.
@@ -266,51 +291,85 @@ def fit_directions(
         model: the model the latents are of, for the calibration; may be None if config.calibrate is 0.
         labeler: the label network that measures degrees in the calibration; None: the one that belongs to the model.
         progress: called with the number of latents read since the last call.
+        calibrated: called with the number of pictures decoded since the last call, and how many there are in all.
 
     Raises:
-        LatentrotError: unknown light, an empty bin, no matching pictures, or a model of another latent space.
+        LatentrotError: unknown light, too few matching pictures, or a model of another latent space.
     """
-    from latentrot import __version__  # noqa: PLC0415  the package's top level imports this module lazily
-
     config = config or FitConfig()
     if light not in (*LIGHTS, "any"):
         raise LatentrotError(f"light {light!r}: expected {', '.join(LIGHTS)}, or any")
+    if config.calibrate and model is None:
+        raise LatentrotError("calibration decodes walked latents: give the model, or calibrate=0")
+    if model is not None:
+        store.space.require_same(LatentSpace.of(model, store.space.schedule), str(store.root))
     rows = chosen_rows(labels, config)
-    fitted = YawDirections(YawBins(config.width, config.limit), config.least)
     statistics = gather_statistics(store, labels, config, progress)
-    centroids = statistics.centroids(light, store.space.shape, store.space.block, mirror=config.mirror)
-    if not centroids.counts_.any():
-        raise LatentrotError(
-            f"no latent in {store.root} has a label of light {light!r}; embed and label the same pictures"
+    fitted, used = fitted_lines(statistics, store.space, light, config)
+    directions = nominal_directions(fitted, store.space, light, config, labels.attrs.get("labeler", ""), used)
+    if model is None or not config.calibrate:
+        return directions
+    sources = calibration_sources(store, rows, used, config)
+    return calibrate(directions, model, sources, labeler=labeler, progress=calibrated)
+
+
+def fitted_lines(
+    statistics: Statistics, space: LatentSpace, light: str, config: FitConfig
+) -> tuple[YawDirections, str]:
+    """The lines of a light group, or of all lights where it holds too few latents; and the light they are of."""
+    bins = YawBins(config.width, config.limit)
+    if not statistics.counts.any():
+        raise LatentrotError("no latent has a label; embed and label the same pictures")
+
+    def fit(group: str) -> YawDirections:
+        centroids = statistics.centroids(group, space.shape, space.block, mirror=config.mirror)
+        return YawDirections(bins, config.least).fit_centroids(centroids)
+
+    try:
+        fitted, used = fit(light), light
+    except LatentrotError as error:
+        if light == "any":
+            raise
+        fitted, used = fit("any"), "any"
+        log.warning("%s: %s. The pictures of every light are used instead", light, error)
+    if len(fitted.counts_) < len(bins.edges) - 1:
+        edges = " ".join(f"{edge:g}" for edge in fitted.edges_)
+        log.warning(
+            "%s: yaw bins of fewer than %d latents are joined; their edges are now %s", light, config.least, edges
         )
-    fitted.fit_centroids(centroids)
-    directions = Directions(
+    if (count := int(fitted.counts_.sum())) < STEADY:
+        log.warning("%s: lines of %d latents are mostly noise; with %d or more they are steady", light, count, STEADY)
+    return fitted, used
+
+
+def nominal_directions(
+    fitted: YawDirections, space: LatentSpace, light: str, config: FitConfig, labels: str, used: str
+) -> Directions:
+    """The lines as an artefact, not yet calibrated."""
+    from latentrot import __version__  # noqa: PLC0415  the package's top level imports this module lazily
+
+    return Directions(
         light=light,
-        left=slope_of(fitted.left_, store.space, config),
-        right=slope_of(fitted.right_, store.space, config),
-        space=store.space,
+        left=slope_of(fitted.left_, space, config),
+        right=slope_of(fitted.right_, space, config),
+        space=space,
         nominal=(-180.0, 0.0, 180.0),
         achieved=(-180.0, 0.0, 180.0),
         facts={
             "version": __version__,
-            "bin_edges": json.dumps(YawBins(config.width, config.limit).edges.tolist()),
+            "bin_edges": json.dumps(fitted.edges_.tolist()),
             "counts": json.dumps(fitted.counts_.tolist()),
+            "lights": used,
             "r2_left": f"{fitted.left_.r2_:.4f}",
             "r2_right": f"{fitted.right_.r2_:.4f}",
             "where": config.where,
             "mirror": str(config.mirror),
             "shrink": str(config.shrink),
             "calibrated_on": "0",
-            "labels": str(labels.attrs.get("labeler", "")),
+            "labels": str(labels),
         },
         coarse=config.coarse,
     )
-    if not config.calibrate:
-        return directions
-    if model is None:
-        raise LatentrotError("calibration decodes walked latents: give the model, or calibrate=0")
-    store.space.require_same(LatentSpace.of(model, store.space.schedule), str(store.root))
-    return calibrate(directions, model, calibration_sources(store, rows, light, config), labeler=labeler)
 
 
 def slope_of(line: CentroidLine, space: LatentSpace, config: FitConfig) -> torch.Tensor:
@@ -334,7 +393,12 @@ def calibration_sources(store: LatentStore, rows: pd.DataFrame, light: str, conf
 
 
 def calibrate(
-    directions: Directions, model: LatentModel, sources: torch.Tensor, *, labeler: FaceLabeler | None = None
+    directions: Directions,
+    model: LatentModel,
+    sources: torch.Tensor,
+    *,
+    labeler: FaceLabeler | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Directions:
     """Measure how far nominal steps really turn heads, on average over some pictures.
 
@@ -343,19 +407,28 @@ def calibrate(
         model: the model of their space.
         sources: (n, c, h, w) latents of nearly frontal pictures.
         labeler: the label network that measures degrees; None: the one that belongs to the model.
+        progress: called with the number of pictures decoded since the last call, and how many there are in all.
 
     Returns:
         The same lines with a calibration table: mean change of yaw measured by the label network, made monotone.
     """
     labeler = labeler or model.labeler
     # coarse frequencies are walked by what the table itself says: so there is a rough one first, from some of the pictures
-    for some in [sources[::4], sources] if directions.coarse else [sources]:
-        directions = measured_once(directions, model, some, labeler)
+    passes = [sources[::4], sources] if directions.coarse else [sources]
+    total = sum(map(len, passes)) * (len(NOMINAL) + 1)
+    for some in passes:
+        directions = measured_once(
+            directions, model, some, labeler, None if progress is None else lambda n: progress(n, total)
+        )
     return replace(directions, facts={**directions.facts, "calibrated_on": str(len(sources)), "labeler": labeler.title})
 
 
 def measured_once(
-    directions: Directions, model: LatentModel, sources: torch.Tensor, labeler: FaceLabeler
+    directions: Directions,
+    model: LatentModel,
+    sources: torch.Tensor,
+    labeler: FaceLabeler,
+    progress: Callable[[int], object] | None = None,
 ) -> Directions:
     """The directions with the table measured by walking as their own table says."""
     steps = torch.tensor(NOMINAL)
@@ -363,6 +436,8 @@ def measured_once(
 
     def yaw(latents: torch.Tensor) -> np.ndarray:
         pictures = decode(model, latents, schedule=directions.space.schedule).clamp(-1, 1)
+        if progress is not None:
+            progress(len(latents))
         return estimate_pose(pictures, labeler=labeler)[:, 0].numpy()
 
     for z in sources:

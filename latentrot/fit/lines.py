@@ -158,6 +158,56 @@ class Centroids(BaseEstimator):
         with np.errstate(invalid="ignore"):
             return self._yaw / self.counts_
 
+    def joined(self, groups: list[slice]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of groups of neighbouring bins: (k, d) mean latents, (k,) mean yaw in degrees, (k,) counts."""
+        check_is_fitted(self, "counts_")
+        counts = np.array([self.counts_[group].sum() for group in groups])
+        means = np.stack([self._sums[group].sum(0) for group in groups]) / counts[:, None]
+        return means, np.array([self._yaw[group].sum() for group in groups]) / counts, counts
+
+
+def joined_outside_in(counts: np.ndarray, least: int) -> list[slice]:
+    """Neighbouring bins, the outermost first, joined until each group holds `least`; what is left joins the last group."""
+    groups: list[slice] = []
+    start = 0
+    for stop in range(1, len(counts) + 1):
+        if counts[start:stop].sum() >= least:
+            groups.append(slice(start, stop))
+            start = stop
+    if groups:
+        groups[-1] = slice(groups[-1].start, len(counts))
+    return groups
+
+
+def joined_bins(counts: np.ndarray, least: int) -> tuple[list[slice], int]:
+    """Join neighbouring yaw bins until each holds enough latents.
+
+    The middle one grows to both sides alike, so that it stays centred on the frontal pose; on each side of it, bins are
+    joined from the outside in.
+
+    Args:
+        counts: (bins,) latents per bin, an odd number of bins.
+        least: fewest latents a group may hold.
+
+    Returns:
+        The groups as slices of the bins, in order, and which of them is the middle one.
+
+    Raises:
+        LatentrotError: too few latents for a middle group and one on each side of it.
+    """
+    least, middle = max(1, least), len(counts) // 2
+    for reach in range(middle):
+        low, high = middle - reach, middle + reach + 1
+        left = joined_outside_in(counts[:low], least)
+        right = joined_outside_in(counts[high:][::-1], least)
+        if counts[low:high].sum() >= least and left and right:
+            mirrored = [slice(len(counts) - g.stop, len(counts) - g.start) for g in reversed(right)]
+            return [*left, slice(low, high), *mirrored], len(left)
+    raise LatentrotError(
+        f"{counts.sum()} latents, {counts[:middle].sum()} of heads turned left, {counts[middle]} frontal, "
+        f"{counts[middle + 1 :].sum()} turned right: two lines need {least} of each; embed more pictures or loosen the filter"
+    )
+
 
 class CentroidLine(BaseEstimator):
     """Weighted linear regression of latent on yaw through centroids.
@@ -190,12 +240,13 @@ class YawDirections(BaseEstimator):
 
     Args:
         bins: the yaw bins; None: the default ones.
-        least: fewest latents a bin must hold; fewer is an error that names the bin.
+        least: fewest latents a bin may hold; smaller ones are joined with their neighbours (see `joined_bins`).
 
     Attributes:
         left_: CentroidLine of the bins at or left of frontal.
         right_: CentroidLine of the bins at or right of frontal.
-        counts_: (bins,) latents per bin.
+        counts_: (k,) latents per bin, after joining.
+        edges_: (k + 1,) rising edges of those bins in degrees.
     """
 
     def __init__(self, bins: YawBins | None = None, least: int = 5) -> None:
@@ -210,20 +261,15 @@ class YawDirections(BaseEstimator):
         """Fit to centroids gathered elsewhere, for example while streaming a store.
 
         Raises:
-            LatentrotError: a bin holds fewer than `least` latents.
+            LatentrotError: too few latents, even when bins are joined.
         """
-        edges = (self.bins or YawBins()).edges
-        for b, count in enumerate(centroids.counts_):
-            if count < self.least:
-                raise LatentrotError(
-                    f"yaw bin [{edges[b]:g}, {edges[b + 1]:g}) degrees holds {count} latents, fewer than {self.least}; "
-                    "embed more pictures, widen the bins, lower their limit or loosen the filter"
-                )
-        middle = len(centroids.counts_) // 2
-        means, yaw, counts = centroids.means_, centroids.yaw_, centroids.counts_
+        groups, middle = joined_bins(centroids.counts_, self.least)
+        means, yaw, counts = centroids.joined(groups)
         self.left_ = CentroidLine().fit(means[: middle + 1], yaw[: middle + 1], counts[: middle + 1])
         self.right_ = CentroidLine().fit(means[middle:], yaw[middle:], counts[middle:])
         self.counts_ = counts
+        edges = (self.bins or YawBins()).edges
+        self.edges_ = np.array([edges[0], *(edges[group.stop] for group in groups)])
         return self
 
 

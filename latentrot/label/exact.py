@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 
 from latentrot.data.celeba import FaceFolder
+from latentrot.data.tables import read_rows
 from latentrot.errors import LatentrotError
 from latentrot.label.network import LIGHTS
 
 __all__ = ["read_exact_labels"]
 
-TABLES = {"pose.csv": ["yaw_deg", "pitch_deg", "roll_deg"], "light.csv": ["light"]}
+TABLES = {"pose": ["yaw_deg", "pitch_deg", "roll_deg"], "light": ["light"]}
 
 
 def read_exact_labels(folder: FaceFolder) -> pd.DataFrame:
@@ -39,13 +38,9 @@ def read_exact_labels(folder: FaceFolder) -> pd.DataFrame:
 
 def read_columns(folder: FaceFolder, name: str, columns: list[str]) -> pd.DataFrame:
     """Some columns of one of the folder's tables, a row for each of its pictures in their order."""
-    path: Path = folder.root / name
-    if not path.is_file():
-        raise LatentrotError(f"no such table: {path}; exact labels need image_id and {', '.join(columns)} in it")
-    table = pd.read_csv(path)
-    if missing := [c for c in ("image_id", *columns) if c not in table.columns]:
-        raise LatentrotError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
-    rows = table.set_index("image_id")[columns].reindex(folder.ids)
-    if empty := rows.index[rows.isna().any(axis=1)].tolist():
-        raise LatentrotError(f"{path} says nothing of {len(empty)} of {len(rows)} pictures, {empty[0]} among them")
-    return rows
+    path = folder.find_table(name)
+    if path is None:
+        raise LatentrotError(
+            f"no such table: {folder.root / name}.csv; exact labels need image_id and {', '.join(columns)} in it"
+        )
+    return read_rows(path, columns, folder.ids)

@@ -10,6 +10,7 @@ import csv
 import json
 import logging
 import math
+import time
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,21 +24,24 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm import tqdm
 
-from latentrot.data.celeba import FaceFolder, held_out
+from latentrot.data.celeba import held_out, open_folder
 from latentrot.errors import LatentrotError
-from latentrot.files import write_atomically
+from latentrot.files import check_writable, write_atomically
 from latentrot.models.allocator import keep_large_blocks
 from latentrot.models.first_stage import PixelUnshuffle
 from latentrot.models.load import resolve_device
 from latentrot.models.precision import computes_bfloat16
+from latentrot.progress import Progress
 
 __all__ = ["TrainConfig", "build_model", "learning_rate_at", "train"]
 
 log = logging.getLogger(__name__)
 
 Config = TypeVar("Config")
+LOG_COLUMNS = ("step", "loss", "learning_rate")
+#: the first checkpoint of a run is written after so many seconds, so that one sees it work and may stop it
+FIRST_CHECKPOINT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -290,7 +294,7 @@ def export(folder: Path, average: AveragedModel, scheduler: DDIMScheduler, confi
 
 def read_pictures(data: Path, config: TrainConfig) -> torch.Tensor:
     """All training crops, people held out left aside -> (n, 3, resolution, resolution) uint8."""
-    folder = FaceFolder(data)
+    folder = open_folder(data)
     kept = np.array(folder.ids)[~held_out(folder.identities.to_numpy(), config.held_out)]
     log.info("%d pictures in %s, %d held out", len(kept), data, len(folder.ids) - len(kept))
     crops = folder.read_crops(list(kept), config.resolution)
@@ -308,7 +312,7 @@ def train(
     """Train, or go on training, a DDIM backbone.
 
     Args:
-        data: folder of face pictures (see `FaceFolder`).
+        data: folder of face pictures (see `latentrot.data.celeba.FaceFolder`).
         out: run folder: checkpoint.safetensors, log.csv, samples-*.png and model/ (a diffusers folder).
         config: the run; None takes the checkpoint's, or the defaults where there is none.
         save_every: steps between checkpoints.
@@ -321,6 +325,7 @@ def train(
         LatentrotError: `out` holds a checkpoint of another run, or `data` no pictures.
     """
     checkpoint = out / "checkpoint.safetensors"
+    check_writable(checkpoint)
     config = config_of_run(checkpoint, config, TrainConfig)
     pictures = read_pictures(data, config)
     out.mkdir(parents=True, exist_ok=True)
@@ -341,8 +346,9 @@ def train(
         forget_after(out / "log.csv", start)
 
     mine = slice(accelerator.process_index, None, accelerator.num_processes)
-    bar = tqdm(range(start, config.steps), initial=start, total=config.steps, disable=None, desc="train")
-    for step in bar:
+    bar = Progress("train", config.steps, "step", initial=start, disable=None if accelerator.is_main_process else True)
+    begun, early = time.monotonic(), not checkpoint.is_file()
+    for step in range(start, config.steps):
         x0, noise, levels = (
             part[mine].to(accelerator.device)
             for part in training_batch(pictures, step, config, scheduler.config.num_train_timesteps)
@@ -362,22 +368,36 @@ def train(
             if step % 20 == 0:
                 record(out / "log.csv", step, loss.item(), learning_rate_at(step, config))
                 bar.set_postfix(loss=f"{loss.item():.4f}")
-            if (step + 1) % save_every == 0 or step + 1 == config.steps:
+            first = early and time.monotonic() - begun > FIRST_CHECKPOINT_S
+            if first or (step + 1) % save_every == 0 or step + 1 == config.steps:
+                early = False
                 save_checkpoint(checkpoint, model, average, optimizer, step + 1, config)
                 export(out / "model", average, scheduler, config)
                 small = replace(config, resolution=config.resolution // 2) if step < config.small_steps else config
                 sheet = sample_grid(average.module, scheduler, small)
                 write_atomically(out / f"samples-{step + 1:06d}.png", lambda p, s=sheet: s.save(p, "PNG"))
+                if first:
+                    log.info("first checkpoint after %d steps; stop when you like, the same command goes on", step + 1)
+        bar.update()
+    bar.close()
     accelerator.end_training()
     return out / "model"
 
 
 def forget_after(path: Path, start: int) -> None:
     """Drop the log's rows from step `start` on: a run killed after its checkpoint takes those steps again."""
-    if path.is_file():
-        head, *rows = path.read_text().splitlines(keepends=True)
-        kept = [row for row in rows if row.endswith("\n") and int(row.split(",", 1)[0]) < start]
-        write_atomically(path, lambda p: p.write_text(head + "".join(kept)))
+    if not path.is_file():
+        return
+    head, *rows = path.read_text(errors="replace").splitlines(keepends=True) or [""]
+    if head.strip() != ",".join(LOG_COLUMNS):  # empty, or of another version: kept aside, and begun anew
+        if head.strip():
+            log.warning("%s has other columns than %s; it is now %s.old", path, ", ".join(LOG_COLUMNS), path.name)
+            path.replace(path.with_name(path.name + ".old"))
+        else:
+            path.unlink()
+        return
+    kept = [row for row in rows if row.endswith("\n") and (n := row.split(",", 1)[0]).isdecimal() and int(n) < start]
+    write_atomically(path, lambda p: p.write_text(head + "".join(kept)))
 
 
 def record(path: Path, step: int, loss: float, rate: float) -> None:
@@ -386,5 +406,5 @@ def record(path: Path, step: int, loss: float, rate: float) -> None:
     with path.open("a", newline="") as file:
         writer = csv.writer(file)
         if new:
-            writer.writerow(["step", "loss", "learning_rate"])
+            writer.writerow(LOG_COLUMNS)
         writer.writerow([step, f"{loss:.6f}", f"{rate:.3e}"])

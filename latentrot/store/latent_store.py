@@ -44,6 +44,10 @@ class LatentStore:
         """Where a shard lies or will lie."""
         return self.root / f"shard-{number:05d}.safetensors"
 
+    def partial_of(self, number: int) -> Path | UPath:
+        """Where the first pictures of a shard lie whose embedding was stopped."""
+        return self.root / f"partial-{number:05d}.safetensors"
+
     @property
     def numbers(self) -> list[int]:
         """Numbers of the shards that are there, rising."""

@@ -22,10 +22,11 @@ from latentrot.data.images import to_tensor
 from latentrot.embed.solve import Schedule, invert, without_remainder
 from latentrot.errors import LatentrotError, one_line
 from latentrot.models.load import LatentModel
+from latentrot.progress import Progress
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.manifest import Manifest
 from latentrot.store.places import write_whole
-from latentrot.store.shard import pack_shard
+from latentrot.store.shard import checksum_of, pack_shard, read_header, read_rows
 from latentrot.store.space import LatentSpace
 
 __all__ = ["ShardEmbedder", "ShardReport", "Sizes", "embed_folder", "follow", "plan", "to_do"]
@@ -33,6 +34,8 @@ __all__ = ["ShardEmbedder", "ShardReport", "Sizes", "embed_folder", "follow", "p
 log = logging.getLogger(__name__)
 #: seconds after which a temporary file is nobody's any more
 LEFTOVER_AGE = 3600
+#: seconds of work a kill can cost: so often the finished part of a shard is kept
+KEEP_S = 30.0
 #: what PyTorch says when memory is short; on the CPU it has no exception of its own
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -87,18 +90,19 @@ def plan(folder: FaceFolder, store: LatentStore, space: LatentSpace, sizes: Size
     return manifest.extend(folder.names, space, sizes.shard, sizes.batch)
 
 
-def to_do(store: LatentStore, *, retry: bool = False) -> list[int]:
+def to_do(store: LatentStore, *, retry: bool = False, generator: random.Random | None = None) -> list[int]:
     """Numbers of the shards to embed, in random order: two runs on one store hardly meet.
 
     Args:
         store: with its manifest.
         retry: also those in which pictures were skipped.
+        generator: what the order is drawn from; None: the system's, another order in every run.
     """
     numbers = set(store.missing())
     if retry:
         numbers |= {number for number, _, _ in store.skipped()}
     order = sorted(numbers)
-    random.SystemRandom().shuffle(order)
+    (generator or random.SystemRandom()).shuffle(order)
     return order
 
 
@@ -143,21 +147,70 @@ class ShardEmbedder:
                 progress(len(ids))
             return ShardReport(number, 0, len(ids))
         batch = self.manifest.batch_size(number)
-        latents = torch.zeros(len(ids), *self.space.shape, dtype=torch.float16)
-        complaints: dict[int, str] = {}
-        for start, crops, bad in read_ahead(self.folder, ids, self.model.resolution, batch, self.sizes.readers):
-            z = self.invert(to_tensor(crops)).half()
-            latents[start : start + len(crops)] = z
-            unusable = np.flatnonzero(~torch.isfinite(z).flatten(1).all(1).numpy())
-            complaints |= {start + i: "its latent is not finite" for i in unusable} | bad
-            if progress is not None:
-                progress(len(crops))
+        partial = None if force else self.store.partial_of(number)
+        latents, complaints, begun, limit = self.resume(partial, ids, batch)
+        if progress is not None and begun:
+            progress(begun)
+        done, kept_at = begun, time.monotonic()
+        try:
+            for start, crops, bad in read_ahead(
+                self.folder, ids, self.model.resolution, batch, self.sizes.readers, begun
+            ):
+                z = self.invert(to_tensor(crops)).half()
+                latents[start : start + len(crops)] = z
+                unusable = np.flatnonzero(~torch.isfinite(z).flatten(1).all(1).numpy())
+                complaints |= {start + i: "its latent is not finite" for i in unusable} | bad
+                done = start + len(crops)
+                if progress is not None:
+                    progress(len(crops))
+                if time.monotonic() - kept_at > KEEP_S:
+                    self.keep(partial, ids[:done], latents[:done], complaints, batch)
+                    kept_at = time.monotonic()
+        except BaseException:  # Ctrl-C before all: what is done is kept
+            if done > begun:
+                with suppress(Exception):
+                    self.keep(partial, ids[:done], latents[:done], complaints, batch)
+            raise
         self.require_folder(number, ids, complaints)
         kept = [i for i in range(len(ids)) if i not in complaints]
         skipped = [(ids[i], complaints[i]) for i in sorted(complaints)]
-        used = min(batch, self.limit or batch)
+        used = min(batch, limit, self.limit or batch)
         write_whole(path, pack_shard([ids[i] for i in kept], latents[kept], self.space, skipped, used))
+        if partial is not None:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
         return ShardReport(number, len(kept), len(ids), tuple(complaint for _, complaint in skipped))
+
+    def keep(
+        self, path: Path | UPath | None, ids: list[str], latents: torch.Tensor, complaints: dict[int, str], batch: int
+    ) -> None:
+        """Keep the finished batches of a shard beside the shards; it is a shard itself, of all pictures so far."""
+        if path is not None:
+            skipped = [(ids[i], complaints[i]) for i in sorted(complaints) if i < len(ids)]
+            used = min(batch, self.limit or batch)
+            write_whole(path, pack_shard(ids, latents, self.space, skipped, used))
+
+    def resume(
+        self, path: Path | UPath | None, ids: list[str], batch: int
+    ) -> tuple[torch.Tensor, dict[int, str], int, int]:
+        """What an earlier run kept of a shard: latents with room for the rest, complaints, pictures done, their batch."""
+        latents, nothing = torch.zeros(len(ids), *self.space.shape, dtype=torch.float16), ({}, 0, batch)
+        if path is None or not path.exists():
+            return latents, *nothing
+        try:
+            header = read_header(path)
+            rows, done = read_rows(path, header), len(header.image_ids)
+            header.space.require_same(self.space, str(path))
+        except LatentrotError:  # damaged, or of another model: it is made anew
+            return latents, *nothing
+        whole = done % batch == 0 and header.image_ids == ids[:done] and checksum_of(
+            header.notes, memoryview(rows.numpy()).cast("B")
+        ) == header.checksum  # fmt: skip
+        if not whole:
+            return latents, *nothing
+        latents[:done] = rows
+        place = {name: i for i, name in enumerate(header.image_ids)}
+        return latents, {place[name]: complaint for name, complaint in header.skipped}, done, int(header.notes["batch"])
 
     def invert(self, x: torch.Tensor) -> torch.Tensor:
         """Invert pictures, in halves where they do not fit into memory together."""
@@ -190,9 +243,9 @@ class ShardEmbedder:
 
 
 def read_ahead(
-    folder: FaceFolder, ids: list[str], size: int, batch: int, readers: int
+    folder: FaceFolder, ids: list[str], size: int, batch: int, readers: int, first: int = 0
 ) -> Iterator[tuple[int, list[np.ndarray], dict[int, str]]]:
-    """Read a shard's pictures in batches, by threads that are one batch ahead.
+    """Read a shard's pictures from the `first` on in batches, by threads that are one batch ahead.
 
     Yields:
         Place of the batch's first picture, (size, size, 3) uint8 crops, grey where unreadable, and complaints by place.
@@ -204,7 +257,7 @@ def read_ahead(
         except LatentrotError as error:
             return one_line(error)
 
-    starts = range(0, len(ids), batch)
+    starts = range(first, len(ids), batch)
     with ThreadPoolExecutor(readers) as pool:
         ahead: dict[int, list[Future[np.ndarray | str]]] = {}
         for start in starts:
@@ -237,11 +290,11 @@ def remove_leftovers(root: Path | UPath) -> None:
                 path.unlink()
 
 
-def progress_bar(store: LatentStore, numbers: list[int]) -> tqdm:
+def progress_bar(store: LatentStore, numbers: list[int]) -> Progress:
     """Pictures done of pictures planned, with rate and time left."""
     counts = store.manifest.counts
     left = int(counts[numbers].sum())
-    return tqdm(total=int(counts.sum()), initial=int(counts.sum()) - left, disable=None, desc="embed", unit="img")
+    return Progress("embed", int(counts.sum()), initial=int(counts.sum()) - left)
 
 
 def embed_folder(
@@ -254,6 +307,7 @@ def embed_folder(
     shard_size: int = Sizes.shard,
     readers: int = Sizes.readers,
     retry: bool = False,
+    generator: random.Random | None = None,
 ) -> tuple[int, list[str]]:
     """Embed every picture of a folder that the store does not hold yet, in this process.
 
@@ -266,13 +320,14 @@ def embed_folder(
         shard_size: latents per new shard; what a kill can lose.
         readers: threads that read pictures ahead.
         retry: try pictures again that could not be read.
+        generator: what the order of the shards is drawn from (see `to_do`).
 
     Returns:
         How many pictures were embedded now, and one line for each that could not be read.
     """
     sizes = Sizes(batch_size, shard_size, readers)
     plan(folder, store, LatentSpace.of(model, schedule or Schedule()), sizes)
-    numbers = to_do(store, retry=retry)
+    numbers = to_do(store, retry=retry, generator=generator)
     embedder = ShardEmbedder(folder, model, store, sizes)
     with progress_bar(store, numbers) as bar:
         reports = (embedder.embed_shard(n, force=retry, progress=bar.update) for n in numbers)

@@ -1,0 +1,150 @@
+"""Tables about pictures, in the dialects they are found in: one reader, rows by the picture's name.
+
+CelebA's authors write a line with the number of rows, a line with the columns and then rows padded by spaces, or rows alone
+(identities, partitions). Others write CSV with a header that names the pictures' column as they like, or none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from latentrot.errors import LatentrotError, one_line
+
+__all__ = ["as_names", "check_unique", "read_rows", "read_table", "to_files"]
+
+#: what a picture's name ends in: such a field in the first line means that there is no header
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".pgm", ".ppm")
+#: a whole number that went through a column of floats
+WHOLE = re.compile(r"^(\d+)\.0$")
+#: columns that hold names, also where all of them are numbers
+NAMES = ("identity", "head")
+#: beyond this many bytes a first line is no header
+LONGEST_LINE = 100_000
+
+
+def as_names(values: Sequence[object] | pd.Series) -> pd.Series:
+    """Names as text, whatever type a table gave them: 612, 612.0 and "612" are the same person; missing ones stay missing."""
+    series = pd.Series(values)
+    if pd.api.types.is_float_dtype(series):
+        whole = series.dropna() % 1 == 0
+        series = series.astype("Int64") if whole.all() else series
+    text = series.astype(object).map(lambda v: None if pd.isna(v) else WHOLE.sub(r"\1", str(v).strip()))
+    return text.astype(object).where(text.notna(), None)
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read one table, whatever its dialect.
+
+    Args:
+        path: .csv, .txt, .tsv (a count line, a header, both or neither; commas, semicolons, tabs or spaces) or .parquet.
+        columns: what the columns after the picture's name are called where the file does not say.
+
+    Returns:
+        The table by image_id, the first column whatever it was called; names as text, numbers as numbers.
+
+    Raises:
+        LatentrotError: an unreadable or empty file, rows of another length than the header, no header where `columns` are
+            not given, or a picture named twice.
+    """
+    try:
+        table = pd.read_parquet(path).reset_index() if path.suffix == ".parquet" else _parse(path, columns)
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        if isinstance(error, LatentrotError):
+            raise
+        raise LatentrotError(f"cannot read the table {one_line(path)}: {one_line(error)}") from error
+    if path.suffix == ".parquet":
+        table = table.drop(columns="index", errors="ignore")
+    if "image_id" not in table.columns:
+        table = table.rename(columns={table.columns[0]: "image_id"})
+    table["image_id"] = as_names(table["image_id"])
+    for column in table.columns.intersection(NAMES):
+        table[column] = as_names(table[column])
+    table = table.dropna(subset="image_id").set_index("image_id")
+    table.index = table.index.astype(str)
+    return check_unique(table, path)
+
+
+def read_rows(path: Path, columns: Sequence[str], ids: Sequence[str]) -> pd.DataFrame:
+    """Some columns of a table, a row for each of some pictures in their order.
+
+    Raises:
+        LatentrotError: as `read_table`; a column is missing; or the table says nothing of a picture.
+    """
+    table = read_table(path)
+    if missing := [c for c in columns if c not in table.columns]:
+        raise LatentrotError(
+            f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(map(str, table.columns))}"
+        )
+    rows = to_files(table[list(columns)], ids)
+    if empty := rows.index[rows.isna().any(axis=1)].tolist():
+        raise LatentrotError(f"{path} says nothing of {len(empty)} of {len(rows)} pictures, {empty[0]} among them")
+    return rows
+
+
+def to_files(table: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
+    """The rows of some files: by name, or, in a copy whose pictures have another suffix, by the name without it.
+
+    Args:
+        table: by image_id.
+        ids: names of files.
+
+    Returns:
+        A row for each of `ids`, in their order; empty where the table says nothing.
+    """
+    rows = table.reindex(pd.Index(ids, name="image_id"))
+    if len(table.index.intersection(rows.index)):
+        return rows
+    stems = table.set_axis(table.index.str.rsplit(".", n=1).str[0])
+    return stems[~stems.index.duplicated(keep=False)].reindex([i.rsplit(".", 1)[0] for i in ids]).set_axis(rows.index)
+
+
+def check_unique(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The table itself.
+
+    Raises:
+        LatentrotError: it names a picture twice.
+    """
+    if doubled := table.index[table.index.duplicated()].unique().tolist():
+        raise LatentrotError(
+            f"{one_line(path)} names {len(doubled)} pictures twice, {one_line(doubled[0])} among them; keep one row for each"
+        )
+    return table
+
+
+def _parse(path: Path, columns: Sequence[str] | None) -> pd.DataFrame:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        first = file.readline(LONGEST_LINE).strip()
+        counted = first.isdecimal()
+        header = file.readline(LONGEST_LINE).strip() if counted else first
+        row = file.readline(LONGEST_LINE).strip()
+    if not header:
+        raise LatentrotError(f"the table {one_line(path)} is empty; expected a header and a row for each picture")
+    separator = next((s for s in ",;\t" if s in header), r"\s+")
+    names = _fields(header, separator)
+    if named := not _is_picture(names[0]):
+        names = ["image_id", *names] if len(_fields(row, separator)) == len(names) + 1 else names
+    else:
+        names = _given(path, columns, len(names))
+    return pd.read_csv(
+        path, sep=separator, skiprows=int(counted) + int(named), names=names, index_col=False, skipinitialspace=True,
+        dtype=dict.fromkeys((names[0], *NAMES), str), encoding="utf-8-sig",
+    )  # fmt: skip
+
+
+def _fields(line: str, separator: str) -> list[str]:
+    return line.split() if separator == r"\s+" else [field.strip().strip('"') for field in line.split(separator)]
+
+
+def _is_picture(name: str) -> bool:
+    return name.lower().endswith(PICTURE_SUFFIXES)
+
+
+def _given(path: Path, columns: Sequence[str] | None, count: int) -> list[str]:
+    if columns is None or len(columns) != count - 1:
+        expected = "a header" if columns is None else f"a header, or {', '.join(columns)} after the picture's name"
+        raise LatentrotError(f"the table {one_line(path)} has no header and {count} columns; expected {expected}")
+    return ["image_id", *columns]

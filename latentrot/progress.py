@@ -1,0 +1,53 @@
+"""How far a long piece of work is, and how long it will take: a bar on a terminal, one line elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from tqdm import tqdm
+
+__all__ = ["Progress", "duration"]
+
+log = logging.getLogger(__name__)
+#: seconds of work from which the rest is estimated
+SAMPLE_S = 10.0
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: "40 s", "12 min", "3.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+class Progress(tqdm):
+    """tqdm, which in a log file or a pipe says once, after some seconds of work, how long the rest will take.
+
+    Args:
+        desc: what is done, the line's first word.
+        total: how much there is to do.
+        unit: of what.
+        initial: how much of it was done before.
+        disable: None draws a bar on a terminal only; True says nothing at all.
+    """
+
+    def __init__(
+        self, desc: str, total: int, unit: str = "picture", *, initial: int = 0, disable: bool | None = None
+    ) -> None:
+        super().__init__(desc=desc, total=total, unit=unit, initial=initial, disable=disable)
+        self.what, self.left, self.units = desc, total - initial, unit
+        self.begun, self.done, self.told = time.monotonic(), 0, disable is True
+
+    def update(self, n: float | None = 1) -> bool | None:
+        """Count n more; see tqdm."""
+        self.done += n or 0
+        elapsed = time.monotonic() - self.begun
+        if not self.told and self.done and elapsed >= SAMPLE_S:
+            self.told = True
+            left = max(0, self.left - self.done)
+            if self.disable and left:
+                rest = duration(elapsed / self.done * left)
+                log.info("%s: %d %ss in %s, about %s for the other %d", self.what, self.done, self.units,
+                         duration(elapsed), rest, left)  # fmt: skip
+        return super().update(n)
