@@ -116,7 +116,7 @@ def make_surface(ict: IctModel) -> FaceSurface:
     base = ict.base[:ICT_FACE].astype(np.float64)
     corners = ict.faces[(ict.faces < ICT_FACE).all(1)]
     keep, place = _thinned(base)
-    triangles = place[corners]
+    triangles = place[corners[:, ::-1]]  # with y downwards the other sense of turning
     whole = (triangles >= 0).all(1) & (np.diff(np.sort(triangles, axis=1), axis=1) > 0).all(1)
     triangles = np.unique(_from_smallest(triangles[whole]), axis=0)
     flip, unit = np.array([1.0, -1.0, 1.0]), np.ptp(base[list(ICT_LANDMARKS[:CONTOUR]), 0])
@@ -176,8 +176,12 @@ def _slides(mean: np.ndarray, landmarks: np.ndarray, narrow: np.ndarray) -> np.n
 
 def write_surface(surface: FaceSurface, path: Path | str = SURFACE_PATH) -> None:
     """Write a surface in half precision, whole or not at all."""
-    half = {name: getattr(surface, name).astype(np.float16) for name in ("mean", "identities", "expressions")}
-    whole = {name: getattr(surface, name).astype(np.int16) for name in ("faces", "landmarks", "slides")}
+
+    def stored(name: str, dtype: type) -> np.ndarray:
+        return np.ascontiguousarray(getattr(surface, name), dtype)  # the file keeps memory as it lies
+
+    half = {name: stored(name, np.float16) for name in ("mean", "identities", "expressions")}
+    whole = {name: stored(name, np.int16) for name in ("faces", "landmarks", "slides")}
     note = {"source": "ICT Face Model Light, MIT licence, (c) 2020 USC Institute for Creative Technologies",
             "unit": "width of the mean face", "expressions": json.dumps(EXPRESSIONS)}  # fmt: skip
     tensors = {**half, **whole, "narrow": surface.narrow}
