@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from latentrot.rotate.mesh.config import MeshConfig
-from latentrot.rotate.mesh.fields import blur, filled, grown, ramp, shrunk
+from latentrot.rotate.mesh.fields import blur, extended, filled, grown, ramp, shrunk
 from latentrot.rotate.mesh.outline import Outline
 
 __all__ = ["Colours", "lay_colours"]
@@ -40,14 +40,14 @@ class Colours:
 
 
 def lay_colours(
-    image: np.ndarray, outline: Outline, front_u: np.ndarray, back_u: np.ndarray, width: float, config: MeshConfig
+    image: np.ndarray, outline: Outline, front_u: np.ndarray, back_u: np.ndarray, seen: np.ndarray, width: float, config: MeshConfig
 ) -> Colours:
     """Textures from the region's picture, its masks and its depths (u of both sheets)."""
     inside = outline.to_background
     rim = config.skin_rim + (config.hair_rim - config.skin_rim) * ramp(outline.hair, 0.2, 0.6)
     depth = np.maximum(blur(rim * width, 0.02 * width), 1.5)
     room = 0.4 * (cv2.distanceTransform((~outline.face).astype(np.uint8), cv2.DIST_L2, 5) + np.maximum(inside, 0))
-    clean = outline.head & (inside > np.minimum(depth, np.maximum(room, 1.5)))
+    clean = outline.head & seen & (inside > np.minimum(depth, np.maximum(room, 1.5)))
     front = filled(image, clean, 0.025 * width, 8.0)
     strand = clean & (outline.hair > 0.6) & ~grown(outline.face, 0.02 * width)
     rows = np.arange(len(strand))[:, None]
@@ -58,39 +58,62 @@ def lay_colours(
     if not strand.any():
         strand = clean if clean.any() else outline.head
     sigma = 0.03 * width
-    whole = np.clip(filled(image, strand, 0.02 * width), 0, 255)
-    back_tone = np.clip(blur(filled(image, strand), sigma), 0, 255)
+    typical = strand & _typical(image, strand)
+    far = extended(image, typical.astype(np.float32))
+    middle = np.median(image[typical], axis=0)
+    back_tone = np.clip(blur(far, sigma), 0, 255) * 0.5 + 0.5 * middle.astype(np.float32)
+    back_tone *= config.back_shade
     weight = blur(strand.astype(np.float32), sigma)[..., None]
     own = blur(image * strand[..., None], sigma) / np.maximum(weight, 1e-3)
-    arc, back_arc = _arcs(inside, front_u, back_u, config.steep)
+    single = 0.4 * sigma  # wide locks would show that they repeat
+    near = blur(image * strand[..., None], single) / np.maximum(blur(strand.astype(np.float32), single), 1e-3)[..., None]
+    strands = filled(np.where(strand[..., None], image - near, 0), strand, 0.02 * width, 25.0)
+    away = cv2.distanceTransform(strand.astype(np.uint8), cv2.DIST_L2, 5)
+    thick = np.maximum(inside, 0) + away
+    thick = extended(thick[..., None].astype(np.float32), (strand & (inside < 0.1 * width)).astype(np.float32))[..., 0]
+    least = config.hair_rim * width
+    arc, back_arc = _arcs(inside, front_u, back_u, config.steep, least, np.maximum(blur(thick, sigma), 2 * least))
     return Colours(
         front=np.clip(front, 0, 255),
         kept=blur(clean.astype(np.float32), 1.0),
         tone=np.where(weight > 0.05, own, back_tone).astype(np.float32),
         back_tone=back_tone,
-        strands=whole - blur(whole, sigma),
+        strands=strands,
         hair=(ramp(outline.hair, 0.3, 0.7) * (1 - blur(grown(outline.face, 0.01 * width).astype(np.float32), 2))),
         arc=arc,
         back_arc=back_arc,
     )
 
 
-def _arcs(inside: np.ndarray, front_u: np.ndarray, back_u: np.ndarray, steep: float) -> tuple[np.ndarray, np.ndarray]:
+def _typical(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Pixels neither much brighter nor much darker than a mask's middle half: no highlight, no background seen through."""
+    light = image.mean(-1)
+    low, middle, high = np.percentile(light[mask], (25, 50, 75))
+    return (light > middle - 1.5 * (middle - low) - 4) & (light < middle + 1.5 * (high - middle) + 4)
+
+
+def _arcs(
+    inside: np.ndarray, front_u: np.ndarray, back_u: np.ndarray, steep: float, least: float, thick: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Where a point near the silhouette looks its detail up: as far inwards from where the surface grows steep as it lies
-    outwards of there on the surface. The profile there is taken for a parabola, z^2 = g x."""
+    outwards of there on the surface; where that would leave the hair, back again. The profile is taken for a parabola,
+    z^2 = g x, over the distance x to the silhouette; hair is good from `least` to `thick` (pixels from the silhouette)."""
     x = np.maximum(inside, 0.25).astype(np.float64)
     smooth = blur(inside, 3.0)
     normal = np.stack([cv2.Sobel(smooth, cv2.CV_32F, 1, 0, ksize=3), cv2.Sobel(smooth, cv2.CV_32F, 0, 1, ksize=3)], -1)
     normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-3)
     g, h = (np.clip(blur(u, 2.0) / x, 1.0, None) for u in (front_u, back_u))
     start = g / (4 * steep**2)
-    beyond = np.maximum(_parabola(start, g) - _parabola(x, g), 0)
     rows, columns = np.mgrid[: inside.shape[0], : inside.shape[1]].astype(np.float64)
     place = np.stack([columns + 0.5, rows + 0.5], -1)
-    corner = np.where(x < start, start - x, 0)
-    arc = place + normal * (corner + beyond * (x < start))[..., None]
-    back = place + normal * (np.maximum(start - x, 0) + _parabola(start, g) + _parabola(x, h))[..., None]
-    return arc.astype(np.float32), back.astype(np.float32)
+
+    def looked_up(arc: np.ndarray) -> np.ndarray:
+        span = thick - least
+        wave = np.abs((arc - least + span) % (2 * span) - span) + least  # to and fro between the two
+        return (place + normal * (wave - inside)[..., None]).astype(np.float32)
+
+    front = np.where(x < start, start + _parabola(start, g) - _parabola(x, g), x)
+    return looked_up(front), looked_up(start + _parabola(start, g) + _parabola(x, h))
 
 
 def _parabola(x: np.ndarray, g: np.ndarray) -> np.ndarray:

@@ -27,6 +27,7 @@ class MeshConfig:
         hair_cut: below the lobes by this much hair hangs from the head instead of turning with it.
         hair_rim: depth of the rim whose colours are replaced from inside, hair.
         skin_rim: the same for skin.
+        back_shade: brightness of the back of the head against the hair in front.
         stretch: enlargements between these two hand hair over to texture laid by arc length.
         steep: slope of the surface from which on hair is laid by arc length.
         give_way: how far from the head the surroundings give way at least.
@@ -49,6 +50,7 @@ class MeshConfig:
     hair_cut: float = 0.16
     hair_rim: float = 0.05
     skin_rim: float = 0.015
+    back_shade: float = 0.85
     stretch: tuple[float, float] = (1.15, 1.75)
     steep: float = 1.7
     give_way: float = 0.4

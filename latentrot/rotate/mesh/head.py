@@ -14,7 +14,7 @@ from latentrot.heads.surface import SurfaceFit, fit_surface, load_surface, rotat
 from latentrot.rotate.mesh.colour import Colours, lay_colours
 from latentrot.rotate.mesh.config import MeshConfig
 from latentrot.rotate.mesh.depth import back_square, front_square
-from latentrot.rotate.mesh.fields import at, blur, filled, ramp, shrunk
+from latentrot.rotate.mesh.fields import at, blur, filled, nearest, ramp, shrunk
 from latentrot.rotate.mesh.outline import Outline, face_area, find_outline
 from latentrot.rotate.mesh.region import Region, region_of, warped
 from latentrot.rotate.mesh.sheets import Sheet, cut_sheet
@@ -46,6 +46,7 @@ class Head:
         image: (h, w, 3) float32, the region's picture.
         plate: the same, the head's inside filled from what surrounds it.
         plate_kept: (h, w) float32, 1 where the plate is the photograph.
+        outside: (h, w, 2) float32 positions, for each pixel of the head the nearest one outside, elsewhere its own.
         outline: masks.
         colours: textures.
         sheet: flat triangles over the head.
@@ -65,6 +66,7 @@ class Head:
     image: np.ndarray
     plate: np.ndarray
     plate_kept: np.ndarray
+    outside: np.ndarray
     outline: Outline
     colours: Colours
     sheet: Sheet
@@ -131,10 +133,11 @@ def build_head(
         photograph=photograph,
         region=region,
         image=image,
-        plate=filled(image, ~core, 0.02 * width),
+        plate=_plate(image, outline, core, region),
         plate_kept=(~core).astype(np.float32),
+        outside=_outside(outline.head),
         outline=outline,
-        colours=lay_colours(image, outline, front_u, back_u, width, config),
+        colours=lay_colours(image, outline, front_u, back_u, region.seen(), width, config),
         sheet=sheet,
         front=front,
         back=back,
@@ -146,6 +149,30 @@ def build_head(
         config=config,
         notes=tuple(_notes(fit, outline, region)),
     )
+
+
+def _outside(head: np.ndarray) -> np.ndarray:
+    """For each pixel the position of the nearest one that is not the head."""
+    rows, columns = nearest(~head)
+    return np.stack([columns + 0.5, rows + 0.5], -1).astype(np.float32)
+
+
+def _plate(image: np.ndarray, outline: Outline, core: np.ndarray, region: Region) -> np.ndarray:
+    """The region's picture without the head: background above, and between the shoulders the neck's colours."""
+    width = region.width
+    rows, columns = np.mgrid[: core.shape[0], : core.shape[1]].astype(np.float32)
+    behind = filled(image, ~core, 0.02 * width)
+    neck = outline.person & ~outline.head & (rows < outline.chin + 0.35 * width)
+    neck &= np.abs(columns - region.middle[0]) < 0.6 * width
+    if neck.sum() < 30:
+        return np.where(core[..., None], behind, image).astype(np.float32)
+    throat = filled(image, neck, 0.02 * width)
+    column = ramp(rows, outline.lobe - 0.2 * width, outline.lobe) * ramp(
+        np.abs(columns - region.middle[0]), 0.5 * width, 0.42 * width
+    )
+    fill = behind * (1 - column[..., None]) + throat * column[..., None]
+    soft = blur(core.astype(np.float32), 1.0)[..., None]
+    return image * (1 - soft) + fill * soft
 
 
 def _placed(points: np.ndarray, region: Region) -> np.ndarray:

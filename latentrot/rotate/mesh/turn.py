@@ -89,6 +89,7 @@ def _turned_layer(head: Head, turn: np.ndarray) -> Layer:
     length = float(np.linalg.norm(direction))
     direction = direction / length if length > 1e-6 else np.array([1.0, 0.0])
     around, inside = give_way(shown, source, head.outline.to_rest, direction, width, config)
+    around = _kept_out(head, around, inside)
     alpha = blur(ramp(inside, 0.0, max(2.0, config.edge * width)), 0.7)
     skin, kept = _skin(head, turn, source, shown)
     rest = cv2.remap(head.plate, around - 0.5, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
@@ -101,6 +102,14 @@ def _turned_layer(head: Head, turn: np.ndarray) -> Layer:
         carried=(rest_kept * (1 - alpha) + kept * alpha),
         head=alpha,
     )
+
+
+def _kept_out(head: Head, around: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """What surrounds the head never shows the head itself: looks that would fall on it go to its edge."""
+    at_edge = cv2.remap(head.outside, around - 0.5, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+    depth = cv2.remap(head.outline.to_rest, around - 0.5, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    fallen = blur(ramp(depth, 1.0, 4.0) * ramp(inside, 1.0, -2.0), 1.5)[..., None]
+    return around + fallen * (blur(at_edge, 1.5) - around)
 
 
 def _drawn(head: Head, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
