@@ -2,6 +2,7 @@
 
 from latentrot.rotate.mesh.config import MeshConfig
 from latentrot.rotate.mesh.head import Head, build_head
+from latentrot.rotate.mesh.rotator import MeshRotator
 from latentrot.rotate.mesh.turn import Turned, turn_head
 
-__all__ = ["Head", "MeshConfig", "Turned", "build_head", "turn_head"]
+__all__ = ["Head", "MeshConfig", "MeshRotator", "Turned", "build_head", "turn_head"]
