@@ -21,6 +21,7 @@ class MeshConfig:
         largest_px: faces wider than this are worked on reduced; their fine detail is carried separately.
         axis_behind: how far behind the face's edge points the turning axis and the head's rim lie.
         depth_scale: factor on the face's depth in front of the axis.
+        lean_deg: correction of the fitted face's pitch: how far its forehead is leaned towards the viewer.
         back_depth: how far the back of the head lies behind the rim.
         swell: how strongly hair and all else swell towards the viewer (the source of the Poisson equation).
         lobe: how far below the ears' middle their lobes end.
@@ -44,6 +45,7 @@ class MeshConfig:
     largest_px: int = 280
     axis_behind: float = 0.10
     depth_scale: float = 1.08
+    lean_deg: float = 0.0
     back_depth: float = 0.66
     swell: float = 3.0
     lobe: float = 0.37

@@ -18,6 +18,7 @@ from latentrot.rotate.mesh.fields import at, blur, filled, nearest, ramp, shrunk
 from latentrot.rotate.mesh.outline import Outline, face_area, find_outline
 from latentrot.rotate.mesh.region import Region, region_of, warped
 from latentrot.rotate.mesh.sheets import Sheet, cut_sheet
+from latentrot.rotate.mesh.symmetry import Symmetry, find_symmetry
 
 __all__ = ["Head", "PartsLike", "build_head"]
 
@@ -52,6 +53,7 @@ class Head:
         sheet: flat triangles over the head.
         front: (n, 3) float32 the sheet's points on the front, z over the rim.
         back: (n, 3) on the back.
+        symmetry: the plane the hidden half is filled across.
         slope: (h, w, 2) float32 slope of the front sheet across and down.
         axis: (3,) a point of the turning axis in region pixels; its depth is the rim's, 0.
         pose: yaw and pitch of the head in the photograph, degrees.
@@ -72,6 +74,7 @@ class Head:
     sheet: Sheet
     front: np.ndarray
     back: np.ndarray
+    symmetry: Symmetry
     slope: np.ndarray
     axis: np.ndarray
     pose: tuple[float, float]
@@ -114,7 +117,10 @@ def build_head(
     own = _placed(fit.landmarks, region)
     forward = (upright @ fit.axes)[:, 2]
     axis = own[[0, 16]].mean(0) - config.axis_behind * width * forward
-    points, own = (np.column_stack([p[:, :2], config.depth_scale * (p[:, 2] - axis[2])]) for p in (points, own))
+    lean = np.tan(np.radians(config.lean_deg))
+    points, own = (
+        np.column_stack([p[:, :2], config.depth_scale * (p[:, 2] - axis[2] - lean * (p[:, 1] - axis[1]))]) for p in (points, own)
+    )
     marks = region.to_region(np.asarray(landmarks, np.float64))
     narrow = surface.faces[surface.narrow[surface.faces].all(1)]
     face, depth = face_area(marks, points, narrow, region.size)
@@ -127,6 +133,8 @@ def build_head(
     front, back = _raised(sheet, outline, front_u, back_u)
     smooth = blur(height, 0.008 * width)
     slope = np.stack([cv2.Sobel(smooth, cv2.CV_32F, i, 1 - i, ksize=3, scale=1 / 8) for i in (1, 0)], -1)
+    slope = np.clip(slope, -6, 6).astype(np.float32)
+    colours = lay_colours(image, outline, front_u, back_u, region.seen(), width, config)
     band = max(2.0, 0.03 * width)
     core = shrunk(outline.head, band)
     return Head(
@@ -137,11 +145,12 @@ def build_head(
         plate_kept=(~core).astype(np.float32),
         outside=_outside(outline.head),
         outline=outline,
-        colours=lay_colours(image, outline, front_u, back_u, region.seen(), width, config),
+        colours=colours,
+        symmetry=find_symmetry(colours.front, height, slope, outline, own, fit.yaw_deg, width, config),
         sheet=sheet,
         front=front,
         back=back,
-        slope=np.clip(slope, -6, 6).astype(np.float32),
+        slope=slope,
         axis=np.array([axis[0], axis[1], 0.0]),
         pose=(fit.yaw_deg, fit.pitch_deg),
         landmarks=own,

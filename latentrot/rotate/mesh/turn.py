@@ -143,7 +143,28 @@ def _skin(head: Head, turn: np.ndarray, source: np.ndarray, shown: np.ndarray) -
     h = as_hair[..., None]
     skin = front * (1 - h) + (tone + strands) * h
     kept = look(colours.kept) * (1 - as_hair) * (shown == FRONT)
+    if head.symmetry.strength > 0:
+        mirrored, share = _mirrored(head, source, shown)
+        skin, kept = skin + (mirrored - skin) * share[..., None], kept * (1 - share)
     return _beyond(skin, shown > 0), kept
+
+
+def _mirrored(head: Head, source: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Colours from across the plane of symmetry, and how far they are the better ones."""
+    mirror = head.symmetry
+
+    def look(a: np.ndarray, where: np.ndarray, how: int = cv2.INTER_LINEAR) -> np.ndarray:
+        return cv2.remap(a, where, None, how, borderMode=cv2.BORDER_REPLICATE)
+
+    at = source - 0.5
+    x, y, z = mirror.across(source[..., 0], source[..., 1], look(mirror.height, at))
+    there = np.stack([x, y], -1).astype(np.float32) - 0.5
+    on_surface = np.clip(1.6 - np.abs(z - look(mirror.height, there)) / (0.09 * head.region.width), 0, 1)
+    better = look(mirror.visible, there) - look(mirror.visible, at)
+    inside = ramp(look(head.outline.to_rest, there), 0, 0.02 * head.region.width)
+    share = np.clip(better, 0, 1) * np.clip(2.5 * better, 0, 1) * on_surface * inside * (shown == FRONT)
+    colours = look(head.colours.front, there, cv2.INTER_CUBIC) * look(mirror.ratio, at)
+    return np.clip(colours, 0, 255), mirror.strength * blur(share, 1.5)
 
 
 def _beyond(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
