@@ -41,7 +41,8 @@ def load_rotator(name: str = "latent", **options: object) -> Rotator:
     """Make a rotator by name.
 
     Args:
-        name: "latent", the walk in a diffusion model's latent space; "nothing" and "mirror", to compare with; or a rotator
+        name: "latent", the walk in a diffusion model's latent space; "mesh", the photograph itself turned by geometry;
+            "nothing" and "mirror", to compare with; or a rotator
             of your own as "package.module:name", where calling the name makes one.
         **options: passed to the rotator's own loader (for "latent": see `load_latent_rotator`), which refuses unknown ones.
 
@@ -52,13 +53,17 @@ def load_rotator(name: str = "latent", **options: object) -> Rotator:
         from latentrot.rotate.latent.rotator import load_latent_rotator  # noqa: PLC0415  the loaders import this module
 
         return load_latent_rotator(**options)  # type: ignore[arg-type]
+    if name == "mesh":
+        from latentrot.rotate.mesh import MeshRotator  # noqa: PLC0415
+
+        return MeshRotator(**options)  # type: ignore[arg-type]
     if name in ("nothing", "mirror"):
         from latentrot.rotate.baselines import MirrorRotator, NothingRotator  # noqa: PLC0415
 
         return {"nothing": NothingRotator, "mirror": MirrorRotator}[name](**options)
     module, _, attribute = name.partition(":")
     if not attribute:
-        raise LatentrotError(f"rotator {name!r}: expected latent, nothing, mirror, or package.module:name")
+        raise LatentrotError(f"rotator {name!r}: expected latent, mesh, nothing, mirror, or package.module:name")
     try:
         return getattr(importlib.import_module(module), attribute)(**options)
     except (ImportError, AttributeError) as error:

@@ -1,0 +1,121 @@
+"""What the head's two sheets look like: the photograph with cleaned rims, and hair that can be laid on by arc length."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from latentrot.rotate.mesh.config import MeshConfig
+from latentrot.rotate.mesh.fields import blur, extended, filled, grown, ramp, shrunk
+from latentrot.rotate.mesh.outline import Outline
+
+__all__ = ["Colours", "lay_colours"]
+
+
+@dataclass(frozen=True, eq=False)
+class Colours:
+    """Textures on the region's grid.
+
+    Args:
+        front: (h, w, 3) float32, the photograph, its rim replaced from inside.
+        kept: (h, w) float32, 1 where `front` is the photograph.
+        tone: (h, w, 3) float32, blurred colours of the hair in front.
+        back_tone: (h, w, 3) float32, blurred colours of the back of the head.
+        strands: (h, w, 3) float32, the hair's detail, zero in the mean, everywhere.
+        hair: (h, w) float32, how far a pixel may be redrawn as hair.
+        arc: (h, w, 2) float32, where to look detail up on the front sheet, by arc length from inside.
+        back_arc: (h, w, 2) the same on the back sheet.
+    """
+
+    front: np.ndarray
+    kept: np.ndarray
+    tone: np.ndarray
+    back_tone: np.ndarray
+    strands: np.ndarray
+    hair: np.ndarray
+    arc: np.ndarray
+    back_arc: np.ndarray
+
+
+def lay_colours(
+    image: np.ndarray, outline: Outline, front_u: np.ndarray, back_u: np.ndarray, seen: np.ndarray, width: float, config: MeshConfig
+) -> Colours:
+    """Textures from the region's picture, its masks and its depths (u of both sheets)."""
+    inside = outline.to_background
+    rim = config.skin_rim + (config.hair_rim - config.skin_rim) * ramp(outline.hair, 0.2, 0.6)
+    depth = np.maximum(blur(rim * width, 0.02 * width), 1.5)
+    room = 0.4 * (cv2.distanceTransform((~outline.face).astype(np.uint8), cv2.DIST_L2, 5) + np.maximum(inside, 0))
+    clean = outline.head & seen & (inside > np.minimum(depth, np.maximum(room, 1.5)))
+    front = filled(image, clean, 0.025 * width, 8.0)
+    strand = clean & (outline.hair > 0.6) & ~grown(outline.face, 0.02 * width)
+    rows = np.arange(len(strand))[:, None]
+    if strand.sum() < 0.02 * width**2:  # next to no hair: the scalp's skin
+        strand = clean & ~outline.face & (rows < outline.lobe - 0.3 * width)
+    if strand.sum() < 0.005 * width**2:
+        strand = clean & shrunk(outline.face, 0.02 * width) & (rows < outline.lobe - 0.5 * width)
+    if not strand.any():
+        strand = clean if clean.any() else outline.head
+    sigma = 0.03 * width
+    typical = strand & _typical(image, strand)
+    far = extended(image, typical.astype(np.float32))
+    middle = np.median(image[typical], axis=0)
+    back_tone = np.clip(blur(far, sigma), 0, 255) * 0.5 + 0.5 * middle.astype(np.float32)
+    back_tone *= config.back_shade
+    weight = blur(strand.astype(np.float32), sigma)[..., None]
+    own = blur(image * strand[..., None], sigma) / np.maximum(weight, 1e-3)
+    single = 0.4 * sigma  # wide locks would show that they repeat
+    near = blur(image * strand[..., None], single) / np.maximum(blur(strand.astype(np.float32), single), 1e-3)[..., None]
+    strands = filled(np.where(strand[..., None], image - near, 0), strand, 0.02 * width, 25.0)
+    away = cv2.distanceTransform(strand.astype(np.uint8), cv2.DIST_L2, 5)
+    thick = np.maximum(inside, 0) + away
+    thick = extended(thick[..., None].astype(np.float32), (strand & (inside < 0.1 * width)).astype(np.float32))[..., 0]
+    least = config.hair_rim * width
+    arc, back_arc = _arcs(inside, front_u, back_u, config.steep, least, np.maximum(blur(thick, sigma), 2 * least))
+    return Colours(
+        front=np.clip(front, 0, 255),
+        kept=blur(clean.astype(np.float32), 1.0),
+        tone=np.where(weight > 0.05, own, back_tone).astype(np.float32),
+        back_tone=back_tone,
+        strands=strands,
+        hair=(ramp(outline.hair, 0.3, 0.7) * (1 - blur(grown(outline.face, 0.01 * width).astype(np.float32), 2))),
+        arc=arc,
+        back_arc=back_arc,
+    )
+
+
+def _typical(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Pixels neither much brighter nor much darker than a mask's middle half: no highlight, no background seen through."""
+    light = image.mean(-1)
+    low, middle, high = np.percentile(light[mask], (25, 50, 75))
+    return (light > middle - 1.5 * (middle - low) - 4) & (light < middle + 1.5 * (high - middle) + 4)
+
+
+def _arcs(
+    inside: np.ndarray, front_u: np.ndarray, back_u: np.ndarray, steep: float, least: float, thick: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where a point near the silhouette looks its detail up: as far inwards from where the surface grows steep as it lies
+    outwards of there on the surface; where that would leave the hair, back again. The profile is taken for a parabola,
+    z^2 = g x, over the distance x to the silhouette; hair is good from `least` to `thick` (pixels from the silhouette)."""
+    x = np.maximum(inside, 0.25).astype(np.float64)
+    smooth = blur(inside, 3.0)
+    normal = np.stack([cv2.Sobel(smooth, cv2.CV_32F, 1, 0, ksize=3), cv2.Sobel(smooth, cv2.CV_32F, 0, 1, ksize=3)], -1)
+    normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-3)
+    g, h = (np.clip(blur(u, 2.0) / x, 1.0, None) for u in (front_u, back_u))
+    start = g / (4 * steep**2)
+    rows, columns = np.mgrid[: inside.shape[0], : inside.shape[1]].astype(np.float64)
+    place = np.stack([columns + 0.5, rows + 0.5], -1)
+
+    def looked_up(arc: np.ndarray) -> np.ndarray:
+        span = thick - least
+        wave = np.abs((arc - least + span) % (2 * span) - span) + least  # to and fro between the two
+        return (place + normal * (wave - inside)[..., None]).astype(np.float32)
+
+    front = np.where(x < start, start + _parabola(start, g) - _parabola(x, g), x)
+    return looked_up(front), looked_up(start + _parabola(start, g) + _parabola(x, h))
+
+
+def _parabola(x: np.ndarray, g: np.ndarray) -> np.ndarray:
+    """Arc length of z^2 = g x from its vertex to x."""
+    return np.sqrt(x * (x + g / 4)) + g / 4 * np.arcsinh(np.sqrt(4 * x / g))

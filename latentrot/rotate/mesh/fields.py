@@ -1,0 +1,107 @@
+"""Small operations on pictures and maps: (h, w) or (h, w, c) float32 arrays."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from scipy.ndimage import map_coordinates
+
+__all__ = ["at", "blur", "detail_from", "extended", "filled", "grown", "nearest", "ramp", "sample", "shrunk", "signed_distance"]
+
+
+def blur(a: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian blur, edges repeated."""
+    a = np.ascontiguousarray(a, np.float32)
+    return cv2.GaussianBlur(a, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE) if sigma > 0 else a
+
+
+def ramp(a: np.ndarray, low: float, high: float) -> np.ndarray:
+    """0 up to `low`, 1 from `high` on, smooth between (also the other way round)."""
+    t = np.clip((a - low) / (high - low), 0, 1)
+    return (t * t * (3 - 2 * t)).astype(np.float32)
+
+
+def sample(a: np.ndarray, x: np.ndarray, y: np.ndarray, how: int = cv2.INTER_LINEAR) -> np.ndarray:
+    """Values of a map at positions (edges at pixel borders), edges repeated."""
+    return cv2.remap(a, (x - 0.5).astype(np.float32), (y - 0.5).astype(np.float32), how, borderMode=cv2.BORDER_REPLICATE)
+
+
+def at(a: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Values of a map (h, w) at points (..., 2), columns first, edges repeated."""
+    places = np.stack([points[..., 1] - 0.5, points[..., 0] - 0.5])
+    return map_coordinates(a, places, order=1, mode="nearest")
+
+
+def _disc(radius: float) -> np.ndarray:
+    size = 2 * max(1, round(radius)) + 1
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+
+
+def grown(mask: np.ndarray, radius: float) -> np.ndarray:
+    """A mask grown by a radius in pixels."""
+    return cv2.dilate(mask.astype(np.uint8), _disc(radius)) > 0
+
+
+def shrunk(mask: np.ndarray, radius: float) -> np.ndarray:
+    """A mask shrunk by a radius in pixels; the picture's border does not shrink it."""
+    return cv2.erode(mask.astype(np.uint8), _disc(radius), borderType=cv2.BORDER_REPLICATE) > 0
+
+
+def signed_distance(mask: np.ndarray) -> np.ndarray:
+    """Distance in pixels to the mask's edge, positive inside."""
+    inside = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
+    outside = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5)
+    return np.where(mask, inside - 0.5, 0.5 - outside).astype(np.float32)
+
+
+def nearest(known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each pixel the row and the column of the nearest known one; known ones are their own. One must be known."""
+    _, labels = cv2.distanceTransformWithLabels((~known).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    rows, columns = np.nonzero(known)
+    place = np.zeros(labels.max() + 1, np.int64)
+    place[labels[rows, columns]] = np.arange(len(rows))
+    return rows[place[labels]], columns[place[labels]]
+
+
+def extended(a: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Smooth values where nothing is known, by pushing averages up a pyramid and pulling them down where they lack.
+
+    Source: Gortler, Grzeszczuk, Szeliski, Cohen, "The Lumigraph", SIGGRAPH 1996, section 3.4.
+
+    Args:
+        a: (h, w, c) values.
+        weight: (h, w) how far they are known, 0 to 1.
+    """
+    levels = [(a * weight[..., None], weight.astype(np.float32))]
+    while min(levels[-1][1].shape) > 2:
+        values, known = (cv2.pyrDown(v) for v in levels[-1])
+        values = values[..., None] if values.ndim == 2 else values
+        more = np.minimum(1, 2 * known) / np.maximum(known, 1e-6)
+        levels.append((values * more[..., None], known * more))
+    values, known = levels[-1]
+    low = values / np.maximum(known, 1e-6)[..., None]
+    for values, known in levels[-2::-1]:
+        up = cv2.resize(low, known.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        low = values + (1 - np.clip(known, 0, 1))[..., None] * (up[..., None] if up.ndim == 2 else up)
+    return low.astype(np.float32)
+
+
+def detail_from(picture: np.ndarray, known: np.ndarray, sigma: float, limit: float) -> np.ndarray:
+    """What is finer than sigma in the known part, mirrored at its edge into the rest: (h, w, 3)."""
+    weight = known.astype(np.float32)
+    low = blur(picture * weight[..., None], sigma) / np.maximum(blur(weight, sigma), 1e-3)[..., None]
+    fine = np.clip((picture - low) * weight[..., None], -limit, limit)
+    rows, columns = nearest(known)
+    height, width = known.shape
+    y, x = np.mgrid[:height, :width]
+    return fine[np.clip(2 * rows - y, 0, height - 1), np.clip(2 * columns - x, 0, width - 1)]
+
+
+def filled(picture: np.ndarray, known: np.ndarray, sigma: float = 0.0, limit: float = 14.0) -> np.ndarray:
+    """A picture whose unknown pixels are smooth, with the known part's detail finer than sigma mirrored in (0: without)."""
+    if known.all() or not known.any():
+        return picture
+    base = extended(picture, known.astype(np.float32))
+    if sigma > 0:
+        base = blur(base, 0.5 * sigma) + detail_from(picture, known, sigma, limit)
+    return np.where(known[..., None], picture, base).astype(np.float32)

@@ -1,0 +1,134 @@
+"""Which pixels of the region are the person, the head that turns, and the face."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from scipy.interpolate import CubicSpline
+from scipy.ndimage import binary_fill_holes, label
+
+from latentrot.rotate.mesh.config import MeshConfig
+from latentrot.rotate.mesh.fields import blur, extended, grown, shrunk, signed_distance
+from latentrot.rotate.mesh.draw import NONE, draw
+from latentrot.rotate.mesh.region import Region
+
+__all__ = ["Outline", "find_outline"]
+
+BACKGROUND, SKIN, HAIR, EARS, NECK, CLOTHES, ACCESSORIES = range(7)
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """Masks of the region, (h, w) each.
+
+    Args:
+        person: bool, everything in front of the background that hangs together with the face.
+        head: bool, what turns: face, ears, hair down to where it hangs freely, hats and glasses.
+        face: bool, from jaw to forehead.
+        hair: float32, how much of a pixel is hair, 0 to 1.
+        to_background: float32, distance to the person's silhouette in pixels, positive inside.
+        to_rest: float32, distance to the head's edge in pixels, positive inside.
+        lobe: row of the ears' lobes.
+        cut: row below which hair hangs freely.
+        chin: row of the chin.
+    """
+
+    person: np.ndarray
+    head: np.ndarray
+    face: np.ndarray
+    hair: np.ndarray
+    to_background: np.ndarray
+    to_rest: np.ndarray
+    lobe: float
+    cut: float
+    chin: float
+
+
+def find_outline(
+    probabilities: np.ndarray, landmarks: np.ndarray, face: np.ndarray, lobe: float, region: Region, config: MeshConfig
+) -> Outline:
+    """Masks from the parts' probabilities and the face's outline.
+
+    Args:
+        probabilities: (7, h, w) of the parts in the region.
+        landmarks: (68, 2) region positions.
+        face: (h, w) bool, from `face_area`.
+        lobe: row of the ears' lobes.
+        region: the region.
+        config: parameters.
+    """
+    width = region.width
+    rows, columns = np.mgrid[: face.shape[0], : face.shape[1]].astype(np.float32)
+    aside = np.abs(columns - region.middle[0]) / width
+    cut, chin = lobe + config.hair_cut * width, float(landmarks[8, 1])
+    person = blur(1 - probabilities[BACKGROUND], 0.004 * width) > 0.5
+    person = _with(face, person | face, 0.02 * width)
+    body = probabilities[NECK] + probabilities[CLOTHES]
+    on_head = probabilities[[SKIN, HAIR, EARS, ACCESSORIES]].sum(0)
+    upper = (rows < lobe + 0.05 * width) & (on_head > body)
+    hanging = (rows < cut) & (probabilities[HAIR] > np.maximum(probabilities[SKIN], body))
+    reach = (aside < 1.1) & (((rows - region.middle[1]) / width) > -1.45)
+    head = (upper | hanging) & person & reach & ~((rows > lobe) & _under(landmarks, face.shape) & ~face)
+    head = _with(face, shrunk(head, 0.012 * width) | face, 0.0)
+    head = (grown(head, 0.012 * width) & person & (upper | hanging)) | face
+    head = binary_fill_holes(blur(head.astype(np.float32), 0.008 * width) > 0.5) | face
+    head = _with(face, head, 0.0)
+    hair = blur(probabilities[HAIR], 0.01 * width) * ~shrunk(face, 0.02 * width)
+    return Outline(
+        person=person | head,
+        head=head,
+        face=face,
+        hair=hair.astype(np.float32),
+        to_background=blur(signed_distance(person | head), 1.5),
+        to_rest=blur(signed_distance(head), 1.2),
+        lobe=lobe,
+        cut=cut,
+        chin=chin,
+    )
+
+
+def _with(seed: np.ndarray, mask: np.ndarray, thread: float) -> np.ndarray:
+    """The part of a mask that hangs together with a seed by more than a thread (a width in pixels), holes filled."""
+    core = shrunk(mask, thread) | seed if thread >= 1 else mask
+    labels = np.asarray(label(core)[0])
+    own = labels == np.bincount(labels[seed]).argmax()
+    kept = grown(own, thread) & mask if thread >= 1 else own
+    return np.asarray(binary_fill_holes(kept | seed))
+
+
+def _under(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The column below the jaw, where only neck and clothes are."""
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    left, right = landmarks[4, 0], landmarks[12, 0]
+    return (columns > left) & (columns < right) & (rows > landmarks[[4, 12], 1].min())
+
+
+def face_area(landmarks: np.ndarray, points: np.ndarray, faces: np.ndarray, size: tuple[int, int]) -> tuple:
+    """The face's area and depth.
+
+    Args:
+        landmarks: (68, 2) region positions; the jaw's bound the face below.
+        points: (v, 3) the fitted surface in the region; its triangles bound the face above.
+        faces: (t, 3) triangles of the face alone.
+        size: the region's.
+
+    Returns:
+        (h, w) bool, and (h, w) float32 depth, smoothly extended beyond.
+    """
+    _, shown, depth = draw(points, faces, points[:, :2], np.ones(len(faces)), size)
+    width, height = size
+    line = CubicSpline(np.arange(17), landmarks[:17])(np.linspace(0, 16, 161))
+    jaw = np.zeros((height, width), np.uint8)
+    cv2.fillPoly(jaw, [np.round((line - 0.5) * 16).astype(np.int32)], 1, shift=4)
+    order = np.argsort(line[:, 0])
+    edge = np.interp(np.arange(width) + 0.5, line[order, 0], line[order, 1], left=-1, right=-1)
+    ears = np.interp(np.arange(width) + 0.5, landmarks[[0, 16], 0], landmarks[[0, 16], 1])
+    above = (np.arange(height)[:, None] + 0.5) < np.minimum(edge, ears)[None]
+    seen = shown > NONE
+    area = np.asarray(binary_fill_holes((jaw > 0) | (seen & above)))
+    area = np.asarray(binary_fill_holes(shrunk(area, 2) & area)) if False else area
+    known = shrunk(seen, 1).astype(np.float32)
+    smooth = extended(np.where(seen, depth, 0)[..., None], known)[..., 0]
+    return area, np.where(known > 0, depth, smooth).astype(np.float32)

@@ -1,0 +1,228 @@
+"""Turn a head that was set up, and lay it into its photograph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from latentrot.errors import LatentrotError
+from latentrot.heads.surface import rotation
+from latentrot.rotate.mesh.draw import BACK, FRONT, draw
+from latentrot.rotate.mesh.fields import blur, grown, ramp, sample
+from latentrot.rotate.mesh.head import Head
+from latentrot.rotate.mesh.surroundings import give_way
+
+__all__ = ["Turned", "turn_head"]
+
+
+@dataclass(frozen=True, eq=False)
+class Turned:
+    """A turned photograph.
+
+    Args:
+        picture: (h, w, 3) uint8, the whole photograph; pixels that nothing moved are the source's bit for bit.
+        coverage: (h, w) float32, 1 where the source shows what is seen, 0 where it is made up.
+        head: (h, w) float32, how far a pixel is the head, not what surrounds it.
+        landmarks: (68, 2) where the landmarks lie now, photograph pixels.
+        yaw_deg: the head's yaw now, by the fitted face.
+        pitch_deg: its pitch now.
+    """
+
+    picture: np.ndarray
+    coverage: np.ndarray
+    head: np.ndarray
+    landmarks: np.ndarray
+    yaw_deg: float
+    pitch_deg: float
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """The turned region: its picture, where every pixel comes from, and how far that may be trusted.
+
+    Args:
+        picture: (h, w, 3) float32.
+        source: (h, w, 2) float32 region positions.
+        carried: (h, w) float32, 1 where the source's own pixel is shown.
+        head: (h, w) float32 alpha of the head.
+    """
+
+    picture: np.ndarray
+    source: np.ndarray
+    carried: np.ndarray
+    head: np.ndarray
+
+
+def turn_head(head: Head, yaw: float, pitch: float = 0.0, roll: float = 0.0) -> Turned:
+    """Turn a head by degrees from where it is.
+
+    Args:
+        head: from `build_head`.
+        yaw: nose to the viewer's right.
+        pitch: looks up.
+        roll: leans clockwise.
+
+    Raises:
+        LatentrotError: degrees that are no numbers or beyond what a turn can be.
+    """
+    reach = head.config.yaw_reach
+    if not all(np.isfinite(v) and abs(v) <= reach for v in (yaw, pitch, roll)):
+        raise LatentrotError(f"a turn by {yaw}, {pitch}, {roll} degrees; expected at most {reach:g} each way")
+    was = rotation(*head.pose)
+    turn = rotation(0, 0, roll) @ rotation(head.pose[0] + yaw, head.pose[1] + pitch) @ was.T
+    marks = (head.landmarks - head.axis) @ turn.T + head.axis
+    landmarks = head.region.to_photo(marks[:, :2])
+    pose = head.pose[0] + yaw, head.pose[1] + pitch
+    if yaw == pitch == roll == 0:
+        ones = np.ones(head.photograph.shape[:2], np.float32)
+        return Turned(head.photograph.copy(), ones, ones, landmarks, *pose)
+    return Turned(*_laid_in(head, _turned_layer(head, turn)), landmarks, *pose)
+
+
+def _turned_layer(head: Head, turn: np.ndarray) -> Layer:
+    """The region with its head turned."""
+    config, width = head.config, head.region.width
+    source, shown = _drawn(head, turn)
+    direction = np.array([turn[0, 2] - turn[2, 0], turn[1, 2] - turn[2, 1]])  # of what is in front
+    length = float(np.linalg.norm(direction))
+    direction = direction / length if length > 1e-6 else np.array([1.0, 0.0])
+    around, inside = give_way(shown, source, head.outline.to_rest, direction, width, config)
+    around = _kept_out(head, around, inside)
+    alpha = blur(ramp(inside, 0.0, max(2.0, config.edge * width)), 0.7)
+    skin, kept = _skin(head, turn, source, shown)
+    rest = cv2.remap(head.plate, around - 0.5, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    rest_kept = sample(head.plate_kept, around[..., 0], around[..., 1])
+    a = alpha[..., None]
+    picture = np.clip(rest * (1 - a) + skin * a, 0, 255)
+    return Layer(
+        picture=picture,
+        source=np.where(a > 0.5, source, around).astype(np.float32),
+        carried=(rest_kept * (1 - alpha) + kept * alpha),
+        head=alpha,
+    )
+
+
+def _kept_out(head: Head, around: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """What surrounds the head never shows the head itself: looks that would fall on it go to its edge."""
+    at_edge = cv2.remap(head.outside, around - 0.5, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+    depth = cv2.remap(head.outline.to_rest, around - 0.5, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    fallen = blur(ramp(depth, 1.0, 4.0) * ramp(inside, 1.0, -2.0), 1.5)[..., None]
+    return around + fallen * (blur(at_edge, 1.5) - around)
+
+
+def _drawn(head: Head, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each pixel of the region shows the head's sheets: (h, w, 2) source positions, (h, w) which sheet."""
+    sheet = head.sheet
+    both = np.concatenate([head.front, head.back])
+    points = (both - head.axis) @ turn.T + head.axis
+    faces = np.concatenate([sheet.faces, sheet.faces[:, ::-1] + len(sheet.points)])
+    kind = np.repeat([FRONT, BACK], len(sheet.faces))
+    source, shown, _ = draw(points, faces, np.concatenate([sheet.points, sheet.points]), kind, head.region.size)
+    return source, shown
+
+
+def _skin(head: Head, turn: np.ndarray, source: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Colours of the head's pixels, and how far each is the source's own pixel."""
+    colours, at = head.colours, source - 0.5
+
+    def look(a: np.ndarray, where: np.ndarray = at, how: int = cv2.INTER_LINEAR) -> np.ndarray:
+        return cv2.remap(a, where, None, how, borderMode=cv2.BORDER_REFLECT)
+
+    slope = look(head.slope)
+    larger = turn[2, 2] - turn[2, 0] * slope[..., 0] - turn[2, 1] * slope[..., 1]
+    as_hair = look(colours.hair) * ramp(blur(larger, 1.5), *head.config.stretch)
+    front = look(colours.front, how=cv2.INTER_CUBIC)
+    back = shown == BACK
+    arc = np.where(back[..., None], look(colours.back_arc), look(colours.arc)) - 0.5
+    strands = look(colours.strands, arc.astype(np.float32), cv2.INTER_CUBIC)
+    tone = np.where(back[..., None], look(colours.back_tone), look(colours.tone))
+    as_hair = np.where(back, 1.0, as_hair).astype(np.float32)
+    as_hair = np.maximum(blur(as_hair, 1.2), back)
+    h = as_hair[..., None]
+    skin = front * (1 - h) + (tone + strands) * h
+    kept = look(colours.kept) * (1 - as_hair) * (shown == FRONT)
+    if head.symmetry.strength > 0:
+        mirrored, share = _mirrored(head, source, shown)
+        skin, kept = skin + (mirrored - skin) * share[..., None], kept * (1 - share)
+    return _beyond(skin, shown > 0), kept
+
+
+def _mirrored(head: Head, source: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Colours from across the plane of symmetry, and how far they are the better ones."""
+    mirror = head.symmetry
+
+    def look(a: np.ndarray, where: np.ndarray, how: int = cv2.INTER_LINEAR) -> np.ndarray:
+        return cv2.remap(a, where, None, how, borderMode=cv2.BORDER_REPLICATE)
+
+    at = source - 0.5
+    x, y, z = mirror.across(source[..., 0], source[..., 1], look(mirror.height, at))
+    there = np.stack([x, y], -1).astype(np.float32) - 0.5
+    on_surface = np.clip(1.6 - np.abs(z - look(mirror.height, there)) / (0.09 * head.region.width), 0, 1)
+    better = look(mirror.visible, there) - look(mirror.visible, at)
+    inside = ramp(look(head.outline.to_rest, there), 0, 0.02 * head.region.width)
+    share = np.clip(better, 0, 1) * np.clip(2.5 * better, 0, 1) * on_surface * inside * (shown == FRONT)
+    colours = look(head.colours.front, there, cv2.INTER_CUBIC) * look(mirror.ratio, at)
+    return np.clip(colours, 0, 255), mirror.strength * blur(share, 1.5)
+
+
+def _beyond(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Colours continued a few pixels beyond the outline, for its soft edge."""
+    weight = known.astype(np.float32)
+    near = cv2.blur(picture * weight[..., None], (5, 5)) / np.maximum(cv2.blur(weight, (5, 5)), 1e-4)[..., None]
+    return np.where(known[..., None], picture, near)
+
+
+# --- into the photograph --------------------------------------------------------------------------------------------
+
+#: rows of the photograph that are worked on at once
+BAND = 512
+
+
+def _laid_in(head: Head, layer: Layer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The photograph with the turned region, its coverage, and the head's alpha.
+
+    What the region's grid is too coarse or too soft for is added from the photograph: the difference between the two,
+    moved to where the turn carries it.
+    """
+    region, photograph = head.region, head.photograph
+    left, top, right, bottom = box = region.box()
+    soft = 0.35 * max(region.scale, 1e-6) if region.scale > 1 else 0.0
+    before, after = blur(head.image, soft), blur(layer.picture, soft)
+    fine = np.empty((bottom - top, right - left, 3), np.int16)
+    for first in range(top, bottom, BAND):
+        last = min(first + BAND, bottom)
+        x, y = region.positions((left, first, right, last))
+        coarse = sample(before, x, y, cv2.INTER_CUBIC)
+        fine[first - top : last - top] = np.rint(16 * (photograph[first:last, left:right] - coarse))
+    picture, trust = photograph.copy(), layer.carried * _smoothly(layer.source)
+    coverage = np.ones(photograph.shape[:2], np.float32)
+    alpha = np.zeros(photograph.shape[:2], np.float32)
+    rows, columns = np.mgrid[: region.size[1], : region.size[0]].astype(np.float32)
+    still = np.abs(layer.source - np.stack([columns, rows], -1) - 0.5).max(-1) < 1e-3
+    moved = blur(((~still) | (layer.head > 1e-3)).astype(np.float32), 1.0)
+    for first in range(top, bottom, BAND):
+        last = min(first + BAND, bottom)
+        x, y = region.positions((left, first, right, last))
+        from_x, from_y = sample(layer.source[..., 0], x, y), sample(layer.source[..., 1], x, y)
+        inverse = region.inverse
+        there_x = inverse[0, 0] * from_x + inverse[0, 1] * from_y + inverse[0, 2] - left
+        there_y = inverse[1, 0] * from_x + inverse[1, 1] * from_y + inverse[1, 2] - top
+        detail = sample(fine, there_x, there_y, cv2.INTER_LINEAR).astype(np.float32) / 16
+        new = sample(after, x, y, cv2.INTER_CUBIC) + detail * sample(trust, x, y)[..., None]
+        change = sample(moved, x, y) > 1e-3
+        window = picture[first:last, left:right]
+        window[change] = np.clip(np.rint(new), 0, 255).astype(np.uint8)[change]
+        coverage[first:last, left:right] = np.where(change, np.clip(sample(layer.carried, x, y), 0, 1), 1)
+        alpha[first:last, left:right] = np.clip(sample(layer.head, x, y), 0, 1)
+    return picture, coverage, alpha
+
+
+def _smoothly(source: np.ndarray) -> np.ndarray:
+    """(h, w) 1 where neighbouring pixels come from neighbouring places, 0 at jumps and where the picture is squeezed."""
+    across, down = (np.abs(np.diff(source, axis=i)).max(-1) for i in (1, 0))
+    jump = np.zeros(source.shape[:2], np.float32)
+    jump[:, 1:] = across
+    jump[1:] = np.maximum(jump[1:], down)
+    return blur((~grown(jump > 2.5, 1.0)).astype(np.float32), 0.7)
