@@ -7,6 +7,7 @@ import os
 import sys
 from dataclasses import dataclass, field
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,9 +18,11 @@ from latentrot.cli.common import Where
 from latentrot.errors import LatentrotError
 
 if TYPE_CHECKING:
-    from latentrot.edit.photograph import Edited
+    from latentrot.edit.photograph import EditConfig, Edited
+    from latentrot.edit.turns import Turn
     from latentrot.edit.upscale import Upscaler
     from latentrot.rotate.latent.rotator import LatentRotator
+    from latentrot.rotate.protocol import Rotator
 
 __all__ = ["Demo", "Edit"]
 
@@ -39,11 +42,16 @@ class Edit:
     """turn TO this pose in degrees"""
     sweep: str | None = None
     """FIRST:LAST:COUNT, several turns, for example -30:30:7"""
+    pitch: str | None = None
+    """also look up (> 0) or down by so many degrees, or FIRST:LAST:COUNT: every pitch with every turn"""
+    rotator: str = "latent"
+    """latent: a walk along the model's lines, whose face fills what the photograph did not show; mesh: geometry alone, quick
+    and at any size; or a rotator of your own as package.module:name"""
     out: Path | None = None
     """.png or .jpg: the turned picture, or a strip of a sweep; .webp: the picture, or a sweep in motion; .gif or .mp4:
     a sweep in motion, there and back, or before and after; without a suffix: a folder for strip, turned pictures and
-    report; by default NAME-turned.png in the current folder. For a folder of pictures: another folder, NAME.png each;
-    for a video: an .mp4"""
+    report; by default NAME-turned.png in the current folder. For a folder of pictures: another folder, NAME.png each, or with
+    several turns a folder NAME each, with poses in the file names and all of them in views.csv; for a video: an .mp4"""
     model: str | None = None
     """a diffusers folder, a Hub id or a bundled model (faces64, heads64); by default faces64"""
     directions: Path | None = None
@@ -68,35 +76,47 @@ class Edit:
     cache: bool = False
     """keep the picture's latent in ~/.cache/latentrot (it decodes into the picture; at most 32 MB, readable by you alone), so
     that the next edit with --cache of the same picture starts from it; delete the folder to forget"""
+    trust: float | None = None
+    """how far the drawn face replaces what geometry continued where the photograph shows nothing, 0 to 1"""
     where: Annotated[Where, tyro.conf.OmitArgPrefixes] = field(default_factory=Where)
 
     def run(self) -> None:
         """Edit, write, report."""
         from latentrot.data.video import is_video  # noqa: PLC0415
+        from latentrot.edit.turns import turns_asked  # noqa: PLC0415
 
-        degrees, absolute = self.turns()
+        turns, absolute = turns_asked(self.deg, self.to, self.sweep, self.pitch)
         if self.crop_only and self.face == "all":
             raise LatentrotError("--crop-only writes one square; choose its face with --face largest or --face NUMBER")
         if os.path.isdir(self.image):
-            self.run_folder(degrees, absolute)
+            self.run_folder(turns, absolute)
         elif is_video(self.image):
-            self.run_video(degrees[0], absolute)
+            self.run_video(turns[0].yaw, absolute)
         else:
-            self.run_picture(degrees, absolute)
+            self.run_picture(turns, absolute)
 
-    def run_picture(self, degrees: list[float], absolute: bool) -> None:
+    def config(self, absolute: bool) -> EditConfig:
+        """How faces are turned."""
+        from latentrot.edit.photograph import EditConfig  # noqa: PLC0415
+
+        if self.trust is not None and not 0 <= self.trust <= 1:
+            raise LatentrotError(f"--trust {self.trust}: expected between 0 and 1")
+        return EditConfig(
+            absolute, self.light, self.face, self.crop, self.crop_only, self.reify,
+            **({} if self.trust is None else {"trust": self.trust}),
+        )  # fmt: skip
+
+    def run_picture(self, turns: list[Turn], absolute: bool) -> None:
         """One photograph; it is read and its face found before the model is loaded."""
         from latentrot.edit.photograph import find_faces, turn_faces  # noqa: PLC0415
         from latentrot.edit.results import check_out, report, write_edited  # noqa: PLC0415
 
         out = self.out or Path(f"{self.image.stem}-turned.png")
-        check_out(out, self.image, len(degrees))
-        found = find_faces(self.image, self.face, crop=self.crop)
+        check_out(out, self.image, len(turns))
+        config = self.config(absolute)
+        found = find_faces(self.image, config)
         upscaler = self.upscaler()
-        edited = turn_faces(
-            found, self.rotator(), degrees, absolute=absolute, light=self.light, crop_only=self.crop_only,
-            reified=self.reify, upscaler=upscaler,
-        )  # fmt: skip
+        edited = turn_faces(found, self.load_rotator(), turns, config, upscaler)
         files = write_edited(edited, out)
         if self.json:
             print(json.dumps(report(edited, out)))
@@ -104,7 +124,7 @@ class Edit:
         print_report(edited)
         print("wrote " + ", ".join(map(str, files)))
 
-    def run_folder(self, degrees: list[float], absolute: bool) -> None:
+    def run_folder(self, turns: list[Turn], absolute: bool) -> None:
         """A folder of photographs, past those that fail."""
         from tqdm import tqdm  # noqa: PLC0415
 
@@ -114,11 +134,8 @@ class Edit:
         out = self.out or Path(f"{self.image.resolve().name}-turned")
         check_folders(self.image, out)
         paths = list_photographs(self.image)
-        upscaler, rotator = self.upscaler(), self.rotator()
-        edit = partial(
-            edit_photograph, rotator=rotator, degrees=degrees, absolute=absolute, light=self.light, face=self.face,
-            crop=self.crop, crop_only=self.crop_only, reified=self.reify, upscaler=upscaler,
-        )  # fmt: skip
+        config, upscaler, rotator = self.config(absolute), self.upscaler(), self.load_rotator()
+        edit = partial(edit_photograph, rotator=rotator, turns=turns, config=config, upscaler=upscaler)
         outcomes = []
         for outcome in tqdm(edit_folder(paths, out, edit), desc="edit", unit="picture", total=len(paths), disable=None):
             outcomes.append(outcome)
@@ -137,7 +154,7 @@ class Edit:
 
         from latentrot.edit.video import VideoTurner, edit_video  # noqa: PLC0415
 
-        for option in ("sweep", "crop", "crop_only", "reify"):
+        for option in ("sweep", "pitch", "crop", "crop_only", "reify"):
             if getattr(self, option):
                 raise LatentrotError(
                     f"--{option.replace('_', '-')} is for pictures; a video is turned by --deg or --to"
@@ -149,7 +166,7 @@ class Edit:
 
         def load() -> VideoTurner:
             upscaler = self.upscaler()
-            return VideoTurner(self.rotator(), degrees, absolute, self.light, self.face, upscaler)
+            return VideoTurner(self.latent_rotator(), degrees, absolute, self.light, self.face, upscaler)
 
         facts = edit_video(
             self.image, self.out or Path(f"{self.image.stem}-turned.mp4"), load,
@@ -164,21 +181,6 @@ class Edit:
         print(f"mean yaw before {facts['yaw_before_deg']:+.1f}, after {facts['yaw_after_deg']:+.1f} degrees")
         print(f"wrote {facts['output']}")
 
-    def turns(self) -> tuple[list[float], bool]:
-        """The turns asked for, and whether they are poses to reach."""
-        from latentrot.edit.photograph import parse_sweep  # noqa: PLC0415
-
-        given = [n for n in ("deg", "to", "sweep") if getattr(self, n) is not None]
-        if len(given) != 1:
-            got = " and ".join("--" + g for g in given) or "none of them"
-            raise LatentrotError(f"give one of --deg, --to and --sweep; got {got}")
-        if self.sweep is not None:
-            return parse_sweep(self.sweep), False
-        value = self.deg if self.deg is not None else self.to
-        if value is None or not abs(value) <= 90:
-            raise LatentrotError(f"--{given[0]} {value}: expected between -90 and 90 degrees")
-        return [value], self.to is not None
-
     def upscaler(self) -> Upscaler | None:
         """Load the restoration network, if one was given."""
         if self.upscale is None:
@@ -187,8 +189,21 @@ class Edit:
 
         return load_upscaler(self.upscale, self.where.device)
 
-    def rotator(self) -> LatentRotator:
+    def load_rotator(self) -> Rotator:
         """Load what the options name."""
+        from latentrot.rotate.protocol import load_rotator  # noqa: PLC0415
+
+        if self.rotator == "latent":
+            return self.latent_rotator()
+        for option in ("model", "directions", "fast", "cache", "reify"):
+            if getattr(self, option):
+                raise LatentrotError(
+                    f"--{option} is for the walk in a model's latent space; leave it out with --rotator"
+                )
+        return load_rotator(self.rotator)
+
+    def latent_rotator(self) -> LatentRotator:
+        """The walk in a model's latent space."""
         from latentrot.rotate.latent.rotator import load_latent_rotator  # noqa: PLC0415
 
         return load_latent_rotator(
@@ -204,11 +219,12 @@ def print_report(edited: Edited) -> None:
         turned = face.turned
         name = f"{edited.path.name}, face {i}" if len(edited.faces) > 1 else edited.path.name
         print(f"{name}: yaw {turned.yaw_deg:+.1f}, pitch {turned.pitch_deg:+.1f} degrees, light {turned.light}")
-        print(f"round trip source -> latent -> source: {turned.round_trip_psnr_db:.1f} dB")
-        print("  turn asked   yaw before   yaw after   pitch after   light after")
-        for f in turned.frames:
+        if isfinite(turned.round_trip_psnr_db):
+            print(f"round trip source -> latent -> source: {turned.round_trip_psnr_db:.1f} dB")
+        print("  turn asked   yaw before   yaw after   pitch after   light after   from the photograph")
+        for k, f in enumerate(turned.frames):
             ends = f"{f.requested_deg:+10.1f} {turned.yaw_deg:+12.1f} {f.yaw_deg:+11.1f} {f.pitch_deg:+13.1f}"
-            print(f"  {ends}   {f.light}")
+            print(f"  {ends}   {f.light:11} {f'{face.carried[k]:12.0%}' if face.carried else ''}".rstrip())
         print("seconds: " + ", ".join(f"{k} {v:.2f}" for k, v in turned.seconds.items()))
 
 

@@ -8,11 +8,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from latentrot.data.animation import ANIMATED
 from latentrot.data.images import ENCODERS, SUFFIXES
 from latentrot.edit.photograph import Edited
-from latentrot.edit.results import make_folder, report, write_edited
+from latentrot.edit.results import make_folder, report, write_edited, write_views
 from latentrot.errors import LatentrotError, one_line
+from latentrot.files import write_atomically
 
 __all__ = ["Outcome", "edit_folder", "failure_table", "list_photographs"]
 
@@ -25,11 +28,13 @@ class Outcome:
         path: the photograph.
         report: the edit in plain numbers; of a failure: input, output (None) and error.
         error: why it failed, one line; empty where it did not.
+        views: of several turns, a row for each picture written.
     """
 
     path: Path
     report: dict[str, object]
     error: str
+    views: tuple[dict[str, object], ...] = ()
 
 
 def list_photographs(folder: Path) -> list[Path]:
@@ -74,7 +79,8 @@ def edit_folder(paths: list[Path], out: Path, edit: Callable[[Path], Edited]) ->
 
     Args:
         paths: from `list_photographs`.
-        out: folder for the results, NAME.png each; made if missing, and gone again where nothing was written.
+        out: folder for the results: NAME.png each; of several turns a folder NAME with a picture for each, and views.csv,
+            a row for each picture. Made if missing, and gone again where nothing was written.
         edit: what is done to one photograph.
 
     Yields:
@@ -85,11 +91,19 @@ def edit_folder(paths: list[Path], out: Path, edit: Callable[[Path], Edited]) ->
     """
     new = not os.path.exists(out)
     make_folder(out)  # before the work, so that a folder that cannot be made costs none
+    table: list[dict[str, object]] = []
     for path, name in zip(paths, output_names(paths), strict=True):
         try:
             edited = edit(path)
-            write_edited(edited, out / name)
-            yield Outcome(path, report(edited, out / name), "")
+            if edited.count == 1:
+                write_edited(edited, out / name)
+                yield Outcome(path, report(edited, out / name), "")
+                continue
+            stem = Path(name).stem
+            rows = write_views(edited, out / stem, stem)
+            table = [*table, *rows]
+            write_atomically(out / "views.csv", lambda p, t=table: pd.DataFrame(t).to_csv(p, index=False))
+            yield Outcome(path, report(edited, out / stem), "", tuple(rows))
         except (LatentrotError, OSError) as error:
             reason = one_line(error, 600)
             yield Outcome(path, {"input": str(path), "output": None, "error": reason}, reason)

@@ -17,6 +17,7 @@ from latentrot.data.align import Alignment
 from latentrot.data.animation import fit_side, there_and_back
 from latentrot.data.frame import CROP_BOX
 from latentrot.data.images import read_image, strip
+from latentrot.edit.compose import fill_hidden
 from latentrot.edit.results import synthetic_notes
 from latentrot.errors import LatentrotError
 from latentrot.label.detect import Face, detect_faces
@@ -24,6 +25,7 @@ from latentrot.label.framing import frame_face
 from latentrot.label.identity import IdentityNetwork
 from latentrot.rotate.latent.rotator import Embedded, Frame, LatentRotator
 from latentrot.rotate.latent.search import CalibrationCurve
+from latentrot.rotate.mesh import Head, MeshRotator, turn_head
 
 __all__ = [
     "MAX_TURN",
@@ -76,6 +78,7 @@ class Subject:
     Attributes:
         photo: the photograph.
         alignment: photograph -> CelebA frame.
+        head: the head set up to be turned.
         face: the crop, its latent, pose and light.
         curve: how far steps of several lengths turn this very face.
         reach: turns in degrees within which the lines of its light were calibrated.
@@ -83,6 +86,7 @@ class Subject:
 
     photo: Photograph
     alignment: Alignment
+    head: Head
     face: Embedded
     curve: CalibrationCurve
     reach: tuple[float, float]
@@ -136,7 +140,8 @@ def take_face(photo: Photograph, index: int, rotator: LatentRotator, light: str 
     alignment = frame_face(photo.picture, photo.faces[index].landmarks)
     face = rotator.keep_decoded(rotator.embed(alignment.crop(photo.picture, rotator.model.resolution), light))
     curve = rotator.measure_curve(face, [-MAX_TURN, MAX_TURN])
-    return Subject(photo, alignment, face, curve, rotator.lines_of(face.light).reach)
+    head = MeshRotator().head_of(photo.picture, alignment)
+    return Subject(photo, alignment, head, face, curve, rotator.lines_of(face.light).reach)
 
 
 def turn_subject(subject: Subject, degrees: Sequence[float], rotator: LatentRotator) -> list[View]:
@@ -152,8 +157,14 @@ def turn_subject(subject: Subject, degrees: Sequence[float], rotator: LatentRota
             raise LatentrotError(f"a turn of {turn} degrees: expected between {-MAX_TURN:.0f} and {MAX_TURN:.0f}")
     curve = rotator.refine_curve(subject.face, subject.curve, degrees)
     turned = rotator.turn(subject.face, degrees, curve=curve)
-    paste = subject.alignment.paste
-    return [View(f, paste(subject.photo.picture, turned.reconstruction, f.image)) for f in turned.frames]
+    return [View(f, carried(subject, f)) for f in turned.frames]
+
+
+def carried(subject: Subject, frame: Frame) -> np.ndarray:
+    """The photograph with its head turned, what was hidden filled from a frame."""
+    picture = subject.photo.picture.copy()
+    fill_hidden(subject.head, turn_head(subject.head, frame.requested_deg), frame.image).laid_on(picture)
+    return picture
 
 
 def likeness(subject: Subject, view: View, network: IdentityNetwork) -> float:

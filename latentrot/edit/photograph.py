@@ -1,23 +1,57 @@
-"""From a photograph to a turned photograph: find the faces, turn their crops, paste them back."""
+"""From a photograph to a turned photograph: find the faces, turn them, put them back."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from latentrot.data.align import Alignment
-from latentrot.data.images import read_image, resize
+from latentrot.data.images import Photograph, read_photograph, resize, to_tensor
+from latentrot.edit.compose import TRUST, Patch, fill_hidden, redraw, turned_alignment
 from latentrot.edit.reify import reify
+from latentrot.edit.turns import Turn, as_turns
 from latentrot.edit.upscale import Upscaler
 from latentrot.errors import LatentrotError, one_line
 from latentrot.label.detect import choose_face, detect_faces
+from latentrot.label.estimate import estimate_light, estimate_pose, light_names
 from latentrot.label.framing import frame_face
-from latentrot.rotate.latent.rotator import Clock, LatentRotator, Turned
+from latentrot.label.network import load_labeler
+from latentrot.rotate.latent.rotator import Clock, Frame, LatentRotator, Turned
+from latentrot.rotate.mesh import Head, MeshRotator, turn_head
+from latentrot.rotate.protocol import Rotator, rotate_many
 
-__all__ = ["Edited", "Found", "TurnedFace", "edit_photograph", "find_faces", "parse_sweep", "turn_faces"]
+__all__ = ["EditConfig", "Edited", "Found", "TurnedFace", "edit_photograph", "find_faces", "turn_faces"]
+
+#: side in pixels of the crops that rotators are given which work at any size
+CROP_SIDE = 256
+#: patches of all turns are kept while they take no more than so many bytes together; beyond, each is made when it is wanted
+KEPT_BYTES = 200_000_000
+
+
+@dataclass(frozen=True)
+class EditConfig:
+    """How the faces of a photograph are turned.
+
+    Args:
+        absolute: turns are poses to reach.
+        light: auto, left, center or right: the group whose lines are walked.
+        face: "largest", the number of a face, or "all".
+        crop: the picture is already a square crop in the CelebA frame.
+        crop_only: the result is the turned square alone.
+        reify: bring a painted face towards the photographs the model knows first.
+        trust: how far a drawn face replaces what the geometry continued where the source showed nothing, 0 to 1.
+    """
+
+    absolute: bool = False
+    light: str = "auto"
+    face: str = "largest"
+    crop: bool = False
+    crop_only: bool = False
+    reify: bool = False
+    trust: float = TRUST
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +60,7 @@ class Found:
 
     Attributes:
         path: the picture file.
-        photo: (h, w, 3) uint8 RGB, upright.
+        photograph: its pixels, and its own colours.
         alignments: photograph -> CelebA frame, one a face, the largest face first; empty for a picture that is a crop
             already.
         notes: what the user should know, such as which of several faces was chosen.
@@ -34,10 +68,15 @@ class Found:
     """
 
     path: Path
-    photo: np.ndarray
+    photograph: Photograph
     alignments: tuple[Alignment, ...]
     notes: tuple[str, ...]
     seconds: dict[str, float]
+
+    @property
+    def photo(self) -> np.ndarray:
+        """(h, w, 3) uint8 RGB, upright."""
+        return self.photograph.pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,15 +84,36 @@ class TurnedFace:
     """One face of a photograph and its turns.
 
     Attributes:
-        turned: the crop's turns with their measurements.
+        turned: the crop's turns with their measurements; of a pasted face measured on the photograph that comes out.
+        asked: the turns, by so many degrees.
         alignment: photograph -> CelebA frame; None for a picture that was a crop already.
-        replaced: (s, s, 3) uint8 of the turned crops' size, what a pasted turn takes the place of: the reconstruction,
-            whose errors then cancel, or the crop as it was before it was made real.
+        head: the head set up to be turned; None where only the square is turned.
+        config: how it was turned.
+        drawn: whether a model drew the turned face, or geometry alone made it.
+        carried: for each turn the share of the face that the photograph itself shows.
     """
 
     turned: Turned
+    asked: tuple[Turn, ...]
     alignment: Alignment | None
-    replaced: np.ndarray
+    head: Head | None = None
+    config: EditConfig = field(default_factory=EditConfig)
+    drawn: bool = True
+    carried: tuple[float, ...] = ()
+    kept: tuple[Patch, ...] = ()
+
+    def patch(self, i: int) -> Patch:
+        """The i-th turn in the photograph."""
+        if self.kept:
+            return self.kept[i]
+        if self.head is None:
+            raise LatentrotError("a square alone was turned; there is no photograph to put it into")
+        turn = self.asked[i]
+        carried = turn_head(self.head, turn.yaw, turn.pitch)
+        image = self.turned.frames[i].image if self.drawn else None
+        if self.config.reify and image is not None:
+            return redraw(self.head, carried, image)
+        return fill_hidden(self.head, carried, image, self.config.trust)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,23 +122,26 @@ class Edited:
 
     Attributes:
         path: the photograph.
-        photo: (h, w, 3) uint8 RGB, upright.
+        photograph: its pixels, and its own colours.
         faces: the faces turned, the largest first.
-        model: name of the model.
+        model: name of the model, or of the rotator where it has none.
         notes: what the user should know, such as which of several faces was used.
-        crop_only: the result is the turned square alone, not pasted back.
-        reified: the faces were made real first (`latentrot.edit.reify`).
+        config: how they were turned.
         upscaler: name of the network that restored the crops; empty where none did.
     """
 
     path: Path
-    photo: np.ndarray
+    photograph: Photograph
     faces: tuple[TurnedFace, ...]
     model: str
     notes: list[str]
-    crop_only: bool = False
-    reified: bool = False
+    config: EditConfig = field(default_factory=EditConfig)
     upscaler: str = ""
+
+    @property
+    def photo(self) -> np.ndarray:
+        """(h, w, 3) uint8 RGB, upright."""
+        return self.photograph.pixels
 
     @property
     def turned(self) -> Turned:
@@ -98,7 +161,7 @@ class Edited:
     @property
     def is_square(self) -> bool:
         """Whether the results are squares of the face alone."""
-        return self.crop_only or self.alignment is None
+        return self.config.crop_only or self.alignment is None
 
     @property
     def before(self) -> np.ndarray:
@@ -106,107 +169,173 @@ class Edited:
         return self.turned.source if self.is_square else self.photo
 
     def photo_at(self, i: int) -> np.ndarray:
-        """The i-th result: (h, w, 3) uint8, the photograph with every turned face pasted back, or the square alone.
-
-        Made anew at every call: all frames of a long sweep of a large photograph would not fit into memory.
-        """
+        """The i-th result: (h, w, 3) uint8, the photograph with every face turned, or the square alone."""
         if self.is_square:
             return self.turned.frames[i].image
-        photo = self.photo
+        photo = self.photo.copy()
         for face in self.faces:
-            if face.alignment is not None:
-                photo = face.alignment.paste(photo, face.replaced, face.turned.frames[i].image, detail=not self.reified)
+            face.patch(i).laid_on(photo)
         return photo
 
-    @property
-    def photos(self) -> list[np.ndarray]:
-        """All results, one per turn asked for."""
-        return [self.photo_at(i) for i in range(self.count)]
 
-
-def parse_sweep(text: str) -> list[float]:
-    """Read "-30:30:7": seven turns from -30 to 30 degrees."""
-    parts = text.split(":")
-    try:
-        first, last, count = float(parts[0]), float(parts[1]), int(parts[2])
-    except (ValueError, IndexError) as error:
-        raise LatentrotError(f"--sweep {text}: expected FIRST:LAST:COUNT, for example -30:30:7") from error
-    if len(parts) != 3 or not 2 <= count <= 200 or not max(abs(first), abs(last)) <= 90:
-        raise LatentrotError(f"--sweep {text}: expected FIRST:LAST:COUNT, within -90 and 90 degrees, 2 to 200 frames")
-    return [float(v) for v in np.linspace(first, last, count)]
-
-
-def find_faces(path: Path, face: str = "largest", *, crop: bool = False) -> Found:
+def find_faces(path: Path, config: EditConfig | None = None) -> Found:
     """Read a photograph and find the faces to turn; needs no model, so that a bad picture is refused at once.
-
-    Args:
-        path: the picture file.
-        face: "largest", the number of a face, or "all".
-        crop: the picture is already a square crop in the CelebA frame: nothing is looked for.
 
     Raises:
         LatentrotError: an unreadable picture, no face in it, no such face, not a square crop.
     """
+    config = config or EditConfig()
     clock = Clock()
-    photo = read_image(path)
+    photograph = read_photograph(path)
+    photo, notes = photograph.pixels, list(photograph.notes)
     height, width = photo.shape[:2]
     clock.lap("read")
-    if crop:
+    if config.crop:
         if height != width:
             raise LatentrotError(f"{one_line(path)} is {width}x{height}; --crop expects a square face crop")
-        return Found(path, photo, (), (), clock.seconds)
-    faces, notes = detect_faces(photo), []
-    if face == "all" and faces:
+        return Found(path, photograph, (), tuple(notes), clock.seconds)
+    faces = detect_faces(photo)
+    if config.face == "all" and faces:
         chosen = faces
     else:
-        one, note = choose_face(faces, face)
-        chosen, notes = [one], [note] if note else []
+        one, note = choose_face(faces, config.face)
+        chosen, notes = [one], [*notes, note] if note else notes
     alignments = tuple(frame_face(photo, f.landmarks) for f in chosen)
     clock.lap("find face")
-    return Found(path, photo, alignments, tuple(notes), clock.seconds)
+    return Found(path, photograph, alignments, tuple(notes), clock.seconds)
 
 
 def turn_faces(
     found: Found,
-    rotator: LatentRotator,
-    degrees: Sequence[float],
-    *,
-    absolute: bool = False,
-    light: str = "auto",
-    crop_only: bool = False,
-    reified: bool = False,
+    rotator: Rotator,
+    turns: Sequence[Turn | float],
+    config: EditConfig | None = None,
     upscaler: Upscaler | None = None,
 ) -> Edited:
     """Turn the faces found.
 
     Args:
         found: from `find_faces`.
-        rotator: from `load_latent_rotator`.
-        degrees: turns, or poses to reach if `absolute`; > 0: nose to the viewer's right.
-        absolute: degrees are poses.
-        light: auto, left, center or right.
-        crop_only: the result is the turned square alone, at the model's resolution or the upscaler's.
-        reified: bring a painted face towards the photographs the model knows first.
-        upscaler: restores every turned crop, and what it replaces, before it is pasted.
+        rotator: any; the geometric one turns the photograph itself, of the others the drawn face fills what was hidden.
+        turns: by so many degrees, or to poses if `config.absolute`; plain numbers are yaws.
+        config: how.
+        upscaler: restores every drawn square.
+
+    Raises:
+        LatentrotError: a face that cannot be turned, and why.
     """
+    config = config or EditConfig()
+    asked = as_turns(turns)
+    if any(t.pitch for t in asked) and (config.crop_only or not found.alignments):
+        raise LatentrotError("a pitch needs the whole photograph; leave out --crop and --crop-only")
+    clock = Clock(dict(found.seconds))
     faces, notes = [], list(found.notes)
     for alignment in found.alignments or (None,):
-        square = found.photo if alignment is None else alignment.crop(found.photo, rotator.model.resolution)
-        real = reify(square, rotator) if reified else square
-        turned = rotator.turn(real, degrees, absolute=absolute, light=light)
-        notes += beyond_reach(turned, rotator)
-        shown = resize(square, rotator.model.resolution)
-        if upscaler is not None:
-            turned, shown = upscaler.upscale_turned(turned), upscaler(shown) if reified else shown
-        replaced = shown if reified else turned.reconstruction
-        faces.append(TurnedFace(turned, alignment, replaced))
-    faces[0].turned.seconds.update(found.seconds)
+        face, more = turn_face(found.photo, alignment, rotator, asked, config, upscaler, clock)
+        faces.append(face)
+        notes += more
+    faces[0].turned.seconds.update(clock.seconds)
     name = "" if upscaler is None else upscaler.name
-    return Edited(found.path, found.photo, tuple(faces), rotator.model.name, notes, crop_only, reified, name)
+    return Edited(found.path, found.photograph, tuple(faces), model_name(rotator), notes, config, name)
 
 
-def beyond_reach(turned: Turned, rotator: LatentRotator) -> list[str]:
+def turn_face(
+    photo: np.ndarray,
+    alignment: Alignment | None,
+    rotator: Rotator,
+    asked: Sequence[Turn],
+    config: EditConfig,
+    upscaler: Upscaler | None,
+    clock: Clock,
+) -> tuple[TurnedFace, list[str]]:
+    """One face: set the head up, draw the turned face, put both together, measure what came out.
+
+    Returns:
+        The face, and notes for the user.
+    """
+    # the head
+    head, notes = None, []
+    if alignment is not None and not config.crop_only:
+        head = MeshRotator().head_of(photo, alignment)
+        notes += head.notes
+        clock.lap("set up head")
+
+    # what a model draws
+    drawn = draw(photo, alignment, rotator, asked, config)
+    notes += beyond_reach(drawn, rotator)
+    if upscaler is not None:
+        drawn = upscaler.upscale_turned(drawn)
+    by = tuple(Turn(f.requested_deg, t.pitch) for f, t in zip(drawn.frames, asked, strict=True))
+    clock.lap("draw")
+    face = TurnedFace(drawn, by, alignment, head, config, not isinstance(rotator, MeshRotator))
+    if head is None:
+        return face, notes
+
+    # in the photograph
+    patches, frames = [], []
+    side = max(64, min(CROP_SIDE, round(alignment.crop_side))) if alignment else CROP_SIDE
+    for i, frame in enumerate(drawn.frames):
+        patch = face.patch(i)
+        patches.append(patch)
+        frames.append(measured(photo, patch, head, by[i], frame, rotator, side, face.drawn))
+        if sum(p.pixels.nbytes for p in patches) > KEPT_BYTES:
+            patches.clear()
+    clock.lap("put together")
+    carried = tuple(p.carried for p in patches) if len(patches) == len(frames) else ()
+    kept = tuple(patches) if len(patches) == len(frames) else ()
+    return replace(face, turned=replace(drawn, frames=frames), carried=carried, kept=kept), notes
+
+
+def draw(
+    photo: np.ndarray, alignment: Alignment | None, rotator: Rotator, asked: Sequence[Turn], config: EditConfig
+) -> Turned:
+    """The square around a face and its turns as the rotator draws them; a geometric one draws none, it is asked later."""
+    yaws = [t.yaw for t in asked]
+    if isinstance(rotator, LatentRotator):
+        square = photo if alignment is None else alignment.crop(photo, rotator.model.resolution)
+        real = reify(square, rotator) if config.reify else square
+        return rotator.turn(real, yaws, absolute=config.absolute, light=config.light)
+    square = photo if alignment is None else alignment.crop(photo, CROP_SIDE)
+    yaw, pitch, light = look(square, rotator)
+    by = [y - yaw if config.absolute else y for y in yaws]
+    later = isinstance(rotator, MeshRotator) and alignment is not None and not config.crop_only
+    images = [square] * len(by) if later else rotate_many(rotator, square, by)
+    frames = [
+        Frame(d, *((yaw, pitch, light) if later else look(im, rotator)), im) for d, im in zip(by, images, strict=True)
+    ]
+    return Turned(square, square, yaw, pitch, light, frames, float("inf"))
+
+
+def look(square: np.ndarray, rotator: Rotator) -> tuple[float, float, str]:
+    """Yaw and pitch in degrees and the light of a square crop, by the label network that belongs to the rotator."""
+    network = rotator.label_network if isinstance(rotator, LatentRotator) else load_labeler()
+    x = to_tensor(square)
+    yaw, pitch = (float(v) for v in estimate_pose(x, labeler=network)[0, :2])
+    return yaw, pitch, light_names(estimate_light(x, labeler=network))[0]
+
+
+def measured(
+    photo: np.ndarray, patch: Patch, head: Head, turn: Turn, frame: Frame, rotator: Rotator, side: int, drawn: bool
+) -> Frame:
+    """A frame with pose and light as they are in the photograph that comes out; geometry's own square if none was drawn."""
+    result = photo.copy()
+    patch.laid_on(result)
+    alignment = turned_alignment(turn_head(head, turn.yaw, turn.pitch))
+    square = alignment.crop(result, side)
+    yaw, pitch, light = look(square, rotator)
+    image = frame.image if drawn else resize(square, side)
+    return replace(frame, yaw_deg=yaw, pitch_deg=pitch, light=light, image=image)
+
+
+def model_name(rotator: Rotator) -> str:
+    """What an edit says it was made by."""
+    return rotator.model.name if isinstance(rotator, LatentRotator) else type(rotator).__name__
+
+
+def beyond_reach(turned: Turned, rotator: Rotator) -> list[str]:
     """A note where a turn is longer than what was calibrated."""
+    if not isinstance(rotator, LatentRotator):
+        return []
     low, high = rotator.lines_of(turned.light).reach
     beyond = [f.requested_deg for f in turned.frames if not low <= f.requested_deg <= high]
     return [f"{d:+.0f} degrees is beyond what was calibrated ({low:+.0f} to {high:+.0f})" for d in beyond[:1]]
@@ -214,19 +343,10 @@ def beyond_reach(turned: Turned, rotator: LatentRotator) -> list[str]:
 
 def edit_photograph(
     path: Path,
-    rotator: LatentRotator,
-    degrees: Sequence[float],
-    *,
-    absolute: bool = False,
-    light: str = "auto",
-    face: str = "largest",
-    crop: bool = False,
-    crop_only: bool = False,
-    reified: bool = False,
+    rotator: Rotator,
+    turns: Sequence[Turn | float],
+    config: EditConfig | None = None,
     upscaler: Upscaler | None = None,
 ) -> Edited:
     """Turn the face in a photograph: `find_faces`, then `turn_faces`, with their arguments and errors."""
-    found = find_faces(path, face, crop=crop)
-    return turn_faces(
-        found, rotator, degrees, absolute=absolute, light=light, crop_only=crop_only, reified=reified, upscaler=upscaler
-    )
+    return turn_faces(find_faces(path, config), rotator, turns, config, upscaler)

@@ -6,12 +6,13 @@ import json
 import os
 from collections.abc import Mapping
 from itertools import chain
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
 
 from latentrot.data.animation import ANIMATED, check_encoder, fit_side, there_and_back, write_animation
-from latentrot.data.images import ENCODERS, check_target, resize, strip, write_image
+from latentrot.data.images import ENCODERS, check_target, resize, strip, write_image, write_photograph
 from latentrot.data.metadata import SOURCE_TYPE, SYNTHETIC
 from latentrot.edit.photograph import Edited, TurnedFace
 from latentrot.errors import LatentrotError, one_line
@@ -101,12 +102,15 @@ def notes_of(edited: Edited) -> dict[str, str]:
     faces = [
         {
             "asked_deg": [round(f.requested_deg, 2) for f in face.turned.frames],
+            **(
+                {"asked_pitch_deg": [round(t.pitch, 2) for t in face.asked]} if any(t.pitch for t in face.asked) else {}
+            ),
             "measured_deg": [round(f.yaw_deg - face.turned.yaw_deg, 2) for f in face.turned.frames],
         }
         for face in edited.faces
     ]
     turned = faces[0] if len(faces) == 1 else {"faces": faces}
-    extra = {"reified": True} if edited.reified else {}
+    extra = {"reified": True} if edited.config.reify else {}
     extra |= {"upscaled_by": edited.upscaler} if edited.upscaler else {}
     return synthetic_notes({"model": edited.model, **extra, **turned})
 
@@ -146,11 +150,13 @@ def face_report(face: TurnedFace) -> dict[str, object]:
             "pitch_before_deg": round(turned.pitch_deg, 2),
             "pitch_after_deg": round(f.pitch_deg, 2),
             "light_after": f.light,
+            **({"requested_pitch_deg": round(turn.pitch, 2)} if turn.pitch else {}),
+            **({"carried": round(face.carried[i], 3)} if face.carried else {}),
         }
-        for f in turned.frames
+        for i, (f, turn) in enumerate(zip(turned.frames, face.asked, strict=True))
     ]
     measured: dict[str, object] = {
-        "round_trip_psnr_db": round(turned.round_trip_psnr_db, 2),
+        **({"round_trip_psnr_db": round(turned.round_trip_psnr_db, 2)} if isfinite(turned.round_trip_psnr_db) else {}),
         "seconds": {k: round(v, 3) for k, v in turned.seconds.items()},
     }
     if len(frames) == 1:
@@ -181,8 +187,46 @@ def write_edited(edited: Edited, out: Path) -> list[Path]:
         frames, milliseconds = animate(edited)
         write_animation(out, frames, milliseconds, notes)
     else:
-        write_image(out, edited.photo_at(0) if edited.count == 1 else face_strip(edited), notes)
+        write_still(out, edited, notes)
     return [out]
+
+
+def write_still(out: Path, edited: Edited, notes: dict[str, str]) -> None:
+    """The turned picture, or a strip of several turns."""
+    if edited.count == 1:
+        write_turn(out, edited, 0, notes)
+    else:
+        write_image(out, face_strip(edited), notes)
+
+
+def write_turn(out: Path, edited: Edited, i: int, notes: dict[str, str]) -> None:
+    """One turn; a photograph stays in its own colours."""
+    if edited.is_square:
+        write_image(out, edited.photo_at(i), notes)
+    else:
+        write_photograph(out, edited.photo_at(i), edited.photograph, notes)
+
+
+def write_views(edited: Edited, folder: Path, stem: str) -> list[dict[str, object]]:
+    """Every turn as a picture of its own, its pose in its name -> a row for each: file, and degrees asked and measured."""
+    make_folder(folder)
+    notes, face = notes_of(edited), edited.faces[0]
+    rows: list[dict[str, object]] = []
+    for i, (turn, frame) in enumerate(zip(face.asked, face.turned.frames, strict=True)):
+        name = f"{stem}_{turn.name}.png"
+        write_turn(folder / name, edited, i, notes)
+        rows.append(
+            {
+                "file": f"{folder.name}/{name}",
+                "source": edited.path.name,
+                "turn_yaw_deg": round(turn.yaw, 2),
+                "turn_pitch_deg": round(turn.pitch, 2),
+                "yaw_deg": round(frame.yaw_deg, 2),
+                "pitch_deg": round(frame.pitch_deg, 2),
+                **({"carried": round(face.carried[i], 3)} if face.carried else {}),
+            }
+        )
+    return rows
 
 
 def write_folder(edited: Edited, out: Path, notes: dict[str, str]) -> list[Path]:
@@ -192,7 +236,7 @@ def write_folder(edited: Edited, out: Path, notes: dict[str, str]) -> list[Path]
     write_image(written[0], face_strip(edited), notes)
     for i in range(edited.count):
         name = out / ("turned.png" if edited.count == 1 else f"turned-{i:02d}.png")
-        write_image(name, edited.photo_at(i), notes)
+        write_turn(name, edited, i, notes)
         written.append(name)
     path = out / "report.json"
     text = json.dumps(report(edited, out), indent=2) + "\n"

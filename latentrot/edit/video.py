@@ -20,6 +20,7 @@ import numpy as np
 from latentrot.data.align import MEAN_LANDMARKS, Alignment, align_landmarks
 from latentrot.data.images import check_target
 from latentrot.data.video import Video, encode_mp4, open_video
+from latentrot.edit.compose import fill_hidden
 from latentrot.edit.results import synthetic_notes
 from latentrot.edit.upscale import Upscaler
 from latentrot.errors import LatentrotError, one_line
@@ -28,6 +29,7 @@ from latentrot.label.detect import Face, choose_face, detect_faces
 from latentrot.label.framing import frame_face
 from latentrot.rotate.latent.rotator import Embedded, LatentRotator
 from latentrot.rotate.latent.search import CalibrationCurve
+from latentrot.rotate.mesh import MeshRotator, turn_head
 
 __all__ = ["VideoTurner", "check_video_out", "edit_video"]
 
@@ -174,7 +176,10 @@ class VideoTurner:
         self.turned += 1
         if self.upscaler is not None:
             result = self.upscaler.upscale_turned(result)
-        return alignment.paste(frame, result.reconstruction, result.frames[0].image)
+        drawn, head = result.frames[0], MeshRotator().head_of(frame, alignment)
+        picture = frame.copy()
+        fill_hidden(head, turn_head(head, drawn.requested_deg), drawn.image).laid_on(picture)
+        return picture
 
     def report(self) -> dict[str, object]:
         """What was done, in plain numbers; yaws are means over the frames turned, degrees."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from latentrot.data.align import MEAN_LANDMARKS
+from latentrot.data.align import MEAN_LANDMARKS, Alignment
 from latentrot.data.frame import CROP_BOX
 from latentrot.data.images import check_picture
 from latentrot.errors import LatentrotError
@@ -43,7 +43,7 @@ class MeshRotator:
         head = self.head_of(image, face_of_crop(len(image)))
         return [turn_head(head, turn).picture for turn in degrees]
 
-    def head_of(self, photograph: np.ndarray, face: Face) -> Head:
+    def head_of(self, photograph: np.ndarray, face: Face | Alignment) -> Head:
         """Set up the head of a face found in a photograph, (h, w, 3) uint8; turn it by `turn_head`.
 
         Raises:
@@ -52,7 +52,7 @@ class MeshRotator:
         from latentrot.label.landmarks import estimate_landmarks  # noqa: PLC0415  (loads networks)
         from latentrot.label.parts import estimate_parts  # noqa: PLC0415
 
-        found = estimate_landmarks(photograph, face)
+        found = estimate_landmarks(photograph, face.landmarks if isinstance(face, Face) else face)
         if found.spread > self.largest_spread:
             raise LatentrotError(
                 f"the face's landmarks are found only to within {100 * found.spread:.0f}% of its width; it is hidden, "

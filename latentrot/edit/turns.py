@@ -1,0 +1,95 @@
+"""The turns asked for: by or to how many degrees of yaw and pitch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from latentrot.errors import LatentrotError
+
+__all__ = ["Turn", "as_turns", "parse_sweep", "turns_asked"]
+
+#: no turn is longer, degrees
+FURTHEST = 90.0
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn, in degrees: by so many, or to a pose, as the edit says.
+
+    Args:
+        yaw: > 0: nose to the viewer's right.
+        pitch: > 0: looks up.
+    """
+
+    yaw: float = 0.0
+    pitch: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """As part of a file's name: yaw+15_pitch-20; the pitch only where there is one."""
+        return f"yaw{self.yaw:+g}" + (f"_pitch{self.pitch:+g}" if self.pitch else "")
+
+
+def as_turns(turns: Sequence[Turn | float]) -> list[Turn]:
+    """Plain numbers are turns of yaw."""
+    return [t if isinstance(t, Turn) else Turn(float(t)) for t in turns]
+
+
+def parse_sweep(text: str, option: str = "--sweep") -> list[float]:
+    """Read "-30:30:7": seven angles from -30 to 30 degrees."""
+    parts = text.split(":")
+    try:
+        first, last, count = float(parts[0]), float(parts[1]), int(parts[2])
+    except (ValueError, IndexError) as error:
+        raise LatentrotError(f"{option} {text}: expected FIRST:LAST:COUNT, for example -30:30:7") from error
+    if len(parts) != 3 or not 2 <= count <= 200 or not max(abs(first), abs(last)) <= FURTHEST:
+        raise LatentrotError(f"{option} {text}: expected FIRST:LAST:COUNT, within -90 and 90 degrees, 2 to 200 frames")
+    return [float(v) for v in np.linspace(first, last, count)]
+
+
+def turns_asked(
+    deg: float | None = None, to: float | None = None, sweep: str | None = None, pitch: str | None = None
+) -> tuple[list[Turn], bool]:
+    """The turns that options name, and whether they are poses to reach.
+
+    Args:
+        deg: by how many degrees of yaw.
+        to: to which yaw.
+        sweep: FIRST:LAST:COUNT of yaw.
+        pitch: degrees, or FIRST:LAST:COUNT; every pitch is combined with every yaw.
+
+    Raises:
+        LatentrotError: none or several of deg, to and sweep (a pitch alone is enough), or angles beyond 90 degrees.
+    """
+    given = [name for name, value in (("deg", deg), ("to", to), ("sweep", sweep)) if value is not None]
+    if len(given) > 1 or not (given or pitch is not None):
+        got = " and ".join("--" + g for g in given) or "none of them"
+        raise LatentrotError(f"give one of --deg, --to and --sweep (--pitch alone will do, too); got {got}")
+    yaws = (
+        [0.0] if not given else parse_sweep(sweep) if sweep is not None else [float((deg if to is None else to) or 0)]
+    )
+    for yaw in yaws:
+        if not abs(yaw) <= FURTHEST:
+            raise LatentrotError(f"--{given[0]} {yaw}: expected between -90 and 90 degrees")
+    turns = [Turn(yaw, p) for p, yaw in product(_pitches(pitch), yaws)]
+    if len(turns) > 200:
+        raise LatentrotError(f"--sweep and --pitch name {len(turns)} turns; expected at most 200")
+    return turns, to is not None
+
+
+def _pitches(text: str | None) -> list[float]:
+    if text is None:
+        return [0.0]
+    if ":" in text:
+        return parse_sweep(text, "--pitch")
+    try:
+        pitch = float(text)
+    except ValueError as error:
+        raise LatentrotError(f"--pitch {text}: expected degrees, or FIRST:LAST:COUNT such as -20:20:3") from error
+    if not abs(pitch) <= FURTHEST:
+        raise LatentrotError(f"--pitch {text}: expected between -90 and 90 degrees")
+    return [pitch]
