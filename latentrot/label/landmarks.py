@@ -1,0 +1,82 @@
+"""68 landmarks of a face, and how sure they are: by a small network that sees the CelebA frame and what lies around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from latentrot.data.align import Alignment, align_landmarks
+from latentrot.errors import LatentrotError
+from latentrot.label.upright import MIRRORED_68, face_width, five_of
+
+__all__ = ["FRAME_CENTRE", "FRAME_REACH", "Landmarks", "estimate_landmarks"]
+
+#: the square the network sees, in the 178x218 frame: its centre (column, row), and how far it reaches each way
+FRAME_CENTRE, FRAME_REACH = np.array([89.0, 124.0]), 100.0
+#: looks at a face; every look after the first is placed by the landmarks of the one before
+LOOKS = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Landmarks:
+    """The landmarks of one face.
+
+    Attributes:
+        points: (68, 2) float64 (column, row) in photograph pixels with edges at pixel borders, in multi-PIE order: jaw from the
+            viewer's left 0-16, brows 17-26, nose 27-35, eyes 36-47, mouth 48-67.
+        spread: how far they are expected to be off, as a share of the face's width.
+    """
+
+    points: np.ndarray
+    spread: float
+
+
+def estimate_landmarks(
+    picture: np.ndarray, face: np.ndarray | Alignment, *, network: Path | None = None, device: str | None = None
+) -> Landmarks:
+    """Find the landmarks of a face.
+
+    Args:
+        picture: (h, w, 3) uint8 RGB.
+        face: (5, 2) eyes, nose tip and mouth corners as a detector finds them, photograph pixels; or the alignment.
+        network: a file of `train-face`; None: the bundled one.
+        device: torch device; the CPU by default.
+
+    Returns:
+        The landmarks; mirroring the picture mirrors them exactly.
+
+    Raises:
+        LatentrotError: landmarks of no face, or a network file that cannot be read.
+    """
+    size = (picture.shape[1], picture.shape[0])
+    alignment = face if isinstance(face, Alignment) else align_landmarks(np.asarray(face), size)
+    for look in range(LOOKS):
+        points, off = _look(picture, alignment, network, device)
+        if not np.isfinite(points).all():
+            raise LatentrotError("the landmark network gave values that are not finite; give another network")
+        if look + 1 < LOOKS:
+            alignment = align_landmarks(five_of(points), size)
+    return Landmarks(points, float(off / face_width(points)))
+
+
+def _look(
+    picture: np.ndarray, alignment: Alignment, network: Path | None, device: str | None
+) -> tuple[np.ndarray, float]:
+    """One look, averaged with the mirror image's: (68, 2) photograph pixels, and the mean distance expected in pixels."""
+    import torch  # noqa: PLC0415
+
+    from latentrot.label.face_networks import LANDMARK_SIDE, LandmarkNetwork, load_face_network  # noqa: PLC0415
+
+    (left, top), (right, bottom) = FRAME_CENTRE - FRAME_REACH, FRAME_CENTRE + FRAME_REACH
+    square = alignment.crop(picture, LANDMARK_SIDE, (left, top, right, bottom))
+    model = load_face_network(LandmarkNetwork, network, device)
+    x = torch.from_numpy(np.stack([square, square[:, ::-1]])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    with torch.inference_mode():
+        both, scatter = (v.cpu().double().numpy() for v in model(x.to(device or "cpu")))
+    back = both[1][MIRRORED_68] * [-1, 1]
+    points = alignment.to_photo((both[0] + back) / 2 * FRAME_REACH + FRAME_CENTRE)
+    apart = np.linalg.norm(both[0] - back, axis=1).mean() / 2
+    expected = 2 * np.exp(scatter).mean()  # the mean of a radial Laplace distribution is twice its scale
+    return points, max(expected, apart) * FRAME_REACH / alignment.scale

@@ -1,0 +1,528 @@
+"""Train the face's two estimators, 68 landmarks and parts, from photographs with points and masks.
+
+What people marked counts first; a teacher's answers (a table made once, by a program of its own) widen it to more people.
+Masks of different sets separate different parts: where a set joins parts, the network's probabilities of them are added before they
+are compared, so that a set says nothing about what it does not tell apart.
+
+Source of the landmarks' loss: the likelihood of a Laplace distribution whose scale is predicted too (Kendall and Gal, "What
+Uncertainties Do We Need in Bayesian Deep Learning for Computer Vision?", NeurIPS 2017).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from latentrot.data.align import align_landmarks
+from latentrot.data.celeba import held_out
+from latentrot.errors import LatentrotError
+from latentrot.files import write_atomically
+from latentrot.label.face_networks import (
+    LANDMARK_SIDE,
+    PARTS_SIDE,
+    LandmarkNetwork,
+    PartsNetwork,
+    save_face_network,
+)
+from latentrot.label.landmarks import FRAME_CENTRE, FRAME_REACH
+from latentrot.label.parts import PARTS, REGION_LIFT, REGION_WIDTHS, centred, cut_square
+from latentrot.label.upright import MIRRORED_68, five_of, upright_square
+
+__all__ = ["FaceTrainConfig", "Faces", "landmark_faces", "parts_faces", "train_landmarks", "train_parts"]
+
+log = logging.getLogger(__name__)
+
+#: squares are kept this much larger than what the networks see, so that they can be moved, leaned and scaled
+MARGIN = 1.35
+#: the teacher's answers for a photograph and its mirror image may lie so far apart, as a share of the face's size
+DISAGREEMENT = 0.02
+#: labels of pixels beyond the photograph or of no known part
+UNKNOWN = 255
+#: which parts each set of masks joins; parts that stand in no group are told apart by nobody there
+GROUPS: dict[str, tuple[tuple[int, ...], ...]] = {
+    "celebamask": ((0,), (1,), (2,), (3,), (4,), (5,), (6,)),
+    "lfw": ((0, 5, 6), (1, 3, 4), (2,)),
+    "fasseg": ((0, 5), (1,), (2,), (3,), (4,), (6,)),
+    "ccp_heads": ((0,), (1, 3, 4), (2,), (5, 6)),
+    "person": ((0,), (1, 2, 3, 4, 5, 6)),
+}
+DATA = "YouTube Faces stills, LFW, CelebA, CelebAMask-HQ, LFW Part Labels, FASSEG, CCP; research use only"
+
+
+@dataclass(frozen=True)
+class FaceTrainConfig:
+    """What a training run is; written into its checkpoints and into the network's header.
+
+    Args:
+        steps: optimiser steps in all.
+        batch_size: squares a step.
+        learning_rate: AdamW's peak rate; a cosine takes it to zero.
+        warmup: steps of linear warm-up.
+        weight_decay: AdamW's decoupled weight decay.
+        ema: decay per step of the averaged weights, which are the ones kept.
+        roll: squares lean by up to this many degrees.
+        scale: and are this much smaller or larger, as a share.
+        shift: and lie off by up to this share of their side.
+        held_out: share of the people kept for measuring.
+        seed: of everything random.
+    """
+
+    steps: int = 6_000
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    warmup: int = 100
+    weight_decay: float = 0.02
+    ema: float = 0.998
+    roll: float = 25.0
+    scale: float = 0.15
+    shift: float = 0.06
+    held_out: float = 0.1
+    seed: int = 0
+
+
+# --- what is learned from -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Faces:
+    """Squares around faces, `MARGIN` times as large as what a network sees.
+
+    Args:
+        pictures: (n, s, s, 3) uint8.
+        targets: (n, 68, 2) float32 landmarks in pixels of the squares, or (n, s, s) uint8 masks.
+        groups: (n,) which set each is of.
+        weights: (n,) how often each is drawn.
+        tests: (n,) bool, people held out.
+        names: (n,) for tables.
+    """
+
+    pictures: np.ndarray
+    targets: np.ndarray
+    groups: np.ndarray
+    weights: np.ndarray
+    tests: np.ndarray
+    names: np.ndarray
+
+    def subset(self, rows: np.ndarray) -> Faces:
+        """The rows chosen."""
+        return Faces(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+
+
+def points_of(table: pd.DataFrame) -> np.ndarray:
+    """The (n, 68, 2) landmarks in a table with columns x0, y0 ... x67, y67."""
+    return table[[f"{axis}{k}" for k in range(68) for axis in "xy"]].to_numpy(np.float64).reshape(-1, 68, 2)
+
+
+def landmark_rows(data: Path, teacher: pd.DataFrame) -> pd.DataFrame:
+    """Every photograph with landmarks: image (below `data`), person, set, weight, points."""
+    teacher = teacher[teacher["disagreement"] < DISAGREEMENT]
+    sets = teacher["image"].str.split("/").str[0]
+    marked = pd.read_csv(data / "ytf" / "landmarks68.csv")
+    people = pd.read_csv(data / "ytf" / "identity_CelebA.csv", dtype=str).set_index("image_id")["identity"]
+    marked = marked.copy().assign(
+        person=marked["image_id"].map(people), image="ytf/img_align_celeba/" + marked["image_id"]
+    )
+    celeba = pd.read_csv(data / "celeba" / "identity_CelebA.csv", dtype=str).set_index("image_id")["identity"]
+    taught = teacher[sets.isin(["lfw", "celeba"])].copy()
+    file = taught["image"].str.split("/").str[-1]
+    folder = taught["image"].str.split("/").str[1]
+    taught["person"] = np.where(taught["image"].str.startswith("lfw/"), folder, file.map(celeba))
+    both = pd.concat([marked.assign(weight=3.0, set="ytf"), taught.assign(weight=1.0, set=sets[taught.index])])
+    return both.reset_index(drop=True)
+
+
+def landmark_faces(data: Path, teacher: pd.DataFrame, share: float) -> Faces:
+    """Squares of the CelebA frame with what lies around it, and landmarks in them."""
+    table = landmark_rows(data, teacher)
+    size = round(LANDMARK_SIDE * MARGIN)
+    grain = LANDMARK_SIDE / (2 * FRAME_REACH)
+    pictures = np.zeros((len(table), size, size, 3), np.uint8)
+    targets = np.zeros((len(table), 68, 2), np.float32)
+    for i, points in enumerate(tqdm(points_of(table), desc="read", disable=None)):
+        with Image.open(data / str(table["image"][i])) as file:
+            picture = file.convert("RGB")
+        alignment = align_landmarks(five_of(points), picture.size)
+        linear = alignment.matrix[:, :2] * grain
+        shift = (alignment.matrix[:, 2] - FRAME_CENTRE) * grain + size / 2
+        matrix = np.column_stack([linear, shift])
+        pictures[i] = cut_square(np.asarray(picture), matrix, size)
+        targets[i] = points @ linear.T + shift
+    tests = held_out(table["person"].astype(str).to_numpy(), share)
+    return Faces(
+        pictures,
+        targets,
+        table["set"].to_numpy(str),
+        table["weight"].to_numpy(float),
+        tests,
+        table["image"].to_numpy(str),
+    )
+
+
+def parts_faces(data: Path, teacher: pd.DataFrame, masks: Path | None, share: float) -> Faces:
+    """Upright squares around heads with masks: made by hand, and the teacher's masks of persons.
+
+    Args:
+        data: the folder with parts/, lfw/.
+        teacher: landmarks, which say where a head lies.
+        masks: folder of the teacher's masks of persons; None: made by hand only.
+        share: of the people held out.
+    """
+    known = teacher.set_index("image")
+    pairs = pd.read_csv(data / "parts" / "pairs.csv")
+    pairs = pairs.assign(image="parts/" + pairs["image"], mask=[data / "parts" / m for m in pairs["mask"]])
+    pairs["weight"] = pairs["set"].map({"celebamask": 4.0, "lfw": 2.0, "fasseg": 1.0, "ccp_heads": 0.5})
+    if masks is not None:
+        lfw = [n for n in known.index if n.startswith("lfw/")]
+        paths = [(masks / n).with_suffix(".png") for n in lfw]
+        extra = pd.DataFrame({"image": lfw, "mask": paths, "set": "person", "weight": 0.4})
+        pairs = pd.concat([pairs, extra], ignore_index=True)
+    pairs = pairs[pairs["image"].isin(known.index)].reset_index(drop=True)
+    size = round(PARTS_SIDE * MARGIN)
+    pictures = np.zeros((len(pairs), size, size, 3), np.uint8)
+    targets = np.zeros((len(pairs), size, size), np.uint8)
+    marks = points_of(known.loc[pairs["image"]])
+    for i, row in enumerate(tqdm(pairs.itertuples(), total=len(pairs), desc="read", disable=None)):
+        with Image.open(data / row.image) as file:
+            picture = file.convert("RGB")
+        matrix = upright_square(marks[i], size, REGION_WIDTHS * MARGIN, REGION_LIFT)
+        pictures[i] = cut_square(np.asarray(picture), matrix, size)
+        targets[i] = mask_in(Path(row.mask), row.set, picture.size, matrix, size)
+    people = pairs["image"].str.split("/").str[-1].str.replace(r"_\d{4}\.\w+$", "", regex=True)
+    people = np.where(pairs["set"] == "person", pairs["image"].str.split("/").str[1], people)
+    tests = held_out(people.astype(str), share)
+    return Faces(
+        pictures,
+        targets,
+        pairs["set"].to_numpy(str),
+        pairs["weight"].to_numpy(float),
+        tests,
+        pairs["image"].to_numpy(str),
+    )
+
+
+def mask_in(path: Path, kind: str, photo_size: tuple[int, int], matrix: np.ndarray, size: int) -> np.ndarray:
+    """A mask in a square: (size, size) uint8 parts, `UNKNOWN` beyond the photograph and where a teacher is not sure."""
+    with Image.open(path) as file:
+        mask = file if kind != "person" else file.convert("L").resize(photo_size, Image.Resampling.BILINEAR)
+        classes = np.asarray(mask)
+    if kind == "person":
+        classes = np.where(classes < 40, 0, np.where(classes > 215, 1, UNKNOWN)).astype(np.uint8)
+    return np.asarray(
+        cv2.warpAffine(classes, centred(matrix), (size, size), flags=cv2.INTER_NEAREST, borderValue=UNKNOWN), np.uint8
+    )
+
+
+# --- one step's squares ---------------------------------------------------------------------------------------------
+
+
+def rows_at(step: int, weights: np.ndarray, config: FaceTrainConfig) -> np.ndarray:
+    """Which squares a step sees: drawn by weight from the seed and the step alone."""
+    rng = np.random.default_rng((config.seed, step))
+    return rng.choice(len(weights), config.batch_size, p=weights / weights.sum())
+
+
+def placements(n: int, config: FaceTrainConfig, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Where the network's square lies in the kept one.
+
+    Returns:
+        (n, 2, 3) from positions in it to positions in the kept square, both -1 to 1; (n,) bool, mirrored.
+    """
+
+    def uniform(limit: float) -> Tensor:
+        return (torch.rand(n, generator=generator) * 2 - 1) * limit
+
+    angle, shift_x, shift_y = torch.deg2rad(uniform(config.roll)), uniform(config.shift * 2), uniform(config.shift * 2)
+    zoom = torch.exp(uniform(math.log1p(config.scale))) / MARGIN
+    flip = torch.rand(n, generator=generator) < 0.5
+    sign = torch.where(flip, -1.0, 1.0)
+    cos, sin = zoom * angle.cos(), zoom * angle.sin()
+    first = torch.stack([cos * sign, -sin, shift_x / MARGIN], -1)
+    second = torch.stack([sin * sign, cos, shift_y / MARGIN], -1)
+    return torch.stack([first, second], 1), flip
+
+
+def spoiled(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Pictures as cameras, screens and hands spoil them: colour, grey, softness, grain, things in front. (n, 3, h, w)"""
+    n, size = len(x), x.shape[-1]
+
+    def draw(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(n, *shape, generator=generator)
+
+    x = (x - x.mean((1, 2, 3), keepdim=True)) * draw(0.6, 1.35, 1, 1, 1) + x.mean((1, 2, 3), keepdim=True)
+    x = x * draw(0.85, 1.15, 3, 1, 1) + draw(-0.25, 0.25, 1, 1, 1)
+    grey = x.mean(1, keepdim=True).expand_as(x)
+    x = torch.where((draw(0, 1) < 0.15)[:, None, None, None], grey, x)
+    small = F.interpolate(x, size=round(float(draw(0.18, 0.5)[0]) * size), mode="area")
+    soft = F.interpolate(small, size=size, mode="bilinear", align_corners=False)
+    x = torch.where((draw(0, 1) < 0.4)[:, None, None, None], soft, x)
+    x = x + torch.randn(x.shape, generator=generator) * draw(0, 0.08, 1, 1, 1)
+    across = torch.linspace(-1, 1, size)
+    centre, half = draw(-1, 1, 2), draw(0.08, 0.35, 2)
+    covered = ((across - centre[:, :1]).abs() < half[:, :1])[:, None, :] & (
+        (across - centre[:, 1:]).abs() < half[:, 1:]
+    )[:, :, None]
+    covered &= (draw(0, 1) < 0.25)[:, None, None]
+    return torch.where(covered[:, None], draw(-1, 1, 3, 1, 1), x).clamp(-1, 1)
+
+
+def squares_at(
+    faces: Faces, step: int, config: FaceTrainConfig, size: int
+) -> tuple[Tensor, Tensor, Tensor, np.ndarray]:
+    """One step's squares as the network sees them, their placements, which are mirrored, and their rows."""
+    rows = rows_at(step, faces.weights, config)
+    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+    matrix, flip = placements(len(rows), config, generator)
+    kept = torch.from_numpy(faces.pictures[rows]).permute(0, 3, 1, 2).float() / 127.5 - 1
+    grid = F.affine_grid(matrix, [len(rows), 3, size, size], align_corners=False)
+    x = F.grid_sample(kept, grid, padding_mode="border", align_corners=False)
+    return spoiled(x, generator), matrix, flip, rows
+
+
+def landmark_batch(faces: Faces, step: int, config: FaceTrainConfig) -> tuple[Tensor, Tensor]:
+    """(b, 3, 128, 128) pictures and (b, 68, 2) landmarks, -1 to 1."""
+    x, matrix, flip, rows = squares_at(faces, step, config, LANDMARK_SIDE)
+    kept = torch.from_numpy(faces.targets[rows]) / faces.pictures.shape[1] * 2 - 1
+    points = torch.linalg.solve(matrix[:, :, :2], (kept - matrix[:, None, :, 2]).transpose(1, 2)).transpose(1, 2)
+    order = torch.from_numpy(MIRRORED_68)
+    return x, torch.where(flip[:, None, None], points[:, order], points)
+
+
+def parts_batch(faces: Faces, step: int, config: FaceTrainConfig) -> tuple[Tensor, Tensor, np.ndarray]:
+    """(b, 3, 256, 256) pictures, (b, 256, 256) parts, and the set each is of."""
+    x, matrix, _, rows = squares_at(faces, step, config, PARTS_SIDE)
+    grid = F.affine_grid(matrix, [len(rows), 1, PARTS_SIDE, PARTS_SIDE], align_corners=False)
+    masks = torch.from_numpy(faces.targets[rows]).float()[:, None]
+    beyond = (grid.abs() > 1).any(-1)
+    y = F.grid_sample(masks, grid, mode="nearest", padding_mode="border", align_corners=False)[:, 0].long()
+    return x, torch.where(beyond, UNKNOWN, y), faces.groups[rows]
+
+
+# --- losses ---------------------------------------------------------------------------------------------------------
+
+
+def landmark_loss(points: Tensor, scatter: Tensor, wanted: Tensor) -> Tensor:
+    """Negative logarithm of the likelihood of a radial Laplace distribution, up to a constant."""
+    distance = (points - wanted).square().sum(-1).add(1e-8).sqrt()
+    return (distance * torch.exp(-scatter) + 2 * scatter).mean()
+
+
+def parts_loss(logits: Tensor, wanted: Tensor, sets: np.ndarray) -> Tensor:
+    """Cross entropy over the parts as each picture's set joins them."""
+    log_p = logits.float().log_softmax(1)
+    total, count = logits.new_zeros((), dtype=torch.float32), 0
+    for name in np.unique(sets):
+        chosen = torch.from_numpy(sets == name)
+        groups = GROUPS[str(name)]
+        joined = torch.stack([log_p[chosen][:, list(g)].logsumexp(1) for g in groups], 1)
+        table = torch.full((256,), -100)
+        for i, group in enumerate(groups):
+            table[list(group)] = i
+        total = total + F.nll_loss(joined, table[wanted[chosen]], ignore_index=-100, reduction="sum")
+        count += int((table[wanted[chosen]] >= 0).sum())
+    return total / max(count, 1)
+
+
+# --- the loop -------------------------------------------------------------------------------------------------------
+
+
+def rate_at(step: int, config: FaceTrainConfig) -> float:
+    """Linear warm-up, then a cosine to zero."""
+    rise = min(1.0, (step + 1) / max(1, config.warmup))
+    return config.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+
+
+def fit_network(
+    network: nn.Module, loss_at: Callable[[nn.Module, int], Tensor], out: Path, config: FaceTrainConfig, save_every: int
+) -> Iterator[tuple[int, nn.Module]]:
+    """Optimise, from the checkpoint in `out` where there is one; yields steps done and averaged weights at each save."""
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(config.seed)
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
+    optimizer = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    start = _restore(out / "checkpoint.safetensors", network, average, optimizer, config)
+    network.train()
+    with (out / "log.csv").open("a", newline="") as file:
+        rows = csv.writer(file)
+        for step in tqdm(range(start, config.steps), initial=start, total=config.steps, desc="train", disable=None):
+            for group in optimizer.param_groups:
+                group["lr"] = rate_at(step, config)
+            torch.manual_seed(config.seed * 7_919 + step)  # dropout follows the step alone
+            loss = loss_at(network, step)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+            optimizer.step()
+            average.update_parameters(network)
+            if step % 20 == 0:
+                rows.writerow([step, f"{loss.item():.5f}"])
+            if (step + 1) % save_every == 0 or step + 1 == config.steps:
+                file.flush()
+                _keep(out / "checkpoint.safetensors", network, average, optimizer, step + 1, config)
+                yield step + 1, average.module
+
+
+def _keep(
+    path: Path, network: nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer, step: int, config: FaceTrainConfig
+) -> None:  # fmt: skip
+    tensors = {f"model.{k}": v for k, v in network.state_dict().items()}
+    tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
+    for i, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for k, v in state.items()}
+    whole = {k: v.detach().clone().contiguous() for k, v in tensors.items()}
+    notes = {"step": str(step), "config": json.dumps(asdict(config))}
+    write_atomically(path, lambda p: save_file(whole, p, metadata=notes))
+
+
+def _restore(
+    path: Path, network: nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer, config: FaceTrainConfig
+) -> int:  # fmt: skip
+    if not path.is_file():
+        return 0
+    with safe_open(path, "pt") as file:
+        notes = file.metadata()
+        stored: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
+        for name in file.keys():  # noqa: SIM118  not a dict
+            part, rest = name.split(".", 1)
+            stored[part][rest] = file.get_tensor(name)
+    if json.loads(notes["config"]) != json.loads(json.dumps(asdict(config))):
+        raise LatentrotError(f"{path} is of another run ({notes['config']}); choose another --out, or give its options")
+    network.load_state_dict(stored["model"])
+    average.load_state_dict(stored["average"])
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in stored["optimizer"].items():
+        i, key = name.split(".", 1)
+        state.setdefault(int(i), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return int(notes["step"])
+
+
+def seen(x: Tensor) -> Tensor:
+    """Pictures as the network takes them on a CPU."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def half_precision(enabled: bool) -> torch.autocast:
+    """bfloat16 where the processor computes it."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=enabled)
+
+
+def train_landmarks(
+    faces: Faces, out: Path, config: FaceTrainConfig, *, bfloat16: bool = False, save_every: int = 500
+) -> Path:
+    """Train the landmark network; goes on where it stopped, to the exact step.
+
+    Args:
+        faces: from `landmark_faces`.
+        out: run folder: checkpoint.safetensors, log.csv, landmarks.safetensors.
+        config: the run.
+        bfloat16: compute in half precision.
+        save_every: steps between checkpoints.
+
+    Returns:
+        The network's file.
+    """
+    kept = faces.subset(~faces.tests)
+    network = LandmarkNetwork().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def loss_at(model: nn.Module, step: int) -> Tensor:
+        x, wanted = landmark_batch(kept, step, config)
+        with half_precision(bfloat16):
+            points, scatter = model(seen(x))
+        return landmark_loss(points, scatter, wanted)
+
+    path = out / "landmarks.safetensors"
+    for step, average in fit_network(network, loss_at, out, config, save_every):
+        errors = landmark_errors(average.eval(), faces.subset(faces.tests))
+        log.info("step %d: %s", step, errors)
+        save_face_network(average, path, {"held_out": errors, "config": asdict(config), "data": DATA})  # type: ignore[arg-type]
+    return path
+
+
+def train_parts(
+    faces: Faces, out: Path, config: FaceTrainConfig, *, bfloat16: bool = False, save_every: int = 500
+) -> Path:
+    """Train the parts network; as `train_landmarks`, with `parts_faces`."""
+    kept = faces.subset(~faces.tests)
+    network = PartsNetwork().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def loss_at(model: nn.Module, step: int) -> Tensor:
+        x, wanted, sets = parts_batch(kept, step, config)
+        with half_precision(bfloat16):
+            logits = model(seen(x))
+        return parts_loss(logits, wanted, sets)
+
+    path = out / "parts.safetensors"
+    for step, average in fit_network(network, loss_at, out, config, save_every):
+        errors = parts_errors(average.eval(), faces.subset(faces.tests))
+        log.info("step %d: %s", step, errors)
+        save_face_network(average, path, {"held_out": errors, "config": asdict(config), "data": DATA})  # type: ignore[arg-type]
+    return path
+
+
+# --- how far they err -----------------------------------------------------------------------------------------------
+
+
+def plain_squares(faces: Faces, size: int) -> Tensor:
+    """The network's squares without any displacement: (n, 3, size, size)."""
+    x = torch.from_numpy(faces.pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+    matrix = torch.tensor([[1 / MARGIN, 0, 0], [0, 1 / MARGIN, 0]]).expand(len(x), 2, 3)
+    return F.grid_sample(x, F.affine_grid(matrix, [len(x), 3, size, size], align_corners=False), align_corners=False)
+
+
+@torch.no_grad()
+def landmark_errors(network: nn.Module, faces: Faces) -> dict[str, float]:
+    """Mean distance in percent of the outer eye corners' distance, by set, on what is given; each with its mirror image."""
+    found = []
+    for rows in np.array_split(np.arange(len(faces.pictures)), max(1, len(faces.pictures) // 128)):
+        x = plain_squares(faces.subset(rows), LANDMARK_SIDE)
+        points, back = network(seen(x))[0], network(seen(x.flip(-1)))[0][:, torch.from_numpy(MIRRORED_68)]
+        found.append(((points + back * torch.tensor([-1.0, 1.0])) / 2).numpy())
+    wanted = (faces.targets / faces.pictures.shape[1] * 2 - 1) * MARGIN
+    off = np.linalg.norm(np.concatenate(found) - wanted, axis=-1).mean(1)
+    corners = np.linalg.norm(wanted[:, 36] - wanted[:, 45], axis=-1)
+    percent = 100 * off / corners
+    return {name: round(float(percent[faces.groups == name].mean()), 2) for name in np.unique(faces.groups)}
+
+
+@torch.no_grad()
+def parts_errors(network: nn.Module, faces: Faces) -> dict[str, dict[str, float]]:
+    """Intersection over union of every group of parts, by set."""
+    report: dict[str, dict[str, float]] = {}
+    for name in np.unique(faces.groups):
+        groups, rows = GROUPS[str(name)], np.nonzero(faces.groups == name)[0][:150]
+        both, either = np.zeros(len(groups)), np.zeros(len(groups))
+        for part in np.array_split(rows, max(1, len(rows) // 16)):
+            some = faces.subset(part)
+            p = network(seen(plain_squares(some, PARTS_SIDE))).softmax(1)
+            joined = torch.stack([p[:, list(g)].sum(1) for g in groups], 1).argmax(1).numpy()
+            matrix = torch.tensor([[1 / MARGIN, 0, 0], [0, 1 / MARGIN, 0]]).expand(len(part), 2, 3)
+            grid = F.affine_grid(matrix, [len(part), 1, PARTS_SIDE, PARTS_SIDE], align_corners=False)
+            wanted = F.grid_sample(
+                torch.from_numpy(some.targets).float()[:, None], grid, mode="nearest", align_corners=False
+            )
+            wanted = wanted[:, 0].numpy().astype(int)
+            known = wanted != UNKNOWN
+            for i, group in enumerate(groups):
+                a, b = (joined == i) & known, np.isin(wanted, group)
+                both[i] += (a & b).sum()
+                either[i] += (a | b).sum()
+        names = ["+".join(PARTS[c] for c in g) for g in groups]
+        report[str(name)] = {n: round(float(b / e), 3) for n, b, e in zip(names, both, either, strict=True) if e}
+    return report
