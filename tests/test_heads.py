@@ -15,7 +15,6 @@ from latentrot.errors import LatentrotError
 from latentrot.heads.ict import import_ict, read_ict
 from latentrot.label.light.tables import read_light_labels
 
-pytest.importorskip("numba", reason="rendering heads needs numba")
 
 from latentrot.heads import (
     Head,

@@ -1,4 +1,4 @@
-"""The turn by geometry, on a planted head: the bundled face surface drawn with a pattern, so that its true views are known."""
+"""The turn by geometry, on a planted head: the bundled face surface with a pattern on it, so that true views are known."""
 
 from dataclasses import dataclass, replace
 
@@ -10,14 +10,15 @@ from latentrot.heads.surface import fit_surface, load_surface, rotation
 from latentrot.rotate.mesh import MeshConfig, build_head, turn_head
 from latentrot.rotate.mesh.depth import inflate
 from latentrot.rotate.mesh.draw import draw
+from latentrot.rotate.mesh.export import as_mesh, export_head
 from latentrot.rotate.mesh.fields import extended, filled, nearest, signed_distance
 from latentrot.rotate.mesh.sheets import cut_sheet
 
 SIZE, WIDTH, CENTRE = (420, 400), 90.0, (200.0, 190.0)
 SMALL = MeshConfig(smallest_px=120, largest_px=160)
 MIRRORED = [
-    *range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31, 45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
-    54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
+    *range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1), 45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41,
+    40, 54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
 ]  # fmt: skip
 
 
@@ -45,7 +46,7 @@ def planted(yaw=0.0, pitch=0.0, scale=1.0):
     surface = load_surface()
     width, height = (round(scale * v) for v in SIZE)
     turned = surface.mean.astype(float) @ rotation(yaw, pitch).T * WIDTH * scale
-    points = turned + [CENTRE[0] * scale, CENTRE[1] * scale, 0]
+    points = turned + np.array([*CENTRE, 0]) * scale
     place, shown, _ = draw(points, surface.faces, surface.mean[:, :2], np.ones(len(surface.faces)), (width, height))
     rows, columns = np.mgrid[:height, :width]
     behind = np.stack([60 + 40 * columns / width, 70 + 30 * rows / height, 90 + 0 * rows], -1)
@@ -180,6 +181,22 @@ def test_parameters_out_of_range_are_refused():
         MeshConfig(smallest_px=500, largest_px=100)
     with pytest.raises(LatentrotError, match="swell"):
         MeshConfig(swell=0)
+
+
+def test_the_exported_mesh_is_closed_and_faces_outwards(head, tmp_path):
+    trimesh = pytest.importorskip("trimesh", reason="exporting needs trimesh")
+    points, faces, place, texture = as_mesh(head)
+    assert trimesh.Trimesh(points, faces, process=False).volume > 0.2
+    edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), 1)
+    assert set(np.unique(edges, axis=0, return_counts=True)[1]) == {2}
+    assert 0 <= place.min() <= place.max() <= 1
+    export_head(head, tmp_path / "head.glb")
+    scene = trimesh.load(tmp_path / "head.glb")
+    (mesh,) = scene.geometry.values()
+    assert len(mesh.faces) == len(faces)
+    assert mesh.visual.material.baseColorTexture.size == texture.shape[1::-1]
+    with pytest.raises(LatentrotError, match="glb"):
+        export_head(head, tmp_path / "head.obj")
 
 
 # --- the pieces -----------------------------------------------------------------------------------------------------

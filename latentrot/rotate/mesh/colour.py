@@ -40,7 +40,13 @@ class Colours:
 
 
 def lay_colours(
-    image: np.ndarray, outline: Outline, front_u: np.ndarray, back_u: np.ndarray, seen: np.ndarray, width: float, config: MeshConfig
+    image: np.ndarray,
+    outline: Outline,
+    front_u: np.ndarray,
+    back_u: np.ndarray,
+    seen: np.ndarray,
+    width: float,
+    config: MeshConfig,
 ) -> Colours:
     """Textures from the region's picture, its masks and its depths (u of both sheets)."""
     inside = outline.to_background
@@ -66,7 +72,9 @@ def lay_colours(
     weight = blur(strand.astype(np.float32), sigma)[..., None]
     own = blur(image * strand[..., None], sigma) / np.maximum(weight, 1e-3)
     single = 0.4 * sigma  # wide locks would show that they repeat
-    near = blur(image * strand[..., None], single) / np.maximum(blur(strand.astype(np.float32), single), 1e-3)[..., None]
+    near = (
+        blur(image * strand[..., None], single) / np.maximum(blur(strand.astype(np.float32), single), 1e-3)[..., None]
+    )
     strands = filled(np.where(strand[..., None], image - near, 0), strand, 0.02 * width, 25.0)
     away = cv2.distanceTransform(strand.astype(np.uint8), cv2.DIST_L2, 5)
     thick = np.maximum(inside, 0) + away
@@ -95,9 +103,12 @@ def _typical(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def _arcs(
     inside: np.ndarray, front_u: np.ndarray, back_u: np.ndarray, steep: float, least: float, thick: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where a point near the silhouette looks its detail up: as far inwards from where the surface grows steep as it lies
-    outwards of there on the surface; where that would leave the hair, back again. The profile is taken for a parabola,
-    z^2 = g x, over the distance x to the silhouette; hair is good from `least` to `thick` (pixels from the silhouette)."""
+    """Where a point near the silhouette looks its detail up, on the front sheet and on the back sheet.
+
+    As far inwards from where the surface grows steep as it lies outwards of there on the surface; where that would leave
+    the hair, back again. The profile is taken for a parabola, z^2 = g x, over the distance x to the silhouette; hair is
+    good from `least` to `thick` (pixels from the silhouette).
+    """
     x = np.maximum(inside, 0.25).astype(np.float64)
     smooth = blur(inside, 3.0)
     normal = np.stack([cv2.Sobel(smooth, cv2.CV_32F, 1, 0, ksize=3), cv2.Sobel(smooth, cv2.CV_32F, 0, 1, ksize=3)], -1)

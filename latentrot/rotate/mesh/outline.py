@@ -10,8 +10,8 @@ from scipy.interpolate import CubicSpline
 from scipy.ndimage import binary_fill_holes, label
 
 from latentrot.rotate.mesh.config import MeshConfig
-from latentrot.rotate.mesh.fields import blur, extended, grown, shrunk, signed_distance
 from latentrot.rotate.mesh.draw import NONE, draw
+from latentrot.rotate.mesh.fields import blur, extended, grown, shrunk, signed_distance
 from latentrot.rotate.mesh.region import Region
 
 __all__ = ["Outline", "find_outline"]
@@ -105,7 +105,9 @@ def _under(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return (columns > left) & (columns < right) & (rows > landmarks[[4, 12], 1].min())
 
 
-def face_area(landmarks: np.ndarray, points: np.ndarray, faces: np.ndarray, size: tuple[int, int]) -> tuple:
+def face_area(
+    landmarks: np.ndarray, points: np.ndarray, faces: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
     """The face's area and depth.
 
     Args:
@@ -128,7 +130,6 @@ def face_area(landmarks: np.ndarray, points: np.ndarray, faces: np.ndarray, size
     above = (np.arange(height)[:, None] + 0.5) < np.minimum(edge, ears)[None]
     seen = shown > NONE
     area = np.asarray(binary_fill_holes((jaw > 0) | (seen & above)))
-    area = np.asarray(binary_fill_holes(shrunk(area, 2) & area)) if False else area
     known = shrunk(seen, 1).astype(np.float32)
     smooth = extended(np.where(seen, depth, 0)[..., None], known)[..., 0]
     return area, np.where(known > 0, depth, smooth).astype(np.float32)

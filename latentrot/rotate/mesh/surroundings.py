@@ -40,7 +40,9 @@ def give_way(
     """
     cover = (shown > 0).astype(np.uint8)
     within = cv2.distanceTransform(cover, cv2.DIST_L2, 5)
-    distance = np.where(cover > 0, within - 0.5, 0.5 - cv2.distanceTransform(1 - cover, cv2.DIST_L2, 5)).astype(np.float32)
+    distance = np.where(cover > 0, within - 0.5, 0.5 - cv2.distanceTransform(1 - cover, cv2.DIST_L2, 5)).astype(
+        np.float32
+    )
     rows, columns = np.nonzero((cover > 0) & (within < 1.5))
     here = np.stack([columns + 0.5, rows + 0.5], 1)
     smooth = blur(distance, 2.0)
@@ -55,10 +57,15 @@ def give_way(
     weight[rows, columns] = np.where(own, 1.0, np.abs(outward @ direction) + 0.05)
     small = -(-cover.shape[1] // COARSE), -(-cover.shape[0] // COARSE)
     share = cv2.resize(weight, small, interpolation=cv2.INTER_AREA)
-    mean = cv2.resize(shift * weight[..., None], small, interpolation=cv2.INTER_AREA) / np.maximum(share, 1e-6)[..., None]
+    mean = (
+        cv2.resize(shift * weight[..., None], small, interpolation=cv2.INTER_AREA) / np.maximum(share, 1e-6)[..., None]
+    )
     strength = np.clip(share * COARSE, 0, 1)
     field = blur(extended(mean, strength), 0.012 * width / COARSE)
-    reach = max(config.give_way * width, config.give_way_times * float(np.linalg.norm(shift[rows, columns], axis=1).max(initial=0)))
+    reach = max(
+        config.give_way * width,
+        config.give_way_times * float(np.linalg.norm(shift[rows, columns], axis=1).max(initial=0)),
+    )
     field = cv2.resize(field, cover.shape[::-1], interpolation=cv2.INTER_LINEAR)
     field *= ramp(-distance, reach, 0.0)[..., None] * _border(cover.shape, 0.15 * width)[..., None]
     y, x = np.mgrid[: cover.shape[0], : cover.shape[1]].astype(np.float32)
