@@ -14,6 +14,10 @@ from latentrot.rotate.mesh.outline import Outline
 __all__ = ["Colours", "lay_colours"]
 
 
+#: brightness of the neck under the ears against the cheeks
+SHADE = 0.75
+
+
 @dataclass(frozen=True, eq=False)
 class Colours:
     """Textures on the region's grid.
@@ -68,7 +72,7 @@ def lay_colours(
     far = extended(image, typical.astype(np.float32))
     middle = np.median(image[typical], axis=0)
     back_tone = np.clip(blur(far, sigma), 0, 255) * 0.5 + 0.5 * middle.astype(np.float32)
-    back_tone *= config.back_shade
+    back_tone = _nape(back_tone * config.back_shade, image, outline, width)
     weight = blur(strand.astype(np.float32), sigma)[..., None]
     own = blur(image * strand[..., None], sigma) / np.maximum(weight, 1e-3)
     single = 0.4 * sigma  # wide locks would show that they repeat
@@ -91,6 +95,17 @@ def lay_colours(
         arc=arc,
         back_arc=back_arc,
     )
+
+
+def _nape(tone: np.ndarray, image: np.ndarray, outline: Outline, width: float) -> np.ndarray:
+    """Behind the ears, where no hair hangs, the head's back is the neck's skin, in the shade."""
+    rows = np.arange(len(tone))[:, None]
+    cheeks = outline.face & (rows > outline.lobe - 0.25 * width) & (outline.to_rest > 0.08 * width)
+    if not cheeks.any():
+        return tone
+    bare = 1 - ramp(blur(outline.hair, 0.06 * width), 0.1, 0.3)
+    weight = (ramp(rows, outline.lobe - 0.2 * width, outline.lobe - 0.02 * width) * bare)[..., None]
+    return (tone * (1 - weight) + SHADE * np.median(image[cheeks], axis=0) * weight).astype(np.float32)
 
 
 def _typical(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -36,7 +36,10 @@ def front_square(outline: Outline, face_depth: np.ndarray, width: float, config:
     u = np.minimum(u, (1.0 * width) ** 2)
     rows = np.arange(len(u))[:, None]
     inside = blur(core.astype(np.float32), 0.01 * width)
-    at_jaw = ramp(rows, outline.lobe - 0.05 * width, outline.lobe + 0.05 * width) * outline.face
+    below = ramp(rows, outline.lobe - 0.1 * width, outline.lobe + 0.05 * width)
+    away = cv2.distanceTransform((~outline.face).astype(np.uint8), cv2.DIST_L2, 5)
+    beside = ramp(away, 0.15 * width, 0.0) * ramp(outline.to_background, 0.0, 0.06 * width)
+    at_jaw = below * np.where(outline.face, 1.0, beside)
     weight = np.maximum(inside, at_jaw)  # the jaw is a real edge: there the face's depth holds up to it
     return (weight * own + (1 - weight) * u).astype(np.float32)
 
