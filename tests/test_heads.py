@@ -12,11 +12,6 @@ from PIL import Image
 from latentrot.cli import main
 from latentrot.data.celeba import FaceFolder
 from latentrot.errors import LatentrotError
-from latentrot.heads.ict import import_ict, read_ict
-from latentrot.label.light.tables import read_light_labels
-
-pytest.importorskip("numba", reason="rendering heads needs numba")
-
 from latentrot.heads import (
     Head,
     HeadConfig,
@@ -27,8 +22,10 @@ from latentrot.heads import (
     with_pose,
 )
 from latentrot.heads.geometry import landmarks
+from latentrot.heads.ict import import_ict, read_ict
 from latentrot.heads.sample import light_side
 from latentrot.heads.write import HeadFolder, Views, parse_degrees, write_heads
+from latentrot.label.light.tables import read_light_labels
 
 SIZE = 24
 

@@ -20,6 +20,7 @@ from latentrot.cli.heads import Heads
 from latentrot.cli.info import Info
 from latentrot.cli.label import CheckLabels, Label, LabelLight, TrainLabeler
 from latentrot.cli.merge import Merge
+from latentrot.cli.mesh import Mesh
 from latentrot.cli.train import Train, TrainEmbedder
 from latentrot.errors import LatentrotError, one_line
 
@@ -38,6 +39,7 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "train-embedder": TrainEmbedder,
     "train-labeler": TrainLabeler,
     "heads": Heads,
+    "mesh": Mesh,
     "bench": Bench,
     "info": Info,
     "demo": Demo,

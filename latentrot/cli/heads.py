@@ -1,4 +1,4 @@
-"""Rendered heads: `heads make`, `heads import`."""
+"""Rendered heads: `heads make`, `heads import`, `heads surface`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tyro
 if TYPE_CHECKING:
     from latentrot.heads.write import Views
 
-__all__ = ["Heads", "HeadsImport", "HeadsMake"]
+__all__ = ["Heads", "HeadsImport", "HeadsMake", "HeadsSurface"]
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,33 @@ class HeadsImport:
 
 
 @dataclass(frozen=True)
+class HeadsSurface:
+    """Thin the face model out to the small surface that is laid on photographs; the package brings one."""
+
+    model: Path | None = None
+    """the face model; by default where `latentrot heads import` puts it"""
+    out: Path | None = None
+    """the .safetensors file; by default the one in the package"""
+
+    def run(self) -> None:
+        """Read, thin out, write."""
+        from latentrot.heads.geometry import ICT_PATH  # noqa: PLC0415
+        from latentrot.heads.ict import read_ict  # noqa: PLC0415
+        from latentrot.heads.surface import SURFACE_PATH, make_surface, write_surface  # noqa: PLC0415
+
+        surface, out = make_surface(read_ict(self.model or ICT_PATH)), self.out or SURFACE_PATH
+        write_surface(surface, out)
+        print(f"{len(surface.mean)} vertices, {len(surface.identities)} identities; wrote {out}")
+
+
+@dataclass(frozen=True)
 class Heads:
-    """Rendered heads: `make` a folder of them, or `import` the face model they are made from."""
+    """Rendered heads: `make` a folder of them, `import` the face model they are made from, or thin it to a `surface`."""
 
     action: tyro.conf.OmitSubcommandPrefixes[
-        Annotated[HeadsMake, tyro.conf.subcommand("make")] | Annotated[HeadsImport, tyro.conf.subcommand("import")]
+        Annotated[HeadsMake, tyro.conf.subcommand("make")]
+        | Annotated[HeadsImport, tyro.conf.subcommand("import")]
+        | Annotated[HeadsSurface, tyro.conf.subcommand("surface")]
     ]
 
     def run(self) -> None:

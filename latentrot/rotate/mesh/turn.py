@@ -187,7 +187,7 @@ def _laid_in(head: Head, layer: Layer) -> tuple[np.ndarray, np.ndarray, np.ndarr
     moved to where the turn carries it.
     """
     region, photograph = head.region, head.photograph
-    left, top, right, bottom = box = region.box()
+    left, top, right, bottom = region.box()
     soft = 0.35 * max(region.scale, 1e-6) if region.scale > 1 else 0.0
     before, after = blur(head.image, soft), blur(layer.picture, soft)
     fine = np.empty((bottom - top, right - left, 3), np.int16)

@@ -1,0 +1,38 @@
+"""A head as a mesh: `mesh`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+__all__ = ["Mesh"]
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Write the head in a photograph as a textured 3D mesh that any viewer opens."""
+
+    image: Annotated[Path, tyro.conf.Positional]
+    """the photograph"""
+    out: Path
+    """the .glb file"""
+    face: str = "largest"
+    """which face: largest, or its number"""
+
+    def run(self) -> None:
+        """Find the face, set its head up, write it."""
+        from latentrot.data.images import read_image  # noqa: PLC0415
+        from latentrot.label.detect import choose_face, detect_faces  # noqa: PLC0415
+        from latentrot.rotate.mesh import MeshRotator  # noqa: PLC0415
+        from latentrot.rotate.mesh.export import export_head  # noqa: PLC0415
+
+        photograph = read_image(self.image)
+        face, note = choose_face(detect_faces(photograph), self.face)
+        head = MeshRotator().head_of(photograph, face)
+        export_head(head, self.out)
+        for line in filter(None, (note, *head.notes)):
+            print(line)
+        print(f"a head turned by {head.pose[0]:+.0f} degrees, pitch {head.pose[1]:+.0f}; wrote {self.out}")

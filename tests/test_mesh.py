@@ -1,0 +1,258 @@
+"""The turn by geometry, on a planted head: the bundled face surface with a pattern on it, so that true views are known."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from latentrot.errors import LatentrotError
+from latentrot.heads.surface import fit_surface, load_surface, rotation
+from latentrot.rotate.mesh import MeshConfig, build_head, turn_head
+from latentrot.rotate.mesh.depth import inflate
+from latentrot.rotate.mesh.draw import draw
+from latentrot.rotate.mesh.export import as_mesh, export_head
+from latentrot.rotate.mesh.fields import extended, filled, nearest, signed_distance
+from latentrot.rotate.mesh.sheets import cut_sheet
+
+SIZE, WIDTH, CENTRE = (420, 400), 90.0, (200.0, 190.0)
+SMALL = MeshConfig(smallest_px=120, largest_px=160)
+MIRRORED = [
+    *range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1), 45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41,
+    40, 54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PlantedParts:
+    probabilities: np.ndarray
+    to_region: np.ndarray
+
+
+@dataclass(frozen=True)
+class Planted:
+    picture: np.ndarray
+    landmarks: np.ndarray
+    parts: PlantedParts
+    face: np.ndarray
+
+
+def pattern(x, y):
+    """A colour for every place on the face: stripes, and a red nose."""
+    red = 150 + 60 * np.sin(9 * x) * np.cos(7 * y) + 90 * np.exp(-((x**2 + (y - 0.22) ** 2) / 0.004))
+    return np.stack([red, 120 + 50 * np.cos(11 * y + 2 * x), 100 + 40 * np.sin(8 * x + 1)], -1).clip(0, 255)
+
+
+def planted(yaw=0.0, pitch=0.0, scale=1.0):
+    surface = load_surface()
+    width, height = (round(scale * v) for v in SIZE)
+    turned = surface.mean.astype(float) @ rotation(yaw, pitch).T * WIDTH * scale
+    points = turned + np.array([*CENTRE, 0]) * scale
+    place, shown, _ = draw(points, surface.faces, surface.mean[:, :2], np.ones(len(surface.faces)), (width, height))
+    rows, columns = np.mgrid[:height, :width]
+    behind = np.stack([60 + 40 * columns / width, 70 + 30 * rows / height, 90 + 0 * rows], -1)
+    picture = np.where((shown > 0)[..., None], pattern(place[..., 0], place[..., 1]), behind)
+    parts = np.zeros((7, height, width), np.float32)
+    parts[0], parts[1] = shown == 0, shown > 0
+    marks = points[surface.landmarks, :2]
+    return Planted(picture.round().astype(np.uint8), marks, PlantedParts(parts, np.eye(2, 3)), shown > 0)
+
+
+def head_of(plant, config=SMALL):
+    return build_head(plant.picture, plant.landmarks, plant.parts, config)
+
+
+@pytest.fixture(scope="module")
+def frontal():
+    return planted()
+
+
+@pytest.fixture(scope="module")
+def head(frontal):
+    return head_of(frontal)
+
+
+def test_a_turn_by_nothing_gives_the_photograph_bit_for_bit(frontal, head):
+    turned = turn_head(head, 0.0)
+    assert np.array_equal(turned.picture, frontal.picture)
+    assert turned.coverage.min() == 1
+    assert turned.picture is not frontal.picture
+
+
+@pytest.mark.parametrize(("yaw", "pitch", "roll"), [(30, 0, 0), (-60, 10, 0), (0, -25, 0), (90, 0, 0), (10, 5, 15)])
+def test_pixels_outside_the_region_stay(frontal, head, yaw, pitch, roll):
+    turned = turn_head(head, yaw, pitch, roll)
+    assert turned.picture.shape == frontal.picture.shape
+    assert not np.array_equal(turned.picture, frontal.picture)
+    left, top, right, bottom = head.region.box()
+    outside = np.ones(frontal.picture.shape[:2], bool)
+    outside[top:bottom, left:right] = False
+    assert outside.any()
+    assert np.array_equal(turned.picture[outside], frontal.picture[outside])
+    for share in (turned.coverage, turned.head):
+        assert share.shape == outside.shape
+        assert 0 <= share.min() <= share.max() <= 1
+
+
+def test_mirrored_picture_turned_the_other_way_is_the_mirrored_turn():
+    plant = planted(yaw=8)
+    wide = plant.picture.shape[1]
+    marks = plant.landmarks[MIRRORED] * [-1, 1] + [wide, 0]
+    parts = PlantedParts(plant.parts.probabilities[:, :, ::-1].copy(), np.eye(2, 3))
+    other = build_head(plant.picture[:, ::-1].copy(), marks, parts, SMALL)
+    here, there = turn_head(head_of(plant), 20), turn_head(other, -20)
+    apart = np.abs(here.picture.astype(float) - there.picture[:, ::-1].astype(float))
+    assert apart.mean() < 1.0
+    assert other.pose[0] == pytest.approx(-head_of(plant).pose[0], abs=0.7)
+
+
+@pytest.mark.parametrize(("yaw", "pitch"), [(20, 0), (-20, 0), (35, 0), (0, 15), (0, -15), (15, 10)])
+def test_a_turned_head_is_nearer_to_its_true_view_than_nothing(frontal, head, yaw, pitch):
+    truth = planted(yaw, pitch)
+    inside = truth.face & frontal.face
+
+    def error(picture):
+        return float(np.square(picture.astype(float) - truth.picture)[inside].mean())
+
+    scale = replace(SMALL, depth_scale=1.0)
+    assert error(turn_head(head_of(frontal, scale), yaw, pitch).picture) < 0.6 * error(frontal.picture)
+
+
+def test_the_nose_goes_where_the_head_turns(head):
+    def nose(yaw, pitch=0.0):
+        picture = turn_head(head, yaw, pitch).picture.astype(float)
+        red = np.clip(picture[..., 0] - 215, 0, None)
+        rows, columns = np.mgrid[: red.shape[0], : red.shape[1]]
+        return (red * columns).sum() / red.sum(), (red * rows).sum() / red.sum()
+
+    across = [nose(yaw)[0] for yaw in (-40, -25, -10, 0, 10, 25, 40)]
+    assert np.diff(across).min() > 3
+    assert nose(0, 20)[1] < nose(0)[1] - 5 < nose(0, -20)[1] - 10
+
+
+@pytest.mark.parametrize(("yaw", "pitch"), [(0, 0), (25, 5), (-45, -10), (70, 0)])
+def test_the_fit_finds_pose_and_width(yaw, pitch):
+    plant = planted(yaw, pitch)
+    fit = fit_surface(plant.landmarks)
+    assert fit.yaw_deg == pytest.approx(yaw, abs=3)
+    assert fit.pitch_deg == pytest.approx(pitch, abs=3)
+    assert fit.width == pytest.approx(WIDTH, rel=0.06)
+    assert fit.error < 0.01
+
+
+def test_landmarks_turn_with_the_head(head):
+    turned = turn_head(head, 20, 5)
+    fit = fit_surface(turned.landmarks)
+    assert fit.yaw_deg - head.pose[0] == pytest.approx(20, abs=3.5)
+    assert fit.pitch_deg - head.pose[1] == pytest.approx(5, abs=3.5)
+
+
+def test_a_large_photograph_keeps_its_fine_detail():
+    plant = planted(scale=3.0)
+    rng = np.random.default_rng(0)
+    grain = rng.normal(0, 12, plant.picture.shape)
+    noisy = np.clip(plant.picture + grain, 0, 255).astype(np.uint8)
+    head = build_head(noisy, plant.landmarks, plant.parts, SMALL)
+    assert head.region.scale < 0.7
+    assert np.array_equal(turn_head(head, 0).picture, noisy)
+    turned = turn_head(head, 10).picture.astype(float)
+    rows, columns = (slice(int(v) - 30, int(v) + 30) for v in plant.landmarks[30, ::-1])
+    flat = turn_head(head_of(plant), 10).picture.astype(float)
+    assert (turned - flat)[rows, columns].std() > 6
+
+
+def test_what_is_no_face_is_refused(frontal):
+    rng = np.random.default_rng(1)
+    with pytest.raises(LatentrotError, match="not those of a face"):
+        build_head(frontal.picture, rng.uniform(0, 300, (68, 2)), frontal.parts, SMALL)
+    with pytest.raises(LatentrotError, match="68 finite"):
+        build_head(frontal.picture, frontal.landmarks[:5], frontal.parts, SMALL)
+    with pytest.raises(LatentrotError, match="photograph"):
+        build_head(frontal.picture[..., 0], frontal.landmarks, frontal.parts, SMALL)
+
+
+@pytest.mark.parametrize("yaw", [float("nan"), 500.0])
+def test_impossible_turns_are_refused(head, yaw):
+    with pytest.raises(LatentrotError, match="degrees"):
+        turn_head(head, yaw)
+
+
+def test_parameters_out_of_range_are_refused():
+    with pytest.raises(LatentrotError, match="largest_px"):
+        MeshConfig(smallest_px=500, largest_px=100)
+    with pytest.raises(LatentrotError, match="swell"):
+        MeshConfig(swell=0)
+
+
+def test_the_exported_mesh_is_closed_and_faces_outwards(head, tmp_path):
+    trimesh = pytest.importorskip("trimesh", reason="exporting needs trimesh")
+    points, faces, place, texture = as_mesh(head)
+    assert trimesh.Trimesh(points, faces, process=False).volume > 0.2
+    edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), 1)
+    assert set(np.unique(edges, axis=0, return_counts=True)[1]) == {2}
+    assert 0 <= place.min() <= place.max() <= 1
+    export_head(head, tmp_path / "head.glb")
+    scene = trimesh.load(tmp_path / "head.glb")
+    (mesh,) = scene.geometry.values()
+    assert len(mesh.faces) == len(faces)
+    assert mesh.visual.material.baseColorTexture.size == texture.shape[1::-1]
+    with pytest.raises(LatentrotError, match="glb"):
+        export_head(head, tmp_path / "head.obj")
+
+
+# --- the pieces -----------------------------------------------------------------------------------------------------
+
+
+def disc(size=81, radius=30.0):
+    y, x = np.mgrid[:size, :size] - size // 2
+    return radius - np.hypot(x, y).astype(np.float32)
+
+
+def test_a_sheet_has_the_area_of_its_mask_and_every_inner_edge_twice():
+    sheet = cut_sheet(disc())
+    a, b, c = sheet.points[sheet.faces].transpose(1, 0, 2).astype(float)
+    areas = ((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]) / 2
+    assert areas.min() >= 0
+    assert areas.sum() == pytest.approx(np.pi * 900, rel=0.002)
+    edges = np.sort(np.concatenate([sheet.faces[:, [0, 1]], sheet.faces[:, [1, 2]], sheet.faces[:, [2, 0]]]), 1)
+    single = np.unique(edges, axis=0, return_counts=True)[1] == 1
+    assert single.sum() == sheet.rim.sum()
+
+
+def test_a_disc_swells_to_a_bowl():
+    distance = disc(161, 60.0)
+    nothing = np.zeros(distance.shape, bool)
+    u = inflate(distance > 0, nothing, np.zeros(distance.shape, np.float32), distance, 4.0, 120.0)
+    r = 60 - distance
+    inside = distance > 4
+    assert np.abs(u - (3600 - r**2))[inside].max() < 0.05 * 3600
+    assert u[distance < 0].max() == 0
+
+
+def test_nearer_triangles_hide_farther_ones_and_none_shows_its_back():
+    square = np.array([[2, 2], [18, 2], [18, 18], [2, 18]], float)
+    points = np.concatenate([np.column_stack([square, np.full(4, z)]) for z in (1.0, 5.0)])
+    faces = np.array([[0, 1, 2], [0, 2, 3], [4, 5, 6], [4, 6, 7]])
+    _, shown, depth = draw(points, faces, points[:, :2], np.array([1, 1, 2, 2]), (20, 20))
+    assert set(np.unique(shown)) == {0, 2}
+    assert (shown > 0).sum() == 256
+    assert depth[10, 10] == pytest.approx(5)
+    assert (draw(points, faces[:, ::-1], points[:, :2], np.ones(4), (20, 20))[1] == 0).all()
+
+
+def test_filling_keeps_what_is_known_and_continues_what_is_even():
+    known = disc(61, 20.0) < 0
+    even = np.full((61, 61, 3), 77, np.float32)
+    assert np.allclose(filled(even, known, 2.0), 77, atol=0.5)
+    drawn = np.random.default_rng(2).uniform(0, 255, (61, 61, 3)).astype(np.float32)
+    assert np.array_equal(filled(drawn, known)[known], drawn[known])
+    assert np.allclose(extended(even, known.astype(np.float32)), 77, atol=0.5)
+
+
+def test_nearest_and_distance_agree():
+    mask = disc(61, 20.0) > 0
+    rows, columns = nearest(mask)
+    y, x = np.mgrid[:61, :61]
+    away = np.hypot(rows - y, columns - x)
+    assert (away[mask] == 0).all()
+    assert mask[rows, columns].all()
+    assert np.abs(away - 0.5 + signed_distance(mask))[~mask].max() < 1.0
