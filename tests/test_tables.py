@@ -3,6 +3,8 @@
 import io
 import logging
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -336,3 +338,55 @@ def test_a_photograph_without_a_profile_is_written_as_edited():
     picture = gradients(1, 32)[0]
     photo = Photograph(picture, picture)
     assert photo.own_colours(picture) is picture
+
+
+# ---- the command line -------------------------------------------------------------------------------------------
+
+
+def run(*words: str, env: dict[str, str] | None = None) -> subprocess.Popen:
+    command = [sys.executable, "-m", "latentrot.cli", *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **(env or {})})
+
+
+@pytest.mark.parametrize("words", [["--help"], ["edit", "--help"]])
+def test_help_that_nobody_reads_to_the_end_is_no_error(words):
+    process = run(*words, env={"PYTHONUNBUFFERED": "1"})
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() in (0, 1)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "label --data {0}/none --out {0}/l.csv", "label --data {0}/faces --out {0}/file/l.csv",
+        "label --data {0}/faces --out {0}/l.txt", "embed --data {0}/none --out {0}/latents",
+        "embed --data {0}/faces --out {0}/file/latents", "train --data {0}/none --out {0}/run",
+        "train --data {0}/faces --out {0}/file/run", "fit-directions --latents {0}/none --out {0}/file/lines",
+        "fit-directions --out {0}/lines.safetensors", "label-light --data {0}/faces --out {0}/l.parquet",
+    ],
+)  # fmt: skip
+def test_a_mistake_in_the_paths_is_refused_before_anything_slow_is_loaded(tmp_path, words, monkeypatch, capsys):
+    write_pictures(tmp_path / "faces", 2)
+    (tmp_path / "file").write_text("")
+    before = sorted(tmp_path.rglob("*"))
+    argv = words.format(tmp_path).split()
+    code = f"import sys; from latentrot.cli import main; rc = main({argv!r}); sys.exit(9 if 'torch' in sys.modules else rc)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("latentrot: ")
+    assert done.stderr.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_photograph_on_its_side_is_set_upright(tmp_path, turns):
+    from latentrot.bundles import PORTRAIT  # noqa: PLC0415
+    from latentrot.edit.photograph import find_faces  # noqa: PLC0415
+
+    portrait = read_image(PORTRAIT)
+    Image.fromarray(np.rot90(portrait, turns)).save(tmp_path / "a.png")
+    found = find_faces(tmp_path / "a.png")
+    assert np.array_equal(found.photo, portrait)
+    assert len(found.alignments) == 1
+    assert ["on its side" in note for note in found.notes] == [True] * bool(turns)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentrot.cli.common import at_least
+from latentrot.cli.common import at_least, check_folder
+from latentrot.files import check_writable
 
 __all__ = ["Bench"]
 
@@ -35,6 +36,10 @@ class Bench:
 
     def run(self) -> None:
         """Measure, print as it goes, write."""
+        if self.data is not None:
+            check_folder(self.data)
+        if self.out is not None:
+            check_writable(self.out)
         import torch  # noqa: PLC0415
 
         from latentrot.bench.compare import BenchConfig, compare, write_rows  # noqa: PLC0415

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from latentrot.cli.common import Where, at_least
+from latentrot.cli.common import Where, at_least, check_folder
 from latentrot.errors import LatentrotError
+from latentrot.files import check_writable
 
 if TYPE_CHECKING:
     from latentrot.rotate.protocol import Rotator
@@ -45,6 +46,8 @@ class Evaluate:
 
     def run(self) -> None:
         """Turn, measure, write, print the means."""
+        check_folder(self.data)
+        check_writable(self.out)
         from tqdm import tqdm  # noqa: PLC0415
 
         from latentrot.edit.results import make_folder  # noqa: PLC0415

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from latentrot.files import check_writable
+
 if TYPE_CHECKING:
     from latentrot.heads.write import Views
 
@@ -50,6 +52,7 @@ class HeadsMake:
 
     def run(self) -> None:
         """Draw what is missing, write the tables."""
+        check_writable(self.out / "heads.json")
         from latentrot.heads.geometry import ICT_PATH  # noqa: PLC0415
         from latentrot.heads.sample import HeadConfig  # noqa: PLC0415
         from latentrot.heads.write import HeadFolder, write_heads  # noqa: PLC0415
@@ -81,6 +84,8 @@ class HeadsImport:
     def run(self) -> None:
         """Read, write."""
         from latentrot.heads.geometry import ICT_PATH  # noqa: PLC0415
+
+        check_writable(self.out or ICT_PATH)
         from latentrot.heads.ict import import_ict, write_ict  # noqa: PLC0415
 
         model, out = import_ict(self.clone), self.out or ICT_PATH

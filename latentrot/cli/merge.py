@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from latentrot.errors import LatentrotError
+from latentrot.files import check_writable
 
 __all__ = ["Merge"]
 
@@ -28,6 +29,7 @@ class Merge:
 
     def run(self) -> None:
         """Merge, and say how much."""
+        check_writable(f"{self.out}/manifest-00000.parquet")
         from tqdm import tqdm  # noqa: PLC0415
 
         from latentrot.store.latent_store import LatentStore  # noqa: PLC0415

@@ -13,7 +13,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -263,6 +263,12 @@ class Photograph:
     stored: np.ndarray
     profile: bytes = b""
     notes: tuple[str, ...] = ()
+
+    def rotated(self, quarters: int) -> Photograph:
+        """The photograph turned counterclockwise by quarter turns."""
+        pixels = np.ascontiguousarray(np.rot90(self.pixels, quarters))
+        same = self.stored is self.pixels
+        return replace(self, pixels=pixels, stored=pixels if same else np.rot90(self.stored, quarters))
 
     def own_colours(self, edited: np.ndarray) -> np.ndarray:
         """An edited version of `pixels` in the photograph's own profile.

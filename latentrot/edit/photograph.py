@@ -15,7 +15,7 @@ from latentrot.edit.reify import reify
 from latentrot.edit.turns import Turn, as_turns
 from latentrot.edit.upscale import Upscaler
 from latentrot.errors import LatentrotError, one_line
-from latentrot.label.detect import choose_face, detect_faces
+from latentrot.label.detect import choose_face, detect_upright
 from latentrot.label.estimate import estimate_light, estimate_pose, light_names
 from latentrot.label.framing import frame_face
 from latentrot.label.network import load_labeler
@@ -27,6 +27,8 @@ __all__ = ["EditConfig", "Edited", "Found", "TurnedFace", "edit_photograph", "fi
 
 #: side in pixels of the crops that rotators are given which work at any size
 CROP_SIDE = 256
+#: quarter turns counterclockwise, in words
+ROTATIONS = {1: "90 degrees counterclockwise", 2: "180 degrees", 3: "90 degrees clockwise"}
 #: patches of all turns are kept while they take no more than so many bytes together; beyond, each is made when it is wanted
 KEPT_BYTES = 200_000_000
 
@@ -194,7 +196,11 @@ def find_faces(path: Path, config: EditConfig | None = None) -> Found:
         if height != width:
             raise LatentrotError(f"{one_line(path)} is {width}x{height}; --crop expects a square face crop")
         return Found(path, photograph, (), tuple(notes), clock.seconds)
-    faces = detect_faces(photo)
+    faces, turns = detect_upright(photo)
+    if turns:
+        photograph = photograph.rotated(turns)
+        photo = photograph.pixels
+        notes.append(f"the photograph lies on its side: turned by {ROTATIONS[turns]}, and the result is upright")
     if config.face == "all" and faces:
         chosen = faces
     else:

@@ -18,12 +18,17 @@ from PIL import Image
 from latentrot.data.images import check_picture
 from latentrot.errors import LatentrotError
 
-__all__ = ["Face", "choose_face", "detect_faces", "look_again"]
+__all__ = ["Face", "choose_face", "detect_faces", "detect_upright", "look_again"]
 
 #: longer pictures are shrunk to this side before detection (pixels); landmarks come back at full size
 MAX_SIDE = 1280
 #: the smallest face looked for, in pixels of the picture searched; smaller pictures hold no face
 MIN_FACE = 20
+
+
+#: the detector's score from which a face stands upright without a doubt, and the least for which a photograph is turned;
+#: of 162 photographs, each in all four positions, the upright one had the highest score every time
+UPRIGHT_SCORE, TURN_SCORE = 0.999, 0.99
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +106,32 @@ def detect_faces(image: np.ndarray, device: str | None = None) -> list[Face]:
         for b, s, p in zip(corners, scores, points, strict=True)
     ]
     return sorted(faces, key=lambda face: -face.area)
+
+
+def detect_upright(image: np.ndarray, device: str | None = None) -> tuple[list[Face], int]:
+    """Every face in a photograph that may lie on its side or stand on its head.
+
+    The detector finds faces in any position, but is less sure of those that are not upright: where it is not sure, all four
+    are tried and the one it is surest of counts.
+
+    Args:
+        image: (h, w, 3) uint8 RGB.
+        device: as for `detect_faces`.
+
+    Returns:
+        The faces, largest first, and the quarter turns counterclockwise (`np.rot90`) after which they were found.
+    """
+    found = detect_faces(image, device)
+    if sureness(found) >= UPRIGHT_SCORE:
+        return found, 0
+    tried = [found, *(detect_faces(np.ascontiguousarray(np.rot90(image, turns)), device) for turns in (1, 2, 3))]
+    turns = max(range(4), key=lambda t: sureness(tried[t]))
+    return (tried[turns], turns) if sureness(tried[turns]) >= TURN_SCORE else (found, 0)
+
+
+def sureness(faces: Sequence[Face]) -> float:
+    """The detector's score of the face it is surest of, 0 where there is none."""
+    return max((face.score for face in faces), default=0.0)
 
 
 def look_again(squares: np.ndarray, device: str | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from latentrot.data.celeba import FaceFolder, held_out
 from latentrot.data.frame import crop_box
+from latentrot.data.tables import read_table, to_files
 from latentrot.errors import LatentrotError
 from latentrot.files import write_atomically
 from latentrot.label.estimate import SURE, estimate_light, estimate_pose
@@ -99,7 +100,7 @@ def read_contexts(folder: FaceFolder) -> Tensor:
     """Crops with 8 pixels of surroundings on each side -> (n, 3, 80, 80) uint8."""
 
     def read(name: str) -> np.ndarray:
-        picture = Image.open(folder.image_dir / name).convert("RGB")
+        picture = folder.open_picture(name)
         left, top, right, bottom = crop_box(*picture.size)
         margin = (right - left) * (CONTEXT_SIZE - CROP_SIZE) / (2 * CROP_SIZE)
         box = (left - margin, top - margin, right + margin, bottom + margin)
@@ -188,9 +189,11 @@ def read_pose(folder: FaceFolder) -> Tensor:
     Raises:
         LatentrotError: no `pose.csv`.
     """
-    if not (path := folder.root / "pose.csv").is_file():
-        raise LatentrotError(f"no such table: {path}; it holds each picture's yaw_deg and pitch_deg")
-    table = pd.read_csv(path, index_col="image_id").reindex(folder.ids)
+    if (path := folder.find_table("pose")) is None:
+        raise LatentrotError(
+            f"no such table: {folder.root / 'pose.csv'}; it holds each picture's yaw_deg and pitch_deg"
+        )
+    table = to_files(read_table(path), folder.ids)
     return torch.tensor(table[["yaw_deg", "pitch_deg"]].to_numpy(np.float32))
 
 

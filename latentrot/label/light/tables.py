@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from latentrot.data.tables import to_files
 from latentrot.errors import LatentrotError
 from latentrot.files import write_atomically
 from latentrot.label.network import LIGHTS
@@ -89,7 +90,7 @@ def read_light_labels(
         table = _from_table(path, columns or {}, values or {})
     if doubled := sorted(set(table.index[table.index.duplicated()])):
         raise LatentrotError(f"{path} names {len(doubled)} pictures twice, {doubled[0]} among them")
-    return table if image_ids is None else table[table.index.isin(list(image_ids))]
+    return table if image_ids is None else to_files(table, image_ids).dropna(subset="light")
 
 
 def with_light(labels: pd.DataFrame, lights: pd.DataFrame) -> pd.DataFrame:
