@@ -18,7 +18,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from latentrot.data.align import Alignment
 from latentrot.data.frame import CROP_BOX
-from latentrot.data.images import read_image, resize, to_uint8, write_image
+from latentrot.data.images import Photograph, read_image, resize, to_uint8, write_image
+from latentrot.edit.photograph import Found, turn_faces
 from latentrot.edit.results import synthetic_notes
 from latentrot.embed.solve import decode
 from latentrot.label.detect import choose_face, detect_faces
@@ -69,8 +70,8 @@ def source(rotator: LatentRotator, seed: int | None) -> tuple[np.ndarray, Alignm
 def turned_row(rotator: LatentRotator, row: Row) -> tuple[list[np.ndarray], list[str]]:
     """The source and its turns as squares of `SIDE` pixels, and a line under each: asked and measured degrees."""
     photo, alignment = source(rotator, row.seed)
-    turned = rotator.turn(alignment.crop(photo, rotator.model.resolution), TURNS)
-    pictures = [photo, *(alignment.paste(photo, turned.reconstruction, f.image) for f in turned.frames)]
+    edited = turn_faces(Found(PORTRAIT, Photograph(photo, photo), (alignment,), (), {}), rotator, TURNS)
+    turned, pictures = edited.turned, [photo, *(edited.photo_at(i) for i in range(edited.count))]
     words = [f"source, yaw {turned.yaw_deg:+.0f}"]
     words += [f"asked {f.requested_deg:+.0f}, turned {f.yaw_deg - turned.yaw_deg:+.0f}" for f in turned.frames]
     return [alignment.crop(p, SIDE) for p in pictures], words

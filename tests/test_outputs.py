@@ -12,9 +12,7 @@ from PIL import Image
 
 from latentrot import cli
 from latentrot.data import animation, metadata
-from latentrot.data.align import MEAN_LANDMARKS, align_landmarks
 from latentrot.data.animation import fit_side, there_and_back, write_animation
-from latentrot.data.detail import SIDE, agreement, displaced, displacement
 from latentrot.data.images import read_image, resize, write_image
 from latentrot.data.metadata import SOURCE_TYPE, SYNTHETIC, read_notes
 from latentrot.edit.folder import edit_folder, list_photographs, output_names
@@ -259,54 +257,6 @@ def test_the_photograph_is_never_overwritten(edit, square):
 
 
 # ---- detail -----------------------------------------------------------------------------------------------------
-
-
-def textured(side: int, seed: int = 0) -> np.ndarray:
-    """(side, side, 3) floats: coarse blobs with fine grain on them."""
-    rng = np.random.default_rng(seed)
-    blobs = Image.fromarray(rng.integers(40, 200, (side // 32, side // 32, 3), dtype=np.uint8))
-    coarse = np.asarray(blobs.resize((side, side), Image.Resampling.BICUBIC), float)
-    return np.clip(coarse + rng.normal(0, 14, (side, side, 1)), 0, 255)
-
-
-def swirl(side: int, size: float) -> np.ndarray:
-    """(2, side, side) a smooth field of so many pixels in the middle, none at the edge."""
-    t = np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2
-    bump = size * t * t[:, None]
-    return np.stack([bump, 0.3 * bump])
-
-
-def test_a_planted_displacement_is_found():
-    crop = textured(256)
-    source = resize(crop.astype(np.uint8), SIDE).astype(float)
-    field = swirl(SIDE, 3)
-    found = displacement(source, displaced(source, field))
-    core = np.s_[:, 8:-8, 8:-8]
-    assert np.abs(found - field)[core].mean() < 0.4
-    assert agreement(source, displaced(source, field), found)[8:-8, 8:-8].mean() > 0.8
-    assert not displacement(source, source).any()
-    other = resize(textured(256, 9).astype(np.uint8), SIDE).astype(float)
-    assert agreement(source, other, displacement(source, other)).mean() < 0.35
-
-
-@pytest.mark.parametrize(("scale", "lean"), [(3.0, 0.0), (2.0, 40.0)])
-def test_detail_goes_with_the_face(scale, lean):
-    c, s = np.cos(np.radians(lean)), np.sin(np.radians(lean))
-    turn = scale * np.array([[c, -s], [s, c]])
-    alignment = align_landmarks((MEAN_LANDMARKS - [89, 121]) @ turn.T + 256, (512, 512))
-    photo = textured(512)
-    crop_pixels = np.mgrid[:512, :512][::-1] + 0.5  # columns, rows
-    in_frame = alignment.to_frame(crop_pixels.reshape(2, -1).T).T.reshape(2, 512, 512) - np.array([[[25]], [[57]]])
-    unit = np.clip(in_frame / 128, 0, 1)
-    bump = 6.0 * np.prod(np.sin(np.pi * unit) ** 2, 0)  # frame pixels, along the crop's own columns
-    field = np.stack([turn[0, 0] * bump, turn[1, 0] * bump])
-    true = np.clip(displaced(photo, field), 0, 255)
-    photo, true = photo.astype(np.uint8), true.astype(np.uint8)
-    crops = alignment.crop(photo, 64), alignment.crop(true, 64)
-    kept, dropped = (alignment.paste(photo, *crops, colours=False, detail=d).astype(float) for d in (True, False))
-    core = (alignment.mask() == 1) & (bump > 2)
-    error_kept, error_dropped = (np.mean((p - true)[core] ** 2) for p in (kept, dropped))
-    assert error_kept < 0.7 * error_dropped
 
 
 # ---- reification ------------------------------------------------------------------------------------------------

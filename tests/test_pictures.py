@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from latentrot.data import images
-from latentrot.data.align import MEAN_LANDMARKS, align_landmarks, keep_light, match_colours, oval
+from latentrot.data.align import MEAN_LANDMARKS, align_landmarks
 from latentrot.data.frame import CROP_BOX
 from latentrot.data.images import read_image, resize, strip, to_tensor, to_uint8, write_image
 from latentrot.errors import LatentrotError
@@ -420,124 +420,6 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("size", [32, 64])
-def test_pasting_the_same_crop_returns_the_photograph_bit_for_bit(case, size):
-    photo = noise(500, 480)
-    alignment = align_landmarks(planted(*CASES[case]), (480, 500))
-    crop = alignment.crop(photo, size)
-    assert np.array_equal(alignment.paste(photo, crop, crop), photo)
-    other = noise(size, size, 5)
-    assert np.array_equal(alignment.paste(photo, other, other), photo)
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_nothing_changes_outside_the_mask(case):
-    photo = noise(500, 480)
-    alignment = align_landmarks(planted(*CASES[case]), (480, 500))
-    crop, mask = alignment.crop(photo, 64), alignment.mask()
-    pasted = alignment.paste(photo, crop, 255 - crop)
-    assert mask.shape == (500, 480)
-    assert np.array_equal(pasted[mask == 0], photo[mask == 0])
-    assert (mask > 0).any() == (case != "apart")
-    assert (pasted != photo).any() == (case != "apart")
-    corners = alignment.to_photo(np.array([[25, 57], [153, 57], [25, 185], [153, 185]]))
-    rows, columns = np.nonzero(mask)
-    if len(rows):
-        assert corners[:, 0].min() <= columns.min()
-        assert columns.max() <= corners[:, 0].max()
-        assert corners[:, 1].min() <= rows.min()
-        assert rows.max() <= corners[:, 1].max()
-
-
-@pytest.mark.parametrize(("scale", "size"), [(2, 64), (0.3, 128), (1, 64)])
-def test_a_planted_change_lands_at_its_place(scale, size):
-    photo = smooth(480, 480)
-    alignment = align_landmarks(planted(scale, 30, 150, 20), (480, 480))
-    crop = alignment.crop(photo, size)
-    turned, spot = crop.copy(), size // 16
-    row, column = int(size * 0.4), int(size * 0.62)  # the spot's centre, in crop pixels
-    turned[row - spot : row + spot, column - spot : column + spot] ^= 0x80
-    change = np.abs(alignment.paste(photo, crop, turned, colours=False).astype(float) - photo).sum(-1)
-    rows, columns = np.mgrid[:480, :480] + 0.5
-    centre = [(columns * change).sum() / change.sum(), (rows * change).sum() / change.sum()]
-    wanted = alignment.to_photo(np.array([[25 + column * 128 / size, 57 + row * 128 / size]]))[0]
-    assert np.abs(centre - wanted).max() < 0.02 * alignment.crop_side
-    assert change.max() > 200  # three channels by 128
-
-
-def test_the_pasted_face_comes_back_by_cropping():
-    photo = smooth(600, 600)
-    alignment = align_landmarks(planted(2, -20, 60, 140), (600, 600))
-    crop = alignment.crop(photo, 64)
-    turned = np.array(Image.fromarray(smooth(64, 64, 7)).resize((64, 64)))
-    again = alignment.crop(alignment.paste(photo, crop, turned, colours=False), 64)
-    side = (np.arange(64) + 0.5) / 64
-    core = oval(side, side[:, None]) == 1
-    assert core.sum() > 800
-    assert np.abs(again.astype(int) - turned)[core].mean() < 4
-    assert np.abs(crop.astype(int) - turned)[core].mean() > 25
-
-
-def test_small_changes_keep_the_detail_and_large_ones_drop_it():
-    rng = np.random.default_rng(0)
-    photo = np.clip(128 + rng.normal(0, 12, (600, 600, 1)), 0, 255).astype(np.uint8).repeat(3, 2)
-    alignment = align_landmarks(planted(2.5, 0, 60, 10), (600, 600))
-    crop, core = alignment.crop(photo, 64), alignment.mask() == 1
-    brighter = alignment.paste(photo, crop, crop + np.uint8(5), colours=False).astype(float) - photo
-    assert brighter[core].mean() == pytest.approx(5, abs=0.5)
-    assert brighter[core].std() < 2
-    replaced = alignment.paste(photo, crop, crop + np.uint8(90), colours=False)
-    assert replaced[core].std() < photo[core].std() / 2
-
-
-def test_mask_and_paste_refuse_what_does_not_fit():
-    photo = noise(218, 178)
-    alignment = align_landmarks(MEAN_LANDMARKS, (178, 218))
-    crop = alignment.crop(photo, 64)
-    refused(alignment.paste, photo[:-1], crop, crop)
-    refused(alignment.paste, photo, crop, crop[:-1])
-    refused(alignment.paste, photo, crop, crop.astype(float))
-    refused(alignment.paste, photo, crop, crop, 0)
-    refused(alignment.mask, 1.5)
-    refused(alignment.crop, photo, 0)
-
-
-def test_oval_is_symmetric_and_ends_at_the_edge():
-    side = np.linspace(0, 1, 65)
-    weights = oval(side, side[:, None])
-    assert weights[32, 32] == 1
-    assert not np.concatenate([weights[0], weights[-1], weights[:, 0], weights[:, -1]]).any()
-    assert np.allclose(weights, weights[:, ::-1])
-    assert (np.diff(weights[32, :33]) >= 0).all()
-    assert weights.mean() > 0.5
-
-
-def test_colour_match_removes_a_cast_and_leaves_the_rest():
-    source = np.clip(smooth(64, 64) // 2 + 50, 0, 255).astype(np.uint8)
-    assert np.array_equal(match_colours(source, source), source)
-    slight = source + np.uint8(1)
-    assert np.array_equal(match_colours(slight, source), slight)
-    cast = source + np.array([30, 0, 0], np.uint8)
-    before, after = (
-        np.abs(t.mean((0, 1)) - source.mean((0, 1))).max() for t in (cast.astype(float), match_colours(cast, source))
-    )
-    assert before == pytest.approx(30)
-    assert after < 8
-
-
-def test_light_that_moved_is_taken_back_and_edges_stay():
-    source = resize(read_image(ASTRONAUT)[90:306, 150:366], 64)
-    assert np.array_equal(keep_light(source, source), source)
-    shadow = 20 * np.exp(-(((np.mgrid[:64, :64] - 32) / 9) ** 2).sum(0))[..., None]
-    dark = np.clip(source - shadow, 0, 255).astype(np.uint8)
-    kept, core = keep_light(dark, source), np.s_[24:40, 24:40]
-    assert np.abs(kept - source)[core].mean() < 0.75 * np.abs(dark.astype(float) - source)[core].mean()
-    lined = source.copy()
-    lined[44, 20:44] = 0  # a line drawn by the model is no shadow
-    assert keep_light(lined, source)[44, 20:44].mean() < 60
-
-
 # ---- detection --------------------------------------------------------------------------------------------------
 
 
@@ -562,7 +444,6 @@ def test_the_bundled_portrait_is_found_and_framed(portrait):
     crop = alignment.crop(photo, 128)
     again = detect_faces(resize(crop, 256))[0].landmarks / 2 + [25, 57]
     assert np.abs(again - MEAN_LANDMARKS)[:2].max() < 3
-    assert np.array_equal(alignment.paste(photo, crop, crop), photo)
 
 
 def test_detection_follows_mirroring_and_size(portrait):

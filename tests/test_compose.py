@@ -1,0 +1,137 @@
+"""A drawn face fills what geometry could not see: on the planted head, whose true views are known; turns as they are asked."""
+
+import numpy as np
+import pytest
+from test_mesh import head_of, planted
+
+from latentrot.data.align import align_landmarks
+from latentrot.edit.compose import brought_back, face_mask, fill_hidden, fit_colours, redraw, turned_alignment
+from latentrot.edit.turns import Turn, parse_sweep, turns_asked
+from latentrot.errors import LatentrotError
+from latentrot.label.upright import MIRRORED_68, five_of, mirrored, upright_square
+from latentrot.rotate.mesh import turn_head
+
+AWAY = 40.0
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """A head seen from one side, turned to the other, and the true picture of that."""
+    head = head_of(planted(yaw=-25))
+    return head, turn_head(head, AWAY), planted(yaw=-25 + AWAY)
+
+
+def crop_of(truth, side=64):
+    size = truth.picture.shape[1::-1]
+    return align_landmarks(five_of(truth.landmarks), size).crop(truth.picture, side)
+
+
+def test_what_the_source_shows_is_never_drawn(scene):
+    head, _, truth = scene
+    same = turn_head(head, 0.0)
+    patch = fill_hidden(head, same, 255 - crop_of(truth), 1.0)
+    left, top, right, bottom = patch.box
+    assert np.array_equal(patch.pixels, head.photograph[top:bottom, left:right])
+    assert patch.carried == pytest.approx(1)
+
+
+def test_without_trust_or_a_drawn_face_geometry_stays_as_it_is(scene):
+    head, turned, truth = scene
+    left, top, right, bottom = head.region.box()
+    for patch in (fill_hidden(head, turned, None), fill_hidden(head, turned, crop_of(truth), 0.0)):
+        assert np.array_equal(patch.pixels, turned.picture[top:bottom, left:right])
+        assert 0.3 < patch.carried < 0.98
+
+
+def test_a_true_drawn_face_brings_the_hidden_part_nearer_to_the_truth(scene):
+    head, turned, truth = scene
+    left, top, right, bottom = head.region.box()
+    window = np.s_[top:bottom, left:right]
+    hidden = face_mask(turned.landmarks - [left, top], (bottom - top, right - left)) * (1 - turned.coverage[window])
+
+    def off(pixels):
+        apart = np.square(pixels.astype(float) - truth.picture[window]).mean(-1)
+        return float((apart * hidden).sum() / hidden.sum())
+
+    flat = np.full_like(crop_of(truth), 128)
+    geometry, filled = off(turned.picture[window]), off(fill_hidden(head, turned, crop_of(truth), 1.0).pixels)
+    assert hidden.sum() > 100
+    assert filled < 0.8 * geometry
+    assert filled < 0.8 * off(fill_hidden(head, turned, flat, 1.0).pixels)
+
+
+def test_a_redrawn_face_is_the_drawn_one(scene):
+    head, turned, truth = scene
+    patch = redraw(head, turned, np.full_like(crop_of(truth), 77))
+    core = face_mask(turned.landmarks - np.array(patch.box[:2]), patch.pixels.shape[:2]) == 1
+    assert core.any()
+    assert (patch.pixels[core] == 77).all()
+
+
+def test_a_crop_comes_back_to_where_it_was_cut(scene):
+    _, turned, truth = scene
+    alignment = turned_alignment(turned)
+    crop = alignment.crop(truth.picture, 160)
+    height, width = truth.picture.shape[:2]
+    back = brought_back(alignment, crop, (0, 0, width, height))
+    inside = np.zeros((height, width), bool)
+    corners = alignment.to_photo(np.array([[45.0, 80], [133, 80], [45, 165], [133, 165]]))
+    low, high = np.ceil(corners.min(0)).astype(int), np.floor(corners.max(0)).astype(int)
+    inside[low[1] : high[1], low[0] : high[0]] = True
+    assert np.abs(back - truth.picture)[inside].mean() < 2.5
+
+
+def test_a_planted_cast_is_taken_off():
+    rng = np.random.default_rng(0)
+    wanted = rng.uniform(60, 200, (80, 80, 3)).astype(np.float32)
+    known = np.ones((80, 80), np.float32)
+    known[:, 40:] = 0
+    fitted = fit_colours(wanted * np.array([1.2, 1.0, 0.8], np.float32), wanted, known, 8.0)
+    assert np.abs(fitted / wanted - 1)[:, :44].max() < 0.06
+
+
+def test_mirrored_landmarks_come_back_and_squares_follow_the_photograph(scene):
+    _, turned, _ = scene
+    points = turned.landmarks
+    assert sorted(MIRRORED_68) == list(range(68))
+    assert mirrored(mirrored(points, 300), 300) == pytest.approx(points)
+    angle, scale = np.radians(25), 1.7
+    linear = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    moved = points @ linear.T + [30, -10]
+    here, there = upright_square(points, 256, 3.2), upright_square(moved, 256, 3.2)
+    assert there[:, :2] @ linear == pytest.approx(here[:, :2], abs=1e-9)
+    assert moved @ there[:, :2].T + there[:, 2] == pytest.approx(points @ here[:, :2].T + here[:, 2], abs=1e-6)
+
+
+# ---- the turns asked for ----------------------------------------------------------------------------------------
+
+
+def test_turns_are_read():
+    assert turns_asked(deg=25) == ([Turn(25.0)], False)
+    assert turns_asked(to=-10, pitch="5") == ([Turn(-10.0, 5.0)], True)
+    assert turns_asked(pitch="-20") == ([Turn(0.0, -20.0)], False)
+    grid, absolute = turns_asked(sweep="-60:60:5", pitch="-20:20:3")
+    assert not absolute
+    assert len(grid) == 15
+    assert grid[0] == Turn(-60.0, -20.0)
+    assert grid[0].name == "yaw-60_pitch-20"
+    assert grid[7].name == "yaw+0"
+    assert parse_sweep("-30:30:7") == [-30, -20, -10, 0, 10, 20, 30]
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({}, "none of them"),
+        ({"deg": 5, "to": 5}, "--deg and --to"),
+        ({"deg": 95}, "between -90 and 90"),
+        ({"deg": float("nan")}, "between -90 and 90"),
+        ({"pitch": "up"}, "--pitch up"),
+        ({"pitch": "100"}, "between -90 and 90"),
+        ({"sweep": "1:2"}, "FIRST:LAST:COUNT"),
+        ({"sweep": "-60:60:50", "pitch": "-20:20:50"}, "at most 200"),
+    ],
+)
+def test_turns_that_cannot_be_are_refused(asked, words):
+    with pytest.raises(LatentrotError, match=words):
+        turns_asked(**asked)
