@@ -15,7 +15,7 @@ from latentrot.rotate.mesh.config import MeshConfig
 from latentrot.rotate.mesh.fields import blur, extended, ramp, shrunk
 from latentrot.rotate.mesh.outline import Outline
 
-__all__ = ["back_square", "front_square", "inflate"]
+__all__ = ["back_square", "free_edge", "front_square", "inflate"]
 
 #: cells of the Poisson grid a face width
 CELLS = 60
@@ -42,6 +42,13 @@ def front_square(outline: Outline, face_depth: np.ndarray, width: float, config:
     at_jaw = below * np.where(outline.face, 1.0, beside)
     weight = np.maximum(inside, at_jaw)  # the jaw is a real edge: there the face's depth holds up to it
     return (weight * own + (1 - weight) * u).astype(np.float32)
+
+
+def free_edge(outline: Outline, width: float) -> np.ndarray:
+    """(h, w) float32, 1 along the jaw: there the head's edge does not bend back to the rim, whatever lies behind it."""
+    rows = np.arange(len(outline.face))[:, None]
+    away = cv2.distanceTransform((~outline.face).astype(np.uint8), cv2.DIST_L2, 5)
+    return ramp(rows, outline.lobe - 0.12 * width, outline.lobe) * ramp(away, 0.06 * width, 0.02 * width)
 
 
 def back_square(outline: Outline, width: float, config: MeshConfig) -> np.ndarray:

@@ -28,7 +28,7 @@ def as_mesh(head: Head) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
     from latentrot.rotate.mesh.sheets import cut_sheet  # noqa: PLC0415
 
     sheet = cut_sheet(head.outline.to_rest, STEP)
-    front, back = raised(sheet, head.outline, head.front_u, head.back_u)
+    front, back = raised(sheet, head.outline, head.front_u, head.back_u, head.region.width)
     count = len(sheet.points)
     rims = _rim_edges(sheet.faces)
     skirt = np.concatenate(

@@ -13,7 +13,7 @@ from latentrot.errors import LatentrotError
 from latentrot.heads.surface import SurfaceFit, fit_surface, load_surface, rotation
 from latentrot.rotate.mesh.colour import Colours, lay_colours
 from latentrot.rotate.mesh.config import MeshConfig
-from latentrot.rotate.mesh.depth import back_square, front_square
+from latentrot.rotate.mesh.depth import back_square, free_edge, front_square
 from latentrot.rotate.mesh.fields import at, blur, filled, nearest, ramp, shrunk
 from latentrot.rotate.mesh.outline import Outline, face_area, find_outline
 from latentrot.rotate.mesh.region import Region, region_of, warped
@@ -135,7 +135,7 @@ def build_head(
     image = region.cut(photograph)
     sheet = cut_sheet(outline.to_rest)
     height = np.sqrt(front_u)
-    front, back = raised(sheet, outline, front_u, back_u)
+    front, back = raised(sheet, outline, front_u, back_u, width)
     smooth = blur(height, 0.008 * width)
     slope = np.stack([cv2.Sobel(smooth, cv2.CV_32F, i, 1 - i, ksize=3, scale=1 / 8) for i in (1, 0)], -1)
     slope = np.clip(slope, -6, 6).astype(np.float32)
@@ -209,11 +209,14 @@ def _parts_in(parts: PartsLike, region: Region) -> np.ndarray:
     return np.clip(np.stack(planes), 0, 1)
 
 
-def raised(sheet: Sheet, outline: Outline, front_u: np.ndarray, back_u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def raised(
+    sheet: Sheet, outline: Outline, front_u: np.ndarray, back_u: np.ndarray, width: float
+) -> tuple[np.ndarray, np.ndarray]:
     """The sheet's points on the front and on the back; at the person's silhouette the two meet."""
     inside = at(outline.to_background, sheet.points)
     met = np.where(sheet.rim, ramp(inside, 1.5, 4.0), 1.0)
-    front = np.sqrt(np.maximum(at(front_u, sheet.points), 0) * met)
+    held = np.maximum(met, at(free_edge(outline, width), sheet.points))
+    front = np.sqrt(np.maximum(at(front_u, sheet.points), 0) * held)
     back = -np.sqrt(np.maximum(at(back_u, sheet.points), 0) * met)
     return (np.column_stack([sheet.points, z]).astype(np.float32) for z in (front, back))
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from latentrot.errors import LatentrotError
 from latentrot.heads.surface import rotation
-from latentrot.rotate.mesh.draw import BACK, FRONT, draw
-from latentrot.rotate.mesh.fields import blur, grown, ramp, sample
+from latentrot.rotate.mesh.draw import BACK, FRONT, NONE, draw
+from latentrot.rotate.mesh.fields import blur, grown, ramp, sample, shrunk
 from latentrot.rotate.mesh.head import Head
 from latentrot.rotate.mesh.surroundings import give_way
 
@@ -120,7 +120,9 @@ def _drawn(head: Head, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     faces = np.concatenate([sheet.faces, sheet.faces[:, ::-1] + len(sheet.points)])
     kind = np.repeat([FRONT, BACK], len(sheet.faces))
     source, shown, _ = draw(points, faces, np.concatenate([sheet.points, sheet.points]), kind, head.region.size)
-    return source, shown
+    sliver = 0.014 * head.region.width  # at free edges the surface frays
+    whole = grown(shrunk(shown > 0, sliver), sliver + 1)
+    return source, np.where(whole, shown, NONE).astype(np.uint8)
 
 
 def _skin(head: Head, turn: np.ndarray, source: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
