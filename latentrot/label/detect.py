@@ -27,7 +27,7 @@ MIN_FACE = 20
 
 
 #: the detector's score from which a face stands upright without a doubt, and the least for which a photograph is turned;
-#: of 162 photographs, each in all four positions, the upright one had the highest score every time
+#: of 161 photographs, each in all four positions, the upright one had the highest score every time
 UPRIGHT_SCORE, TURN_SCORE = 0.999, 0.99
 
 
