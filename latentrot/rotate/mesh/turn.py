@@ -121,7 +121,10 @@ def _drawn(head: Head, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     kind = np.repeat([FRONT, BACK], len(sheet.faces))
     source, shown, _ = draw(points, faces, np.concatenate([sheet.points, sheet.points]), kind, head.region.size)
     sliver = 0.014 * head.region.width  # at free edges the surface frays
-    whole = grown(shrunk(shown > 0, sliver), sliver + 1)
+    whole = grown(shrunk(shown > 0, sliver), sliver) & (shown > 0)
+    count, parts, sizes, _ = cv2.connectedComponentsWithStats(whole.astype(np.uint8), connectivity=4)
+    if count > 2:
+        whole = parts == 1 + sizes[1:, cv2.CC_STAT_AREA].argmax()
     return source, np.where(whole, shown, NONE).astype(np.uint8)
 
 
