@@ -15,10 +15,10 @@ through latent and back with a turn of 0 degrees and of --deg degrees. What is m
 - `look_px`: the same by looks of other sizes and shifts than those fitted to; `nose_px`, `mouth_px`: the nose tip's and the
   worse mouth corner's, which move when a head turns or smiles.
 - `round_trip_db`: the model's reconstruction of the crop against the crop, at the model's resolution.
-- `edit_zero_max`: the largest difference, of 255, of a turn of 0 degrees to the photograph; `outside_max`: of both turns outside the
-  region that is worked in.
-- `turned_deg`: by how many degrees the photograph that comes out is turned, by the label network; `carried`: the share of the face
-  that the photograph itself shows.
+- `edit_zero_max`: the largest difference, of 255, of a turn of 0 degrees to the photograph; `outside_max`: of both
+  turns outside the region that is worked in.
+- `turned_deg`: by how many degrees the photograph that comes out is turned, by the label network; `carried`: the share
+  of the face that the photograph itself shows.
 
 Writes experiments/lfw_pipeline.csv, numbers and reasons only, a row a photograph, and prints the shares.
 """

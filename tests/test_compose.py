@@ -1,4 +1,4 @@
-"""A drawn face fills what geometry could not see: on the planted head, whose true views are known; turns as they are asked."""
+"""A drawn face fills what geometry could not see: on the planted head, whose true views are known."""
 
 import numpy as np
 import pytest

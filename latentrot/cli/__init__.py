@@ -15,6 +15,7 @@ from latentrot.cli.bench import Bench
 from latentrot.cli.edit import Demo, Edit
 from latentrot.cli.embed import Embed
 from latentrot.cli.evaluate import Evaluate
+from latentrot.cli.face import TrainFace
 from latentrot.cli.fit import FitDirections
 from latentrot.cli.heads import Heads
 from latentrot.cli.info import Info
@@ -38,6 +39,7 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "train": Train,
     "train-embedder": TrainEmbedder,
     "train-labeler": TrainLabeler,
+    "train-face": TrainFace,
     "heads": Heads,
     "mesh": Mesh,
     "bench": Bench,

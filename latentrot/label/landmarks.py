@@ -24,8 +24,8 @@ class Landmarks:
     """The landmarks of one face.
 
     Attributes:
-        points: (68, 2) float64 (column, row) in photograph pixels with edges at pixel borders, in multi-PIE order: jaw from the
-            viewer's left 0-16, brows 17-26, nose 27-35, eyes 36-47, mouth 48-67.
+        points: (68, 2) float64 (column, row) in photograph pixels with edges at pixel borders, in multi-PIE order: jaw from
+            the viewer's left 0-16, brows 17-26, nose 27-35, eyes 36-47, mouth 48-67.
         spread: how far they are expected to be off, as a share of the face's width.
     """
 

@@ -1,8 +1,8 @@
 """Train the face's two estimators, 68 landmarks and parts, from photographs with points and masks.
 
 What people marked counts first; a teacher's answers (a table made once, by a program of its own) widen it to more people.
-Masks of different sets separate different parts: where a set joins parts, the network's probabilities of them are added before they
-are compared, so that a set says nothing about what it does not tell apart.
+Masks of different sets separate different parts: where a set joins parts, the network's probabilities of them are added
+before they are compared, so that a set says nothing about what it does not tell apart.
 
 Source of the landmarks' loss: the likelihood of a Laplace distribution whose scale is predicted too (Kendall and Gal, "What
 Uncertainties Do We Need in Bayesian Deep Learning for Computer Vision?", NeurIPS 2017).
@@ -45,7 +45,15 @@ from latentrot.label.landmarks import FRAME_CENTRE, FRAME_REACH
 from latentrot.label.parts import PARTS, REGION_LIFT, REGION_WIDTHS, centred, cut_square
 from latentrot.label.upright import MIRRORED_68, five_of, upright_square
 
-__all__ = ["FaceTrainConfig", "Faces", "landmark_faces", "parts_faces", "train_landmarks", "train_parts"]
+__all__ = [
+    "FaceTrainConfig",
+    "Faces",
+    "landmark_faces",
+    "parts_faces",
+    "read_teacher",
+    "train_landmarks",
+    "train_parts",
+]
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +136,26 @@ class Faces:
 def points_of(table: pd.DataFrame) -> np.ndarray:
     """The (n, 68, 2) landmarks in a table with columns x0, y0 ... x67, y67."""
     return table[[f"{axis}{k}" for k in range(68) for axis in "xy"]].to_numpy(np.float64).reshape(-1, 68, 2)
+
+
+def read_teacher(path: Path) -> pd.DataFrame:
+    """A teacher's landmarks: image (path below the data), disagreement, x0, y0 ... x67, y67.
+
+    Raises:
+        LatentrotError: no such table, or without these columns.
+    """
+    try:
+        table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise LatentrotError(
+            f"cannot read the teacher's table {path}: {error}; give a .parquet or .csv file"
+        ) from error
+    missing = {"image", "disagreement", *(f"{axis}{k}" for k in range(68) for axis in "xy")} - set(table.columns)
+    if missing:
+        raise LatentrotError(
+            f"{path} lacks the columns {', '.join(sorted(missing)[:4])}; expected a table of 68 landmarks"
+        )
+    return table
 
 
 def landmark_rows(data: Path, teacher: pd.DataFrame) -> pd.DataFrame:
@@ -259,7 +287,7 @@ def placements(n: int, config: FaceTrainConfig, generator: torch.Generator) -> t
 
 
 def spoiled(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Pictures as cameras, screens and hands spoil them: colour, grey, softness, grain, things in front. (n, 3, h, w)"""
+    """Pictures as cameras, screens and hands spoil them: colour, grey, softness, grain, things in front: (n, 3, h, w)."""
     n, size = len(x), x.shape[-1]
 
     def draw(low: float, high: float, *shape: int) -> Tensor:
@@ -379,8 +407,13 @@ def fit_network(
 
 
 def _keep(
-    path: Path, network: nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer, step: int, config: FaceTrainConfig
-) -> None:  # fmt: skip
+    path: Path,
+    network: nn.Module,
+    average: AveragedModel,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    config: FaceTrainConfig,
+) -> None:
     tensors = {f"model.{k}": v for k, v in network.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
     for i, state in optimizer.state_dict()["state"].items():
@@ -498,7 +531,7 @@ def landmark_errors(network: nn.Module, faces: Faces) -> dict[str, float]:
     off = np.linalg.norm(np.concatenate(found) - wanted, axis=-1).mean(1)
     corners = np.linalg.norm(wanted[:, 36] - wanted[:, 45], axis=-1)
     percent = 100 * off / corners
-    return {name: round(float(percent[faces.groups == name].mean()), 2) for name in np.unique(faces.groups)}
+    return {str(name): round(float(percent[faces.groups == name].mean()), 2) for name in np.unique(faces.groups)}
 
 
 @torch.no_grad()

@@ -1,0 +1,65 @@
+"""The face's two estimators anew: `train-face`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from latentrot.cli.common import at_least, given_of
+from latentrot.errors import LatentrotError
+
+__all__ = ["TrainFace"]
+
+
+@dataclass(frozen=True)
+class TrainFace:
+    """Train the network of landmarks or of parts; goes on where it stopped, to the exact step."""
+
+    which: Annotated[Literal["landmarks", "parts"], tyro.conf.Positional]
+    """landmarks: 68 points; parts: background, skin, hair, ears, neck, clothes, accessories"""
+    data: Path
+    """folder with ytf/, lfw/ and celeba/ for landmarks; parts/ and lfw/ for parts"""
+    teacher: Path
+    """table of a teacher's landmarks (.parquet or .csv: image, disagreement, x0, y0 ... x67, y67), as
+    experiments/teach_landmarks.py writes it"""
+    out: Path
+    """run folder: checkpoint, log, and the network's file"""
+    masks: Path | None = None
+    """with parts: folder of a teacher's masks of persons"""
+    steps: int | None = None
+    """optimiser steps in all"""
+    batch_size: int | None = None
+    """squares a step"""
+    learning_rate: float | None = None
+    """AdamW's peak rate"""
+    seed: int | None = None
+    """of everything random"""
+    save_every: int = 250
+    """steps between checkpoints"""
+
+    def run(self) -> None:
+        """Read, train, say how far it errs on people held out."""
+        from latentrot.files import check_writable  # noqa: PLC0415
+        from latentrot.label import train_face as training  # noqa: PLC0415
+        from latentrot.label.train_face import FaceTrainConfig, read_teacher  # noqa: PLC0415
+        from latentrot.models.load import resolve_device  # noqa: PLC0415
+        from latentrot.models.precision import computes_bfloat16  # noqa: PLC0415
+
+        for name in ("save_every", "steps", "batch_size"):
+            at_least(f"--{name.replace('_', '-')}", getattr(self, name) or 1, 1)
+        if self.masks is not None and self.which == "landmarks":
+            raise LatentrotError("--masks is for parts; leave it out with landmarks")
+        check_writable(self.out / "log.csv")
+        teacher = read_teacher(self.teacher)
+        config = FaceTrainConfig(**given_of(self, FaceTrainConfig))
+        half = computes_bfloat16(resolve_device("cpu"))
+        if self.which == "landmarks":
+            faces = training.landmark_faces(self.data, teacher, config.held_out)
+            path = training.train_landmarks(faces, self.out, config, bfloat16=half, save_every=self.save_every)
+        else:
+            faces = training.parts_faces(self.data, teacher, self.masks, config.held_out)
+            path = training.train_parts(faces, self.out, config, bfloat16=half, save_every=self.save_every)
+        print(f"wrote {path}")

@@ -1,0 +1,268 @@
+"""Landmarks and parts: laws of mirror and similarity, training that resumes, and what the bundled networks know."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from latentrot import cli
+from latentrot.bundles import PORTRAIT
+from latentrot.data.align import align_landmarks
+from latentrot.data.images import read_image
+from latentrot.errors import LatentrotError
+from latentrot.label.face_networks import LandmarkNetwork, PartsNetwork, load_face_network, save_face_network
+from latentrot.label.landmarks import estimate_landmarks
+from latentrot.label.parts import PARTS, estimate_parts
+from latentrot.label.train_face import (
+    GROUPS,
+    UNKNOWN,
+    Faces,
+    FaceTrainConfig,
+    landmark_batch,
+    landmark_loss,
+    parts_batch,
+    parts_loss,
+    train_landmarks,
+)
+from latentrot.label.upright import five_of, mirrored
+
+#: the bundled portrait's face as a detector finds it
+FIVE = np.array([[201.5, 107.0], [248.5, 104.5], [228.5, 134.0], [206.0, 151.0], [249.5, 149.0]])
+
+
+@pytest.fixture(scope="module")
+def portrait():
+    return read_image(PORTRAIT)
+
+
+@pytest.fixture(scope="module")
+def found(portrait):
+    return estimate_landmarks(portrait, FIVE)
+
+
+# ---- estimating -------------------------------------------------------------------------------------------------
+
+
+def test_landmarks_lie_where_a_face_has_them(found):
+    left_eye, right_eye, nose, left_mouth, right_mouth = five_of(found.points)
+    assert np.abs(five_of(found.points) - FIVE)[:2].max() < 6
+    assert left_eye[0] < nose[0] < right_eye[0]
+    assert left_eye[1] < nose[1] < left_mouth[1] < found.points[8, 1]
+    assert left_mouth[0] < right_mouth[0]
+    assert found.points[0, 0] < found.points[36, 0]
+    assert found.points[45, 0] < found.points[16, 0]
+    assert 0.005 < found.spread < 0.06
+
+
+def test_a_mirrored_picture_gives_mirrored_landmarks_and_parts(portrait, found):
+    width = portrait.shape[1]
+    five = mirrored_five(FIVE, width)
+    other = estimate_landmarks(np.ascontiguousarray(portrait[:, ::-1]), five)
+    assert np.abs(mirrored(other.points, width) - found.points).max() < 0.35
+    here = estimate_parts(portrait, found.points)
+    there = estimate_parts(np.ascontiguousarray(portrait[:, ::-1]), mirrored(found.points, width))
+    assert np.abs(here.probabilities - there.probabilities[:, :, ::-1]).mean() < 0.01
+
+
+def mirrored_five(five: np.ndarray, width: float) -> np.ndarray:
+    flipped = five[[1, 0, 2, 4, 3]].copy()
+    flipped[:, 0] = width - flipped[:, 0]
+    return flipped
+
+
+@pytest.mark.parametrize(("scale", "lean"), [(2.0, 0.0), (0.6, 12.0)])
+def test_landmarks_move_with_the_photograph(portrait, found, scale, lean):
+    angle = np.radians(lean)
+    linear = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    shift = np.array([40.0, 90.0])
+    inverse = np.linalg.inv(linear)
+    size = round(portrait.shape[1] * scale + 140), round(portrait.shape[0] * scale + 200)
+    moved = Image.fromarray(portrait).transform(
+        size, Image.Transform.AFFINE, (*inverse[0], -inverse[0] @ shift, *inverse[1], -inverse[1] @ shift),
+        Image.Resampling.BICUBIC,
+    )  # fmt: skip
+    again = estimate_landmarks(np.asarray(moved), FIVE @ linear.T + shift)
+    apart = np.linalg.norm(again.points - (found.points @ linear.T + shift), axis=1) / scale
+    assert apart.mean() < 1.5
+
+
+def test_parts_are_named_where_they_are(portrait, found):
+    parts = estimate_parts(portrait, found.points)
+    assert parts.probabilities.shape == (7, 256, 256)
+    assert np.allclose(parts.probabilities.sum(0), 1, atol=1e-3)
+
+    def at(point):
+        column, row = (parts.to_region[:, :2] @ point + parts.to_region[:, 2]).astype(int)
+        return PARTS[int(parts.probabilities[:, row, column].argmax())]
+
+    assert at(found.points[30]) == "skin"
+    assert at(found.points[27] - [0, 62]) == "hair"
+    assert at(np.array([30.0, 60.0])) == "background"
+    assert 0 <= parts.unseen < 0.2
+    larger = estimate_parts(portrait, found.points, 384)
+    assert larger.probabilities.shape == (7, 384, 384)
+    assert larger.to_region == pytest.approx(parts.to_region * 1.5)
+
+
+# ---- files ------------------------------------------------------------------------------------------------------
+
+
+def test_networks_come_back_and_wrong_files_are_refused(tmp_path):
+    torch.manual_seed(0)
+    network = LandmarkNetwork().eval()
+    save_face_network(network, tmp_path / "a.safetensors", {"held_out": {}})
+    again = load_face_network(LandmarkNetwork, tmp_path / "a.safetensors")
+    x = torch.rand(1, 3, 128, 128) * 2 - 1
+    assert (again(x)[0] - network(x)[0]).abs().max() < 0.02
+    with pytest.raises(LatentrotError, match="latentrot landmarks"):
+        load_face_network(PartsNetwork, tmp_path / "a.safetensors")
+    (tmp_path / "b.safetensors").write_bytes(b"no")
+    with pytest.raises(LatentrotError, match="train-face"):
+        load_face_network(PartsNetwork, tmp_path / "b.safetensors")
+
+
+def test_both_bundled_networks_take_at_most_six_megabytes():
+    folder = PORTRAIT.parent / "face"
+    assert sum(p.stat().st_size for p in folder.glob("*.safetensors")) <= 6e6
+    assert (folder / "README.md").is_file()
+
+
+# ---- training ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """Squares with a bright spot; all 68 landmarks lie on it."""
+    rng = np.random.default_rng(0)
+    n, size = 40, 173
+    centre = rng.uniform(60, 113, (n, 2)).astype(np.float32)
+    rows, columns = np.mgrid[:size, :size]
+    spots = np.exp(-((columns - centre[:, 0, None, None]) ** 2 + (rows - centre[:, 1, None, None]) ** 2) / 200)
+    pictures = np.repeat((40 + 180 * spots)[..., None], 3, -1).astype(np.uint8)
+    targets = np.repeat(centre[:, None], 68, 1) + 0.5
+    names = np.array([f"p{i}" for i in range(n)])
+    tests = np.arange(n) >= 32
+    return Faces(pictures, targets, np.full(n, "spots"), np.ones(n), tests, names)
+
+
+TINY = FaceTrainConfig(steps=6, batch_size=8, warmup=1, ema=0.5)
+
+
+def test_a_resumed_run_is_the_undisturbed_one(planted, tmp_path):
+    whole = train_landmarks(planted, tmp_path / "whole", TINY, save_every=6)
+
+    class Stop(Exception):
+        pass
+
+    import latentrot.label.train_face as training  # noqa: PLC0415
+
+    kept, saved = training.save_face_network, []
+
+    def stop(*args):
+        kept(*args)
+        saved.append(1)
+        raise Stop
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "save_face_network", stop)
+        with pytest.raises(Stop):
+            train_landmarks(planted, tmp_path / "halves", TINY, save_every=3)
+    halves = train_landmarks(planted, tmp_path / "halves", TINY, save_every=6)
+    assert saved
+    assert whole.read_bytes() == halves.read_bytes()
+    with pytest.raises(LatentrotError, match="another run"):
+        train_landmarks(planted, tmp_path / "halves", FaceTrainConfig(steps=7, batch_size=8))
+
+
+def test_targets_move_with_the_squares_they_belong_to(planted):
+    x, points = landmark_batch(planted, 3, FaceTrainConfig(batch_size=16))
+    grey = x.mean(1)
+    place = torch.linspace(-1, 1, x.shape[-1])
+    weight = (grey - grey.amin((1, 2), keepdim=True)).square() ** 2
+    weight = weight / weight.sum((1, 2), keepdim=True)
+    column, row = (weight.sum(1) * place).sum(1), (weight.sum(2) * place).sum(1)
+    apart = torch.stack([column - points[:, 0, 0], row - points[:, 0, 1]], 1).norm(dim=1)
+    assert apart.median() < 0.12
+
+
+def test_surer_is_better_where_right_and_worse_where_wrong():
+    wanted = torch.zeros(1, 68, 2)
+    sure, unsure = torch.full((1, 68), -4.0), torch.full((1, 68), -1.0)
+    assert landmark_loss(wanted + 0.01, sure, wanted) < landmark_loss(wanted + 0.01, unsure, wanted)
+    assert landmark_loss(wanted + 0.5, sure, wanted) > landmark_loss(wanted + 0.5, unsure, wanted)
+
+
+def test_a_set_says_nothing_about_what_it_joins():
+    torch.manual_seed(0)
+    logits = torch.zeros(1, 7, 4, 4)
+    wanted = torch.full((1, 4, 4), 1)
+    skin, neck = logits.clone(), logits.clone()
+    skin[:, 1] = 9
+    neck[:, 4] = 9
+    lfw, celebamask = np.array(["lfw"]), np.array(["celebamask"])
+    assert parts_loss(skin, wanted, lfw) == pytest.approx(float(parts_loss(neck, wanted, lfw)))
+    assert parts_loss(neck, wanted, celebamask) > parts_loss(skin, wanted, celebamask) + 5
+    assert parts_loss(neck, torch.full((1, 4, 4), UNKNOWN), celebamask) == 0
+    for groups in GROUPS.values():
+        flat = [c for group in groups for c in group]
+        assert len(flat) == len(set(flat))
+        assert set(flat) <= set(range(len(PARTS)))
+
+
+def test_masks_move_with_their_squares():
+    masks = np.zeros((4, 346, 346), np.uint8)
+    masks[:, :, 173:] = 2
+    pictures = np.where(masks[..., None] == 2, 230, 20).astype(np.uint8).repeat(3, -1)
+    faces = Faces(pictures, masks, np.full(4, "lfw"), np.ones(4), np.zeros(4, bool), np.arange(4).astype(str))
+    x, y, sets = parts_batch(faces, 1, FaceTrainConfig(batch_size=4))
+    assert list(sets) == ["lfw"] * 4
+    bright = x.mean(1) > x.mean((1, 2, 3))[:, None, None]
+    known = y != UNKNOWN
+    assert ((bright == (y == 2)) & known).sum() / known.sum() > 0.85
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [("none.parquet", "cannot read the teacher's table"), ("short.csv", "lacks the columns")],
+)
+def test_bad_tables_are_one_line(table, words, tmp_path, capsys):
+    pd.DataFrame({"image": ["a.jpg"]}).to_csv(tmp_path / "short.csv", index=False)
+    code = cli.main(
+        [
+            "train-face",
+            "landmarks",
+            "--data",
+            str(tmp_path),
+            "--teacher",
+            str(tmp_path / table),
+            "--out",
+            str(tmp_path / "o"),
+        ]
+    )
+    err = capsys.readouterr().err
+    assert code == 2
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.shared_data
+def test_marked_people_are_met_within_a_twentieth():
+    data = Path(__file__).parents[2] / "shared" / "data" / "ytf"
+    if not data.is_dir():
+        pytest.skip("needs ../shared/data")
+    from latentrot.data.celeba import held_out  # noqa: PLC0415
+
+    marks = pd.read_csv(data / "landmarks68.csv").set_index("image_id")
+    people = pd.read_csv(data / "identity_CelebA.csv", dtype=str).set_index("image_id")["identity"]
+    names = people.index[held_out(people.to_numpy())][::8]
+    errors = []
+    for name in names:
+        wanted = marks.loc[name].to_numpy(float).reshape(68, 2)
+        picture = read_image(data / "img_align_celeba" / name)
+        size = (picture.shape[1], picture.shape[0])
+        points = estimate_landmarks(picture, align_landmarks(five_of(wanted), size)).points
+        errors.append(np.linalg.norm(points - wanted, axis=1).mean() / np.linalg.norm(wanted[45] - wanted[36]))
+    assert np.mean(errors) < 0.055
