@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from latentrot import cli
 from latentrot.bundles import PORTRAIT
@@ -30,7 +31,7 @@ from latentrot.label.train_face import (
 from latentrot.label.upright import five_of, mirrored
 
 #: the bundled portrait's face as a detector finds it
-FIVE = np.array([[201.5, 107.0], [248.5, 104.5], [228.5, 134.0], [206.0, 151.0], [249.5, 149.0]])
+FIVE = np.array([[221.7, 160.2], [289.7, 164.8], [254.0, 206.0], [216.2, 222.0], [286.5, 226.8]])
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,7 @@ def test_parts_are_named_where_they_are(portrait, found):
         return PARTS[int(parts.probabilities[:, row, column].argmax())]
 
     assert at(found.points[30]) == "skin"
-    assert at(found.points[27] - [0, 62]) == "hair"
+    assert at(found.points[27] - [0, 95]) == "hair"
     assert at(np.array([30.0, 60.0])) == "background"
     assert 0 <= parts.unseen < 0.2
     larger = estimate_parts(portrait, found.points, 384)
@@ -172,7 +173,8 @@ def test_a_resumed_run_is_the_undisturbed_one(planted, tmp_path):
             train_landmarks(planted, tmp_path / "halves", TINY, save_every=3)
     halves = train_landmarks(planted, tmp_path / "halves", TINY, save_every=6)
     assert saved
-    assert whole.read_bytes() == halves.read_bytes()
+    first, second = load_file(whole), load_file(halves)
+    assert {k for k in first if not torch.equal(first[k], second[k])} == set()
     with pytest.raises(LatentrotError, match="another run"):
         train_landmarks(planted, tmp_path / "halves", FaceTrainConfig(steps=7, batch_size=8))
 
@@ -203,7 +205,7 @@ def test_a_set_says_nothing_about_what_it_joins():
     skin[:, 1] = 9
     neck[:, 4] = 9
     lfw, celebamask = np.array(["lfw"]), np.array(["celebamask"])
-    assert parts_loss(skin, wanted, lfw) == pytest.approx(float(parts_loss(neck, wanted, lfw)))
+    assert parts_loss(skin, wanted, lfw) == pytest.approx(float(parts_loss(neck, wanted, lfw)), abs=1e-5)
     assert parts_loss(neck, wanted, celebamask) > parts_loss(skin, wanted, celebamask) + 5
     assert parts_loss(neck, torch.full((1, 4, 4), UNKNOWN), celebamask) == 0
     for groups in GROUPS.values():

@@ -381,7 +381,6 @@ def fit_network(
 ) -> Iterator[tuple[int, nn.Module]]:
     """Optimise, from the checkpoint in `out` where there is one; yields steps done and averaged weights at each save."""
     out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(config.seed)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
     optimizer = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     start = _restore(out / "checkpoint.safetensors", network, average, optimizer, config)
@@ -443,6 +442,10 @@ def _restore(
         i, key = name.split(".", 1)
         state.setdefault(int(i), {})[key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    for parameter in network.parameters():  # moments lie in memory as their weights do, so that sums round alike
+        for key in ("exp_avg", "exp_avg_sq"):
+            moments = optimizer.state[parameter]
+            moments[key] = torch.empty_like(parameter).copy_(moments[key])
     return int(notes["step"])
 
 
@@ -472,6 +475,7 @@ def train_landmarks(
         The network's file.
     """
     kept = faces.subset(~faces.tests)
+    torch.manual_seed(config.seed)
     network = LandmarkNetwork().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def loss_at(model: nn.Module, step: int) -> Tensor:
@@ -493,6 +497,7 @@ def train_parts(
 ) -> Path:
     """Train the parts network; as `train_landmarks`, with `parts_faces`."""
     kept = faces.subset(~faces.tests)
+    torch.manual_seed(config.seed)
     network = PartsNetwork().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def loss_at(model: nn.Module, step: int) -> Tensor:
@@ -530,7 +535,7 @@ def landmark_errors(network: nn.Module, faces: Faces) -> dict[str, float]:
     wanted = (faces.targets / faces.pictures.shape[1] * 2 - 1) * MARGIN
     off = np.linalg.norm(np.concatenate(found) - wanted, axis=-1).mean(1)
     corners = np.linalg.norm(wanted[:, 36] - wanted[:, 45], axis=-1)
-    percent = 100 * off / corners
+    percent = 100 * off / np.maximum(corners, 1e-6)
     return {str(name): round(float(percent[faces.groups == name].mean()), 2) for name in np.unique(faces.groups)}
 
 
