@@ -57,22 +57,29 @@ def lay_colours(
     rim = config.skin_rim + (config.hair_rim - config.skin_rim) * ramp(outline.hair, 0.2, 0.6)
     depth = np.maximum(blur(rim * width, 0.02 * width), 1.5)
     room = 0.4 * (cv2.distanceTransform((~outline.face).astype(np.uint8), cv2.DIST_L2, 5) + np.maximum(inside, 0))
-    clean = outline.head & seen & (inside > np.minimum(depth, np.maximum(room, 1.5)))
+    clear = outline.clear | shrunk(outline.face, 0.04 * width)
+    clean = outline.head & seen & clear & (inside > np.minimum(depth, np.maximum(room, 1.5)))
     front = filled(image, clean, 0.025 * width, 8.0)
     strand = clean & (outline.hair > 0.6) & ~grown(outline.face, 0.02 * width)
     rows = np.arange(len(strand))[:, None]
-    if strand.sum() < 0.02 * width**2:  # next to no hair: the scalp's skin
+    hairy = strand.sum() >= 0.02 * width**2
+    if not hairy:  # next to no hair: the scalp's skin
         strand = clean & ~outline.face & (rows < outline.lobe - 0.3 * width)
     if strand.sum() < 0.005 * width**2:
         strand = clean & shrunk(outline.face, 0.02 * width) & (rows < outline.lobe - 0.5 * width)
     if not strand.any():
         strand = clean if clean.any() else outline.head
     sigma = 0.03 * width
-    typical = strand & _typical(image, strand)
+    deep = strand & (inside > 0.07 * width)  # masks err at their edge
+    deep = deep if deep.sum() > 0.01 * width**2 else strand
+    typical = deep & _typical(image, deep)
     far = extended(image, typical.astype(np.float32))
     middle = np.median(image[typical], axis=0)
-    back_tone = np.clip(blur(far, sigma), 0, 255) * 0.5 + 0.5 * middle.astype(np.float32)
+    back_tone = np.clip(blur(far, sigma), 0, 255) * 0.75 + 0.25 * middle.astype(np.float32)
     back_tone = _nape(back_tone * config.back_shade, image, outline, width)
+    seam = ramp(inside, 0.0, 0.2 * width)[..., None]  # at the rim the back goes on as the front ends
+    covered = ramp(blur(outline.hair, sigma), 0.3, 0.7)[..., None] if hairy else np.float32(1)
+    back_tone = back_tone + (1 - seam) * covered * (blur(front, 0.6 * sigma) - back_tone)
     weight = blur(strand.astype(np.float32), sigma)[..., None]
     own = blur(image * strand[..., None], sigma) / np.maximum(weight, 1e-3)
     single = 0.4 * sigma  # wide locks would show that they repeat
@@ -104,7 +111,7 @@ def _nape(tone: np.ndarray, image: np.ndarray, outline: Outline, width: float) -
     if not cheeks.any():
         return tone
     bare = 1 - ramp(blur(outline.hair, 0.06 * width), 0.1, 0.3)
-    weight = (ramp(rows, outline.lobe - 0.2 * width, outline.lobe - 0.02 * width) * bare)[..., None]
+    weight = (ramp(rows, outline.lobe - 0.12 * width, outline.lobe + 0.02 * width) * bare)[..., None]
     return (tone * (1 - weight) + SHADE * np.median(image[cheeks], axis=0) * weight).astype(np.float32)
 
 

@@ -27,7 +27,8 @@ class Outline:
         person: bool, everything in front of the background that hangs together with the face.
         head: bool, what turns: face, ears, hair down to where it hangs freely, hats and glasses.
         face: bool, from jaw to forehead.
-        hair: float32, how much of a pixel is hair, 0 to 1.
+        hair: float32, how much of the person in a pixel is hair or hat, 0 to 1.
+        clear: bool, surely no background.
         to_background: float32, distance to the person's silhouette in pixels, positive inside.
         to_rest: float32, distance to the head's edge in pixels, positive inside.
         lobe: row of the ears' lobes.
@@ -39,6 +40,7 @@ class Outline:
     head: np.ndarray
     face: np.ndarray
     hair: np.ndarray
+    clear: np.ndarray
     to_background: np.ndarray
     to_rest: np.ndarray
     lobe: float
@@ -78,12 +80,15 @@ def find_outline(
     head = binary_fill_holes(blur(head.astype(np.float32), 0.008 * width) > 0.5) | face
     notch = shrunk(grown(head, 0.1 * width), 0.1 * width) & person & (rows < chin)  # between jaw, ear and hair
     head = _with(face, blur((head | notch).astype(np.float32), 0.008 * width) > 0.5, 0.0)
-    hair = blur(probabilities[HAIR], 0.01 * width) * ~shrunk(face, 0.02 * width)
+    shown = blur(1 - probabilities[BACKGROUND], 0.01 * width)
+    hair = blur(probabilities[HAIR] + probabilities[ACCESSORIES], 0.01 * width) / (shown + 0.02)
+    hair *= ~shrunk(face, 0.02 * width)
     return Outline(
         person=person | head,
         head=head,
         face=face,
-        hair=hair.astype(np.float32),
+        hair=np.clip(hair, 0, 1).astype(np.float32),
+        clear=shown > 0.85,
         to_background=blur(signed_distance(person | head), 1.5),
         to_rest=blur(signed_distance(head), 1.2),
         lobe=lobe,
