@@ -8,15 +8,7 @@ exactly the mirrored picture. Two triangles at one depth: the first in the list 
 from __future__ import annotations
 
 import numpy as np
-
-from latentrot.errors import LatentrotError
-
-try:
-    from numba import njit
-except ImportError as error:
-    raise LatentrotError(
-        "rendering heads needs numba, which is not installed; `pip install 'latentrot[heads]'` brings it"
-    ) from error
+from numba import njit
 
 __all__ = ["NOTHING", "edge", "njit", "rasterise"]
 

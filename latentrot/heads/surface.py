@@ -227,7 +227,7 @@ def rotation(yaw_deg: float, pitch_deg: float = 0.0, roll_deg: float = 0.0) -> n
 
 def angles_of(axes: np.ndarray) -> tuple[float, float, float]:
     """Yaw, pitch and roll in degrees of a rotation made as by `rotation`."""
-    # rotation[:, 2] = roll @ (sin yaw cos pitch, -sin pitch, cos yaw cos pitch); rotation[2] = (-sin yaw, cos yaw sin pitch, .)
+    # the last row is (-sin yaw, cos yaw sin pitch, cos yaw cos pitch), the first column cos yaw (cos roll, sin roll, .)
     yaw = np.arcsin(np.clip(-axes[2, 0], -1, 1))
     pitch = np.arctan2(axes[2, 1], axes[2, 2])
     roll = np.arctan2(axes[1, 0], axes[0, 0])

@@ -14,6 +14,10 @@ from latentrot.rotate.mesh.outline import Outline
 __all__ = ["Colours", "lay_colours"]
 
 
+#: brightness of the neck under the ears against the cheeks
+SHADE = 0.75
+
+
 @dataclass(frozen=True, eq=False)
 class Colours:
     """Textures on the region's grid.
@@ -40,7 +44,13 @@ class Colours:
 
 
 def lay_colours(
-    image: np.ndarray, outline: Outline, front_u: np.ndarray, back_u: np.ndarray, seen: np.ndarray, width: float, config: MeshConfig
+    image: np.ndarray,
+    outline: Outline,
+    front_u: np.ndarray,
+    back_u: np.ndarray,
+    seen: np.ndarray,
+    width: float,
+    config: MeshConfig,
 ) -> Colours:
     """Textures from the region's picture, its masks and its depths (u of both sheets)."""
     inside = outline.to_background
@@ -62,11 +72,13 @@ def lay_colours(
     far = extended(image, typical.astype(np.float32))
     middle = np.median(image[typical], axis=0)
     back_tone = np.clip(blur(far, sigma), 0, 255) * 0.5 + 0.5 * middle.astype(np.float32)
-    back_tone *= config.back_shade
+    back_tone = _nape(back_tone * config.back_shade, image, outline, width)
     weight = blur(strand.astype(np.float32), sigma)[..., None]
     own = blur(image * strand[..., None], sigma) / np.maximum(weight, 1e-3)
     single = 0.4 * sigma  # wide locks would show that they repeat
-    near = blur(image * strand[..., None], single) / np.maximum(blur(strand.astype(np.float32), single), 1e-3)[..., None]
+    near = (
+        blur(image * strand[..., None], single) / np.maximum(blur(strand.astype(np.float32), single), 1e-3)[..., None]
+    )
     strands = filled(np.where(strand[..., None], image - near, 0), strand, 0.02 * width, 25.0)
     away = cv2.distanceTransform(strand.astype(np.uint8), cv2.DIST_L2, 5)
     thick = np.maximum(inside, 0) + away
@@ -85,6 +97,17 @@ def lay_colours(
     )
 
 
+def _nape(tone: np.ndarray, image: np.ndarray, outline: Outline, width: float) -> np.ndarray:
+    """Behind the ears, where no hair hangs, the head's back is the neck's skin, in the shade."""
+    rows = np.arange(len(tone))[:, None]
+    cheeks = outline.face & (rows > outline.lobe - 0.25 * width) & (outline.to_rest > 0.08 * width)
+    if not cheeks.any():
+        return tone
+    bare = 1 - ramp(blur(outline.hair, 0.06 * width), 0.1, 0.3)
+    weight = (ramp(rows, outline.lobe - 0.2 * width, outline.lobe - 0.02 * width) * bare)[..., None]
+    return (tone * (1 - weight) + SHADE * np.median(image[cheeks], axis=0) * weight).astype(np.float32)
+
+
 def _typical(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Pixels neither much brighter nor much darker than a mask's middle half: no highlight, no background seen through."""
     light = image.mean(-1)
@@ -95,9 +118,12 @@ def _typical(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def _arcs(
     inside: np.ndarray, front_u: np.ndarray, back_u: np.ndarray, steep: float, least: float, thick: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where a point near the silhouette looks its detail up: as far inwards from where the surface grows steep as it lies
-    outwards of there on the surface; where that would leave the hair, back again. The profile is taken for a parabola,
-    z^2 = g x, over the distance x to the silhouette; hair is good from `least` to `thick` (pixels from the silhouette)."""
+    """Where a point near the silhouette looks its detail up, on the front sheet and on the back sheet.
+
+    As far inwards from where the surface grows steep as it lies outwards of there on the surface; where that would leave
+    the hair, back again. The profile is taken for a parabola, z^2 = g x, over the distance x to the silhouette; hair is
+    good from `least` to `thick` (pixels from the silhouette).
+    """
     x = np.maximum(inside, 0.25).astype(np.float64)
     smooth = blur(inside, 3.0)
     normal = np.stack([cv2.Sobel(smooth, cv2.CV_32F, 1, 0, ksize=3), cv2.Sobel(smooth, cv2.CV_32F, 0, 1, ksize=3)], -1)

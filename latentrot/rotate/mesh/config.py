@@ -48,7 +48,7 @@ class MeshConfig:
     lean_deg: float = 0.0
     back_depth: float = 0.66
     swell: float = 3.0
-    lobe: float = 0.37
+    lobe: float = 0.43
     hair_cut: float = 0.16
     hair_rim: float = 0.05
     skin_rim: float = 0.015

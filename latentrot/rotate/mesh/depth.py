@@ -15,14 +15,14 @@ from latentrot.rotate.mesh.config import MeshConfig
 from latentrot.rotate.mesh.fields import blur, extended, ramp, shrunk
 from latentrot.rotate.mesh.outline import Outline
 
-__all__ = ["back_square", "front_square", "inflate"]
+__all__ = ["back_square", "free_edge", "front_square", "inflate"]
 
 #: cells of the Poisson grid a face width
 CELLS = 60
 
 
 def front_square(outline: Outline, face_depth: np.ndarray, width: float, config: MeshConfig) -> np.ndarray:
-    """u of the front sheet: (h, w) float32, 0 at the silhouette and beyond.
+    """U of the front sheet: (h, w) float32, 0 at the silhouette and beyond.
 
     Args:
         outline: masks.
@@ -36,13 +36,23 @@ def front_square(outline: Outline, face_depth: np.ndarray, width: float, config:
     u = np.minimum(u, (1.0 * width) ** 2)
     rows = np.arange(len(u))[:, None]
     inside = blur(core.astype(np.float32), 0.01 * width)
-    at_jaw = ramp(rows, outline.lobe - 0.05 * width, outline.lobe + 0.05 * width) * outline.face
+    below = ramp(rows, outline.lobe - 0.1 * width, outline.lobe + 0.05 * width)
+    away = cv2.distanceTransform((~outline.face).astype(np.uint8), cv2.DIST_L2, 5)
+    beside = ramp(away, 0.15 * width, 0.0) * ramp(outline.to_background, 0.0, 0.06 * width)
+    at_jaw = below * np.where(outline.face, 1.0, beside)
     weight = np.maximum(inside, at_jaw)  # the jaw is a real edge: there the face's depth holds up to it
     return (weight * own + (1 - weight) * u).astype(np.float32)
 
 
+def free_edge(outline: Outline, width: float) -> np.ndarray:
+    """(h, w) float32, 1 along the jaw: there the head's edge does not bend back to the rim, whatever lies behind it."""
+    rows = np.arange(len(outline.face))[:, None]
+    away = cv2.distanceTransform((~outline.face).astype(np.uint8), cv2.DIST_L2, 5)
+    return ramp(rows, outline.lobe - 0.12 * width, outline.lobe) * ramp(away, 0.06 * width, 0.02 * width)
+
+
 def back_square(outline: Outline, width: float, config: MeshConfig) -> np.ndarray:
-    """u of the back sheet: (h, w) float32; it meets the rim below the ears, where the neck begins."""
+    """U of the back sheet: (h, w) float32; it meets the rim below the ears, where the neck begins."""
     rows = np.arange(len(outline.head))[:, None]
     nothing = np.zeros_like(outline.head)
     skull = outline.head & (rows < outline.chin + 0.1 * width)
@@ -87,7 +97,9 @@ def inflate(
     near = cv2.resize(slope[..., 0], full, interpolation=cv2.INTER_CUBIC) * distance
     far = cv2.resize(u.astype(np.float32), full, interpolation=cv2.INTER_CUBIC)
     weight = ramp(distance, 1.0 * step, 3.0 * step)
-    return np.maximum(np.where(distance > 0, weight * far + (1 - weight) * np.maximum(near, 0), 0), 0).astype(np.float32)
+    return np.maximum(np.where(distance > 0, weight * far + (1 - weight) * np.maximum(near, 0), 0), 0).astype(
+        np.float32
+    )
 
 
 def _poisson(domain: np.ndarray, held: np.ndarray, values: np.ndarray, source: float) -> np.ndarray:

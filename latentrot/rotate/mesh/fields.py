@@ -6,7 +6,19 @@ import cv2
 import numpy as np
 from scipy.ndimage import map_coordinates
 
-__all__ = ["at", "blur", "detail_from", "extended", "filled", "grown", "nearest", "ramp", "sample", "shrunk", "signed_distance"]
+__all__ = [
+    "at",
+    "blur",
+    "detail_from",
+    "extended",
+    "filled",
+    "grown",
+    "nearest",
+    "ramp",
+    "sample",
+    "shrunk",
+    "signed_distance",
+]
 
 
 def blur(a: np.ndarray, sigma: float) -> np.ndarray:
@@ -23,7 +35,9 @@ def ramp(a: np.ndarray, low: float, high: float) -> np.ndarray:
 
 def sample(a: np.ndarray, x: np.ndarray, y: np.ndarray, how: int = cv2.INTER_LINEAR) -> np.ndarray:
     """Values of a map at positions (edges at pixel borders), edges repeated."""
-    return cv2.remap(a, (x - 0.5).astype(np.float32), (y - 0.5).astype(np.float32), how, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.remap(
+        a, (x - 0.5).astype(np.float32), (y - 0.5).astype(np.float32), how, borderMode=cv2.BORDER_REPLICATE
+    )
 
 
 def at(a: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -56,7 +70,9 @@ def signed_distance(mask: np.ndarray) -> np.ndarray:
 
 def nearest(known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each pixel the row and the column of the nearest known one; known ones are their own. One must be known."""
-    _, labels = cv2.distanceTransformWithLabels((~known).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    _, labels = cv2.distanceTransformWithLabels(
+        (~known).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
     rows, columns = np.nonzero(known)
     place = np.zeros(labels.max() + 1, np.int64)
     place[labels[rows, columns]] = np.arange(len(rows))

@@ -13,14 +13,14 @@ from latentrot.errors import LatentrotError
 from latentrot.heads.surface import SurfaceFit, fit_surface, load_surface, rotation
 from latentrot.rotate.mesh.colour import Colours, lay_colours
 from latentrot.rotate.mesh.config import MeshConfig
-from latentrot.rotate.mesh.depth import back_square, front_square
+from latentrot.rotate.mesh.depth import back_square, free_edge, front_square
 from latentrot.rotate.mesh.fields import at, blur, filled, nearest, ramp, shrunk
 from latentrot.rotate.mesh.outline import Outline, face_area, find_outline
 from latentrot.rotate.mesh.region import Region, region_of, warped
 from latentrot.rotate.mesh.sheets import Sheet, cut_sheet
 from latentrot.rotate.mesh.symmetry import Symmetry, find_symmetry
 
-__all__ = ["Head", "PartsLike", "build_head"]
+__all__ = ["Head", "PartsLike", "build_head", "raised"]
 
 
 class PartsLike(Protocol):
@@ -54,6 +54,8 @@ class Head:
         front: (n, 3) float32 the sheet's points on the front, z over the rim.
         back: (n, 3) on the back.
         symmetry: the plane the hidden half is filled across.
+        front_u: (h, w) float32 squared height of the front sheet over the rim.
+        back_u: (h, w) float32 squared depth of the back sheet under it.
         slope: (h, w, 2) float32 slope of the front sheet across and down.
         axis: (3,) a point of the turning axis in region pixels; its depth is the rim's, 0.
         pose: yaw and pitch of the head in the photograph, degrees.
@@ -75,6 +77,8 @@ class Head:
     front: np.ndarray
     back: np.ndarray
     symmetry: Symmetry
+    front_u: np.ndarray
+    back_u: np.ndarray
     slope: np.ndarray
     axis: np.ndarray
     pose: tuple[float, float]
@@ -119,7 +123,8 @@ def build_head(
     axis = own[[0, 16]].mean(0) - config.axis_behind * width * forward
     lean = np.tan(np.radians(config.lean_deg))
     points, own = (
-        np.column_stack([p[:, :2], config.depth_scale * (p[:, 2] - axis[2] - lean * (p[:, 1] - axis[1]))]) for p in (points, own)
+        np.column_stack([p[:, :2], config.depth_scale * (p[:, 2] - axis[2] - lean * (p[:, 1] - axis[1]))])
+        for p in (points, own)
     )
     marks = region.to_region(np.asarray(landmarks, np.float64))
     narrow = surface.faces[surface.narrow[surface.faces].all(1)]
@@ -130,7 +135,7 @@ def build_head(
     image = region.cut(photograph)
     sheet = cut_sheet(outline.to_rest)
     height = np.sqrt(front_u)
-    front, back = _raised(sheet, outline, front_u, back_u)
+    front, back = raised(sheet, outline, front_u, back_u, width)
     smooth = blur(height, 0.008 * width)
     slope = np.stack([cv2.Sobel(smooth, cv2.CV_32F, i, 1 - i, ksize=3, scale=1 / 8) for i in (1, 0)], -1)
     slope = np.clip(slope, -6, 6).astype(np.float32)
@@ -150,6 +155,8 @@ def build_head(
         sheet=sheet,
         front=front,
         back=back,
+        front_u=front_u,
+        back_u=back_u,
         slope=slope,
         axis=np.array([axis[0], axis[1], 0.0]),
         pose=(fit.yaw_deg, fit.pitch_deg),
@@ -196,15 +203,20 @@ def _parts_in(parts: PartsLike, region: Region) -> np.ndarray:
     onward = np.column_stack([there[:, :2] @ back[:, :2], there[:, :2] @ back[:, 2] + there[:, 2]])
     linear = np.linalg.inv(onward[:, :2])
     matrix = np.column_stack([linear, -linear @ onward[:, 2]])
-    planes = [warped(np.ascontiguousarray(p, np.float32), matrix, region.size, cv2.INTER_LINEAR) for p in parts.probabilities]
+    planes = [
+        warped(np.ascontiguousarray(p, np.float32), matrix, region.size, cv2.INTER_LINEAR) for p in parts.probabilities
+    ]
     return np.clip(np.stack(planes), 0, 1)
 
 
-def _raised(sheet: Sheet, outline: Outline, front_u: np.ndarray, back_u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def raised(
+    sheet: Sheet, outline: Outline, front_u: np.ndarray, back_u: np.ndarray, width: float
+) -> tuple[np.ndarray, np.ndarray]:
     """The sheet's points on the front and on the back; at the person's silhouette the two meet."""
     inside = at(outline.to_background, sheet.points)
     met = np.where(sheet.rim, ramp(inside, 1.5, 4.0), 1.0)
-    front = np.sqrt(np.maximum(at(front_u, sheet.points), 0) * met)
+    held = np.maximum(met, at(free_edge(outline, width), sheet.points))
+    front = np.sqrt(np.maximum(at(front_u, sheet.points), 0) * held)
     back = -np.sqrt(np.maximum(at(back_u, sheet.points), 0) * met)
     return (np.column_stack([sheet.points, z]).astype(np.float32) for z in (front, back))
 

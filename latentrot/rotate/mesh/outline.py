@@ -10,8 +10,8 @@ from scipy.interpolate import CubicSpline
 from scipy.ndimage import binary_fill_holes, label
 
 from latentrot.rotate.mesh.config import MeshConfig
-from latentrot.rotate.mesh.fields import blur, extended, grown, shrunk, signed_distance
 from latentrot.rotate.mesh.draw import NONE, draw
+from latentrot.rotate.mesh.fields import blur, extended, grown, shrunk, signed_distance
 from latentrot.rotate.mesh.region import Region
 
 __all__ = ["Outline", "find_outline"]
@@ -67,14 +67,17 @@ def find_outline(
     person = _with(face, person | face, 0.02 * width)
     body = probabilities[NECK] + probabilities[CLOTHES]
     on_head = probabilities[[SKIN, HAIR, EARS, ACCESSORIES]].sum(0)
-    upper = (rows < lobe + 0.05 * width) & (on_head > body)
+    upper = (rows < lobe + 0.03 * width) & (on_head > body)
+    upper |= (rows < lobe + 0.15 * width) & (probabilities[EARS] > 0.5)
     hanging = (rows < cut) & (probabilities[HAIR] > np.maximum(probabilities[SKIN], body))
-    reach = (aside < 1.1) & (((rows - region.middle[1]) / width) > -1.45)
+    above = (region.middle[1] - rows) / width
+    reach = (aside < 1.1) & ((aside / 1.0) ** 2 + (np.maximum(above, 0) / 1.4) ** 2 < 1)
     head = (upper | hanging) & person & reach & ~((rows > lobe) & _under(landmarks, face.shape) & ~face)
     head = _with(face, shrunk(head, 0.012 * width) | face, 0.0)
     head = (grown(head, 0.012 * width) & person & (upper | hanging)) | face
     head = binary_fill_holes(blur(head.astype(np.float32), 0.008 * width) > 0.5) | face
-    head = _with(face, head, 0.0)
+    notch = shrunk(grown(head, 0.1 * width), 0.1 * width) & person & (rows < chin)  # between jaw, ear and hair
+    head = _with(face, blur((head | notch).astype(np.float32), 0.008 * width) > 0.5, 0.0)
     hair = blur(probabilities[HAIR], 0.01 * width) * ~shrunk(face, 0.02 * width)
     return Outline(
         person=person | head,
@@ -105,7 +108,9 @@ def _under(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return (columns > left) & (columns < right) & (rows > landmarks[[4, 12], 1].min())
 
 
-def face_area(landmarks: np.ndarray, points: np.ndarray, faces: np.ndarray, size: tuple[int, int]) -> tuple:
+def face_area(
+    landmarks: np.ndarray, points: np.ndarray, faces: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
     """The face's area and depth.
 
     Args:
@@ -128,7 +133,9 @@ def face_area(landmarks: np.ndarray, points: np.ndarray, faces: np.ndarray, size
     above = (np.arange(height)[:, None] + 0.5) < np.minimum(edge, ears)[None]
     seen = shown > NONE
     area = np.asarray(binary_fill_holes((jaw > 0) | (seen & above)))
-    area = np.asarray(binary_fill_holes(shrunk(area, 2) & area)) if False else area
-    known = shrunk(seen, 1).astype(np.float32)
-    smooth = extended(np.where(seen, depth, 0)[..., None], known)[..., 0]
-    return area, np.where(known > 0, depth, smooth).astype(np.float32)
+    # at the jaw the surface turns under, steeper than a picture can follow: there the depth goes on from inside
+    width = float(np.ptp(landmarks[:17, 0]))
+    known = shrunk(seen & area, 0.03 * width).astype(np.float32)
+    smooth = blur(extended(np.where(seen, depth, 0)[..., None], known)[..., 0], 0.01 * width)
+    weight = blur(known, 0.01 * width)
+    return area, (weight * np.where(seen, depth, smooth) + (1 - weight) * smooth).astype(np.float32)

@@ -39,7 +39,9 @@ class MeshRotator:
         """Turn a (s, s, 3) uint8 crop by each of degrees; the head is set up once."""
         check_picture(image, "crop")
         if image.shape[0] != image.shape[1]:
-            raise LatentrotError(f"a crop of {image.shape[1]}x{image.shape[0]} pixels; expected a square in the CelebA frame")
+            raise LatentrotError(
+                f"a crop of {image.shape[1]}x{image.shape[0]} pixels; expected a square in the CelebA frame"
+            )
         head = self.head_of(image, face_of_crop(len(image)))
         return [turn_head(head, turn).picture for turn in degrees]
 

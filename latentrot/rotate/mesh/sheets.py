@@ -32,7 +32,9 @@ def _polygons() -> list[np.ndarray]:
         ring = []
         for c in range(4):
             ring += [c] * inside[c] + [4 + c] * (inside[c] != inside[(c + 1) % 4])
-        table.append(np.array([(ring[0], ring[i], ring[i + 1]) for i in range(1, len(ring) - 1)], np.int64).reshape(-1, 3))
+        table.append(
+            np.array([(ring[0], ring[i], ring[i + 1]) for i in range(1, len(ring) - 1)], np.int64).reshape(-1, 3)
+        )
     return table
 
 
@@ -50,7 +52,9 @@ def cut_sheet(field: np.ndarray, step: int = 1) -> Sheet:
     height, width = f.shape
     inside = f > 0
     corners = [(0, 0), (0, 1), (1, 1), (1, 0)]  # row, column: clockwise in the picture
-    case = sum((inside[r : height - 1 + r, c : width - 1 + c].astype(np.int64) << i) for i, (r, c) in enumerate(corners))
+    case = sum(
+        (inside[r : height - 1 + r, c : width - 1 + c].astype(np.int64) << i) for i, (r, c) in enumerate(corners)
+    )
     node = np.arange(height * width).reshape(height, width)
     across, down = height * width + node, 2 * height * width + node  # edge points, named by their first grid point
     rows, columns = np.nonzero(case)

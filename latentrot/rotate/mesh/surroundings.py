@@ -18,6 +18,8 @@ __all__ = ["give_way"]
 
 #: a point of the turned outline this near to the head's edge in the source (pixels) belongs to it
 AT_EDGE = 3.0
+#: and one farther from it than this (shares of W) says nothing
+FARTHEST = 0.35
 #: the shifts are worked out on every second pixel
 COARSE = 2
 
@@ -40,7 +42,9 @@ def give_way(
     """
     cover = (shown > 0).astype(np.uint8)
     within = cv2.distanceTransform(cover, cv2.DIST_L2, 5)
-    distance = np.where(cover > 0, within - 0.5, 0.5 - cv2.distanceTransform(1 - cover, cv2.DIST_L2, 5)).astype(np.float32)
+    distance = np.where(cover > 0, within - 0.5, 0.5 - cv2.distanceTransform(1 - cover, cv2.DIST_L2, 5)).astype(
+        np.float32
+    )
     rows, columns = np.nonzero((cover > 0) & (within < 1.5))
     here = np.stack([columns + 0.5, rows + 0.5], 1)
     smooth = blur(distance, 2.0)
@@ -52,13 +56,20 @@ def give_way(
     shift = np.zeros((*cover.shape, 2), np.float32)
     weight = np.zeros(cover.shape, np.float32)
     shift[rows, columns] = edge - here
-    weight[rows, columns] = np.where(own, 1.0, np.abs(outward @ direction) + 0.05)
+    sure = np.where(own, 1.0, np.abs(outward @ direction) + 0.05)
+    sure[~own & (np.linalg.norm(edge - there, axis=1) > FARTHEST * width)] = 0  # the edge of a notch, not the outline
+    weight[rows, columns] = sure
     small = -(-cover.shape[1] // COARSE), -(-cover.shape[0] // COARSE)
     share = cv2.resize(weight, small, interpolation=cv2.INTER_AREA)
-    mean = cv2.resize(shift * weight[..., None], small, interpolation=cv2.INTER_AREA) / np.maximum(share, 1e-6)[..., None]
+    mean = (
+        cv2.resize(shift * weight[..., None], small, interpolation=cv2.INTER_AREA) / np.maximum(share, 1e-6)[..., None]
+    )
     strength = np.clip(share * COARSE, 0, 1)
     field = blur(extended(mean, strength), 0.012 * width / COARSE)
-    reach = max(config.give_way * width, config.give_way_times * float(np.linalg.norm(shift[rows, columns], axis=1).max(initial=0)))
+    reach = max(
+        config.give_way * width,
+        config.give_way_times * float((np.linalg.norm(shift[rows, columns], axis=1) * (sure > 0)).max(initial=0)),
+    )
     field = cv2.resize(field, cover.shape[::-1], interpolation=cv2.INTER_LINEAR)
     field *= ramp(-distance, reach, 0.0)[..., None] * _border(cover.shape, 0.15 * width)[..., None]
     y, x = np.mgrid[: cover.shape[0], : cover.shape[1]].astype(np.float32)

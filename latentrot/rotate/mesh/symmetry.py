@@ -66,7 +66,9 @@ def find_symmetry(
     offset = float(np.median(landmarks[list(MIDDLE)] @ normal))
     facing = 1 / np.sqrt(1 + slope[..., 0] ** 2 + 0.25 * slope[..., 1] ** 2)
     visible = blur(ramp(facing, 0.25, 0.65) * outline.head, 0.012 * width)
-    plain = Symmetry(normal, offset, height, visible, np.ones_like(front), float(ramp(np.abs(yaw_deg), *config.mirror_from)))
+    plain = Symmetry(
+        normal, offset, height, visible, np.ones_like(front), float(ramp(np.abs(yaw_deg), *config.mirror_from))
+    )
     if plain.strength == 0:
         return plain
     rows, columns = np.mgrid[: height.shape[0], : height.shape[1]].astype(np.float32)
@@ -77,7 +79,9 @@ def find_symmetry(
     own, mirrored = (blur(c * both[..., None], 0.06 * width) for c in (front, other))
     share = blur(both, 0.06 * width)
     ratio = np.clip((own + 2 * share[..., None]) / (mirrored + 2 * share[..., None] + 1e-3), 0.5, 2.0)
-    ratio = blur(extended(ratio, (share > 0.15).astype(np.float32)), 0.03 * width) if (share > 0.15).any() else plain.ratio
+    ratio = (
+        blur(extended(ratio, (share > 0.15).astype(np.float32)), 0.03 * width) if (share > 0.15).any() else plain.ratio
+    )
     away = cv2.distanceTransform((~outline.face).astype(np.uint8), cv2.DIST_L2, 5)
     near = np.clip(1.2 - away / (0.2 * width), 0, 1)[..., None]
     return Symmetry(normal, offset, height, visible, (1 + (ratio - 1) * near).astype(np.float32), plain.strength)

@@ -9,8 +9,8 @@ import numpy as np
 
 from latentrot.errors import LatentrotError
 from latentrot.heads.surface import rotation
-from latentrot.rotate.mesh.draw import BACK, FRONT, draw
-from latentrot.rotate.mesh.fields import blur, grown, ramp, sample
+from latentrot.rotate.mesh.draw import BACK, FRONT, NONE, draw
+from latentrot.rotate.mesh.fields import blur, grown, ramp, sample, shrunk
 from latentrot.rotate.mesh.head import Head
 from latentrot.rotate.mesh.surroundings import give_way
 
@@ -120,7 +120,12 @@ def _drawn(head: Head, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     faces = np.concatenate([sheet.faces, sheet.faces[:, ::-1] + len(sheet.points)])
     kind = np.repeat([FRONT, BACK], len(sheet.faces))
     source, shown, _ = draw(points, faces, np.concatenate([sheet.points, sheet.points]), kind, head.region.size)
-    return source, shown
+    sliver = 0.014 * head.region.width  # at free edges the surface frays
+    whole = grown(shrunk(shown > 0, sliver), sliver) & (shown > 0)
+    count, parts, sizes, _ = cv2.connectedComponentsWithStats(whole.astype(np.uint8), connectivity=4)
+    if count > 2:
+        whole = parts == 1 + sizes[1:, cv2.CC_STAT_AREA].argmax()
+    return source, np.where(whole, shown, NONE).astype(np.uint8)
 
 
 def _skin(head: Head, turn: np.ndarray, source: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -187,7 +192,7 @@ def _laid_in(head: Head, layer: Layer) -> tuple[np.ndarray, np.ndarray, np.ndarr
     moved to where the turn carries it.
     """
     region, photograph = head.region, head.photograph
-    left, top, right, bottom = box = region.box()
+    left, top, right, bottom = region.box()
     soft = 0.35 * max(region.scale, 1e-6) if region.scale > 1 else 0.0
     before, after = blur(head.image, soft), blur(layer.picture, soft)
     fine = np.empty((bottom - top, right - left, 3), np.int16)
