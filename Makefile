@@ -1,8 +1,8 @@
 # Both commands need only python3 (3.11 or newer) and make; everything else goes into .venv.
 PYTHON ?= python3
-BIN := .venv/bin
+BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 
-.PHONY: demo test lint env clean
+.PHONY: demo test lint docs dist env clean
 
 env: $(BIN)/.installed
 
@@ -24,5 +24,15 @@ lint: env
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+# the manual, from pages and docstrings; a warning is an error, and nothing is fetched
+docs: env
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs docs/_build/html
+	@echo "wrote docs/_build/html/index.html"
+
+# a source archive, a wheel with everything, and in dist/mit one without the networks learned from research-only photographs
+dist: env
+	$(BIN)/python -m hatchling build --directory dist
+	LATENTROT_WITHOUT_RESEARCH_WEIGHTS=1 $(BIN)/python -m hatchling build --target wheel --directory dist/mit
+
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo dist docs/_build
