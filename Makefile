@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint env clean
+.PHONY: demo test lint docs env clean
 
 env: $(BIN)/.installed
 
@@ -24,5 +24,10 @@ lint: env
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+# the manual, from pages and docstrings; a warning is an error, and nothing is fetched
+docs: env
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs docs/_build/html
+	@echo "wrote docs/_build/html/index.html"
+
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo docs/_build

@@ -1,0 +1,46 @@
+"""How the manual is built: Sphinx, MyST for the pages, furo for their looks; nothing is fetched."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
+
+import latentrot  # noqa: E402  the checkout's own, wherever another one is installed
+
+project = "latentrot"
+author = "The latentrot developers"
+project_copyright = f"2026, {author}"
+release = version = latentrot.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "from_source"]
+exclude_patterns = ["_build", "_ext"]
+
+# pages
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "attrs_block"]
+myst_heading_anchors = 3
+
+# reference
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+# scikit-learn gives every estimator these; they say nothing of ours
+METADATA = "set_fit_request, set_predict_request, set_score_request, set_transform_request"
+autodoc_default_options = {"members": True, "exclude-members": METADATA}
+autodoc_preserve_defaults = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+add_module_names = False
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 88
+
+# looks
+html_theme = "furo"
+html_title = f"latentrot {release}"
+html_static_path = ["_static"]
+html_css_files = ["manual.css"]
+html_show_sphinx = False
+html_copy_source = False
+pygments_style = "friendly"
+pygments_dark_style = "native"
