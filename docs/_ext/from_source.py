@@ -1,7 +1,9 @@
 """What the manual takes from the code while it is built: the commands' help and the public names.
 
-Two directives. `all-commands` writes a section for every command with the help it prints. `public-names` writes the
-reference of everything `import latentrot` offers, grouped by the part of the package it comes from.
+Directives: `all-commands` writes a section for every command with the help it prints; `public-names` writes the reference of
+everything `import latentrot` offers, grouped by the part of the package it comes from; `measures` lists what `evaluate` measures.
+
+Files from elsewhere in the repository are included as they are; their links are made to lead to the manual's own pages.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import contextlib
 import io
 import os
 import re
+from pathlib import Path
 from unittest import mock
 
 from docutils import nodes
@@ -34,6 +37,18 @@ PARTS = {
     "edit": "A photograph from end to end",
     "evaluation": "Measuring",
 }
+
+
+#: files of the repository that are pages of the manual
+PAGES = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    "experiments/README.md": "explain/experiments.md",
+    "data_labels/README.md": "reference/labels.md",
+}
+LINK = re.compile(r"(!?\[[^\]]*\])\(([^)#\s]+)(#[^)\s]*)?\)")
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def help_of(*command: str) -> str:
@@ -106,8 +121,44 @@ class PublicNames(SphinxDirective):
         return section
 
 
+class Measures(SphinxDirective):
+    """What `evaluate` measures: a list of names and meanings."""
+
+    def run(self) -> list[nodes.Node]:
+        """One list."""
+        from latentrot.evaluation.truth import MEASURES  # noqa: PLC0415
+
+        items = []
+        for name, meaning in MEASURES.items():
+            term = nodes.term("", "", nodes.literal(text=name))
+            items.append(nodes.definition_list_item("", term, nodes.definition("", nodes.paragraph(text=meaning))))
+        return [nodes.definition_list("", *items)]
+
+
+def adapt_included(app: Sphinx, path: Path, parent: str, content: list[str]) -> None:
+    """A file from elsewhere in the repository: without front matter, and with links that hold from where it is shown."""
+    source = (Path(app.srcdir) / path).resolve()
+    if source.suffix != ".md":
+        return
+    page = Path(app.srcdir) / app.env.docname  # MyST gives the last part of the name only
+    text = re.sub(r"\A---\n.*?\n---\n", "", content[0], flags=re.DOTALL)
+
+    def led(match: re.Match[str]) -> str:
+        words, target, anchor = match.groups()
+        there = (source.parent / target).resolve()
+        if ":" in target or not there.exists():
+            return match[0]
+        inside = there.relative_to(REPOSITORY).as_posix()
+        there = Path(app.srcdir) / PAGES[inside] if inside in PAGES else there
+        return f"{words}({os.path.relpath(there, page.parent)}{anchor or ''})"
+
+    content[0] = LINK.sub(led, text)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Sphinx's entry."""
     app.add_directive("all-commands", AllCommands)
     app.add_directive("public-names", PublicNames)
+    app.add_directive("measures", Measures)
+    app.connect("include-read", adapt_included)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
