@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from latentrot.errors import LatentrotError
 
@@ -39,3 +41,13 @@ def given_of(command: object, config: type) -> dict[str, Any]:
     """The options of a command that belong to a configuration and were given."""
     named = {f.name: getattr(command, f.name, None) for f in fields(config)}
     return {name: value for name, value in named.items() if value is not None}
+
+
+def rotator_named(name: str) -> Rotator:
+    """A rotator by name; one of your own may also lie in the current folder, which is looked in last."""
+    from latentrot.rotate.protocol import load_rotator  # noqa: PLC0415
+
+    here = str(Path.cwd())
+    if ":" in name and here not in sys.path:
+        sys.path.append(here)
+    return load_rotator(name)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from latentrot.bundles import PORTRAIT
-from latentrot.cli.common import Where
+from latentrot.cli.common import Where, rotator_named
 from latentrot.errors import LatentrotError
 
 if TYPE_CHECKING:
@@ -191,8 +191,6 @@ class Edit:
 
     def load_rotator(self) -> Rotator:
         """Load what the options name."""
-        from latentrot.rotate.protocol import load_rotator  # noqa: PLC0415
-
         if self.rotator == "latent":
             return self.latent_rotator()
         for option in ("model", "directions", "fast", "cache", "reify"):
@@ -200,7 +198,7 @@ class Edit:
                 raise LatentrotError(
                     f"--{option} is for the walk in a model's latent space; leave it out with --rotator"
                 )
-        return load_rotator(self.rotator)
+        return rotator_named(self.rotator)
 
     def latent_rotator(self) -> LatentRotator:
         """The walk in a model's latent space."""

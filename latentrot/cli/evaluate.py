@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from latentrot.cli.common import Where, at_least, check_folder
+from latentrot.cli.common import Where, at_least, check_folder, rotator_named
 from latentrot.errors import LatentrotError
 from latentrot.files import check_writable
 
@@ -79,12 +79,11 @@ class Evaluate:
     def loaded(self) -> tuple[Rotator, dict[str, str]]:
         """The rotator, and what the report says of it."""
         from latentrot.rotate.latent.rotator import load_latent_rotator  # noqa: PLC0415
-        from latentrot.rotate.protocol import load_rotator  # noqa: PLC0415
 
         if self.rotator != "latent":
             if self.directions is not None:
                 raise LatentrotError(f"--directions {self.directions} belong to --rotator latent, not {self.rotator}")
-            return load_rotator(self.rotator), {}
+            return rotator_named(self.rotator), {}
         latent = load_latent_rotator(
             self.model, self.directions, self.where.device, self.where.dtype, measure=not self.fast
         )
