@@ -18,6 +18,8 @@ rotator = latentrot.load_rotator("latent", model="heads64", measure=False)  # Fa
 turned = rotator.turn(crop, [-30, -15, 15, 30])
 
 for frame in turned.frames:
-    print(f"asked {frame.requested_deg:+5.1f}: yaw {turned.yaw_deg:+5.1f} -> {frame.yaw_deg:+5.1f}, light {frame.light}")
+    print(
+        f"asked {frame.requested_deg:+5.1f}: yaw {turned.yaw_deg:+5.1f} -> {frame.yaw_deg:+5.1f}, light {frame.light}"
+    )
 write_image(out, np.hstack([turned.source, *(frame.image for frame in turned.frames)]))
 print(f"wrote {out}")

@@ -7,9 +7,24 @@ folder is all there is to publish. Bundled models have the same layout.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-__all__ = ["DEFAULT_BUNDLE", "PORTRAIT", "bundle_names", "bundled_folder", "directions_in", "example_in", "labeler_in"]
+__all__ = [
+    "DEFAULT_BUNDLE",
+    "PORTRAIT",
+    "RESEARCH_ONLY",
+    "bundle_names",
+    "bundled_folder",
+    "bundled_part",
+    "card_of",
+    "directions_in",
+    "example_in",
+    "labeler_in",
+    "missing_bundle",
+    "models_home",
+    "terms_in_one_line",
+]
 
 #: the bundled model that is taken where none is named, and whose label network is taken where a model brings none
 DEFAULT_BUNDLE = "faces64"
@@ -18,14 +33,64 @@ HOME = Path(__file__).parent / "bundled"
 PORTRAIT = HOME / "astronaut.jpg"
 
 
+#: folders in `bundled/` learned from photographs that are for non-commercial research only
+RESEARCH_ONLY = ("face", "faces64")
+
+
+def models_home() -> Path:
+    """Where models are put that do not come with the package: $LATENTROT_MODELS, or a folder of the user's own."""
+    given = os.environ.get("LATENTROT_MODELS")
+    data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return Path(given) if given else data / "latentrot" / "models"
+
+
+def homes() -> list[Path]:
+    """Where models of a name are looked for, in this order."""
+    return [HOME, models_home()]
+
+
 def bundle_names() -> list[str]:
-    """Names of the models that come with the package."""
-    return sorted(p.parent.name for p in HOME.glob("*/model_index.json"))
+    """Names of the models that come with the package, or were put where such models go."""
+    return sorted({p.parent.name for home in homes() for p in home.glob("*/model_index.json")})
 
 
 def bundled_folder(name: str) -> Path | None:
     """The folder of a bundled model, or None where no bundled model has this name."""
-    return HOME / name if name in bundle_names() else None
+    there = (home / name for home in homes() if name in bundle_names())
+    return next((folder for folder in there if (folder / "model_index.json").is_file()), None)
+
+
+def bundled_part(name: str) -> Path:
+    """A folder of networks that are no diffusion model, such as `face`, or where it would be if it is nowhere."""
+    return next((home / name for home in homes() if (home / name).is_dir()), HOME / name)
+
+
+def missing_bundle(name: str) -> str:
+    """What to do about a network that this build does not bring; empty where it is none of ours, or is there."""
+    if name not in RESEARCH_ONLY or any((home / name).is_dir() for home in homes()):
+        return ""
+    return (
+        f"{name} was learned from research-only photographs and is not in this build; put its folder "
+        f"(latentrot/bundled/{name} of the full package) at {models_home() / name}, or name a model of your own"
+    )
+
+
+def card_of(folder: Path) -> dict[str, str]:
+    """The front matter of a model's card (README.md): names and values, one a line; empty where there is none."""
+    card = folder / "README.md"
+    lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
+    if lines[:1] != ["---"] or "---" not in lines[1:]:
+        return {}
+    pairs = (line.partition(":") for line in lines[1 : lines.index("---", 1)])
+    return {name.strip(): value.strip() for name, _, value in pairs if value.strip()}
+
+
+def terms_in_one_line() -> str:
+    """The terms of the code and of the networks that are here."""
+    held = [name for name in RESEARCH_ONLY if (HOME / name).is_dir()]
+    if not held:
+        return "MIT; networks learned from research-only photographs are not in this build"
+    return f"code MIT; {' and '.join(held)}: non-commercial research only (latentrot info {held[-1]})"
 
 
 def labeler_in(folder: Path) -> Path | None:

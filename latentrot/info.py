@@ -7,6 +7,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from latentrot.bundles import HOME, bundled_folder, card_of, missing_bundle
 from latentrot.data.images import QUIET_PILLOW
 from latentrot.data.metadata import read_notes
 from latentrot.errors import LatentrotError
@@ -18,7 +19,8 @@ def describe(path: Path) -> dict[str, str]:
     """What a file or folder is.
 
     Args:
-        path: any artefact: directions, a shard or a store of latents, a label network, a training checkpoint, a label
+        path: the name of a bundled model, or any artefact: directions, a shard or a store of latents, a label network, a
+            training checkpoint, a label
             table, a diffusers model folder, a picture or animation that was written.
 
     Returns:
@@ -28,7 +30,10 @@ def describe(path: Path) -> dict[str, str]:
         LatentrotError: no such file, or nothing of ours.
     """
     if not path.exists():
-        raise LatentrotError(f"no file {path}")
+        path = HOME / path if len(path.parts) == 1 and (HOME / path / "README.md").is_file() else path
+        path = bundled_folder(str(path)) or path
+    if not path.exists():
+        raise LatentrotError(missing_bundle(str(path)) or f"no file {path}")
     if path.is_dir():
         return describe_folder(path)
     if path.suffix == ".safetensors":
@@ -58,6 +63,7 @@ def describe_folder(path: Path) -> dict[str, str]:
             "parameters": str(sum(p.numel() for p in model.unet.parameters())),
             "directions": ", ".join(p.stem for p in sorted((path / "directions").glob("*.safetensors"))) or "none",
             "labeler": model.labeler.title,
+            **terms_of(path),
         }
     if any(path.glob("shard-*.safetensors")) or any(path.glob("manifest-*.parquet")):
         from latentrot.store.latent_store import LatentStore  # noqa: PLC0415
@@ -65,7 +71,16 @@ def describe_folder(path: Path) -> dict[str, str]:
         store = LatentStore(path)
         facts = {"kind": "latentrot store of latents", "latents": str(store.count())}
         return {**facts, "shards": str(len(store.shards)), **store.space.header()}
+    if terms := terms_of(path):
+        return {"kind": "bundled networks", "files": ", ".join(sorted(p.name for p in path.iterdir())), **terms}
     raise LatentrotError(f"{path}: neither a diffusers model folder (model_index.json) nor a store of latents")
+
+
+def terms_of(folder: Path) -> dict[str, str]:
+    """Licence and terms from a model's card, where it has one."""
+    card = card_of(folder)
+    named = {"licence": card.get("license_name") or card.get("license", ""), "terms": card.get("license_terms", "")}
+    return {name: value for name, value in named.items() if value}
 
 
 def describe_tensors(path: Path) -> dict[str, str]:

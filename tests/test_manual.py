@@ -1,8 +1,8 @@
 """The manual keeps its word: its links lead somewhere, its commands and its examples run as written.
 
-A shell or Python block is run in a folder that holds what a reader would have: photographs, a CelebA folder, rendered heads; each
-page has its own, and its blocks follow one another. A block whose first line is a comment that begins with `# needs` says what is
-missing here, and is not run.
+A shell or Python block is run in a folder that holds what a reader would have: photographs, a CelebA folder, rendered heads;
+each page has its own, and its blocks follow one another. A block whose first line is a comment that begins with `# needs`
+says what is missing here, and is not run.
 """
 
 import re
@@ -24,7 +24,11 @@ from latentrot.data.frame import CROP_BOX
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(p for p in DOCS.rglob("*.md") if "_build" not in p.parts)]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted(p for p in DOCS.rglob("*.md") if "_build" not in p.parts),
+]
 CARDS = sorted(HOME.glob("*/README.md"))
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -49,7 +53,9 @@ def anchors_of(page: Path) -> set[str]:
 # ---- links ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", [*PAGES, *CARDS, ROOT / "experiments/README.md", ROOT / "data_labels/README.md"], ids=name_of)
+@pytest.mark.parametrize(
+    "page", [*PAGES, *CARDS, ROOT / "experiments/README.md", ROOT / "data_labels/README.md"], ids=name_of
+)
 def test_every_relative_link_and_figure_is_there(page):
     for link in LINK.findall(page.read_text()):
         if "://" in link or link.startswith("mailto:"):
@@ -95,12 +101,12 @@ def belongings(tmp_path_factory) -> Path:
 
 
 def write_celeba(folder: Path, example: Path) -> None:
-    """Aligned pictures in CelebA's layout: the views of the rendered head and their mirror images, twice."""
+    """Aligned pictures in CelebA's layout: the views of the rendered head and their mirror images."""
     pictures = folder / "img_align_celeba"
     pictures.mkdir(parents=True)
     left, top, right, bottom = (v // 2 for v in CROP_BOX)
     attributes = []
-    for number in range(28):
+    for number in range(14):
         crop = np.asarray(Image.open(example / "img_align_celeba" / f"{number % 7 + 1:06d}.png").convert("RGB"))
         crop = crop[:, ::-1] if number // 7 % 2 else crop
         frame = np.pad(crop, ((top, 109 - bottom), (left, 89 - right), (0, 0)), mode="edge")
@@ -109,7 +115,7 @@ def write_celeba(folder: Path, example: Path) -> None:
         attributes.append({"image_id": name, "Male": 1, "Eyeglasses": -1})
     pd.DataFrame(attributes).to_csv(folder / "list_attr_celeba.csv", index=False)
     names = [row["image_id"] for row in attributes]
-    pd.DataFrame({"image_id": names, "identity": range(1, 29)}).to_csv(folder / "identity_CelebA.csv", index=False)
+    pd.DataFrame({"image_id": names, "identity": range(1, 15)}).to_csv(folder / "identity_CelebA.csv", index=False)
 
 
 def shell_lines(block: str) -> list[list[str]]:
@@ -118,7 +124,9 @@ def shell_lines(block: str) -> list[list[str]]:
 
 
 def run_line(words: list[str]) -> None:
-    assert words[0] == "latentrot", f"{shlex.join(words)}: only latentrot's own commands are run; mark the block with {NEEDS!r}"
+    assert words[0] == "latentrot", (
+        f"{shlex.join(words)}: only latentrot's own commands are run; mark the block with {NEEDS!r}"
+    )
     assert main(words[1:]) == 0, f"{shlex.join(words)} failed"
 
 
@@ -202,5 +210,3 @@ def test_the_cylinder_brings_heads_closer_to_the_truth_than_doing_nothing(cylind
     found = latentrot.evaluate(cylinder, example_in(bundled_folder("heads64")), name="cylinder")
     near = found.rows[found.rows["requested_deg"].abs() == 15].groupby("way")["squared_error"].mean()
     assert near["cylinder"] < near["nothing"]
-
-

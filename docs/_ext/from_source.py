@@ -1,7 +1,8 @@
 """What the manual takes from the code while it is built: the commands' help and the public names.
 
-Directives: `all-commands` writes a section for every command with the help it prints; `public-names` writes the reference of
-everything `import latentrot` offers, grouped by the part of the package it comes from; `measures` lists what `evaluate` measures.
+Directives: `all-commands` writes a section for every command with the help it prints; `public-names` writes the reference
+of everything `import latentrot` offers, grouped by the part of the package it comes from; `measures` lists what `evaluate`
+measures.
 
 Files from elsewhere in the repository are included as they are; their links are made to lead to the manual's own pages.
 """

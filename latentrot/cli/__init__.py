@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import tyro
 
+from latentrot import __version__
+from latentrot.bundles import terms_in_one_line
 from latentrot.cli.app import App
 from latentrot.cli.bench import Bench
 from latentrot.cli.edit import Demo, Edit
@@ -62,6 +64,9 @@ def guard_sweep(argv: list[str]) -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; a user's mistake is one line on standard error and exit code 2."""
+    if (sys.argv[1:] if argv is None else argv) == ["--version"]:
+        print(f"latentrot {__version__} ({terms_in_one_line()})")
+        return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for noisy in ("httpx", "PIL", "accelerate", "diffusers"):
         logging.getLogger(noisy).setLevel(logging.ERROR)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from latentrot.errors import LatentrotError
 
-__all__ = ["Light", "Where", "at_least", "check_folder", "given_of"]
+if TYPE_CHECKING:
+    from latentrot.rotate.protocol import Rotator
+
+__all__ = ["Light", "Where", "at_least", "check_folder", "given_of", "rotator_named"]
 
 Light = Literal["left", "center", "right"]
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from latentrot.bundles import HOME
+from latentrot.bundles import bundled_part, missing_bundle
 from latentrot.errors import LatentrotError
 from latentrot.files import write_atomically
 
@@ -150,7 +150,7 @@ def load_face_network(make: type[Network], path: Path | None = None, device: str
     Raises:
         LatentrotError: the file is missing, unreadable, or of another kind or version.
     """
-    return _read(make, path or HOME / "face" / FILES[make.kind], str(device or "cpu"))
+    return _read(make, path or bundled_part("face") / FILES[make.kind], str(device or "cpu"))
 
 
 @cache
@@ -161,7 +161,8 @@ def _read(make: type[Network], path: Path, device: str) -> Network:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
     except (SafetensorError, OSError) as error:
         raise LatentrotError(
-            f"cannot read the network in {path}: {error}; give a file written by train-face"
+            missing_bundle(path.parent.name)
+            or f"cannot read the network in {path}: {error}; give a file written by train-face"
         ) from error
     found, wanted = (header.get("kind"), header.get("version")), (make.kind, "1")
     if found != wanted:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from latentrot.bundles import DEFAULT_BUNDLE, bundle_names, bundled_folder, labeler_in
+from latentrot.bundles import DEFAULT_BUNDLE, bundle_names, bundled_folder, labeler_in, missing_bundle
 from latentrot.errors import LatentrotError
 
 __all__ = ["CROP_SIZE", "LIGHTS", "POSE_SCALE", "FaceLabeler", "load_labeler"]
@@ -134,7 +134,8 @@ def _labeler_file(path: Path) -> Path:
     found = labeler_in(path) if path.is_dir() else path
     if found is None or not found.is_file():
         raise LatentrotError(
-            f"no labeler at {path}; give a labeler file, a model's folder with labeler.safetensors in it, one of "
+            missing_bundle(str(path))
+            or f"no labeler at {path}; give a labeler file, a model's folder with labeler.safetensors in it, one of "
             f"{', '.join(bundle_names())}, or nothing for the one of {DEFAULT_BUNDLE}"
         )
     return found

@@ -22,7 +22,7 @@ from diffusers import (
     VQModel,
 )
 
-from latentrot.bundles import DEFAULT_BUNDLE, bundle_names, bundled_folder, labeler_in
+from latentrot.bundles import DEFAULT_BUNDLE, bundle_names, bundled_folder, labeler_in, missing_bundle
 from latentrot.errors import LatentrotError
 from latentrot.label.network import FaceLabeler, load_labeler
 from latentrot.models.allocator import keep_large_blocks
@@ -131,6 +131,8 @@ def find_folder(name_or_path: str | Path | None) -> tuple[str, Path]:
     path = Path(name)
     if path.is_dir():
         return name, path
+    if missing := missing_bundle(name):
+        raise LatentrotError(missing)
     if path.exists() or name.count("/") != 1 or name.startswith((".", "/")):
         raise LatentrotError(
             f"no model at {name}; give a diffusers folder (with model_index.json), a Hub id such as "
