@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint docs env clean
+.PHONY: demo test lint docs dist env clean
 
 env: $(BIN)/.installed
 
@@ -29,5 +29,10 @@ docs: env
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs docs/_build/html
 	@echo "wrote docs/_build/html/index.html"
 
+# a source archive, a wheel with everything, and in dist/mit one without the networks learned from research-only photographs
+dist: env
+	$(BIN)/python -m hatchling build --directory dist
+	LATENTROT_WITHOUT_RESEARCH_WEIGHTS=1 $(BIN)/python -m hatchling build --target wheel --directory dist/mit
+
 clean:
-	rm -rf .venv demo docs/_build
+	rm -rf .venv demo dist docs/_build
