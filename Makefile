@@ -1,6 +1,6 @@
 # Both commands need only python3 (3.11 or newer) and make; everything else goes into .venv.
 PYTHON ?= python3
-BIN := .venv/bin
+BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 
 .PHONY: demo test lint docs dist env clean
 
