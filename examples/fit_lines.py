@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 
 import latentrot
-from latentrot.bundles import bundled_folder, example_in
+from latentrot.bundles import bundled_example
 from latentrot.data.celeba import FaceFolder
 from latentrot.fit.directions import FitConfig
 from latentrot.label.exact import read_exact_labels
 from latentrot.store.work import embed_folder
 
 given = dict(enumerate(sys.argv))
-data = Path(given.get(1, example_in(bundled_folder("heads64"))))
+data = Path(given.get(1, bundled_example("heads64")))
 out = Path(given.get(2, "small"))
 
 model = latentrot.load_model("heads64")

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 
 import latentrot
-from latentrot.bundles import bundled_folder, example_in
+from latentrot.bundles import bundled_example
 from latentrot.data.images import read_image, to_tensor
 from latentrot.embed.solve import evaluations
 
 steps = int(sys.argv[1]) if len(sys.argv) > 1 else 12
-views = example_in(bundled_folder("heads64")) / "img_align_celeba"
+views = bundled_example("heads64") / "img_align_celeba"
 x = to_tensor(np.stack([read_image(views / f"00000{i}.png") for i in (2, 4)]))  # (2, 3, 64, 64) in [-1, 1]
 
 model = latentrot.load_model("heads64")

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 import latentrot
-from latentrot.bundles import bundled_folder, example_in
+from latentrot.bundles import bundled_example
 from latentrot.data.images import read_image, write_image
 
 given = dict(enumerate(sys.argv))
-head = example_in(bundled_folder("heads64")) / "img_align_celeba" / "000004.png"  # nobody's head, from the front
+head = bundled_example("heads64") / "img_align_celeba" / "000004.png"  # nobody's head, from the front
 crop = read_image(Path(given.get(1, head)))  # (s, s, 3) uint8, a square in CelebA's frame
 out = Path(given.get(2, "sweep.png"))
 

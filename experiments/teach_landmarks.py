@@ -167,7 +167,7 @@ def mapped(data: Path, names: list[str], found: np.ndarray) -> tuple[np.ndarray,
 
 def main() -> None:
     """Label everything, in processes; what was labelled before is kept."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--jobs", type=int, default=2)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from latentrot.errors import LatentrotError
+
 __all__ = [
     "DEFAULT_BUNDLE",
     "PORTRAIT",
@@ -103,6 +105,19 @@ def directions_in(folder: Path) -> Path | None:
     """The folder of directions a model's folder brings, or None."""
     path = folder / "directions"
     return path if any(path.glob("*.safetensors")) else None
+
+
+def bundled_example(name: str) -> Path:
+    """The rendered example of a bundled model.
+
+    Raises:
+        LatentrotError: no bundled model of this name, or one without an example.
+    """
+    folder = bundled_folder(name)
+    found = None if folder is None else example_in(folder)
+    if found is None:
+        raise LatentrotError(f"no example comes with {name}; those with the package: {', '.join(bundle_names())}")
+    return found
 
 
 def example_in(folder: Path) -> Path | None:

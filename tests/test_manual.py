@@ -91,7 +91,7 @@ def belongings(tmp_path_factory) -> Path:
     portrait.save(folder / "group.jpg", quality=95)
     (folder / "photos").mkdir()
     portrait.save(folder / "photos" / "one.jpg", quality=95)
-    example = example_in(bundled_folder("heads64"))
+    example = bundled_example("heads64")
     shutil.copyfile(example / "img_align_celeba" / "000004.png", folder / "crop.png")
     shutil.copytree(example, folder / "views")
     shutil.copytree(example, folder / "heads")
@@ -207,6 +207,6 @@ def test_the_cylinder_mirrors_and_stands_still(cylinder):
 
 
 def test_the_cylinder_brings_heads_closer_to_the_truth_than_doing_nothing(cylinder):
-    found = latentrot.evaluate(cylinder, example_in(bundled_folder("heads64")), name="cylinder")
+    found = latentrot.evaluate(cylinder, bundled_example("heads64"), name="cylinder")
     near = found.rows[found.rows["requested_deg"].abs() == 15].groupby("way")["squared_error"].mean()
     assert near["cylinder"] < near["nothing"]
