@@ -62,9 +62,9 @@ def lay_colours(
     front = filled(image, clean, 0.025 * width, 8.0)
     strand = clean & (outline.hair > 0.6) & ~grown(outline.face, 0.02 * width)
     rows = np.arange(len(strand))[:, None]
-    hairy = strand.sum() >= 0.02 * width**2
+    hairy = (strand & (inside > 0.07 * width)).sum() >= 0.02 * width**2  # a thin seam is a mask that errs
     if not hairy:  # next to no hair: the scalp's skin
-        strand = clean & ~outline.face & (rows < outline.lobe - 0.3 * width)
+        strand = clean & ~outline.face & (rows < outline.lobe - 0.3 * width) & (inside > 0.07 * width)
     if strand.sum() < 0.005 * width**2:
         strand = clean & shrunk(outline.face, 0.02 * width) & (rows < outline.lobe - 0.5 * width)
     if not strand.any():
@@ -97,8 +97,9 @@ def lay_colours(
         kept=blur(clean.astype(np.float32), 1.0),
         tone=np.where(weight > 0.05, own, back_tone).astype(np.float32),
         back_tone=back_tone,
-        strands=strands,
-        hair=(ramp(outline.hair, 0.3, 0.7) * (1 - blur(grown(outline.face, 0.01 * width).astype(np.float32), 2))),
+        strands=strands * np.float32(hairy),
+        hair=hairy
+        * (ramp(outline.hair, 0.3, 0.7) * (1 - blur(grown(outline.face, 0.01 * width).astype(np.float32), 2))),
         arc=arc,
         back_arc=back_arc,
     )
