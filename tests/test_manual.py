@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 import latentrot
-from latentrot.bundles import HOME, PORTRAIT, bundled_folder, example_in
+from latentrot.bundles import HOME, PORTRAIT, bundled_example
 from latentrot.cli import COMMANDS, main
 from latentrot.data.frame import CROP_BOX
 
