@@ -1,8 +1,8 @@
-"""The bundled portrait turned as `latentrot edit` turns it: the photograph carried by geometry, what it hid drawn by the model.
+"""The bundled portrait as `latentrot edit` turns it: carried by geometry, what it hid drawn by the model.
 
     python experiments/portrait.py
 
-Writes experiments/portrait.png: the portrait, which is in the public domain, turned by -35 to +35 degrees, each as it comes out.
+Writes experiments/portrait.png: the portrait, which is in the public domain, turned by -35 to +35 degrees, as it comes out.
 """
 
 from __future__ import annotations
