@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from latentrot.cli import guard_sweep, main
-from latentrot.edit.photograph import parse_sweep
+from latentrot.edit.turns import parse_sweep
 from latentrot.errors import LatentrotError
 from latentrot.rotate.latent.rotator import load_latent_rotator
 from latentrot.rotate.latent.search import CalibrationCurve, find_steps

@@ -335,7 +335,9 @@ def measured(
 
 def model_name(rotator: Rotator) -> str:
     """What an edit says it was made by."""
-    return rotator.model.name if isinstance(rotator, LatentRotator) else type(rotator).__name__
+    return (
+        rotator.model.name if isinstance(rotator, LatentRotator) else getattr(rotator, "name", type(rotator).__name__)
+    )
 
 
 def beyond_reach(turned: Turned, rotator: Rotator) -> list[str]:
