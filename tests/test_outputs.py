@@ -235,7 +235,8 @@ def test_all_faces_are_turned(edit, tmp_path):
     change = np.abs(read_image("all.png").astype(int) - read_image("two.png")).sum((0, 2))
     assert min(change[:340].sum(), change[340:].sum()) > 0.5 * change.sum() / 2
     single = np.abs(read_image("one.png").astype(int) - read_image("two.png")).sum((0, 2))
-    assert min(single[:340].sum(), single[340:].sum()) == 0
+    sides = sorted([single[:340].sum(), single[340:].sum()])
+    assert sides[1] > 2 * sides[0]  # what surrounds a head gives way, also where a neighbour stands
     assert edit("two.png", "--sweep", "0:60:2", "--face", "all", "--out", "rows.png")[0] == 0
     assert read_image("rows.png").shape == (2 * 196 - 4, 3 * 196 - 4, 3)
     assert "face 1" in edit("two.png", "--deg", "60", "--face", "all", "--out", "all.png")[1]

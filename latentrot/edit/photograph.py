@@ -31,6 +31,8 @@ CROP_SIDE = 256
 ROTATIONS = {1: "90 degrees counterclockwise", 2: "180 degrees", 3: "90 degrees clockwise"}
 #: patches of all turns are kept while they take no more than so many bytes together; beyond, each is made when it is wanted
 KEPT_BYTES = 200_000_000
+#: a turn that falls short, by the label network on what came out, is carried farther: from so many degrees on, so far at most
+SHORT_DEG, LONGER = 1.5, 1.35
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class TurnedFace:
         config: how it was turned.
         drawn: whether a model drew the turned face, or geometry alone made it.
         carried: for each turn the share of the face that the photograph itself shows.
+        by: by how many degrees the geometry turns for each, which is longer where a turn fell short; empty: as asked.
     """
 
     turned: Turned
@@ -103,6 +106,7 @@ class TurnedFace:
     drawn: bool = True
     carried: tuple[float, ...] = ()
     kept: tuple[Patch, ...] = ()
+    by: tuple[Turn, ...] = ()
 
     def patch(self, i: int) -> Patch:
         """The i-th turn in the photograph."""
@@ -110,7 +114,7 @@ class TurnedFace:
             return self.kept[i]
         if self.head is None:
             raise LatentrotError("a square alone was turned; there is no photograph to put it into")
-        turn = self.asked[i]
+        turn = (self.by or self.asked)[i]
         carried = turn_head(self.head, turn.yaw, turn.pitch)
         image = self.turned.frames[i].image if self.drawn else None
         if self.config.reify and image is not None:
@@ -282,14 +286,28 @@ def turn_face(
     side = max(64, min(CROP_SIDE, round(alignment.crop_side))) if alignment else CROP_SIDE
     for i, frame in enumerate(drawn.frames):
         patch = face.patch(i)
+        seen = measured(photo, patch, head, by[i], frame, rotator, side, face.drawn)
+        longer = carried_farther(by[i], seen.yaw_deg - drawn.yaw_deg)
+        if longer != by[i]:
+            face = replace(face, by=(*by[:i], longer, *by[i + 1 :]))
+            by = face.by
+            patch = face.patch(i)
+            seen = measured(photo, patch, head, longer, frame, rotator, side, face.drawn)
         patches.append(patch)
-        frames.append(measured(photo, patch, head, by[i], frame, rotator, side, face.drawn))
+        frames.append(seen)
         if sum(p.pixels.nbytes for p in patches) > KEPT_BYTES:
             patches.clear()
     clock.lap("put together")
     carried = tuple(p.carried for p in patches) if len(patches) == len(frames) else ()
     kept = tuple(patches) if len(patches) == len(frames) else ()
     return replace(face, turned=replace(drawn, frames=frames), carried=carried, kept=kept), notes
+
+
+def carried_farther(turn: Turn, reached: float) -> Turn:
+    """The turn by geometry that makes good for one that reached fewer degrees than asked."""
+    if abs(turn.yaw) < 2 or (turn.yaw - reached) * np.sign(turn.yaw) < SHORT_DEG:
+        return turn
+    return Turn(turn.yaw * min(LONGER, turn.yaw / reached if reached * turn.yaw > 0 else LONGER), turn.pitch)
 
 
 def draw(
