@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -307,8 +308,12 @@ def test_a_folder_reports_one_object_a_line(edit, square):
     broken, face = map(json.loads, printed.splitlines())
     assert broken["output"] is None
     assert "broken.jpg" in broken["error"]
-    assert face["output"] == "given-turned/face.png"
+    assert face["output"] == "given-turned/face"
     assert len(face["frames"]) == 2
+    views = pd.read_csv("given-turned/views.csv")
+    assert list(views["file"]) == ["face/face_yaw-5.png", "face/face_yaw+5.png"]
+    assert list(views["turn_yaw_deg"]) == [-5, 5]
+    assert all(Path("given-turned", name).is_file() for name in views["file"])
     (square.parent / "broken.jpg").unlink()
     code, printed, _ = edit(square.parent, "--crop", "--deg", "5", "--json")
     assert code == 0

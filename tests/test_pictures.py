@@ -182,6 +182,13 @@ def test_bad_files_are_refused_in_one_line(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_text_is_no_picture_where_no_plugin_for_heic_is_registered(tmp_path, monkeypatch):
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    (tmp_path / "notes.png").write_text("just some text")
+    with pytest.raises(LatentrotError, match="not a picture"):
+        read_image(tmp_path / "notes.png")
+
+
 def test_bad_paths_are_refused_in_one_line(tmp_path):
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
     (tmp_path / "dangling.png").symlink_to(tmp_path / "nowhere.png")

@@ -33,10 +33,10 @@ def at_least(option: str, value: float, least: float) -> None:
         raise LatentrotError(f"{option} {value}: expected at least {least}")
 
 
-def check_folder(path: Path) -> None:
-    """Refuse a folder of pictures that is not there, before anything slow is loaded."""
+def check_folder(path: Path, holds: str = "aligned face pictures") -> None:
+    """Refuse a folder that is not there, before anything slow is loaded; `holds` says what is expected in it."""
     if not path.is_dir():
-        raise LatentrotError(f"no such folder: {path}; give a folder of aligned face pictures")
+        raise LatentrotError(f"no such folder: {path}; give a folder of {holds}")
 
 
 def given_of(command: object, config: type) -> dict[str, Any]:

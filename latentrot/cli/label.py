@@ -195,7 +195,7 @@ class CheckLabels:
     def run(self) -> None:
         """Measure, print what was measured beside the targets, write."""
         check_folder(self.celeba)
-        check_folder(self.yaleb)
+        check_folder(self.yaleb, "the extended Yale B pictures with light.csv")
         check_writable(self.out)
         from latentrot.label.check import CheckConfig, check_labels, write_check  # noqa: PLC0415
         from latentrot.label.network import load_labeler  # noqa: PLC0415

@@ -200,6 +200,11 @@ def _register_heif(path: Path) -> None:
     pillow_heif.register_heif_opener()
 
 
+def _known_formats() -> tuple[str, ...]:
+    """The formats that Pillow can open here: HEIF only once its plugin is registered, AVIF where it was built in."""
+    return tuple(f for f in FORMATS if f not in ("AVIF", "HEIF") or f in Image.OPEN)
+
+
 def _frames(picture: Image.Image) -> int:
     """How many frames an animation has; 1 for every other picture, also for one whose later frames are damaged."""
     if picture.format not in ANIMATED_FORMATS:
@@ -331,7 +336,7 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
     with QUIET_PILLOW:
         try:
             _register_heif(path)
-            with Image.open(path, formats=FORMATS) as picture:
+            with Image.open(path, formats=_known_formats()) as picture:
                 _check_size(*picture.size, name)
                 frames = _frames(picture)
                 with quiet_libtiff() if picture.format == "TIFF" else nullcontext():
