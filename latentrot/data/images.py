@@ -331,7 +331,7 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
     with QUIET_PILLOW:
         try:
             _register_heif(path)
-            with Image.open(path, formats=FORMATS) as picture:
+            with Image.open(path, formats=tuple(f for f in FORMATS if f in Image.OPEN)) as picture:
                 _check_size(*picture.size, name)
                 frames = _frames(picture)
                 with quiet_libtiff() if picture.format == "TIFF" else nullcontext():
