@@ -386,8 +386,9 @@ def _sound(out: OutputContainer, source: Video) -> Iterator[av.Packet]:
             track = tracks[packet.stream.index]
             if not _is_copied(packet.stream):
                 yield from _as_aac(packet, track, start)
-            elif packet.dts is not None:  # the last one, at the end of a track, is empty
-                packet.pts, packet.dts = (t - round(start / packet.time_base) for t in (packet.pts, packet.dts))
+            elif packet.dts is not None and packet.pts is not None:  # the last one, at the end of a track, is empty
+                shift = round(start / packet.time_base)
+                packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
                 packet.stream = track
                 yield packet
 
