@@ -304,6 +304,29 @@ def test_visits_never_mix_and_leave_nothing(tmp_path, identity_weights):
     assert [p for p in root.rglob("*") if p.is_file()] == []
 
 
+def test_a_refusal_changes_nothing_but_the_message(tmp_path, caplog):
+    """Gradio drops an answer that names a component which is not its event's, and the page no longer follows."""
+    pytest.importorskip("gradio")
+    from latentrot.app.page import Page  # noqa: PLC0415
+    from latentrot.rotate.latent.rotator import load_latent_rotator  # noqa: PLC0415
+
+    (tmp_path / "text.png").write_text("no picture")
+    page, nobody = Page(load_latent_rotator(device="cpu"), tmp_path), SimpleNamespace(session_hash="nobody")
+    given = {
+        "turn": (5,), "make_sweep": (), "open_upload": (str(tmp_path / "text.png"), "auto"), "open_example": ("dusk",),
+    }  # fmt: skip
+    outputs = {f.fn.__name__: set(f.outputs) for f in page.blocks.fns.values() if f.fn.__name__ in given}
+    assert set(outputs) == set(given)
+    for name, values in given.items():
+        answer = getattr(page, name)(*values, nobody)
+        assert set(answer) == {page.message}, name
+        assert set(answer) <= outputs[name]
+        assert re.fullmatch(r'<div class="problem" role="alert">[^<>]+</div>', answer[page.message])
+    page.visit(nobody).subject = object()  # whatever else goes wrong is a sentence, too
+    assert "failed on the server" in page.turn(5, nobody)[page.message]
+    assert "Traceback" in caplog.text
+
+
 def test_the_identity_network_tells_faces_apart(identity_weights, tmp_path, capsys):
     network = load_identity(identity_weights)
     face = read_image(PORTRAIT)[90:306, 150:366]

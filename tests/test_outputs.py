@@ -1,6 +1,8 @@
 """What `edit` leaves behind: stills, animations, notes in every format, whole folders, several faces, fine detail."""
 
 import json
+import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +13,11 @@ import pytest
 from PIL import Image
 
 from latentrot import cli
-from latentrot.data import animation, metadata
+from latentrot.data import metadata, video
 from latentrot.data.animation import fit_side, there_and_back, write_animation
 from latentrot.data.images import read_image, resize, write_image
 from latentrot.data.metadata import SOURCE_TYPE, SYNTHETIC, read_notes
+from latentrot.data.video import open_video
 from latentrot.edit.folder import edit_folder, list_photographs, output_names
 from latentrot.edit.reify import towards_noise
 from latentrot.errors import LatentrotError
@@ -74,11 +77,7 @@ def square(tmp_path) -> Path:
 
 def frames_of(path: Path) -> list[np.ndarray]:
     if path.suffix == ".mp4":
-        import imageio_ffmpeg  # noqa: PLC0415
-
-        reader = imageio_ffmpeg.read_frames(str(path))
-        width, height = next(reader)["size"]
-        return [np.frombuffer(f, np.uint8).reshape(height, width, 3) for f in reader]
+        return [s.pixels for s in open_video(path).shots]
     with Image.open(path) as picture:
         frames = []
         for i in range(getattr(picture, "n_frames", 1)):
@@ -96,7 +95,7 @@ def test_there_and_back_closes_the_loop():
 @pytest.mark.parametrize("suffix", MOVING)
 def test_frames_and_notes_come_back(tmp_path, suffix):
     if suffix == "mp4":
-        pytest.importorskip("imageio_ffmpeg")
+        pytest.importorskip("av")
     frames = ramps(5, 41, 57)  # odd sides, which H.264 does not have
     path = tmp_path / f"a.{suffix}"
     write_animation(path, frames, 80, NOTES)
@@ -127,24 +126,24 @@ def test_what_does_not_move_does_not_flicker_in_a_gif(tmp_path):
 
 
 def test_a_missing_video_encoder_is_one_line(edit, square, monkeypatch):
-    monkeypatch.setattr(animation.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(video.importlib.util, "find_spec", lambda name: None)
     code, out, err = edit(square, "--crop", "--deg", "5", "--out", "a.mp4")
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "pip install imageio-ffmpeg" in err
+    assert "pip install 'latentrot[video]'" in err
 
 
-def test_a_failing_encoder_leaves_nothing(tmp_path, monkeypatch):
-    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
-
-    def broken(path, *given, **options):
-        Path(path).write_bytes(b"half a vid")
-        yield
-        while True:
-            yield
-
-    monkeypatch.setattr(imageio_ffmpeg, "write_frames", broken)
-    with pytest.raises(LatentrotError, match=r"a\.mp4"):
-        write_animation(tmp_path / "a.mp4", ramps(2), 100, NOTES)
+def test_a_disk_that_fills_up_leaves_nothing(tmp_path):
+    pytest.importorskip("av")
+    frames = list(np.random.default_rng(0).integers(0, 255, (8, 64, 64, 3), np.uint8))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+        with pytest.raises(LatentrotError, match=r"a\.mp4"):
+            write_animation(tmp_path / "a.mp4", frames, 100, NOTES)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -192,7 +191,7 @@ def test_notes_of_hostile_files_are_harmless(tmp_path):
 @pytest.mark.parametrize("turns", [1, 3])
 def test_the_suffix_decides(edit, square, tmp_path, suffix, turns):
     if suffix == "mp4":
-        pytest.importorskip("imageio_ffmpeg")
+        pytest.importorskip("av")
     asked = ["--deg", "20"] if turns == 1 else ["--sweep", "-20:20:3"]
     out = tmp_path / f"o.{suffix}"
     code, printed, err = edit(square, "--crop", *asked, "--out", out, "--json")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import html
+import logging
 import os
 import shutil
 import tempfile
@@ -127,7 +128,10 @@ class Visit:
 
 
 def answering(handler: Callable[..., Updates]) -> Callable[..., Updates]:
-    """One handler at a time; a visitor's mistake becomes one line on the page, and what was on show stays."""
+    """One handler at a time; what goes wrong becomes a sentence on the page, and what was on show stays.
+
+    The message is the only output of a refusal, since an answer must not name a component that is not among its event's.
+    """
 
     @functools.wraps(handler)
     def answer(self: Page, *values: Any) -> Updates:
@@ -135,7 +139,10 @@ def answering(handler: Callable[..., Updates]) -> Callable[..., Updates]:
             try:
                 return {self.message: "", **handler(self, *values)}
             except LatentrotError as error:
-                return {self.message: problem(str(error)), self.upload: None}
+                return {self.message: problem(str(error))}
+            except Exception:
+                logging.getLogger(__name__).exception("%s failed", handler.__name__)
+                return {self.message: problem("that failed on the server, which has noted why; try another photograph")}
 
     return answer
 
@@ -220,7 +227,8 @@ class Page:
             "concurrency_limit": 1, "concurrency_id": "network", "api_visibility": "private",
         }  # fmt: skip
         opening: dict[str, Any] = {**queued, "show_progress": "minimal", "show_progress_on": [self.empty, self.facts]}
-        self.upload.upload(self.open_upload, [self.upload, self.light], shown, **opening)
+        given = self.upload.upload(self.open_upload, [self.upload, self.light], shown, **opening)
+        given.then(lambda: None, [], [self.upload], show_progress="hidden", api_visibility="private")
         self.example.click(self.open_example, [self.light], shown, **opening)
         for choice in (self.face, self.light):
             choice.input(self.take, [self.face, self.light, self.yaw], shown, **opening)

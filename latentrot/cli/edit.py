@@ -35,7 +35,8 @@ class Edit:
     """
 
     image: Annotated[Path, tyro.conf.Positional]
-    """the picture, a folder of pictures (subfolders are not read), or a video (.mp4, .mov, .mkv, .webm, .avi)"""
+    """the picture, a folder of pictures (subfolders are not read), or a video (.mp4, .mov, .mkv, .webm, .avi); an animated
+    picture (GIF, WebP, PNG) is turned frame by frame as a video is"""
     deg: float | None = None
     """turn BY so many measured degrees; > 0: nose to the viewer's right"""
     to: float | None = None
@@ -51,7 +52,8 @@ class Edit:
     """.png or .jpg: the turned picture, or a strip of a sweep; .webp: the picture, or a sweep in motion; .gif or .mp4:
     a sweep in motion, there and back, or before and after; without a suffix: a folder for strip, turned pictures and
     report; by default NAME-turned.png in the current folder. For a folder of pictures: another folder, NAME.png each, or with
-    several turns a folder NAME each, with poses in the file names and all of them in views.csv; for a video: an .mp4"""
+    several turns a folder NAME each, with poses in the file names and all of them in views.csv; for a video: an .mp4; for an
+    animated picture: a .gif, .webp or .mp4"""
     model: str | None = None
     """a diffusers folder, a Hub id or a bundled model (faces64, heads64); by default faces64"""
     directions: Path | None = None
@@ -82,6 +84,7 @@ class Edit:
 
     def run(self) -> None:
         """Edit, write, report."""
+        from latentrot.data.animation import is_animated  # noqa: PLC0415
         from latentrot.data.video import is_video  # noqa: PLC0415
         from latentrot.edit.turns import turns_asked  # noqa: PLC0415
 
@@ -90,7 +93,7 @@ class Edit:
             raise LatentrotError("--crop-only writes one square; choose its face with --face largest or --face NUMBER")
         if os.path.isdir(self.image):
             self.run_folder(turns, absolute)
-        elif is_video(self.image):
+        elif is_video(self.image) or is_animated(self.image):
             self.run_video(turns[0].yaw, absolute)
         else:
             self.run_picture(turns, absolute)
@@ -149,15 +152,15 @@ class Edit:
             raise LatentrotError(f"{failed} of {len(paths)} pictures could not be turned")
 
     def run_video(self, degrees: float, absolute: bool) -> None:
-        """A video, frame by frame."""
+        """A video or an animated picture, frame by frame."""
         from tqdm import tqdm  # noqa: PLC0415
 
-        from latentrot.edit.video import VideoTurner, edit_video  # noqa: PLC0415
+        from latentrot.edit.video import VideoTurner, default_out, edit_video  # noqa: PLC0415
 
         for option in ("sweep", "pitch", "crop", "crop_only", "reify"):
             if getattr(self, option):
                 raise LatentrotError(
-                    f"--{option.replace('_', '-')} is for pictures; a video is turned by --deg or --to"
+                    f"--{option.replace('_', '-')} is for pictures that stand still; what moves is turned by --deg or --to"
                 )
         if not (self.face == "largest" or self.face.isdecimal()):
             raise LatentrotError(
@@ -166,18 +169,18 @@ class Edit:
 
         def load() -> VideoTurner:
             upscaler = self.upscaler()
-            return VideoTurner(self.latent_rotator(), degrees, absolute, self.light, self.face, upscaler)
+            return VideoTurner(self.load_rotator(), degrees, self.config(absolute), upscaler)
 
         facts = edit_video(
-            self.image, self.out or Path(f"{self.image.stem}-turned.mp4"), load,
-            lambda frames, video: tqdm(frames, desc="edit", unit="frame", total=video.count or None, disable=None),
+            self.image, self.out or default_out(self.image), load,
+            lambda shots, video: tqdm(shots, desc="edit", unit="frame", total=video.count or None, disable=None),
         )  # fmt: skip
         if self.json:
             print(json.dumps(facts))
             return
-        print(
-            f"turned {facts['turned']} of {facts['frames']} frames; {facts['unchanged']} without the face are unchanged"
-        )
+        for note in facts["notes"]:
+            print(f"note: {note}")
+        print(f"turned {facts['turned']} of {facts['frames']} frames; {facts['unchanged']} are unchanged")
         print(f"mean yaw before {facts['yaw_before_deg']:+.1f}, after {facts['yaw_after_deg']:+.1f} degrees")
         print(f"wrote {facts['output']}")
 

@@ -2,27 +2,74 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageSequence
 
-from latentrot.data.images import check_target
+from latentrot.data.images import ANIMATED_FORMATS, QUIET_PILLOW, check_target, read_image, to_rgb
 from latentrot.data.metadata import embedded
-from latentrot.data.video import encode_mp4
+from latentrot.data.video import Shot, Video, check_pyav, encode_mp4
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import write_atomically
 
-__all__ = ["ANIMATED", "check_encoder", "fit_side", "there_and_back", "write_animation"]
+__all__ = [
+    "ANIMATED",
+    "check_encoder",
+    "fit_side",
+    "is_animated",
+    "open_animation",
+    "there_and_back",
+    "write_animation",
+]
 
 #: suffixes of files that move
 ANIMATED = (".gif", ".webp", ".mp4")
 #: colours of a GIF; the 256th is left to Pillow, for what does not change from frame to frame
 GIF_COLOURS = 255
+#: a frame without a duration, or with one under 11 ms, shows so long in browsers (milliseconds)
+UNTIMED, SHORTEST = 100, 11
+
+
+def is_animated(path: Path) -> bool:
+    """Whether a file is a GIF, WebP or PNG of several frames; False for whatever cannot be read."""
+    try:
+        with QUIET_PILLOW, Image.open(path, formats=ANIMATED_FORMATS) as picture:
+            return getattr(picture, "is_animated", False)
+    except Exception:  # Pillow's readers leak struct.error, KeyError and others; `read_image` says what is wrong
+        return False
+
+
+def open_animation(path: Path) -> Video:
+    """Begin to read an animated picture, as `open_video` does a video; transparent pixels are laid on white.
+
+    Raises:
+        LatentrotError: see `read_image`.
+    """
+    read_image(path)  # refuses what is no picture, too large or too small
+    with Image.open(path, formats=ANIMATED_FORMATS) as picture:
+        count = getattr(picture, "n_frames", 1)
+        total = sum(_milliseconds(p) for p in ImageSequence.Iterator(picture))
+    return Video(path, 1000 * count / total, _shots(path), count)
+
+
+def _milliseconds(frame: Image.Image) -> int:
+    given = round(frame.info.get("duration") or 0)
+    return given if given >= SHORTEST else UNTIMED
+
+
+def _shots(path: Path) -> Iterator[Shot]:
+    """Frames with their times; a file that is damaged later on ends early."""
+    at = Fraction(0)
+    with Image.open(path, formats=ANIMATED_FORMATS) as picture:
+        for frame in ImageSequence.Iterator(picture):
+            shot = Shot(to_rgb(frame), at, Fraction(_milliseconds(frame), 1000))
+            at += shot.seconds
+            yield shot
 
 
 def there_and_back(frames: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -48,17 +95,14 @@ def check_encoder(path: Path) -> None:
     suffix = path.suffix.lower()
     if suffix not in ANIMATED:
         raise LatentrotError(f"cannot write {one_line(path)}: {suffix!r} does not move; use .gif, .webp or .mp4")
-    if suffix == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
-        raise LatentrotError(
-            f"writing {one_line(path)} needs imageio-ffmpeg, which is not installed: pip install imageio-ffmpeg "
-            "(or write a .gif or a .webp)"
-        )
+    if suffix == ".mp4":
+        check_pyav(f"writing {one_line(path)} (a .gif or a .webp does not)")
 
 
 def write_animation(
     path: str | os.PathLike[str],
     frames: Sequence[np.ndarray],
-    milliseconds: int,
+    milliseconds: int | Sequence[int],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write an animation; GIF and WebP repeat for ever.
@@ -67,7 +111,7 @@ def write_animation(
         path: where to; the suffix chooses the format: .gif, .webp or .mp4. A file of that name is replaced.
         frames: (h, w, 3) uint8 pictures of one size. In an MP4 odd sides are made even by repeating the last row or
             column.
-        milliseconds: how long each frame shows; GIF rounds to tens.
+        milliseconds: how long each frame shows, one number for all or one each; GIF rounds to tens.
         metadata: text kept in the file, see `latentrot.data.metadata`.
 
     Raises:
@@ -76,19 +120,22 @@ def write_animation(
     path = Path(path)
     check_encoder(path)
     check_target(path)
+    times = [milliseconds] * len(frames) if isinstance(milliseconds, int) else list(milliseconds)
     if path.suffix.lower() == ".mp4":
-        write_atomically(path, lambda p: encode_mp4(p, frames, 1000 / milliseconds, metadata or {}))
+        starts = [Fraction(sum(times[:i]), 1000) for i in range(len(frames))]
+        shots = [Shot(f, at, Fraction(ms, 1000)) for f, at, ms in zip(frames, starts, times, strict=True)]
+        write_atomically(path, lambda p: encode_mp4(p, shots, metadata or {}))
         return
     encode = _encode_gif if path.suffix.lower() == ".gif" else _encode_webp
     try:
-        content = encode(frames, milliseconds, metadata or {})
+        content = encode(frames, times, metadata or {})
     except Exception as error:  # Pillow's encoders raise OSError, ValueError, struct.error and others
         reason = one_line(error, 120) or type(error).__name__
         raise LatentrotError(f"cannot store {frames[0].shape} frames in {one_line(path)}: {reason}") from error
     write_atomically(path, lambda p: p.write_bytes(content))
 
 
-def _encode_webp(frames: Sequence[np.ndarray], milliseconds: int, metadata: Mapping[str, str]) -> bytes:
+def _encode_webp(frames: Sequence[np.ndarray], milliseconds: list[int], metadata: Mapping[str, str]) -> bytes:
     buffer, pictures = io.BytesIO(), [Image.fromarray(f) for f in frames]
     pictures[0].save(
         buffer, "WEBP", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0, quality=90, method=4,
@@ -97,7 +144,7 @@ def _encode_webp(frames: Sequence[np.ndarray], milliseconds: int, metadata: Mapp
     return buffer.getvalue()
 
 
-def _encode_gif(frames: Sequence[np.ndarray], milliseconds: int, metadata: Mapping[str, str]) -> bytes:
+def _encode_gif(frames: Sequence[np.ndarray], milliseconds: list[int], metadata: Mapping[str, str]) -> bytes:
     buffer, palette = io.BytesIO(), _shared_palette(frames)
     pictures = [Image.fromarray(indices) for indices in _dithered(frames, palette)]
     for picture in pictures:

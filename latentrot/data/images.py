@@ -166,7 +166,7 @@ def _upright(picture: Image.Image) -> Image.Image:
     return picture if operation is None else picture.transpose(operation)
 
 
-def _to_rgb(picture: Image.Image) -> np.ndarray:
+def to_rgb(picture: Image.Image) -> np.ndarray:
     """Any of Pillow's 1-, 8- and 16-bit modes -> (h, w, 3) uint8 RGB; alpha is laid on white."""
     if picture.mode.startswith("I;16"):
         grey = np.rint(np.asarray(picture).astype(np.float32) / 257)  # 65535 -> 255
@@ -308,7 +308,7 @@ def _photograph(picture: Image.Image, frames: int) -> Photograph:
     """A loaded picture -> pixels, profile and notes."""
     notes = (f"an animation of {frames} frames: only the first is used",) if frames > 1 else ()
     profile = _own_profile(picture)
-    stored = _to_rgb(_in_srgb(_upright(picture)))
+    stored = to_rgb(_in_srgb(_upright(picture)))
     if not profile or _is_srgb(_profile(profile)):
         return Photograph(stored, stored, profile, notes)
     try:

@@ -1,48 +1,108 @@
-"""Videos in and out, frame by frame through ffmpeg (imageio-ffmpeg): memory does not grow with a video's length."""
+"""Videos in and out, frame by frame through FFmpeg's libraries (PyAV): memory does not grow with a video's length.
+
+Every frame keeps its own time, sound is copied packet by packet, and what the numbers of the file mean as colours is read
+from the file and written into the new one.
+"""
 
 from __future__ import annotations
 
+import heapq
 import importlib.util
-import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import astuple, dataclass
+from fractions import Fraction
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from latentrot.data.images import MAX_PIXELS, MIN_SIDE
-from latentrot.data.metadata import as_text, read_notes
+from latentrot.data.metadata import as_text
 from latentrot.errors import LatentrotError, one_line
 
-__all__ = ["VIDEOS", "Video", "encode_mp4", "is_video", "open_video"]
+if TYPE_CHECKING:
+    import av
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer, OutputContainer
+    from av.video.reformatter import VideoReformatter
+    from av.video.stream import VideoStream
+
+__all__ = ["VIDEOS", "Shot", "Video", "check_pyav", "encode_mp4", "is_video", "open_video"]
 
 #: suffixes of the videos that can be read
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
-#: ffmpeg may open this file only, as one of these containers: a list that names other files or addresses is none
-ONLY_FILES = ["-protocol_whitelist", "file", "-format_whitelist", "mov,mp4,matroska,webm,avi"]
+#: FFmpeg may open this file only, as one of these containers: a list that names other files or addresses is none
+ONLY_FILES = {"protocol_whitelist": "file", "format_whitelist": "mov,mp4,matroska,webm,avi"}
 #: sound that an MP4 holds as it is; any other is encoded anew
 COPIED_SOUND = ("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac")
+#: codes of ITU-T H.273: unknown; BT.709 as matrix, primaries and transfer; BT.601 as matrix
+UNKNOWN, BT709, BT601 = 2, 1, 6
+#: ... BT.2020 as primaries; the transfers of high dynamic range: perceptual quantiser and hybrid log-gamma
+BT2020, HDR = 9, {16: "PQ", 18: "HLG"}
+#: range of the numbers: 16 to 235, as players expect
+LIMITED = 1
+#: the most samples of sound a second that AAC takes
+MOST_AAC_HERTZ = 96_000
+#: a video without a stated matrix is BT.709 from so many rows on, else BT.601, as players take it
+HD_ROWS = 720
+
+
+class Shot(NamedTuple):
+    """One frame and when it shows.
+
+    Attributes:
+        pixels: (h, w, 3) uint8 RGB, upright.
+        start: seconds from the beginning.
+        seconds: how long it shows.
+    """
+
+    pixels: np.ndarray
+    start: Fraction
+    seconds: Fraction
+
+
+@dataclass(frozen=True)
+class Colour:
+    """What the numbers in a video mean as colours: codes of ITU-T H.273."""
+
+    matrix: int = BT709
+    primaries: int = BT709
+    transfer: int = BT709
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it has to be converted before 8 bits of BT.709 can show it."""
+        return self.primaries == BT2020 or self.transfer in HDR
 
 
 @dataclass(frozen=True, eq=False)
 class Video:
-    """A video that is being read.
+    """A video, or an animated picture, that is being read.
 
     Attributes:
         path: the file.
-        fps: frames a second.
-        frames: (h, w, 3) uint8 RGB, upright, one at a time, once.
-        count: about how many there are, from the duration in the header; 0 where unknown.
-        sound: codec of its first sound track; empty where there is none.
+        fps: frames a second, on average.
+        shots: its frames, one at a time, once.
+        count: about how many there are; 0 where unknown.
+        tick: unit of its times, seconds.
+        colour: of the frames as they are to be written.
+        aspect: width of a pixel by its height.
+        sound: codecs of its sound tracks.
+        notes: what of it cannot be kept.
     """
 
     path: Path
     fps: float
-    frames: Iterator[np.ndarray]
+    shots: Iterator[Shot]
     count: int
-    sound: str
+    tick: Fraction = Fraction(1, 1000)
+    colour: Colour = Colour()
+    aspect: Fraction = Fraction(1)
+    sound: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def is_video(path: Path) -> bool:
@@ -50,9 +110,68 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEOS
 
 
-def _source(path: Path) -> str:
-    """How ffmpeg is told of a file, so that no name is taken for an option or an address."""
-    return f"file:{path.resolve()}"
+def check_pyav(purpose: str) -> None:
+    """Refuse a purpose that needs PyAV where it is not installed.
+
+    Raises:
+        LatentrotError: saying how to install it.
+    """
+    if importlib.util.find_spec("av") is None:
+        raise LatentrotError(f"{purpose} needs PyAV, which is not installed: pip install 'latentrot[video]'")
+
+
+# ---- reading ----------------------------------------------------------------------------------------------------
+
+
+def open_video(path: Path) -> Video:
+    """Begin to read a video; its first frame is decoded at once, so that a bad file is refused before any work.
+
+    Frames are turned upright as the file says. Ten bits become eight; high dynamic range and BT.2020 become BT.709, with
+    what is brighter than white clipped, and a note says so.
+
+    Raises:
+        LatentrotError: no PyAV, no such file, no video, a damaged one, frames over 64 million pixels or under 16 pixels a
+            side. Frames that are damaged later on are left out.
+    """
+    check_pyav(f"reading {one_line(path)}")
+    _check_file(path)
+    container = _open(path)
+    try:
+        stream = _moving_pictures(container, path)
+        frames = _decoded(container, stream)
+        first = next(frames, None)
+        if first is None:
+            raise _refuse(path, "it holds no frames, or is damaged")
+    except BaseException:
+        container.close()
+        raise
+    found = Colour(_matrix(first), first.color_primaries, first.color_trc)
+    rate = stream.guessed_rate or stream.average_rate or Fraction(25)
+    start, aspect = _start(container), stream.sample_aspect_ratio or Fraction(1)
+    end = ((stream.start_time or 0) + (stream.duration or 0)) * (stream.time_base or Fraction(0)) - start
+    return Video(
+        path,
+        float(stream.average_rate or rate),
+        _shots(chain([first], frames), found, start, end, 1 / rate),
+        stream.frames or round(max(Fraction(0), Fraction(container.duration or 0, 10**6) - start) * rate),
+        stream.time_base or 1 / rate,
+        Colour() if found.is_wide else found,
+        1 / aspect if first.rotation % 180 else aspect,
+        tuple(s.codec_context.codec.canonical_name for s in _sound_tracks(container)),
+        _not_kept(container, found),
+    )
+
+
+def _check_file(path: Path) -> None:
+    name = one_line(path)
+    try:
+        if "\0" in str(path) or not path.is_file():
+            raise LatentrotError(f"no such video: {name}; check the path")
+        size = path.stat().st_size
+    except OSError as error:
+        raise LatentrotError(f"cannot open the video {name}: {error.strerror}; check the path") from error
+    if size == 0:
+        raise LatentrotError(f"the video {name} is empty (0 bytes); copy or download it again")
 
 
 def _refuse(path: Path, reason: object) -> LatentrotError:
@@ -63,96 +182,238 @@ def _refuse(path: Path, reason: object) -> LatentrotError:
     )
 
 
-def open_video(path: Path) -> Video:
-    """Begin to read a video; its first frame is decoded at once, so that a bad file is refused before any work.
+def _open(path: Path) -> InputContainer:
+    """The file as FFmpeg sees it; `file:` so that no name is taken for an option or an address."""
+    import av  # noqa: PLC0415  (optional)
 
-    Raises:
-        LatentrotError: no imageio-ffmpeg, no such file, no video, a damaged one, frames over 64 million pixels or under
-            16 pixels a side. A file cut short later on ends the frames early.
-    """
-    name = one_line(path)
-    if importlib.util.find_spec("imageio_ffmpeg") is None:
-        raise LatentrotError(f"reading {name} needs imageio-ffmpeg, which is not installed: pip install imageio-ffmpeg")
     try:
-        if "\0" in str(path) or not path.is_file():
-            raise LatentrotError(f"no such video: {name}; check the path")
-        size = path.stat().st_size
-    except OSError as error:
-        raise LatentrotError(f"cannot open the video {name}: {error.strerror}; check the path") from error
-    if size == 0:
-        raise LatentrotError(f"the video {name} is empty (0 bytes); copy or download it again")
-    import imageio_ffmpeg  # noqa: PLC0415  (optional)
-
-    reader = imageio_ffmpeg.read_frames(
-        _source(path), input_params=ONLY_FILES, output_params=["-an", "-fps_mode", "cfr"]
-    )
-    try:
-        facts = next(reader)
-        width, height = facts["size"]
-        if width * height > MAX_PIXELS or min(width, height) < MIN_SIDE:
-            raise LatentrotError(
-                f"the video {name} is {width}x{height}; expected {MIN_SIDE} pixels a side or more and "
-                f"{MAX_PIXELS // 10**6} million pixels or fewer"
-            )
-        first = next(reader)
-    except LatentrotError:
-        reader.close()
-        raise
-    except StopIteration as error:
-        raise _refuse(path, "it holds no frames") from error
-    except Exception as error:  # the header is parsed from ffmpeg's words: IndexError, AttributeError and others
+        return av.open(f"file:{path.resolve()}", container_options=ONLY_FILES, metadata_errors="replace")
+    except (av.FFmpegError, OSError, ValueError) as error:
         raise _refuse(path, "it is no video, or is damaged") from error
-    fps = float(facts.get("fps") or 25)
-    frames = _pictures(chain([first], reader), (height, width, 3), path)
-    return Video(path, fps, frames, round(fps * float(facts.get("duration") or 0)), str(facts.get("audio_codec", "")))
 
 
-def _pictures(raw: Iterable[bytes], shape: tuple[int, int, int], path: Path) -> Iterator[np.ndarray]:
-    """Frames as arrays."""
+def _moving_pictures(container: InputContainer, path: Path) -> VideoStream:
+    """The first track of moving pictures (a cover is none)."""
+    from av.stream import Disposition  # noqa: PLC0415  (optional)
+
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic and s.codec_context]
+    if not streams:
+        raise _refuse(path, "it holds no moving pictures")
+    width, height = streams[0].codec_context.width, streams[0].codec_context.height
+    if width * height > MAX_PIXELS or min(width, height) < MIN_SIDE:
+        raise LatentrotError(
+            f"the video {one_line(path)} is {width}x{height}; expected {MIN_SIDE} pixels a side or more and "
+            f"{MAX_PIXELS // 10**6} million pixels or fewer"
+        )
+    streams[0].thread_type = "AUTO"
+    return streams[0]
+
+
+def _start(container: InputContainer) -> Fraction:
+    """When a file's first track begins, seconds: its recorder may have counted for hours."""
+    return Fraction(max(0, container.start_time or 0), 10**6)
+
+
+def _seconds(ticks: int | None, of: av.VideoFrame | av.Packet) -> Fraction:
+    """A time or a duration; 0 where there is none."""
+    return (ticks or 0) * (of.time_base or Fraction(0))
+
+
+def _sound_tracks(container: InputContainer) -> list[AudioStream]:
+    """The tracks of sound that can be decoded."""
+    return [s for s in container.streams.audio if s.codec_context is not None]
+
+
+def _demuxed(container: InputContainer, *streams: av.stream.Stream) -> Iterator[av.Packet]:
+    """Packets of some tracks, up to where the file is damaged."""
+    import av  # noqa: PLC0415  (optional)
+
+    with suppress(av.FFmpegError):
+        yield from container.demux(streams)
+
+
+def _decode(packet: av.Packet) -> list:
+    """The frames in a packet; none where it is damaged."""
+    import av  # noqa: PLC0415  (optional)
+
     try:
-        for frame in raw:
-            yield np.frombuffer(frame, np.uint8).reshape(shape)
-    except (RuntimeError, OSError) as error:
-        raise _refuse(path, "it is damaged") from error
+        return packet.decode()
+    except av.FFmpegError:
+        return []
 
 
-def encode_mp4(
-    path: Path,
-    frames: Iterable[np.ndarray],
-    fps: float,
-    metadata: Mapping[str, str],
-    sound_of: Video | None = None,
-) -> None:
-    """Encode H.264 in 4:2:0, which every player shows; ffmpeg's own complaints stay off the terminal.
+def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
+    """Frames in the order they show, each later than the one before; what is damaged is left out."""
+    last = None
+    with container:
+        for packet in _demuxed(container, stream):
+            for frame in _decode(packet):
+                if frame.pts is not None and (last is None or frame.pts > last):
+                    last = frame.pts
+                    yield frame
+
+
+def _shots(
+    frames: Iterable[av.VideoFrame], colour: Colour, start: Fraction, end: Fraction, usual: Fraction
+) -> Iterator[Shot]:
+    """Frames as pixels; each shows until the next one does, the last one to the end, or for as long as is usual."""
+    from av.video.reformatter import VideoReformatter  # noqa: PLC0415  (optional)
+
+    shot, reformatter = None, VideoReformatter()  # one for all: its tables for high dynamic range take seconds
+    for frame in frames:
+        pixels = _pixels(frame, colour, shot.pixels.shape if shot else None, reformatter)
+        at = max(_seconds(frame.pts, frame) - start, Fraction(0))
+        if shot is not None:
+            yield shot._replace(seconds=at - shot.start)
+        shot = Shot(pixels, at, end - at if end > at else usual)
+    if shot is not None:
+        yield shot
+
+
+def _matrix(frame: av.VideoFrame) -> int:
+    """The matrix from YUV to RGB that a frame was made with."""
+    guess = BT709 if frame.height >= HD_ROWS else BT601
+    return guess if frame.colorspace == UNKNOWN else frame.colorspace
+
+
+def _sws_matrix(matrix: int) -> int:
+    """Its number in libswscale, where BT.601 has one of its two codes only."""
+    return 5 if matrix == BT601 else matrix
+
+
+def _pixels(
+    frame: av.VideoFrame, colour: Colour, shape: tuple[int, ...] | None, reformatter: VideoReformatter
+) -> np.ndarray:
+    """A frame as upright (h, w, 3) uint8 RGB, of the shape given if any: a stream may change its size on the way."""
+    quarters = frame.rotation // 90 % 4
+    options = {"dst_color_trc": BT709, "dst_color_primaries": BT709} if colour.is_wide else {}
+    if shape is not None:
+        height, width = shape[:2] if quarters % 2 == 0 else shape[1::-1]
+        options |= {"width": width, "height": height}
+    rgb = reformatter.reformat(frame, format="rgb24", src_colorspace=_sws_matrix(colour.matrix), **options)
+    return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), quarters))
+
+
+def _not_kept(container: InputContainer, colour: Colour) -> tuple[str, ...]:
+    """What of a video its turned version will not have."""
+    notes = []
+    if colour.transfer in HDR:
+        notes.append(
+            f"high dynamic range ({HDR[colour.transfer]}) becomes BT.709; what is brighter than white is clipped"
+        )
+    elif colour.is_wide:
+        notes.append("BT.2020 becomes BT.709; colours beyond it are clipped")
+    kinds = Counter(s.type for s in container.streams if s.type not in ("video", "audio"))
+    kinds["video"] = len(container.streams.video) - 1
+    kinds["sound"] = len(container.streams.audio) - len(_sound_tracks(container))
+    return (*notes, *(f"{count} {kind} track{'s' * (count > 1)} not kept" for kind, count in kinds.items() if count))
+
+
+# ---- writing ----------------------------------------------------------------------------------------------------
+
+
+def encode_mp4(path: Path, shots: Iterable[Shot], metadata: Mapping[str, str], source: Video | None = None) -> None:
+    """Encode H.264 in 4:2:0 with 8 bits, which every player shows.
 
     Args:
         path: the file, written as it grows: give `write_atomically`'s.
-        frames: (h, w, 3) uint8 of one size, at least one; odd sides are made even by repeating the last row or column.
-        fps: frames a second.
+        shots: frames of one size, at least one; odd sides are made even by repeating the last row or column.
         metadata: text kept in the file, see `latentrot.data.metadata`.
-        sound_of: a video whose sound is kept; copied where an MP4 can hold it, else encoded as AAC.
+        source: the video they come from: its unit of time, colours and pixel shape are kept, and all of its sound, copied
+            where an MP4 can hold it, else encoded as AAC.
 
     Raises:
-        OSError: ffmpeg could not write the video.
+        OSError: the video could not be written.
     """
-    import imageio_ffmpeg  # noqa: PLC0415  (optional)
+    import av  # noqa: PLC0415  (optional)
 
-    frames = iter(frames)
-    first = next(frames)
-    height, width = first.shape[:2]
-    sound: dict[str, str] = {}
-    if sound_of is not None and sound_of.sound:
-        codec = "copy" if sound_of.sound in COPIED_SOUND else "aac"
-        sound = {"audio_path": _source(sound_of.path), "audio_codec": codec}
-    writer = imageio_ffmpeg.write_frames(
-        path, (width + width % 2, height + height % 2), fps=fps, codec="libx264", quality=None, macro_block_size=2,
-        ffmpeg_log_level="quiet", **sound,
-        output_params=["-crf", "16", "-movflags", "+faststart", "-metadata", f"comment={as_text(metadata)}", "-f", "mp4"],
-    )  # fmt: skip
-    with closing(writer):
-        writer.send(None)
-        for frame in chain([first], frames):
-            writer.send(np.ascontiguousarray(np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")))
-    # ffmpeg's exit code is not handed on; a file without its notes is not whole
-    if not os.path.isfile(path) or (metadata and not read_notes(path)):
-        raise OSError("ffmpeg could not finish the video")
+    shots = iter(shots)
+    first = next(shots)
+    like = source or Video(path, 0, shots, 0)
+    try:
+        with av.open(str(path), "w", format="mp4", container_options={"movflags": "+faststart"}) as out:
+            out.metadata["comment"] = as_text(metadata)
+            tracks = [_pictures(out, first, shots, like), *([_sound(out, source)] if source and source.sound else [])]
+            for packet in heapq.merge(*tracks, key=lambda p: _seconds(p.dts, p)):
+                out.mux(packet)
+    except av.FFmpegError as error:
+        raise OSError(error.errno, f"the video could not be encoded: {one_line(error.strerror)}") from error
+
+
+def _pictures(out: OutputContainer, first: Shot, rest: Iterable[Shot], like: Video) -> Iterator[av.Packet]:
+    """Frames as H.264."""
+    height, width = first.pixels.shape[:2]
+    rate = Fraction(like.fps or 1 / first.seconds).limit_denominator(1001)
+    stream = out.add_stream("libx264", rate=rate, options={"crf": "16"})
+    context = stream.codec_context
+    context.width, context.height, context.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
+    context.time_base, context.sample_aspect_ratio = like.tick, like.aspect
+    context.colorspace, context.color_primaries, context.color_trc = astuple(like.colour)
+    context.color_range = LIMITED
+    seconds: dict[int, Fraction] = {}
+    for shot in chain([first], rest):
+        frame = _frame(shot, like)
+        seconds[frame.pts] = shot.seconds
+        yield from _timed(stream.encode(frame), seconds)
+    yield from _timed(stream.encode(), seconds)
+
+
+def _timed(packets: Iterable[av.Packet], seconds: dict[int, Fraction]) -> Iterator[av.Packet]:
+    """Packets that know how long they show."""
+    for packet in packets:
+        packet.duration = round(seconds.pop(packet.pts or 0) / packet.time_base)
+        yield packet
+
+
+def _frame(shot: Shot, like: Video) -> av.VideoFrame:
+    """A frame as the encoder takes it."""
+    import av  # noqa: PLC0415  (optional)
+
+    height, width = shot.pixels.shape[:2]
+    even = np.pad(shot.pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
+    frame = rgb.reformat(format="yuv420p", dst_colorspace=_sws_matrix(like.colour.matrix), dst_color_range=LIMITED)
+    frame.pts, frame.time_base = round(shot.start / like.tick), like.tick
+    return frame
+
+
+def _sound(out: OutputContainer, source: Video) -> Iterator[av.Packet]:
+    """All sound of a video: copied where an MP4 can hold it, else encoded as AAC."""
+    with _open(source.path) as container:
+        start = _start(container)
+        tracks = {s.index: _add_sound(out, s) for s in _sound_tracks(container)}
+        for packet in _demuxed(container, *(container.streams[i] for i in tracks)):
+            track = tracks[packet.stream.index]
+            if not _is_copied(packet.stream):
+                yield from _as_aac(packet, track, start)
+            elif packet.dts is not None and packet.pts is not None:  # the last one, at the end of a track, is empty
+                shift = round(start / packet.time_base)
+                packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                packet.stream = track
+                yield packet
+
+
+def _is_copied(stream: AudioStream) -> bool:
+    """Whether an MP4 holds a sound as it is."""
+    return stream.codec_context.codec.canonical_name in COPIED_SOUND
+
+
+def _add_sound(out: OutputContainer, stream: AudioStream) -> AudioStream:
+    """A track for the sound of another."""
+    if _is_copied(stream):
+        track = out.add_stream_from_template(stream)
+    else:
+        layout = {1: "mono", 2: "stereo"}.get(stream.layout.nb_channels, stream.layout.name)
+        track = out.add_stream("aac", rate=min(stream.rate, MOST_AAC_HERTZ), layout=layout)
+    track.metadata.update({k: v for k, v in stream.metadata.items() if k in ("language", "title")})
+    return track
+
+
+def _as_aac(packet: av.Packet, track: AudioStream, start: Fraction) -> Iterator[av.Packet]:
+    """What a packet of another codec becomes; the last, empty one brings out what is left."""
+    for frame in _decode(packet):
+        if frame.pts is not None and frame.time_base:
+            frame.pts -= round(start / frame.time_base)
+        yield from track.encode(frame)
+    if not packet.size:
+        yield from track.encode()

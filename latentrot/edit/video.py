@@ -1,12 +1,15 @@
-"""Turn the face in a video, frame by frame: one face is followed, and what may not jump from frame to frame is held.
+"""Turn the face in a video or an animated picture: one face is followed, and what may not jump between frames is held.
 
 | | over time |
 |---|---|
-| landmarks | smoothed, less so the faster they move; only the crop's place depends on them, not where the face is pasted |
-| yaw and pitch of the source | smoothed |
+| landmarks of the crop | smoothed, less so the faster they move |
+| yaw of the source | smoothed |
 | light, and how far a step turns this face | measured where the face first appears, then held |
 
 A face that is lost or jumps is a new one. Frames without it pass as they are.
+
+`FaceFollower` says where the face is, a `FaceTurner` draws it turned, `VideoTurner` leads frames through both and puts the
+turned head together as in a photograph. A frame whose face cannot be turned passes as it is.
 """
 
 from __future__ import annotations
@@ -14,24 +17,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from latentrot.data.align import MEAN_LANDMARKS, Alignment, align_landmarks
+from latentrot.data.animation import check_encoder, open_animation, write_animation
 from latentrot.data.images import check_target
-from latentrot.data.video import Video, encode_mp4, open_video
-from latentrot.edit.compose import fill_hidden
+from latentrot.data.video import Shot, Video, encode_mp4, is_video, open_video
+from latentrot.edit.compose import fill_hidden, turned_alignment
+from latentrot.edit.photograph import CROP_SIDE, EditConfig, look, model_name
 from latentrot.edit.results import synthetic_notes
 from latentrot.edit.upscale import Upscaler
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import write_atomically
 from latentrot.label.detect import Face, choose_face, detect_faces
 from latentrot.label.framing import frame_face
-from latentrot.rotate.latent.rotator import Embedded, LatentRotator
+from latentrot.rotate.latent.rotator import LatentRotator
 from latentrot.rotate.latent.search import CalibrationCurve
 from latentrot.rotate.mesh import MeshRotator, turn_head
+from latentrot.rotate.protocol import Rotator
 
-__all__ = ["VideoTurner", "check_video_out", "edit_video"]
+__all__ = ["FaceTurner", "VideoTurner", "check_video_out", "default_out", "edit_video"]
 
 #: how slowly landmarks that hardly move follow (hertz), and how much faster they follow at each frame pixel a second
 SLOWEST, HASTE = 1.0, 0.05
@@ -40,6 +47,9 @@ YAW_HERTZ = 2.0
 #: a face that moves further than this between frames, or is lost for longer, is another one (distances between its eyes;
 #: seconds)
 FURTHEST, LOST = 1.0, 0.5
+
+
+# ---- following a face -------------------------------------------------------------------------------------------
 
 
 def follow(hertz: float | np.ndarray, seconds: float) -> float | np.ndarray:
@@ -71,22 +81,160 @@ class Smoothed:
 
 
 @dataclass(eq=False)
-class Track:
-    """One face followed.
+class Yaw:
+    """A face's yaw over time, smoothed.
 
     Attributes:
-        points: its landmarks.
-        light: the light group, measured at its first frame.
-        curve: how far steps turn it, measured at its first frame; None to trust the average.
-        yaw_deg: smoothed, degrees.
-        last: number of the last frame it was seen in.
+        degrees: > 0: nose to the viewer's right.
+        last: when it was measured last, seconds; None: not yet.
     """
 
-    points: Smoothed
-    light: str
-    curve: CalibrationCurve | None
-    yaw_deg: float
-    last: int
+    degrees: float = 0.0
+    last: float | None = None
+
+    def update(self, degrees: float, at: float) -> float:
+        """Take in a measurement."""
+        share = 1.0 if self.last is None else float(follow(YAW_HERTZ, at - self.last))
+        self.degrees, self.last = self.degrees + share * (degrees - self.degrees), at
+        return self.degrees
+
+
+@dataclass(eq=False)
+class FaceFollower:
+    """Finds the same face again from frame to frame.
+
+    Args:
+        face: "largest", or the number of a face where it first appears.
+
+    Attributes:
+        points: its landmarks; None while no face is followed.
+        missed: frames since it was seen last, this one included.
+        last: when it was seen last, seconds.
+        followed: faces so far, one after another.
+    """
+
+    face: str = "largest"
+    points: Smoothed | None = None
+    missed: int = 0
+    last: float = 0.0
+    followed: int = 0
+
+    def update(self, frame: np.ndarray, at: float) -> tuple[Alignment, bool] | None:
+        """Where the face is.
+
+        Args:
+            frame: (h, w, 3) uint8, the next one.
+            at: when it shows, seconds.
+
+        Returns:
+            Photograph -> CelebA frame, and whether this face is a new one; None where it is not seen.
+        """
+        self.missed += 1
+        face = self._find(detect_faces(frame), at)
+        if face is None:
+            return None
+        alignment, new = frame_face(frame, face.landmarks), self.points is None
+        seen = alignment.to_photo(MEAN_LANDMARKS)
+        if self.points is None:
+            self.points = Smoothed(seen)
+            self.followed += 1
+        else:
+            points = self.points.update(seen, at - self.last, alignment.scale)
+            alignment = align_landmarks(points, (frame.shape[1], frame.shape[0]))
+        self.missed, self.last = 0, at
+        return alignment, new
+
+    def _find(self, faces: list[Face], at: float) -> Face | None:
+        """The face that is followed; another where it is lost."""
+        if self.missed > 1 and at - self.last > LOST:
+            self.points = None
+        if self.points is None:
+            there = self.face == "largest" or int(self.face) < len(faces)
+            return choose_face(faces, self.face)[0] if faces and there else None
+        was = self.points.value[:2]
+        near = min(faces, key=lambda f: np.linalg.norm(f.landmarks[:2] - was), default=None)
+        if near is None:
+            return None
+        moved = np.linalg.norm((near.landmarks[:2] - was).mean(0))
+        if moved > FURTHEST * np.linalg.norm(was[1] - was[0]) * self.missed:
+            self.points = None  # a cut
+        return near
+
+
+# ---- turning it -------------------------------------------------------------------------------------------------
+
+
+class FaceTurner(Protocol):
+    """Draws one face, which is followed through frames, turned; made anew for each face that appears."""
+
+    def draw(self, frame: np.ndarray, alignment: Alignment, at: float) -> tuple[np.ndarray | None, float, float]:
+        """Draw the face of the next frame it is seen in.
+
+        Args:
+            frame: (h, w, 3) uint8 RGB.
+            alignment: where the face is: photograph -> CelebA frame.
+            at: when the frame shows, seconds.
+
+        Returns:
+            (s, s, 3) uint8, the turned crop, None to leave all to geometry; the yaw before, smoothed, and the turn, degrees.
+        """
+        ...
+
+
+@dataclass(eq=False)
+class WalkingFace:
+    """Draws by the walk in latent space; light and calibration curve are those of the face's first frame.
+
+    Args:
+        rotator: from `load_latent_rotator`.
+        degrees: the turn, or the pose to hold; > 0: nose to the viewer's right.
+        config: pose or turn; the light of the first frame.
+        upscaler: restores the turned crops.
+    """
+
+    rotator: LatentRotator
+    degrees: float
+    config: EditConfig
+    upscaler: Upscaler | None = None
+    yaw: Yaw = field(default_factory=Yaw)
+    curve: CalibrationCurve | None = None
+
+    def draw(self, frame: np.ndarray, alignment: Alignment, at: float) -> tuple[np.ndarray | None, float, float]:
+        """See `FaceTurner`."""
+        absolute, first = self.config.absolute, self.yaw.last is None
+        found = self.rotator.embed(alignment.crop(frame, self.rotator.model.resolution), self.config.light)
+        found = replace(found, yaw_deg=self.yaw.update(found.yaw_deg, at))
+        if first:
+            self.config = replace(self.config, light=found.light)
+            turn = self.degrees - found.yaw_deg if absolute else self.degrees
+            self.curve = self.rotator.measure_curve(found, [turn]) if self.rotator.measure else None
+            self.rotator = replace(self.rotator, measure=self.curve is not None)
+        result = self.rotator.turn(found, [self.degrees], absolute=absolute, curve=self.curve)
+        shown = result if self.upscaler is None else self.upscaler.upscale_turned(result)
+        return shown.frames[0].image, found.yaw_deg, result.frames[0].requested_deg
+
+
+@dataclass(eq=False)
+class RotatedFace:
+    """Draws by any other rotator, each frame by itself; the geometric one leaves all to geometry.
+
+    Args:
+        rotator: any.
+        degrees: the turn, or the pose to hold; > 0: nose to the viewer's right.
+        config: pose or turn.
+    """
+
+    rotator: Rotator
+    degrees: float
+    config: EditConfig
+    yaw: Yaw = field(default_factory=Yaw)
+
+    def draw(self, frame: np.ndarray, alignment: Alignment, at: float) -> tuple[np.ndarray | None, float, float]:
+        """See `FaceTurner`."""
+        square = alignment.crop(frame, CROP_SIDE)
+        yaw = self.yaw.update(look(square, self.rotator)[0], at)
+        by = self.degrees - yaw if self.config.absolute else self.degrees
+        return None if isinstance(self.rotator, MeshRotator) else self.rotator.rotate(square, by), yaw, by
 
 
 @dataclass(eq=False)
@@ -94,115 +242,108 @@ class VideoTurner:
     """Turns one face through the frames of a video.
 
     Args:
-        rotator: from `load_latent_rotator`.
-        degrees: the turn, or the pose to hold if `absolute`; > 0: nose to the viewer's right.
-        absolute: degrees are a pose.
-        light: auto, left, center or right.
-        face: "largest", or the number of a face where it first appears.
-        upscaler: restores the turned crops.
+        rotator: any.
+        degrees: the turn, or the pose to hold; > 0: nose to the viewer's right.
+        config: pose or turn, light, face.
+        upscaler: restores what the walk draws.
 
     Attributes:
         seen: frames so far.
-        turned: frames with a turned face.
-        tracks: faces followed, one after another.
-        yaws: sums of the source's and the turned yaw, degrees.
+        yaws: of the source and the turned face, degrees, one pair a frame turned.
+        refused: why a face that was found could not be turned, the last reason.
     """
 
-    rotator: LatentRotator
+    rotator: Rotator
     degrees: float
-    absolute: bool = False
-    light: str = "auto"
-    face: str = "largest"
+    config: EditConfig = field(default_factory=EditConfig)
     upscaler: Upscaler | None = None
     seen: int = 0
-    turned: int = 0
-    tracks: int = 0
-    yaws: np.ndarray = field(default_factory=lambda: np.zeros(2))
-    track: Track | None = None
+    yaws: list[tuple[float, float]] = field(default_factory=list)
+    refused: str = ""
 
-    def frames(self, frames: Iterable[np.ndarray], fps: float) -> Iterator[np.ndarray]:
-        """Frames (h, w, 3) uint8, turned where there is a face, one at a time."""
-        for frame in frames:
-            self.seen += 1
-            face = self._find(detect_faces(frame), fps)
-            yield frame if face is None else self._turn(frame, face, fps)
+    def __post_init__(self) -> None:
+        self.follower = FaceFollower(self.config.face)
+        self.turner = self.begin()
 
-    def _find(self, faces: list[Face], fps: float) -> Face | None:
-        """The face that is followed; another where it is lost."""
-        if self.track is not None and self.seen - self.track.last > max(1.0, LOST * fps):
-            self.track = None
-        if self.track is None:
-            chosen = self.face if self.face == "largest" or int(self.face) < len(faces) else ""
-            return choose_face(faces, chosen)[0] if faces and chosen else None
-        was = self.track.points.value[:2]
-        apart = np.linalg.norm(was[1] - was[0])
-        near = min(faces, key=lambda f: np.linalg.norm(f.landmarks[:2] - was), default=None)
-        if near is None:
-            return None
-        moved = np.linalg.norm((near.landmarks[:2] - was).mean(0))
-        if moved > FURTHEST * apart * max(1, self.seen - self.track.last):
-            self.track = None  # a cut
-        return near
+    def begin(self) -> FaceTurner:
+        """What draws a face that appears."""
+        if isinstance(self.rotator, LatentRotator):
+            return WalkingFace(self.rotator, self.degrees, self.config, self.upscaler)
+        return RotatedFace(self.rotator, self.degrees, self.config)
 
-    def _turn(self, frame: np.ndarray, face: Face, fps: float) -> np.ndarray:
-        """One frame with its face turned."""
-        size, track = (frame.shape[1], frame.shape[0]), self.track
-        alignment = frame_face(frame, face.landmarks)
-        if track is not None:
-            seen = alignment.to_photo(MEAN_LANDMARKS)
-            points = track.points.update(seen, (self.seen - track.last) / fps, alignment.scale)
-            alignment = align_landmarks(points, size)
-        crop = alignment.crop(frame, self.rotator.model.resolution)
-        found = self.rotator.embed(crop, self.light if track is None else track.light)
-        if track is None:
-            turn = self.degrees - found.yaw_deg if self.absolute else self.degrees
-            curve = self.rotator.measure_curve(found, [turn]) if self.rotator.measure else None
-            points = Smoothed(alignment.to_photo(MEAN_LANDMARKS))
-            track = self.track = Track(points, found.light, curve, found.yaw_deg, self.seen)
-            self.tracks += 1
-        else:
-            share = follow(YAW_HERTZ, (self.seen - track.last) / fps)
-            track.yaw_deg += float(share) * (found.yaw_deg - track.yaw_deg)
-            track.last = self.seen
-        return self._paste(frame, alignment, replace(found, yaw_deg=track.yaw_deg), track.curve)
+    def turn(self, frame: np.ndarray, at: float) -> np.ndarray:
+        """The next frame, turned where there is a face: (h, w, 3) uint8 -> the same; `at` is when it shows, seconds."""
+        self.seen += 1
+        found = self.follower.update(frame, at)
+        if found is None:
+            return frame
+        alignment, new = found
+        if new:
+            self.turner = self.begin()
+        try:
+            head = MeshRotator().head_of(frame, alignment)
+            drawn, yaw, by = self.turner.draw(frame, alignment, at)
+            turned = turn_head(head, by)
+        except LatentrotError as error:  # a blur, a hand before the face: the next frame may do
+            self.refused = str(error)
+            return frame
+        result = frame.copy()
+        fill_hidden(head, turned, drawn, self.config.trust).laid_on(result)
+        self.yaws.append((yaw, look(turned_alignment(turned).crop(result, CROP_SIDE), self.rotator)[0]))
+        return result
 
-    def _paste(
-        self, frame: np.ndarray, alignment: Alignment, found: Embedded, curve: CalibrationCurve | None
-    ) -> np.ndarray:
-        """The frame with the turned crop in it."""
-        rotator = self.rotator if curve is not None else replace(self.rotator, measure=False)
-        result = rotator.turn(found, [self.degrees], absolute=self.absolute, curve=curve)
-        self.yaws += [found.yaw_deg, result.frames[0].yaw_deg]
-        self.turned += 1
-        if self.upscaler is not None:
-            result = self.upscaler.upscale_turned(result)
-        drawn, head = result.frames[0], MeshRotator().head_of(frame, alignment)
-        picture = frame.copy()
-        fill_hidden(head, turn_head(head, drawn.requested_deg), drawn.image).laid_on(picture)
-        return picture
+    def shots(self, shots: Iterable[Shot]) -> Iterator[Shot]:
+        """Frames with their times, turned one at a time.
+
+        Raises:
+            LatentrotError: at the end, where none could be turned.
+        """
+        for shot in shots:
+            yield shot._replace(pixels=self.turn(shot.pixels, float(shot.start)))
+        if not self.yaws:
+            reason = self.refused or "no face found"
+            raise LatentrotError(f"none of the {self.seen} frames could be turned: {reason}; nothing was written")
+
+    def facts(self) -> dict[str, object]:
+        """What files say of the turn."""
+        return {"model": model_name(self.rotator), "requested_deg": self.degrees, "pose": self.config.absolute}
 
     def report(self) -> dict[str, object]:
         """What was done, in plain numbers; yaws are means over the frames turned, degrees."""
-        before, after = (self.yaws / max(1, self.turned)).round(2).tolist()
-        return {
-            "requested_deg": self.degrees,
-            "pose": self.absolute,
-            "frames": self.seen,
-            "turned": self.turned,
-            "unchanged": self.seen - self.turned,
-            "faces_followed": self.tracks,
-            **({"yaw_before_deg": before, "yaw_after_deg": after} if self.turned else {}),
-        }
+        turned = len(self.yaws)
+        counts = {"frames": self.seen, "turned": turned, "unchanged": self.seen - turned}
+        means = np.mean(self.yaws, axis=0).round(2).tolist() if turned else []
+        yaws = dict(zip(("yaw_before_deg", "yaw_after_deg"), means, strict=False))
+        return {**self.facts(), **counts, "faces_followed": self.follower.followed, **yaws}
+
+
+# ---- files ------------------------------------------------------------------------------------------------------
+
+
+def kinds_of(source: Path) -> tuple[str, ...]:
+    """Suffixes that a turned video, or a turned animated picture, may have; the first is the default."""
+    if is_video(source):
+        return (".mp4",)
+    return (".gif", ".webp", ".mp4") if source.suffix.lower() == ".gif" else (".webp", ".gif", ".mp4")
+
+
+def default_out(source: Path) -> Path:
+    """NAME-turned in the current folder."""
+    return Path(f"{source.stem}-turned{kinds_of(source)[0]}")
 
 
 def check_video_out(out: Path, source: Path) -> None:
-    """Refuse an output that is no MP4, cannot be written, or is the source.
+    """Refuse an output of the wrong kind, one that cannot be written, or that is the source.
 
     Raises:
         LatentrotError: naming it.
     """
-    if out.suffix.lower() != ".mp4":
-        raise LatentrotError(f"cannot write {one_line(out)}: a turned video is an MP4; give --out a name in .mp4")
+    kinds = kinds_of(source)
+    if out.suffix.lower() not in kinds:
+        raise LatentrotError(
+            f"cannot write {one_line(out)}: {one_line(source.name, 60)} moves; give --out a name in {' or '.join(kinds)}"
+        )
+    check_encoder(out)
     check_target(out)
     if out.exists() and source.exists() and out.samefile(source):
         raise LatentrotError(f"{one_line(out)} is the video itself; choose another name")
@@ -212,34 +353,32 @@ def edit_video(
     path: Path,
     out: Path,
     load: Callable[[], VideoTurner],
-    watch: Callable[[Iterator[np.ndarray], Video], Iterable[np.ndarray]] = lambda frames, video: frames,
-) -> dict[str, object]:
-    """Turn the face in a video; its sound is kept.
+    watch: Callable[[Iterator[Shot], Video], Iterable[Shot]] = lambda shots, video: shots,
+) -> dict[str, Any]:
+    """Turn the face in a video or an animated picture; every frame keeps its time, and a video its sound.
 
     Args:
-        path: the video.
-        out: an .mp4; a file of that name is replaced once the new one is whole.
+        path: the video or picture.
+        out: an .mp4, for a picture also a .gif or .webp; a file of that name is replaced once the new one is whole.
         load: makes the turner, after the video was seen to be readable.
-        watch: wraps the frames as they are written, for a progress bar.
+        watch: wraps the frames as they are turned, for a progress bar.
 
     Returns:
         The report.
 
     Raises:
-        LatentrotError: a video that cannot be read, or in which no face was found; an output that cannot be written.
+        LatentrotError: a video that cannot be read, or in which no face could be turned; an output that cannot be written.
     """
     check_video_out(out, path)
-    video = open_video(path)
+    video = open_video(path) if is_video(path) else open_animation(path)
     turner = load()
+    notes = synthetic_notes({**turner.facts(), "video": True})
 
-    def write(to: Path) -> None:
-        notes = synthetic_notes({"model": turner.rotator.model.name, "asked_deg": turner.degrees, "video": True})
-        encode_mp4(to, watch(turner.frames(video.frames, video.fps), video), video.fps, notes, video)
-        if not turner.turned:
-            raise LatentrotError(
-                f"no face found in any of the {turner.seen} frames of {one_line(path)}; nothing was written"
-            )
-
-    write_atomically(out, write)
-    facts = {"input": str(path), "output": str(out), "model": turner.rotator.model.name}
-    return {**facts, **turner.report(), "fps": video.fps, "sound": video.sound or "none"}
+    shots = turner.shots(watch(video.shots, video))
+    if out.suffix.lower() == ".mp4":
+        write_atomically(out, lambda p: encode_mp4(p, shots, notes, video))
+    else:
+        frames = list(shots)
+        write_animation(out, [s.pixels for s in frames], [round(1000 * s.seconds) for s in frames], notes)
+    report: dict[str, Any] = {"input": str(path), "output": str(out), **turner.report(), "fps": round(video.fps, 3)}
+    return {**report, "sound": ", ".join(video.sound) or "none", "notes": list(video.notes)}

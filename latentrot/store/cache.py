@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+import platformdirs
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -26,10 +27,8 @@ __all__ = ["LatentCache", "cache_folder", "latent_key"]
 
 
 def cache_folder() -> Path:
-    """The user's own: $XDG_CACHE_HOME/latentrot/latents, by default ~/.cache/latentrot/latents."""
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(given) if os.path.isabs(given) else Path.home() / ".cache"
-    return base / "latentrot" / "latents"
+    """The user's own, where the system keeps such things; on Linux $XDG_CACHE_HOME or ~/.cache, then latentrot/latents."""
+    return platformdirs.user_cache_path("latentrot", appauthor=False) / "latents"
 
 
 def latent_key(crop: np.ndarray, space: LatentSpace, tolerance: float) -> str:
