@@ -42,11 +42,11 @@ class Row:
 ROWS = (
     Row(
         None,
-        "NASA's portrait of Eileen Collins (public domain). 15 degrees hold; at 30: dark seams, skin over the hair",
+        "NASA's portrait of Eileen Collins (public domain). 15 degrees hold; at 30 hair repeats its pattern",
     ),
-    Row(6, "A face the model drew (seed 6). At -30 it stops short, and is somebody else"),
-    Row(8, "A face the model drew (seed 8). At +30 it stops short, with a halo at the rim, and is somebody else"),
-    Row(1, "A face the model drew (seed 1), turned by 23 degrees already: further that way it stops at 9, with a halo"),
+    Row(6, "A face the model drew (seed 6). The back of the head is flat, and at +30 a gap opens below it"),
+    Row(8, "A face the model drew (seed 8). What lies beside the face is taken for hair and drawn along"),
+    Row(1, "A face the model drew (seed 1), turned by 23 degrees already: background becomes the back of the head"),
 )
 
 

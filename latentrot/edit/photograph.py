@@ -31,8 +31,9 @@ CROP_SIDE = 256
 ROTATIONS = {1: "90 degrees counterclockwise", 2: "180 degrees", 3: "90 degrees clockwise"}
 #: patches of all turns are kept while they take no more than so many bytes together; beyond, each is made when it is wanted
 KEPT_BYTES = 200_000_000
-#: a turn that falls short, by the label network on what came out, is carried farther: from so many degrees on, so far at most
-SHORT_DEG, LONGER = 1.5, 1.35
+#: a turn that falls short, by the label network on what came out, is carried farther: from so many degrees on, by so many at
+#: most; beyond, far hair comes out from behind the face
+SHORT_DEG, LONGER_DEG = 1.5, 6.0
 
 
 @dataclass(frozen=True)
@@ -307,7 +308,8 @@ def carried_farther(turn: Turn, reached: float) -> Turn:
     """The turn by geometry that makes good for one that reached fewer degrees than asked."""
     if abs(turn.yaw) < 2 or (turn.yaw - reached) * np.sign(turn.yaw) < SHORT_DEG:
         return turn
-    return Turn(turn.yaw * min(LONGER, turn.yaw / reached if reached * turn.yaw > 0 else LONGER), turn.pitch)
+    wanted = turn.yaw * turn.yaw / reached if reached * turn.yaw > 0 else np.inf
+    return Turn(turn.yaw + np.sign(turn.yaw) * min(LONGER_DEG, abs(wanted) - abs(turn.yaw)), turn.pitch)
 
 
 def draw(
