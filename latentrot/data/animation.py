@@ -37,6 +37,8 @@ UNTIMED, SHORTEST = 100, 11
 
 def is_animated(path: Path) -> bool:
     """Whether a file is a GIF, WebP or PNG of several frames; False for whatever cannot be read."""
+    if not os.path.isfile(path):  # to open a pipe would wait for its writer
+        return False
     try:
         with QUIET_PILLOW, Image.open(path, formats=ANIMATED_FORMATS) as picture:
             return getattr(picture, "is_animated", False)

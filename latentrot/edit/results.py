@@ -91,7 +91,7 @@ def animate(edited: Edited) -> tuple[list[np.ndarray], int]:
     frames = [shown(edited.photo_at(i)) for i in range(edited.count)]
     if len(frames) == 1:
         return [shown(edited.before), *frames], BEFORE_AFTER_MS
-    return there_and_back(frames), round(float(np.clip(ONE_WAY_MS / len(frames), *FRAME_MS)), -1)
+    return there_and_back(frames), int(round(float(np.clip(ONE_WAY_MS / len(frames), *FRAME_MS)), -1))
 
 
 # ---- words ------------------------------------------------------------------------------------------------------
