@@ -47,7 +47,6 @@ def clip(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("asked", ["--deg", "--to"])
 def test_a_moving_face_is_turned_and_the_rest_passes(clip, tmp_path, capfd, asked):
-    pytest.importorskip("facenet_pytorch")
     out = tmp_path / "turned.mp4"
     assert main(["edit", str(clip), asked, "20", "--fast", "--json", "--out", str(out)]) == 0
     report = json.loads(capfd.readouterr().out)
@@ -72,7 +71,6 @@ def test_sound_that_fits_is_copied_and_odd_sizes_are_read(tmp_path):
 
 
 def test_a_video_without_a_face_is_refused_and_leaves_nothing(tmp_path, capfd, monkeypatch):
-    pytest.importorskip("facenet_pytorch")
     monkeypatch.chdir(tmp_path)
     encode(tmp_path / "wall.mp4", [np.full((64, 64, 3), 90, np.uint8)] * 3)
     assert main(["edit", "wall.mp4", "--deg", "5", "--fast"]) == 2
