@@ -26,7 +26,7 @@ from latentrot.embed.descend import DescentConfig, descend
 from latentrot.embed.embedder import embed_with, load_embedder
 from latentrot.embed.schedule import Schedule
 from latentrot.embed.solve import decode, invert
-from latentrot.fit.directions import walk
+from latentrot.fit.walk import walk
 from latentrot.models.load import LatentModel, load_model
 from latentrot.rotate.latent.rotator import TOLERANCE, load_latent_rotator
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,15 +27,10 @@ from latentrot.data.images import to_tensor, to_uint8
 from latentrot.data.similarity import ms_ssim, psnr, ssim
 from latentrot.embed.schedule import Schedule
 from latentrot.embed.solve import decode, evaluations, invert, without_remainder
-from latentrot.fit.directions import (
-    Directions,
-    FitConfig,
-    calibrate,
-    calibration_sources,
-    chosen_rows,
-    fit_directions,
-    walk,
-)
+from latentrot.fit.calibrate import calibrate, calibration_sources
+from latentrot.fit.directions import Directions
+from latentrot.fit.fit import FitConfig, chosen_rows, fit_directions
+from latentrot.fit.walk import walk
 from latentrot.models.load import LatentModel, load_model
 from latentrot.rotate.latent.rotator import TOLERANCE, load_latent_rotator
 from latentrot.store.latent_store import LatentStore
@@ -136,7 +130,7 @@ def lines_for(model: LatentModel, plan: Schedule, labels: pd.DataFrame, root: Pa
         store.append(names, without_remainder(invert(model, x, schedule=plan)), space)
     config = FitConfig(calibrate=0, limit=35.0)
     lines = fit_directions(store, labels, "any", config)
-    sources = calibration_sources(store, chosen_rows(labels, config), "any", replace(config, calibrate=calibrated_on))
+    sources = calibration_sources(store, chosen_rows(labels, config), "any", calibrated_on, config.seed)
     return calibrate(lines, model, sources)
 
 

@@ -22,13 +22,8 @@ import torch
 from solvers import SHARED, strangers
 
 from latentrot.data.celeba import FaceFolder
-from latentrot.fit.directions import (
-    Directions,
-    FitConfig,
-    fit_directions,
-    gather_statistics,
-    slope_of,
-)
+from latentrot.fit.directions import Directions
+from latentrot.fit.fit import FitConfig, fit_directions, gather_statistics, slope_of
 from latentrot.fit.lines import CentroidLine
 from latentrot.label.table import read_labels
 from latentrot.models.load import resolve_device

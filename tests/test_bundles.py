@@ -19,7 +19,8 @@ from latentrot.data.images import to_tensor
 from latentrot.embed.solve import Schedule
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.example import turn_example
-from latentrot.fit.directions import Directions, FitConfig, fit_directions
+from latentrot.fit.directions import Directions
+from latentrot.fit.fit import FitConfig, fit_directions
 from latentrot.label.estimate import estimate_light, estimate_pose
 from latentrot.label.exact import read_exact_labels
 from latentrot.label.light.propagate import folder_features
@@ -189,14 +190,14 @@ def test_calibration_measures_with_the_models_own_labels(whole, tmp_path):
     labels.attrs["labeler"] = "somebody"
     config = FitConfig(width=10, limit=15, least=1, calibrate=2)
     own = fit_directions(store, labels, "left", config, model=model)
-    assert own.facts["labeler"] == load_labeler(whole).title
-    assert own.facts["labels"] == "somebody"
+    assert own.provenance["labeler"] == load_labeler(whole).title
+    assert own.provenance["labels"] == "somebody"
     other = fit_directions(store, labels, "left", config, model=model, labeler=load_labeler())
-    assert other.facts["labeler"].startswith("faces64 ")
+    assert other.provenance["labeler"].startswith("faces64 ")
     assert own.achieved != other.achieved
     assert torch.equal(own.left, other.left)
     own.save(tmp_path / "left.safetensors")
-    assert Directions.load(tmp_path / "left.safetensors").facts["labeler"] == own.facts["labeler"]
+    assert Directions.load(tmp_path / "left.safetensors").provenance["labeler"] == own.provenance["labeler"]
 
 
 # --- label networks -------------------------------------------------------------------------------------------------
