@@ -26,8 +26,10 @@ from latentrot.label.exact import read_exact_labels
 from latentrot.label.light.propagate import folder_features
 from latentrot.label.network import LIGHTS, FaceLabeler, load_labeler
 from latentrot.label.table import label_folder, read_labels, with_attributes, write_labels
-from latentrot.label.train import DATA, LabelTrainConfig, save_labeler, surrounded, warp
-from latentrot.label.train_exact import train_exact_labeler
+from latentrot.label.training.augment import surrounded, warp
+from latentrot.label.training.config import LabelTrainConfig
+from latentrot.label.training.exact import train_exact_labeler
+from latentrot.label.training.labeler import DATA, save_labeler
 from latentrot.models.load import load_model
 from latentrot.rotate.latent.rotator import LatentRotator, load_latent_rotator
 from latentrot.store.latent_store import LatentStore
