@@ -11,15 +11,16 @@ beside this script.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+import tyro
 
 from latentrot.bench.plain import PlainLoop
 from latentrot.data.celeba import FaceFolder, held_out
@@ -35,6 +36,9 @@ from latentrot.models.load import LatentModel, load_model
 from latentrot.rotate.latent.rotator import TOLERANCE, load_latent_rotator
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.space import LatentSpace
+
+#: where the store is kept by default
+WORK = Path(tempfile.gettempdir()) / "latentrot-solvers"
 
 SHARED = Path("../shared")
 HERE = Path(__file__).parent
@@ -199,22 +203,29 @@ def turning(model: LatentModel, n: int, people: int, calibrated_on: int, root: P
             pd.DataFrame(rows).round(3).to_csv(HERE / "solvers_turning.csv", index=False)
 
 
-def main() -> None:
-    """Parse, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("round-trip", "turning"))
-    parser.add_argument("--people", type=int, default=8)
-    parser.add_argument("--pictures", type=int, default=1200, help="0: the bundled lines only")
-    parser.add_argument("--calibrate", type=int, default=8)
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "latentrot-solvers")
-    options = parser.parse_args()
+def main(
+    what: Annotated[Literal["round-trip", "turning"], tyro.conf.Positional],
+    people: int = 8,
+    pictures: int = 1200,
+    calibrate: int = 8,
+    work: Path = WORK,
+) -> None:
+    """Measure, write.
+
+    Args:
+        what: what is measured.
+        people: strangers to measure on.
+        pictures: of the store that lines are fitted to; 0: the bundled lines only.
+        calibrate: pictures the lines are calibrated on.
+        work: where that store is kept.
+    """
     model = load_model()
-    if options.what == "turning":
-        turning(model, options.pictures, options.people, options.calibrate, options.work)
+    if what == "turning":
+        turning(model, pictures, people, calibrate, work)
     else:
-        crops = FaceFolder(SHARED / "data" / "celeba").read_crops(strangers(options.people), model.resolution)
+        crops = FaceFolder(SHARED / "data" / "celeba").read_crops(strangers(people), model.resolution)
         round_trips(model, to_tensor(crops))
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)
