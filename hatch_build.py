@@ -15,8 +15,8 @@ from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 WITHOUT = "LATENTROT_WITHOUT_RESEARCH_WEIGHTS"
 RESEARCH = "LicenseRef-latentrot-research-only"
-#: the last is the notice of the face model, which heads64 and head were made from; its licence is MIT, too
-NOTICES = ("LICENSE", "LICENSES/MIT.txt", "LICENSES/MIT-ICT-FaceKit.txt")
+#: the last two are the notices of the face model, which heads64 and head were made from, and of the face detector; both MIT
+NOTICES = ("LICENSE", "LICENSES/MIT.txt", "LICENSES/MIT-ICT-FaceKit.txt", "LICENSES/MIT-facenet-pytorch.txt")
 
 
 def left_out() -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import latentrot
 from latentrot.bundles import bundled_example
 from latentrot.data.celeba import FaceFolder
-from latentrot.fit.directions import FitConfig
+from latentrot.fit.fit import FitConfig
 from latentrot.label.exact import read_exact_labels
 from latentrot.store.work import embed_folder
 
@@ -26,4 +26,4 @@ labels = read_exact_labels(folder)  # yaw, pitch, roll and light as the folder's
 config = FitConfig(width=30, least=1, held_out=0, calibrate=1)
 lines = latentrot.fit_directions(store, labels, "left", config, model=model)
 lines.save(out / "left.safetensors")
-print(f"latents a bin {lines.facts['counts']}, nominal steps {lines.nominal} turn by {lines.achieved} degrees")
+print(f"latents a bin {lines.provenance['counts']}, nominal steps {lines.nominal} turn by {lines.achieved} degrees")

@@ -8,15 +8,16 @@ round trip, seconds, likeness of the latents to noise, and what the bundled line
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+import tyro
 from solvers import SHARED, noise_facts, strangers
 
 from latentrot.data.celeba import FaceFolder
@@ -26,14 +27,28 @@ from latentrot.embed.descend import DescentConfig, descend
 from latentrot.embed.embedder import embed_with, load_embedder
 from latentrot.embed.schedule import Schedule
 from latentrot.embed.solve import decode, invert
-from latentrot.fit.directions import walk
+from latentrot.fit.walk import walk
 from latentrot.models.load import LatentModel, load_model
 from latentrot.rotate.latent.rotator import TOLERANCE, load_latent_rotator
 
 TURNS = (-15.0, 15.0)
 
 
-def ways(model: LatentModel, options: argparse.Namespace) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
+@dataclass(frozen=True)
+class Embedders:
+    """Which embedders are measured, and how."""
+
+    people: int = 4
+    """strangers to measure on"""
+    iterations: int = 60
+    """of the descent, at most"""
+    target: float = 40.0
+    """decibels at which the descent ends"""
+    network: Path | None = None
+    """a learned embedder to measure as well"""
+
+
+def ways(model: LatentModel, options: Embedders) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
     """Name -> pictures to latents of the default schedule."""
     plan = Schedule()
     config = DescentConfig(target_db=options.target, iterations=options.iterations)
@@ -58,14 +73,8 @@ def ways(model: LatentModel, options: argparse.Namespace) -> dict[str, Callable[
     return found
 
 
-def main() -> None:
-    """Parse, embed, turn, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--people", type=int, default=4)
-    parser.add_argument("--iterations", type=int, default=60)
-    parser.add_argument("--target", type=float, default=40.0)
-    parser.add_argument("--network", type=Path)
-    options = parser.parse_args()
+def main(options: Embedders) -> None:
+    """Embed, turn, write."""
     sys.path.insert(0, str(SHARED / "judge"))
     import judge  # type: ignore[import-not-found]  # noqa: PLC0415
 
@@ -97,4 +106,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(tyro.cli(Embedders, description=__doc__))

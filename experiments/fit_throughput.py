@@ -25,7 +25,7 @@ import torch
 import tyro
 
 from latentrot.embed.solve import Schedule
-from latentrot.fit.directions import FitConfig, fit_directions
+from latentrot.fit.fit import FitConfig, fit_directions
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.shard import pack_shard
 from latentrot.store.space import LatentSpace

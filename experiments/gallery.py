@@ -8,12 +8,12 @@ a photograph, the failures included. Writes experiments/gallery.png.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import tyro
 from PIL import Image, ImageDraw, ImageFont
 
 from latentrot.data.align import Alignment
@@ -25,6 +25,9 @@ from latentrot.embed.solve import decode
 from latentrot.label.detect import choose_face, detect_faces
 from latentrot.label.framing import frame_face
 from latentrot.rotate.latent.rotator import LatentRotator, load_latent_rotator
+
+#: default of what is written
+OUT = Path(__file__).with_suffix(".png")
 
 PORTRAIT = Path(__file__).parents[1] / "latentrot" / "bundled" / "astronaut.jpg"
 SIDE, LINE, GAP = 192, 22, 4
@@ -92,15 +95,16 @@ def gallery(rows: list[tuple[list[np.ndarray], list[str]]], captions: list[str])
     return np.array(sheet)
 
 
-def main() -> None:
-    """Draw, turn, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".png"))
-    options = parser.parse_args()
+def main(out: Path = OUT) -> None:
+    """Draw, turn, write.
+
+    Args:
+        out: the picture.
+    """
     rotator = load_latent_rotator()
     sheet = gallery([turned_row(rotator, row) for row in ROWS], [row.caption for row in ROWS])
-    write_image(options.out, sheet, synthetic_notes({"model": rotator.model.name, "asked_deg": list(TURNS)}))
+    write_image(out, sheet, synthetic_notes({"model": rotator.model.name, "asked_deg": list(TURNS)}))
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

@@ -18,7 +18,8 @@ import torch
 import tyro
 from rendered import HERE, LIGHTS, Rendered, lines_by_light
 
-from latentrot.fit.directions import Directions, FitConfig, slope_of
+from latentrot.fit.directions import Directions
+from latentrot.fit.fit import FitConfig, slope_of
 from latentrot.fit.lines import YawBins, YawDirections
 from latentrot.rotate.latent.rotator import LatentRotator
 from latentrot.store.space import LatentSpace

@@ -25,11 +25,11 @@ Writes experiments/lfw_pipeline.csv, numbers and reasons only, a row a photograp
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import tyro
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
@@ -41,6 +41,9 @@ from latentrot.errors import LatentrotError
 from latentrot.label.detect import choose_face, detect_faces
 from latentrot.label.framing import frame_face, landmarks_in_frame
 from latentrot.rotate.latent.rotator import LatentRotator, load_latent_rotator
+
+#: default of what is written
+OUT = Path(__file__).with_suffix(".csv")
 
 LFW = Path("../shared/data/lfw")
 #: eye centres nearer than this to CelebA's means count as aligned, pixels of the 178x218 frame
@@ -158,28 +161,34 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     table.assign(photo=range(len(table))).round(3).to_csv(path, index=False)
 
 
-def main() -> None:
-    """Parse, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=int, default=500)
-    parser.add_argument("--turn", type=float, default=0.2, help="share of them taken through the model, 0 to 1")
-    parser.add_argument("--deg", type=float, default=15.0, help="the turn besides 0 degrees")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
-    options = parser.parse_args()
+def main(
+    photos: int = 500,
+    turn: float = 0.2,
+    deg: float = 15.0,
+    seed: int = 0,
+    out: Path = OUT,
+) -> None:
+    """Measure, write.
 
-    photographs = chosen_photographs(LFW, options.photos, options.seed)
+    Args:
+        photos: photographs to measure on.
+        turn: share of them taken through the model, 0 to 1.
+        deg: the turn besides 0 degrees.
+        seed: of the choice of photographs.
+        out: the table.
+    """
+    photographs = chosen_photographs(LFW, photos, seed)
     rotator = load_latent_rotator(measure=False)
-    every = round(1 / options.turn) if options.turn > 0 else 0
+    every = round(1 / turn) if turn > 0 else 0
     rows: list[dict[str, object]] = []
     for i, path in enumerate(tqdm(photographs, unit="photo", disable=None)):
-        rows.append(measure(path, rotator if every and i % every == 0 else None, options.deg))
+        rows.append(measure(path, rotator if every and i % every == 0 else None, deg))
         if len(rows) % 50 == 0:  # an interrupted run keeps what it measured
-            write_table(pd.DataFrame(rows), options.out)
+            write_table(pd.DataFrame(rows), out)
     table = pd.DataFrame(rows)
     print_summary(table)
-    write_table(table, options.out)
+    write_table(table, out)
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

@@ -20,7 +20,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
 
 from latentrot.label.light.propagate import RIDGE, SURE, UNLABELLED, light_features
-from latentrot.label.train import LabelTrainConfig, in_frame, read_yale
+from latentrot.label.training.config import LabelTrainConfig
+from latentrot.label.training.faces import in_frame, read_yale
 
 #: labels given to left, center and right
 SEEDS = ((3, 3, 3), (3, 3, 0), (2, 12, 2), (10, 3, 2), (30, 30, 30))

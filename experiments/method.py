@@ -23,8 +23,9 @@ from sklearn.decomposition import PCA
 
 from latentrot.data.images import to_uint8
 from latentrot.embed.solve import decode
-from latentrot.fit.directions import Directions, walk
+from latentrot.fit.directions import Directions
 from latentrot.fit.lines import Centroids, YawDirections
+from latentrot.fit.walk import walk
 
 STEPS = np.linspace(-30, 30, 7)
 

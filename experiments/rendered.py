@@ -20,7 +20,8 @@ from latentrot.embed.schedule import Schedule
 from latentrot.evaluation.metrics import bootstrap_mean
 from latentrot.evaluation.truth import EvaluationConfig, Truth
 from latentrot.evaluation.views import read_views
-from latentrot.fit.directions import Directions, FitConfig, chosen_rows, fit_directions
+from latentrot.fit.directions import Directions
+from latentrot.fit.fit import FitConfig, chosen_rows, fit_directions
 from latentrot.heads.sample import TEST_SEED
 from latentrot.heads.write import HeadFolder, Views, write_heads
 from latentrot.label.estimate import LIGHTS

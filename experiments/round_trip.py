@@ -9,13 +9,13 @@ weights, precision and run; evaluations are network calls per picture from pictu
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+import tyro
 
 from latentrot.bench.plain import PlainLoop
 from latentrot.data.celeba import FaceFolder, held_out
@@ -61,14 +61,15 @@ def count_evaluations(model: LatentModel) -> list[int]:
     return calls
 
 
-def main() -> None:
-    """Parse, invert, decode, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--people", type=int, default=24)
-    options = parser.parse_args()
+def main(people: int = 24) -> None:
+    """Invert, decode, write.
+
+    Args:
+        people: strangers to measure on.
+    """
     folder, model = FaceFolder(CELEBA), load_model()
     identities = folder.identities
-    strangers = identities[held_out(identities.to_numpy())].drop_duplicates().sample(options.people, random_state=0)
+    strangers = identities[held_out(identities.to_numpy())].drop_duplicates().sample(people, random_state=0)
     x = to_tensor(folder.read_crops(list(strangers.index), model.resolution))
     calls, rows = count_evaluations(model), []
     for name, there_and_back in ways().items():
@@ -82,4 +83,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

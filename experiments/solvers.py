@@ -11,16 +11,16 @@ beside this script.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+import tyro
 
 from latentrot.bench.plain import PlainLoop
 from latentrot.data.celeba import FaceFolder, held_out
@@ -28,19 +28,17 @@ from latentrot.data.images import to_tensor, to_uint8
 from latentrot.data.similarity import ms_ssim, psnr, ssim
 from latentrot.embed.schedule import Schedule
 from latentrot.embed.solve import decode, evaluations, invert, without_remainder
-from latentrot.fit.directions import (
-    Directions,
-    FitConfig,
-    calibrate,
-    calibration_sources,
-    chosen_rows,
-    fit_directions,
-    walk,
-)
+from latentrot.fit.calibrate import calibrate, calibration_sources
+from latentrot.fit.directions import Directions
+from latentrot.fit.fit import FitConfig, chosen_rows, fit_directions
+from latentrot.fit.walk import walk
 from latentrot.models.load import LatentModel, load_model
 from latentrot.rotate.latent.rotator import TOLERANCE, load_latent_rotator
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.space import LatentSpace
+
+#: where the store is kept by default
+WORK = Path(tempfile.gettempdir()) / "latentrot-solvers"
 
 SHARED = Path("../shared")
 HERE = Path(__file__).parent
@@ -136,7 +134,7 @@ def lines_for(model: LatentModel, plan: Schedule, labels: pd.DataFrame, root: Pa
         store.append(names, without_remainder(invert(model, x, schedule=plan)), space)
     config = FitConfig(calibrate=0, limit=35.0)
     lines = fit_directions(store, labels, "any", config)
-    sources = calibration_sources(store, chosen_rows(labels, config), "any", replace(config, calibrate=calibrated_on))
+    sources = calibration_sources(store, chosen_rows(labels, config), "any", calibrated_on, config.seed)
     return calibrate(lines, model, sources)
 
 
@@ -205,22 +203,29 @@ def turning(model: LatentModel, n: int, people: int, calibrated_on: int, root: P
             pd.DataFrame(rows).round(3).to_csv(HERE / "solvers_turning.csv", index=False)
 
 
-def main() -> None:
-    """Parse, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("round-trip", "turning"))
-    parser.add_argument("--people", type=int, default=8)
-    parser.add_argument("--pictures", type=int, default=1200, help="0: the bundled lines only")
-    parser.add_argument("--calibrate", type=int, default=8)
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "latentrot-solvers")
-    options = parser.parse_args()
+def main(
+    what: Annotated[Literal["round-trip", "turning"], tyro.conf.Positional],
+    people: int = 8,
+    pictures: int = 1200,
+    calibrate: int = 8,
+    work: Path = WORK,
+) -> None:
+    """Measure, write.
+
+    Args:
+        what: what is measured.
+        people: strangers to measure on.
+        pictures: of the store that lines are fitted to; 0: the bundled lines only.
+        calibrate: pictures the lines are calibrated on.
+        work: where that store is kept.
+    """
     model = load_model()
-    if options.what == "turning":
-        turning(model, options.pictures, options.people, options.calibrate, options.work)
+    if what == "turning":
+        turning(model, pictures, people, calibrate, work)
     else:
-        crops = FaceFolder(SHARED / "data" / "celeba").read_crops(strangers(options.people), model.resolution)
+        crops = FaceFolder(SHARED / "data" / "celeba").read_crops(strangers(people), model.resolution)
         round_trips(model, to_tensor(crops))
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

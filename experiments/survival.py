@@ -28,7 +28,7 @@ from tiny import save_pixel_model  # pyright: ignore[reportMissingImports]  the 
 
 from latentrot.data.celeba import FaceFolder
 from latentrot.embed.solve import Schedule
-from latentrot.fit.directions import FitConfig, fit_directions
+from latentrot.fit.fit import FitConfig, fit_directions
 from latentrot.models.load import LatentModel, load_model
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.verify import verify_store

@@ -16,13 +16,14 @@ OUT/masks holds the masks of persons, 256 pixels a side, the photograph squeezed
 
 from __future__ import annotations
 
-import argparse
 import os
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
+import tyro
 from PIL import Image
 
 from latentrot.data.celeba import held_out
@@ -165,29 +166,30 @@ def mapped(data: Path, names: list[str], found: np.ndarray) -> tuple[np.ndarray,
     return both, np.linalg.norm(answers[0] - answers[1], axis=2).mean(1) / size
 
 
-def main() -> None:
-    """Label everything, in processes; what was labelled before is kept."""
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--jobs", type=int, default=2)
-    given = parser.parse_args()
-    names = photographs(given.data)
-    raw = given.out / "mesh.npy"
+def main(out: Annotated[Path, tyro.conf.Positional], data: Path = Path("../shared/data"), jobs: int = 2) -> None:
+    """Label everything, in processes; what was labelled before is kept.
+
+    Args:
+        out: folder of the labels.
+        data: the photographs.
+        jobs: processes.
+    """
+    names = photographs(data)
+    raw = out / "mesh.npy"
     if not raw.is_file():
         chunks = [names[k : k + 250] for k in range(0, len(names), 250)]
-        with ProcessPoolExecutor(given.jobs) as pool:
-            masks = given.out / "masks"
-            done = list(pool.map(label_all, [given.data] * len(chunks), chunks, [masks] * len(chunks)))
+        with ProcessPoolExecutor(jobs) as pool:
+            masks = out / "masks"
+            done = list(pool.map(label_all, [data] * len(chunks), chunks, [masks] * len(chunks)))
         np.save(raw, np.concatenate(done))
-    points, disagreement = mapped(given.data, names, np.load(raw))
+    points, disagreement = mapped(data, names, np.load(raw))
     table = pd.DataFrame(points.reshape(len(names), -1).round(2), columns=COLUMNS)
     table.insert(0, "image", names)
     table.insert(1, "disagreement", disagreement.round(4))
     table = table.dropna()
-    table.to_parquet(given.out / "labels.parquet")
+    table.to_parquet(out / "labels.parquet")
     print(f"{len(table)} of {len(names)} photographs have a face")
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)

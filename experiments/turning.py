@@ -11,7 +11,6 @@ need the latents and labels of the photographs the bundled lines were fitted to.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -19,16 +18,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+import tyro
 from solvers import SHARED, strangers
 
 from latentrot.data.celeba import FaceFolder
-from latentrot.fit.directions import (
-    Directions,
-    FitConfig,
-    fit_directions,
-    gather_statistics,
-    slope_of,
-)
+from latentrot.fit.directions import Directions
+from latentrot.fit.fit import FitConfig, fit_directions, gather_statistics, slope_of
 from latentrot.fit.lines import CentroidLine
 from latentrot.label.table import read_labels
 from latentrot.models.load import resolve_device
@@ -106,23 +101,24 @@ def measure(results: list[Turned], judge: object) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(slope=slope)
 
 
-def main() -> None:
-    """Parse, walk, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--people", type=int, default=40)
-    parser.add_argument("--latents", type=Path, help="store of the bundled model's latents")
-    parser.add_argument("--labels", type=Path, default=Path("labels.parquet"), help="their labels")
-    options = parser.parse_args()
+def main(people: int = 40, latents: Path | None = None, labels: Path = Path("labels.parquet")) -> None:
+    """Walk, measure, write.
+
+    Args:
+        people: strangers to measure on.
+        latents: store of the bundled model's latents, to fit other lines to.
+        labels: its labels.
+    """
     sys.path.insert(0, str(SHARED / "judge"))
     import judge  # type: ignore[import-not-found]  # noqa: PLC0415
 
-    store = LatentStore(options.latents) if options.latents else None
-    labels = read_labels(options.labels) if options.latents else pd.DataFrame()
+    store = LatentStore(latents) if latents else None
+    labelled = read_labels(labels) if latents else pd.DataFrame()
     bundled = load_latent_rotator(dtype="bfloat16" if computes_bfloat16(resolve_device(None)) else None)
     model = bundled.model
-    crops = FaceFolder(SHARED / "data" / "celeba").read_crops(strangers(options.people), model.resolution)
+    crops = FaceFolder(SHARED / "data" / "celeba").read_crops(strangers(people), model.resolution)
     tables = []
-    for name, lines in ways(bundled.directions, store, labels).items():
+    for name, lines in ways(bundled.directions, store, labelled).items():
         for measured in (True, False) if name == "two lines, light group" else (False,):
             rotator = LatentRotator(model, lines, measure=measured)
             table = measure([rotator.turn(crop, TURNS) for crop in crops], judge)
@@ -132,4 +128,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

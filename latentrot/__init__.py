@@ -34,7 +34,7 @@ _HOMES = {
     "CentroidLine": "latentrot.fit.lines",
     "YawDirections": "latentrot.fit.lines",
     "Directions": "latentrot.fit.directions",
-    "fit_directions": "latentrot.fit.directions",
+    "fit_directions": "latentrot.fit.fit",
     "load_rotator": "latentrot.rotate.protocol",
     "evaluate": "latentrot.evaluation.run",
 }
@@ -46,7 +46,8 @@ if TYPE_CHECKING:
     from latentrot.embed.solve import Schedule, decode, invert
     from latentrot.errors import LatentrotError
     from latentrot.evaluation.run import evaluate
-    from latentrot.fit.directions import Directions, fit_directions
+    from latentrot.fit.directions import Directions
+    from latentrot.fit.fit import fit_directions
     from latentrot.fit.lines import CentroidLine, Centroids, YawBins, YawDirections
     from latentrot.label.check import check_labels, jitter_spread
     from latentrot.label.estimate import PoseEstimator, estimate_light, estimate_pose

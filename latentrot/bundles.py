@@ -14,6 +14,7 @@ from latentrot.errors import LatentrotError
 
 __all__ = [
     "DEFAULT_BUNDLE",
+    "DETECTOR",
     "PORTRAIT",
     "RESEARCH_ONLY",
     "bundle_names",
@@ -33,6 +34,8 @@ DEFAULT_BUNDLE = "faces64"
 HOME = Path(__file__).parent / "bundled"
 #: a public-domain photograph to try things on
 PORTRAIT = HOME / "astronaut.jpg"
+#: weights of the face detector
+DETECTOR = HOME / "mtcnn" / "weights.safetensors"
 
 
 #: folders in `bundled/` learned from photographs that are for non-commercial research only

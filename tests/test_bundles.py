@@ -19,14 +19,17 @@ from latentrot.data.images import to_tensor
 from latentrot.embed.solve import Schedule
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.example import turn_example
-from latentrot.fit.directions import Directions, FitConfig, fit_directions
+from latentrot.fit.directions import Directions
+from latentrot.fit.fit import FitConfig, fit_directions
 from latentrot.label.estimate import estimate_light, estimate_pose
 from latentrot.label.exact import read_exact_labels
 from latentrot.label.light.propagate import folder_features
 from latentrot.label.network import LIGHTS, FaceLabeler, load_labeler
 from latentrot.label.table import label_folder, read_labels, with_attributes, write_labels
-from latentrot.label.train import DATA, LabelTrainConfig, save_labeler, surrounded, warp
-from latentrot.label.train_exact import train_exact_labeler
+from latentrot.label.training.augment import surrounded, warp
+from latentrot.label.training.config import LabelTrainConfig
+from latentrot.label.training.exact import train_exact_labeler
+from latentrot.label.training.labeler import DATA, save_labeler
 from latentrot.models.load import load_model
 from latentrot.rotate.latent.rotator import LatentRotator, load_latent_rotator
 from latentrot.store.latent_store import LatentStore
@@ -189,14 +192,14 @@ def test_calibration_measures_with_the_models_own_labels(whole, tmp_path):
     labels.attrs["labeler"] = "somebody"
     config = FitConfig(width=10, limit=15, least=1, calibrate=2)
     own = fit_directions(store, labels, "left", config, model=model)
-    assert own.facts["labeler"] == load_labeler(whole).title
-    assert own.facts["labels"] == "somebody"
+    assert own.provenance["labeler"] == load_labeler(whole).title
+    assert own.provenance["labels"] == "somebody"
     other = fit_directions(store, labels, "left", config, model=model, labeler=load_labeler())
-    assert other.facts["labeler"].startswith("faces64 ")
+    assert other.provenance["labeler"].startswith("faces64 ")
     assert own.achieved != other.achieved
     assert torch.equal(own.left, other.left)
     own.save(tmp_path / "left.safetensors")
-    assert Directions.load(tmp_path / "left.safetensors").facts["labeler"] == own.facts["labeler"]
+    assert Directions.load(tmp_path / "left.safetensors").provenance["labeler"] == own.provenance["labeler"]
 
 
 # --- label networks -------------------------------------------------------------------------------------------------

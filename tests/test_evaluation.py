@@ -222,7 +222,6 @@ def test_the_second_opinion_reads_yaws_of_unseen_heads(views):
 
 
 def test_landmarks_of_a_mirrored_picture_are_the_mirrored_landmarks():
-    pytest.importorskip("facenet_pytorch")
     crop = portrait_crop(64)
     points = landmark_features(np.stack([crop, crop[:, ::-1]])).reshape(2, 5, 2)
     mirrored = points[1][MIRRORED_LANDMARKS] * [-1, 1] + [1, 0]

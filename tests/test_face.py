@@ -17,7 +17,7 @@ from latentrot.errors import LatentrotError
 from latentrot.label.face_networks import LandmarkNetwork, PartsNetwork, load_face_network, save_face_network
 from latentrot.label.landmarks import estimate_landmarks
 from latentrot.label.parts import PARTS, estimate_parts
-from latentrot.label.train_face import (
+from latentrot.label.training.face import (
     GROUPS,
     UNKNOWN,
     Faces,
@@ -158,7 +158,7 @@ def test_a_resumed_run_is_the_undisturbed_one(planted, tmp_path):
     class Stop(Exception):
         pass
 
-    import latentrot.label.train_face as training  # noqa: PLC0415
+    import latentrot.label.training.face as training  # noqa: PLC0415
 
     kept, saved = training.save_face_network, []
 

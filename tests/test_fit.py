@@ -10,21 +10,16 @@ import torch
 import torch.nn.functional as F
 from sklearn.base import clone
 from sklearn.linear_model import LinearRegression
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from latentrot.data.celeba import held_out
 from latentrot.embed.solve import Schedule
 from latentrot.errors import LatentrotError
-from latentrot.fit.directions import Directions, FitConfig, fit_directions, walk_offset
-from latentrot.fit.lines import (
-    CentroidLine,
-    Centroids,
-    YawBins,
-    YawDirections,
-    coarse_part,
-    joined_bins,
-    keep_octaves,
-    shrink_noise,
-)
+from latentrot.fit.directions import Directions
+from latentrot.fit.fit import FitConfig, fit_directions
+from latentrot.fit.frequencies import coarse_part, keep_octaves, shrink_noise
+from latentrot.fit.lines import CentroidLine, Centroids, YawBins, YawDirections, joined_bins
+from latentrot.fit.walk import walk_offset
 from latentrot.models.first_stage import mirror_latents
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.space import LatentSpace
@@ -99,6 +94,13 @@ def directions(seed: int = 0, **changes: object) -> Directions:
     return replace(made, **changes)
 
 
+class OnBothSides(YawDirections):
+    """For scikit-learn's checks, whose targets are class labels or numbers of one sign: spread to yaws on both sides."""
+
+    def fit(self, X, y):
+        return super().fit(X, None if y is None else np.asarray(y, float) + np.linspace(-40, 40, len(y)))
+
+
 class TestYawBins:
     @pytest.mark.parametrize(("width", "limit"), [(10, 45), (5, 30), (7, 44), (0.1, 0.35), (90, 45), (20, 90)])
     def test_edges(self, width, limit):
@@ -163,7 +165,7 @@ class TestCentroids:
         assert twice.counts_.sum() == len(x)
 
     def test_shapes_refused(self):
-        with pytest.raises(LatentrotError, match=r"\(4, 2\).*\(3,\)"):
+        with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[4, 3\]"):
             Centroids().fit(np.zeros((4, 2)), np.zeros(3))
 
 
@@ -230,6 +232,10 @@ class TestLines:
         with pytest.raises(LatentrotError, match=f"{sum(counts)} latents, .* 5 of each") as info:
             joined_bins(np.array(counts), 5)
         complaint(info)
+
+    @parametrize_with_checks([YawBins(), Centroids(), CentroidLine(), OnBothSides(least=1)])
+    def test_scikit_learn_contract(self, estimator, check):
+        check(estimator)
 
     @pytest.mark.parametrize(
         "estimator", [YawBins(5, 30), Centroids(YawBins(5, 30)), CentroidLine(), YawDirections(YawBins(5, 30), 3)]
@@ -365,7 +371,7 @@ class TestFitDirections:
     def test_uncalibrated_steps_are_nominal(self, store, labels):
         d = fit_directions(store, labels, "center", CONFIG)
         assert [d.nominal_for(t) for t in (-33.0, 0.0, 12.5)] == [-33.0, 0.0, 12.5]
-        assert d.facts["calibrated_on"] == "0"
+        assert d.provenance["calibrated_on"] == "0"
 
     def test_calibration_needs_the_model(self, store, labels):
         with pytest.raises(LatentrotError, match="calibrate=0") as info:
@@ -388,10 +394,10 @@ class TestFitDirections:
         config = replace(CONFIG, mirror=False, held_out=0.0)
         lines, everybody = (fit_directions(store, rare, light, config) for light in ("left", "any"))
         assert lines.light == "left"
-        assert lines.facts["lights"] == "any"
+        assert lines.provenance["lights"] == "any"
         assert torch.equal(lines.left, everybody.left)
         assert "left: 3 latents" in caplog.text
-        assert fit_directions(store, rare, "center", config).facts["lights"] == "center"
+        assert fit_directions(store, rare, "center", config).provenance["lights"] == "center"
 
     def test_progress_counts_every_latent_once(self, store, labels):
         seen: list[int] = []
@@ -433,13 +439,15 @@ def resident(name: str) -> float:
 class TestFile:
     def test_round_trip(self, tmp_path):
         one = directions(
-            facts={"version": "1", "where": "Male == 1", "counts": "[1, 2]"}, achieved=(-31.5, 0.0, 30.25), coarse=3
+            provenance={"version": "1", "where": "Male == 1", "counts": "[1, 2]"},
+            achieved=(-31.5, 0.0, 30.25),
+            coarse=3,
         )
         one.save(tmp_path / "d.safetensors")
         two = Directions.load(tmp_path / "d.safetensors")
         assert torch.equal(one.left, two.left)
         assert torch.equal(one.right, two.right)
-        for name in ("light", "space", "nominal", "achieved", "facts", "coarse"):
+        for name in ("light", "space", "nominal", "achieved", "provenance", "coarse"):
             assert getattr(one, name) == getattr(two, name)
 
     def test_another_kind_is_refused(self, store):

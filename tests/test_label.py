@@ -16,7 +16,10 @@ from latentrot.errors import LatentrotError
 from latentrot.label.estimate import LIGHTS, SURE, estimate_light, estimate_pose, light_names
 from latentrot.label.network import FaceLabeler, load_labeler
 from latentrot.label.table import COLUMNS, label_folder, read_labels, write_labels
-from latentrot.label.train import LabelTrainConfig, Relighter, YaleFaces, warp, yale_crops
+from latentrot.label.training.augment import warp
+from latentrot.label.training.config import LabelTrainConfig
+from latentrot.label.training.faces import YaleFaces, yale_crops
+from latentrot.label.training.relighting import Relighter
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 # measured: 2.0 and 2.1 degrees, 0.96; a third more than that is a worse network, not another sample

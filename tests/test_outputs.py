@@ -214,7 +214,6 @@ def test_the_suffix_decides(edit, square, tmp_path, suffix, turns):
 
 
 def test_a_photograph_is_pasted_into_or_cropped(edit, tmp_path):
-    pytest.importorskip("facenet_pytorch")
     before = read_image(PORTRAIT)
     assert edit(PORTRAIT, "--deg", "60", "--out", "pasted.png")[0] == 0
     assert edit(PORTRAIT, "--deg", "60", "--crop-only", "--out", "square.png")[0] == 0
@@ -225,7 +224,6 @@ def test_a_photograph_is_pasted_into_or_cropped(edit, tmp_path):
 
 
 def test_all_faces_are_turned(edit, tmp_path):
-    pytest.importorskip("facenet_pytorch")
     one = read_image(PORTRAIT)[:320, 60:400]
     write_image("two.png", np.concatenate([one, one[:, ::-1]], 1))
     code, printed, _ = edit("two.png", "--deg", "60", "--face", "all", "--out", "all.png", "--json")

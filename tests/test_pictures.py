@@ -24,6 +24,7 @@ from latentrot.errors import LatentrotError
 from latentrot.label import detect
 from latentrot.label.detect import Face, choose_face, detect_faces
 from latentrot.label.framing import frame_face, landmarks_in_frame
+from latentrot.label.mtcnn import load_mtcnn
 
 ROOT = Path(__file__).parents[1]
 ASTRONAUT = ROOT / "latentrot" / "bundled" / "astronaut.jpg"
@@ -432,7 +433,6 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def portrait() -> tuple[np.ndarray, Face]:
-    pytest.importorskip("facenet_pytorch", reason="facenet-pytorch (face detection) is not installed")
     photo = read_image(ASTRONAUT)
     faces = detect_faces(photo)
     assert len(faces) == 1
@@ -463,7 +463,6 @@ def test_detection_follows_mirroring_and_size(portrait):
 
 
 def test_pictures_without_a_face_give_none():
-    pytest.importorskip("facenet_pytorch", reason="facenet-pytorch (face detection) is not installed")
     assert detect_faces(np.full((200, 300, 3), 128, np.uint8)) == []
     assert detect_faces(np.zeros((16, 16, 3), np.uint8)) == []
     assert detect_faces(np.zeros((5000, 16, 3), np.uint8)) == []
@@ -494,10 +493,16 @@ def test_choices_that_cannot_be_met_are_refused():
     assert "--face 1 or --face 2 chooses another" in choose_face([face] * 3)[1]
 
 
-def test_a_missing_detector_says_how_to_get_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "facenet_pytorch", None)
-    detect._detector.cache_clear()
-    assert "pip install --no-deps facenet-pytorch" in refused(detect_faces, np.zeros((64, 64, 3), np.uint8))
+def test_the_bundled_detector_answers_as_the_one_its_weights_are_from():
+    facenet = pytest.importorskip("facenet_pytorch", reason="facenet-pytorch is not installed")
+    photo = read_image(ASTRONAUT)
+    scene = np.concatenate([np.pad(resize(photo, 256), ((256, 0), (0, 0), (0, 0))), photo], 1)
+    published = facenet.MTCNN(keep_all=True, min_face_size=detect.MIN_FACE, post_process=False)
+    for picture in (photo, scene, photo[:, 200:]):  # one face, two, and one cut off by the edge
+        own = load_mtcnn("cpu", detect.MIN_FACE).detect(picture)
+        theirs = [np.asarray(part, float) for part in published.detect(Image.fromarray(picture), landmarks=True)]
+        for one, other in zip(own, theirs, strict=True):  # the published code sorts by size
+            assert np.sort(one, 0) == pytest.approx(np.sort(other, 0), abs=1e-2)
 
 
 @pytest.mark.shared_data

@@ -23,7 +23,7 @@ from latentrot.cli import main
 from latentrot.data.celeba import FaceFolder
 from latentrot.embed.solve import Schedule
 from latentrot.errors import LatentrotError
-from latentrot.fit.directions import FitConfig, fit_directions
+from latentrot.fit.fit import FitConfig, fit_directions
 from latentrot.fit.lines import Centroids, YawBins
 from latentrot.models.load import LatentModel
 from latentrot.store import work

@@ -17,7 +17,8 @@ from latentrot.embed.schedule import SOLVERS
 from latentrot.embed.solve import Schedule, decode, evaluations, invert, without_remainder
 from latentrot.embed.solvers.step import rotate
 from latentrot.errors import LatentrotError
-from latentrot.fit.directions import Directions, walk
+from latentrot.fit.directions import Directions
+from latentrot.fit.walk import walk
 from latentrot.models.load import LatentModel, load_model
 from latentrot.rotate.latent.rotator import LatentRotator
 from latentrot.store.latent_store import LatentStore

@@ -101,7 +101,6 @@ def test_a_face_network_sees_the_face_where_it_expects_it():
 
 
 def test_the_turned_crop_is_restored_and_pasted(tmp_path, weights, capfd):
-    pytest.importorskip("facenet_pytorch")
     asked = ["edit", str(PORTRAIT), "--fast", "--upscale", str(weights), "--json"]
     assert main([*asked, "--deg", "20", "--crop-only", "--out", str(tmp_path / "crop.png")]) == 0
     assert main([*asked, "--deg", "20", "--out", str(tmp_path / "pasted.png")]) == 0

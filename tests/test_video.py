@@ -82,7 +82,6 @@ def clip(tmp_path_factory) -> Path:
     "options", [["--deg", "20", "--fast"], ["--to", "20", "--fast"], ["--deg", "20", "--rotator", "mesh"]]
 )
 def test_a_moving_face_is_turned_and_the_rest_passes(clip, tmp_path, capfd, options):
-    pytest.importorskip("facenet_pytorch")
     out = tmp_path / "turned.mp4"
     assert main(["edit", str(clip), *options, "--json", "--out", str(out)]) == 0
     report = json.loads(capfd.readouterr().out)
@@ -240,7 +239,6 @@ def test_animated_pictures_do_not_become_one_that_stands_still(tmp_path, capfd, 
 
 
 def test_a_video_without_a_face_is_refused_and_leaves_nothing(tmp_path, capfd, monkeypatch):
-    pytest.importorskip("facenet_pytorch")
     monkeypatch.chdir(tmp_path)
     encode(tmp_path / "wall.mp4", [np.full((64, 64, 3), 90, np.uint8)] * 3)
     assert main(["edit", "wall.mp4", "--deg", "5", "--fast"]) == 2

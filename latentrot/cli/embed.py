@@ -97,7 +97,7 @@ class Embed:
             print(f"skipped: {line}", file=sys.stderr)
         print(f"embedded {done} pictures, {len(bad)} skipped; {self.out} holds {store.count()}")
         if labels is not None:
-            from latentrot.fit.directions import FitConfig, gather_statistics  # noqa: PLC0415
+            from latentrot.fit.fit import FitConfig, gather_statistics  # noqa: PLC0415
 
             counts = gather_statistics(store, labels, FitConfig()).counts
             print(f"statistics of {counts.sum()} labelled pictures are ready for fit-directions")

@@ -43,8 +43,8 @@ class TrainFace:
     def run(self) -> None:
         """Read, train, say how far it errs on people held out."""
         from latentrot.files import check_writable  # noqa: PLC0415
-        from latentrot.label import train_face as training  # noqa: PLC0415
-        from latentrot.label.train_face import FaceTrainConfig, read_teacher  # noqa: PLC0415
+        from latentrot.label.training import face as training  # noqa: PLC0415
+        from latentrot.label.training.face import FaceTrainConfig, read_teacher  # noqa: PLC0415
         from latentrot.models.load import resolve_device  # noqa: PLC0415
         from latentrot.models.precision import computes_bfloat16  # noqa: PLC0415
 

@@ -16,7 +16,8 @@ from latentrot.files import check_writable
 if TYPE_CHECKING:
     import pandas as pd
 
-    from latentrot.fit.directions import Directions, FitConfig
+    from latentrot.fit.directions import Directions
+    from latentrot.fit.fit import FitConfig
     from latentrot.models.load import LatentModel
     from latentrot.store.latent_store import LatentStore
 
@@ -65,7 +66,7 @@ class FitDirections:
         for path in paths.values():
             check_writable(path)
         at_least("--calibrate", self.calibrate, 0)
-        from latentrot.fit.directions import FitConfig  # noqa: PLC0415
+        from latentrot.fit.fit import FitConfig  # noqa: PLC0415
         from latentrot.label.table import read_labels  # noqa: PLC0415
         from latentrot.models.load import load_model  # noqa: PLC0415
         from latentrot.store.latent_store import LatentStore  # noqa: PLC0415
@@ -78,7 +79,9 @@ class FitDirections:
             directions = self.fit(light, store, labels, config, model)
             directions.save(path)
             low, high = directions.reach
-            print(f"{light}: latents per bin {directions.facts['counts']}, reaches {low:+.0f} to {high:+.0f} degrees")
+            print(
+                f"{light}: latents per bin {directions.provenance['counts']}, reaches {low:+.0f} to {high:+.0f} degrees"
+            )
             print(f"wrote {path}")
 
     def paths(self) -> dict[str, Path]:
@@ -97,7 +100,7 @@ class FitDirections:
         self, light: str, store: LatentStore, labels: pd.DataFrame, config: FitConfig, model: LatentModel | None
     ) -> Directions:
         """One light group's lines, with progress of what takes the time: the latents are read, then pictures decoded."""
-        from latentrot.fit.directions import fit_directions  # noqa: PLC0415
+        from latentrot.fit.fit import fit_directions  # noqa: PLC0415
         from latentrot.progress import Progress  # noqa: PLC0415
 
         with ExitStack() as bars:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from latentrot.data.celeba import FaceFolder
     from latentrot.label.light.propagate import LightFeatures
-    from latentrot.label.train import LabelTrainConfig
+    from latentrot.label.training.config import LabelTrainConfig
 
 __all__ = ["CheckLabels", "Label", "LabelLight", "TrainLabeler"]
 
@@ -236,7 +236,7 @@ class TrainLabeler:
     def run(self) -> None:
         """Train, write, print the errors on people held out."""
         check_writable(self.out)
-        from latentrot.label.train import LabelTrainConfig  # noqa: PLC0415
+        from latentrot.label.training.config import LabelTrainConfig  # noqa: PLC0415
 
         given = given_of(self, LabelTrainConfig)
         for name, value in given.items():
@@ -248,8 +248,8 @@ class TrainLabeler:
 
     def train(self, config: LabelTrainConfig) -> dict[str, float]:
         """Train on what was given; returns the errors on people, or heads, held out."""
-        from latentrot.label.train import train_labeler  # noqa: PLC0415
-        from latentrot.label.train_exact import train_exact_labeler  # noqa: PLC0415
+        from latentrot.label.training.exact import train_exact_labeler  # noqa: PLC0415
+        from latentrot.label.training.labeler import train_labeler  # noqa: PLC0415
 
         if self.heads is not None and self.celeba is None and self.yaleb is None:
             return train_exact_labeler(self.heads, self.out, config)

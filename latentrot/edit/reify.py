@@ -17,7 +17,7 @@ from scipy.fft import dctn, idctn
 
 from latentrot.data.images import resize, to_tensor, to_uint8
 from latentrot.embed.solve import decode, invert, without_remainder
-from latentrot.fit.lines import frequency_bands
+from latentrot.fit.frequencies import frequency_bands
 from latentrot.rotate.latent.rotator import LatentRotator
 
 __all__ = ["reify", "towards_noise"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.util import find_spec
 
 import numpy as np
 import pandas as pd
@@ -119,10 +118,7 @@ class Truth:
         """The second opinions on the yaw, by measure; none for a single head, which leaves no other to learn from."""
         if len(self.views.heads) == 1:
             return {}
-        found: dict[str, FittedYaw] = {"yaw_error_pixels_deg": PixelYaw(self.views)}
-        if find_spec("facenet_pytorch"):
-            found["yaw_error_landmarks_deg"] = LandmarkYaw(self.views)
-        return found
+        return {"yaw_error_pixels_deg": PixelYaw(self.views), "yaw_error_landmarks_deg": LandmarkYaw(self.views)}
 
     @cached_property
     def perceptual(self) -> Callable[[np.ndarray, np.ndarray], float] | None:

@@ -101,13 +101,10 @@ class PixelYaw(FittedYaw):
 
 
 class LandmarkYaw(FittedYaw):
-    """Kernel ridge regression on five landmarks, found by the face detector (extra package facenet-pytorch).
+    """Kernel ridge regression on five landmarks, found by the face detector.
 
     Args:
         views: at least two heads.
-
-    Raises:
-        LatentrotError: there is no detector.
     """
 
     def __init__(self, views: Views) -> None:

@@ -9,9 +9,9 @@ from typing import Self
 
 import numpy as np
 import torch
-from scipy.fft import dctn, idctn
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import Tags, TransformerTags
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from latentrot.errors import LatentrotError
 
@@ -21,18 +21,21 @@ __all__ = [
     "YawBins",
     "YawDirections",
     "add_by_group",
-    "coarse_part",
-    "keep_octaves",
-    "shrink_noise",
 ]
 
 
-class YawBins(BaseEstimator):
+class YawBins(TransformerMixin, BaseEstimator):
     """Yaw bins of equal width, the middle one centred on the frontal pose.
+
+    Width and limit fix the bins, so that yaw can be binned before anything is fitted (`edges`, `assign`); as a transformer
+    it takes columns of yaw to columns of bin numbers.
 
     Args:
         width: bin width in degrees.
         limit: the outermost bins end at or before +-limit degrees; heads turned further are left out.
+
+    Attributes:
+        edges_: (bins + 1,) rising bin edges in degrees.
     """
 
     def __init__(self, width: float = 10.0, limit: float = 45.0) -> None:
@@ -57,6 +60,40 @@ class YawBins(BaseEstimator):
         beside = np.searchsorted(outer, np.abs(yaw), side="left")  # bins away from the middle one
         index = len(outer) - 1 + np.where(yaw < 0, -beside, beside)
         return np.where(beside < len(outer), index, -1)
+
+    def fit(self, X: np.ndarray, y: object = None) -> Self:
+        """Take the shape of (n, columns) yaw in degrees; the edges follow from width and limit alone."""
+        validate_data(self, X)
+        self.edges_ = self.edges
+        return self
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """(n, columns) yaw in degrees -> (n, columns) bin numbers, -1 outside all bins."""
+        check_is_fitted(self, "edges_")
+        return self.assign(validate_data(self, X, reset=False))
+
+    def __sklearn_tags__(self) -> Tags:
+        """Bin numbers are integers whatever the yaw is kept in."""
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags = TransformerTags(preserves_dtype=[])
+        return tags
+
+
+class _FittedToYaw(BaseEstimator):
+    """What is fitted to latents X with their yaw y, which is required."""
+
+    def __sklearn_tags__(self) -> Tags:
+        """Scikit-learn is told that y is required."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        return tags
+
+    def _validated(
+        self, X: np.ndarray, y: np.ndarray, *, reset: bool = True, least: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """At least so many (n, d) latents as they are kept and (n,) float64 yaw; ValueError where they are of no use."""
+        X, y = validate_data(self, X, y, y_numeric=True, reset=reset, ensure_min_samples=least)
+        return X, np.asarray(y, np.float64)
 
 
 #: latents added at a time: few enough to stay in a processor's cache in float64
@@ -86,7 +123,7 @@ def add_by_group(into: np.ndarray, X: np.ndarray, groups: np.ndarray) -> None:
         sums.index_add_(0, index[start : start + ROWS], wide[: len(rows)].copy_(rows))
 
 
-class Centroids(BaseEstimator):
+class Centroids(_FittedToYaw):
     """Mean latent of each yaw bin; streaming, float64, constant memory.
 
     Args:
@@ -103,9 +140,7 @@ class Centroids(BaseEstimator):
 
     def partial_fit(self, X: np.ndarray, y: np.ndarray) -> Self:
         """Add (n, d) latents with their (n,) yaw in degrees."""
-        X, y = np.asarray(X), np.asarray(y, np.float64)
-        if X.ndim != 2 or y.shape != X.shape[:1]:
-            raise LatentrotError(f"latents {X.shape} and yaw {y.shape}: expected (n, d) and (n,)")
+        X, y = self._validated(X, y, reset=not hasattr(self, "counts_"))
         bins = self.bins or YawBins()
         index, number = bins.assign(y), len(bins.edges) - 1
         inside = index >= 0
@@ -209,7 +244,7 @@ def joined_bins(counts: np.ndarray, least: int) -> tuple[list[slice], int]:
     )
 
 
-class CentroidLine(BaseEstimator):
+class CentroidLine(_FittedToYaw):
     """Weighted linear regression of latent on yaw through centroids.
 
     Attributes:
@@ -220,10 +255,17 @@ class CentroidLine(BaseEstimator):
 
     def fit(self, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> Self:
         """Fit to (k, d) centroids at (k,) yaw in degrees, weighted by (k,) counts."""
-        X, y = np.asarray(X, np.float64), np.asarray(y, np.float64)
+        X, y = self._validated(X, y)
+        X = X.astype(np.float64, copy=False)
         w = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, np.float64)
-        if len(y) < 2 or np.ptp(y) == 0:
-            raise LatentrotError(f"a line needs centroids at two different yaws; got {len(y)} at {y.tolist()}")
+        if w.shape != y.shape or not w.sum():
+            raise LatentrotError(
+                f"sample_weight {w.shape}, sum {w.sum()}: expected {len(y)} weights that are not all zero"
+            )
+        if np.ptp(y) == 0:
+            raise LatentrotError(
+                f"a line needs centroids at two different yaws; got {len(y)} sample(s) at {y.tolist()}"
+            )
         w = w / w.sum()
         mean_y, mean_x = w @ y, w @ X
         dy, dx = y - mean_y, X - mean_x
@@ -235,7 +277,7 @@ class CentroidLine(BaseEstimator):
         return self
 
 
-class YawDirections(BaseEstimator):
+class YawDirections(_FittedToYaw):
     """Two lines through the centroids: heads turned left (yaw <= 0) and right (yaw >= 0), both through the middle bin.
 
     Args:
@@ -255,6 +297,7 @@ class YawDirections(BaseEstimator):
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
         """Fit to (n, d) latents with (n,) yaw in degrees."""
+        X, y = self._validated(X, y, least=3)
         return self.fit_centroids(Centroids(self.bins).fit(X, y))
 
     def fit_centroids(self, centroids: Centroids) -> Self:
@@ -271,58 +314,3 @@ class YawDirections(BaseEstimator):
         edges = (self.bins or YawBins()).edges
         self.edges_ = np.array([edges[0], *(edges[group.stop] for group in groups)])
         return self
-
-
-def frequency_bands(shape: tuple[int, ...]) -> np.ndarray:
-    """(h, w) radial frequency of each coefficient of a cosine transform, rounded to whole half-waves per picture."""
-    rows, columns = np.indices(shape)
-    return np.hypot(rows, columns).round().astype(int)
-
-
-def coarse_part(picture: np.ndarray, below: int) -> np.ndarray:
-    """What of a (c, h, w) picture varies by fewer than `below` half-waves over it -> (c, h, w) float64."""
-    spectrum = np.asarray(dctn(picture, axes=(1, 2), norm="ortho"))
-    spectrum[:, frequency_bands(picture.shape[1:]) >= below] = 0
-    return np.asarray(idctn(spectrum, axes=(1, 2), norm="ortho"))
-
-
-def keep_octaves(source: np.ndarray, walked: np.ndarray) -> np.ndarray:
-    """Scale every octave of spatial frequencies of some pictures to the length it has in their source.
-
-    Args:
-        source: (1, c, h, w) on the pixel grid.
-        walked: (k, c, h, w).
-
-    Returns:
-        (k, c, h, w) float64, the directions of `walked` with the lengths of `source`, octave by octave.
-    """
-    spectrum = np.asarray(dctn(walked, axes=(2, 3), norm="ortho"))
-    own = np.asarray(dctn(source, axes=(2, 3), norm="ortho"))
-    octave = np.floor(np.log2(np.maximum(frequency_bands(source.shape[2:]), 1))).astype(int)
-    for i in range(octave.max() + 1):
-        inside = octave == i
-        length = np.linalg.norm(spectrum[:, :, inside], axis=(1, 2))
-        target = np.linalg.norm(own[:, :, inside], axis=(1, 2))
-        spectrum[:, :, inside] *= (target / np.maximum(length, 1e-30))[:, None, None]
-    return np.asarray(idctn(spectrum, axes=(2, 3), norm="ortho"))
-
-
-def shrink_noise(picture: np.ndarray) -> np.ndarray:
-    """Take the white noise of estimation out of a slope, by Wiener shrinkage per spatial frequency.
-
-    A latent is mostly white noise, so a mean over few thousand of them still is: most of a raw slope's length is
-    estimation error, spread evenly over all frequencies, while what turns a head is smooth. The noise floor is read off
-    the slope's own finest frequencies.
-
-    Args:
-        picture: (c, h, w) slope on the pixel grid.
-
-    Returns:
-        (c, h, w) of smaller length.
-    """
-    spectrum = np.asarray(dctn(picture, axes=(1, 2), norm="ortho"))
-    band = frequency_bands(picture.shape[1:])
-    power = np.bincount(band.ravel(), (spectrum**2).mean(0).ravel()) / np.bincount(band.ravel())
-    floor = np.median(power[min(picture.shape[1:]) // 2 :])
-    gain = np.clip(1 - floor / np.maximum(power, 1e-30), 0, 1)
-    return np.asarray(idctn(spectrum * gain[band], axes=(1, 2), norm="ortho"))

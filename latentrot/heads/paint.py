@@ -10,6 +10,7 @@ from scipy.interpolate import splev, splprep
 from scipy.spatial import cKDTree
 
 from latentrot.heads.sample import Hair
+from latentrot.numerics import smoothstep
 
 __all__ = ["EYE", "HAIR", "INNER", "SKIN", "TEETH", "Paint", "hair_cut", "hair_volume", "paint_model"]
 
@@ -72,11 +73,6 @@ def paint_model(base: np.ndarray, faces: np.ndarray, mat: np.ndarray, middle: np
     )
 
 
-def _smooth(value: np.ndarray, low: float, high: float) -> np.ndarray:
-    t = np.clip((value - low) / (high - low), 0, 1)
-    return t * t * (3 - 2 * t)
-
-
 def _curve(points: np.ndarray, closed: bool) -> np.ndarray:
     """A smooth curve through (k, d) points: (200, d)."""
     points = np.concatenate([points, points[:1]]) if closed else points
@@ -98,7 +94,7 @@ def _brow(rest: np.ndarray) -> np.ndarray:
         curve[:, 1] += 0.12
         distance, at = cKDTree(curve).query(rest)
         along = at / (len(curve) - 1)  # 0 at the outer end
-        best = np.minimum(best, distance / (0.35 + 0.65 * _smooth(along, 0, 0.7)))
+        best = np.minimum(best, distance / (0.35 + 0.65 * smoothstep(along, 0, 0.7)))
     return -best
 
 
@@ -131,9 +127,9 @@ def _red(rest: np.ndarray, ear: np.ndarray) -> np.ndarray:
 
 def _beard(rest: np.ndarray) -> np.ndarray:
     x, y, z = np.abs(rest[:, 0]), rest[:, 1], rest[:, 2]
-    chin = _smooth(-y, 2.2 - 0.0, 4.2) * _smooth(z, 1.0, 4.0) * _smooth(y, -11, -8)
+    chin = smoothstep(-y, 2.2 - 0.0, 4.2) * smoothstep(z, 1.0, 4.0) * smoothstep(y, -11, -8)
     moustache = np.exp(-((x / 2.2) ** 2 + ((y + 1.75) / 0.6) ** 2)) * (z > 9)
-    sides = _smooth(x, 5.2, 6.6) * _smooth(-y, -1.5, 1.5) * _smooth(z, 1.2, 3.2) * _smooth(y, -9, -6)
+    sides = smoothstep(x, 5.2, 6.6) * smoothstep(-y, -1.5, 1.5) * smoothstep(z, 1.2, 3.2) * smoothstep(y, -9, -6)
     return np.clip(np.maximum(chin, np.maximum(moustache, sides)), 0, 1)
 
 
@@ -155,7 +151,7 @@ def _wave(seed: int, at: np.ndarray, per_degree: float) -> np.ndarray:
     place = (at + 200) * per_degree
     cell = np.floor(place).astype(int)
     part = place - cell
-    part = part * part * (3 - 2 * part)
+    part = smoothstep(part, 0, 1)
     return values[cell % 64] * (1 - part) + values[(cell + 1) % 64] * part
 
 
@@ -182,13 +178,15 @@ def hair_cut(hair: Hair, azimuth: np.ndarray, elevation: np.ndarray) -> np.ndarr
 
 def hair_volume(hair: Hair, azimuth: np.ndarray, elevation: np.ndarray, cut: np.ndarray) -> np.ndarray:
     """How far the hair stands off the scalp in cm; the same arguments, and what `hair_cut` returned."""
-    rim = 0.03 + 0.97 * _smooth(cut, -6, 34 if hair.length == 0 else 20)
-    top = 0.55 + 0.45 * _smooth(elevation, 0, 60)
-    parting = 1 - 0.35 * np.exp(-(((azimuth - hair.parting) / 9) ** 2)) * _smooth(elevation, 10, 40) * (hair.curl < 0.5)
+    rim = 0.03 + 0.97 * smoothstep(cut, -6, 34 if hair.length == 0 else 20)
+    top = 0.55 + 0.45 * smoothstep(elevation, 0, 60)
+    parting = 1 - 0.35 * np.exp(-(((azimuth - hair.parting) / 9) ** 2)) * smoothstep(elevation, 10, 40) * (
+        hair.curl < 0.5
+    )
     waves = _wave(hair.noise + 2, azimuth, 0.06) + 0.3 * _wave(
         hair.noise + 3, azimuth + 40 * np.sin(elevation / 25), 0.14
     )
-    curls = hair.curl * 0.5 * _wave(hair.noise + 4, azimuth + 3 * elevation, 0.12) * _smooth(cut, 0, 12)
+    curls = hair.curl * 0.5 * _wave(hair.noise + 4, azimuth + 3 * elevation, 0.12) * smoothstep(cut, 0, 12)
     # at the crown all azimuths meet: nothing may depend on them there
-    calm = _smooth(90 - elevation, 0, 35)
+    calm = smoothstep(90 - elevation, 0, 35)
     return hair.volume_cm * rim * (top * (1 + calm * (parting - 1)) * (1 + 0.22 * calm * waves) + calm * curls)

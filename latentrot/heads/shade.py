@@ -7,6 +7,7 @@ picture of a mirrored head is the mirrored picture bit for bit.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from latentrot.heads.geometry import (
 from latentrot.heads.paint import EYE, HAIR, SKIN, TEETH
 from latentrot.heads.raster import NOTHING, edge, njit, rasterise
 from latentrot.heads.sample import Background, Head
+from latentrot.numerics import smoothstep
 
 __all__ = ["BACKGROUND_CLASS", "FACE_CLASS", "HAIR_CLASS", "Render", "render"]
 
@@ -57,6 +59,54 @@ class Render:
     landmarks: np.ndarray
 
 
+class Surface(NamedTuple):
+    """What is shaded: triangles as the camera and as the light see them.
+
+    Args:
+        points: (v, 3) column and row in samples from the picture's centre, and nearness.
+        faces: (f, 3) vertices of each triangle.
+        materials: (f,) what each triangle is made of.
+        normals: (v, 3) outward unit normals.
+        attributes: (v, 13) what is painted there; the columns' use is in `_paint_skin`.
+        lit: (v, 3) the vertices in the key light's axes, in samples of the shadow map.
+    """
+
+    points: np.ndarray
+    faces: np.ndarray
+    materials: np.ndarray
+    normals: np.ndarray
+    attributes: np.ndarray
+    lit: np.ndarray
+
+
+class Paints(NamedTuple):
+    """What it is shaded with.
+
+    Args:
+        shadow: (m, m) depths that the key light reaches.
+        palette: (7, 3) linear colours by row.
+        lights: (4, 3) direction of the key light, its colour, ambient colour, (fill, gaze to the right, gaze up).
+    """
+
+    shadow: np.ndarray
+    palette: np.ndarray
+    lights: np.ndarray
+
+
+class Canvas(NamedTuple):
+    """What shading fills in.
+
+    Args:
+        light: (s, s, 3) int64, light of each pixel, the sum of its samples.
+        mask: (s, s) uint8 class at each pixel's centre.
+        normals: (s, s, 3) normals there.
+    """
+
+    light: np.ndarray
+    mask: np.ndarray
+    normals: np.ndarray
+
+
 def render(model: HeadModel, head: Head, size: int = 64, maps: bool = False) -> Render:
     """Take a picture of a head.
 
@@ -85,14 +135,12 @@ def render(model: HeadModel, head: Head, size: int = 64, maps: bool = False) -> 
     rasterise(lit, faces, posed.cut, cut_from, shadow, caster)
     # colours
     behind = _background(head.background, size, -1.0 if head.mirrored else 1.0)
-    light = np.zeros((size, size, 3), np.int64)
-    mask = np.zeros((size, size), np.uint8)
-    normals = np.zeros((size, size, 3))
-    _shade(seen, points, faces, model.mat, posed.normals, _attributes(model, head, posed), lit, shadow,
-           _palette(head), _lights(head, direction), behind, light, mask, normals)  # fmt: skip
-    image = np.rint(255 * _to_srgb(light / (UNITS * SAMPLES**2))).astype(np.uint8)
-    mapped = np.rint(127.5 + 127.5 * normals).astype(np.uint8)
-    return Render(image, mask if maps else None, mapped if maps else None, landmarks(model, head))
+    canvas = Canvas(np.zeros((size, size, 3), np.int64), np.zeros((size, size), np.uint8), np.zeros((size, size, 3)))
+    surface = Surface(points, faces, model.mat, posed.normals, _attributes(model, head, posed), lit)
+    _shade(seen, surface, Paints(shadow, _palette(head), _lights(head, direction)), behind, canvas)
+    image = np.rint(255 * _to_srgb(canvas.light / (UNITS * SAMPLES**2))).astype(np.uint8)
+    normals = np.rint(127.5 + 127.5 * canvas.normals).astype(np.uint8)
+    return Render(image, canvas.mask if maps else None, normals if maps else None, landmarks(model, head))
 
 
 def _empty(size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -211,7 +259,7 @@ def _noise(columns: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
     values = np.random.default_rng(seed).uniform(-1, 1, (32, 32))
     i, j = np.floor(columns).astype(int), np.floor(rows).astype(int)
     u, v = columns - i, rows - j
-    u, v = u * u * (3 - 2 * u), v * v * (3 - 2 * v)
+    u, v = smoothstep(u, 0, 1), smoothstep(v, 0, 1)
     top = values[j % 32, i % 32] * (1 - u) + values[j % 32, (i + 1) % 32] * u
     bottom = values[(j + 1) % 32, i % 32] * (1 - u) + values[(j + 1) % 32, (i + 1) % 32] * u
     return top * (1 - v) + bottom * v
@@ -220,10 +268,7 @@ def _noise(columns: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
 # --- a sample -------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True)
-def _step(value: float, low: float, high: float) -> float:
-    t = min(1.0, max(0.0, (value - low) / (high - low)))
-    return t * t * (3 - 2 * t)
+_step = njit(cache=True)(smoothstep)
 
 
 @njit(cache=True)
@@ -240,7 +285,7 @@ def _noise3(x: float, y: float, z: float) -> float:
     """Smooth noise in space, -1 to 1, cells of side 1."""
     i, j, k = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
     u, v, w = x - i, y - j, z - k
-    u, v, w = u * u * (3 - 2 * u), v * v * (3 - 2 * v), w * w * (3 - 2 * w)
+    u, v, w = _step(u, 0.0, 1.0), _step(v, 0.0, 1.0), _step(w, 0.0, 1.0)
     total = 0.0
     for a in range(2):
         for b in range(2):
@@ -341,12 +386,18 @@ def _visible(shadow: np.ndarray, u: float, v: float, depth: float) -> float:
 
 
 @njit(cache=True)
-def _shade(
-    seen: np.ndarray, points: np.ndarray, faces: np.ndarray, mat: np.ndarray, vertex_normals: np.ndarray,
-    attributes: np.ndarray, lit: np.ndarray, shadow: np.ndarray, palette: np.ndarray, lights: np.ndarray,
-    behind: np.ndarray, light: np.ndarray, mask: np.ndarray, normals: np.ndarray,
-) -> None:  # fmt: skip
-    """Shade every sample and add the samples of a pixel: fills in light (integers), mask and normals."""
+def _shade(seen: np.ndarray, surface: Surface, paints: Paints, behind: np.ndarray, canvas: Canvas) -> None:
+    """Shade every sample and add the samples of a pixel.
+
+    Args:
+        seen: (samples, samples) the triangle that each sample shows, or NOTHING.
+        surface: the triangles.
+        paints: colours and lights.
+        behind: (s, s, 3) linear light of the background.
+        canvas: filled in.
+    """
+    points, attributes, vertex_normals, lit = surface.points, surface.attributes, surface.normals, surface.lit
+    light, normals = canvas.light, canvas.normals
     height, width = seen.shape
     half_w, half_h = width / 2, height / 2
     at = np.empty(attributes.shape[1])
@@ -359,7 +410,7 @@ def _shade(
                 for k in range(3):
                     light[row, column, k] += int(UNITS * behind[row, column, k] + 0.5)
                 continue
-            a, b, c = faces[t]
+            a, b, c = surface.faces[t]
             px, py = i + 0.5 - half_w, j + 0.5 - half_h
             area = edge(points[a, 0], points[a, 1], points[b, 0], points[b, 1], points[c, 0], points[c, 1])
             wa = edge(points[b, 0], points[b, 1], points[c, 0], points[c, 1], px, py) / area
@@ -371,24 +422,30 @@ def _shade(
                 normal[k] = wa * vertex_normals[a, k] + wb * vertex_normals[b, k] + wc * vertex_normals[c, k]
                 place[k] = wa * lit[a, k] + wb * lit[b, k] + wc * lit[c, k]
             length = np.sqrt(normal[0] * normal[0] + normal[1] * normal[1] + normal[2] * normal[2]) + 1e-12
-            turned = -1.0 if mat[t] == HAIR and normal[2] < 0 else 1.0
+            turned = -1.0 if surface.materials[t] == HAIR and normal[2] < 0 else 1.0
             for k in range(3):
                 normal[k] *= turned / length
-            is_hair = _shade_sample(mat[t], at, normal, place, shadow, palette, lights, colour, out)
+            is_hair = _shade_sample(surface.materials[t], at, normal, place, paints, colour, out)
             for k in range(3):
                 light[row, column, k] += int(UNITS * min(4.0, max(0.0, out[k])) + 0.5)
             if i % SAMPLES == SAMPLES // 2 and j % SAMPLES == SAMPLES // 2:
-                mask[row, column] = HAIR_CLASS if is_hair else FACE_CLASS
+                canvas.mask[row, column] = HAIR_CLASS if is_hair else FACE_CLASS
                 for k in range(3):
                     normals[row, column, k] = normal[k]
 
 
 @njit(cache=True)
 def _shade_sample(
-    kind: int, at: np.ndarray, normal: np.ndarray, place: np.ndarray, shadow: np.ndarray, palette: np.ndarray,
-    lights: np.ndarray, colour: np.ndarray, out: np.ndarray,
-) -> bool:  # fmt: skip
+    kind: int,
+    at: np.ndarray,
+    normal: np.ndarray,
+    place: np.ndarray,
+    paints: Paints,
+    colour: np.ndarray,
+    out: np.ndarray,
+) -> bool:
     """Light leaving one sample towards the camera -> out (3,); True where it is hair."""
+    palette, lights = paints.palette, paints.lights
     is_hair = kind == HAIR
     shine, gloss, open_ = 0.045, 14.0, at[9]
     soft_r, soft_g, soft_b = 0.0, 0.0, 0.0
@@ -411,7 +468,7 @@ def _shade_sample(
         colour[0], colour[1], colour[2] = 0.22, 0.06, 0.055
         open_ = 0.5 * open_
     facing = normal[0] * lights[0, 0] + normal[1] * lights[0, 1] + normal[2] * lights[0, 2]
-    arrives = _visible(shadow, place[0], place[1], place[2] + 2.0 + 2.5 * (1 - max(0.0, facing)))
+    arrives = _visible(paints.shadow, place[0], place[1], place[2] + 2.0 + 2.5 * (1 - max(0.0, facing)))
     around = open_ * (0.75 + 0.25 * normal[1])
     fill = lights[3, 0] * max(0.0, normal[2]) * open_
     # Blinn-Phong, the viewer far away on the z axis

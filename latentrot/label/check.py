@@ -25,7 +25,9 @@ from latentrot.files import write_atomically
 from latentrot.label.estimate import SURE, LabelerPose, PoseEstimator, estimate_light, estimate_pose
 from latentrot.label.figures import confusion_figure, yaw_error_figure
 from latentrot.label.network import CROP_SIZE, LIGHTS, FaceLabeler, load_labeler
-from latentrot.label.train import LabelTrainConfig, pose_errors, read_pose, yale_crops
+from latentrot.label.training.config import LabelTrainConfig
+from latentrot.label.training.faces import read_pose, yale_crops
+from latentrot.label.training.pose import pose_errors
 
 __all__ = ["CheckConfig", "LabelCheck", "check_labels", "jitter_spread", "write_check"]
 

@@ -1,16 +1,9 @@
-"""Find the faces in a photograph: boxes and five landmarks, by MTCNN with the weights inside facenet-pytorch.
-
-Source: Zhang, Zhang, Li, Qiao, "Joint Face Detection and Alignment Using Multitask Cascaded Convolutional Networks",
-IEEE Signal Processing Letters 23(10), 2016 (arXiv 1604.02878).
-"""
+"""Find the faces in a photograph: boxes and five landmarks, by the bundled detector (`latentrot.label.mtcnn`)."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -55,19 +48,6 @@ class Face:
         return (right - left) * (bottom - top)
 
 
-@lru_cache(maxsize=4)
-def _detector(device: str) -> Any:
-    """MTCNN, built once for each device."""
-    try:
-        from facenet_pytorch import MTCNN  # noqa: PLC0415  (optional, and slow to import)
-    except ImportError as error:
-        raise LatentrotError(
-            "finding faces needs facenet-pytorch, which is not installed: pip install --no-deps facenet-pytorch "
-            "(or give a picture already cropped with --crop)"
-        ) from error
-    return MTCNN(keep_all=True, min_face_size=MIN_FACE, device=device, post_process=False)
-
-
 def detect_faces(image: np.ndarray, device: str | None = None) -> list[Face]:
     """Every face in a photograph, largest first.
 
@@ -79,8 +59,10 @@ def detect_faces(image: np.ndarray, device: str | None = None) -> list[Face]:
         The faces, largest visible box first; empty where there is none.
 
     Raises:
-        LatentrotError: the array is no picture, or facenet-pytorch is not installed.
+        LatentrotError: the array is no picture.
     """
+    from latentrot.label.mtcnn import load_mtcnn  # noqa: PLC0415  (torch is slow to import)
+
     check_picture(image)
     height, width = image.shape[:2]
     shrink = min(1.0, MAX_SIDE / max(height, width))
@@ -88,16 +70,11 @@ def detect_faces(image: np.ndarray, device: str | None = None) -> list[Face]:
     if shrink < 1:
         size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
         searched = searched.resize(size, Image.Resampling.LANCZOS)
-    detector = _detector(str(device or "cpu"))
     if min(searched.size) < MIN_FACE:
         return []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        boxes, scores, landmarks = detector.detect(searched, landmarks=True)
-    if boxes is None:
-        return []
+    boxes, scores, landmarks = load_mtcnn(str(device or "cpu"), MIN_FACE).detect(np.asarray(searched))
     back = np.array([width / searched.width, height / searched.height])
-    # MTCNN counts box pixels from 1, both ends included, and landmarks from the border of the first pixel
+    # the detector counts box pixels from 1, both ends included, and landmarks from the border of the first pixel
     corners = (np.asarray(boxes, np.float64) - [1, 1, 0, 0]) * np.tile(back, 2)
     corners = np.clip(corners, 0, [width, height, width, height])  # a face half outside counts for what shows
     points = np.asarray(landmarks, np.float64) * back
@@ -146,11 +123,13 @@ def look_again(squares: np.ndarray, device: str | None = None) -> tuple[np.ndarr
     """
     import torch  # noqa: PLC0415  (slow to import)
 
-    network = _detector(str(device or "cpu")).onet
+    from latentrot.label.mtcnn import load_mtcnn  # noqa: PLC0415
+
     x = torch.from_numpy(np.ascontiguousarray(squares)).to(device or "cpu").permute(0, 3, 1, 2).float()
     with torch.inference_mode():
-        _, points, scores = network((x - 127.5) / 128)
-    return points.double().cpu().numpy().reshape(-1, 2, 5).transpose(0, 2, 1), scores[:, 1].cpu().numpy()
+        found = load_mtcnn(str(device or "cpu"), MIN_FACE).output(x)
+    points = found["landmarks"].double().cpu().numpy().reshape(-1, 2, 5).transpose(0, 2, 1)
+    return points, found["face"].cpu().numpy()
 
 
 def choose_face(faces: Sequence[Face], which: str | int = "largest") -> tuple[Face, str]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -45,13 +46,18 @@ def pack_part(
         shard_size: pictures per shard; a shard given shorter stays shorter.
         batch_size: pictures inverted together.
     """
-    facts = {"kind": KIND, "shard_size": str(shard_size), "batch_size": str(batch_size), **space.header()}
-    schema = pa.schema([("image_id", pa.string())], metadata=facts)
+    header = {"kind": KIND, "shard_size": str(shard_size), "batch_size": str(batch_size), **space.header()}
+    schema = pa.schema([("image_id", pa.string())], metadata=header)
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, schema, use_dictionary=False) as writer:
         for names in shards:
             writer.write_table(pa.table([names], schema=schema), row_group_size=shard_size)
     return sink.getvalue().to_pybytes()
+
+
+def _header(file: pq.ParquetFile) -> dict[str, str]:
+    """The strings kept with a parquet file's schema."""
+    return {k.decode(): v.decode() for k, v in (file.schema_arrow.metadata or {}).items()}
 
 
 @dataclass(frozen=True)
@@ -74,12 +80,10 @@ class Part:
             LatentrotError: it is damaged.
         """
         try:
-            there = self.path if isinstance(self.path, Path) else self.path.open
-            there = pa.BufferReader(self.content) if self.content is not None else there
-            file = pq.ParquetFile(there("rb") if callable(there) else there)
-            facts = {k.decode(): v.decode() for k, v in (file.schema_arrow.metadata or {}).items()}
-            if facts.get("kind") != KIND:
-                raise LatentrotError(f"{self.path} is not a manifest of latents (kind {facts.get('kind')!r})")
+            file = pq.ParquetFile(self._source())
+            kind = _header(file).get("kind")
+            if kind != KIND:
+                raise LatentrotError(f"{self.path} is not a manifest of latents (kind {kind!r})")
         except (OSError, ValueError) as error:
             if isinstance(error, LatentrotError):
                 raise
@@ -89,10 +93,16 @@ class Part:
             ) from error
         return file
 
+    def _source(self) -> Any:
+        """What pyarrow reads: the bytes given, the local file's path, or a stream from elsewhere."""
+        if self.content is not None:
+            return pa.BufferReader(self.content)
+        return self.path if isinstance(self.path, Path) else self.path.open("rb")
+
     @cached_property
-    def facts(self) -> dict[str, str]:
+    def header(self) -> dict[str, str]:
         """What its header says."""
-        return {k.decode(): v.decode() for k, v in self.file.schema_arrow.metadata.items()}
+        return _header(self.file)
 
     def __len__(self) -> int:
         return self.file.num_row_groups
@@ -138,7 +148,7 @@ class Manifest:
     @property
     def space(self) -> LatentSpace:
         """Of the latents; all parts agree, since `extend` sees to it."""
-        return LatentSpace.from_header(self.parts[0].facts)
+        return LatentSpace.from_header(self.parts[0].header)
 
     @cached_property
     def counts(self) -> np.ndarray:
@@ -159,7 +169,7 @@ class Manifest:
 
     def batch_size(self, shard: int) -> int:
         """How many of one shard's pictures are inverted together."""
-        return int(self.part_of(shard)[0].facts["batch_size"])
+        return int(self.part_of(shard)[0].header["batch_size"])
 
     def chunks(self, size: int = CHUNK) -> Iterator[tuple[range, pa.ChunkedArray]]:
         """All names, some whole shards at a time.

@@ -15,7 +15,8 @@ from latentrot.data.images import resize, to_tensor, to_uint8
 from latentrot.data.similarity import psnr
 from latentrot.embed.solve import decode, invert
 from latentrot.errors import LatentrotError
-from latentrot.fit.directions import Directions, walk
+from latentrot.fit.directions import Directions
+from latentrot.fit.walk import walk
 from latentrot.label.estimate import LIGHTS, estimate_light, estimate_pose, light_names
 from latentrot.label.network import FaceLabeler
 from latentrot.models.load import LatentModel, load_model

@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from scipy.ndimage import map_coordinates
 
+from latentrot.numerics import smoothstep
+
 __all__ = [
     "at",
     "blur",
@@ -29,8 +31,7 @@ def blur(a: np.ndarray, sigma: float) -> np.ndarray:
 
 def ramp(a: np.ndarray, low: float, high: float) -> np.ndarray:
     """0 up to `low`, 1 from `high` on, smooth between (also the other way round)."""
-    t = np.clip((a - low) / (high - low), 0, 1)
-    return (t * t * (3 - 2 * t)).astype(np.float32)
+    return smoothstep(a, low, high).astype(np.float32)
 
 
 def sample(a: np.ndarray, x: np.ndarray, y: np.ndarray, how: int = cv2.INTER_LINEAR) -> np.ndarray:

@@ -15,17 +15,11 @@ from latentrot.errors import LatentrotError
 from latentrot.label.estimate import SURE, estimate_light, estimate_pose
 from latentrot.label.exact import read_exact_labels
 from latentrot.label.network import CROP_SIZE, LIGHTS, FaceLabeler
-from latentrot.label.train import (
-    LabelTrainConfig,
-    mirror_half,
-    optimise,
-    photograph,
-    pose_errors,
-    save_labeler,
-    surrounded,
-    train_pose,
-    warp,
-)
+from latentrot.label.training.augment import mirror_half, photograph, surrounded, warp
+from latentrot.label.training.config import LabelTrainConfig
+from latentrot.label.training.labeler import save_labeler
+from latentrot.label.training.loop import optimise
+from latentrot.label.training.pose import pose_errors, train_pose
 
 __all__ = ["train_exact_labeler"]
 

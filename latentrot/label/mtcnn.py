@@ -1,0 +1,231 @@
+"""MTCNN: three small convolutional networks in a row find faces and five landmarks, each refining what the last one found.
+
+The first looks at every place of a pyramid of smaller pictures and proposes boxes; the second throws most of them out; the
+third keeps the faces and places their landmarks. Boxes that overlap a better one are dropped after every stage.
+
+Source: Zhang, Zhang, Li, Qiao, "Joint Face Detection and Alignment Using Multitask Cascaded Convolutional Networks",
+IEEE Signal Processing Letters 23(10), 2016 (arXiv 1604.02878). Weights: facenet-pytorch 2.6.0 (MIT licence, beside them in
+`bundled/mtcnn`); the answers are those of its own detector.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from latentrot.bundles import DETECTOR
+
+__all__ = ["MTCNN", "load_mtcnn"]
+
+#: what the first network looks at, pixels, and how far apart
+CELL, STRIDE = 12, 2
+#: from one picture of the pyramid to the next
+PYRAMID_FACTOR = 0.709
+#: least confidence to pass each stage
+PASS = (0.6, 0.7, 0.7)
+#: boxes looked at together, to bound memory
+BATCH = 512
+
+
+class Columns(nn.Module):
+    """(n, c, h, w) -> (n, w h c), the order in which the published dense layers were trained."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Flatten, columns first."""
+        return x.transpose(1, 3).flatten(1)
+
+
+def convolution(channels: int, out: int, side: int) -> list[nn.Module]:
+    """A convolution and its activation."""
+    return [nn.Conv2d(channels, out, side), nn.PReLU(out)]
+
+
+class Stage(nn.Module):
+    """One of the three networks: layers that its outputs share, then a confidence, a box, and in the last one landmarks."""
+
+    def __init__(self, trunk: list[nn.Module], **heads: nn.Module) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(*trunk)
+        self.heads = nn.ModuleDict(heads)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """RGB pictures (n, 3, h, w), 0 to 255 -> `face`: confidence 0 to 1; `box`, `landmarks`: shares of the box's side."""
+        x = self.trunk((x - 127.5) / 128)
+        found = {name: head(x) for name, head in self.heads.items()}
+        return found | {"face": found["face"].softmax(1)[:, 1]}
+
+
+def proposal_network() -> Stage:
+    """The first stage, fully convolutional."""
+    trunk = [
+        *convolution(3, 10, 3),
+        nn.MaxPool2d(2, 2, ceil_mode=True),
+        *convolution(10, 16, 3),
+        *convolution(16, 32, 3),
+    ]
+    return Stage(trunk, face=nn.Conv2d(32, 2, 1), box=nn.Conv2d(32, 4, 1))
+
+
+def refinement_network() -> Stage:
+    """The second stage, of 24x24 pixels."""
+    trunk = [
+        *convolution(3, 28, 3),
+        nn.MaxPool2d(3, 2, ceil_mode=True),
+        *convolution(28, 48, 3),
+        nn.MaxPool2d(3, 2, ceil_mode=True),
+    ]
+    trunk += [*convolution(48, 64, 2), Columns(), nn.Linear(576, 128), nn.PReLU(128)]
+    return Stage(trunk, face=nn.Linear(128, 2), box=nn.Linear(128, 4))
+
+
+def output_network() -> Stage:
+    """The last stage, of 48x48 pixels."""
+    trunk = [
+        *convolution(3, 32, 3),
+        nn.MaxPool2d(3, 2, ceil_mode=True),
+        *convolution(32, 64, 3),
+        nn.MaxPool2d(3, 2, ceil_mode=True),
+    ]
+    trunk += [*convolution(64, 64, 3), nn.MaxPool2d(2, 2, ceil_mode=True), *convolution(64, 128, 2)]
+    trunk += [Columns(), nn.Linear(1152, 256), nn.PReLU(256)]
+    return Stage(trunk, face=nn.Linear(256, 2), box=nn.Linear(256, 4), landmarks=nn.Linear(256, 10))
+
+
+class MTCNN(nn.Module):
+    """The three stages.
+
+    Args:
+        smallest: the smallest face looked for, pixels.
+    """
+
+    def __init__(self, smallest: int) -> None:
+        super().__init__()
+        self.smallest = smallest
+        self.propose, self.refine, self.output = proposal_network(), refinement_network(), output_network()
+
+    @torch.inference_mode()
+    def detect(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Every face in a (h, w, 3) uint8 RGB picture.
+
+        Returns:
+            (n, 4) boxes: left, top, right, bottom, counted from 1, both ends inside; (n,) confidence, 0 to 1; and
+            (n, 5, 2) landmarks in pixels from the picture's corner: eyes, nose tip, mouth corners, (column, row) each.
+        """
+        device = next(self.parameters()).device
+        image = torch.from_numpy(picture.copy()).to(device).permute(2, 0, 1)[None].float()
+        # propose
+        boxes, scores = self.proposals(image)
+        # refine
+        boxes, found = self.look(self.refine, image, square(boxes), 24)
+        boxes, scores, found = passing(boxes, found, PASS[1])
+        kept = suppress(boxes, scores, 0.7)
+        boxes = square(corrected(boxes[kept], found["box"][kept]))
+        # place the landmarks
+        boxes, found = self.look(self.output, image, boxes, 48)
+        boxes, scores, found = passing(boxes, found, PASS[2])
+        sides = boxes[:, 2:] - boxes[:, :2] + 1
+        landmarks = found["landmarks"].reshape(-1, 2, 5).transpose(1, 2) * sides[:, None] + boxes[:, None, :2] - 1
+        boxes = corrected(boxes, found["box"])
+        kept = suppress(boxes, scores, 0.7, of_the_smaller=True)
+        return boxes[kept].cpu().numpy(), scores[kept].cpu().numpy(), landmarks[kept].cpu().numpy()
+
+    def proposals(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Boxes (n, 4) and their confidence (n,) by the first stage, over a pyramid of (1, 3, h, w)."""
+        height, width = image.shape[2:]
+        scale = CELL / self.smallest
+        boxes, scores, shifts = [], [], []
+        while min(height, width) * scale >= CELL:
+            small = F.interpolate(image, size=(int(height * scale + 1), int(width * scale + 1)), mode="area")
+            found = self.propose(small)
+            inside = found["face"][0] >= PASS[0]
+            at = STRIDE * inside.nonzero().flip(1) + 1
+            here = torch.cat([(at / scale).floor(), ((at + CELL - 1) / scale).floor()], 1)
+            kept = suppress(here, found["face"][0][inside], 0.5)
+            boxes.append(here[kept])
+            scores.append(found["face"][0][inside][kept])
+            shifts.append(found["box"][0][:, inside].T[kept])
+            scale *= PYRAMID_FACTOR
+        if not boxes:
+            return image.new_zeros(0, 4), image.new_zeros(0)
+        box, score, shift = torch.cat(boxes), torch.cat(scores), torch.cat(shifts)
+        kept = suppress(box, score, 0.7)
+        box, score, shift = box[kept], score[kept], shift[kept]
+        return box + shift * (box[:, 2:] - box[:, :2]).repeat(1, 2), score
+
+    @staticmethod
+    def look(stage: Stage, image: Tensor, boxes: Tensor, side: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """What a stage says of the picture inside (n, 4) boxes; boxes wholly outside the picture are dropped."""
+        height, width = image.shape[2:]
+        low = boxes[:, :2].trunc().int().clamp(min=1) - 1
+        high = torch.minimum(boxes[:, 2:].trunc().int(), torch.tensor([width, height], device=boxes.device))
+        shown = (high > low).all(1)
+        corners = torch.cat([low, high], 1)[shown].tolist()
+        cuts = [
+            F.interpolate(image[:, :, top:bottom, left:right], size=side, mode="area")
+            for left, top, right, bottom in corners
+        ]
+        cuts = torch.cat(cuts) if cuts else image.new_zeros(0, 3, side, side)
+        parts = [stage(part) for part in cuts.split(BATCH)]
+        return boxes[shown], {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def passing(boxes: Tensor, found: dict[str, Tensor], least: float) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Boxes, confidence and the rest of those surer than `least`."""
+    sure = found["face"] > least
+    return boxes[sure], found["face"][sure], {name: values[sure] for name, values in found.items()}
+
+
+def corrected(boxes: Tensor, shift: Tensor) -> Tensor:
+    """Boxes (n, 4) moved by shares of their sides (n, 4)."""
+    return boxes + shift * (boxes[:, 2:] - boxes[:, :2] + 1).repeat(1, 2)
+
+
+def square(boxes: Tensor) -> Tensor:
+    """Boxes (n, 4) grown to squares around the same centres."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    longer = sides.amax(1, keepdim=True)
+    corner = boxes[:, :2] + sides * 0.5 - longer * 0.5
+    return torch.cat([corner, corner + longer], 1)
+
+
+def suppress(boxes: Tensor, scores: Tensor, most: float, *, of_the_smaller: bool = False) -> Tensor:
+    """Non-maximum suppression: drop boxes that overlap a surer one.
+
+    Args:
+        boxes: (n, 4).
+        scores: (n,) confidence.
+        most: overlap allowed, as a share of the union.
+        of_the_smaller: as a share of the smaller box instead, with pixels counted both ends inside.
+
+    Returns:
+        (k,) indices kept, surest first.
+    """
+    box, extra = boxes.cpu().numpy(), float(of_the_smaller)
+    area = (box[:, 2:] - box[:, :2] + np.float32(extra)).prod(1)
+    order, kept = np.argsort(-scores.cpu().numpy(), kind="stable"), []
+    while len(order):
+        first, rest = order[0], order[1:]
+        kept.append(int(first))
+        low, high = np.maximum(box[first, :2], box[rest, :2]), np.minimum(box[first, 2:], box[rest, 2:])
+        shared = np.maximum(high - low + np.float32(extra), 0).prod(1)
+        whole = np.minimum(area[first], area[rest]) if of_the_smaller else area[first] + area[rest] - shared
+        order = rest[shared <= most * whole]
+    return torch.tensor(kept, dtype=torch.long, device=boxes.device)
+
+
+@lru_cache(maxsize=4)
+def load_mtcnn(device: str, smallest: int) -> MTCNN:
+    """The detector with its bundled weights, kept for each device.
+
+    Args:
+        device: torch device.
+        smallest: the smallest face looked for, pixels.
+    """
+    network = MTCNN(smallest)
+    network.load_state_dict(load_file(DETECTOR))
+    return network.eval().to(device)

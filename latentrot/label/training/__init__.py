@@ -1,0 +1,1 @@
+"""How the label network is trained."""
