@@ -22,6 +22,7 @@ from latentrot.embed.schedule import Schedule
 from latentrot.embed.solve import check_batch
 from latentrot.errors import LatentrotError
 from latentrot.files import write_atomically
+from latentrot.models.fingerprint import Fingerprint
 from latentrot.models.load import LatentModel
 from latentrot.models.train import (
     TrainConfig,
@@ -139,11 +140,7 @@ def load_embedder(path: Path, model: LatentModel) -> Embedder:
         raise LatentrotError(
             f"cannot read the embedding network {path} ({error}); make it with: latentrot train-embedder"
         ) from error
-    if header["digest"] != model.digest:
-        raise LatentrotError(
-            f"{path} belongs to model {header['model']!r} with digest {header['digest']}, but here {model.name!r} has "
-            f"{model.digest}; train one for this model"
-        )
+    Fingerprint.from_header(header).require_same(model.fingerprint, str(path), header["model"], model.name)
     stored = json.loads(header["config"])
     network = build_embedder(model, EmbedderConfig(**{**stored, "channels": tuple(stored["channels"])}))
     network.load_state_dict(weights)
@@ -152,7 +149,7 @@ def load_embedder(path: Path, model: LatentModel) -> Embedder:
 
 def save_embedder(path: Path, network: torch.nn.Module, model: LatentModel, config: EmbedderConfig) -> None:
     """Write the weights in half precision with what they belong to."""
-    header = {"kind": KIND, "model": model.name, "digest": model.digest, "config": json.dumps(asdict(config))}
+    header = {"kind": KIND, "model": model.name, **model.fingerprint.header(), "config": json.dumps(asdict(config))}
     weights = {k: v.half().contiguous() for k, v in network.state_dict().items()}
     write_atomically(path, lambda p: save_file(weights, p, metadata=header))
 

@@ -103,6 +103,7 @@ class Directions:
             "calibration",
             "model",
             "digest",
+            "fingerprint",
             "schedule",
             "shape",
             "block",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,21 +10,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DDIMScheduler,
-    DDPMScheduler,
-    LMSDiscreteScheduler,
-    PNDMScheduler,
-    UNet2DModel,
-    VQModel,
-)
+from diffusers import UNet2DModel
 
-from latentrot.bundles import DEFAULT_BUNDLE, bundle_names, bundled_folder, labeler_in, missing_bundle
+from latentrot.bundles import bundled_folder, labeler_in
 from latentrot.errors import LatentrotError
 from latentrot.label.network import FaceLabeler, load_labeler
 from latentrot.models.allocator import keep_large_blocks
-from latentrot.models.first_stage import Autoencoder, FirstStage, Identity, PixelUnshuffle
+from latentrot.models.fingerprint import Fingerprint, config_digest, weights_digest
+from latentrot.models.first_stage import FirstStage, load_first_stage
+from latentrot.models.folder import find_folder, load_part, part_folder, pipeline_index, read_json
+from latentrot.models.noise import load_noise
 from latentrot.models.precision import computes_bfloat16
 
 __all__ = ["LatentModel", "load_model"]
@@ -34,7 +27,6 @@ __all__ = ["LatentModel", "load_model"]
 log = logging.getLogger(__name__)
 
 PIPELINES = {"DDIMPipeline", "DDPMPipeline", "LDMPipeline"}
-PREDICTIONS = {"epsilon", "v_prediction", "sample"}
 
 
 @dataclass(frozen=True)
@@ -50,12 +42,14 @@ class LatentModel:
         unet: the network, in evaluation mode.
         alpha_bar: (T,) float64, the schedule's cumulative products, falling with the noise level.
         prediction_type: epsilon, v_prediction or sample.
+        noise: the schedule in words.
         first_stage: pictures <-> the diffusion's own space.
         resolution: side in pixels of the pictures.
         latent_shape: (c, h, w) of one latent.
         device: where the network runs.
         dtype: precision of the network's evaluations; states are kept in float64 all the same.
-        digest: first 16 hexadecimal digits of the weights' SHA-256.
+        fingerprint: everything of it that shapes a latent.
+        digest: the weights' part of that.
     """
 
     name: str
@@ -63,6 +57,7 @@ class LatentModel:
     unet: UNet2DModel
     alpha_bar: np.ndarray
     prediction_type: str
+    noise: str
     first_stage: FirstStage
     resolution: int
     latent_shape: tuple[int, int, int]
@@ -70,13 +65,20 @@ class LatentModel:
     dtype: torch.dtype
 
     @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """Tells the model from every other one, so that lines and latents of another are refused."""
+        return Fingerprint(
+            weights=weights_digest(self.unet),
+            network=config_digest(self.unet, ("sample_size",)),
+            prediction=self.prediction_type,
+            noise=self.noise,
+            first_stage=self.first_stage.title,
+        )
+
+    @property
     def digest(self) -> str:
-        """Identifies the weights, so that lines fitted with others are refused."""
-        sha = hashlib.sha256()
-        for key, tensor in sorted(self.unet.state_dict().items()):
-            sha.update(key.encode())
-            sha.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
-        return sha.hexdigest()[:16]
+        """First 16 hexadecimal digits of the SHA-256 of the U-Net's weights."""
+        return self.fingerprint.weights
 
     @cached_property
     def labeler(self) -> FaceLabeler:
@@ -113,90 +115,14 @@ class LatentModel:
         return (cos * x - out) / sin
 
 
-def read_json(path: Path, what: str) -> dict[str, Any]:
-    """Read one of a pipeline's configuration files."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise LatentrotError(
-            f"{path.parent}: no readable {what} ({path.name}: {type(error).__name__}); expected a diffusers folder"
-        ) from error
-
-
-def find_folder(name_or_path: str | Path | None) -> tuple[str, Path]:
-    """The model's recorded name and its folder on disk, fetched from the Hub where it is not a folder."""
-    name = DEFAULT_BUNDLE if name_or_path is None else str(name_or_path)
-    if bundled := bundled_folder(name):
-        return name, bundled
-    path = Path(name)
-    if path.is_dir():
-        return name, path
-    if missing := missing_bundle(name):
-        raise LatentrotError(missing)
-    if path.exists() or name.count("/") != 1 or name.startswith((".", "/")):
-        raise LatentrotError(
-            f"no model at {name}; give a diffusers folder (with model_index.json), a Hub id such as "
-            f"google/ddpm-celebahq-256, or one that comes with the package: {', '.join(bundle_names())}"
-        )
-    from huggingface_hub import snapshot_download  # noqa: PLC0415  needed for Hub ids only
-
-    try:
-        return name, Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.bin"]))
-    except Exception as error:  # the Hub client raises many kinds: offline, unknown id, gated
-        raise LatentrotError(
-            f"cannot fetch {name} from the Hub ({type(error).__name__}); check the id and the connection, "
-            "or give the folder of a downloaded copy"
-        ) from error
-
-
-def load_schedule(folder: Path) -> tuple[np.ndarray, str]:
-    """The schedule's cumulative products (T,) float64 and the prediction type, as the pipeline's scheduler has them."""
-    config = read_json(folder / "scheduler" / "scheduler_config.json", "scheduler")
-    kinds = {c.__name__: c for c in (DDIMScheduler, DDPMScheduler, PNDMScheduler, LMSDiscreteScheduler)}
-    kind = kinds.get(config.get("_class_name", ""), DDIMScheduler)
-    try:
-        scheduler = kind.from_config({k: v for k, v in config.items() if not k.startswith("_")})
-    except (NotImplementedError, ValueError, TypeError) as error:
-        raise LatentrotError(f"{folder}: its scheduler's configuration is not understood: {error}") from error
-    alpha_bar = scheduler.alphas_cumprod.double().numpy()
-    if config.get("rescale_betas_zero_snr") and kind not in (DDIMScheduler, DDPMScheduler):
-        raise LatentrotError(f"{folder}: zero-terminal-SNR is only known for DDIM and DDPM schedulers")
-    prediction = config.get("prediction_type", "epsilon")
-    if prediction not in PREDICTIONS:
-        raise LatentrotError(
-            f"{folder}: prediction type {prediction!r}; expected one of {', '.join(sorted(PREDICTIONS))}"
-        )
-    return alpha_bar, prediction
-
-
-def load_first_stage(folder: Path, index: dict[str, Any], device: torch.device) -> tuple[FirstStage, int]:
-    """The first stage and how many pixels one latent position stands for."""
-    stage_file = folder / "first_stage.json"
-    if stage_file.is_file():
-        stage = read_json(stage_file, "first stage")
-        if stage.get("type") == "pixel-unshuffle" and int(stage.get("factor", 0)) > 1:
-            return PixelUnshuffle(int(stage["factor"])), int(stage["factor"])
-        if stage.get("type") != "identity":
-            raise LatentrotError(f"{stage_file}: {stage}; expected type identity, or pixel-unshuffle with a factor")
-        return Identity(), 1
-    for part in ("vqvae", "vae"):
-        if part in index:
-            kind = {"VQModel": VQModel, "AutoencoderKL": AutoencoderKL}.get(index[part][1])
-            if kind is None:
-                raise LatentrotError(f"{folder}: autoencoder {index[part][1]}; expected VQModel or AutoencoderKL")
-            vae = kind.from_pretrained(folder / part).to(device).eval()
-            return Autoencoder(vae), 2 ** (len(vae.config["block_out_channels"]) - 1)
-    return Identity(), 1
-
-
 def load_model(
     name_or_path: str | Path | None = None, device: str | None = None, dtype: str | torch.dtype | None = None
 ) -> LatentModel:
     """Load a diffusion model of faces.
 
     Args:
-        name_or_path: a diffusers folder, a Hub id, the name of a bundled model, or None for the bundled faces.
-            Unconditional DDIM, DDPM and latent diffusion pipelines are understood.
+        name_or_path: a diffusers folder, a Hub id, a folder of the Hub's cache, the name of a bundled model, or None for the
+            bundled faces. Unconditional DDIM, DDPM and latent diffusion pipelines are understood.
         device: torch device; by default cuda where there is one, else cpu.
         dtype: precision of the network's evaluations, "float32", "bfloat16" or "float16"; float32 by default.
 
@@ -204,38 +130,90 @@ def load_model(
         LatentrotError: no such model, no such device, or a pipeline of another kind.
     """
     name, folder = find_folder(name_or_path)
-    index = read_json(folder / "model_index.json", "pipeline")
+    index = pipeline_index(folder)
     if index.get("_class_name") not in PIPELINES:
         raise LatentrotError(
             f"{name}: a {index.get('_class_name')} pipeline; expected an unconditional one ({', '.join(sorted(PIPELINES))})"
         )
     where = resolve_device(device)
+    precision = resolve_dtype(dtype, where)
     if where.type == "cpu":
         keep_large_blocks()
-    alpha_bar, prediction = load_schedule(folder)
-    try:
-        unet = UNet2DModel.from_pretrained(folder / "unet", torch_dtype=torch.float32).to(where).eval()
-        first_stage, pixels = load_first_stage(folder, index, where)
-    except (OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, LatentrotError):
-            raise
-        raise LatentrotError(f"{name}: cannot load its weights: {str(error).splitlines()[0]}") from error
+    alpha_bar, noise, prediction = load_noise(folder, index)
+    home = part_folder(folder, "unet", "config.json")
+    config = read_json(home / "config.json", "U-Net")
+    first_stage = load_first_stage(folder, index, where)
+    size = check_unet(name, config, first_stage)
+    unet = load_part(UNet2DModel, home, torch_dtype=torch.float32).to(where).eval()
     unet.requires_grad_(False)
     if where.type == "cpu":
-        unet = unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    size, channels = int(unet.config["sample_size"]), int(unet.config["in_channels"])
+        unet = unet.to(memory_format=torch.channels_last)
     return LatentModel(
         name=name,
         folder=folder,
         unet=unet,
         alpha_bar=alpha_bar,
         prediction_type=prediction,
+        noise=noise,
         first_stage=first_stage,
-        resolution=size * pixels,
-        latent_shape=(channels, size, size),
+        resolution=size * first_stage.pixels,
+        latent_shape=(first_stage.channels, size, size),
         device=where,
-        dtype=resolve_dtype(dtype, where),
+        dtype=precision,
     )
+
+
+def check_unet(name: str, config: dict[str, Any], first_stage: FirstStage) -> int:
+    """Refuse a U-Net that is no function of a state and a noise level alone; the side of its states otherwise.
+
+    Args:
+        name: the model's.
+        config: the U-Net's config.json.
+        first_stage: what makes its states.
+
+    Raises:
+        LatentrotError: naming what is unlike.
+    """
+    kind, into, out = (
+        config.get("_class_name", "UNet2DModel"),
+        config.get("in_channels", 3),
+        config.get("out_channels", 3),
+    )
+    if kind != "UNet2DModel":
+        raise LatentrotError(f"{name}: its U-Net is a {kind}; expected an unconditional UNet2DModel")
+    for option in ("num_class_embeds", "class_embed_type"):
+        if config.get(option) is not None:
+            raise LatentrotError(
+                f"{name}: a class-conditional U-Net ({option} {config[option]}); expected one without classes"
+            )
+    if into != first_stage.channels:
+        grey = "; a grey model is none for colour photographs" if into == 1 else ""
+        raise LatentrotError(
+            f"{name}: its U-Net takes {into} channels, and its first stage ({first_stage.title}) gives "
+            f"{first_stage.channels}{grey}"
+        )
+    if out != into:
+        learned = ": it predicts its variance, too, which is not understood" if out == 2 * into else ""
+        raise LatentrotError(f"{name}: its U-Net takes {into} channels and gives {out}{learned}; expected as many")
+    return side_of(name, config)
+
+
+def side_of(name: str, config: dict[str, Any]) -> int:
+    """The side of a U-Net's states, from its config.json.
+
+    Raises:
+        LatentrotError: none is stated, they are no squares, or the U-Net cannot halve them as often as it does.
+    """
+    stated = config.get("sample_size")
+    sides = stated if isinstance(stated, list) else [stated]
+    if not sides or len(set(sides)) != 1 or not isinstance(sides[0], int) or sides[0] < 1:
+        raise LatentrotError(f"{name}: its U-Net's sample_size is {stated}; expected one number, the side of a square")
+    halvings = len(config.get("down_block_types", range(4))) - 1
+    if sides[0] % 2**halvings:
+        raise LatentrotError(
+            f"{name}: its U-Net halves states of {sides[0]} pixels {halvings} times; expected a multiple of {2**halvings}"
+        )
+    return sides[0]
 
 
 def resolve_device(device: str | None) -> torch.device:

@@ -13,7 +13,7 @@ import torch
 from latentrot.bundles import directions_in
 from latentrot.data.images import resize, to_tensor, to_uint8
 from latentrot.data.similarity import psnr
-from latentrot.embed.solve import decode, invert
+from latentrot.embed.solve import Schedule, decode, invert
 from latentrot.errors import LatentrotError
 from latentrot.fit.directions import Directions
 from latentrot.fit.walk import walk
@@ -117,6 +117,12 @@ class LatentRotator:
     keep_norm: bool = True
     labeler: FaceLabeler | None = None
     cache: LatentCache | None = None
+
+    def __post_init__(self) -> None:
+        first = next(iter(self.directions.values()), None)
+        for light, lines in self.directions.items():
+            if first is not None:
+                lines.space.require_same(first.space, f"what is walked in light {light}")
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
         """Turn a (s, s, 3) uint8 crop in the CelebA frame by degrees -> the same at the model's resolution."""
@@ -307,9 +313,16 @@ def load_latent_rotator(
     if not files:
         raise LatentrotError(f"no directions in {where}; make them with: latentrot fit-directions --light left")
     lines: dict[str, Directions] = {}
+    schedule: Schedule | None = None
     for path in files:
         found = Directions.load(path)
-        found.space.require_same(LatentSpace.of(loaded, found.space.schedule), str(path))
+        schedule = schedule or found.space.schedule
+        if found.space.schedule != schedule:
+            raise LatentrotError(
+                f"{where} mixes schedules: the lines in {files[0].name} are of {schedule}, those in {path.name} of "
+                f"{found.space.schedule}; fit all from one store, or give each its own folder"
+            )
+        found.space.require_same(LatentSpace.of(loaded, schedule), str(path))
         if found.light in lines:
             raise LatentrotError(
                 f"{where} holds two files for light {found.light!r}, one of them {path.name}; keep one"
