@@ -307,7 +307,7 @@ class Page:
 
     def open(self, visit: Visit, path: Path, light: str) -> Updates:
         """Put a new photograph on show."""
-        photo = open_photograph(path)
+        photo = open_photograph(path, str(self.rotator.model.device))
         subject = take_face(photo, 0, self.rotator, light)
         visit.photo, visit.subject = photo, subject
         names = [f"{i + 1}" for i in range(len(photo.faces))]

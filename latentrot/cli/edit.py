@@ -106,7 +106,7 @@ class Edit:
             raise LatentrotError(f"--trust {self.trust}: expected between 0 and 1")
         return EditConfig(
             absolute, self.light, self.face, self.crop, self.crop_only, self.reify,
-            **({} if self.trust is None else {"trust": self.trust}),
+            **({} if self.trust is None else {"trust": self.trust}), device=self.where.device,
         )  # fmt: skip
 
     def run_picture(self, turns: list[Turn], absolute: bool) -> None:
@@ -201,7 +201,7 @@ class Edit:
                 raise LatentrotError(
                     f"--{option} is for the walk in a model's latent space; leave it out with --rotator"
                 )
-        return rotator_named(self.rotator)
+        return rotator_named(self.rotator, self.where.device)
 
     def latent_rotator(self) -> LatentRotator:
         """The walk in a model's latent space."""

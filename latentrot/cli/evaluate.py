@@ -50,6 +50,7 @@ class Evaluate:
         check_writable(self.out)
         from tqdm import tqdm  # noqa: PLC0415
 
+        from latentrot.devices import resolve_device  # noqa: PLC0415
         from latentrot.edit.results import make_folder  # noqa: PLC0415
         from latentrot.evaluation.report import summary, text_table, write_evaluation  # noqa: PLC0415
         from latentrot.evaluation.run import evaluate  # noqa: PLC0415
@@ -65,7 +66,7 @@ class Evaluate:
         rotator, facts = self.loaded()
         # a rotator without a model of its own is measured by the label network of the model named
         network = self.labeler or (None if self.rotator == "latent" else self.model)
-        labeler = load_labeler(network) if network else None
+        labeler = load_labeler(network, resolve_device(self.where.device)) if network else None
         make_folder(self.out)
         with tqdm(total=self.heads or len(views.heads), desc="evaluate", unit="head", disable=None) as bar:
             evaluation = evaluate(
@@ -83,7 +84,7 @@ class Evaluate:
         if self.rotator != "latent":
             if self.directions is not None:
                 raise LatentrotError(f"--directions {self.directions} belong to --rotator latent, not {self.rotator}")
-            return rotator_named(self.rotator), {}
+            return rotator_named(self.rotator, self.where.device), {}
         latent = load_latent_rotator(
             self.model, self.directions, self.where.device, self.where.dtype, measure=not self.fast
         )

@@ -109,15 +109,19 @@ class View:
     picture: np.ndarray
 
 
-def open_photograph(path: Path) -> Photograph:
+def open_photograph(path: Path, device: str | None = None) -> Photograph:
     """Read a photograph and find its faces.
+
+    Args:
+        path: of the file.
+        device: where the detector runs; the CPU by default.
 
     Raises:
         LatentrotError: an unreadable, too large or too small picture, or no face in it.
     """
     read = read_image(path)
     picture = fit_side(read, MAX_SIDE)
-    faces = detect_faces(picture)
+    faces = detect_faces(picture, device)
     if not faces:
         raise LatentrotError("no face found in the photograph; give one with a larger, clearer face")
     return Photograph(picture, faces[:MAX_FACES], picture is not read)
@@ -137,10 +141,11 @@ def take_face(photo: Photograph, index: int, rotator: LatentRotator, light: str 
     """
     if not 0 <= index < len(photo.faces):
         raise LatentrotError(f"no face {index}; the photograph has {len(photo.faces)}, counted from 0")
-    alignment = frame_face(photo.picture, photo.faces[index].landmarks)
+    device = str(rotator.model.device)
+    alignment = frame_face(photo.picture, photo.faces[index].landmarks, device)
     face = rotator.keep_decoded(rotator.embed(alignment.crop(photo.picture, rotator.model.resolution), light))
     curve = rotator.measure_curve(face, [-MAX_TURN, MAX_TURN])
-    head = MeshRotator().head_of(photo.picture, alignment)
+    head = MeshRotator(device=device).head_of(photo.picture, alignment)
     return Subject(photo, alignment, head, face, curve, rotator.lines_of(face.light).reach)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from latentrot.data.align import Alignment
 from latentrot.data.images import Photograph, read_photograph, resize, to_tensor
+from latentrot.devices import resolve_device
 from latentrot.edit.compose import TRUST, Patch, fill_hidden, redraw, turned_alignment
 from latentrot.edit.reify import reify
 from latentrot.edit.turns import Turn, as_turns
@@ -48,6 +49,7 @@ class EditConfig:
         crop_only: the result is the turned square alone.
         reify: bring a painted face towards the photographs the model knows first.
         trust: how far a drawn face replaces what the geometry continued where the source showed nothing, 0 to 1.
+        device: where the networks run that look at the picture; None: cuda where there is one, else the CPU.
     """
 
     absolute: bool = False
@@ -57,6 +59,16 @@ class EditConfig:
     crop_only: bool = False
     reify: bool = False
     trust: float = TRUST
+    device: str | None = None
+
+    @property
+    def looks_on(self) -> str:
+        """The device of the networks that look at the picture.
+
+        Raises:
+            LatentrotError: there is no such device.
+        """
+        return str(resolve_device(self.device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,7 +213,7 @@ def find_faces(path: Path, config: EditConfig | None = None) -> Found:
         if height != width:
             raise LatentrotError(f"{one_line(path)} is {width}x{height}; --crop expects a square face crop")
         return Found(path, photograph, (), tuple(notes), clock.seconds)
-    faces, turns = detect_upright(photo)
+    faces, turns = detect_upright(photo, config.looks_on)
     if turns:
         photograph = photograph.rotated(turns)
         photo = photograph.pixels
@@ -211,7 +223,7 @@ def find_faces(path: Path, config: EditConfig | None = None) -> Found:
     else:
         one, note = choose_face(faces, config.face)
         chosen, notes = [one], [*notes, note] if note else notes
-    alignments = tuple(frame_face(photo, f.landmarks) for f in chosen)
+    alignments = tuple(frame_face(photo, f.landmarks, config.looks_on) for f in chosen)
     clock.lap("find face")
     return Found(path, photograph, alignments, tuple(notes), clock.seconds)
 
@@ -267,7 +279,7 @@ def turn_face(
     # the head
     head, notes = None, []
     if alignment is not None and not config.crop_only:
-        head = MeshRotator().head_of(photo, alignment)
+        head = MeshRotator(device=config.looks_on).head_of(photo, alignment)
         notes += head.notes
         clock.lap("set up head")
 
@@ -287,13 +299,13 @@ def turn_face(
     side = max(64, min(CROP_SIDE, round(alignment.crop_side))) if alignment else CROP_SIDE
     for i, frame in enumerate(drawn.frames):
         patch = face.patch(i)
-        seen = measured(photo, patch, head, by[i], frame, rotator, side, face.drawn)
+        seen = measured(photo, patch, head, by[i], frame, rotator, side, face)
         longer = carried_farther(by[i], seen.yaw_deg - drawn.yaw_deg)
         if longer != by[i]:
             face = replace(face, by=(*by[:i], longer, *by[i + 1 :]))
             by = face.by
             patch = face.patch(i)
-            seen = measured(photo, patch, head, longer, frame, rotator, side, face.drawn)
+            seen = measured(photo, patch, head, longer, frame, rotator, side, face)
         patches.append(patch)
         frames.append(seen)
         if sum(p.pixels.nbytes for p in patches) > KEPT_BYTES:
@@ -322,34 +334,38 @@ def draw(
         real = reify(square, rotator) if config.reify else square
         return rotator.turn(real, yaws, absolute=config.absolute, light=config.light)
     square = photo if alignment is None else alignment.crop(photo, CROP_SIDE)
-    yaw, pitch, light = look(square, rotator)
+    yaw, pitch, light = look(square, rotator, config.looks_on)
     by = [y - yaw if config.absolute else y for y in yaws]
     later = isinstance(rotator, MeshRotator) and alignment is not None and not config.crop_only
     images = [square] * len(by) if later else rotate_many(rotator, square, by)
     frames = [
-        Frame(d, *((yaw, pitch, light) if later else look(im, rotator)), im) for d, im in zip(by, images, strict=True)
+        Frame(d, *((yaw, pitch, light) if later else look(im, rotator, config.looks_on)), im)
+        for d, im in zip(by, images, strict=True)
     ]
     return Turned(square, square, yaw, pitch, light, frames, float("inf"))
 
 
-def look(square: np.ndarray, rotator: Rotator) -> tuple[float, float, str]:
-    """Yaw and pitch in degrees and the light of a square crop, by the label network that belongs to the rotator."""
-    network = rotator.label_network if isinstance(rotator, LatentRotator) else load_labeler()
+def look(square: np.ndarray, rotator: Rotator, device: str | None = None) -> tuple[float, float, str]:
+    """Yaw and pitch in degrees and the light of a square crop, by the label network that belongs to the rotator.
+
+    One that has none is measured by that of the bundled faces, on `device` (None: the CPU).
+    """
+    network = rotator.label_network if isinstance(rotator, LatentRotator) else load_labeler(device=device)
     x = to_tensor(square)
     yaw, pitch = (float(v) for v in estimate_pose(x, labeler=network)[0, :2])
     return yaw, pitch, light_names(estimate_light(x, labeler=network))[0]
 
 
 def measured(
-    photo: np.ndarray, patch: Patch, head: Head, turn: Turn, frame: Frame, rotator: Rotator, side: int, drawn: bool
+    photo: np.ndarray, patch: Patch, head: Head, turn: Turn, frame: Frame, rotator: Rotator, side: int, face: TurnedFace
 ) -> Frame:
     """A frame with pose and light as they are in the photograph that comes out; geometry's own square if none was drawn."""
     result = photo.copy()
     patch.laid_on(result)
     alignment = turned_alignment(turn_head(head, turn.yaw, turn.pitch))
     square = alignment.crop(result, side)
-    yaw, pitch, light = look(square, rotator)
-    image = frame.image if drawn else resize(square, side)
+    yaw, pitch, light = look(square, rotator, face.config.looks_on)
+    image = frame.image if face.drawn else resize(square, side)
     return replace(frame, yaw_deg=yaw, pitch_deg=pitch, light=light, image=image)
 
 

@@ -13,6 +13,7 @@ import torch
 from diffusers import UNet2DModel
 
 from latentrot.bundles import bundled_folder, labeler_in
+from latentrot.devices import resolve_device
 from latentrot.errors import LatentrotError
 from latentrot.label.network import FaceLabeler, load_labeler
 from latentrot.models.allocator import keep_large_blocks
@@ -22,7 +23,7 @@ from latentrot.models.folder import find_folder, load_part, part_folder, pipelin
 from latentrot.models.noise import load_noise
 from latentrot.models.precision import computes_bfloat16
 
-__all__ = ["LatentModel", "load_model"]
+__all__ = ["LatentModel", "load_model", "resolve_device", "resolve_dtype"]
 
 log = logging.getLogger(__name__)
 
@@ -82,10 +83,10 @@ class LatentModel:
 
     @cached_property
     def labeler(self) -> FaceLabeler:
-        """The label network that belongs to the model: the one in its folder, else the one of the bundled faces."""
+        """The label network that belongs to the model, on its device: its folder's, else that of the bundled faces."""
         if labeler_in(self.folder) is None:
-            return load_labeler()
-        return load_labeler(self.name if bundled_folder(self.name) else self.folder)
+            return load_labeler(device=self.device)
+        return load_labeler(self.name if bundled_folder(self.name) else self.folder, self.device)
 
     def angle(self, level: int) -> float:
         """Angle in radians of a noise level; level -1 is the clean picture at angle 0."""
@@ -214,16 +215,6 @@ def side_of(name: str, config: dict[str, Any]) -> int:
             f"{name}: its U-Net halves states of {sides[0]} pixels {halvings} times; expected a multiple of {2**halvings}"
         )
     return sides[0]
-
-
-def resolve_device(device: str | None) -> torch.device:
-    """The device asked for, or the best there is."""
-    try:
-        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=where)
-    except (RuntimeError, AssertionError) as error:
-        raise LatentrotError(f"device {device!r} is not available here; expected cpu, cuda or cuda:N") from error
-    return where
 
 
 def resolve_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:

@@ -10,6 +10,7 @@ import csv
 import json
 import logging
 import math
+import os
 import time
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
 from PIL import Image
 from safetensors import SafetensorError, safe_open
@@ -40,6 +42,8 @@ log = logging.getLogger(__name__)
 
 Config = TypeVar("Config")
 LOG_COLUMNS = ("step", "loss", "learning_rate")
+#: the environment variable by which accelerate is told a device
+ACCELERATE_DEVICE = "ACCELERATE_TORCH_DEVICE"
 #: the first checkpoint of a run is written after so many seconds, so that one sees it work and may stop it
 FIRST_CHECKPOINT_S = 60.0
 
@@ -306,6 +310,34 @@ def precision_of(device: str | None) -> str:
     return "bf16" if computes_bfloat16(resolve_device(device)) else "no"
 
 
+def accelerator_on(device: str | None) -> Accelerator:
+    """Accelerate's view of the device asked for.
+
+    Args:
+        device: "cpu", "cuda", "cuda:N"; None: as accelerate decides. It knows of no numbers by itself.
+
+    Raises:
+        LatentrotError: no such device, or one for all of several processes, each of which has its own.
+    """
+    launched = int(os.environ.get("LOCAL_RANK", "-1")) >= 0
+    if launched and device not in (None, "cpu"):
+        raise LatentrotError(
+            f"device {device!r}: of several processes each has its own; leave --device out, or give cpu"
+        )
+    if device is None or launched:
+        return Accelerator(mixed_precision=precision_of(device), cpu=device == "cpu")
+    where = resolve_device(device)
+    before = os.environ.get(ACCELERATE_DEVICE)
+    AcceleratorState._reset_state(reset_partial_state=True)  # the process's: an earlier run may have been elsewhere
+    os.environ[ACCELERATE_DEVICE] = str(where)
+    try:
+        return Accelerator(mixed_precision=precision_of(device), cpu=where.type == "cpu")
+    finally:
+        os.environ.pop(ACCELERATE_DEVICE)
+        if before is not None:
+            os.environ[ACCELERATE_DEVICE] = before
+
+
 def train(
     data: Path, out: Path, config: TrainConfig | None = None, *, save_every: int = 500, device: str | None = None
 ) -> Path:
@@ -316,7 +348,7 @@ def train(
         out: run folder: checkpoint.safetensors, log.csv, samples-*.png and model/ (a diffusers folder).
         config: the run; None takes the checkpoint's, or the defaults where there is none.
         save_every: steps between checkpoints.
-        device: "cpu" forces the CPU; by default accelerate decides.
+        device: "cpu", "cuda" or "cuda:N"; by default accelerate decides.
 
     Returns:
         The exported model's folder.
@@ -330,12 +362,13 @@ def train(
     pictures = read_pictures(data, config)
     out.mkdir(parents=True, exist_ok=True)
 
-    accelerator = Accelerator(mixed_precision=precision_of(device), cpu=device == "cpu")
+    accelerator = accelerator_on(device)
     if accelerator.device.type == "cpu":
         keep_large_blocks()
     torch.manual_seed(config.seed)
     scheduler = build_scheduler(config)
-    model = build_model(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # on its device before the optimiser is made, which holds on to the weights it is given
+    model = build_model(config).to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema)).to(accelerator.device)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
