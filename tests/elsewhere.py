@@ -132,8 +132,25 @@ def gpus() -> Iterator[None]:
     if torch._C._get_privateuse1_backend_name() != "gpu":
         _setup_privateuseone_for_python_backend("gpu", BACKEND, Hooks())
     BACKEND.there = True
+    torch._C._set_only_lift_cpu_tensors(True)  # else torch.tensor(..., device=) goes past the mode
     try:
         with Pretence():
             yield
     finally:
+        torch._C._set_only_lift_cpu_tensors(False)
         BACKEND.there = False
+
+
+@contextmanager
+def networks_run_on() -> Iterator[set[str]]:
+    """The devices of all networks' weights that are used meanwhile."""
+    seen: set[str] = set()
+
+    def note(module: torch.nn.Module, _: object) -> None:
+        seen.update(str(p.device) for p in module.parameters(recurse=False))
+
+    handle = torch.nn.modules.module.register_module_forward_pre_hook(note)
+    try:
+        yield seen
+    finally:
+        handle.remove()

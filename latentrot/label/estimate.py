@@ -118,7 +118,7 @@ def estimate_pose(
     for crop in x.float().split(CHUNK):
         pose = estimate(crop)
         if mirror:  # mirrored before any resizing: resizing a mirrored picture rounds differently
-            pose = (pose + estimate(crop.flip(-1)) * pose.new_tensor(MIRROR_SIGNS)) / 2
+            pose = (pose + estimate(crop.flip(-1)) * torch.tensor(MIRROR_SIGNS, device=pose.device)) / 2
         parts.append(pose)
     return torch.cat(parts)
 
