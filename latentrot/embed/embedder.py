@@ -150,7 +150,7 @@ def load_embedder(path: Path, model: LatentModel) -> Embedder:
 def save_embedder(path: Path, network: torch.nn.Module, model: LatentModel, config: EmbedderConfig) -> None:
     """Write the weights in half precision with what they belong to."""
     header = {"kind": KIND, "model": model.name, **model.fingerprint.header(), "config": json.dumps(asdict(config))}
-    weights = {k: v.half().contiguous() for k, v in network.state_dict().items()}
+    weights = {k: v.half().cpu().contiguous() for k, v in network.state_dict().items()}
     write_atomically(path, lambda p: save_file(weights, p, metadata=header))
 
 

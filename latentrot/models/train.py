@@ -219,9 +219,9 @@ def save_checkpoint(
     """Everything a run needs to go on as if nothing had happened, in one safetensors file."""
     tensors: dict[str, torch.Tensor] = {}
     for prefix, module in (("model", model), ("average", average)):
-        tensors |= {f"{prefix}.{k}": v.contiguous() for k, v in module.state_dict().items()}
+        tensors |= {f"{prefix}.{k}": v.cpu().contiguous() for k, v in module.state_dict().items()}
     for i, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v).contiguous() for k, v in state.items()}
+        tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v).cpu().contiguous() for k, v in state.items()}
     header = {"kind": "latentrot training checkpoint", "step": str(step), "config": json.dumps(asdict(config))}
     write_atomically(path, lambda p: save_file(tensors, p, metadata=header))
 
