@@ -41,6 +41,7 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
     own = tables[evaluation.name]
     return {
         "kind": "latentrot evaluation",
+        "format": 1,
         "version": __version__,
         "rotator": evaluation.name,
         **evaluation.facts,

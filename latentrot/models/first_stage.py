@@ -12,12 +12,16 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, VQModel
 
 from latentrot.errors import LatentrotError
+from latentrot.files import check_format
 from latentrot.models.fingerprint import config_digest, weights_digest
 from latentrot.models.folder import load_part, read_json
 
 __all__ = ["Autoencoder", "FirstStage", "Identity", "PixelUnshuffle", "load_first_stage", "mirror_latents"]
 
 log = logging.getLogger(__name__)
+
+#: of first_stage.json, raised when an older version would misread it
+STAGE_FORMAT = 1
 
 #: by what latents are multiplied where the configuration does not say: an AutoencoderKL is taken for Stable Diffusion's,
 #: whose early folders left it out; latent diffusion models with a VQModel, such as CompVis/ldm-celebahq-256, were trained on
@@ -159,6 +163,7 @@ def load_first_stage(folder: Path, index: dict[str, Any], device: torch.device) 
 def lossless(stage_file: Path) -> FirstStage:
     """A first stage of ours."""
     stage = read_json(stage_file, "first stage")
+    check_format(stage.get("format", 1), STAGE_FORMAT, stage_file)
     factor = stage.get("factor", 0)
     if stage.get("type") == "pixel-unshuffle" and isinstance(factor, int) and factor > 1:
         return PixelUnshuffle(factor)

@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,10 +29,10 @@ from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from latentrot.data.celeba import held_out, open_folder
-from latentrot.errors import LatentrotError
-from latentrot.files import check_writable, write_atomically
+from latentrot.errors import LatentrotError, one_line
+from latentrot.files import check_format, check_writable, write_atomically
 from latentrot.models.allocator import keep_large_blocks
-from latentrot.models.first_stage import PixelUnshuffle
+from latentrot.models.first_stage import STAGE_FORMAT, PixelUnshuffle
 from latentrot.models.load import resolve_device
 from latentrot.models.precision import computes_bfloat16
 from latentrot.progress import Progress
@@ -41,6 +42,9 @@ __all__ = ["TrainConfig", "build_model", "learning_rate_at", "train"]
 log = logging.getLogger(__name__)
 
 Config = TypeVar("Config")
+KIND = "latentrot training checkpoint"
+#: of a checkpoint, raised when an older version would misread it
+FORMAT = 1
 LOG_COLUMNS = ("step", "loss", "learning_rate")
 #: the environment variable by which accelerate is told a device
 ACCELERATE_DEVICE = "ACCELERATE_TORCH_DEVICE"
@@ -214,15 +218,21 @@ def sample_grid(model: torch.nn.Module, scheduler: DDIMScheduler, config: TrainC
 
 def save_checkpoint(
     path: Path, model: torch.nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer, step: int,
-    config: TrainConfig,
+    config: TrainConfig, notes: Mapping[str, str] | None = None,
 ) -> None:  # fmt: skip
-    """Everything a run needs to go on as if nothing had happened, in one safetensors file."""
+    """Everything a run needs to go on as if nothing had happened, in one safetensors file; `notes` are told beside it."""
     tensors: dict[str, torch.Tensor] = {}
     for prefix, module in (("model", model), ("average", average)):
         tensors |= {f"{prefix}.{k}": v.cpu().contiguous() for k, v in module.state_dict().items()}
     for i, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v).cpu().contiguous() for k, v in state.items()}
-    header = {"kind": "latentrot training checkpoint", "step": str(step), "config": json.dumps(asdict(config))}
+    header = {
+        "kind": KIND,
+        "format": str(FORMAT),
+        "step": str(step),
+        "config": json.dumps(asdict(config)),
+        **(notes or {}),
+    }
     write_atomically(path, lambda p: save_file(tensors, p, metadata=header))
 
 
@@ -256,10 +266,17 @@ def checkpoint_config(path: Path, kind: type = TrainConfig) -> Any:
     """The configuration stored in a checkpoint, an object of the given dataclass."""
     try:
         with safe_open(path, "pt") as file:
-            stored = json.loads(file.metadata()["config"])
-    except (OSError, SafetensorError, KeyError, TypeError) as error:
-        raise LatentrotError(f"{path} is damaged ({error}); delete it to start anew") from error
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
+            header = file.metadata()
+            stored = json.loads(header["config"])
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise LatentrotError(f"{path} is damaged ({one_line(error)}); delete it to start anew") from error
+    check_format(header.get("format", 1), FORMAT, path)
+    try:
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
+    except TypeError as error:  # an option this version does not have, or another kind of run
+        raise LatentrotError(
+            f"{path} is of another run, or another version ({one_line(error)}); choose another --out"
+        ) from error
 
 
 def config_of_run(checkpoint: Path, given: Config | None, kind: type[Config]) -> Config:
@@ -293,7 +310,7 @@ def export(folder: Path, average: AveragedModel, scheduler: DDIMScheduler, confi
     unet.load_state_dict(average.module.state_dict())
     DDIMPipeline(unet=unet.half(), scheduler=scheduler).save_pretrained(folder, safe_serialization=True)
     stage = {"type": "pixel-unshuffle", "factor": config.patch} if config.patch > 1 else {"type": "identity"}
-    (folder / "first_stage.json").write_text(json.dumps(stage, indent=2) + "\n")
+    (folder / "first_stage.json").write_text(json.dumps({"format": STAGE_FORMAT, **stage}, indent=2) + "\n")
 
 
 def read_pictures(data: Path, config: TrainConfig) -> torch.Tensor:

@@ -40,6 +40,7 @@ def latent_key(crop: np.ndarray, space: LatentSpace, tolerance: float) -> str:
         tolerance: of the inversion.
     """
     facts = {
+        "format": 1,
         "model": space.fingerprint.key,
         "schedule": asdict(space.schedule),
         "tolerance": tolerance,

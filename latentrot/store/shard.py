@@ -13,12 +13,15 @@ from safetensors.torch import save
 from upath import UPath
 
 from latentrot.errors import LatentrotError, one_line
+from latentrot.files import check_format
 from latentrot.store.places import read_into, read_range
 from latentrot.store.space import LatentSpace
 
 __all__ = ["KIND", "ShardHeader", "checksum_of", "pack_shard", "read_header", "read_rows"]
 
 KIND = "latentrot latents"
+#: of the file, raised when an older version would misread it
+FORMAT = 1
 #: bytes of a file read at once in the hope that they hold the whole header
 FIRST_READ = 32 << 10
 #: as safetensors limits it
@@ -84,6 +87,7 @@ def pack_shard(
     latents = latents.half().contiguous()
     notes = {
         "kind": KIND,
+        "format": str(FORMAT),
         "image_ids": json.dumps(image_ids),
         "skipped": json.dumps(skipped),
         "batch": str(batch),
@@ -110,6 +114,8 @@ def read_header(path: Path | UPath) -> ShardHeader:
         notes = table.get("__metadata__") or {}
         if notes.get("kind") != KIND:
             raise LatentrotError(f"{path} is not a shard of latents (kind {notes.get('kind')!r})")
+        check_format(notes.get("format", 1), FORMAT, path)
+        LatentSpace.from_header(notes)  # whatever it lacks is told now
         tensor = table["latents"]
         image_ids, skipped = json.loads(notes["image_ids"]), json.loads(notes.get("skipped", "[]"))
         header = ShardHeader(

@@ -33,7 +33,7 @@ from tqdm import tqdm
 from latentrot.data.align import align_landmarks
 from latentrot.data.celeba import held_out
 from latentrot.errors import LatentrotError
-from latentrot.files import write_atomically
+from latentrot.files import check_format, write_atomically
 from latentrot.label.face_networks import (
     LANDMARK_SIDE,
     PARTS_SIDE,
@@ -418,7 +418,12 @@ def _keep(
     for i, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for k, v in state.items()}
     whole = {k: v.detach().clone().contiguous() for k, v in tensors.items()}
-    notes = {"step": str(step), "config": json.dumps(asdict(config))}
+    notes = {
+        "kind": "latentrot training checkpoint",
+        "format": "1",
+        "step": str(step),
+        "config": json.dumps(asdict(config)),
+    }
     write_atomically(path, lambda p: save_file(whole, p, metadata=notes))
 
 
@@ -429,6 +434,7 @@ def _restore(
         return 0
     with safe_open(path, "pt") as file:
         notes = file.metadata()
+        check_format(notes.get("format", 1), 1, path)
         stored: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
         for name in file.keys():  # noqa: SIM118  not a dict
             part, rest = name.split(".", 1)
