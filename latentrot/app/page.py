@@ -81,6 +81,7 @@ STYLE = """
 #empty .inner { border: 1px dashed var(--border-color-primary); border-radius: 8px; padding: 9rem 2rem;
   text-align: center; color: var(--body-text-color-subdued); }
 .facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(84px, 1fr)); gap: .5rem; margin: 0; }
+#facts .note { font-size: .85rem; color: var(--body-text-color-subdued); margin: .5rem 0 0; }
 .facts div { background: var(--background-fill-secondary); border-radius: 6px; padding: .4rem .6rem; }
 .facts dt { font-size: .75rem; color: var(--body-text-color-subdued); margin: 0; }
 .facts dd { font-size: 1.05rem; font-weight: 600; margin: 0; font-variant-numeric: tabular-nums; }
@@ -327,7 +328,7 @@ class Page:
             {"yaw": f"{face.yaw_deg:+.1f}°", "pitch": f"{face.pitch_deg:+.1f}°"}
             | {"light, estimated" if guessed else "light, as given": face.light}
             | ({"shrunk to": f"{MAX_SIDE} px"} if photo.shrunk else {})
-        )
+        ) + "".join(f'<p class="note">{html.escape(one_line(note))}</p>' for note in photo.notes)
         return {
             self.source: gr.update(value=visit.write("found.jpg", mark_faces(photo, index)), visible=True),
             self.facts: facts,

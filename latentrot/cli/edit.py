@@ -16,6 +16,7 @@ import tyro
 from latentrot.bundles import PORTRAIT
 from latentrot.cli.common import Where, rotator_named
 from latentrot.errors import LatentrotError
+from latentrot.files import check_writable
 
 if TYPE_CHECKING:
     from latentrot.edit.photograph import EditConfig, Edited
@@ -243,6 +244,7 @@ class Demo:
 
     def run(self) -> None:
         """A sweep and a single turn of the portrait; or all turns of the head."""
+        check_writable(self.out)
         if self.heads:
             from latentrot.evaluation.example import turn_example  # noqa: PLC0415
 

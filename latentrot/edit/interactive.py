@@ -16,11 +16,12 @@ from PIL import Image, ImageDraw, ImageFont
 from latentrot.data.align import Alignment
 from latentrot.data.animation import fit_side, there_and_back
 from latentrot.data.frame import CROP_BOX
-from latentrot.data.images import read_image, strip
+from latentrot.data.images import read_photograph, strip
 from latentrot.edit.compose import fill_hidden
+from latentrot.edit.photograph import upright_note
 from latentrot.edit.results import synthetic_notes
 from latentrot.errors import LatentrotError
-from latentrot.label.detect import Face, detect_faces
+from latentrot.label.detect import Face, detect_upright
 from latentrot.label.framing import frame_face
 from latentrot.label.identity import IdentityNetwork
 from latentrot.rotate.latent.rotator import Embedded, Frame, LatentRotator
@@ -64,11 +65,13 @@ class Photograph:
         picture: (h, w, 3) uint8 RGB, upright, no side over `MAX_SIDE`.
         faces: at least one, largest first.
         shrunk: the file is larger than the picture.
+        notes: what the visitor should know, as an edit says it.
     """
 
     picture: np.ndarray
     faces: list[Face]
     shrunk: bool
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,12 +122,14 @@ def open_photograph(path: Path, device: str | None = None) -> Photograph:
     Raises:
         LatentrotError: an unreadable, too large or too small picture, or no face in it.
     """
-    read = read_image(path)
-    picture = fit_side(read, MAX_SIDE)
-    faces = detect_faces(picture, device)
+    read = read_photograph(path)
+    picture = fit_side(read.pixels, MAX_SIDE)
+    faces, turns = detect_upright(picture, device)
     if not faces:
         raise LatentrotError("no face found in the photograph; give one with a larger, clearer face")
-    return Photograph(picture, faces[:MAX_FACES], picture is not read)
+    notes = (*read.notes, *([upright_note(turns)] if turns else []))
+    upright = np.ascontiguousarray(np.rot90(picture, turns))
+    return Photograph(upright, faces[:MAX_FACES], picture is not read.pixels, notes)
 
 
 def take_face(photo: Photograph, index: int, rotator: LatentRotator, light: str = "auto") -> Subject:

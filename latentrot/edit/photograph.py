@@ -24,7 +24,7 @@ from latentrot.rotate.latent.rotator import Clock, Frame, LatentRotator, Turned
 from latentrot.rotate.mesh import Head, MeshRotator, turn_head
 from latentrot.rotate.protocol import Rotator, rotate_many
 
-__all__ = ["EditConfig", "Edited", "Found", "TurnedFace", "edit_photograph", "find_faces", "turn_faces"]
+__all__ = ["EditConfig", "Edited", "Found", "TurnedFace", "edit_photograph", "find_faces", "turn_faces", "upright_note"]
 
 #: side in pixels of the crops that rotators are given which work at any size
 CROP_SIDE = 256
@@ -217,7 +217,7 @@ def find_faces(path: Path, config: EditConfig | None = None) -> Found:
     if turns:
         photograph = photograph.rotated(turns)
         photo = photograph.pixels
-        notes.append(f"the photograph lies on its side: turned by {ROTATIONS[turns]}, and the result is upright")
+        notes.append(upright_note(turns))
     if config.face == "all" and faces:
         chosen = faces
     else:
@@ -226,6 +226,11 @@ def find_faces(path: Path, config: EditConfig | None = None) -> Found:
     alignments = tuple(frame_face(photo, f.landmarks, config.looks_on) for f in chosen)
     clock.lap("find face")
     return Found(path, photograph, alignments, tuple(notes), clock.seconds)
+
+
+def upright_note(turns: int) -> str:
+    """What the user is told of a photograph that was turned by quarter turns counterclockwise."""
+    return f"the photograph lies on its side: turned by {ROTATIONS[turns]}, and the result is upright"
 
 
 def turn_faces(

@@ -16,7 +16,7 @@ from latentrot.data.images import ENCODERS, check_target, resize, strip, write_i
 from latentrot.data.metadata import SOURCE_TYPE, SYNTHETIC
 from latentrot.edit.photograph import Edited, TurnedFace
 from latentrot.errors import LatentrotError, one_line
-from latentrot.files import write_atomically
+from latentrot.files import check_writable, write_atomically
 
 __all__ = ["check_out", "face_strip", "report", "synthetic_notes", "write_edited"]
 
@@ -50,9 +50,10 @@ def check_out(out: Path, source: Path, count: int) -> None:
         count: turns asked for.
 
     Raises:
-        LatentrotError: an unknown suffix, no encoder, a missing folder, the photograph itself.
+        LatentrotError: an unknown suffix, no encoder, a missing folder, no permission, a full disk, the photograph itself.
     """
     if is_folder(out):
+        check_writable(out)
         return
     if out.suffix.lower() not in (*ENCODERS, *ANIMATED):
         raise LatentrotError(
@@ -62,6 +63,7 @@ def check_out(out: Path, source: Path, count: int) -> None:
     if moves(out, count):
         check_encoder(out)
     check_target(out)
+    check_writable(out)
     if os.path.exists(out) and os.path.exists(source) and os.path.samefile(out, source):
         raise LatentrotError(f"{one_line(out)} is the photograph itself; choose another name")
 

@@ -30,7 +30,7 @@ from latentrot.edit.photograph import CROP_SIDE, EditConfig, look, model_name
 from latentrot.edit.results import synthetic_notes
 from latentrot.edit.upscale import Upscaler
 from latentrot.errors import LatentrotError, one_line
-from latentrot.files import write_atomically
+from latentrot.files import check_writable, write_atomically
 from latentrot.label.detect import Face, choose_face, detect_faces
 from latentrot.label.framing import frame_face
 from latentrot.rotate.latent.rotator import LatentRotator
@@ -349,6 +349,7 @@ def check_video_out(out: Path, source: Path) -> None:
         )
     check_encoder(out)
     check_target(out)
+    check_writable(out)
     if out.exists() and source.exists() and out.samefile(source):
         raise LatentrotError(f"{one_line(out)} is the video itself; choose another name")
 
