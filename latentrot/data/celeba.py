@@ -64,7 +64,7 @@ def held_out(identities: Sequence[object] | np.ndarray, share: float = 0.1) -> n
     Returns:
         (n,) bool, True where the person is held out.
     """
-    names = [str(i).encode() for i in as_names(identities)]
+    names = [str(i).encode() for i in as_names(pd.Series(identities))]
     digest = np.array([int.from_bytes(hashlib.sha256(b"person " + n).digest()[:4], "big") for n in names], np.float64)
     return digest / 2**32 < share
 

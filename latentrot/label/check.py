@@ -341,7 +341,8 @@ def write_check(check: LabelCheck, out: Path) -> list[Path]:
             check.confusion, LIGHTS, [*LIGHTS, "abstained"], f"Light of {light['pictures']} pictures of people held out"
         ),
         "yaw_error.png": yaw_error_figure(
-            *check.yaw_deg.T,
+            check.yaw_deg[:, 0],
+            check.yaw_deg[:, 1],
             f"{pose['estimator']}: {pose['yaw_mae_deg']:.2f} degrees off on {pose['pictures']} pictures",
         ),
     }

@@ -40,7 +40,8 @@ class IdentityNetwork:
     def likeness(self, a: np.ndarray, b: np.ndarray) -> float:
         """The cosine of two (s, s, 3) uint8 crops in the CelebA frame: 1 for equal pictures, about 0 for strangers."""
         side = len(a)
-        box = (*(v * side for v in FACE_BOX),)
+        left, top, right, bottom = (v * side for v in FACE_BOX)
+        box = left, top, right, bottom
         faces = [np.asarray(Image.fromarray(c).resize((INPUT, INPUT), Image.Resampling.BILINEAR, box)) for c in (a, b)]
         x = (torch.from_numpy(np.stack(faces)).permute(0, 3, 1, 2).float() - 127.5) / 128
         device = next(self.network.parameters()).device

@@ -29,6 +29,7 @@ class Colours:
         back_tone: (h, w, 3) float32, blurred colours of the back of the head.
         strands: (h, w, 3) float32, the hair's detail, zero in the mean, everywhere.
         hair: (h, w) float32, how far a pixel may be redrawn as hair.
+        near_hair: (h, w) float32, the same for skin that hair touches, where the surface jumps from one to the other.
         arc: (h, w, 2) float32, where to look detail up on the front sheet, by arc length from inside.
         back_arc: (h, w, 2) the same on the back sheet.
     """
@@ -39,6 +40,7 @@ class Colours:
     back_tone: np.ndarray
     strands: np.ndarray
     hair: np.ndarray
+    near_hair: np.ndarray
     arc: np.ndarray
     back_arc: np.ndarray
 
@@ -82,6 +84,9 @@ def lay_colours(
     back_tone = back_tone + (1 - seam) * covered * (blur(front, 0.6 * sigma) - back_tone)
     weight = blur(strand.astype(np.float32), sigma)[..., None]
     own = blur(image * strand[..., None], sigma) / np.maximum(weight, 1e-3)
+    around = blur(typical.astype(np.float32), 5 * sigma)[..., None]
+    usual = blur(image * typical[..., None], 5 * sigma) / np.maximum(around, 1e-3)
+    own = own + config.usual_hair * (around > 0.01) * (usual - own)  # a dark lock beside the face would be drawn wide
     single = 0.4 * sigma  # wide locks would show that they repeat
     near = (
         blur(image * strand[..., None], single) / np.maximum(blur(strand.astype(np.float32), single), 1e-3)[..., None]
@@ -100,9 +105,18 @@ def lay_colours(
         strands=strands * np.float32(hairy),
         hair=hairy
         * (ramp(outline.hair, 0.3, 0.7) * (1 - blur(grown(outline.face, 0.01 * width).astype(np.float32), 2))),
+        near_hair=hairy * _near_hair(strand, outline, width),
         arc=arc,
         back_arc=back_arc,
     )
+
+
+def _near_hair(strand: np.ndarray, outline: Outline, width: float) -> np.ndarray:
+    """Skin that hair touches: at the face's side, and the neck between jaw and hair."""
+    rows = np.arange(len(strand))[:, None]
+    side = grown(strand & (rows > outline.lobe - 0.6 * width), 0.05 * width) & outline.face
+    neck = grown(strand, 0.15 * width) & ~outline.face & (rows > outline.lobe)
+    return blur((side | neck).astype(np.float32), 2)
 
 
 def _nape(tone: np.ndarray, image: np.ndarray, outline: Outline, width: float) -> np.ndarray:
@@ -111,9 +125,26 @@ def _nape(tone: np.ndarray, image: np.ndarray, outline: Outline, width: float) -
     cheeks = outline.face & (rows > outline.lobe - 0.25 * width) & (outline.to_rest > 0.08 * width)
     if not cheeks.any():
         return tone
-    bare = 1 - ramp(blur(outline.hair, 0.06 * width), 0.1, 0.3)
+    bare = 1 - ramp(_hair_at_rim(outline, width), 0.15, 0.45)
     weight = (ramp(rows, outline.lobe - 0.12 * width, outline.lobe + 0.02 * width) * bare)[..., None]
     return (tone * (1 - weight) + SHADE * np.median(image[cheeks], axis=0) * weight).astype(np.float32)
+
+
+def _hair_at_rim(outline: Outline, width: float) -> np.ndarray:
+    """(h, w) how much hair the head has at both ends of a row, the nearer end counting more."""
+    head, band = outline.head, max(2, round(0.08 * width))
+    count = head.shape[1]
+    known = head.any(1).astype(np.float32)
+    first, last = head.argmax(1), count - 1 - head[:, ::-1].argmax(1)
+    columns = np.arange(count)[None]
+    ends = []
+    for near in (columns - first[:, None], last[:, None] - columns):
+        rim = head & (near < band)
+        share = (outline.hair * rim).sum(1) / np.maximum(rim.sum(1), 1)
+        column = np.repeat(share[:, None, None], 3, axis=1).astype(np.float32)
+        ends.append(blur(extended(column, np.repeat(known[:, None], 3, axis=1))[:, :1, 0], 0.02 * width))
+    right = np.clip((columns - first[:, None]) / np.maximum(last - first, 1)[:, None], 0, 1)
+    return (ends[0].reshape(-1, 1) * (1 - right) + ends[1].reshape(-1, 1) * right).astype(np.float32)
 
 
 def _typical(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

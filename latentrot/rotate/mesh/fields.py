@@ -15,6 +15,7 @@ __all__ = [
     "extended",
     "filled",
     "grown",
+    "look",
     "nearest",
     "ramp",
     "sample",
@@ -34,11 +35,18 @@ def ramp(a: np.ndarray, low: float, high: float) -> np.ndarray:
     return smoothstep(a, low, high).astype(np.float32)
 
 
-def sample(a: np.ndarray, x: np.ndarray, y: np.ndarray, how: int = cv2.INTER_LINEAR) -> np.ndarray:
-    """Values of a map at positions (edges at pixel borders), edges repeated."""
-    return cv2.remap(
-        a, (x - 0.5).astype(np.float32), (y - 0.5).astype(np.float32), how, borderMode=cv2.BORDER_REPLICATE
-    )
+def sample(
+    a: np.ndarray, x: np.ndarray, y: np.ndarray, how: int = cv2.INTER_LINEAR, border: int = cv2.BORDER_REPLICATE
+) -> np.ndarray:
+    """Values of a map at positions (edges at pixel borders)."""
+    return cv2.remap(a, (x - 0.5).astype(np.float32), (y - 0.5).astype(np.float32), how, borderMode=border)
+
+
+def look(
+    a: np.ndarray, places: np.ndarray, how: int = cv2.INTER_LINEAR, border: int = cv2.BORDER_REPLICATE
+) -> np.ndarray:
+    """Values of a map at (h, w, 2) places, columns first, edges at pixel borders."""
+    return sample(a, places[..., 0], places[..., 1], how, border)
 
 
 def at(a: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -75,7 +83,8 @@ def nearest(known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         (~known).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )
     rows, columns = np.nonzero(known)
-    place = np.zeros(labels.max() + 1, np.int64)
+    labels = np.asarray(labels, np.int64)
+    place = np.zeros(int(labels.max()) + 1, np.int64)
     place[labels[rows, columns]] = np.arange(len(rows))
     return rows[place[labels]], columns[place[labels]]
 
@@ -89,7 +98,7 @@ def extended(a: np.ndarray, weight: np.ndarray) -> np.ndarray:
         a: (h, w, c) values.
         weight: (h, w) how far they are known, 0 to 1.
     """
-    levels = [(a * weight[..., None], weight.astype(np.float32))]
+    levels: list[tuple[np.ndarray, np.ndarray]] = [(a * weight[..., None], weight.astype(np.float32))]
     while min(levels[-1][1].shape) > 2:
         values, known = (cv2.pyrDown(v) for v in levels[-1])
         values = values[..., None] if values.ndim == 2 else values

@@ -218,7 +218,8 @@ def raised(
     held = np.maximum(met, at(free_edge(outline, width), sheet.points))
     front = np.sqrt(np.maximum(at(front_u, sheet.points), 0) * held)
     back = -np.sqrt(np.maximum(at(back_u, sheet.points), 0) * met)
-    return (np.column_stack([sheet.points, z]).astype(np.float32) for z in (front, back))
+    front, back = (np.column_stack([sheet.points, z]).astype(np.float32) for z in (front, back))
+    return front, back
 
 
 def _notes(fit: SurfaceFit, outline: Outline, region: Region) -> list[str]:

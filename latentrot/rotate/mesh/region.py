@@ -73,7 +73,7 @@ class Region:
         w, h = self.size
         x, y = np.meshgrid(np.arange(w) + 0.5, np.arange(h) + 0.5)
         there = self.to_photo(np.stack([x, y], -1))
-        return ((there > 0) & (there < np.array(self.photo_size))).all(-1)
+        return np.asarray(((there > 0) & (there < np.array(self.photo_size))).all(-1))
 
     def positions(self, box: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Where the photograph's pixel centres in a box lie in the region: columns and rows, (h, w) float32 each."""

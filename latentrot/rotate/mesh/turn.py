@@ -10,7 +10,7 @@ import numpy as np
 from latentrot.errors import LatentrotError
 from latentrot.heads.surface import rotation
 from latentrot.rotate.mesh.draw import BACK, FRONT, NONE, draw
-from latentrot.rotate.mesh.fields import blur, grown, ramp, sample, shrunk
+from latentrot.rotate.mesh.fields import blur, grown, look, ramp, sample, shrunk
 from latentrot.rotate.mesh.head import Head
 from latentrot.rotate.mesh.surroundings import give_way
 
@@ -92,7 +92,7 @@ def _turned_layer(head: Head, turn: np.ndarray) -> Layer:
     around = _kept_out(head, around, inside)
     alpha = blur(ramp(inside, 0.0, max(2.0, config.edge * width)), 0.7)
     skin, kept = _skin(head, turn, source, shown)
-    rest = cv2.remap(head.plate, around - 0.5, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    rest = look(head.plate, around, cv2.INTER_CUBIC)
     rest_kept = sample(head.plate_kept, around[..., 0], around[..., 1])
     a = alpha[..., None]
     picture = np.clip(rest * (1 - a) + skin * a, 0, 255)
@@ -106,8 +106,8 @@ def _turned_layer(head: Head, turn: np.ndarray) -> Layer:
 
 def _kept_out(head: Head, around: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """What surrounds the head never shows the head itself: looks that would fall on it go to its edge."""
-    at_edge = cv2.remap(head.outside, around - 0.5, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
-    depth = cv2.remap(head.outline.to_rest, around - 0.5, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    at_edge = look(head.outside, around, cv2.INTER_NEAREST)
+    depth = look(head.outline.to_rest, around)
     fallen = blur(ramp(depth, 1.0, 4.0) * ramp(inside, 1.0, -2.0), 1.5)[..., None]
     return around + fallen * (blur(at_edge, 1.5) - around)
 
@@ -130,24 +130,21 @@ def _drawn(head: Head, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _skin(head: Head, turn: np.ndarray, source: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Colours of the head's pixels, and how far each is the source's own pixel."""
-    colours, at = head.colours, source - 0.5
-
-    def look(a: np.ndarray, where: np.ndarray = at, how: int = cv2.INTER_LINEAR) -> np.ndarray:
-        return cv2.remap(a, where, None, how, borderMode=cv2.BORDER_REFLECT)
-
-    slope = look(head.slope)
+    colours, mirrored_border = head.colours, cv2.BORDER_REFLECT
+    slope = look(head.slope, source)
     larger = turn[2, 2] - turn[2, 0] * slope[..., 0] - turn[2, 1] * slope[..., 1]
-    as_hair = look(colours.hair) * ramp(blur(larger, 1.5), *head.config.stretch)
-    front = look(colours.front, how=cv2.INTER_CUBIC)
+    as_hair = look(colours.hair, source) * ramp(blur(larger, 1.5), *head.config.stretch)
+    as_hair = np.maximum(as_hair, look(colours.near_hair, source) * ramp(blur(larger, 1.5), *head.config.torn))
+    front = look(colours.front, source, cv2.INTER_CUBIC, mirrored_border)
     back = shown == BACK
-    arc = np.where(back[..., None], look(colours.back_arc), look(colours.arc)) - 0.5
-    strands = look(colours.strands, arc.astype(np.float32), cv2.INTER_CUBIC)
-    tone = np.where(back[..., None], look(colours.back_tone), look(colours.tone))
+    arc = np.where(back[..., None], look(colours.back_arc, source), look(colours.arc, source))
+    strands = look(colours.strands, arc, cv2.INTER_CUBIC, mirrored_border)
+    tone = np.where(back[..., None], look(colours.back_tone, source), look(colours.tone, source))
     as_hair = np.where(back, 1.0, as_hair).astype(np.float32)
     as_hair = np.maximum(blur(as_hair, 1.2), back)
     h = as_hair[..., None]
     skin = front * (1 - h) + (tone + strands) * h
-    kept = look(colours.kept) * (1 - as_hair) * (shown == FRONT)
+    kept = look(colours.kept, source) * (1 - as_hair) * (shown == FRONT)
     if head.symmetry.strength > 0:
         mirrored, share = _mirrored(head, source, shown)
         skin, kept = skin + (mirrored - skin) * share[..., None], kept * (1 - share)
@@ -157,18 +154,13 @@ def _skin(head: Head, turn: np.ndarray, source: np.ndarray, shown: np.ndarray) -
 def _mirrored(head: Head, source: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Colours from across the plane of symmetry, and how far they are the better ones."""
     mirror = head.symmetry
-
-    def look(a: np.ndarray, where: np.ndarray, how: int = cv2.INTER_LINEAR) -> np.ndarray:
-        return cv2.remap(a, where, None, how, borderMode=cv2.BORDER_REPLICATE)
-
-    at = source - 0.5
-    x, y, z = mirror.across(source[..., 0], source[..., 1], look(mirror.height, at))
-    there = np.stack([x, y], -1).astype(np.float32) - 0.5
+    x, y, z = mirror.across(source[..., 0], source[..., 1], look(mirror.height, source))
+    there = np.stack([x, y], -1)
     on_surface = np.clip(1.6 - np.abs(z - look(mirror.height, there)) / (0.09 * head.region.width), 0, 1)
-    better = look(mirror.visible, there) - look(mirror.visible, at)
+    better = look(mirror.visible, there) - look(mirror.visible, source)
     inside = ramp(look(head.outline.to_rest, there), 0, 0.02 * head.region.width)
     share = np.clip(better, 0, 1) * np.clip(2.5 * better, 0, 1) * on_surface * inside * (shown == FRONT)
-    colours = look(head.colours.front, there, cv2.INTER_CUBIC) * look(mirror.ratio, at)
+    colours = look(head.colours.front, there, cv2.INTER_CUBIC) * look(mirror.ratio, source)
     return np.clip(colours, 0, 255), mirror.strength * blur(share, 1.5)
 
 
