@@ -12,6 +12,7 @@ from latentrot.heads.surface import rotation
 from latentrot.rotate.mesh.draw import BACK, FRONT, NONE, draw
 from latentrot.rotate.mesh.fields import blur, grown, look, ramp, sample, shrunk
 from latentrot.rotate.mesh.head import Head
+from latentrot.rotate.mesh.lay import lay_in
 from latentrot.rotate.mesh.surroundings import give_way
 
 __all__ = ["Turned", "turn_head"]
@@ -173,52 +174,28 @@ def _beyond(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 # --- into the photograph --------------------------------------------------------------------------------------------
 
-#: rows of the photograph that are worked on at once
-BAND = 512
-
 
 def _laid_in(head: Head, layer: Layer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The photograph with the turned region, its coverage, and the head's alpha.
-
-    What the region's grid is too coarse or too soft for is added from the photograph: the difference between the two,
-    moved to where the turn carries it.
-    """
+    """The photograph with the turned region, its coverage, and the head's alpha."""
     region, photograph = head.region, head.photograph
-    left, top, right, bottom = region.box()
+    left, top, right, bottom = box = region.box()
     soft = 0.35 * max(region.scale, 1e-6) if region.scale > 1 else 0.0
-    before, after = blur(head.image, soft), blur(layer.picture, soft)
-    fine = np.empty((bottom - top, right - left, 3), np.int16)
-    for first in range(top, bottom, BAND):
-        last = min(first + BAND, bottom)
-        x, y = region.positions((left, first, right, last))
-        coarse = sample(before, x, y, cv2.INTER_CUBIC)
-        fine[first - top : last - top] = np.rint(16 * (photograph[first:last, left:right] - coarse))
-    picture, trust = photograph.copy(), layer.carried * _smoothly(layer.source)
-    coverage = np.ones(photograph.shape[:2], np.float32)
-    alpha = np.zeros(photograph.shape[:2], np.float32)
     rows, columns = np.mgrid[: region.size[1], : region.size[0]].astype(np.float32)
-    still = np.abs(layer.source - np.stack([columns, rows], -1) - 0.5).max(-1) < 1e-3
+    still = np.maximum(*(np.abs(layer.source[..., i] - p - 0.5) for i, p in enumerate((columns, rows)))) < 1e-3
     moved = blur(((~still) | (layer.head > 1e-3)).astype(np.float32), 1.0)
-    for first in range(top, bottom, BAND):
-        last = min(first + BAND, bottom)
-        x, y = region.positions((left, first, right, last))
-        from_x, from_y = sample(layer.source[..., 0], x, y), sample(layer.source[..., 1], x, y)
-        inverse = region.inverse
-        there_x = inverse[0, 0] * from_x + inverse[0, 1] * from_y + inverse[0, 2] - left
-        there_y = inverse[1, 0] * from_x + inverse[1, 1] * from_y + inverse[1, 2] - top
-        detail = sample(fine, there_x, there_y, cv2.INTER_LINEAR).astype(np.float32) / 16
-        new = sample(after, x, y, cv2.INTER_CUBIC) + detail * sample(trust, x, y)[..., None]
-        change = sample(moved, x, y) > 1e-3
-        window = picture[first:last, left:right]
-        window[change] = np.clip(np.rint(new), 0, 255).astype(np.uint8)[change]
-        coverage[first:last, left:right] = np.where(change, np.clip(sample(layer.carried, x, y), 0, 1), 1)
-        alpha[first:last, left:right] = np.clip(sample(layer.head, x, y), 0, 1)
+    pictures = blur(head.image, soft), blur(layer.picture, soft)
+    fields = layer.carried * _smoothly(layer.source), moved, layer.carried, layer.head
+    laid = lay_in(photograph, box, region.matrix, region.inverse, pictures, layer.source, fields)
+    picture = photograph.copy()
+    coverage, alpha = np.ones(photograph.shape[:2], np.float32), np.zeros(photograph.shape[:2], np.float32)
+    for whole, part in zip((picture, coverage, alpha), laid, strict=True):
+        whole[top:bottom, left:right] = part
     return picture, coverage, alpha
 
 
 def _smoothly(source: np.ndarray) -> np.ndarray:
     """(h, w) 1 where neighbouring pixels come from neighbouring places, 0 at jumps and where the picture is squeezed."""
-    across, down = (np.abs(np.diff(source, axis=i)).max(-1) for i in (1, 0))
+    across, down = (np.maximum(*np.abs(np.diff(source, axis=i)).transpose(2, 0, 1)) for i in (1, 0))
     jump = np.zeros(source.shape[:2], np.float32)
     jump[:, 1:] = across
     jump[1:] = np.maximum(jump[1:], down)
