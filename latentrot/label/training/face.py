@@ -42,8 +42,8 @@ from latentrot.label.face_networks import (
     save_face_network,
 )
 from latentrot.label.landmarks import FRAME_CENTRE, FRAME_REACH
-from latentrot.label.parts import PARTS, REGION_LIFT, REGION_WIDTHS, centred, cut_square
-from latentrot.label.upright import MIRRORED_68, five_of, upright_square
+from latentrot.label.parts import PARTS, REGION_LIFT, REGION_WIDTHS
+from latentrot.label.upright import MIRRORED_68, centred, cut_square, five_of, upright_square
 
 __all__ = [
     "FaceTrainConfig",

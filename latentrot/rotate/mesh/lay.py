@@ -33,8 +33,8 @@ def lay_in(
         to_photo: (2, 3) the way back.
         pictures: the region before and after the turn, (r, c, 3) float32.
         source: (r, c, 2) where in the region each of its pixels comes from.
-        fields: (r, c) each: how far fine detail may be carried, whether anything changed, how far the source shows what is seen,
-            alpha of the head.
+        fields: (r, c) each: how far fine detail may be carried, whether anything changed, how far the source shows what
+            is seen, alpha of the head.
 
     Returns:
         (bottom - top, right - left, 3) uint8; coverage and the head's alpha, float32.
