@@ -146,4 +146,4 @@ def test_turns_that_cannot_be_are_refused(asked, words):
     ],
 )  # fmt: skip
 def test_a_turn_that_falls_short_is_carried_farther(asked, reached, carried):
-    assert carried_farther(Turn(asked, 5.0), reached) == Turn(pytest.approx(carried), 5.0)
+    assert carried_farther(Turn(asked, 5.0), Turn(asked, 5.0), reached) == Turn(pytest.approx(carried), 5.0)

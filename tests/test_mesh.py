@@ -15,7 +15,7 @@ from latentrot.rotate.mesh.fields import extended, filled, nearest, signed_dista
 from latentrot.rotate.mesh.sheets import cut_sheet
 
 SIZE, WIDTH, CENTRE = (420, 400), 90.0, (200.0, 190.0)
-SMALL = MeshConfig(smallest_px=120, largest_px=160)
+SMALL = MeshConfig(smallest_px=120, largest_px=160, depth_scale=1.08)
 MIRRORED = [
     *range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1), 45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41,
     40, 54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,

@@ -25,7 +25,7 @@ from latentrot.label.framing import frame_face
 from latentrot.label.identity import IdentityNetwork
 from latentrot.rotate.latent.rotator import Embedded, Frame, LatentRotator
 from latentrot.rotate.latent.search import CalibrationCurve
-from latentrot.rotate.mesh import Head, MeshRotator, turn_head
+from latentrot.rotate.mesh import Head, MeshRotator, turn_for, turn_head
 
 __all__ = [
     "MAX_TURN",
@@ -163,7 +163,7 @@ def turn_subject(subject: Subject, degrees: Sequence[float], rotator: LatentRota
 def carried(subject: Subject, frame: Frame) -> np.ndarray:
     """The photograph with its head turned, what was hidden filled from a frame."""
     picture = subject.photo.picture.copy()
-    fill_hidden(subject.head, turn_head(subject.head, frame.requested_deg), frame.image).laid_on(picture)
+    fill_hidden(subject.head, turn_head(subject.head, turn_for(frame.requested_deg)), frame.image).laid_on(picture)
     return picture
 
 

@@ -20,7 +20,7 @@ from latentrot.label.estimate import estimate_light, estimate_pose, light_names
 from latentrot.label.framing import frame_face
 from latentrot.label.network import load_labeler
 from latentrot.rotate.latent.rotator import Clock, Frame, LatentRotator, Turned
-from latentrot.rotate.mesh import Head, MeshRotator, turn_head
+from latentrot.rotate.mesh import Head, MeshRotator, turn_for, turn_head
 from latentrot.rotate.protocol import Rotator, rotate_many
 
 __all__ = ["EditConfig", "Edited", "Found", "TurnedFace", "edit_photograph", "find_faces", "turn_faces"]
@@ -96,7 +96,7 @@ class TurnedFace:
         config: how it was turned.
         drawn: whether a model drew the turned face, or geometry alone made it.
         carried: for each turn the share of the face that the photograph itself shows.
-        by: by how many degrees the geometry turns for each, which is longer where a turn fell short; empty: as asked.
+        by: by how many degrees the geometry turns for each; empty: as far as is usual for the turn asked.
     """
 
     turned: Turned
@@ -115,7 +115,7 @@ class TurnedFace:
             return self.kept[i]
         if self.head is None:
             raise LatentrotError("a square alone was turned; there is no photograph to put it into")
-        turn = (self.by or self.asked)[i]
+        turn = self.by[i] if self.by else geometric(self.asked[i])
         carried = turn_head(self.head, turn.yaw, turn.pitch)
         image = self.turned.frames[i].image if self.drawn else None
         if self.config.reify and image is not None:
@@ -276,9 +276,10 @@ def turn_face(
     notes += beyond_reach(drawn, rotator)
     if upscaler is not None:
         drawn = upscaler.upscale_turned(drawn)
-    by = tuple(Turn(f.requested_deg, t.pitch) for f, t in zip(drawn.frames, asked, strict=True))
+    wanted = tuple(Turn(f.requested_deg, t.pitch) for f, t in zip(drawn.frames, asked, strict=True))
+    by = tuple(geometric(t) for t in wanted)
     clock.lap("draw")
-    face = TurnedFace(drawn, by, alignment, head, config, not isinstance(rotator, MeshRotator))
+    face = TurnedFace(drawn, wanted, alignment, head, config, not isinstance(rotator, MeshRotator), by=by)
     if head is None:
         return face, notes
 
@@ -288,7 +289,7 @@ def turn_face(
     for i, frame in enumerate(drawn.frames):
         patch = face.patch(i)
         seen = measured(photo, patch, head, by[i], frame, rotator, side, face.drawn)
-        longer = carried_farther(by[i], seen.yaw_deg - drawn.yaw_deg)
+        longer = carried_farther(wanted[i], by[i], seen.yaw_deg - drawn.yaw_deg)
         if longer != by[i]:
             face = replace(face, by=(*by[:i], longer, *by[i + 1 :]))
             by = face.by
@@ -304,12 +305,17 @@ def turn_face(
     return replace(face, turned=replace(drawn, frames=frames), carried=carried, kept=kept), notes
 
 
-def carried_farther(turn: Turn, reached: float) -> Turn:
-    """The turn by geometry that makes good for one that reached fewer degrees than asked."""
-    if abs(turn.yaw) < 2 or (turn.yaw - reached) * np.sign(turn.yaw) < SHORT_DEG:
-        return turn
-    wanted = turn.yaw * turn.yaw / reached if reached * turn.yaw > 0 else np.inf
-    return Turn(turn.yaw + np.sign(turn.yaw) * min(LONGER_DEG, abs(wanted) - abs(turn.yaw)), turn.pitch)
+def geometric(turn: Turn) -> Turn:
+    """The geometry's turn for one that is asked for."""
+    return Turn(turn_for(turn.yaw), turn.pitch)
+
+
+def carried_farther(asked: Turn, by: Turn, reached: float) -> Turn:
+    """The turn by geometry that makes good for one that reached fewer degrees of yaw than asked."""
+    if abs(asked.yaw) < 2 or (asked.yaw - reached) * np.sign(asked.yaw) < SHORT_DEG:
+        return by
+    wanted = by.yaw * asked.yaw / reached if reached * asked.yaw > 0 else np.inf
+    return Turn(by.yaw + np.sign(by.yaw) * min(LONGER_DEG, abs(wanted) - abs(by.yaw)), by.pitch)
 
 
 def draw(

@@ -35,7 +35,7 @@ from latentrot.label.detect import Face, choose_face, detect_faces
 from latentrot.label.framing import frame_face
 from latentrot.rotate.latent.rotator import LatentRotator
 from latentrot.rotate.latent.search import CalibrationCurve
-from latentrot.rotate.mesh import MeshRotator, turn_head
+from latentrot.rotate.mesh import MeshRotator, turn_for, turn_head
 from latentrot.rotate.protocol import Rotator
 
 __all__ = ["FaceTurner", "VideoTurner", "check_video_out", "default_out", "edit_video"]
@@ -283,7 +283,7 @@ class VideoTurner:
         try:
             head = MeshRotator().head_of(frame, alignment)
             drawn, yaw, by = self.turner.draw(frame, alignment, at)
-            turned = turn_head(head, by)
+            turned = turn_head(head, turn_for(by))
         except LatentrotError as error:  # a blur, a hand before the face: the next frame may do
             self.refused = str(error)
             return frame

@@ -46,7 +46,7 @@ class MeshConfig:
     smallest_px: int = 200
     largest_px: int = 280
     axis_behind: float = 0.10
-    depth_scale: float = 1.08
+    depth_scale: float = 1.16
     lean_deg: float = 0.0
     back_depth: float = 0.66
     swell: float = 3.0

@@ -12,6 +12,7 @@ from latentrot.data.frame import CROP_BOX
 from latentrot.data.images import check_picture
 from latentrot.errors import LatentrotError
 from latentrot.label.detect import Face
+from latentrot.rotate.mesh.calibration import turn_for
 from latentrot.rotate.mesh.config import MeshConfig
 from latentrot.rotate.mesh.head import Head, build_head
 from latentrot.rotate.mesh.turn import Turned, turn_head
@@ -43,7 +44,7 @@ class MeshRotator:
                 f"a crop of {image.shape[1]}x{image.shape[0]} pixels; expected a square in the CelebA frame"
             )
         head = self.head_of(image, face_of_crop(len(image)))
-        return [turn_head(head, turn).picture for turn in degrees]
+        return [turn_head(head, turn_for(turn)).picture for turn in degrees]
 
     def head_of(self, photograph: np.ndarray, face: Face | Alignment) -> Head:
         """Set up the head of a face found in a photograph, (h, w, 3) uint8; turn it by `turn_head`.
@@ -65,8 +66,8 @@ class MeshRotator:
     def rotate_photograph(
         self, photograph: np.ndarray, face: Face, degrees: float, pitch: float = 0.0, roll: float = 0.0
     ) -> Turned:
-        """Turn one face of a photograph by degrees of yaw, pitch and roll."""
-        return turn_head(self.head_of(photograph, face), degrees, pitch, roll)
+        """Turn one face of a photograph by degrees of yaw, as they are seen, pitch and roll."""
+        return turn_head(self.head_of(photograph, face), turn_for(degrees), pitch, roll)
 
 
 def face_of_crop(side: int) -> Face:
