@@ -9,8 +9,8 @@ import numpy as np
 
 __all__ = ["turn_for"]
 
-#: turns as the label network reads them, and the geometry's, degrees, on fourteen photographs of LFW, of people that no part of
-#: the geometry was fitted to; beyond, nothing was measured that could be trusted, and the rest of the way is kept
+#: turns as the label network reads them, and the geometry's, degrees: on fourteen photographs of LFW, of people that no part
+#: of the geometry was fitted to; beyond, nothing was measured that could be trusted, and the rest of the way is kept
 SEEN = (0.0, 15.0, 25.0, 35.0)
 TURNED = (0.0, 17.6, 28.2, 38.7)
 
