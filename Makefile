@@ -17,7 +17,7 @@ demo: env
 
 # a process a core, one thread each: most tests are too small to share
 test: env
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
 
 lint: env
 	$(BIN)/ruff check .
