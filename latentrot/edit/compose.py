@@ -14,13 +14,12 @@ import numpy as np
 
 from latentrot.data.align import Alignment, align_landmarks
 from latentrot.data.frame import CROP_BOX
+from latentrot.edit.find import TRUST
 from latentrot.label.upright import face_width, five_of
 from latentrot.rotate.mesh import Head, Turned
 
-__all__ = ["TRUST", "Patch", "fill_hidden", "redraw", "turned_alignment"]
+__all__ = ["Patch", "fill_hidden", "redraw", "turned_alignment"]
 
-#: how far the drawn face is trusted where the source shows nothing, 0 to 1
-TRUST = 0.6
 #: the drawn face's colours are fitted over this distance, and by this much at most
 FIT_REACH, FIT_LIMIT = 0.15, 0.4
 #: width of the fade at the drawn face's rim, face widths

@@ -1,4 +1,4 @@
-"""From a photograph to a turned photograph: find the faces, turn them, put them back."""
+"""From a photograph to a turned photograph: turn the faces that were found, put them back."""
 
 from __future__ import annotations
 
@@ -9,79 +9,29 @@ from pathlib import Path
 import numpy as np
 
 from latentrot.data.align import Alignment
-from latentrot.data.images import Photograph, read_photograph, resize, to_tensor
-from latentrot.edit.compose import TRUST, Patch, fill_hidden, redraw, turned_alignment
+from latentrot.data.images import Photograph, resize, to_tensor
+from latentrot.edit.compose import Patch, fill_hidden, redraw, turned_alignment
+from latentrot.edit.find import EditConfig, Found, find_faces
 from latentrot.edit.reify import reify
 from latentrot.edit.turns import Turn, as_turns
 from latentrot.edit.upscale import Upscaler
-from latentrot.errors import LatentrotError, one_line
-from latentrot.label.detect import choose_face, detect_upright
+from latentrot.errors import LatentrotError
 from latentrot.label.estimate import estimate_light, estimate_pose, light_names
-from latentrot.label.framing import frame_face
 from latentrot.label.network import load_labeler
-from latentrot.rotate.latent.rotator import Clock, Frame, LatentRotator, Turned
+from latentrot.progress import Clock
+from latentrot.rotate.latent.rotator import Frame, LatentRotator, Turned
 from latentrot.rotate.mesh import Head, MeshRotator, turn_head
 from latentrot.rotate.protocol import Rotator, rotate_many
 
-__all__ = ["EditConfig", "Edited", "Found", "TurnedFace", "edit_photograph", "find_faces", "turn_faces"]
+__all__ = ["Edited", "TurnedFace", "edit_photograph", "turn_faces"]
 
 #: side in pixels of the crops that rotators are given which work at any size
 CROP_SIDE = 256
-#: quarter turns counterclockwise, in words
-ROTATIONS = {1: "90 degrees counterclockwise", 2: "180 degrees", 3: "90 degrees clockwise"}
 #: patches of all turns are kept while they take no more than so many bytes together; beyond, each is made when it is wanted
 KEPT_BYTES = 200_000_000
 #: a turn that falls short, by the label network on what came out, is carried farther: from so many degrees on, by so many at
 #: most; beyond, far hair comes out from behind the face
 SHORT_DEG, LONGER_DEG = 1.5, 6.0
-
-
-@dataclass(frozen=True)
-class EditConfig:
-    """How the faces of a photograph are turned.
-
-    Args:
-        absolute: turns are poses to reach.
-        light: auto, left, center or right: the group whose lines are walked.
-        face: "largest", the number of a face, or "all".
-        crop: the picture is already a square crop in the CelebA frame.
-        crop_only: the result is the turned square alone.
-        reify: bring a painted face towards the photographs the model knows first.
-        trust: how far a drawn face replaces what the geometry continued where the source showed nothing, 0 to 1.
-    """
-
-    absolute: bool = False
-    light: str = "auto"
-    face: str = "largest"
-    crop: bool = False
-    crop_only: bool = False
-    reify: bool = False
-    trust: float = TRUST
-
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """A photograph and the faces to turn in it.
-
-    Attributes:
-        path: the picture file.
-        photograph: its pixels, and its own colours.
-        alignments: photograph -> CelebA frame, one a face, the largest face first; empty for a picture that is a crop
-            already.
-        notes: what the user should know, such as which of several faces was chosen.
-        seconds: by stage.
-    """
-
-    path: Path
-    photograph: Photograph
-    alignments: tuple[Alignment, ...]
-    notes: tuple[str, ...]
-    seconds: dict[str, float]
-
-    @property
-    def photo(self) -> np.ndarray:
-        """(h, w, 3) uint8 RGB, upright."""
-        return self.photograph.pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,37 +133,6 @@ class Edited:
         for face in self.faces:
             face.patch(i).laid_on(photo)
         return photo
-
-
-def find_faces(path: Path, config: EditConfig | None = None) -> Found:
-    """Read a photograph and find the faces to turn; needs no model, so that a bad picture is refused at once.
-
-    Raises:
-        LatentrotError: an unreadable picture, no face in it, no such face, not a square crop.
-    """
-    config = config or EditConfig()
-    clock = Clock()
-    photograph = read_photograph(path)
-    photo, notes = photograph.pixels, list(photograph.notes)
-    height, width = photo.shape[:2]
-    clock.lap("read")
-    if config.crop:
-        if height != width:
-            raise LatentrotError(f"{one_line(path)} is {width}x{height}; --crop expects a square face crop")
-        return Found(path, photograph, (), tuple(notes), clock.seconds)
-    faces, turns = detect_upright(photo)
-    if turns:
-        photograph = photograph.rotated(turns)
-        photo = photograph.pixels
-        notes.append(f"the photograph lies on its side: turned by {ROTATIONS[turns]}, and the result is upright")
-    if config.face == "all" and faces:
-        chosen = faces
-    else:
-        one, note = choose_face(faces, config.face)
-        chosen, notes = [one], [*notes, note] if note else notes
-    alignments = tuple(frame_face(photo, f.landmarks) for f in chosen)
-    clock.lap("find face")
-    return Found(path, photograph, alignments, tuple(notes), clock.seconds)
 
 
 def turn_faces(

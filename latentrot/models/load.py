@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,11 +13,12 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from latentrot.bundles import DEFAULT_BUNDLE, bundle_names, bundled_folder, labeler_in, missing_bundle
+from latentrot.bundles import bundled_folder, labeler_in
 from latentrot.errors import LatentrotError
 from latentrot.label.network import FaceLabeler, load_labeler
 from latentrot.models.allocator import keep_large_blocks
 from latentrot.models.first_stage import Autoencoder, FirstStage, Identity, PixelUnshuffle
+from latentrot.models.folder import find_folder, read_json
 from latentrot.models.noise import cumulative_products
 from latentrot.models.precision import computes_bfloat16
 from latentrot.models.unet import UNet, load_unet
@@ -110,42 +110,6 @@ class LatentModel:
         if self.prediction_type == "epsilon":
             return (out - sin * x) / cos
         return (cos * x - out) / sin
-
-
-def read_json(path: Path, what: str) -> dict[str, Any]:
-    """Read one of a pipeline's configuration files."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise LatentrotError(
-            f"{path.parent}: no readable {what} ({path.name}: {type(error).__name__}); expected a diffusers folder"
-        ) from error
-
-
-def find_folder(name_or_path: str | Path | None) -> tuple[str, Path]:
-    """The model's recorded name and its folder on disk, fetched from the Hub where it is not a folder."""
-    name = DEFAULT_BUNDLE if name_or_path is None else str(name_or_path)
-    if bundled := bundled_folder(name):
-        return name, bundled
-    path = Path(name)
-    if path.is_dir():
-        return name, path
-    if missing := missing_bundle(name):
-        raise LatentrotError(missing)
-    if path.exists() or name.count("/") != 1 or name.startswith((".", "/")):
-        raise LatentrotError(
-            f"no model at {name}; give a diffusers folder (with model_index.json), a Hub id such as "
-            f"google/ddpm-celebahq-256, or one that comes with the package: {', '.join(bundle_names())}"
-        )
-    from huggingface_hub import snapshot_download  # noqa: PLC0415  needed for Hub ids only
-
-    try:
-        return name, Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.bin"]))
-    except Exception as error:  # the Hub client raises many kinds: offline, unknown id, gated
-        raise LatentrotError(
-            f"cannot fetch {name} from the Hub ({type(error).__name__}); check the id and the connection, "
-            "or give the folder of a downloaded copy"
-        ) from error
 
 
 def load_schedule(folder: Path) -> tuple[np.ndarray, str]:

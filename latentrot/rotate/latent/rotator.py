@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from latentrot.bundles import directions_in
+from latentrot.bundles import direction_files, directions_in
 from latentrot.data.images import resize, to_tensor, to_uint8
 from latentrot.data.similarity import psnr
 from latentrot.embed.solve import decode, invert
@@ -20,6 +19,7 @@ from latentrot.fit.walk import walk
 from latentrot.label.estimate import LIGHTS, estimate_light, estimate_pose, light_names
 from latentrot.label.network import FaceLabeler
 from latentrot.models.load import LatentModel, load_model
+from latentrot.progress import Clock
 from latentrot.rotate.latent.search import CalibrationCurve, find_steps, probe_steps
 from latentrot.store.cache import LatentCache, latent_key
 from latentrot.store.space import LatentSpace
@@ -265,20 +265,6 @@ class LatentRotator:
         return estimate_pose(pictures, labeler=self.label_network)[:, 0].cpu().numpy() - face.yaw_deg
 
 
-class Clock:
-    """Seconds by stage."""
-
-    def __init__(self, seconds: dict[str, float] | None = None) -> None:
-        self.seconds = seconds or {}
-        self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        """Add the time since the last lap to a stage."""
-        now = time.perf_counter()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
-        self._last = now
-
-
 def load_latent_rotator(
     model: str | Path | LatentModel | None = None,
     directions: str | Path | None = None,
@@ -303,11 +289,8 @@ def load_latent_rotator(
     """
     loaded = model if isinstance(model, LatentModel) else load_model(model, device, dtype)
     where = Path(directions) if directions else directions_in(loaded.folder) or Path("directions")
-    files = [where] if where.is_file() else sorted(where.glob("*.safetensors"))
-    if not files:
-        raise LatentrotError(f"no directions in {where}; make them with: latentrot fit-directions --light left")
     lines: dict[str, Directions] = {}
-    for path in files:
+    for path in direction_files(where):
         found = Directions.load(path)
         found.space.require_same(LatentSpace.of(loaded, found.space.schedule), str(path))
         if found.light in lines:
