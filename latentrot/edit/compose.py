@@ -34,11 +34,13 @@ class Patch:
         box: left, top, right, bottom in pixels of the photograph.
         pixels: (h, w, 3) uint8.
         carried: share of the face's pixels that the photograph itself shows; the others are drawn or continued.
+        alignment: where a crop in the CelebA frame lies on the turned head.
     """
 
     box: tuple[int, int, int, int]
     pixels: np.ndarray
     carried: float
+    alignment: Alignment
 
     def laid_on(self, photo: np.ndarray) -> None:
         """Change a photograph in place."""
@@ -67,16 +69,16 @@ def fill_hidden(head: Head, turned: Turned, drawn: np.ndarray | None, trust: flo
     face = face_mask(turned.landmarks - [left, top], pixels.shape[:2]) * turned.head[window]
     carried = float((coverage * face).sum() / max(face.sum(), 1e-6))
     hidden = trust * face * (1 - coverage)
-    if drawn is None or not (hidden > 0.02).any():
-        return Patch(box, pixels, carried)
     alignment = turned_alignment(turned)
+    if drawn is None or not (hidden > 0.02).any():
+        return Patch(box, pixels, carried, alignment)
     placed = brought_back(alignment, drawn, box)
     grain = max(0.6, 0.5 * alignment.crop_side / len(drawn))
     base = _blur(pixels.astype(np.float32), grain)
     fitted = fit_colours(placed, base, coverage * face, FIT_REACH * face_width(turned.landmarks))
     weight = _blur(hidden, grain)[..., None]
     result = pixels + weight * (fitted - base)
-    return Patch(box, np.rint(np.clip(result, 0, 255)).astype(np.uint8), carried)
+    return Patch(box, np.rint(np.clip(result, 0, 255)).astype(np.uint8), carried, alignment)
 
 
 def redraw(head: Head, turned: Turned, drawn: np.ndarray) -> Patch:
@@ -84,9 +86,9 @@ def redraw(head: Head, turned: Turned, drawn: np.ndarray) -> Patch:
     left, top, right, bottom = box = head.region.box()
     pixels = turned.picture[top:bottom, left:right]
     face = face_mask(turned.landmarks - [left, top], pixels.shape[:2])[..., None]
-    placed = brought_back(turned_alignment(turned), drawn, box)
-    result = pixels * (1 - face) + placed * face
-    return Patch(box, np.rint(np.clip(result, 0, 255)).astype(np.uint8), 0.0)
+    alignment = turned_alignment(turned)
+    result = pixels * (1 - face) + brought_back(alignment, drawn, box) * face
+    return Patch(box, np.rint(np.clip(result, 0, 255)).astype(np.uint8), 0.0, alignment)
 
 
 def face_mask(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

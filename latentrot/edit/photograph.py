@@ -10,7 +10,7 @@ import numpy as np
 
 from latentrot.data.align import Alignment
 from latentrot.data.images import Photograph, resize, to_tensor
-from latentrot.edit.compose import Patch, fill_hidden, redraw, turned_alignment
+from latentrot.edit.compose import Patch, fill_hidden, redraw
 from latentrot.edit.find import EditConfig, Found, find_faces
 from latentrot.edit.reify import reify
 from latentrot.edit.turns import Turn, as_turns
@@ -206,13 +206,13 @@ def turn_face(
     side = max(64, min(CROP_SIDE, round(alignment.crop_side))) if alignment else CROP_SIDE
     for i, frame in enumerate(drawn.frames):
         patch = face.patch(i)
-        seen = measured(photo, patch, head, by[i], frame, rotator, side, face.drawn)
+        seen = measured(photo, patch, frame, rotator, side, face.drawn)
         longer = carried_farther(by[i], seen.yaw_deg - drawn.yaw_deg)
         if longer != by[i]:
             face = replace(face, by=(*by[:i], longer, *by[i + 1 :]))
             by = face.by
             patch = face.patch(i)
-            seen = measured(photo, patch, head, longer, frame, rotator, side, face.drawn)
+            seen = measured(photo, patch, frame, rotator, side, face.drawn)
         patches.append(patch)
         frames.append(seen)
         if sum(p.pixels.nbytes for p in patches) > KEPT_BYTES:
@@ -259,14 +259,11 @@ def look(square: np.ndarray, rotator: Rotator) -> tuple[float, float, str]:
     return yaw, pitch, light_names(estimate_light(x, labeler=network))[0]
 
 
-def measured(
-    photo: np.ndarray, patch: Patch, head: Head, turn: Turn, frame: Frame, rotator: Rotator, side: int, drawn: bool
-) -> Frame:
+def measured(photo: np.ndarray, patch: Patch, frame: Frame, rotator: Rotator, side: int, drawn: bool) -> Frame:
     """A frame with pose and light as they are in the photograph that comes out; geometry's own square if none was drawn."""
     result = photo.copy()
     patch.laid_on(result)
-    alignment = turned_alignment(turn_head(head, turn.yaw, turn.pitch))
-    square = alignment.crop(result, side)
+    square = patch.alignment.crop(result, side)
     yaw, pitch, light = look(square, rotator)
     image = frame.image if drawn else resize(square, side)
     return replace(frame, yaw_deg=yaw, pitch_deg=pitch, light=light, image=image)

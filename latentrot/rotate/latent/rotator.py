@@ -19,6 +19,7 @@ from latentrot.fit.walk import walk
 from latentrot.label.estimate import LIGHTS, estimate_light, estimate_pose, light_names
 from latentrot.label.network import FaceLabeler
 from latentrot.models.load import LatentModel, load_model
+from latentrot.models.precision import computes_bfloat16
 from latentrot.progress import Clock
 from latentrot.rotate.latent.search import LIMIT, CalibrationCurve, find_steps, held, probe_steps
 from latentrot.store.cache import LatentCache, latent_key
@@ -205,7 +206,9 @@ class LatentRotator:
         if curve is not None:
             steps = [held(curve.root(turn), most) for turn, most in zip(turns, longest, strict=True)]
         elif self.measure:
-            steps = find_steps(turns, probe_steps(lines, turns, self.limit), walked.change, longest)
+            steps = find_steps(
+                turns, probe_steps(lines, turns, self.limit), walked.change, longest, walked.change_roughly
+            )
         else:
             steps = [lines.nominal_for(turn) for turn in turns]
         clock.lap("measure")
@@ -302,8 +305,25 @@ class Walked:
 
     def change(self, steps: Sequence[float]) -> np.ndarray:
         """By how many degrees each of k nominal steps turns the face, by the label network -> (k,)."""
-        poses = estimate_pose(self.at(steps), labeler=self.rotator.label_network)
-        return poses[:, 0].cpu().numpy() - self.face.yaw_deg
+        return self.yaws(self.at(steps)) - self.face.yaw_deg
+
+    def change_roughly(self, steps: Sequence[float]) -> np.ndarray:
+        """The same from half as many decoding steps, in bfloat16 where the device computes that: pictures nobody sees.
+
+        On eight strangers it read .3 degrees otherwise than the pictures shown, 1.0 at most; .03 and .1 with all steps.
+        """
+        model, schedule = self.rotator.model, self.lines.space.schedule
+        if self.face.latent.ndim == 5:  # what a remainder belongs to is a number of steps
+            return self.change(steps)
+        if model.dtype == torch.float32 and computes_bfloat16(model.device):
+            model = replace(model, dtype=torch.bfloat16)
+        latents = self.rotator.walk(self.face.latent, self.lines, steps, self.face.yaw_deg)
+        pictures = decode(model, latents, schedule=replace(schedule, steps=max(1, schedule.steps // 2)))
+        return self.yaws(pictures.clamp(-1, 1)) - self.face.yaw_deg
+
+    def yaws(self, pictures: torch.Tensor) -> np.ndarray:
+        """(k, 3, s, s) in [-1, 1] -> (k,) degrees, by the label network."""
+        return estimate_pose(pictures, labeler=self.rotator.label_network)[:, 0].cpu().numpy()
 
 
 def load_latent_rotator(

@@ -83,6 +83,7 @@ def find_steps(
     probes: Sequence[float],
     measure: Callable[[Sequence[float]], np.ndarray],
     longest: Sequence[float] | None = None,
+    roughly: Callable[[Sequence[float]], np.ndarray] | None = None,
 ) -> list[float]:
     """Steps that meet the wanted turns on one picture.
 
@@ -91,13 +92,14 @@ def find_steps(
         probes: nominal steps to measure first; none: every step is 0.
         measure: nominal steps -> (k,) changes of yaw in degrees, measured on the picture.
         longest: the longest step for each turn, signed as the turn; None: as long as it takes.
+        roughly: a quicker `measure` for the probes, which only say where to look.
 
     Returns:
         One nominal step for each turn, measured and corrected up to `REFINEMENTS` times.
     """
     if not probes:
         return [0.0] * len(turns)
-    curve = CalibrationCurve(np.append(0.0, probes), np.append(0.0, measure(probes)))
+    curve = CalibrationCurve(np.append(0.0, probes), np.append(0.0, (roughly or measure)(probes)))
 
     def root(i: int) -> float:
         step = curve.root(turns[i])
