@@ -79,6 +79,9 @@ class Edit:
     cache: bool = False
     """keep the picture's latent in ~/.cache/latentrot (it decodes into the picture; at most 32 MB, readable by you alone), so
     that the next edit with --cache of the same picture starts from it; delete the folder to forget"""
+    limit: float | None = None
+    """how many times longer than on average a step measured on the picture may be; beyond the default more pictures are
+    turned all the way, and more of them show blotches"""
     trust: float | None = None
     """how far the drawn face replaces what geometry continued where the photograph shows nothing, 0 to 1"""
     where: Annotated[Where, tyro.conf.OmitArgPrefixes] = field(default_factory=Where)
@@ -201,12 +204,14 @@ class Edit:
         if self.rotator == "latent":
             from latentrot.models.folder import local_folder  # noqa: PLC0415
 
+            if self.limit is not None:
+                check_limit(self.limit)
             if self.model is not None:
                 local_folder(self.model)
             if self.directions is not None:
                 direction_files(self.directions)
             return
-        for option in ("model", "directions", "fast", "cache", "reify"):
+        for option in ("model", "directions", "fast", "cache", "reify", "limit"):
             if getattr(self, option):
                 raise LatentrotError(
                     f"--{option} is for the walk in a model's latent space; leave it out with --rotator"
@@ -221,8 +226,15 @@ class Edit:
         from latentrot.rotate.latent.rotator import load_latent_rotator  # noqa: PLC0415
 
         return load_latent_rotator(
-            self.model, self.directions, self.where.device, self.where.dtype, measure=not self.fast, cache=self.cache
-        )
+            self.model, self.directions, self.where.device, self.where.dtype, measure=not self.fast, cache=self.cache,
+            **({} if self.limit is None else {"limit": self.limit}),
+        )  # fmt: skip
+
+
+def check_limit(limit: float) -> None:
+    """Refuse a longest step that is none."""
+    if not 0 < limit < float("inf"):
+        raise LatentrotError(f"--limit {limit}: expected above 0, such as 1.5")
 
 
 def print_report(edited: Edited) -> None:

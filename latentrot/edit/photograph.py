@@ -192,7 +192,7 @@ def turn_face(
 
     # what a model draws
     drawn = draw(photo, alignment, rotator, asked, config)
-    notes += beyond_reach(drawn, rotator)
+    notes += beyond_reach(drawn, rotator) + held_short(drawn, rotator)
     if upscaler is not None:
         drawn = upscaler.upscale_turned(drawn)
     by = tuple(Turn(f.requested_deg, t.pitch) for f, t in zip(drawn.frames, asked, strict=True))
@@ -283,6 +283,18 @@ def beyond_reach(turned: Turned, rotator: Rotator) -> list[str]:
     low, high = rotator.lines_of(turned.light).reach
     beyond = [f.requested_deg for f in turned.frames if not low <= f.requested_deg <= high]
     return [f"{d:+.0f} degrees is beyond what was calibrated ({low:+.0f} to {high:+.0f})" for d in beyond[:1]]
+
+
+def held_short(turned: Turned, rotator: Rotator) -> list[str]:
+    """A note where a walk was held at its longest step and falls short."""
+    if not isinstance(rotator, LatentRotator):
+        return []
+    return [
+        f"the drawn face is turned by {f.drawn_deg:+.0f} of {f.requested_deg:+.0f} degrees: this picture would need a step "
+        f"over {rotator.limit:g} times the average one, and such steps draw blotches (--limit takes them)"
+        for f in turned.frames
+        if f.held
+    ]
 
 
 def edit_photograph(

@@ -153,6 +153,7 @@ def face_report(face: TurnedFace) -> dict[str, object]:
             "pitch_before_deg": round(turned.pitch_deg, 2),
             "pitch_after_deg": round(f.pitch_deg, 2),
             "light_after": f.light,
+            **({"drawn_turn_deg": round(f.drawn_deg, 2), "held_at_limit": f.held} if isfinite(f.drawn_deg) else {}),
             **({"requested_pitch_deg": round(turn.pitch, 2)} if turn.pitch else {}),
             **({"carried": round(face.carried[i], 3)} if face.carried else {}),
         }
