@@ -20,7 +20,7 @@ __all__ = ["LIMIT", "CalibrationCurve", "find_steps", "held", "probe_steps"]
 #: probe steps, as fractions of the step that the average calibration names for the farthest turn; those below the limit
 PROBES = (0.2, 0.4, 0.7, 1.2, 2.2)
 #: no step is longer than so many times the one that the average calibration names for its turn
-LIMIT = 2.2
+LIMIT = 1.5
 #: how often a root is itself measured and the search goes on, and the error in degrees at which it ends
 REFINEMENTS, TOLERANCE_DEG = 2, 1.0
 
