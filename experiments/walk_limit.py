@@ -26,7 +26,7 @@ from latentrot.data.similarity import ssim
 from latentrot.models.load import resolve_device
 from latentrot.models.precision import computes_bfloat16
 from latentrot.rotate.latent.rotator import LatentRotator, Walked, load_latent_rotator
-from latentrot.rotate.latent.search import find_steps, probe_steps
+from latentrot.rotate.latent.search import find_steps, longest_step, probe_steps
 
 HERE = Path(__file__).parent
 LIMITS = (1.0, 1.2, 1.5, 1.8, 2.2)
@@ -90,7 +90,7 @@ def walk_case(rotator: LatentRotator, case: Case) -> dict[float, tuple[np.ndarra
     walked, lines = Walked(rotator, face), rotator.lines_of(face.light)
     found = {}
     for limit in LIMITS:
-        longest = [lines.nominal_for(turn) * limit for turn in case.turns]
+        longest = [longest_step(lines, turn, limit) for turn in case.turns]
         steps = find_steps(case.turns, probe_steps(lines, case.turns, limit), walked.change, longest)
         held = [abs(s) >= abs(m) for s, m in zip(steps, longest, strict=True)]
         found[limit] = to_uint8(walked.at(steps)), held, walked.change(steps)

@@ -21,7 +21,7 @@ from latentrot.label.network import FaceLabeler
 from latentrot.models.load import LatentModel, load_model
 from latentrot.models.precision import computes_bfloat16
 from latentrot.progress import Clock
-from latentrot.rotate.latent.search import LIMIT, CalibrationCurve, find_steps, held, probe_steps
+from latentrot.rotate.latent.search import LIMIT, CalibrationCurve, find_steps, held, longest_step, probe_steps
 from latentrot.store.cache import LatentCache, latent_key
 from latentrot.store.space import LatentSpace
 
@@ -202,7 +202,7 @@ class LatentRotator:
 
         # walk
         walked = Walked(self, face)
-        longest = [lines.nominal_for(turn) * self.limit for turn in turns]
+        longest = [longest_step(lines, turn, self.limit) for turn in turns]
         if curve is not None:
             steps = [held(curve.root(turn), most) for turn, most in zip(turns, longest, strict=True)]
         elif self.measure:

@@ -19,8 +19,9 @@ __all__ = ["LIMIT", "CalibrationCurve", "find_steps", "held", "probe_steps"]
 
 #: probe steps, as fractions of the step that the average calibration names for the farthest turn; those below the limit
 PROBES = (0.2, 0.4, 0.7, 1.2, 2.2)
-#: no step is longer than so many times the one that the average calibration names for its turn
-LIMIT = 1.5
+#: no step is longer than so many times the one that the average calibration names for its turn, or for a turn by so many
+#: degrees where it is less: it is long steps that spoil a picture, not what is short and long beside the average alone
+LIMIT, SHORT_TURN_DEG = 1.5, 20.0
 #: how often a root is itself measured and the search goes on, and the error in degrees at which it ends
 REFINEMENTS, TOLERANCE_DEG = 2, 1.0
 
@@ -69,8 +70,17 @@ class CalibrationCurve:
 def probe_steps(lines: Directions, turns: Sequence[float], limit: float = LIMIT) -> list[float]:
     """Nominal steps to measure first: on each side up to the limit of the farthest turn (degrees) asked for."""
     farthest = (min([0.0, *turns]), max([0.0, *turns]))
-    shares = [*(share for share in PROBES if share < limit), limit]
-    return [lines.nominal_for(turn) * share for turn in farthest if turn for share in shares]
+    found = []
+    for turn in farthest:
+        if turn:
+            average, longest = lines.nominal_for(turn), longest_step(lines, turn, limit)
+            found += [*(average * share for share in PROBES if abs(average * share) < abs(longest)), longest]
+    return found
+
+
+def longest_step(lines: Directions, turn: float, limit: float = LIMIT) -> float:
+    """The longest nominal step that may be taken for a turn (degrees), signed as the turn."""
+    return limit * lines.nominal_for(float(np.copysign(max(abs(turn), SHORT_TURN_DEG), turn))) if turn else 0.0
 
 
 def held(step: float, longest: float) -> float:
