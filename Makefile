@@ -9,7 +9,8 @@ env: $(BIN)/.installed
 $(BIN)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv sync --quiet --inexact --python $(BIN)/python
+	$(BIN)/uv sync --quiet --inexact --compile-bytecode --python $(BIN)/python
+	$(BIN)/python -m compileall -q latentrot
 	touch $@
 
 demo: env

@@ -22,7 +22,8 @@ from solvers import SHARED
 import latentrot
 from latentrot.data.celeba import held_out
 from latentrot.data.images import read_image, write_image
-from latentrot.edit.photograph import Edited, find_faces, turn_faces
+from latentrot.edit.find import find_faces
+from latentrot.edit.photograph import Edited, turn_faces
 from latentrot.errors import LatentrotError
 from latentrot.label.detect import detect_faces
 from latentrot.label.framing import frame_face

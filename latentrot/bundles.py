@@ -21,6 +21,7 @@ __all__ = [
     "bundled_folder",
     "bundled_part",
     "card_of",
+    "direction_files",
     "directions_in",
     "example_in",
     "labeler_in",
@@ -108,6 +109,18 @@ def directions_in(folder: Path) -> Path | None:
     """The folder of directions a model's folder brings, or None."""
     path = folder / "directions"
     return path if any(path.glob("*.safetensors")) else None
+
+
+def direction_files(where: Path) -> list[Path]:
+    """The files of directions in a folder, or the one file given.
+
+    Raises:
+        LatentrotError: there are none.
+    """
+    files = [where] if where.is_file() else sorted(where.glob("*.safetensors"))
+    if not files:
+        raise LatentrotError(f"no directions in {where}; make them with: latentrot fit-directions --light left")
+    return files
 
 
 def bundled_example(name: str) -> Path:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from latentrot.bundles import PORTRAIT
+from latentrot.bundles import PORTRAIT, direction_files
 from latentrot.cli.common import Where, rotator_named
 from latentrot.errors import LatentrotError
 
 if TYPE_CHECKING:
-    from latentrot.edit.photograph import EditConfig, Edited
+    from latentrot.edit.find import EditConfig
+    from latentrot.edit.photograph import Edited
     from latentrot.edit.turns import Turn
     from latentrot.edit.upscale import Upscaler
     from latentrot.rotate.latent.rotator import LatentRotator
@@ -78,6 +79,9 @@ class Edit:
     cache: bool = False
     """keep the picture's latent in ~/.cache/latentrot (it decodes into the picture; at most 32 MB, readable by you alone), so
     that the next edit with --cache of the same picture starts from it; delete the folder to forget"""
+    limit: float | None = None
+    """how many times longer than on average a step measured on the picture may be; beyond the default more pictures are
+    turned all the way, and more of them show blotches"""
     trust: float | None = None
     """how far the drawn face replaces what geometry continued where the photograph shows nothing, 0 to 1"""
     where: Annotated[Where, tyro.conf.OmitArgPrefixes] = field(default_factory=Where)
@@ -91,6 +95,7 @@ class Edit:
         turns, absolute = turns_asked(self.deg, self.to, self.sweep, self.pitch)
         if self.crop_only and self.face == "all":
             raise LatentrotError("--crop-only writes one square; choose its face with --face largest or --face NUMBER")
+        self.check_rotator()
         if os.path.isdir(self.image):
             self.run_folder(turns, absolute)
         elif is_video(self.image) or is_animated(self.image):
@@ -100,7 +105,7 @@ class Edit:
 
     def config(self, absolute: bool) -> EditConfig:
         """How faces are turned."""
-        from latentrot.edit.photograph import EditConfig  # noqa: PLC0415
+        from latentrot.edit.find import EditConfig  # noqa: PLC0415
 
         if self.trust is not None and not 0 <= self.trust <= 1:
             raise LatentrotError(f"--trust {self.trust}: expected between 0 and 1")
@@ -111,13 +116,15 @@ class Edit:
 
     def run_picture(self, turns: list[Turn], absolute: bool) -> None:
         """One photograph; it is read and its face found before the model is loaded."""
-        from latentrot.edit.photograph import find_faces, turn_faces  # noqa: PLC0415
+        from latentrot.edit.find import find_faces  # noqa: PLC0415
         from latentrot.edit.results import check_out, report, write_edited  # noqa: PLC0415
 
         out = self.out or Path(f"{self.image.stem}-turned.png")
         check_out(out, self.image, len(turns))
         config = self.config(absolute)
         found = find_faces(self.image, config)
+        from latentrot.edit.photograph import turn_faces  # noqa: PLC0415  brings torch, which a refusal need not wait for
+
         upscaler = self.upscaler()
         edited = turn_faces(found, self.load_rotator(), turns, config, upscaler)
         files = write_edited(edited, out)
@@ -192,24 +199,42 @@ class Edit:
 
         return load_upscaler(self.upscale, self.where.device)
 
-    def load_rotator(self) -> Rotator:
-        """Load what the options name."""
+    def check_rotator(self) -> None:
+        """Refuse what `load_rotator` would, before anything slow is loaded."""
         if self.rotator == "latent":
-            return self.latent_rotator()
-        for option in ("model", "directions", "fast", "cache", "reify"):
+            from latentrot.models.folder import local_folder  # noqa: PLC0415
+
+            if self.limit is not None:
+                check_limit(self.limit)
+            if self.model is not None:
+                local_folder(self.model)
+            if self.directions is not None:
+                direction_files(self.directions)
+            return
+        for option in ("model", "directions", "fast", "cache", "reify", "limit"):
             if getattr(self, option):
                 raise LatentrotError(
                     f"--{option} is for the walk in a model's latent space; leave it out with --rotator"
                 )
-        return rotator_named(self.rotator)
+
+    def load_rotator(self) -> Rotator:
+        """Load what the options name."""
+        return self.latent_rotator() if self.rotator == "latent" else rotator_named(self.rotator)
 
     def latent_rotator(self) -> LatentRotator:
         """The walk in a model's latent space."""
         from latentrot.rotate.latent.rotator import load_latent_rotator  # noqa: PLC0415
 
         return load_latent_rotator(
-            self.model, self.directions, self.where.device, self.where.dtype, measure=not self.fast, cache=self.cache
-        )
+            self.model, self.directions, self.where.device, self.where.dtype, measure=not self.fast, cache=self.cache,
+            **({} if self.limit is None else {"limit": self.limit}),
+        )  # fmt: skip
+
+
+def check_limit(limit: float) -> None:
+    """Refuse a longest step that is none."""
+    if not 0 < limit < float("inf"):
+        raise LatentrotError(f"--limit {limit}: expected above 0, such as 1.5")
 
 
 def print_report(edited: Edited) -> None:

@@ -1,4 +1,4 @@
-"""From a photograph to a turned photograph: find the faces, turn them, put them back."""
+"""From a photograph to a turned photograph: turn the faces that were found, put them back."""
 
 from __future__ import annotations
 
@@ -9,79 +9,29 @@ from pathlib import Path
 import numpy as np
 
 from latentrot.data.align import Alignment
-from latentrot.data.images import Photograph, read_photograph, resize, to_tensor
-from latentrot.edit.compose import TRUST, Patch, fill_hidden, redraw, turned_alignment
+from latentrot.data.images import Photograph, resize, to_tensor
+from latentrot.edit.compose import Patch, fill_hidden, redraw
+from latentrot.edit.find import EditConfig, Found, find_faces
 from latentrot.edit.reify import reify
 from latentrot.edit.turns import Turn, as_turns
 from latentrot.edit.upscale import Upscaler
-from latentrot.errors import LatentrotError, one_line
-from latentrot.label.detect import choose_face, detect_upright
+from latentrot.errors import LatentrotError
 from latentrot.label.estimate import estimate_light, estimate_pose, light_names
-from latentrot.label.framing import frame_face
 from latentrot.label.network import load_labeler
-from latentrot.rotate.latent.rotator import Clock, Frame, LatentRotator, Turned
+from latentrot.progress import Clock
+from latentrot.rotate.latent.rotator import Frame, LatentRotator, Turned
 from latentrot.rotate.mesh import Head, MeshRotator, turn_for, turn_head
 from latentrot.rotate.protocol import Rotator, rotate_many
 
-__all__ = ["EditConfig", "Edited", "Found", "TurnedFace", "edit_photograph", "find_faces", "turn_faces"]
+__all__ = ["Edited", "TurnedFace", "edit_photograph", "turn_faces"]
 
 #: side in pixels of the crops that rotators are given which work at any size
 CROP_SIDE = 256
-#: quarter turns counterclockwise, in words
-ROTATIONS = {1: "90 degrees counterclockwise", 2: "180 degrees", 3: "90 degrees clockwise"}
 #: patches of all turns are kept while they take no more than so many bytes together; beyond, each is made when it is wanted
 KEPT_BYTES = 200_000_000
 #: a turn that falls short, by the label network on what came out, is carried farther: from so many degrees on, by so many at
 #: most; beyond, far hair comes out from behind the face
 SHORT_DEG, LONGER_DEG = 1.5, 6.0
-
-
-@dataclass(frozen=True)
-class EditConfig:
-    """How the faces of a photograph are turned.
-
-    Args:
-        absolute: turns are poses to reach.
-        light: auto, left, center or right: the group whose lines are walked.
-        face: "largest", the number of a face, or "all".
-        crop: the picture is already a square crop in the CelebA frame.
-        crop_only: the result is the turned square alone.
-        reify: bring a painted face towards the photographs the model knows first.
-        trust: how far a drawn face replaces what the geometry continued where the source showed nothing, 0 to 1.
-    """
-
-    absolute: bool = False
-    light: str = "auto"
-    face: str = "largest"
-    crop: bool = False
-    crop_only: bool = False
-    reify: bool = False
-    trust: float = TRUST
-
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """A photograph and the faces to turn in it.
-
-    Attributes:
-        path: the picture file.
-        photograph: its pixels, and its own colours.
-        alignments: photograph -> CelebA frame, one a face, the largest face first; empty for a picture that is a crop
-            already.
-        notes: what the user should know, such as which of several faces was chosen.
-        seconds: by stage.
-    """
-
-    path: Path
-    photograph: Photograph
-    alignments: tuple[Alignment, ...]
-    notes: tuple[str, ...]
-    seconds: dict[str, float]
-
-    @property
-    def photo(self) -> np.ndarray:
-        """(h, w, 3) uint8 RGB, upright."""
-        return self.photograph.pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,37 +135,6 @@ class Edited:
         return photo
 
 
-def find_faces(path: Path, config: EditConfig | None = None) -> Found:
-    """Read a photograph and find the faces to turn; needs no model, so that a bad picture is refused at once.
-
-    Raises:
-        LatentrotError: an unreadable picture, no face in it, no such face, not a square crop.
-    """
-    config = config or EditConfig()
-    clock = Clock()
-    photograph = read_photograph(path)
-    photo, notes = photograph.pixels, list(photograph.notes)
-    height, width = photo.shape[:2]
-    clock.lap("read")
-    if config.crop:
-        if height != width:
-            raise LatentrotError(f"{one_line(path)} is {width}x{height}; --crop expects a square face crop")
-        return Found(path, photograph, (), tuple(notes), clock.seconds)
-    faces, turns = detect_upright(photo)
-    if turns:
-        photograph = photograph.rotated(turns)
-        photo = photograph.pixels
-        notes.append(f"the photograph lies on its side: turned by {ROTATIONS[turns]}, and the result is upright")
-    if config.face == "all" and faces:
-        chosen = faces
-    else:
-        one, note = choose_face(faces, config.face)
-        chosen, notes = [one], [*notes, note] if note else notes
-    alignments = tuple(frame_face(photo, f.landmarks) for f in chosen)
-    clock.lap("find face")
-    return Found(path, photograph, alignments, tuple(notes), clock.seconds)
-
-
 def turn_faces(
     found: Found,
     rotator: Rotator,
@@ -273,7 +192,7 @@ def turn_face(
 
     # what a model draws
     drawn = draw(photo, alignment, rotator, asked, config)
-    notes += beyond_reach(drawn, rotator)
+    notes += beyond_reach(drawn, rotator) + held_short(drawn, rotator)
     if upscaler is not None:
         drawn = upscaler.upscale_turned(drawn)
     wanted = tuple(Turn(f.requested_deg, t.pitch) for f, t in zip(drawn.frames, asked, strict=True))
@@ -288,13 +207,13 @@ def turn_face(
     side = max(64, min(CROP_SIDE, round(alignment.crop_side))) if alignment else CROP_SIDE
     for i, frame in enumerate(drawn.frames):
         patch = face.patch(i)
-        seen = measured(photo, patch, head, by[i], frame, rotator, side, face.drawn)
+        seen = measured(photo, patch, frame, rotator, side, face.drawn)
         longer = carried_farther(wanted[i], by[i], seen.yaw_deg - drawn.yaw_deg)
         if longer != by[i]:
             face = replace(face, by=(*by[:i], longer, *by[i + 1 :]))
             by = face.by
             patch = face.patch(i)
-            seen = measured(photo, patch, head, longer, frame, rotator, side, face.drawn)
+            seen = measured(photo, patch, frame, rotator, side, face.drawn)
         patches.append(patch)
         frames.append(seen)
         if sum(p.pixels.nbytes for p in patches) > KEPT_BYTES:
@@ -346,14 +265,11 @@ def look(square: np.ndarray, rotator: Rotator) -> tuple[float, float, str]:
     return yaw, pitch, light_names(estimate_light(x, labeler=network))[0]
 
 
-def measured(
-    photo: np.ndarray, patch: Patch, head: Head, turn: Turn, frame: Frame, rotator: Rotator, side: int, drawn: bool
-) -> Frame:
+def measured(photo: np.ndarray, patch: Patch, frame: Frame, rotator: Rotator, side: int, drawn: bool) -> Frame:
     """A frame with pose and light as they are in the photograph that comes out; geometry's own square if none was drawn."""
     result = photo.copy()
     patch.laid_on(result)
-    alignment = turned_alignment(turn_head(head, turn.yaw, turn.pitch))
-    square = alignment.crop(result, side)
+    square = patch.alignment.crop(result, side)
     yaw, pitch, light = look(square, rotator)
     image = frame.image if drawn else resize(square, side)
     return replace(frame, yaw_deg=yaw, pitch_deg=pitch, light=light, image=image)
@@ -373,6 +289,18 @@ def beyond_reach(turned: Turned, rotator: Rotator) -> list[str]:
     low, high = rotator.lines_of(turned.light).reach
     beyond = [f.requested_deg for f in turned.frames if not low <= f.requested_deg <= high]
     return [f"{d:+.0f} degrees is beyond what was calibrated ({low:+.0f} to {high:+.0f})" for d in beyond[:1]]
+
+
+def held_short(turned: Turned, rotator: Rotator) -> list[str]:
+    """A note where a walk was held at its longest step and falls short."""
+    if not isinstance(rotator, LatentRotator):
+        return []
+    return [
+        f"the drawn face is turned by {f.drawn_deg:+.0f} of {f.requested_deg:+.0f} degrees: this picture would need a step "
+        f"over {rotator.limit:g} times the average one, and such steps draw blotches (--limit takes them)"
+        for f in turned.frames
+        if f.held
+    ]
 
 
 def edit_photograph(

@@ -8,15 +8,18 @@ from collections.abc import Mapping
 from itertools import chain
 from math import isfinite
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from latentrot.data.animation import ANIMATED, check_encoder, fit_side, there_and_back, write_animation
 from latentrot.data.images import ENCODERS, check_target, resize, strip, write_image, write_photograph
 from latentrot.data.metadata import SOURCE_TYPE, SYNTHETIC
-from latentrot.edit.photograph import Edited, TurnedFace
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import write_atomically
+
+if TYPE_CHECKING:
+    from latentrot.edit.photograph import Edited, TurnedFace
 
 __all__ = ["check_out", "face_strip", "report", "synthetic_notes", "write_edited"]
 
@@ -150,6 +153,7 @@ def face_report(face: TurnedFace) -> dict[str, object]:
             "pitch_before_deg": round(turned.pitch_deg, 2),
             "pitch_after_deg": round(f.pitch_deg, 2),
             "light_after": f.light,
+            **({"drawn_turn_deg": round(f.drawn_deg, 2), "held_at_limit": f.held} if isfinite(f.drawn_deg) else {}),
             **({"requested_pitch_deg": round(turn.pitch, 2)} if turn.pitch else {}),
             **({"carried": round(face.carried[i], 3)} if face.carried else {}),
         }

@@ -26,7 +26,8 @@ from latentrot.data.animation import check_encoder, open_animation, write_animat
 from latentrot.data.images import check_target
 from latentrot.data.video import Shot, Video, encode_mp4, is_video, open_video
 from latentrot.edit.compose import fill_hidden, turned_alignment
-from latentrot.edit.photograph import CROP_SIDE, EditConfig, look, model_name
+from latentrot.edit.find import EditConfig
+from latentrot.edit.photograph import CROP_SIDE, look, model_name
 from latentrot.edit.results import synthetic_notes
 from latentrot.edit.upscale import Upscaler
 from latentrot.errors import LatentrotError, one_line

@@ -3,37 +3,35 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DDIMScheduler,
-    DDPMScheduler,
-    LMSDiscreteScheduler,
-    PNDMScheduler,
-    UNet2DModel,
-    VQModel,
-)
+from safetensors import SafetensorError
 
-from latentrot.bundles import DEFAULT_BUNDLE, bundle_names, bundled_folder, labeler_in, missing_bundle
+from latentrot.bundles import bundled_folder, labeler_in
 from latentrot.errors import LatentrotError
 from latentrot.label.network import FaceLabeler, load_labeler
 from latentrot.models.allocator import keep_large_blocks
 from latentrot.models.first_stage import Autoencoder, FirstStage, Identity, PixelUnshuffle
+from latentrot.models.folder import find_folder, read_json
+from latentrot.models.noise import cumulative_products
 from latentrot.models.precision import computes_bfloat16
+from latentrot.models.unet import UNet, load_unet
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DModel
 
 __all__ = ["LatentModel", "load_model"]
 
 log = logging.getLogger(__name__)
 
 PIPELINES = {"DDIMPipeline", "DDPMPipeline", "LDMPipeline"}
+AUTOENCODERS = ("VQModel", "AutoencoderKL")
 PREDICTIONS = {"epsilon", "v_prediction", "sample"}
 
 
@@ -47,7 +45,8 @@ class LatentModel:
     Attributes:
         name: what was asked for: a folder, a Hub id or a bundled model's name.
         folder: where it lies on disk; directions and a label network may lie beside it (see `latentrot.bundles`).
-        unet: the network, in evaluation mode.
+        unet: the network, in evaluation mode: the package's own where it is made of blocks that `latentrot.models.unet` has,
+            else diffusers'; both are asked alike.
         alpha_bar: (T,) float64, the schedule's cumulative products, falling with the noise level.
         prediction_type: epsilon, v_prediction or sample.
         first_stage: pictures <-> the diffusion's own space.
@@ -60,7 +59,7 @@ class LatentModel:
 
     name: str
     folder: Path
-    unet: UNet2DModel
+    unet: UNet | UNet2DModel
     alpha_bar: np.ndarray
     prediction_type: str
     first_stage: FirstStage
@@ -113,54 +112,13 @@ class LatentModel:
         return (cos * x - out) / sin
 
 
-def read_json(path: Path, what: str) -> dict[str, Any]:
-    """Read one of a pipeline's configuration files."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise LatentrotError(
-            f"{path.parent}: no readable {what} ({path.name}: {type(error).__name__}); expected a diffusers folder"
-        ) from error
-
-
-def find_folder(name_or_path: str | Path | None) -> tuple[str, Path]:
-    """The model's recorded name and its folder on disk, fetched from the Hub where it is not a folder."""
-    name = DEFAULT_BUNDLE if name_or_path is None else str(name_or_path)
-    if bundled := bundled_folder(name):
-        return name, bundled
-    path = Path(name)
-    if path.is_dir():
-        return name, path
-    if missing := missing_bundle(name):
-        raise LatentrotError(missing)
-    if path.exists() or name.count("/") != 1 or name.startswith((".", "/")):
-        raise LatentrotError(
-            f"no model at {name}; give a diffusers folder (with model_index.json), a Hub id such as "
-            f"google/ddpm-celebahq-256, or one that comes with the package: {', '.join(bundle_names())}"
-        )
-    from huggingface_hub import snapshot_download  # noqa: PLC0415  needed for Hub ids only
-
-    try:
-        return name, Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.bin"]))
-    except Exception as error:  # the Hub client raises many kinds: offline, unknown id, gated
-        raise LatentrotError(
-            f"cannot fetch {name} from the Hub ({type(error).__name__}); check the id and the connection, "
-            "or give the folder of a downloaded copy"
-        ) from error
-
-
 def load_schedule(folder: Path) -> tuple[np.ndarray, str]:
     """The schedule's cumulative products (T,) float64 and the prediction type, as the pipeline's scheduler has them."""
     config = read_json(folder / "scheduler" / "scheduler_config.json", "scheduler")
-    kinds = {c.__name__: c for c in (DDIMScheduler, DDPMScheduler, PNDMScheduler, LMSDiscreteScheduler)}
-    kind = kinds.get(config.get("_class_name", ""), DDIMScheduler)
     try:
-        scheduler = kind.from_config({k: v for k, v in config.items() if not k.startswith("_")})
-    except (NotImplementedError, ValueError, TypeError) as error:
+        alpha_bar = cumulative_products(config)
+    except (KeyError, ValueError, TypeError) as error:
         raise LatentrotError(f"{folder}: its scheduler's configuration is not understood: {error}") from error
-    alpha_bar = scheduler.alphas_cumprod.double().numpy()
-    if config.get("rescale_betas_zero_snr") and kind not in (DDIMScheduler, DDPMScheduler):
-        raise LatentrotError(f"{folder}: zero-terminal-SNR is only known for DDIM and DDPM schedulers")
     prediction = config.get("prediction_type", "epsilon")
     if prediction not in PREDICTIONS:
         raise LatentrotError(
@@ -181,12 +139,24 @@ def load_first_stage(folder: Path, index: dict[str, Any], device: torch.device) 
         return Identity(), 1
     for part in ("vqvae", "vae"):
         if part in index:
-            kind = {"VQModel": VQModel, "AutoencoderKL": AutoencoderKL}.get(index[part][1])
-            if kind is None:
-                raise LatentrotError(f"{folder}: autoencoder {index[part][1]}; expected VQModel or AutoencoderKL")
+            if index[part][1] not in AUTOENCODERS:
+                raise LatentrotError(f"{folder}: autoencoder {index[part][1]}; expected {' or '.join(AUTOENCODERS)}")
+            import diffusers  # noqa: PLC0415  takes seconds, and most models need nothing of it
+
+            kind = getattr(diffusers, index[part][1])
             vae = kind.from_pretrained(folder / part).to(device).eval()
             return Autoencoder(vae), 2 ** (len(vae.config["block_out_channels"]) - 1)
     return Identity(), 1
+
+
+def read_network(folder: Path) -> UNet | UNet2DModel:
+    """The network in a folder, with float32 weights; diffusers reads what is made of other blocks than ours."""
+    own = load_unet(folder, read_json(folder / "config.json", "network"))
+    if own is not None:
+        return own
+    from diffusers import UNet2DModel  # noqa: PLC0415  takes seconds
+
+    return UNet2DModel.from_pretrained(folder, torch_dtype=torch.float32)
 
 
 def load_model(
@@ -214,9 +184,9 @@ def load_model(
         keep_large_blocks()
     alpha_bar, prediction = load_schedule(folder)
     try:
-        unet = UNet2DModel.from_pretrained(folder / "unet", torch_dtype=torch.float32).to(where).eval()
+        unet = read_network(folder / "unet").to(where).eval()
         first_stage, pixels = load_first_stage(folder, index, where)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         if isinstance(error, LatentrotError):
             raise
         raise LatentrotError(f"{name}: cannot load its weights: {str(error).splitlines()[0]}") from error
