@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from latentrot.bundles import bundled_part, trained_on
 from latentrot.data.align import MEAN_LANDMARKS, Alignment
 from latentrot.data.frame import CROP_BOX
 from latentrot.data.images import check_picture
@@ -30,6 +31,11 @@ class MeshRotator:
 
     config: MeshConfig = field(default_factory=MeshConfig)
     largest_spread: float = 0.12
+
+    @property
+    def learned_from(self) -> tuple[str, ...] | None:
+        """Data sets that the networks of landmarks and parts learned from, as their card says."""
+        return trained_on(bundled_part("face"))
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
         """Turn a (s, s, 3) uint8 crop in the CelebA frame by degrees (> 0: nose to the viewer's right)."""
