@@ -6,13 +6,14 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from latentrot.errors import LatentrotError, one_line
 from latentrot.label.identity import IdentityNetwork
 
-__all__ = ["Judge", "judge_of", "load_judge"]
+__all__ = ["Judge", "Once", "judge_of", "load_judge"]
 
 Estimate = Callable[[Sequence[np.ndarray]], np.ndarray]
 
@@ -30,6 +31,26 @@ class Judge:
     name: str
     pose: Estimate | None = None
     identity: Estimate | None = None
+
+
+class Once:
+    """An estimate that is made once for every picture: baselines and references show the same ones again and again.
+
+    Args:
+        estimate: (n) pictures -> n values.
+    """
+
+    def __init__(self, estimate: Callable[[Sequence[np.ndarray]], Sequence[Any] | np.ndarray]) -> None:
+        self.estimate = estimate
+        self.known: dict[bytes, Any] = {}
+
+    def __call__(self, pictures: Sequence[np.ndarray]) -> list[Any]:
+        """Values of pictures, (n, s, s, 3) uint8 of one size."""
+        keys = [picture.tobytes() for picture in pictures]
+        new = {key: picture for key, picture in zip(keys, pictures, strict=True) if key not in self.known}
+        if new:
+            self.known |= zip(new, self.estimate(list(new.values())), strict=True)
+        return [self.known[key] for key in keys]
 
 
 def load_judge(path: Path) -> Judge:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
 from latentrot.data.images import to_tensor
-from latentrot.evaluation.judges import Judge
+from latentrot.evaluation.judges import Judge, Once
 from latentrot.evaluation.metrics import identity_rank, squared_error, ssim
 from latentrot.evaluation.pairs import Pairs
 from latentrot.evaluation.perceptual import lpips_at_hand
-from latentrot.evaluation.place import laid_on, landmarks_of
+from latentrot.evaluation.place import found_in, laid_on
 from latentrot.evaluation.yaw import FittedYaw, landmark_yaw, pixel_yaw
 from latentrot.label.estimate import estimate_light, estimate_pose, light_names
+from latentrot.label.landmarks import Landmarks
 from latentrot.label.network import FaceLabeler
 
 __all__ = ["MEASURES", "Instruments", "instruments_for", "measure"]
@@ -24,7 +25,7 @@ __all__ = ["MEASURES", "Instruments", "instruments_for", "measure"]
 MEASURES = {
     "yaw_error_deg": "absolute difference of the label network's yaw to the true yaw, degrees",
     "yaw_error_pixels_deg": "the same by kernel ridge regression on pixels, fitted to views of other heads (rendered heads)",
-    "yaw_error_landmarks_deg": "the same by regression on the face detector's five landmarks, fitted to other people or heads",
+    "yaw_error_landmarks_deg": "the same by regression on the detector's five landmarks, fitted to other people or heads",
     "yaw_error_judge_deg": "the same by the judge that was given",
     "overturn_deg": "the label network's yaw beyond (below 0: short of) the true one, in the direction of the turn, degrees",
     "squared_error": "mean squared difference to the true picture over pixels and channels, values in [0, 1]",
@@ -36,8 +37,8 @@ MEASURES = {
     "identity_source": "the same to the picture that was turned",
     "rank": "place of the true head among all heads of its light in the true pose, by pixels on the head; 1 is best",
     "top1": "share of pictures for which that place is 1",
-    "light_kept": "share of pictures the label network calls lit from the true side; of real people, from the side it calls the "
-    "true picture lit from",
+    "light_kept": "share of pictures the label network calls lit from the true side; of real people, from the side it calls "
+    "the true picture lit from",
     "pitch_drift_deg": "absolute difference of the label network's pitch to its pitch of the true picture, degrees",
     "placed": "share of pictures whose face was found and laid on the true one's before they were compared (real people)",
     "refused": "share of pictures that the rotator refused to turn; they are measured as they were",
@@ -52,13 +53,22 @@ class Instruments:
         network: the label network: yaw, pitch, light.
         yaws: further estimates of the yaw, by measure.
         perceptual: LPIPS, where it is at hand.
-        judge: estimates by others, where they were given.
+        landmarks: of each of (n) pictures; None where there is no face.
+        pose: of (n) pictures, by the judge that was given, if it says any.
+        identity: of (n) pictures, by the judge that was given, if it says any.
     """
 
     network: FaceLabeler
     yaws: dict[str, FittedYaw]
     perceptual: Callable[[np.ndarray, np.ndarray], float] | None = None
-    judge: Judge | None = None
+    landmarks: Once = field(default_factory=lambda: Once(faces_found))
+    pose: Once | None = None
+    identity: Once | None = None
+
+
+def faces_found(pictures: Sequence[np.ndarray]) -> list[Landmarks | None]:
+    """Landmarks of crops in the CelebA frame, None where no face is found in one."""
+    return [found_in(picture) for picture in pictures]
 
 
 def instruments_for(pairs: Pairs, network: FaceLabeler, judge: Judge | None = None) -> Instruments:
@@ -68,7 +78,10 @@ def instruments_for(pairs: Pairs, network: FaceLabeler, judge: Judge | None = No
         if pairs.rendered:
             yaws["yaw_error_pixels_deg"] = pixel_yaw(pairs)
         yaws["yaw_error_landmarks_deg"] = landmark_yaw(pairs)
-    return Instruments(network, yaws, lpips_at_hand(), judge)
+    pose, identity = (None, None) if judge is None else (judge.pose, judge.identity)
+    return Instruments(
+        network, yaws, lpips_at_hand(), pose=Once(pose) if pose else None, identity=Once(identity) if identity else None
+    )
 
 
 def measure(
@@ -89,7 +102,11 @@ def measure(
     """
     rows = pd.DataFrame({"pair": table.index, **{c: table[c].to_numpy() for c in ("person", "requested_deg", "turn")}})
     true, sources = table["truth"].to_numpy(), table["source"].to_numpy()
-    placed, found = (turned, np.full(len(turned), np.nan)) if pairs.rendered else place_all(pairs, true, turned)
+    placed, found = (
+        (turned, np.full(len(turned), np.nan))
+        if pairs.rendered
+        else place_all(pairs, true, turned, instruments.landmarks)
+    )
     rows = pd.concat([rows, labels_of(pairs, true, placed, instruments.network)], axis=1)
     yaw, request = pairs.yaws[true], rows["requested_deg"]
     rows = rows.assign(
@@ -101,7 +118,7 @@ def measure(
         rows[name] = np.abs(second.estimate(placed, rows["person"].to_numpy(str)) - yaw)
     if refused is not None:
         rows["refused"] = refused.astype(float)
-    rows = rows.assign(**judged(pairs, true, sources, turned, placed, instruments.judge))
+    rows = rows.assign(**judged(pairs, true, sources, turned, placed, instruments))
     likeness = [
         likeness_to(pairs, row, picture, instruments.perceptual) for row, picture in zip(true, placed, strict=True)
     ]
@@ -111,10 +128,10 @@ def measure(
 HEAD = ("pair", "person", "light", "requested_deg", "turn", "true_yaw_deg", "yaw_deg")
 
 
-def place_all(pairs: Pairs, true: np.ndarray, turned: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def place_all(pairs: Pairs, true: np.ndarray, turned: np.ndarray, landmarks: Once) -> tuple[np.ndarray, np.ndarray]:
     """Turned pictures laid on the true ones where both faces are found: (n, s, s, 3), and (n,) whether."""
-    there = {row: landmarks_of(pairs.pictures[row]) for row in set(true)}
-    laid = [laid_on(picture, pairs.pictures[row], None, there[row]) for row, picture in zip(true, turned, strict=True)]
+    here, there = landmarks(list(turned)), landmarks([pairs.pictures[row] for row in true])
+    laid = [laid_on(picture, a, b) for picture, a, b in zip(turned, here, there, strict=True)]
     pictures = [picture if moved is None else moved for picture, moved in zip(turned, laid, strict=True)]
     return np.stack(pictures), np.array([float(moved is not None) for moved in laid])
 
@@ -137,17 +154,22 @@ def labels_of(pairs: Pairs, true: np.ndarray, pictures: np.ndarray, network: Fac
 
 
 def judged(
-    pairs: Pairs, true: np.ndarray, sources: np.ndarray, turned: np.ndarray, placed: np.ndarray, judge: Judge | None
+    pairs: Pairs,
+    true: np.ndarray,
+    sources: np.ndarray,
+    turned: np.ndarray,
+    placed: np.ndarray,
+    instruments: Instruments,
 ) -> dict[str, np.ndarray]:
     """The measures that a judge takes. What a picture keeps of its source is asked of the picture as it was returned."""
     found: dict[str, np.ndarray] = {}
-    if judge is not None and judge.pose is not None:
-        found["yaw_error_judge_deg"] = np.abs(judge.pose(list(placed))[:, 0] - pairs.yaws[true])
-    if judge is not None and judge.identity is not None:
-        used, where = np.unique(np.concatenate([true, sources]), return_inverse=True)
-        known = judge.identity([pairs.pictures[row] for row in used])[where]
-        found["identity_true"] = np.einsum("nd,nd->n", judge.identity(list(placed)), known[: len(true)])
-        found["identity_source"] = np.einsum("nd,nd->n", judge.identity(list(turned)), known[len(true) :])
+    if instruments.pose is not None:
+        found["yaw_error_judge_deg"] = np.abs(np.stack(instruments.pose(list(placed)))[:, 0] - pairs.yaws[true])
+    if instruments.identity is not None:
+        for name, pictures, rows in (("identity_true", placed, true), ("identity_source", turned, sources)):
+            who = np.stack(instruments.identity(list(pictures)))
+            known = np.stack(instruments.identity([pairs.pictures[row] for row in rows]))
+            found[name] = np.einsum("nd,nd->n", who, known)
     return found
 
 

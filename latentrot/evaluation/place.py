@@ -11,7 +11,7 @@ from latentrot.errors import LatentrotError
 from latentrot.label.landmarks import Landmarks, estimate_landmarks
 from latentrot.label.upright import five_of
 
-__all__ = ["laid_on", "landmarks_of", "similarity_between"]
+__all__ = ["found_in", "laid_on", "landmarks_of", "similarity_between"]
 
 #: landmarks less sure than this (share of the face's width) place nothing
 SPREAD = 0.12
@@ -28,30 +28,33 @@ def landmarks_of(crop: np.ndarray) -> Landmarks:
     )
 
 
-def laid_on(
-    turned: np.ndarray, true: np.ndarray, here: Landmarks | None = None, there: Landmarks | None = None
-) -> np.ndarray | None:
+def found_in(crop: np.ndarray) -> Landmarks | None:
+    """Landmarks of a (s, s, 3) uint8 crop in the CelebA frame; None where they are too unsure to place anything."""
+    try:
+        found = landmarks_of(crop)
+    except LatentrotError:
+        return None
+    return found if found.spread <= SPREAD else None
+
+
+def laid_on(turned: np.ndarray, here: Landmarks | None, there: Landmarks | None) -> np.ndarray | None:
     """A turned face moved, turned in the plane and scaled so that its five points lie on those of the true one.
 
     Both faces' points are found by the same network, so that what it always gets wrong cancels.
 
     Args:
         turned: (s, s, 3) uint8.
-        true: (s, s, 3) uint8.
-        here: the turned face's landmarks; None: estimated.
-        there: the true one's.
+        here: its landmarks.
+        there: the true face's, in a picture of the same size.
 
     Returns:
-        (s, s, 3) uint8, edges repeated; the same values where the points agree. None where a face is not found.
+        (s, s, 3) uint8, edges repeated; the same values where the points agree. None where a face was not found, or where
+        the one would have to be moved so far that it must have been lost.
     """
-    try:
-        here, there = here or landmarks_of(turned), there or landmarks_of(true)
-    except LatentrotError:
-        return None
-    if max(here.spread, there.spread) > SPREAD:
+    if here is None or there is None:
         return None
     matrix = similarity_between(five_of(here.points), five_of(there.points))
-    size = len(true)
+    size = len(turned)
     moved = matrix @ [size / 2, size / 2, 1] - size / 2
     scale = np.sqrt(np.linalg.det(matrix[:, :2]))
     if not 1 / SCALE < scale < SCALE or np.abs(moved).max() > SHIFT * size:
