@@ -116,8 +116,7 @@ def measure(
     )
     for name, second in instruments.yaws.items():
         rows[name] = np.abs(second.estimate(placed, rows["person"].to_numpy(str)) - yaw)
-    if refused is not None:
-        rows["refused"] = refused.astype(float)
+    rows["refused"] = 0.0 if refused is None else refused.astype(float)
     rows = rows.assign(**judged(pairs, true, sources, turned, placed, instruments))
     likeness = [
         likeness_to(pairs, row, picture, instruments.perceptual) for row, picture in zip(true, placed, strict=True)

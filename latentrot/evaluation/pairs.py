@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from latentrot.data.align import MEAN_LANDMARKS, Alignment
+from latentrot.data.align import Alignment
 from latentrot.data.celeba import FaceFolder
 from latentrot.data.frame import FRAME_WIDTH
-from latentrot.label.detect import Face
 
 __all__ = ["EvaluationConfig", "Pairs", "pair_table"]
 
@@ -93,7 +92,7 @@ class Pairs:
         """Those who are turned, by name."""
         return sorted(set(self.table["person"]))
 
-    def photograph(self, row: int) -> tuple[np.ndarray, Alignment, Face] | None:
+    def photograph(self, row: int) -> tuple[np.ndarray, Alignment] | None:
         """A picture with what lies around its crop, and where the face lies in it; None where there is only the crop."""
         if self.folder is None:
             return None
@@ -102,8 +101,7 @@ class Pairs:
         if height == width:
             return None
         scale = FRAME_WIDTH / width
-        alignment = Alignment(np.array([[scale, 0, 0], [0, scale, 0]], np.float64), (width, height))
-        return photograph, alignment, Face((0, 0, width, height), 1.0, MEAN_LANDMARKS / scale)
+        return photograph, Alignment(np.array([[scale, 0, 0], [0, scale, 0]], np.float64), (width, height))
 
     def gallery(self, row: int) -> np.ndarray:
         """Rows of all rendered heads in the pose and light of one."""

@@ -20,7 +20,7 @@ from latentrot.evaluation.people import require_strangers
 from latentrot.evaluation.views import pairs_of_views, read_views
 from latentrot.label.network import FaceLabeler, load_labeler
 from latentrot.rotate.baselines import MirrorRotator, NothingRotator
-from latentrot.rotate.protocol import PhotographRotator, Rotator, rotate_many
+from latentrot.rotate.protocol import PhotographRotator, Rotator, rotate_face, rotate_many
 
 __all__ = ["BASELINES", "CEILING", "FLOOR", "TRUTH", "Evaluation", "evaluate", "read_pairs"]
 
@@ -180,11 +180,9 @@ def turn_source(pairs: Pairs, source: int, part: pd.DataFrame, rotator: Rotator,
 def turned_by(rotator: Rotator, pairs: Pairs, source: int, degrees: Sequence[float]) -> list[np.ndarray]:
     """One source turned several ways: with all that the photograph shows, where the rotator can make use of it."""
     there = pairs.photograph(source) if isinstance(rotator, PhotographRotator) else None
-    if there is None or not isinstance(rotator, PhotographRotator):
+    if there is None:
         return rotate_many(rotator, pairs.pictures[source], degrees)
-    photograph, alignment, face = there
-    turned = [rotator.rotate_photograph(photograph, face, d).picture for d in degrees]
-    return [alignment.crop(picture, pairs.size) for picture in turned]
+    return rotate_face(rotator, *there, degrees, pairs.size)
 
 
 def fitting(turned: list[np.ndarray], count: int, size: int) -> np.ndarray:

@@ -8,10 +8,19 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from latentrot.data.align import Alignment
 from latentrot.errors import LatentrotError
-from latentrot.label.detect import Face
 
-__all__ = ["ROTATORS", "ManyRotator", "PhotographRotator", "Rotator", "load_rotator", "rotate_many", "rotator_names"]
+__all__ = [
+    "ROTATORS",
+    "ManyRotator",
+    "PhotographRotator",
+    "Rotator",
+    "load_rotator",
+    "rotate_face",
+    "rotate_many",
+    "rotator_names",
+]
 
 #: the rotators that come with the package: what makes each, as module:name
 ROTATORS = {
@@ -56,8 +65,8 @@ class TurnedPhotograph(Protocol):
 class PhotographRotator(Rotator, Protocol):
     """A rotator that can make use of what lies around the crop."""
 
-    def rotate_photograph(self, photograph: np.ndarray, face: Face, degrees: float) -> TurnedPhotograph:
-        """Turn one face of a (h, w, 3) uint8 photograph by degrees of yaw."""
+    def rotate_photograph(self, photograph: np.ndarray, face: Alignment, degrees: float) -> TurnedPhotograph:
+        """Turn one face of a (h, w, 3) uint8 photograph by degrees of yaw; the alignment says where the face lies."""
         ...
 
 
@@ -66,6 +75,26 @@ def rotate_many(rotator: Rotator, image: np.ndarray, degrees: Sequence[float]) -
     if isinstance(rotator, ManyRotator):
         return rotator.rotate_many(image, degrees)
     return [rotator.rotate(image, turn) for turn in degrees]
+
+
+def rotate_face(
+    rotator: Rotator, photograph: np.ndarray, face: Alignment, degrees: Sequence[float], size: int
+) -> list[np.ndarray]:
+    """Turn one face of a photograph, with all that the photograph shows where the rotator can make use of it.
+
+    Args:
+        rotator: any.
+        photograph: (h, w, 3) uint8.
+        face: where the face lies in it.
+        degrees: turns.
+        size: side in pixels of the crop a rotator is given that takes no photographs.
+
+    Returns:
+        Crops in the CelebA frame, one a turn: (size, size, 3) uint8, or whatever size the rotator makes of a crop.
+    """
+    if not isinstance(rotator, PhotographRotator):
+        return rotate_many(rotator, face.crop(photograph, size), degrees)
+    return [face.crop(rotator.rotate_photograph(photograph, face, turn).picture, size) for turn in degrees]
 
 
 def load_rotator(name: str = "latent", **options: object) -> Rotator:

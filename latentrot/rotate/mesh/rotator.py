@@ -69,7 +69,7 @@ class MeshRotator:
         return build_head(photograph, found.points, estimate_parts(photograph, found.points), self.config)
 
     def rotate_photograph(
-        self, photograph: np.ndarray, face: Face, degrees: float, pitch: float = 0.0, roll: float = 0.0
+        self, photograph: np.ndarray, face: Face | Alignment, degrees: float, pitch: float = 0.0, roll: float = 0.0
     ) -> Turned:
         """Turn one face of a photograph by degrees of yaw, pitch and roll."""
         return turn_head(self.head_of(photograph, face), degrees, pitch, roll)
