@@ -28,6 +28,7 @@ __all__ = [
     "missing_bundle",
     "models_home",
     "terms_in_one_line",
+    "trained_on",
 ]
 
 #: the bundled model that is taken where none is named, and whose label network is taken where a model brings none
@@ -89,6 +90,16 @@ def card_of(folder: Path) -> dict[str, str]:
         return {}
     pairs = (line.partition(":") for line in lines[1 : lines.index("---", 1)])
     return {name.strip(): value.strip() for name, _, value in pairs if value.strip()}
+
+
+def trained_on(folder: Path) -> tuple[str, ...] | None:
+    """The data sets a model's card says it learned from (`trained_on`), a tenth of whose people it never saw.
+
+    Returns:
+        Names of data sets, as their folders are called; None where no card says anything.
+    """
+    named = card_of(folder).get("trained_on")
+    return None if named is None else tuple(name.strip().lower() for name in named.split(","))
 
 
 def terms_in_one_line() -> str:

@@ -14,6 +14,7 @@ from latentrot import __version__
 from latentrot.bundles import terms_in_one_line
 from latentrot.cli.app import App
 from latentrot.cli.bench import Bench
+from latentrot.cli.compare import Compare
 from latentrot.cli.edit import Demo, Edit
 from latentrot.cli.embed import Embed
 from latentrot.cli.evaluate import Evaluate
@@ -37,6 +38,7 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "check-labels": CheckLabels,
     "label-light": LabelLight,
     "fit-directions": FitDirections,
+    "compare": Compare,
     "evaluate": Evaluate,
     "train": Train,
     "train-embedder": TrainEmbedder,

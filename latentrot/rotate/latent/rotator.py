@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from latentrot.bundles import direction_files, directions_in
+from latentrot.bundles import direction_files, directions_in, trained_on
 from latentrot.data.images import resize, to_tensor, to_uint8
 from latentrot.data.similarity import psnr
 from latentrot.embed.solve import decode, invert
@@ -250,6 +250,11 @@ class LatentRotator:
         """The curve with its roots for `turns` (degrees) measured, too: between two probes yaw is no straight line."""
         steps = [curve.root(turn) for turn in turns if turn]
         return curve.with_points(steps, self.measured_change(face, steps)) if steps else curve
+
+    @property
+    def learned_from(self) -> tuple[str, ...] | None:
+        """Data sets that the model's card says it, its lines and its label network learned from."""
+        return trained_on(self.model.folder)
 
     @property
     def any_directions(self) -> Directions:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from latentrot.bundles import bundled_part, trained_on
 from latentrot.data.align import MEAN_LANDMARKS, Alignment
 from latentrot.data.frame import CROP_BOX
 from latentrot.data.images import check_picture
@@ -31,6 +32,11 @@ class MeshRotator:
 
     config: MeshConfig = field(default_factory=MeshConfig)
     largest_spread: float = 0.12
+
+    @property
+    def learned_from(self) -> tuple[str, ...] | None:
+        """Data sets that the networks of landmarks and parts learned from, as their card says."""
+        return trained_on(bundled_part("face"))
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
         """Turn a (s, s, 3) uint8 crop in the CelebA frame by degrees (> 0: nose to the viewer's right)."""
@@ -64,7 +70,7 @@ class MeshRotator:
         return build_head(photograph, found.points, estimate_parts(photograph, found.points), self.config)
 
     def rotate_photograph(
-        self, photograph: np.ndarray, face: Face, degrees: float, pitch: float = 0.0, roll: float = 0.0
+        self, photograph: np.ndarray, face: Face | Alignment, degrees: float, pitch: float = 0.0, roll: float = 0.0
     ) -> Turned:
         """Turn one face of a photograph by degrees of yaw, as they are seen, pitch and roll."""
         return turn_head(self.head_of(photograph, face), turn_for(degrees), pitch, roll)
