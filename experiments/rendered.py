@@ -141,7 +141,7 @@ class Rendered:
         table = self.truth.table
         degrees = table["requested_deg"][table["source"] == self.sources[0]].tolist()
         results = [rotator.turn(face, degrees) for face in (self.faces if faces is None else faces)]
-        pictures = np.stack([frame.image for result in results for frame in result.frames])
+        pictures = [frame.image for result in results for frame in result.frames]
         return rows_of(measure(self.truth, table, pictures, self.instruments).assign(way=way), results)
 
     def compare_both(self, way: str, lines: dict[str, Directions], keep_norm: bool = True) -> pd.DataFrame:

@@ -146,7 +146,7 @@ def face_regions(folder: FaceFolder, frames: pd.DataFrame, pictures: np.ndarray,
         known = (table.to_numpy(float).reshape(-1, 68, 2) - [left, top]) * size / (right - left)
     regions = np.zeros((len(pictures), size, size), bool)
     for row in truths:
-        points = known[row] if np.isfinite(known[row]).all() else landmarks_of(pictures[row]).points
+        points = known[row] if np.isfinite(known[row]).all() else landmarks_of(pictures[row], size).points
         regions[row] = hull(points, size)
     return regions
 

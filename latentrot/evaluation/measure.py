@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,6 @@ from latentrot.evaluation.perceptual import lpips_at_hand
 from latentrot.evaluation.place import found_in, laid_on
 from latentrot.evaluation.yaw import FittedYaw, landmark_yaw, pixel_yaw
 from latentrot.label.estimate import estimate_light, estimate_pose, light_names
-from latentrot.label.landmarks import Landmarks
 from latentrot.label.network import FaceLabeler
 
 __all__ = ["MEASURES", "Instruments", "instruments_for", "measure"]
@@ -60,15 +59,10 @@ class Instruments:
 
     network: FaceLabeler
     yaws: dict[str, FittedYaw]
-    perceptual: Callable[[np.ndarray, np.ndarray], float] | None = None
-    landmarks: Once = field(default_factory=lambda: Once(faces_found))
+    perceptual: Callable[[np.ndarray, np.ndarray], float] | None
+    landmarks: Once
     pose: Once | None = None
     identity: Once | None = None
-
-
-def faces_found(pictures: Sequence[np.ndarray]) -> list[Landmarks | None]:
-    """Landmarks of crops in the CelebA frame, None where no face is found in one."""
-    return [found_in(picture) for picture in pictures]
 
 
 def instruments_for(pairs: Pairs, network: FaceLabeler, judge: Judge | None = None) -> Instruments:
@@ -80,19 +74,24 @@ def instruments_for(pairs: Pairs, network: FaceLabeler, judge: Judge | None = No
         yaws["yaw_error_landmarks_deg"] = landmark_yaw(pairs)
     pose, identity = (None, None) if judge is None else (judge.pose, judge.identity)
     return Instruments(
-        network, yaws, lpips_at_hand(), pose=Once(pose) if pose else None, identity=Once(identity) if identity else None
-    )
+        network, yaws, lpips_at_hand(), Once(lambda pictures: [found_in(p, pairs.size) for p in pictures]),
+        Once(pose) if pose else None, Once(identity) if identity else None,
+    )  # fmt: skip
 
 
 def measure(
-    pairs: Pairs, table: pd.DataFrame, turned: np.ndarray, instruments: Instruments, refused: np.ndarray | None = None
+    pairs: Pairs,
+    table: pd.DataFrame,
+    turned: Sequence[np.ndarray],
+    instruments: Instruments,
+    refused: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Measure turned pictures.
 
     Args:
         pairs: the truth.
         table: which of its pairs were turned: a row for each picture.
-        turned: (n, s, s, 3) uint8.
+        turned: (n) pictures, (s, s, 3) uint8, or larger ones around the crop, of real people.
         instruments: from `instruments_for`.
         refused: (n,) bool, those that were not turned; None: all were.
 
@@ -117,7 +116,7 @@ def measure(
     for name, second in instruments.yaws.items():
         rows[name] = np.abs(second.estimate(placed, rows["person"].to_numpy(str)) - yaw)
     rows["refused"] = 0.0 if refused is None else refused.astype(float)
-    rows = rows.assign(**judged(pairs, true, sources, turned, placed, instruments))
+    rows = rows.assign(**judged(pairs, true, sources, placed, instruments))
     likeness = [
         likeness_to(pairs, row, picture, instruments.perceptual) for row, picture in zip(true, placed, strict=True)
     ]
@@ -127,11 +126,13 @@ def measure(
 HEAD = ("pair", "person", "light", "requested_deg", "turn", "true_yaw_deg", "yaw_deg")
 
 
-def place_all(pairs: Pairs, true: np.ndarray, turned: np.ndarray, landmarks: Once) -> tuple[np.ndarray, np.ndarray]:
+def place_all(
+    pairs: Pairs, true: np.ndarray, turned: Sequence[np.ndarray], landmarks: Once
+) -> tuple[np.ndarray, np.ndarray]:
     """Turned pictures laid on the true ones where both faces are found: (n, s, s, 3), and (n,) whether."""
-    here, there = landmarks(list(turned)), landmarks([pairs.pictures[row] for row in true])
-    laid = [laid_on(picture, a, b) for picture, a, b in zip(turned, here, there, strict=True)]
-    pictures = [picture if moved is None else moved for picture, moved in zip(turned, laid, strict=True)]
+    here, there = landmarks(turned), landmarks([pairs.pictures[row] for row in true])
+    laid = [laid_on(picture, a, b, pairs.size) for picture, a, b in zip(turned, here, there, strict=True)]
+    pictures = [pairs.middle(picture) if moved is None else moved for picture, moved in zip(turned, laid, strict=True)]
     return np.stack(pictures), np.array([float(moved is not None) for moved in laid])
 
 
@@ -153,20 +154,15 @@ def labels_of(pairs: Pairs, true: np.ndarray, pictures: np.ndarray, network: Fac
 
 
 def judged(
-    pairs: Pairs,
-    true: np.ndarray,
-    sources: np.ndarray,
-    turned: np.ndarray,
-    placed: np.ndarray,
-    instruments: Instruments,
+    pairs: Pairs, true: np.ndarray, sources: np.ndarray, placed: np.ndarray, instruments: Instruments
 ) -> dict[str, np.ndarray]:
-    """The measures that a judge takes. What a picture keeps of its source is asked of the picture as it was returned."""
+    """The measures that a judge takes, of pictures that lie where the true ones do."""
     found: dict[str, np.ndarray] = {}
     if instruments.pose is not None:
         found["yaw_error_judge_deg"] = np.abs(np.stack(instruments.pose(list(placed)))[:, 0] - pairs.yaws[true])
     if instruments.identity is not None:
-        for name, pictures, rows in (("identity_true", placed, true), ("identity_source", turned, sources)):
-            who = np.stack(instruments.identity(list(pictures)))
+        who = np.stack(instruments.identity(list(placed)))
+        for name, rows in (("identity_true", true), ("identity_source", sources)):
             known = np.stack(instruments.identity([pairs.pictures[row] for row in rows]))
             found[name] = np.einsum("nd,nd->n", who, known)
     return found

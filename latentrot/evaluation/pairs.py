@@ -11,12 +11,17 @@ import pandas as pd
 
 from latentrot.data.align import Alignment
 from latentrot.data.celeba import FaceFolder
-from latentrot.data.frame import FRAME_WIDTH
+from latentrot.data.frame import CROP_BOX, FRAME_WIDTH
 
-__all__ = ["EvaluationConfig", "Pairs", "pair_table"]
+__all__ = ["WIDE_BOX", "EvaluationConfig", "Pairs", "pair_table"]
 
 #: columns of a table of pairs: the independent unit, rows of the pictures, the turn, and the turn rounded to its bin
 COLUMNS = {"person": str, "source": int, "truth": int, "requested_deg": float, "turn": float}
+
+
+#: how far the frame reaches beyond the crop on both sides, frame pixels
+MARGIN = CROP_BOX[0]
+WIDE_BOX = (CROP_BOX[0] - MARGIN, CROP_BOX[1] - MARGIN, CROP_BOX[2] + MARGIN, CROP_BOX[3] + MARGIN)
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,16 @@ class Pairs:
     def size(self) -> int:
         """Side of the pictures in pixels."""
         return self.pictures.shape[1]
+
+    @property
+    def wide(self) -> int:
+        """Side in pixels of pictures that show all the frame's width around the crop; a crop's where there is no more."""
+        return self.size + 2 * round(self.size * MARGIN / (CROP_BOX[2] - CROP_BOX[0])) if self.folder else self.size
+
+    def middle(self, picture: np.ndarray) -> np.ndarray:
+        """The crop of a (w, w, 3) picture around it."""
+        edge = (len(picture) - self.size) // 2
+        return picture[edge : edge + self.size, edge : edge + self.size]
 
     @property
     def turned_people(self) -> list[str]:

@@ -227,7 +227,10 @@ def examples(evaluation: Evaluation, most: int = 3, side: int = 128) -> np.ndarr
     for places in chosen:
         source = pairs.pictures[table["source"][places[0]]]
         truths = [pairs.pictures[table["truth"][place]] for place in places]
-        for pictures in (truths, *([evaluation.pictures[way][p] for p in places] for way in evaluation.rotators)):
+        for pictures in (
+            truths,
+            *([pairs.middle(evaluation.pictures[way][p]) for p in places] for way in evaluation.rotators),
+        ):
             rows += [source, *pictures, *[blank] * (columns - 1 - len(pictures))]
     return strip([resize(r, side) for r in rows], columns=columns)
 

@@ -15,7 +15,7 @@ from latentrot.errors import LatentrotError
 from latentrot.evaluation.clips import is_clips, read_clips
 from latentrot.evaluation.judges import Judge
 from latentrot.evaluation.measure import Instruments, instruments_for, measure
-from latentrot.evaluation.pairs import EvaluationConfig, Pairs
+from latentrot.evaluation.pairs import WIDE_BOX, EvaluationConfig, Pairs
 from latentrot.evaluation.people import require_strangers
 from latentrot.evaluation.views import pairs_of_views, read_views
 from latentrot.label.network import FaceLabeler, load_labeler
@@ -42,7 +42,8 @@ class Evaluation:
         labeler: title of the label network that measured.
         judge: name of the judge that was given; empty where none was.
         rows: one per way and turned picture: way, and the columns of `measure`.
-        pictures: by way that turned anything, a picture for each of the pairs: (n, s, s, 3) uint8 at the truth's size.
+        pictures: by way that turned anything, a picture for each of the pairs, (w, w, 3) uint8: at the truth's size, or
+            with more around it where a whole photograph was turned.
         seconds: by way, mean per turned picture.
         facts: what else is to be recorded, such as the model's name.
     """
@@ -53,7 +54,7 @@ class Evaluation:
     labeler: str
     judge: str
     rows: pd.DataFrame
-    pictures: dict[str, np.ndarray]
+    pictures: dict[str, list[np.ndarray]]
     seconds: dict[str, float]
     facts: dict[str, str] = field(default_factory=dict)
 
@@ -124,7 +125,7 @@ def references(pairs: Pairs, instruments: Instruments) -> dict[str, pd.DataFrame
     """What no rotator made: the true pictures themselves, and of real people other frames of their clips."""
     tables = {TRUTH: (pairs.table, "truth"), CEILING: (pairs.nearest, "source"), FLOOR: (pairs.still, "source")}
     return {
-        way: measure(pairs, table, pairs.pictures[table[column].to_numpy()], instruments)
+        way: measure(pairs, table, list(pairs.pictures[table[column].to_numpy()]), instruments)
         for way, (table, column) in tables.items()
         if len(table)
     }
@@ -135,9 +136,9 @@ def references(pairs: Pairs, instruments: Instruments) -> dict[str, pd.DataFrame
 
 @dataclass(eq=False)
 class TurnedPictures:
-    """What one way made of the pairs' sources: (n, s, s, 3) uint8, which of them it refused, seconds a picture."""
+    """What one way made of the pairs' sources: pictures, which of them it refused, seconds a picture."""
 
-    pictures: np.ndarray
+    pictures: list[np.ndarray]
     refused: np.ndarray
     seconds: float = 0.0
 
@@ -147,9 +148,8 @@ def turn_all(
 ) -> dict[str, TurnedPictures]:
     """Turn every source by all its turns, every way."""
     count = len(pairs.table)
-    results = {
-        way: TurnedPictures(pairs.pictures[pairs.table["source"].to_numpy()], np.zeros(count, bool)) for way in ways
-    }
+    sources = pairs.pictures[pairs.table["source"].to_numpy()]
+    results = {way: TurnedPictures(list(sources), np.zeros(count, bool)) for way in ways}
     places = pairs.table.reset_index(drop=True).groupby("source", sort=False)
     for source, part in places:
         for way, rotator in ways.items():
@@ -166,30 +166,35 @@ def turn_source(pairs: Pairs, source: int, part: pd.DataFrame, rotator: Rotator,
     degrees = part["requested_deg"].tolist()
     began = time.perf_counter()
     try:
-        turned = turned_by(rotator, pairs, source, degrees)
+        turned, size = turned_by(rotator, pairs, source, degrees)
     except LatentrotError:
         if pairs.rendered:  # a rendered head is plain: what cannot turn it is broken
             raise
         result.refused[part.index] = True
-        turned = None
-    result.seconds += time.perf_counter() - began
-    if turned is not None:
-        result.pictures[part.index] = fitting(turned, len(degrees), pairs.size)
+        return
+    finally:
+        result.seconds += time.perf_counter() - began
+    for place, picture in zip(part.index, fitting(turned, len(degrees), size), strict=True):
+        result.pictures[place] = picture
 
 
-def turned_by(rotator: Rotator, pairs: Pairs, source: int, degrees: Sequence[float]) -> list[np.ndarray]:
-    """One source turned several ways: with all that the photograph shows, where the rotator can make use of it."""
+def turned_by(rotator: Rotator, pairs: Pairs, source: int, degrees: Sequence[float]) -> tuple[list[np.ndarray], int]:
+    """One source turned several ways, with all that the photograph shows where the rotator can make use of it.
+
+    Returns:
+        The pictures, and the side in pixels that they should have.
+    """
     there = pairs.photograph(source) if isinstance(rotator, PhotographRotator) else None
-    if there is None:
-        return rotate_many(rotator, pairs.pictures[source], degrees)
-    return rotate_face(rotator, *there, degrees, pairs.size)
+    if there is None or not isinstance(rotator, PhotographRotator):
+        return rotate_many(rotator, pairs.pictures[source], degrees), pairs.size
+    return rotate_face(rotator, *there, degrees, pairs.wide, WIDE_BOX), pairs.wide
 
 
-def fitting(turned: list[np.ndarray], count: int, size: int) -> np.ndarray:
-    """What a rotator returned, at the truth's size: (k, size, size, 3) uint8."""
+def fitting(turned: list[np.ndarray], count: int, size: int) -> list[np.ndarray]:
+    """What a rotator returned, at the side it should have: (size, size, 3) uint8 each."""
     shapes = [np.shape(t) for t in turned]
     if len(turned) != count or any(len(s) != 3 or s[0] != s[1] or s[2] != 3 for s in shapes):
         raise LatentrotError(f"the rotator returned pictures of shapes {shapes}: expected {count} of (s, s, 3)")
     if any(t.dtype != np.uint8 for t in turned):
         raise LatentrotError(f"the rotator returned pictures of type {turned[0].dtype}: expected uint8")
-    return np.stack([t if len(t) == size else resize(t, size) for t in turned])
+    return [t if len(t) == size else resize(t, size) for t in turned]

@@ -8,7 +8,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from latentrot.data.align import Alignment
+from latentrot.data.align import Alignment, Square
+from latentrot.data.frame import CROP_BOX
 from latentrot.errors import LatentrotError
 
 __all__ = [
@@ -78,7 +79,12 @@ def rotate_many(rotator: Rotator, image: np.ndarray, degrees: Sequence[float]) -
 
 
 def rotate_face(
-    rotator: Rotator, photograph: np.ndarray, face: Alignment, degrees: Sequence[float], size: int
+    rotator: Rotator,
+    photograph: np.ndarray,
+    face: Alignment,
+    degrees: Sequence[float],
+    size: int,
+    box: Square = CROP_BOX,
 ) -> list[np.ndarray]:
     """Turn one face of a photograph, with all that the photograph shows where the rotator can make use of it.
 
@@ -87,14 +93,15 @@ def rotate_face(
         photograph: (h, w, 3) uint8.
         face: where the face lies in it.
         degrees: turns.
-        size: side in pixels of the crop a rotator is given that takes no photographs.
+        size: side in pixels of the square a rotator is given that takes no photographs, and of what is cut from one turned.
+        box: the square of the CelebA frame that is cut out: left, top, right, bottom in frame pixels.
 
     Returns:
-        Crops in the CelebA frame, one a turn: (size, size, 3) uint8, or whatever size the rotator makes of a crop.
+        Squares, one a turn: (size, size, 3) uint8, or whatever size the rotator makes of a crop.
     """
     if not isinstance(rotator, PhotographRotator):
-        return rotate_many(rotator, face.crop(photograph, size), degrees)
-    return [face.crop(rotator.rotate_photograph(photograph, face, turn).picture, size) for turn in degrees]
+        return rotate_many(rotator, face.crop(photograph, size, box), degrees)
+    return [face.crop(rotator.rotate_photograph(photograph, face, turn).picture, size, box) for turn in degrees]
 
 
 def load_rotator(name: str = "latent", **options: object) -> Rotator:
