@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from diffusers import UNet2DModel
 from PIL import Image
 from safetensors.torch import load_file
 from tiny import SIZE, gradients, save_image_variation, save_pixel_model
@@ -64,21 +65,22 @@ def task(config: PairConfig) -> PairTask:
 
 class TestBeginning:
     def test_is_the_model_it_is_made_of(self, config, start):
-        model, plain = begin_model(config, "cpu"), load_model(start, "cpu")
-        x, levels = torch.randn(3, *plain.latent_shape), torch.tensor([10, 500, 990])
+        model, plain = begin_model(config, "cpu"), UNet2DModel.from_pretrained(start / "unet")
+        x, levels = torch.randn(3, *model.state_shape), torch.tensor([10, 500, 990])
         condition = torch.randn(3, 16, *x.shape[2:])
         poses = torch.tensor([[[10.0, 0], [20, 3]], [[0, 0], [torch.nan, 0]], [[-60, 2], [60, 2]]])
         with torch.no_grad():
-            expected = plain.unet(x, levels).sample
+            expected = plain(x, levels).sample
             assert torch.allclose(model.network(x, levels, condition, poses), expected, atol=1e-5)
 
     def test_of_the_bundled_faces_too(self):
         if bundled_folder("faces64") is None:
             pytest.skip("faces64 is not in this build")
         model, plain = begin_model(PairConfig(), "cpu"), load_model("faces64", "cpu")
-        x, levels = torch.randn(1, *plain.latent_shape), torch.tensor([700])
+        x, levels = torch.randn(1, *plain.latent_shape), 700
         with torch.no_grad():
-            out = model.network(x, levels, torch.randn(1, 16, 32, 32), torch.full((1, 2, 2), 30.0))
+            poses = torch.full((1, 2, 2), 30.0)
+            out = model.network(x, torch.tensor([levels]), torch.randn(1, 16, 32, 32), poses)
             assert torch.allclose(out, plain.unet(x, levels).sample, atol=1e-4)
 
     @pytest.mark.parametrize(

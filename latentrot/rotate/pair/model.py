@@ -103,6 +103,7 @@ class LatentSpace:
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         """(n, 3, s, s) -> (n, c, h, w)."""
+        self.stage.vae.to(x.device)  # of several devices each has its own; nothing happens where it is there already
         return self.stage.encode(x).float()
 
     @torch.no_grad()
@@ -113,6 +114,7 @@ class LatentSpace:
     @torch.no_grad()
     def condition(self, c: Tensor) -> Tensor:
         """(n, 4, s, s) -> (n, d): the encoder sees the picture alone."""
+        self.encoder.to(c.device)
         size = self.encoder.config.image_size
         x = F.interpolate(c[:, :3], size=(size, size), mode="bicubic", antialias=True, align_corners=False)
         mean, deviation = (c.new_tensor(v)[:, None, None] for v in (self.mean, self.deviation))
