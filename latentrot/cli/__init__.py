@@ -25,6 +25,7 @@ from latentrot.cli.info import Info
 from latentrot.cli.label import CheckLabels, Label, LabelLight, TrainLabeler
 from latentrot.cli.merge import Merge
 from latentrot.cli.mesh import Mesh
+from latentrot.cli.pair import TrainPair
 from latentrot.cli.train import Train, TrainEmbedder
 from latentrot.errors import LatentrotError, one_line
 
@@ -44,6 +45,7 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "train-embedder": TrainEmbedder,
     "train-labeler": TrainLabeler,
     "train-face": TrainFace,
+    "train-pair": TrainPair,
     "heads": Heads,
     "mesh": Mesh,
     "bench": Bench,

@@ -45,11 +45,11 @@ def given_of(command: object, config: type) -> dict[str, Any]:
     return {name: value for name, value in named.items() if value is not None}
 
 
-def rotator_named(name: str) -> Rotator:
+def rotator_named(name: str, **options: object) -> Rotator:
     """A rotator by name; one of your own may also lie in the current folder, which is looked in last."""
     from latentrot.rotate.protocol import load_rotator  # noqa: PLC0415
 
     here = str(Path.cwd())
     if ":" in name and here not in sys.path:
         sys.path.append(here)
-    return load_rotator(name)
+    return load_rotator(name, **options)

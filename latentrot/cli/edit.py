@@ -48,7 +48,8 @@ class Edit:
     """also look up (> 0) or down by so many degrees, or FIRST:LAST:COUNT: every pitch with every turn"""
     rotator: str = "latent"
     """latent: a walk along the model's lines, whose face fills what the photograph did not show; mesh: geometry alone, quick
-    and at any size; or a rotator of your own as package.module:name"""
+    and at any size; pair: a diffusion model trained on pairs of pictures, which mends what geometry shows; or a rotator of
+    your own as package.module:name"""
     out: Path | None = None
     """.png or .jpg: the turned picture, or a strip of a sweep; .webp: the picture, or a sweep in motion; .gif or .mp4:
     a sweep in motion, there and back, or before and after; without a suffix: a folder for strip, turned pictures and
@@ -56,7 +57,8 @@ class Edit:
     several turns a folder NAME each, with poses in the file names and all of them in views.csv; for a video: an .mp4; for an
     animated picture: a .gif, .webp or .mp4"""
     model: str | None = None
-    """a diffusers folder, a Hub id or a bundled model (faces64, heads64); by default faces64"""
+    """a diffusers folder, a Hub id or a bundled model (faces64, heads64); by default faces64. With --rotator pair: a folder
+    that train-pair wrote; by default pair64, where it comes along"""
     directions: Path | None = None
     """folder of directions files; by default those in the model's own folder, else directions/"""
     light: Literal["auto", "left", "center", "right"] = "auto"
@@ -72,6 +74,8 @@ class Edit:
     upscale: Path | None = None
     """weights of a super-resolution or restoration network you have (.safetensors, .pth; anything spandrel knows), applied
     to the turned face before it is pasted back"""
+    process: Path | None = None
+    """with --rotator pair: a .png or .jpg of how the turned face comes out of the noise, of the first turn"""
     json: bool = False
     """print one JSON object a picture on standard output, a line each"""
     fast: bool = False
@@ -93,6 +97,7 @@ class Edit:
         from latentrot.edit.turns import turns_asked  # noqa: PLC0415
 
         turns, absolute = turns_asked(self.deg, self.to, self.sweep, self.pitch)
+        self.check_process()
         if self.crop_only and self.face == "all":
             raise LatentrotError("--crop-only writes one square; choose its face with --face largest or --face NUMBER")
         self.check_rotator()
@@ -125,9 +130,13 @@ class Edit:
         found = find_faces(self.image, config)
         from latentrot.edit.photograph import turn_faces  # noqa: PLC0415  brings torch, which a refusal need not wait for
 
-        upscaler = self.upscaler()
-        edited = turn_faces(found, self.load_rotator(), turns, config, upscaler)
+        upscaler, rotator = self.upscaler(), self.load_rotator()
+        edited = turn_faces(found, rotator, turns, config, upscaler)
         files = write_edited(edited, out)
+        if self.process is not None:
+            from latentrot.edit.process import write_process  # noqa: PLC0415
+
+            files = [*files, write_process(found, rotator, edited, self.process)]
         if self.json:
             print(json.dumps(report(edited, out)))
             return
@@ -191,6 +200,17 @@ class Edit:
         print(f"mean yaw before {facts['yaw_before_deg']:+.1f}, after {facts['yaw_after_deg']:+.1f} degrees")
         print(f"wrote {facts['output']}")
 
+    def check_process(self) -> None:
+        """Refuse --process where there is none to draw."""
+        if self.process is None:
+            return
+        if self.rotator != "pair" or not os.path.isfile(self.image):
+            raise LatentrotError(
+                "--process draws how a pair model turns one photograph; give --rotator pair and one picture"
+            )
+        if self.process.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+            raise LatentrotError(f"--process {self.process}: expected a name ending in .png or .jpg")
+
     def upscaler(self) -> Upscaler | None:
         """Load the restoration network, if one was given."""
         if self.upscale is None:
@@ -212,13 +232,15 @@ class Edit:
                 direction_files(self.directions)
             return
         for option in ("model", "directions", "fast", "cache", "reify", "limit"):
-            if getattr(self, option):
+            if getattr(self, option) and (self.rotator, option) != ("pair", "model"):
                 raise LatentrotError(
                     f"--{option} is for the walk in a model's latent space; leave it out with --rotator"
                 )
 
     def load_rotator(self) -> Rotator:
         """Load what the options name."""
+        if self.rotator == "pair":
+            return rotator_named("pair", model=self.model, device=self.where.device)
         return self.latent_rotator() if self.rotator == "latent" else rotator_named(self.rotator)
 
     def latent_rotator(self) -> LatentRotator:

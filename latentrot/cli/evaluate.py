@@ -33,9 +33,10 @@ class Evaluate:
     out: Path = Path("evaluation")
     """folder for evaluation.json, .csv, .md, .png and examples.png"""
     rotator: tuple[str, ...] = ("latent",)
-    """one or several: latent, mesh, nothing, mirror, or of your own as package.module:name"""
+    """one or several: latent, mesh, pair, nothing, mirror, or of your own as package.module:name"""
     model: str | None = None
-    """a diffusers folder, a Hub id or a bundled model (faces64, heads64); by default faces64"""
+    """a diffusers folder, a Hub id or a bundled model (faces64, heads64); by default faces64. With --rotator pair and not
+    latent: a folder that train-pair wrote"""
     directions: Path | None = None
     """folder of directions files; by default those in the model's own folder, else directions/"""
     labeler: str | None = None
@@ -84,7 +85,7 @@ class Evaluate:
         rotators, facts = self.loaded()
         require_strangers(rotators, self.data, config)
         # rotators without a model of their own are measured by the label network of the model named
-        network = self.labeler or (None if self.rotator == ("latent",) else self.model)
+        network = self.labeler or (None if self.rotator == ("latent",) or self.pair_model() else self.model)
         labeler = load_labeler(network) if network else None
         make_folder(self.out)
         with tqdm(total=pairs.table["source"].nunique(), desc="evaluate", unit="picture", disable=None) as bar:
@@ -119,6 +120,10 @@ class Evaluate:
         judge = load_judge(self.judge) if self.judge else None
         return judge_of(judge, load_identity(self.identity, self.where.device) if self.identity else None)
 
+    def pair_model(self) -> str | None:
+        """--model, where it is the pair rotator's: beside the latent one it is that one's."""
+        return self.model if "pair" in self.rotator and "latent" not in self.rotator else None
+
     def loaded(self) -> tuple[dict[str, Rotator], dict[str, str]]:
         """The rotators by name, and what the report says of them."""
         if "latent" not in self.rotator:
@@ -126,7 +131,8 @@ class Evaluate:
                 raise LatentrotError(
                     f"--directions {self.directions} belong to --rotator latent, not {self.rotator[0]}"
                 )
-            return {name: rotator_named(name) for name in self.rotator}, {}
+            options = {"pair": {"model": self.pair_model(), "device": self.where.device}}
+            return {name: rotator_named(name, **options.get(name, {})) for name in self.rotator}, {}
         from latentrot.rotate.latent.rotator import load_latent_rotator  # noqa: PLC0415
 
         latent = load_latent_rotator(

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from latentrot.data.align import Alignment, align_landmarks
+from latentrot.data.align import Alignment
 from latentrot.data.frame import CROP_BOX
 from latentrot.edit.find import TRUST
-from latentrot.label.upright import face_width, five_of
-from latentrot.rotate.mesh import Head, Turned
+from latentrot.label.upright import face_width
+from latentrot.rotate.mesh import Head, Turned, turned_alignment
 
-__all__ = ["Patch", "fill_hidden", "redraw", "turned_alignment"]
+__all__ = ["Patch", "fill_hidden", "redraw"]
 
 #: the drawn face's colours are fitted over this distance, and by this much at most
 FIT_REACH, FIT_LIMIT = 0.15, 0.4
@@ -46,12 +46,6 @@ class Patch:
         """Change a photograph in place."""
         left, top, right, bottom = self.box
         photo[top:bottom, left:right] = self.pixels
-
-
-def turned_alignment(turned: Turned) -> Alignment:
-    """Where a crop in the CelebA frame lies on the turned head."""
-    height, width = turned.picture.shape[:2]
-    return align_landmarks(five_of(turned.landmarks), (width, height))
 
 
 def fill_hidden(head: Head, turned: Turned, drawn: np.ndarray | None, trust: float = TRUST) -> Patch:

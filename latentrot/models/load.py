@@ -26,7 +26,7 @@ from latentrot.models.unet import UNet, load_unet
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
 
-__all__ = ["LatentModel", "load_model"]
+__all__ = ["LatentModel", "as_velocity", "load_model"]
 
 log = logging.getLogger(__name__)
 
@@ -103,13 +103,22 @@ class LatentModel:
             sample = sample.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             out = self.unet(sample, level).sample
-        out = out.to(x.dtype)
-        if self.prediction_type == "v_prediction":
-            return out
-        cos, sin = float(np.sqrt(self.alpha_bar[level])), float(np.sqrt(1 - self.alpha_bar[level]))
-        if self.prediction_type == "epsilon":
-            return (out - sin * x) / cos
-        return (cos * x - out) / sin
+        return as_velocity(out.to(x.dtype), x, self.alpha_bar[level], self.prediction_type)
+
+
+def as_velocity(out: torch.Tensor, x: torch.Tensor, alpha_bar: float, prediction_type: str) -> torch.Tensor:
+    """The velocity dx/da of a state, whatever a network predicts.
+
+    Args:
+        out: the network's answer, of the state's shape.
+        x: the state.
+        alpha_bar: the schedule's cumulative product at the state's noise level.
+        prediction_type: what the answer is: v_prediction, epsilon or sample.
+    """
+    if prediction_type == "v_prediction":
+        return out
+    cos, sin = float(np.sqrt(alpha_bar)), float(np.sqrt(1 - alpha_bar))
+    return (out - sin * x) / cos if prediction_type == "epsilon" else (cos * x - out) / sin
 
 
 def load_schedule(folder: Path) -> tuple[np.ndarray, str]:

@@ -13,7 +13,7 @@ import math
 import time
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ from latentrot.models.load import resolve_device
 from latentrot.models.precision import computes_bfloat16
 from latentrot.progress import Progress
 
-__all__ = ["TrainConfig", "build_model", "learning_rate_at", "train"]
+__all__ = ["Run", "Task", "TrainConfig", "build_model", "learning_rate_at", "run_training", "train"]
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +85,47 @@ class TrainConfig:
     seed: int = 0
 
 
+class Run(Protocol):
+    """What the loop asks of a configuration: see `TrainConfig`."""
+
+    @property
+    def steps(self) -> int: ...  # noqa: D102
+    @property
+    def batch_size(self) -> int: ...  # noqa: D102
+    @property
+    def learning_rate(self) -> float: ...  # noqa: D102
+    @property
+    def warmup(self) -> int: ...  # noqa: D102
+    @property
+    def decay(self) -> int: ...  # noqa: D102
+    @property
+    def weight_decay(self) -> float: ...  # noqa: D102
+    @property
+    def ema(self) -> float: ...  # noqa: D102
+    @property
+    def seed(self) -> int: ...  # noqa: D102
+
+
+class Task(Protocol):
+    """What a network is taught: everything about a run but the loop."""
+
+    def batch(self, step: int) -> tuple[torch.Tensor, ...]:
+        """Everything random of a step, drawn from (seed, step) alone, samples along the first dimension of each."""
+        ...
+
+    def loss(self, model: Any, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """The loss of a network on samples of a batch."""
+        ...
+
+    def export(self, folder: Path, average: torch.nn.Module) -> None:
+        """Write the averaged weights as what they are used as."""
+        ...
+
+    def sheet(self, average: torch.nn.Module, step: int) -> Image.Image:
+        """A sheet of what the averaged weights draw after so many steps, always of the same noise."""
+        ...
+
+
 def build_unet(size: int, states: int, channels: tuple[int, ...], layers: int = 1) -> UNet2DModel:
     """A convolutional U-Net with attention at its coarsest level only.
 
@@ -123,7 +164,7 @@ def build_scheduler(config: TrainConfig) -> DDIMScheduler:
     )
 
 
-def learning_rate_at(step: int, config: TrainConfig) -> float:
+def learning_rate_at(step: int, config: Run) -> float:
     """Linear warm-up, plateau, linear decay to zero: a plateau can be prolonged, a cosine cannot."""
     rise = min(1.0, (step + 1) / max(1, config.warmup))
     fall = min(1.0, (config.steps - step) / max(1, config.decay))
@@ -138,7 +179,7 @@ def batch_indices(step: int, config: TrainConfig, n: int) -> np.ndarray:
     return np.array([passes[int(p // n)][p % n] for p in positions])
 
 
-def generator_at(step: int, config: TrainConfig) -> torch.Generator:
+def generator_at(step: int, config: Run) -> torch.Generator:
     """What everything random of one step is drawn from."""
     return torch.Generator().manual_seed(config.seed * 1_000_003 + step)
 
@@ -172,10 +213,13 @@ def training_batch(
         x = F.avg_pool2d(x, 2)
     x0 = PixelUnshuffle(config.patch).encode(x)
     noise = torch.randn(x0.shape, generator=generator)
-    # stratified levels: each step covers the whole range, which steadies the loss at no cost
-    u = (torch.arange(len(x)) + torch.rand(len(x), generator=generator)) / len(x)
-    levels = (u[torch.randperm(len(x), generator=generator)] * timesteps).long().clamp_(0, timesteps - 1)
-    return x0, noise, levels
+    return x0, noise, stratified_levels(len(x), timesteps, generator)
+
+
+def stratified_levels(n: int, timesteps: int, generator: torch.Generator) -> torch.Tensor:
+    """(n,) int64 noise levels: each step covers the whole range, which steadies the loss at no cost."""
+    u = (torch.arange(n) + torch.rand(n, generator=generator)) / n
+    return (u[torch.randperm(n, generator=generator)] * timesteps).long().clamp_(0, timesteps - 1)
 
 
 def target_of(scheduler: DDIMScheduler, x0: torch.Tensor, noise: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
@@ -210,7 +254,7 @@ def sample_grid(model: torch.nn.Module, scheduler: DDIMScheduler, config: TrainC
 
 def save_checkpoint(
     path: Path, model: torch.nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer, step: int,
-    config: TrainConfig,
+    config: Any,
 ) -> None:  # fmt: skip
     """Everything a run needs to go on as if nothing had happened, in one safetensors file."""
     tensors: dict[str, torch.Tensor] = {}
@@ -255,6 +299,8 @@ def checkpoint_config(path: Path, kind: type = TrainConfig) -> Any:
             stored = json.loads(file.metadata()["config"])
     except (OSError, SafetensorError, KeyError, TypeError) as error:
         raise LatentrotError(f"{path} is damaged ({error}); delete it to start anew") from error
+    if unknown := sorted(set(stored) - {f.name for f in fields(kind)}):
+        raise LatentrotError(f"{path} is of another command or version ({', '.join(unknown)}); choose another --out")
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
 
 
@@ -281,15 +327,6 @@ def check_same_run(stored: Any, given: Any) -> None:
                 f"the checkpoint was trained with {field.name}={old!r}, this run asks for {new!r}; "
                 "resume with the same value or choose another --out"
             )
-
-
-def export(folder: Path, average: AveragedModel, scheduler: DDIMScheduler, config: TrainConfig) -> None:
-    """Write the averaged weights as a diffusers pipeline folder in half precision, with its first stage named."""
-    unet = build_model(config)
-    unet.load_state_dict(average.module.state_dict())
-    DDIMPipeline(unet=unet.half(), scheduler=scheduler).save_pretrained(folder, safe_serialization=True)
-    stage = {"type": "pixel-unshuffle", "factor": config.patch} if config.patch > 1 else {"type": "identity"}
-    (folder / "first_stage.json").write_text(json.dumps(stage, indent=2) + "\n")
 
 
 def read_pictures(data: Path, config: TrainConfig) -> torch.Tensor:
@@ -327,15 +364,76 @@ def train(
     checkpoint = out / "checkpoint.safetensors"
     check_writable(checkpoint)
     config = config_of_run(checkpoint, config, TrainConfig)
-    pictures = read_pictures(data, config)
-    out.mkdir(parents=True, exist_ok=True)
+    task = Backbone(read_pictures(data, config), config, build_scheduler(config))
+    torch.manual_seed(config.seed)
+    return run_training(task, build_model(config), config, out, save_every=save_every, device=device)
 
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """The task of an unconditional model: take the noise out of pictures.
+
+    Args:
+        pictures: (n, 3, h, w) uint8, all of them.
+        config: the run.
+        scheduler: its noise levels.
+    """
+
+    pictures: torch.Tensor
+    config: TrainConfig
+    scheduler: DDIMScheduler
+
+    def batch(self, step: int) -> tuple[torch.Tensor, ...]:
+        """See `training_batch`."""
+        return training_batch(self.pictures, step, self.config, self.scheduler.config.num_train_timesteps)
+
+    def loss(self, model: Any, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """Mean squared error of what the network predicts."""
+        x0, noise, levels = batch
+        noisy = self.scheduler.add_noise(x0, noise, levels).contiguous(memory_format=torch.channels_last)
+        return F.mse_loss(model(noisy, levels).sample.float(), target_of(self.scheduler, x0, noise, levels))
+
+    def export(self, folder: Path, average: torch.nn.Module) -> None:
+        """Write the averaged weights as a diffusers pipeline folder in half precision, with its first stage named."""
+        unet, patch = build_model(self.config), self.config.patch
+        unet.load_state_dict(average.state_dict())
+        DDIMPipeline(unet=unet.half(), scheduler=self.scheduler).save_pretrained(folder, safe_serialization=True)
+        stage = {"type": "pixel-unshuffle", "factor": patch} if patch > 1 else {"type": "identity"}
+        (folder / "first_stage.json").write_text(json.dumps(stage, indent=2) + "\n")
+
+    def sheet(self, average: torch.nn.Module, step: int) -> Image.Image:
+        """See `sample_grid`; at half the resolution while that is what is trained."""
+        config = self.config
+        small = replace(config, resolution=config.resolution // 2) if step <= config.small_steps else config
+        return sample_grid(average, self.scheduler, small)
+
+
+def run_training(
+    task: Task, model: torch.nn.Module, config: Run, out: Path, *, save_every: int, device: str | None = None
+) -> Path:
+    """Train a network, or go on training it, through accelerate; resumes to the exact step.
+
+    Args:
+        task: what is taught.
+        model: the network, as it is at the start of a run.
+        config: the run.
+        out: run folder: checkpoint.safetensors, log.csv, samples-*.png and model/.
+        save_every: steps between checkpoints.
+        device: "cpu" forces the CPU; by default accelerate decides.
+
+    Returns:
+        The exported model's folder.
+
+    Raises:
+        LatentrotError: the loss is not finite; the last checkpoint stays as it is.
+    """
+    checkpoint = out / "checkpoint.safetensors"
+    out.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(mixed_precision=precision_of(device), cpu=device == "cpu")
     if accelerator.device.type == "cpu":
         keep_large_blocks()
     torch.manual_seed(config.seed)
-    scheduler = build_scheduler(config)
-    model = build_model(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema)).to(accelerator.device)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
@@ -347,17 +445,17 @@ def train(
 
     mine = slice(accelerator.process_index, None, accelerator.num_processes)
     bar = Progress("train", config.steps, "step", initial=start, disable=None if accelerator.is_main_process else True)
-    begun, early = time.monotonic(), not checkpoint.is_file()
+    begun, early, kept = time.monotonic(), not checkpoint.is_file(), start
     for step in range(start, config.steps):
-        x0, noise, levels = (
-            part[mine].to(accelerator.device)
-            for part in training_batch(pictures, step, config, scheduler.config.num_train_timesteps)
-        )
-        noisy = scheduler.add_noise(x0, noise, levels).contiguous(memory_format=torch.channels_last)
+        batch = tuple(part[mine].to(accelerator.device) for part in task.batch(step))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate_at(step, config)
-        predicted = prepared(noisy, levels).sample
-        loss = F.mse_loss(predicted.float(), target_of(scheduler, x0, noise, levels))
+        loss = task.loss(prepared, batch)
+        if not torch.isfinite(loss):
+            raise LatentrotError(
+                f"the loss of step {step} is {loss.item()}; {out} keeps the {kept} steps before the last checkpoint; "
+                "begin anew in another folder with a lower --learning-rate, or look for what is wrong with the pictures"
+            )
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -370,11 +468,10 @@ def train(
                 bar.set_postfix(loss=f"{loss.item():.4f}")
             first = early and time.monotonic() - begun > FIRST_CHECKPOINT_S
             if first or (step + 1) % save_every == 0 or step + 1 == config.steps:
-                early = False
+                early, kept = False, step + 1
                 save_checkpoint(checkpoint, model, average, optimizer, step + 1, config)
-                export(out / "model", average, scheduler, config)
-                small = replace(config, resolution=config.resolution // 2) if step < config.small_steps else config
-                sheet = sample_grid(average.module, scheduler, small)
+                task.export(out / "model", average.module)
+                sheet = task.sheet(average.module, step + 1)
                 write_atomically(out / f"samples-{step + 1:06d}.png", lambda p, s=sheet: s.save(p, "PNG"))
                 if first:
                     log.info("first checkpoint after %d steps; stop when you like, the same command goes on", step + 1)

@@ -27,6 +27,7 @@ __all__ = [
 ROTATORS = {
     "latent": "latentrot.rotate.latent.rotator:load_latent_rotator",
     "mesh": "latentrot.rotate.mesh.rotator:MeshRotator",
+    "pair": "latentrot.rotate.pair.rotator:load_pair_rotator",
     "nothing": "latentrot.rotate.baselines:NothingRotator",
     "mirror": "latentrot.rotate.baselines:MirrorRotator",
 }
@@ -109,7 +110,8 @@ def load_rotator(name: str = "latent", **options: object) -> Rotator:
 
     Args:
         name: one of `ROTATORS`; or a rotator of your own as "package.module:name", where calling the name makes one.
-        **options: passed to the rotator's own loader (for "latent": see `load_latent_rotator`), which refuses unknown ones.
+        **options: passed to the rotator's own loader (see `load_latent_rotator`, `load_pair_rotator`), which refuses unknown
+            ones.
 
     Raises:
         LatentrotError: an unknown name, or nothing to import by it.

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from latentrot.data.align import Alignment, align_landmarks
 from latentrot.errors import LatentrotError
 from latentrot.heads.surface import rotation
+from latentrot.label.upright import five_of
 from latentrot.rotate.mesh.draw import BACK, FRONT, NONE, draw
 from latentrot.rotate.mesh.fields import blur, grown, look, ramp, sample, shrunk
 from latentrot.rotate.mesh.head import Head
 from latentrot.rotate.mesh.lay import lay_in
 from latentrot.rotate.mesh.surroundings import give_way
 
-__all__ = ["Turned", "turn_head"]
+__all__ = ["Turned", "turn_head", "turned_alignment"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +39,12 @@ class Turned:
     landmarks: np.ndarray
     yaw_deg: float
     pitch_deg: float
+
+
+def turned_alignment(turned: Turned) -> Alignment:
+    """Where a crop in the CelebA frame lies on the turned head."""
+    height, width = turned.picture.shape[:2]
+    return align_landmarks(five_of(turned.landmarks), (width, height))
 
 
 @dataclass(frozen=True, eq=False)
