@@ -16,7 +16,7 @@ from latentrot.label.detect import Face
 from latentrot.rotate.mesh.calibration import turn_for
 from latentrot.rotate.mesh.config import MeshConfig
 from latentrot.rotate.mesh.head import Head, build_head
-from latentrot.rotate.mesh.turn import Turned, turn_head
+from latentrot.rotate.mesh.turn import Turned, reframed, turn_head
 
 __all__ = ["MeshRotator", "face_of_crop"]
 
@@ -50,7 +50,7 @@ class MeshRotator:
                 f"a crop of {image.shape[1]}x{image.shape[0]} pixels; expected a square in the CelebA frame"
             )
         head = self.head_of(image, face_of_crop(len(image)))
-        return [turn_head(head, turn_for(turn)).picture for turn in degrees]
+        return [reframed(head, turn_head(head, turn_for(turn))) for turn in degrees]
 
     def head_of(self, photograph: np.ndarray, face: Face | Alignment) -> Head:
         """Set up the head of a face found in a photograph, (h, w, 3) uint8; turn it by `turn_head`.

@@ -10,14 +10,14 @@ import numpy as np
 from latentrot.data.align import Alignment, align_landmarks
 from latentrot.errors import LatentrotError
 from latentrot.heads.surface import rotation
-from latentrot.label.upright import five_of
+from latentrot.label.upright import centred, five_of
 from latentrot.rotate.mesh.draw import BACK, FRONT, NONE, draw
 from latentrot.rotate.mesh.fields import blur, grown, look, ramp, sample, shrunk
 from latentrot.rotate.mesh.head import Head
 from latentrot.rotate.mesh.lay import lay_in
 from latentrot.rotate.mesh.surroundings import give_way
 
-__all__ = ["Turned", "turn_head", "turned_alignment"]
+__all__ = ["Turned", "reframed", "turn_head", "turned_alignment"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +45,30 @@ def turned_alignment(turned: Turned) -> Alignment:
     """Where a crop in the CelebA frame lies on the turned head."""
     height, width = turned.picture.shape[:2]
     return align_landmarks(five_of(turned.landmarks), (width, height))
+
+
+def reframed(head: Head, turned: Turned) -> np.ndarray:
+    """A turned crop whose face lies in the frame as an aligned picture's does: what moved aside is moved back.
+
+    The head turns about an axis behind the face, which the turn therefore moves. Edges are repeated.
+
+    Args:
+        head: of a crop in the CelebA frame.
+        turned: from `turn_head`.
+
+    Returns:
+        (s, s, 3) uint8, the crop bit for bit where nothing was turned.
+    """
+    size = (turned.picture.shape[1], turned.picture.shape[0])
+    was = head.region.to_photo(head.landmarks[:, :2])
+    if np.allclose(was, turned.landmarks):
+        return turned.picture
+    there, here = (align_landmarks(five_of(points), size).matrix for points in (was, turned.landmarks))
+    linear = np.linalg.solve(here[:, :2], there[:, :2])
+    shift = np.linalg.solve(here[:, :2], there[:, 2] - here[:, 2])
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    matrix = centred(np.column_stack([linear, shift]))
+    return np.asarray(cv2.warpAffine(turned.picture, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE))
 
 
 @dataclass(frozen=True, eq=False)
