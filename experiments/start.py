@@ -4,9 +4,10 @@
     python experiments/start.py --trees before=../older after=. --repeats 5
     python experiments/start.py --bytecode compiled --threads 1    # on a computer that others use, read processor seconds
 
-Commands are timed with bytecode compiled, as `make` leaves it, and without, as where no bytecode may be written. Of an edit
-of the bundled portrait also the imports, by package, and the stages of the work. Writes start.csv beside this script, wall
-and processor seconds (those of the imports and stages are wall); several trees (name=folder) are measured in turns, so that whatever else the computer does meets them alike.
+Commands are timed with bytecode compiled, as `make` leaves it, and without, as where no bytecode may be written. Of an
+edit of the bundled portrait also the imports, by package, and the stages of the work. Writes start.csv beside this
+script, wall and processor seconds (those of the imports and stages are wall); several trees (name=folder) are measured
+in turns, so that whatever else the computer does meets them alike.
 """
 
 from __future__ import annotations
