@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import av
     from av.audio.stream import AudioStream
     from av.container import InputContainer, OutputContainer
+    from av.stream import Stream
     from av.video.reformatter import VideoReformatter
     from av.video.stream import VideoStream
 
@@ -185,10 +186,11 @@ def _refuse(path: Path, reason: object) -> LatentrotError:
 def _open(path: Path) -> InputContainer:
     """The file as FFmpeg sees it; `file:` so that no name is taken for an option or an address."""
     import av  # noqa: PLC0415  (optional)
+    from av.error import FFmpegError  # noqa: PLC0415
 
     try:
         return av.open(f"file:{path.resolve()}", container_options=ONLY_FILES, metadata_errors="replace")
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except (FFmpegError, OSError, ValueError) as error:
         raise _refuse(path, "it is no video, or is damaged") from error
 
 
@@ -224,21 +226,21 @@ def _sound_tracks(container: InputContainer) -> list[AudioStream]:
     return [s for s in container.streams.audio if s.codec_context is not None]
 
 
-def _demuxed(container: InputContainer, *streams: av.stream.Stream) -> Iterator[av.Packet]:
+def _demuxed(container: InputContainer, *streams: Stream) -> Iterator[av.Packet]:
     """Packets of some tracks, up to where the file is damaged."""
-    import av  # noqa: PLC0415  (optional)
+    from av.error import FFmpegError  # noqa: PLC0415  (optional)
 
-    with suppress(av.FFmpegError):
+    with suppress(FFmpegError):
         yield from container.demux(streams)
 
 
 def _decode(packet: av.Packet) -> list:
     """The frames in a packet; none where it is damaged."""
-    import av  # noqa: PLC0415  (optional)
+    from av.error import FFmpegError  # noqa: PLC0415  (optional)
 
     try:
         return packet.decode()
-    except av.FFmpegError:
+    except FFmpegError:
         return []
 
 
@@ -326,6 +328,7 @@ def encode_mp4(path: Path, shots: Iterable[Shot], metadata: Mapping[str, str], s
         OSError: the video could not be written.
     """
     import av  # noqa: PLC0415  (optional)
+    from av.error import FFmpegError  # noqa: PLC0415
 
     shots = iter(shots)
     first = next(shots)
@@ -336,7 +339,7 @@ def encode_mp4(path: Path, shots: Iterable[Shot], metadata: Mapping[str, str], s
             tracks = [_pictures(out, first, shots, like), *([_sound(out, source)] if source and source.sound else [])]
             for packet in heapq.merge(*tracks, key=lambda p: _seconds(p.dts, p)):
                 out.mux(packet)
-    except av.FFmpegError as error:
+    except FFmpegError as error:
         raise OSError(error.errno, f"the video could not be encoded: {one_line(error.strerror)}") from error
 
 
@@ -353,7 +356,7 @@ def _pictures(out: OutputContainer, first: Shot, rest: Iterable[Shot], like: Vid
     seconds: dict[int, Fraction] = {}
     for shot in chain([first], rest):
         frame = _frame(shot, like)
-        seconds[frame.pts] = shot.seconds
+        seconds[frame.pts or 0] = shot.seconds
         yield from _timed(stream.encode(frame), seconds)
     yield from _timed(stream.encode(), seconds)
 

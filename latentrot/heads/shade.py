@@ -368,8 +368,8 @@ def _lookup(shadow: np.ndarray, u: float, v: float, depth: float) -> float:
         return 1.0
     near, far = (half + i, half + i + 1) if right else (half - 1 - i, half - 2 - i)
     top, bottom = half + j, half + j + 1
-    upper = (1 - p) * (shadow[top, near] <= depth) + p * (shadow[top, far] <= depth)
-    lower = (1 - p) * (shadow[bottom, near] <= depth) + p * (shadow[bottom, far] <= depth)
+    upper = (1 - p) * float(shadow[top, near] <= depth) + p * float(shadow[top, far] <= depth)
+    lower = (1 - p) * float(shadow[bottom, near] <= depth) + p * float(shadow[bottom, far] <= depth)
     return (1 - q) * upper + q * lower
 
 
@@ -405,7 +405,7 @@ def _shade(seen: np.ndarray, surface: Surface, paints: Paints, behind: np.ndarra
     for j in range(height):
         for i in range(width):
             row, column = j // SAMPLES, i // SAMPLES
-            t = seen[j, i]
+            t = int(seen[j, i])
             if t == NOTHING:
                 for k in range(3):
                     light[row, column, k] += int(UNITS * behind[row, column, k] + 0.5)

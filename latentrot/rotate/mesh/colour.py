@@ -134,7 +134,7 @@ def _hair_at_rim(outline: Outline, width: float) -> np.ndarray:
     """(h, w) how much hair the head has at both ends of a row, the nearer end counting more."""
     head, band = outline.head, max(2, round(0.08 * width))
     count = head.shape[1]
-    known = head.any(1).astype(np.float32)
+    known = np.asarray(head.any(1), np.float32)
     first, last = head.argmax(1), count - 1 - head[:, ::-1].argmax(1)
     columns = np.arange(count)[None]
     ends = []
