@@ -156,7 +156,7 @@ class FaceFolder:
         return names.sort()
 
     def without_pictures(self) -> LatentrotError:
-        """Why there is nothing to read."""
+        """The error for a folder without pictures, with a hint at what it holds instead."""
         packed = sorted(p.name for p in (*self.root.iterdir(), *self.root.glob("Img/*")) if p.suffix in ARCHIVES)
         hint = f"; unpack {packed[0]} first" if packed else f"; {self.left_out()}" if self.left_out() else ""
         return LatentrotError(f"no pictures ({', '.join(sorted(SUFFIXES))}) in {one_line(self.image_dir)}{hint}")

@@ -31,7 +31,7 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
-from latentrot.data.metadata import embedded
+from latentrot.data.metadata import encoder_options
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import disk_reason, write_atomically
 
@@ -389,7 +389,9 @@ def _encode(image: np.ndarray, kind: str, metadata: Mapping[str, str], profile: 
     """The whole file in memory, so that a picture that cannot be encoded never touches the disk."""
     buffer, picture = io.BytesIO(), Image.fromarray(image)
     options = {"PNG": {}, "JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95, "method": 4}}[kind]
-    picture.save(buffer, kind, **options, **embedded(kind, metadata), **({"icc_profile": profile} if profile else {}))
+    picture.save(
+        buffer, kind, **options, **encoder_options(kind, metadata), **({"icc_profile": profile} if profile else {})
+    )
     return buffer.getvalue()
 
 

@@ -88,7 +88,7 @@ class Video:
         fps: frames a second, on average.
         shots: its frames, one at a time, once.
         count: about how many there are; 0 where unknown.
-        tick: unit of its times, seconds.
+        time_base: unit of its times, seconds.
         colour: of the frames as they are to be written.
         aspect: width of a pixel by its height.
         sound: codecs of its sound tracks.
@@ -99,7 +99,7 @@ class Video:
     fps: float
     shots: Iterator[Shot]
     count: int
-    tick: Fraction = Fraction(1, 1000)
+    time_base: Fraction = Fraction(1, 1000)
     colour: Colour = Colour()
     aspect: Fraction = Fraction(1)
     sound: tuple[str, ...] = ()
@@ -222,7 +222,7 @@ def _seconds(ticks: int | None, of: av.VideoFrame | av.Packet) -> Fraction:
 
 
 def _sound_tracks(container: InputContainer) -> list[AudioStream]:
-    """The tracks of sound that can be decoded."""
+    """The sound tracks that can be decoded."""
     return [s for s in container.streams.audio if s.codec_context is not None]
 
 
@@ -279,7 +279,7 @@ def _matrix(frame: av.VideoFrame) -> int:
 
 
 def _sws_matrix(matrix: int) -> int:
-    """Its number in libswscale, where BT.601 has one of its two codes only."""
+    """A matrix as libswscale numbers it, which knows only one of the two codes of BT.601."""
     return 5 if matrix == BT601 else matrix
 
 
@@ -297,7 +297,7 @@ def _pixels(
 
 
 def _not_kept(container: InputContainer, colour: Colour) -> tuple[str, ...]:
-    """What of a video its turned version will not have."""
+    """What the turned version of a video will not keep, in words for the user."""
     notes = []
     if colour.transfer in HDR:
         notes.append(
@@ -350,7 +350,7 @@ def _pictures(out: OutputContainer, first: Shot, rest: Iterable[Shot], like: Vid
     stream = out.add_stream("libx264", rate=rate, options={"crf": "16"})
     context = stream.codec_context
     context.width, context.height, context.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
-    context.time_base, context.sample_aspect_ratio = like.tick, like.aspect
+    context.time_base, context.sample_aspect_ratio = like.time_base, like.aspect
     context.colorspace, context.color_primaries, context.color_trc = astuple(like.colour)
     context.color_range = LIMITED
     seconds: dict[int, Fraction] = {}
@@ -376,7 +376,7 @@ def _frame(shot: Shot, like: Video) -> av.VideoFrame:
     even = np.pad(shot.pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
     frame = rgb.reformat(format="yuv420p", dst_colorspace=_sws_matrix(like.colour.matrix), dst_color_range=LIMITED)
-    frame.pts, frame.time_base = round(shot.start / like.tick), like.tick
+    frame.pts, frame.time_base = round(shot.start / like.time_base), like.time_base
     return frame
 
 

@@ -240,7 +240,7 @@ def _attributes(model: HeadModel, head: Head, posed: Scene) -> np.ndarray:
 
 
 def _background(background: Background, size: int, flip: float) -> np.ndarray:
-    """(size, size, 3) linear light."""
+    """The background behind a head: (size, size, 3) linear light."""
     at = (np.arange(size) + 0.5 - size / 2) / (size / 2)
     columns, rows = np.broadcast_arrays(flip * at[None, :], at[:, None])
     angle = np.radians(background.angle_deg)

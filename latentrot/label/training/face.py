@@ -386,7 +386,7 @@ def fit_network(
     out.mkdir(parents=True, exist_ok=True)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
     optimizer = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-    start = _restore(out / "checkpoint.safetensors", network, average, optimizer, config)
+    start = _load_checkpoint(out / "checkpoint.safetensors", network, average, optimizer, config)
     network.train()
     with (out / "log.csv").open("a", newline="") as file:
         rows = csv.writer(file)
@@ -404,11 +404,11 @@ def fit_network(
                 rows.writerow([step, f"{loss.item():.5f}"])
             if (step + 1) % save_every == 0 or step + 1 == config.steps:
                 file.flush()
-                _keep(out / "checkpoint.safetensors", network, average, optimizer, step + 1, config)
+                _save_checkpoint(out / "checkpoint.safetensors", network, average, optimizer, step + 1, config)
                 yield step + 1, cast(Network, average.module)
 
 
-def _keep(
+def _save_checkpoint(
     path: Path,
     network: nn.Module,
     average: AveragedModel,
@@ -425,7 +425,7 @@ def _keep(
     write_atomically(path, lambda p: save_file(whole, p, metadata=metadata))
 
 
-def _restore(
+def _load_checkpoint(
     path: Path, network: nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer, config: FaceTrainConfig
 ) -> int:  # fmt: skip
     if not path.is_file():
@@ -454,8 +454,8 @@ def _restore(
     return int(metadata["step"])
 
 
-def seen(x: Tensor) -> Tensor:
-    """Pictures as the network takes them on a CPU."""
+def channels_last(x: Tensor) -> Tensor:
+    """Pictures in the memory layout in which a CPU convolves quickest."""
     return x.contiguous(memory_format=torch.channels_last)
 
 
@@ -486,7 +486,7 @@ def train_landmarks(
     def loss_at(model: nn.Module, step: int) -> Tensor:
         x, wanted = landmark_batch(kept, step, config)
         with half_precision(bfloat16):
-            points, scatter = model(seen(x))
+            points, scatter = model(channels_last(x))
         return landmark_loss(points, scatter, wanted)
 
     path = out / "landmarks.safetensors"
@@ -508,7 +508,7 @@ def train_parts(
     def loss_at(model: nn.Module, step: int) -> Tensor:
         x, wanted, sets = parts_batch(kept, step, config)
         with half_precision(bfloat16):
-            logits = model(seen(x))
+            logits = model(channels_last(x))
         return parts_loss(logits, wanted, sets)
 
     path = out / "parts.safetensors"
@@ -535,7 +535,10 @@ def landmark_errors(network: nn.Module, faces: Faces) -> dict[str, float]:
     found = []
     for rows in np.array_split(np.arange(len(faces.pictures)), max(1, len(faces.pictures) // 128)):
         x = plain_squares(faces.subset(rows), LANDMARK_SIDE)
-        points, back = network(seen(x))[0], network(seen(x.flip(-1)))[0][:, torch.from_numpy(MIRRORED_68)]
+        points, back = (
+            network(channels_last(x))[0],
+            network(channels_last(x.flip(-1)))[0][:, torch.from_numpy(MIRRORED_68)],
+        )
         found.append(((points + back * torch.tensor([-1.0, 1.0])) / 2).numpy())
     wanted = (faces.targets / faces.pictures.shape[1] * 2 - 1) * MARGIN
     off = np.linalg.norm(np.concatenate(found) - wanted, axis=-1).mean(1)
@@ -553,7 +556,7 @@ def parts_errors(network: nn.Module, faces: Faces) -> dict[str, dict[str, float]
         both, either = np.zeros(len(groups)), np.zeros(len(groups))
         for part in np.array_split(rows, max(1, len(rows) // 16)):
             some = faces.subset(part)
-            p = network(seen(plain_squares(some, PARTS_SIDE))).softmax(1)
+            p = network(channels_last(plain_squares(some, PARTS_SIDE))).softmax(1)
             joined = torch.stack([p[:, list(g)].sum(1) for g in groups], 1).argmax(1).numpy()
             matrix = torch.tensor([[1 / MARGIN, 0, 0], [0, 1 / MARGIN, 0]]).expand(len(part), 2, 3)
             grid = F.affine_grid(matrix, [len(part), 1, PARTS_SIDE, PARTS_SIDE], align_corners=False)
