@@ -13,11 +13,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from diffusers import DDIMInverseScheduler, DDIMScheduler, UNet2DModel
+from diffusers.models.unets.unet_2d import UNet2DModel
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_ddim_inverse import DDIMInverseScheduler
 
 from latentrot.bench.timing import median_seconds
 from latentrot.data.similarity import psnr
@@ -47,10 +49,11 @@ class PlainLoop:
         self.back = DDIMScheduler(
             num_train_timesteps=len(alpha_bar),
             trained_betas=(1 - alpha_bar / before).tolist(),
-            prediction_type=prediction,
+            prediction_type=cast("Any", prediction),  # a literal to the type checker
             clip_sample=False,
         )
-        self.there = DDIMInverseScheduler.from_config(self.back.config)
+        there = DDIMInverseScheduler.from_config(self.back.config)
+        self.there = cast("DDIMInverseScheduler", there)  # a tuple only where unused options are asked for
 
     @classmethod
     def of(cls, model: LatentModel, steps: int) -> PlainLoop:
@@ -71,7 +74,7 @@ class PlainLoop:
         """One way: (n, c, h, w) -> the same."""
         scheduler.set_timesteps(self.steps)
         for t in scheduler.timesteps:
-            state = scheduler.step(self.unet(state, t).sample, t, state).prev_sample
+            state = scheduler.step(self.unet(state, t).sample, int(t), state, return_dict=False)[0]
         return state
 
     @torch.no_grad()

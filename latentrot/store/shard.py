@@ -62,6 +62,11 @@ class ShardHeader:
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
 
+def raw_bytes(tensor: torch.Tensor) -> memoryview:
+    """The memory of a contiguous tensor on the CPU, not a copy."""
+    return tensor.numpy().data.cast("B") if tensor.numel() else memoryview(b"")
+
+
 def checksum_of(notes: dict[str, str], latents: bytes | memoryview) -> str:
     """SHA-256 of everything a shard says: its header's strings and its latents' bytes."""
     sha = hashlib.sha256(json.dumps({k: v for k, v in notes.items() if k != "checksum"}, sort_keys=True).encode())
@@ -89,7 +94,7 @@ def pack_shard(
         "batch": str(batch),
         **space.header(),
     }
-    notes["checksum"] = checksum_of(notes, memoryview(latents.numpy()).cast("B") if latents.numel() else b"")
+    notes["checksum"] = checksum_of(notes, raw_bytes(latents))
     return save({"latents": latents}, metadata=notes)
 
 
@@ -142,7 +147,7 @@ def read_rows(
     row = int(np.prod(header.shape[1:], dtype=np.int64))
     buffer = torch.empty(rows * row, dtype=header.dtype) if out is None else out[: rows * row]
     if rows:
-        view = memoryview(buffer.numpy()).cast("B")
+        view = raw_bytes(buffer)
         if read_into(path, header.start + start * row * header.dtype.itemsize, view) < len(view):
             raise LatentrotError(f"{path} is damaged (shorter than its header says); delete it and run embed again")
     return buffer.view(rows, *header.shape[1:])
