@@ -69,10 +69,10 @@ def hollow_shards(store: LatentStore) -> None:
         for number in shards:
             n = int(manifest.counts[number])
             some, ids = ids[:n], ids[n:]
-            notes = {"kind": KIND, "image_ids": json.dumps(some), "skipped": "[]", "checksum": f"{number:064d}"}
+            metadata = {"kind": KIND, "image_ids": json.dumps(some), "skipped": "[]", "checksum": f"{number:064d}"}
             size = 2 * n * int(np.prod(SPACE.shape))
             tensor = {"dtype": "F16", "shape": [n, *SPACE.shape], "data_offsets": [0, size]}
-            table = json.dumps({"__metadata__": {**notes, **SPACE.header()}, "latents": tensor}).encode()
+            table = json.dumps({"__metadata__": {**metadata, **SPACE.header()}, "latents": tensor}).encode()
             with store.path_of(number).open("wb") as file:
                 file.write(len(table).to_bytes(8, "little") + table)
                 file.truncate(8 + len(table) + size)

@@ -73,7 +73,7 @@ class LatentStore:
         Raises:
             LatentrotError: the file is damaged or not a shard of latents.
         """
-        return read_header(shard).notes
+        return read_header(shard).metadata
 
     def headers(self) -> Iterator[tuple[int, ShardHeader]]:
         """Number and header of every shard, in order."""

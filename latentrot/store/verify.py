@@ -72,7 +72,7 @@ def faults(store: LatentStore, manifest: Manifest, number: int) -> list[str]:
     planned = manifest.shard_ids(number)
     if [i for i in planned if i not in skipped] != header.image_ids or not skipped <= set(planned):
         found.append("its pictures are not those of the manifest")
-    if checksum_of(header.notes, raw_bytes(latents)) != header.checksum:
+    if checksum_of(header.metadata, raw_bytes(latents)) != header.checksum:
         found.append("its checksum is wrong; delete it and run embed again")
     elif not torch.isfinite(latents).all():
         found.append("holds numbers that are not finite; delete it and run embed again")

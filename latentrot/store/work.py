@@ -204,11 +204,16 @@ class ShardEmbedder:
         except LatentrotError:  # damaged, or of another model: it is made anew
             return latents, *nothing
         same_pictures = done % batch == 0 and header.image_ids == ids[:done]
-        if not same_pictures or checksum_of(header.notes, raw_bytes(rows)) != header.checksum:
+        if not same_pictures or checksum_of(header.metadata, raw_bytes(rows)) != header.checksum:
             return latents, *nothing
         latents[:done] = rows
         place = {name: i for i, name in enumerate(header.image_ids)}
-        return latents, {place[name]: complaint for name, complaint in header.skipped}, done, int(header.notes["batch"])
+        return (
+            latents,
+            {place[name]: complaint for name, complaint in header.skipped},
+            done,
+            int(header.metadata["batch"]),
+        )
 
     def invert(self, x: torch.Tensor) -> torch.Tensor:
         """Invert pictures, in halves where they do not fit into memory together."""
