@@ -75,17 +75,6 @@ class Region:
         there = self.to_photo(np.stack([x, y], -1))
         return np.asarray(((there > 0) & (there < np.array(self.photo_size))).all(-1))
 
-    def positions(self, box: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """Where the photograph's pixel centres in a box lie in the region: columns and rows, (h, w) float32 each."""
-        left, top, right, bottom = box
-        x = (np.arange(left, right) + 0.5)[None]
-        y = (np.arange(top, bottom) + 0.5)[:, None]
-        m = self.matrix
-        return (
-            (m[0, 0] * x + m[0, 1] * y + m[0, 2]).astype(np.float32),
-            (m[1, 0] * x + m[1, 1] * y + m[1, 2]).astype(np.float32),
-        )
-
 
 def warped(picture: np.ndarray, matrix: np.ndarray, size: tuple[int, int], how: int = cv2.INTER_CUBIC) -> np.ndarray:
     """A picture resampled: what lies at p comes to lie at matrix @ (p, 1); edges at pixel borders, edges repeated."""
