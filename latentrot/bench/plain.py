@@ -26,6 +26,7 @@ from latentrot.data.similarity import psnr
 from latentrot.errors import LatentrotError, one_line
 from latentrot.models.first_stage import FirstStage
 from latentrot.models.load import LatentModel, find_folder, load_first_stage, load_schedule, read_json
+from latentrot.models.unet import UNet
 
 __all__ = ["PlainLoop", "time_plain"]
 
@@ -42,7 +43,7 @@ class PlainLoop:
     """
 
     def __init__(
-        self, unet: UNet2DModel, alpha_bar: np.ndarray, prediction: str, first_stage: FirstStage, steps: int
+        self, unet: UNet | UNet2DModel, alpha_bar: np.ndarray, prediction: str, first_stage: FirstStage, steps: int
     ) -> None:
         self.unet, self.first_stage, self.steps = unet, first_stage, steps
         before = np.append(1.0, alpha_bar[:-1])

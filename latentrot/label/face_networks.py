@@ -133,6 +133,6 @@ def _read(make: type[Network], path: Path, device: str) -> Network:
         raise LatentrotError(
             missing_bundle(path.parent.name) or f"no network in {path}; give a file written by train-face"
         )
-    network = load_weights(make(), path, make.kind)
+    network = load_weights(make(), path, make.kind, "train-face")
     network.title = f"{path.stem} {digest_of(path)}"
     return network.to(device)

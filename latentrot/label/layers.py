@@ -48,8 +48,14 @@ def save_weights(network: nn.Module, path: Path, kind: str, metadata: Mapping[st
     write_atomically(path, lambda p: p.write_bytes(content))
 
 
-def load_weights(network: Network, path: Path, kind: str) -> Network:
+def load_weights(network: Network, path: Path, kind: str, made_by: str) -> Network:
     """Fill a network from a file of `save_weights`: float32, in evaluation mode, its weights frozen.
+
+    Args:
+        network: of the kind the file holds.
+        path: the file.
+        kind: what the file has to say of itself.
+        made_by: the command that writes such files.
 
     Raises:
         LatentrotError: no safetensors file, or one of another kind, version or network.
@@ -59,7 +65,7 @@ def load_weights(network: Network, path: Path, kind: str) -> Network:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
     except (SafetensorError, OSError) as error:
-        raise LatentrotError(f"{path} is not a safetensors file: {error}") from error
+        raise LatentrotError(f"{path} is not a safetensors file: {error}; give a file written by {made_by}") from error
     found = metadata.get("kind"), metadata.get("version")
     if found != (kind, VERSION):
         raise LatentrotError(f"{path} holds {found[0]!r}, version {found[1]!r}; expected {kind!r}, version {VERSION!r}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from latentrot.errors import LatentrotError, one_line
 from latentrot.store.job import EmbedJob
@@ -17,7 +18,6 @@ from latentrot.store.work import ShardEmbedder, ShardReport
 
 try:
     import ray
-    from ray.actor import ActorHandle
     from ray.exceptions import RayActorError, RayError
 except ImportError as missing:  # an extra
     raise LatentrotError(
@@ -98,8 +98,9 @@ def embed_on_ray(
         LatentrotError: of the first shard that cannot be embedded, or of one that was lost again and again.
     """
     left, losses = list(numbers), dict.fromkeys(numbers, 0)
-    starting: dict[ray.ObjectRef, ActorHandle] = {}
-    running: dict[ray.ObjectRef, tuple[ActorHandle, int]] = {}
+    # actors, whose methods Ray makes at run time
+    starting: dict[ray.ObjectRef, Any] = {}
+    running: dict[ray.ObjectRef, tuple[Any, int]] = {}
     try:
         while left or running:
             # as many actors as there is room and work for
