@@ -139,7 +139,7 @@ def compression(z: torch.Tensor) -> list[dict[str, object]]:
 
 def shard_sizes(z: torch.Tensor, names: list[str]) -> list[dict[str, object]]:
     """Header's share, CPU time of writing and reading, and what a kill loses, by latents per shard."""
-    space = LatentSpace("none", "0" * 16, Schedule(), tuple(z.shape[1:]), 2)
+    space = LatentSpace("none", "0" * 16, Schedule(), (z.shape[1], z.shape[2], z.shape[3]), 2)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for size in (32, 128, 512, 2048):

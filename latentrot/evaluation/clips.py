@@ -132,7 +132,7 @@ def nearest_frames(table: pd.DataFrame, frames: pd.DataFrame) -> pd.DataFrame:
         others = frames.index[clips == clips.loc[truth]].difference([source, truth])
         apart = np.nan_to_num(np.abs(yaws.loc[others].to_numpy(float) - float(yaws.loc[truth])), nan=np.inf)
         if len(apart) and apart.min() <= NEAREST:
-            rows[index] = (person, int(others[apart.argmin()]), truth, requested, turn)
+            rows[index] = (person, int(others.to_numpy()[apart.argmin()]), truth, requested, turn)
     return pair_table(list(rows.values()), list(rows))
 
 

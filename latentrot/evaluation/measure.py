@@ -102,7 +102,7 @@ def measure(
     rows = pd.DataFrame({"pair": table.index, **{c: table[c].to_numpy() for c in ("person", "requested_deg", "turn")}})
     true, sources = table["truth"].to_numpy(), table["source"].to_numpy()
     placed, found = (
-        (turned, np.full(len(turned), np.nan))
+        (np.asarray(turned), np.full(len(turned), np.nan))
         if pairs.rendered
         else place_all(pairs, true, turned, instruments.landmarks)
     )
