@@ -356,6 +356,12 @@ def _paint_hair(at: np.ndarray, palette: np.ndarray, colour: np.ndarray) -> None
 
 
 @njit(cache=True)
+def _lit(nearest: float, depth: float) -> float:
+    """1 where nothing is nearer to the light than a point, else 0."""
+    return 1.0 if nearest <= depth else 0.0
+
+
+@njit(cache=True)
 def _lookup(shadow: np.ndarray, u: float, v: float, depth: float) -> float:
     """Share of light at (u, v) samples from the map's centre: four neighbours, weighted; symmetric in u."""
     half = shadow.shape[0] // 2
@@ -368,8 +374,8 @@ def _lookup(shadow: np.ndarray, u: float, v: float, depth: float) -> float:
         return 1.0
     near, far = (half + i, half + i + 1) if right else (half - 1 - i, half - 2 - i)
     top, bottom = half + j, half + j + 1
-    upper = (1 - p) * float(shadow[top, near] <= depth) + p * float(shadow[top, far] <= depth)
-    lower = (1 - p) * float(shadow[bottom, near] <= depth) + p * float(shadow[bottom, far] <= depth)
+    upper = (1 - p) * _lit(shadow[top, near], depth) + p * _lit(shadow[top, far], depth)
+    lower = (1 - p) * _lit(shadow[bottom, near], depth) + p * _lit(shadow[bottom, far], depth)
     return (1 - q) * upper + q * lower
 
 
