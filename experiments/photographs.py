@@ -9,10 +9,11 @@ whose source is turned by more than 12 degrees are left out. `--strips FOLDER` k
 
 from __future__ import annotations
 
+import importlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -77,7 +78,7 @@ def crop_near(photo: np.ndarray, place: np.ndarray) -> np.ndarray | None:
 
 def rows_of(edited: Edited, name: str, rotator: str, degrees: tuple[float, ...], judge: Judge) -> list[dict]:
     """One row a turn of one person."""
-    place = edited.faces[0].alignment.to_photo(np.array([[89.0, 124.0]]))[0] if edited.alignment else np.zeros(2)
+    place = edited.alignment.to_photo(np.array([[89.0, 124.0]]))[0] if edited.alignment else np.zeros(2)
     source = crop_near(edited.photo, place)
     rows = []
     for i, asked in enumerate(degrees):
@@ -112,7 +113,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 def main(options: Photographs) -> None:
     """Turn people of LFW by each rotator."""
     sys.path.insert(0, str(SHARED / "judge"))
-    import judge  # noqa: PLC0415  (no part of the package)
+    judge: Any = importlib.import_module("judge")  # no part of the package
 
     lfw = SHARED / "data" / "lfw"
     names = np.array(sorted(p.name for p in lfw.iterdir() if p.is_dir()))

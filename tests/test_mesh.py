@@ -13,7 +13,7 @@ from latentrot.rotate.mesh import MeshConfig, build_head, turn_head
 from latentrot.rotate.mesh.depth import inflate
 from latentrot.rotate.mesh.draw import draw
 from latentrot.rotate.mesh.export import as_mesh, export_head
-from latentrot.rotate.mesh.fields import extended, filled, nearest, signed_distance
+from latentrot.rotate.mesh.fields import extrapolated, filled, nearest, signed_distance
 from latentrot.rotate.mesh.sheets import cut_sheet
 from latentrot.rotate.mesh.turn import reframed
 
@@ -248,7 +248,7 @@ def test_filling_keeps_what_is_known_and_continues_what_is_even():
     assert np.allclose(filled(even, known, 2.0), 77, atol=0.5)
     drawn = np.random.default_rng(2).uniform(0, 255, (61, 61, 3)).astype(np.float32)
     assert np.array_equal(filled(drawn, known)[known], drawn[known])
-    assert np.allclose(extended(even, known.astype(np.float32)), 77, atol=0.5)
+    assert np.allclose(extrapolated(even, known.astype(np.float32)), 77, atol=0.5)
 
 
 def test_nearest_and_distance_agree():

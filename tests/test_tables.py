@@ -15,9 +15,9 @@ from tiny import gradients, write_pictures
 
 from latentrot.cli import main
 from latentrot.data.celeba import FaceFolder, held_out, open_folder
+from latentrot.data.filters import matching
 from latentrot.data.images import Photograph, read_image, read_photograph, write_photograph
 from latentrot.data.tables import as_names, read_table
-from latentrot.data.where import matching
 from latentrot.errors import LatentrotError
 from latentrot.files import check_format, check_writable
 

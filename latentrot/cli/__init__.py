@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from typing import Protocol
 
 import tyro
 
@@ -31,7 +32,16 @@ from latentrot.errors import LatentrotError, one_line
 
 __all__ = ["Edit", "main"]
 
-COMMANDS: dict[str, Callable[..., object]] = {
+
+class Command(Protocol):
+    """A command with its options, as tyro makes it of the command line."""
+
+    def run(self) -> None:
+        """Do it, print what came of it."""
+        ...
+
+
+COMMANDS: dict[str, Callable[..., Command]] = {
     "edit": Edit,
     "embed": Embed,
     "merge": Merge,
@@ -79,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
             COMMANDS, args=guard_sweep(sys.argv[1:] if argv is None else argv), prog="latentrot",
             description="Turn a face in a photograph by walking straight lines in a diffusion model's latent space.",
         )  # fmt: skip
-        command.run()  # type: ignore[attr-defined]
+        command.run()
     except LatentrotError as error:
         print("latentrot: " + one_line(error, 1000), file=sys.stderr)
         return 2

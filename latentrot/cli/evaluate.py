@@ -105,11 +105,10 @@ class Evaluate:
 
         if self.protocol == "views" and self.targets is not None:
             raise LatentrotError("--targets choose among the views; --protocol views turns to all of them")
-        targets = {} if self.targets is None else {"targets": self.targets}
-        targets |= {"targets": None} if self.protocol == "views" else {}
+        targets = EvaluationConfig.targets if self.targets is None else self.targets
         return EvaluationConfig(
             people=self.people, source_yaw=self.source_yaw, everybody=self.everybody, data_set=self.data_set,
-            per_person=self.per_person, **targets,
+            per_person=self.per_person, targets=None if self.protocol == "views" else targets,
         )  # fmt: skip
 
     def judges(self) -> Judge | None:

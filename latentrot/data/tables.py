@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from latentrot.errors import LatentrotError, one_line
@@ -26,7 +27,7 @@ NAMES = ("identity", "head")
 LONGEST_LINE = 100_000
 
 
-def as_names(values: Sequence[object] | pd.Series) -> pd.Series:
+def as_names(values: Sequence[object] | pd.Series | np.ndarray) -> pd.Series:
     """Names as text, whatever type a table gave them: 612, 612.0 and "612" are the same person; missing ones stay missing."""
     series = pd.Series(list(values) if not isinstance(values, pd.Series) else values)
     if pd.api.types.is_float_dtype(series):

@@ -100,7 +100,7 @@ def animate(edited: Edited) -> tuple[list[np.ndarray], int]:
 # ---- words ------------------------------------------------------------------------------------------------------
 
 
-def notes_of(edited: Edited) -> dict[str, str]:
+def metadata_of(edited: Edited) -> dict[str, str]:
     """What is written into every file: that it is synthetic, by what model, turned by how much."""
     faces = [
         {
@@ -184,41 +184,41 @@ def write_edited(edited: Edited, out: Path) -> list[Path]:
     Returns:
         The files written, each whole or not at all.
     """
-    notes = notes_of(edited)
+    metadata = metadata_of(edited)
     if is_folder(out):
-        return write_folder(edited, out, notes)
+        return write_folder(edited, out, metadata)
     if moves(out, edited.count):
         frames, milliseconds = animate(edited)
-        write_animation(out, frames, milliseconds, notes)
+        write_animation(out, frames, milliseconds, metadata)
     else:
-        write_still(out, edited, notes)
+        write_still(out, edited, metadata)
     return [out]
 
 
-def write_still(out: Path, edited: Edited, notes: dict[str, str]) -> None:
+def write_still(out: Path, edited: Edited, metadata: dict[str, str]) -> None:
     """The turned picture, or a strip of several turns."""
     if edited.count == 1:
-        write_turn(out, edited, 0, notes)
+        write_turn(out, edited, 0, metadata)
     else:
-        write_image(out, face_strip(edited), notes)
+        write_image(out, face_strip(edited), metadata)
 
 
-def write_turn(out: Path, edited: Edited, i: int, notes: dict[str, str]) -> None:
+def write_turn(out: Path, edited: Edited, i: int, metadata: dict[str, str]) -> None:
     """One turn; a photograph stays in its own colours."""
     if edited.is_square:
-        write_image(out, edited.photo_at(i), notes)
+        write_image(out, edited.photo_at(i), metadata)
     else:
-        write_photograph(out, edited.photo_at(i), edited.photograph, notes)
+        write_photograph(out, edited.photo_at(i), edited.photograph, metadata)
 
 
 def write_views(edited: Edited, folder: Path, stem: str) -> list[dict[str, object]]:
     """Every turn as a picture of its own, its pose in its name -> a row for each: file, and degrees asked and measured."""
     make_folder(folder)
-    notes, face = notes_of(edited), edited.faces[0]
+    metadata, face = metadata_of(edited), edited.faces[0]
     rows: list[dict[str, object]] = []
     for i, (turn, frame) in enumerate(zip(face.asked, face.turned.frames, strict=True)):
         name = f"{stem}_{turn.name}.png"
-        write_turn(folder / name, edited, i, notes)
+        write_turn(folder / name, edited, i, metadata)
         rows.append(
             {
                 "file": f"{folder.name}/{name}",
@@ -233,14 +233,14 @@ def write_views(edited: Edited, folder: Path, stem: str) -> list[dict[str, objec
     return rows
 
 
-def write_folder(edited: Edited, out: Path, notes: dict[str, str]) -> list[Path]:
+def write_folder(edited: Edited, out: Path, metadata: dict[str, str]) -> list[Path]:
     """Strip, turned pictures and report in a folder, which is made."""
     make_folder(out)
     written = [out / "strip.png"]
-    write_image(written[0], face_strip(edited), notes)
+    write_image(written[0], face_strip(edited), metadata)
     for i in range(edited.count):
         name = out / ("turned.png" if edited.count == 1 else f"turned-{i:02d}.png")
-        write_turn(name, edited, i, notes)
+        write_turn(name, edited, i, metadata)
         written.append(name)
     path = out / "report.json"
     text = json.dumps(report(edited, out), indent=2) + "\n"

@@ -126,13 +126,13 @@ def drawn(pairs: pd.DataFrame, most: int, rng: np.random.Generator) -> pd.DataFr
 def nearest_frames(table: pd.DataFrame, frames: pd.DataFrame) -> pd.DataFrame:
     """For each pair the other frame of its clip that is nearest to the true yaw, where one is near enough."""
     rows: dict[int, tuple[str, int, int, float, float]] = {}
-    for index, pair in table.iterrows():
-        clip = frames.index[frames["clip"] == frames.at[pair["truth"], "clip"]].difference(
-            [pair["source"], pair["truth"]]
-        )
-        apart = (frames.loc[clip, "yaw_deg"] - frames.at[pair["truth"], "yaw_deg"]).abs()
+    yaws, clips = frames["yaw_deg"], frames["clip"]
+    columns = ["person", "source", "truth", "requested_deg", "turn"]
+    for index, person, source, truth, requested, turn in table[columns].itertuples(name=None):
+        others = frames.index[clips == clips.loc[truth]].difference([source, truth])
+        apart = np.nan_to_num(np.abs(yaws.loc[others].to_numpy(float) - float(yaws.loc[truth])), nan=np.inf)
         if len(apart) and apart.min() <= NEAREST:
-            rows[index] = (pair["person"], int(apart.idxmin()), pair["truth"], pair["requested_deg"], pair["turn"])
+            rows[index] = (person, int(others.to_numpy()[apart.argmin()]), truth, requested, turn)
     return pair_table(list(rows.values()), list(rows))
 
 

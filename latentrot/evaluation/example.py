@@ -53,17 +53,20 @@ def turn_example(model: str, out: Path, device: str | None = None, dtype: str | 
 def example_report(evaluation: Evaluation, rotator: LatentRotator) -> dict:
     """The turns of the first head in plain numbers, each beside the truth and beside doing nothing."""
     tables = {way: rows.set_index("requested_deg") for way, rows in evaluation.rows.groupby("way")}
+    own = tables[NAME]
+    yaw_of_truth = tables[TRUTH]["yaw_deg"].reindex(own.index)
+    error_of_nothing = tables["nothing"]["squared_error"].reindex(own.index)
     frames = [
         {
             "requested_deg": turn,
             "true_yaw_deg": row["true_yaw_deg"],
             "yaw_deg": round(row["yaw_deg"], 2),
-            "yaw_of_true_picture_deg": round(tables[TRUTH].loc[turn, "yaw_deg"], 2),
+            "yaw_of_true_picture_deg": round(yaw, 2),
             "squared_error": round(row["squared_error"], 5),
-            "squared_error_of_doing_nothing": round(tables["nothing"].loc[turn, "squared_error"], 5),
+            "squared_error_of_doing_nothing": round(error, 5),
             "ssim": round(row["ssim"], 4),
         }
-        for turn, row in tables[NAME].iterrows()
+        for (turn, row), yaw, error in zip(own.iterrows(), yaw_of_truth, error_of_nothing, strict=True)
     ]
     return {
         "model": rotator.model.name,

@@ -126,4 +126,5 @@ class Pairs:
 
 def pair_table(rows: Sequence[tuple[str, int, int, float, float]], index: Sequence[int] | None = None) -> pd.DataFrame:
     """Pairs as a table, also where there are none."""
-    return pd.DataFrame(rows, columns=list(COLUMNS), index=index).astype(COLUMNS)
+    table = pd.DataFrame(list(rows), columns=pd.Index(COLUMNS), index=None if index is None else pd.Index(index))
+    return table.astype(COLUMNS)

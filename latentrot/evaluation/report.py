@@ -98,7 +98,8 @@ def difference(own: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
     """The measures of one way minus those of another, picture by picture, where both have one."""
     both = own.index.intersection(other.index)
     measures = list(MEASURES)
-    return own.loc[both].assign(**(own.loc[both, measures] - other.loc[both, measures]))
+    apart = own.loc[both, measures] - other.loc[both, measures]
+    return own.loc[both].assign(**{name: apart[name] for name in measures})
 
 
 def cells_of(rows: pd.DataFrame, evaluation: Evaluation) -> dict[str, object]:

@@ -151,9 +151,9 @@ def turn_all(
     sources = pairs.pictures[pairs.table["source"].to_numpy()]
     results = {way: TurnedPictures(list(sources), np.zeros(count, bool)) for way in ways}
     places = pairs.table.reset_index(drop=True).groupby("source", sort=False)
-    for source, part in places:
+    for _, part in places:
         for way, rotator in ways.items():
-            turn_source(pairs, int(source), part, rotator, results[way])  # type: ignore[arg-type]
+            turn_source(pairs, int(part["source"].iloc[0]), part, rotator, results[way])
         if progress is not None:
             progress(1)
     for result in results.values():

@@ -112,8 +112,9 @@ def read_views(root: Path | str) -> Views:
     table = read_table(folder.root / "views.csv")
     heads, yaws = sorted(set(table["head"])), sorted(set(table["yaw_deg"]))
     grid = table.pivot_table("image_id", "head", "yaw_deg", aggfunc="first").reindex(index=heads, columns=yaws)
-    if grid.isna().to_numpy().any():
-        head, yaw = next((h, y) for h in heads for y in yaws if pd.isna(grid.loc[h, y]))
+    empty = np.argwhere(grid.isna().to_numpy())
+    if len(empty):
+        head, yaw = heads[empty[0, 0]], yaws[empty[0, 1]]
         raise LatentrotError(f"{folder.root / 'views.csv'}: head {head} has no view at {yaw:g} degrees; {MAKE}")
     sides = table.groupby("head")["light"].unique()
     if mixed := [h for h in heads if len(sides[h]) != 1 or sides[h][0] not in LIGHTS]:

@@ -93,7 +93,7 @@ def pixel_yaw(pairs: Pairs) -> FittedYaw:
     return FittedYaw(
         pairs,
         pixel_features,
-        lambda: make_pipeline(PCA(0.98, random_state=0), KernelRidge(alpha=0.01, kernel="rbf", gamma=1e-3)),
+        lambda: make_pipeline(PCA(0.98, random_state=0), KernelRidge(kernel="rbf", gamma=1e-3).set_params(alpha=0.01)),
     )
 
 
@@ -102,5 +102,5 @@ def landmark_yaw(pairs: Pairs) -> FittedYaw:
     return FittedYaw(
         pairs,
         landmark_features,
-        lambda: make_pipeline(StandardScaler(), KernelRidge(alpha=0.1, kernel="rbf", gamma=0.03)),
+        lambda: make_pipeline(StandardScaler(), KernelRidge(kernel="rbf", gamma=0.03).set_params(alpha=0.1)),
     )

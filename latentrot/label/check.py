@@ -110,7 +110,8 @@ def moved_crops(picture: Image.Image, size: int, moves: np.ndarray) -> np.ndarra
         padding = ((margin, margin), (margin, margin), (0, 0))
         picture = Image.fromarray(np.pad(np.asarray(picture), padding, mode="edge"))
     resized = (
-        picture.resize((size, size), Image.Resampling.LANCZOS, box=tuple(map(float, box))) for box in boxes + margin
+        picture.resize((size, size), Image.Resampling.LANCZOS, box=(left, top, right, bottom))
+        for left, top, right, bottom in (boxes + margin).tolist()
     )
     return np.stack([np.asarray(crop) for crop in resized])
 

@@ -9,9 +9,9 @@ to the precision of the evaluation once, and on the CPU they are kept in the ord
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -106,7 +106,8 @@ class Convolution(nn.Conv2d):
         """The weights in the order in which oneDNN multiplies them in x's precision; reordered at the first evaluation."""
 
         def reorder() -> torch.Tensor:
-            return torch._C._nn.mkldnn_reorder_conv2d_weight(
+            # torch's stubs lack the function
+            return torch._C._nn.mkldnn_reorder_conv2d_weight(  # pyright: ignore[reportAttributeAccessIssue]
                 self.weight.to(x.dtype).to_mkldnn(), self.padding, self.stride, self.dilation, 1, list(x.shape)
             )
 
@@ -130,7 +131,7 @@ def is_packable(x: torch.Tensor) -> bool:
         x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.bfloat16)
         and torch.backends.mkldnn.is_available()
-        and torch.backends.mkldnn.enabled
+        and bool(torch.backends.mkldnn.enabled)
     )
 
 
@@ -181,10 +182,10 @@ class Attention(nn.Module):
             for layer in (self.to_q, self.to_k, self.to_v)
         )
         seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        return x + linear(self.to_out[0], seen).transpose(1, 2).reshape(n, c, h, w)
+        return x + linear(cast("nn.Linear", self.to_out[0]), seen).transpose(1, 2).reshape(n, c, h, w)
 
 
-def linear(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def linear(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
     """A linear layer in x's precision."""
     return F.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
 
@@ -223,6 +224,9 @@ class Level(nn.Module):
     def __init__(self, resnets: list[Residual], attentions: list[Attention]) -> None:
         super().__init__()
         self.resnets = nn.ModuleList(resnets)
+        self.attentions: nn.ModuleList
+        self.downsamplers: nn.ModuleList
+        self.upsamplers: nn.ModuleList
         if attentions:
             self.attentions = nn.ModuleList(attentions)
 
@@ -302,7 +306,7 @@ class UNet(nn.Module):
             time = F.silu(self.embedding(float(timestep), sample.device))
             x = self.conv_in(sample.to(dtype))
             skipped = [x]
-            for level in self.down_blocks:
+            for level in cast("Iterable[Level]", self.down_blocks):
                 for resnet, attention in level.layers():
                     x = resnet(x, time)
                     x = x if attention is None else attention(x)
@@ -315,7 +319,7 @@ class UNet(nn.Module):
             for attention in getattr(self.mid_block, "attentions", []):
                 x = attention(x)
             x = last(x, time)
-            for level in self.up_blocks:
+            for level in cast("Iterable[Level]", self.up_blocks):
                 for resnet, attention in level.layers():
                     x = resnet(torch.cat([x, skipped.pop()], 1), time)
                     x = x if attention is None else attention(x)

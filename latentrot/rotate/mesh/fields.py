@@ -9,18 +9,18 @@ from scipy.ndimage import map_coordinates
 from latentrot.numerics import smoothstep
 
 __all__ = [
-    "at",
     "blur",
-    "detail_from",
-    "extended",
+    "dilated",
+    "eroded",
+    "extrapolated",
     "filled",
-    "grown",
-    "look",
+    "mirrored_detail",
     "nearest",
     "ramp",
     "sample",
-    "shrunk",
+    "sample_at",
     "signed_distance",
+    "values_at",
 ]
 
 
@@ -49,15 +49,15 @@ def sample(
     return cv2.remap(a, (x - 0.5).astype(np.float32), (y - 0.5).astype(np.float32), how, borderMode=border)
 
 
-def look(
+def sample_at(
     a: np.ndarray, places: np.ndarray, how: int = cv2.INTER_LINEAR, border: int = cv2.BORDER_REPLICATE
 ) -> np.ndarray:
     """Values of a map at (h, w, 2) places, columns first, edges at pixel borders."""
     return sample(a, places[..., 0], places[..., 1], how, border)
 
 
-def at(a: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Values of a map (h, w) at points (..., 2), columns first, edges repeated."""
+def values_at(a: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Bilinear values of a map (h, w) at points (..., 2), columns first, edges repeated; slower than `sample_at`, exact."""
     places = np.stack([points[..., 1] - 0.5, points[..., 0] - 0.5])
     return map_coordinates(a, places, order=1, mode="nearest")
 
@@ -67,12 +67,12 @@ def _disc(radius: float) -> np.ndarray:
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
 
 
-def grown(mask: np.ndarray, radius: float) -> np.ndarray:
-    """A mask grown by a radius in pixels."""
+def dilated(mask: np.ndarray, radius: float) -> np.ndarray:
+    """A mask dilated by a radius in pixels."""
     return cv2.dilate(mask.astype(np.uint8), _disc(radius)) > 0
 
 
-def shrunk(mask: np.ndarray, radius: float) -> np.ndarray:
+def eroded(mask: np.ndarray, radius: float) -> np.ndarray:
     """A mask shrunk by a radius in pixels; the picture's border does not shrink it."""
     return cv2.erode(mask.astype(np.uint8), _disc(radius), borderType=cv2.BORDER_REPLICATE) > 0
 
@@ -96,8 +96,8 @@ def nearest(known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rows[place[labels]], columns[place[labels]]
 
 
-def extended(a: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Smooth values where nothing is known, by pushing averages up a pyramid and pulling them down where they lack.
+def extrapolated(a: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Smooth values where nothing is known: averages are pushed up a pyramid and pulled down into the gaps.
 
     Source: Gortler, Grzeszczuk, Szeliski, Cohen, "The Lumigraph", SIGGRAPH 1996, section 3.4.
 
@@ -119,7 +119,7 @@ def extended(a: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return low.astype(np.float32)
 
 
-def detail_from(picture: np.ndarray, known: np.ndarray, sigma: float, limit: float) -> np.ndarray:
+def mirrored_detail(picture: np.ndarray, known: np.ndarray, sigma: float, limit: float) -> np.ndarray:
     """What is finer than sigma in the known part, mirrored at its edge into the rest: (h, w, 3)."""
     weight = known.astype(np.float32)
     low = blur(picture * weight[..., None], sigma) / np.maximum(blur(weight, sigma), 1e-3)[..., None]
@@ -134,7 +134,7 @@ def filled(picture: np.ndarray, known: np.ndarray, sigma: float = 0.0, limit: fl
     """A picture whose unknown pixels are smooth, with the known part's detail finer than sigma mirrored in (0: without)."""
     if known.all() or not known.any():
         return picture
-    base = extended(picture, known.astype(np.float32))
+    base = extrapolated(picture, known.astype(np.float32))
     if sigma > 0:
-        base = blur(base, 0.5 * sigma) + detail_from(picture, known, sigma, limit)
+        base = blur(base, 0.5 * sigma) + mirrored_detail(picture, known, sigma, limit)
     return np.where(known[..., None], picture, base).astype(np.float32)

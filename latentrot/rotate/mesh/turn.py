@@ -1,4 +1,4 @@
-"""Turn a head that was set up, and lay it into its photograph."""
+"""Turn a head that was set up, and composite it into its photograph."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from latentrot.data.align import Alignment, align_landmarks
 from latentrot.errors import LatentrotError
 from latentrot.heads.surface import rotation
 from latentrot.label.upright import centred, five_of
+from latentrot.rotate.mesh.composite import composite
 from latentrot.rotate.mesh.draw import BACK, FRONT, NONE, draw
-from latentrot.rotate.mesh.fields import blur, grown, look, ramp, sample, shrunk
+from latentrot.rotate.mesh.fields import blur, dilated, eroded, ramp, sample, sample_at
 from latentrot.rotate.mesh.head import Head
-from latentrot.rotate.mesh.lay import lay_in
-from latentrot.rotate.mesh.surroundings import give_way
+from latentrot.rotate.mesh.surroundings import warp_surroundings
 
 __all__ = ["Turned", "reframed", "turn_head", "turned_alignment"]
 
@@ -111,21 +111,21 @@ def turn_head(head: Head, yaw: float, pitch: float = 0.0, roll: float = 0.0) -> 
     if yaw == pitch == roll == 0:
         ones = np.ones(head.photograph.shape[:2], np.float32)
         return Turned(head.photograph.copy(), ones, ones, landmarks, *pose)
-    return Turned(*_laid_in(head, _turned_layer(head, turn)), landmarks, *pose)
+    return Turned(*_composited(head, _turned_layer(head, turn)), landmarks, *pose)
 
 
 def _turned_layer(head: Head, turn: np.ndarray) -> Layer:
     """The region with its head turned."""
     config, width = head.config, head.region.width
-    source, shown = _drawn(head, turn)
+    source, shown = _rasterised(head, turn)
     direction = np.array([turn[0, 2] - turn[2, 0], turn[1, 2] - turn[2, 1]])  # of what is in front
     length = float(np.linalg.norm(direction))
     direction = direction / length if length > 1e-6 else np.array([1.0, 0.0])
-    around, inside = give_way(shown, source, head.outline.to_rest, direction, width, config)
-    around = _kept_out(head, around, inside)
+    around, inside = warp_surroundings(shown, source, head.outline.to_rest, direction, width, config)
+    around = _off_the_head(head, around, inside)
     alpha = blur(ramp(inside, 0.0, max(2.0, config.edge * width)), 0.7)
     skin, kept = _skin(head, turn, source, shown)
-    rest = look(head.plate, around, cv2.INTER_CUBIC)
+    rest = sample_at(head.plate, around, cv2.INTER_CUBIC)
     rest_kept = sample(head.plate_kept, around[..., 0], around[..., 1])
     a = alpha[..., None]
     picture = np.clip(rest * (1 - a) + skin * a, 0, 255)
@@ -137,16 +137,16 @@ def _turned_layer(head: Head, turn: np.ndarray) -> Layer:
     )
 
 
-def _kept_out(head: Head, around: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """What surrounds the head never shows the head itself: looks that would fall on it go to its edge."""
-    at_edge = look(head.outside, around, cv2.INTER_NEAREST)
-    depth = look(head.outline.to_rest, around)
+def _off_the_head(head: Head, around: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Source positions around the head, those that fall on the head itself moved to its edge."""
+    at_edge = sample_at(head.outside, around, cv2.INTER_NEAREST)
+    depth = sample_at(head.outline.to_rest, around)
     fallen = blur(ramp(depth, 1.0, 4.0) * ramp(inside, 1.0, -2.0), 1.5)[..., None]
     return around + fallen * (blur(at_edge, 1.5) - around)
 
 
-def _drawn(head: Head, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where each pixel of the region shows the head's sheets: (h, w, 2) source positions, (h, w) which sheet."""
+def _rasterised(head: Head, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the turned sheets: for each pixel of the region (h, w, 2) its source position and (h, w) the sheet it shows."""
     sheet = head.sheet
     both = np.concatenate([head.front, head.back])
     points = (both - head.axis) @ turn.T + head.axis
@@ -154,7 +154,7 @@ def _drawn(head: Head, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     kind = np.repeat([FRONT, BACK], len(sheet.faces))
     source, shown, _ = draw(points, faces, np.concatenate([sheet.points, sheet.points]), kind, head.region.size)
     sliver = 0.014 * head.region.width  # at free edges the surface frays
-    whole = grown(shrunk(shown > 0, sliver), sliver) & (shown > 0)
+    whole = dilated(eroded(shown > 0, sliver), sliver) & (shown > 0)
     count, parts, sizes, _ = cv2.connectedComponentsWithStats(whole.astype(np.uint8), connectivity=4)
     if count > 2:
         whole = parts == 1 + sizes[1:, cv2.CC_STAT_AREA].argmax()
@@ -162,43 +162,43 @@ def _drawn(head: Head, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _skin(head: Head, turn: np.ndarray, source: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Colours of the head's pixels, and how far each is the source's own pixel."""
+    """Colours of the head's pixels, and the weight of the source's own pixel in each, 0 to 1."""
     colours, mirrored_border = head.colours, cv2.BORDER_REFLECT
-    slope = look(head.slope, source)
+    slope = sample_at(head.slope, source)
     larger = turn[2, 2] - turn[2, 0] * slope[..., 0] - turn[2, 1] * slope[..., 1]
-    as_hair = look(colours.hair, source) * ramp(blur(larger, 1.5), *head.config.stretch)
-    as_hair = np.maximum(as_hair, look(colours.near_hair, source) * ramp(blur(larger, 1.5), *head.config.torn))
-    front = look(colours.front, source, cv2.INTER_CUBIC, mirrored_border)
+    as_hair = sample_at(colours.hair, source) * ramp(blur(larger, 1.5), *head.config.stretch)
+    as_hair = np.maximum(as_hair, sample_at(colours.near_hair, source) * ramp(blur(larger, 1.5), *head.config.torn))
+    front = sample_at(colours.front, source, cv2.INTER_CUBIC, mirrored_border)
     back = shown == BACK
-    arc = np.where(back[..., None], look(colours.back_arc, source), look(colours.arc, source))
-    strands = look(colours.strands, arc, cv2.INTER_CUBIC, mirrored_border)
-    tone = np.where(back[..., None], look(colours.back_tone, source), look(colours.tone, source))
+    arc = np.where(back[..., None], sample_at(colours.back_arc, source), sample_at(colours.arc, source))
+    strands = sample_at(colours.strands, arc, cv2.INTER_CUBIC, mirrored_border)
+    tone = np.where(back[..., None], sample_at(colours.back_tone, source), sample_at(colours.tone, source))
     as_hair = np.where(back, 1.0, as_hair).astype(np.float32)
     as_hair = np.maximum(blur(as_hair, 1.2), back)
     h = as_hair[..., None]
     skin = front * (1 - h) + (tone + strands) * h
-    kept = look(colours.kept, source) * (1 - as_hair) * (shown == FRONT)
+    kept = sample_at(colours.kept, source) * (1 - as_hair) * (shown == FRONT)
     if head.symmetry.strength > 0:
         mirrored, share = _mirrored(head, source, shown)
         skin, kept = skin + (mirrored - skin) * share[..., None], kept * (1 - share)
-    return _beyond(skin, shown > 0), kept
+    return _continued(skin, shown > 0), kept
 
 
 def _mirrored(head: Head, source: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Colours from across the plane of symmetry, and how far they are the better ones."""
+    """Colours from across the plane of symmetry, and their weight: more where the source sees that side better."""
     mirror = head.symmetry
-    x, y, z = mirror.across(source[..., 0], source[..., 1], look(mirror.height, source))
+    x, y, z = mirror.across(source[..., 0], source[..., 1], sample_at(mirror.height, source))
     there = np.stack([x, y], -1)
-    on_surface = np.clip(1.6 - np.abs(z - look(mirror.height, there)) / (0.09 * head.region.width), 0, 1)
-    better = look(mirror.visible, there) - look(mirror.visible, source)
-    inside = ramp(look(head.outline.to_rest, there), 0, 0.02 * head.region.width)
+    on_surface = np.clip(1.6 - np.abs(z - sample_at(mirror.height, there)) / (0.09 * head.region.width), 0, 1)
+    better = sample_at(mirror.visible, there) - sample_at(mirror.visible, source)
+    inside = ramp(sample_at(head.outline.to_rest, there), 0, 0.02 * head.region.width)
     share = np.clip(better, 0, 1) * np.clip(2.5 * better, 0, 1) * on_surface * inside * (shown == FRONT)
-    colours = look(head.colours.front, there, cv2.INTER_CUBIC) * look(mirror.ratio, source)
+    colours = sample_at(head.colours.front, there, cv2.INTER_CUBIC) * sample_at(mirror.ratio, source)
     return np.clip(colours, 0, 255), mirror.strength * blur(share, 1.5)
 
 
-def _beyond(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Colours continued a few pixels beyond the outline, for its soft edge."""
+def _continued(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Colours extrapolated a few pixels beyond the outline, for its soft edge."""
     weight = known.astype(np.float32)
     near = cv2.blur(picture * weight[..., None], (5, 5)) / np.maximum(cv2.blur(weight, (5, 5)), 1e-4)[..., None]
     return np.where(known[..., None], picture, near)
@@ -207,7 +207,7 @@ def _beyond(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
 # --- into the photograph --------------------------------------------------------------------------------------------
 
 
-def _laid_in(head: Head, layer: Layer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _composited(head: Head, layer: Layer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The photograph with the turned region, its coverage, and the head's alpha."""
     region, photograph = head.region, head.photograph
     left, top, right, bottom = box = region.box()
@@ -217,7 +217,7 @@ def _laid_in(head: Head, layer: Layer) -> tuple[np.ndarray, np.ndarray, np.ndarr
     moved = blur(((~still) | (layer.head > 1e-3)).astype(np.float32), 1.0)
     pictures = blur(head.image, soft), blur(layer.picture, soft)
     fields = layer.carried * _smoothly(layer.source), moved, layer.carried, layer.head
-    laid = lay_in(photograph, box, region.matrix, region.inverse, pictures, layer.source, fields)
+    laid = composite(photograph, box, region.matrix, region.inverse, pictures, layer.source, fields)
     picture = photograph.copy()
     coverage, alpha = np.ones(photograph.shape[:2], np.float32), np.zeros(photograph.shape[:2], np.float32)
     for whole, part in zip((picture, coverage, alpha), laid, strict=True):
@@ -231,4 +231,4 @@ def _smoothly(source: np.ndarray) -> np.ndarray:
     jump = np.zeros(source.shape[:2], np.float32)
     jump[:, 1:] = across
     jump[1:] = np.maximum(jump[1:], down)
-    return blur((~grown(jump > 2.5, 1.0)).astype(np.float32), 0.7)
+    return blur((~dilated(jump > 2.5, 1.0)).astype(np.float32), 0.7)

@@ -1,7 +1,7 @@
-"""Lay a turned region into its photograph, on all cores.
+"""Composite a turned region into its photograph, on all cores.
 
 The region's grid is coarser or finer than the photograph's. What the grid cannot hold - the difference between the photograph
-and the region's picture of it - is fetched from where the turn carries it from, and added.
+and the region's picture of it - is sampled where the pixel comes from, and added.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-__all__ = ["lay_in"]
+__all__ = ["composite"]
 
-#: a change smaller than this (shares of a pixel) leaves the photograph's pixel as it is
+#: a weight smaller than this leaves the photograph's pixel as it is
 STILL = 1e-3
 
 
-def lay_in(
+def composite(
     photograph: np.ndarray,
     box: tuple[int, int, int, int],
     to_region: np.ndarray,
@@ -24,7 +24,7 @@ def lay_in(
     source: np.ndarray,
     fields: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The part of a photograph in a box with the turned region in it.
+    """The part of a photograph in a box, with the turned region composited into it.
 
     Args:
         photograph: (h, w, 3) uint8.
@@ -44,7 +44,7 @@ def lay_in(
     coverage, alpha = np.ones(pixels.shape[:2], np.float32), np.zeros(pixels.shape[:2], np.float32)
     maps = np.ascontiguousarray(np.concatenate([source, np.stack(fields, -1)], -1), np.float32)
     before, after = (np.ascontiguousarray(p, np.float32) for p in pictures)
-    _lay(
+    _composite(
         np.ascontiguousarray(photograph), left, top, to_region.astype(np.float64), to_photo.astype(np.float64),
         before, after, maps, pixels, coverage, alpha,
     )  # fmt: skip
@@ -90,7 +90,7 @@ def _cubic(a, x, y, wx, wy, out):  # noqa: ANN001, ANN202
 
 
 @njit(parallel=True, cache=True, fastmath=True, error_model="numpy")
-def _lay(photograph, left, top, there, back, before, after, maps, pixels, coverage, alpha):  # noqa: ANN001, ANN202
+def _composite(photograph, left, top, there, back, before, after, maps, pixels, coverage, alpha):  # noqa: ANN001, ANN202
     height, width = coverage.shape
     for row in prange(height):
         wx, wy, new, old = np.empty(4), np.empty(4), np.empty(3), np.empty(3)
