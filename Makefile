@@ -9,7 +9,8 @@ env: $(BIN)/.installed
 $(BIN)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv sync --quiet --inexact --python $(BIN)/python
+	$(BIN)/uv sync --quiet --inexact --compile-bytecode --python $(BIN)/python
+	$(BIN)/python -m compileall -q latentrot
 	touch $@
 
 demo: env
@@ -17,7 +18,7 @@ demo: env
 
 # a process a core, one thread each: most tests are too small to share
 test: env
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
 
 lint: env
 	$(BIN)/ruff check .

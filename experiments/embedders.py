@@ -8,6 +8,7 @@ round trip, seconds, likeness of the latents to noise, and what the bundled line
 
 from __future__ import annotations
 
+import importlib
 import sys
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 import tyro
-from solvers import SHARED, noise_facts, strangers
+from solvers import SHARED, noise_statistics, strangers
 
 from latentrot.data.celeba import FaceFolder
 from latentrot.data.images import to_tensor, to_uint8
@@ -76,7 +77,7 @@ def ways(model: LatentModel, options: Embedders) -> dict[str, Callable[[torch.Te
 def main(options: Embedders) -> None:
     """Embed, turn, write."""
     sys.path.insert(0, str(SHARED / "judge"))
-    import judge  # type: ignore[import-not-found]  # noqa: PLC0415
+    judge = importlib.import_module("judge")
 
     model = load_model()
     lines = load_latent_rotator(model).directions["center"]
@@ -96,7 +97,7 @@ def main(options: Embedders) -> None:
         yaw = np.stack([judge.pose([c, *p])[:, 0] for c, p in zip(crops, pictures, strict=True)])
         who = np.stack([judge.identity([c, *p]) for c, p in zip(crops, pictures, strict=True)])
         row = {"way": name, "people": len(x), "s_per_picture": spent}
-        row |= {"psnr_db": float(psnr(shown[:: len(steps)], x).mean()), **noise_facts(z, model.first_stage.block)}
+        row |= {"psnr_db": float(psnr(shown[:: len(steps)], x).mean()), **noise_statistics(z, model.first_stage.block)}
         for i, turn in enumerate(TURNS):
             row[f"turned_{turn:+.0f}"] = (yaw[:, 2 + i] - yaw[:, 0]).mean()
             row[f"identity_{turn:+.0f}"] = np.einsum("nd,nd->n", who[:, 2 + i], who[:, 0]).mean()

@@ -116,7 +116,8 @@ def main(config: Throughput) -> None:
     rows = []
     with tempfile.TemporaryDirectory(dir=config.scratch) as folder:
         store, labels = make_store(Path(folder) / "latents", config)
-        paths, size = store.shards, float(sum(p.stat().st_size for p in store.shards))
+        paths = [Path(str(p)) for p in store.shards]
+        size = float(sum(p.stat().st_size for p in paths))
         fit_config = FitConfig(calibrate=0, held_out=0.0)
 
         def fit() -> None:
@@ -125,7 +126,7 @@ def main(config: Throughput) -> None:
         for cache in ("cold", "warm"):
             for _ in range(config.repeats):
                 for name, task in (("dd", lambda: dd(paths)), ("fit", fit)):
-                    shutil.rmtree(store.root / "statistics", ignore_errors=True)
+                    shutil.rmtree(Path(folder) / "latents" / "statistics", ignore_errors=True)
                     if cache == "cold":
                         forget(paths)
                     else:

@@ -19,7 +19,8 @@ from PIL import Image, ImageDraw, ImageFont
 from latentrot.data.align import Alignment
 from latentrot.data.frame import CROP_BOX
 from latentrot.data.images import Photograph, read_image, resize, to_uint8, write_image
-from latentrot.edit.photograph import Found, turn_faces
+from latentrot.edit.find import Found
+from latentrot.edit.photograph import turn_faces
 from latentrot.edit.results import synthetic_notes
 from latentrot.embed.solve import decode
 from latentrot.label.detect import choose_face, detect_faces

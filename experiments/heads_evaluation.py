@@ -8,7 +8,7 @@ it ours, for a head of each light) beside this script, and the whole report to r
 the same with:
 
     latentrot heads make --views --same-light --count 300 --seed 1000000 --yaws=-45:45:15 --maps --out views
-    latentrot evaluate --data views --model heads64 --heads 100
+    latentrot evaluate --data views --model heads64 --people 100
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from tqdm import tqdm
 
 from latentrot.data.images import write_image
 from latentrot.edit.results import make_folder, synthetic_notes
-from latentrot.evaluation.report import evaluation_figure, examples, summary, text_table, write_evaluation
-from latentrot.evaluation.run import evaluate
-from latentrot.evaluation.truth import EvaluationConfig
+from latentrot.evaluation.pairs import EvaluationConfig
+from latentrot.evaluation.report import evaluation_figure, examples, markdown_table, summary, write_evaluation
+from latentrot.evaluation.run import evaluate, read_pairs
 
 
 def rows_of(report: dict) -> pd.DataFrame:
@@ -30,7 +30,7 @@ def rows_of(report: dict) -> pd.DataFrame:
     rows = []
     for way, cells in report["ways"].items():
         for turn, cell in cells["by_turn"].items():
-            row = {"way": way, "requested_deg": float(turn), "heads": cell["ssim"]["heads"]}
+            row = {"way": way, "requested_deg": float(turn), "heads": cell["ssim"]["people"]}
             for name, ends in cell.items():
                 row |= {name: ends["mean"], f"{name}_low": ends["low"], f"{name}_high": ends["high"]}
             rows.append(row)
@@ -40,11 +40,11 @@ def rows_of(report: dict) -> pd.DataFrame:
 def main(rendered: Rendered) -> None:
     """Turn, measure, write."""
     with tqdm(total=rendered.tested, desc="evaluate", unit="head", disable=None) as bar:
+        config = EvaluationConfig(people=rendered.tested)
         evaluation = evaluate(
-            rendered.rotator,
-            rendered.truth.views,
-            EvaluationConfig(heads=rendered.tested),
-            name="latent",
+            {"latent": rendered.rotator},
+            read_pairs(rendered.truth.root, config),
+            config,
             facts={"model": rendered.model.name, "digest": rendered.model.digest, "step": "measured on every picture"},
             progress=bar.update,
         )
@@ -55,7 +55,7 @@ def main(rendered: Rendered) -> None:
     title = f"heads64 on {rendered.tested} heads never seen: means with 95% intervals"
     evaluation_figure(report, title).savefig(HERE / "heads_evaluation.png", dpi=70)
     write_image(HERE / "heads_strips.png", examples(evaluation, side=96), synthetic_notes({"model": "heads64"}))
-    print(text_table(report))
+    print(markdown_table(report))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 import tyro
 from rendered import HERE, LINES, Rendered, lines_by_light
-from solvers import noise_facts
+from solvers import noise_statistics
 
 from latentrot.data.images import to_tensor
 from latentrot.data.similarity import psnr
@@ -45,7 +45,7 @@ def measured(rendered: Rendered, plan: Schedule) -> pd.DataFrame:
     db = psnr(back, to_tensor(np.stack([face.source for face in faces])))
     there, again = evaluations(plan)
     facts = {"there": there, "back": again, "psnr_db": float(db.mean()), "least_db": float(db.min())}
-    facts |= noise_facts(without_remainder(z), rendered.model.first_stage.block)
+    facts |= noise_statistics(without_remainder(z), rendered.model.first_stage.block)
     name = f"{plan.solver}, {plan.steps} steps, depth {plan.depth:g}"
     return rendered.compare(name, rotator, faces).assign(**facts)
 

@@ -36,7 +36,8 @@ from tqdm import tqdm
 from latentrot.data.align import MEAN_LANDMARKS, Alignment
 from latentrot.data.frame import FRAME_HEIGHT, FRAME_WIDTH, MIRRORED_LANDMARKS
 from latentrot.data.images import Photograph, read_image
-from latentrot.edit.photograph import Found, turn_faces
+from latentrot.edit.find import Found
+from latentrot.edit.photograph import turn_faces
 from latentrot.errors import LatentrotError
 from latentrot.label.detect import choose_face, detect_faces
 from latentrot.label.framing import frame_face, landmarks_in_frame

@@ -13,9 +13,8 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from sklearn.base import ClassifierMixin
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
 
@@ -23,17 +22,19 @@ from latentrot.label.light.propagate import RIDGE, SURE, UNLABELLED, light_featu
 from latentrot.label.training.config import LabelTrainConfig
 from latentrot.label.training.faces import in_frame, read_yale
 
+#: what learns lights from features
+Way = Pipeline | SelfTrainingClassifier
 #: labels given to left, center and right
 SEEDS = ((3, 3, 3), (3, 3, 0), (2, 12, 2), (10, 3, 2), (30, 30, 30))
 
 
-def regression(balanced: bool = True) -> ClassifierMixin:
+def regression(balanced: bool = True) -> Pipeline:
     """Ridge logistic regression."""
     weight = "balanced" if balanced else None
     return make_pipeline(StandardScaler(), LogisticRegression(C=RIDGE, class_weight=weight, max_iter=500))
 
 
-def ways() -> dict[str, ClassifierMixin]:
+def ways() -> dict[str, Way]:
     """What is compared."""
     spreading = LabelSpreading(kernel="knn", n_neighbors=15, alpha=0.2, max_iter=100)
     return {
@@ -59,9 +60,7 @@ def draw(rng: np.random.Generator, light: np.ndarray, person: np.ndarray, number
     return known
 
 
-def accuracy(
-    way: ClassifierMixin, plain: np.ndarray, mirrored: np.ndarray, known: np.ndarray, light: np.ndarray
-) -> float:
+def accuracy(way: Way, plain: np.ndarray, mirrored: np.ndarray, known: np.ndarray, light: np.ndarray) -> float:
     """Share right among the people without labels, learned from pictures and mirrored pictures."""
     labels = np.maximum(known, UNLABELLED)
     labels = np.concatenate([labels, np.where(labels == UNLABELLED, UNLABELLED, 2 - labels)])
@@ -71,7 +70,7 @@ def accuracy(
     return float((found.argmax(1) == light)[known == -2].mean())
 
 
-def is_semi_supervised(way: ClassifierMixin) -> bool:
+def is_semi_supervised(way: Way) -> bool:
     """Whether it learns from pictures without a label."""
     last = getattr(way, "steps", [("", way)])[-1][1]
     return isinstance(last, (SelfTrainingClassifier, LabelSpreading))

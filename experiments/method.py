@@ -73,8 +73,8 @@ def main(options: Method) -> None:
     lines = rendered.rotator.directions[options.light]
 
     # one unseen head of this light, walked along its lines
-    number = rendered.truth.views.lights.index(options.light)
-    face = rendered.rotator.embed(rendered.truth.sources[number], options.light)
+    source = next(row for row in rendered.sources if rendered.truth.lights[row] == options.light)
+    face = rendered.rotator.embed(rendered.truth.pictures[source], options.light)
     steps = torch.tensor([lines.nominal_for(turn) for turn in STEPS])
     walked = walk(face.latent, lines, steps, face.yaw_deg)
     shown = to_uint8(decode(rendered.model, walked, schedule=lines.space.schedule).clamp(-1, 1))

@@ -68,7 +68,7 @@ def main(config: RayRate) -> None:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
-    connect(cluster.address)
+    connect(str(cluster.address))
     sizes = Sizes(batch=8, shard=8, readers=1)
     space = LatentSpace.of(load_model(config.model, "cpu"), Schedule())
     rows, checksums = [], []

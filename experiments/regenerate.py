@@ -54,6 +54,9 @@ def commands(scratch: Path) -> dict[str, list[str]]:
         "heads_samples": script("heads_samples"),
         "heads_latents": script("heads_latents"),
         "method": script("method"),
+        "walk_limit": script("walk_limit", "--people", "24", "--pairs", "24"),
+        "forward": script("forward"),
+        "start": script("start"),
     }
 
 

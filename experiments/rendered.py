@@ -17,9 +17,10 @@ import torch
 
 from latentrot.data.celeba import FaceFolder
 from latentrot.embed.schedule import Schedule
+from latentrot.evaluation.measure import Instruments, instruments_for, measure
 from latentrot.evaluation.metrics import bootstrap_mean
-from latentrot.evaluation.truth import EvaluationConfig, Truth
-from latentrot.evaluation.views import read_views
+from latentrot.evaluation.pairs import EvaluationConfig, Pairs
+from latentrot.evaluation.run import read_pairs
 from latentrot.fit.directions import Directions
 from latentrot.fit.fit import FitConfig, chosen_rows, fit_directions
 from latentrot.heads.sample import TEST_SEED
@@ -109,12 +110,22 @@ class Rendered:
         return np.concatenate(points), np.concatenate(yaws)
 
     @cached_property
-    def truth(self) -> Truth:
+    def truth(self) -> Pairs:
         """Unseen heads truly turned."""
         angles = (-45.0, -30.0, -15.0, 0.0, 15.0, 30.0, 45.0)
         folder = HeadFolder(TEST_SEED, self.unseen, maps=True, views=Views(angles, same_light=True))
-        views = read_views(drawn(folder, WORK / f"views-{self.unseen}"))
-        return Truth.of(views, EvaluationConfig(targets=TURNS, heads=self.tested), self.model.labeler)
+        config = EvaluationConfig(targets=TURNS, people=self.tested)
+        return read_pairs(drawn(folder, WORK / f"views-{self.unseen}"), config)
+
+    @cached_property
+    def instruments(self) -> Instruments:
+        """What measures them."""
+        return instruments_for(self.truth, self.model.labeler)
+
+    @property
+    def sources(self) -> list[int]:
+        """Rows of the pictures to turn, by head."""
+        return self.truth.table["source"].drop_duplicates().tolist()
 
     @cached_property
     def faces(self) -> list[Embedded]:
@@ -123,22 +134,21 @@ class Rendered:
 
     def embedded(self, rotator: LatentRotator) -> list[Embedded]:
         """The heads to turn, embedded on a rotator's schedule; the side of the light is known, not estimated."""
-        return [
-            rotator.embed(source, light)
-            for source, light in zip(self.truth.sources, self.truth.views.lights, strict=False)
-        ]
+        return [rotator.embed(self.truth.pictures[source], str(self.truth.lights[source])) for source in self.sources]
 
     def compare(self, way: str, rotator: LatentRotator, faces: list[Embedded] | None = None) -> pd.DataFrame:
         """Turn the test heads and measure them: a row for each turn."""
-        results = [rotator.turn(face, self.truth.degrees) for face in (self.faces if faces is None else faces)]
-        pictures = np.stack([np.stack([frame.image for frame in result.frames]) for result in results])
-        return rows_of(self.truth.measure(way, pictures), results)
+        table = self.truth.table
+        degrees = table["requested_deg"][table["source"] == self.sources[0]].tolist()
+        results = [rotator.turn(face, degrees) for face in (self.faces if faces is None else faces)]
+        pictures = [frame.image for result in results for frame in result.frames]
+        return rows_of(measure(self.truth, table, pictures, self.instruments).assign(way=way), results)
 
     def compare_both(self, way: str, lines: dict[str, Directions], keep_norm: bool = True) -> pd.DataFrame:
         """Lines walked by the calibrated steps they carry, and by steps measured on each picture."""
         tables = []
-        for measure, steps in ((False, "the same"), (True, "measured on the picture")):
-            rotator = LatentRotator(self.model, lines, measure, keep_norm)
+        for measured, steps in ((False, "the same"), (True, "measured on the picture")):
+            rotator = LatentRotator(self.model, lines, measured, keep_norm)
             tables.append(self.compare(way, rotator).assign(steps=steps))
         return pd.concat(tables)
 
@@ -151,8 +161,8 @@ def drawn(heads: HeadFolder, path: Path) -> Path:
 
 def rows_of(measured: pd.DataFrame, results: list[Turned]) -> pd.DataFrame:
     """Means over heads with the ends of their 95% intervals; one row for each turn."""
-    yaw = {head: result.yaw_deg for head, result in zip(measured["head"].unique(), results, strict=True)}
-    measured = measured.assign(turned_deg=measured["yaw_deg"] - measured["head"].map(yaw))
+    yaw = {head: result.yaw_deg for head, result in zip(measured["person"].unique(), results, strict=True)}
+    measured = measured.assign(turned_deg=measured["yaw_deg"] - measured["person"].map(yaw))
     rows = []
     for turn, part in measured.groupby("requested_deg"):
         mean, low, high = bootstrap_mean(part[list(DECIDING)].to_numpy(float))

@@ -11,10 +11,11 @@ beside this script.
 
 from __future__ import annotations
 
+import importlib
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -63,7 +64,7 @@ def within(budget: int, solver: str, iterations: int = 1) -> Schedule | None:
     return fitting[-1] if fitting else None
 
 
-def noise_facts(z: torch.Tensor, block: int) -> dict[str, float]:
+def noise_statistics(z: torch.Tensor, block: int) -> dict[str, float]:
     """How like unit white noise latents (n, c, h, w) are: length per dimension, correlation of neighbours, kurtosis."""
     x = F.pixel_shuffle(z.double(), block)
     power = x.square().mean()
@@ -74,7 +75,7 @@ def noise_facts(z: torch.Tensor, block: int) -> dict[str, float]:
     }
 
 
-def facts_of(model: LatentModel, x: torch.Tensor, back: torch.Tensor, z: torch.Tensor) -> dict[str, float]:
+def round_trip_statistics(model: LatentModel, x: torch.Tensor, back: torch.Tensor, z: torch.Tensor) -> dict[str, float]:
     """Fidelity of a round trip and the latents' noise."""
     back = back.clamp(-1, 1)
     db = psnr(back, x)
@@ -83,7 +84,7 @@ def facts_of(model: LatentModel, x: torch.Tensor, back: torch.Tensor, z: torch.T
         "least_db": float(db.min()),
         "ssim": float(ssim(back, x).mean()),
         "ms_ssim": float(ms_ssim(back, x).mean()),
-        **noise_facts(without_remainder(z), model.first_stage.block),
+        **noise_statistics(without_remainder(z), model.first_stage.block),
     }
 
 
@@ -103,7 +104,13 @@ def round_trips(model: LatentModel, x: torch.Tensor) -> None:
 
     def add(name: str, budget: int, spent: tuple[int, int], z: torch.Tensor, back: torch.Tensor) -> None:
         rows.append(
-            {"solver": name, "budget": budget, "there": spent[0], "back": spent[1], **facts_of(model, x, back, z)}
+            {
+                "solver": name,
+                "budget": budget,
+                "there": spent[0],
+                "back": spent[1],
+                **round_trip_statistics(model, x, back, z),
+            }
         )
         print({k: round(v, 3) if isinstance(v, float) else v for k, v in rows[-1].items()}, flush=True)
         pd.DataFrame(rows).assign(people=len(x)).round(4).to_csv(HERE / "solvers.csv", index=False)
@@ -145,7 +152,7 @@ def turn_all(
     lines: Directions,
     crops: np.ndarray,
     yaws: np.ndarray,
-    judge: object,
+    judge: Any,
 ) -> list[dict[str, float]]:
     """Turn strangers by the calibrated steps (nothing measured on the picture); rows by turn."""
     pictures = []
@@ -154,8 +161,8 @@ def turn_all(
         steps = torch.tensor([0.0, *(lines.nominal_for(t) for t in TURNS)])
         walked = walk(z, lines, steps, float(yaw))
         pictures.append([crop, *to_uint8(decode(model, walked, schedule=plan).clamp(-1, 1))])
-    pose = np.stack([judge.pose(p)[:, 0] for p in pictures])  # type: ignore[attr-defined]
-    who = np.stack([judge.identity(p) for p in pictures])  # type: ignore[attr-defined]
+    pose = np.stack([judge.pose(p)[:, 0] for p in pictures])
+    who = np.stack([judge.identity(p) for p in pictures])
     change, same = pose - pose[:, :1], np.einsum("nkd,nd->nk", who, who[:, 0])
     return [
         {
@@ -180,7 +187,7 @@ def pictures_to_fit(labels: pd.DataFrame, n: int) -> list[str]:
 def turning(model: LatentModel, n: int, people: int, calibrated_on: int, root: Path) -> None:
     """The bundled lines on every solver's latents; with n > 0 also lines of each solver's own -> solvers_turning.csv."""
     sys.path.insert(0, str(SHARED / "judge"))
-    import judge  # type: ignore[import-not-found]  # noqa: PLC0415
+    judge = importlib.import_module("judge")
 
     folder = FaceFolder(SHARED / "data" / "celeba")
     pose = pd.read_csv("data_labels/celeba_pose.csv", index_col="image_id")

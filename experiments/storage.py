@@ -87,13 +87,14 @@ def effect_on_lines(z: torch.Tensor, labels: pd.DataFrame) -> list[dict[str, obj
     """Cosine and relative length of the lines, for each light and side."""
     rows = []
     for light in ("left", "center", "right", "any"):
-        inside = ((labels["light"] == light) | (light == "any")).to_numpy()
+        inside = np.ones(len(labels), bool) if light == "any" else (labels["light"] == light).to_numpy()
         if inside.sum() < 60:
             continue
         yaw = labels["yaw_deg"].to_numpy()[inside]
-        exact = lines(z[inside], yaw)
+        some = z[torch.from_numpy(inside)]
+        exact = lines(some, yaw)
         for way, store in WAYS.items():
-            for side, a, b in zip(("left", "right"), exact, lines(store(z[inside]), yaw), strict=True):
+            for side, a, b in zip(("left", "right"), exact, lines(store(some), yaw), strict=True):
                 cosine = a @ b / np.linalg.norm(a) / np.linalg.norm(b)
                 rows += [
                     {"what": "line", "way": way, "case": f"{light} {side}, n={inside.sum()}", "measure": m, "value": v}
@@ -139,7 +140,7 @@ def compression(z: torch.Tensor) -> list[dict[str, object]]:
 
 def shard_sizes(z: torch.Tensor, names: list[str]) -> list[dict[str, object]]:
     """Header's share, CPU time of writing and reading, and what a kill loses, by latents per shard."""
-    space = LatentSpace("none", Fingerprint("0" * 16), Schedule(), tuple(z.shape[1:]), 2)
+    space = LatentSpace("none", Fingerprint("0" * 16), Schedule(), (z.shape[1], z.shape[2], z.shape[3]), 2)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for size in (32, 128, 512, 2048):

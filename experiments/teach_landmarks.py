@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -82,7 +82,7 @@ def label_all(data: Path, names: list[str], masks: Path) -> np.ndarray:
     return found
 
 
-def one_mesh(mesh: object, image: np.ndarray) -> np.ndarray:
+def one_mesh(mesh: Any, image: np.ndarray) -> np.ndarray:
     """(478, 3) pixels of the picture; NaN where the teacher sees no face."""
     seen = bordered(image)
     answer = mesh.process(seen).multi_face_landmarks

@@ -54,8 +54,12 @@ class TenMillion:
 def names(start: int, stop: int) -> pa.ChunkedArray:
     """Names of pictures, as a column."""
     edges = [*range(start, stop, 1_000_000), stop]
-    digits = [pc.utf8_lpad(pa.array(np.arange(a, b)).cast(pa.string()), 8, "0") for a, b in itertools.pairwise(edges)]
-    return pa.chunked_array([pc.binary_join_element_wise(d, pa.scalar("jpg"), ".") for d in digits])
+    eight = pc.PadOptions(8, "0")
+    parts = []
+    for first, last in itertools.pairwise(edges):
+        digits = pc.call_function("utf8_lpad", [pa.array(np.arange(first, last)).cast(pa.string())], eight)
+        parts.append(pc.call_function("binary_join_element_wise", [digits, pa.scalar("jpg"), pa.scalar(".")]))
+    return pa.chunked_array(parts)
 
 
 def hollow_shards(store: LatentStore) -> None:
@@ -66,11 +70,11 @@ def hollow_shards(store: LatentStore) -> None:
         for number in shards:
             n = int(manifest.counts[number])
             some, ids = ids[:n], ids[n:]
-            notes = {"kind": KIND, "image_ids": json.dumps(some), "skipped": "[]", "checksum": f"{number:064d}"}
+            metadata = {"kind": KIND, "image_ids": json.dumps(some), "skipped": "[]", "checksum": f"{number:064d}"}
             size = 2 * n * int(np.prod(SPACE.shape))
             tensor = {"dtype": "F16", "shape": [n, *SPACE.shape], "data_offsets": [0, size]}
-            table = json.dumps({"__metadata__": {**notes, **SPACE.header()}, "latents": tensor}).encode()
-            with open(store.path_of(number), "wb") as file:
+            table = json.dumps({"__metadata__": {**metadata, **SPACE.header()}, "latents": tensor}).encode()
+            with store.path_of(number).open("wb") as file:
                 file.write(len(table).to_bytes(8, "little") + table)
                 file.truncate(8 + len(table) + size)
 

@@ -21,12 +21,14 @@ __all__ = [
     "bundled_folder",
     "bundled_part",
     "card_of",
+    "direction_files",
     "directions_in",
     "example_in",
     "labeler_in",
     "missing_bundle",
     "models_home",
     "terms_in_one_line",
+    "trained_on",
 ]
 
 #: the bundled model that is taken where none is named, and whose label network is taken where a model brings none
@@ -90,6 +92,16 @@ def card_of(folder: Path) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in pairs if value.strip()}
 
 
+def trained_on(folder: Path) -> tuple[str, ...] | None:
+    """The data sets a model's card says it learned from (`trained_on`), a tenth of whose people it never saw.
+
+    Returns:
+        Names of data sets, as their folders are called; None where no card says anything.
+    """
+    named = card_of(folder).get("trained_on")
+    return None if named is None else tuple(name.strip().lower() for name in named.split(","))
+
+
 def terms_in_one_line() -> str:
     """The terms of the code and of the networks that are here."""
     held = [name for name in RESEARCH_ONLY if (HOME / name).is_dir()]
@@ -108,6 +120,18 @@ def directions_in(folder: Path) -> Path | None:
     """The folder of directions a model's folder brings, or None."""
     path = folder / "directions"
     return path if any(path.glob("*.safetensors")) else None
+
+
+def direction_files(where: Path) -> list[Path]:
+    """The files of directions in a folder, or the one file given.
+
+    Raises:
+        LatentrotError: there are none.
+    """
+    files = [where] if where.is_file() else sorted(where.glob("*.safetensors"))
+    if not files:
+        raise LatentrotError(f"no directions in {where}; make them with: latentrot fit-directions --light left")
+    return files
 
 
 def bundled_example(name: str) -> Path:

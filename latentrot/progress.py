@@ -1,4 +1,4 @@
-"""How far a long piece of work is, and how long it will take: a bar on a terminal, one line elsewhere."""
+"""How long work takes: by stage, and how far a long one is, a bar on a terminal, one line elsewhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 from tqdm import tqdm
 
-__all__ = ["Progress", "duration"]
+__all__ = ["Clock", "Progress", "duration"]
 
 log = logging.getLogger(__name__)
 #: seconds of work from which the rest is estimated
@@ -51,3 +51,17 @@ class Progress(tqdm):
                 log.info("%s: %d %ss in %s, about %s for the other %d", self.what, self.done, self.units,
                          duration(elapsed), rest, left)  # fmt: skip
         return super().update(n)
+
+
+class Clock:
+    """Seconds by stage."""
+
+    def __init__(self, seconds: dict[str, float] | None = None) -> None:
+        self.seconds = seconds or {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """Add the time since the last lap to a stage."""
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
+        self._last = now

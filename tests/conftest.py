@@ -14,6 +14,19 @@ if "OMP_NUM_THREADS" not in os.environ:
     torch.set_num_threads(2)
 
 
+#: files whose tests share nothing and take long: they are spread over all workers, and begun first
+SPREAD = ("test_manual.py",)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of a file run on one worker, since they share what takes long to set up; those of `SPREAD` do not."""
+    items.sort(key=lambda item: item.path.name not in SPREAD)
+    for item in items:
+        group = item.nodeid if item.path.name in SPREAD else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
     """No test depends on a draw nobody seeded, nor on which tests ran before it: fixtures draw after this, too."""

@@ -89,14 +89,14 @@ def give(page, path):
     page.set_input_files("#upload input[type=file]", str(path))
 
 
-def fact(page, where, name):
-    return page.locator(f"#{where} .facts div", has_text=re.compile(f"^{name}")).locator("dd").inner_text()
+def value(page, block, name):
+    return page.locator(f"#{block} .values div", has_text=re.compile(f"^{name}")).locator("dd").inner_text()
 
 
 def shown_face(page):
     """The yaw of the face on show, once there is one."""
-    page.wait_for_selector("#facts .facts")
-    return float(fact(page, "facts", "yaw").rstrip("°"))
+    page.wait_for_selector("#measured .values")
+    return float(value(page, "measured", "yaw").rstrip("°"))
 
 
 def slide(page, degrees):
@@ -131,12 +131,12 @@ def test_a_face_turns_as_the_slider_is_dragged(visitor, tmp_path):
     assert abs(yaw) < 15
     spent = [slide(page, degrees) for degrees in (10, -10, 20)]
     print("slider to picture, seconds:", [round(s, 2) for s in spent])
-    assert float(fact(page, "readout", "turned").rstrip("°")) == pytest.approx(20, abs=8)
-    assert float(fact(page, "readout", "yaw now").rstrip("°")) == pytest.approx(
-        yaw + float(fact(page, "readout", "turned").rstrip("°")), abs=0.11
+    assert float(value(page, "readout", "turned").rstrip("°")) == pytest.approx(20, abs=8)
+    assert float(value(page, "readout", "yaw now").rstrip("°")) == pytest.approx(
+        yaw + float(value(page, "readout", "turned").rstrip("°")), abs=0.11
     )
-    assert re.fullmatch(r"\d\.\d\d s", fact(page, "readout", "delay"))
-    assert -1 <= float(fact(page, "readout", "identity")) <= 1
+    assert re.fullmatch(r"\d\.\d\d s", value(page, "readout", "delay"))
+    assert -1 <= float(value(page, "readout", "identity")) <= 1
     assert pixels(page, "before").shape == pixels(page, "after").shape
     assert abs(pixels(page, "before") - pixels(page, "after")).max() > 40
     page.screenshot(path=str(tmp_path / "page.png"), full_page=True)
@@ -175,12 +175,12 @@ def test_of_several_faces_one_is_chosen_and_its_light(visitor, tmp_path):
     page = visitor()
     give(page, tmp_path / "both.png")
     shown_face(page)
-    assert fact(page, "facts", "light, estimated") == "left"
+    assert value(page, "measured", "light, estimated") == "left"
     page.locator("#face label", has_text="2").click()  # the mirrored one
-    page.wait_for_function("() => document.querySelector('#facts').innerText.includes('right')")
+    page.wait_for_function("() => document.querySelector('#measured').innerText.includes('right')")
     page.locator("#light label", has_text="center").click()
-    page.wait_for_function("() => document.querySelector('#facts').innerText.includes('center')")
-    assert fact(page, "facts", "light, as given") == "center"
+    page.wait_for_function("() => document.querySelector('#measured').innerText.includes('center')")
+    assert value(page, "measured", "light, as given") == "center"
     assert page.locator("#face input:checked").count() == 1
 
 
@@ -285,14 +285,14 @@ def test_visits_never_mix_and_leave_nothing(tmp_path, identity_weights):
         page.open_upload(str(given[name]), "auto", who[name])
     for name, degrees in (("ann", 12), ("bob", -12)):
         shown[name] = page.turn(degrees, who[name])
-        assert "identity" in shown[name][page.readout]
+        assert "identity" in shown[name][page.result.readout]
     for name, other in (("ann", "bob"), ("bob", "ann")):
-        before, after = (read_image(p).astype(int) for p in shown[name][page.compare])
+        before, after = (read_image(p).astype(int) for p in shown[name][page.result.compare])
         assert np.abs(before - after)[:, :12].mean() < 3  # nothing turns at the rim
-        strange = read_image(shown[other][page.compare][1]).astype(int)
+        strange = read_image(shown[other][page.result.compare][1]).astype(int)
         assert strange.shape != after.shape or np.abs(strange - after).mean() > 10
-        assert page.visits[name].folder in Path(shown[name][page.save]).parents
-    turned = re.findall(r"turned</dt><dd>([+-][\d.]+)", shown["ann"][page.readout])
+        assert page.visits[name].folder in Path(shown[name][page.result.save]).parents
+    turned = re.findall(r"turned</dt><dd>([+-][\d.]+)", shown["ann"][page.result.readout])
     assert float(turned[0]) == pytest.approx(12, abs=4)  # the curve's root, measured and found again
     page.leave(who["ann"])
     assert not given["ann"].exists()

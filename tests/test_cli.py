@@ -9,9 +9,11 @@ import pytest
 from PIL import Image
 
 from latentrot.cli import guard_sweep, main
+from latentrot.data.images import to_uint8
+from latentrot.edit.photograph import held_short
 from latentrot.edit.turns import parse_sweep
 from latentrot.errors import LatentrotError
-from latentrot.rotate.latent.rotator import load_latent_rotator
+from latentrot.rotate.latent.rotator import Walked, load_latent_rotator
 from latentrot.rotate.latent.search import CalibrationCurve, find_steps
 
 PORTRAIT = Path(str(resources.files("latentrot") / "bundled" / "astronaut.jpg"))
@@ -143,6 +145,39 @@ def test_a_root_of_the_calibration_curve_is_measured_and_found_again():
     assert abs(bent(steps) - [12, -50, 0]).max() < 1.5 < abs(bent([once])[0] - 12)
     assert find_steps([0.0], [], bent) == [0.0]
     assert once in tried  # the first root was measured itself
+
+
+def test_no_step_is_longer_than_allowed_and_what_is_held_is_measured_once():
+    tried = []
+
+    def slow(steps):
+        tried.extend(steps)
+        return 0.5 * np.asarray(steps)
+
+    assert find_steps([12.0, -3.0], [-30.0, 30.0], slow, [15.0, -15.0]) == [15.0, -6.0]
+    assert tried.count(15.0) == 1
+
+
+def test_a_walk_is_held_at_its_limit_and_says_what_it_reached():
+    rotator = load_latent_rotator(limit=0.4)
+    crop = np.asarray(Image.open(PORTRAIT).convert("RGB").resize((64, 64)))
+    face = rotator.embed(crop, light="left")
+    (frame,) = rotator.turn(face, [25.0]).frames
+    longest = 0.4 * rotator.lines_of("left").nominal_for(25.0)
+    walked = Walked(rotator, face)
+    assert np.array_equal(frame.image, to_uint8(walked.at([longest]))[0])
+    assert frame.held
+    assert frame.drawn_deg == pytest.approx(walked.change([longest])[0], abs=1e-3)
+    assert frame.drawn_deg < 24
+    assert walked.change_roughly([longest])[0] == pytest.approx(frame.drawn_deg, abs=4)
+    note = held_short(rotator.turn(face, [25.0]), rotator)
+    assert "of +25 degrees" in note[0]
+
+
+def test_a_limit_must_be_one(tmp_path, capsys):
+    for limit in ("0", "-1", "inf", "nan"):
+        code, _, err = run(capsys, "edit", PORTRAIT, "--deg", "5", "--limit", limit, "--out", tmp_path / "o.png")
+        assert (code, "--limit" in err) == (2, True)
 
 
 def test_two_files_for_one_light_are_refused(tmp_path, capsys):

@@ -5,12 +5,12 @@ import pytest
 from test_mesh import head_of, planted
 
 from latentrot.data.align import align_landmarks
-from latentrot.edit.compose import brought_back, face_mask, fill_hidden, fit_colours, redraw, turned_alignment
+from latentrot.edit.compose import brought_back, face_mask, fill_hidden, fit_colours, redraw
 from latentrot.edit.photograph import carried_farther
 from latentrot.edit.turns import Turn, parse_sweep, turns_asked
 from latentrot.errors import LatentrotError
 from latentrot.label.upright import MIRRORED_68, five_of, mirrored, upright_square
-from latentrot.rotate.mesh import turn_head
+from latentrot.rotate.mesh import turn_head, turned_alignment
 
 AWAY = 40.0
 
@@ -146,4 +146,4 @@ def test_turns_that_cannot_be_are_refused(asked, words):
     ],
 )  # fmt: skip
 def test_a_turn_that_falls_short_is_carried_farther(asked, reached, carried):
-    assert carried_farther(Turn(asked, 5.0), reached) == Turn(pytest.approx(carried), 5.0)
+    assert carried_farther(Turn(asked, 5.0), Turn(asked, 5.0), reached) == Turn(pytest.approx(carried), 5.0)

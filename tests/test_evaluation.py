@@ -1,6 +1,7 @@
 """The evaluation: planted rotators score what they must, intervals behave, mistakes are one line."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,13 +16,15 @@ from latentrot.bench.compare import portrait_crop
 from latentrot.cli import main
 from latentrot.data.frame import MIRRORED_LANDMARKS
 from latentrot.errors import LatentrotError
+from latentrot.evaluation.measure import MEASURES
 from latentrot.evaluation.metrics import bootstrap_mean, identity_rank, squared_error, ssim
+from latentrot.evaluation.pairs import EvaluationConfig
 from latentrot.evaluation.perceptual import alexnet_weights, lpips_at_hand
-from latentrot.evaluation.report import summary, write_evaluation
+from latentrot.evaluation.published import SPINMEROUND
+from latentrot.evaluation.report import markdown_table, protocol_table, summary, write_evaluation
 from latentrot.evaluation.run import evaluate
-from latentrot.evaluation.truth import MEASURES, EvaluationConfig
-from latentrot.evaluation.views import read_views
-from latentrot.evaluation.yaw import PixelYaw, landmark_features
+from latentrot.evaluation.views import pairs_of_views, read_views
+from latentrot.evaluation.yaw import landmark_features, pixel_yaw
 from latentrot.rotate.protocol import load_rotator, rotate_many
 
 QUICK = {"resamples": 200}
@@ -62,7 +65,7 @@ def views(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def perfect(views):
-    return evaluate(Perfect(views), views, EvaluationConfig(**QUICK), name="perfect")
+    return evaluate({"perfect": Perfect(views)}, views.root, EvaluationConfig(**QUICK))
 
 
 def of(evaluation, way):
@@ -93,6 +96,28 @@ class TestMetrics:
                 var, cov = (window * ((u - mu) ** 2 + (v - mv) ** 2)).sum(), (window * (u - mu) * (v - mv)).sum()
                 values.append((2 * mu * mv + 1e-4) * (2 * cov + 9e-4) / ((mu**2 + mv**2 + 1e-4) * (var + 9e-4)))
         assert ssim(a, b) == pytest.approx(np.mean(values), abs=1e-9)
+
+    def test_ssim_is_the_one_of_torchmetrics(self):
+        metrics = pytest.importorskip("torchmetrics.functional.image")
+        rng = np.random.default_rng(2)
+        a = rng.integers(0, 256, (40, 40, 3), np.uint8)
+        b = np.clip(a.astype(int) + rng.integers(-60, 60, a.shape), 0, 255).astype(np.uint8)
+        x, y = (torch.from_numpy(p @ np.array([0.299, 0.587, 0.114]) / 255)[None, None] for p in (a, b))
+        _, theirs = metrics.structural_similarity_index_measure(x, y, sigma=1.5, data_range=1.0, return_full_image=True)
+        # it also averages windows that reach beyond the picture, on mirrored pixels
+        assert ssim(a, b) == pytest.approx(float(theirs[..., 5:-5, 5:-5].mean()), abs=1e-9)
+
+    def test_a_region_is_compared_alone(self):
+        rng = np.random.default_rng(3)
+        a, b = rng.integers(0, 256, (2, 40, 40, 3), np.uint8)
+        half = np.zeros((40, 40), bool)
+        half[:, :20] = True
+        b[:, :26] = a[:, :26]  # the window reaches five pixels beyond the region
+        assert squared_error(a, b, half) == 0
+        assert ssim(a, b, half) == pytest.approx(1)
+        assert squared_error(a, b, ~half) > 0.05
+        assert ssim(a, b, ~half) < 0.5
+        assert np.isnan(squared_error(a, b, half & ~half))
 
     def test_ssim_knows_its_ends(self):
         rng = np.random.default_rng(1)
@@ -149,13 +174,13 @@ class TestPlanted:
         assert (rows["rank"] == 1).all()
         assert (rows["top1"] == 1).all()
         assert (rows["pitch_drift_deg"] == 0).all()
-        truth = of(perfect, "render")
+        truth = of(perfect, "truth")
         pd.testing.assert_frame_equal(rows.drop(columns="way"), truth.drop(columns="way"))
 
     def test_doing_nothing_scores_its_known_error(self, perfect):
         rows = of(perfect, "nothing")
         for row in rows.itertuples():
-            head = int(row.head)
+            head = int(row.person)
             still, turned = head_picture(head, 0).astype(float), head_picture(head, row.requested_deg)
             assert row.squared_error == pytest.approx(np.mean((still - turned) ** 2) / 255**2)
         # the second opinion sees the head where it was
@@ -163,7 +188,7 @@ class TestPlanted:
         assert rows["ssim"].max() < 1
 
     def test_somebody_else_turns_as_well_but_is_not_recognised(self, views):
-        rows = of(evaluate(Stranger(views), views, EvaluationConfig(**QUICK), name="stranger"), "stranger")
+        rows = of(evaluate({"stranger": Stranger(views)}, views.root, EvaluationConfig(**QUICK)), "stranger")
         assert rows["rank"].min() == 2
         assert rows["top1"].max() == 0
         assert rows["yaw_error_pixels_deg"].mean() < 5
@@ -171,7 +196,7 @@ class TestPlanted:
 
     def test_mirroring_turns_from_one_side_to_the_other(self, views):
         config = EvaluationConfig(source_yaw=-30, targets=(30,), **QUICK)
-        evaluation = evaluate(Perfect(views, -30), views, config, name="perfect")
+        evaluation = evaluate({"perfect": Perfect(views, -30)}, views.root, config)
         assert set(evaluation.rows["requested_deg"]) == {60}
         mirrored = of(evaluation, "mirror")
         even = mirrored["light"] == "center"
@@ -185,7 +210,7 @@ class TestPlanted:
             def rotate(self, image, degrees):
                 return super().rotate(image, degrees).repeat(2, 0).repeat(2, 1)
 
-        rows = of(evaluate(Large(views), views, EvaluationConfig(heads=3, **QUICK), name="large"), "large")
+        rows = of(evaluate({"large": Large(views)}, views.root, EvaluationConfig(people=3, **QUICK)), "large")
         assert rows["squared_error"].max() < 0.002
         assert (rows["rank"] == 1).all()
 
@@ -196,7 +221,7 @@ class TestPlanted:
                 return bad
 
         with pytest.raises(LatentrotError, match="the rotator returned"):
-            evaluate(Bad(), views)
+            evaluate(Bad(), views.root)
 
     def test_the_quick_way_to_many_turns_is_taken_where_there_is_one(self, views, perfect):
         class Many(Perfect):
@@ -206,7 +231,7 @@ class TestPlanted:
                 Many.calls += 1
                 return [self.rotate(image, d) for d in degrees]
 
-        rows = of(evaluate(Many(views), views, EvaluationConfig(**QUICK), name="perfect"), "perfect")
+        rows = of(evaluate({"perfect": Many(views)}, views.root, EvaluationConfig(**QUICK)), "perfect")
         assert Many.calls == len(views.heads)
         pd.testing.assert_frame_equal(rows, of(perfect, "perfect"))
         picture = views.pictures[0, 3]
@@ -216,9 +241,8 @@ class TestPlanted:
 
 
 def test_the_second_opinion_reads_yaws_of_unseen_heads(views):
-    yaw = PixelYaw(views)
-    error = [np.abs(yaw.estimate(views.pictures[h], h) - views.yaws).mean() for h in range(len(views.heads))]
-    assert np.mean(error) < 5
+    pairs = pairs_of_views(views, EvaluationConfig())
+    assert np.abs(pixel_yaw(pairs).estimate(pairs.pictures, pairs.people) - pairs.yaws).mean() < 5
 
 
 def test_landmarks_of_a_mirrored_picture_are_the_mirrored_landmarks():
@@ -252,17 +276,21 @@ class TestReport:
         paths = write_evaluation(perfect, report, tmp_path / "out")
         assert {p.name for p in paths} == {p.name for p in (tmp_path / "out").iterdir()}
         read = json.loads((tmp_path / "out" / "evaluation.json").read_text(), parse_constant=pytest.fail)
-        assert set(read["ways"]) == {"perfect", "nothing", "mirror", "render"}
-        assert set(read["differences"]) == {"nothing", "mirror"}
+        assert set(read["ways"]) == {"perfect", "nothing", "mirror", "truth"}
+        assert read["rotators"] == ["perfect"]
+        assert set(read["differences"]) == {"perfect"}
+        assert set(read["differences"]["perfect"]) == {"nothing", "mirror"}
         assert set(read["measures"]) == set(MEASURES)
-        assert read["views"] == {
-            "heads": 6,
+        assert read["data"] == {
+            "set": "views0",
+            "rendered": True,
+            "people": 6,
+            "pairs": 36,
             "gallery": {"left": 2, "center": 2, "right": 2},
             "size": SIZE,
-            "masks": True,
         }
         assert read["labeler"].startswith("faces64 ")
-        for part in (*read["ways"].values(), *read["differences"].values()):
+        for part in (*read["ways"].values(), *read["differences"]["perfect"].values()):
             assert set(part) == {"all", "by_turn", "by_light"}
             assert set(part["by_turn"]) == {f"{y:+g}" for y in YAWS if y}
             assert set(part["by_light"]) == {"left", "center", "right"}
@@ -273,29 +301,56 @@ class TestReport:
                         assert value["mean"] is None
                     else:
                         assert value["low"] <= value["mean"] <= value["high"]
-        assert set(read["not_measured"]) <= {"lpips"}
+        judged = {"yaw_error_judge_deg", "identity_true", "identity_source"}
+        assert set(read["not_measured"]) - {"lpips"} == judged | {"placed"}
         assert len(pd.read_csv(tmp_path / "out" / "evaluation.csv")) == 4 * 6 * 6
         for name in ("evaluation.png", "examples.png"):
             with Image.open(tmp_path / "out" / name) as picture:
                 picture.verify()
 
+    def test_the_table_shows_every_way_and_what_was_measured(self, perfect):
+        report = summary(perfect)
+        head, _, *lines = markdown_table(report).splitlines()
+        assert [line.split(" | ")[0].strip("| ") for line in lines] == ["perfect", "nothing", "mirror", "truth"]
+        assert "rank" in head
+        assert "identity" not in head
+        assert all(line.count("|") == head.count("|") for line in lines)
+        assert " 0.0 [0.0, 0.0] " in lines[0]
+
+    def test_the_columns_of_multi_view_papers_are_filled_and_the_published_rows_marked(self, views):
+        config = EvaluationConfig(source_yaw=-45, targets=None, people=2, **QUICK)
+        report = summary(evaluate({"perfect": Perfect(views, -45)}, views.root, config))
+        assert len(report["ways"]["perfect"]["by_turn"]) == len(YAWS) - 1
+        table = protocol_table(report)
+        ours = next(line for line in table.splitlines() if line.startswith("| perfect"))
+        assert ours.split("|")[2:5:2] == [" 0.000 ", " 1.000 "]
+        assert all(f"*{name}*" in table for name in SPINMEROUND)
+        assert "other data" in table
+
+    def test_pictures_of_one_person_are_no_independent_evidence(self, perfect):
+        once = summary(perfect)["ways"]["nothing"]["all"]["squared_error"]
+        rows = pd.concat([perfect.rows] * 5, ignore_index=True)
+        rows["pair"] += np.repeat(np.arange(5) * 1000, len(perfect.rows))
+        again = summary(replace(perfect, rows=rows))["ways"]["nothing"]["all"]["squared_error"]
+        assert again == once | {"pictures": 5 * once["pictures"]}
+
     def test_differences_are_paired(self, perfect):
         report = summary(perfect)
-        nothing, gap = report["ways"]["nothing"]["all"], report["differences"]["nothing"]["all"]
+        nothing, gap = report["ways"]["nothing"]["all"], report["differences"]["perfect"]["nothing"]["all"]
         assert gap["squared_error"]["mean"] == pytest.approx(-nothing["squared_error"]["mean"], abs=1e-6)
         assert gap["squared_error"]["high"] < 0 < gap["ssim"]["low"]
 
     def test_one_head_has_no_interval(self, views):
-        report = summary(evaluate(Perfect(views), views, EvaluationConfig(heads=1, **QUICK), name="perfect"))
+        report = summary(evaluate({"perfect": Perfect(views)}, views.root, EvaluationConfig(people=1, **QUICK)))
         cell = report["ways"]["nothing"]["all"]["squared_error"]
         assert cell["mean"] > 0
         assert cell["low"] is cell["high"] is None
-        assert report["views"]["heads"] == 1
-        assert report["views"]["gallery"] == {"left": 2, "center": 2, "right": 2}
+        assert report["data"]["people"] == 1
+        assert report["data"]["gallery"] == {"left": 2, "center": 2, "right": 2}
 
     def test_the_public_name(self, views):
-        evaluation = latentrot.evaluate(latentrot.load_rotator("nothing"), views.root, EvaluationConfig(heads=1))
-        assert set(evaluation.rows["way"]) == {"rotator", "nothing", "mirror", "render"}
+        evaluation = latentrot.evaluate(latentrot.load_rotator("nothing"), views.root, EvaluationConfig(people=1))
+        assert set(evaluation.rows["way"]) == {"rotator", "nothing", "mirror", "truth"}
 
 
 class TestViews:
@@ -304,12 +359,11 @@ class TestViews:
         assert (views.pictures[4, 5] == head_picture(4, 30)).all()
         assert (views.masks[2, 0] == disc(-45)).all()
         assert views.lights == ("left", "center", "right") * 2
-        assert (views.region(views.group("left"), 6) == disc(45)).all()
 
     def test_without_masks_the_whole_picture_counts(self, tmp_path):
         views = read_views(write_views(tmp_path / "v", heads=2, yaws=(0, 30), masks=False))
-        assert views.region(views.group("left"), 0).all()
-        rows = of(evaluate(Perfect(views), views, EvaluationConfig(**QUICK), name="perfect"), "perfect")
+        assert pairs_of_views(views, EvaluationConfig()).faces.all()
+        rows = of(evaluate({"perfect": Perfect(views)}, views.root, EvaluationConfig(**QUICK)), "perfect")
         assert (rows["rank"] == 1).all()
 
     def test_the_most_level_of_several_pitches_is_taken(self, tmp_path, views):
@@ -344,11 +398,11 @@ class TestViews:
 
     def test_poses_that_are_not_there_are_refused(self, views):
         with pytest.raises(LatentrotError, match=r"no views at a yaw of 7 degrees .* -45, -30"):
-            evaluate(load_rotator("nothing"), views, EvaluationConfig(source_yaw=7))
+            evaluate(load_rotator("nothing"), views.root, EvaluationConfig(source_yaw=7))
         with pytest.raises(LatentrotError, match=r"no views at \+60 degrees"):
-            evaluate(load_rotator("nothing"), views, EvaluationConfig(targets=(60,)))
-        with pytest.raises(LatentrotError, match="heads=0"):
-            evaluate(load_rotator("nothing"), views, EvaluationConfig(heads=0))
+            evaluate(load_rotator("nothing"), views.root, EvaluationConfig(targets=(60,)))
+        with pytest.raises(LatentrotError, match="people=0"):
+            evaluate(load_rotator("nothing"), views.root, EvaluationConfig(people=0))
 
 
 class TestCommand:
@@ -360,7 +414,7 @@ class TestCommand:
     def test_a_rotator_of_ones_own(self, views, tmp_path, capsys):
         out = tmp_path / "out"
         code, printed, err = self.run(
-            capsys, "--data", views.root, "--out", out, "--rotator", "test_evaluation:make_perfect", "--heads", "3",
+            capsys, "--data", views.root, "--out", out, "--rotator", "test_evaluation:make_perfect", "--people", "3",
             "--targets", "-30", "30",
         )  # fmt: skip
         assert code == 0, err
@@ -372,12 +426,12 @@ class TestCommand:
 
     def test_the_latent_rotator(self, views, tmp_path, capsys):
         code, _, err = self.run(
-            capsys, "--data", views.root, "--out", tmp_path / "o", "--fast", "--heads", "1", "--targets", "15"
+            capsys, "--data", views.root, "--out", tmp_path / "o", "--fast", "--people", "1", "--targets", "15"
         )
         assert code == 0, err
         report = json.loads((tmp_path / "o" / "evaluation.json").read_text())
         assert report["model"] == "faces64"
-        assert set(report["ways"]) == {"latent", "nothing", "mirror", "render"}
+        assert set(report["ways"]) == {"latent", "nothing", "mirror", "truth"}
         assert report["seconds_per_turn"]["latent"] > report["seconds_per_turn"]["nothing"]
 
     @pytest.mark.parametrize(
@@ -387,7 +441,10 @@ class TestCommand:
             (["--data", "VIEWS", "--rotator", "sideways"], "sideways"),
             (["--data", "VIEWS", "--rotator", "no_such_module:name"], "no_such_module"),
             (["--data", "VIEWS", "--rotator", "nothing", "--directions", "d"], "--directions"),
-            (["--data", "VIEWS", "--heads", "0"], "--heads 0"),
+            (["--data", "VIEWS", "--people", "0"], "--people 0"),
+            (["--data", "VIEWS", "--protocol", "views", "--targets", "15"], "--targets"),
+            (["--data", "VIEWS", "--judge", "no.py"], "no such judge"),
+            (["--data", "VIEWS", "--identity", "no.pt"], "no.pt"),
         ],
     )
     def test_mistakes(self, views, argv, word, tmp_path, capsys, monkeypatch):

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from latentrot.bundles import DEFAULT_BUNDLE, bundled_folder
 from latentrot.data.celeba import FaceFolder, held_out
-from latentrot.data.where import matching
+from latentrot.data.filters import matching
 from latentrot.errors import LatentrotError
 from latentrot.label.estimate import LIGHTS, SURE, estimate_light, estimate_pose, light_names
 from latentrot.label.network import FaceLabeler, load_labeler

@@ -5,17 +5,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
+from latentrot.data.align import align_landmarks
 from latentrot.errors import LatentrotError
 from latentrot.heads.surface import fit_surface, load_surface, rotation
+from latentrot.label.upright import five_of
 from latentrot.rotate.mesh import MeshConfig, build_head, turn_head
 from latentrot.rotate.mesh.depth import inflate
 from latentrot.rotate.mesh.draw import draw
 from latentrot.rotate.mesh.export import as_mesh, export_head
-from latentrot.rotate.mesh.fields import extended, filled, nearest, signed_distance
+from latentrot.rotate.mesh.fields import extrapolated, filled, nearest, signed_distance
 from latentrot.rotate.mesh.sheets import cut_sheet
+from latentrot.rotate.mesh.turn import reframed
 
 SIZE, WIDTH, CENTRE = (420, 400), 90.0, (200.0, 190.0)
-SMALL = MeshConfig(smallest_px=120, largest_px=160)
+SMALL = MeshConfig(smallest_px=120, largest_px=160, depth_scale=1.08)
 MIRRORED = [
     *range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1), 45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41,
     40, 54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
@@ -245,7 +248,7 @@ def test_filling_keeps_what_is_known_and_continues_what_is_even():
     assert np.allclose(filled(even, known, 2.0), 77, atol=0.5)
     drawn = np.random.default_rng(2).uniform(0, 255, (61, 61, 3)).astype(np.float32)
     assert np.array_equal(filled(drawn, known)[known], drawn[known])
-    assert np.allclose(extended(even, known.astype(np.float32)), 77, atol=0.5)
+    assert np.allclose(extrapolated(even, known.astype(np.float32)), 77, atol=0.5)
 
 
 def test_nearest_and_distance_agree():
@@ -256,3 +259,23 @@ def test_nearest_and_distance_agree():
     assert (away[mask] == 0).all()
     assert mask[rows, columns].all()
     assert np.abs(away - 0.5 + signed_distance(mask))[~mask].max() < 1.0
+
+
+@pytest.mark.parametrize("yaw", [-50.0, -20.0, 0.0, 35.0])
+def test_a_turned_crop_stays_in_its_frame(head, yaw):
+    turned = turn_head(head, yaw)
+    crop = reframed(head, turned)
+    assert crop.shape == head.photograph.shape
+    if yaw == 0:
+        assert np.array_equal(crop, head.photograph)
+        return
+    size = head.photograph.shape[1::-1]
+    was = align_landmarks(five_of(head.region.to_photo(head.landmarks[:, :2])), size)
+    again = align_landmarks(five_of(turned.landmarks), size)
+    # the mouth's colours, where the frame has it, are those of the turned picture's mouth
+    marks = was.to_photo(again.to_frame(turned.landmarks))
+    for k in (30, 48, 54):
+        (x, y), (u, v) = np.round(marks[k] - 0.5).astype(int), np.round(turned.landmarks[k] - 0.5).astype(int)
+        assert np.abs(crop[y, x].astype(float) - turned.picture[v, u]).max() < 40
+    middle = five_of(head.region.to_photo(head.landmarks[:, :2])).mean(0)
+    assert np.linalg.norm(five_of(marks).mean(0) - middle) < np.linalg.norm(five_of(turned.landmarks).mean(0) - middle)

@@ -340,7 +340,8 @@ def test_names_of_results_never_collide():
 def test_an_interrupted_folder_holds_whole_files_only(square, tmp_path):
     for name in ("b.png", "c.png"):
         (square.parent / name).write_bytes(square.read_bytes())
-    from latentrot.edit.photograph import EditConfig, edit_photograph  # noqa: PLC0415
+    from latentrot.edit.find import EditConfig  # noqa: PLC0415
+    from latentrot.edit.photograph import edit_photograph  # noqa: PLC0415
 
     done = []
 

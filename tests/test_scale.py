@@ -207,7 +207,7 @@ class TestShard:
             "cpu: out of memory with 2 pictures at a time; going on with 1",
         ]  # the last shard holds two pictures only: where it comes first, three at a time are never tried
         assert [r.getMessage() for r in caplog.records] == whole[order[0] == 6 :]
-        assert read_header(store.shards[0]).notes["batch"] == "1"
+        assert read_header(store.shards[0]).metadata["batch"] == "1"
         for (_, a), (_, b) in zip(calm.batches(), store.batches(), strict=True):
             torch.testing.assert_close(a, b, rtol=2e-3, atol=2e-3)
         monkeypatch.setattr(work, "invert", lambda *_, **__: small(model, torch.zeros(2, 1), schedule=PLAN))

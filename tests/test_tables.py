@@ -15,9 +15,9 @@ from tiny import gradients, write_pictures
 
 from latentrot.cli import main
 from latentrot.data.celeba import FaceFolder, held_out, open_folder
+from latentrot.data.filters import matching
 from latentrot.data.images import Photograph, read_image, read_photograph, write_photograph
 from latentrot.data.tables import as_names, read_table
-from latentrot.data.where import matching
 from latentrot.errors import LatentrotError
 from latentrot.files import check_format, check_writable
 
@@ -382,7 +382,7 @@ def test_a_mistake_in_the_paths_is_refused_before_anything_slow_is_loaded(tmp_pa
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
 def test_a_photograph_on_its_side_is_set_upright(tmp_path, turns):
     from latentrot.bundles import PORTRAIT  # noqa: PLC0415
-    from latentrot.edit.photograph import find_faces  # noqa: PLC0415
+    from latentrot.edit.find import find_faces  # noqa: PLC0415
 
     portrait = read_image(PORTRAIT)
     Image.fromarray(np.rot90(portrait, turns)).save(tmp_path / "a.png")

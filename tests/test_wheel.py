@@ -48,6 +48,7 @@ def test_a_full_wheel_says_that_it_holds_research_only_networks(full):
     assert said(full)["License-Expression"] == f"MIT AND {RESEARCH}"
     assert f"LICENSES/{RESEARCH}.txt" in said(full).get_all("License-File")
     assert bundled(full) == {p.name for p in HOME.iterdir() if p.is_dir()}
+    assert "latentrot/py.typed" in full.namelist()  # type checkers read the package's own annotations
 
 
 def test_a_bare_wheel_holds_none_of_them_and_is_mit(full, bare):

@@ -5,7 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel, VQModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMPipeline,
+    DDIMScheduler,
+    DDPMPipeline,
+    DDPMScheduler,
+    UNet2DConditionModel,
+    UNet2DModel,
+    VQModel,
+)
 from PIL import Image
 
 SIZE = 16
@@ -97,3 +106,34 @@ def write_pictures(folder: Path, n: int) -> Path:
 def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
     """Decibels, for values in [-1, 1]."""
     return float(10 * torch.log10(4 / ((a - b).double() ** 2).mean().clamp(min=1e-20)))
+
+
+def save_image_variation(folder: Path, seed: int = 0) -> Path:
+    """A latent diffusion pipeline with an image encoder, in the layout of StableDiffusionImageVariationPipeline."""
+    from diffusers import StableDiffusionImageVariationPipeline  # noqa: PLC0415  it and what follows are an extra's
+    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection  # noqa: PLC0415
+
+    torch.manual_seed(seed)
+    vision = CLIPVisionConfig(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=SIZE, patch_size=8,
+        projection_dim=12,
+    )  # fmt: skip
+    unet = UNet2DConditionModel(
+        sample_size=SIZE // 2, in_channels=4, out_channels=4, block_out_channels=(8, 16), layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        norm_num_groups=4, attention_head_dim=4, cross_attention_dim=12,
+    )  # fmt: skip
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, block_out_channels=(8, 16),
+        latent_channels=4, norm_num_groups=4, sample_size=SIZE,
+    )  # fmt: skip
+    StableDiffusionImageVariationPipeline(
+        vae=vae,
+        image_encoder=CLIPVisionModelWithProjection(vision),
+        unet=unet,
+        scheduler=DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False),
+        safety_checker=None,
+        feature_extractor=CLIPImageProcessor(size=SIZE, crop_size=SIZE),
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+    return folder

@@ -127,7 +127,7 @@ class Measures(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """One list."""
-        from latentrot.evaluation.truth import MEASURES  # noqa: PLC0415
+        from latentrot.evaluation.measure import MEASURES  # noqa: PLC0415
 
         items = []
         for name, meaning in MEASURES.items():

@@ -1,4 +1,4 @@
-"""The page: a photograph in, a slider, the turned face at once. Lays out and wires; every number comes from the library.
+"""The page: a photograph in, a slider, the turned face at once. Every number comes from the library.
 
 Everything a visitor gives or gets lies in a folder of their own, which goes when the page is closed; all of them lie in
 one temporary folder, which goes with the server.
@@ -7,7 +7,6 @@ one temporary folder, which goes with the server.
 from __future__ import annotations
 
 import functools
-import html
 import logging
 import os
 import shutil
@@ -23,13 +22,14 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+from gradio.themes import Default, Font
 
+from latentrot.app.layout import STYLE, ResultColumn, SourceColumn, Updates, problem, value_list, warning
 from latentrot.bundles import PORTRAIT
 from latentrot.data.animation import write_animation
-from latentrot.data.images import SUFFIXES, write_image
+from latentrot.data.images import write_image
 from latentrot.edit.interactive import (
     MAX_SIDE,
-    MAX_TURN,
     Photograph,
     Subject,
     View,
@@ -45,7 +45,6 @@ from latentrot.edit.interactive import (
     turn_subject,
 )
 from latentrot.errors import LatentrotError, one_line
-from latentrot.label.estimate import LIGHTS
 from latentrot.label.identity import IdentityNetwork
 from latentrot.rotate.latent.rotator import LatentRotator
 
@@ -62,32 +61,6 @@ STALE = 900
 SWEEP = 9
 #: each frame of the GIF shows so long
 FRAME_MS = 150
-
-STYLE = """
-.gradio-container, .gradio-container > main { width: 100% !important; max-width: 1120px !important;
-  margin: 0 auto !important; }
-#title, #message, #facts, #readout, #caption, #empty, #foot { padding: 0 !important; }
-#title .html-container, #message .html-container, #facts .html-container, #readout .html-container,
-#caption .html-container, #empty .html-container, #foot .html-container { padding: 0 !important; }
-#message:not(:has(.problem)), #facts:not(:has(.facts)) { display: none; }
-/* a refusal is said in words; Gradio's bare "Error" would lie over the component until it is used again */
-[data-testid="status-tracker"]:has(.error) { display: none !important; }
-#title h1 { font-size: 1.6rem; margin: 0 0 .15rem; }
-#title p, #foot p, #caption p { color: var(--body-text-color-subdued); margin: 0; }
-#foot p, #caption p { font-size: .85rem; }
-#message .problem { border-left: 4px solid #c62828; background: #c6282818; padding: .55rem .8rem; border-radius: 4px; }
-#readout .warning { border-left: 4px solid #e69500; background: #e6950018; padding: .45rem .8rem; border-radius: 4px;
-  margin-top: .5rem; }
-#empty .inner { border: 1px dashed var(--border-color-primary); border-radius: 8px; padding: 9rem 2rem;
-  text-align: center; color: var(--body-text-color-subdued); }
-.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(84px, 1fr)); gap: .5rem; margin: 0; }
-#facts .note { font-size: .85rem; color: var(--body-text-color-subdued); margin: .5rem 0 0; }
-.facts div { background: var(--background-fill-secondary); border-radius: 6px; padding: .4rem .6rem; }
-.facts dt { font-size: .75rem; color: var(--body-text-color-subdued); margin: 0; }
-.facts dd { font-size: 1.05rem; font-weight: 600; margin: 0; font-variant-numeric: tabular-nums; }
-"""
-
-Updates = dict[Any, Any]
 
 
 @dataclass(eq=False)
@@ -121,10 +94,10 @@ class Visit:
         earlier.append(folder)
         return folder / name
 
-    def write(self, name: str, picture: np.ndarray, facts: dict[str, str] | None = None) -> str:
+    def write(self, name: str, picture: np.ndarray, metadata: dict[str, str] | None = None) -> str:
         """Write a picture under a fresh path."""
         path = self.place(name)
-        write_image(path, picture, facts)
+        write_image(path, picture, metadata)
         return str(path)
 
 
@@ -165,80 +138,41 @@ class Page:
             self._lay_out()
             self._wire()
 
-    # ---- layout -------------------------------------------------------------------------------------------------
-
     def _lay_out(self) -> None:
         gr.HTML("<h1>latentrot</h1><p>Give a photograph, drag the slider, and the face turns.</p>", elem_id="title")
         self.message = gr.HTML(elem_id="message")
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
-                self.upload = gr.File(
-                    label="Photograph", file_types=[*SUFFIXES], file_count="single", height=130, elem_id="upload"
-                )
-                self.example = gr.Button("Take the example", size="sm", elem_id="example")
-                self.source = gr.Image(
-                    label="Face found", interactive=False, buttons=[], height=300, visible=False, elem_id="source",
-                    alt_text="The photograph with a box around each face",
-                )  # fmt: skip
-                self.facts = gr.HTML(elem_id="facts")
-                self.face = gr.Radio([], label="Face", visible=False, type="index", elem_id="face")
-                self.light = gr.Radio(
-                    ["auto", *LIGHTS], value="auto", label="Main light comes from", elem_id="light",
-                    info="auto estimates it; left and right are the viewer's",
-                )  # fmt: skip
+                self.source = SourceColumn.lay_out()
             with gr.Column(scale=3, min_width=420):
-                self.empty = gr.HTML('<div class="inner">The turned face appears here.</div>', elem_id="empty")
-                with gr.Column(visible=False) as self.results:
-                    self._lay_out_results()
+                self.result = ResultColumn.lay_out()
         gr.HTML(
             "<p>A turned face is a synthetic picture of a real person; every file says so. Nothing is kept once this "
             "page is closed.</p>",
             elem_id="foot",
         )
 
-    def _lay_out_results(self) -> None:
-        self.compare = gr.ImageSlider(
-            label="Before and after", interactive=False, buttons=["fullscreen"], type="filepath", max_height=540,
-            elem_id="compare",
-        )  # fmt: skip
-        self.yaw = gr.Slider(
-            -MAX_TURN, MAX_TURN, value=0, step=1, label="Turn by (degrees)", buttons=[], elem_id="yaw",
-            info="> 0: nose to the viewer's right",
-        )  # fmt: skip
-        self.readout = gr.HTML(elem_id="readout")
-        with gr.Row():
-            self.save = gr.DownloadButton("Save the turned photograph", size="sm", elem_id="save")
-            self.sweep = gr.Button("Make a sweep", size="sm", elem_id="sweep")
-        with gr.Column(visible=False) as self.swept:
-            self.caption = gr.HTML(elem_id="caption")
-            self.strip = gr.Image(
-                show_label=False, interactive=False, buttons=[], elem_id="strip", alt_text="The source and its turns"
-            )
-            with gr.Row():
-                self.save_strip = gr.DownloadButton("Save the strip", size="sm", elem_id="save-strip")
-                self.save_gif = gr.DownloadButton("Save the GIF", size="sm", elem_id="save-gif")
-
     def _wire(self) -> None:
-        shown = [
-            self.message, self.upload, self.source, self.facts, self.face, self.empty, self.results, self.compare,
-            self.yaw, self.readout, self.save, self.swept,
-        ]  # fmt: skip
+        source, result = self.source, self.result
         # one event at a time, whoever sends it: the network takes every core there is
         queued: dict[str, Any] = {
             "concurrency_limit": 1, "concurrency_id": "network", "api_visibility": "private",
         }  # fmt: skip
-        opening: dict[str, Any] = {**queued, "show_progress": "minimal", "show_progress_on": [self.empty, self.facts]}
-        given = self.upload.upload(self.open_upload, [self.upload, self.light], shown, **opening)
-        given.then(lambda: None, [], [self.upload], show_progress="hidden", api_visibility="private")
-        self.example.click(self.open_example, [self.light], shown, **opening)
-        for choice in (self.face, self.light):
-            choice.input(self.take, [self.face, self.light, self.yaw], shown, **opening)
-        turned = [self.message, self.compare, self.readout, self.save]
-        self.yaw.input(
-            self.turn, [self.yaw], turned, trigger_mode="always_last", show_progress="hidden", **queued
+        opening: dict[str, Any] = {
+            **queued, "show_progress": "minimal", "show_progress_on": [result.empty, source.measured],
+        }  # fmt: skip
+        opened = [self.message, *source.outputs, *result.outputs]
+        given = source.upload.upload(self.open_upload, [source.upload, source.light], opened, **opening)
+        given.then(lambda: None, [], [source.upload], show_progress="hidden", api_visibility="private")
+        source.example.click(self.open_example, [source.light], opened, **opening)
+        for choice in (source.face, source.light):
+            choice.input(self.take, [source.face, source.light, result.yaw], opened, **opening)
+        result.yaw.input(
+            self.turn, [result.yaw], [self.message, *result.turn_outputs], trigger_mode="always_last",
+            show_progress="hidden", **queued,
         )  # fmt: skip
-        made = [self.message, self.swept, self.caption, self.strip, self.save_strip, self.save_gif]
-        self.sweep.click(self.make_sweep, [], made, show_progress_on=[self.sweep], **queued)
+        swept = [self.message, *result.sweep.outputs]
+        result.make_sweep.click(self.make_sweep, [], swept, show_progress_on=[result.make_sweep], **queued)
         self.blocks.unload(self.leave)
 
     # ---- what a visitor does ------------------------------------------------------------------------------------
@@ -283,19 +217,13 @@ class Page:
         visit = self.visit(request)
         subject = required(visit)
         views = turn_subject(subject, sweep_of(subject, SWEEP), self.rotator)
-        notes = provenance(self.rotator.model.name, views)
-        strip = visit.write("sweep.png", face_strip(subject, views), notes)
+        metadata = provenance(self.rotator.model.name, views)
+        strip = visit.write("sweep.png", face_strip(subject, views), metadata)
         gif = visit.place("sweep.gif")
-        write_animation(gif, animation(subject, views), FRAME_MS, notes)
+        write_animation(gif, animation(subject, views), FRAME_MS, metadata)
         low, high = views[0].frame.requested_deg, views[-1].frame.requested_deg
-        caption = f"<p>The source, then turned by {low:+.0f} to {high:+.0f} degrees.</p>"
-        return {
-            self.swept: gr.update(visible=True),
-            self.caption: caption,
-            self.strip: strip,
-            self.save_strip: strip,
-            self.save_gif: str(gif),
-        }
+        caption = f"The source, then turned by {low:+.0f} to {high:+.0f} degrees."
+        return self.result.sweep.show(caption, strip, str(gif))
 
     def leave(self, request: gr.Request) -> None:
         """The page was closed."""
@@ -311,11 +239,9 @@ class Page:
         photo = open_photograph(path, str(self.rotator.model.device))
         subject = take_face(photo, 0, self.rotator, light)
         visit.photo, visit.subject = photo, subject
-        names = [f"{i + 1}" for i in range(len(photo.faces))]
         return {
-            self.upload: None,
-            self.face: gr.update(choices=names, value=names[0], visible=len(names) > 1),
-            self.yaw: 0,
+            **self.source.offer_faces(len(photo.faces)),
+            self.result.yaw: 0,
             **self.show_face(visit, 0, 0.0, guessed=light == "auto"),
         }
 
@@ -324,19 +250,14 @@ class Page:
         subject = required(visit)
         photo, face = subject.photo, subject.face
         visit.before = visit.write("before.jpg", close_up(subject, photo.picture))
-        facts = table(
-            {"yaw": f"{face.yaw_deg:+.1f}°", "pitch": f"{face.pitch_deg:+.1f}°"}
-            | {"light, estimated" if guessed else "light, as given": face.light}
-            | ({"shrunk to": f"{MAX_SIDE} px"} if photo.shrunk else {})
-        ) + "".join(f'<p class="note">{html.escape(one_line(note))}</p>' for note in photo.notes)
-        return {
-            self.source: gr.update(value=visit.write("found.jpg", mark_faces(photo, index)), visible=True),
-            self.facts: facts,
-            self.empty: gr.update(visible=False),
-            self.results: gr.update(visible=True),
-            self.swept: gr.update(visible=False),
-            **self.show_turn(visit, degrees),
-        }
+        found = visit.write("found.jpg", mark_faces(photo, index))
+        measured = {"yaw": f"{face.yaw_deg:+.1f}°", "pitch": f"{face.pitch_deg:+.1f}°"}
+        measured["light, estimated" if guessed else "light, as given"] = face.light
+        if photo.shrunk:
+            measured["shrunk to"] = f"{MAX_SIDE} px"
+        if photo.notes:
+            measured["note"] = "; ".join(photo.notes)
+        return {**self.source.show(found, measured), **self.result.reveal(), **self.show_turn(visit, degrees)}
 
     def show_turn(self, visit: Visit, degrees: float) -> Updates:
         """The face before and after a turn, and what was measured."""
@@ -347,7 +268,7 @@ class Page:
         whole = visit.write("turned.jpg", view.picture, provenance(self.rotator.model.name, [view]))
         alike = None if self.identity is None else likeness(subject, view, self.identity)
         told = readout(subject, view, time.perf_counter() - began, alike)
-        return {self.compare: (visit.before, after), self.readout: told, self.save: whole}
+        return self.result.show(visit.before, after, whole, told)
 
     # ---- visitors -----------------------------------------------------------------------------------------------
 
@@ -393,22 +314,10 @@ def required(visit: Visit) -> Subject:
     return visit.subject
 
 
-def problem(text: str) -> str:
-    """A mistake as one line of HTML."""
-    line = one_line(text)
-    return f'<div class="problem" role="alert">{html.escape(line[:1].upper() + line[1:])}</div>'
-
-
-def table(facts: dict[str, str]) -> str:
-    """Names and values as HTML."""
-    cells = (f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd></div>" for k, v in facts.items())
-    return f'<dl class="facts">{"".join(cells)}</dl>'
-
-
 def readout(subject: Subject, view: View, seconds: float, alike: float | None) -> str:
-    """What was asked, what was measured, and how long it took; `alike` is the identity's cosine where it is known."""
+    """What was asked, what was measured, and how long it took, as HTML; `alike`: the identity's cosine if known."""
     frame, face = view.frame, subject.face
-    facts = {
+    values = {
         "asked": f"{frame.requested_deg:+.0f}°",
         "turned": f"{frame.yaw_deg - face.yaw_deg:+.1f}°",
         "yaw now": f"{frame.yaw_deg:+.1f}°",
@@ -418,13 +327,12 @@ def readout(subject: Subject, view: View, seconds: float, alike: float | None) -
         "delay": f"{seconds:.2f} s",
     }
     if subject.within_reach(frame.requested_deg):
-        return table(facts)
+        return value_list(values)
     low, high = subject.reach
-    warning = (
+    return value_list(values) + warning(
         f"{frame.requested_deg:+.0f}° is beyond the range these lines were calibrated on ({low:+.0f}° to {high:+.0f}°): "
         "the turn may fall short, and less of the person stays."
     )
-    return f'{table(facts)}<div class="warning">{html.escape(warning)}</div>'
 
 
 def serve(
@@ -451,8 +359,8 @@ def serve(
         os.environ["GRADIO_TEMP_DIR"] = str(folder)  # read when components are made, and at each upload
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         page = Page(rotator, folder, identity)
-        fonts = [gr.themes.Font("system-ui"), gr.themes.Font("sans-serif")]  # the default theme's are fetched
-        theme = gr.themes.Default(primary_hue="orange", font=fonts, font_mono=[gr.themes.Font("monospace")])
+        fonts = [Font("system-ui"), Font("sans-serif")]  # the default theme's are fetched
+        theme = Default(primary_hue="orange", font=fonts, font_mono=[Font("monospace")])
         try:
             _, address, _ = page.blocks.queue(max_size=64).launch(
                 server_name=host, server_port=port, max_file_size=MAX_UPLOAD, theme=theme, css=STYLE, quiet=True,

@@ -21,7 +21,7 @@ from latentrot.bundles import PORTRAIT
 from latentrot.data.celeba import FaceFolder, held_out
 from latentrot.data.images import to_tensor, to_uint8
 from latentrot.data.similarity import psnr
-from latentrot.edit.photograph import find_faces
+from latentrot.edit.find import find_faces
 from latentrot.embed.schedule import Schedule
 from latentrot.embed.solve import decode, evaluations, invert
 from latentrot.errors import LatentrotError, one_line

@@ -13,11 +13,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from diffusers import DDIMInverseScheduler, DDIMScheduler, UNet2DModel
+from diffusers.models.unets.unet_2d import UNet2DModel
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_ddim_inverse import DDIMInverseScheduler
 
 from latentrot.bench.timing import median_seconds
 from latentrot.data.similarity import psnr
@@ -26,6 +28,7 @@ from latentrot.models.first_stage import FirstStage, load_first_stage
 from latentrot.models.folder import find_folder, load_part, part_folder, pipeline_index
 from latentrot.models.load import LatentModel
 from latentrot.models.noise import load_noise
+from latentrot.models.unet import UNet
 
 __all__ = ["PlainLoop", "time_plain"]
 
@@ -42,17 +45,18 @@ class PlainLoop:
     """
 
     def __init__(
-        self, unet: UNet2DModel, alpha_bar: np.ndarray, prediction: str, first_stage: FirstStage, steps: int
+        self, unet: UNet | UNet2DModel, alpha_bar: np.ndarray, prediction: str, first_stage: FirstStage, steps: int
     ) -> None:
         self.unet, self.first_stage, self.steps = unet, first_stage, steps
         before = np.append(1.0, alpha_bar[:-1])
         self.back = DDIMScheduler(
             num_train_timesteps=len(alpha_bar),
             trained_betas=(1 - alpha_bar / before).tolist(),
-            prediction_type=prediction,
+            prediction_type=cast("Any", prediction),  # a literal to the type checker
             clip_sample=False,
         )
-        self.there = DDIMInverseScheduler.from_config(self.back.config)
+        there = DDIMInverseScheduler.from_config(self.back.config)
+        self.there = cast("DDIMInverseScheduler", there)  # a tuple only where unused options are asked for
 
     @classmethod
     def of(cls, model: LatentModel, steps: int) -> PlainLoop:
@@ -74,7 +78,7 @@ class PlainLoop:
         """One way: (n, c, h, w) -> the same."""
         scheduler.set_timesteps(self.steps)
         for t in scheduler.timesteps:
-            state = scheduler.step(self.unet(state, t).sample, t, state).prev_sample
+            state = scheduler.step(self.unet(state, t).sample, int(t), state, return_dict=False)[0]
         return state
 
     @torch.no_grad()

@@ -30,8 +30,10 @@ def seconds(work: Callable[[], object]) -> float:
 
 def flops_of(model: LatentModel) -> int:
     """Floating-point operations of one network evaluation of one picture (a multiplication and an addition are two)."""
+    # with a gradient asked for the own network's convolutions are torch's, which the counter knows
+    state = torch.zeros(1, *model.latent_shape, requires_grad=True)
     with FlopCounterMode(display=False) as counter:
-        model.velocity(torch.zeros(1, *model.latent_shape), len(model.alpha_bar) // 2)
+        model.velocity(state, len(model.alpha_bar) // 2)
     return counter.get_total_flops()
 
 

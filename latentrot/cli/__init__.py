@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from typing import Protocol
 
 import tyro
 
@@ -14,6 +15,7 @@ from latentrot import __version__
 from latentrot.bundles import terms_in_one_line
 from latentrot.cli.app import App
 from latentrot.cli.bench import Bench
+from latentrot.cli.compare import Compare
 from latentrot.cli.edit import Demo, Edit
 from latentrot.cli.embed import Embed
 from latentrot.cli.evaluate import Evaluate
@@ -24,12 +26,22 @@ from latentrot.cli.info import Info
 from latentrot.cli.label import CheckLabels, Label, LabelLight, TrainLabeler
 from latentrot.cli.merge import Merge
 from latentrot.cli.mesh import Mesh
+from latentrot.cli.pair import TrainPair
 from latentrot.cli.train import Train, TrainEmbedder
 from latentrot.errors import LatentrotError, one_line
 
 __all__ = ["Edit", "main"]
 
-COMMANDS: dict[str, Callable[..., object]] = {
+
+class Command(Protocol):
+    """A command with its options, as tyro makes it of the command line."""
+
+    def run(self) -> None:
+        """Do it, print what came of it."""
+        ...
+
+
+COMMANDS: dict[str, Callable[..., Command]] = {
     "edit": Edit,
     "embed": Embed,
     "merge": Merge,
@@ -37,11 +49,13 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "check-labels": CheckLabels,
     "label-light": LabelLight,
     "fit-directions": FitDirections,
+    "compare": Compare,
     "evaluate": Evaluate,
     "train": Train,
     "train-embedder": TrainEmbedder,
     "train-labeler": TrainLabeler,
     "train-face": TrainFace,
+    "train-pair": TrainPair,
     "heads": Heads,
     "mesh": Mesh,
     "bench": Bench,
@@ -75,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
             COMMANDS, args=guard_sweep(sys.argv[1:] if argv is None else argv), prog="latentrot",
             description="Turn a face in a photograph by walking straight lines in a diffusion model's latent space.",
         )  # fmt: skip
-        command.run()  # type: ignore[attr-defined]
+        command.run()
     except LatentrotError as error:
         print("latentrot: " + one_line(error, 1000), file=sys.stderr)
         return 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from latentrot.errors import LatentrotError
 
@@ -45,17 +45,14 @@ def given_of(command: object, config: type) -> dict[str, Any]:
     return {name: value for name, value in named.items() if value is not None}
 
 
-def rotator_named(name: str, device: str | None = None) -> Rotator:
-    """A rotator by name; one of your own may also lie in the current folder, which is looked in last.
-
-    Args:
-        name: as `load_rotator` knows it.
-        device: where the networks of "mesh" run; one of your own sees to that itself.
-    """
+def rotator_named(name: str, **options: object) -> Rotator:
+    """A rotator by name; one of your own may also lie in the current folder, which is looked in last."""
     from latentrot.devices import resolve_device  # noqa: PLC0415
     from latentrot.rotate.protocol import load_rotator  # noqa: PLC0415
 
     here = str(Path.cwd())
     if ":" in name and here not in sys.path:
         sys.path.append(here)
-    return load_rotator(name, **({"device": str(resolve_device(device))} if name == "mesh" else {}))
+    if name == "mesh":
+        options = {"device": str(resolve_device(cast("str | None", options.get("device"))))}
+    return load_rotator(name, **options)

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from latentrot.bundles import PORTRAIT
+from latentrot.bundles import PORTRAIT, direction_files
 from latentrot.cli.common import Where, rotator_named
 from latentrot.errors import LatentrotError
 from latentrot.files import check_writable
 
 if TYPE_CHECKING:
-    from latentrot.edit.photograph import EditConfig, Edited
+    from latentrot.edit.find import EditConfig
+    from latentrot.edit.photograph import Edited
     from latentrot.edit.turns import Turn
     from latentrot.edit.upscale import Upscaler
     from latentrot.rotate.latent.rotator import LatentRotator
@@ -48,7 +49,8 @@ class Edit:
     """also look up (> 0) or down by so many degrees, or FIRST:LAST:COUNT: every pitch with every turn"""
     rotator: str = "latent"
     """latent: a walk along the model's lines, whose face fills what the photograph did not show; mesh: geometry alone, quick
-    and at any size; or a rotator of your own as package.module:name"""
+    and at any size; pair: a diffusion model trained on pairs of pictures, which mends what geometry shows; or a rotator of
+    your own as package.module:name"""
     out: Path | None = None
     """.png or .jpg: the turned picture, or a strip of a sweep; .webp: the picture, or a sweep in motion; .gif or .mp4:
     a sweep in motion, there and back, or before and after; without a suffix: a folder for strip, turned pictures and
@@ -56,7 +58,8 @@ class Edit:
     several turns a folder NAME each, with poses in the file names and all of them in views.csv; for a video: an .mp4; for an
     animated picture: a .gif, .webp or .mp4"""
     model: str | None = None
-    """a diffusers folder, a Hub id or a bundled model (faces64, heads64); by default faces64"""
+    """a diffusers folder, a Hub id or a bundled model (faces64, heads64); by default faces64. With --rotator pair: a folder
+    that train-pair wrote; by default pair64, where it comes along"""
     directions: Path | None = None
     """folder of directions files; by default those in the model's own folder, else directions/"""
     light: Literal["auto", "left", "center", "right"] = "auto"
@@ -72,6 +75,8 @@ class Edit:
     upscale: Path | None = None
     """weights of a super-resolution or restoration network you have (.safetensors, .pth; anything spandrel knows), applied
     to the turned face before it is pasted back"""
+    process: Path | None = None
+    """with --rotator pair: a .png or .jpg of how the turned face comes out of the noise, of the first turn"""
     json: bool = False
     """print one JSON object a picture on standard output, a line each"""
     fast: bool = False
@@ -79,6 +84,9 @@ class Edit:
     cache: bool = False
     """keep the picture's latent in ~/.cache/latentrot (it decodes into the picture; at most 32 MB, readable by you alone), so
     that the next edit with --cache of the same picture starts from it; delete the folder to forget"""
+    limit: float | None = None
+    """how many times longer than on average a step measured on the picture may be; beyond the default more pictures are
+    turned all the way, and more of them show blotches"""
     trust: float | None = None
     """how far the drawn face replaces what geometry continued where the photograph shows nothing, 0 to 1"""
     where: Annotated[Where, tyro.conf.OmitArgPrefixes] = field(default_factory=Where)
@@ -90,8 +98,10 @@ class Edit:
         from latentrot.edit.turns import turns_asked  # noqa: PLC0415
 
         turns, absolute = turns_asked(self.deg, self.to, self.sweep, self.pitch)
+        self.check_process()
         if self.crop_only and self.face == "all":
             raise LatentrotError("--crop-only writes one square; choose its face with --face largest or --face NUMBER")
+        self.check_rotator()
         if os.path.isdir(self.image):
             self.run_folder(turns, absolute)
         elif is_video(self.image) or is_animated(self.image):
@@ -101,7 +111,7 @@ class Edit:
 
     def config(self, absolute: bool) -> EditConfig:
         """How faces are turned."""
-        from latentrot.edit.photograph import EditConfig  # noqa: PLC0415
+        from latentrot.edit.find import EditConfig  # noqa: PLC0415
 
         if self.trust is not None and not 0 <= self.trust <= 1:
             raise LatentrotError(f"--trust {self.trust}: expected between 0 and 1")
@@ -112,16 +122,22 @@ class Edit:
 
     def run_picture(self, turns: list[Turn], absolute: bool) -> None:
         """One photograph; it is read and its face found before the model is loaded."""
-        from latentrot.edit.photograph import find_faces, turn_faces  # noqa: PLC0415
+        from latentrot.edit.find import find_faces  # noqa: PLC0415
         from latentrot.edit.results import check_out, report, write_edited  # noqa: PLC0415
 
         out = self.out or Path(f"{self.image.stem}-turned.png")
         check_out(out, self.image, len(turns))
         config = self.config(absolute)
         found = find_faces(self.image, config)
-        upscaler = self.upscaler()
-        edited = turn_faces(found, self.load_rotator(), turns, config, upscaler)
+        from latentrot.edit.photograph import turn_faces  # noqa: PLC0415  brings torch, which a refusal need not wait for
+
+        upscaler, rotator = self.upscaler(), self.load_rotator()
+        edited = turn_faces(found, rotator, turns, config, upscaler)
         files = write_edited(edited, out)
+        if self.process is not None:
+            from latentrot.edit.process import write_process  # noqa: PLC0415
+
+            files = [*files, write_process(found, rotator, edited, self.process)]
         if self.json:
             print(json.dumps(report(edited, out)))
             return
@@ -185,6 +201,17 @@ class Edit:
         print(f"mean yaw before {facts['yaw_before_deg']:+.1f}, after {facts['yaw_after_deg']:+.1f} degrees")
         print(f"wrote {facts['output']}")
 
+    def check_process(self) -> None:
+        """Refuse --process where there is none to draw."""
+        if self.process is None:
+            return
+        if self.rotator != "pair" or not os.path.isfile(self.image):
+            raise LatentrotError(
+                "--process draws how a pair model turns one photograph; give --rotator pair and one picture"
+            )
+        if self.process.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+            raise LatentrotError(f"--process {self.process}: expected a name ending in .png or .jpg")
+
     def upscaler(self) -> Upscaler | None:
         """Load the restoration network, if one was given."""
         if self.upscale is None:
@@ -193,24 +220,46 @@ class Edit:
 
         return load_upscaler(self.upscale, self.where.device)
 
-    def load_rotator(self) -> Rotator:
-        """Load what the options name."""
+    def check_rotator(self) -> None:
+        """Refuse what `load_rotator` would, before anything slow is loaded."""
         if self.rotator == "latent":
-            return self.latent_rotator()
-        for option in ("model", "directions", "fast", "cache", "reify"):
-            if getattr(self, option):
+            from latentrot.models.folder import local_folder  # noqa: PLC0415
+
+            if self.limit is not None:
+                check_limit(self.limit)
+            if self.model is not None:
+                local_folder(self.model)
+            if self.directions is not None:
+                direction_files(self.directions)
+            return
+        for option in ("model", "directions", "fast", "cache", "reify", "limit"):
+            if getattr(self, option) and (self.rotator, option) != ("pair", "model"):
                 raise LatentrotError(
                     f"--{option} is for the walk in a model's latent space; leave it out with --rotator"
                 )
-        return rotator_named(self.rotator, self.where.device)
+
+    def load_rotator(self) -> Rotator:
+        """Load what the options name."""
+        if self.rotator == "pair":
+            return rotator_named("pair", model=self.model, device=self.where.device)
+        if self.rotator == "mesh":
+            return rotator_named("mesh", device=self.where.device)
+        return self.latent_rotator() if self.rotator == "latent" else rotator_named(self.rotator)
 
     def latent_rotator(self) -> LatentRotator:
         """The walk in a model's latent space."""
         from latentrot.rotate.latent.rotator import load_latent_rotator  # noqa: PLC0415
 
         return load_latent_rotator(
-            self.model, self.directions, self.where.device, self.where.dtype, measure=not self.fast, cache=self.cache
-        )
+            self.model, self.directions, self.where.device, self.where.dtype, measure=not self.fast, cache=self.cache,
+            **({} if self.limit is None else {"limit": self.limit}),
+        )  # fmt: skip
+
+
+def check_limit(limit: float) -> None:
+    """Refuse a longest step that is none."""
+    if not 0 < limit < float("inf"):
+        raise LatentrotError(f"--limit {limit}: expected above 0, such as 1.5")
 
 
 def print_report(edited: Edited) -> None:

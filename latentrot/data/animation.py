@@ -1,4 +1,4 @@
-"""Pictures in motion: an animated GIF, an animated WebP or an MP4 that is either whole or not there."""
+"""Animated pictures: GIF, WebP and MP4, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageSequence
 
 from latentrot.data.images import ANIMATED_FORMATS, QUIET_PILLOW, check_target, read_image, to_rgb
-from latentrot.data.metadata import embedded
+from latentrot.data.metadata import encoder_options
 from latentrot.data.video import Shot, Video, check_pyav, encode_mp4
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import write_atomically
@@ -141,7 +141,7 @@ def _encode_webp(frames: Sequence[np.ndarray], milliseconds: list[int], metadata
     buffer, pictures = io.BytesIO(), [Image.fromarray(f) for f in frames]
     pictures[0].save(
         buffer, "WEBP", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0, quality=90, method=4,
-        **embedded("WEBP", metadata),
+        **encoder_options("WEBP", metadata),
     )  # fmt: skip
     return buffer.getvalue()
 
@@ -153,7 +153,7 @@ def _encode_gif(frames: Sequence[np.ndarray], milliseconds: list[int], metadata:
         picture.putpalette(palette.getpalette() or [])
     pictures[0].save(
         buffer, "GIF", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0, optimize=False,
-        **embedded("GIF", metadata),
+        **encoder_options("GIF", metadata),
     )  # fmt: skip
     return buffer.getvalue()
 

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 from PIL import Image
 
 from latentrot.data.frame import face_box
@@ -52,7 +51,7 @@ TABLES: dict[str, list[str] | None] = {
 USED = {"identity_CelebA": "people", "list_attr_celeba": "attributes", "list_eval_partition": "partition"}
 
 
-def held_out(identities: Sequence[object] | np.ndarray, share: float = 0.1) -> np.ndarray:
+def held_out(identities: Sequence[object] | pd.Series | np.ndarray, share: float = 0.1) -> np.ndarray:
     """Which rows belong to the people kept for testing: a fixed share of the identities, chosen by a hash of the name.
 
     The choice depends on nothing but the identity, so every command, on any subset, keeps the same people apart.
@@ -154,10 +153,10 @@ class FaceFolder:
         names = pa.chunked_array([*piles, as_column(pile, self.image_dir)])
         if not len(names):
             raise self.without_pictures()
-        return names.take(pc.sort_indices(names))
+        return names.sort()
 
     def without_pictures(self) -> LatentrotError:
-        """Why there is nothing to read."""
+        """The error for a folder without pictures, with a hint at what it holds instead."""
         packed = sorted(p.name for p in (*self.root.iterdir(), *self.root.glob("Img/*")) if p.suffix in ARCHIVES)
         hint = f"; unpack {packed[0]} first" if packed else f"; {self.left_out()}" if self.left_out() else ""
         return LatentrotError(f"no pictures ({', '.join(sorted(SUFFIXES))}) in {one_line(self.image_dir)}{hint}")

@@ -31,7 +31,7 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
-from latentrot.data.metadata import carried_exif, embedded
+from latentrot.data.metadata import carried_exif, encoder_options
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import disk_reason, write_atomically
 
@@ -228,6 +228,11 @@ def _profile(content: bytes) -> ImageCms.ImageCmsProfile:
     return ImageCms.ImageCmsProfile(io.BytesIO(content))
 
 
+def _colour_space(content: bytes) -> str:
+    """What a profile's numbers are, as the ICC calls it: "RGB", "GRAY", "CMYK"."""
+    return ImageCms.core.profile_frombytes(content).xcolor_space.strip()
+
+
 def _srgb() -> ImageCms.ImageCmsProfile:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
@@ -236,9 +241,8 @@ def _in_srgb(picture: Image.Image) -> Image.Image:
     """A CMYK or grey picture with a profile as sRGB; any other, or one whose profile is not of its kind, as it is."""
     content = picture.info.get("icc_profile") or b""
     try:
-        profile = _profile(content)
-        if (picture.mode, profile.profile.xcolor_space.strip()) in (("CMYK", "CMYK"), ("L", "GRAY")):
-            return ImageCms.profileToProfile(picture, profile, _srgb(), outputMode="RGB") or picture
+        if (picture.mode, _colour_space(content)) in (("CMYK", "CMYK"), ("L", "GRAY")):
+            return ImageCms.profileToProfile(picture, _profile(content), _srgb(), outputMode="RGB") or picture
     except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
         pass  # a broken profile is no reason to refuse intact pixels
     return picture
@@ -248,7 +252,7 @@ def _own_profile(picture: Image.Image) -> bytes:
     """The ICC profile of a picture whose RGB values it describes, else nothing."""
     content = picture.info.get("icc_profile") or b""
     try:
-        return content if content and _profile(content).profile.xcolor_space.strip() == "RGB" else b""
+        return content if content and _colour_space(content) == "RGB" else b""
     except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
         return b""
 
@@ -390,7 +394,11 @@ def _encode(
     buffer, picture = io.BytesIO(), Image.fromarray(image)
     options = {"PNG": {}, "JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95, "method": 4}}[kind]
     picture.save(
-        buffer, kind, **options, **embedded(kind, metadata, exif), **({"icc_profile": profile} if profile else {})
+        buffer,
+        kind,
+        **options,
+        **encoder_options(kind, metadata, exif),
+        **({"icc_profile": profile} if profile else {}),
     )
     return buffer.getvalue()
 

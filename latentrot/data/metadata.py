@@ -1,8 +1,8 @@
-"""What a picture or animation says about itself: the same notes written into every format, and read back.
+"""Metadata in pictures and animations: the same names and values written into every format, and read back.
 
 | format | where |
 |---|---|
-| PNG | one text chunk a note, and XMP |
+| PNG | one text chunk for each name, and XMP |
 | JPEG, WebP | one JSON object in EXIF ImageDescription, and XMP |
 | GIF | one JSON object in the comment |
 | MP4 | one JSON object in the comment tag |
@@ -23,13 +23,13 @@ from PIL.PngImagePlugin import PngInfo
 
 from latentrot.errors import LatentrotError, one_line
 
-__all__ = ["SOURCE_TYPE", "SYNTHETIC", "as_text", "carried_exif", "embedded", "read_notes"]
+__all__ = ["SOURCE_TYPE", "SYNTHETIC", "as_text", "carried_exif", "encoder_options", "read_notes"]
 
 #: IPTC's term for a photograph changed with a trained model, which platforms look for when they mark synthetic pictures
 SYNTHETIC = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
-#: the note that names the picture's digital source type; with it the notes are written as XMP, too
+#: the name of IPTC's digital source type; with it the metadata are written as XMP, too
 SOURCE_TYPE = "DigitalSourceType"
-NOTES = ("Software", "Description", SOURCE_TYPE, "latentrot")
+KEYS = ("Software", "Description", SOURCE_TYPE, "latentrot")
 DESCRIPTION_TAG, ORIENTATION_TAG = 0x010E, 0x0112
 #: blocks of EXIF with tags of their own: the shot, the place
 BLOCKS = (0x8769, 0x8825)
@@ -51,9 +51,9 @@ XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 # ---- writing ----------------------------------------------------------------------------------------------------
 
 
-def as_text(notes: Mapping[str, str]) -> str:
-    """The notes as one JSON object on one ASCII line, as EXIF demands and every other place can hold."""
-    return json.dumps(dict(notes))
+def as_text(metadata: Mapping[str, str]) -> str:
+    """Metadata as one JSON object on one ASCII line, as EXIF demands and every other place can hold."""
+    return json.dumps(dict(metadata))
 
 
 def carried_exif(picture: Image.Image) -> bytes:
@@ -78,51 +78,51 @@ def carried_exif(picture: Image.Image) -> bytes:
     return content if len(content) < MOST_EXIF else b""
 
 
-def embedded(kind: str, notes: Mapping[str, str], exif: bytes = b"") -> dict[str, Any]:
-    """Pillow's options that write the notes into a file.
+def encoder_options(kind: str, metadata: Mapping[str, str], exif: bytes = b"") -> dict[str, Any]:
+    """Pillow's options that write metadata into a file.
 
     Args:
         kind: Pillow's name of the format: PNG, JPEG, WEBP or GIF.
-        notes: names and values; nothing is written where there are none.
+        metadata: names and values; nothing is written where there are none.
         exif: from `carried_exif`; GIF has no place for it.
 
     Raises:
         ValueError: a name that PNG cannot hold.
     """
     if kind == "GIF":
-        return {"comment": as_text(notes).encode()} if notes else {}
+        return {"comment": as_text(metadata).encode()} if metadata else {}
     carried = Image.Exif()
     if exif:
         carried.load(exif)
     if kind == "PNG":
-        return {**({"pnginfo": _png_text(notes)} if notes else {}), **({"exif": carried} if exif else {})}
-    if notes:
-        carried[DESCRIPTION_TAG] = as_text(notes)
-    found = {"exif": carried} if notes or exif else {}
-    return found if SOURCE_TYPE not in notes else {**found, "xmp": _xmp(notes).encode()}
+        return {**({"pnginfo": _png_text(metadata)} if metadata else {}), **({"exif": carried} if exif else {})}
+    if metadata:
+        carried[DESCRIPTION_TAG] = as_text(metadata)
+    found = {"exif": carried} if metadata or exif else {}
+    return found if SOURCE_TYPE not in metadata else {**found, "xmp": _xmp(metadata).encode()}
 
 
-def _png_text(notes: Mapping[str, str]) -> PngInfo:
+def _png_text(metadata: Mapping[str, str]) -> PngInfo:
     chunks = PngInfo()
-    for key, value in notes.items():
+    for key, value in metadata.items():
         key.encode("latin-1")  # PNG keywords are Latin-1; a UnicodeEncodeError names the character
         if not 1 <= len(key) <= 79:
             raise ValueError(f"a metadata key of {len(key)} characters; PNG takes 1 to 79")
         chunks.add_text(key, value)
-    if SOURCE_TYPE in notes:
-        chunks.add_itxt("XML:com.adobe.xmp", _xmp(notes))
+    if SOURCE_TYPE in metadata:
+        chunks.add_itxt("XML:com.adobe.xmp", _xmp(metadata))
     return chunks
 
 
-def _xmp(notes: Mapping[str, str]) -> str:
-    return XMP.format(source=escape(notes[SOURCE_TYPE]), text=escape(as_text(notes)))
+def _xmp(metadata: Mapping[str, str]) -> str:
+    return XMP.format(source=escape(metadata[SOURCE_TYPE]), text=escape(as_text(metadata)))
 
 
 # ---- reading ----------------------------------------------------------------------------------------------------
 
 
 def read_notes(path: Path) -> dict[str, str]:
-    """The notes in a file, whatever its suffix; printable, each on one line.
+    """The metadata in a file, whatever its suffix; printable, each on one line.
 
     Returns:
         Names and values, empty where the file holds none.
@@ -133,7 +133,7 @@ def read_notes(path: Path) -> dict[str, str]:
     try:
         with path.open("rb") as file:
             is_mp4 = file.read(12)[4:8] == b"ftyp"
-        found = _mp4_notes(path) if is_mp4 else _picture_notes(path)
+        found = _mp4_metadata(path) if is_mp4 else _picture_metadata(path)
     except Exception as error:  # Pillow's readers leak struct.error, KeyError and others
         raise LatentrotError(
             f"{one_line(path)}: no artefact of ours, and not a picture or video we can read"
@@ -141,9 +141,9 @@ def read_notes(path: Path) -> dict[str, str]:
     return {one_line(k): one_line(v, 1000) for k, v in found.items()}
 
 
-def _picture_notes(path: Path) -> dict[str, str]:
+def _picture_metadata(path: Path) -> dict[str, str]:
     with Image.open(path, formats=("PNG", "JPEG", "WEBP", "GIF")) as picture:
-        found = {k: str(v) for k, v in picture.info.items() if k in NOTES}
+        found = {k: str(v) for k, v in picture.info.items() if k in KEYS}
         if not found:
             comment = picture.info.get("comment", b"")
             text = picture.getexif().get(DESCRIPTION_TAG) or (comment if picture.format == "GIF" else b"")
@@ -152,14 +152,14 @@ def _picture_notes(path: Path) -> dict[str, str]:
     return {**found, "frames": str(count)} if found and count > 1 else found
 
 
-def _mp4_notes(path: Path) -> dict[str, str]:
+def _mp4_metadata(path: Path) -> dict[str, str]:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         index = next((body for kind, body in _boxes(mapped) if kind == b"moov"), b"")  # the pictures stay on the disk
     return _parse(_mp4_comment(index))
 
 
 def _parse(text: str) -> dict[str, str]:
-    """A JSON object of notes; any other text is a description."""
+    """A JSON object of metadata; any other text is a description."""
     try:
         values = json.loads(text)
     except (ValueError, RecursionError):

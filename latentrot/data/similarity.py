@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from latentrot.errors import LatentrotError
 
-__all__ = ["decibels", "ms_ssim", "psnr", "ssim"]
+__all__ = ["decibels", "likeness_maps", "ms_ssim", "psnr", "ssim"]
 
 #: weights of the scales, finest first (Wang, Simoncelli, Bovik 2003), as many as a picture has room for
 SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -34,8 +34,8 @@ def blur(x: torch.Tensor) -> torch.Tensor:
     return F.conv2d(F.conv2d(x, kernel, groups=x.shape[1]), kernel.transpose(2, 3), groups=x.shape[1])
 
 
-def likeness(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Means over windows and channels of SSIM and of its contrast and structure alone: (n,), (n,)."""
+def likeness_maps(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """SSIM and its contrast and structure alone in every window that lies wholly inside: (n, c, h - 10, w - 10) each."""
     a, b = (a.double() + 1) / 2, (b.to(a.device).double() + 1) / 2  # the luminance term takes black as zero
     if a.shape != b.shape or a.ndim != 4 or min(a.shape[2:]) < WINDOW:
         raise LatentrotError(
@@ -44,7 +44,13 @@ def likeness(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
     ma, mb = blur(a), blur(b)
     va, vb, cov = blur(a * a) - ma**2, blur(b * b) - mb**2, blur(a * b) - ma * mb
     structure = (2 * cov + C2) / (va + vb + C2)
-    return (structure * (2 * ma * mb + C1) / (ma**2 + mb**2 + C1)).mean((1, 2, 3)), structure.mean((1, 2, 3))
+    return structure * (2 * ma * mb + C1) / (ma**2 + mb**2 + C1), structure
+
+
+def likeness(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Means over windows and channels of SSIM and of its contrast and structure alone: (n,), (n,)."""
+    whole, structure = likeness_maps(a, b)
+    return whole.mean((1, 2, 3)), structure.mean((1, 2, 3))
 
 
 def ssim(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

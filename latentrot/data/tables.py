@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from latentrot.errors import LatentrotError, one_line
@@ -26,9 +27,9 @@ NAMES = ("identity", "head")
 LONGEST_LINE = 100_000
 
 
-def as_names(values: Sequence[object] | pd.Series) -> pd.Series:
+def as_names(values: Sequence[object] | pd.Series | np.ndarray) -> pd.Series:
     """Names as text, whatever type a table gave them: 612, 612.0 and "612" are the same person; missing ones stay missing."""
-    series = pd.Series(values)
+    series = pd.Series(list(values) if not isinstance(values, pd.Series) else values)
     if pd.api.types.is_float_dtype(series):
         whole = series.dropna() % 1 == 0
         series = series.astype("Int64") if whole.all() else series
@@ -61,7 +62,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
     if "image_id" not in table.columns:
         table = table.rename(columns={table.columns[0]: "image_id"})
     table["image_id"] = as_names(table["image_id"])
-    for column in table.columns.intersection(NAMES):
+    for column in table.columns.intersection(list(NAMES)):
         table[column] = as_names(table[column])
     table = table.dropna(subset="image_id").set_index("image_id")
     table.index = table.index.astype(str)

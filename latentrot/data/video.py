@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import av
     from av.audio.stream import AudioStream
     from av.container import InputContainer, OutputContainer
+    from av.stream import Stream
     from av.video.reformatter import VideoReformatter
     from av.video.stream import VideoStream
 
@@ -87,7 +88,7 @@ class Video:
         fps: frames a second, on average.
         shots: its frames, one at a time, once.
         count: about how many there are; 0 where unknown.
-        tick: unit of its times, seconds.
+        time_base: unit of its times, seconds.
         colour: of the frames as they are to be written.
         aspect: width of a pixel by its height.
         sound: codecs of its sound tracks.
@@ -98,7 +99,7 @@ class Video:
     fps: float
     shots: Iterator[Shot]
     count: int
-    tick: Fraction = Fraction(1, 1000)
+    time_base: Fraction = Fraction(1, 1000)
     colour: Colour = Colour()
     aspect: Fraction = Fraction(1)
     sound: tuple[str, ...] = ()
@@ -185,10 +186,11 @@ def _refuse(path: Path, reason: object) -> LatentrotError:
 def _open(path: Path) -> InputContainer:
     """The file as FFmpeg sees it; `file:` so that no name is taken for an option or an address."""
     import av  # noqa: PLC0415  (optional)
+    from av.error import FFmpegError  # noqa: PLC0415
 
     try:
         return av.open(f"file:{path.resolve()}", container_options=ONLY_FILES, metadata_errors="replace")
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except (FFmpegError, OSError, ValueError) as error:
         raise _refuse(path, "it is no video, or is damaged") from error
 
 
@@ -220,25 +222,25 @@ def _seconds(ticks: int | None, of: av.VideoFrame | av.Packet) -> Fraction:
 
 
 def _sound_tracks(container: InputContainer) -> list[AudioStream]:
-    """The tracks of sound that can be decoded."""
+    """The sound tracks that can be decoded."""
     return [s for s in container.streams.audio if s.codec_context is not None]
 
 
-def _demuxed(container: InputContainer, *streams: av.stream.Stream) -> Iterator[av.Packet]:
+def _demuxed(container: InputContainer, *streams: Stream) -> Iterator[av.Packet]:
     """Packets of some tracks, up to where the file is damaged."""
-    import av  # noqa: PLC0415  (optional)
+    from av.error import FFmpegError  # noqa: PLC0415  (optional)
 
-    with suppress(av.FFmpegError):
+    with suppress(FFmpegError):
         yield from container.demux(streams)
 
 
 def _decode(packet: av.Packet) -> list:
     """The frames in a packet; none where it is damaged."""
-    import av  # noqa: PLC0415  (optional)
+    from av.error import FFmpegError  # noqa: PLC0415  (optional)
 
     try:
         return packet.decode()
-    except av.FFmpegError:
+    except FFmpegError:
         return []
 
 
@@ -277,7 +279,7 @@ def _matrix(frame: av.VideoFrame) -> int:
 
 
 def _sws_matrix(matrix: int) -> int:
-    """Its number in libswscale, where BT.601 has one of its two codes only."""
+    """A matrix as libswscale numbers it, which knows only one of the two codes of BT.601."""
     return 5 if matrix == BT601 else matrix
 
 
@@ -295,7 +297,7 @@ def _pixels(
 
 
 def _not_kept(container: InputContainer, colour: Colour) -> tuple[str, ...]:
-    """What of a video its turned version will not have."""
+    """What the turned version of a video will not keep, in words for the user."""
     notes = []
     if colour.transfer in HDR:
         notes.append(
@@ -326,6 +328,7 @@ def encode_mp4(path: Path, shots: Iterable[Shot], metadata: Mapping[str, str], s
         OSError: the video could not be written.
     """
     import av  # noqa: PLC0415  (optional)
+    from av.error import FFmpegError  # noqa: PLC0415
 
     shots = iter(shots)
     first = next(shots)
@@ -336,7 +339,7 @@ def encode_mp4(path: Path, shots: Iterable[Shot], metadata: Mapping[str, str], s
             tracks = [_pictures(out, first, shots, like), *([_sound(out, source)] if source and source.sound else [])]
             for packet in heapq.merge(*tracks, key=lambda p: _seconds(p.dts, p)):
                 out.mux(packet)
-    except av.FFmpegError as error:
+    except FFmpegError as error:
         raise OSError(error.errno, f"the video could not be encoded: {one_line(error.strerror)}") from error
 
 
@@ -347,13 +350,13 @@ def _pictures(out: OutputContainer, first: Shot, rest: Iterable[Shot], like: Vid
     stream = out.add_stream("libx264", rate=rate, options={"crf": "16"})
     context = stream.codec_context
     context.width, context.height, context.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
-    context.time_base, context.sample_aspect_ratio = like.tick, like.aspect
+    context.time_base, context.sample_aspect_ratio = like.time_base, like.aspect
     context.colorspace, context.color_primaries, context.color_trc = astuple(like.colour)
     context.color_range = LIMITED
     seconds: dict[int, Fraction] = {}
     for shot in chain([first], rest):
         frame = _frame(shot, like)
-        seconds[frame.pts] = shot.seconds
+        seconds[frame.pts or 0] = shot.seconds
         yield from _timed(stream.encode(frame), seconds)
     yield from _timed(stream.encode(), seconds)
 
@@ -373,7 +376,7 @@ def _frame(shot: Shot, like: Video) -> av.VideoFrame:
     even = np.pad(shot.pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
     frame = rgb.reformat(format="yuv420p", dst_colorspace=_sws_matrix(like.colour.matrix), dst_color_range=LIMITED)
-    frame.pts, frame.time_base = round(shot.start / like.tick), like.tick
+    frame.pts, frame.time_base = round(shot.start / like.time_base), like.time_base
     return frame
 
 

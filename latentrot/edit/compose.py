@@ -12,15 +12,14 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from latentrot.data.align import Alignment, align_landmarks
+from latentrot.data.align import Alignment
 from latentrot.data.frame import CROP_BOX
-from latentrot.label.upright import face_width, five_of
-from latentrot.rotate.mesh import Head, Turned
+from latentrot.edit.find import TRUST
+from latentrot.label.upright import face_width
+from latentrot.rotate.mesh import Head, Turned, turned_alignment
 
-__all__ = ["TRUST", "Patch", "fill_hidden", "redraw", "turned_alignment"]
+__all__ = ["Patch", "fill_hidden", "redraw"]
 
-#: how far the drawn face is trusted where the source shows nothing, 0 to 1
-TRUST = 0.6
 #: the drawn face's colours are fitted over this distance, and by this much at most
 FIT_REACH, FIT_LIMIT = 0.15, 0.4
 #: width of the fade at the drawn face's rim, face widths
@@ -35,22 +34,18 @@ class Patch:
         box: left, top, right, bottom in pixels of the photograph.
         pixels: (h, w, 3) uint8.
         carried: share of the face's pixels that the photograph itself shows; the others are drawn or continued.
+        alignment: where a crop in the CelebA frame lies on the turned head.
     """
 
     box: tuple[int, int, int, int]
     pixels: np.ndarray
     carried: float
+    alignment: Alignment
 
     def laid_on(self, photo: np.ndarray) -> None:
         """Change a photograph in place."""
         left, top, right, bottom = self.box
         photo[top:bottom, left:right] = self.pixels
-
-
-def turned_alignment(turned: Turned) -> Alignment:
-    """Where a crop in the CelebA frame lies on the turned head."""
-    height, width = turned.picture.shape[:2]
-    return align_landmarks(five_of(turned.landmarks), (width, height))
 
 
 def fill_hidden(head: Head, turned: Turned, drawn: np.ndarray | None, trust: float = TRUST) -> Patch:
@@ -68,16 +63,16 @@ def fill_hidden(head: Head, turned: Turned, drawn: np.ndarray | None, trust: flo
     face = face_mask(turned.landmarks - [left, top], pixels.shape[:2]) * turned.head[window]
     carried = float((coverage * face).sum() / max(face.sum(), 1e-6))
     hidden = trust * face * (1 - coverage)
-    if drawn is None or not (hidden > 0.02).any():
-        return Patch(box, pixels, carried)
     alignment = turned_alignment(turned)
+    if drawn is None or not (hidden > 0.02).any():
+        return Patch(box, pixels, carried, alignment)
     placed = brought_back(alignment, drawn, box)
     grain = max(0.6, 0.5 * alignment.crop_side / len(drawn))
     base = _blur(pixels.astype(np.float32), grain)
     fitted = fit_colours(placed, base, coverage * face, FIT_REACH * face_width(turned.landmarks))
     weight = _blur(hidden, grain)[..., None]
     result = pixels + weight * (fitted - base)
-    return Patch(box, np.rint(np.clip(result, 0, 255)).astype(np.uint8), carried)
+    return Patch(box, np.rint(np.clip(result, 0, 255)).astype(np.uint8), carried, alignment)
 
 
 def redraw(head: Head, turned: Turned, drawn: np.ndarray) -> Patch:
@@ -85,9 +80,9 @@ def redraw(head: Head, turned: Turned, drawn: np.ndarray) -> Patch:
     left, top, right, bottom = box = head.region.box()
     pixels = turned.picture[top:bottom, left:right]
     face = face_mask(turned.landmarks - [left, top], pixels.shape[:2])[..., None]
-    placed = brought_back(turned_alignment(turned), drawn, box)
-    result = pixels * (1 - face) + placed * face
-    return Patch(box, np.rint(np.clip(result, 0, 255)).astype(np.uint8), 0.0)
+    alignment = turned_alignment(turned)
+    result = pixels * (1 - face) + brought_back(alignment, drawn, box) * face
+    return Patch(box, np.rint(np.clip(result, 0, 255)).astype(np.uint8), 0.0, alignment)
 
 
 def face_mask(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

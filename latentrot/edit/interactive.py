@@ -18,7 +18,7 @@ from latentrot.data.animation import fit_side, there_and_back
 from latentrot.data.frame import CROP_BOX
 from latentrot.data.images import read_photograph, strip
 from latentrot.edit.compose import fill_hidden
-from latentrot.edit.photograph import upright_note
+from latentrot.edit.find import upright_note
 from latentrot.edit.results import synthetic_notes
 from latentrot.errors import LatentrotError
 from latentrot.label.detect import Face, detect_upright
@@ -26,7 +26,7 @@ from latentrot.label.framing import frame_face
 from latentrot.label.identity import IdentityNetwork
 from latentrot.rotate.latent.rotator import Embedded, Frame, LatentRotator
 from latentrot.rotate.latent.search import CalibrationCurve
-from latentrot.rotate.mesh import Head, MeshRotator, turn_head
+from latentrot.rotate.mesh import Head, MeshRotator, turn_for, turn_head
 
 __all__ = [
     "MAX_TURN",
@@ -173,7 +173,7 @@ def turn_subject(subject: Subject, degrees: Sequence[float], rotator: LatentRota
 def carried(subject: Subject, frame: Frame) -> np.ndarray:
     """The photograph with its head turned, what was hidden filled from a frame."""
     picture = subject.photo.picture.copy()
-    fill_hidden(subject.head, turn_head(subject.head, frame.requested_deg), frame.image).laid_on(picture)
+    fill_hidden(subject.head, turn_head(subject.head, turn_for(frame.requested_deg)), frame.image).laid_on(picture)
     return picture
 
 

@@ -1,4 +1,4 @@
-"""From a photograph to a turned photograph: find the faces, turn them, put them back."""
+"""From a photograph to a turned photograph: turn the faces that were found, put them back."""
 
 from __future__ import annotations
 
@@ -9,91 +9,29 @@ from pathlib import Path
 import numpy as np
 
 from latentrot.data.align import Alignment
-from latentrot.data.images import Photograph, read_photograph, resize, to_tensor
-from latentrot.devices import resolve_device
-from latentrot.edit.compose import TRUST, Patch, fill_hidden, redraw, turned_alignment
+from latentrot.data.images import Photograph, resize, to_tensor
+from latentrot.edit.compose import Patch, fill_hidden, redraw
+from latentrot.edit.find import EditConfig, Found, find_faces
 from latentrot.edit.reify import reify
 from latentrot.edit.turns import Turn, as_turns
 from latentrot.edit.upscale import Upscaler
-from latentrot.errors import LatentrotError, one_line
-from latentrot.label.detect import choose_face, detect_upright
+from latentrot.errors import LatentrotError
 from latentrot.label.estimate import estimate_light, estimate_pose, light_names
-from latentrot.label.framing import frame_face
 from latentrot.label.network import load_labeler
-from latentrot.rotate.latent.rotator import Clock, Frame, LatentRotator, Turned
-from latentrot.rotate.mesh import Head, MeshRotator, turn_head
+from latentrot.progress import Clock
+from latentrot.rotate.latent.rotator import Frame, LatentRotator, Turned
+from latentrot.rotate.mesh import Head, MeshRotator, turn_for, turn_head
 from latentrot.rotate.protocol import Rotator, rotate_many
 
-__all__ = ["EditConfig", "Edited", "Found", "TurnedFace", "edit_photograph", "find_faces", "turn_faces", "upright_note"]
+__all__ = ["Edited", "TurnedFace", "edit_photograph", "turn_faces"]
 
 #: side in pixels of the crops that rotators are given which work at any size
 CROP_SIDE = 256
-#: quarter turns counterclockwise, in words
-ROTATIONS = {1: "90 degrees counterclockwise", 2: "180 degrees", 3: "90 degrees clockwise"}
 #: patches of all turns are kept while they take no more than so many bytes together; beyond, each is made when it is wanted
 KEPT_BYTES = 200_000_000
 #: a turn that falls short, by the label network on what came out, is carried farther: from so many degrees on, by so many at
 #: most; beyond, far hair comes out from behind the face
 SHORT_DEG, LONGER_DEG = 1.5, 6.0
-
-
-@dataclass(frozen=True)
-class EditConfig:
-    """How the faces of a photograph are turned.
-
-    Args:
-        absolute: turns are poses to reach.
-        light: auto, left, center or right: the group whose lines are walked.
-        face: "largest", the number of a face, or "all".
-        crop: the picture is already a square crop in the CelebA frame.
-        crop_only: the result is the turned square alone.
-        reify: bring a painted face towards the photographs the model knows first.
-        trust: how far a drawn face replaces what the geometry continued where the source showed nothing, 0 to 1.
-        device: where the networks run that look at the picture; None: cuda where there is one, else the CPU.
-    """
-
-    absolute: bool = False
-    light: str = "auto"
-    face: str = "largest"
-    crop: bool = False
-    crop_only: bool = False
-    reify: bool = False
-    trust: float = TRUST
-    device: str | None = None
-
-    @property
-    def looks_on(self) -> str:
-        """The device of the networks that look at the picture.
-
-        Raises:
-            LatentrotError: there is no such device.
-        """
-        return str(resolve_device(self.device))
-
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """A photograph and the faces to turn in it.
-
-    Attributes:
-        path: the picture file.
-        photograph: its pixels, and its own colours.
-        alignments: photograph -> CelebA frame, one a face, the largest face first; empty for a picture that is a crop
-            already.
-        notes: what the user should know, such as which of several faces was chosen.
-        seconds: by stage.
-    """
-
-    path: Path
-    photograph: Photograph
-    alignments: tuple[Alignment, ...]
-    notes: tuple[str, ...]
-    seconds: dict[str, float]
-
-    @property
-    def photo(self) -> np.ndarray:
-        """(h, w, 3) uint8 RGB, upright."""
-        return self.photograph.pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +46,7 @@ class TurnedFace:
         config: how it was turned.
         drawn: whether a model drew the turned face, or geometry alone made it.
         carried: for each turn the share of the face that the photograph itself shows.
-        by: by how many degrees the geometry turns for each, which is longer where a turn fell short; empty: as asked.
+        by: by how many degrees the geometry turns for each; empty: as far as is usual for the turn asked.
     """
 
     turned: Turned
@@ -127,7 +65,7 @@ class TurnedFace:
             return self.kept[i]
         if self.head is None:
             raise LatentrotError("a square alone was turned; there is no photograph to put it into")
-        turn = (self.by or self.asked)[i]
+        turn = self.by[i] if self.by else geometric(self.asked[i])
         carried = turn_head(self.head, turn.yaw, turn.pitch)
         image = self.turned.frames[i].image if self.drawn else None
         if self.config.reify and image is not None:
@@ -197,42 +135,6 @@ class Edited:
         return photo
 
 
-def find_faces(path: Path, config: EditConfig | None = None) -> Found:
-    """Read a photograph and find the faces to turn; needs no model, so that a bad picture is refused at once.
-
-    Raises:
-        LatentrotError: an unreadable picture, no face in it, no such face, not a square crop.
-    """
-    config = config or EditConfig()
-    clock = Clock()
-    photograph = read_photograph(path)
-    photo, notes = photograph.pixels, list(photograph.notes)
-    height, width = photo.shape[:2]
-    clock.lap("read")
-    if config.crop:
-        if height != width:
-            raise LatentrotError(f"{one_line(path)} is {width}x{height}; --crop expects a square face crop")
-        return Found(path, photograph, (), tuple(notes), clock.seconds)
-    faces, turns = detect_upright(photo, config.looks_on)
-    if turns:
-        photograph = photograph.rotated(turns)
-        photo = photograph.pixels
-        notes.append(upright_note(turns))
-    if config.face == "all" and faces:
-        chosen = faces
-    else:
-        one, note = choose_face(faces, config.face)
-        chosen, notes = [one], [*notes, note] if note else notes
-    alignments = tuple(frame_face(photo, f.landmarks, config.looks_on) for f in chosen)
-    clock.lap("find face")
-    return Found(path, photograph, alignments, tuple(notes), clock.seconds)
-
-
-def upright_note(turns: int) -> str:
-    """What the user is told of a photograph that was turned by quarter turns counterclockwise."""
-    return f"the photograph lies on its side: turned by {ROTATIONS[turns]}, and the result is upright"
-
-
 def turn_faces(
     found: Found,
     rotator: Rotator,
@@ -290,12 +192,13 @@ def turn_face(
 
     # what a model draws
     drawn = draw(photo, alignment, rotator, asked, config)
-    notes += beyond_reach(drawn, rotator)
+    notes += beyond_reach(drawn, rotator) + held_short(drawn, rotator)
     if upscaler is not None:
         drawn = upscaler.upscale_turned(drawn)
-    by = tuple(Turn(f.requested_deg, t.pitch) for f, t in zip(drawn.frames, asked, strict=True))
+    wanted = tuple(Turn(f.requested_deg, t.pitch) for f, t in zip(drawn.frames, asked, strict=True))
+    by = tuple(geometric(t) for t in wanted)
     clock.lap("draw")
-    face = TurnedFace(drawn, by, alignment, head, config, not isinstance(rotator, MeshRotator))
+    face = TurnedFace(drawn, wanted, alignment, head, config, not isinstance(rotator, MeshRotator), by=by)
     if head is None:
         return face, notes
 
@@ -304,13 +207,13 @@ def turn_face(
     side = max(64, min(CROP_SIDE, round(alignment.crop_side))) if alignment else CROP_SIDE
     for i, frame in enumerate(drawn.frames):
         patch = face.patch(i)
-        seen = measured(photo, patch, head, by[i], frame, rotator, side, face)
-        longer = carried_farther(by[i], seen.yaw_deg - drawn.yaw_deg)
+        seen = measured(photo, patch, frame, rotator, side, face)
+        longer = carried_farther(wanted[i], by[i], seen.yaw_deg - drawn.yaw_deg)
         if longer != by[i]:
             face = replace(face, by=(*by[:i], longer, *by[i + 1 :]))
             by = face.by
             patch = face.patch(i)
-            seen = measured(photo, patch, head, longer, frame, rotator, side, face)
+            seen = measured(photo, patch, frame, rotator, side, face)
         patches.append(patch)
         frames.append(seen)
         if sum(p.pixels.nbytes for p in patches) > KEPT_BYTES:
@@ -321,12 +224,17 @@ def turn_face(
     return replace(face, turned=replace(drawn, frames=frames), carried=carried, kept=kept), notes
 
 
-def carried_farther(turn: Turn, reached: float) -> Turn:
-    """The turn by geometry that makes good for one that reached fewer degrees than asked."""
-    if abs(turn.yaw) < 2 or (turn.yaw - reached) * np.sign(turn.yaw) < SHORT_DEG:
-        return turn
-    wanted = turn.yaw * turn.yaw / reached if reached * turn.yaw > 0 else np.inf
-    return Turn(turn.yaw + np.sign(turn.yaw) * min(LONGER_DEG, abs(wanted) - abs(turn.yaw)), turn.pitch)
+def geometric(turn: Turn) -> Turn:
+    """The geometry's turn for one that is asked for."""
+    return Turn(turn_for(turn.yaw), turn.pitch)
+
+
+def carried_farther(asked: Turn, by: Turn, reached: float) -> Turn:
+    """The turn by geometry that makes good for one that reached fewer degrees of yaw than asked."""
+    if abs(asked.yaw) < 2 or (asked.yaw - reached) * np.sign(asked.yaw) < SHORT_DEG:
+        return by
+    wanted = by.yaw * asked.yaw / reached if reached * asked.yaw > 0 else np.inf
+    return Turn(by.yaw + np.sign(by.yaw) * min(LONGER_DEG, abs(wanted) - abs(by.yaw)), by.pitch)
 
 
 def draw(
@@ -361,14 +269,11 @@ def look(square: np.ndarray, rotator: Rotator, device: str | None = None) -> tup
     return yaw, pitch, light_names(estimate_light(x, labeler=network))[0]
 
 
-def measured(
-    photo: np.ndarray, patch: Patch, head: Head, turn: Turn, frame: Frame, rotator: Rotator, side: int, face: TurnedFace
-) -> Frame:
+def measured(photo: np.ndarray, patch: Patch, frame: Frame, rotator: Rotator, side: int, face: TurnedFace) -> Frame:
     """A frame with pose and light as they are in the photograph that comes out; geometry's own square if none was drawn."""
     result = photo.copy()
     patch.laid_on(result)
-    alignment = turned_alignment(turn_head(head, turn.yaw, turn.pitch))
-    square = alignment.crop(result, side)
+    square = patch.alignment.crop(result, side)
     yaw, pitch, light = look(square, rotator, face.config.looks_on)
     image = frame.image if face.drawn else resize(square, side)
     return replace(frame, yaw_deg=yaw, pitch_deg=pitch, light=light, image=image)
@@ -388,6 +293,18 @@ def beyond_reach(turned: Turned, rotator: Rotator) -> list[str]:
     low, high = rotator.lines_of(turned.light).reach
     beyond = [f.requested_deg for f in turned.frames if not low <= f.requested_deg <= high]
     return [f"{d:+.0f} degrees is beyond what was calibrated ({low:+.0f} to {high:+.0f})" for d in beyond[:1]]
+
+
+def held_short(turned: Turned, rotator: Rotator) -> list[str]:
+    """A note where a walk was held at its longest step and falls short."""
+    if not isinstance(rotator, LatentRotator):
+        return []
+    return [
+        f"the drawn face is turned by {f.drawn_deg:+.0f} of {f.requested_deg:+.0f} degrees: this picture would need a step "
+        f"over {rotator.limit:g} times the average one, and such steps draw blotches (--limit takes them)"
+        for f in turned.frames
+        if f.held
+    ]
 
 
 def edit_photograph(

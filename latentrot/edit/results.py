@@ -8,15 +8,18 @@ from collections.abc import Mapping
 from itertools import chain
 from math import isfinite
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from latentrot.data.animation import ANIMATED, check_encoder, fit_side, there_and_back, write_animation
 from latentrot.data.images import ENCODERS, check_target, resize, strip, write_image, write_photograph
 from latentrot.data.metadata import SOURCE_TYPE, SYNTHETIC
-from latentrot.edit.photograph import Edited, TurnedFace
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import check_writable, write_atomically
+
+if TYPE_CHECKING:
+    from latentrot.edit.photograph import Edited, TurnedFace
 
 __all__ = ["check_out", "face_strip", "report", "synthetic_notes", "write_edited"]
 
@@ -99,7 +102,7 @@ def animate(edited: Edited) -> tuple[list[np.ndarray], int]:
 # ---- words ------------------------------------------------------------------------------------------------------
 
 
-def notes_of(edited: Edited) -> dict[str, str]:
+def metadata_of(edited: Edited) -> dict[str, str]:
     """What is written into every file: that it is synthetic, by what model, turned by how much."""
     faces = [
         {
@@ -152,6 +155,7 @@ def face_report(face: TurnedFace) -> dict[str, object]:
             "pitch_before_deg": round(turned.pitch_deg, 2),
             "pitch_after_deg": round(f.pitch_deg, 2),
             "light_after": f.light,
+            **({"drawn_turn_deg": round(f.drawn_deg, 2), "held_at_limit": f.held} if isfinite(f.drawn_deg) else {}),
             **({"requested_pitch_deg": round(turn.pitch, 2)} if turn.pitch else {}),
             **({"carried": round(face.carried[i], 3)} if face.carried else {}),
         }
@@ -182,41 +186,41 @@ def write_edited(edited: Edited, out: Path) -> list[Path]:
     Returns:
         The files written, each whole or not at all.
     """
-    notes = notes_of(edited)
+    metadata = metadata_of(edited)
     if is_folder(out):
-        return write_folder(edited, out, notes)
+        return write_folder(edited, out, metadata)
     if moves(out, edited.count):
         frames, milliseconds = animate(edited)
-        write_animation(out, frames, milliseconds, notes)
+        write_animation(out, frames, milliseconds, metadata)
     else:
-        write_still(out, edited, notes)
+        write_still(out, edited, metadata)
     return [out]
 
 
-def write_still(out: Path, edited: Edited, notes: dict[str, str]) -> None:
+def write_still(out: Path, edited: Edited, metadata: dict[str, str]) -> None:
     """The turned picture, or a strip of several turns."""
     if edited.count == 1:
-        write_turn(out, edited, 0, notes)
+        write_turn(out, edited, 0, metadata)
     else:
-        write_image(out, face_strip(edited), notes)
+        write_image(out, face_strip(edited), metadata)
 
 
-def write_turn(out: Path, edited: Edited, i: int, notes: dict[str, str]) -> None:
+def write_turn(out: Path, edited: Edited, i: int, metadata: dict[str, str]) -> None:
     """One turn; a photograph stays in its own colours."""
     if edited.is_square:
-        write_image(out, edited.photo_at(i), notes)
+        write_image(out, edited.photo_at(i), metadata)
     else:
-        write_photograph(out, edited.photo_at(i), edited.photograph, notes)
+        write_photograph(out, edited.photo_at(i), edited.photograph, metadata)
 
 
 def write_views(edited: Edited, folder: Path, stem: str) -> list[dict[str, object]]:
     """Every turn as a picture of its own, its pose in its name -> a row for each: file, and degrees asked and measured."""
     make_folder(folder)
-    notes, face = notes_of(edited), edited.faces[0]
+    metadata, face = metadata_of(edited), edited.faces[0]
     rows: list[dict[str, object]] = []
     for i, (turn, frame) in enumerate(zip(face.asked, face.turned.frames, strict=True)):
         name = f"{stem}_{turn.name}.png"
-        write_turn(folder / name, edited, i, notes)
+        write_turn(folder / name, edited, i, metadata)
         rows.append(
             {
                 "file": f"{folder.name}/{name}",
@@ -231,14 +235,14 @@ def write_views(edited: Edited, folder: Path, stem: str) -> list[dict[str, objec
     return rows
 
 
-def write_folder(edited: Edited, out: Path, notes: dict[str, str]) -> list[Path]:
+def write_folder(edited: Edited, out: Path, metadata: dict[str, str]) -> list[Path]:
     """Strip, turned pictures and report in a folder, which is made."""
     make_folder(out)
     written = [out / "strip.png"]
-    write_image(written[0], face_strip(edited), notes)
+    write_image(written[0], face_strip(edited), metadata)
     for i in range(edited.count):
         name = out / ("turned.png" if edited.count == 1 else f"turned-{i:02d}.png")
-        write_turn(name, edited, i, notes)
+        write_turn(name, edited, i, metadata)
         written.append(name)
     path = out / "report.json"
     text = json.dumps(report(edited, out), indent=2) + "\n"

@@ -116,9 +116,9 @@ def load_upscaler(path: str | Path, device: str | None = None) -> Upscaler:
             "--upscale needs spandrel, which is not installed: pip install 'latentrot[upscale]'"
         ) from error
     state = spandrel.canonicalize_state_dict(read_weights(path))
-    where = resolve_device(device)
+    target = resolve_device(device)
     try:
-        network = spandrel.ModelLoader(where).load_from_state_dict(state)
+        network = spandrel.ModelLoader(target).load_from_state_dict(state)
     except spandrel.UnsupportedModelError as error:
         raise LatentrotError(
             f"{name} holds the weights of no network spandrel knows; give an ESRGAN, SwinIR, GFPGAN or similar file"

@@ -25,8 +25,9 @@ from latentrot.data.align import MEAN_LANDMARKS, Alignment, align_landmarks
 from latentrot.data.animation import check_encoder, open_animation, write_animation
 from latentrot.data.images import check_target
 from latentrot.data.video import Shot, Video, encode_mp4, is_video, open_video
-from latentrot.edit.compose import fill_hidden, turned_alignment
-from latentrot.edit.photograph import CROP_SIDE, EditConfig, look, model_name
+from latentrot.edit.compose import fill_hidden
+from latentrot.edit.find import EditConfig
+from latentrot.edit.photograph import CROP_SIDE, look, model_name
 from latentrot.edit.results import synthetic_notes
 from latentrot.edit.upscale import Upscaler
 from latentrot.errors import LatentrotError, one_line
@@ -35,7 +36,7 @@ from latentrot.label.detect import Face, choose_face, detect_faces
 from latentrot.label.framing import frame_face
 from latentrot.rotate.latent.rotator import LatentRotator
 from latentrot.rotate.latent.search import CalibrationCurve
-from latentrot.rotate.mesh import MeshRotator, turn_head
+from latentrot.rotate.mesh import MeshRotator, turn_for, turn_head, turned_alignment
 from latentrot.rotate.protocol import Rotator
 
 __all__ = ["FaceTurner", "VideoTurner", "check_video_out", "default_out", "edit_video"]
@@ -285,7 +286,7 @@ class VideoTurner:
         try:
             head = MeshRotator(device=self.config.looks_on).head_of(frame, alignment)
             drawn, yaw, by = self.turner.draw(frame, alignment, at)
-            turned = turn_head(head, by)
+            turned = turn_head(head, turn_for(by))
         except LatentrotError as error:  # a blur, a hand before the face: the next frame may do
             self.refused = str(error)
             return frame

@@ -8,7 +8,7 @@ the ODE leads to.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.utils.checkpoint import checkpoint
@@ -69,7 +69,8 @@ class Recomputed:
 
 def decode_with_gradient(model: LatentModel, z: torch.Tensor, schedule: Schedule) -> torch.Tensor:
     """(n, c, h, w) latents -> (n, c, h, w) states of the pictures, from which gradients flow back."""
-    return solver_of(schedule).decode(Recomputed(model), z, schedule)  # type: ignore[arg-type]
+    recomputed = cast("LatentModel", Recomputed(model))  # all but `velocity` is the model's
+    return solver_of(schedule).decode(recomputed, z, schedule)
 
 
 def descend(

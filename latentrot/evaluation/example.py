@@ -9,9 +9,9 @@ from latentrot.bundles import bundle_names, example_in
 from latentrot.data.images import write_image
 from latentrot.edit.results import make_folder, synthetic_notes
 from latentrot.errors import LatentrotError
+from latentrot.evaluation.pairs import EvaluationConfig
 from latentrot.evaluation.report import examples
-from latentrot.evaluation.run import RENDER, Evaluation, evaluate
-from latentrot.evaluation.truth import EvaluationConfig
+from latentrot.evaluation.run import TRUTH, Evaluation, evaluate
 from latentrot.files import write_atomically
 from latentrot.rotate.latent.rotator import LatentRotator, load_latent_rotator
 
@@ -42,7 +42,7 @@ def turn_example(model: str, out: Path, device: str | None = None, dtype: str | 
             f"the model {model} brings no example (example/views.csv in its folder); bundled are {', '.join(bundle_names())}"
         )
     make_folder(out)
-    evaluation = evaluate(rotator, folder, EvaluationConfig(heads=1), name=NAME)
+    evaluation = evaluate({NAME: rotator}, folder, EvaluationConfig(people=1))
     report = example_report(evaluation, rotator)
     notes = synthetic_notes({"model": rotator.model.name, "asked_deg": [f["requested_deg"] for f in report["frames"]]})
     write_image(out / "strip.png", examples(evaluation, 1), notes)
@@ -53,22 +53,25 @@ def turn_example(model: str, out: Path, device: str | None = None, dtype: str | 
 def example_report(evaluation: Evaluation, rotator: LatentRotator) -> dict:
     """The turns of the first head in plain numbers, each beside the truth and beside doing nothing."""
     tables = {way: rows.set_index("requested_deg") for way, rows in evaluation.rows.groupby("way")}
+    own = tables[NAME]
+    yaw_of_truth = tables[TRUTH]["yaw_deg"].reindex(own.index)
+    error_of_nothing = tables["nothing"]["squared_error"].reindex(own.index)
     frames = [
         {
             "requested_deg": turn,
             "true_yaw_deg": row["true_yaw_deg"],
             "yaw_deg": round(row["yaw_deg"], 2),
-            "yaw_of_true_picture_deg": round(tables[RENDER].loc[turn, "yaw_deg"], 2),
+            "yaw_of_true_picture_deg": round(yaw, 2),
             "squared_error": round(row["squared_error"], 5),
-            "squared_error_of_doing_nothing": round(tables["nothing"].loc[turn, "squared_error"], 5),
+            "squared_error_of_doing_nothing": round(error, 5),
             "ssim": round(row["ssim"], 4),
         }
-        for turn, row in tables[NAME].iterrows()
+        for (turn, row), yaw, error in zip(own.iterrows(), yaw_of_truth, error_of_nothing, strict=True)
     ]
     return {
         "model": rotator.model.name,
         "labeler": evaluation.labeler,
         "source_yaw_deg": evaluation.config.source_yaw,
-        "light": evaluation.views.lights[0],
+        "light": str(evaluation.pairs.lights[0]),
         "frames": frames,
     }

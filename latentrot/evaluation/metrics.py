@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.stats import bootstrap
 
 from latentrot.data import similarity
 from latentrot.errors import LatentrotError
@@ -31,17 +32,23 @@ def check_pair(a: np.ndarray, b: np.ndarray) -> None:
         )
 
 
-def squared_error(a: np.ndarray, b: np.ndarray) -> float:
+def squared_error(a: np.ndarray, b: np.ndarray, region: np.ndarray | None = None) -> float:
     """Mean over pixels and channels of the squared difference of two (h, w, 3) uint8 pictures, in units of [0, 1].
+
+    Args:
+        a: (h, w, 3) uint8.
+        b: the same.
+        region: (h, w) bool, the pixels compared; None: all. Not a number where it is empty.
 
     Raises:
         LatentrotError: not two pictures of one size.
     """
     check_pair(a, b)
-    return float(np.mean(np.square((a.astype(np.float64) - b) / 255)))
+    squares = np.square((a.astype(np.float64) - b) / 255)
+    return mean_in(squares.mean(-1), region)
 
 
-def ssim(a: np.ndarray, b: np.ndarray) -> float:
+def ssim(a: np.ndarray, b: np.ndarray, region: np.ndarray | None = None) -> float:
     """Structural similarity of two pictures' luma, 1 for equal ones (at most), near 0 for unrelated ones.
 
     Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to structural similarity", 2004: an
@@ -50,13 +57,22 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
     Args:
         a: (h, w, 3) uint8, at least 11 pixels to a side.
         b: the same.
+        region: (h, w) bool, the windows' centres that count; None: all.
 
     Raises:
         LatentrotError: not two pictures of one size, or too small.
     """
     check_pair(a, b)
-    x, y = (torch.from_numpy(2 * grey(p) - 1)[None, None] for p in (a, b))
-    return float(similarity.ssim(x, y))
+    x, y = (torch.from_numpy(grey(p))[None, None] * 2 - 1 for p in (a, b))
+    values = similarity.likeness_maps(x, y)[0][0, 0].numpy()
+    edge = similarity.WINDOW // 2
+    return mean_in(values, None if region is None else region[edge:-edge, edge:-edge])
+
+
+def mean_in(values: np.ndarray, region: np.ndarray | None) -> float:
+    """Mean of (h, w) values over a region of them; not a number where it is empty."""
+    chosen = values if region is None else values[region]
+    return float(chosen.mean()) if chosen.size else float("nan")
 
 
 def identity_rank(picture: np.ndarray, gallery: np.ndarray, true: int, region: np.ndarray) -> int:
@@ -81,24 +97,26 @@ def identity_rank(picture: np.ndarray, gallery: np.ndarray, true: int, region: n
 
 
 def bootstrap_mean(values: np.ndarray, resamples: int = 2000, seed: int = 0, level: float = 0.95) -> np.ndarray:
-    """Means with their confidence intervals, by drawing the rows again with replacement (percentile bootstrap).
+    """Means with their confidence intervals, by drawing the rows again with replacement (percentile bootstrap, scipy).
 
     Args:
-        values: (n, ...) one row per independent unit, such as a head; the same draws serve all columns.
+        values: (n, ...) one row per independent unit, such as a person; the same draws serve all columns.
         resamples: number of draws.
         seed: of the draws.
         level: of the interval.
 
     Returns:
-        (3, ...) mean, low and high end.
+        (3, ...) mean, low and high end; of a single row, which says nothing of how rows differ, only the mean.
 
     Raises:
         LatentrotError: no rows.
     """
     if not len(values):
-        raise LatentrotError("no values to take a mean of: expected at least one head")
-    # how often each row was drawn: a matrix product then takes all means at once
-    counts = np.random.default_rng(seed).multinomial(len(values), np.full(len(values), 1 / len(values)), resamples)
-    means = np.tensordot(counts / len(values), values, 1)
-    tail = (1 - level) / 2
-    return np.stack([values.mean(0), *np.quantile(means, [tail, 1 - tail], axis=0)])
+        raise LatentrotError("no values to take a mean of: expected at least one person")
+    if len(values) == 1:
+        return np.stack([values[0], np.full_like(values[0], np.nan), np.full_like(values[0], np.nan)])
+    drawn = bootstrap(
+        (values,), np.mean, n_resamples=resamples, batch=200, axis=0, confidence_level=level, method="percentile",
+        rng=np.random.default_rng(seed),
+    )  # fmt: skip
+    return np.stack([values.mean(0), drawn.confidence_interval.low, drawn.confidence_interval.high])

@@ -11,9 +11,10 @@ from PIL import Image
 
 from latentrot.data.celeba import FaceFolder
 from latentrot.errors import LatentrotError
+from latentrot.evaluation.pairs import EvaluationConfig, Pairs, pair_table
 from latentrot.label.network import LIGHTS
 
-__all__ = ["Views", "read_views"]
+__all__ = ["Views", "pairs_of_views", "read_views"]
 
 COLUMNS = ("image_id", "head", "yaw_deg", "light")
 #: the value of the face in a mask; 0 is the background, 2 the hair
@@ -58,15 +59,43 @@ class Views:
             raise LatentrotError(f"no views at a yaw of {yaw:g} degrees in {self.root}; there are {shown}")
         return int(near[0])
 
-    def group(self, light: str) -> np.ndarray:
-        """(n,) rows of the heads lit from one side."""
-        return np.array([i for i, side in enumerate(self.lights) if side == light])
 
-    def region(self, rows: np.ndarray, column: int) -> np.ndarray:
-        """(s, s) bool, where at least half of some heads have their face; the whole picture where masks are missing."""
-        if self.masks is None:
-            return np.ones((self.size, self.size), bool)
-        return self.masks[rows, column].mean(0) >= 0.5
+def pairs_of_views(views: Views, config: EvaluationConfig) -> Pairs:
+    """One view of every head, with each of its other views that was asked for.
+
+    Raises:
+        LatentrotError: no such source pose, no turn left to ask for, or fewer than one head.
+    """
+    source, columns = turns_of(views, config)
+    count, poses = len(views.heads), len(views.yaws)
+    heads = range(min(count, config.people or count))
+    degrees = [float(views.yaws[c] - views.yaws[source]) for c in columns]
+    rows = [
+        (views.heads[h], h * poses + source, h * poses + c, turn, turn)
+        for h in heads
+        for c, turn in zip(columns, degrees, strict=True)
+    ]
+    pictures = views.pictures.reshape(-1, views.size, views.size, 3)
+    faces = np.ones(pictures.shape[:3], bool) if views.masks is None else views.masks.reshape(pictures.shape[:3])
+    return Pairs(
+        views.root, True, tuple(f"{h} at {y:+g}" for h in views.heads for y in views.yaws), pictures, faces,
+        np.tile(views.yaws, count), np.repeat(views.heads, poses), np.repeat(views.lights, poses), pair_table(rows),
+    )  # fmt: skip
+
+
+def turns_of(views: Views, config: EvaluationConfig) -> tuple[int, list[int]]:
+    """Columns of the views: the source's, and those to turn to."""
+    if config.people is not None and config.people < 1:
+        raise LatentrotError(f"people={config.people}: expected at least 1")
+    source = views.column(config.source_yaw)
+    targets = views.yaws if config.targets is None else np.array(config.targets)
+    columns = [c for c, yaw in enumerate(views.yaws) if c != source and np.abs(targets - yaw).min(initial=90) < 0.05]
+    if not columns:
+        raise LatentrotError(
+            f"{views.root} has no views at {', '.join(f'{t:+g}' for t in targets)} degrees besides the source's "
+            f"{config.source_yaw:+g}; there are {', '.join(f'{y:+g}' for y in views.yaws)}"
+        )
+    return source, columns
 
 
 def read_views(root: Path | str) -> Views:
@@ -83,8 +112,9 @@ def read_views(root: Path | str) -> Views:
     table = read_table(folder.root / "views.csv")
     heads, yaws = sorted(set(table["head"])), sorted(set(table["yaw_deg"]))
     grid = table.pivot_table("image_id", "head", "yaw_deg", aggfunc="first").reindex(index=heads, columns=yaws)
-    if grid.isna().to_numpy().any():
-        head, yaw = next((h, y) for h in heads for y in yaws if pd.isna(grid.loc[h, y]))
+    empty = np.argwhere(grid.isna().to_numpy())
+    if len(empty):
+        head, yaw = heads[empty[0, 0]], yaws[empty[0, 1]]
         raise LatentrotError(f"{folder.root / 'views.csv'}: head {head} has no view at {yaw:g} degrees; {MAKE}")
     sides = table.groupby("head")["light"].unique()
     if mixed := [h for h in heads if len(sides[h]) != 1 or sides[h][0] not in LIGHTS]:

@@ -1,4 +1,4 @@
-"""Second opinions on the yaw that have nothing to do with the label network: regressions on the true views of other heads."""
+"""Second opinions on the yaw that have nothing to do with the label network: regressions on the pictures of other people."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from sklearn.preprocessing import StandardScaler
 
 from latentrot.data.frame import CROP_BOX, MIRRORED_LANDMARKS
 from latentrot.evaluation.metrics import grey
-from latentrot.evaluation.views import Views
+from latentrot.evaluation.pairs import Pairs
 from latentrot.label.detect import look_again
 from latentrot.label.framing import CENTRE, INPUT, SIDE
 
-__all__ = ["FittedYaw", "LandmarkYaw", "PixelYaw"]
+__all__ = ["FittedYaw", "landmark_yaw", "pixel_yaw"]
 
 #: side in pixels of the grey pictures the regression sees
 GREY_SIDE = 32
@@ -57,59 +57,50 @@ def landmark_features(pictures: np.ndarray) -> np.ndarray:
 
 
 class FittedYaw:
-    """Regression of yaw on features, fitted to the true views of other heads than the one it is asked about.
+    """Regression of yaw on features, fitted to the pictures of other people than the one it is asked about.
 
-    What looks like no view at all is taken for frontal.
+    What looks like no face at all is taken for frontal.
 
     Args:
-        views: at least two heads.
+        pairs: pictures of at least two people.
         features: (n, h, w, 3) uint8 pictures -> (n, d).
         regression: makes the regression to be fitted.
     """
 
     def __init__(
-        self, views: Views, features: Callable[[np.ndarray], np.ndarray], regression: Callable[[], Pipeline]
+        self, pairs: Pairs, features: Callable[[np.ndarray], np.ndarray], regression: Callable[[], Pipeline]
     ) -> None:
-        count, poses = views.pictures.shape[:2]
         self.features = features
-        x = features(views.pictures.reshape(-1, views.size, views.size, 3))
-        yaw, head = np.tile(views.yaws, count), np.repeat(np.arange(count), poses)
-        self.fold = np.empty(count, int)
+        x = features(pairs.pictures)
+        self.fold: dict[str, int] = {}
         self.fitted: list[Pipeline] = []
-        for i, (seen, unseen) in enumerate(GroupKFold(min(FOLDS, count)).split(x, yaw, head)):
-            self.fitted.append(regression().fit(x[seen], yaw[seen]))
-            self.fold[np.unique(head[unseen])] = i
+        folds = GroupKFold(min(FOLDS, len(set(pairs.people))))
+        for i, (seen, unseen) in enumerate(folds.split(x, pairs.yaws, pairs.people)):
+            self.fitted.append(regression().fit(x[seen], pairs.yaws[seen]))
+            self.fold |= dict.fromkeys(pairs.people[unseen], i)
 
-    def estimate(self, pictures: np.ndarray, head: int) -> np.ndarray:
-        """Yaws of pictures (n, h, w, 3) uint8 of one head, by row of the views -> (n,) degrees."""
-        return self.fitted[self.fold[head]].predict(self.features(pictures))
-
-
-class PixelYaw(FittedYaw):
-    """Kernel ridge regression on pixels; 3.1 degrees off on 30 rendered heads it had not seen, a linear one 7.8.
-
-    Args:
-        views: at least two heads.
-    """
-
-    def __init__(self, views: Views) -> None:
-        super().__init__(
-            views,
-            pixel_features,
-            lambda: make_pipeline(PCA(0.98, random_state=0), KernelRidge(alpha=0.01, kernel="rbf", gamma=1e-3)),
-        )
+    def estimate(self, pictures: np.ndarray, people: np.ndarray) -> np.ndarray:
+        """Yaws of pictures (n, h, w, 3) uint8 of people (n,) -> (n,) degrees."""
+        x, folds = self.features(pictures), np.array([self.fold[person] for person in people])
+        yaws = np.empty(len(pictures))
+        for fold in set(folds):
+            yaws[folds == fold] = self.fitted[fold].predict(x[folds == fold])
+        return yaws
 
 
-class LandmarkYaw(FittedYaw):
-    """Kernel ridge regression on five landmarks, found by the face detector.
+def pixel_yaw(pairs: Pairs) -> FittedYaw:
+    """Kernel ridge regression on pixels; 3.1 degrees off on 30 rendered heads it had not seen, a linear one 7.8."""
+    return FittedYaw(
+        pairs,
+        pixel_features,
+        lambda: make_pipeline(PCA(0.98, random_state=0), KernelRidge(kernel="rbf", gamma=1e-3).set_params(alpha=0.01)),
+    )
 
-    Args:
-        views: at least two heads.
-    """
 
-    def __init__(self, views: Views) -> None:
-        super().__init__(
-            views,
-            landmark_features,
-            lambda: make_pipeline(StandardScaler(), KernelRidge(alpha=0.1, kernel="rbf", gamma=0.03)),
-        )
+def landmark_yaw(pairs: Pairs) -> FittedYaw:
+    """Kernel ridge regression on five landmarks, found by the face detector."""
+    return FittedYaw(
+        pairs,
+        landmark_features,
+        lambda: make_pipeline(StandardScaler(), KernelRidge(kernel="rbf", gamma=0.03).set_params(alpha=0.1)),
+    )

@@ -75,7 +75,7 @@ def measured_once(
     labeler: FaceLabeler,
     progress: Callable[[int], object] | None = None,
 ) -> Directions:
-    """The directions with the table measured by walking as their own table says."""
+    """One pass of the calibration: the directions with a new table, measured by walks that follow the old one."""
     steps = torch.tensor(NOMINAL)
     changes = []
 

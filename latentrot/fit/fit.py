@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from latentrot.data.celeba import held_out
-from latentrot.data.where import matching
+from latentrot.data.filters import matching
 from latentrot.errors import LatentrotError
 from latentrot.fit.calibrate import calibrate, calibration_sources
 from latentrot.fit.directions import Directions

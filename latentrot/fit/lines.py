@@ -5,7 +5,8 @@ After Asperti, Colasuonno, Guerra, "Illumination and Shadows in Head Rotation", 
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Callable
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ __all__ = [
     "YawDirections",
     "add_by_group",
 ]
+
+#: scikit-learn's own, which it annotates by defaults that are strings
+validated = cast("Callable[..., Any]", validate_data)
 
 
 class YawBins(TransformerMixin, BaseEstimator):
@@ -63,14 +67,14 @@ class YawBins(TransformerMixin, BaseEstimator):
 
     def fit(self, X: np.ndarray, y: object = None) -> Self:
         """Take the shape of (n, columns) yaw in degrees; the edges follow from width and limit alone."""
-        validate_data(self, X)
+        validated(self, X=X)
         self.edges_ = self.edges
         return self
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         """(n, columns) yaw in degrees -> (n, columns) bin numbers, -1 outside all bins."""
         check_is_fitted(self, "edges_")
-        return self.assign(validate_data(self, X, reset=False))
+        return self.assign(np.asarray(validated(self, X=X, reset=False)))
 
     def __sklearn_tags__(self) -> Tags:
         """Bin numbers are integers whatever the yaw is kept in."""
@@ -92,8 +96,8 @@ class _FittedToYaw(BaseEstimator):
         self, X: np.ndarray, y: np.ndarray, *, reset: bool = True, least: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
         """At least so many (n, d) latents as they are kept and (n,) float64 yaw; ValueError where they are of no use."""
-        X, y = validate_data(self, X, y, y_numeric=True, reset=reset, ensure_min_samples=least)
-        return X, np.asarray(y, np.float64)
+        latents, yaw = validated(self, X=X, y=y, y_numeric=True, reset=reset, ensure_min_samples=least)
+        return np.asarray(latents), np.asarray(yaw, np.float64)
 
 
 #: latents added at a time: few enough to stay in a processor's cache in float64

@@ -56,7 +56,7 @@ class Statistics:
 
     @classmethod
     def empty(cls, bins: YawBins, d: int) -> Statistics:
-        """Of no latents at all."""
+        """Sums of no latents: all zero."""
         n = len(bins.edges) - 1
         return cls(bins, np.zeros((n, 3), np.int64), np.zeros((n, 3, d)), np.zeros((n, 3)))
 

@@ -1,18 +1,34 @@
-"""Rendered heads: pictures of people who do not exist, whose pose, light and identity are known exactly."""
+"""Rendered heads: pictures of people who do not exist, whose pose, light and identity are known exactly.
 
-from latentrot.heads.geometry import HeadModel, load_head_model
-from latentrot.heads.sample import TEST_SEED, Head, HeadConfig, mirror, sample_head, with_pose
-from latentrot.heads.shade import Render, render
+Names are imported on first use: whoever turns a photograph needs only the face surface, and no renderer.
+"""
 
-__all__ = [
-    "TEST_SEED",
-    "Head",
-    "HeadConfig",
-    "HeadModel",
-    "Render",
-    "load_head_model",
-    "mirror",
-    "render",
-    "sample_head",
-    "with_pose",
-]
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_HOMES = {
+    "TEST_SEED": "sample",
+    "Head": "sample",
+    "HeadConfig": "sample",
+    "HeadModel": "geometry",
+    "Render": "shade",
+    "load_head_model": "geometry",
+    "mirror": "sample",
+    "render": "shade",
+    "sample_head": "sample",
+    "with_pose": "sample",
+}
+__all__ = [*_HOMES]  # noqa: PLE0604  the names are strings
+
+if TYPE_CHECKING:
+    from latentrot.heads.geometry import HeadModel, load_head_model
+    from latentrot.heads.sample import TEST_SEED, Head, HeadConfig, mirror, sample_head, with_pose
+    from latentrot.heads.shade import Render, render
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"latentrot.heads.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'latentrot.heads' has no attribute {name!r}")

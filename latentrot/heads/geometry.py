@@ -170,7 +170,7 @@ def hair_angles() -> tuple[np.ndarray, np.ndarray]:
 
 
 def hair_directions() -> np.ndarray:
-    """(r, c, 3) unit vectors."""
+    """Directions of the hair's grid from the middle of the head: (r, c, 3) unit vectors."""
     azimuth, elevation = (np.radians(a) for a in hair_angles())
     flat = np.cos(elevation)[:, None]
     up = np.broadcast_to(np.sin(elevation)[:, None], (HAIR_ROWS, HAIR_COLUMNS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.path import Path as Polygon
@@ -77,7 +78,7 @@ def _curve(points: np.ndarray, closed: bool) -> np.ndarray:
     """A smooth curve through (k, d) points: (200, d)."""
     points = np.concatenate([points, points[:1]]) if closed else points
     spline, _ = splprep(points.T, s=0, per=closed, k=3 if len(points) > 3 else 2)
-    return np.stack(splev(np.linspace(0, 1, 200), spline), -1)
+    return np.stack(splev(np.linspace(0, 1, 200), cast("Any", spline)), -1)  # the stubs take tuples only
 
 
 def _lips(rest: np.ndarray) -> np.ndarray:
@@ -100,7 +101,7 @@ def _brow(rest: np.ndarray) -> np.ndarray:
 
 def _lid(rest: np.ndarray) -> np.ndarray:
     curves = np.concatenate([_curve(rest[line], True) for line in LIDS])
-    return -cKDTree(curves).query(rest)[0]
+    return -np.asarray(cKDTree(curves).query(rest)[0])
 
 
 def _iris(rest: np.ndarray, eyes: np.ndarray) -> np.ndarray:

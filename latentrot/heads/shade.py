@@ -240,7 +240,7 @@ def _attributes(model: HeadModel, head: Head, posed: Scene) -> np.ndarray:
 
 
 def _background(background: Background, size: int, flip: float) -> np.ndarray:
-    """(size, size, 3) linear light."""
+    """The background behind a head: (size, size, 3) linear light."""
     at = (np.arange(size) + 0.5 - size / 2) / (size / 2)
     columns, rows = np.broadcast_arrays(flip * at[None, :], at[:, None])
     angle = np.radians(background.angle_deg)
@@ -356,6 +356,12 @@ def _paint_hair(at: np.ndarray, palette: np.ndarray, colour: np.ndarray) -> None
 
 
 @njit(cache=True)
+def _lit(nearest: float, depth: float) -> float:
+    """1 where nothing is nearer to the light than a point, else 0."""
+    return 1.0 if nearest <= depth else 0.0
+
+
+@njit(cache=True)
 def _lookup(shadow: np.ndarray, u: float, v: float, depth: float) -> float:
     """Share of light at (u, v) samples from the map's centre: four neighbours, weighted; symmetric in u."""
     half = shadow.shape[0] // 2
@@ -368,8 +374,8 @@ def _lookup(shadow: np.ndarray, u: float, v: float, depth: float) -> float:
         return 1.0
     near, far = (half + i, half + i + 1) if right else (half - 1 - i, half - 2 - i)
     top, bottom = half + j, half + j + 1
-    upper = (1 - p) * (shadow[top, near] <= depth) + p * (shadow[top, far] <= depth)
-    lower = (1 - p) * (shadow[bottom, near] <= depth) + p * (shadow[bottom, far] <= depth)
+    upper = (1 - p) * _lit(shadow[top, near], depth) + p * _lit(shadow[top, far], depth)
+    lower = (1 - p) * _lit(shadow[bottom, near], depth) + p * _lit(shadow[bottom, far], depth)
     return (1 - q) * upper + q * lower
 
 
@@ -405,7 +411,7 @@ def _shade(seen: np.ndarray, surface: Surface, paints: Paints, behind: np.ndarra
     for j in range(height):
         for i in range(width):
             row, column = j // SAMPLES, i // SAMPLES
-            t = seen[j, i]
+            t = int(seen[j, i])
             if t == NOTHING:
                 for k in range(3):
                     light[row, column, k] += int(UNITS * behind[row, column, k] + 0.5)

@@ -110,7 +110,8 @@ def moved_crops(picture: Image.Image, size: int, moves: np.ndarray) -> np.ndarra
         padding = ((margin, margin), (margin, margin), (0, 0))
         picture = Image.fromarray(np.pad(np.asarray(picture), padding, mode="edge"))
     resized = (
-        picture.resize((size, size), Image.Resampling.LANCZOS, box=tuple(map(float, box))) for box in boxes + margin
+        picture.resize((size, size), Image.Resampling.LANCZOS, box=(left, top, right, bottom))
+        for left, top, right, bottom in (boxes + margin).tolist()
     )
     return np.stack([np.asarray(crop) for crop in resized])
 
@@ -341,7 +342,8 @@ def write_check(check: LabelCheck, out: Path) -> list[Path]:
             check.confusion, LIGHTS, [*LIGHTS, "abstained"], f"Light of {light['pictures']} pictures of people held out"
         ),
         "yaw_error.png": yaw_error_figure(
-            *check.yaw_deg.T,
+            check.yaw_deg[:, 0],
+            check.yaw_deg[:, 1],
             f"{pose['estimator']}: {pose['yaw_mae_deg']:.2f} degrees off on {pose['pictures']} pictures",
         ),
     }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+from collections.abc import Mapping
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -11,13 +11,11 @@ from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from latentrot.bundles import bundled_part, missing_bundle
 from latentrot.errors import LatentrotError
-from latentrot.files import write_atomically
+from latentrot.label.layers import Residual, conv, digest_of, load_weights, save_weights
 
 __all__ = ["LandmarkNetwork", "PartsNetwork", "load_face_network", "save_face_network"]
 
@@ -28,27 +26,6 @@ PARTS_SIDE = 256
 CLASSES = 7
 #: both begin with blocks of so many pixels a side: few wide maps are quicker than many narrow ones
 PATCH = 4
-
-
-def conv(width_in: int, width_out: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    """Convolution, batch norm, SiLU."""
-    return nn.Sequential(
-        nn.Conv2d(width_in, width_out, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(width_out),
-        nn.SiLU(inplace=True),
-    )
-
-
-class Residual(nn.Module):
-    """Two convolutions around a skip."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(conv(width, width), conv(width, width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, width, h, w) -> the same shape."""
-        return x + self.body(x)
 
 
 class LandmarkNetwork(nn.Module):
@@ -131,12 +108,9 @@ Network = TypeVar("Network", LandmarkNetwork, PartsNetwork)
 FILES = {"latentrot landmarks": "landmarks.safetensors", "latentrot parts": "parts.safetensors"}
 
 
-def save_face_network(network: LandmarkNetwork | PartsNetwork, path: Path, header: dict[str, object]) -> None:
-    """Write a network in half precision, with what it learned from and how far it errs; whole or not at all."""
-    notes = {"kind": network.kind, "version": "1", **{k: json.dumps(v) for k, v in header.items()}}
-    tensors = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in network.state_dict().items()}
-    content = save(tensors, metadata=notes)
-    write_atomically(path, lambda p: p.write_bytes(content))
+def save_face_network(network: LandmarkNetwork | PartsNetwork, path: Path, provenance: Mapping[str, object]) -> None:
+    """Write a network with what it learned from and how far it errs."""
+    save_weights(network, path, network.kind, {k: json.dumps(v) for k, v in provenance.items()})
 
 
 def load_face_network(make: type[Network], path: Path | None = None, device: str | None = None) -> Network:
@@ -155,22 +129,10 @@ def load_face_network(make: type[Network], path: Path | None = None, device: str
 
 @cache
 def _read(make: type[Network], path: Path, device: str) -> Network:
-    try:
-        with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
-    except (SafetensorError, OSError) as error:
+    if not path.is_file():
         raise LatentrotError(
-            missing_bundle(path.parent.name)
-            or f"cannot read the network in {path}: {error}; give a file written by train-face"
-        ) from error
-    found, wanted = (header.get("kind"), header.get("version")), (make.kind, "1")
-    if found != wanted:
-        raise LatentrotError(f"{path} holds {found[0]!r}, version {found[1]!r}; expected {wanted[0]!r}, version '1'")
-    network = make()
-    try:
-        network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
-    except RuntimeError as error:
-        raise LatentrotError(f"{path} does not fit its network: {error}") from error
-    network.title = f"{path.stem} {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
-    return network.to(device).eval().requires_grad_(False)
+            missing_bundle(path.parent.name) or f"no network in {path}; give a file written by train-face"
+        )
+    network = load_weights(make(), path, make.kind, "train-face")
+    network.title = f"{path.stem} {digest_of(path)}"
+    return network.to(device)

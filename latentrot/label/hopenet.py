@@ -180,6 +180,6 @@ def fill(network: Hopenet, state: object, source: str) -> None:
 
 
 def some(names: Iterable[str]) -> str:
-    """The first three of many names."""
+    """A list of names in a message: the first three, and how many more."""
     ordered = sorted(names)
     return ", ".join(ordered[:3]) + (f" and {len(ordered) - 3} more" if len(ordered) > 3 else "")

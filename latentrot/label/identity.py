@@ -7,6 +7,7 @@ Unified Embedding for Face Recognition and Clustering", CVPR 2015) from a weight
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ __all__ = ["IdentityNetwork", "load_identity"]
 #: trained on, stretched to a square of `INPUT` pixels
 FACE_BOX = (0.159, 0.075, 0.829, 0.971)
 INPUT = 160
+#: pictures embedded at once
+BATCH = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,14 +42,23 @@ class IdentityNetwork:
 
     def likeness(self, a: np.ndarray, b: np.ndarray) -> float:
         """The cosine of two (s, s, 3) uint8 crops in the CelebA frame: 1 for equal pictures, about 0 for strangers."""
-        side = len(a)
-        box = (*(v * side for v in FACE_BOX),)
-        faces = [np.asarray(Image.fromarray(c).resize((INPUT, INPUT), Image.Resampling.BILINEAR, box)) for c in (a, b)]
-        x = (torch.from_numpy(np.stack(faces)).permute(0, 3, 1, 2).float() - 127.5) / 128
+        first, second = self.embed([a, b])
+        return float(first @ second)
+
+    def embed(self, crops: Sequence[np.ndarray]) -> np.ndarray:
+        """(n) crops (s, s, 3) uint8 in the CelebA frame -> (n, 512) unit vectors."""
+        x = torch.from_numpy(np.stack([face_of(crop) for crop in crops])).permute(0, 3, 1, 2).float()
         device = next(self.network.parameters()).device
         with torch.inference_mode():
-            first, second = F.normalize(self.network(x.to(device)).float())
-        return float(first @ second)
+            parts = [F.normalize(self.network(part.to(device)).float()) for part in ((x - 127.5) / 128).split(BATCH)]
+        return torch.cat(parts).cpu().numpy()
+
+
+def face_of(crop: np.ndarray) -> np.ndarray:
+    """What the network sees of a (s, s, 3) uint8 crop: (160, 160, 3)."""
+    left, top, right, bottom = (v * len(crop) for v in FACE_BOX)
+    box = left, top, right, bottom
+    return np.asarray(Image.fromarray(crop).resize((INPUT, INPUT), Image.Resampling.BILINEAR, box))
 
 
 def load_identity(path: str | Path, device: str | None = None) -> IdentityNetwork:

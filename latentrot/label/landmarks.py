@@ -9,7 +9,7 @@ import numpy as np
 
 from latentrot.data.align import Alignment, align_landmarks
 from latentrot.errors import LatentrotError
-from latentrot.label.upright import MIRRORED_68, face_width, five_of
+from latentrot.label.upright import MIRRORED_68, cut_square, face_width, five_of
 
 __all__ = ["FRAME_CENTRE", "FRAME_REACH", "Landmarks", "estimate_landmarks"]
 
@@ -69,8 +69,8 @@ def _look(
 
     from latentrot.label.face_networks import LANDMARK_SIDE, LandmarkNetwork, load_face_network  # noqa: PLC0415
 
-    (left, top), (right, bottom) = FRAME_CENTRE - FRAME_REACH, FRAME_CENTRE + FRAME_REACH
-    square = alignment.crop(picture, LANDMARK_SIDE, (left, top, right, bottom))
+    to_square = alignment.matrix - np.column_stack([np.zeros((2, 2)), FRAME_CENTRE - FRAME_REACH])
+    square = cut_square(picture, to_square * LANDMARK_SIDE / (2 * FRAME_REACH), LANDMARK_SIDE)
     model = load_face_network(LandmarkNetwork, network, device)
     x = torch.from_numpy(np.stack([square, square[:, ::-1]])).permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.inference_mode():

@@ -7,17 +7,16 @@ read off the pose features.
 
 from __future__ import annotations
 
-import hashlib
 from functools import cache
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from latentrot.bundles import DEFAULT_BUNDLE, bundle_names, bundled_folder, labeler_in, missing_bundle
 from latentrot.errors import LatentrotError
+from latentrot.label.layers import Residual, conv, digest_of, load_weights
 
 __all__ = ["CROP_SIZE", "LIGHTS", "POSE_SCALE", "FaceLabeler", "load_labeler"]
 
@@ -28,27 +27,6 @@ LIGHTS = ("left", "center", "right")
 #: degrees per unit of the pose head
 POSE_SCALE = 30.0
 KIND = "latentrot labeler"
-
-
-def conv(width_in: int, width_out: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
-    """Convolution, batch norm, SiLU."""
-    return nn.Sequential(
-        nn.Conv2d(width_in, width_out, kernel, stride, kernel // 2, bias=False),
-        nn.BatchNorm2d(width_out),
-        nn.SiLU(inplace=True),
-    )
-
-
-class Residual(nn.Module):
-    """Two convolutions around a skip."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(conv(width, width), conv(width, width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, width, h, w) -> the same shape."""
-        return x + self.body(x)
 
 
 def head(width: int, hidden: int, out: int, dropout: float) -> nn.Sequential:
@@ -127,11 +105,11 @@ def load_labeler(path: Path | str | None = None, device: torch.device | str | No
     Raises:
         LatentrotError: the file is missing, unreadable, or not a labeler of this version.
     """
-    where = torch.device(device or "cpu")
+    target = torch.device(device or "cpu")
     name = DEFAULT_BUNDLE if path is None else str(path)
     if bundled_folder(name):
-        return _bundled(name, str(where))
-    return _read(_labeler_file(Path(name)), name, where)
+        return _bundled(name, str(target))
+    return _read(_labeler_file(Path(name)), name, target)
 
 
 def _labeler_file(path: Path) -> Path:
@@ -153,19 +131,6 @@ def _bundled(name: str, device: str) -> FaceLabeler:
 
 
 def _read(path: Path, name: str, device: torch.device) -> FaceLabeler:
-    try:
-        with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
-    except (SafetensorError, OSError) as error:
-        raise LatentrotError(f"{path} is not a safetensors file: {error}") from error
-    kind, version = header.get("kind"), header.get("version")
-    if (kind, version) != (KIND, "1"):
-        raise LatentrotError(f"{path} holds {kind!r}, version {version!r}; expected {KIND!r}, version '1'")
-    labeler = FaceLabeler()
-    try:
-        labeler.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
-    except RuntimeError as error:
-        raise LatentrotError(f"{path} does not fit the label network: {error}") from error
-    labeler.title = f"{Path(name).name} {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
-    return labeler.to(device).eval().requires_grad_(False)
+    labeler = load_weights(FaceLabeler(), path, KIND, "train-labeler")
+    labeler.title = f"{Path(name).name} {digest_of(path)}"
+    return labeler.to(device)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from latentrot.label.upright import upright_square
+from latentrot.label.upright import centred, cut_square, upright_square
 
 __all__ = ["PARTS", "REGION_LIFT", "REGION_WIDTHS", "Parts", "estimate_parts"]
 
@@ -73,28 +73,3 @@ def estimate_parts(
             p = F.interpolate(p, size=side, mode="bilinear", align_corners=False)
     scaled = matrix * (side / PARTS_SIDE)
     return Parts(p[0].cpu().numpy(), scaled, 1 - float(inside.mean()))
-
-
-def centred(matrix: np.ndarray) -> np.ndarray:
-    """A matrix between positions with edges at pixel borders as OpenCV wants it, between pixel centres."""
-    moved = matrix.astype(np.float64).copy()
-    moved[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
-    return moved
-
-
-def cut_square(picture: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    """What a similarity (photograph -> square) shows: (size, size, 3) uint8, antialiased, edges repeated."""
-    import cv2  # noqa: PLC0415
-
-    corners = np.array([[0, 0], [size, 0], [0, size], [size, size]], np.float64) - matrix[:, 2]
-    around = corners @ np.linalg.inv(matrix[:, :2]).T
-    low = np.clip(np.floor(around.min(0)).astype(int) - 4, 0, [picture.shape[1] - 1, picture.shape[0] - 1])
-    high = np.maximum(np.ceil(around.max(0)).astype(int) + 4, low + 1)
-    cut = np.ascontiguousarray(picture[low[1] : high[1], low[0] : high[0]])
-    moved = np.column_stack([matrix[:, :2], matrix[:, 2] + matrix[:, :2] @ low])
-    shrink = np.sqrt(np.linalg.det(matrix[:, :2]))
-    if shrink < 0.7:  # bilinear sampling reaches over two pixels only
-        width, height = max(1, round(cut.shape[1] * shrink)), max(1, round(cut.shape[0] * shrink))
-        moved = moved @ np.diag([cut.shape[1] / width, cut.shape[0] / height, 1])
-        cut = cv2.resize(cut, (width, height), interpolation=cv2.INTER_AREA)
-    return cv2.warpAffine(cut, centred(moved), (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

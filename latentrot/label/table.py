@@ -1,4 +1,4 @@
-"""Labels of a whole folder: make, write and read them."""
+"""Label tables: make one for a whole folder, write and read it."""
 
 from __future__ import annotations
 

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["MIRRORED_68", "face_width", "five_of", "mirrored", "similarity_to", "upright_square"]
+__all__ = [
+    "MIRRORED_68",
+    "centred",
+    "cut_square",
+    "face_width",
+    "five_of",
+    "mirrored",
+    "similarity_to",
+    "upright_square",
+]
 
 #: landmarks (multi-PIE order) of a mirrored face in the order of one that is not
 MIRRORED_68 = np.array(
@@ -64,3 +73,28 @@ def upright_square(points: np.ndarray, size: int, widths: float, lift: float = 0
     middle = (turned.min(0) + turned.max(0)) / 2
     centre = np.array([[down[1], -down[0]], [down[0], down[1]]]).T @ middle
     return similarity_to(centre - lift * width * down, down, size / (widths * width), size)
+
+
+def centred(matrix: np.ndarray) -> np.ndarray:
+    """A matrix between positions with edges at pixel borders as OpenCV wants it, between pixel centres."""
+    moved = matrix.astype(np.float64).copy()
+    moved[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
+    return moved
+
+
+def cut_square(picture: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    """What a similarity (photograph -> square) shows: (size, size, 3) uint8, antialiased, edges repeated."""
+    import cv2  # noqa: PLC0415
+
+    corners = np.array([[0, 0], [size, 0], [0, size], [size, size]], np.float64) - matrix[:, 2]
+    around = corners @ np.linalg.inv(matrix[:, :2]).T
+    low = np.clip(np.floor(around.min(0)).astype(int) - 4, 0, [picture.shape[1] - 1, picture.shape[0] - 1])
+    high = np.maximum(np.ceil(around.max(0)).astype(int) + 4, low + 1)
+    cut = np.ascontiguousarray(picture[low[1] : high[1], low[0] : high[0]])
+    moved = np.column_stack([matrix[:, :2], matrix[:, 2] + matrix[:, :2] @ low])
+    shrink = np.sqrt(np.linalg.det(matrix[:, :2]))
+    if shrink < 0.7:  # bilinear sampling reaches over two pixels only
+        width, height = max(1, round(cut.shape[1] * shrink)), max(1, round(cut.shape[0] * shrink))
+        moved = moved @ np.diag([cut.shape[1] / width, cut.shape[0] / height, 1])
+        cut = cv2.resize(cut, (width, height), interpolation=cv2.INTER_AREA)
+    return cv2.warpAffine(cut, centred(moved), (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

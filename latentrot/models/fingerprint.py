@@ -15,7 +15,7 @@ import torch
 
 from latentrot.errors import LatentrotError
 
-__all__ = ["Fingerprint", "config_digest", "noise_in_words", "weights_digest"]
+__all__ = ["Fingerprint", "config_digest", "noise_in_words", "unet_config_digest", "weights_digest"]
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +106,23 @@ def weights_digest(module: torch.nn.Module) -> str:
         sha.update(key.encode())
         sha.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
     return sha.hexdigest()[:16]
+
+
+#: what a `UNet2DModel` takes where its configuration says nothing, of all that shapes its answers beside the weights
+UNET_DEFAULTS: dict[str, Any] = {
+    "center_input_sample": False, "time_embedding_type": "positional", "time_embedding_dim": None, "freq_shift": 0,
+    "flip_sin_to_cos": True, "mid_block_type": "UNetMidBlock2D", "layers_per_block": 2, "mid_block_scale_factor": 1,
+    "downsample_padding": 1, "downsample_type": "conv", "upsample_type": "conv", "dropout": 0.0, "act_fn": "silu",
+    "attention_head_dim": 8, "norm_num_groups": 32, "attn_norm_num_groups": None, "norm_eps": 1e-5,
+    "resnet_time_scale_shift": "default", "add_attention": True, "class_embed_type": None, "num_class_embeds": None,
+    "num_train_timesteps": None, "down_block_types": None, "up_block_types": None, "block_out_channels": None,
+}  # fmt: skip
+
+
+def unet_config_digest(config: Mapping[str, Any]) -> str:
+    """A digest of what a U-Net's configuration says, whoever runs it; values that are the defaults do not count."""
+    told = {k: config[k] for k, usual in UNET_DEFAULTS.items() if k in config and plain(config[k]) != usual}
+    return hashlib.sha256(json.dumps(plain(told), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def config_digest(module: Any, beside: tuple[str, ...] = ()) -> str:

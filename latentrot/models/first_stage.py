@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, VQModel
 
 from latentrot.errors import LatentrotError
 from latentrot.files import check_format
@@ -111,14 +110,15 @@ class Autoencoder:
 
     Args:
         vae: the network.
-        scale: latents are multiplied by it, after `shift` was taken from them.
+        scale: latents are multiplied by it, after `shift` was taken from them; None: as the network's configuration has it.
         shift: see `scale`.
     """
 
     block = 1
 
-    def __init__(self, vae: Any, scale: float, shift: float = 0.0) -> None:
-        self.vae, self.scale, self.shift = vae, scale, shift
+    def __init__(self, vae: Any, scale: float | None = None, shift: float = 0.0) -> None:
+        self.vae, self.shift = vae, shift
+        self.scale = float(vae.config["scaling_factor"]) if scale is None else scale
         self.pixels = 2 ** (len(vae.config["block_out_channels"]) - 1)
         self.channels = int(vae.config["latent_channels"])
 
@@ -174,8 +174,7 @@ def lossless(stage_file: Path) -> FirstStage:
 
 def load_autoencoder(folder: Path, name: str, device: torch.device) -> Autoencoder:
     """An autoencoder, its latents scaled as its config.json says, or as is usual for its kind where that says nothing."""
-    kind = {"VQModel": VQModel, "AutoencoderKL": AutoencoderKL}.get(name)
-    if kind is None:
+    if name not in UNSTATED_SCALE:
         raise LatentrotError(f"{folder}: autoencoder {name}; expected VQModel or AutoencoderKL")
     stated = read_json(folder / "config.json", "autoencoder")
     if stated.get("latents_mean") is not None or stated.get("latents_std") is not None:
@@ -195,5 +194,7 @@ def load_autoencoder(folder: Path, name: str, device: torch.device) -> Autoencod
         raise LatentrotError(f"{folder}: scaling_factor {scale!r}, shift_factor {shift!r}; expected numbers") from error
     if not scale > 0:
         raise LatentrotError(f"{folder}: scaling_factor {scale}; expected a number above 0")
-    vae = load_part(kind, folder, torch_dtype=torch.float32).to(device).eval()
+    import diffusers  # noqa: PLC0415  takes seconds, and most models need nothing of it
+
+    vae = load_part(getattr(diffusers, name), folder, torch_dtype=torch.float32).to(device).eval()
     return Autoencoder(vae.requires_grad_(False), scale, shift)

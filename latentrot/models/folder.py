@@ -17,7 +17,7 @@ from typing import Any
 from latentrot.bundles import DEFAULT_BUNDLE, bundle_names, bundled_folder, missing_bundle
 from latentrot.errors import LatentrotError, one_line
 
-__all__ = ["find_folder", "load_part", "part_folder", "pipeline_index", "read_json"]
+__all__ = ["find_folder", "load_part", "local_folder", "part_folder", "pipeline_index", "read_json", "weights_in"]
 
 #: a weights file of diffusers: its variant, such as fp16, and its suffix
 WEIGHTS = re.compile(r"diffusion_pytorch_model(?:\.(?P<variant>[\w-]+?))?(?:-\d+-of-\d+)?\.(?P<suffix>safetensors|bin)")
@@ -25,14 +25,17 @@ WEIGHTS = re.compile(r"diffusion_pytorch_model(?:\.(?P<variant>[\w-]+?))?(?:-\d+
 LFS_POINTER = b"version https://git-lfs"
 
 
-def find_folder(name_or_path: str | Path | None) -> tuple[str, Path]:
-    """The model's recorded name and its folder on disk, fetched from the Hub where it is not a folder."""
-    name = DEFAULT_BUNDLE if name_or_path is None else str(name_or_path)
+def local_folder(name: str) -> Path | None:
+    """The folder of a model that is on this computer; None for a Hub id, which has to be fetched.
+
+    Raises:
+        LatentrotError: neither a folder, nor the name of a bundled model, nor a Hub id.
+    """
     if bundled := bundled_folder(name):
-        return name, bundled
+        return bundled
     path = Path(name)
     if path.is_dir():
-        return name, snapshot_in(path)
+        return snapshot_in(path)
     if missing := missing_bundle(name):
         raise LatentrotError(missing)
     if path.exists() or name.count("/") != 1 or name.startswith((".", "/")):
@@ -40,6 +43,14 @@ def find_folder(name_or_path: str | Path | None) -> tuple[str, Path]:
             f"no model at {name}; give a diffusers folder (with model_index.json), a Hub id such as "
             f"google/ddpm-celebahq-256, or one that comes with the package: {', '.join(bundle_names())}"
         )
+    return None
+
+
+def find_folder(name_or_path: str | Path | None) -> tuple[str, Path]:
+    """The model's recorded name and its folder on disk, fetched from the Hub where it is not a folder."""
+    name = DEFAULT_BUNDLE if name_or_path is None else str(name_or_path)
+    if here := local_folder(name):
+        return name, here
     from huggingface_hub import snapshot_download  # noqa: PLC0415  needed for Hub ids only
 
     try:

@@ -6,24 +6,28 @@ import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from diffusers import UNet2DModel
+from safetensors import SafetensorError
 
 from latentrot.bundles import bundled_folder, labeler_in
 from latentrot.devices import resolve_device
 from latentrot.errors import LatentrotError
 from latentrot.label.network import FaceLabeler, load_labeler
 from latentrot.models.allocator import keep_large_blocks
-from latentrot.models.fingerprint import Fingerprint, config_digest, weights_digest
+from latentrot.models.fingerprint import Fingerprint, unet_config_digest, weights_digest
 from latentrot.models.first_stage import FirstStage, load_first_stage
-from latentrot.models.folder import find_folder, load_part, part_folder, pipeline_index, read_json
+from latentrot.models.folder import find_folder, load_part, part_folder, pipeline_index, read_json, weights_in
 from latentrot.models.noise import load_noise
 from latentrot.models.precision import computes_bfloat16
+from latentrot.models.unet import WEIGHTS, UNet, load_unet
 
-__all__ = ["LatentModel", "load_model", "resolve_device", "resolve_dtype"]
+if TYPE_CHECKING:
+    from diffusers import UNet2DModel
+
+__all__ = ["LatentModel", "as_velocity", "load_model", "read_network", "resolve_device", "resolve_dtype"]
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +44,8 @@ class LatentModel:
     Attributes:
         name: what was asked for: a folder, a Hub id or a bundled model's name.
         folder: where it lies on disk; directions and a label network may lie beside it (see `latentrot.bundles`).
-        unet: the network, in evaluation mode.
+        unet: the network, in evaluation mode: the package's own where it is made of blocks that `latentrot.models.unet` has,
+            else diffusers'; both are asked alike.
         alpha_bar: (T,) float64, the schedule's cumulative products, falling with the noise level.
         prediction_type: epsilon, v_prediction or sample.
         noise: the schedule in words.
@@ -55,7 +60,7 @@ class LatentModel:
 
     name: str
     folder: Path
-    unet: UNet2DModel
+    unet: UNet | UNet2DModel
     alpha_bar: np.ndarray
     prediction_type: str
     noise: str
@@ -66,20 +71,20 @@ class LatentModel:
     dtype: torch.dtype
 
     @cached_property
+    def digest(self) -> str:
+        """First 16 hexadecimal digits of the SHA-256 of the U-Net's weights."""
+        return weights_digest(self.unet)
+
+    @property
     def fingerprint(self) -> Fingerprint:
         """Tells the model from every other one, so that lines and latents of another are refused."""
         return Fingerprint(
-            weights=weights_digest(self.unet),
-            network=config_digest(self.unet, ("sample_size",)),
+            weights=self.digest,
+            network=unet_config_digest(self.unet.config),
             prediction=self.prediction_type,
             noise=self.noise,
             first_stage=self.first_stage.title,
         )
-
-    @property
-    def digest(self) -> str:
-        """First 16 hexadecimal digits of the SHA-256 of the U-Net's weights."""
-        return self.fingerprint.weights
 
     @cached_property
     def labeler(self) -> FaceLabeler:
@@ -107,13 +112,41 @@ class LatentModel:
             sample = sample.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             out = self.unet(sample, level).sample
-        out = out.to(x.dtype)
-        if self.prediction_type == "v_prediction":
-            return out
-        cos, sin = float(np.sqrt(self.alpha_bar[level])), float(np.sqrt(1 - self.alpha_bar[level]))
-        if self.prediction_type == "epsilon":
-            return (out - sin * x) / cos
-        return (cos * x - out) / sin
+        return as_velocity(out.to(x.dtype), x, self.alpha_bar[level], self.prediction_type)
+
+
+def as_velocity(out: torch.Tensor, x: torch.Tensor, alpha_bar: float, prediction_type: str) -> torch.Tensor:
+    """The velocity dx/da of a state, whatever a network predicts.
+
+    Args:
+        out: the network's answer, of the state's shape.
+        x: the state.
+        alpha_bar: the schedule's cumulative product at the state's noise level.
+        prediction_type: what the answer is: v_prediction, epsilon or sample.
+    """
+    if prediction_type == "v_prediction":
+        return out
+    cos, sin = float(np.sqrt(alpha_bar)), float(np.sqrt(1 - alpha_bar))
+    return (out - sin * x) / cos if prediction_type == "epsilon" else (cos * x - out) / sin
+
+
+def read_network(folder: Path) -> UNet | UNet2DModel:
+    """The network in a folder, with float32 weights; diffusers reads what is made of other blocks, or lies otherwise.
+
+    Raises:
+        LatentrotError: no weights, damaged ones, or weights of another network.
+    """
+    chosen = weights_in(folder)
+    if chosen == {"use_safetensors": True, "variant": None} and (folder / WEIGHTS).is_file():
+        try:
+            own = load_unet(folder, read_json(folder / "config.json", "U-Net"))
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+            raise LatentrotError(f"{folder}: cannot load its weights: {str(error).splitlines()[0]}") from error
+        if own is not None:
+            return own
+    from diffusers import UNet2DModel  # noqa: PLC0415  takes seconds
+
+    return load_part(UNet2DModel, folder, torch_dtype=torch.float32)
 
 
 def load_model(
@@ -145,10 +178,10 @@ def load_model(
     config = read_json(home / "config.json", "U-Net")
     first_stage = load_first_stage(folder, index, where)
     size = check_unet(name, config, first_stage)
-    unet = load_part(UNet2DModel, home, torch_dtype=torch.float32).to(where).eval()
+    unet = read_network(home).to(where).eval()
     unet.requires_grad_(False)
     if where.type == "cpu":
-        unet = unet.to(memory_format=torch.channels_last)
+        unet = unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return LatentModel(
         name=name,
         folder=folder,

@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ from latentrot.models.load import resolve_device
 from latentrot.models.precision import computes_bfloat16
 from latentrot.progress import Progress
 
-__all__ = ["TrainConfig", "build_model", "learning_rate_at", "train"]
+__all__ = ["Run", "Task", "TrainConfig", "build_model", "learning_rate_at", "run_training", "train"]
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +93,47 @@ class TrainConfig:
     seed: int = 0
 
 
+class Run(Protocol):
+    """What the loop asks of a configuration: see `TrainConfig`."""
+
+    @property
+    def steps(self) -> int: ...  # noqa: D102
+    @property
+    def batch_size(self) -> int: ...  # noqa: D102
+    @property
+    def learning_rate(self) -> float: ...  # noqa: D102
+    @property
+    def warmup(self) -> int: ...  # noqa: D102
+    @property
+    def decay(self) -> int: ...  # noqa: D102
+    @property
+    def weight_decay(self) -> float: ...  # noqa: D102
+    @property
+    def ema(self) -> float: ...  # noqa: D102
+    @property
+    def seed(self) -> int: ...  # noqa: D102
+
+
+class Task(Protocol):
+    """What a network is taught: everything about a run but the loop."""
+
+    def batch(self, step: int) -> tuple[torch.Tensor, ...]:
+        """Everything random of a step, drawn from (seed, step) alone, samples along the first dimension of each."""
+        ...
+
+    def loss(self, model: Any, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """The loss of a network on samples of a batch."""
+        ...
+
+    def export(self, folder: Path, average: torch.nn.Module) -> None:
+        """Write the averaged weights as what they are used as."""
+        ...
+
+    def sheet(self, average: torch.nn.Module, step: int) -> Image.Image:
+        """A sheet of what the averaged weights draw after so many steps, always of the same noise."""
+        ...
+
+
 def build_unet(size: int, states: int, channels: tuple[int, ...], layers: int = 1) -> UNet2DModel:
     """A convolutional U-Net with attention at its coarsest level only.
 
@@ -131,7 +172,7 @@ def build_scheduler(config: TrainConfig) -> DDIMScheduler:
     )
 
 
-def learning_rate_at(step: int, config: TrainConfig) -> float:
+def learning_rate_at(step: int, config: Run) -> float:
     """Linear warm-up, plateau, linear decay to zero: a plateau can be prolonged, a cosine cannot."""
     rise = min(1.0, (step + 1) / max(1, config.warmup))
     fall = min(1.0, (config.steps - step) / max(1, config.decay))
@@ -146,7 +187,7 @@ def batch_indices(step: int, config: TrainConfig, n: int) -> np.ndarray:
     return np.array([passes[int(p // n)][p % n] for p in positions])
 
 
-def generator_at(step: int, config: TrainConfig) -> torch.Generator:
+def generator_at(step: int, config: Run) -> torch.Generator:
     """What everything random of one step is drawn from."""
     return torch.Generator().manual_seed(config.seed * 1_000_003 + step)
 
@@ -180,10 +221,13 @@ def training_batch(
         x = F.avg_pool2d(x, 2)
     x0 = PixelUnshuffle(config.patch).encode(x)
     noise = torch.randn(x0.shape, generator=generator)
-    # stratified levels: each step covers the whole range, which steadies the loss at no cost
-    u = (torch.arange(len(x)) + torch.rand(len(x), generator=generator)) / len(x)
-    levels = (u[torch.randperm(len(x), generator=generator)] * timesteps).long().clamp_(0, timesteps - 1)
-    return x0, noise, levels
+    return x0, noise, stratified_levels(len(x), timesteps, generator)
+
+
+def stratified_levels(n: int, timesteps: int, generator: torch.Generator) -> torch.Tensor:
+    """(n,) int64 noise levels: each step covers the whole range, which steadies the loss at no cost."""
+    u = (torch.arange(n) + torch.rand(n, generator=generator)) / n
+    return (u[torch.randperm(n, generator=generator)] * timesteps).long().clamp_(0, timesteps - 1)
 
 
 def target_of(scheduler: DDIMScheduler, x0: torch.Tensor, noise: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
@@ -218,7 +262,7 @@ def sample_grid(model: torch.nn.Module, scheduler: DDIMScheduler, config: TrainC
 
 def save_checkpoint(
     path: Path, model: torch.nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer, step: int,
-    config: TrainConfig, notes: Mapping[str, str] | None = None,
+    config: Any, notes: Mapping[str, str] | None = None,
 ) -> None:  # fmt: skip
     """Everything a run needs to go on as if nothing had happened, in one safetensors file; `notes` are told beside it."""
     tensors: dict[str, torch.Tensor] = {}
@@ -271,12 +315,9 @@ def checkpoint_config(path: Path, kind: type = TrainConfig) -> Any:
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise LatentrotError(f"{path} is damaged ({one_line(error)}); delete it to start anew") from error
     check_format(header.get("format", 1), FORMAT, path)
-    try:
-        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
-    except TypeError as error:  # an option this version does not have, or another kind of run
-        raise LatentrotError(
-            f"{path} is of another run, or another version ({one_line(error)}); choose another --out"
-        ) from error
+    if unknown := sorted(set(stored) - {f.name for f in fields(kind)}):
+        raise LatentrotError(f"{path} is of another command or version ({', '.join(unknown)}); choose another --out")
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
 
 
 def config_of_run(checkpoint: Path, given: Config | None, kind: type[Config]) -> Config:
@@ -302,15 +343,6 @@ def check_same_run(stored: Any, given: Any) -> None:
                 f"the checkpoint was trained with {field.name}={old!r}, this run asks for {new!r}; "
                 "resume with the same value or choose another --out"
             )
-
-
-def export(folder: Path, average: AveragedModel, scheduler: DDIMScheduler, config: TrainConfig) -> None:
-    """Write the averaged weights as a diffusers pipeline folder in half precision, with its first stage named."""
-    unet = build_model(config)
-    unet.load_state_dict(average.module.state_dict())
-    DDIMPipeline(unet=unet.half(), scheduler=scheduler).save_pretrained(folder, safe_serialization=True)
-    stage = {"type": "pixel-unshuffle", "factor": config.patch} if config.patch > 1 else {"type": "identity"}
-    (folder / "first_stage.json").write_text(json.dumps({"format": STAGE_FORMAT, **stage}, indent=2) + "\n")
 
 
 def read_pictures(data: Path, config: TrainConfig) -> torch.Tensor:
@@ -376,16 +408,77 @@ def train(
     checkpoint = out / "checkpoint.safetensors"
     check_writable(checkpoint)
     config = config_of_run(checkpoint, config, TrainConfig)
-    pictures = read_pictures(data, config)
-    out.mkdir(parents=True, exist_ok=True)
+    task = Backbone(read_pictures(data, config), config, build_scheduler(config))
+    torch.manual_seed(config.seed)
+    return run_training(task, build_model(config), config, out, save_every=save_every, device=device)
 
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """The task of an unconditional model: take the noise out of pictures.
+
+    Args:
+        pictures: (n, 3, h, w) uint8, all of them.
+        config: the run.
+        scheduler: its noise levels.
+    """
+
+    pictures: torch.Tensor
+    config: TrainConfig
+    scheduler: DDIMScheduler
+
+    def batch(self, step: int) -> tuple[torch.Tensor, ...]:
+        """See `training_batch`."""
+        return training_batch(self.pictures, step, self.config, self.scheduler.config.num_train_timesteps)
+
+    def loss(self, model: Any, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """Mean squared error of what the network predicts."""
+        x0, noise, levels = batch
+        noisy = self.scheduler.add_noise(x0, noise, levels).contiguous(memory_format=torch.channels_last)
+        return F.mse_loss(model(noisy, levels).sample.float(), target_of(self.scheduler, x0, noise, levels))
+
+    def export(self, folder: Path, average: torch.nn.Module) -> None:
+        """Write the averaged weights as a diffusers pipeline folder in half precision, with its first stage named."""
+        unet, patch = build_model(self.config), self.config.patch
+        unet.load_state_dict(average.state_dict())
+        DDIMPipeline(unet=unet.half(), scheduler=self.scheduler).save_pretrained(folder, safe_serialization=True)
+        stage = {"type": "pixel-unshuffle", "factor": patch} if patch > 1 else {"type": "identity"}
+        (folder / "first_stage.json").write_text(json.dumps({"format": STAGE_FORMAT, **stage}, indent=2) + "\n")
+
+    def sheet(self, average: torch.nn.Module, step: int) -> Image.Image:
+        """See `sample_grid`; at half the resolution while that is what is trained."""
+        config = self.config
+        small = replace(config, resolution=config.resolution // 2) if step <= config.small_steps else config
+        return sample_grid(average, self.scheduler, small)
+
+
+def run_training(
+    task: Task, model: torch.nn.Module, config: Run, out: Path, *, save_every: int, device: str | None = None
+) -> Path:
+    """Train a network, or go on training it, through accelerate; resumes to the exact step.
+
+    Args:
+        task: what is taught.
+        model: the network, as it is at the start of a run.
+        config: the run.
+        out: run folder: checkpoint.safetensors, log.csv, samples-*.png and model/.
+        save_every: steps between checkpoints.
+        device: "cpu", "cuda" or "cuda:N"; by default accelerate decides.
+
+    Returns:
+        The exported model's folder.
+
+    Raises:
+        LatentrotError: the loss is not finite; the last checkpoint stays as it is.
+    """
+    checkpoint = out / "checkpoint.safetensors"
+    out.mkdir(parents=True, exist_ok=True)
     accelerator = accelerator_on(device)
     if accelerator.device.type == "cpu":
         keep_large_blocks()
     torch.manual_seed(config.seed)
-    scheduler = build_scheduler(config)
     # on its device before the optimiser is made, which holds on to the weights it is given
-    model = build_model(config).to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema)).to(accelerator.device)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
@@ -397,17 +490,17 @@ def train(
 
     mine = slice(accelerator.process_index, None, accelerator.num_processes)
     bar = Progress("train", config.steps, "step", initial=start, disable=None if accelerator.is_main_process else True)
-    begun, early = time.monotonic(), not checkpoint.is_file()
+    begun, early, kept = time.monotonic(), not checkpoint.is_file(), start
     for step in range(start, config.steps):
-        x0, noise, levels = (
-            part[mine].to(accelerator.device)
-            for part in training_batch(pictures, step, config, scheduler.config.num_train_timesteps)
-        )
-        noisy = scheduler.add_noise(x0, noise, levels).contiguous(memory_format=torch.channels_last)
+        batch = tuple(part[mine].to(accelerator.device) for part in task.batch(step))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate_at(step, config)
-        predicted = prepared(noisy, levels).sample
-        loss = F.mse_loss(predicted.float(), target_of(scheduler, x0, noise, levels))
+        loss = task.loss(prepared, batch)
+        if not torch.isfinite(loss):
+            raise LatentrotError(
+                f"the loss of step {step} is {loss.item()}; {out} keeps the {kept} steps before the last checkpoint; "
+                "begin anew in another folder with a lower --learning-rate, or look for what is wrong with the pictures"
+            )
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -420,11 +513,10 @@ def train(
                 bar.set_postfix(loss=f"{loss.item():.4f}")
             first = early and time.monotonic() - begun > FIRST_CHECKPOINT_S
             if first or (step + 1) % save_every == 0 or step + 1 == config.steps:
-                early = False
+                early, kept = False, step + 1
                 save_checkpoint(checkpoint, model, average, optimizer, step + 1, config)
-                export(out / "model", average, scheduler, config)
-                small = replace(config, resolution=config.resolution // 2) if step < config.small_steps else config
-                sheet = sample_grid(average.module, scheduler, small)
+                task.export(out / "model", average.module)
+                sheet = task.sheet(average.module, step + 1)
                 write_atomically(out / f"samples-{step + 1:06d}.png", lambda p, s=sheet: s.save(p, "PNG"))
                 if first:
                     log.info("first checkpoint after %d steps; stop when you like, the same command goes on", step + 1)

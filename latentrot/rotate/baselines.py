@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -13,6 +14,8 @@ __all__ = ["MirrorRotator", "NothingRotator"]
 class NothingRotator:
     """Returns the picture as it is."""
 
+    learned_from: ClassVar[tuple[str, ...]] = ()
+
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
         """A (s, s, 3) uint8 crop, whatever the degrees -> the same."""
         return image.copy()
@@ -21,6 +24,8 @@ class NothingRotator:
 @dataclass(frozen=True)
 class MirrorRotator:
     """Returns the mirrored picture: the yaw changes sign, and the light its side."""
+
+    learned_from: ClassVar[tuple[str, ...]] = ()
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
         """A (s, s, 3) uint8 crop, whatever the degrees -> its mirror image."""

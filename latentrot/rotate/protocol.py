@@ -8,13 +8,37 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from latentrot.data.align import Alignment, Square
+from latentrot.data.frame import CROP_BOX
 from latentrot.errors import LatentrotError
 
-__all__ = ["ManyRotator", "Rotator", "load_rotator", "rotate_many"]
+__all__ = [
+    "ROTATORS",
+    "ManyRotator",
+    "PhotographRotator",
+    "Rotator",
+    "load_rotator",
+    "rotate_face",
+    "rotate_many",
+    "rotator_names",
+]
+
+#: the rotators that come with the package: what makes each, as module:name
+ROTATORS = {
+    "latent": "latentrot.rotate.latent.rotator:load_latent_rotator",
+    "mesh": "latentrot.rotate.mesh.rotator:MeshRotator",
+    "pair": "latentrot.rotate.pair.rotator:load_pair_rotator",
+    "nothing": "latentrot.rotate.baselines:NothingRotator",
+    "mirror": "latentrot.rotate.baselines:MirrorRotator",
+}
 
 
 class Rotator(Protocol):
-    """Turns the head in a face crop; the command line, metrics and pages know nothing else about it."""
+    """Turns the head in a face crop; the command line, metrics and pages know nothing else about it.
+
+    A rotator may also say which data sets it learned from: `learned_from`, a tuple of names, empty where it learned from
+    nobody. Measures on real people rest on it (`latentrot.evaluation.people`).
+    """
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
         """Turn a (s, s, 3) uint8 RGB crop in the CelebA frame by degrees (> 0: nose to the viewer's right)."""
@@ -30,6 +54,24 @@ class ManyRotator(Rotator, Protocol):
         ...
 
 
+class TurnedPhotograph(Protocol):
+    """What came of turning a whole photograph."""
+
+    @property
+    def picture(self) -> np.ndarray:
+        """(h, w, 3) uint8, the whole photograph."""
+        ...
+
+
+@runtime_checkable
+class PhotographRotator(Rotator, Protocol):
+    """A rotator that can make use of what lies around the crop."""
+
+    def rotate_photograph(self, photograph: np.ndarray, face: Alignment, degrees: float) -> TurnedPhotograph:
+        """Turn one face of a (h, w, 3) uint8 photograph by degrees of yaw; the alignment says where the face lies."""
+        ...
+
+
 def rotate_many(rotator: Rotator, image: np.ndarray, degrees: Sequence[float]) -> list[np.ndarray]:
     """Several turns of one picture, in the rotator's own quick way if it has one, else one by one."""
     if isinstance(rotator, ManyRotator):
@@ -37,34 +79,53 @@ def rotate_many(rotator: Rotator, image: np.ndarray, degrees: Sequence[float]) -
     return [rotator.rotate(image, turn) for turn in degrees]
 
 
+def rotate_face(
+    rotator: Rotator,
+    photograph: np.ndarray,
+    face: Alignment,
+    degrees: Sequence[float],
+    size: int,
+    box: Square = CROP_BOX,
+) -> list[np.ndarray]:
+    """Turn one face of a photograph, with all that the photograph shows where the rotator can make use of it.
+
+    Args:
+        rotator: any.
+        photograph: (h, w, 3) uint8.
+        face: where the face lies in it.
+        degrees: turns.
+        size: side in pixels of the square a rotator is given that takes no photographs, and of what is cut from one turned.
+        box: the square of the CelebA frame that is cut out: left, top, right, bottom in frame pixels.
+
+    Returns:
+        Squares, one a turn: (size, size, 3) uint8, or whatever size the rotator makes of a crop.
+    """
+    if not isinstance(rotator, PhotographRotator):
+        return rotate_many(rotator, face.crop(photograph, size, box), degrees)
+    return [face.crop(rotator.rotate_photograph(photograph, face, turn).picture, size, box) for turn in degrees]
+
+
 def load_rotator(name: str = "latent", **options: object) -> Rotator:
     """Make a rotator by name.
 
     Args:
-        name: "latent", the walk in a diffusion model's latent space; "mesh", the photograph itself turned by geometry;
-            "nothing" and "mirror", to compare with; or a rotator
-            of your own as "package.module:name", where calling the name makes one.
-        **options: passed to the rotator's own loader (for "latent": see `load_latent_rotator`), which refuses unknown ones.
+        name: one of `ROTATORS`; or a rotator of your own as "package.module:name", where calling the name makes one.
+        **options: passed to the rotator's own loader (see `load_latent_rotator`, `load_pair_rotator`), which refuses unknown
+            ones.
 
     Raises:
         LatentrotError: an unknown name, or nothing to import by it.
     """
-    if name == "latent":
-        from latentrot.rotate.latent.rotator import load_latent_rotator  # noqa: PLC0415  the loaders import this module
-
-        return load_latent_rotator(**options)  # type: ignore[arg-type]
-    if name == "mesh":
-        from latentrot.rotate.mesh import MeshRotator  # noqa: PLC0415
-
-        return MeshRotator(**options)  # type: ignore[arg-type]
-    if name in ("nothing", "mirror"):
-        from latentrot.rotate.baselines import MirrorRotator, NothingRotator  # noqa: PLC0415
-
-        return {"nothing": NothingRotator, "mirror": MirrorRotator}[name](**options)
-    module, _, attribute = name.partition(":")
+    module, _, attribute = ROTATORS.get(name, name).partition(":")
     if not attribute:
-        raise LatentrotError(f"rotator {name!r}: expected latent, mesh, nothing, mirror, or package.module:name")
+        raise LatentrotError(f"rotator {name!r}: expected {', '.join(rotator_names())}, or package.module:name")
     try:
-        return getattr(importlib.import_module(module), attribute)(**options)
+        make = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise LatentrotError(f"rotator {name!r} cannot be imported: {error}") from error
+    return make(**options)
+
+
+def rotator_names() -> list[str]:
+    """Names of the rotators that come with the package, for help and pages."""
+    return list(ROTATORS)

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from latentrot.errors import LatentrotError, one_line
 from latentrot.store.job import EmbedJob
-from latentrot.store.work import ShardReport
+from latentrot.store.work import ShardEmbedder, ShardReport
 
 try:
     import ray
@@ -40,7 +41,7 @@ class Worker:
 
     def __init__(self, job: EmbedJob, threads: int | None) -> None:
         self.retry = job.retry
-        self.embedder: LatentrotError | object
+        self.embedder: LatentrotError | ShardEmbedder
         try:
             self.embedder = job.start("cuda" if ray.get_gpu_ids() else "cpu", threads)
         except LatentrotError as error:
@@ -52,6 +53,8 @@ class Worker:
 
     def embed_shard(self, number: int) -> ShardReport | LatentrotError:
         """The unit of work."""
+        if isinstance(self.embedder, LatentrotError):
+            return self.embedder
         try:
             return self.embedder.embed_shard(number, force=self.retry)
         except LatentrotError as error:
@@ -95,8 +98,9 @@ def embed_on_ray(
         LatentrotError: of the first shard that cannot be embedded, or of one that was lost again and again.
     """
     left, losses = list(numbers), dict.fromkeys(numbers, 0)
-    starting: dict[ray.ObjectRef, ray.actor.ActorHandle] = {}
-    running: dict[ray.ObjectRef, tuple[ray.actor.ActorHandle, int]] = {}
+    # actors, whose methods Ray makes at run time
+    starting: dict[ray.ObjectRef, Any] = {}
+    running: dict[ray.ObjectRef, tuple[Any, int]] = {}
     try:
         while left or running:
             # as many actors as there is room and work for

@@ -76,7 +76,7 @@ class LatentStore:
         Raises:
             LatentrotError: the file is damaged or not a shard of latents.
         """
-        return read_header(shard).notes
+        return read_header(shard).metadata
 
     def headers(self) -> Iterator[tuple[int, ShardHeader]]:
         """Number and header of every shard, in order."""
@@ -91,9 +91,9 @@ class LatentStore:
             raise LatentrotError(
                 f"no latents in {self.root}; make them with: latentrot embed --data DIR --out {self.root}"
             )
-        first: LatentSpace | None = None
-        for number, header in self.headers():
-            first = first or header.space
+        headers = self.headers()
+        first = next(headers)[1].space
+        for number, header in headers:
             header.space.require_same(first, str(self.path_of(number)))
         return first
 

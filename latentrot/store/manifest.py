@@ -207,7 +207,7 @@ class Manifest:
         known = np.zeros(len(names), bool)
         for start in range(0, len(names), CHUNK):
             some = names.slice(start, CHUNK)
-            ends = pc.min_max(some)
+            ends = pc.call_function("min_max", [some])
             low, high = ends["min"].as_py(), ends["max"].as_py()
             for part in self.parts:
                 first, last = part.ranges
@@ -215,7 +215,8 @@ class Manifest:
                 shards = max(1, CHUNK // max(1, int(part.counts.max())))  # whose names are compared at a time
                 for k in range(0, len(here), shards):
                     pile = here[k : k + shards]
-                    found = pc.is_in(some, value_set=part.names(pile).combine_chunks())
+                    among = pc.SetLookupOptions(part.names(pile).combine_chunks())
+                    found = pc.call_function("is_in", [some], among)
                     known[start : start + len(some)] |= np.asarray(found)
         return known
 

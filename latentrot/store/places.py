@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import cast
 
 from upath import UPath
 
@@ -84,13 +85,13 @@ def read_range(path: Path | UPath, start: int, stop: int) -> bytes:
         with open(path, "rb", buffering=0) as file:
             file.seek(start)
             return file.read(stop - start)
-    return path.fs.cat_file(path.path, start=start, end=stop)
+    return cast("bytes", path.fs.cat_file(path.path, start=start, end=stop))
 
 
 def read_into(path: Path | UPath, start: int, buffer: memoryview) -> int:
     """Fill a buffer with the bytes of a file from `start` on; returns how many there were."""
     if not isinstance(path, Path):
-        content = path.fs.cat_file(path.path, start=start, end=start + len(buffer))
+        content = read_range(path, start, start + len(buffer))
         buffer[: len(content)] = content
         return len(content)
     filled = 0

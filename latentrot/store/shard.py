@@ -34,7 +34,7 @@ class ShardHeader:
     """What a shard's first bytes say.
 
     Attributes:
-        notes: the header's strings as written.
+        metadata: the header's strings as written (`__metadata__`).
         image_ids: the pictures, row by row.
         skipped: (image_id, complaint) of the pictures that could not be read.
         dtype: how the latents are stored.
@@ -42,7 +42,7 @@ class ShardHeader:
         start: where in the file the latents begin, bytes.
     """
 
-    notes: dict[str, str]
+    metadata: dict[str, str]
     image_ids: list[str]
     skipped: list[tuple[str, str]]
     dtype: torch.dtype
@@ -52,12 +52,12 @@ class ShardHeader:
     @property
     def space(self) -> LatentSpace:
         """The space the latents live in."""
-        return LatentSpace.from_header(self.notes)
+        return LatentSpace.from_header(self.metadata)
 
     @property
     def checksum(self) -> str:
         """As written; empty in shards made before there were checksums."""
-        return self.notes.get("checksum", "")
+        return self.metadata.get("checksum", "")
 
     @property
     def size(self) -> int:
@@ -65,9 +65,14 @@ class ShardHeader:
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
 
-def checksum_of(notes: dict[str, str], latents: bytes | memoryview) -> str:
+def raw_bytes(tensor: torch.Tensor) -> memoryview:
+    """The memory of a contiguous tensor on the CPU, not a copy."""
+    return tensor.numpy().data.cast("B") if tensor.numel() else memoryview(b"")
+
+
+def checksum_of(metadata: dict[str, str], latents: bytes | memoryview) -> str:
     """SHA-256 of everything a shard says: its header's strings and its latents' bytes."""
-    sha = hashlib.sha256(json.dumps({k: v for k, v in notes.items() if k != "checksum"}, sort_keys=True).encode())
+    sha = hashlib.sha256(json.dumps({k: v for k, v in metadata.items() if k != "checksum"}, sort_keys=True).encode())
     sha.update(latents)
     return sha.hexdigest()
 
@@ -85,7 +90,7 @@ def pack_shard(
         batch: pictures that were inverted together, which the last bits may depend on; 0: unknown.
     """
     latents = latents.half().contiguous()
-    notes = {
+    metadata = {
         "kind": KIND,
         "format": str(FORMAT),
         "image_ids": json.dumps(image_ids),
@@ -93,8 +98,8 @@ def pack_shard(
         "batch": str(batch),
         **space.header(),
     }
-    notes["checksum"] = checksum_of(notes, memoryview(latents.numpy()).cast("B") if latents.numel() else b"")
-    return save({"latents": latents}, metadata=notes)
+    metadata["checksum"] = checksum_of(metadata, raw_bytes(latents))
+    return save({"latents": latents}, metadata=metadata)
 
 
 def read_header(path: Path | UPath) -> ShardHeader:
@@ -111,15 +116,15 @@ def read_header(path: Path | UPath) -> ShardHeader:
         if len(first) < 8 + length:
             first += read_range(path, len(first), 8 + length)
         table = json.loads(first[8 : 8 + length])
-        notes = table.get("__metadata__") or {}
-        if notes.get("kind") != KIND:
-            raise LatentrotError(f"{path} is not a shard of latents (kind {notes.get('kind')!r})")
-        check_format(notes.get("format", 1), FORMAT, path)
-        LatentSpace.from_header(notes)  # whatever it lacks is told now
+        metadata = table.get("__metadata__") or {}
+        if metadata.get("kind") != KIND:
+            raise LatentrotError(f"{path} is not a shard of latents (kind {metadata.get('kind')!r})")
+        check_format(metadata.get("format", 1), FORMAT, path)
+        LatentSpace.from_header(metadata)  # whatever it lacks is told now
         tensor = table["latents"]
-        image_ids, skipped = json.loads(notes["image_ids"]), json.loads(notes.get("skipped", "[]"))
+        image_ids, skipped = json.loads(metadata["image_ids"]), json.loads(metadata.get("skipped", "[]"))
         header = ShardHeader(
-            notes, image_ids, [(str(a), str(b)) for a, b in skipped], DTYPES[tensor["dtype"]], tuple(tensor["shape"]),
+            metadata, image_ids, [(str(a), str(b)) for a, b in skipped], DTYPES[tensor["dtype"]], tuple(tensor["shape"]),
             8 + length + tensor["data_offsets"][0],
         )  # fmt: skip
         if header.shape[0] != len(image_ids) or path.stat().st_size != header.start + header.size:
@@ -148,7 +153,7 @@ def read_rows(
     row = int(np.prod(header.shape[1:], dtype=np.int64))
     buffer = torch.empty(rows * row, dtype=header.dtype) if out is None else out[: rows * row]
     if rows:
-        view = memoryview(buffer.numpy()).cast("B")
+        view = raw_bytes(buffer)
         if read_into(path, header.start + start * row * header.dtype.itemsize, view) < len(view):
             raise LatentrotError(f"{path} is damaged (shorter than its header says); delete it and run embed again")
     return buffer.view(rows, *header.shape[1:])

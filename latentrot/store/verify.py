@@ -9,7 +9,7 @@ import torch
 from latentrot.errors import LatentrotError
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.manifest import Manifest
-from latentrot.store.shard import checksum_of, read_header, read_rows
+from latentrot.store.shard import checksum_of, raw_bytes, read_header, read_rows
 
 __all__ = ["verify_store"]
 
@@ -72,8 +72,7 @@ def faults(store: LatentStore, manifest: Manifest, number: int) -> list[str]:
     planned = manifest.shard_ids(number)
     if [i for i in planned if i not in skipped] != header.image_ids or not skipped <= set(planned):
         found.append("its pictures are not those of the manifest")
-    raw = memoryview(latents.numpy()).cast("B") if latents.numel() else b""
-    if checksum_of(header.notes, raw) != header.checksum:
+    if checksum_of(header.metadata, raw_bytes(latents)) != header.checksum:
         found.append("its checksum is wrong; delete it and run embed again")
     elif not torch.isfinite(latents).all():
         found.append("holds numbers that are not finite; delete it and run embed again")

@@ -26,7 +26,7 @@ from latentrot.progress import Progress
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.manifest import Manifest
 from latentrot.store.places import write_whole
-from latentrot.store.shard import checksum_of, pack_shard, read_header, read_rows
+from latentrot.store.shard import checksum_of, pack_shard, raw_bytes, read_header, read_rows
 from latentrot.store.space import LatentSpace
 
 __all__ = ["ShardEmbedder", "ShardReport", "Sizes", "embed_folder", "follow", "plan", "to_do"]
@@ -159,7 +159,7 @@ class ShardEmbedder:
                 z = self.invert(to_tensor(crops)).half()
                 latents[start : start + len(crops)] = z
                 unusable = np.flatnonzero(~torch.isfinite(z).flatten(1).all(1).numpy())
-                complaints |= {start + i: "its latent is not finite" for i in unusable} | bad
+                complaints |= {start + int(i): "its latent is not finite" for i in unusable} | bad
                 done = start + len(crops)
                 if progress is not None:
                     progress(len(crops))
@@ -203,14 +203,17 @@ class ShardEmbedder:
             header.space.require_same(self.space, str(path))
         except LatentrotError:  # damaged, or of another model: it is made anew
             return latents, *nothing
-        whole = done % batch == 0 and header.image_ids == ids[:done] and checksum_of(
-            header.notes, memoryview(rows.numpy()).cast("B")
-        ) == header.checksum  # fmt: skip
-        if not whole:
+        same_pictures = done % batch == 0 and header.image_ids == ids[:done]
+        if not same_pictures or checksum_of(header.metadata, raw_bytes(rows)) != header.checksum:
             return latents, *nothing
         latents[:done] = rows
         place = {name: i for i, name in enumerate(header.image_ids)}
-        return latents, {place[name]: complaint for name, complaint in header.skipped}, done, int(header.notes["batch"])
+        return (
+            latents,
+            {place[name]: complaint for name, complaint in header.skipped},
+            done,
+            int(header.metadata["batch"]),
+        )
 
     def invert(self, x: torch.Tensor) -> torch.Tensor:
         """Invert pictures, in halves where they do not fit into memory together."""

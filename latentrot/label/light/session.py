@@ -80,7 +80,7 @@ def fit_light(features: LightFeatures, said: dict[tuple[str, str], str]) -> Ligh
     """
     table = votes(said)
     hand = agreed(table)
-    seeds = seed_rows(features.ids, hand.to_dict())
+    seeds = seed_rows(features.ids, dict(zip(hand.index, hand, strict=True)))
     learned = enough(seeds)
     return LightFit(table, hand, seeds, propagate(features, seeds) if learned else features.network, learned)
 

@@ -32,12 +32,12 @@ def light_table(ids: Sequence[str], probabilities: np.ndarray, hand: Mapping[str
         By image_id: light (left, center, right), confidence (the model's probability of it; 1 where by hand), source
         (hand or model).
     """
-    by_hand = pd.Series(hand, dtype=object).reindex(ids)
+    index = pd.Index(ids, name="image_id")
+    by_hand = pd.Series(hand, dtype=object).reindex(index)
     given = by_hand.notna().to_numpy()
     light = np.where(given, by_hand.to_numpy(), np.array(LIGHTS)[probabilities.argmax(1)])
     confidence = np.where(given, 1.0, probabilities.max(1).round(4))
     source = np.where(given, "hand", "model")
-    index = pd.Index(ids, name="image_id")
     return pd.DataFrame({"light": light, "confidence": confidence, "source": source}, index=index)
 
 

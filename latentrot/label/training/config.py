@@ -9,7 +9,7 @@ __all__ = ["LabelTrainConfig"]
 
 @dataclass(frozen=True)
 class LabelTrainConfig:
-    """What a training run is; written into the labeler's header.
+    """What a training run is; written into the labeler's metadata.
 
     Args:
         pose_steps: optimiser steps of the pose half.

@@ -35,7 +35,7 @@ def train_known_light(network: FaceLabeler, crops: Tensor, light: Tensor, config
         truth = torch.randint(len(LIGHTS), (config.batch_size,), generator=generator)
         drawn = torch.rand(config.batch_size, generator=generator)
         chosen = torch.stack([rows[int(c)][int(d * len(rows[int(c)]))] for c, d in zip(truth, drawn, strict=True)])
-        x, _ = warp(surrounded(crops[chosen].float() / 255), config, generator)
+        x = warp(surrounded(crops[chosen].float() / 255), config, generator)[0]
         x, flip = mirror_half(x, generator)
         truth = torch.where(flip, len(LIGHTS) - 1 - truth, truth)
         return F.cross_entropy(model.light(photograph(x, generator)), truth, label_smoothing=0.05)
@@ -70,7 +70,7 @@ def train_exact_labeler(heads: Path, out: Path, config: LabelTrainConfig | None 
         config: the run; None takes the defaults. `pose_steps` and `light_steps` must not be 0.
 
     Returns:
-        Errors on heads held out, as also written into the file's header (see `measure_exact`).
+        Errors on heads held out, as also written into the file's metadata (see `measure_exact`).
 
     Raises:
         LatentrotError: a table is missing, no head is left to train or to measure on, or a light never occurs.

@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -38,12 +39,13 @@ from latentrot.label.face_networks import (
     LANDMARK_SIDE,
     PARTS_SIDE,
     LandmarkNetwork,
+    Network,
     PartsNetwork,
     save_face_network,
 )
 from latentrot.label.landmarks import FRAME_CENTRE, FRAME_REACH
-from latentrot.label.parts import PARTS, REGION_LIFT, REGION_WIDTHS, centred, cut_square
-from latentrot.label.upright import MIRRORED_68, five_of, upright_square
+from latentrot.label.parts import PARTS, REGION_LIFT, REGION_WIDTHS
+from latentrot.label.upright import MIRRORED_68, centred, cut_square, five_of, upright_square
 
 __all__ = [
     "FaceTrainConfig",
@@ -76,7 +78,7 @@ DATA = "YouTube Faces stills, LFW, CelebA, CelebAMask-HQ, LFW Part Labels, FASSE
 
 @dataclass(frozen=True)
 class FaceTrainConfig:
-    """What a training run is; written into its checkpoints and into the network's header.
+    """What a training run is; written into its checkpoints and into the network's metadata.
 
     Args:
         steps: optimiser steps in all.
@@ -226,12 +228,13 @@ def parts_faces(data: Path, teacher: pd.DataFrame, masks: Path | None, share: fl
     pictures = np.zeros((len(pairs), size, size, 3), np.uint8)
     targets = np.zeros((len(pairs), size, size), np.uint8)
     marks = points_of(known.loc[pairs["image"]])
-    for i, row in enumerate(tqdm(pairs.itertuples(), total=len(pairs), desc="read", disable=None)):
-        with Image.open(data / row.image) as file:
+    files = zip(pairs["image"], pairs["mask"], pairs["set"], strict=True)
+    for i, (image, mask, kind) in enumerate(tqdm(files, total=len(pairs), desc="read", disable=None)):
+        with Image.open(data / image) as file:
             picture = file.convert("RGB")
         matrix = upright_square(marks[i], size, REGION_WIDTHS * MARGIN, REGION_LIFT)
         pictures[i] = cut_square(np.asarray(picture), matrix, size)
-        targets[i] = mask_in(Path(row.mask), row.set, picture.size, matrix, size)
+        targets[i] = mask_in(Path(mask), kind, picture.size, matrix, size)
     people = pairs["image"].str.split("/").str[-1].str.replace(r"_\d{4}\.\w+$", "", regex=True)
     people = np.where(pairs["set"] == "person", pairs["image"].str.split("/").str[1], people)
     tests = held_out(people.astype(str), share)
@@ -377,13 +380,13 @@ def rate_at(step: int, config: FaceTrainConfig) -> float:
 
 
 def fit_network(
-    network: nn.Module, loss_at: Callable[[nn.Module, int], Tensor], out: Path, config: FaceTrainConfig, save_every: int
-) -> Iterator[tuple[int, nn.Module]]:
+    network: Network, loss_at: Callable[[nn.Module, int], Tensor], out: Path, config: FaceTrainConfig, save_every: int
+) -> Iterator[tuple[int, Network]]:
     """Optimise, from the checkpoint in `out` where there is one; yields steps done and averaged weights at each save."""
     out.mkdir(parents=True, exist_ok=True)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
     optimizer = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-    start = _restore(out / "checkpoint.safetensors", network, average, optimizer, config)
+    start = _load_checkpoint(out / "checkpoint.safetensors", network, average, optimizer, config)
     network.train()
     with (out / "log.csv").open("a", newline="") as file:
         rows = csv.writer(file)
@@ -401,11 +404,11 @@ def fit_network(
                 rows.writerow([step, f"{loss.item():.5f}"])
             if (step + 1) % save_every == 0 or step + 1 == config.steps:
                 file.flush()
-                _keep(out / "checkpoint.safetensors", network, average, optimizer, step + 1, config)
-                yield step + 1, average.module
+                _save_checkpoint(out / "checkpoint.safetensors", network, average, optimizer, step + 1, config)
+                yield step + 1, cast(Network, average.module)
 
 
-def _keep(
+def _save_checkpoint(
     path: Path,
     network: nn.Module,
     average: AveragedModel,
@@ -418,29 +421,31 @@ def _keep(
     for i, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for k, v in state.items()}
     whole = {k: v.detach().clone().contiguous() for k, v in tensors.items()}
-    notes = {
+    metadata = {
         "kind": "latentrot training checkpoint",
         "format": "1",
         "step": str(step),
         "config": json.dumps(asdict(config)),
     }
-    write_atomically(path, lambda p: save_file(whole, p, metadata=notes))
+    write_atomically(path, lambda p: save_file(whole, p, metadata=metadata))
 
 
-def _restore(
+def _load_checkpoint(
     path: Path, network: nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer, config: FaceTrainConfig
 ) -> int:  # fmt: skip
     if not path.is_file():
         return 0
     with safe_open(path, "pt") as file:
-        notes = file.metadata()
-        check_format(notes.get("format", 1), 1, path)
+        metadata = file.metadata()
+        check_format(metadata.get("format", 1), 1, path)
         stored: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
         for name in file.keys():  # noqa: SIM118  not a dict
             part, rest = name.split(".", 1)
             stored[part][rest] = file.get_tensor(name)
-    if json.loads(notes["config"]) != json.loads(json.dumps(asdict(config))):
-        raise LatentrotError(f"{path} is of another run ({notes['config']}); choose another --out, or give its options")
+    if json.loads(metadata["config"]) != json.loads(json.dumps(asdict(config))):
+        raise LatentrotError(
+            f"{path} is of another run ({metadata['config']}); choose another --out, or give its options"
+        )
     network.load_state_dict(stored["model"])
     average.load_state_dict(stored["average"])
     state: dict[int, dict[str, Tensor]] = {}
@@ -452,11 +457,11 @@ def _restore(
         for key in ("exp_avg", "exp_avg_sq"):
             moments = optimizer.state[parameter]
             moments[key] = torch.empty_like(parameter).copy_(moments[key])
-    return int(notes["step"])
+    return int(metadata["step"])
 
 
-def seen(x: Tensor) -> Tensor:
-    """Pictures as the network takes them on a CPU."""
+def channels_last(x: Tensor) -> Tensor:
+    """Pictures in the memory layout in which a CPU convolves quickest."""
     return x.contiguous(memory_format=torch.channels_last)
 
 
@@ -482,19 +487,19 @@ def train_landmarks(
     """
     kept = faces.subset(~faces.tests)
     torch.manual_seed(config.seed)
-    network = LandmarkNetwork().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = LandmarkNetwork().to(memory_format=torch.channels_last)
 
     def loss_at(model: nn.Module, step: int) -> Tensor:
         x, wanted = landmark_batch(kept, step, config)
         with half_precision(bfloat16):
-            points, scatter = model(seen(x))
+            points, scatter = model(channels_last(x))
         return landmark_loss(points, scatter, wanted)
 
     path = out / "landmarks.safetensors"
     for step, average in fit_network(network, loss_at, out, config, save_every):
         errors = landmark_errors(average.eval(), faces.subset(faces.tests))
         log.info("step %d: %s", step, errors)
-        save_face_network(average, path, {"held_out": errors, "config": asdict(config), "data": DATA})  # type: ignore[arg-type]
+        save_face_network(average, path, {"held_out": errors, "config": asdict(config), "data": DATA})
     return path
 
 
@@ -504,19 +509,19 @@ def train_parts(
     """Train the parts network; as `train_landmarks`, with `parts_faces`."""
     kept = faces.subset(~faces.tests)
     torch.manual_seed(config.seed)
-    network = PartsNetwork().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = PartsNetwork().to(memory_format=torch.channels_last)
 
     def loss_at(model: nn.Module, step: int) -> Tensor:
         x, wanted, sets = parts_batch(kept, step, config)
         with half_precision(bfloat16):
-            logits = model(seen(x))
+            logits = model(channels_last(x))
         return parts_loss(logits, wanted, sets)
 
     path = out / "parts.safetensors"
     for step, average in fit_network(network, loss_at, out, config, save_every):
         errors = parts_errors(average.eval(), faces.subset(faces.tests))
         log.info("step %d: %s", step, errors)
-        save_face_network(average, path, {"held_out": errors, "config": asdict(config), "data": DATA})  # type: ignore[arg-type]
+        save_face_network(average, path, {"held_out": errors, "config": asdict(config), "data": DATA})
     return path
 
 
@@ -536,7 +541,10 @@ def landmark_errors(network: nn.Module, faces: Faces) -> dict[str, float]:
     found = []
     for rows in np.array_split(np.arange(len(faces.pictures)), max(1, len(faces.pictures) // 128)):
         x = plain_squares(faces.subset(rows), LANDMARK_SIDE)
-        points, back = network(seen(x))[0], network(seen(x.flip(-1)))[0][:, torch.from_numpy(MIRRORED_68)]
+        points, back = (
+            network(channels_last(x))[0],
+            network(channels_last(x.flip(-1)))[0][:, torch.from_numpy(MIRRORED_68)],
+        )
         found.append(((points + back * torch.tensor([-1.0, 1.0])) / 2).numpy())
     wanted = (faces.targets / faces.pictures.shape[1] * 2 - 1) * MARGIN
     off = np.linalg.norm(np.concatenate(found) - wanted, axis=-1).mean(1)
@@ -554,7 +562,7 @@ def parts_errors(network: nn.Module, faces: Faces) -> dict[str, dict[str, float]
         both, either = np.zeros(len(groups)), np.zeros(len(groups))
         for part in np.array_split(rows, max(1, len(rows) // 16)):
             some = faces.subset(part)
-            p = network(seen(plain_squares(some, PARTS_SIDE))).softmax(1)
+            p = network(channels_last(plain_squares(some, PARTS_SIDE))).softmax(1)
             joined = torch.stack([p[:, list(g)].sum(1) for g in groups], 1).argmax(1).numpy()
             matrix = torch.tensor([[1 / MARGIN, 0, 0], [0, 1 / MARGIN, 0]]).expand(len(part), 2, 3)
             grid = F.affine_grid(matrix, [len(part), 1, PARTS_SIDE, PARTS_SIDE], align_corners=False)

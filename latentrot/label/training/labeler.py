@@ -18,12 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from latentrot.data.celeba import FaceFolder, held_out
-from latentrot.files import write_atomically
 from latentrot.label.estimate import SURE, estimate_light, estimate_pose
+from latentrot.label.layers import save_weights
 from latentrot.label.network import KIND, LIGHTS, FaceLabeler
 from latentrot.label.training.config import LabelTrainConfig
 from latentrot.label.training.faces import center_crop, read_contexts, read_pose, read_yale, yale_crops
@@ -72,19 +71,15 @@ def measure(network: FaceLabeler, x: Tensor, pose: Tensor, yale: tuple[Tensor, n
 def save_labeler(
     network: FaceLabeler, path: Path, config: LabelTrainConfig, errors: dict[str, float], data: str
 ) -> None:
-    """Write the network in half precision with its provenance, what data it learned from, under a temporary name first."""
-    header = {
-        "kind": KIND,
-        "version": "1",
+    """Write the network with its provenance: how it was trained, what on, and how far it errs."""
+    provenance = {
         "signs": SIGNS,
         "lights": json.dumps(LIGHTS),
         "held_out": json.dumps(errors),
         "config": json.dumps(asdict(config)),
         "data": data,
     }
-    tensors = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in network.state_dict().items()}
-    content = save(tensors, metadata=header)
-    write_atomically(path, lambda p: p.write_bytes(content))
+    save_weights(network, path, KIND, provenance)
 
 
 def train_labeler(
@@ -103,7 +98,7 @@ def train_labeler(
         network: a network to go on from; a half whose steps are 0 is kept as it is.
 
     Returns:
-        Errors on people held out, as also written into the file's header (see `measure`).
+        Errors on people held out, as also written into the file's metadata (see `measure`).
 
     Raises:
         LatentrotError: a table is missing.

@@ -28,7 +28,7 @@ def optimise(
     name: str,
 ) -> None:
     """Train some parts of the network and leave their averaged weights in it."""
-    network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.train().to(memory_format=torch.channels_last)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
     weights = [p for part in parts for p in part.parameters()]
     optimizer = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=config.weight_decay)

@@ -15,10 +15,13 @@ import numpy as np
 
 from latentrot.fit.directions import Directions
 
-__all__ = ["CalibrationCurve", "find_steps", "probe_steps"]
+__all__ = ["LIMIT", "CalibrationCurve", "find_steps", "held", "probe_steps"]
 
-#: probe steps, as fractions of the step that the average calibration names for the farthest turn
+#: probe steps, as fractions of the step that the average calibration names for the farthest turn; those below the limit
 PROBES = (0.2, 0.4, 0.7, 1.2, 2.2)
+#: no step is longer than so many times the one that the average calibration names for its turn, or for a turn by so many
+#: degrees where it is less: it is long steps that spoil a picture, not what is short and long beside the average alone
+LIMIT, SHORT_TURN_DEG = 1.5, 20.0
 #: how often a root is itself measured and the search goes on, and the error in degrees at which it ends
 REFINEMENTS, TOLERANCE_DEG = 2, 1.0
 
@@ -64,14 +67,33 @@ class CalibrationCurve:
         return float(self.steps[outwards[np.argmax(self.change[outwards] * sign)]]) if len(outwards) else 0.0
 
 
-def probe_steps(lines: Directions, turns: Sequence[float]) -> list[float]:
-    """Nominal steps to measure first: on each side up to and beyond the farthest turn (degrees) asked for."""
+def probe_steps(lines: Directions, turns: Sequence[float], limit: float = LIMIT) -> list[float]:
+    """Nominal steps to measure first: on each side up to the limit of the farthest turn (degrees) asked for."""
     farthest = (min([0.0, *turns]), max([0.0, *turns]))
-    return [lines.nominal_for(turn) * share for turn in farthest if turn for share in PROBES]
+    found = []
+    for turn in farthest:
+        if turn:
+            average, longest = lines.nominal_for(turn), longest_step(lines, turn, limit)
+            found += [*(average * share for share in PROBES if abs(average * share) < abs(longest)), longest]
+    return found
+
+
+def longest_step(lines: Directions, turn: float, limit: float = LIMIT) -> float:
+    """The longest nominal step that may be taken for a turn (degrees), signed as the turn."""
+    return limit * lines.nominal_for(float(np.copysign(max(abs(turn), SHORT_TURN_DEG), turn))) if turn else 0.0
+
+
+def held(step: float, longest: float) -> float:
+    """A step, or the longest allowed (both signed, the same way) where it is longer."""
+    return longest if abs(step) > abs(longest) else step
 
 
 def find_steps(
-    turns: Sequence[float], probes: Sequence[float], measure: Callable[[Sequence[float]], np.ndarray]
+    turns: Sequence[float],
+    probes: Sequence[float],
+    measure: Callable[[Sequence[float]], np.ndarray],
+    longest: Sequence[float] | None = None,
+    roughly: Callable[[Sequence[float]], np.ndarray] | None = None,
 ) -> list[float]:
     """Steps that meet the wanted turns on one picture.
 
@@ -79,22 +101,30 @@ def find_steps(
         turns: wanted changes of yaw, degrees.
         probes: nominal steps to measure first; none: every step is 0.
         measure: nominal steps -> (k,) changes of yaw in degrees, measured on the picture.
+        longest: the longest step for each turn, signed as the turn; None: as long as it takes.
+        roughly: a quicker `measure` for the probes, which only say where to look.
 
     Returns:
         One nominal step for each turn, measured and corrected up to `REFINEMENTS` times.
     """
     if not probes:
         return [0.0] * len(turns)
-    curve = CalibrationCurve(np.append(0.0, probes), np.append(0.0, measure(probes)))
-    found = [curve.root(turn) for turn in turns]
+    curve = CalibrationCurve(np.append(0.0, probes), np.append(0.0, (roughly or measure)(probes)))
+
+    def root(i: int) -> float:
+        step = curve.root(turns[i])
+        return step if longest is None else held(step, longest[i])
+
+    found = [root(i) for i in range(len(turns))]
     missed = list(range(len(turns)))
     for _ in range(REFINEMENTS):
         steps = [found[i] for i in missed]
         change = measure(steps)
         curve = curve.with_points(steps, change)
-        missed = [i for i, reached in zip(missed, change, strict=True) if abs(reached - turns[i]) > TOLERANCE_DEG]
+        wrong = [i for i, reached in zip(missed, change, strict=True) if abs(reached - turns[i]) > TOLERANCE_DEG]
+        missed = [i for i in wrong if root(i) != found[i]]  # what is held at the limit stays there
         for i in missed:
-            found[i] = curve.root(turns[i])
+            found[i] = root(i)
         if not missed:
             break
     return found

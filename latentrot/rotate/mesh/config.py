@@ -29,7 +29,9 @@ class MeshConfig:
         hair_rim: depth of the rim whose colours are replaced from inside, hair.
         skin_rim: the same for skin.
         back_shade: brightness of the back of the head against the hair in front.
+        usual_hair: how far hair that is drawn wider than it was seen takes the colour that hair has around there, 0 to 1.
         stretch: enlargements between these two hand hair over to texture laid by arc length.
+        torn: enlargements between these two make skin that hair touches hair: there the surface jumps, nothing is seen.
         steep: slope of the surface from which on hair is laid by arc length.
         give_way: how far from the head the surroundings give way at least.
         give_way_times: and at least this many times as far as they have to move.
@@ -44,7 +46,7 @@ class MeshConfig:
     smallest_px: int = 200
     largest_px: int = 280
     axis_behind: float = 0.10
-    depth_scale: float = 1.08
+    depth_scale: float = 1.16
     lean_deg: float = 0.0
     back_depth: float = 0.66
     swell: float = 3.0
@@ -53,7 +55,9 @@ class MeshConfig:
     hair_rim: float = 0.05
     skin_rim: float = 0.015
     back_shade: float = 0.85
+    usual_hair: float = 0.35
     stretch: tuple[float, float] = (1.15, 1.75)
+    torn: tuple[float, float] = (1.6, 2.6)
     steep: float = 1.7
     give_way: float = 0.4
     give_way_times: float = 2.2

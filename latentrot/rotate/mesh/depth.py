@@ -12,7 +12,7 @@ from scipy.sparse import csc_matrix
 from scipy.sparse.linalg import splu
 
 from latentrot.rotate.mesh.config import MeshConfig
-from latentrot.rotate.mesh.fields import blur, extended, ramp, shrunk
+from latentrot.rotate.mesh.fields import blur, eroded, extrapolated, ramp
 from latentrot.rotate.mesh.outline import Outline
 
 __all__ = ["back_square", "free_edge", "front_square", "inflate"]
@@ -31,7 +31,7 @@ def front_square(outline: Outline, face_depth: np.ndarray, width: float, config:
         config: parameters.
     """
     own = np.maximum(face_depth, 0.02 * width) ** 2
-    core = shrunk(outline.face, 0.02 * width)
+    core = eroded(outline.face, 0.02 * width)
     u = inflate(outline.person, core, own, outline.to_background, config.swell, width)
     u = np.minimum(u, (1.0 * width) ** 2)
     rows = np.arange(len(u))[:, None]
@@ -92,7 +92,7 @@ def inflate(
     u = _poisson(inner, held, np.where(held, target, 0), swell * step**2)
     slope = np.where(inner, u / np.maximum(small(distance), 0.5 * step), 0)
     known = (inner & (small(distance) > 0.75 * step)).astype(np.float32)
-    slope = extended(slope[..., None].astype(np.float32), known)
+    slope = extrapolated(slope[..., None].astype(np.float32), known)
     full = domain.shape[1], domain.shape[0]
     near = cv2.resize(slope[..., 0], full, interpolation=cv2.INTER_CUBIC) * distance
     far = cv2.resize(u.astype(np.float32), full, interpolation=cv2.INTER_CUBIC)

@@ -69,5 +69,4 @@ def export_head(head: Head, path: Path | str) -> None:
     points, faces, place, texture = as_mesh(head)
     material = PBRMaterial(baseColorTexture=Image.fromarray(texture), metallicFactor=0.0, roughnessFactor=1.0)
     mesh = trimesh.Trimesh(points, faces, visual=TextureVisuals(uv=place, material=material), process=False)
-    data = mesh.export(file_type="glb")
-    write_atomically(path, lambda temporary: temporary.write_bytes(data))
+    write_atomically(path, lambda temporary: mesh.export(temporary, file_type="glb"))

@@ -9,24 +9,32 @@ from scipy.ndimage import map_coordinates
 from latentrot.numerics import smoothstep
 
 __all__ = [
-    "at",
     "blur",
-    "detail_from",
-    "extended",
+    "dilated",
+    "eroded",
+    "extrapolated",
     "filled",
-    "grown",
+    "mirrored_detail",
     "nearest",
     "ramp",
     "sample",
-    "shrunk",
+    "sample_at",
     "signed_distance",
+    "values_at",
 ]
 
 
 def blur(a: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur, edges repeated."""
+    """Gaussian blur, edges repeated; a wide one on a reduced picture, which it cannot tell from the whole one."""
     a = np.ascontiguousarray(a, np.float32)
-    return cv2.GaussianBlur(a, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE) if sigma > 0 else a
+    shrink = int(sigma // 3)
+    if shrink < 2 or min(a.shape[:2]) < 4 * shrink:
+        return cv2.GaussianBlur(a, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE) if sigma > 0 else a
+    size = -(-a.shape[1] // shrink), -(-a.shape[0] // shrink)
+    small = cv2.resize(a, size, interpolation=cv2.INTER_AREA)
+    scale = sigma * size[0] / a.shape[1], sigma * size[1] / a.shape[0]
+    small = cv2.GaussianBlur(small, (0, 0), scale[0], None, scale[1], borderType=cv2.BORDER_REPLICATE)
+    return cv2.resize(small, a.shape[1::-1], interpolation=cv2.INTER_LINEAR).reshape(a.shape)
 
 
 def ramp(a: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -34,15 +42,22 @@ def ramp(a: np.ndarray, low: float, high: float) -> np.ndarray:
     return smoothstep(a, low, high).astype(np.float32)
 
 
-def sample(a: np.ndarray, x: np.ndarray, y: np.ndarray, how: int = cv2.INTER_LINEAR) -> np.ndarray:
-    """Values of a map at positions (edges at pixel borders), edges repeated."""
-    return cv2.remap(
-        a, (x - 0.5).astype(np.float32), (y - 0.5).astype(np.float32), how, borderMode=cv2.BORDER_REPLICATE
-    )
+def sample(
+    a: np.ndarray, x: np.ndarray, y: np.ndarray, how: int = cv2.INTER_LINEAR, border: int = cv2.BORDER_REPLICATE
+) -> np.ndarray:
+    """Values of a map at positions (edges at pixel borders)."""
+    return cv2.remap(a, (x - 0.5).astype(np.float32), (y - 0.5).astype(np.float32), how, borderMode=border)
 
 
-def at(a: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Values of a map (h, w) at points (..., 2), columns first, edges repeated."""
+def sample_at(
+    a: np.ndarray, places: np.ndarray, how: int = cv2.INTER_LINEAR, border: int = cv2.BORDER_REPLICATE
+) -> np.ndarray:
+    """Values of a map at (h, w, 2) places, columns first, edges at pixel borders."""
+    return sample(a, places[..., 0], places[..., 1], how, border)
+
+
+def values_at(a: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Bilinear values of a map (h, w) at points (..., 2), columns first, edges repeated; slower than `sample_at`, exact."""
     places = np.stack([points[..., 1] - 0.5, points[..., 0] - 0.5])
     return map_coordinates(a, places, order=1, mode="nearest")
 
@@ -52,12 +67,12 @@ def _disc(radius: float) -> np.ndarray:
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
 
 
-def grown(mask: np.ndarray, radius: float) -> np.ndarray:
-    """A mask grown by a radius in pixels."""
+def dilated(mask: np.ndarray, radius: float) -> np.ndarray:
+    """A mask dilated by a radius in pixels."""
     return cv2.dilate(mask.astype(np.uint8), _disc(radius)) > 0
 
 
-def shrunk(mask: np.ndarray, radius: float) -> np.ndarray:
+def eroded(mask: np.ndarray, radius: float) -> np.ndarray:
     """A mask shrunk by a radius in pixels; the picture's border does not shrink it."""
     return cv2.erode(mask.astype(np.uint8), _disc(radius), borderType=cv2.BORDER_REPLICATE) > 0
 
@@ -75,13 +90,14 @@ def nearest(known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         (~known).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )
     rows, columns = np.nonzero(known)
-    place = np.zeros(labels.max() + 1, np.int64)
+    labels = np.asarray(labels, np.int64)
+    place = np.zeros(int(labels.max()) + 1, np.int64)
     place[labels[rows, columns]] = np.arange(len(rows))
     return rows[place[labels]], columns[place[labels]]
 
 
-def extended(a: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Smooth values where nothing is known, by pushing averages up a pyramid and pulling them down where they lack.
+def extrapolated(a: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Smooth values where nothing is known: averages are pushed up a pyramid and pulled down into the gaps.
 
     Source: Gortler, Grzeszczuk, Szeliski, Cohen, "The Lumigraph", SIGGRAPH 1996, section 3.4.
 
@@ -89,7 +105,7 @@ def extended(a: np.ndarray, weight: np.ndarray) -> np.ndarray:
         a: (h, w, c) values.
         weight: (h, w) how far they are known, 0 to 1.
     """
-    levels = [(a * weight[..., None], weight.astype(np.float32))]
+    levels: list[tuple[np.ndarray, np.ndarray]] = [(a * weight[..., None], weight.astype(np.float32))]
     while min(levels[-1][1].shape) > 2:
         values, known = (cv2.pyrDown(v) for v in levels[-1])
         values = values[..., None] if values.ndim == 2 else values
@@ -103,7 +119,7 @@ def extended(a: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return low.astype(np.float32)
 
 
-def detail_from(picture: np.ndarray, known: np.ndarray, sigma: float, limit: float) -> np.ndarray:
+def mirrored_detail(picture: np.ndarray, known: np.ndarray, sigma: float, limit: float) -> np.ndarray:
     """What is finer than sigma in the known part, mirrored at its edge into the rest: (h, w, 3)."""
     weight = known.astype(np.float32)
     low = blur(picture * weight[..., None], sigma) / np.maximum(blur(weight, sigma), 1e-3)[..., None]
@@ -118,7 +134,7 @@ def filled(picture: np.ndarray, known: np.ndarray, sigma: float = 0.0, limit: fl
     """A picture whose unknown pixels are smooth, with the known part's detail finer than sigma mirrored in (0: without)."""
     if known.all() or not known.any():
         return picture
-    base = extended(picture, known.astype(np.float32))
+    base = extrapolated(picture, known.astype(np.float32))
     if sigma > 0:
-        base = blur(base, 0.5 * sigma) + detail_from(picture, known, sigma, limit)
+        base = blur(base, 0.5 * sigma) + mirrored_detail(picture, known, sigma, limit)
     return np.where(known[..., None], picture, base).astype(np.float32)

@@ -1,4 +1,4 @@
-"""From a photograph, 68 landmarks and the parts' probabilities to a closed head that can be turned."""
+"""Build a closed head that can be turned from a photograph, 68 landmarks and the parts' probabilities."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 from latentrot.data.images import check_picture
 from latentrot.errors import LatentrotError
 from latentrot.heads.surface import SurfaceFit, fit_surface, load_surface, rotation
-from latentrot.rotate.mesh.colour import Colours, lay_colours
+from latentrot.rotate.mesh.colour import Textures, make_textures
 from latentrot.rotate.mesh.config import MeshConfig
 from latentrot.rotate.mesh.depth import back_square, free_edge, front_square
-from latentrot.rotate.mesh.fields import at, blur, filled, nearest, ramp, shrunk
+from latentrot.rotate.mesh.fields import blur, eroded, filled, nearest, ramp, values_at
 from latentrot.rotate.mesh.outline import Outline, face_area, find_outline
 from latentrot.rotate.mesh.region import Region, region_of, warped
 from latentrot.rotate.mesh.sheets import Sheet, cut_sheet
@@ -72,7 +72,7 @@ class Head:
     plate_kept: np.ndarray
     outside: np.ndarray
     outline: Outline
-    colours: Colours
+    colours: Textures
     sheet: Sheet
     front: np.ndarray
     back: np.ndarray
@@ -117,8 +117,8 @@ def build_head(
     region = region_of(fit, (photograph.shape[1], photograph.shape[0]), config)
     width = region.width
     upright = rotation(0, 0, -fit.roll_deg)
-    points = _placed(fit.points, region)
-    own = _placed(fit.landmarks, region)
+    points = _in_region(fit.points, region)
+    own = _in_region(fit.landmarks, region)
     forward = (upright @ fit.axes)[:, 2]
     axis = own[[0, 16]].mean(0) - config.axis_behind * width * forward
     lean = np.tan(np.radians(config.lean_deg))
@@ -130,18 +130,18 @@ def build_head(
     narrow = surface.faces[surface.narrow[surface.faces].all(1)]
     face, depth = face_area(marks, points, narrow, region.size)
     lobe = float((own[[0, 16]].mean(0)[:2] + (upright @ fit.axes)[:2, 1] * config.lobe * width)[1])
-    outline = find_outline(_parts_in(parts, region), marks, face, lobe, region, config)
+    outline = find_outline(_parts_in_region(parts, region), marks, face, lobe, region, config)
     front_u, back_u = front_square(outline, depth, width, config), back_square(outline, width, config)
-    image = region.cut(photograph)
+    image = region.crop(photograph)
     sheet = cut_sheet(outline.to_rest)
     height = np.sqrt(front_u)
     front, back = raised(sheet, outline, front_u, back_u, width)
     smooth = blur(height, 0.008 * width)
     slope = np.stack([cv2.Sobel(smooth, cv2.CV_32F, i, 1 - i, ksize=3, scale=1 / 8) for i in (1, 0)], -1)
     slope = np.clip(slope, -6, 6).astype(np.float32)
-    colours = lay_colours(image, outline, front_u, back_u, region.seen(), width, config)
+    colours = make_textures(image, outline, front_u, back_u, region.in_photograph(), width, config)
     band = max(2.0, 0.03 * width)
-    core = shrunk(outline.head, band)
+    core = eroded(outline.head, band)
     return Head(
         photograph=photograph,
         region=region,
@@ -191,12 +191,12 @@ def _plate(image: np.ndarray, outline: Outline, core: np.ndarray, region: Region
     return image * (1 - soft) + fill * soft
 
 
-def _placed(points: np.ndarray, region: Region) -> np.ndarray:
+def _in_region(points: np.ndarray, region: Region) -> np.ndarray:
     """Points of the photograph in the region; depths keep their zero."""
     return np.column_stack([region.to_region(points[:, :2]), points[:, 2] * region.scale])
 
 
-def _parts_in(parts: PartsLike, region: Region) -> np.ndarray:
+def _parts_in_region(parts: PartsLike, region: Region) -> np.ndarray:
     """The parts' probabilities on the region's grid, (7, h, w) float32."""
     there = np.asarray(parts.to_region, np.float64)
     back = region.inverse
@@ -213,12 +213,13 @@ def raised(
     sheet: Sheet, outline: Outline, front_u: np.ndarray, back_u: np.ndarray, width: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """The sheet's points on the front and on the back; at the person's silhouette the two meet."""
-    inside = at(outline.to_background, sheet.points)
+    inside = values_at(outline.to_background, sheet.points)
     met = np.where(sheet.rim, ramp(inside, 1.5, 4.0), 1.0)
-    held = np.maximum(met, at(free_edge(outline, width), sheet.points))
-    front = np.sqrt(np.maximum(at(front_u, sheet.points), 0) * held)
-    back = -np.sqrt(np.maximum(at(back_u, sheet.points), 0) * met)
-    return (np.column_stack([sheet.points, z]).astype(np.float32) for z in (front, back))
+    held = np.maximum(met, values_at(free_edge(outline, width), sheet.points))
+    front = np.sqrt(np.maximum(values_at(front_u, sheet.points), 0) * held)
+    back = -np.sqrt(np.maximum(values_at(back_u, sheet.points), 0) * met)
+    front, back = (np.column_stack([sheet.points, z]).astype(np.float32) for z in (front, back))
+    return front, back
 
 
 def _notes(fit: SurfaceFit, outline: Outline, region: Region) -> list[str]:

@@ -11,7 +11,7 @@ from scipy.ndimage import binary_fill_holes, label
 
 from latentrot.rotate.mesh.config import MeshConfig
 from latentrot.rotate.mesh.draw import NONE, draw
-from latentrot.rotate.mesh.fields import blur, extended, grown, shrunk, signed_distance
+from latentrot.rotate.mesh.fields import blur, dilated, eroded, extrapolated, signed_distance
 from latentrot.rotate.mesh.region import Region
 
 __all__ = ["Outline", "find_outline"]
@@ -24,7 +24,7 @@ class Outline:
     """Masks of the region, (h, w) each.
 
     Args:
-        person: bool, everything in front of the background that hangs together with the face.
+        person: bool, everything in front of the background that is connected to the face.
         head: bool, what turns: face, ears, hair down to where it hangs freely, hats and glasses.
         face: bool, from jaw to forehead.
         hair: float32, how much of the person in a pixel is hair or hat, 0 to 1.
@@ -66,7 +66,7 @@ def find_outline(
     aside = np.abs(columns - region.middle[0]) / width
     cut, chin = lobe + config.hair_cut * width, float(landmarks[8, 1])
     person = blur(1 - probabilities[BACKGROUND], 0.004 * width) > 0.5
-    person = _with(face, person | face, 0.02 * width)
+    person = _connected_to(face, person | face, 0.02 * width)
     body = probabilities[NECK] + probabilities[CLOTHES]
     on_head = probabilities[[SKIN, HAIR, EARS, ACCESSORIES]].sum(0)
     upper = (rows < lobe + 0.03 * width) & (on_head > body)
@@ -74,15 +74,15 @@ def find_outline(
     hanging = (rows < cut) & (probabilities[HAIR] > np.maximum(probabilities[SKIN], body))
     above = (region.middle[1] - rows) / width
     reach = (aside < 1.1) & ((aside / 1.0) ** 2 + (np.maximum(above, 0) / 1.4) ** 2 < 1)
-    head = (upper | hanging) & person & reach & ~((rows > lobe) & _under(landmarks, face.shape) & ~face)
-    head = _with(face, shrunk(head, 0.012 * width) | face, 0.0)
-    head = (grown(head, 0.012 * width) & person & (upper | hanging)) | face
+    head = (upper | hanging) & person & reach & ~((rows > lobe) & _below_jaw(landmarks, face.shape) & ~face)
+    head = _connected_to(face, eroded(head, 0.012 * width) | face, 0.0)
+    head = (dilated(head, 0.012 * width) & person & (upper | hanging)) | face
     head = binary_fill_holes(blur(head.astype(np.float32), 0.008 * width) > 0.5) | face
-    notch = shrunk(grown(head, 0.1 * width), 0.1 * width) & person & (rows < chin)  # between jaw, ear and hair
-    head = _with(face, blur((head | notch).astype(np.float32), 0.008 * width) > 0.5, 0.0)
+    notch = eroded(dilated(head, 0.1 * width), 0.1 * width) & person & (rows < chin)  # between jaw, ear and hair
+    head = _connected_to(face, blur((head | notch).astype(np.float32), 0.008 * width) > 0.5, 0.0)
     shown = blur(1 - probabilities[BACKGROUND], 0.01 * width)
     hair = blur(probabilities[HAIR] + probabilities[ACCESSORIES], 0.01 * width) / (shown + 0.02)
-    hair *= ~shrunk(face, 0.02 * width)
+    hair *= ~eroded(face, 0.02 * width)
     return Outline(
         person=person | head,
         head=head,
@@ -97,17 +97,17 @@ def find_outline(
     )
 
 
-def _with(seed: np.ndarray, mask: np.ndarray, thread: float) -> np.ndarray:
-    """The part of a mask that hangs together with a seed by more than a thread (a width in pixels), holes filled."""
-    core = shrunk(mask, thread) | seed if thread >= 1 else mask
+def _connected_to(seed: np.ndarray, mask: np.ndarray, thread: float) -> np.ndarray:
+    """The part of a mask that is connected to a seed by more than a thread (its width in pixels), holes filled."""
+    core = eroded(mask, thread) | seed if thread >= 1 else mask
     labels = np.asarray(label(core)[0])
     own = labels == np.bincount(labels[seed]).argmax()
-    kept = grown(own, thread) & mask if thread >= 1 else own
+    kept = dilated(own, thread) & mask if thread >= 1 else own
     return np.asarray(binary_fill_holes(kept | seed))
 
 
-def _under(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """The column below the jaw, where only neck and clothes are."""
+def _below_jaw(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """(h, w) bool, the columns below the jaw, where only neck and clothes are."""
     rows, columns = np.mgrid[: shape[0], : shape[1]]
     left, right = landmarks[4, 0], landmarks[12, 0]
     return (columns > left) & (columns < right) & (rows > landmarks[[4, 12], 1].min())
@@ -140,7 +140,7 @@ def face_area(
     area = np.asarray(binary_fill_holes((jaw > 0) | (seen & above)))
     # at the jaw the surface turns under, steeper than a picture can follow: there the depth goes on from inside
     width = float(np.ptp(landmarks[:17, 0]))
-    known = shrunk(seen & area, 0.03 * width).astype(np.float32)
-    smooth = blur(extended(np.where(seen, depth, 0)[..., None], known)[..., 0], 0.01 * width)
+    known = eroded(seen & area, 0.03 * width).astype(np.float32)
+    smooth = blur(extrapolated(np.where(seen, depth, 0)[..., None], known)[..., 0], 0.01 * width)
     weight = blur(known, 0.01 * width)
     return area, (weight * np.where(seen, depth, smooth) + (1 - weight) * smooth).astype(np.float32)

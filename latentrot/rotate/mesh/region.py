@@ -1,4 +1,4 @@
-"""The upright region of a photograph that is worked in, and the way between the two."""
+"""The upright region of a photograph that a turn works in, and the transforms between the two."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Region:
         width, height = self.photo_size
         return max(int(low[0]), 0), max(int(low[1]), 0), min(int(high[0]), width), min(int(high[1]), height)
 
-    def cut(self, photograph: np.ndarray) -> np.ndarray:
+    def crop(self, photograph: np.ndarray) -> np.ndarray:
         """The photograph's part in the region, edges repeated: (h, w, 3) float32."""
         left, top, right, bottom = self.box()
         around = photograph[top:bottom, left:right].astype(np.float32)
@@ -68,23 +68,12 @@ class Region:
         shift = self.matrix[:, :2] @ np.array([left, top]) + self.matrix[:, 2]
         return warped(around, np.column_stack([self.matrix[:, :2], shift]), self.size)
 
-    def seen(self) -> np.ndarray:
+    def in_photograph(self) -> np.ndarray:
         """(h, w) bool, which of the region's pixels lie in the photograph."""
         w, h = self.size
         x, y = np.meshgrid(np.arange(w) + 0.5, np.arange(h) + 0.5)
         there = self.to_photo(np.stack([x, y], -1))
-        return ((there > 0) & (there < np.array(self.photo_size))).all(-1)
-
-    def positions(self, box: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """Where the photograph's pixel centres in a box lie in the region: columns and rows, (h, w) float32 each."""
-        left, top, right, bottom = box
-        x = (np.arange(left, right) + 0.5)[None]
-        y = (np.arange(top, bottom) + 0.5)[:, None]
-        m = self.matrix
-        return (
-            (m[0, 0] * x + m[0, 1] * y + m[0, 2]).astype(np.float32),
-            (m[1, 0] * x + m[1, 1] * y + m[1, 2]).astype(np.float32),
-        )
+        return np.asarray(((there > 0) & (there < np.array(self.photo_size))).all(-1))
 
 
 def warped(picture: np.ndarray, matrix: np.ndarray, size: tuple[int, int], how: int = cv2.INTER_CUBIC) -> np.ndarray:

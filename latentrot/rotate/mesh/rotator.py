@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from latentrot.bundles import bundled_part, trained_on
 from latentrot.data.align import MEAN_LANDMARKS, Alignment
 from latentrot.data.frame import CROP_BOX
 from latentrot.data.images import check_picture
 from latentrot.errors import LatentrotError
 from latentrot.label.detect import Face
+from latentrot.rotate.mesh.calibration import turn_for
 from latentrot.rotate.mesh.config import MeshConfig
 from latentrot.rotate.mesh.head import Head, build_head
-from latentrot.rotate.mesh.turn import Turned, turn_head
+from latentrot.rotate.mesh.turn import Turned, reframed, turn_head
 
 __all__ = ["MeshRotator", "face_of_crop"]
 
@@ -33,6 +35,11 @@ class MeshRotator:
     largest_spread: float = 0.12
     device: str | None = None
 
+    @property
+    def learned_from(self) -> tuple[str, ...] | None:
+        """Data sets that the networks of landmarks and parts learned from, as their card says."""
+        return trained_on(bundled_part("face"))
+
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
         """Turn a (s, s, 3) uint8 crop in the CelebA frame by degrees (> 0: nose to the viewer's right)."""
         return self.rotate_many(image, [degrees])[0]
@@ -45,7 +52,7 @@ class MeshRotator:
                 f"a crop of {image.shape[1]}x{image.shape[0]} pixels; expected a square in the CelebA frame"
             )
         head = self.head_of(image, face_of_crop(len(image)))
-        return [turn_head(head, turn).picture for turn in degrees]
+        return [reframed(head, turn_head(head, turn_for(turn))) for turn in degrees]
 
     def head_of(self, photograph: np.ndarray, face: Face | Alignment) -> Head:
         """Set up the head of a face found in a photograph, (h, w, 3) uint8; turn it by `turn_head`.
@@ -66,10 +73,10 @@ class MeshRotator:
         return build_head(photograph, found.points, parts, self.config)
 
     def rotate_photograph(
-        self, photograph: np.ndarray, face: Face, degrees: float, pitch: float = 0.0, roll: float = 0.0
+        self, photograph: np.ndarray, face: Face | Alignment, degrees: float, pitch: float = 0.0, roll: float = 0.0
     ) -> Turned:
-        """Turn one face of a photograph by degrees of yaw, pitch and roll."""
-        return turn_head(self.head_of(photograph, face), degrees, pitch, roll)
+        """Turn one face of a photograph by degrees of yaw, as they are seen, pitch and roll."""
+        return turn_head(self.head_of(photograph, face), turn_for(degrees), pitch, roll)
 
 
 def face_of_crop(side: int) -> Face:

@@ -52,9 +52,9 @@ def cut_sheet(field: np.ndarray, step: int = 1) -> Sheet:
     height, width = f.shape
     inside = f > 0
     corners = [(0, 0), (0, 1), (1, 1), (1, 0)]  # row, column: clockwise in the picture
-    case = sum(
-        (inside[r : height - 1 + r, c : width - 1 + c].astype(np.int64) << i) for i, (r, c) in enumerate(corners)
-    )
+    case = np.zeros((height - 1, width - 1), np.int64)
+    for i, (r, c) in enumerate(corners):
+        case |= inside[r : height - 1 + r, c : width - 1 + c].astype(np.int64) << i
     node = np.arange(height * width).reshape(height, width)
     across, down = height * width + node, 2 * height * width + node  # edge points, named by their first grid point
     rows, columns = np.nonzero(case)

@@ -1,4 +1,4 @@
-"""How all that does not turn gives way to the turned head.
+"""Warp what surrounds a head so that it fits the turned head's outline.
 
 What lies around a head - background, neck, hair that hangs - is drawn along with the head's outline, less and less with
 the distance from it. So outlines keep their own softness and their own wisps of hair, the neck stays joined to the jaw, and
@@ -12,9 +12,9 @@ import numpy as np
 
 from latentrot.rotate.mesh.config import MeshConfig
 from latentrot.rotate.mesh.draw import FRONT
-from latentrot.rotate.mesh.fields import at, blur, extended, ramp
+from latentrot.rotate.mesh.fields import blur, extrapolated, ramp, values_at
 
-__all__ = ["give_way"]
+__all__ = ["warp_surroundings"]
 
 #: a point of the turned outline this near to the head's edge in the source (pixels) belongs to it
 AT_EDGE = 3.0
@@ -24,10 +24,10 @@ FARTHEST = 0.35
 COARSE = 2
 
 
-def give_way(
+def warp_surroundings(
     shown: np.ndarray, source: np.ndarray, to_rest: np.ndarray, direction: np.ndarray, width: float, config: MeshConfig
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where in the source each pixel around the turned head looks.
+    """The source position that each pixel around the turned head is sampled from.
 
     Args:
         shown: (h, w) what the turned head shows (`latentrot.rotate.mesh.draw`).
@@ -50,7 +50,7 @@ def give_way(
     smooth = blur(distance, 2.0)
     outward = -np.stack([np.gradient(smooth, axis=1)[rows, columns], np.gradient(smooth, axis=0)[rows, columns]], 1)
     there, front = source[rows, columns].astype(np.float64), shown[rows, columns] == FRONT
-    off = at(to_rest, there)
+    off = values_at(to_rest, there)
     own = front & (off < AT_EDGE)
     edge = np.where(own[:, None], there, _edge_along(there, outward @ direction, direction, to_rest, width))
     shift = np.zeros((*cover.shape, 2), np.float32)
@@ -65,7 +65,7 @@ def give_way(
         cv2.resize(shift * weight[..., None], small, interpolation=cv2.INTER_AREA) / np.maximum(share, 1e-6)[..., None]
     )
     strength = np.clip(share * COARSE, 0, 1)
-    field = blur(extended(mean, strength), 0.012 * width / COARSE)
+    field = blur(extrapolated(mean, strength), 0.012 * width / COARSE)
     reach = max(
         config.give_way * width,
         config.give_way_times * float((np.linalg.norm(shift[rows, columns], axis=1) * (sure > 0)).max(initial=0)),
@@ -82,7 +82,7 @@ def _edge_along(
     """From each point walk along the direction, to the side given by a sign, until the head ends: (n, 2)."""
     steps = np.arange(0, 1.3 * width, 1.0)
     way = np.where(side >= 0, 1.0, -1.0)[:, None] * direction
-    left = at(to_rest, points[:, None] + way[:, None] * steps[:, None]) <= 0
+    left = values_at(to_rest, points[:, None] + way[:, None] * steps[:, None]) <= 0
     first = np.where(left.any(1), left.argmax(1), len(steps) - 1)
     return points + way * steps[first][:, None]
 

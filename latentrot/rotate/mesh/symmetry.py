@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from latentrot.rotate.mesh.config import MeshConfig
-from latentrot.rotate.mesh.fields import blur, extended, ramp
+from latentrot.rotate.mesh.fields import blur, extrapolated, ramp, sample_at
 from latentrot.rotate.mesh.outline import Outline
 
 __all__ = ["Symmetry", "find_symmetry"]
@@ -73,14 +73,16 @@ def find_symmetry(
         return plain
     rows, columns = np.mgrid[: height.shape[0], : height.shape[1]].astype(np.float32)
     x, y, _ = plain.across(columns + 0.5, rows + 0.5, height)
-    at = np.stack([x, y], -1).astype(np.float32) - 0.5
-    other = cv2.remap(front, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    both = visible * cv2.remap(visible, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) * outline.face
+    at = np.stack([x, y], -1).astype(np.float32)
+    other = sample_at(front, at)
+    both = visible * sample_at(visible, at) * outline.face
     own, mirrored = (blur(c * both[..., None], 0.06 * width) for c in (front, other))
     share = blur(both, 0.06 * width)
     ratio = np.clip((own + 2 * share[..., None]) / (mirrored + 2 * share[..., None] + 1e-3), 0.5, 2.0)
     ratio = (
-        blur(extended(ratio, (share > 0.15).astype(np.float32)), 0.03 * width) if (share > 0.15).any() else plain.ratio
+        blur(extrapolated(ratio, (share > 0.15).astype(np.float32)), 0.03 * width)
+        if (share > 0.15).any()
+        else plain.ratio
     )
     away = cv2.distanceTransform((~outline.face).astype(np.uint8), cv2.DIST_L2, 5)
     near = np.clip(1.2 - away / (0.2 * width), 0, 1)[..., None]

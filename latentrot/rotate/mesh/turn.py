@@ -1,4 +1,4 @@
-"""Turn a head that was set up, and lay it into its photograph."""
+"""Turn a head that was set up, and composite it into its photograph."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from latentrot.data.align import Alignment, align_landmarks
 from latentrot.errors import LatentrotError
 from latentrot.heads.surface import rotation
+from latentrot.label.upright import centred, five_of
+from latentrot.rotate.mesh.composite import composite
 from latentrot.rotate.mesh.draw import BACK, FRONT, NONE, draw
-from latentrot.rotate.mesh.fields import blur, grown, ramp, sample, shrunk
+from latentrot.rotate.mesh.fields import blur, dilated, eroded, ramp, sample, sample_at
 from latentrot.rotate.mesh.head import Head
-from latentrot.rotate.mesh.surroundings import give_way
+from latentrot.rotate.mesh.surroundings import warp_surroundings
 
-__all__ = ["Turned", "turn_head"]
+__all__ = ["Turned", "reframed", "turn_head", "turned_alignment"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +39,36 @@ class Turned:
     landmarks: np.ndarray
     yaw_deg: float
     pitch_deg: float
+
+
+def turned_alignment(turned: Turned) -> Alignment:
+    """Where a crop in the CelebA frame lies on the turned head."""
+    height, width = turned.picture.shape[:2]
+    return align_landmarks(five_of(turned.landmarks), (width, height))
+
+
+def reframed(head: Head, turned: Turned) -> np.ndarray:
+    """A turned crop whose face lies in the frame as an aligned picture's does: what moved aside is moved back.
+
+    The head turns about an axis behind the face, which the turn therefore moves. Edges are repeated.
+
+    Args:
+        head: of a crop in the CelebA frame.
+        turned: from `turn_head`.
+
+    Returns:
+        (s, s, 3) uint8, the crop bit for bit where nothing was turned.
+    """
+    size = (turned.picture.shape[1], turned.picture.shape[0])
+    was = head.region.to_photo(head.landmarks[:, :2])
+    if np.allclose(was, turned.landmarks):
+        return turned.picture
+    there, here = (align_landmarks(five_of(points), size).matrix for points in (was, turned.landmarks))
+    linear = np.linalg.solve(here[:, :2], there[:, :2])
+    shift = np.linalg.solve(here[:, :2], there[:, 2] - here[:, 2])
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    matrix = centred(np.column_stack([linear, shift]))
+    return np.asarray(cv2.warpAffine(turned.picture, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE))
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,21 +111,21 @@ def turn_head(head: Head, yaw: float, pitch: float = 0.0, roll: float = 0.0) -> 
     if yaw == pitch == roll == 0:
         ones = np.ones(head.photograph.shape[:2], np.float32)
         return Turned(head.photograph.copy(), ones, ones, landmarks, *pose)
-    return Turned(*_laid_in(head, _turned_layer(head, turn)), landmarks, *pose)
+    return Turned(*_composited(head, _turned_layer(head, turn)), landmarks, *pose)
 
 
 def _turned_layer(head: Head, turn: np.ndarray) -> Layer:
     """The region with its head turned."""
     config, width = head.config, head.region.width
-    source, shown = _drawn(head, turn)
+    source, shown = _rasterised(head, turn)
     direction = np.array([turn[0, 2] - turn[2, 0], turn[1, 2] - turn[2, 1]])  # of what is in front
     length = float(np.linalg.norm(direction))
     direction = direction / length if length > 1e-6 else np.array([1.0, 0.0])
-    around, inside = give_way(shown, source, head.outline.to_rest, direction, width, config)
-    around = _kept_out(head, around, inside)
+    around, inside = warp_surroundings(shown, source, head.outline.to_rest, direction, width, config)
+    around = _off_the_head(head, around, inside)
     alpha = blur(ramp(inside, 0.0, max(2.0, config.edge * width)), 0.7)
     skin, kept = _skin(head, turn, source, shown)
-    rest = cv2.remap(head.plate, around - 0.5, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    rest = sample_at(head.plate, around, cv2.INTER_CUBIC)
     rest_kept = sample(head.plate_kept, around[..., 0], around[..., 1])
     a = alpha[..., None]
     picture = np.clip(rest * (1 - a) + skin * a, 0, 255)
@@ -104,16 +137,16 @@ def _turned_layer(head: Head, turn: np.ndarray) -> Layer:
     )
 
 
-def _kept_out(head: Head, around: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """What surrounds the head never shows the head itself: looks that would fall on it go to its edge."""
-    at_edge = cv2.remap(head.outside, around - 0.5, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
-    depth = cv2.remap(head.outline.to_rest, around - 0.5, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+def _off_the_head(head: Head, around: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Source positions around the head, those that fall on the head itself moved to its edge."""
+    at_edge = sample_at(head.outside, around, cv2.INTER_NEAREST)
+    depth = sample_at(head.outline.to_rest, around)
     fallen = blur(ramp(depth, 1.0, 4.0) * ramp(inside, 1.0, -2.0), 1.5)[..., None]
     return around + fallen * (blur(at_edge, 1.5) - around)
 
 
-def _drawn(head: Head, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where each pixel of the region shows the head's sheets: (h, w, 2) source positions, (h, w) which sheet."""
+def _rasterised(head: Head, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the turned sheets: for each pixel of the region (h, w, 2) its source position and (h, w) the sheet it shows."""
     sheet = head.sheet
     both = np.concatenate([head.front, head.back])
     points = (both - head.axis) @ turn.T + head.axis
@@ -121,7 +154,7 @@ def _drawn(head: Head, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     kind = np.repeat([FRONT, BACK], len(sheet.faces))
     source, shown, _ = draw(points, faces, np.concatenate([sheet.points, sheet.points]), kind, head.region.size)
     sliver = 0.014 * head.region.width  # at free edges the surface frays
-    whole = grown(shrunk(shown > 0, sliver), sliver) & (shown > 0)
+    whole = dilated(eroded(shown > 0, sliver), sliver) & (shown > 0)
     count, parts, sizes, _ = cv2.connectedComponentsWithStats(whole.astype(np.uint8), connectivity=4)
     if count > 2:
         whole = parts == 1 + sizes[1:, cv2.CC_STAT_AREA].argmax()
@@ -129,51 +162,43 @@ def _drawn(head: Head, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _skin(head: Head, turn: np.ndarray, source: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Colours of the head's pixels, and how far each is the source's own pixel."""
-    colours, at = head.colours, source - 0.5
-
-    def look(a: np.ndarray, where: np.ndarray = at, how: int = cv2.INTER_LINEAR) -> np.ndarray:
-        return cv2.remap(a, where, None, how, borderMode=cv2.BORDER_REFLECT)
-
-    slope = look(head.slope)
+    """Colours of the head's pixels, and the weight of the source's own pixel in each, 0 to 1."""
+    colours, mirrored_border = head.colours, cv2.BORDER_REFLECT
+    slope = sample_at(head.slope, source)
     larger = turn[2, 2] - turn[2, 0] * slope[..., 0] - turn[2, 1] * slope[..., 1]
-    as_hair = look(colours.hair) * ramp(blur(larger, 1.5), *head.config.stretch)
-    front = look(colours.front, how=cv2.INTER_CUBIC)
+    as_hair = sample_at(colours.hair, source) * ramp(blur(larger, 1.5), *head.config.stretch)
+    as_hair = np.maximum(as_hair, sample_at(colours.near_hair, source) * ramp(blur(larger, 1.5), *head.config.torn))
+    front = sample_at(colours.front, source, cv2.INTER_CUBIC, mirrored_border)
     back = shown == BACK
-    arc = np.where(back[..., None], look(colours.back_arc), look(colours.arc)) - 0.5
-    strands = look(colours.strands, arc.astype(np.float32), cv2.INTER_CUBIC)
-    tone = np.where(back[..., None], look(colours.back_tone), look(colours.tone))
+    arc = np.where(back[..., None], sample_at(colours.back_arc, source), sample_at(colours.arc, source))
+    strands = sample_at(colours.strands, arc, cv2.INTER_CUBIC, mirrored_border)
+    tone = np.where(back[..., None], sample_at(colours.back_tone, source), sample_at(colours.tone, source))
     as_hair = np.where(back, 1.0, as_hair).astype(np.float32)
     as_hair = np.maximum(blur(as_hair, 1.2), back)
     h = as_hair[..., None]
     skin = front * (1 - h) + (tone + strands) * h
-    kept = look(colours.kept) * (1 - as_hair) * (shown == FRONT)
+    kept = sample_at(colours.kept, source) * (1 - as_hair) * (shown == FRONT)
     if head.symmetry.strength > 0:
         mirrored, share = _mirrored(head, source, shown)
         skin, kept = skin + (mirrored - skin) * share[..., None], kept * (1 - share)
-    return _beyond(skin, shown > 0), kept
+    return _continued(skin, shown > 0), kept
 
 
 def _mirrored(head: Head, source: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Colours from across the plane of symmetry, and how far they are the better ones."""
+    """Colours from across the plane of symmetry, and their weight: more where the source sees that side better."""
     mirror = head.symmetry
-
-    def look(a: np.ndarray, where: np.ndarray, how: int = cv2.INTER_LINEAR) -> np.ndarray:
-        return cv2.remap(a, where, None, how, borderMode=cv2.BORDER_REPLICATE)
-
-    at = source - 0.5
-    x, y, z = mirror.across(source[..., 0], source[..., 1], look(mirror.height, at))
-    there = np.stack([x, y], -1).astype(np.float32) - 0.5
-    on_surface = np.clip(1.6 - np.abs(z - look(mirror.height, there)) / (0.09 * head.region.width), 0, 1)
-    better = look(mirror.visible, there) - look(mirror.visible, at)
-    inside = ramp(look(head.outline.to_rest, there), 0, 0.02 * head.region.width)
+    x, y, z = mirror.across(source[..., 0], source[..., 1], sample_at(mirror.height, source))
+    there = np.stack([x, y], -1)
+    on_surface = np.clip(1.6 - np.abs(z - sample_at(mirror.height, there)) / (0.09 * head.region.width), 0, 1)
+    better = sample_at(mirror.visible, there) - sample_at(mirror.visible, source)
+    inside = ramp(sample_at(head.outline.to_rest, there), 0, 0.02 * head.region.width)
     share = np.clip(better, 0, 1) * np.clip(2.5 * better, 0, 1) * on_surface * inside * (shown == FRONT)
-    colours = look(head.colours.front, there, cv2.INTER_CUBIC) * look(mirror.ratio, at)
+    colours = sample_at(head.colours.front, there, cv2.INTER_CUBIC) * sample_at(mirror.ratio, source)
     return np.clip(colours, 0, 255), mirror.strength * blur(share, 1.5)
 
 
-def _beyond(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Colours continued a few pixels beyond the outline, for its soft edge."""
+def _continued(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Colours extrapolated a few pixels beyond the outline, for its soft edge."""
     weight = known.astype(np.float32)
     near = cv2.blur(picture * weight[..., None], (5, 5)) / np.maximum(cv2.blur(weight, (5, 5)), 1e-4)[..., None]
     return np.where(known[..., None], picture, near)
@@ -181,53 +206,29 @@ def _beyond(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 # --- into the photograph --------------------------------------------------------------------------------------------
 
-#: rows of the photograph that are worked on at once
-BAND = 512
 
-
-def _laid_in(head: Head, layer: Layer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The photograph with the turned region, its coverage, and the head's alpha.
-
-    What the region's grid is too coarse or too soft for is added from the photograph: the difference between the two,
-    moved to where the turn carries it.
-    """
+def _composited(head: Head, layer: Layer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The photograph with the turned region, its coverage, and the head's alpha."""
     region, photograph = head.region, head.photograph
-    left, top, right, bottom = region.box()
+    left, top, right, bottom = box = region.box()
     soft = 0.35 * max(region.scale, 1e-6) if region.scale > 1 else 0.0
-    before, after = blur(head.image, soft), blur(layer.picture, soft)
-    fine = np.empty((bottom - top, right - left, 3), np.int16)
-    for first in range(top, bottom, BAND):
-        last = min(first + BAND, bottom)
-        x, y = region.positions((left, first, right, last))
-        coarse = sample(before, x, y, cv2.INTER_CUBIC)
-        fine[first - top : last - top] = np.rint(16 * (photograph[first:last, left:right] - coarse))
-    picture, trust = photograph.copy(), layer.carried * _smoothly(layer.source)
-    coverage = np.ones(photograph.shape[:2], np.float32)
-    alpha = np.zeros(photograph.shape[:2], np.float32)
     rows, columns = np.mgrid[: region.size[1], : region.size[0]].astype(np.float32)
-    still = np.abs(layer.source - np.stack([columns, rows], -1) - 0.5).max(-1) < 1e-3
+    still = np.maximum(*(np.abs(layer.source[..., i] - p - 0.5) for i, p in enumerate((columns, rows)))) < 1e-3
     moved = blur(((~still) | (layer.head > 1e-3)).astype(np.float32), 1.0)
-    for first in range(top, bottom, BAND):
-        last = min(first + BAND, bottom)
-        x, y = region.positions((left, first, right, last))
-        from_x, from_y = sample(layer.source[..., 0], x, y), sample(layer.source[..., 1], x, y)
-        inverse = region.inverse
-        there_x = inverse[0, 0] * from_x + inverse[0, 1] * from_y + inverse[0, 2] - left
-        there_y = inverse[1, 0] * from_x + inverse[1, 1] * from_y + inverse[1, 2] - top
-        detail = sample(fine, there_x, there_y, cv2.INTER_LINEAR).astype(np.float32) / 16
-        new = sample(after, x, y, cv2.INTER_CUBIC) + detail * sample(trust, x, y)[..., None]
-        change = sample(moved, x, y) > 1e-3
-        window = picture[first:last, left:right]
-        window[change] = np.clip(np.rint(new), 0, 255).astype(np.uint8)[change]
-        coverage[first:last, left:right] = np.where(change, np.clip(sample(layer.carried, x, y), 0, 1), 1)
-        alpha[first:last, left:right] = np.clip(sample(layer.head, x, y), 0, 1)
+    pictures = blur(head.image, soft), blur(layer.picture, soft)
+    fields = layer.carried * _smoothly(layer.source), moved, layer.carried, layer.head
+    laid = composite(photograph, box, region.matrix, region.inverse, pictures, layer.source, fields)
+    picture = photograph.copy()
+    coverage, alpha = np.ones(photograph.shape[:2], np.float32), np.zeros(photograph.shape[:2], np.float32)
+    for whole, part in zip((picture, coverage, alpha), laid, strict=True):
+        whole[top:bottom, left:right] = part
     return picture, coverage, alpha
 
 
 def _smoothly(source: np.ndarray) -> np.ndarray:
     """(h, w) 1 where neighbouring pixels come from neighbouring places, 0 at jumps and where the picture is squeezed."""
-    across, down = (np.abs(np.diff(source, axis=i)).max(-1) for i in (1, 0))
+    across, down = (np.maximum(*np.abs(np.diff(source, axis=i)).transpose(2, 0, 1)) for i in (1, 0))
     jump = np.zeros(source.shape[:2], np.float32)
     jump[:, 1:] = across
     jump[1:] = np.maximum(jump[1:], down)
-    return blur((~grown(jump > 2.5, 1.0)).astype(np.float32), 0.7)
+    return blur((~dilated(jump > 2.5, 1.0)).astype(np.float32), 0.7)

@@ -1,0 +1,214 @@
+"""Every way of turning a face on the same truth: real people in clips, real people in photographs, rendered heads.
+
+    python experiments/leaderboard.py
+
+Needs the photographs in ../shared/data. Three sets, and of each only people (or heads) that nothing was trained on:
+
+- `ytf`: two frames of one clip, the one turned to the other's pose.
+- `lfw`: two photographs of one person, of whatever days; framed on first use in runs/leaderboard/lfw.
+- `heads`: rendered heads in seven poses, drawn on first use in runs/leaderboard/heads.
+
+Yaw and identity are also measured by ../shared/judge/judge.py where it is there. Every rotator is timed by itself in a fresh
+process: seconds a picture, seconds until the first one, largest memory. Writes leaderboard.csv (a row for each set, way and
+turn) and leaderboard.png beside this script, each set's whole report to runs/leaderboard, and prints the tables.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import tyro
+from matplotlib.figure import Figure
+from PIL import Image
+from tqdm import tqdm
+
+from latentrot.data.celeba import held_out
+from latentrot.data.images import read_image, to_tensor
+from latentrot.edit.results import make_folder
+from latentrot.evaluation.judges import Judge, load_judge
+from latentrot.evaluation.pairs import EvaluationConfig
+from latentrot.evaluation.report import markdown_table, summary, write_evaluation
+from latentrot.evaluation.run import evaluate, read_pairs
+from latentrot.heads.sample import TEST_SEED
+from latentrot.heads.write import HeadFolder, Views, write_heads
+from latentrot.label.detect import detect_faces
+from latentrot.label.estimate import estimate_pose
+from latentrot.label.framing import frame_face
+from latentrot.rotate.protocol import load_rotator
+
+HERE = Path(__file__).parent
+WORK = Path("runs/leaderboard")
+#: what the figure shows
+SHOWN = ("squared_error_face", "ssim_face", "identity_true", "yaw_error_judge_deg")
+#: the frame with its height for a width, so that one square crop holds it: left, top, right, bottom, frame pixels
+WHOLE_FRAME = (-20, 0, 198, 218)
+#: one rotator in a process of its own: seconds to turn a picture (median of three after the first), largest memory
+COST = """
+import json, resource, statistics, sys, time
+from latentrot.bench.compare import portrait_crop
+from latentrot.rotate.protocol import load_rotator
+crop = portrait_crop(128)
+rotator = load_rotator(sys.argv[1])
+rotator.rotate(crop, 20.0)
+ready, times = time.time(), []
+for degrees in (-15.0, 15.0, 30.0):
+    began = time.perf_counter()
+    rotator.rotate(crop, degrees)
+    times.append(time.perf_counter() - began)
+memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(json.dumps({"ready": ready, "seconds_a_picture": statistics.median(times), "memory_mb": memory}))
+"""
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """What is measured.
+
+    Args:
+        rotators: by name.
+        sets: which truths.
+        data: the photographs for development.
+        judge: measures yaw and identity, too, where it is there.
+        lfw_people: people of `lfw`, the first by name that have two photographs far enough apart.
+        heads: rendered heads.
+        per_person: turns of each person and bin of 15 degrees at most.
+        out: folder for leaderboard.csv and leaderboard.png.
+    """
+
+    rotators: tuple[str, ...] = ("mesh", "latent", "mirror", "nothing")
+    sets: tuple[str, ...] = ("ytf", "lfw", "heads")
+    data: Path = Path("../shared/data")
+    judge: Path = Path("../shared/judge/judge.py")
+    lfw_people: int = 30
+    heads: int = 12
+    per_person: int = 1
+    out: Path = HERE
+
+
+def framed_lfw(data: Path, judge: Judge | None, out: Path) -> Path:
+    """People of LFW held out from every training who have several photographs, in CelebA's layout."""
+    if (out / "clip.csv").is_file():
+        return out
+    people = sorted(p for p in data.iterdir() if p.is_dir() and held_out([p.name])[0] and len(list(p.iterdir())) > 1)
+    make_folder(out / "img_align_celeba")
+    rows = []
+    for person in tqdm(people, desc="frame", unit="person", disable=None):
+        for path in sorted(person.iterdir()):
+            photograph = read_image(path)
+            faces = detect_faces(photograph)
+            if not faces:
+                continue
+            centre = np.array(photograph.shape[1::-1]) / 2
+            face = min(faces, key=lambda f: float(np.linalg.norm(f.landmarks[2] - centre)))
+            alignment = frame_face(photograph, face.landmarks)
+            whole = alignment.crop(photograph, WHOLE_FRAME[2] - WHOLE_FRAME[0], WHOLE_FRAME)
+            Image.fromarray(whole[:, 20:198]).save(out / "img_align_celeba" / f"{path.stem}.png")
+            rows.append((f"{path.stem}.png", person.name, yaw_of(alignment.crop(photograph, 128), judge)))
+    table = pd.DataFrame(rows, columns=["image_id", "identity", "yaw_deg"])
+    table[["image_id", "yaw_deg"]].round(2).to_csv(out / "pose.csv", index=False)
+    table[["image_id", "identity"]].to_csv(out / "identity_CelebA.csv", index=False)
+    table[["image_id", "identity"]].set_axis(["image_id", "clip"], axis=1).to_csv(out / "clip.csv", index=False)
+    return out
+
+
+def yaw_of(crop: np.ndarray, judge: Judge | None) -> float:
+    """Yaw of one crop in degrees: by the judge if there is one, else by the bundled label network."""
+    if judge is not None and judge.pose is not None:
+        return float(judge.pose([crop])[0][0])
+    return float(estimate_pose(to_tensor(crop[None]))[0, 0])
+
+
+def drawn_heads(count: int, out: Path) -> Path:
+    """Rendered heads at the size of the photographs' crops."""
+    angles = (-45.0, -30.0, -15.0, 0.0, 15.0, 30.0, 45.0)
+    write_heads(
+        HeadFolder(TEST_SEED, count, size=128, maps=True, views=Views(angles, same_light=True)),
+        out,
+        os.cpu_count() or 1,
+    )
+    return out
+
+
+def cost_of(rotator: str) -> dict[str, float]:
+    """Seconds a picture and until the first, memory in MB, of a rotator alone in a fresh process."""
+    started = pd.Timestamp.now("UTC").timestamp()
+    done = subprocess.run([sys.executable, "-c", COST, rotator], capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    return {
+        "seconds_a_picture": found["seconds_a_picture"],
+        "start_up_s": found["ready"] - started - found["seconds_a_picture"],
+        "memory_mb": found["memory_mb"],
+    }
+
+
+def rows_of(name: str, report: dict, costs: dict[str, dict[str, float]]) -> list[dict[str, object]]:
+    """A row for each way and turn of one set: means and the ends of their 95% intervals."""
+    rows = []
+    for way, cells in report["ways"].items():
+        for turn, cell in {"all": cells["all"], **cells["by_turn"]}.items():
+            row: dict[str, object] = {"set": name, "way": way, "turn": turn}
+            row |= {key: cell["squared_error"][key] for key in ("people", "pictures")}
+            row |= costs.get(way, {}) if turn == "all" else {}
+            for measure, ends in cell.items():
+                row |= {measure: ends["mean"], f"{measure}_low": ends["low"], f"{measure}_high": ends["high"]}
+            rows.append(row)
+    return rows
+
+
+def figure_of(table: pd.DataFrame) -> Figure:
+    """A row of panels for each set: what counts most, against the turn asked for."""
+    sets = list(table["set"].unique())
+    figure = Figure(figsize=(4.2 * len(SHOWN), 3.4 * len(sets)), layout="constrained")
+    panels = figure.subplots(len(sets), len(SHOWN), squeeze=False)
+    ways = list(table["way"].unique())
+    for name, axes_row in zip(sets, panels, strict=True):
+        here = table[(table["set"] == name) & (table["turn"] != "all")]
+        for measure, axes in zip(SHOWN, axes_row, strict=True):
+            for way, turns in here.groupby("way", sort=False):
+                part = turns.assign(at=turns["turn"].astype(float)).sort_values("at")
+                mean, low, high = (part[f"{measure}{end}"].to_numpy(float) for end in ("", "_low", "_high"))
+                bars = np.maximum(np.nan_to_num([mean - low, high - mean]), 0)
+                colour = f"C{ways.index(way)}"
+                axes.errorbar(part["at"], mean, bars, marker="o", markersize=4, capsize=2, label=way, color=colour)
+            axes.set(title=f"{name}: {measure}", xlabel="requested turn (degrees)")
+    panels[0][0].legend(fontsize="small")
+    return figure
+
+
+def main(options: Leaderboard) -> None:
+    """Frame, draw, turn, measure, write."""
+    judge = load_judge(options.judge) if options.judge.is_file() else None
+    costs = {name: cost_of(name) for name in options.rotators}
+    folders = {
+        "ytf": lambda: options.data / "ytf",
+        "lfw": lambda: framed_lfw(options.data / "lfw", judge, WORK / "lfw"),
+        "heads": lambda: drawn_heads(options.heads, WORK / "heads"),
+    }
+    rows = []
+    for name in options.sets:
+        people = {"lfw": options.lfw_people, "heads": options.heads}.get(name)
+        config = EvaluationConfig(people=people, per_person=options.per_person)
+        pairs = read_pairs(folders[name](), config)
+        rotators = {rotator: load_rotator(rotator) for rotator in options.rotators}
+        with tqdm(total=pairs.table["source"].nunique(), desc=name, unit="picture", disable=None) as bar:
+            evaluation = evaluate(rotators, pairs, config, judge=judge, progress=bar.update)
+        report = summary(evaluation)
+        make_folder(WORK / f"report-{name}")
+        write_evaluation(evaluation, report, WORK / f"report-{name}")
+        rows += rows_of(name, report, costs)
+        print(f"\n{name}\n\n{markdown_table(report)}", flush=True)
+    table = pd.DataFrame(rows)
+    table.round(5).to_csv(options.out / "leaderboard.csv", index=False)
+    figure_of(table).savefig(options.out / "leaderboard.png", dpi=70)
+    print("\n" + pd.DataFrame(costs).T.round(3).to_string())
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Leaderboard, description=__doc__))

@@ -1,0 +1,168 @@
+"""What each kind of pair, and geometry as condition, teach the pair model: equal runs, measured on people held out.
+
+    python experiments/pair.py --steps 30000 --sources 9000 --workers 8
+
+Reads ../shared/data/celeba and ../shared/data/ytf; the judge in ../shared/judge measures yaw and identity. Each variant is
+trained for the same samples in runs/pair/NAME, which goes on where it stopped; conditions are rendered once, for all of them.
+Measured are
+
+- strangers: people of CelebA held out, nearly frontal, one photograph each at the model's resolution, turned by 15 and 30
+  degrees to both sides: how far they turned, and how like the source they stayed;
+- truth: pairs of frames of one clip of people held out: squared error in the face and likeness to the true frame;
+
+of each variant, and beside them of `nothing`, `mirror` and `mesh`. Writes pair.csv (strangers) and pair_truth.csv beside
+this script, and a strip of a frontal head of the bundled rendered example for each variant to runs/pair/strips.png: whether a
+model that saw only mirror pairs, of which those of a frontal face are not turned at all, turns one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import tyro
+from solvers import SHARED, strangers
+
+from latentrot.bundles import bundled_example
+from latentrot.data.celeba import FaceFolder
+from latentrot.data.images import resize, write_image
+from latentrot.evaluation.judges import Judge, load_judge
+from latentrot.evaluation.pairs import EvaluationConfig
+from latentrot.evaluation.report import markdown_table, summary, write_evaluation
+from latentrot.evaluation.run import evaluate
+from latentrot.evaluation.views import read_views
+from latentrot.rotate.mesh import turn_for, turn_head
+from latentrot.rotate.pair.config import PairConfig
+from latentrot.rotate.pair.render import Turner
+from latentrot.rotate.pair.rotator import load_pair_rotator
+from latentrot.rotate.pair.train import train_pair
+from latentrot.rotate.protocol import Rotator, load_rotator, rotate_many
+
+HERE = Path(__file__).parent
+WORK = Path("runs/pair")
+TURNS = (-30.0, -15.0, 15.0, 30.0)
+#: name -> what the network is shown, and shares of mirror pairs, scenes, and pictures turned there and back
+VARIANTS: dict[str, tuple[Literal["mesh", "source"], tuple[float, float, float]]] = {
+    "mirror": ("source", (1, 0, 0)),
+    "mirror and scenes": ("source", (0.4, 0.6, 0)),
+    "mirror, geometry": ("mesh", (1, 0, 0)),
+    "mirror and scenes, geometry": ("mesh", (0.4, 0.6, 0)),
+    "all, geometry": ("mesh", (0.2, 0.5, 0.3)),
+}
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """Options.
+
+    Args:
+        steps: of each variant.
+        batch_size: pairs a step.
+        sources: photographs that pairs are made of.
+        people: strangers turned.
+        pairs_people: people of clips measured; None: all held out.
+        workers: processes that render.
+        train: train first; without, what is in runs/pair is measured.
+        variants: which.
+    """
+
+    steps: int = 30_000
+    batch_size: int = 16
+    sources: int = 9_000
+    people: int = 30
+    pairs_people: int | None = None
+    workers: int = 1
+    train: bool = True
+    variants: tuple[str, ...] = tuple(VARIANTS)
+
+
+def trained(name: str, options: Ablation) -> Path:
+    """The model of a variant, trained if it is asked for; its rendered pairs are shared by a link."""
+    folder = WORK / name.replace(", ", "-").replace(" ", "-")
+    if not options.train:
+        return folder / "model"
+    folder.mkdir(parents=True, exist_ok=True)
+    (WORK / "pairs").mkdir(exist_ok=True)
+    if not (folder / "pairs").exists():
+        (folder / "pairs").symlink_to("../pairs")
+    condition, shares = VARIANTS[name]
+    config = PairConfig(
+        condition=condition, shares=shares, steps=options.steps, batch_size=options.batch_size, sources=options.sources
+    )
+    data = [SHARED / "data" / "celeba", SHARED / "data" / "ytf"]
+    return train_pair(data, folder, config, workers=options.workers)
+
+
+class Geometry:
+    """What the model is shown, without the model: geometry alone at the same resolution, in the turned head's frame."""
+
+    def __init__(self, resolution: int = 64) -> None:
+        self.turner = Turner(resolution)
+        self.learned_from = load_rotator("mesh").learned_from
+
+    def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
+        """Turn a crop by degrees."""
+        return self.rotate_many(image, [degrees])[0]
+
+    def rotate_many(self, image: np.ndarray, degrees: list[float]) -> list[np.ndarray]:
+        """Turn a crop by each of degrees."""
+        head = self.turner.head_of(image)
+        return [self.turner.condition(turn_head(head, turn_for(turn)))[..., :3] for turn in degrees]
+
+
+def measure(crops: list[np.ndarray], rotator: Rotator, judge: Judge) -> pd.DataFrame:
+    """One row a turn: means over people."""
+    turned = [rotate_many(rotator, crop, list(TURNS)) for crop in crops]
+    before = judge.pose(crops)[:, 0], judge.identity(crops)
+    rows = []
+    for i, asked in enumerate(TURNS):
+        pictures = [t[i] for t in turned]
+        change = judge.pose(pictures)[:, 0] - before[0]
+        rows.append(
+            {
+                "requested_deg": asked,
+                "people": len(crops),
+                "turned_deg": change.mean(),
+                "yaw_mae_deg": np.abs(change - asked).mean(),
+                "identity_source": np.einsum("nd,nd->n", judge.identity(pictures), before[1]).mean(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def strip_of(rotator: Rotator, size: int) -> np.ndarray:
+    """A frontal rendered head and its turns in a row."""
+    views = read_views(bundled_example("heads64"))
+    source = views.pictures[0, views.column(0.0)]
+    cells = [source, *rotate_many(rotator, source, list(TURNS))]
+    return np.concatenate([resize(cell, size) for cell in cells], 1)
+
+
+def main(options: Ablation) -> None:
+    """Train, measure, write."""
+    judge = load_judge(SHARED / "judge" / "judge.py")
+    rotators: dict[str, Rotator] = {name: load_rotator(name) for name in ("nothing", "mirror")}
+    rotators |= {"mesh": Geometry()}
+    rotators |= {name: load_pair_rotator(trained(name, options)) for name in options.variants}
+    crops = list(FaceFolder(SHARED / "data" / "celeba").read_crops(strangers(options.people), 64))
+    tables, strips = [], []
+    for name, rotator in rotators.items():
+        tables.append(measure(crops, rotator, judge).assign(way=name))
+        print(tables[-1].round(2).to_string(), flush=True)
+        pd.concat(tables).set_index("way").round(3).to_csv(HERE / "pair.csv")
+        strips.append(strip_of(rotator, 128))
+    write_image(WORK / "strips.png", np.concatenate(strips))
+    config = EvaluationConfig(people=options.pairs_people, size=64)
+    ways = {name: rotator for name, rotator in rotators.items() if name not in ("nothing", "mirror")}
+    evaluation = evaluate(ways, SHARED / "data" / "ytf", config, judge=judge)
+    report = summary(evaluation)
+    write_evaluation(evaluation, report, WORK / "truth")
+    evaluation.rows.groupby("way").mean(numeric_only=True).round(4).to_csv(HERE / "pair_truth.csv")
+    print(markdown_table(report))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Ablation, description=__doc__))

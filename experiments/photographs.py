@@ -1,0 +1,150 @@
+"""What `latentrot edit` gives on photographs of people never trained on: who it is still, and how far the head has turned.
+
+    python experiments/photographs.py --people 20
+
+Reads LFW in ../shared/data; the judge in ../shared/judge, which is no network of the package's own, measures yaw and identity
+on the face that is found in the turned photograph. Writes experiments/photographs.csv: one row a rotator and turn. People
+whose source is turned by more than 12 degrees are left out. `--strips FOLDER` keeps the turned photographs to look at.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+import tyro
+from solvers import SHARED
+
+import latentrot
+from latentrot.data.celeba import held_out
+from latentrot.data.images import read_image, write_image
+from latentrot.edit.find import find_faces
+from latentrot.edit.photograph import Edited, turn_faces
+from latentrot.errors import LatentrotError
+from latentrot.label.detect import detect_faces
+from latentrot.label.framing import frame_face
+
+#: a source farther from the frontal pose is left out, degrees
+FRONTAL_DEG = 12.0
+SIDE = 128
+
+
+class Judge(Protocol):
+    """Measures of (s, s, 3) uint8 crops in the CelebA frame."""
+
+    def pose(self, crops: list[np.ndarray]) -> np.ndarray:
+        """(n, 2) yaw and pitch, degrees."""
+        ...
+
+    def identity(self, crops: list[np.ndarray]) -> np.ndarray:
+        """(n, d) unit vectors."""
+        ...
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """Options.
+
+    Args:
+        people: how many are turned.
+        skip: leave out the first so many, which others may have been looked at.
+        rotators: names, or package.module:name.
+        degrees: turns.
+        strips: folder to keep the turned photographs in.
+        out: table.
+    """
+
+    people: int = 20
+    skip: int = 0
+    rotators: tuple[str, ...] = ("mesh", "latent")
+    degrees: tuple[float, ...] = (-35.0, -25.0, -15.0, 15.0, 25.0, 35.0)
+    strips: Path | None = None
+    out: Path = Path("experiments/photographs.csv")
+
+
+def crop_near(photo: np.ndarray, place: np.ndarray) -> np.ndarray | None:
+    """The face found nearest to a place: (s, s, 3) uint8; None where there is none."""
+    faces = detect_faces(photo)
+    if not faces:
+        return None
+    face = min(faces, key=lambda f: np.linalg.norm(f.landmarks.mean(0) - place))
+    return frame_face(photo, face.landmarks).crop(photo, SIDE)
+
+
+def rows_of(edited: Edited, name: str, rotator: str, degrees: tuple[float, ...], judge: Judge) -> list[dict]:
+    """One row a turn of one person."""
+    place = edited.alignment.to_photo(np.array([[89.0, 124.0]]))[0] if edited.alignment else np.zeros(2)
+    source = crop_near(edited.photo, place)
+    rows = []
+    for i, asked in enumerate(degrees):
+        turned = crop_near(edited.photo_at(i), place)
+        if source is None or turned is None:
+            rows.append({"rotator": rotator, "person": name, "asked": asked})
+            continue
+        (yaw, _), (after, _) = judge.pose([source, turned])
+        a, b = judge.identity([source, turned])
+        rows.append(
+            {"rotator": rotator, "person": name, "asked": asked, "turned": after - yaw, "identity": float(a @ b)}
+        )
+    return rows
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Means over people, both directions together, and their spread."""
+    table = table.assign(
+        size=table["asked"].abs(),
+        error=(table["turned"] - table["asked"]).abs(),
+        reached=table["turned"] * np.sign(table["asked"]),
+    )
+    groups = table.groupby(["rotator", "size"])
+    found = groups[["identity", "error", "reached"]].mean()
+    return found.assign(
+        identity_spread=groups["identity"].std(),
+        people=groups["person"].nunique(),
+        not_found=groups["identity"].agg(lambda v: int(v.isna().sum())),
+    ).round(3)
+
+
+def main(options: Photographs) -> None:
+    """Turn people of LFW by each rotator."""
+    sys.path.insert(0, str(SHARED / "judge"))
+    judge: Any = importlib.import_module("judge")  # no part of the package
+
+    lfw = SHARED / "data" / "lfw"
+    names = np.array(sorted(p.name for p in lfw.iterdir() if p.is_dir()))
+    names = np.random.default_rng(5).permutation(names[held_out(names)])[options.skip :]
+    rotators = {name: latentrot.load_rotator(name) for name in options.rotators}
+    rows, done = [], 0
+    for name in names:
+        path = sorted((lfw / name).glob("*.jpg"))[0]
+        try:
+            found = find_faces(path)
+            square = found.alignments[0].crop(found.photo, SIDE)
+            if abs(judge.pose([square])[0, 0]) > FRONTAL_DEG:
+                continue
+            edits = {k: turn_faces(found, r, options.degrees) for k, r in rotators.items()}
+        except LatentrotError as error:
+            print(f"{name}: {error}")
+            continue
+        for rotator, edited in edits.items():
+            rows += rows_of(edited, name, rotator, options.degrees, judge)
+            if options.strips is not None:
+                options.strips.mkdir(parents=True, exist_ok=True)
+                strip = np.hstack([read_image(path), *(edited.photo_at(i) for i in range(len(options.degrees)))])
+                write_image(options.strips / f"{done:02d}-{rotator}.png", strip)
+        done += 1
+        print(done, name, flush=True)
+        if done == options.people:
+            break
+    table = summary(pd.DataFrame(rows))
+    table.to_csv(options.out)
+    print(table.to_string())
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Photographs))

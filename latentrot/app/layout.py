@@ -1,0 +1,205 @@
+"""What the page looks like: its components in the order they are seen, and what each of them is given to show.
+
+No handler, no state and no numbers: `page` decides what happens, and asks the groups here for the update of the browser.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import gradio as gr
+from gradio.blocks import Block
+
+from latentrot.data.images import SUFFIXES
+from latentrot.edit.interactive import MAX_TURN
+from latentrot.errors import one_line
+from latentrot.label.estimate import LIGHTS
+
+__all__ = ["STYLE", "ResultColumn", "SourceColumn", "SweepPanel", "Updates", "problem", "value_list", "warning"]
+
+#: what components show next: a new value, or properties from `gr.update`
+Updates = dict[Block, Any]
+
+STYLE = """
+.gradio-container, .gradio-container > main { width: 100% !important; max-width: 1120px !important;
+  margin: 0 auto !important; }
+#title, #message, #measured, #readout, #caption, #empty, #foot { padding: 0 !important; }
+#title .html-container, #message .html-container, #measured .html-container, #readout .html-container,
+#caption .html-container, #empty .html-container, #foot .html-container { padding: 0 !important; }
+#message:not(:has(.problem)), #measured:not(:has(.values)) { display: none; }
+/* a refusal is said in words; Gradio's bare "Error" would lie over the component until it is used again */
+[data-testid="status-tracker"]:has(.error) { display: none !important; }
+#title h1 { font-size: 1.6rem; margin: 0 0 .15rem; }
+#title p, #foot p, #caption p { color: var(--body-text-color-subdued); margin: 0; }
+#foot p, #caption p { font-size: .85rem; }
+#message .problem { border-left: 4px solid #c62828; background: #c6282818; padding: .55rem .8rem; border-radius: 4px; }
+#readout .warning { border-left: 4px solid #e69500; background: #e6950018; padding: .45rem .8rem; border-radius: 4px;
+  margin-top: .5rem; }
+#empty .inner { border: 1px dashed var(--border-color-primary); border-radius: 8px; padding: 9rem 2rem;
+  text-align: center; color: var(--body-text-color-subdued); }
+.values { display: grid; grid-template-columns: repeat(auto-fit, minmax(84px, 1fr)); gap: .5rem; margin: 0; }
+.values div { background: var(--background-fill-secondary); border-radius: 6px; padding: .4rem .6rem; }
+.values dt { font-size: .75rem; color: var(--body-text-color-subdued); margin: 0; }
+.values dd { font-size: 1.05rem; font-weight: 600; margin: 0; font-variant-numeric: tabular-nums; }
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class SourceColumn:
+    """The left column: the photograph, and the face that is turned."""
+
+    upload: gr.File
+    example: gr.Button
+    picture: gr.Image
+    measured: gr.HTML
+    face: gr.Radio
+    light: gr.Radio
+
+    @classmethod
+    def lay_out(cls) -> Self:
+        """Put the components on the page."""
+        return cls(
+            upload=gr.File(
+                label="Photograph", file_types=[*SUFFIXES], file_count="single", height=130, elem_id="upload"
+            ),
+            example=gr.Button("Take the example", size="sm", elem_id="example"),
+            picture=gr.Image(
+                label="Face found", interactive=False, buttons=[], height=300, visible=False, elem_id="source",
+                alt_text="The photograph with a box around each face",
+            ),
+            measured=gr.HTML(elem_id="measured"),
+            face=gr.Radio([], label="Face", visible=False, type="index", elem_id="face"),
+            light=gr.Radio(
+                ["auto", *LIGHTS], value="auto", label="Main light comes from", elem_id="light",
+                info="auto estimates it; left and right are the viewer's",
+            ),
+        )  # fmt: skip
+
+    @property
+    def outputs(self) -> list[Block]:
+        """What a new photograph changes."""
+        return [self.upload, self.picture, self.measured, self.face]
+
+    def offer_faces(self, count: int) -> Updates:
+        """So many faces to choose from, the first of them chosen; ready for the next upload."""
+        names = [f"{i + 1}" for i in range(count)]
+        return {self.upload: None, self.face: gr.update(choices=names, value=names[0], visible=count > 1)}
+
+    def show(self, picture: str, measured: Mapping[str, str]) -> Updates:
+        """The photograph's file with its faces marked, and what was measured on the chosen one."""
+        return {self.picture: gr.update(value=picture, visible=True), self.measured: value_list(measured)}
+
+
+@dataclass(frozen=True, eq=False)
+class SweepPanel:
+    """Below the turned face, once asked for: many turns as a strip and as a GIF."""
+
+    panel: gr.Column
+    caption: gr.HTML
+    strip: gr.Image
+    save_strip: gr.DownloadButton
+    save_gif: gr.DownloadButton
+
+    @classmethod
+    def lay_out(cls) -> Self:
+        """Put the components on the page, hidden."""
+        with gr.Column(visible=False) as panel:
+            caption = gr.HTML(elem_id="caption")
+            strip = gr.Image(
+                show_label=False, interactive=False, buttons=[], elem_id="strip", alt_text="The source and its turns"
+            )
+            with gr.Row():
+                save_strip = gr.DownloadButton("Save the strip", size="sm", elem_id="save-strip")
+                save_gif = gr.DownloadButton("Save the GIF", size="sm", elem_id="save-gif")
+        return cls(panel, caption, strip, save_strip, save_gif)
+
+    @property
+    def outputs(self) -> list[Block]:
+        """What a new sweep changes."""
+        return [self.panel, self.caption, self.strip, self.save_strip, self.save_gif]
+
+    def hide(self) -> Updates:
+        """Of another face."""
+        return {self.panel: gr.update(visible=False)}
+
+    def show(self, caption: str, strip: str, gif: str) -> Updates:
+        """Two files and a line of text about them."""
+        return {
+            self.panel: gr.update(visible=True),
+            self.caption: f"<p>{html.escape(caption)}</p>",
+            self.strip: strip,
+            self.save_strip: strip,
+            self.save_gif: gif,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class ResultColumn:
+    """The right column: a placeholder, then the face before and after the turn, the slider, and what was measured."""
+
+    empty: gr.HTML
+    column: gr.Column
+    compare: gr.ImageSlider
+    yaw: gr.Slider
+    readout: gr.HTML
+    save: gr.DownloadButton
+    make_sweep: gr.Button
+    sweep: SweepPanel
+
+    @classmethod
+    def lay_out(cls) -> Self:
+        """Put the components on the page, all but the placeholder hidden."""
+        empty = gr.HTML('<div class="inner">The turned face appears here.</div>', elem_id="empty")
+        with gr.Column(visible=False) as column:
+            compare = gr.ImageSlider(
+                label="Before and after", interactive=False, buttons=["fullscreen"], type="filepath", max_height=540,
+                elem_id="compare",
+            )  # fmt: skip
+            yaw = gr.Slider(
+                -MAX_TURN, MAX_TURN, value=0, step=1, label="Turn by (degrees)", buttons=[], elem_id="yaw",
+                info="> 0: nose to the viewer's right",
+            )  # fmt: skip
+            readout = gr.HTML(elem_id="readout")
+            with gr.Row():
+                save = gr.DownloadButton("Save the turned photograph", size="sm", elem_id="save")
+                make_sweep = gr.Button("Make a sweep", size="sm", elem_id="sweep")
+            sweep = SweepPanel.lay_out()
+        return cls(empty, column, compare, yaw, readout, save, make_sweep, sweep)
+
+    @property
+    def outputs(self) -> list[Block]:
+        """What a new face changes."""
+        return [self.empty, self.column, self.yaw, self.sweep.panel, *self.turn_outputs]
+
+    @property
+    def turn_outputs(self) -> list[Block]:
+        """What a new turn changes."""
+        return [self.compare, self.readout, self.save]
+
+    def reveal(self) -> Updates:
+        """The column in place of the placeholder, without the sweep of an earlier face."""
+        return {self.empty: gr.update(visible=False), self.column: gr.update(visible=True), **self.sweep.hide()}
+
+    def show(self, before: str, after: str, whole: str, readout: str) -> Updates:
+        """Files of the close-up before and after the turn and of the whole photograph, and HTML of what was measured."""
+        return {self.compare: (before, after), self.readout: readout, self.save: whole}
+
+
+def problem(text: str) -> str:
+    """A mistake as one line of HTML."""
+    line = one_line(text)
+    return f'<div class="problem" role="alert">{html.escape(line[:1].upper() + line[1:])}</div>'
+
+
+def warning(text: str) -> str:
+    """What to bear in mind with a result, as HTML."""
+    return f'<div class="warning">{html.escape(text)}</div>'
+
+
+def value_list(values: Mapping[str, str]) -> str:
+    """Names and values as HTML."""
+    cells = (f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd></div>" for k, v in values.items())
+    return f'<dl class="values">{"".join(cells)}</dl>'

@@ -1,0 +1,48 @@
+"""Rotators side by side on one photograph: `compare`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from latentrot.cli.common import rotator_named
+from latentrot.errors import LatentrotError
+
+__all__ = ["Compare"]
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Write one sheet of a face turned by several rotators, a row for each."""
+
+    image: Annotated[Path, tyro.conf.Positional]
+    """the photograph"""
+    out: Path
+    """the sheet, .png or .jpg"""
+    rotator: tuple[str, ...] = ("mesh", "latent")
+    """names of rotators: latent, mesh, nothing, mirror, or of your own as package.module:name"""
+    deg: tuple[float, ...] = (-25.0, 25.0)
+    """turns in degrees; > 0: nose to the viewer's right"""
+    face: str = "largest"
+    """which face: largest, or its number"""
+    crop: bool = False
+    """the picture is already a square crop in the CelebA frame"""
+
+    def run(self) -> None:
+        """Turn, write."""
+        from latentrot.data.images import check_target, write_image  # noqa: PLC0415
+        from latentrot.edit.photograph import EditConfig  # noqa: PLC0415
+        from latentrot.edit.results import synthetic_notes  # noqa: PLC0415
+        from latentrot.edit.sheet import comparison_sheet  # noqa: PLC0415
+
+        if self.face == "all":
+            raise LatentrotError("compare shows one face; choose it with --face largest or --face NUMBER")
+        check_target(self.out)
+        rotators = {name: rotator_named(name) for name in self.rotator}
+        sheet = comparison_sheet(self.image, rotators, self.deg, EditConfig(face=self.face, crop=self.crop))
+        notes = synthetic_notes({"rotator": ", ".join(self.rotator), "asked_deg": list(self.deg)})
+        write_image(self.out, sheet, notes)
+        print(f"wrote {self.out}")

@@ -1,0 +1,158 @@
+"""Real people at several yaws: two frames of one scene are a pair, the one what the other looks like turned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from latentrot.data.celeba import FaceFolder, held_out
+from latentrot.data.frame import CROP_BOX
+from latentrot.errors import LatentrotError
+from latentrot.evaluation.pairs import EvaluationConfig, Pairs, pair_table
+from latentrot.evaluation.place import landmarks_of
+
+__all__ = ["is_clips", "read_clips"]
+
+#: bins of the requested turn, degrees: each reaches half a bin to both sides
+BIN, FARTHEST = 15.0, 60.0
+#: two frames of a scene this near in yaw, degrees, show nearly one pose
+STILL = 3.0
+#: the nearest other frame of a scene is farther from the true pose than this at most, degrees
+NEAREST = 5.0
+
+
+def is_clips(root: Path) -> bool:
+    """Whether a folder says which of its pictures show one scene."""
+    return (root / "clip.csv").is_file()
+
+
+def read_clips(root: Path | str, config: EvaluationConfig | None = None) -> Pairs:
+    """Read a folder of clips.
+
+    Args:
+        root: pictures, as `FaceFolder` reads them, beside clip.csv (image_id, clip: pictures of one clip show one person in
+            one scene), pose.csv (image_id, yaw_deg) and, if there, identity_CelebA.csv (else every clip is a person) and
+            landmarks68.csv (image_id, x0, y0, ... in frame pixels; else landmarks are estimated).
+        config: who is measured, how many pairs, the crops' size.
+
+    Returns:
+        The pairs: of each person and bin of the turn at most `config.per_person`, drawn with `config.seed`.
+
+    Raises:
+        LatentrotError: a table or column is missing, or no pair is left.
+    """
+    config = config or EvaluationConfig()
+    folder = FaceFolder(Path(root))
+    frames = measured_people(read_frames(folder), config)
+    both = all_pairs(frames)
+    turns = both[both["turn"].between(BIN, FARTHEST)]
+    if turns.empty:
+        whose = "" if config.everybody else "held out "
+        hint = "give another folder" + ("" if config.everybody else ", or measure everybody (--everybody)")
+        raise LatentrotError(
+            f"{folder.root}: no two frames of one clip are {BIN / 2:g} to {FARTHEST + BIN / 2:g} degrees of yaw apart among "
+            f"the {frames['person'].nunique()} people {whose}there are; {hint}"
+        )
+    people = sorted(set(turns["person"]))[: config.people]
+    rng = np.random.default_rng(config.seed)
+    table = drawn(turns[turns["person"].isin(people)], config.per_person, rng)
+    still = both[(both["requested_deg"].abs() <= STILL) & both["person"].isin(people)]
+    still = drawn(still.assign(turn=0.0), config.per_person, rng)
+    pictures = folder.read_crops(frames["image_id"].tolist(), config.size)
+    truths = np.union1d(table["truth"], still["truth"])
+    return Pairs(
+        folder.root, False, tuple(frames["image_id"]), pictures, face_regions(folder, frames, pictures, truths),
+        frames["yaw_deg"].to_numpy(float), frames["person"].to_numpy(str), np.full(len(frames), ""), table,
+        nearest_frames(table, frames), still, folder,
+    )  # fmt: skip
+
+
+def measured_people(frames: pd.DataFrame, config: EvaluationConfig) -> pd.DataFrame:
+    """The frames of the people who may be measured (see `latentrot.evaluation.people`)."""
+    if config.people is not None and config.people < 1:
+        raise LatentrotError(f"people={config.people}: expected at least 1")
+    kept = frames if config.everybody else frames[held_out(frames["person"].to_numpy())]
+    return kept.reset_index(drop=True)
+
+
+def read_frames(folder: FaceFolder) -> pd.DataFrame:
+    """A row for each picture that all tables name: image_id, clip, yaw_deg, person."""
+    clip = read_columns(folder.root / "clip.csv", ["clip"])
+    pose = read_columns(folder.root / "pose.csv", ["yaw_deg"])
+    table = clip.join(pose, how="inner")
+    table = table[table.index.isin(folder.ids) & np.isfinite(table["yaw_deg"])]
+    named = folder.find_table("identity_CelebA") is not None
+    people = folder.identities.reindex(table.index) if named else table["clip"].astype(str)
+    table = table.assign(person=people.astype(str))
+    mixed = table.groupby("clip")["person"].nunique()
+    if (mixed > 1).any():
+        raise LatentrotError(f"{folder.root / 'clip.csv'}: clip {mixed.idxmax()} shows several people; expected one")
+    return table.rename_axis("image_id").reset_index().sort_values("image_id")
+
+
+def read_columns(path: Path, columns: list[str]) -> pd.DataFrame:
+    """Some columns of a table by image_id."""
+    if not path.is_file():
+        raise LatentrotError(f"no {path.name} in {path.parent}: it names each picture's {', '.join(columns)}")
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise LatentrotError(f"cannot read {path}: {error}") from error
+    if missing := [c for c in ("image_id", *columns) if c not in table.columns]:
+        raise LatentrotError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
+    return table.drop_duplicates("image_id").set_index("image_id")[columns]
+
+
+def all_pairs(frames: pd.DataFrame) -> pd.DataFrame:
+    """Every frame with every other of its clip: the columns of `pair_table`; turns are binned whichever way they go."""
+    rows = frames[["person", "clip", "yaw_deg"]].reset_index(names="row")
+    both = rows.merge(rows, on=["person", "clip"], suffixes=("", "_true"))
+    both = both[both["row"] != both["row_true"]]
+    turn = both["yaw_deg_true"] - both["yaw_deg"]
+    bins = (turn.abs() / BIN).round() * BIN
+    return pair_table(list(zip(both["person"], both["row"], both["row_true"], turn, bins, strict=True)))
+
+
+def drawn(pairs: pd.DataFrame, most: int, rng: np.random.Generator) -> pd.DataFrame:
+    """At most so many pairs of each person and bin, at random, in the order of people and turns."""
+    shuffled = pairs.iloc[rng.permutation(len(pairs))]
+    kept = shuffled.groupby(["person", "turn"], sort=False).head(most)
+    return kept.sort_values(["person", "turn", "source", "truth"]).reset_index(drop=True)
+
+
+def nearest_frames(table: pd.DataFrame, frames: pd.DataFrame) -> pd.DataFrame:
+    """For each pair the other frame of its clip that is nearest to the true yaw, where one is near enough."""
+    rows: dict[int, tuple[str, int, int, float, float]] = {}
+    yaws, clips = frames["yaw_deg"], frames["clip"]
+    columns = ["person", "source", "truth", "requested_deg", "turn"]
+    for index, person, source, truth, requested, turn in table[columns].itertuples(name=None):
+        others = frames.index[clips == clips.loc[truth]].difference([source, truth])
+        apart = np.nan_to_num(np.abs(yaws.loc[others].to_numpy(float) - float(yaws.loc[truth])), nan=np.inf)
+        if len(apart) and apart.min() <= NEAREST:
+            rows[index] = (person, int(others.to_numpy()[apart.argmin()]), truth, requested, turn)
+    return pair_table(list(rows.values()), list(rows))
+
+
+def face_regions(folder: FaceFolder, frames: pd.DataFrame, pictures: np.ndarray, truths: np.ndarray) -> np.ndarray:
+    """(n, s, s) bool: the convex hull of the landmarks of those faces that are some pair's truth."""
+    size, path = pictures.shape[1], folder.root / "landmarks68.csv"
+    known = np.full((len(pictures), 68, 2), np.nan)
+    if path.is_file():
+        table = read_columns(path, [f"{axis}{i}" for i in range(68) for axis in "xy"]).reindex(frames["image_id"])
+        left, top, right, _ = CROP_BOX
+        known = (table.to_numpy(float).reshape(-1, 68, 2) - [left, top]) * size / (right - left)
+    regions = np.zeros((len(pictures), size, size), bool)
+    for row in truths:
+        points = known[row] if np.isfinite(known[row]).all() else landmarks_of(pictures[row], size).points
+        regions[row] = hull(points, size)
+    return regions
+
+
+def hull(points: np.ndarray, size: int) -> np.ndarray:
+    """(size, size) bool, true inside the convex hull of (k, 2) points in pixels."""
+    drawn_hull = np.zeros((size, size), np.uint8)
+    around = cv2.convexHull((points - 0.5).round().astype(np.int32))
+    return cv2.fillConvexPoly(drawn_hull, around, 1).astype(bool)

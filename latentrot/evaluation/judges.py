@@ -1,0 +1,87 @@
+"""Networks that judge and that are not the package's own: who a face is, and where it looks, by a file the user has."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latentrot.errors import LatentrotError, one_line
+from latentrot.label.identity import IdentityNetwork
+
+__all__ = ["Judge", "Once", "judge_of", "load_judge"]
+
+Estimate = Callable[[Sequence[np.ndarray]], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """Says what crops show; either half may be missing.
+
+    Attributes:
+        name: for the report.
+        pose: (n) crops (s, s, 3) uint8 in the CelebA frame -> (n, 2 or more) yaw, pitch, in the package's signs.
+        identity: (n) crops -> (n, d) unit vectors.
+    """
+
+    name: str
+    pose: Estimate | None = None
+    identity: Estimate | None = None
+
+
+class Once:
+    """An estimate that is made once for every picture: baselines and references show the same ones again and again.
+
+    Args:
+        estimate: (n) pictures -> n values.
+    """
+
+    def __init__(self, estimate: Callable[[Sequence[np.ndarray]], Sequence[Any] | np.ndarray]) -> None:
+        self.estimate = estimate
+        self.known: dict[bytes, Any] = {}
+
+    def __call__(self, pictures: Sequence[np.ndarray]) -> list[Any]:
+        """Values of pictures, (n, s, s, 3) uint8 of one size."""
+        keys = [picture.tobytes() for picture in pictures]
+        new = {key: picture for key, picture in zip(keys, pictures, strict=True) if key not in self.known}
+        if new:
+            self.known |= zip(new, self.estimate(list(new.values())), strict=True)
+        return [self.known[key] for key in keys]
+
+
+def load_judge(path: Path) -> Judge:
+    """Import a judge from a Python file, which is run.
+
+    Args:
+        path: defines `pose(images)`, `identity(images)` or both, as in `Judge`.
+
+    Raises:
+        LatentrotError: no such file, it cannot be imported, or it defines neither.
+    """
+    if not path.is_file():
+        raise LatentrotError(
+            f"no such judge: {one_line(path)}; expected a Python file with pose(images), identity(images) or both"
+        )
+    spec = importlib.util.spec_from_file_location(f"judge_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise LatentrotError(f"{one_line(path)} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever a user's file raises
+        raise LatentrotError(f"the judge {one_line(path)} cannot be imported: {one_line(error, 200)}") from error
+    pose, identity = (getattr(module, name, None) for name in ("pose", "identity"))
+    if pose is None and identity is None:
+        raise LatentrotError(f"{one_line(path)} defines neither pose(images) nor identity(images)")
+    return Judge(path.stem, pose, identity)
+
+
+def judge_of(judge: Judge | None, network: IdentityNetwork | None) -> Judge | None:
+    """A judge whose identity half is InceptionResnetV1 with the weights given, where they are."""
+    if network is None:
+        return judge
+    return Judge(f"{judge.name}, facenet" if judge else "facenet", judge.pose if judge else None, network.embed)

@@ -1,0 +1,89 @@
+"""Lay a turned face on the true one before they are compared: a shift of the camera is not the rotator's fault."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from latentrot.data.align import Alignment
+from latentrot.data.frame import CROP_BOX
+from latentrot.errors import LatentrotError
+from latentrot.label.detect import detect_faces
+from latentrot.label.landmarks import Landmarks, estimate_landmarks
+from latentrot.label.upright import five_of
+
+__all__ = ["found_in", "laid_on", "landmarks_of", "similarity_between"]
+
+#: landmarks less sure than this (share of the face's width) place nothing
+SPREAD = 0.12
+#: a placement that scales by more than a quarter, or moves the middle by more than 0.3 of the crop, has lost the face: a head
+#: turned by 60 degrees about its own axis has moved in the frame by a quarter
+SCALE, SHIFT = 1.25, 0.3
+CENTRE = np.array([CROP_BOX[0] + CROP_BOX[2], CROP_BOX[1] + CROP_BOX[3]]) / 2
+
+
+def landmarks_of(picture: np.ndarray, crop: int) -> Landmarks:
+    """68 landmarks of a (w, w, 3) uint8 picture around the CelebA crop, picture pixels.
+
+    A turned face may lie elsewhere than the frame says, so it is looked for first.
+
+    Args:
+        picture: its middle is the crop's.
+        crop: the crop's side in its pixels; w or less.
+    """
+    faces = detect_faces(picture)
+    if faces:
+        return estimate_landmarks(picture, faces[0].landmarks)
+    scale = (CROP_BOX[2] - CROP_BOX[0]) / crop
+    left, top = CENTRE - scale * len(picture) / 2
+    alignment = Alignment(np.array([[scale, 0, left], [0, scale, top]], np.float64), picture.shape[1::-1])
+    return estimate_landmarks(picture, alignment)
+
+
+def found_in(picture: np.ndarray, crop: int) -> Landmarks | None:
+    """The same; None where they are too unsure to place anything."""
+    try:
+        found = landmarks_of(picture, crop)
+    except LatentrotError:
+        return None
+    return found if found.spread <= SPREAD else None
+
+
+def laid_on(turned: np.ndarray, here: Landmarks | None, there: Landmarks | None, crop: int) -> np.ndarray | None:
+    """A turned face moved, turned in the plane and scaled so that its five points lie on those of the true one.
+
+    Both faces' points are found by the same network, so that what it always gets wrong cancels.
+
+    Args:
+        turned: (w, w, 3) uint8 around the crop, as `landmarks_of` takes it.
+        here: its landmarks.
+        there: the true face's, in its crop.
+        crop: the crops' side in pixels.
+
+    Returns:
+        (crop, crop, 3) uint8, edges repeated; the same values where the points agree. None where a face was not found, or
+        where the one would have to be moved so far that it must have been lost.
+    """
+    if here is None or there is None:
+        return None
+    matrix = similarity_between(five_of(here.points), five_of(there.points))
+    moved = matrix @ [len(turned) / 2, len(turned) / 2, 1] - crop / 2
+    scale = np.sqrt(np.linalg.det(matrix[:, :2]))
+    if not 1 / SCALE < scale < SCALE or np.abs(moved).max() > SHIFT * crop:
+        return None
+    # OpenCV counts from the first pixel's centre
+    matrix[:, 2] += matrix[:, :2] @ [0.5, 0.5] - 0.5
+    return cv2.warpAffine(turned, matrix, (crop, crop), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+
+
+def similarity_between(given: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """(2, 3) the turn, scale and shift that takes (k, 2) points to others with the least squared distance.
+
+    With points as complex numbers it is z -> a z + b, and a is one regression coefficient (the planar case of Umeyama,
+    "Least-Squares Estimation of Transformation Parameters Between Two Point Patterns", IEEE TPAMI 13(4), 1991).
+    """
+    z, w = given @ [1, 1j], wanted @ [1, 1j]
+    power = np.sum(np.abs(z - z.mean()) ** 2)
+    a = np.sum((z - z.mean()).conj() * (w - w.mean())) / power if power > 0 else 1 + 0j
+    b = w.mean() - a * z.mean()
+    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])

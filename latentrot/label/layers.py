@@ -1,0 +1,81 @@
+"""What the networks of this folder have in common: two layers, and their files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from latentrot.errors import LatentrotError
+from latentrot.files import write_atomically
+
+__all__ = ["Residual", "conv", "digest_of", "load_weights", "save_weights"]
+
+VERSION = "1"
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def conv(width_in: int, width_out: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    """Convolution, batch norm, SiLU."""
+    return nn.Sequential(
+        nn.Conv2d(width_in, width_out, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(width_out),
+        nn.SiLU(inplace=True),
+    )
+
+
+class Residual(nn.Module):
+    """Two convolutions around a skip."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(conv(width, width), conv(width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, width, h, w) -> the same shape."""
+        return x + self.body(x)
+
+
+def save_weights(network: nn.Module, path: Path, kind: str, metadata: Mapping[str, str]) -> None:
+    """Write a network as safetensors, floats in half precision; whole or not at all."""
+    tensors = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in network.state_dict().items()}
+    content = save(tensors, metadata={"kind": kind, "version": VERSION, **metadata})
+    write_atomically(path, lambda p: p.write_bytes(content))
+
+
+def load_weights(network: Network, path: Path, kind: str, made_by: str) -> Network:
+    """Fill a network from a file of `save_weights`: float32, in evaluation mode, its weights frozen.
+
+    Args:
+        network: of the kind the file holds.
+        path: the file.
+        kind: what the file has to say of itself.
+        made_by: the command that writes such files.
+
+    Raises:
+        LatentrotError: no safetensors file, or one of another kind, version or network.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+    except (SafetensorError, OSError) as error:
+        raise LatentrotError(f"{path} is not a safetensors file: {error}; give a file written by {made_by}") from error
+    found = metadata.get("kind"), metadata.get("version")
+    if found != (kind, VERSION):
+        raise LatentrotError(f"{path} holds {found[0]!r}, version {found[1]!r}; expected {kind!r}, version {VERSION!r}")
+    try:
+        network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
+    except RuntimeError as error:
+        raise LatentrotError(f"{path} does not fit its network: {error}") from error
+    return network.eval().requires_grad_(False)
+
+
+def digest_of(path: Path) -> str:
+    """What identifies a file of weights where its answers are recorded."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

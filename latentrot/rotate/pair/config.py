@@ -1,0 +1,74 @@
+"""What a training run of the pair model is, at one site."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import Literal
+
+from latentrot.errors import LatentrotError
+
+__all__ = ["KINDS", "PairConfig"]
+
+#: kinds of pairs: a picture and its mirror image; two pictures of one scene; a picture turned away and, as condition, back
+KINDS = ("mirror", "scene", "back")
+
+
+@dataclass(frozen=True)
+class PairConfig:
+    """A run of `latentrot train-pair`; written into its checkpoints, so that a resumed run is the same run.
+
+    Args:
+        backbone: "pixel", a small U-Net started from the model `start`; "latent", a latent diffusion pipeline with an image
+            encoder (`StableDiffusionImageVariationPipeline`), which `start` names.
+        start: a diffusers folder, a Hub id or the name of a bundled model.
+        condition: "mesh", the source turned to the target's pose by geometry; "source", the source as it is.
+        shares: of mirror pairs, scenes and pictures turned there and back among the samples; what the folders lack is left
+            out.
+        sources: photographs that pairs are made of, over all folders.
+        back_deg: pictures are turned away by up to so many degrees.
+        steps: optimiser steps in all; raising it on a resumed run moves the final decay later.
+        batch_size: pairs a step, over all processes.
+        learning_rate: AdamW's peak rate.
+        warmup: steps of linear warm-up.
+        decay: steps of linear decay to zero at the end.
+        weight_decay: AdamW's decoupled weight decay.
+        ema: decay per step of the averaged weights, which are the ones exported.
+        drop_condition: share of the samples without their condition, for guidance.
+        drop_pose: share of the samples without their poses, for guidance.
+        mirror: show half of the pairs mirrored.
+        held_out: share of the people kept out of training, for measuring on strangers (0 to 1).
+        seed: of everything random.
+    """
+
+    backbone: Literal["pixel", "latent"] = "pixel"
+    start: str = "faces64"
+    condition: Literal["mesh", "source"] = "mesh"
+    shares: tuple[float, float, float] = (0.2, 0.5, 0.3)
+    sources: int = 5_000
+    back_deg: float = 40.0
+    steps: int = 8_000
+    batch_size: int = 16
+    learning_rate: float = 3e-4
+    warmup: int = 100
+    decay: int = 2_000
+    weight_decay: float = 0.01
+    ema: float = 0.995
+    drop_condition: float = 0.1
+    drop_pose: float = 0.1
+    mirror: bool = True
+    held_out: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        shares = self.shares
+        if len(shares) != len(KINDS) or not all(isfinite(s) and s >= 0 for s in shares) or not sum(shares) > 0:
+            raise LatentrotError(
+                f"shares {shares}: expected one of at least 0 for each of {', '.join(KINDS)}, not all 0"
+            )
+        for name, low, high in (
+            ("drop_condition", 0, 1), ("drop_pose", 0, 1), ("held_out", 0, 1), ("ema", 0, 1), ("back_deg", 5, 90),
+            ("sources", 1, 10**9), ("batch_size", 1, 10**6), ("steps", 1, 10**9),
+        ):  # fmt: skip
+            if not low <= getattr(self, name) <= high:
+                raise LatentrotError(f"{name} {getattr(self, name)}: expected {low} to {high}")
