@@ -137,7 +137,7 @@ class TestSafetensors:
         path = tmp_path / "checkpoint.safetensors"
         self.check(path, lambda: train(data, tmp_path, TRAIN, device="cpu"))
         rewrite(path, config='{"speed": 3}')
-        refused(lambda: train(data, tmp_path, device="cpu"), "another version", "speed")
+        refused(lambda: train(data, tmp_path, device="cpu"), "another command or version", "speed")
 
     def test_embedding_network_and_its_checkpoint(self, data, plain_model, tmp_path):
         path = train_embedder(data, tmp_path / "run", plain_model, TINY)

@@ -1,5 +1,6 @@
 """A store on an object store: over the real protocol, to a server in a thread."""
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,8 +51,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_pictures(tmp_path_factory.mktemp("faces") / "faces", N)
 
 
-def embed(data: Path, model: LatentModel, store: LatentStore) -> tuple[int, list[str]]:
-    return embed_folder(FaceFolder(data), model, store, PLAN, batch_size=2, shard_size=4)
+def embed(data: Path, model: LatentModel, store: LatentStore, shard_size: int = 4) -> tuple[int, list[str]]:
+    order = random.Random(0)
+    return embed_folder(FaceFolder(data), model, store, PLAN, batch_size=2, shard_size=shard_size, generator=order)
 
 
 def checksums(store: LatentStore) -> dict[int, str]:
@@ -101,9 +103,9 @@ def test_a_stopped_shard_is_finished(bucket, data, plain_model, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(work, "invert", stopped)
         with pytest.raises(KeyboardInterrupt):
-            embed(data, plain_model, store)
+            embed(data, plain_model, store, N)
     assert not store.numbers
-    assert embed(data, plain_model, store) == (N, [])
+    assert embed(data, plain_model, store, N) == (N, [])
     assert not [p for p in store.root.iterdir() if p.name.startswith("partial")]
     assert verify_store(store) == []
 
