@@ -26,11 +26,12 @@ import tyro
 
 from latentrot.embed.solve import Schedule
 from latentrot.fit.fit import FitConfig, fit_directions
+from latentrot.models.fingerprint import Fingerprint
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.shard import pack_shard
 from latentrot.store.space import LatentSpace
 
-SPACE = LatentSpace("none", "0123456789abcdef", Schedule(), (12, 32, 32), 2)
+SPACE = LatentSpace("none", Fingerprint("0123456789abcdef"), Schedule(), (12, 32, 32), 2)
 
 
 @dataclass(frozen=True)

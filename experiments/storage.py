@@ -24,6 +24,7 @@ from latentrot.data.celeba import FaceFolder
 from latentrot.data.images import to_tensor
 from latentrot.embed.solve import Schedule, decode, invert
 from latentrot.fit.lines import YawBins, YawDirections
+from latentrot.models.fingerprint import Fingerprint
 from latentrot.models.load import load_model
 from latentrot.store.shard import pack_shard, read_header, read_rows
 from latentrot.store.space import LatentSpace
@@ -139,7 +140,7 @@ def compression(z: torch.Tensor) -> list[dict[str, object]]:
 
 def shard_sizes(z: torch.Tensor, names: list[str]) -> list[dict[str, object]]:
     """Header's share, CPU time of writing and reading, and what a kill loses, by latents per shard."""
-    space = LatentSpace("none", "0" * 16, Schedule(), (z.shape[1], z.shape[2], z.shape[3]), 2)
+    space = LatentSpace("none", Fingerprint("0" * 16), Schedule(), (z.shape[1], z.shape[2], z.shape[3]), 2)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for size in (32, 128, 512, 2048):

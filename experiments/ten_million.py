@@ -29,12 +29,13 @@ import tyro
 from latentrot.embed.solve import Schedule
 from latentrot.fit.lines import YawBins
 from latentrot.fit.statistics import BLOCK, Assigned, Statistics, block_sums
+from latentrot.models.fingerprint import Fingerprint
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.merge import merge_stores
 from latentrot.store.shard import KIND, read_header
 from latentrot.store.space import LatentSpace
 
-SPACE = LatentSpace("none", "0123456789abcdef", Schedule(), (12, 32, 32), 2)
+SPACE = LatentSpace("none", Fingerprint("0123456789abcdef"), Schedule(), (12, 32, 32), 2)
 PER_SHARD = 512
 
 

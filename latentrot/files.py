@@ -105,6 +105,8 @@ def check_format(found: object, known: int, path: object) -> None:
         number = int(str(found))
     except ValueError as error:
         raise LatentrotError(f"{one_line(path)} is of format {one_line(found)!r}; expected a number") from error
+    if number < 1:
+        raise LatentrotError(f"{one_line(path)} is of format {number}; expected 1 to {known}")
     if number > known:
         raise LatentrotError(
             f"{one_line(path)} is of format {number}, and this latentrot reads formats up to {known}; update latentrot"

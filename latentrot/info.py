@@ -58,6 +58,8 @@ def describe_folder(path: Path) -> dict[str, str]:
             "kind": "diffusers model",
             "digest": model.digest,
             "prediction": model.prediction_type,
+            "noise": model.noise,
+            "first_stage": model.first_stage.title,
             "resolution": str(model.resolution),
             "latent_shape": json.dumps(model.latent_shape),
             "parameters": str(sum(p.numel() for p in model.unet.parameters())),

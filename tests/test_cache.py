@@ -11,6 +11,7 @@ from tiny import gradients
 
 from latentrot.embed.schedule import Schedule
 from latentrot.fit.directions import Directions
+from latentrot.models.fingerprint import Fingerprint
 from latentrot.models.load import LatentModel
 from latentrot.rotate.latent.rotator import LatentRotator
 from latentrot.store.cache import LatentCache, cache_folder, latent_key
@@ -45,7 +46,7 @@ def test_whatever_a_latent_depends_on_is_in_its_key(model):
         latent_key(crop, space, 1e-3),
         latent_key(other, space, 1e-3),
         latent_key(crop, space, 1e-4),
-        latent_key(crop, replace(space, digest="0"), 1e-3),
+        latent_key(crop, replace(space, fingerprint=Fingerprint("0")), 1e-3),
         latent_key(crop, replace(space, schedule=Schedule(steps=13)), 1e-3),
         latent_key(crop.reshape(8, 32, 3), space, 1e-3),
     }

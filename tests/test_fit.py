@@ -1,6 +1,6 @@
 """Bins, centroids, lines, walks and the directions file: planted lines are found, the mirror law holds."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +20,14 @@ from latentrot.fit.fit import FitConfig, fit_directions
 from latentrot.fit.frequencies import coarse_part, keep_octaves, shrink_noise
 from latentrot.fit.lines import CentroidLine, Centroids, YawBins, YawDirections, joined_bins
 from latentrot.fit.walk import walk_offset
+from latentrot.models.fingerprint import Fingerprint
 from latentrot.models.first_stage import mirror_latents
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.space import LatentSpace
 
 SHAPE, BLOCK = (12, 4, 4), 2
-SPACE = LatentSpace("tiny", "0123456789abcdef", Schedule(steps=3), SHAPE, BLOCK)
+MODEL = Fingerprint("0123456789abcdef", "fedcba9876543210", "epsilon", "linear 0.0001 to 0.02, 1000 levels", "identity")
+SPACE = LatentSpace("tiny", MODEL, Schedule(steps=3), SHAPE, BLOCK)
 CONFIG = FitConfig(calibrate=0, least=2)
 
 
@@ -467,7 +469,7 @@ class TestFile:
             Directions.load(path)
         complaint(info)
 
-    @pytest.mark.parametrize("change", [{"digest": "f" * 16}, {"schedule": Schedule(steps=9)}, {"shape": (3, 8, 8)}])
+    @pytest.mark.parametrize("change", [{"schedule": Schedule(steps=9)}, {"shape": (3, 8, 8)}])
     def test_another_space_is_refused_with_both_values(self, change):
         other = replace(SPACE, **change)
         with pytest.raises(LatentrotError, match="belongs to") as info:
@@ -475,6 +477,27 @@ class TestFile:
         (name,) = change
         assert str(getattr(SPACE, name)) in complaint(info)
         assert str(getattr(other, name)) in complaint(info)
+
+    @pytest.mark.parametrize("part", [f.name for f in fields(Fingerprint)])
+    def test_another_part_of_the_model_is_refused_with_both_values(self, part):
+        other = replace(SPACE, fingerprint=replace(SPACE.fingerprint, **{part: "another"}))
+        with pytest.raises(LatentrotError, match="belongs to") as info:
+            directions().space.require_same(other, "the file")
+        assert getattr(SPACE.fingerprint, part) in complaint(info)
+        assert "another" in complaint(info)
+
+    def test_an_old_file_says_once_what_it_cannot_vouch_for(self, tmp_path, caplog):
+        old = replace(SPACE, fingerprint=Fingerprint(SPACE.fingerprint.weights))
+        replace(directions(), space=old).save(tmp_path / "old.safetensors")
+        found = Directions.load(tmp_path / "old.safetensors").space
+        assert found == old
+        for _ in range(2):
+            found.require_same(SPACE, str(tmp_path / "old.safetensors"))
+        (line,) = (r.getMessage() for r in caplog.records)
+        for part in ("old.safetensors", "U-Net configuration", "prediction type", "noise schedule", "first stage"):
+            assert part in line
+        SPACE.require_same(SPACE, "a new one")
+        assert len(caplog.records) == 1
 
 
 class TestShrinkage:

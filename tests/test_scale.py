@@ -25,6 +25,7 @@ from latentrot.embed.solve import Schedule
 from latentrot.errors import LatentrotError
 from latentrot.fit.fit import FitConfig, fit_directions
 from latentrot.fit.lines import Centroids, YawBins
+from latentrot.models.fingerprint import Fingerprint
 from latentrot.models.load import LatentModel
 from latentrot.store import work
 from latentrot.store.job import EmbedJob
@@ -259,7 +260,9 @@ class TestStopped:
         assert embedder.resume(path, store.manifest.shard_ids(2), 3)[2] == 3
         if damage == "other model":
             path.write_bytes(
-                pack_shard(ids, torch.ones(3, *calm.space.shape), replace(calm.space, digest="0" * 16), [], 3)
+                pack_shard(
+                    ids, torch.ones(3, *calm.space.shape), replace(calm.space, fingerprint=Fingerprint("0" * 16)), [], 3
+                )
             )
         else:
             path.write_bytes(content[:-9] if damage == "cut" else content[:-9] + b"damaged!!")

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from tiny import edit_json, save_pixel_model, tiny_unet
 
 from latentrot.errors import LatentrotError
-from latentrot.models.load import load_model, load_schedule, read_network
-from latentrot.models.noise import SCHEDULES, cumulative_products
+from latentrot.models.load import load_model, read_network
+from latentrot.models.noise import SCHEDULES, cumulative_products, load_noise
 from latentrot.models.unet import UNet, is_understood, load_unet
 
 #: every switch that is understood, in some combination
@@ -165,7 +165,7 @@ def test_noise_schedules_are_those_of_diffusers_bit_for_bit(kind, schedule, zero
     scheduler = SCHEDULERS[kind](beta_schedule=schedule, beta_start=0.0003, num_train_timesteps=100, **extra)
     folder = tmp_path / "scheduler"
     scheduler.save_pretrained(folder)
-    alpha_bar, _ = load_schedule(tmp_path)
+    alpha_bar, _, _ = load_noise(tmp_path, {})
     assert np.array_equal(alpha_bar, scheduler.alphas_cumprod.double().numpy())
 
 

@@ -236,7 +236,7 @@ class Page:
 
     def open(self, visit: Visit, path: Path, light: str) -> Updates:
         """Put a new photograph on show."""
-        photo = open_photograph(path)
+        photo = open_photograph(path, str(self.rotator.model.device))
         subject = take_face(photo, 0, self.rotator, light)
         visit.photo, visit.subject = photo, subject
         return {
@@ -255,6 +255,8 @@ class Page:
         measured["light, estimated" if guessed else "light, as given"] = face.light
         if photo.shrunk:
             measured["shrunk to"] = f"{MAX_SIDE} px"
+        if photo.notes:
+            measured["note"] = "; ".join(photo.notes)
         return {**self.source.show(found, measured), **self.result.reveal(), **self.show_turn(visit, degrees)}
 
     def show_turn(self, visit: Visit, degrees: float) -> Updates:

@@ -24,8 +24,10 @@ from diffusers.schedulers.scheduling_ddim_inverse import DDIMInverseScheduler
 from latentrot.bench.timing import median_seconds
 from latentrot.data.similarity import psnr
 from latentrot.errors import LatentrotError, one_line
-from latentrot.models.first_stage import FirstStage
-from latentrot.models.load import LatentModel, find_folder, load_first_stage, load_schedule, read_json
+from latentrot.models.first_stage import FirstStage, load_first_stage
+from latentrot.models.folder import find_folder, load_part, part_folder, pipeline_index
+from latentrot.models.load import LatentModel
+from latentrot.models.noise import load_noise
 from latentrot.models.unet import UNet
 
 __all__ = ["PlainLoop", "time_plain"]
@@ -65,9 +67,10 @@ class PlainLoop:
     def load(cls, name: str | None, steps: int) -> PlainLoop:
         """Straight from the pipeline's folder."""
         _, folder = find_folder(name)
-        alpha_bar, prediction = load_schedule(folder)
-        stage, _ = load_first_stage(folder, read_json(folder / "model_index.json", "pipeline"), torch.device("cpu"))
-        unet = UNet2DModel.from_pretrained(folder / "unet", torch_dtype=torch.float32).eval()
+        index = pipeline_index(folder)
+        alpha_bar, _, prediction = load_noise(folder, index)
+        stage = load_first_stage(folder, index, torch.device("cpu"))
+        unet = load_part(UNet2DModel, part_folder(folder, "unet", "config.json"), torch_dtype=torch.float32).eval()
         return cls(unet, alpha_bar, prediction, stage, steps)
 
     @torch.no_grad()

@@ -45,9 +45,10 @@ class App:
 
         identity = None
         if self.identity is not None:
+            from latentrot.devices import resolve_device  # noqa: PLC0415
             from latentrot.label.identity import load_identity  # noqa: PLC0415
 
-            identity = load_identity(self.identity, self.device)
+            identity = load_identity(self.identity, str(resolve_device(self.device)))
         rotator = load_latent_rotator(self.model, self.directions, self.device)
         # a service is stopped by SIGTERM: leave the way Ctrl-C does, so that what visitors gave is removed
         signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from latentrot.errors import LatentrotError
 
@@ -47,9 +47,12 @@ def given_of(command: object, config: type) -> dict[str, Any]:
 
 def rotator_named(name: str, **options: object) -> Rotator:
     """A rotator by name; one of your own may also lie in the current folder, which is looked in last."""
+    from latentrot.devices import resolve_device  # noqa: PLC0415
     from latentrot.rotate.protocol import load_rotator  # noqa: PLC0415
 
     here = str(Path.cwd())
     if ":" in name and here not in sys.path:
         sys.path.append(here)
+    if name == "mesh":
+        options = {"device": str(resolve_device(cast("str | None", options.get("device"))))}
     return load_rotator(name, **options)

@@ -16,6 +16,7 @@ import tyro
 from latentrot.bundles import PORTRAIT, direction_files
 from latentrot.cli.common import Where, rotator_named
 from latentrot.errors import LatentrotError
+from latentrot.files import check_writable
 
 if TYPE_CHECKING:
     from latentrot.edit.find import EditConfig
@@ -116,7 +117,7 @@ class Edit:
             raise LatentrotError(f"--trust {self.trust}: expected between 0 and 1")
         return EditConfig(
             absolute, self.light, self.face, self.crop, self.crop_only, self.reify,
-            **({} if self.trust is None else {"trust": self.trust}),
+            **({} if self.trust is None else {"trust": self.trust}), device=self.where.device,
         )  # fmt: skip
 
     def run_picture(self, turns: list[Turn], absolute: bool) -> None:
@@ -241,6 +242,8 @@ class Edit:
         """Load what the options name."""
         if self.rotator == "pair":
             return rotator_named("pair", model=self.model, device=self.where.device)
+        if self.rotator == "mesh":
+            return rotator_named("mesh", device=self.where.device)
         return self.latent_rotator() if self.rotator == "latent" else rotator_named(self.rotator)
 
     def latent_rotator(self) -> LatentRotator:
@@ -290,6 +293,7 @@ class Demo:
 
     def run(self) -> None:
         """A sweep and a single turn of the portrait; or all turns of the head."""
+        check_writable(self.out)
         if self.heads:
             from latentrot.evaluation.example import turn_example  # noqa: PLC0415
 

@@ -73,6 +73,7 @@ class Evaluate:
         at_least("--per-person", self.per_person, 1)
         from tqdm import tqdm  # noqa: PLC0415
 
+        from latentrot.devices import resolve_device  # noqa: PLC0415
         from latentrot.edit.results import make_folder  # noqa: PLC0415
         from latentrot.evaluation.people import require_strangers  # noqa: PLC0415
         from latentrot.evaluation.report import markdown_table, protocol_table, summary, write_evaluation  # noqa: PLC0415
@@ -86,7 +87,7 @@ class Evaluate:
         require_strangers(rotators, self.data, config)
         # rotators without a model of their own are measured by the label network of the model named
         network = self.labeler or (None if self.rotator == ("latent",) or self.pair_model() else self.model)
-        labeler = load_labeler(network) if network else None
+        labeler = load_labeler(network, resolve_device(self.where.device)) if network else None
         make_folder(self.out)
         with tqdm(total=pairs.table["source"].nunique(), desc="evaluate", unit="picture", disable=None) as bar:
             evaluation = evaluate(
@@ -130,7 +131,8 @@ class Evaluate:
                 raise LatentrotError(
                     f"--directions {self.directions} belong to --rotator latent, not {self.rotator[0]}"
                 )
-            options = {"pair": {"model": self.pair_model(), "device": self.where.device}}
+            device = {"device": self.where.device}
+            options = {"pair": {"model": self.pair_model(), **device}, "mesh": device}
             return {name: rotator_named(name, **options.get(name, {})) for name in self.rotator}, {}
         from latentrot.rotate.latent.rotator import load_latent_rotator  # noqa: PLC0415
 

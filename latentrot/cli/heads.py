@@ -108,6 +108,7 @@ class HeadsSurface:
         from latentrot.heads.ict import read_ict  # noqa: PLC0415
         from latentrot.heads.surface import SURFACE_PATH, make_surface, write_surface  # noqa: PLC0415
 
+        check_writable(self.out or SURFACE_PATH)
         surface, out = make_surface(read_ict(self.model or ICT_PATH)), self.out or SURFACE_PATH
         write_surface(surface, out)
         print(f"{len(surface.mean)} vertices, {len(surface.identities)} identities; wrote {out}")

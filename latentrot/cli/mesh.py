@@ -8,6 +8,8 @@ from typing import Annotated
 
 import tyro
 
+from latentrot.files import check_writable
+
 __all__ = ["Mesh"]
 
 
@@ -21,17 +23,22 @@ class Mesh:
     """the .glb file"""
     face: str = "largest"
     """which face: largest, or its number"""
+    device: str | None = None
+    """cpu, cuda or cuda:N; by default cuda where there is one"""
 
     def run(self) -> None:
         """Find the face, set its head up, write it."""
+        check_writable(self.out)
         from latentrot.data.images import read_image  # noqa: PLC0415
+        from latentrot.devices import resolve_device  # noqa: PLC0415
         from latentrot.label.detect import choose_face, detect_faces  # noqa: PLC0415
         from latentrot.rotate.mesh import MeshRotator  # noqa: PLC0415
         from latentrot.rotate.mesh.export import export_head  # noqa: PLC0415
 
         photograph = read_image(self.image)
-        face, note = choose_face(detect_faces(photograph), self.face)
-        head = MeshRotator().head_of(photograph, face)
+        device = str(resolve_device(self.device))
+        face, note = choose_face(detect_faces(photograph, device), self.face)
+        head = MeshRotator(device=device).head_of(photograph, face)
         export_head(head, self.out)
         for line in filter(None, (note, *head.notes)):
             print(line)

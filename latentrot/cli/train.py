@@ -44,7 +44,7 @@ class Train:
     save_every: int = 500
     """steps between checkpoints; the first of a run is written after a minute"""
     device: str | None = None
-    """cpu forces the CPU"""
+    """cpu, cuda or cuda:N; by default cuda where there is one. Several: start by accelerate launch, without --device"""
 
     def run(self) -> None:
         """Train with the options given; the others come from the run's checkpoint or the defaults."""
@@ -52,9 +52,12 @@ class Train:
         check_writable(self.out / "checkpoint.safetensors")
         from dataclasses import replace  # noqa: PLC0415
 
+        from latentrot.devices import resolve_device  # noqa: PLC0415
         from latentrot.models.train import TrainConfig, checkpoint_config, train  # noqa: PLC0415
 
         at_least("--save-every", self.save_every, 1)
+        if self.device is not None:
+            resolve_device(self.device)  # before the pictures are read
         checkpoint = self.out / "checkpoint.safetensors"
         base = checkpoint_config(checkpoint) if checkpoint.is_file() else TrainConfig()
         given = given_of(self, TrainConfig)

@@ -31,7 +31,7 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
-from latentrot.data.metadata import encoder_options
+from latentrot.data.metadata import carried_exif, encoder_options
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import disk_reason, write_atomically
 
@@ -266,12 +266,14 @@ class Photograph:
         stored: (h, w, 3) uint8, upright, the same picture in its own profile; the same array where that is sRGB.
         profile: the ICC profile of `stored`, as bytes; empty where there is none, which means sRGB.
         notes: what the user should know, such as that only the first frame of an animation is used.
+        exif: what its edited versions keep of its EXIF: camera, date, place (see `carried_exif`).
     """
 
     pixels: np.ndarray
     stored: np.ndarray
     profile: bytes = b""
     notes: tuple[str, ...] = ()
+    exif: bytes = b""
 
     def rotated(self, quarters: int) -> Photograph:
         """The photograph turned counterclockwise by quarter turns."""
@@ -345,7 +347,7 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
                 frames = _frames(picture)
                 with quiet_libtiff() if picture.format == "TIFF" else nullcontext():
                     picture.load()
-                return _photograph(picture, frames)
+                return replace(_photograph(picture, frames), exif=carried_exif(picture))
         except Image.UnidentifiedImageError as error:
             raise LatentrotError(f"{name} is not a picture, or is cut short; expected {KINDS}") from error
         except PermissionError as error:
@@ -385,12 +387,18 @@ def check_picture(image: np.ndarray, what: str = "picture") -> None:
         raise LatentrotError(f"the {what} is {image.shape} of {image.dtype}; expected (h, w, 3) of uint8, RGB")
 
 
-def _encode(image: np.ndarray, kind: str, metadata: Mapping[str, str], profile: bytes = b"") -> bytes:
+def _encode(
+    image: np.ndarray, kind: str, metadata: Mapping[str, str], profile: bytes = b"", exif: bytes = b""
+) -> bytes:
     """The whole file in memory, so that a picture that cannot be encoded never touches the disk."""
     buffer, picture = io.BytesIO(), Image.fromarray(image)
     options = {"PNG": {}, "JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95, "method": 4}}[kind]
     picture.save(
-        buffer, kind, **options, **encoder_options(kind, metadata), **({"icc_profile": profile} if profile else {})
+        buffer,
+        kind,
+        **options,
+        **encoder_options(kind, metadata, exif),
+        **({"icc_profile": profile} if profile else {}),
     )
     return buffer.getvalue()
 
@@ -419,6 +427,7 @@ def write_image(
     metadata: Mapping[str, str] | None = None,
     *,
     profile: bytes = b"",
+    exif: bytes = b"",
 ) -> None:
     """Write one picture; the file appears whole under its name, or not at all.
 
@@ -428,6 +437,7 @@ def write_image(
         array: (h, w, 3) uint8 RGB.
         metadata: text kept in the file, see `latentrot.data.metadata`.
         profile: the ICC profile the array is in; empty means sRGB, of which nothing is written.
+        exif: of the photograph it was made from, see `carried_exif`.
 
     Raises:
         LatentrotError: the array is no picture, the suffix is another, the folder is missing or cannot be written to,
@@ -441,7 +451,7 @@ def write_image(
         raise LatentrotError(f"cannot write {name}: unknown suffix {path.suffix!r}; use .png, .jpg or .webp")
     check_target(path)
     try:
-        content = _encode(array, kind, metadata or {}, profile)
+        content = _encode(array, kind, metadata or {}, profile, exif)
     except Exception as error:  # Pillow's encoders raise OSError, ValueError, struct.error and others
         reason = one_line(error, 120) or type(error).__name__
         raise LatentrotError(f"cannot store this {array.shape} picture in {name}: {reason}; try .png") from error
@@ -451,7 +461,7 @@ def write_image(
 def write_photograph(
     path: str | os.PathLike[str], edited: np.ndarray, photo: Photograph, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write an edited photograph in the profile of its source; what was not edited keeps the source's own values.
+    """Write an edited photograph in the profile of its source, with its EXIF; what was not edited keeps the source's values.
 
     Args:
         path: as for `write_image`.
@@ -459,7 +469,7 @@ def write_photograph(
         photo: the source, from `read_photograph`.
         metadata: as for `write_image`.
     """
-    write_image(path, photo.own_colours(edited), metadata, profile=photo.profile)
+    write_image(path, photo.own_colours(edited), metadata, profile=photo.profile, exif=photo.exif)
 
 
 # ---- arrays and tensors -----------------------------------------------------------------------------------------

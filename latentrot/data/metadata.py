@@ -23,14 +23,21 @@ from PIL.PngImagePlugin import PngInfo
 
 from latentrot.errors import LatentrotError, one_line
 
-__all__ = ["SOURCE_TYPE", "SYNTHETIC", "as_text", "encoder_options", "read_notes"]
+__all__ = ["SOURCE_TYPE", "SYNTHETIC", "as_text", "carried_exif", "encoder_options", "read_notes"]
 
 #: IPTC's term for a photograph changed with a trained model, which platforms look for when they mark synthetic pictures
 SYNTHETIC = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 #: the name of IPTC's digital source type; with it the metadata are written as XMP, too
 SOURCE_TYPE = "DigitalSourceType"
 KEYS = ("Software", "Description", SOURCE_TYPE, "latentrot")
-DESCRIPTION_TAG = 0x010E
+DESCRIPTION_TAG, ORIENTATION_TAG = 0x010E, 0x0112
+#: blocks of EXIF with tags of their own: the shot, the place
+BLOCKS = (0x8769, 0x8825)
+#: tags of a photograph that are not its edited version's: how it lay, its size, its description, and the maker's own notes,
+#: which hold positions in the file and often a small copy of the face as it was
+LEFT_BEHIND = (DESCRIPTION_TAG, ORIENTATION_TAG, 0x0100, 0x0101, 0xA002, 0xA003, 0xA005, 0x927C)
+#: a JPEG has no room for more, bytes
+MOST_EXIF = 60_000
 XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/"
@@ -49,25 +56,50 @@ def as_text(metadata: Mapping[str, str]) -> str:
     return json.dumps(dict(metadata))
 
 
-def encoder_options(kind: str, metadata: Mapping[str, str]) -> dict[str, Any]:
+def carried_exif(picture: Image.Image) -> bytes:
+    """What of a photograph's EXIF its edited versions keep: camera, exposure, date, place; nothing of the picture itself.
+
+    The pixels are written upright, the small copy of the unedited photograph goes, and the description is ours.
+
+    Returns:
+        An EXIF block; empty where there is none, or none that can be read.
+    """
+    try:
+        found, kept = picture.getexif(), Image.Exif()
+        kept.update({tag: v for tag, v in found.items() if tag not in (*LEFT_BEHIND, *BLOCKS)})
+        for block in BLOCKS:
+            tags = {tag: v for tag, v in found.get_ifd(block).items() if tag not in LEFT_BEHIND}
+            if tags:
+                kept.get_ifd(block).update(tags)
+                kept[block] = kept.get_ifd(block)
+        content = kept.tobytes() if len(kept) else b""
+    except Exception:  # a broken block raises anything, and is no reason to refuse intact pixels
+        return b""
+    return content if len(content) < MOST_EXIF else b""
+
+
+def encoder_options(kind: str, metadata: Mapping[str, str], exif: bytes = b"") -> dict[str, Any]:
     """Pillow's options that write metadata into a file.
 
     Args:
         kind: Pillow's name of the format: PNG, JPEG, WEBP or GIF.
         metadata: names and values; nothing is written where there are none.
+        exif: from `carried_exif`; GIF has no place for it.
 
     Raises:
         ValueError: a name that PNG cannot hold.
     """
-    if not metadata:
-        return {}
     if kind == "GIF":
-        return {"comment": as_text(metadata).encode()}
+        return {"comment": as_text(metadata).encode()} if metadata else {}
+    carried = Image.Exif()
+    if exif:
+        carried.load(exif)
     if kind == "PNG":
-        return {"pnginfo": _png_text(metadata)}
-    exif = Image.Exif()
-    exif[DESCRIPTION_TAG] = as_text(metadata)
-    return {"exif": exif} if SOURCE_TYPE not in metadata else {"exif": exif, "xmp": _xmp(metadata).encode()}
+        return {**({"pnginfo": _png_text(metadata)} if metadata else {}), **({"exif": carried} if exif else {})}
+    if metadata:
+        carried[DESCRIPTION_TAG] = as_text(metadata)
+    found = {"exif": carried} if metadata or exif else {}
+    return found if SOURCE_TYPE not in metadata else {**found, "xmp": _xmp(metadata).encode()}
 
 
 def _png_text(metadata: Mapping[str, str]) -> PngInfo:

@@ -24,19 +24,19 @@ def decibels(squared_error: torch.Tensor, least: float = 4e-16) -> torch.Tensor:
 
 def psnr(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """(n, 3, h, w) pictures in [-1, 1] -> (n,) decibels; 160 where they are equal."""
-    return decibels((a.double() - b.double()).square().flatten(1).mean(1))
+    return decibels((a.double() - b.to(a.device).double()).square().flatten(1).mean(1))
 
 
 def blur(x: torch.Tensor) -> torch.Tensor:
     """Gaussian mean over the windows that lie wholly inside."""
-    t = torch.arange(WINDOW, dtype=x.dtype) - WINDOW // 2
+    t = torch.arange(WINDOW, dtype=x.dtype, device=x.device) - WINDOW // 2
     kernel = torch.softmax(-(t**2) / (2 * SIGMA**2), 0).expand(x.shape[1], 1, 1, WINDOW)
     return F.conv2d(F.conv2d(x, kernel, groups=x.shape[1]), kernel.transpose(2, 3), groups=x.shape[1])
 
 
 def likeness_maps(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """SSIM and its contrast and structure alone in every window that lies wholly inside: (n, c, h - 10, w - 10) each."""
-    a, b = (a.double() + 1) / 2, (b.double() + 1) / 2  # the luminance term takes black as zero
+    a, b = (a.double() + 1) / 2, (b.to(a.device).double() + 1) / 2  # the luminance term takes black as zero
     if a.shape != b.shape or a.ndim != 4 or min(a.shape[2:]) < WINDOW:
         raise LatentrotError(
             f"pictures {tuple(a.shape)} and {tuple(b.shape)}: expected two batches alike, sides of at least {WINDOW}"
@@ -61,9 +61,9 @@ def ssim(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 def ms_ssim(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Multi-scale SSIM -> (n,), 1: equal. A side of 64 has room for three of the five scales."""
     room = int(math.log2(max(1, min(a.shape[2:]) / WINDOW))) + 1
-    weights = torch.tensor(SCALES[:room], dtype=torch.float64)
+    weights = torch.tensor(SCALES[:room], dtype=torch.float64, device=a.device)
     weights = weights / weights.sum()
-    result = torch.ones(len(a), dtype=torch.float64)
+    result = torch.ones(len(a), dtype=torch.float64, device=a.device)
     for i, weight in enumerate(weights):
         whole, structure = likeness(a, b)
         last = i == len(weights) - 1

@@ -9,12 +9,13 @@ import numpy as np
 
 from latentrot.data.align import Alignment
 from latentrot.data.images import Photograph, read_photograph
+from latentrot.devices import resolve_device
 from latentrot.errors import LatentrotError, one_line
 from latentrot.label.detect import choose_face, detect_upright
 from latentrot.label.framing import frame_face
 from latentrot.progress import Clock
 
-__all__ = ["TRUST", "EditConfig", "Found", "find_faces"]
+__all__ = ["TRUST", "EditConfig", "Found", "find_faces", "upright_note"]
 
 #: how far the drawn face is trusted where the source shows nothing, 0 to 1
 TRUST = 0.6
@@ -34,6 +35,7 @@ class EditConfig:
         crop_only: the result is the turned square alone.
         reify: bring a painted face towards the photographs the model knows first.
         trust: how far a drawn face replaces what the geometry continued where the source showed nothing, 0 to 1.
+        device: where the networks run that look at the picture; None: cuda where there is one, else the CPU.
     """
 
     absolute: bool = False
@@ -43,6 +45,16 @@ class EditConfig:
     crop_only: bool = False
     reify: bool = False
     trust: float = TRUST
+    device: str | None = None
+
+    @property
+    def looks_on(self) -> str:
+        """The device of the networks that look at the picture.
+
+        Raises:
+            LatentrotError: there is no such device.
+        """
+        return str(resolve_device(self.device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,16 +98,21 @@ def find_faces(path: Path, config: EditConfig | None = None) -> Found:
         if height != width:
             raise LatentrotError(f"{one_line(path)} is {width}x{height}; --crop expects a square face crop")
         return Found(path, photograph, (), tuple(notes), clock.seconds)
-    faces, turns = detect_upright(photo)
+    faces, turns = detect_upright(photo, config.looks_on)
     if turns:
         photograph = photograph.rotated(turns)
         photo = photograph.pixels
-        notes.append(f"the photograph lies on its side: turned by {ROTATIONS[turns]}, and the result is upright")
+        notes.append(upright_note(turns))
     if config.face == "all" and faces:
         chosen = faces
     else:
         one, note = choose_face(faces, config.face)
         chosen, notes = [one], [*notes, note] if note else notes
-    alignments = tuple(frame_face(photo, f.landmarks) for f in chosen)
+    alignments = tuple(frame_face(photo, f.landmarks, config.looks_on) for f in chosen)
     clock.lap("find face")
     return Found(path, photograph, alignments, tuple(notes), clock.seconds)
+
+
+def upright_note(turns: int) -> str:
+    """What the user is told of a photograph that was turned by quarter turns counterclockwise."""
+    return f"the photograph lies on its side: turned by {ROTATIONS[turns]}, and the result is upright"

@@ -15,7 +15,7 @@ from latentrot.data.images import ENCODERS, SUFFIXES
 from latentrot.edit.photograph import Edited
 from latentrot.edit.results import make_folder, report, write_edited, write_views
 from latentrot.errors import LatentrotError, one_line
-from latentrot.files import write_atomically
+from latentrot.files import check_writable, write_atomically
 
 __all__ = ["Outcome", "edit_folder", "failure_table", "list_photographs"]
 
@@ -72,6 +72,7 @@ def check_folders(source: Path, out: Path) -> None:
         raise LatentrotError(f"{one_line(out)} is a file; for a folder of photographs give a folder to --out")
     if os.path.realpath(source) == os.path.realpath(out):
         raise LatentrotError(f"{one_line(out)} is the folder of the photographs; choose another for the results")
+    check_writable(out)
 
 
 def edit_folder(paths: list[Path], out: Path, edit: Callable[[Path], Edited]) -> Iterator[Outcome]:

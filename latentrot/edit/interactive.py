@@ -16,11 +16,12 @@ from PIL import Image, ImageDraw, ImageFont
 from latentrot.data.align import Alignment
 from latentrot.data.animation import fit_side, there_and_back
 from latentrot.data.frame import CROP_BOX
-from latentrot.data.images import read_image, strip
+from latentrot.data.images import read_photograph, strip
 from latentrot.edit.compose import fill_hidden
+from latentrot.edit.find import upright_note
 from latentrot.edit.results import synthetic_notes
 from latentrot.errors import LatentrotError
-from latentrot.label.detect import Face, detect_faces
+from latentrot.label.detect import Face, detect_upright
 from latentrot.label.framing import frame_face
 from latentrot.label.identity import IdentityNetwork
 from latentrot.rotate.latent.rotator import Embedded, Frame, LatentRotator
@@ -64,11 +65,13 @@ class Photograph:
         picture: (h, w, 3) uint8 RGB, upright, no side over `MAX_SIDE`.
         faces: at least one, largest first.
         shrunk: the file is larger than the picture.
+        notes: what the visitor should know, as an edit says it.
     """
 
     picture: np.ndarray
     faces: list[Face]
     shrunk: bool
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,18 +112,24 @@ class View:
     picture: np.ndarray
 
 
-def open_photograph(path: Path) -> Photograph:
+def open_photograph(path: Path, device: str | None = None) -> Photograph:
     """Read a photograph and find its faces.
+
+    Args:
+        path: of the file.
+        device: where the detector runs; the CPU by default.
 
     Raises:
         LatentrotError: an unreadable, too large or too small picture, or no face in it.
     """
-    read = read_image(path)
-    picture = fit_side(read, MAX_SIDE)
-    faces = detect_faces(picture)
+    read = read_photograph(path)
+    picture = fit_side(read.pixels, MAX_SIDE)
+    faces, turns = detect_upright(picture, device)
     if not faces:
         raise LatentrotError("no face found in the photograph; give one with a larger, clearer face")
-    return Photograph(picture, faces[:MAX_FACES], picture is not read)
+    notes = (*read.notes, *([upright_note(turns)] if turns else []))
+    upright = np.ascontiguousarray(np.rot90(picture, turns))
+    return Photograph(upright, faces[:MAX_FACES], picture is not read.pixels, notes)
 
 
 def take_face(photo: Photograph, index: int, rotator: LatentRotator, light: str = "auto") -> Subject:
@@ -137,10 +146,11 @@ def take_face(photo: Photograph, index: int, rotator: LatentRotator, light: str 
     """
     if not 0 <= index < len(photo.faces):
         raise LatentrotError(f"no face {index}; the photograph has {len(photo.faces)}, counted from 0")
-    alignment = frame_face(photo.picture, photo.faces[index].landmarks)
+    device = str(rotator.model.device)
+    alignment = frame_face(photo.picture, photo.faces[index].landmarks, device)
     face = rotator.keep_decoded(rotator.embed(alignment.crop(photo.picture, rotator.model.resolution), light))
     curve = rotator.measure_curve(face, [-MAX_TURN, MAX_TURN])
-    head = MeshRotator().head_of(photo.picture, alignment)
+    head = MeshRotator(device=device).head_of(photo.picture, alignment)
     return Subject(photo, alignment, head, face, curve, rotator.lines_of(face.light).reach)
 
 

@@ -181,7 +181,7 @@ def turn_face(
     # the head
     head, notes = None, []
     if alignment is not None and not config.crop_only:
-        head = MeshRotator().head_of(photo, alignment)
+        head = MeshRotator(device=config.looks_on).head_of(photo, alignment)
         notes += head.notes
         clock.lap("set up head")
 
@@ -202,7 +202,7 @@ def turn_face(
     for i, frame in enumerate(drawn.frames):
         patch = face.patch(i)
         patches.append(patch)
-        frames.append(measured(photo, patch, frame, rotator, side, face.drawn))
+        frames.append(measured(photo, patch, frame, rotator, side, face))
         if sum(p.pixels.nbytes for p in patches) > KEPT_BYTES:
             patches.clear()
     clock.lap("put together")
@@ -221,31 +221,35 @@ def draw(
         real = reify(square, rotator) if config.reify else square
         return rotator.turn(real, yaws, absolute=config.absolute, light=config.light)
     square = photo if alignment is None else alignment.crop(photo, CROP_SIDE)
-    yaw, pitch, light = look(square, rotator)
+    yaw, pitch, light = look(square, rotator, config.looks_on)
     by = [y - yaw if config.absolute else y for y in yaws]
     later = isinstance(rotator, MeshRotator) and alignment is not None and not config.crop_only
     images = [square] * len(by) if later else rotate_many(rotator, square, by)
     frames = [
-        Frame(d, *((yaw, pitch, light) if later else look(im, rotator)), im) for d, im in zip(by, images, strict=True)
+        Frame(d, *((yaw, pitch, light) if later else look(im, rotator, config.looks_on)), im)
+        for d, im in zip(by, images, strict=True)
     ]
     return Turned(square, square, yaw, pitch, light, frames, float("inf"))
 
 
-def look(square: np.ndarray, rotator: Rotator) -> tuple[float, float, str]:
-    """Yaw and pitch in degrees and the light of a square crop, by the label network that belongs to the rotator."""
-    network = rotator.label_network if isinstance(rotator, LatentRotator) else load_labeler()
+def look(square: np.ndarray, rotator: Rotator, device: str | None = None) -> tuple[float, float, str]:
+    """Yaw and pitch in degrees and the light of a square crop, by the label network that belongs to the rotator.
+
+    One that has none is measured by that of the bundled faces, on `device` (None: the CPU).
+    """
+    network = rotator.label_network if isinstance(rotator, LatentRotator) else load_labeler(device=device)
     x = to_tensor(square)
     yaw, pitch = (float(v) for v in estimate_pose(x, labeler=network)[0, :2])
     return yaw, pitch, light_names(estimate_light(x, labeler=network))[0]
 
 
-def measured(photo: np.ndarray, patch: Patch, frame: Frame, rotator: Rotator, side: int, drawn: bool) -> Frame:
+def measured(photo: np.ndarray, patch: Patch, frame: Frame, rotator: Rotator, side: int, face: TurnedFace) -> Frame:
     """A frame with pose and light as they are in the photograph that comes out; geometry's own square if none was drawn."""
     result = photo.copy()
     patch.laid_on(result)
     square = patch.alignment.crop(result, side)
-    yaw, pitch, light = look(square, rotator)
-    image = frame.image if drawn else resize(square, side)
+    yaw, pitch, light = look(square, rotator, face.config.looks_on)
+    image = frame.image if face.drawn else resize(square, side)
     return replace(frame, yaw_deg=yaw, pitch_deg=pitch, light=light, image=image)
 
 

@@ -16,7 +16,7 @@ from latentrot.data.animation import ANIMATED, check_encoder, fit_side, there_an
 from latentrot.data.images import ENCODERS, check_target, resize, strip, write_image, write_photograph
 from latentrot.data.metadata import SOURCE_TYPE, SYNTHETIC
 from latentrot.errors import LatentrotError, one_line
-from latentrot.files import write_atomically
+from latentrot.files import check_writable, write_atomically
 
 if TYPE_CHECKING:
     from latentrot.edit.photograph import Edited, TurnedFace
@@ -53,9 +53,10 @@ def check_out(out: Path, source: Path, count: int) -> None:
         count: turns asked for.
 
     Raises:
-        LatentrotError: an unknown suffix, no encoder, a missing folder, the photograph itself.
+        LatentrotError: an unknown suffix, no encoder, a missing folder, no permission, a full disk, the photograph itself.
     """
     if is_folder(out):
+        check_writable(out)
         return
     if out.suffix.lower() not in (*ENCODERS, *ANIMATED):
         raise LatentrotError(
@@ -65,6 +66,7 @@ def check_out(out: Path, source: Path, count: int) -> None:
     if moves(out, count):
         check_encoder(out)
     check_target(out)
+    check_writable(out)
     if os.path.exists(out) and os.path.exists(source) and os.path.samefile(out, source):
         raise LatentrotError(f"{one_line(out)} is the photograph itself; choose another name")
 

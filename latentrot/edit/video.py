@@ -31,7 +31,7 @@ from latentrot.edit.photograph import CROP_SIDE, look, model_name
 from latentrot.edit.results import synthetic_notes
 from latentrot.edit.upscale import Upscaler
 from latentrot.errors import LatentrotError, one_line
-from latentrot.files import write_atomically
+from latentrot.files import check_writable, write_atomically
 from latentrot.label.detect import Face, choose_face, detect_faces
 from latentrot.label.framing import frame_face
 from latentrot.rotate.latent.rotator import LatentRotator
@@ -106,6 +106,7 @@ class FaceFollower:
 
     Args:
         face: "largest", or the number of a face where it first appears.
+        device: where the detector runs; the CPU by default.
 
     Attributes:
         points: its landmarks; None while no face is followed.
@@ -115,6 +116,7 @@ class FaceFollower:
     """
 
     face: str = "largest"
+    device: str | None = None
     points: Smoothed | None = None
     missed: int = 0
     last: float = 0.0
@@ -131,10 +133,10 @@ class FaceFollower:
             Photograph -> CelebA frame, and whether this face is a new one; None where it is not seen.
         """
         self.missed += 1
-        face = self._find(detect_faces(frame), at)
+        face = self._find(detect_faces(frame, self.device), at)
         if face is None:
             return None
-        alignment, new = frame_face(frame, face.landmarks), self.points is None
+        alignment, new = frame_face(frame, face.landmarks, self.device), self.points is None
         seen = alignment.to_photo(MEAN_LANDMARKS)
         if self.points is None:
             self.points = Smoothed(seen)
@@ -233,7 +235,7 @@ class RotatedFace:
     def draw(self, frame: np.ndarray, alignment: Alignment, at: float) -> tuple[np.ndarray | None, float, float]:
         """See `FaceTurner`."""
         square = alignment.crop(frame, CROP_SIDE)
-        yaw = self.yaw.update(look(square, self.rotator)[0], at)
+        yaw = self.yaw.update(look(square, self.rotator, self.config.looks_on)[0], at)
         by = self.degrees - yaw if self.config.absolute else self.degrees
         return None if isinstance(self.rotator, MeshRotator) else self.rotator.rotate(square, by), yaw, by
 
@@ -263,7 +265,7 @@ class VideoTurner:
     refused: str = ""
 
     def __post_init__(self) -> None:
-        self.follower = FaceFollower(self.config.face)
+        self.follower = FaceFollower(self.config.face, self.config.looks_on)
         self.turner = self.begin()
 
     def begin(self) -> FaceTurner:
@@ -282,7 +284,7 @@ class VideoTurner:
         if new:
             self.turner = self.begin()
         try:
-            head = MeshRotator().head_of(frame, alignment)
+            head = MeshRotator(device=self.config.looks_on).head_of(frame, alignment)
             drawn, yaw, by = self.turner.draw(frame, alignment, at)
             turned = turn_head(head, turn_for(by))
         except LatentrotError as error:  # a blur, a hand before the face: the next frame may do
@@ -290,7 +292,9 @@ class VideoTurner:
             return frame
         result = frame.copy()
         fill_hidden(head, turned, drawn, self.config.trust).laid_on(result)
-        self.yaws.append((yaw, look(turned_alignment(turned).crop(result, CROP_SIDE), self.rotator)[0]))
+        self.yaws.append(
+            (yaw, look(turned_alignment(turned).crop(result, CROP_SIDE), self.rotator, self.config.looks_on)[0])
+        )
         return result
 
     def shots(self, shots: Iterable[Shot]) -> Iterator[Shot]:
@@ -346,6 +350,7 @@ def check_video_out(out: Path, source: Path) -> None:
         )
     check_encoder(out)
     check_target(out)
+    check_writable(out)
     if out.exists() and source.exists() and out.samefile(source):
         raise LatentrotError(f"{one_line(out)} is the video itself; choose another name")
 

@@ -21,7 +21,8 @@ from latentrot.embed.descend import decode_with_gradient
 from latentrot.embed.schedule import Schedule
 from latentrot.embed.solve import check_batch
 from latentrot.errors import LatentrotError
-from latentrot.files import write_atomically
+from latentrot.files import check_format, write_atomically
+from latentrot.models.fingerprint import Fingerprint
 from latentrot.models.load import LatentModel
 from latentrot.models.train import (
     TrainConfig,
@@ -40,6 +41,8 @@ from latentrot.models.train import (
 __all__ = ["Embedder", "EmbedderConfig", "embed_with", "load_embedder", "train_embedder"]
 
 KIND = "latentrot embedder"
+#: of the file, raised when an older version would misread it
+FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -134,16 +137,13 @@ def load_embedder(path: Path, model: LatentModel) -> Embedder:
             header = file.metadata() or {}
             if header.get("kind") != KIND:
                 raise LatentrotError(f"{path}: kind {header.get('kind')!r}, expected {KIND!r}")
+            check_format(header.get("format", 1), FORMAT, path)
             weights = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118  not a dict
     except (OSError, SafetensorError) as error:
         raise LatentrotError(
             f"cannot read the embedding network {path} ({error}); make it with: latentrot train-embedder"
         ) from error
-    if header["digest"] != model.digest:
-        raise LatentrotError(
-            f"{path} belongs to model {header['model']!r} with digest {header['digest']}, but here {model.name!r} has "
-            f"{model.digest}; train one for this model"
-        )
+    Fingerprint.from_header(header).require_same(model.fingerprint, str(path), header["model"], model.name)
     stored = json.loads(header["config"])
     network = build_embedder(model, EmbedderConfig(**{**stored, "channels": tuple(stored["channels"])}))
     network.load_state_dict(weights)
@@ -152,8 +152,14 @@ def load_embedder(path: Path, model: LatentModel) -> Embedder:
 
 def save_embedder(path: Path, network: torch.nn.Module, model: LatentModel, config: EmbedderConfig) -> None:
     """Write the weights in half precision with what they belong to."""
-    header = {"kind": KIND, "model": model.name, "digest": model.digest, "config": json.dumps(asdict(config))}
-    weights = {k: v.half().contiguous() for k, v in network.state_dict().items()}
+    header = {
+        "kind": KIND,
+        "format": str(FORMAT),
+        "model": model.name,
+        **model.fingerprint.header(),
+        "config": json.dumps(asdict(config)),
+    }
+    weights = {k: v.half().cpu().contiguous() for k, v in network.state_dict().items()}
     write_atomically(path, lambda p: save_file(weights, p, metadata=header))
 
 
@@ -163,6 +169,17 @@ def loss_of(network: Embedder, model: LatentModel, state: torch.Tensor, config: 
     back = decode_with_gradient(model, z, config.schedule)
     length = z.square().flatten(1).mean(1)
     return (back - state).square().mean() + config.prior * (length - 1).square().mean()
+
+
+def require_model(checkpoint: Path, model: LatentModel) -> None:
+    """Refuse to go on with another model than a checkpoint was begun with; one from before it said so may be gone on with."""
+    if checkpoint.is_file():
+        with safe_open(checkpoint, "pt") as file:
+            header = file.metadata()
+        if "digest" in header:
+            Fingerprint.from_header(header).require_same(
+                model.fingerprint, str(checkpoint), header["model"], model.name
+            )
 
 
 def train_embedder(
@@ -185,6 +202,8 @@ def train_embedder(
     """
     checkpoint = out / "checkpoint.safetensors"
     config = config_of_run(checkpoint, config, EmbedderConfig)
+    require_model(checkpoint, model)
+    space = {"model": model.name, **model.fingerprint.header()}
     pictures = read_pictures(data, TrainConfig(resolution=model.resolution, held_out=config.held_out))
     out.mkdir(parents=True, exist_ok=True)
 
@@ -211,6 +230,6 @@ def train_embedder(
             record(out / "log.csv", step, loss.item(), learning_rate_at(step, config))
             bar.set_postfix(loss=f"{loss.item():.4f}")
         if (step + 1) % save_every == 0 or step + 1 == config.steps:
-            save_checkpoint(checkpoint, network, average, optimizer, step + 1, config)
+            save_checkpoint(checkpoint, network, average, optimizer, step + 1, config, space)
             save_embedder(out / "embedder.safetensors", average.module, model, config)
     return out / "embedder.safetensors"

@@ -58,6 +58,7 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
     measured = [name for name in MEASURES if evaluation.rows[name].notna().any()]
     return {
         "kind": "latentrot evaluation",
+        "format": 1,
         "version": __version__,
         "rotators": list(evaluation.rotators),
         **evaluation.facts,

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from latentrot.errors import LatentrotError
+from latentrot.errors import LatentrotError, one_line
 from latentrot.files import check_format, write_atomically
 from latentrot.store.space import LatentSpace
 
@@ -93,7 +93,6 @@ class Directions:
             raise LatentrotError(
                 f"cannot read the directions {path} ({error}); make them with: latentrot fit-directions --light NAME"
             ) from error
-        table = json.loads(header["calibration"])
         known = {
             "kind",
             "format",
@@ -103,20 +102,29 @@ class Directions:
             "calibration",
             "model",
             "digest",
+            "fingerprint",
             "schedule",
             "shape",
             "block",
         }
-        return cls(
-            light=header["light"],
-            left=left,
-            right=right,
-            space=LatentSpace.from_header(header),
-            nominal=tuple(table["nominal"]),
-            achieved=tuple(table["achieved"]),
-            provenance={k: v for k, v in header.items() if k not in known},
-            coarse=int(header.get("coarse", 0)),
-        )
+        try:
+            table = json.loads(header["calibration"])
+            return cls(
+                light=header["light"],
+                left=left,
+                right=right,
+                space=LatentSpace.from_header(header),
+                nominal=tuple(table["nominal"]),
+                achieved=tuple(table["achieved"]),
+                provenance={k: v for k, v in header.items() if k not in known},
+                coarse=int(header.get("coarse", 0)),
+            )
+        except (KeyError, ValueError, TypeError) as error:
+            reason = f"lacks {error}" if isinstance(error, KeyError) else one_line(error)
+            raise LatentrotError(
+                f"the header of {path} {reason}; it is damaged, or of another version: make it anew with: "
+                "latentrot fit-directions --light NAME"
+            ) from error
 
 
 def beyond(x: np.ndarray, known: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -33,7 +33,7 @@ from latentrot.store.shard import ShardHeader
 
 __all__ = ["Statistics", "gather"]
 
-KIND = "latentrot statistics"
+KIND, FORMAT = "latentrot statistics", "1"
 #: shards whose sums lie in one file
 BLOCK = 64
 
@@ -148,7 +148,7 @@ def gather(
     n, lookup = total.counts.size, Lookup(rows, bins)
     series = hashlib.sha256(repr((float(bins.width), float(bins.limit), choice)).encode()).hexdigest()[:12]
     for block, members in groupby(store.headers(), key=lambda pair: pair[0] // BLOCK):
-        shards = [lookup.assign(number, header) for number, header in members]
+        shards = [lookup.assign(number, checked(store, number, header)) for number, header in members]
         path = store.root / "statistics" / f"{series}-{block:05d}.safetensors"
         total.sums += block_sums(store, shards, path, total.sums.shape, progress)
         for shard in shards:
@@ -156,6 +156,16 @@ def gather(
             total.counts += np.bincount(shard.groups[kept], minlength=n).reshape(-1, 3)
             total.yaw += np.bincount(shard.groups[kept], shard.yaw[kept], minlength=n).reshape(-1, 3)
     return total
+
+
+def checked(store: LatentStore, number: int, header: ShardHeader) -> ShardHeader:
+    """A shard's header, which is of the store's own model and schedule.
+
+    Raises:
+        LatentrotError: somebody has put a shard of another one into the folder.
+    """
+    header.space.require_same(store.space, str(store.path_of(number)))
+    return header
 
 
 def block_sums(
@@ -181,7 +191,7 @@ def block_sums(
             progress(int((groups >= 0).sum()))
     sums += new[:-1].reshape(shape)
     if left and all(shard.header.checksum for shard in shards):  # one without could not be told from another
-        header = {"kind": KIND, "keys": json.dumps(keys)}
+        header = {"kind": KIND, "format": FORMAT, "keys": json.dumps(keys)}
         with suppress(LatentrotError):  # somebody else's store, or a full disk: the fit goes on without
             write_whole(path, save({"sums": torch.from_numpy(sums)}, metadata=header))
     return sums
@@ -194,7 +204,7 @@ def read_block(path: Path | UPath, keys: dict[str, str], shape: tuple[int, ...])
         content = path.read_bytes()
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
         covered = json.loads(header["keys"])
-        if header["kind"] != KIND or not covered.items() <= keys.items():
+        if (header["kind"], header.get("format", "1")) != (KIND, FORMAT) or not covered.items() <= keys.items():
             return nothing
         sums = load(content)["sums"].numpy()
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):

@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 
 from latentrot.bundles import HOME
 from latentrot.errors import LatentrotError
-from latentrot.files import write_atomically
+from latentrot.files import check_format, write_atomically
 from latentrot.heads.ict import IctModel
 
 __all__ = [
@@ -33,6 +33,8 @@ __all__ = [
     "write_surface",
 ]
 
+#: of the file, raised when an older version would misread it
+FORMAT = 1
 #: where the bundled surface lies
 SURFACE_PATH = HOME / "head" / "face_surface.safetensors"
 #: the vertices of ICT Face Model Light that are the 68 landmarks of the multi-PIE order (from its own repository)
@@ -182,7 +184,8 @@ def write_surface(surface: FaceSurface, path: Path | str = SURFACE_PATH) -> None
 
     half = {name: stored(name, np.float16) for name in ("mean", "identities", "expressions")}
     whole = {name: stored(name, np.int16) for name in ("faces", "landmarks", "slides")}
-    note = {"source": "ICT Face Model Light, MIT licence, (c) 2020 USC Institute for Creative Technologies",
+    note = {"kind": "latentrot face surface", "format": str(FORMAT),
+            "source": "ICT Face Model Light, MIT licence, (c) 2020 USC Institute for Creative Technologies",
             "unit": "width of the mean face", "expressions": json.dumps(EXPRESSIONS)}  # fmt: skip
     tensors = {**half, **whole, "narrow": surface.narrow}
     write_atomically(Path(path), lambda temporary: save_file(tensors, temporary, note))
@@ -197,6 +200,7 @@ def load_surface(path: Path | str = SURFACE_PATH) -> FaceSurface:
     """
     try:
         with safe_open(str(path), "numpy") as file:
+            check_format((file.metadata() or {}).get("format", 1), FORMAT, path)
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
         return FaceSurface(
             **{name: arrays[name].astype(np.float32) for name in ("mean", "identities", "expressions")},
@@ -205,6 +209,8 @@ def load_surface(path: Path | str = SURFACE_PATH) -> FaceSurface:
             narrow=arrays["narrow"].astype(bool),
         )
     except (OSError, KeyError, ValueError) as error:
+        if isinstance(error, LatentrotError):
+            raise
         raise LatentrotError(f"{path} is no face surface: {error}; make one by `latentrot heads surface`") from error
 
 

@@ -89,7 +89,7 @@ class LabelerPose:
 
     def __call__(self, x: Tensor) -> Tensor:
         """(n, 3, h, h) -> (n, 3) degrees; see `PoseEstimator`."""
-        return self.network.pose(prepare(x)) * POSE_SCALE
+        return (self.network.pose(prepare(x.to(self.network.device))) * POSE_SCALE).to(x.device)
 
 
 @torch.no_grad()
@@ -101,7 +101,7 @@ def estimate_pose(
     Args:
         x: (n, 3, h, h) crops in the CelebA frame, float in [-1, 1], of any size.
         estimator: what estimates; None takes the label network.
-        labeler: the label network to take, where `estimator` is None; None takes the bundled one.
+        labeler: the label network to take, where `estimator` is None, on any device; None takes the bundled one.
         mirror: average with the mirrored picture, so that mirroring a picture negates yaw and roll exactly, whatever the
             estimator.
 
@@ -118,7 +118,7 @@ def estimate_pose(
     for crop in x.float().split(CHUNK):
         pose = estimate(crop)
         if mirror:  # mirrored before any resizing: resizing a mirrored picture rounds differently
-            pose = (pose + estimate(crop.flip(-1)) * pose.new_tensor(MIRROR_SIGNS)) / 2
+            pose = (pose + estimate(crop.flip(-1)) * torch.tensor(MIRROR_SIGNS, device=pose.device)) / 2
         parts.append(pose)
     return torch.cat(parts)
 
@@ -129,7 +129,7 @@ def estimate_light(x: Tensor, *, labeler: FaceLabeler | None = None, mirror: boo
 
     Args:
         x: (n, 3, h, h) crops in the CelebA frame, float in [-1, 1], of any size.
-        labeler: the network; None takes the bundled one.
+        labeler: the network, on any device; None takes the bundled one.
         mirror: average with the mirrored picture, so that mirroring a picture swaps left and right exactly.
 
     Returns:
@@ -140,11 +140,11 @@ def estimate_light(x: Tensor, *, labeler: FaceLabeler | None = None, mirror: boo
     """
     net = labeler or load_labeler(device=x.device)
     parts = []
-    for crop in prepare(x).split(CHUNK):
+    for crop in prepare(x.to(net.device)).split(CHUNK):
         light = net.light(crop).softmax(1)
         if mirror:
             light = (light + net.light(crop.flip(-1)).softmax(1).flip(1)) / 2
-        parts.append(light)
+        parts.append(light.to(x.device))
     return torch.cat(parts)
 
 

@@ -32,13 +32,16 @@ LEAST_SCORE, FURTHEST = 0.5, 12.0
 Looks = tuple[tuple[float, ...], tuple[tuple[float, float], ...]]
 
 
-def landmarks_in_frame(photo: np.ndarray, alignment: Alignment, looks: Looks = OFTEN) -> np.ndarray | None:
+def landmarks_in_frame(
+    photo: np.ndarray, alignment: Alignment, looks: Looks = OFTEN, device: str | None = None
+) -> np.ndarray | None:
     """The landmarks of an aligned face, found anew in the frame.
 
     Args:
         photo: (h, w, 3) uint8, the photograph aligned.
         alignment: roughly where the face lies.
         looks: sizes and shifts of the squares looked at; each is looked at mirrored, too.
+        device: where the network runs; the CPU by default.
 
     Returns:
         (5, 2) medians in frame pixels, ordered as in `Face`; None where the network sees no face.
@@ -58,7 +61,7 @@ def landmarks_in_frame(photo: np.ndarray, alignment: Alignment, looks: Looks = O
         size = (INPUT, INPUT)
         squares.append(np.asarray(cut.resize(size, Image.Resampling.BOX, box=(*box, *(box + side * grain)))))
     plain = np.stack(squares)
-    points, scores = look_again(np.concatenate([plain, plain[:, :, ::-1]]))
+    points, scores = look_again(np.concatenate([plain, plain[:, :, ::-1]]), device)
     if np.median(scores) < LEAST_SCORE:
         return None
     n = len(plain)
@@ -70,12 +73,13 @@ def landmarks_in_frame(photo: np.ndarray, alignment: Alignment, looks: Looks = O
     return np.median(placed, 0)
 
 
-def frame_face(photo: np.ndarray, landmarks: np.ndarray) -> Alignment:
+def frame_face(photo: np.ndarray, landmarks: np.ndarray, device: str | None = None) -> Alignment:
     """The similarity transform that takes a face found into the CelebA frame.
 
     Args:
         photo: (h, w, 3) uint8 RGB.
         landmarks: (5, 2) as the detector gave them, photograph pixels.
+        device: where the network runs; the CPU by default.
 
     Returns:
         The alignment by landmarks looked for again; by those given where a second look loses the face.
@@ -86,7 +90,7 @@ def frame_face(photo: np.ndarray, landmarks: np.ndarray) -> Alignment:
     size = (photo.shape[1], photo.shape[0])
     first = alignment = align_landmarks(landmarks, size)
     for looks in (ONCE, OFTEN):
-        found = landmarks_in_frame(photo, alignment, looks)
+        found = landmarks_in_frame(photo, alignment, looks, device)
         if found is None:
             return first
         again = alignment.to_photo(found)

@@ -95,7 +95,7 @@ class HopenetPose:
         parts = [
             expected_angle(self.network(normalise(prepare(part.to(device), INPUT_SIZE)))) for part in x.split(BATCH)
         ]
-        return (torch.cat(parts) * parts[0].new_tensor(SIGNS)).to(x.device)
+        return (torch.cat(parts) * torch.tensor(SIGNS, device=device)).to(x.device)
 
 
 def load_hopenet(weights: Path | str | None = None, device: torch.device | str | None = None) -> HopenetPose:

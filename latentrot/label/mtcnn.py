@@ -164,7 +164,7 @@ class MTCNN(nn.Module):
         low = boxes[:, :2].trunc().int().clamp(min=1) - 1
         high = torch.minimum(boxes[:, 2:].trunc().int(), torch.tensor([width, height], device=boxes.device))
         shown = (high > low).all(1)
-        corners = torch.cat([low, high], 1)[shown].tolist()
+        corners = torch.cat([low, high], 1)[shown].cpu().tolist()
         cuts = [
             F.interpolate(image[:, :, top:bottom, left:right], size=side, mode="area")
             for left, top, right, bottom in corners

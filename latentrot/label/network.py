@@ -58,6 +58,11 @@ class FaceLabeler(nn.Module):
         )  # 32 -> 16 -> 8 -> 4
         self.light_head = head(48, 48, 3, 0.2)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.pose_head[2].weight.device
+
     def pose(self, x: Tensor) -> Tensor:
         """(n, 3, 64, 64) in [-1, 1] -> (n, 3) yaw, pitch, roll in units of 30 degrees."""
         return self.pose_head(self.pose_trunk(x))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,25 +13,25 @@ import torch
 from safetensors import SafetensorError
 
 from latentrot.bundles import bundled_folder, labeler_in
+from latentrot.devices import resolve_device
 from latentrot.errors import LatentrotError
 from latentrot.label.network import FaceLabeler, load_labeler
 from latentrot.models.allocator import keep_large_blocks
-from latentrot.models.first_stage import Autoencoder, FirstStage, Identity, PixelUnshuffle
-from latentrot.models.folder import find_folder, read_json
-from latentrot.models.noise import cumulative_products
+from latentrot.models.fingerprint import Fingerprint, unet_config_digest, weights_digest
+from latentrot.models.first_stage import FirstStage, load_first_stage
+from latentrot.models.folder import find_folder, load_part, part_folder, pipeline_index, read_json, weights_in
+from latentrot.models.noise import load_noise
 from latentrot.models.precision import computes_bfloat16
-from latentrot.models.unet import UNet, load_unet
+from latentrot.models.unet import WEIGHTS, UNet, load_unet
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
 
-__all__ = ["LatentModel", "as_velocity", "load_model"]
+__all__ = ["LatentModel", "as_velocity", "load_model", "read_network", "resolve_device", "resolve_dtype"]
 
 log = logging.getLogger(__name__)
 
 PIPELINES = {"DDIMPipeline", "DDPMPipeline", "LDMPipeline"}
-AUTOENCODERS = ("VQModel", "AutoencoderKL")
-PREDICTIONS = {"epsilon", "v_prediction", "sample"}
 
 
 @dataclass(frozen=True)
@@ -49,12 +48,14 @@ class LatentModel:
             else diffusers'; both are asked alike.
         alpha_bar: (T,) float64, the schedule's cumulative products, falling with the noise level.
         prediction_type: epsilon, v_prediction or sample.
+        noise: the schedule in words.
         first_stage: pictures <-> the diffusion's own space.
         resolution: side in pixels of the pictures.
         latent_shape: (c, h, w) of one latent.
         device: where the network runs.
         dtype: precision of the network's evaluations; states are kept in float64 all the same.
-        digest: first 16 hexadecimal digits of the weights' SHA-256.
+        fingerprint: everything of it that shapes a latent.
+        digest: the weights' part of that.
     """
 
     name: str
@@ -62,6 +63,7 @@ class LatentModel:
     unet: UNet | UNet2DModel
     alpha_bar: np.ndarray
     prediction_type: str
+    noise: str
     first_stage: FirstStage
     resolution: int
     latent_shape: tuple[int, int, int]
@@ -70,19 +72,26 @@ class LatentModel:
 
     @cached_property
     def digest(self) -> str:
-        """Identifies the weights, so that lines fitted with others are refused."""
-        sha = hashlib.sha256()
-        for key, tensor in sorted(self.unet.state_dict().items()):
-            sha.update(key.encode())
-            sha.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
-        return sha.hexdigest()[:16]
+        """First 16 hexadecimal digits of the SHA-256 of the U-Net's weights."""
+        return weights_digest(self.unet)
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Tells the model from every other one, so that lines and latents of another are refused."""
+        return Fingerprint(
+            weights=self.digest,
+            network=unet_config_digest(self.unet.config),
+            prediction=self.prediction_type,
+            noise=self.noise,
+            first_stage=self.first_stage.title,
+        )
 
     @cached_property
     def labeler(self) -> FaceLabeler:
-        """The label network that belongs to the model: the one in its folder, else the one of the bundled faces."""
+        """The label network that belongs to the model, on its device: its folder's, else that of the bundled faces."""
         if labeler_in(self.folder) is None:
-            return load_labeler()
-        return load_labeler(self.name if bundled_folder(self.name) else self.folder)
+            return load_labeler(device=self.device)
+        return load_labeler(self.name if bundled_folder(self.name) else self.folder, self.device)
 
     def angle(self, level: int) -> float:
         """Angle in radians of a noise level; level -1 is the clean picture at angle 0."""
@@ -121,51 +130,23 @@ def as_velocity(out: torch.Tensor, x: torch.Tensor, alpha_bar: float, prediction
     return (out - sin * x) / cos if prediction_type == "epsilon" else (cos * x - out) / sin
 
 
-def load_schedule(folder: Path) -> tuple[np.ndarray, str]:
-    """The schedule's cumulative products (T,) float64 and the prediction type, as the pipeline's scheduler has them."""
-    config = read_json(folder / "scheduler" / "scheduler_config.json", "scheduler")
-    try:
-        alpha_bar = cumulative_products(config)
-    except (KeyError, ValueError, TypeError) as error:
-        raise LatentrotError(f"{folder}: its scheduler's configuration is not understood: {error}") from error
-    prediction = config.get("prediction_type", "epsilon")
-    if prediction not in PREDICTIONS:
-        raise LatentrotError(
-            f"{folder}: prediction type {prediction!r}; expected one of {', '.join(sorted(PREDICTIONS))}"
-        )
-    return alpha_bar, prediction
-
-
-def load_first_stage(folder: Path, index: dict[str, Any], device: torch.device) -> tuple[FirstStage, int]:
-    """The first stage and how many pixels one latent position stands for."""
-    stage_file = folder / "first_stage.json"
-    if stage_file.is_file():
-        stage = read_json(stage_file, "first stage")
-        if stage.get("type") == "pixel-unshuffle" and int(stage.get("factor", 0)) > 1:
-            return PixelUnshuffle(int(stage["factor"])), int(stage["factor"])
-        if stage.get("type") != "identity":
-            raise LatentrotError(f"{stage_file}: {stage}; expected type identity, or pixel-unshuffle with a factor")
-        return Identity(), 1
-    for part in ("vqvae", "vae"):
-        if part in index:
-            if index[part][1] not in AUTOENCODERS:
-                raise LatentrotError(f"{folder}: autoencoder {index[part][1]}; expected {' or '.join(AUTOENCODERS)}")
-            import diffusers  # noqa: PLC0415  takes seconds, and most models need nothing of it
-
-            kind = getattr(diffusers, index[part][1])
-            vae = kind.from_pretrained(folder / part).to(device).eval()
-            return Autoencoder(vae), 2 ** (len(vae.config["block_out_channels"]) - 1)
-    return Identity(), 1
-
-
 def read_network(folder: Path) -> UNet | UNet2DModel:
-    """The network in a folder, with float32 weights; diffusers reads what is made of other blocks than ours."""
-    own = load_unet(folder, read_json(folder / "config.json", "network"))
-    if own is not None:
-        return own
+    """The network in a folder, with float32 weights; diffusers reads what is made of other blocks, or lies otherwise.
+
+    Raises:
+        LatentrotError: no weights, damaged ones, or weights of another network.
+    """
+    chosen = weights_in(folder)
+    if chosen == {"use_safetensors": True, "variant": None} and (folder / WEIGHTS).is_file():
+        try:
+            own = load_unet(folder, read_json(folder / "config.json", "U-Net"))
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+            raise LatentrotError(f"{folder}: cannot load its weights: {str(error).splitlines()[0]}") from error
+        if own is not None:
+            return own
     from diffusers import UNet2DModel  # noqa: PLC0415  takes seconds
 
-    return UNet2DModel.from_pretrained(folder, torch_dtype=torch.float32)
+    return load_part(UNet2DModel, folder, torch_dtype=torch.float32)
 
 
 def load_model(
@@ -174,8 +155,8 @@ def load_model(
     """Load a diffusion model of faces.
 
     Args:
-        name_or_path: a diffusers folder, a Hub id, the name of a bundled model, or None for the bundled faces.
-            Unconditional DDIM, DDPM and latent diffusion pipelines are understood.
+        name_or_path: a diffusers folder, a Hub id, a folder of the Hub's cache, the name of a bundled model, or None for the
+            bundled faces. Unconditional DDIM, DDPM and latent diffusion pipelines are understood.
         device: torch device; by default cuda where there is one, else cpu.
         dtype: precision of the network's evaluations, "float32", "bfloat16" or "float16"; float32 by default.
 
@@ -183,48 +164,90 @@ def load_model(
         LatentrotError: no such model, no such device, or a pipeline of another kind.
     """
     name, folder = find_folder(name_or_path)
-    index = read_json(folder / "model_index.json", "pipeline")
+    index = pipeline_index(folder)
     if index.get("_class_name") not in PIPELINES:
         raise LatentrotError(
             f"{name}: a {index.get('_class_name')} pipeline; expected an unconditional one ({', '.join(sorted(PIPELINES))})"
         )
     where = resolve_device(device)
+    precision = resolve_dtype(dtype, where)
     if where.type == "cpu":
         keep_large_blocks()
-    alpha_bar, prediction = load_schedule(folder)
-    try:
-        unet = read_network(folder / "unet").to(where).eval()
-        first_stage, pixels = load_first_stage(folder, index, where)
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        if isinstance(error, LatentrotError):
-            raise
-        raise LatentrotError(f"{name}: cannot load its weights: {str(error).splitlines()[0]}") from error
+    alpha_bar, noise, prediction = load_noise(folder, index)
+    home = part_folder(folder, "unet", "config.json")
+    config = read_json(home / "config.json", "U-Net")
+    first_stage = load_first_stage(folder, index, where)
+    size = check_unet(name, config, first_stage)
+    unet = read_network(home).to(where).eval()
     unet.requires_grad_(False)
     if where.type == "cpu":
         unet = unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    size, channels = int(unet.config["sample_size"]), int(unet.config["in_channels"])
     return LatentModel(
         name=name,
         folder=folder,
         unet=unet,
         alpha_bar=alpha_bar,
         prediction_type=prediction,
+        noise=noise,
         first_stage=first_stage,
-        resolution=size * pixels,
-        latent_shape=(channels, size, size),
+        resolution=size * first_stage.pixels,
+        latent_shape=(first_stage.channels, size, size),
         device=where,
-        dtype=resolve_dtype(dtype, where),
+        dtype=precision,
     )
 
 
-def resolve_device(device: str | None) -> torch.device:
-    """The device asked for, or the best there is."""
-    try:
-        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=where)
-    except (RuntimeError, AssertionError) as error:
-        raise LatentrotError(f"device {device!r} is not available here; expected cpu, cuda or cuda:N") from error
-    return where
+def check_unet(name: str, config: dict[str, Any], first_stage: FirstStage) -> int:
+    """Refuse a U-Net that is no function of a state and a noise level alone; the side of its states otherwise.
+
+    Args:
+        name: the model's.
+        config: the U-Net's config.json.
+        first_stage: what makes its states.
+
+    Raises:
+        LatentrotError: naming what is unlike.
+    """
+    kind, into, out = (
+        config.get("_class_name", "UNet2DModel"),
+        config.get("in_channels", 3),
+        config.get("out_channels", 3),
+    )
+    if kind != "UNet2DModel":
+        raise LatentrotError(f"{name}: its U-Net is a {kind}; expected an unconditional UNet2DModel")
+    for option in ("num_class_embeds", "class_embed_type"):
+        if config.get(option) is not None:
+            raise LatentrotError(
+                f"{name}: a class-conditional U-Net ({option} {config[option]}); expected one without classes"
+            )
+    if into != first_stage.channels:
+        grey = "; a grey model is none for colour photographs" if into == 1 else ""
+        raise LatentrotError(
+            f"{name}: its U-Net takes {into} channels, and its first stage ({first_stage.title}) gives "
+            f"{first_stage.channels}{grey}"
+        )
+    if out != into:
+        learned = ": it predicts its variance, too, which is not understood" if out == 2 * into else ""
+        raise LatentrotError(f"{name}: its U-Net takes {into} channels and gives {out}{learned}; expected as many")
+    return side_of(name, config)
+
+
+def side_of(name: str, config: dict[str, Any]) -> int:
+    """The side of a U-Net's states, from its config.json.
+
+    Raises:
+        LatentrotError: none is stated, they are no squares, or the U-Net cannot halve them as often as it does.
+    """
+    stated = config.get("sample_size")
+    sides = stated if isinstance(stated, list) else [stated]
+    if not sides or len(set(sides)) != 1 or not isinstance(sides[0], int) or sides[0] < 1:
+        raise LatentrotError(f"{name}: its U-Net's sample_size is {stated}; expected one number, the side of a square")
+    halvings = len(config.get("down_block_types", range(4))) - 1
+    if sides[0] % 2**halvings:
+        raise LatentrotError(
+            f"{name}: its U-Net halves states of {sides[0]} pixels {halvings} times; expected a multiple of {2**halvings}"
+        )
+    return sides[0]
 
 
 def resolve_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:

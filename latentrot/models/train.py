@@ -10,7 +10,9 @@ import csv
 import json
 import logging
 import math
+import os
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -19,6 +21,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
 from PIL import Image
 from safetensors import SafetensorError, safe_open
@@ -26,10 +29,10 @@ from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from latentrot.data.celeba import held_out, open_folder
-from latentrot.errors import LatentrotError
-from latentrot.files import check_writable, write_atomically
+from latentrot.errors import LatentrotError, one_line
+from latentrot.files import check_format, check_writable, write_atomically
 from latentrot.models.allocator import keep_large_blocks
-from latentrot.models.first_stage import PixelUnshuffle
+from latentrot.models.first_stage import STAGE_FORMAT, PixelUnshuffle
 from latentrot.models.load import resolve_device
 from latentrot.models.precision import computes_bfloat16
 from latentrot.progress import Progress
@@ -39,7 +42,12 @@ __all__ = ["Run", "Task", "TrainConfig", "build_model", "learning_rate_at", "run
 log = logging.getLogger(__name__)
 
 Config = TypeVar("Config")
+KIND = "latentrot training checkpoint"
+#: of a checkpoint, raised when an older version would misread it
+FORMAT = 1
 LOG_COLUMNS = ("step", "loss", "learning_rate")
+#: the environment variable by which accelerate is told a device
+ACCELERATE_DEVICE = "ACCELERATE_TORCH_DEVICE"
 #: the first checkpoint of a run is written after so many seconds, so that one sees it work and may stop it
 FIRST_CHECKPOINT_S = 60.0
 
@@ -254,15 +262,21 @@ def sample_grid(model: torch.nn.Module, scheduler: DDIMScheduler, config: TrainC
 
 def save_checkpoint(
     path: Path, model: torch.nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer, step: int,
-    config: Any,
+    config: Any, notes: Mapping[str, str] | None = None,
 ) -> None:  # fmt: skip
-    """Everything a run needs to go on as if nothing had happened, in one safetensors file."""
+    """Everything a run needs to go on as if nothing had happened, in one safetensors file; `notes` are told beside it."""
     tensors: dict[str, torch.Tensor] = {}
     for prefix, module in (("model", model), ("average", average)):
-        tensors |= {f"{prefix}.{k}": v.contiguous() for k, v in module.state_dict().items()}
+        tensors |= {f"{prefix}.{k}": v.cpu().contiguous() for k, v in module.state_dict().items()}
     for i, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v).contiguous() for k, v in state.items()}
-    header = {"kind": "latentrot training checkpoint", "step": str(step), "config": json.dumps(asdict(config))}
+        tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v).cpu().contiguous() for k, v in state.items()}
+    header = {
+        "kind": KIND,
+        "format": str(FORMAT),
+        "step": str(step),
+        "config": json.dumps(asdict(config)),
+        **(notes or {}),
+    }
     write_atomically(path, lambda p: save_file(tensors, p, metadata=header))
 
 
@@ -296,9 +310,11 @@ def checkpoint_config(path: Path, kind: type = TrainConfig) -> Any:
     """The configuration stored in a checkpoint, an object of the given dataclass."""
     try:
         with safe_open(path, "pt") as file:
-            stored = json.loads(file.metadata()["config"])
-    except (OSError, SafetensorError, KeyError, TypeError) as error:
-        raise LatentrotError(f"{path} is damaged ({error}); delete it to start anew") from error
+            header = file.metadata()
+            stored = json.loads(header["config"])
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise LatentrotError(f"{path} is damaged ({one_line(error)}); delete it to start anew") from error
+    check_format(header.get("format", 1), FORMAT, path)
     if unknown := sorted(set(stored) - {f.name for f in fields(kind)}):
         raise LatentrotError(f"{path} is of another command or version ({', '.join(unknown)}); choose another --out")
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
@@ -343,6 +359,34 @@ def precision_of(device: str | None) -> str:
     return "bf16" if computes_bfloat16(resolve_device(device)) else "no"
 
 
+def accelerator_on(device: str | None) -> Accelerator:
+    """Accelerate's view of the device asked for.
+
+    Args:
+        device: "cpu", "cuda", "cuda:N"; None: as accelerate decides. It knows of no numbers by itself.
+
+    Raises:
+        LatentrotError: no such device, or one for all of several processes, each of which has its own.
+    """
+    launched = int(os.environ.get("LOCAL_RANK", "-1")) >= 0
+    if launched and device not in (None, "cpu"):
+        raise LatentrotError(
+            f"device {device!r}: of several processes each has its own; leave --device out, or give cpu"
+        )
+    if device is None or launched:
+        return Accelerator(mixed_precision=precision_of(device), cpu=device == "cpu")
+    where = resolve_device(device)
+    before = os.environ.get(ACCELERATE_DEVICE)
+    AcceleratorState._reset_state(reset_partial_state=True)  # the process's: an earlier run may have been elsewhere
+    os.environ[ACCELERATE_DEVICE] = str(where)
+    try:
+        return Accelerator(mixed_precision=precision_of(device), cpu=where.type == "cpu")
+    finally:
+        os.environ.pop(ACCELERATE_DEVICE)
+        if before is not None:
+            os.environ[ACCELERATE_DEVICE] = before
+
+
 def train(
     data: Path, out: Path, config: TrainConfig | None = None, *, save_every: int = 500, device: str | None = None
 ) -> Path:
@@ -353,7 +397,7 @@ def train(
         out: run folder: checkpoint.safetensors, log.csv, samples-*.png and model/ (a diffusers folder).
         config: the run; None takes the checkpoint's, or the defaults where there is none.
         save_every: steps between checkpoints.
-        device: "cpu" forces the CPU; by default accelerate decides.
+        device: "cpu", "cuda" or "cuda:N"; by default accelerate decides.
 
     Returns:
         The exported model's folder.
@@ -399,7 +443,7 @@ class Backbone:
         unet.load_state_dict(average.state_dict())
         DDIMPipeline(unet=unet.half(), scheduler=self.scheduler).save_pretrained(folder, safe_serialization=True)
         stage = {"type": "pixel-unshuffle", "factor": patch} if patch > 1 else {"type": "identity"}
-        (folder / "first_stage.json").write_text(json.dumps(stage, indent=2) + "\n")
+        (folder / "first_stage.json").write_text(json.dumps({"format": STAGE_FORMAT, **stage}, indent=2) + "\n")
 
     def sheet(self, average: torch.nn.Module, step: int) -> Image.Image:
         """See `sample_grid`; at half the resolution while that is what is trained."""
@@ -419,7 +463,7 @@ def run_training(
         config: the run.
         out: run folder: checkpoint.safetensors, log.csv, samples-*.png and model/.
         save_every: steps between checkpoints.
-        device: "cpu" forces the CPU; by default accelerate decides.
+        device: "cpu", "cuda" or "cuda:N"; by default accelerate decides.
 
     Returns:
         The exported model's folder.
@@ -429,11 +473,12 @@ def run_training(
     """
     checkpoint = out / "checkpoint.safetensors"
     out.mkdir(parents=True, exist_ok=True)
-    accelerator = Accelerator(mixed_precision=precision_of(device), cpu=device == "cpu")
+    accelerator = accelerator_on(device)
     if accelerator.device.type == "cpu":
         keep_large_blocks()
     torch.manual_seed(config.seed)
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # on its device before the optimiser is made, which holds on to the weights it is given
+    model = model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema)).to(accelerator.device)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True

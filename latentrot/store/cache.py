@@ -32,14 +32,20 @@ def cache_folder() -> Path:
 
 
 def latent_key(crop: np.ndarray, space: LatentSpace, tolerance: float) -> str:
-    """What a latent depends on, as a digest: the very pixels, the weights, the schedule and the tolerance.
+    """What a latent depends on, as a digest: the very pixels, the model, the schedule and the tolerance.
 
     Args:
         crop: (s, s, 3) uint8 at the model's resolution.
         space: model and schedule.
         tolerance: of the inversion.
     """
-    facts = {"digest": space.digest, "schedule": asdict(space.schedule), "tolerance": tolerance, "shape": crop.shape}
+    facts = {
+        "format": 1,
+        "model": space.fingerprint.key,
+        "schedule": asdict(space.schedule),
+        "tolerance": tolerance,
+        "shape": crop.shape,
+    }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode() + crop.tobytes()).hexdigest()[:40]
 
 

@@ -24,7 +24,10 @@ from latentrot.store.space import LatentSpace
 __all__ = ["LatentStore"]
 
 SHARD = re.compile(r"shard-(\d+)\.safetensors")
-INDEX = pa.schema([("image_id", pa.string()), ("shard", pa.dictionary(pa.int32(), pa.string())), ("row", pa.int32())])
+INDEX = pa.schema(
+    [("image_id", pa.string()), ("shard", pa.dictionary(pa.int32(), pa.string())), ("row", pa.int32())],
+    metadata={"kind": "latentrot index", "format": "1"},
+)
 
 
 class LatentStore:

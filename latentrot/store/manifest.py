@@ -20,12 +20,15 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from latentrot.errors import LatentrotError, one_line
+from latentrot.files import check_format
 from latentrot.store.places import create_whole, listed
 from latentrot.store.space import LatentSpace
 
 __all__ = ["Manifest", "Part", "pack_part"]
 
 KIND = "latentrot manifest"
+#: of the file, raised when an older version would misread it
+FORMAT = 1
 #: names compared at a time
 CHUNK = 500_000
 
@@ -46,7 +49,13 @@ def pack_part(
         shard_size: pictures per shard; a shard given shorter stays shorter.
         batch_size: pictures inverted together.
     """
-    header = {"kind": KIND, "shard_size": str(shard_size), "batch_size": str(batch_size), **space.header()}
+    header = {
+        "kind": KIND,
+        "format": str(FORMAT),
+        "shard_size": str(shard_size),
+        "batch_size": str(batch_size),
+        **space.header(),
+    }
     schema = pa.schema([("image_id", pa.string())], metadata=header)
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, schema, use_dictionary=False) as writer:
@@ -84,6 +93,7 @@ class Part:
             kind = _header(file).get("kind")
             if kind != KIND:
                 raise LatentrotError(f"{self.path} is not a manifest of latents (kind {kind!r})")
+            check_format(_header(file).get("format", 1), FORMAT, self.path)
         except (OSError, ValueError) as error:
             if isinstance(error, LatentrotError):
                 raise
@@ -148,7 +158,13 @@ class Manifest:
     @property
     def space(self) -> LatentSpace:
         """Of the latents; all parts agree, since `extend` sees to it."""
-        return LatentSpace.from_header(self.parts[0].header)
+        try:
+            return LatentSpace.from_header(self.parts[0].header)
+        except (KeyError, ValueError, TypeError) as error:
+            raise LatentrotError(
+                f"{self.parts[0].path} does not say what model and schedule it is of ({one_line(error)}); it is damaged, or "
+                "of another version"
+            ) from error
 
     @cached_property
     def counts(self) -> np.ndarray:

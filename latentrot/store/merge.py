@@ -59,8 +59,9 @@ def merge_stores(
     Raises:
         LatentrotError: stores of different models or schedules, duplicates, or a store that is there already.
     """
-    for store in stores[1:]:
-        store.space.require_same(stores[0].space, str(store.root))
+    for i, store in enumerate(stores):
+        for other in stores[: i + 1]:  # each with each: what an old store does not know, two others may disagree on
+            store.space.require_same(other.space, str(store.root))
     parts: list[Part] = []
     sources: list[Source] = []
     dropped = 0

@@ -13,12 +13,15 @@ from safetensors.torch import save
 from upath import UPath
 
 from latentrot.errors import LatentrotError, one_line
+from latentrot.files import check_format
 from latentrot.store.places import read_into, read_range
 from latentrot.store.space import LatentSpace
 
 __all__ = ["KIND", "ShardHeader", "checksum_of", "pack_shard", "read_header", "read_rows"]
 
 KIND = "latentrot latents"
+#: of the file, raised when an older version would misread it
+FORMAT = 1
 #: bytes of a file read at once in the hope that they hold the whole header
 FIRST_READ = 32 << 10
 #: as safetensors limits it
@@ -89,6 +92,7 @@ def pack_shard(
     latents = latents.half().contiguous()
     metadata = {
         "kind": KIND,
+        "format": str(FORMAT),
         "image_ids": json.dumps(image_ids),
         "skipped": json.dumps(skipped),
         "batch": str(batch),
@@ -115,6 +119,8 @@ def read_header(path: Path | UPath) -> ShardHeader:
         metadata = table.get("__metadata__") or {}
         if metadata.get("kind") != KIND:
             raise LatentrotError(f"{path} is not a shard of latents (kind {metadata.get('kind')!r})")
+        check_format(metadata.get("format", 1), FORMAT, path)
+        LatentSpace.from_header(metadata)  # whatever it lacks is told now
         tensor = table["latents"]
         image_ids, skipped = json.loads(metadata["image_ids"]), json.loads(metadata.get("skipped", "[]"))
         header = ShardHeader(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from latentrot.embed.solve import Schedule
 from latentrot.errors import LatentrotError
+from latentrot.models.fingerprint import Fingerprint
 from latentrot.models.load import LatentModel
 
 __all__ = ["LatentSpace"]
@@ -18,29 +20,34 @@ class LatentSpace:
 
     Attributes:
         model: the model's name, for people.
-        digest: its weights' digest, for the check.
+        fingerprint: everything of the model that shapes a latent, for the check.
         schedule: steps, solver and depth of the inversion.
         shape: (c, h, w) of one latent.
         block: side of the first stage's pixel blocks (see `mirror_latents`).
     """
 
     model: str
-    digest: str
+    fingerprint: Fingerprint
     schedule: Schedule
     shape: tuple[int, int, int]
     block: int
 
     @classmethod
     def of(cls, model: LatentModel, schedule: Schedule) -> LatentSpace:
-        """The space a model and a schedule span."""
-        return cls(model.name, model.digest, schedule, model.latent_shape, model.first_stage.block)
+        """The space a model and a schedule span.
+
+        Raises:
+            LatentrotError: the model has no such schedule.
+        """
+        schedule.levels(model)
+        return cls(model.name, model.fingerprint, schedule, model.latent_shape, model.first_stage.block)
 
     @classmethod
-    def from_header(cls, header: dict[str, str]) -> LatentSpace:
+    def from_header(cls, header: Mapping[str, str]) -> LatentSpace:
         """Read from an artefact's header."""
         return cls(
             header["model"],
-            header["digest"],
+            Fingerprint.from_header(header),
             Schedule(**json.loads(header["schedule"])),
             tuple(json.loads(header["shape"])),
             int(header["block"]),
@@ -50,19 +57,20 @@ class LatentSpace:
         """As written into an artefact's header."""
         return {
             "model": self.model,
-            "digest": self.digest,
+            **self.fingerprint.header(),
             "schedule": json.dumps(asdict(self.schedule)),
             "shape": json.dumps(self.shape),
             "block": str(self.block),
         }
 
     def require_same(self, other: LatentSpace, what: str) -> None:
-        """Refuse another model or schedule, quoting both values.
+        """Refuse another model or schedule, quoting both values; say once what an old file cannot vouch for.
 
         Raises:
             LatentrotError: `what` (self) and the one in use (other) differ.
         """
-        for name in ("digest", "schedule", "shape"):
+        self.fingerprint.require_same(other.fingerprint, what, self.model, other.model)
+        for name in ("schedule", "shape", "block"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
                 raise LatentrotError(

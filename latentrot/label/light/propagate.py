@@ -68,7 +68,8 @@ class LightFeatures:
 @torch.no_grad()
 def light_features(x: torch.Tensor, labeler: FaceLabeler | None = None) -> np.ndarray:
     """What a label network (None: the bundled faces') knows of the light: crops (n, 3, h, h) in [-1, 1] -> (n, 48)."""
-    return (labeler or load_labeler(device=x.device)).light_features(prepare(x)).cpu().numpy()
+    network = labeler or load_labeler(device=x.device)
+    return network.light_features(prepare(x.to(network.device))).cpu().numpy()
 
 
 def folder_features(

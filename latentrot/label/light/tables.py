@@ -76,8 +76,8 @@ def read_light_labels(
         By image_id: light (left, center, right) and confidence (0 to 1; 1 where the file says nothing).
 
     Raises:
-        LatentrotError: an unreadable file, missing columns, an unknown light, a picture named twice, or an array that
-            does not fit `image_ids` or `order`.
+        LatentrotError: an unreadable file, missing columns, an unknown light, a picture named twice, an array that does not
+            fit `image_ids` or `order`, or none of `image_ids` in it.
     """
     path = Path(path)
     if not path.is_file():
@@ -90,7 +90,16 @@ def read_light_labels(
         table = _from_table(path, columns or {}, values or {})
     if doubled := sorted(set(table.index[table.index.duplicated()])):
         raise LatentrotError(f"{path} names {len(doubled)} pictures twice, {doubled[0]} among them")
-    return table if image_ids is None else to_files(table, image_ids).dropna(subset="light")
+    if image_ids is None:
+        return table
+    found = to_files(table, image_ids).dropna(subset="light")
+    if len(image_ids) and found.empty:
+        named = f"{len(table)}, {table.index[0]} among them" if len(table) else "none at all"
+        raise LatentrotError(
+            f"{path} names none of the {len(image_ids)} pictures ({image_ids[0]} and so on); it names {named}. Give a table "
+            "of these pictures, or leave it out for the network's lights"
+        )
+    return found
 
 
 def with_light(labels: pd.DataFrame, lights: pd.DataFrame) -> pd.DataFrame:

@@ -34,7 +34,7 @@ from tqdm import tqdm
 from latentrot.data.align import align_landmarks
 from latentrot.data.celeba import held_out
 from latentrot.errors import LatentrotError
-from latentrot.files import write_atomically
+from latentrot.files import check_format, write_atomically
 from latentrot.label.face_networks import (
     LANDMARK_SIDE,
     PARTS_SIDE,
@@ -421,7 +421,12 @@ def _save_checkpoint(
     for i, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for k, v in state.items()}
     whole = {k: v.detach().clone().contiguous() for k, v in tensors.items()}
-    metadata = {"step": str(step), "config": json.dumps(asdict(config))}
+    metadata = {
+        "kind": "latentrot training checkpoint",
+        "format": "1",
+        "step": str(step),
+        "config": json.dumps(asdict(config)),
+    }
     write_atomically(path, lambda p: save_file(whole, p, metadata=metadata))
 
 
@@ -432,6 +437,7 @@ def _load_checkpoint(
         return 0
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
+        check_format(metadata.get("format", 1), 1, path)
         stored: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
         for name in file.keys():  # noqa: SIM118  not a dict
             part, rest = name.split(".", 1)

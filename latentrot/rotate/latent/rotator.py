@@ -12,7 +12,7 @@ import torch
 from latentrot.bundles import direction_files, directions_in, trained_on
 from latentrot.data.images import resize, to_tensor, to_uint8
 from latentrot.data.similarity import psnr
-from latentrot.embed.solve import decode, invert
+from latentrot.embed.solve import Schedule, decode, invert
 from latentrot.errors import LatentrotError
 from latentrot.fit.directions import Directions
 from latentrot.fit.walk import walk
@@ -126,6 +126,12 @@ class LatentRotator:
     labeler: FaceLabeler | None = None
     cache: LatentCache | None = None
     limit: float = LIMIT
+
+    def __post_init__(self) -> None:
+        first = next(iter(self.directions.values()), None)
+        for light, lines in self.directions.items():
+            if first is not None:
+                lines.space.require_same(first.space, f"what is walked in light {light}")
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
         """Turn a (s, s, 3) uint8 crop in the CelebA frame by degrees -> the same at the model's resolution."""
@@ -358,9 +364,17 @@ def load_latent_rotator(
     loaded = model if isinstance(model, LatentModel) else load_model(model, device, dtype)
     where = Path(directions) if directions else directions_in(loaded.folder) or Path("directions")
     lines: dict[str, Directions] = {}
-    for path in direction_files(where):
+    schedule: Schedule | None = None
+    files = direction_files(where)
+    for path in files:
         found = Directions.load(path)
-        found.space.require_same(LatentSpace.of(loaded, found.space.schedule), str(path))
+        schedule = schedule or found.space.schedule
+        if found.space.schedule != schedule:
+            raise LatentrotError(
+                f"{where} mixes schedules: the lines in {files[0].name} are of {schedule}, those in {path.name} of "
+                f"{found.space.schedule}; fit all from one store, or give each its own folder"
+            )
+        found.space.require_same(LatentSpace.of(loaded, schedule), str(path))
         if found.light in lines:
             raise LatentrotError(
                 f"{where} holds two files for light {found.light!r}, one of them {path.name}; keep one"

@@ -28,10 +28,12 @@ class MeshRotator:
     Args:
         config: parameters.
         largest_spread: landmarks that scatter more than this (`latentrot.label.landmarks`) are no face's.
+        device: where the networks of landmarks and parts run; the CPU by default.
     """
 
     config: MeshConfig = field(default_factory=MeshConfig)
     largest_spread: float = 0.12
+    device: str | None = None
 
     @property
     def learned_from(self) -> tuple[str, ...] | None:
@@ -61,13 +63,14 @@ class MeshRotator:
         from latentrot.label.landmarks import estimate_landmarks  # noqa: PLC0415  (loads networks)
         from latentrot.label.parts import estimate_parts  # noqa: PLC0415
 
-        found = estimate_landmarks(photograph, face.landmarks if isinstance(face, Face) else face)
+        found = estimate_landmarks(photograph, face.landmarks if isinstance(face, Face) else face, device=self.device)
         if found.spread > self.largest_spread:
             raise LatentrotError(
                 f"the face's landmarks are found only to within {100 * found.spread:.0f}% of its width; it is hidden, "
                 "blurred or turned too far: choose another face or photograph"
             )
-        return build_head(photograph, found.points, estimate_parts(photograph, found.points), self.config)
+        parts = estimate_parts(photograph, found.points, device=self.device)
+        return build_head(photograph, found.points, parts, self.config)
 
     def rotate_photograph(
         self, photograph: np.ndarray, face: Face | Alignment, degrees: float, pitch: float = 0.0, roll: float = 0.0

@@ -18,9 +18,9 @@ from torch import Tensor
 from latentrot.bundles import bundled_part, missing_bundle
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import check_format, write_atomically
-from latentrot.models.first_stage import Autoencoder, PixelUnshuffle
+from latentrot.models.first_stage import Autoencoder, PixelUnshuffle, load_first_stage
 from latentrot.models.folder import find_folder, read_json
-from latentrot.models.load import load_first_stage, load_model, resolve_device
+from latentrot.models.load import load_model, resolve_device
 from latentrot.rotate.pair.config import PairConfig
 from latentrot.rotate.pair.network import LatentNetwork, PixelNetwork, widened
 
@@ -307,7 +307,7 @@ def _load_pixel(name: str, folder: Path, header: dict[str, str], device: torch.d
     try:
         unet = UNet2DModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
         scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
-        stage, pixels = load_first_stage(folder, {}, device)
+        stage = load_first_stage(folder, {}, device)
     except (OSError, RuntimeError, ValueError) as error:
         raise LatentrotError(f"{name}: cannot load its weights: {one_line(error)}") from error
     network = PixelNetwork(unet, scheduler.alphas_cumprod).to(device)
@@ -315,7 +315,9 @@ def _load_pixel(name: str, folder: Path, header: dict[str, str], device: torch.d
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     size, states = int(unet.config["sample_size"]), int(unet.config["out_channels"])
     space = PixelSpace(stage if isinstance(stage, PixelUnshuffle) else PixelUnshuffle(1))
-    return PairModel(name, "pixel", header["condition"], network, space, scheduler, size * pixels, (states, size, size))
+    return PairModel(
+        name, "pixel", header["condition"], network, space, scheduler, size * stage.pixels, (states, size, size)
+    )
 
 
 def _read_part(name: str, folder: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -1,0 +1,157 @@
+"""What tells one model's latents from another's: everything that shapes a latent, part by part."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from typing import Any
+
+import torch
+
+from latentrot.errors import LatentrotError
+
+__all__ = ["Fingerprint", "config_digest", "noise_in_words", "unet_config_digest", "weights_digest"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Everything of a model that shapes a latent; a part that an old file does not know is empty.
+
+    Args:
+        weights: first 16 hexadecimal digits of the SHA-256 of the U-Net's weights.
+        network: the same of what its configuration says beside their shapes, such as activations and normalisation.
+        prediction: what the U-Net predicts.
+        noise: the noise schedule in words.
+        first_stage: what lies between pictures and the diffusion's own space; of an autoencoder with a digest and its scale.
+    """
+
+    weights: str
+    network: str = ""
+    prediction: str = ""
+    noise: str = ""
+    first_stage: str = ""
+
+    @classmethod
+    def from_header(cls, header: Mapping[str, str]) -> Fingerprint:
+        """Read from an artefact's header; from before there were fingerprints it knows the weights alone."""
+        parts = json.loads(header.get("fingerprint", "{}"))
+        return cls(header["digest"], **{f.name: str(parts.get(f.name, "")) for f in fields(cls)[1:]})
+
+    def header(self) -> dict[str, str]:
+        """As written into an artefact's header."""
+        parts = {name: value for name, value in asdict(self).items() if value and name != "weights"}
+        return {"digest": self.weights, **({"fingerprint": json.dumps(parts)} if parts else {})}
+
+    @property
+    def key(self) -> str:
+        """All parts as one digest."""
+        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:16]
+
+    def difference(self, other: Fingerprint) -> tuple[str, str, str] | None:
+        """The first part that both know and that differs: its name, this one's value and the other's; None: no part."""
+        for part, name in PARTS.items():
+            mine, theirs = getattr(self, part), getattr(other, part)
+            if mine and theirs and mine != theirs:
+                return name, mine, theirs
+        return None
+
+    def require_same(self, other: Fingerprint, what: str, model: str, here: str) -> None:
+        """Refuse another model; say once what an old file cannot vouch for.
+
+        Raises:
+            LatentrotError: a part differs between `what`, made with `model` (self), and the model `here` (other).
+        """
+        if differs := self.difference(other):
+            part, mine, theirs = differs
+            raise LatentrotError(
+                f"{what} belongs to model {model!r} with {part} {mine}, but here {here!r} has {theirs}; "
+                "use the model it was made with, or make it anew"
+            )
+        if unknown := self.unknown:
+            warn_once(what, ", ".join(unknown))
+
+    @property
+    def unknown(self) -> list[str]:
+        """The parts an old file says nothing of, in words."""
+        return [name for part, name in PARTS.items() if not getattr(self, part)]
+
+
+@cache
+def warn_once(what: str, parts: str) -> None:
+    """Name the parts of a model that a file from an earlier version cannot vouch for."""
+    log.warning("%s is from an earlier version and cannot vouch for its model's %s: taken for the same", what, parts)
+
+
+#: the parts in words, in the order in which they are compared
+PARTS = {
+    "weights": "digest",
+    "network": "U-Net configuration",
+    "prediction": "prediction type",
+    "noise": "noise schedule",
+    "first_stage": "first stage",
+}
+
+
+def weights_digest(module: torch.nn.Module) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of a network's weights in float32."""
+    sha = hashlib.sha256()
+    for key, tensor in sorted(module.state_dict().items()):
+        sha.update(key.encode())
+        sha.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+    return sha.hexdigest()[:16]
+
+
+#: what a `UNet2DModel` takes where its configuration says nothing, of all that shapes its answers beside the weights
+UNET_DEFAULTS: dict[str, Any] = {
+    "center_input_sample": False, "time_embedding_type": "positional", "time_embedding_dim": None, "freq_shift": 0,
+    "flip_sin_to_cos": True, "mid_block_type": "UNetMidBlock2D", "layers_per_block": 2, "mid_block_scale_factor": 1,
+    "downsample_padding": 1, "downsample_type": "conv", "upsample_type": "conv", "dropout": 0.0, "act_fn": "silu",
+    "attention_head_dim": 8, "norm_num_groups": 32, "attn_norm_num_groups": None, "norm_eps": 1e-5,
+    "resnet_time_scale_shift": "default", "add_attention": True, "class_embed_type": None, "num_class_embeds": None,
+    "num_train_timesteps": None, "down_block_types": None, "up_block_types": None, "block_out_channels": None,
+}  # fmt: skip
+
+
+def unet_config_digest(config: Mapping[str, Any]) -> str:
+    """A digest of what a U-Net's configuration says, whoever runs it; values that are the defaults do not count."""
+    told = {k: config[k] for k, usual in UNET_DEFAULTS.items() if k in config and plain(config[k]) != usual}
+    return hashlib.sha256(json.dumps(plain(told), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def config_digest(module: Any, beside: tuple[str, ...] = ()) -> str:
+    """A digest of what a diffusers model's configuration says, beside some names.
+
+    Values that are the defaults do not count, so that a version which knows further options finds the same.
+    """
+    defaults = {name: p.default for name, p in inspect.signature(type(module).__init__).parameters.items()}
+    told = {
+        name: value for name, value in module.config.items()
+        if name in defaults and name not in beside and plain(value) != plain(defaults[name])
+    }  # fmt: skip
+    return hashlib.sha256(json.dumps(plain(told), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON gives it back: tuples are lists."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def noise_in_words(config: Mapping[str, Any]) -> str:
+    """A scheduler's noise schedule, from all that its cumulative products depend on."""
+    count = int(config["num_train_timesteps"])
+    if (given := config.get("trained_betas")) is not None:
+        betas = hashlib.sha256(json.dumps(list(given)).encode()).hexdigest()[:16]
+        text = f"betas of its own ({betas}), {len(given)} levels"
+    else:
+        ends = "" if config["beta_schedule"] == "squaredcos_cap_v2" else (
+            f" {config['beta_start']:g} to {config['beta_end']:g}"
+        )  # fmt: skip
+        text = f"{config['beta_schedule']}{ends}, {count} levels"
+    return f"{text}, zero terminal SNR" if config.get("rescale_betas_zero_snr") else text
