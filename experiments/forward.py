@@ -93,7 +93,7 @@ def main(steps: int = 20, batches: tuple[int, ...] = (1, 8), rounds: int = 5, on
         done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **environment})
         rows += [{"instructions": name, **row} for row in json.loads(done.stdout.splitlines()[-1])]
         print(pd.DataFrame(rows).round(3).to_string(), flush=True)
-    pd.DataFrame(rows).round(4).to_csv(Path(__file__).with_suffix(".csv"), index=False)
+        pd.DataFrame(rows).round(4).to_csv(Path(__file__).with_suffix(".csv"), index=False)
 
 
 if __name__ == "__main__":

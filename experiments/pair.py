@@ -29,12 +29,13 @@ from solvers import SHARED, strangers
 from latentrot.bundles import bundled_example
 from latentrot.data.celeba import FaceFolder
 from latentrot.data.images import resize, write_image
+from latentrot.errors import LatentrotError
 from latentrot.evaluation.judges import Judge, load_judge
 from latentrot.evaluation.pairs import EvaluationConfig
 from latentrot.evaluation.report import markdown_table, summary, write_evaluation
 from latentrot.evaluation.run import evaluate
 from latentrot.evaluation.views import read_views
-from latentrot.rotate.mesh import turn_for, turn_head
+from latentrot.rotate.mesh import MeshRotator, turn_for, turn_head
 from latentrot.rotate.pair.config import PairConfig
 from latentrot.rotate.pair.render import Turner
 from latentrot.rotate.pair.rotator import load_pair_rotator
@@ -101,7 +102,7 @@ class Geometry:
 
     def __init__(self, resolution: int = 64) -> None:
         self.turner = Turner(resolution)
-        self.learned_from = load_rotator("mesh").learned_from
+        self.learned_from = MeshRotator().learned_from
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
         """Turn a crop by degrees."""
@@ -115,6 +116,8 @@ class Geometry:
 
 def measure(crops: list[np.ndarray], rotator: Rotator, judge: Judge) -> pd.DataFrame:
     """One row a turn: means over people."""
+    if judge.pose is None or judge.identity is None:
+        raise LatentrotError(f"the judge {judge.name} measures pose or identity only; expected both")
     turned = [rotate_many(rotator, crop, list(TURNS)) for crop in crops]
     before = judge.pose(crops)[:, 0], judge.identity(crops)
     rows = []

@@ -6,7 +6,6 @@ from test_mesh import head_of, planted
 
 from latentrot.data.align import align_landmarks
 from latentrot.edit.compose import brought_back, face_mask, fill_hidden, fit_colours, redraw
-from latentrot.edit.photograph import carried_farther
 from latentrot.edit.turns import Turn, parse_sweep, turns_asked
 from latentrot.errors import LatentrotError
 from latentrot.label.upright import MIRRORED_68, five_of, mirrored, upright_square
@@ -136,14 +135,3 @@ def test_turns_are_read():
 def test_turns_that_cannot_be_are_refused(asked, words):
     with pytest.raises(LatentrotError, match=words):
         turns_asked(**asked)
-
-
-@pytest.mark.parametrize(
-    ("asked", "reached", "carried"),
-    [
-        (20.0, 20.5, 20.0), (20.0, 19.0, 20.0), (20.0, 16.0, 25.0), (-20.0, -16.0, -25.0), (35.0, 20.0, 41.0),
-        (15.0, -2.0, 21.0), (1.0, 0.0, 1.0),
-    ],
-)  # fmt: skip
-def test_a_turn_that_falls_short_is_carried_farther(asked, reached, carried):
-    assert carried_farther(Turn(asked, 5.0), Turn(asked, 5.0), reached) == Turn(pytest.approx(carried), 5.0)

@@ -421,7 +421,7 @@ class TestCommand:
         report = json.loads((out / "evaluation.json").read_text())
         assert report["ways"]["test_evaluation:make_perfect"]["all"]["squared_error"]["mean"] == 0
         assert set(report["ways"]["nothing"]["by_turn"]) == {"-30", "+30"}
-        assert "squared_error" in printed
+        assert "squared error in the face" in printed
         assert "examples.png" in printed
 
     def test_the_latent_rotator(self, views, tmp_path, capsys):

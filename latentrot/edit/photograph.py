@@ -29,9 +29,6 @@ __all__ = ["Edited", "TurnedFace", "edit_photograph", "turn_faces"]
 CROP_SIDE = 256
 #: patches of all turns are kept while they take no more than so many bytes together; beyond, each is made when it is wanted
 KEPT_BYTES = 200_000_000
-#: a turn that falls short, by the label network on what came out, is carried farther: from so many degrees on, by so many at
-#: most; beyond, far hair comes out from behind the face
-SHORT_DEG, LONGER_DEG = 1.5, 6.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +43,6 @@ class TurnedFace:
         config: how it was turned.
         drawn: whether a model drew the turned face, or geometry alone made it.
         carried: for each turn the share of the face that the photograph itself shows.
-        by: by how many degrees the geometry turns for each; empty: as far as is usual for the turn asked.
     """
 
     turned: Turned
@@ -57,7 +53,6 @@ class TurnedFace:
     drawn: bool = True
     carried: tuple[float, ...] = ()
     kept: tuple[Patch, ...] = ()
-    by: tuple[Turn, ...] = ()
 
     def patch(self, i: int) -> Patch:
         """The i-th turn in the photograph."""
@@ -65,8 +60,8 @@ class TurnedFace:
             return self.kept[i]
         if self.head is None:
             raise LatentrotError("a square alone was turned; there is no photograph to put it into")
-        turn = self.by[i] if self.by else geometric(self.asked[i])
-        carried = turn_head(self.head, turn.yaw, turn.pitch)
+        turn = self.asked[i]
+        carried = turn_head(self.head, turn_for(turn.yaw), turn.pitch)
         image = self.turned.frames[i].image if self.drawn else None
         if self.config.reify and image is not None:
             return redraw(self.head, carried, image)
@@ -195,10 +190,9 @@ def turn_face(
     notes += beyond_reach(drawn, rotator) + held_short(drawn, rotator)
     if upscaler is not None:
         drawn = upscaler.upscale_turned(drawn)
-    wanted = tuple(Turn(f.requested_deg, t.pitch) for f, t in zip(drawn.frames, asked, strict=True))
-    by = tuple(geometric(t) for t in wanted)
+    by = tuple(Turn(f.requested_deg, t.pitch) for f, t in zip(drawn.frames, asked, strict=True))
     clock.lap("draw")
-    face = TurnedFace(drawn, wanted, alignment, head, config, not isinstance(rotator, MeshRotator), by=by)
+    face = TurnedFace(drawn, by, alignment, head, config, not isinstance(rotator, MeshRotator))
     if head is None:
         return face, notes
 
@@ -207,34 +201,14 @@ def turn_face(
     side = max(64, min(CROP_SIDE, round(alignment.crop_side))) if alignment else CROP_SIDE
     for i, frame in enumerate(drawn.frames):
         patch = face.patch(i)
-        seen = measured(photo, patch, frame, rotator, side, face)
-        longer = carried_farther(wanted[i], by[i], seen.yaw_deg - drawn.yaw_deg)
-        if longer != by[i]:
-            face = replace(face, by=(*by[:i], longer, *by[i + 1 :]))
-            by = face.by
-            patch = face.patch(i)
-            seen = measured(photo, patch, frame, rotator, side, face)
         patches.append(patch)
-        frames.append(seen)
+        frames.append(measured(photo, patch, frame, rotator, side, face))
         if sum(p.pixels.nbytes for p in patches) > KEPT_BYTES:
             patches.clear()
     clock.lap("put together")
     carried = tuple(p.carried for p in patches) if len(patches) == len(frames) else ()
     kept = tuple(patches) if len(patches) == len(frames) else ()
     return replace(face, turned=replace(drawn, frames=frames), carried=carried, kept=kept), notes
-
-
-def geometric(turn: Turn) -> Turn:
-    """The geometry's turn for one that is asked for."""
-    return Turn(turn_for(turn.yaw), turn.pitch)
-
-
-def carried_farther(asked: Turn, by: Turn, reached: float) -> Turn:
-    """The turn by geometry that makes good for one that reached fewer degrees of yaw than asked."""
-    if abs(asked.yaw) < 2 or (asked.yaw - reached) * np.sign(asked.yaw) < SHORT_DEG:
-        return by
-    wanted = by.yaw * asked.yaw / reached if reached * asked.yaw > 0 else np.inf
-    return Turn(by.yaw + np.sign(by.yaw) * min(LONGER_DEG, abs(wanted) - abs(by.yaw)), by.pitch)
 
 
 def draw(

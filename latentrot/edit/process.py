@@ -9,7 +9,7 @@ import numpy as np
 from latentrot.data.images import write_image
 from latentrot.edit.find import Found
 from latentrot.edit.photograph import CROP_SIDE, Edited
-from latentrot.edit.results import notes_of
+from latentrot.edit.results import metadata_of
 from latentrot.errors import LatentrotError
 from latentrot.rotate.pair.rotator import PairRotator
 from latentrot.rotate.protocol import Rotator
@@ -31,5 +31,5 @@ def write_process(found: Found, rotator: Rotator, edited: Edited, out: Path) -> 
     square = found.alignments[0].crop(found.photo, CROP_SIDE) if found.alignments else found.photo
     strip = rotator.process(square, edited.turned.frames[0].requested_deg)
     times = max(1, CELL // rotator.model.resolution)
-    write_image(out, np.kron(strip, np.ones((times, times, 1), np.uint8)), notes_of(edited))
+    write_image(out, np.kron(strip, np.ones((times, times, 1), np.uint8)), metadata_of(edited))
     return out

@@ -356,7 +356,7 @@ def _paint_hair(at: np.ndarray, palette: np.ndarray, colour: np.ndarray) -> None
 
 
 @njit(cache=True)
-def _lit(nearest: float, depth: float) -> float:
+def _lit(nearest, depth) -> float:  # noqa: ANN001  (numba: numbers)
     """1 where nothing is nearer to the light than a point, else 0."""
     return 1.0 if nearest <= depth else 0.0
 

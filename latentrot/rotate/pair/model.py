@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from latentrot.bundles import bundled_part, missing_bundle
 from latentrot.errors import LatentrotError, one_line
@@ -141,7 +141,7 @@ class PairModel:
     name: str
     backbone: str
     conditioned_on: str
-    network: nn.Module
+    network: PixelNetwork | LatentNetwork
     space: Space
     scheduler: DDIMScheduler
     resolution: int
@@ -260,9 +260,10 @@ def save_pair_model(model: PairModel, weights: dict[str, Tensor], folder: Path) 
     for name, tensor in weights.items():
         kinds[name.startswith("unet.")][name.removeprefix("unet.")] = tensor.detach().cpu().half().contiguous()
     (folder / "unet").mkdir(exist_ok=True)
-    model.network.unet.save_config(folder / "unet")
-    unet = folder / "unet" / "diffusion_pytorch_model.safetensors"
-    write_atomically(unet, lambda p: save_file(kinds[True], p, metadata={"format": "pt"}))
+    unet: Any = model.network.unet
+    unet.save_config(folder / "unet")
+    path = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    write_atomically(path, lambda p: save_file(kinds[True], p, metadata={"format": "pt"}))
     model.scheduler.save_pretrained(folder / "scheduler")
     if isinstance(model.space, PixelSpace):
         stage = {"type": "pixel-unshuffle", "factor": model.space.stage.factor}

@@ -91,7 +91,7 @@ class PairFolder:
 
     def pose(self, image_id: str) -> tuple[float, float]:
         """Yaw and pitch of a picture, degrees."""
-        yaw, pitch = self.poses.loc[image_id, ["yaw_deg", "pitch_deg"]]
+        yaw, pitch = self.poses.loc[image_id].to_numpy(np.float64)
         return float(yaw), float(pitch)
 
     def partners(self, image_id: str, together: dict[str, list[str]]) -> tuple[Partner, ...]:

@@ -156,8 +156,9 @@ def framed(folder: PairFolder, image_id: str, turner: Turner) -> Framed:
 
 def landmarks_of(folder: PairFolder, image_id: str, picture: np.ndarray) -> np.ndarray:
     """(68, 2) picture pixels: those of the folder's table where it has them, else as they are found."""
-    if folder.landmarks is not None and (row := folder.landmarks.loc[image_id]).notna().all():
-        return row.to_numpy(np.float64).reshape(68, 2) * (picture.shape[1] / FRAME_WIDTH)
+    row = np.full(136, np.nan) if folder.landmarks is None else folder.landmarks.loc[image_id].to_numpy(np.float64)
+    if np.isfinite(row).all():
+        return row.reshape(68, 2) * (picture.shape[1] / FRAME_WIDTH)
     left, top, right, _ = face_box(picture.shape[1], picture.shape[0])
     found = estimate_landmarks(picture, face_of_crop(right - left).landmarks + np.array([left, top]))
     if found.spread > SPREAD:
