@@ -16,9 +16,10 @@ __all__ = ["found_in", "laid_on", "landmarks_of", "similarity_between"]
 
 #: landmarks less sure than this (share of the face's width) place nothing
 SPREAD = 0.12
-#: a placement that scales by more than a quarter, or moves the middle by more than 0.3 of the crop, has lost the face: a head
-#: turned by 60 degrees about its own axis has moved in the frame by a quarter
-SCALE, SHIFT = 1.25, 0.3
+#: a placement that scales by more than a half, or moves the middle by more than 0.3 of the crop, has lost the face: a head
+#: turned by 40 degrees is framed a quarter larger than a frontal one, and turned by 60 about its own axis it has moved by a
+#: quarter
+SCALE, SHIFT = 1.5, 0.3
 CENTRE = np.array([CROP_BOX[0] + CROP_BOX[2], CROP_BOX[1] + CROP_BOX[3]]) / 2
 
 
