@@ -45,7 +45,8 @@ def ways(steps: int, precisions: tuple[str, ...]) -> dict[str, tuple[Callable, C
     found: dict[str, tuple[Callable, Callable]] = {"plain diffusers loop": (plain.invert, plain.decode)}
     for precision in precisions:
         own = load_model(None, "cpu", precision)
-        before = replace(own, unet=PlainLoop.load(None, steps).unet.to(memory_format=torch.channels_last))
+        theirs = torch.nn.Module.to(PlainLoop.load(None, steps).unet, memory_format=torch.channels_last)
+        before = replace(own, unet=theirs)
         for name, model in (("diffusers' network", before), ("own network", own)):
             found[f"{name}, {precision}"] = (
                 lambda x, m=model: invert(m, x, schedule=plan),

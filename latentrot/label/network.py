@@ -61,7 +61,7 @@ class FaceLabeler(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights lie."""
-        return self.pose_head[2].weight.device
+        return next(self.parameters()).device
 
     def pose(self, x: Tensor) -> Tensor:
         """(n, 3, 64, 64) in [-1, 1] -> (n, 3) yaw, pitch, roll in units of 30 degrees."""
