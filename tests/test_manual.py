@@ -207,7 +207,7 @@ def test_the_cylinder_mirrors_and_stands_still(cylinder):
 
 
 def test_the_cylinder_is_measured_beside_doing_nothing(cylinder):
-    found = latentrot.evaluate(cylinder, bundled_example("heads64"), name="cylinder")
+    found = latentrot.evaluate({"cylinder": cylinder}, bundled_example("heads64"))
     near = found.rows[found.rows["requested_deg"].abs() == 15].groupby("way")["squared_error"].mean()
     assert 0 < near["cylinder"] < 0.2
     assert 0 < near["nothing"] < 0.2

@@ -231,7 +231,7 @@ class LatentRotator:
         frames = [
             Frame(
                 d, float(poses[i, 0]), float(poses[i, 1]), lights[i], shown[i], float(poses[i, 0]) - face.yaw_deg,
-                is_held[i - 1] and (d - float(poses[i, 0]) + face.yaw_deg) * np.sign(d) > SHORT_DEG,
+                bool(is_held[i - 1] and (d - float(poses[i, 0]) + face.yaw_deg) * np.sign(d) > SHORT_DEG),
             )
             for i, d in enumerate(turns, start=1)
         ]  # fmt: skip
