@@ -387,6 +387,19 @@ def check_picture(image: np.ndarray, what: str = "picture") -> None:
         raise LatentrotError(f"the {what} is {image.shape} of {image.dtype}; expected (h, w, 3) of uint8, RGB")
 
 
+def check_crop(image: np.ndarray) -> None:
+    """Refuse whatever is no crop in the CelebA frame: not an (s, s, 3) uint8 array.
+
+    Raises:
+        LatentrotError: naming what was given.
+    """
+    check_picture(image, "crop")
+    if image.shape[0] != image.shape[1]:
+        raise LatentrotError(
+            f"a crop of {image.shape[1]}x{image.shape[0]} pixels; expected a square in the CelebA frame"
+        )
+
+
 def _encode(
     image: np.ndarray, kind: str, metadata: Mapping[str, str], profile: bytes = b"", exif: bytes = b""
 ) -> bytes:

@@ -14,8 +14,6 @@ from latentrot.label.upright import five_of
 
 __all__ = ["found_in", "laid_on", "landmarks_of", "similarity_between"]
 
-#: landmarks less sure than this (share of the face's width) place nothing
-SPREAD = 0.12
 #: a placement that scales by more than a half, or moves the middle by more than 0.3 of the crop, has lost the face: a head
 #: turned by 40 degrees is framed a quarter larger than a frontal one, and turned by 60 about its own axis it has moved by a
 #: quarter
@@ -44,10 +42,9 @@ def landmarks_of(picture: np.ndarray, crop: int) -> Landmarks:
 def found_in(picture: np.ndarray, crop: int) -> Landmarks | None:
     """The same; None where they are too unsure to place anything."""
     try:
-        found = landmarks_of(picture, crop)
+        return landmarks_of(picture, crop).require_sure()
     except LatentrotError:
         return None
-    return found if found.spread <= SPREAD else None
 
 
 def laid_on(turned: np.ndarray, here: Landmarks | None, there: Landmarks | None, crop: int) -> np.ndarray | None:

@@ -11,12 +11,14 @@ from latentrot.data.align import Alignment, align_landmarks
 from latentrot.errors import LatentrotError
 from latentrot.label.upright import MIRRORED_68, cut_square, face_width, five_of
 
-__all__ = ["FRAME_CENTRE", "FRAME_REACH", "Landmarks", "estimate_landmarks"]
+__all__ = ["FRAME_CENTRE", "FRAME_REACH", "UNSURE", "Landmarks", "estimate_landmarks"]
 
 #: the square the network sees, in the 178x218 frame: its centre (column, row), and how far it reaches each way
 FRAME_CENTRE, FRAME_REACH = np.array([89.0, 124.0]), 100.0
 #: looks at a face; every look after the first is placed by the landmarks of the one before
 LOOKS = 2
+#: landmarks that scatter more than this share of the face's width are no face's
+UNSURE = 0.12
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +33,22 @@ class Landmarks:
 
     points: np.ndarray
     spread: float
+
+    def require_sure(self, most: float = UNSURE) -> Landmarks:
+        """The landmarks themselves.
+
+        Args:
+            most: spread that is still taken.
+
+        Raises:
+            LatentrotError: they scatter more.
+        """
+        if self.spread > most:
+            raise LatentrotError(
+                f"the face's landmarks are found only to within {100 * self.spread:.0f}% of its width; it is hidden, "
+                "blurred or turned too far: choose another face or photograph"
+            )
+        return self
 
 
 def estimate_landmarks(

@@ -10,9 +10,10 @@ import numpy as np
 from latentrot.bundles import bundled_part, trained_on
 from latentrot.data.align import MEAN_LANDMARKS, Alignment
 from latentrot.data.frame import CROP_BOX
-from latentrot.data.images import check_picture
-from latentrot.errors import LatentrotError
+from latentrot.data.images import check_crop
 from latentrot.label.detect import Face
+from latentrot.label.landmarks import UNSURE, estimate_landmarks
+from latentrot.label.parts import estimate_parts
 from latentrot.rotate.mesh.calibration import turn_for
 from latentrot.rotate.mesh.config import MeshConfig
 from latentrot.rotate.mesh.head import Head, build_head
@@ -32,7 +33,7 @@ class MeshRotator:
     """
 
     config: MeshConfig = field(default_factory=MeshConfig)
-    largest_spread: float = 0.12
+    largest_spread: float = UNSURE
     device: str | None = None
 
     @property
@@ -46,11 +47,7 @@ class MeshRotator:
 
     def rotate_many(self, image: np.ndarray, degrees: Sequence[float]) -> list[np.ndarray]:
         """Turn a (s, s, 3) uint8 crop by each of degrees; the head is set up once."""
-        check_picture(image, "crop")
-        if image.shape[0] != image.shape[1]:
-            raise LatentrotError(
-                f"a crop of {image.shape[1]}x{image.shape[0]} pixels; expected a square in the CelebA frame"
-            )
+        check_crop(image)
         head = self.head_of(image, face_of_crop(len(image)))
         return [reframed(head, turn_head(head, turn_for(turn))) for turn in degrees]
 
@@ -60,17 +57,9 @@ class MeshRotator:
         Raises:
             LatentrotError: landmarks cannot be found with any certainty, or are no face's.
         """
-        from latentrot.label.landmarks import estimate_landmarks  # noqa: PLC0415  (loads networks)
-        from latentrot.label.parts import estimate_parts  # noqa: PLC0415
-
-        found = estimate_landmarks(photograph, face.landmarks if isinstance(face, Face) else face, device=self.device)
-        if found.spread > self.largest_spread:
-            raise LatentrotError(
-                f"the face's landmarks are found only to within {100 * found.spread:.0f}% of its width; it is hidden, "
-                "blurred or turned too far: choose another face or photograph"
-            )
-        parts = estimate_parts(photograph, found.points, device=self.device)
-        return build_head(photograph, found.points, parts, self.config)
+        near = face.landmarks if isinstance(face, Face) else face
+        marks = estimate_landmarks(photograph, near, device=self.device).require_sure(self.largest_spread).points
+        return build_head(photograph, marks, estimate_parts(photograph, marks, device=self.device), self.config)
 
     def rotate_photograph(
         self, photograph: np.ndarray, face: Face | Alignment, degrees: float, pitch: float = 0.0, roll: float = 0.0

@@ -44,8 +44,6 @@ SHARD = 24
 ENLARGED = 2.25
 #: turns of pairs beyond this many degrees are left out: nothing of the source is seen in the target
 FARTHEST = 80.0
-#: landmarks that scatter more than this are no face's
-SPREAD = 0.12
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,12 +101,7 @@ class Turner:
         """
         large = resize(square, self.side)
         if marks is None:
-            found = estimate_landmarks(large, face_of_crop(self.side).landmarks)
-            if found.spread > SPREAD:
-                raise LatentrotError(
-                    f"landmarks are found only to within {100 * found.spread:.0f}% of the face's width"
-                )
-            marks = found.points
+            marks = estimate_landmarks(large, face_of_crop(self.side).landmarks).require_sure().points
         return build_head(large, marks, estimate_parts(large, marks), self.config)
 
     def condition(self, turned: Turned) -> np.ndarray:
@@ -161,11 +154,7 @@ def landmarks_of(folder: PairFolder, image_id: str, picture: np.ndarray) -> np.n
         return row.reshape(68, 2) * (picture.shape[1] / FRAME_WIDTH)
     left, top, right, _ = face_box(picture.shape[1], picture.shape[0])
     found = estimate_landmarks(picture, face_of_crop(right - left).landmarks + np.array([left, top]))
-    if found.spread > SPREAD:
-        raise LatentrotError(
-            f"{image_id}: landmarks are found only to within {100 * found.spread:.0f}% of the face's width"
-        )
-    return found.points
+    return found.require_sure().points
 
 
 def on_crop(alignment: Alignment, points: np.ndarray, side: int) -> np.ndarray:

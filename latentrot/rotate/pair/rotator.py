@@ -10,8 +10,7 @@ import numpy as np
 import torch
 
 from latentrot.bundles import bundled_part, trained_on
-from latentrot.data.images import check_picture, resize, to_tensor, to_uint8
-from latentrot.errors import LatentrotError
+from latentrot.data.images import check_crop, resize, to_tensor, to_uint8
 from latentrot.label.estimate import estimate_pose
 from latentrot.rotate.mesh import turn_for, turn_head
 from latentrot.rotate.pair.model import PairModel, load_pair_model
@@ -80,11 +79,7 @@ class PairRotator:
 
     def asked(self, image: np.ndarray, degrees: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
         """What the model is told for each turn: conditions (n, 4, s, s) uint8, and poses (n, 2, 2) degrees."""
-        check_picture(image, "crop")
-        if image.shape[0] != image.shape[1]:
-            raise LatentrotError(
-                f"a crop of {image.shape[1]}x{image.shape[0]} pixels; expected a square in the CelebA frame"
-            )
+        check_crop(image)
         yaw, pitch = (float(v) for v in estimate_pose(to_tensor(image))[0, :2])
         poses = torch.tensor([[[yaw, pitch], [yaw + turn, pitch]] for turn in degrees])
         return torch.from_numpy(self.conditions(image, degrees)).permute(0, 3, 1, 2), poses
