@@ -136,12 +136,35 @@ class Alignment:
         return np.array(warped if side == size else warped.resize((size, size), Image.Resampling.LANCZOS))
 
 
+def similarity_between(given: np.ndarray, wanted: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """The turn, scale and shift (never a reflection) that takes points to others with the least squared distance.
+
+    In closed form: with points as complex numbers a similarity is z -> a z + b, and a is one regression coefficient (the
+    planar case of Umeyama, "Least-Squares Estimation of Transformation Parameters Between Two Point Patterns", IEEE TPAMI
+    13(4), 1991).
+
+    Args:
+        given: (k, 2) points.
+        wanted: (k, 2) where they should come to lie.
+        weights: (k,) how much each counts, 1 together; None: all alike.
+
+    Returns:
+        (2, 3) matrix; of scale 0 where all given points coincide.
+    """
+    w = np.full(len(given), 1 / len(given)) if weights is None else weights
+    z, t = given @ [1, 1j], wanted @ [1, 1j]
+    z_mean, t_mean = w @ z, w @ t
+    z, t = z - z_mean, t - t_mean
+    power = float(w @ np.abs(z) ** 2)
+    a = (w * z.conj()) @ t / power if power > 0 else 0j
+    b = t_mean - a * z_mean
+    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
+
+
 def align_landmarks(landmarks: np.ndarray, photo_size: tuple[int, int]) -> Alignment:
     """The similarity transform (turn, scale, shift; never a reflection) that takes a face into the CelebA frame.
 
-    Weighted least squares over the five points, in closed form: with points as complex numbers a similarity is
-    z -> a z + b, and a is one regression coefficient (the planar case of Umeyama, "Least-Squares Estimation of
-    Transformation Parameters Between Two Point Patterns", IEEE TPAMI 13(4), 1991).
+    Weighted least squares over the five points, see `similarity_between`.
 
     Args:
         landmarks: (5, 2) left eye, right eye, nose tip, left and right mouth corner, each (column, row) in photograph
@@ -159,17 +182,12 @@ def align_landmarks(landmarks: np.ndarray, photo_size: tuple[int, int]) -> Align
     if points.shape != (5, 2) or not np.isfinite(points).all():
         raise LatentrotError(f"landmarks of shape {points.shape}; expected five finite (column, row) points")
     weights = LANDMARK_WEIGHTS / LANDMARK_WEIGHTS.sum()
-    given, wanted = points @ [1, 1j], MEAN_LANDMARKS @ [1, 1j]
-    given_mean, wanted_mean = weights @ given, weights @ wanted
-    given, wanted = given - given_mean, wanted - wanted_mean
-    power = float(weights @ np.abs(given) ** 2)
-    a = (weights * given.conj()) @ wanted / power if power > 0 else 0j
+    matrix = similarity_between(points, MEAN_LANDMARKS, weights)
+    scale = float(np.hypot(*matrix[:, 0]))
     width, height = photo_size
-    crop_side = (CROP_BOX[2] - CROP_BOX[0]) / abs(a) if a else np.inf
-    if not (1 <= crop_side**2 <= MAX_CROP_PIXELS) or abs(given_mean) > 10 * (width + height):
+    crop_side = (CROP_BOX[2] - CROP_BOX[0]) / scale if scale else np.inf
+    if not (1 <= crop_side**2 <= MAX_CROP_PIXELS) or np.hypot(*(weights @ points)) > 10 * (width + height):
         raise LatentrotError(
             f"the landmarks {points.round(1).tolist()} are not those of a face in a {width}x{height} photo"
         )
-    b = wanted_mean - a * given_mean
-    matrix = np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
     return Alignment(matrix, (int(width), int(height)))

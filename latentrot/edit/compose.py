@@ -17,6 +17,7 @@ from latentrot.data.frame import CROP_BOX
 from latentrot.edit.find import TRUST
 from latentrot.label.upright import face_width
 from latentrot.rotate.mesh import Head, Turned, turned_alignment
+from latentrot.rotate.mesh.fields import blur
 
 __all__ = ["Patch", "fill_hidden", "redraw"]
 
@@ -68,9 +69,9 @@ def fill_hidden(head: Head, turned: Turned, drawn: np.ndarray | None, trust: flo
         return Patch(box, pixels, carried, alignment)
     placed = brought_back(alignment, drawn, box)
     grain = max(0.6, 0.5 * alignment.crop_side / len(drawn))
-    base = _blur(pixels.astype(np.float32), grain)
+    base = blur(pixels.astype(np.float32), grain)
     fitted = fit_colours(placed, base, coverage * face, FIT_REACH * face_width(turned.landmarks))
-    weight = _blur(hidden, grain)[..., None]
+    weight = blur(hidden, grain)[..., None]
     result = pixels + weight * (fitted - base)
     return Patch(box, np.rint(np.clip(result, 0, 255)).astype(np.uint8), carried, alignment)
 
@@ -122,18 +123,8 @@ def fit_colours(drawn: np.ndarray, wanted: np.ndarray, known: np.ndarray, reach:
         (h, w, 3) float32, `drawn` times a gain that changes slowly: near known pixels theirs, far from them the mean one.
     """
     k = known[..., None]
-    near = [_blur(v * k, reach) for v in (wanted, drawn)]
+    near = [blur(v * k, reach) for v in (wanted, drawn)]
     overall = [float((v * k).sum()) / max(float(known.sum()), 1e-6) / 3 for v in (wanted, drawn)]
     weight = 0.02
     gain = (near[0] + weight * overall[0] + 1e-3) / (near[1] + weight * overall[1] + 1e-3)
     return drawn * np.clip(gain, 1 - FIT_LIMIT, 1 / (1 - FIT_LIMIT))
-
-
-def _blur(a: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian mean; a wide one on a reduced picture, which it cannot tell from the whole one."""
-    shrink = max(1, int(sigma // 4))
-    if shrink == 1:
-        return np.asarray(cv2.GaussianBlur(a, (0, 0), sigma)).reshape(a.shape)
-    size = (max(1, a.shape[1] // shrink), max(1, a.shape[0] // shrink))
-    small = cv2.GaussianBlur(cv2.resize(a, size, interpolation=cv2.INTER_AREA), (0, 0), sigma / shrink)
-    return np.asarray(cv2.resize(small, a.shape[1::-1], interpolation=cv2.INTER_LINEAR)).reshape(a.shape)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from latentrot.data.align import Alignment
+from latentrot.data.align import Alignment, similarity_between
 from latentrot.data.frame import CROP_BOX
 from latentrot.errors import LatentrotError
 from latentrot.label.detect import detect_faces
 from latentrot.label.landmarks import Landmarks, estimate_landmarks
-from latentrot.label.upright import five_of
+from latentrot.label.upright import centred, five_of
 
-__all__ = ["found_in", "laid_on", "landmarks_of", "similarity_between"]
+__all__ = ["found_in", "laid_on", "landmarks_of"]
 
 #: a placement that scales by more than a half, or moves the middle by more than 0.3 of the crop, has lost the face: a head
 #: turned by 40 degrees is framed a quarter larger than a frontal one, and turned by 60 about its own axis it has moved by a
@@ -69,19 +69,4 @@ def laid_on(turned: np.ndarray, here: Landmarks | None, there: Landmarks | None,
     scale = np.sqrt(np.linalg.det(matrix[:, :2]))
     if not 1 / SCALE < scale < SCALE or np.abs(moved).max() > SHIFT * crop:
         return None
-    # OpenCV counts from the first pixel's centre
-    matrix[:, 2] += matrix[:, :2] @ [0.5, 0.5] - 0.5
-    return cv2.warpAffine(turned, matrix, (crop, crop), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-
-
-def similarity_between(given: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """(2, 3) the turn, scale and shift that takes (k, 2) points to others with the least squared distance.
-
-    With points as complex numbers it is z -> a z + b, and a is one regression coefficient (the planar case of Umeyama,
-    "Least-Squares Estimation of Transformation Parameters Between Two Point Patterns", IEEE TPAMI 13(4), 1991).
-    """
-    z, w = given @ [1, 1j], wanted @ [1, 1j]
-    power = np.sum(np.abs(z - z.mean()) ** 2)
-    a = np.sum((z - z.mean()).conj() * (w - w.mean())) / power if power > 0 else 1 + 0j
-    b = w.mean() - a * z.mean()
-    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
+    return cv2.warpAffine(turned, centred(matrix), (crop, crop), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)

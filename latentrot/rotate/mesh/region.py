@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from latentrot.heads.surface import SurfaceFit, rotation
+from latentrot.label.upright import centred
 from latentrot.rotate.mesh.config import MeshConfig
 from latentrot.rotate.mesh.fields import blur
 
@@ -78,9 +79,7 @@ class Region:
 
 def warped(picture: np.ndarray, matrix: np.ndarray, size: tuple[int, int], how: int = cv2.INTER_CUBIC) -> np.ndarray:
     """A picture resampled: what lies at p comes to lie at matrix @ (p, 1); edges at pixel borders, edges repeated."""
-    centred = matrix.copy()
-    centred[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
-    return cv2.warpAffine(picture, centred, size, flags=how, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.warpAffine(picture, centred(matrix), size, flags=how, borderMode=cv2.BORDER_REPLICATE)
 
 
 def region_of(fit: SurfaceFit, photo_size: tuple[int, int], config: MeshConfig) -> Region:

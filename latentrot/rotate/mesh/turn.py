@@ -165,9 +165,9 @@ def _skin(head: Head, turn: np.ndarray, source: np.ndarray, shown: np.ndarray) -
     """Colours of the head's pixels, and the weight of the source's own pixel in each, 0 to 1."""
     colours, mirrored_border = head.colours, cv2.BORDER_REFLECT
     slope = sample_at(head.slope, source)
-    larger = turn[2, 2] - turn[2, 0] * slope[..., 0] - turn[2, 1] * slope[..., 1]
-    as_hair = sample_at(colours.hair, source) * ramp(blur(larger, 1.5), *head.config.stretch)
-    as_hair = np.maximum(as_hair, sample_at(colours.near_hair, source) * ramp(blur(larger, 1.5), *head.config.torn))
+    larger = blur(turn[2, 2] - turn[2, 0] * slope[..., 0] - turn[2, 1] * slope[..., 1], 1.5)
+    as_hair = sample_at(colours.hair, source) * ramp(larger, *head.config.stretch)
+    as_hair = np.maximum(as_hair, sample_at(colours.near_hair, source) * ramp(larger, *head.config.torn))
     front = sample_at(colours.front, source, cv2.INTER_CUBIC, mirrored_border)
     back = shown == BACK
     arc = np.where(back[..., None], sample_at(colours.back_arc, source), sample_at(colours.arc, source))
