@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -54,21 +54,14 @@ class ManyRotator(Rotator, Protocol):
         ...
 
 
-class TurnedPhotograph(Protocol):
-    """What came of turning a whole photograph."""
-
-    @property
-    def picture(self) -> np.ndarray:
-        """(h, w, 3) uint8, the whole photograph."""
-        ...
-
-
 @runtime_checkable
 class PhotographRotator(Rotator, Protocol):
     """A rotator that can make use of what lies around the crop."""
 
-    def rotate_photograph(self, photograph: np.ndarray, face: Alignment, degrees: float) -> TurnedPhotograph:
-        """Turn one face of a (h, w, 3) uint8 photograph by degrees of yaw; the alignment says where the face lies."""
+    def rotate_photograph(
+        self, photograph: np.ndarray, face: Alignment, degrees: Sequence[float]
+    ) -> Iterable[np.ndarray]:
+        """Whole photographs, (h, w, 3) uint8, one face turned by each of degrees of yaw; the alignment says where it lies."""
         ...
 
 
@@ -102,7 +95,7 @@ def rotate_face(
     """
     if not isinstance(rotator, PhotographRotator):
         return rotate_many(rotator, face.crop(photograph, size, box), degrees)
-    return [face.crop(rotator.rotate_photograph(photograph, face, turn).picture, size, box) for turn in degrees]
+    return [face.crop(turned, size, box) for turned in rotator.rotate_photograph(photograph, face, degrees)]
 
 
 def load_rotator(name: str = "latent", **options: object) -> Rotator:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +17,7 @@ from latentrot.label.parts import estimate_parts
 from latentrot.rotate.mesh.calibration import turn_for
 from latentrot.rotate.mesh.config import MeshConfig
 from latentrot.rotate.mesh.head import Head, build_head
-from latentrot.rotate.mesh.turn import Turned, reframed, turn_head
+from latentrot.rotate.mesh.turn import reframed, turn_head
 
 __all__ = ["MeshRotator", "face_of_crop"]
 
@@ -62,10 +62,12 @@ class MeshRotator:
         return build_head(photograph, marks, estimate_parts(photograph, marks, device=self.device), self.config)
 
     def rotate_photograph(
-        self, photograph: np.ndarray, face: Face | Alignment, degrees: float, pitch: float = 0.0, roll: float = 0.0
-    ) -> Turned:
-        """Turn one face of a photograph by degrees of yaw, as they are seen, pitch and roll."""
-        return turn_head(self.head_of(photograph, face), turn_for(degrees), pitch, roll)
+        self, photograph: np.ndarray, face: Face | Alignment, degrees: Sequence[float]
+    ) -> Iterator[np.ndarray]:
+        """Whole photographs of one face turned by each of degrees of yaw, as they are seen; the head is set up once."""
+        head = self.head_of(photograph, face)
+        for turn in degrees:
+            yield turn_head(head, turn_for(turn)).picture
 
 
 def face_of_crop(side: int) -> Face:
