@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +16,21 @@ from latentrot.files import check_format
 from latentrot.models.fingerprint import config_digest, weights_digest
 from latentrot.models.folder import load_part, read_json
 
-__all__ = ["Autoencoder", "FirstStage", "Identity", "PixelUnshuffle", "load_first_stage", "mirror_latents"]
+__all__ = [
+    "Autoencoder",
+    "FirstStage",
+    "Identity",
+    "PixelUnshuffle",
+    "load_first_stage",
+    "mirror_latents",
+    "save_pixel_unshuffle",
+]
 
 log = logging.getLogger(__name__)
 
 #: of first_stage.json, raised when an older version would misread it
 STAGE_FORMAT = 1
+STAGE_FILE = "first_stage.json"
 
 #: by what latents are multiplied where the configuration does not say: an AutoencoderKL is taken for Stable Diffusion's,
 #: whose early folders left it out; latent diffusion models with a VQModel, such as CompVis/ldm-celebahq-256, were trained on
@@ -151,13 +161,19 @@ def load_first_stage(folder: Path, index: dict[str, Any], device: torch.device) 
     Raises:
         LatentrotError: one of another kind.
     """
-    stage_file = folder / "first_stage.json"
+    stage_file = folder / STAGE_FILE
     if stage_file.is_file():
         return lossless(stage_file)
     for part in ("vqvae", "vae"):
         if part in index:
             return load_autoencoder(folder / part, str((index[part] or [None, None])[1]), device)
     return Identity()
+
+
+def save_pixel_unshuffle(folder: Path, factor: int) -> None:
+    """Say in a pipeline's folder which lossless first stage it has; a factor of 1 is none."""
+    stage = {"type": "pixel-unshuffle", "factor": factor} if factor > 1 else {"type": "identity"}
+    (folder / STAGE_FILE).write_text(json.dumps({"format": STAGE_FORMAT, **stage}, indent=2) + "\n")
 
 
 def lossless(stage_file: Path) -> FirstStage:

@@ -29,11 +29,11 @@ from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from latentrot.data.celeba import held_out, open_folder
+from latentrot.devices import resolve_device
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import check_format, check_writable, write_atomically
 from latentrot.models.allocator import keep_large_blocks
-from latentrot.models.first_stage import STAGE_FORMAT, PixelUnshuffle
-from latentrot.models.load import resolve_device
+from latentrot.models.first_stage import PixelUnshuffle, save_pixel_unshuffle
 from latentrot.models.precision import computes_bfloat16
 from latentrot.progress import Progress
 
@@ -439,11 +439,10 @@ class Backbone:
 
     def export(self, folder: Path, average: torch.nn.Module) -> None:
         """Write the averaged weights as a diffusers pipeline folder in half precision, with its first stage named."""
-        unet, patch = build_model(self.config), self.config.patch
+        unet = build_model(self.config)
         unet.load_state_dict(average.state_dict())
         DDIMPipeline(unet=unet.half(), scheduler=self.scheduler).save_pretrained(folder, safe_serialization=True)
-        stage = {"type": "pixel-unshuffle", "factor": patch} if patch > 1 else {"type": "identity"}
-        (folder / "first_stage.json").write_text(json.dumps({"format": STAGE_FORMAT, **stage}, indent=2) + "\n")
+        save_pixel_unshuffle(folder, self.config.patch)
 
     def sheet(self, average: torch.nn.Module, step: int) -> Image.Image:
         """See `sample_grid`; at half the resolution while that is what is trained."""

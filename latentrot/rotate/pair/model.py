@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,11 +15,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from latentrot.bundles import bundled_part, missing_bundle
+from latentrot.devices import resolve_device
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import check_format, write_atomically
-from latentrot.models.first_stage import Autoencoder, PixelUnshuffle, load_first_stage
+from latentrot.models.first_stage import Autoencoder, PixelUnshuffle, load_first_stage, save_pixel_unshuffle
 from latentrot.models.folder import find_folder, read_json
-from latentrot.models.load import load_model, resolve_device
+from latentrot.models.load import load_model
 from latentrot.rotate.pair.config import PairConfig
 from latentrot.rotate.pair.network import LatentNetwork, PixelNetwork, widened
 
@@ -211,8 +211,10 @@ def _begin_latent(config: PairConfig, device: str | None) -> PairModel:
     return _latent_model(name, folder, config.condition, resolve_device(device))
 
 
-def _latent_model(name: str, folder: Path, condition: str, device: torch.device) -> PairModel:
-    """The parts of a pipeline of `PIPELINE`'s layout.
+def _latent_model(
+    name: str, folder: Path, condition: str, device: torch.device, unet_folder: Path | None = None
+) -> PairModel:
+    """The parts of a pipeline of `PIPELINE`'s layout, its U-Net from another folder if one is given.
 
     Raises:
         LatentrotError: another layout, or parts that cannot be read.
@@ -228,7 +230,9 @@ def _latent_model(name: str, folder: Path, condition: str, device: torch.device)
     except ImportError as error:
         raise LatentrotError("--backbone latent needs transformers; pip install 'latentrot[pair]'") from error
     try:
-        unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32).to(device)
+        unet = UNet2DConditionModel.from_pretrained(unet_folder or folder / "unet", torch_dtype=torch.float32).to(
+            device
+        )
         encoder = CLIPVisionModelWithProjection.from_pretrained(folder / "image_encoder").to(device).eval()
         vae = AutoencoderKL.from_pretrained(folder / "vae").to(device).eval().requires_grad_(False)
         scheduler = DDIMScheduler.from_pretrained(folder / "scheduler", clip_sample=False)
@@ -266,8 +270,7 @@ def save_pair_model(model: PairModel, weights: dict[str, Tensor], folder: Path) 
     write_atomically(path, lambda p: save_file(kinds[True], p, metadata={"format": "pt"}))
     model.scheduler.save_pretrained(folder / "scheduler")
     if isinstance(model.space, PixelSpace):
-        stage = {"type": "pixel-unshuffle", "factor": model.space.stage.factor}
-        (folder / "first_stage.json").write_text(json.dumps(stage, indent=2) + "\n")
+        save_pixel_unshuffle(folder, model.space.stage.factor)
     header = {
         "kind": KIND, "format": str(FORMAT), "backbone": model.backbone, "condition": model.conditioned_on,
         "pipeline": "" if model.pipeline is None else str(model.pipeline),
@@ -290,9 +293,7 @@ def load_pair_model(name_or_path: str | Path | None = None, device: str | None =
     header, weights = _read_part(name, folder)
     where = resolve_device(device)
     if header["backbone"] == "latent":
-        model = _latent_model(name, Path(header["pipeline"]), header["condition"], where)
-        unet = type(model.network.unet).from_pretrained(folder / "unet", torch_dtype=torch.float32).to(where)
-        model.network.unet = unet
+        model = _latent_model(name, Path(header["pipeline"]), header["condition"], where, folder / "unet")
     else:
         model = _load_pixel(name, folder, header, where)
     try:
