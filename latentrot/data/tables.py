@@ -15,7 +15,7 @@ import pandas as pd
 
 from latentrot.errors import LatentrotError, one_line
 
-__all__ = ["as_names", "check_unique", "read_rows", "read_table", "to_files"]
+__all__ = ["as_names", "check_unique", "read_columns", "read_rows", "read_table", "to_files"]
 
 #: what a picture's name ends in: such a field in the first line means that there is no header
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".pgm", ".ppm")
@@ -69,18 +69,27 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
     return check_unique(table, path)
 
 
-def read_rows(path: Path, columns: Sequence[str], ids: Sequence[str]) -> pd.DataFrame:
-    """Some columns of a table, a row for each of some pictures in their order.
+def read_columns(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Some columns of a table by image_id.
 
     Raises:
-        LatentrotError: as `read_table`; a column is missing; or the table says nothing of a picture.
+        LatentrotError: as `read_table`; or a column is missing.
     """
     table = read_table(path)
     if missing := [c for c in columns if c not in table.columns]:
         raise LatentrotError(
             f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(map(str, table.columns))}"
         )
-    rows = to_files(table[list(columns)], ids)
+    return table[list(columns)]
+
+
+def read_rows(path: Path, columns: Sequence[str], ids: Sequence[str]) -> pd.DataFrame:
+    """Some columns of a table, a row for each of some pictures in their order.
+
+    Raises:
+        LatentrotError: as `read_columns`; or the table says nothing of a picture.
+    """
+    rows = to_files(read_columns(path, columns), ids)
     if empty := rows.index[rows.isna().any(axis=1)].tolist():
         raise LatentrotError(f"{path} says nothing of {len(empty)} of {len(rows)} pictures, {empty[0]} among them")
     return rows

@@ -10,6 +10,7 @@ import pandas as pd
 
 from latentrot.data.celeba import FaceFolder, held_out
 from latentrot.data.frame import CROP_BOX
+from latentrot.data.tables import read_columns
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.pairs import EvaluationConfig, Pairs, pair_table
 from latentrot.evaluation.place import landmarks_of
@@ -80,8 +81,7 @@ def measured_people(frames: pd.DataFrame, config: EvaluationConfig) -> pd.DataFr
 
 def read_frames(folder: FaceFolder) -> pd.DataFrame:
     """A row for each picture that all tables name: image_id, clip, yaw_deg, person."""
-    clip = read_columns(folder.root / "clip.csv", ["clip"])
-    pose = read_columns(folder.root / "pose.csv", ["yaw_deg"])
+    clip, pose = table_beside(folder, "clip", "clip"), table_beside(folder, "pose", "yaw_deg")
     table = clip.join(pose, how="inner")
     table = table[table.index.isin(folder.ids) & np.isfinite(table["yaw_deg"])]
     named = folder.find_table("identity_CelebA") is not None
@@ -93,17 +93,12 @@ def read_frames(folder: FaceFolder) -> pd.DataFrame:
     return table.rename_axis("image_id").reset_index().sort_values("image_id")
 
 
-def read_columns(path: Path, columns: list[str]) -> pd.DataFrame:
-    """Some columns of a table by image_id."""
+def table_beside(folder: FaceFolder, name: str, column: str) -> pd.DataFrame:
+    """One column of a table beside the pictures, by image_id."""
+    path = folder.root / f"{name}.csv"
     if not path.is_file():
-        raise LatentrotError(f"no {path.name} in {path.parent}: it names each picture's {', '.join(columns)}")
-    try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise LatentrotError(f"cannot read {path}: {error}") from error
-    if missing := [c for c in ("image_id", *columns) if c not in table.columns]:
-        raise LatentrotError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
-    return table.drop_duplicates("image_id").set_index("image_id")[columns]
+        raise LatentrotError(f"no {path.name} in {path.parent}: it names each picture's {column}")
+    return read_columns(path, [column])
 
 
 def all_pairs(frames: pd.DataFrame) -> pd.DataFrame:
