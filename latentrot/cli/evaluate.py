@@ -126,13 +126,13 @@ class Evaluate:
 
     def loaded(self) -> tuple[dict[str, Rotator], dict[str, str]]:
         """The rotators by name, and what the report says of them."""
+        device = {"device": self.where.device}
+        options = {"pair": {"model": self.pair_model(), **device}, "mesh": device}
         if "latent" not in self.rotator:
             if self.directions is not None:
                 raise LatentrotError(
                     f"--directions {self.directions} belong to --rotator latent, not {self.rotator[0]}"
                 )
-            device = {"device": self.where.device}
-            options = {"pair": {"model": self.pair_model(), **device}, "mesh": device}
             return {name: rotator_named(name, **options.get(name, {})) for name in self.rotator}, {}
         from latentrot.rotate.latent.rotator import load_latent_rotator  # noqa: PLC0415
 
@@ -140,5 +140,7 @@ class Evaluate:
             self.model, self.directions, self.where.device, self.where.dtype, measure=not self.fast
         )
         step = "average calibration" if self.fast else "measured on every picture"
-        rotators = {name: latent if name == "latent" else rotator_named(name) for name in self.rotator}
+        rotators = {
+            name: latent if name == "latent" else rotator_named(name, **options.get(name, {})) for name in self.rotator
+        }
         return rotators, {"model": latent.model.name, "digest": latent.model.digest, "step": step}
