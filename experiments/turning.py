@@ -22,11 +22,11 @@ import tyro
 from solvers import SHARED, strangers
 
 from latentrot.data.celeba import FaceFolder
+from latentrot.devices import resolve_device
 from latentrot.fit.directions import Directions
 from latentrot.fit.fit import FitConfig, fit_directions, gather_statistics, slope_of
 from latentrot.fit.lines import CentroidLine
 from latentrot.label.table import read_labels
-from latentrot.models.load import resolve_device
 from latentrot.models.precision import computes_bfloat16
 from latentrot.rotate.latent.rotator import LatentRotator, Turned, load_latent_rotator
 from latentrot.store.latent_store import LatentStore

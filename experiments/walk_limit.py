@@ -23,7 +23,7 @@ from solvers import SHARED, strangers
 from latentrot.data.celeba import FaceFolder
 from latentrot.data.images import to_tensor, to_uint8
 from latentrot.data.similarity import ssim
-from latentrot.models.load import resolve_device
+from latentrot.devices import resolve_device
 from latentrot.models.precision import computes_bfloat16
 from latentrot.rotate.latent.rotator import LatentRotator, Walked, load_latent_rotator
 from latentrot.rotate.latent.search import find_steps, longest_step, probe_steps

@@ -42,10 +42,10 @@ class TrainFace:
 
     def run(self) -> None:
         """Read, train, say how far it errs on people held out."""
+        from latentrot.devices import resolve_device  # noqa: PLC0415
         from latentrot.files import check_writable  # noqa: PLC0415
         from latentrot.label.training import face as training  # noqa: PLC0415
         from latentrot.label.training.face import FaceTrainConfig, read_teacher  # noqa: PLC0415
-        from latentrot.models.load import resolve_device  # noqa: PLC0415
         from latentrot.models.precision import computes_bfloat16  # noqa: PLC0415
 
         for name in ("save_every", "steps", "batch_size"):

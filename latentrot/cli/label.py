@@ -69,10 +69,10 @@ class Label:
 
     def estimated(self, folder: FaceFolder) -> pd.DataFrame:
         """What the networks say."""
+        from latentrot.devices import resolve_device  # noqa: PLC0415
         from latentrot.label.network import load_labeler  # noqa: PLC0415
         from latentrot.label.pose import load_pose_estimator  # noqa: PLC0415
         from latentrot.label.table import label_folder  # noqa: PLC0415
-        from latentrot.models.load import resolve_device  # noqa: PLC0415
 
         device = resolve_device(self.device)
         labeler = load_labeler(self.labeler, device)
@@ -148,7 +148,7 @@ class LabelLight:
         """The device asked for; without one, what it takes to look for the best is not loaded."""
         if self.device is None:
             return None
-        from latentrot.models.load import resolve_device  # noqa: PLC0415
+        from latentrot.devices import resolve_device  # noqa: PLC0415
 
         return resolve_device(self.device)
 
@@ -197,10 +197,10 @@ class CheckLabels:
         check_folder(self.celeba)
         check_folder(self.yaleb, "the extended Yale B pictures with light.csv")
         check_writable(self.out)
+        from latentrot.devices import resolve_device  # noqa: PLC0415
         from latentrot.label.check import CheckConfig, check_labels, write_check  # noqa: PLC0415
         from latentrot.label.network import load_labeler  # noqa: PLC0415
         from latentrot.label.pose import load_pose_estimator  # noqa: PLC0415
-        from latentrot.models.load import resolve_device  # noqa: PLC0415
 
         device = resolve_device(self.device)
         labeler = load_labeler(self.labeler, device)

@@ -16,8 +16,8 @@ from PIL import Image
 
 from latentrot.data.images import resize
 from latentrot.data.weights import read_weights
+from latentrot.devices import resolve_device
 from latentrot.errors import LatentrotError, one_line
-from latentrot.models.load import resolve_device
 from latentrot.rotate.latent.rotator import Turned
 
 __all__ = ["Upscaler", "load_upscaler"]

@@ -27,7 +27,7 @@ from latentrot.models.unet import WEIGHTS, UNet, load_unet
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
 
-__all__ = ["LatentModel", "as_velocity", "load_model", "read_network", "resolve_device", "resolve_dtype"]
+__all__ = ["LatentModel", "as_velocity", "load_model", "read_network", "resolve_dtype"]
 
 log = logging.getLogger(__name__)
 

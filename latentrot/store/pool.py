@@ -11,8 +11,8 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.queues import SimpleQueue
 
+from latentrot.devices import resolve_device
 from latentrot.errors import LatentrotError
-from latentrot.models.load import resolve_device
 from latentrot.store.job import EmbedJob
 from latentrot.store.work import ShardEmbedder, ShardReport
 
