@@ -61,7 +61,7 @@ def make_textures(
     room = 0.4 * (cv2.distanceTransform((~outline.face).astype(np.uint8), cv2.DIST_L2, 5) + np.maximum(inside, 0))
     clear = outline.clear | eroded(outline.face, 0.04 * width)
     clean = outline.head & seen & clear & (inside > np.minimum(depth, np.maximum(room, 1.5)))
-    front = filled(image, clean, 0.025 * width, 8.0)
+    front = _cleaned(image, clean, outline, width)
     strand = clean & (outline.hair > 0.6) & ~dilated(outline.face, 0.02 * width)
     rows = np.arange(len(strand))[:, None]
     hairy = (strand & (inside > 0.07 * width)).sum() >= 0.02 * width**2  # a thin seam is a mask that errs
@@ -111,6 +111,17 @@ def make_textures(
         arc=arc,
         back_arc=back_arc,
     )
+
+
+def _cleaned(image: np.ndarray, clean: np.ndarray, outline: Outline, width: float) -> np.ndarray:
+    """The picture with its rim filled from inside: hair from hair, all else from all else, or each would colour the other."""
+    inner = outline.head & (outline.to_background > 0.01 * width)
+    share = extrapolated(outline.hair[..., None], inner.astype(np.float32))
+    kinds = [clean & (outline.hair > 0.6), clean & (outline.hair < 0.4)]
+    if min(kind.sum() for kind in kinds) < 0.01 * width**2:
+        return filled(image, clean, 0.025 * width, 8.0)
+    hair, skin = (filled(image, kind, 0.025 * width, 8.0) for kind in kinds)
+    return np.where(clean[..., None], image, skin + ramp(share, 0.3, 0.7) * (hair - skin)).astype(np.float32)
 
 
 def _near_hair(strand: np.ndarray, outline: Outline, width: float) -> np.ndarray:

@@ -58,10 +58,11 @@ def back_square(outline: Outline, width: float, config: MeshConfig) -> np.ndarra
     skull = outline.head & (rows < outline.chin + 0.1 * width)
     u = inflate(skull, nothing, np.zeros(nothing.shape, np.float32), outline.to_background, config.swell, width)
     u *= (config.back_depth * width) ** 2 / max(float(u.max()), 1.0)
-    start = outline.lobe - 0.55 * width
-    nape = np.clip((rows - start) / (outline.lobe - 0.04 * width - start), 0, 1)
     long = blur((outline.head & ~outline.face & (rows > outline.lobe)).max(0)[None].astype(np.float32), 0.05 * width)
-    return (u * np.maximum(1 - nape**2, np.clip(long, 0, 1) * (rows < outline.cut + 2))).astype(np.float32)
+    start, end = outline.lobe - 0.55 * width, outline.lobe - 0.04 * width
+    long = np.clip(long, 0, 1)
+    nape = np.clip((rows - start) / (end + long * (outline.cut - end) - start), 0, 1)
+    return (u * (1 - nape**2) ** (1 + 2 * long)).astype(np.float32)  # long hair runs out into what hangs below
 
 
 def inflate(
