@@ -145,6 +145,16 @@ def test_a_face_turns_as_the_slider_is_dragged(visitor, tmp_path):
     slide(page, 40)
     assert "beyond" in page.locator("#readout .warning").inner_text()
 
+    walked, shown = pixels(page, "after"), page.locator("#compare img").last.get_attribute("src")
+    page.locator("#rotator label", has_text="mesh").click()
+    page.wait_for_function(
+        "old => [...document.querySelectorAll('#compare img')].pop().getAttribute('src') !== old", arg=shown
+    )
+    page.wait_for_function("() => !document.querySelector('#readout .warning')")  # no lines, no reach
+    assert abs(walked - pixels(page, "after")).max() > 10
+    page.locator("#rotator label", has_text="latent").click()
+    page.wait_for_selector("#readout .warning")
+
     with page.expect_download() as waiting:
         page.click("#save")
     turned = Image.open(waiting.value.path())

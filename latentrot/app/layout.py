@@ -6,7 +6,7 @@ No handler, no state and no numbers: `page` decides what happens, and asks the g
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -144,14 +144,19 @@ class ResultColumn:
     column: gr.Column
     compare: gr.ImageSlider
     yaw: gr.Slider
+    rotator: gr.Radio
     readout: gr.HTML
     save: gr.DownloadButton
     make_sweep: gr.Button
     sweep: SweepPanel
 
     @classmethod
-    def lay_out(cls) -> Self:
-        """Put the components on the page, all but the placeholder hidden."""
+    def lay_out(cls, rotators: Sequence[str]) -> Self:
+        """Put the components on the page, all but the placeholder hidden.
+
+        Args:
+            rotators: names to choose from, the first of them chosen.
+        """
         empty = gr.HTML('<div class="inner">The turned face appears here.</div>', elem_id="empty")
         with gr.Column(visible=False) as column:
             compare = gr.ImageSlider(
@@ -162,12 +167,16 @@ class ResultColumn:
                 -MAX_TURN, MAX_TURN, value=0, step=1, label="Turn by (degrees)", buttons=[], elem_id="yaw",
                 info="> 0: nose to the viewer's right",
             )  # fmt: skip
+            rotator = gr.Radio(
+                list(rotators), value=rotators[0], label="Rotator", elem_id="rotator",
+                info="geometry carries what the photograph shows; the rotator draws what it hides; mesh: geometry alone",
+            )  # fmt: skip
             readout = gr.HTML(elem_id="readout")
             with gr.Row():
                 save = gr.DownloadButton("Save the turned photograph", size="sm", elem_id="save")
                 make_sweep = gr.Button("Make a sweep", size="sm", elem_id="sweep")
             sweep = SweepPanel.lay_out()
-        return cls(empty, column, compare, yaw, readout, save, make_sweep, sweep)
+        return cls(empty, column, compare, yaw, rotator, readout, save, make_sweep, sweep)
 
     @property
     def outputs(self) -> list[Block]:

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,9 +44,12 @@ from latentrot.edit.interactive import (
     take_face,
     turn_subject,
 )
+from latentrot.edit.photograph import model_name
 from latentrot.errors import LatentrotError, one_line
 from latentrot.label.identity import IdentityNetwork
 from latentrot.rotate.latent.rotator import LatentRotator
+from latentrot.rotate.mesh import MeshRotator
+from latentrot.rotate.protocol import Rotator
 
 __all__ = ["Page", "serve"]
 
@@ -61,6 +64,8 @@ STALE = 900
 SWEEP = 9
 #: each frame of the GIF shows so long
 FRAME_MS = 150
+#: rotators in the order they are offered
+OFFERED = ("latent", "pair", "mesh")
 
 
 @dataclass(eq=False)
@@ -125,13 +130,21 @@ class Page:
     """The page and its visitors.
 
     Args:
-        rotator: turns the faces; shared by all visitors, one at a time.
+        rotator: takes the faces and walks in their latents; shared by all visitors, one at a time.
         folder: for uploads and results.
         identity: tells how much of the person stays; None: that is not told.
+        others: further rotators to choose from, by name; geometry alone always is one.
     """
 
-    def __init__(self, rotator: LatentRotator, folder: Path, identity: IdentityNetwork | None = None) -> None:
+    def __init__(
+        self,
+        rotator: LatentRotator,
+        folder: Path,
+        identity: IdentityNetwork | None = None,
+        others: Mapping[str, Rotator] | None = None,
+    ) -> None:
         self.rotator, self.folder, self.identity = rotator, folder, identity
+        self.rotators: dict[str, Rotator] = {"latent": rotator, "mesh": MeshRotator(), **(others or {})}
         self.visits: OrderedDict[str, Visit] = OrderedDict()
         self.lock = threading.RLock()
         with gr.Blocks(title="latentrot", analytics_enabled=False, fill_width=True) as self.blocks:
@@ -145,7 +158,7 @@ class Page:
             with gr.Column(scale=2, min_width=300):
                 self.source = SourceColumn.lay_out()
             with gr.Column(scale=3, min_width=420):
-                self.result = ResultColumn.lay_out()
+                self.result = ResultColumn.lay_out([name for name in OFFERED if name in self.rotators])
         gr.HTML(
             "<p>A turned face is a synthetic picture of a real person; every file says so. Nothing is kept once this "
             "page is closed.</p>",
@@ -162,62 +175,65 @@ class Page:
             **queued, "show_progress": "minimal", "show_progress_on": [result.empty, source.measured],
         }  # fmt: skip
         opened = [self.message, *source.outputs, *result.outputs]
-        given = source.upload.upload(self.open_upload, [source.upload, source.light], opened, **opening)
+        given = source.upload.upload(self.open_upload, [source.upload, source.light, result.rotator], opened, **opening)
         given.then(lambda: None, [], [source.upload], show_progress="hidden", api_visibility="private")
-        source.example.click(self.open_example, [source.light], opened, **opening)
+        source.example.click(self.open_example, [source.light, result.rotator], opened, **opening)
         for choice in (source.face, source.light):
-            choice.input(self.take, [source.face, source.light, result.yaw], opened, **opening)
-        result.yaw.input(
-            self.turn, [result.yaw], [self.message, *result.turn_outputs], trigger_mode="always_last",
-            show_progress="hidden", **queued,
-        )  # fmt: skip
+            choice.input(self.take, [source.face, source.light, result.yaw, result.rotator], opened, **opening)
+        for choice in (result.yaw, result.rotator):
+            choice.input(
+                self.turn, [result.yaw, result.rotator], [self.message, *result.turn_outputs], trigger_mode="always_last",
+                show_progress="hidden", **queued,
+            )  # fmt: skip
         swept = [self.message, *result.sweep.outputs]
-        result.make_sweep.click(self.make_sweep, [], swept, show_progress_on=[result.make_sweep], **queued)
+        result.make_sweep.click(
+            self.make_sweep, [result.rotator], swept, show_progress_on=[result.make_sweep], **queued
+        )
         self.blocks.unload(self.leave)
 
     # ---- what a visitor does ------------------------------------------------------------------------------------
 
     @answering
-    def open_upload(self, given: str, light: str, request: gr.Request) -> Updates:
+    def open_upload(self, given: str, light: str, name: str, request: gr.Request) -> Updates:
         """A file was given."""
         path = Path(given)
         visit = self.visit(request)
         self.hold(visit, path)
         self.tidy()
         try:
-            return self.open(visit, path, light)
+            return self.open(visit, path, light, name)
         except LatentrotError as error:
             # messages name files by their path, which is the server's own
             raise LatentrotError(str(error).replace(one_line(path), one_line(path.name))) from error
 
     @answering
-    def open_example(self, light: str, request: gr.Request) -> Updates:
+    def open_example(self, light: str, name: str, request: gr.Request) -> Updates:
         """The bundled portrait was asked for."""
         visit = self.visit(request)
         self.hold(visit, None)
-        return self.open(visit, PORTRAIT, light)
+        return self.open(visit, PORTRAIT, light, name)
 
     @answering
-    def take(self, index: int | None, light: str, degrees: float, request: gr.Request) -> Updates:
+    def take(self, index: int | None, light: str, degrees: float, name: str, request: gr.Request) -> Updates:
         """Another face or another light was chosen."""
         visit = self.visit(request)
         if visit.photo is None:
             return {}
         visit.subject = take_face(visit.photo, index or 0, self.rotator, light)
-        return self.show_face(visit, index or 0, degrees, guessed=light == "auto")
+        return self.show_face(visit, index or 0, degrees, name, guessed=light == "auto")
 
     @answering
-    def turn(self, degrees: float, request: gr.Request) -> Updates:
-        """The slider was moved."""
-        return self.show_turn(self.visit(request), degrees)
+    def turn(self, degrees: float, name: str, request: gr.Request) -> Updates:
+        """The slider was moved, or another rotator was chosen."""
+        return self.show_turn(self.visit(request), degrees, name)
 
     @answering
-    def make_sweep(self, request: gr.Request) -> Updates:
+    def make_sweep(self, name: str, request: gr.Request) -> Updates:
         """Strip and GIF were asked for."""
         visit = self.visit(request)
         subject = required(visit)
-        views = turn_subject(subject, sweep_of(subject, SWEEP), self.rotator)
-        metadata = provenance(self.rotator.model.name, views)
+        views = turn_subject(subject, sweep_of(subject, SWEEP), self.rotator, self.rotators[name])
+        metadata = provenance(model_name(self.rotators[name]), views)
         strip = visit.write("sweep.png", face_strip(subject, views), metadata)
         gif = visit.place("sweep.gif")
         write_animation(gif, animation(subject, views), FRAME_MS, metadata)
@@ -234,7 +250,7 @@ class Page:
 
     # ---- what is shown ------------------------------------------------------------------------------------------
 
-    def open(self, visit: Visit, path: Path, light: str) -> Updates:
+    def open(self, visit: Visit, path: Path, light: str, name: str) -> Updates:
         """Put a new photograph on show."""
         photo = open_photograph(path, str(self.rotator.model.device))
         subject = take_face(photo, 0, self.rotator, light)
@@ -242,10 +258,10 @@ class Page:
         return {
             **self.source.offer_faces(len(photo.faces)),
             self.result.yaw: 0,
-            **self.show_face(visit, 0, 0.0, guessed=light == "auto"),
+            **self.show_face(visit, 0, 0.0, name, guessed=light == "auto"),
         }
 
-    def show_face(self, visit: Visit, index: int, degrees: float, guessed: bool) -> Updates:
+    def show_face(self, visit: Visit, index: int, degrees: float, name: str, guessed: bool) -> Updates:
         """The face taken, its pose and light, and its turn."""
         subject = required(visit)
         photo, face = subject.photo, subject.face
@@ -257,17 +273,17 @@ class Page:
             measured["shrunk to"] = f"{MAX_SIDE} px"
         if photo.notes:
             measured["note"] = "; ".join(photo.notes)
-        return {**self.source.show(found, measured), **self.result.reveal(), **self.show_turn(visit, degrees)}
+        return {**self.source.show(found, measured), **self.result.reveal(), **self.show_turn(visit, degrees, name)}
 
-    def show_turn(self, visit: Visit, degrees: float) -> Updates:
+    def show_turn(self, visit: Visit, degrees: float, name: str) -> Updates:
         """The face before and after a turn, and what was measured."""
         began = time.perf_counter()
         subject = required(visit)
-        view = turn_subject(subject, [degrees], self.rotator)[0]
+        view = turn_subject(subject, [degrees], self.rotator, self.rotators[name])[0]
         after = visit.write("after.jpg", close_up(subject, view.picture))
-        whole = visit.write("turned.jpg", view.picture, provenance(self.rotator.model.name, [view]))
+        whole = visit.write("turned.jpg", view.picture, provenance(model_name(self.rotators[name]), [view]))
         alike = None if self.identity is None else likeness(subject, view, self.identity)
-        told = readout(subject, view, time.perf_counter() - began, alike)
+        told = readout(subject, view, time.perf_counter() - began, alike, self.rotators[name] is self.rotator)
         return self.result.show(visit.before, after, whole, told)
 
     # ---- visitors -----------------------------------------------------------------------------------------------
@@ -314,8 +330,16 @@ def required(visit: Visit) -> Subject:
     return visit.subject
 
 
-def readout(subject: Subject, view: View, seconds: float, alike: float | None) -> str:
-    """What was asked, what was measured, and how long it took, as HTML; `alike`: the identity's cosine if known."""
+def readout(subject: Subject, view: View, seconds: float, alike: float | None, walked: bool) -> str:
+    """What was asked, what was measured, and how long it took, as HTML.
+
+    Args:
+        subject: the face.
+        view: its turn.
+        seconds: until it was made.
+        alike: the identity's cosine if known.
+        walked: along lines, which are calibrated to some reach.
+    """
     frame, face = view.frame, subject.face
     values = {
         "asked": f"{frame.requested_deg:+.0f}°",
@@ -326,7 +350,7 @@ def readout(subject: Subject, view: View, seconds: float, alike: float | None) -
         **({} if alike is None else {"identity": f"{alike:.2f}"}),
         "delay": f"{seconds:.2f} s",
     }
-    if subject.within_reach(frame.requested_deg):
+    if not walked or subject.within_reach(frame.requested_deg):
         return value_list(values)
     low, high = subject.reach
     return value_list(values) + warning(

@@ -19,6 +19,7 @@ from latentrot.data.frame import CROP_BOX
 from latentrot.data.images import read_photograph, strip
 from latentrot.edit.compose import fill_hidden
 from latentrot.edit.find import upright_note
+from latentrot.edit.photograph import CROP_SIDE, look
 from latentrot.edit.results import synthetic_notes
 from latentrot.errors import LatentrotError
 from latentrot.label.detect import Face, detect_upright
@@ -27,6 +28,7 @@ from latentrot.label.identity import IdentityNetwork
 from latentrot.rotate.latent.rotator import Embedded, Frame, LatentRotator
 from latentrot.rotate.latent.search import CalibrationCurve
 from latentrot.rotate.mesh import Head, MeshRotator, turn_for, turn_head
+from latentrot.rotate.protocol import Rotator
 
 __all__ = [
     "MAX_TURN",
@@ -154,10 +156,19 @@ def take_face(photo: Photograph, index: int, rotator: LatentRotator, light: str 
     return Subject(photo, alignment, head, face, curve, rotator.lines_of(face.light).reach)
 
 
-def turn_subject(subject: Subject, degrees: Sequence[float], rotator: LatentRotator) -> list[View]:
-    """Turn a face by each of `degrees` (> 0: nose to the viewer's right), in two decodes.
+def turn_subject(
+    subject: Subject, degrees: Sequence[float], walk: LatentRotator, rotator: Rotator | None = None
+) -> list[View]:
+    """Turn a face by each of `degrees` (> 0: nose to the viewer's right).
 
-    The first decode measures the curve's roots for the turns; the second is of the roots of the curve so refined.
+    The walk takes two decodes: the first measures the curve's roots for the turns; the second is of the roots of the curve so
+    refined.
+
+    Args:
+        subject: from `take_face`.
+        degrees: by how much.
+        walk: the rotator that the face was taken with.
+        rotator: draws the turned face instead of the walk; the geometric one draws none.
 
     Raises:
         LatentrotError: a turn that is not within `MAX_TURN` degrees.
@@ -165,16 +176,28 @@ def turn_subject(subject: Subject, degrees: Sequence[float], rotator: LatentRota
     for turn in degrees:
         if not abs(turn) <= MAX_TURN:
             raise LatentrotError(f"a turn of {turn} degrees: expected between {-MAX_TURN:.0f} and {MAX_TURN:.0f}")
-    curve = rotator.refine_curve(subject.face, subject.curve, degrees)
-    turned = rotator.turn(subject.face, degrees, curve=curve)
-    return [View(f, carried(subject, f)) for f in turned.frames]
+    if rotator is not None and rotator is not walk:
+        return [turned_by(rotator, subject, turn, walk) for turn in degrees]
+    curve = walk.refine_curve(subject.face, subject.curve, degrees)
+    turned = walk.turn(subject.face, degrees, curve=curve)
+    return [View(f, carried(subject, f.requested_deg, f.image)[0]) for f in turned.frames]
 
 
-def carried(subject: Subject, frame: Frame) -> np.ndarray:
-    """The photograph with its head turned, what was hidden filled from a frame."""
+def turned_by(rotator: Rotator, subject: Subject, degrees: float, walk: LatentRotator) -> View:
+    """A turn by another rotator than the walk, measured on the photograph that comes out by the walk's label network."""
+    square = subject.alignment.crop(subject.photo.picture, CROP_SIDE)
+    drawn = None if isinstance(rotator, MeshRotator) else rotator.rotate(square, degrees)
+    picture, alignment = carried(subject, degrees, drawn)
+    result = alignment.crop(picture, CROP_SIDE)
+    return View(Frame(degrees, *look(result, walk), result if drawn is None else drawn), picture)
+
+
+def carried(subject: Subject, degrees: float, drawn: np.ndarray | None) -> tuple[np.ndarray, Alignment]:
+    """The photograph with its head turned, what was hidden filled from a drawn face, and where the turned face lies."""
     picture = subject.photo.picture.copy()
-    fill_hidden(subject.head, turn_head(subject.head, turn_for(frame.requested_deg)), frame.image).laid_on(picture)
-    return picture
+    patch = fill_hidden(subject.head, turn_head(subject.head, turn_for(degrees)), drawn)
+    patch.laid_on(picture)
+    return picture, patch.alignment
 
 
 def likeness(subject: Subject, view: View, network: IdentityNetwork) -> float:
