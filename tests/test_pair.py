@@ -71,7 +71,23 @@ class TestBeginning:
         poses = torch.tensor([[[10.0, 0], [20, 3]], [[0, 0], [torch.nan, 0]], [[-60, 2], [60, 2]]])
         with torch.no_grad():
             expected = plain(x, levels).sample
-            assert torch.allclose(model.network(x, levels, condition, poses), expected, atol=1e-5)
+            source = begin_model(replace(config, condition="source"), "cpu")
+            assert torch.allclose(source.network(x, levels, condition, poses), expected, atol=1e-5)
+            assert torch.allclose(model.network(x, levels, torch.zeros_like(condition), poses), expected, atol=1e-5)
+
+    def test_what_geometry_shows_is_kept_under_much_noise_and_not_where_it_shows_nothing(self, config):
+        model, generator = begin_model(config, "cpu"), torch.Generator().manual_seed(4)
+        noisy, level = torch.randn(1, *model.state_shape, generator=generator), torch.tensor([len(model.alpha_bar) - 1])
+        picture = torch.rand(1, 12, *noisy.shape[2:], generator=generator) * 2 - 1
+
+        def expected(shown):
+            condition = torch.cat([picture, torch.full_like(picture[:, :4], shown)], 1)
+            with torch.no_grad():
+                v = model.network(noisy, level, condition, torch.zeros(1, 2, 2))
+            a = float(model.alpha_bar[level])
+            return (a**0.5 * noisy - (1 - a) ** 0.5 * v).sub(picture).square().mean()
+
+        assert expected(1.0) < 0.1 * expected(0.0)
 
     def test_of_the_bundled_faces_too(self):
         if bundled_folder("faces64") is None:
@@ -80,7 +96,7 @@ class TestBeginning:
         x, levels = torch.randn(1, *plain.latent_shape), 700
         with torch.no_grad():
             poses = torch.full((1, 2, 2), 30.0)
-            out = model.network(x, torch.tensor([levels]), torch.randn(1, 16, 32, 32), poses)
+            out = model.network(x, torch.tensor([levels]), torch.zeros(1, 16, 32, 32), poses)
             assert torch.allclose(out, plain.unet(x, levels).sample, atol=1e-4)
 
     @pytest.mark.parametrize(
@@ -291,8 +307,7 @@ class TestDrawing:
 
     def test_guidance_of_one_is_none_and_of_zero_forgets(self, task):
         network = task.model.network
-        for part in (network.straight.weight, network.poses.last.weight):
-            torch.nn.init.normal_(part, std=0.02)
+        torch.nn.init.normal_(network.poses.last.weight, std=0.02)
         condition, poses = task.pairs.condition[:2], task.pairs.poses[:2]
 
         def drawn(condition, poses, **guide):

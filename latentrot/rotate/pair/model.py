@@ -37,7 +37,7 @@ __all__ = [
 
 #: the model that comes with the package
 DEFAULT = "pair64"
-#: what is not in the diffusers folder itself: the poses' embedding and the straight way, with what the model is
+#: what is not in the diffusers folder itself: the poses' embedding, with what the model is
 PART = "pair.safetensors"
 KIND, FORMAT = "latentrot pair model", 1
 PIPELINE = "StableDiffusionImageVariationPipeline"
@@ -192,8 +192,9 @@ def _begin_pixel(config: PairConfig, device: str | None) -> PairModel:
         )
     scheduler = DDIMScheduler.from_pretrained(model.folder / "scheduler")
     plain = UNet2DModel.from_pretrained(model.folder / "unet", torch_dtype=torch.float32)
-    unet = widened(plain, CHANNELS * stage.factor**2)
-    network = PixelNetwork(unet, scheduler.alphas_cumprod).to(model.device)
+    pixels = stage.factor**2
+    unet = widened(plain, CHANNELS * pixels, pixels if config.condition == "mesh" else 0)
+    network = PixelNetwork(unet, scheduler.alphas_cumprod, (CHANNELS - 1) * pixels).to(model.device)
     return PairModel(
         config.start,
         "pixel",
@@ -311,10 +312,11 @@ def _load_pixel(name: str, folder: Path, header: dict[str, str], device: torch.d
         stage = load_first_stage(folder, {}, device)
     except (OSError, RuntimeError, ValueError) as error:
         raise LatentrotError(f"{name}: cannot load its weights: {one_line(error)}") from error
-    network = PixelNetwork(unet, scheduler.alphas_cumprod).to(device)
+    states = (CHANNELS - 1) * (stage.factor**2 if isinstance(stage, PixelUnshuffle) else 1)
+    network = PixelNetwork(unet, scheduler.alphas_cumprod, states).to(device)
     if device.type == "cpu":
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    size, states = int(unet.config["sample_size"]), int(unet.config["out_channels"])
+    size = int(unet.config["sample_size"])
     space = PixelSpace(stage if isinstance(stage, PixelUnshuffle) else PixelUnshuffle(1))
     return PairModel(
         name, "pixel", header["condition"], network, space, scheduler, size * stage.pixels, (states, size, size)

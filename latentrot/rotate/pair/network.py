@@ -3,7 +3,8 @@
 Two backbones behind one call, `network(noisy, levels, condition, poses)`:
 
 - pixel: an unconditional U-Net whose first convolution also sees the condition's channels, and whose time embedding the
-  poses are added to. All that is new is zero at first, so that it begins as the model it is made of.
+  poses are added to. All that is new is zero at first, so that without a condition it begins as the model it is made of. A
+  condition that lies on the target is kept as far as the network trusts it.
 - latent: the U-Net of a latent diffusion pipeline with an image encoder; the condition is the image's embedding, the poses
   are a further token beside it.
 
@@ -21,9 +22,10 @@ from torch import Tensor, nn
 
 __all__ = ["LatentNetwork", "PixelNetwork", "PoseEmbedding", "widened"]
 
-#: factor on the straight way from condition to picture: Adam moves every weight by the learning rate a step at most, and
-#: this one has about 1 to go
-STRAIGHT_GAIN = 16.0
+#: how far a picture turned by geometry is off, root mean square of [-1, 1]: with less noise than that the state knows better
+SPREAD = 0.25
+#: logit of the trust in a point that the source shows, before anything is learned; in one that it does not, its negative
+TRUST = 2.0
 
 
 class PoseEmbedding(nn.Module):
@@ -53,23 +55,27 @@ class PoseEmbedding(nn.Module):
 class PixelNetwork(nn.Module):
     """The pixel backbone.
 
-    Args:
-        unet: takes noisy channels and the condition's; its class embedding is the identity.
-        alpha_bar: (t,) the schedule's cumulative products.
+    The picture that it expects is a mean of two: what the U-Net makes of the state, and a condition that lies on the target.
+    The weights are those of two measurements of one thing, noise against `SPREAD`, times a trust that the U-Net gives for
+    every pixel.
 
-    Attributes:
-        straight: what the condition adds to the predicted picture past the U-Net: the condition is almost the answer where
-            geometry saw the point, and need not be learned by heart.
+    Args:
+        unet: takes noisy channels and the condition's; its class embedding is the identity. What it gives beyond the states'
+            channels is the trust, as a logit for each pixel.
+        alpha_bar: (t,) the schedule's cumulative products.
+        states: channels of a state.
     """
 
-    def __init__(self, unet: UNet2DModel, alpha_bar: Tensor) -> None:
+    def __init__(self, unet: UNet2DModel, alpha_bar: Tensor, states: int) -> None:
         super().__init__()
-        states, channels = unet.config["out_channels"], unet.config["in_channels"]
         self.unet = unet
+        self.states = states
+        self.aligned = unet.config["out_channels"] > states
         self.poses = PoseEmbedding(4 * unet.config["block_out_channels"][0])
-        self.straight = nn.Conv2d(channels - states, states, 1, bias=False)
-        nn.init.zeros_(self.straight.weight)
-        self.register_buffer("sine", (1 - alpha_bar).sqrt().float(), persistent=False)
+        sine, cosine = (1 - alpha_bar).sqrt(), alpha_bar.sqrt()
+        self.register_buffer("weight", (sine / (sine**2 + (SPREAD * cosine) ** 2)).float(), persistent=False)
+        self.register_buffer("sine", sine.float(), persistent=False)
+        self.register_buffer("cosine", cosine.float(), persistent=False)
 
     def forward(self, noisy: Tensor, levels: Tensor, condition: Tensor, poses: Tensor) -> Tensor:
         """The velocity.
@@ -77,12 +83,20 @@ class PixelNetwork(nn.Module):
         Args:
             noisy: (n, c, h, w) states.
             levels: (n,) int64 noise levels.
-            condition: (n, k, h, w), zeros for none.
+            condition: (n, k, h, w), the picture's channels and those of where the source shows it; zeros for none.
             poses: (n, 2, 2) degrees.
         """
         seen = torch.cat([noisy, condition], 1).contiguous(memory_format=torch.channels_last)
-        out = self.unet(seen, levels, class_labels=self.poses(poses)).sample
-        return out - self.sine[levels][:, None, None, None] * STRAIGHT_GAIN * self.straight(condition)
+        out = self.unet(seen, levels, class_labels=self.poses(poses)).sample.float()
+        velocity, trust = out[:, : self.states], out[:, self.states :]
+        if not self.aligned:
+            return velocity
+        picture, shown = condition[:, : self.states], condition[:, self.states :]
+        given = (condition != 0).flatten(1).any(1).float()[:, None, None, None]
+        trust = given * torch.sigmoid(trust + TRUST * (2 * shown - 1))
+        sine, cosine, weight = (b[levels][:, None, None, None] for b in (self.sine, self.cosine, self.weight))
+        expected = cosine * noisy - sine * velocity
+        return velocity + weight * trust.repeat(1, self.states // trust.shape[1], 1, 1) * (expected - picture)
 
 
 class LatentNetwork(nn.Module):
@@ -103,17 +117,21 @@ class LatentNetwork(nn.Module):
         return self.unet(noisy, levels, encoder_hidden_states=tokens).sample
 
 
-def widened(unet: UNet2DModel, channels: int) -> UNet2DModel:
+def widened(unet: UNet2DModel, channels: int, further: int = 0) -> UNet2DModel:
     """A U-Net that also takes further channels, which do nothing yet, and a vector beside the noise level's.
 
     Args:
         unet: an unconditional one.
-        channels: how many are added.
+        channels: how many more it takes.
+        further: how many more it gives, zero as yet.
     """
     states = unet.config["in_channels"]
     facts = {k: v for k, v in unet.config.items() if not k.startswith("_")}
-    wide = UNet2DModel(**facts | {"in_channels": states + channels, "class_embed_type": "identity"})
+    wider = {"in_channels": states + channels, "out_channels": states + further, "class_embed_type": "identity"}
+    wide = UNet2DModel(**facts | wider)
     weights = dict(unet.state_dict())
     weights["conv_in.weight"] = F.pad(weights["conv_in.weight"], (0, 0, 0, 0, 0, channels))
+    for name in ("conv_out.weight", "conv_out.bias"):
+        weights[name] = torch.cat([weights[name], torch.zeros(further, *weights[name].shape[1:])])
     wide.load_state_dict(weights)
     return wide
