@@ -82,7 +82,7 @@ class Leaderboard:
         out: folder for leaderboard.csv and leaderboard.png.
     """
 
-    rotators: tuple[str, ...] = ("mesh", "latent", "mirror", "nothing")
+    rotators: tuple[str, ...] = ("mesh", "pair", "latent", "mirror", "nothing", "controls:MeanFilled")
     sets: tuple[str, ...] = ("ytf", "lfw", "heads")
     data: Path = Path("../shared/data")
     judge: Path = Path("../shared/judge/judge.py")
@@ -139,7 +139,14 @@ def drawn_heads(count: int, out: Path) -> Path:
 def cost_of(rotator: str) -> dict[str, float]:
     """Seconds a picture and until the first, memory in MB, of a rotator alone in a fresh process."""
     started = pd.Timestamp.now("UTC").timestamp()
-    done = subprocess.run([sys.executable, "-c", COST, rotator], capture_output=True, text=True, check=True)
+    path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-c", COST, rotator],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
     found = json.loads(done.stdout.splitlines()[-1])
     return {
         "seconds_a_picture": found["seconds_a_picture"],

@@ -1,0 +1,46 @@
+"""Rotators that a rotator has to beat, for `evaluate --rotator controls:NAME` and the leaderboard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from latentrot.data.align import Alignment
+from latentrot.label.detect import Face
+from latentrot.rotate.mesh import MeshRotator, turn_for, turn_head
+from latentrot.rotate.mesh.rotator import face_of_crop
+from latentrot.rotate.mesh.turn import Turned, reframed
+
+__all__ = ["MeanFilled"]
+
+
+class MeanFilled:
+    """Geometry whose hidden parts, instead of being filled as hair, mirrored cheek or background, have the mean colour."""
+
+    def __init__(self) -> None:
+        self.mesh = MeshRotator()
+        self.learned_from = self.mesh.learned_from
+
+    def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
+        """Turn a (s, s, 3) uint8 crop by degrees."""
+        head = self.mesh.head_of(image, face_of_crop(len(image)))
+        turned = turn_head(head, turn_for(degrees))
+        return reframed(head, replace(turned, picture=filled(turned)))
+
+    def rotate_photograph(
+        self, photograph: np.ndarray, face: Face | Alignment, degrees: Sequence[float]
+    ) -> Iterator[np.ndarray]:
+        """Whole photographs, one face turned by each of degrees."""
+        head = self.mesh.head_of(photograph, face)
+        for turn in degrees:
+            yield filled(turn_head(head, turn_for(turn)))
+
+
+def filled(turned: Turned) -> np.ndarray:
+    """A turned photograph with the head's mean colour wherever the source does not show what is seen."""
+    shown = turned.coverage[..., None]
+    weight = turned.head[..., None] * shown
+    mean = (turned.picture * weight).sum((0, 1)) / np.maximum(weight.sum(), 1)
+    return np.rint(turned.picture * shown + mean * (1 - shown)).astype(np.uint8)
