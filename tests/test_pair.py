@@ -311,7 +311,7 @@ class TestDrawing:
         condition, poses = task.pairs.condition[:2], task.pairs.poses[:2]
 
         def drawn(condition, poses, **guide):
-            return draw(task.model, condition, poses, SampleConfig(steps=2, **guide))
+            return draw(task.model, condition, poses, SampleConfig(steps=2, keep=0.0, **guide))
 
         plain, nowhere = drawn(condition, poses), torch.full_like(poses, torch.nan)
         assert torch.allclose(drawn(condition, poses, guide_condition=1.0, guide_pose=1.0), plain)
@@ -319,6 +319,16 @@ class TestDrawing:
         blind = drawn(condition, poses, guide_condition=0.0, guide_pose=0.0)
         assert torch.allclose(blind, drawn(condition.flip(0), poses, guide_condition=0.0, guide_pose=0.0), atol=1e-5)
         assert not torch.allclose(drawn(condition, poses, guide_pose=3.0), plain, atol=1e-3)
+
+    def test_keeps_so_much_of_what_geometry_shows_and_nothing_of_the_rest(self, task):
+        condition, poses = task.pairs.condition[:2].clone(), task.pairs.poses[:2]
+        condition[:, 3, :, :4], condition[:, 3, :, 4:] = 0, 255
+        none, half, whole = (draw(task.model, condition, poses, SampleConfig(keep=k)) for k in (0.0, 0.5, 1.0))
+        assert torch.equal(none[..., :4], whole[..., :4])
+        assert torch.allclose(whole[..., 4:], condition[:, :3, :, 4:].float() / 127.5 - 1, atol=1e-6)
+        assert torch.allclose(half, (none + whole) / 2, atol=1e-6)
+        with pytest.raises(LatentrotError, match=r"keep 1\.5"):
+            SampleConfig(keep=1.5)
 
     def test_the_last_state_is_the_picture(self, task):
         *_, (state, picture) = denoise(
@@ -431,9 +441,9 @@ class TestRotator:
         assert np.abs(rotator.rotate(square, 15).astype(int) - turned[1]).max() <= 1
 
     def test_process_shows_every_step(self, folder, faces):
-        rotator = PairRotator(load_pair_model(folder, "cpu"), SampleConfig(steps=3))
+        rotator = PairRotator(load_pair_model(folder, "cpu"), SampleConfig(steps=3, keep=0.0))
         square = read_image(faces / "0.png")
-        strip = rotator.process(square, 20)
+        strip = rotator.process(square, 20, steps=3)
         assert strip.shape == (2 * SIZE, 5 * SIZE, 3)
         assert np.abs(strip[-SIZE:, -SIZE:].astype(int) - rotator.rotate(square, 20)).max() <= 1
 
@@ -442,7 +452,7 @@ class TestRotator:
         command = ["edit", str(PORTRAIT), "--deg", "20", "--rotator", "pair", "--model", str(folder)]
         assert main([*command, "--out", str(out), "--process", str(process)]) == 0
         assert Image.open(out).size == Image.open(PORTRAIT).size
-        assert Image.open(process).width == 6 * 128
+        assert Image.open(process).width == 10 * 128
 
     @pytest.mark.parametrize(
         ("words", "said"),

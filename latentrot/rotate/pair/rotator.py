@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,12 +58,13 @@ class PairRotator:
             return []
         return list(to_uint8(draw(self.model, *self.asked(image, degrees), self.sample)))
 
-    def process(self, image: np.ndarray, degrees: float) -> np.ndarray:
+    def process(self, image: np.ndarray, degrees: float, steps: int = 8) -> np.ndarray:
         """How a turned face comes out of the noise.
 
         Args:
             image: (s, s, 3) uint8 crop in the CelebA frame.
             degrees: the turn.
+            steps: states that are shown.
 
         Returns:
             (2 s, (k + 2) s, 3) uint8: above the source, the condition, and the states after each of k steps; below the
@@ -70,8 +72,8 @@ class PairRotator:
         """
         condition, poses = self.asked(image, [degrees])
         with torch.no_grad():
-            steps = list(denoise(self.model, condition, poses, self.sample))
-            rows = [torch.cat([self.model.space.decode(step[i]) for step in steps], 3) for i in (0, 1)]
+            states = list(denoise(self.model, condition, poses, replace(self.sample, steps=steps)))
+            rows = [torch.cat([self.model.space.decode(state[i]) for state in states], 3) for i in (0, 1)]
         shown = [to_uint8(row.clamp(-1, 1).float().cpu())[0] for row in rows]
         seen = condition[0, :3].permute(1, 2, 0).numpy()
         given = np.concatenate([resize(image, self.model.resolution), seen], 1)
@@ -99,6 +101,7 @@ def load_pair_rotator(
     model: str | Path | None = None,
     device: str | None = None,
     steps: int | None = None,
+    keep: float | None = None,
     guide_condition: float = 1.0,
     guide_pose: float = 1.0,
     seed: int = 0,
@@ -108,7 +111,8 @@ def load_pair_rotator(
     Args:
         model: a folder that `train-pair` wrote, or the name of a bundled one; None: the bundled one.
         device: torch device.
-        steps: see `SampleConfig`, as the three after it; None: its default.
+        steps: see `SampleConfig`, as the four after it; None: its default.
+        keep: how much of what geometry shows is kept; None: its default.
         guide_condition: how much the condition counts.
         guide_pose: how much the poses count.
         seed: of the noise.
@@ -116,6 +120,6 @@ def load_pair_rotator(
     Raises:
         LatentrotError: no such model.
     """
-    options = {} if steps is None else {"steps": steps}
+    options: dict[str, Any] = {k: v for k, v in {"steps": steps, "keep": keep}.items() if v is not None}
     sample = SampleConfig(guide_condition=guide_condition, guide_pose=guide_pose, seed=seed, **options)
     return PairRotator(load_pair_model(model, device), sample)
