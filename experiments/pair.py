@@ -10,7 +10,8 @@ Measured are
   degrees to both sides: how far they turned, and how like the source they stayed;
 - truth: pairs of frames of one clip of people held out: squared error in the face and likeness to the true frame;
 
-of each variant, and beside them of `nothing`, `mirror` and `mesh`. Writes pair.csv (strangers) and pair_truth.csv beside
+of each variant as its network draws it (nothing of what geometry shows is kept), of the bundled model, and beside them of
+`nothing`, `mirror` and `mesh`. Writes pair.csv (strangers) and pair_truth.csv beside
 this script, and a strip of a frontal head of the bundled rendered example for each variant to runs/pair/strips.png: whether a
 model that saw only mirror pairs, of which those of a frontal face are not turned at all, turns one.
 """
@@ -91,8 +92,9 @@ def trained(name: str, options: Ablation) -> Path:
         (folder / "pairs").symlink_to("../pairs")
     condition, shares = VARIANTS[name]
     config = PairConfig(
-        condition=condition, shares=shares, steps=options.steps, batch_size=options.batch_size, sources=options.sources
-    )
+        condition=condition, shares=shares, steps=options.steps, batch_size=options.batch_size, sources=options.sources,
+        decay=options.steps // 3,
+    )  # fmt: skip
     data = [SHARED / "data" / "celeba", SHARED / "data" / "ytf"]
     return train_pair(data, folder, config, workers=options.workers)
 
@@ -149,7 +151,8 @@ def main(options: Ablation) -> None:
     judge = load_judge(SHARED / "judge" / "judge.py")
     rotators: dict[str, Rotator] = {name: load_rotator(name) for name in ("nothing", "mirror")}
     rotators |= {"mesh": Geometry()}
-    rotators |= {name: load_pair_rotator(trained(name, options)) for name in options.variants}
+    rotators |= {name: load_pair_rotator(trained(name, options), keep=0.0) for name in options.variants}
+    rotators |= {"pair64, nothing kept": load_pair_rotator(keep=0.0), "pair64": load_pair_rotator()}
     crops = list(FaceFolder(SHARED / "data" / "celeba").read_crops(strangers(options.people), 64))
     tables, strips = [], []
     for name, rotator in rotators.items():

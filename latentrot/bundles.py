@@ -41,7 +41,7 @@ DETECTOR = HOME / "mtcnn" / "weights.safetensors"
 
 
 #: folders in `bundled/` learned from photographs that are for non-commercial research only
-RESEARCH_ONLY = ("face", "faces64")
+RESEARCH_ONLY = ("face", "faces64", "pair64")
 
 
 def models_home() -> Path:
@@ -107,7 +107,8 @@ def terms_in_one_line() -> str:
     held = [name for name in RESEARCH_ONLY if (HOME / name).is_dir()]
     if not held:
         return "MIT; networks learned from research-only photographs are not in this build"
-    return f"code MIT; {' and '.join(held)}: non-commercial research only (latentrot info {held[-1]})"
+    named = DEFAULT_BUNDLE if DEFAULT_BUNDLE in held else held[-1]
+    return f"code MIT; {', '.join(held)}: non-commercial research only (latentrot info {named})"
 
 
 def labeler_in(folder: Path) -> Path | None:

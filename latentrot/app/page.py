@@ -365,6 +365,7 @@ def serve(
     port: int,
     ready: Callable[[str], object] = print,
     identity: IdentityNetwork | None = None,
+    others: Mapping[str, Rotator] | None = None,
 ) -> None:
     """Serve the page until interrupted; everything visitors gave is removed then.
 
@@ -374,6 +375,7 @@ def serve(
         port: TCP port.
         ready: called with the page's address once it can be opened.
         identity: an identity network, whose cosine is then shown beside the yaw.
+        others: further rotators to choose from, by name.
 
     Raises:
         LatentrotError: the address or port cannot be used.
@@ -382,7 +384,7 @@ def serve(
         folder = Path(name).resolve()
         os.environ["GRADIO_TEMP_DIR"] = str(folder)  # read when components are made, and at each upload
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-        page = Page(rotator, folder, identity)
+        page = Page(rotator, folder, identity, others)
         fonts = [Font("system-ui"), Font("sans-serif")]  # the default theme's are fetched
         theme = Default(primary_hue="orange", font=fonts, font_mono=[Font("monospace")])
         try:

@@ -41,7 +41,10 @@ class App:
             raise LatentrotError(
                 "the page needs gradio, which is not installed: pip install 'latentrot[page]'"
             ) from error
+        from latentrot.bundles import missing_bundle  # noqa: PLC0415
         from latentrot.rotate.latent.rotator import load_latent_rotator  # noqa: PLC0415
+        from latentrot.rotate.pair.model import DEFAULT  # noqa: PLC0415
+        from latentrot.rotate.pair.rotator import load_pair_rotator  # noqa: PLC0415
 
         identity = None
         if self.identity is not None:
@@ -50,7 +53,8 @@ class App:
 
             identity = load_identity(self.identity, str(resolve_device(self.device)))
         rotator = load_latent_rotator(self.model, self.directions, self.device)
+        others = {} if missing_bundle(DEFAULT) else {"pair": load_pair_rotator(device=self.device)}
         # a service is stopped by SIGTERM: leave the way Ctrl-C does, so that what visitors gave is removed
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         say = "latentrot is at {} (Ctrl-C ends it)".format
-        serve(rotator, self.host, self.port, lambda url: print(say(url), flush=True), identity)
+        serve(rotator, self.host, self.port, lambda url: print(say(url), flush=True), identity, others)

@@ -31,7 +31,7 @@ class SampleConfig:
     """
 
     steps: int = 1
-    keep: float = 0.7
+    keep: float = 0.5
     guide_condition: float = 1.0
     guide_pose: float = 1.0
     seed: int = 0
