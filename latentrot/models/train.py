@@ -33,7 +33,9 @@ from latentrot.devices import resolve_device
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import check_format, check_writable, write_atomically
 from latentrot.models.allocator import keep_large_blocks
-from latentrot.models.first_stage import PixelUnshuffle, save_pixel_unshuffle
+from latentrot.models.fingerprint import UNET_DEFAULTS, noise_in_words, plain
+from latentrot.models.first_stage import Identity, PixelUnshuffle, save_pixel_unshuffle
+from latentrot.models.load import LatentModel, load_model
 from latentrot.models.precision import computes_bfloat16
 from latentrot.progress import Progress
 
@@ -73,6 +75,8 @@ class TrainConfig:
         mirror: show half of the pictures mirrored.
         held_out: share of the people kept out of training, for measuring on strangers (0 to 1).
         seed: of everything random.
+        init: the model whose weights the run begins with (a bundled model's name, a diffusers folder or a Hub id); None:
+            random ones.
     """
 
     steps: int = 9_500
@@ -91,6 +95,7 @@ class TrainConfig:
     mirror: bool = True
     held_out: float = 0.1
     seed: int = 0
+    init: str | None = None
 
 
 class Run(Protocol):
@@ -160,6 +165,53 @@ def build_unet(size: int, states: int, channels: tuple[int, ...], layers: int = 
 def build_model(config: TrainConfig) -> UNet2DModel:
     """The U-Net of a run, over the unshuffled picture."""
     return build_unet(config.resolution // config.patch, 3 * config.patch**2, config.channels, config.layers)
+
+
+def default_config(init: str | None = None) -> TrainConfig:
+    """What a run is unless told otherwise; one that begins with another model's weights needs no small pictures first."""
+    return TrainConfig() if init is None else TrainConfig(init=init, small_steps=0)
+
+
+def begin_model(config: TrainConfig) -> UNet2DModel:
+    """The network of a run before its first step: drawn from the seed, or with the weights of the model `config.init`.
+
+    Raises:
+        LatentrotError: no such model, or one that is built otherwise than the run's.
+    """
+    torch.manual_seed(config.seed)
+    unet = build_model(config)
+    if config.init is not None:
+        start = load_model(config.init, "cpu")
+        check_start(start, unet, config)
+        unet.load_state_dict(start.unet.state_dict())
+    return unet
+
+
+def check_start(start: LatentModel, unet: UNet2DModel, config: TrainConfig) -> None:
+    """Refuse to begin with the weights of a network that is built otherwise or predicts something else.
+
+    The resolution may differ: convolutions work at any.
+
+    Raises:
+        LatentrotError: naming what differs, with both values.
+    """
+    stage = PixelUnshuffle(config.patch).title if config.patch > 1 else Identity.title
+    noise = noise_in_words(build_scheduler(config).config)
+    theirs = {
+        "predicts": start.prediction_type,
+        "has the noise schedule": start.noise,
+        "has the first stage": start.first_stage.title,
+    }
+    ours = dict(zip(theirs, (config.prediction_type, noise, stage), strict=True))
+    for name, usual in {"block_out_channels": None, **UNET_DEFAULTS}.items():
+        theirs[f"has {name}"] = plain(start.unet.config.get(name, usual))
+        ours[f"has {name}"] = plain(unet.config.get(name, usual))
+    for what, given in theirs.items():
+        if given != ours[what]:
+            raise LatentrotError(
+                f"--init {config.init} {what} {given}, this run's network {ours[what]}; "
+                "give options that match it, or another model"
+            )
 
 
 def build_scheduler(config: TrainConfig) -> DDIMScheduler:
@@ -403,14 +455,15 @@ def train(
         The exported model's folder.
 
     Raises:
-        LatentrotError: `out` holds a checkpoint of another run, or `data` no pictures.
+        LatentrotError: `out` holds a checkpoint of another run, `data` no pictures, or the model to begin with does not fit.
     """
     checkpoint = out / "checkpoint.safetensors"
     check_writable(checkpoint)
     config = config_of_run(checkpoint, config, TrainConfig)
+    # a run that goes on has its weights in the checkpoint, wherever they came from
+    model = build_model(config) if checkpoint.is_file() else begin_model(config)
     task = Backbone(read_pictures(data, config), config, build_scheduler(config))
-    torch.manual_seed(config.seed)
-    return run_training(task, build_model(config), config, out, save_every=save_every, device=device)
+    return run_training(task, model, config, out, save_every=save_every, device=device)
 
 
 @dataclass(frozen=True, eq=False)
