@@ -133,11 +133,15 @@ class Autoencoder:
         self.channels = int(vae.config["latent_channels"])
 
     @cached_property
-    def title(self) -> str:
-        """Class, digest of weights and configuration, and scale."""
+    def _title(self) -> str:
         kind, shifted = type(self.vae).__name__, f", shifted by {self.shift:g}" if self.shift else ""
         beside = ("sample_size", "scaling_factor", "shift_factor", "force_upcast")
         return f"{kind} {weights_digest(self.vae)} {config_digest(self.vae, beside)} scaled by {self.scale:g}{shifted}"
+
+    @property
+    def title(self) -> str:
+        """Class, digest of weights and configuration, and scale."""
+        return self._title
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Pictures -> scaled latents (the mode of the posterior, so that encoding is deterministic)."""

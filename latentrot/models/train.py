@@ -15,14 +15,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
+from diffusers.models.unets.unet_2d import UNet2DModel
+from diffusers.pipelines.ddim.pipeline_ddim import DDIMPipeline
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -37,6 +39,7 @@ from latentrot.models.fingerprint import UNET_DEFAULTS, noise_in_words, plain
 from latentrot.models.first_stage import Identity, PixelUnshuffle, save_pixel_unshuffle
 from latentrot.models.load import LatentModel, load_model
 from latentrot.models.precision import computes_bfloat16
+from latentrot.models.scheduler import add_noise, prediction_type_of, velocity_of
 from latentrot.progress import Progress
 
 __all__ = ["Run", "Task", "TrainConfig", "build_model", "learning_rate_at", "run_training", "train"]
@@ -98,25 +101,44 @@ class TrainConfig:
     init: str | None = None
 
 
-class Run(Protocol):
-    """What the loop asks of a configuration: see `TrainConfig`."""
+class Seeded(Protocol):
+    """What random draws ask of a configuration: see `TrainConfig`."""
 
     @property
-    def steps(self) -> int: ...  # noqa: D102
+    def seed(self) -> int: ...
+
+
+class Rate(Protocol):
+    """What the learning rate asks of a configuration."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def warmup(self) -> int: ...
+    @property
+    def decay(self) -> int: ...
+
+
+class Batches(Seeded, Protocol):
+    """What batches of pictures ask of a configuration."""
+
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def mirror(self) -> bool: ...
+
+
+class Run(Seeded, Rate, Protocol):
+    """What the loop asks of a configuration."""
+
     @property
     def batch_size(self) -> int: ...  # noqa: D102
-    @property
-    def learning_rate(self) -> float: ...  # noqa: D102
-    @property
-    def warmup(self) -> int: ...  # noqa: D102
-    @property
-    def decay(self) -> int: ...  # noqa: D102
     @property
     def weight_decay(self) -> float: ...  # noqa: D102
     @property
     def ema(self) -> float: ...  # noqa: D102
-    @property
-    def seed(self) -> int: ...  # noqa: D102
 
 
 class Task(Protocol):
@@ -218,20 +240,20 @@ def build_scheduler(config: TrainConfig) -> DDIMScheduler:
     """The cosine schedule, without the clipping that would make inversion impossible."""
     return DDIMScheduler(
         beta_schedule="squaredcos_cap_v2",
-        prediction_type=config.prediction_type,
+        prediction_type=cast("Any", config.prediction_type),  # a literal to the type checker
         clip_sample=False,
         timestep_spacing="trailing",
     )
 
 
-def learning_rate_at(step: int, config: Run) -> float:
+def learning_rate_at(step: int, config: Rate) -> float:
     """Linear warm-up, plateau, linear decay to zero: a plateau can be prolonged, a cosine cannot."""
     rise = min(1.0, (step + 1) / max(1, config.warmup))
     fall = min(1.0, (config.steps - step) / max(1, config.decay))
     return config.learning_rate * min(rise, fall)
 
 
-def batch_indices(step: int, config: TrainConfig, n: int) -> np.ndarray:
+def batch_indices(step: int, config: Batches, n: int) -> np.ndarray:
     """Which pictures step `step` sees: successive slices of one reshuffled pass after another -> (batch_size,)."""
     first = step * config.batch_size
     positions = np.arange(first, first + config.batch_size)
@@ -239,12 +261,12 @@ def batch_indices(step: int, config: TrainConfig, n: int) -> np.ndarray:
     return np.array([passes[int(p // n)][p % n] for p in positions])
 
 
-def generator_at(step: int, config: Run) -> torch.Generator:
+def generator_at(step: int, config: Seeded) -> torch.Generator:
     """What everything random of one step is drawn from."""
     return torch.Generator().manual_seed(config.seed * 1_000_003 + step)
 
 
-def pictures_at(step: int, pictures: torch.Tensor, config: TrainConfig, generator: torch.Generator) -> torch.Tensor:
+def pictures_at(step: int, pictures: torch.Tensor, config: Batches, generator: torch.Generator) -> torch.Tensor:
     """The pictures of one step, half of them mirrored if the run says so: (b, 3, h, w) in [-1, 1]."""
     x = pictures[torch.from_numpy(batch_indices(step, config, len(pictures)))].float() / 127.5 - 1
     if not config.mirror:
@@ -284,9 +306,9 @@ def stratified_levels(n: int, timesteps: int, generator: torch.Generator) -> tor
 
 def target_of(scheduler: DDIMScheduler, x0: torch.Tensor, noise: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
     """What the network is asked for, by the schedule's prediction type."""
-    kind = scheduler.config.prediction_type
+    kind = prediction_type_of(scheduler)
     if kind == "v_prediction":
-        return scheduler.get_velocity(x0, noise, levels)
+        return velocity_of(scheduler, x0, noise, levels)
     if kind == "epsilon":
         return noise
     if kind == "sample":
@@ -301,10 +323,10 @@ def sample_grid(model: torch.nn.Module, scheduler: DDIMScheduler, config: TrainC
     z = torch.randn(n, 3 * config.patch**2, size, size, generator=torch.Generator().manual_seed(config.seed))
     device = next(model.parameters()).device
     z = z.to(device)
-    scheduler = DDIMScheduler.from_config(scheduler.config)
+    scheduler = cast("DDIMScheduler", DDIMScheduler.from_config(scheduler.config))
     scheduler.set_timesteps(25, device=device)
     for t in scheduler.timesteps:
-        z = scheduler.step(model(z, t).sample, int(t), z, eta=0.0).prev_sample
+        z = scheduler.step(model(z, t).sample, int(t), z, eta=0.0, return_dict=False)[0]
     x = PixelUnshuffle(config.patch).decode(z).clamp(-1, 1)
     side = math.isqrt(n)
     rows = x[: side * side].reshape(side, side, 3, *x.shape[2:]).permute(0, 3, 1, 4, 2)
@@ -379,10 +401,12 @@ def config_of_run(checkpoint: Path, given: Config | None, kind: type[Config]) ->
         LatentrotError: the checkpoint is damaged, or of another run than the one given.
     """
     if not checkpoint.is_file():
-        return given or kind()
+        return kind() if given is None else given
     stored = checkpoint_config(checkpoint, kind)
-    check_same_run(stored, given or stored)
-    return given or stored
+    if given is None:
+        return stored
+    check_same_run(stored, given)
+    return given
 
 
 def check_same_run(stored: Any, given: Any) -> None:
@@ -482,12 +506,12 @@ class Backbone:
 
     def batch(self, step: int) -> tuple[torch.Tensor, ...]:
         """See `training_batch`."""
-        return training_batch(self.pictures, step, self.config, self.scheduler.config.num_train_timesteps)
+        return training_batch(self.pictures, step, self.config, self.scheduler.config["num_train_timesteps"])
 
     def loss(self, model: Any, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """Mean squared error of what the network predicts."""
         x0, noise, levels = batch
-        noisy = self.scheduler.add_noise(x0, noise, levels).contiguous(memory_format=torch.channels_last)
+        noisy = add_noise(self.scheduler, x0, noise, levels).contiguous(memory_format=torch.channels_last)
         return F.mse_loss(model(noisy, levels).sample.float(), target_of(self.scheduler, x0, noise, levels))
 
     def export(self, folder: Path, average: torch.nn.Module) -> None:

@@ -9,7 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DModel
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d import UNet2DModel
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -21,6 +23,7 @@ from latentrot.files import check_format, write_atomically
 from latentrot.models.first_stage import Autoencoder, PixelUnshuffle, load_first_stage, save_pixel_unshuffle
 from latentrot.models.folder import find_folder, read_json
 from latentrot.models.load import load_model
+from latentrot.models.scheduler import read_scheduler
 from latentrot.rotate.pair.config import PairConfig
 from latentrot.rotate.pair.network import LatentNetwork, PixelNetwork, widened
 
@@ -190,7 +193,7 @@ def _begin_pixel(config: PairConfig, device: str | None) -> PairModel:
         raise LatentrotError(
             f"{config.start} predicts {model.prediction_type}; --backbone pixel starts from v_prediction"
         )
-    scheduler = DDIMScheduler.from_pretrained(model.folder / "scheduler")
+    scheduler = read_scheduler(model.folder / "scheduler")
     plain = UNet2DModel.from_pretrained(model.folder / "unet", torch_dtype=torch.float32)
     pixels = stage.factor**2
     unet = widened(plain, CHANNELS * pixels, pixels if config.condition == "mesh" else 0)
@@ -226,21 +229,22 @@ def _latent_model(
             f"{name}: a {index.get('_class_name')} pipeline; --backbone latent starts from a {PIPELINE}"
         )
     try:
-        from diffusers import UNet2DConditionModel  # noqa: PLC0415
+        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel  # noqa: PLC0415
         from transformers import CLIPVisionModelWithProjection  # noqa: PLC0415  an extra
     except ImportError as error:
         raise LatentrotError("--backbone latent needs transformers; pip install 'latentrot[pair]'") from error
     try:
-        unet = UNet2DConditionModel.from_pretrained(unet_folder or folder / "unet", torch_dtype=torch.float32).to(
-            device
-        )
-        encoder = CLIPVisionModelWithProjection.from_pretrained(folder / "image_encoder").to(device).eval()
-        vae = AutoencoderKL.from_pretrained(folder / "vae").to(device).eval().requires_grad_(False)
-        scheduler = DDIMScheduler.from_pretrained(folder / "scheduler", clip_sample=False)
+        # Any: the libraries' own `to` has no type
+        unet: Any = UNet2DConditionModel.from_pretrained(unet_folder or folder / "unet", torch_dtype=torch.float32)
+        encoder: Any = CLIPVisionModelWithProjection.from_pretrained(folder / "image_encoder")
+        vae: Any = AutoencoderKL.from_pretrained(folder / "vae")
+        scheduler = read_scheduler(folder / "scheduler", clip_sample=False)
+        unet, encoder, vae = unet.to(device), encoder.to(device).eval(), vae.to(device).eval()
     except (OSError, RuntimeError, ValueError) as error:
         raise LatentrotError(f"{name}: cannot load its weights: {one_line(error)}") from error
     look = read_json(folder / "feature_extractor" / "preprocessor_config.json", "feature extractor")
     encoder.requires_grad_(False)
+    vae.requires_grad_(False)
     pixels = 2 ** (len(vae.config["block_out_channels"]) - 1)
     size = int(unet.config["sample_size"])
     space = LatentSpace(Autoencoder(vae), encoder, tuple(look["image_mean"]), tuple(look["image_std"]))
@@ -308,7 +312,7 @@ def load_pair_model(name_or_path: str | Path | None = None, device: str | None =
 def _load_pixel(name: str, folder: Path, header: dict[str, str], device: torch.device) -> PairModel:
     try:
         unet = UNet2DModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
-        scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
+        scheduler = read_scheduler(folder / "scheduler")
         stage = load_first_stage(folder, {}, device)
     except (OSError, RuntimeError, ValueError) as error:
         raise LatentrotError(f"{name}: cannot load its weights: {one_line(error)}") from error

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DModel
+from diffusers.models.unets.unet_2d import UNet2DModel
 from torch import Tensor, nn
 
 __all__ = ["LatentNetwork", "PixelNetwork", "PoseEmbedding", "widened"]
@@ -65,6 +65,10 @@ class PixelNetwork(nn.Module):
         alpha_bar: (t,) the schedule's cumulative products.
         states: channels of a state.
     """
+
+    weight: Tensor
+    sine: Tensor
+    cosine: Tensor
 
     def __init__(self, unet: UNet2DModel, alpha_bar: Tensor, states: int) -> None:
         super().__init__()
