@@ -169,18 +169,18 @@ def load_model(
         raise LatentrotError(
             f"{name}: a {index.get('_class_name')} pipeline; expected an unconditional one ({', '.join(sorted(PIPELINES))})"
         )
-    where = resolve_device(device)
-    precision = resolve_dtype(dtype, where)
-    if where.type == "cpu":
+    target = resolve_device(device)
+    precision = resolve_dtype(dtype, target)
+    if target.type == "cpu":
         keep_large_blocks()
     alpha_bar, noise, prediction = load_noise(folder, index)
     home = part_folder(folder, "unet", "config.json")
     config = read_json(home / "config.json", "U-Net")
-    first_stage = load_first_stage(folder, index, where)
+    first_stage = load_first_stage(folder, index, target)
     size = check_unet(name, config, first_stage)
     unet: Any = read_network(home)  # diffusers' own `to` has no type
-    unet = unet.to(where).eval().requires_grad_(False)
-    if where.type == "cpu":
+    unet = unet.to(target).eval().requires_grad_(False)
+    if target.type == "cpu":
         unet = unet.to(memory_format=torch.channels_last)
     return LatentModel(
         name=name,
@@ -192,7 +192,7 @@ def load_model(
         first_stage=first_stage,
         resolution=size * first_stage.pixels,
         latent_shape=(first_stage.channels, size, size),
-        device=where,
+        device=target,
         dtype=precision,
     )
 

@@ -336,9 +336,9 @@ def sample_grid(model: torch.nn.Module, scheduler: DDIMScheduler, config: TrainC
 
 def save_checkpoint(
     path: Path, model: torch.nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer, step: int,
-    config: Any, notes: Mapping[str, str] | None = None,
+    config: Any, metadata: Mapping[str, str] | None = None,
 ) -> None:  # fmt: skip
-    """Everything a run needs to go on as if nothing had happened, in one safetensors file; `notes` are told beside it."""
+    """Everything a run needs to go on as if nothing had happened, in one safetensors file; `metadata` go into its header."""
     tensors: dict[str, torch.Tensor] = {}
     for prefix, module in (("model", model), ("average", average)):
         tensors |= {f"{prefix}.{k}": v.cpu().contiguous() for k, v in module.state_dict().items()}
@@ -349,7 +349,7 @@ def save_checkpoint(
         "format": str(FORMAT),
         "step": str(step),
         "config": json.dumps(asdict(config)),
-        **(notes or {}),
+        **(metadata or {}),
     }
     write_atomically(path, lambda p: save_file(tensors, p, metadata=header))
 
@@ -451,12 +451,12 @@ def accelerator_on(device: str | None) -> Accelerator:
         )
     if device is None or launched:
         return Accelerator(mixed_precision=precision_of(device), cpu=device == "cpu")
-    where = resolve_device(device)
+    target = resolve_device(device)
     before = os.environ.get(ACCELERATE_DEVICE)
     AcceleratorState._reset_state(reset_partial_state=True)  # the process's: an earlier run may have been elsewhere
-    os.environ[ACCELERATE_DEVICE] = str(where)
+    os.environ[ACCELERATE_DEVICE] = str(target)
     try:
-        return Accelerator(mixed_precision=precision_of(device), cpu=where.type == "cpu")
+        return Accelerator(mixed_precision=precision_of(device), cpu=target.type == "cpu")
     finally:
         os.environ.pop(ACCELERATE_DEVICE)
         if before is not None:

@@ -184,7 +184,7 @@ def begin_model(config: PairConfig, device: str | None = None) -> PairModel:
 def _begin_pixel(config: PairConfig, device: str | None) -> PairModel:
     model = load_model(config.start, device)
     if not isinstance(model.first_stage, PixelUnshuffle):
-        stage = PixelUnshuffle(1) if model.first_stage.block == 1 and model.latent_shape[0] == 3 else None
+        stage = PixelUnshuffle(1) if model.first_stage.factor == 1 and model.latent_shape[0] == 3 else None
         if stage is None:
             raise LatentrotError(f"{config.start} works on latents; --backbone pixel starts from a model of pixels")
     else:
@@ -296,11 +296,11 @@ def load_pair_model(name_or_path: str | Path | None = None, device: str | None =
     name = DEFAULT if name_or_path is None else str(name_or_path)
     folder = bundled_part(name) if not Path(name).is_dir() else Path(name)
     header, weights = _read_part(name, folder)
-    where = resolve_device(device)
+    target = resolve_device(device)
     if header["backbone"] == "latent":
-        model = _latent_model(name, Path(header["pipeline"]), header["condition"], where, folder / "unet")
+        model = _latent_model(name, Path(header["pipeline"]), header["condition"], target, folder / "unet")
     else:
-        model = _load_pixel(name, folder, header, where)
+        model = _load_pixel(name, folder, header, target)
     try:
         model.network.load_state_dict(weights | {f"unet.{k}": v for k, v in model.network.unet.state_dict().items()})
     except RuntimeError as error:

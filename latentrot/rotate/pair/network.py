@@ -130,9 +130,9 @@ def widened(unet: UNet2DModel, channels: int, further: int = 0) -> UNet2DModel:
         further: how many more it gives, zero as yet.
     """
     states = unet.config["in_channels"]
-    facts = {k: v for k, v in unet.config.items() if not k.startswith("_")}
+    options = {k: v for k, v in unet.config.items() if not k.startswith("_")}
     wider = {"in_channels": states + channels, "out_channels": states + further, "class_embed_type": "identity"}
-    wide = UNet2DModel(**facts | wider)
+    wide = UNet2DModel(**options | wider)
     weights = dict(unet.state_dict())
     weights["conv_in.weight"] = F.pad(weights["conv_in.weight"], (0, 0, 0, 0, 0, channels))
     for name in ("conv_out.weight", "conv_out.bias"):
