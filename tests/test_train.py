@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from tiny import SIZE, write_pictures
 
+from latentrot import checkpoints
 from latentrot.data.celeba import FaceFolder, held_out
 from latentrot.embed.solve import invert
 from latentrot.errors import LatentrotError
@@ -103,7 +104,7 @@ class TestResuming:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(training, "save_file", half)
+            patch.setattr(checkpoints, "save_file", half)
             with pytest.raises(KeyboardInterrupt):
                 train(data, interrupted, TINY, save_every=3, device="cpu")
         assert not list(interrupted.glob(".*.tmp"))

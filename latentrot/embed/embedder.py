@@ -1,7 +1,7 @@
 """A network that embeds a picture in one evaluation, trained to reconstruct it through a few decoding steps.
 
 After the embedding network of Asperti, Evangelista, Marro, Merizzi, "Image Embedding for Denoising Generative Models", 2023.
-The run is resumed to the exact step like `latentrot.models.train`, of whose pieces it is made.
+The run is resumed to the exact step like `latentrot.models.train`, with whose pieces it is made.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from latentrot.checkpoints import config_of_run, load_checkpoint, save_checkpoint
 from latentrot.embed.descend import decode_with_gradient
 from latentrot.embed.schedule import Schedule
 from latentrot.embed.solve import check_batch
@@ -27,15 +28,12 @@ from latentrot.models.load import LatentModel
 from latentrot.models.train import (
     TrainConfig,
     build_unet,
-    config_of_run,
     forget_after,
     generator_at,
     learning_rate_at,
-    load_checkpoint,
     pictures_at,
     read_pictures,
     record,
-    save_checkpoint,
 )
 
 __all__ = ["Embedder", "EmbedderConfig", "embed_with", "load_embedder", "train_embedder"]

@@ -7,15 +7,13 @@ resumed sees the same batches, noise levels and noise as one that was not, whate
 from __future__ import annotations
 
 import csv
-import json
 import logging
 import math
 import os
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -26,14 +24,13 @@ from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.pipelines.ddim.pipeline_ddim import DDIMPipeline
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from PIL import Image
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from latentrot.checkpoints import config_of_run, load_checkpoint, save_checkpoint
 from latentrot.data.celeba import held_out, open_folder
 from latentrot.devices import resolve_device
-from latentrot.errors import LatentrotError, one_line
-from latentrot.files import check_format, check_writable, write_atomically
+from latentrot.errors import LatentrotError
+from latentrot.files import check_writable, write_atomically
 from latentrot.models.allocator import keep_large_blocks
 from latentrot.models.fingerprint import UNET_DEFAULTS, noise_in_words, plain
 from latentrot.models.first_stage import Identity, PixelUnshuffle, save_pixel_unshuffle
@@ -46,10 +43,6 @@ __all__ = ["Run", "Task", "TrainConfig", "build_model", "learning_rate_at", "run
 
 log = logging.getLogger(__name__)
 
-Config = TypeVar("Config")
-KIND = "latentrot training checkpoint"
-#: of a checkpoint, raised when an older version would misread it
-FORMAT = 1
 LOG_COLUMNS = ("step", "loss", "learning_rate")
 #: the environment variable by which accelerate is told a device
 ACCELERATE_DEVICE = "ACCELERATE_TORCH_DEVICE"
@@ -332,93 +325,6 @@ def sample_grid(model: torch.nn.Module, scheduler: DDIMScheduler, config: TrainC
     rows = x[: side * side].reshape(side, side, 3, *x.shape[2:]).permute(0, 3, 1, 4, 2)
     sheet = rows.reshape(side * x.shape[2], side * x.shape[3], 3)
     return Image.fromarray(((sheet + 1) * 127.5).round().byte().cpu().numpy())
-
-
-def save_checkpoint(
-    path: Path, model: torch.nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer, step: int,
-    config: Any, metadata: Mapping[str, str] | None = None,
-) -> None:  # fmt: skip
-    """Everything a run needs to go on as if nothing had happened, in one safetensors file; `metadata` go into its header."""
-    tensors: dict[str, torch.Tensor] = {}
-    for prefix, module in (("model", model), ("average", average)):
-        tensors |= {f"{prefix}.{k}": v.cpu().contiguous() for k, v in module.state_dict().items()}
-    for i, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v).cpu().contiguous() for k, v in state.items()}
-    header = {
-        "kind": KIND,
-        "format": str(FORMAT),
-        "step": str(step),
-        "config": json.dumps(asdict(config)),
-        **(metadata or {}),
-    }
-    write_atomically(path, lambda p: save_file(tensors, p, metadata=header))
-
-
-def load_checkpoint(
-    path: Path, model: torch.nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer
-) -> int:
-    """Restore what `save_checkpoint` wrote; returns the number of steps done."""
-    with safe_open(path, "pt") as file:
-        step = int(file.metadata()["step"])
-        stored: dict[str, dict[str, torch.Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
-        for name in file.keys():  # noqa: SIM118  a safetensors file is not a dict
-            part, rest = name.split(".", 1)
-            stored[part][rest] = file.get_tensor(name)
-    model.load_state_dict(stored["model"])
-    average.load_state_dict(stored["average"])
-    state: dict[int, dict[str, Any]] = {}
-    for name, tensor in stored["optimizer"].items():
-        i, key = name.split(".", 1)
-        state.setdefault(int(i), {})[key] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    # the moments must lie in memory as their weights do (channels last): the fused step pairs them by position
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            moments = optimizer.state[parameter]
-            for key in ("exp_avg", "exp_avg_sq"):
-                moments[key] = torch.empty_like(parameter).copy_(moments[key])
-    return step
-
-
-def checkpoint_config(path: Path, kind: type = TrainConfig) -> Any:
-    """The configuration stored in a checkpoint, an object of the given dataclass."""
-    try:
-        with safe_open(path, "pt") as file:
-            header = file.metadata()
-            stored = json.loads(header["config"])
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise LatentrotError(f"{path} is damaged ({one_line(error)}); delete it to start anew") from error
-    check_format(header.get("format", 1), FORMAT, path)
-    if unknown := sorted(set(stored) - {f.name for f in fields(kind)}):
-        raise LatentrotError(f"{path} is of another command or version ({', '.join(unknown)}); choose another --out")
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
-
-
-def config_of_run(checkpoint: Path, given: Config | None, kind: type[Config]) -> Config:
-    """The configuration of a run that is begun or gone on with: the one given, the checkpoint's, or the default.
-
-    Raises:
-        LatentrotError: the checkpoint is damaged, or of another run than the one given.
-    """
-    if not checkpoint.is_file():
-        return kind() if given is None else given
-    stored = checkpoint_config(checkpoint, kind)
-    if given is None:
-        return stored
-    check_same_run(stored, given)
-    return given
-
-
-def check_same_run(stored: Any, given: Any) -> None:
-    """A resumed run may be longer or end differently, but not be another run."""
-    free = {"steps", "decay"}
-    for field in fields(stored):
-        old, new = getattr(stored, field.name), getattr(given, field.name)
-        if field.name not in free and old != new:
-            raise LatentrotError(
-                f"the checkpoint was trained with {field.name}={old!r}, this run asks for {new!r}; "
-                "resume with the same value or choose another --out"
-            )
 
 
 def read_pictures(data: Path, config: TrainConfig) -> torch.Tensor:
