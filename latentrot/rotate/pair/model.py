@@ -12,14 +12,13 @@ import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from latentrot.bundles import bundled_part, missing_bundle
 from latentrot.devices import resolve_device
 from latentrot.errors import LatentrotError, one_line
-from latentrot.files import check_format, write_atomically
+from latentrot.files import read_tensors, write_atomically
 from latentrot.models.first_stage import Autoencoder, PixelUnshuffle, load_first_stage, save_pixel_unshuffle
 from latentrot.models.folder import find_folder, read_json
 from latentrot.models.load import load_model
@@ -336,13 +335,5 @@ def _read_part(name: str, folder: Path) -> tuple[dict[str, str], dict[str, Tenso
             or f"no pair model at {one_line(name)} (no {PART}); make one with: latentrot train-pair --data DIR --out RUN, "
             "and give RUN/model"
         )
-    try:
-        with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
-            weights = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118  not a dict
-    except (OSError, SafetensorError) as error:
-        raise LatentrotError(f"cannot read {path}: {error}; copy the folder again") from error
-    if header.get("kind") != KIND:
-        raise LatentrotError(f"{path}: kind {header.get('kind')!r}, expected {KIND!r}")
-    check_format(header.get("format", 1), FORMAT, path)
-    return header, weights
+    header, weights = read_tensors(path, KIND, FORMAT, "copy the folder again")
+    return header, {name: value.float() for name, value in weights.items()}
