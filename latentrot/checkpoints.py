@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -79,7 +79,7 @@ def checkpoint_config(path: Path, kind: type[Config]) -> Config:
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise LatentrotError(f"{path} is damaged ({one_line(error)}); delete it to start anew") from error
     check_format(header.get("format", 1), FORMAT, path)
-    if unknown := sorted(set(stored) - {f.name for f in fields(kind)}):
+    if unknown := sorted(set(stored) - {f.name for f in fields(cast("Any", kind))}):
         raise LatentrotError(f"{path} is of another command or version ({', '.join(unknown)}); choose another --out")
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
 
