@@ -97,7 +97,7 @@ def main(options: Embedders) -> None:
         yaw = np.stack([judge.pose([c, *p])[:, 0] for c, p in zip(crops, pictures, strict=True)])
         who = np.stack([judge.identity([c, *p]) for c, p in zip(crops, pictures, strict=True)])
         row = {"way": name, "people": len(x), "s_per_picture": spent}
-        row |= {"psnr_db": float(psnr(shown[:: len(steps)], x).mean()), **noise_statistics(z, model.first_stage.block)}
+        row |= {"psnr_db": float(psnr(shown[:: len(steps)], x).mean()), **noise_statistics(z, model.first_stage.factor)}
         for i, turn in enumerate(TURNS):
             row[f"turned_{turn:+.0f}"] = (yaw[:, 2 + i] - yaw[:, 0]).mean()
             row[f"identity_{turn:+.0f}"] = np.einsum("nd,nd->n", who[:, 2 + i], who[:, 0]).mean()

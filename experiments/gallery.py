@@ -21,7 +21,7 @@ from latentrot.data.frame import CROP_BOX
 from latentrot.data.images import Photograph, read_image, resize, to_uint8, write_image
 from latentrot.edit.find import Found
 from latentrot.edit.photograph import turn_faces
-from latentrot.edit.results import synthetic_notes
+from latentrot.edit.results import synthetic_metadata
 from latentrot.embed.solve import decode
 from latentrot.label.detect import choose_face, detect_faces
 from latentrot.label.framing import frame_face
@@ -104,7 +104,7 @@ def main(out: Path = OUT) -> None:
     """
     rotator = load_latent_rotator()
     sheet = gallery([turned_row(rotator, row) for row in ROWS], [row.caption for row in ROWS])
-    write_image(out, sheet, synthetic_notes({"model": rotator.model.name, "asked_deg": list(TURNS)}))
+    write_image(out, sheet, synthetic_metadata({"model": rotator.model.name, "asked_deg": list(TURNS)}))
 
 
 if __name__ == "__main__":

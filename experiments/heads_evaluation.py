@@ -19,7 +19,7 @@ from rendered import HERE, WORK, Rendered
 from tqdm import tqdm
 
 from latentrot.data.images import write_image
-from latentrot.edit.results import make_folder, synthetic_notes
+from latentrot.edit.results import make_folder, synthetic_metadata
 from latentrot.evaluation.pairs import EvaluationConfig
 from latentrot.evaluation.report import evaluation_figure, examples, markdown_table, summary, write_evaluation
 from latentrot.evaluation.run import evaluate, read_pairs
@@ -45,7 +45,11 @@ def main(rendered: Rendered) -> None:
             {"latent": rendered.rotator},
             read_pairs(rendered.truth.root, config),
             config,
-            facts={"model": rendered.model.name, "digest": rendered.model.digest, "step": "measured on every picture"},
+            provenance={
+                "model": rendered.model.name,
+                "digest": rendered.model.digest,
+                "step": "measured on every picture",
+            },
             progress=bar.update,
         )
     report = summary(evaluation)
@@ -54,7 +58,7 @@ def main(rendered: Rendered) -> None:
     rows_of(report).round(5).to_csv(HERE / "heads_evaluation.csv", index=False)
     title = f"heads64 on {rendered.tested} heads never seen: means with 95% intervals"
     evaluation_figure(report, title).savefig(HERE / "heads_evaluation.png", dpi=70)
-    write_image(HERE / "heads_strips.png", examples(evaluation, side=96), synthetic_notes({"model": "heads64"}))
+    write_image(HERE / "heads_strips.png", examples(evaluation, side=96), synthetic_metadata({"model": "heads64"}))
     print(markdown_table(report))
 
 

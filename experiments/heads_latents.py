@@ -44,10 +44,10 @@ def measured(rendered: Rendered, plan: Schedule) -> pd.DataFrame:
     back = decode(rendered.model, z, schedule=plan).clamp(-1, 1)
     db = psnr(back, to_tensor(np.stack([face.source for face in faces])))
     there, again = evaluations(plan)
-    facts = {"there": there, "back": again, "psnr_db": float(db.mean()), "least_db": float(db.min())}
-    facts |= noise_statistics(without_remainder(z), rendered.model.first_stage.block)
+    row = {"there": there, "back": again, "psnr_db": float(db.mean()), "least_db": float(db.min())}
+    row |= noise_statistics(without_remainder(z), rendered.model.first_stage.factor)
     name = f"{plan.solver}, {plan.steps} steps, depth {plan.depth:g}"
-    return rendered.compare(name, rotator, faces).assign(**facts)
+    return rendered.compare(name, rotator, faces).assign(**row)
 
 
 def main(rendered: Rendered) -> None:

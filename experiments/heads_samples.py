@@ -84,9 +84,9 @@ def main(options: HeadsSamples) -> None:
             cosines["to_all"] += [cosine(one[side], getattr(whole, side).numpy()) for side in SIDES]
             lines[light] = replace(whole, **{side: torch.from_numpy(one[side]) for side in SIDES})
         table = rendered.compare(f"up to {n} a bin", LatentRotator(rendered.model, lines, measure=False))
-        facts = {"per_bin": n, "held": np.mean(held)}
-        facts |= {f"cosine_{k}": np.mean(v) for k, v in cosines.items()} | {"cosine_raw_least": min(cosines["raw"])}
-        rows.append(table.drop(columns="way").assign(**facts))
+        found = {"per_bin": n, "held": np.mean(held)}
+        found |= {f"cosine_{k}": np.mean(v) for k, v in cosines.items()} | {"cosine_raw_least": min(cosines["raw"])}
+        rows.append(table.drop(columns="way").assign(**found))
         print(rows[-1].iloc[:, [0, 2, *range(-6, 0)]].round(3).to_string(index=False), flush=True)
         pd.concat(rows).set_index("per_bin").round(4).to_csv(HERE / "heads_samples.csv")
 

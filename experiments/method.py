@@ -97,10 +97,10 @@ def main(options: Method) -> None:
         d.add_artist(AnnotationBbox(OffsetImage(picture, zoom=0.8), place, pad=0.1))
     figure.savefig(HERE / "method.png", dpi=80)
 
-    facts = pd.DataFrame({"yaw_deg": at, "latents": counts, "first": middles[:, 0], "second": middles[:, 1]})
+    table = pd.DataFrame({"yaw_deg": at, "latents": counts, "first": middles[:, 0], "second": middles[:, 1]})
     held = plane.explained_variance_ratio_
-    facts.assign(share_first=held[0], share_second=held[1]).round(3).to_csv(HERE / "method.csv", index=False)
-    print(facts.round(2).to_string(index=False), held.round(3))
+    table.assign(share_first=held[0], share_second=held[1]).round(3).to_csv(HERE / "method.csv", index=False)
+    print(table.round(2).to_string(index=False), held.round(3))
 
 
 if __name__ == "__main__":

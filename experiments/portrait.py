@@ -12,7 +12,7 @@ from pathlib import Path
 from latentrot.bundles import PORTRAIT
 from latentrot.data.images import strip, write_image
 from latentrot.edit.photograph import edit_photograph
-from latentrot.edit.results import synthetic_notes
+from latentrot.edit.results import synthetic_metadata
 from latentrot.rotate.latent.rotator import load_latent_rotator
 
 TURNS = (-35.0, -25.0, -15.0, 0.0, 15.0, 25.0, 35.0)
@@ -26,8 +26,8 @@ def main() -> None:
     edited = edit_photograph(PORTRAIT, rotator, TURNS)
     left, top, right, bottom = SHOWN
     pictures = [edited.photo_at(i)[top:bottom, left:right] for i in range(edited.count)]
-    notes = synthetic_notes({"model": rotator.model.name, "asked_deg": list(TURNS)})
-    write_image(Path(__file__).with_suffix(".png"), strip(pictures[:3] + pictures[4:], columns=3), notes)
+    metadata = synthetic_metadata({"model": rotator.model.name, "asked_deg": list(TURNS)})
+    write_image(Path(__file__).with_suffix(".png"), strip(pictures[:3] + pictures[4:], columns=3), metadata)
     for frame, carried in zip(edited.turned.frames, edited.faces[0].carried, strict=True):
         print(
             f"asked {frame.requested_deg:+.0f}: yaw {frame.yaw_deg:+.1f}, {carried:.0%} of the face from the photograph"

@@ -103,7 +103,7 @@ class Rendered:
         for names, latents in store.batches(set(rows.index[rows["light"].isin({light, mirrored})])):
             here = rows.loc[names]
             yaw = here["yaw_deg"].to_numpy()
-            for side, sign, z in ((light, 1, latents), (mirrored, -1, mirror_latents(latents, store.space.block))):
+            for side, sign, z in ((light, 1, latents), (mirrored, -1, mirror_latents(latents, store.space.factor))):
                 lit = (here["light"] == side).to_numpy()
                 points.append(z[torch.tensor(lit)].flatten(1).float().numpy())
                 yaws.append(sign * yaw[lit])

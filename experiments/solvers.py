@@ -64,9 +64,9 @@ def within(budget: int, solver: str, iterations: int = 1) -> Schedule | None:
     return fitting[-1] if fitting else None
 
 
-def noise_statistics(z: torch.Tensor, block: int) -> dict[str, float]:
+def noise_statistics(z: torch.Tensor, factor: int) -> dict[str, float]:
     """How like unit white noise latents (n, c, h, w) are: length per dimension, correlation of neighbours, kurtosis."""
-    x = F.pixel_shuffle(z.double(), block)
+    x = F.pixel_shuffle(z.double(), factor)
     power = x.square().mean()
     return {
         "norm": float(power.sqrt()),
@@ -84,7 +84,7 @@ def round_trip_statistics(model: LatentModel, x: torch.Tensor, back: torch.Tenso
         "least_db": float(db.min()),
         "ssim": float(ssim(back, x).mean()),
         "ms_ssim": float(ms_ssim(back, x).mean()),
-        **noise_statistics(without_remainder(z), model.first_stage.block),
+        **noise_statistics(without_remainder(z), model.first_stage.factor),
     }
 
 

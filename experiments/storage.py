@@ -132,9 +132,9 @@ def compression(z: torch.Tensor) -> list[dict[str, object]]:
             start = time.process_time()
             pa.decompress(packed, len(raw), codec)
             speed = len(raw) / 1e6 / max(time.process_time() - start, 1e-9)
-            facts = {"what": "compression", "way": codec, "case": f"{layout}, {len(raw) / 1e6:.0f} MB"}
-            rows.append({**facts, "measure": "size left", "value": len(packed) / len(raw)})
-            rows.append({**facts, "measure": "unpacking, MB per CPU second", "value": speed})
+            row = {"what": "compression", "way": codec, "case": f"{layout}, {len(raw) / 1e6:.0f} MB"}
+            rows.append({**row, "measure": "size left", "value": len(packed) / len(raw)})
+            rows.append({**row, "measure": "unpacking, MB per CPU second", "value": speed})
     return rows
 
 

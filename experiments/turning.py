@@ -39,7 +39,7 @@ def one_line(two: dict[str, Directions], store: LatentStore, labels: pd.DataFram
     config, found = FitConfig(calibrate=0), {}
     statistics = gather_statistics(store, labels, config)
     for light, lines in two.items():
-        centroids = statistics.centroids(light, store.space.shape, store.space.block, mirror=config.mirror)
+        centroids = statistics.centroids(light, store.space.shape, store.space.factor, mirror=config.mirror)
         seen = centroids.counts_ > 0
         line = CentroidLine().fit(centroids.means_[seen], centroids.yaw_[seen], centroids.counts_[seen])
         slope = slope_of(line, store.space, config)

@@ -123,15 +123,15 @@ def directions_in(folder: Path) -> Path | None:
     return path if any(path.glob("*.safetensors")) else None
 
 
-def direction_files(where: Path) -> list[Path]:
+def direction_files(path: Path) -> list[Path]:
     """The files of directions in a folder, or the one file given.
 
     Raises:
         LatentrotError: there are none.
     """
-    files = [where] if where.is_file() else sorted(where.glob("*.safetensors"))
+    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
     if not files:
-        raise LatentrotError(f"no directions in {where}; make them with: latentrot fit-directions --light left")
+        raise LatentrotError(f"no directions in {path}; make them with: latentrot fit-directions --light left")
     return files
 
 

@@ -21,8 +21,8 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
     import torch  # noqa: PLC0415  (slow to import, and every room may ask)
 
     try:
-        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=where)
+        target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(1, device=target)
     except (RuntimeError, AssertionError) as error:
         raise LatentrotError(f"device {str(device)!r} is not available here; expected cpu, cuda or cuda:N") from error
-    return where
+    return target

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and of the kind they are taken for."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from latentrot.errors import LatentrotError, one_line
 
-__all__ = ["check_format", "check_writable", "disk_reason", "write_atomically"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["check_format", "check_writable", "disk_reason", "read_tensors", "write_atomically"]
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], *, replace: bool = True) -> bool:
@@ -111,3 +115,29 @@ def check_format(found: object, known: int, path: object) -> None:
         raise LatentrotError(
             f"{one_line(path)} is of format {number}, and this latentrot reads formats up to {known}; update latentrot"
         )
+
+
+def read_tensors(path: Path, kind: str, known: int, remedy: str) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """A safetensors file of ours: its header, and its tensors by name.
+
+    Args:
+        path: the file.
+        kind: what its header has to say it is.
+        known: the newest format this version reads.
+        remedy: what to do where the file cannot be read, for the error's end.
+
+    Raises:
+        LatentrotError: no such file, a damaged one, another kind, or a later format.
+    """
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415
+
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+    except (OSError, SafetensorError) as error:
+        raise LatentrotError(f"cannot read {one_line(path)} ({one_line(error)}); {remedy}") from error
+    if header.get("kind") != kind:
+        raise LatentrotError(f"{one_line(path)}: kind {header.get('kind')!r}, expected {kind!r}")
+    check_format(header.get("format", 1), known, path)
+    return header, tensors

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 
 from latentrot.bundles import HOME, bundled_folder, card_of, missing_bundle
 from latentrot.data.images import QUIET_PILLOW
-from latentrot.data.metadata import read_notes
+from latentrot.data.metadata import read_metadata
 from latentrot.errors import LatentrotError
 
 __all__ = ["describe"]
@@ -71,8 +71,8 @@ def describe_folder(path: Path) -> dict[str, str]:
         from latentrot.store.latent_store import LatentStore  # noqa: PLC0415
 
         store = LatentStore(path)
-        facts = {"kind": "latentrot store of latents", "latents": str(store.count())}
-        return {**facts, "shards": str(len(store.shards)), **store.space.header()}
+        about = {"kind": "latentrot store of latents", "latents": str(store.count())}
+        return {**about, "shards": str(len(store.shards)), **store.space.header()}
     if terms := terms_of(path):
         return {"kind": "bundled networks", "files": ", ".join(sorted(p.name for p in path.iterdir())), **terms}
     raise LatentrotError(f"{path}: neither a diffusers model folder (model_index.json) nor a store of latents")
@@ -104,7 +104,7 @@ def describe_tensors(path: Path) -> dict[str, str]:
 def describe_picture(path: Path) -> dict[str, str]:
     """A picture or animation latentrot wrote says so."""
     with QUIET_PILLOW:
-        facts = read_notes(path)
-    if "latentrot" not in " ".join([*facts, *facts.values()]):
+        metadata = read_metadata(path)
+    if "latentrot" not in " ".join([*metadata, *metadata.values()]):
         raise LatentrotError(f"{path}: a picture without a note that latentrot made it")
-    return {"kind": "animation" if path.suffix.lower() == ".mp4" or "frames" in facts else "picture", **facts}
+    return {"kind": "animation" if path.suffix.lower() == ".mp4" or "frames" in metadata else "picture", **metadata}

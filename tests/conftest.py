@@ -3,6 +3,7 @@ import random
 import socket
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,16 +13,28 @@ from latentrot.models.load import LatentModel, load_model
 
 if "OMP_NUM_THREADS" not in os.environ:
     torch.set_num_threads(2)
-
+else:
+    cv2.setNumThreads(1)  # it asks for as many as there are cores, whatever OpenMP is told
 
 #: files whose tests share nothing and take long: they are spread over all workers, and begun first
 SPREAD = ("test_manual.py",)
+#: those that take longest after them, so that no worker is left with one of them at the end
+LONG = (
+    "test_pair.py",
+    "test_mesh.py",
+    "test_app.py",
+    "test_outputs.py",
+    "test_video.py",
+    "test_scale.py",
+    "test_heads.py",
+)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The tests of a file run on one worker, since they share what takes long to set up; those of `SPREAD` do not."""
-    items.sort(key=lambda item: item.path.name not in SPREAD)
+    order = {name: place for place, name in enumerate((*SPREAD, *LONG))}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
     for item in items:
         group = item.nodeid if item.path.name in SPREAD else item.path.name
         item.add_marker(pytest.mark.xdist_group(group))

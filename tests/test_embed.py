@@ -352,7 +352,7 @@ class TestFirstStage:
     def test_unshuffle_is_lossless_and_mirrors(self, factor):
         x, stage = torch.rand(2, 3, SIZE, SIZE), PixelUnshuffle(factor)
         assert torch.equal(stage.decode(stage.encode(x)), x)
-        assert torch.equal(mirror_latents(stage.encode(x), stage.block), stage.encode(x.flip(-1)))
+        assert torch.equal(mirror_latents(stage.encode(x), stage.factor), stage.encode(x.flip(-1)))
         assert not torch.equal(mirror_latents(stage.encode(x), 1), stage.encode(x.flip(-1)))
 
     def test_mirroring_pixels(self):

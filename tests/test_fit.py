@@ -301,7 +301,7 @@ class TestWalk:
         by_turns = walk_offset(replace(plain, nominal=(-90.0, 0.0, 90.0), achieved=(-90.0, 0.0, 90.0)), turns, yaw)
 
         def parts(offset):
-            pixels = F.pixel_shuffle(offset, SPACE.block).double().numpy()
+            pixels = F.pixel_shuffle(offset, SPACE.factor).double().numpy()
             low = np.stack([coarse_part(p, 2) for p in pixels])
             return low, pixels - low
 

@@ -12,10 +12,10 @@ from tiny import gradients, write_pictures
 from latentrot.bundles import PORTRAIT
 from latentrot.cli import main
 from latentrot.data.images import read_photograph, write_photograph
-from latentrot.data.metadata import read_notes
+from latentrot.data.metadata import read_metadata
 from latentrot.edit.folder import check_folders
 from latentrot.edit.interactive import open_photograph
-from latentrot.edit.results import check_out, synthetic_notes
+from latentrot.edit.results import check_out, synthetic_metadata
 from latentrot.edit.video import check_video_out
 from latentrot.errors import LatentrotError
 
@@ -47,7 +47,7 @@ class TestExif:
         photo = read_photograph(tmp_path / "in.jpg")
         assert photo.pixels.shape == (18, 24, 3)  # stored 24 high: turned by a quarter
         out = tmp_path / f"out{suffix}"
-        write_photograph(out, photo.pixels, photo, synthetic_notes({"model": "m"}))
+        write_photograph(out, photo.pixels, photo, synthetic_metadata({"model": "m"}))
         with Image.open(out) as written:
             found = written.getexif()
             assert written.size == (24, 18)
@@ -58,7 +58,7 @@ class TestExif:
             assert float(shot[ExifTags.Base.FNumber]) == pytest.approx(2.8)
             assert [float(v) for v in place[ExifTags.GPS.GPSLatitude]] == [50.0, 3.0, 4.5]
             assert not {ExifTags.Base.MakerNote, ExifTags.Base.ExifImageWidth} & set(shot)
-        assert "synthetic" in read_notes(out)["Description"]
+        assert "synthetic" in read_metadata(out)["Description"]
         again = read_photograph(out).pixels.astype(int)
         assert np.abs(again - photo.pixels).max() < 40  # not turned twice
 
@@ -66,8 +66,8 @@ class TestExif:
     def test_none_or_a_broken_one_is_no_reason_to_fail(self, tmp_path, suffix, exif):
         Image.fromarray(gradients(1, 24)[0]).save(tmp_path / "in.jpg", exif=exif)
         photo = read_photograph(tmp_path / "in.jpg")
-        write_photograph(tmp_path / f"out{suffix}", photo.pixels, photo, synthetic_notes({"model": "m"}))
-        assert "synthetic" in read_notes(tmp_path / f"out{suffix}")["Description"]
+        write_photograph(tmp_path / f"out{suffix}", photo.pixels, photo, synthetic_metadata({"model": "m"}))
+        assert "synthetic" in read_metadata(tmp_path / f"out{suffix}")["Description"]
 
     def test_a_small_copy_of_the_unedited_face_goes(self, tmp_path, suffix):
         inside = tmp_path / "small.jpg"
@@ -79,7 +79,7 @@ class TestExif:
         exif[IFD.Exif] = shot
         Image.fromarray(gradients(1, 24)[0]).save(tmp_path / "in.jpg", exif=exif)
         photo = read_photograph(tmp_path / "in.jpg")
-        write_photograph(tmp_path / f"out{suffix}", photo.pixels, photo, synthetic_notes({"model": "m"}))
+        write_photograph(tmp_path / f"out{suffix}", photo.pixels, photo, synthetic_metadata({"model": "m"}))
         assert b"the face as it was" in (tmp_path / "in.jpg").read_bytes()
         assert b"the face as it was" not in (tmp_path / f"out{suffix}").read_bytes()
 

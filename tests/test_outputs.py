@@ -16,7 +16,7 @@ from latentrot import cli
 from latentrot.data import metadata, video
 from latentrot.data.animation import fit_side, there_and_back, write_animation
 from latentrot.data.images import read_image, resize, write_image
-from latentrot.data.metadata import SOURCE_TYPE, SYNTHETIC, read_notes
+from latentrot.data.metadata import SOURCE_TYPE, SYNTHETIC, read_metadata
 from latentrot.data.video import open_video
 from latentrot.edit.folder import edit_folder, list_photographs, output_names
 from latentrot.edit.reify import towards_noise
@@ -77,7 +77,7 @@ def square(tmp_path) -> Path:
 
 def frames_of(path: Path) -> list[np.ndarray]:
     if path.suffix == ".mp4":
-        return [s.pixels for s in open_video(path).shots]
+        return [s.pixels for s in open_video(path).frames]
     with Image.open(path) as picture:
         frames = []
         for i in range(getattr(picture, "n_frames", 1)):
@@ -103,7 +103,7 @@ def test_frames_and_notes_come_back(tmp_path, suffix):
     assert len(shown) == 5
     for frame, given in zip(shown, frames, strict=True):
         assert np.abs(frame[:41, :57].astype(int) - given).mean() < (14 if suffix == "gif" else 8)
-    assert {k: read_notes(path)[k] for k in NOTES} == NOTES
+    assert {k: read_metadata(path)[k] for k in NOTES} == NOTES
     assert describe(path)["kind"] == "animation"
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     if suffix != "mp4":
@@ -159,11 +159,11 @@ def test_large_frames_are_shrunk():
 def test_notes_of_stills_come_back(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     write_image(path, ramps(1)[0], NOTES)
-    assert read_notes(path) == NOTES
+    assert read_metadata(path) == NOTES
     assert SYNTHETIC.encode() in path.read_bytes()  # as XMP, where others look for it
     assert describe(path)["kind"] == "picture"
     write_image(path, ramps(1)[0])
-    assert read_notes(path) == {}
+    assert read_metadata(path) == {}
     with pytest.raises(LatentrotError, match="without a note"):
         describe(path)
 
@@ -207,7 +207,7 @@ def test_the_suffix_decides(edit, square, tmp_path, suffix, turns):
         assert np.subtract(middle[1:], middle[0]) == pytest.approx(wanted, abs=10)
     else:
         assert frames[0].shape == ((64, 64, 3) if turns == 1 else (192, 4 * 196 - 4, 3))
-    said = json.loads(read_notes(out)["latentrot"])
+    said = json.loads(read_metadata(out)["latentrot"])
     assert said["model"] == "brighten"
     assert said["asked_deg"] == ([20] if turns == 1 else [-20, 0, 20])
     assert len(said["measured_deg"]) == turns
@@ -276,7 +276,7 @@ def test_a_drawing_becomes_likelier(tmp_path, monkeypatch, capfd):
     assert np.abs(real - drawing).mean() > 6
     flat = [np.mean(np.abs(np.diff(p.mean(-1), axis=1)) < 1) for p in (drawing, real)]
     assert flat[1] < 0.9 * flat[0]  # the even areas of the drawing are shaded
-    assert "reified" in read_notes(Path("real.png"))["latentrot"]
+    assert "reified" in read_metadata(Path("real.png"))["latentrot"]
 
 
 # ---- folders ----------------------------------------------------------------------------------------------------

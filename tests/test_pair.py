@@ -14,13 +14,13 @@ from safetensors.torch import load_file
 from tiny import SIZE, gradients, save_image_variation, save_pixel_model
 
 from latentrot.bundles import PORTRAIT, bundled_folder
+from latentrot.checkpoints import config_of_run
 from latentrot.cli import main
 from latentrot.data.align import align_landmarks
 from latentrot.data.celeba import held_out
 from latentrot.data.images import read_image
 from latentrot.errors import LatentrotError
 from latentrot.label.detect import detect_faces
-from latentrot.models import train as training
 from latentrot.models.load import load_model
 from latentrot.models.train import TrainConfig, generator_at, run_training, train
 from latentrot.rotate.pair import PairRotator, SampleConfig, load_pair_model
@@ -251,9 +251,9 @@ class TestTraining:
     def test_a_checkpoint_of_another_backbone_or_command_is_refused(self, task, config, tmp_path, start):
         self.whole(task, config, tmp_path)
         with pytest.raises(LatentrotError, match=r"backbone='pixel'.*'latent'"):
-            training.config_of_run(tmp_path / "checkpoint.safetensors", replace(config, backbone="latent"), PairConfig)
+            config_of_run(tmp_path / "checkpoint.safetensors", replace(config, backbone="latent"), PairConfig)
         with pytest.raises(LatentrotError, match="another command") as info:
-            training.config_of_run(tmp_path / "checkpoint.safetensors", None, TrainConfig)
+            config_of_run(tmp_path / "checkpoint.safetensors", None, TrainConfig)
         assert "\n" not in str(info.value)
 
 

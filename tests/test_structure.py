@@ -11,7 +11,8 @@ import latentrot
 ROOT = Path(latentrot.__file__).parent
 #: a module may import from its own layer and from those before it
 LAYERS = (
-    ("errors", "files", "bundles", "progress", "numerics", "devices"), ("data",), ("heads",), ("label",), ("models",),
+    ("errors", "files", "bundles", "progress", "numerics", "devices", "checkpoints"),
+    ("data",), ("heads",), ("label",), ("models",),
     ("embed",), ("store",), ("fit",), ("rotate",), ("edit",), ("evaluation",), ("info", "app", "bench"), ("cli",),
 )  # fmt: skip
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}

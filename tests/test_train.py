@@ -1,5 +1,6 @@
 """Training: resuming is exact, another run is refused, strangers stay strangers, and what comes out can be loaded."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +11,22 @@ import torch
 from safetensors.torch import load_file
 from tiny import SIZE, write_pictures
 
+from latentrot import checkpoints
 from latentrot.data.celeba import FaceFolder, held_out
 from latentrot.embed.solve import invert
 from latentrot.errors import LatentrotError
 from latentrot.models import train as training
 from latentrot.models.load import load_model
-from latentrot.models.train import TrainConfig, batch_indices, build_scheduler, learning_rate_at, target_of, train
+from latentrot.models.train import (
+    TrainConfig,
+    batch_indices,
+    begin_model,
+    build_scheduler,
+    default_config,
+    learning_rate_at,
+    target_of,
+    train,
+)
 
 TINY = TrainConfig(
     steps=6,
@@ -43,8 +54,7 @@ def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.fixture
-def interrupted(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def run_killed(data: Path, out: Path, config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The run folder of a run killed in its fifth step, two steps after its only checkpoint."""
     original = training.training_batch
 
@@ -56,8 +66,13 @@ def interrupted(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with monkeypatch.context() as patch:
         patch.setattr(training, "training_batch", killed)
         with pytest.raises(KeyboardInterrupt):
-            train(data, tmp_path / "run", TINY, save_every=3, device="cpu")
-    return tmp_path / "run"
+            train(data, out, config, save_every=3, device="cpu")
+    return out
+
+
+@pytest.fixture
+def interrupted(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return run_killed(data, tmp_path / "run", TINY, monkeypatch)
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
@@ -89,7 +104,7 @@ class TestResuming:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(training, "save_file", half)
+            patch.setattr(checkpoints, "save_file", half)
             with pytest.raises(KeyboardInterrupt):
                 train(data, interrupted, TINY, save_every=3, device="cpu")
         assert not list(interrupted.glob(".*.tmp"))
@@ -114,6 +129,51 @@ class TestResuming:
         with pytest.raises(LatentrotError, match=r"checkpoint\.safetensors") as info:
             train(data, tmp_path, TINY, device="cpu")
         assert "\n" not in str(info.value)
+
+
+class TestInit:
+    """A run that begins with another model's weights."""
+
+    def test_begins_with_exactly_its_weights(self, data, undisturbed, tmp_path):
+        start = undisturbed / "model"
+        warm = replace(TINY, init=str(start), seed=1, small_steps=0)
+        assert equal(begin_model(warm).state_dict(), {k: v.float() for k, v in weights(undisturbed).items()})
+        train(data, tmp_path, replace(warm, steps=1, learning_rate=0.0, warmup=0), device="cpu")
+        assert equal(weights(tmp_path), weights(undisturbed))
+
+    def test_resumes_exactly_and_without_that_model(self, data, undisturbed, tmp_path, monkeypatch):
+        start = shutil.copytree(undisturbed / "model", tmp_path / "start")
+        warm = replace(TINY, init=str(start), small_steps=0)
+        train(data, tmp_path / "whole", warm, save_every=3, device="cpu")
+        out = run_killed(data, tmp_path / "run", warm, monkeypatch)
+        shutil.rmtree(start)
+        train(data, out, save_every=3, device="cpu")
+        assert equal(weights(out), weights(tmp_path / "whole"))
+        assert not equal(weights(out), weights(undisturbed))
+
+    @pytest.mark.parametrize(
+        ("change", "quoted"),
+        [
+            ({"channels": (16, 48)}, r"block_out_channels \[16, 32\].*\[16, 48\]"),
+            ({"layers": 2}, "layers_per_block 1.* 2"),
+            ({"patch": 1}, "first stage pixel-unshuffle 2.*identity"),
+            ({"prediction_type": "epsilon"}, "predicts v_prediction.*epsilon"),
+        ],
+    )
+    def test_refuses_another_architecture(self, data, undisturbed, tmp_path, change, quoted):
+        warm = replace(TINY, init=str(undisturbed / "model"), **change)
+        with pytest.raises(LatentrotError, match=quoted) as info:
+            train(data, tmp_path / "run", warm, device="cpu")
+        assert "\n" not in str(info.value)
+        assert not (tmp_path / "run").exists()
+
+    def test_is_refused_where_another_run_is(self, data, undisturbed):
+        with pytest.raises(LatentrotError, match=r"init=None.*choose another --out"):
+            train(data, undisturbed, replace(TINY, init="faces64"), device="cpu")
+
+    def test_the_bundled_faces_fit_the_defaults(self):
+        begun, faces = begin_model(default_config("faces64")), load_model("faces64", "cpu")
+        assert equal(begun.state_dict(), faces.unet.state_dict())
 
 
 class TestOutcome:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from latentrot.cli import main
 from latentrot.data.images import read_image, write_image
-from latentrot.data.metadata import read_notes
+from latentrot.data.metadata import read_metadata
 from latentrot.edit.upscale import Upscaler, load_upscaler
 from latentrot.errors import LatentrotError
 
@@ -107,7 +107,7 @@ def test_the_turned_crop_is_restored_and_pasted(tmp_path, weights, capfd):
     assert main([*asked, "--deg", "0", "--out", str(tmp_path / "same.png")]) == 0
     report = json.loads(capfd.readouterr().out.splitlines()[0])
     assert report["upscaled_by"] == "ESRGAN (tiny-esrgan.safetensors)"
-    assert json.loads(read_notes(tmp_path / "crop.png")["latentrot"])["upscaled_by"] == report["upscaled_by"]
+    assert json.loads(read_metadata(tmp_path / "crop.png")["latentrot"])["upscaled_by"] == report["upscaled_by"]
     assert read_image(tmp_path / "crop.png").shape == (128, 128, 3)
     before, pasted, same = (read_image(p) for p in (PORTRAIT, tmp_path / "pasted.png", tmp_path / "same.png"))
     assert np.array_equal(before[:, 450:], pasted[:, 450:])

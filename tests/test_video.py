@@ -12,8 +12,8 @@ from PIL import Image
 
 from latentrot.cli import main
 from latentrot.data.images import read_image
-from latentrot.data.metadata import SOURCE_TYPE, SYNTHETIC, read_notes
-from latentrot.data.video import Colour, Shot, Video, encode_mp4, open_video
+from latentrot.data.metadata import SOURCE_TYPE, SYNTHETIC, read_metadata
+from latentrot.data.video import Colour, Frame, Video, encode_mp4, open_video
 from latentrot.edit.video import Smoothed
 from latentrot.errors import LatentrotError
 
@@ -60,13 +60,13 @@ def sound_packets(path: Path) -> list[bytes]:
         return [bytes(p) for p in file.demux(file.streams.audio) if p.size]
 
 
-def again(source: Path, out: Path) -> tuple[Video, list[Shot], Video, list[Shot]]:
+def again(source: Path, out: Path) -> tuple[Video, list[Frame], Video, list[Frame]]:
     """A video, and the video written from its frames."""
     video = open_video(source)
-    shots = list(video.shots)
-    encode_mp4(out, shots, {"Software": "latentrot"}, video)
+    frames = list(video.frames)
+    encode_mp4(out, frames, {"Software": "latentrot"}, video)
     written = open_video(out)
-    return video, shots, written, list(written.shots)
+    return video, frames, written, list(written.frames)
 
 
 def greys(count: int, height: int = 40, width: int = 56) -> list[np.ndarray]:
@@ -91,10 +91,10 @@ def test_a_moving_face_is_turned_and_the_rest_passes(clip, tmp_path, capfd, opti
     before, after = (open_video(p) for p in (clip, out))
     assert after.fps == before.fps == FPS
     assert after.sound == ("aac",)  # an MP4 does not hold the clip's
-    pairs = zip(after.shots, before.shots, strict=True)
+    pairs = zip(after.frames, before.frames, strict=True)
     change = [np.abs(a.pixels.astype(int) - b.pixels).mean() for a, b in pairs]
     assert min(change[:FACES]) > 2 * max(change[FACES:])
-    assert read_notes(out)[SOURCE_TYPE] == SYNTHETIC
+    assert read_metadata(out)[SOURCE_TYPE] == SYNTHETIC
     assert [p.name for p in tmp_path.iterdir()] == ["turned.mp4"]
 
 
@@ -106,8 +106,8 @@ def test_every_frame_keeps_its_time(tmp_path, suffix):
     starts = [0, 120, 800, 1000, 1520]
     sounds = ["libopus"] if suffix == "webm" else ["aac"]
     source = encode(tmp_path / f"a.{suffix}", greys(5), sounds, starts)
-    video, shots, written, back = again(source, tmp_path / "out.mp4")
-    for given in (shots, back):
+    video, frames, written, back = again(source, tmp_path / "out.mp4")
+    for given in (frames, back):
         assert [round(1000 * s.start) for s in given] == starts
         assert [round(1000 * s.seconds) for s in given[:-1]] == [120, 680, 200, 520]
     assert [s.pixels.mean() for s in back] == pytest.approx([20, 50, 80, 110, 140], abs=3)
@@ -140,10 +140,10 @@ def test_a_video_without_sound(tmp_path):
 def test_colours_are_read_as_tagged_and_written_with_a_tag(tmp_path, height, tags, matrix):
     red = np.full((height, 96, 3), (195, 38, 36), np.uint8)
     source = encode(tmp_path / "a.mp4", [red] * 2, [], **tags)
-    video, shots, written, back = again(source, tmp_path / "out.mp4")
+    video, frames, written, back = again(source, tmp_path / "out.mp4")
     assert video.colour.matrix == written.colour.matrix == matrix
-    for shot in (*shots, *back):
-        assert np.abs(shot.pixels[8:56, 8:88].astype(int) - red[8:56, 8:88]).max() <= 3
+    for frame in (*frames, *back):
+        assert np.abs(frame.pixels[8:56, 8:88].astype(int) - red[8:56, 8:88]).max() <= 3
     with av.open(str(tmp_path / "out.mp4")) as file:
         frame = next(file.decode(video=0))
         assert (frame.colorspace, frame.color_range) == (matrix, 1)
@@ -154,15 +154,15 @@ def test_ten_bits_become_eight_and_high_dynamic_range_says_so(tmp_path, transfer
     ramp = np.repeat(np.linspace(0, 255, 96).astype(np.uint8)[None, :, None], 64, 0).repeat(3, 2)
     wide = {"colorspace": 9, "color_primaries": 9} if word else {"colorspace": 1, "color_primaries": 1}
     source = encode(tmp_path / "a.mp4", [ramp] * 2, [], pixel_format="yuv420p10le", color_trc=transfer, **wide)
-    video, shots, written, back = again(source, tmp_path / "out.mp4")
+    video, frames, written, back = again(source, tmp_path / "out.mp4")
     assert written.colour == Colour(1, 1, 1)
     assert any(word in n for n in video.notes) if word else video.notes == ()
-    grey = shots[0].pixels[32].astype(int)
+    grey = frames[0].pixels[32].astype(int)
     assert np.ptp(grey, axis=1).max() <= 4  # grey stays grey
     assert (np.diff(grey.mean(1)) > -2).all()
     assert (grey[-1] >= 250).all()
     assert (grey[64] > 240).all() == (word == "PQ")  # two thirds of its scale are white already
-    assert np.abs(back[0].pixels.astype(int) - shots[0].pixels).mean() < 3
+    assert np.abs(back[0].pixels.astype(int) - frames[0].pixels).mean() < 3
 
 
 @pytest.mark.parametrize("quarters", [1, 2, 3])
@@ -175,11 +175,11 @@ def test_a_video_on_its_side_is_set_upright(tmp_path, quarters):
     matrix = content.index(b"tkhd") + 44  # version and flags, times, number, duration, layer, volume
     content[matrix : matrix + 20] = struct.pack(">5i", c << 16, -s << 16, 0, s << 16, c << 16)
     path.write_bytes(content)
-    _, shots, written, back = again(path, tmp_path / "out.mp4")
-    for shot in (shots[0], back[0]):
-        assert shot.pixels.shape == (48, 64, 3)
-        assert shot.pixels[4:20, 4:28].mean() > 180
-        assert shot.pixels[28:, 36:].mean() < 20
+    _, frames, written, back = again(path, tmp_path / "out.mp4")
+    for frame in (frames[0], back[0]):
+        assert frame.pixels.shape == (48, 64, 3)
+        assert frame.pixels[4:20, 4:28].mean() > 180
+        assert frame.pixels[28:, 36:].mean() < 20
     assert written.notes == ()
 
 
@@ -193,9 +193,9 @@ def test_what_is_not_kept_is_said(tmp_path):
 
 
 def test_odd_sizes_are_made_even(tmp_path):
-    shots = [Shot(g, Fraction(i, 10), Fraction(1, 10)) for i, g in enumerate(greys(3, 41, 57))]
-    encode_mp4(tmp_path / "a.mp4", shots, {})
-    assert [s.pixels.shape for s in open_video(tmp_path / "a.mp4").shots] == [(42, 58, 3)] * 3
+    frames = [Frame(g, Fraction(i, 10), Fraction(1, 10)) for i, g in enumerate(greys(3, 41, 57))]
+    encode_mp4(tmp_path / "a.mp4", frames, {})
+    assert [s.pixels.shape for s in open_video(tmp_path / "a.mp4").frames] == [(42, 58, 3)] * 3
 
 
 # ---- animated pictures ------------------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ def test_animated_pictures_are_turned_frame_by_frame_with_their_times(tmp_path, 
     report = json.loads(capfd.readouterr().out)
     assert (report["frames"], report["turned"]) == (3, 3)
     if out == "mp4":
-        assert [round(1000 * s.seconds) for s in open_video(Path("a-turned.mp4")).shots] == times
+        assert [round(1000 * s.seconds) for s in open_video(Path("a-turned.mp4")).frames] == times
         return
     with Image.open(f"a-turned.{out}") as moving, Image.open(f"a.{suffix}") as source:
         for i, milliseconds in enumerate(times):
@@ -222,7 +222,7 @@ def test_animated_pictures_are_turned_frame_by_frame_with_their_times(tmp_path, 
             change = np.abs(np.array(moving.convert("RGB")).astype(int) - np.array(source.convert("RGB")))
             assert moving.info["duration"] == milliseconds
             assert change.mean() > 2
-    assert read_notes(Path(f"a-turned.{out}"))[SOURCE_TYPE] == SYNTHETIC
+    assert read_metadata(Path(f"a-turned.{out}"))[SOURCE_TYPE] == SYNTHETIC
 
 
 def test_animated_pictures_do_not_become_one_that_stands_still(tmp_path, capfd, monkeypatch):
@@ -299,7 +299,7 @@ def test_a_damaged_stream_ends_early_or_is_refused(clip, tmp_path):
     (tmp_path / "a.mov").write_bytes(content)
     seen = []
     with suppress(LatentrotError):
-        seen.extend(s.pixels.shape for s in open_video(tmp_path / "a.mov").shots)
+        seen.extend(s.pixels.shape for s in open_video(tmp_path / "a.mov").frames)
     assert set(seen) <= {(256, 256, 3)}
 
 

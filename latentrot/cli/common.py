@@ -12,14 +12,14 @@ from latentrot.errors import LatentrotError
 if TYPE_CHECKING:
     from latentrot.rotate.protocol import Rotator
 
-__all__ = ["Light", "Where", "at_least", "check_folder", "given_of", "rotator_named"]
+__all__ = ["Light", "RuntimeOptions", "at_least", "check_folder", "given_of", "rotator_named"]
 
 Light = Literal["left", "center", "right"]
 
 
 @dataclass(frozen=True)
-class Where:
-    """Where the networks run."""
+class RuntimeOptions:
+    """Where and how precisely the networks run."""
 
     device: str | None = None
     """cpu, cuda or cuda:N; by default cuda where there is one"""

@@ -35,7 +35,7 @@ class Compare:
         """Turn, write."""
         from latentrot.data.images import check_target, write_image  # noqa: PLC0415
         from latentrot.edit.photograph import EditConfig  # noqa: PLC0415
-        from latentrot.edit.results import synthetic_notes  # noqa: PLC0415
+        from latentrot.edit.results import synthetic_metadata  # noqa: PLC0415
         from latentrot.edit.sheet import comparison_sheet  # noqa: PLC0415
 
         if self.face == "all":
@@ -43,6 +43,6 @@ class Compare:
         check_target(self.out)
         rotators = {name: rotator_named(name) for name in self.rotator}
         sheet = comparison_sheet(self.image, rotators, self.deg, EditConfig(face=self.face, crop=self.crop))
-        notes = synthetic_notes({"rotator": ", ".join(self.rotator), "asked_deg": list(self.deg)})
-        write_image(self.out, sheet, notes)
+        metadata = synthetic_metadata({"rotator": ", ".join(self.rotator), "asked_deg": list(self.deg)})
+        write_image(self.out, sheet, metadata)
         print(f"wrote {self.out}")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from latentrot.bundles import PORTRAIT, direction_files
-from latentrot.cli.common import Where, rotator_named
+from latentrot.cli.common import RuntimeOptions, rotator_named
 from latentrot.errors import LatentrotError
 from latentrot.files import check_writable
 
@@ -89,7 +89,7 @@ class Edit:
     turned all the way, and more of them show blotches"""
     trust: float | None = None
     """how far the drawn face replaces what geometry continued where the photograph shows nothing, 0 to 1"""
-    where: Annotated[Where, tyro.conf.OmitArgPrefixes] = field(default_factory=Where)
+    runtime: Annotated[RuntimeOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RuntimeOptions)
 
     def run(self) -> None:
         """Edit, write, report."""
@@ -117,7 +117,7 @@ class Edit:
             raise LatentrotError(f"--trust {self.trust}: expected between 0 and 1")
         return EditConfig(
             absolute, self.light, self.face, self.crop, self.crop_only, self.reify,
-            **({} if self.trust is None else {"trust": self.trust}), device=self.where.device,
+            **({} if self.trust is None else {"trust": self.trust}), device=self.runtime.device,
         )  # fmt: skip
 
     def run_picture(self, turns: list[Turn], absolute: bool) -> None:
@@ -188,18 +188,18 @@ class Edit:
             upscaler = self.upscaler()
             return VideoTurner(self.load_rotator(), degrees, self.config(absolute), upscaler)
 
-        facts = edit_video(
+        report = edit_video(
             self.image, self.out or default_out(self.image), load,
-            lambda shots, video: tqdm(shots, desc="edit", unit="frame", total=video.count or None, disable=None),
+            lambda frames, video: tqdm(frames, desc="edit", unit="frame", total=video.count or None, disable=None),
         )  # fmt: skip
         if self.json:
-            print(json.dumps(facts))
+            print(json.dumps(report))
             return
-        for note in facts["notes"]:
+        for note in report["notes"]:
             print(f"note: {note}")
-        print(f"turned {facts['turned']} of {facts['frames']} frames; {facts['unchanged']} are unchanged")
-        print(f"mean yaw before {facts['yaw_before_deg']:+.1f}, after {facts['yaw_after_deg']:+.1f} degrees")
-        print(f"wrote {facts['output']}")
+        print(f"turned {report['turned']} of {report['frames']} frames; {report['unchanged']} are unchanged")
+        print(f"mean yaw before {report['yaw_before_deg']:+.1f}, after {report['yaw_after_deg']:+.1f} degrees")
+        print(f"wrote {report['output']}")
 
     def check_process(self) -> None:
         """Refuse --process where there is none to draw."""
@@ -218,7 +218,7 @@ class Edit:
             return None
         from latentrot.edit.upscale import load_upscaler  # noqa: PLC0415
 
-        return load_upscaler(self.upscale, self.where.device)
+        return load_upscaler(self.upscale, self.runtime.device)
 
     def check_rotator(self) -> None:
         """Refuse what `load_rotator` would, before anything slow is loaded."""
@@ -241,9 +241,9 @@ class Edit:
     def load_rotator(self) -> Rotator:
         """Load what the options name."""
         if self.rotator == "pair":
-            return rotator_named("pair", model=self.model, device=self.where.device)
+            return rotator_named("pair", model=self.model, device=self.runtime.device)
         if self.rotator == "mesh":
-            return rotator_named("mesh", device=self.where.device)
+            return rotator_named("mesh", device=self.runtime.device)
         return self.latent_rotator() if self.rotator == "latent" else rotator_named(self.rotator)
 
     def latent_rotator(self) -> LatentRotator:
@@ -251,7 +251,7 @@ class Edit:
         from latentrot.rotate.latent.rotator import load_latent_rotator  # noqa: PLC0415
 
         return load_latent_rotator(
-            self.model, self.directions, self.where.device, self.where.dtype, measure=not self.fast, cache=self.cache,
+            self.model, self.directions, self.runtime.device, self.runtime.dtype, measure=not self.fast, cache=self.cache,
             **({} if self.limit is None else {"limit": self.limit}),
         )  # fmt: skip
 
@@ -289,7 +289,7 @@ class Demo:
     """turn a rendered head instead, which is nobody's, beside the same head truly turned"""
     model: str = "heads64"
     """with --heads: the model, which brings the head"""
-    where: Annotated[Where, tyro.conf.OmitArgPrefixes] = field(default_factory=Where)
+    runtime: Annotated[RuntimeOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RuntimeOptions)
 
     def run(self) -> None:
         """A sweep and a single turn of the portrait; or all turns of the head."""
@@ -297,8 +297,8 @@ class Demo:
         if self.heads:
             from latentrot.evaluation.example import turn_example  # noqa: PLC0415
 
-            files = turn_example(self.model, self.out, self.where.device, self.where.dtype)
+            files = turn_example(self.model, self.out, self.runtime.device, self.runtime.dtype)
             print("wrote " + ", ".join(map(str, files)))
             return
-        Edit(PORTRAIT, sweep="-30:30:7", out=self.out, where=self.where).run()
-        Edit(PORTRAIT, deg=25, out=self.out / "turned.png", where=self.where).run()
+        Edit(PORTRAIT, sweep="-30:30:7", out=self.out, runtime=self.runtime).run()
+        Edit(PORTRAIT, deg=25, out=self.out / "turned.png", runtime=self.runtime).run()

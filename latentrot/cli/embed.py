@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from latentrot.cli.common import Where, at_least, check_folder
+from latentrot.cli.common import RuntimeOptions, at_least, check_folder
 from latentrot.errors import LatentrotError
 from latentrot.files import check_writable
 
@@ -70,7 +70,7 @@ class Embed:
     """embed nothing: check every shard against the manifest, and exit with 2 and a line for each problem"""
     labels: Path | None = None
     """label table: afterwards, take the sums that fit-directions needs, with its default bins"""
-    where: Annotated[Where, tyro.conf.OmitArgPrefixes] = field(default_factory=Where)
+    runtime: Annotated[RuntimeOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RuntimeOptions)
 
     def run(self) -> None:
         """Embed what the store does not hold yet."""
@@ -121,7 +121,7 @@ class Embed:
         sizes = Sizes(self.batch_size, self.shard_size, self.readers)
         schedule = resolve_schedule(self.steps, self.solver, None)
         here = self.engine == "local" and self.devices is None and (self.workers or 1) == 1
-        model = load_model(self.model, self.where.device if here else "cpu", self.where.dtype)
+        model = load_model(self.model, self.runtime.device if here else "cpu", self.runtime.dtype)
         if here:
             return embed_folder(
                 folder, model, store, schedule, batch_size=sizes.batch, shard_size=sizes.shard, readers=sizes.readers,
@@ -131,7 +131,7 @@ class Embed:
         numbers = to_do(store, retry=self.retry)
         place = str(store.root.resolve()) if isinstance(store.root, Path) else str(store.root)
         name = str(Path(self.model).resolve()) if self.model and Path(self.model).is_dir() else self.model
-        job = EmbedJob(folder.root, place, name, self.where.dtype, sizes, self.retry)
+        job = EmbedJob(folder.root, place, name, self.runtime.dtype, sizes, self.retry)
         with progress_bar(store, numbers) as bar:
             return follow(store, counted(self.reports(job, numbers), bar.update), bar)
 
@@ -144,7 +144,7 @@ class Embed:
             return embed_on_ray(job, numbers, workers=self.workers)
         from latentrot.store.pool import devices_of, embed_in_processes  # noqa: PLC0415
 
-        devices, threads = devices_of(self.devices, self.workers, self.where.device)
+        devices, threads = devices_of(self.devices, self.workers, self.runtime.device)
         return embed_in_processes(job, numbers, devices, threads)
 
     def check(self) -> None:

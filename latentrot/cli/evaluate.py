@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from latentrot.cli.common import Where, at_least, check_folder, rotator_named
+from latentrot.cli.common import RuntimeOptions, at_least, check_folder, rotator_named
 from latentrot.errors import LatentrotError
 from latentrot.files import check_writable
 
@@ -63,7 +63,7 @@ class Evaluate:
     """photographs: turns of each person and bin of 15 degrees at most"""
     fast: bool = False
     """trust the average calibration instead of measuring the step on every picture itself (latent)"""
-    where: Annotated[Where, tyro.conf.OmitArgPrefixes] = field(default_factory=Where)
+    runtime: Annotated[RuntimeOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RuntimeOptions)
 
     def run(self) -> None:
         """Turn, measure, write, print the table."""
@@ -83,15 +83,15 @@ class Evaluate:
         config = self.config()
         judge = self.judges()
         pairs = read_pairs(self.data, config)
-        rotators, facts = self.loaded()
+        rotators, provenance = self.loaded()
         require_strangers(rotators, self.data, config)
         # rotators without a model of their own are measured by the label network of the model named
         network = self.labeler or (None if self.rotator == ("latent",) or self.pair_model() else self.model)
-        labeler = load_labeler(network, resolve_device(self.where.device)) if network else None
+        labeler = load_labeler(network, resolve_device(self.runtime.device)) if network else None
         make_folder(self.out)
         with tqdm(total=pairs.table["source"].nunique(), desc="evaluate", unit="picture", disable=None) as bar:
             evaluation = evaluate(
-                rotators, pairs, config, labeler=labeler, judge=judge, facts=facts, progress=bar.update
+                rotators, pairs, config, labeler=labeler, judge=judge, provenance=provenance, progress=bar.update
             )
         report = summary(evaluation)
         files = write_evaluation(evaluation, report, self.out)
@@ -118,7 +118,7 @@ class Evaluate:
         from latentrot.label.identity import load_identity  # noqa: PLC0415
 
         judge = load_judge(self.judge) if self.judge else None
-        return judge_of(judge, load_identity(self.identity, self.where.device) if self.identity else None)
+        return judge_of(judge, load_identity(self.identity, self.runtime.device) if self.identity else None)
 
     def pair_model(self) -> str | None:
         """--model, where it is the pair rotator's: beside the latent one it is that one's."""
@@ -126,7 +126,7 @@ class Evaluate:
 
     def loaded(self) -> tuple[dict[str, Rotator], dict[str, str]]:
         """The rotators by name, and what the report says of them."""
-        device = {"device": self.where.device}
+        device = {"device": self.runtime.device}
         options = {"pair": {"model": self.pair_model(), **device}, "mesh": device}
         if "latent" not in self.rotator:
             if self.directions is not None:
@@ -137,7 +137,7 @@ class Evaluate:
         from latentrot.rotate.latent.rotator import load_latent_rotator  # noqa: PLC0415
 
         latent = load_latent_rotator(
-            self.model, self.directions, self.where.device, self.where.dtype, measure=not self.fast
+            self.model, self.directions, self.runtime.device, self.runtime.dtype, measure=not self.fast
         )
         step = "average calibration" if self.fast else "measured on every picture"
         rotators = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import tyro
 
-from latentrot.cli.common import Light, Where, at_least, given_of
+from latentrot.cli.common import Light, RuntimeOptions, at_least, given_of
 from latentrot.errors import LatentrotError
 from latentrot.files import check_writable
 
@@ -58,7 +58,7 @@ class FitDirections:
     """the model of the latents; by default the one named in the store"""
     seed: int = 0
     """of the choice of calibration pictures"""
-    runs_on: Annotated[Where, tyro.conf.OmitArgPrefixes] = field(default_factory=Where)
+    runtime: Annotated[RuntimeOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RuntimeOptions)
 
     def run(self) -> None:
         """Fit, calibrate, write; light by light."""
@@ -74,7 +74,7 @@ class FitDirections:
         store, labels = LatentStore(self.latents), read_labels(self.labels)
         config = FitConfig(width=self.bins, **given_of(self, FitConfig))
         name = self.model or store.space.model
-        model = load_model(name, self.runs_on.device, self.runs_on.dtype) if self.calibrate else None
+        model = load_model(name, self.runtime.device, self.runtime.dtype) if self.calibrate else None
         for light, path in paths.items():
             directions = self.fit(light, store, labels, config, model)
             directions.save(path)

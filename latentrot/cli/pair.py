@@ -62,7 +62,7 @@ class TrainPair:
         at_least("--workers", self.workers, 1)
         from dataclasses import replace  # noqa: PLC0415
 
-        from latentrot.models.train import checkpoint_config  # noqa: PLC0415
+        from latentrot.checkpoints import checkpoint_config  # noqa: PLC0415
         from latentrot.rotate.pair.config import PairConfig  # noqa: PLC0415
         from latentrot.rotate.pair.train import train_pair  # noqa: PLC0415
 

@@ -23,6 +23,9 @@ class Train:
     """CelebA folder, or any folder of aligned (178:218) or square face pictures"""
     out: Path
     """run folder: checkpoint, log, sample sheets, model/"""
+    init: str | None = None
+    """begin with this model's weights instead of random ones: a bundled model, a diffusers folder or a Hub id; no steps at
+    half the resolution then, unless asked for"""
     steps: int | None = None
     """optimiser steps in all"""
     batch_size: int | None = None
@@ -52,14 +55,15 @@ class Train:
         check_writable(self.out / "checkpoint.safetensors")
         from dataclasses import replace  # noqa: PLC0415
 
+        from latentrot.checkpoints import checkpoint_config  # noqa: PLC0415
         from latentrot.devices import resolve_device  # noqa: PLC0415
-        from latentrot.models.train import TrainConfig, checkpoint_config, train  # noqa: PLC0415
+        from latentrot.models.train import TrainConfig, default_config, train  # noqa: PLC0415
 
         at_least("--save-every", self.save_every, 1)
         if self.device is not None:
             resolve_device(self.device)  # before the pictures are read
         checkpoint = self.out / "checkpoint.safetensors"
-        base = checkpoint_config(checkpoint) if checkpoint.is_file() else TrainConfig()
+        base = checkpoint_config(checkpoint, TrainConfig) if checkpoint.is_file() else default_config(self.init)
         given = given_of(self, TrainConfig)
         model = train(self.data, self.out, replace(base, **given), save_every=self.save_every, device=self.device)
         print(f"wrote {model}")
@@ -98,9 +102,9 @@ class TrainEmbedder:
         check_writable(self.out / "checkpoint.safetensors")
         from dataclasses import replace  # noqa: PLC0415
 
+        from latentrot.checkpoints import checkpoint_config  # noqa: PLC0415
         from latentrot.embed.embedder import EmbedderConfig, train_embedder  # noqa: PLC0415
         from latentrot.models.load import load_model  # noqa: PLC0415
-        from latentrot.models.train import checkpoint_config  # noqa: PLC0415
 
         at_least("--save-every", self.save_every, 1)
         for name in ("steps", "batch_size", "decode_steps"):

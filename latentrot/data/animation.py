@@ -13,7 +13,7 @@ from PIL import Image, ImageSequence
 
 from latentrot.data.images import ANIMATED_FORMATS, QUIET_PILLOW, check_target, read_image, to_rgb
 from latentrot.data.metadata import encoder_options
-from latentrot.data.video import Shot, Video, check_pyav, encode_mp4
+from latentrot.data.video import Frame, Video, check_pyav, encode_mp4
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import write_atomically
 
@@ -56,7 +56,7 @@ def open_animation(path: Path) -> Video:
     with Image.open(path, formats=ANIMATED_FORMATS) as picture:
         count = getattr(picture, "n_frames", 1)
         total = sum(_milliseconds(p) for p in ImageSequence.Iterator(picture))
-    return Video(path, 1000 * count / total, _shots(path), count)
+    return Video(path, 1000 * count / total, _frames(path), count)
 
 
 def _milliseconds(frame: Image.Image) -> int:
@@ -64,14 +64,14 @@ def _milliseconds(frame: Image.Image) -> int:
     return given if given >= SHORTEST else UNTIMED
 
 
-def _shots(path: Path) -> Iterator[Shot]:
+def _frames(path: Path) -> Iterator[Frame]:
     """Frames with their times; a file that is damaged later on ends early."""
     at = Fraction(0)
     with Image.open(path, formats=ANIMATED_FORMATS) as picture:
-        for frame in ImageSequence.Iterator(picture):
-            shot = Shot(to_rgb(frame), at, Fraction(_milliseconds(frame), 1000))
-            at += shot.seconds
-            yield shot
+        for image in ImageSequence.Iterator(picture):
+            frame = Frame(to_rgb(image), at, Fraction(_milliseconds(image), 1000))
+            at += frame.seconds
+            yield frame
 
 
 def there_and_back(frames: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -125,8 +125,8 @@ def write_animation(
     times = [milliseconds] * len(frames) if isinstance(milliseconds, int) else list(milliseconds)
     if path.suffix.lower() == ".mp4":
         starts = [Fraction(sum(times[:i]), 1000) for i in range(len(frames))]
-        shots = [Shot(f, at, Fraction(ms, 1000)) for f, at, ms in zip(frames, starts, times, strict=True)]
-        write_atomically(path, lambda p: encode_mp4(p, shots, metadata or {}))
+        timed = [Frame(f, at, Fraction(ms, 1000)) for f, at, ms in zip(frames, starts, times, strict=True)]
+        write_atomically(path, lambda p: encode_mp4(p, timed, metadata or {}))
         return
     encode = _encode_gif if path.suffix.lower() == ".gif" else _encode_webp
     try:

@@ -23,7 +23,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from latentrot.errors import LatentrotError, one_line
 
-__all__ = ["SOURCE_TYPE", "SYNTHETIC", "as_text", "carried_exif", "encoder_options", "read_notes"]
+__all__ = ["SOURCE_TYPE", "SYNTHETIC", "as_text", "carried_exif", "encoder_options", "read_metadata"]
 
 #: IPTC's term for a photograph changed with a trained model, which platforms look for when they mark synthetic pictures
 SYNTHETIC = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
@@ -121,7 +121,7 @@ def _xmp(metadata: Mapping[str, str]) -> str:
 # ---- reading ----------------------------------------------------------------------------------------------------
 
 
-def read_notes(path: Path) -> dict[str, str]:
+def read_metadata(path: Path) -> dict[str, str]:
     """The metadata in a file, whatever its suffix; printable, each on one line.
 
     Returns:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from av.video.reformatter import VideoReformatter
     from av.video.stream import VideoStream
 
-__all__ = ["VIDEOS", "Shot", "Video", "check_pyav", "encode_mp4", "is_video", "open_video"]
+__all__ = ["VIDEOS", "Frame", "Video", "check_pyav", "encode_mp4", "is_video", "open_video"]
 
 #: suffixes of the videos that can be read
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
@@ -51,7 +51,7 @@ MOST_AAC_HERTZ = 96_000
 HD_ROWS = 720
 
 
-class Shot(NamedTuple):
+class Frame(NamedTuple):
     """One frame and when it shows.
 
     Attributes:
@@ -86,7 +86,7 @@ class Video:
     Attributes:
         path: the file.
         fps: frames a second, on average.
-        shots: its frames, one at a time, once.
+        frames: one at a time, once.
         count: about how many there are; 0 where unknown.
         time_base: unit of its times, seconds.
         colour: of the frames as they are to be written.
@@ -97,7 +97,7 @@ class Video:
 
     path: Path
     fps: float
-    shots: Iterator[Shot]
+    frames: Iterator[Frame]
     count: int
     time_base: Fraction = Fraction(1, 1000)
     colour: Colour = Colour()
@@ -153,7 +153,7 @@ def open_video(path: Path) -> Video:
     return Video(
         path,
         float(stream.average_rate or rate),
-        _shots(chain([first], frames), found, start, end, 1 / rate),
+        _frames(chain([first], frames), found, start, end, 1 / rate),
         stream.frames or round(max(Fraction(0), Fraction(container.duration or 0, 10**6) - start) * rate),
         stream.time_base or 1 / rate,
         Colour() if found.is_wide else found,
@@ -255,21 +255,21 @@ def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.Vide
                     yield frame
 
 
-def _shots(
-    frames: Iterable[av.VideoFrame], colour: Colour, start: Fraction, end: Fraction, usual: Fraction
-) -> Iterator[Shot]:
+def _frames(
+    decoded: Iterable[av.VideoFrame], colour: Colour, start: Fraction, end: Fraction, usual: Fraction
+) -> Iterator[Frame]:
     """Frames as pixels; each shows until the next one does, the last one to the end, or for as long as is usual."""
     from av.video.reformatter import VideoReformatter  # noqa: PLC0415  (optional)
 
-    shot, reformatter = None, VideoReformatter()  # one for all: its tables for high dynamic range take seconds
-    for frame in frames:
-        pixels = _pixels(frame, colour, shot.pixels.shape if shot else None, reformatter)
-        at = max(_seconds(frame.pts, frame) - start, Fraction(0))
-        if shot is not None:
-            yield shot._replace(seconds=at - shot.start)
-        shot = Shot(pixels, at, end - at if end > at else usual)
-    if shot is not None:
-        yield shot
+    frame, reformatter = None, VideoReformatter()  # one for all: its tables for high dynamic range take seconds
+    for picture in decoded:
+        pixels = _pixels(picture, colour, frame.pixels.shape if frame else None, reformatter)
+        at = max(_seconds(picture.pts, picture) - start, Fraction(0))
+        if frame is not None:
+            yield frame._replace(seconds=at - frame.start)
+        frame = Frame(pixels, at, end - at if end > at else usual)
+    if frame is not None:
+        yield frame
 
 
 def _matrix(frame: av.VideoFrame) -> int:
@@ -314,12 +314,12 @@ def _not_kept(container: InputContainer, colour: Colour) -> tuple[str, ...]:
 # ---- writing ----------------------------------------------------------------------------------------------------
 
 
-def encode_mp4(path: Path, shots: Iterable[Shot], metadata: Mapping[str, str], source: Video | None = None) -> None:
+def encode_mp4(path: Path, frames: Iterable[Frame], metadata: Mapping[str, str], source: Video | None = None) -> None:
     """Encode H.264 in 4:2:0 with 8 bits, which every player shows.
 
     Args:
         path: the file, written as it grows: give `write_atomically`'s.
-        shots: frames of one size, at least one; odd sides are made even by repeating the last row or column.
+        frames: of one size, at least one; odd sides are made even by repeating the last row or column.
         metadata: text kept in the file, see `latentrot.data.metadata`.
         source: the video they come from: its unit of time, colours and pixel shape are kept, and all of its sound, copied
             where an MP4 can hold it, else encoded as AAC.
@@ -330,20 +330,20 @@ def encode_mp4(path: Path, shots: Iterable[Shot], metadata: Mapping[str, str], s
     import av  # noqa: PLC0415  (optional)
     from av.error import FFmpegError  # noqa: PLC0415
 
-    shots = iter(shots)
-    first = next(shots)
-    like = source or Video(path, 0, shots, 0)
+    frames = iter(frames)
+    first = next(frames)
+    like = source or Video(path, 0, frames, 0)
     try:
         with av.open(str(path), "w", format="mp4", container_options={"movflags": "+faststart"}) as out:
             out.metadata["comment"] = as_text(metadata)
-            tracks = [_pictures(out, first, shots, like), *([_sound(out, source)] if source and source.sound else [])]
+            tracks = [_pictures(out, first, frames, like), *([_sound(out, source)] if source and source.sound else [])]
             for packet in heapq.merge(*tracks, key=lambda p: _seconds(p.dts, p)):
                 out.mux(packet)
     except FFmpegError as error:
         raise OSError(error.errno, f"the video could not be encoded: {one_line(error.strerror)}") from error
 
 
-def _pictures(out: OutputContainer, first: Shot, rest: Iterable[Shot], like: Video) -> Iterator[av.Packet]:
+def _pictures(out: OutputContainer, first: Frame, rest: Iterable[Frame], like: Video) -> Iterator[av.Packet]:
     """Frames as H.264."""
     height, width = first.pixels.shape[:2]
     rate = Fraction(like.fps or 1 / first.seconds).limit_denominator(1001)
@@ -354,10 +354,10 @@ def _pictures(out: OutputContainer, first: Shot, rest: Iterable[Shot], like: Vid
     context.colorspace, context.color_primaries, context.color_trc = astuple(like.colour)
     context.color_range = LIMITED
     seconds: dict[int, Fraction] = {}
-    for shot in chain([first], rest):
-        frame = _frame(shot, like)
-        seconds[frame.pts or 0] = shot.seconds
-        yield from _timed(stream.encode(frame), seconds)
+    for frame in chain([first], rest):
+        picture = _to_encode(frame, like)
+        seconds[picture.pts or 0] = frame.seconds
+        yield from _timed(stream.encode(picture), seconds)
     yield from _timed(stream.encode(), seconds)
 
 
@@ -368,16 +368,16 @@ def _timed(packets: Iterable[av.Packet], seconds: dict[int, Fraction]) -> Iterat
         yield packet
 
 
-def _frame(shot: Shot, like: Video) -> av.VideoFrame:
+def _to_encode(frame: Frame, like: Video) -> av.VideoFrame:
     """A frame as the encoder takes it."""
     import av  # noqa: PLC0415  (optional)
 
-    height, width = shot.pixels.shape[:2]
-    even = np.pad(shot.pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    height, width = frame.pixels.shape[:2]
+    even = np.pad(frame.pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
-    frame = rgb.reformat(format="yuv420p", dst_colorspace=_sws_matrix(like.colour.matrix), dst_color_range=LIMITED)
-    frame.pts, frame.time_base = round(shot.start / like.time_base), like.time_base
-    return frame
+    picture = rgb.reformat(format="yuv420p", dst_colorspace=_sws_matrix(like.colour.matrix), dst_color_range=LIMITED)
+    picture.pts, picture.time_base = round(frame.start / like.time_base), like.time_base
+    return picture
 
 
 def _sound(out: OutputContainer, source: Video) -> Iterator[av.Packet]:

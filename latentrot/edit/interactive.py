@@ -20,7 +20,7 @@ from latentrot.data.images import read_photograph, strip
 from latentrot.edit.compose import fill_hidden
 from latentrot.edit.find import upright_note
 from latentrot.edit.photograph import CROP_SIDE, look
-from latentrot.edit.results import synthetic_notes
+from latentrot.edit.results import synthetic_metadata
 from latentrot.errors import LatentrotError
 from latentrot.label.detect import Face, detect_upright
 from latentrot.label.framing import frame_face
@@ -270,4 +270,4 @@ def animation(subject: Subject, views: Sequence[View], side: int = 384) -> list[
 def provenance(model: str, views: Sequence[View]) -> dict[str, str]:
     """What a file of turned faces says of itself, for `write_image` and `write_animation`."""
     asked = [round(v.frame.requested_deg, 2) for v in views]
-    return synthetic_notes({"model": model, "asked_deg": asked})
+    return synthetic_metadata({"model": model, "asked_deg": asked})

@@ -50,6 +50,6 @@ def reify(image: np.ndarray, rotator: LatentRotator) -> np.ndarray:
     space = rotator.any_directions.space
     x = to_tensor(resize(image, rotator.model.resolution))
     z = without_remainder(invert(rotator.model, x, schedule=space.schedule))
-    moved = towards_noise(F.pixel_shuffle(z, space.block)[0].numpy())
-    z = F.pixel_unshuffle(torch.from_numpy(moved).float()[None], space.block)
+    moved = towards_noise(F.pixel_shuffle(z, space.factor)[0].numpy())
+    z = F.pixel_unshuffle(torch.from_numpy(moved).float()[None], space.factor)
     return to_uint8(decode(rotator.model, z, schedule=space.schedule))[0]

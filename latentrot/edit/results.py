@@ -21,7 +21,7 @@ from latentrot.files import check_writable, write_atomically
 if TYPE_CHECKING:
     from latentrot.edit.photograph import Edited, TurnedFace
 
-__all__ = ["check_out", "face_strip", "report", "synthetic_notes", "write_edited"]
+__all__ = ["check_out", "face_strip", "report", "synthetic_metadata", "write_edited"]
 
 #: pixels of an animation's longer side at most, and of a lone crop's side at least
 LONGEST_SIDE, CROP_SIDE = 1280, 256
@@ -117,16 +117,20 @@ def metadata_of(edited: Edited) -> dict[str, str]:
     turned = faces[0] if len(faces) == 1 else {"faces": faces}
     extra = {"reified": True} if edited.config.reify else {}
     extra |= {"upscaled_by": edited.upscaler} if edited.upscaler else {}
-    return synthetic_notes({"model": edited.model, **extra, **turned})
+    return synthetic_metadata({"model": edited.model, **extra, **turned})
 
 
-def synthetic_notes(facts: Mapping[str, object]) -> dict[str, str]:
-    """What every file of turned faces says of itself, for `write_image` and `write_animation`: what it is, and the facts."""
+def synthetic_metadata(details: Mapping[str, object]) -> dict[str, str]:
+    """The metadata of every file of turned faces, for `write_image` and `write_animation`.
+
+    Args:
+        details: of the turn, such as the model and the degrees; written as JSON.
+    """
     return {
         "Software": "latentrot",
         "Description": "synthetic: the face was turned by latentrot",
         SOURCE_TYPE: SYNTHETIC,
-        "latentrot": json.dumps(facts),
+        "latentrot": json.dumps(details),
     }
 
 

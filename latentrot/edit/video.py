@@ -24,11 +24,11 @@ import numpy as np
 from latentrot.data.align import MEAN_LANDMARKS, Alignment, align_landmarks
 from latentrot.data.animation import check_encoder, open_animation, write_animation
 from latentrot.data.images import check_target
-from latentrot.data.video import Shot, Video, encode_mp4, is_video, open_video
+from latentrot.data.video import Frame, Video, encode_mp4, is_video, open_video
 from latentrot.edit.compose import fill_hidden
 from latentrot.edit.find import EditConfig
 from latentrot.edit.photograph import CROP_SIDE, look, model_name
-from latentrot.edit.results import synthetic_notes
+from latentrot.edit.results import synthetic_metadata
 from latentrot.edit.upscale import Upscaler
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import check_writable, write_atomically
@@ -297,20 +297,20 @@ class VideoTurner:
         )
         return result
 
-    def shots(self, shots: Iterable[Shot]) -> Iterator[Shot]:
+    def turn_all(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """Frames with their times, turned one at a time.
 
         Raises:
             LatentrotError: at the end, where none could be turned.
         """
-        for shot in shots:
-            yield shot._replace(pixels=self.turn(shot.pixels, float(shot.start)))
+        for frame in frames:
+            yield frame._replace(pixels=self.turn(frame.pixels, float(frame.start)))
         if not self.yaws:
             reason = self.refused or "no face found"
             raise LatentrotError(f"none of the {self.seen} frames could be turned: {reason}; nothing was written")
 
-    def facts(self) -> dict[str, object]:
-        """What files say of the turn."""
+    def details(self) -> dict[str, object]:
+        """Model and turn, for metadata and report."""
         return {"model": model_name(self.rotator), "requested_deg": self.degrees, "pose": self.config.absolute}
 
     def report(self) -> dict[str, object]:
@@ -319,7 +319,7 @@ class VideoTurner:
         counts = {"frames": self.seen, "turned": turned, "unchanged": self.seen - turned}
         means = np.mean(self.yaws, axis=0).round(2).tolist() if turned else []
         yaws = dict(zip(("yaw_before_deg", "yaw_after_deg"), means, strict=False))
-        return {**self.facts(), **counts, "faces_followed": self.follower.followed, **yaws}
+        return {**self.details(), **counts, "faces_followed": self.follower.followed, **yaws}
 
 
 # ---- files ------------------------------------------------------------------------------------------------------
@@ -359,7 +359,7 @@ def edit_video(
     path: Path,
     out: Path,
     load: Callable[[], VideoTurner],
-    watch: Callable[[Iterator[Shot], Video], Iterable[Shot]] = lambda shots, video: shots,
+    watch: Callable[[Iterator[Frame], Video], Iterable[Frame]] = lambda frames, video: frames,
 ) -> dict[str, Any]:
     """Turn the face in a video or an animated picture; every frame keeps its time, and a video its sound.
 
@@ -378,13 +378,13 @@ def edit_video(
     check_video_out(out, path)
     video = open_video(path) if is_video(path) else open_animation(path)
     turner = load()
-    notes = synthetic_notes({**turner.facts(), "video": True})
+    metadata = synthetic_metadata({**turner.details(), "video": True})
 
-    shots = turner.shots(watch(video.shots, video))
+    frames = turner.turn_all(watch(video.frames, video))
     if out.suffix.lower() == ".mp4":
-        write_atomically(out, lambda p: encode_mp4(p, shots, notes, video))
+        write_atomically(out, lambda p: encode_mp4(p, frames, metadata, video))
     else:
-        frames = list(shots)
-        write_animation(out, [s.pixels for s in frames], [round(1000 * s.seconds) for s in frames], notes)
+        shown = list(frames)
+        write_animation(out, [f.pixels for f in shown], [round(1000 * f.seconds) for f in shown], metadata)
     report: dict[str, Any] = {"input": str(path), "output": str(out), **turner.report(), "fps": round(video.fps, 3)}
     return {**report, "sound": ", ".join(video.sound) or "none", "notes": list(video.notes)}

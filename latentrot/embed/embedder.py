@@ -1,7 +1,7 @@
 """A network that embeds a picture in one evaluation, trained to reconstruct it through a few decoding steps.
 
 After the embedding network of Asperti, Evangelista, Marro, Merizzi, "Image Embedding for Denoising Generative Models", 2023.
-The run is resumed to the exact step like `latentrot.models.train`, of whose pieces it is made.
+The run is resumed to the exact step like `latentrot.models.train`, with whose pieces it is made.
 """
 
 from __future__ import annotations
@@ -12,30 +12,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from latentrot.checkpoints import config_of_run, load_checkpoint, save_checkpoint
 from latentrot.embed.descend import decode_with_gradient
 from latentrot.embed.schedule import Schedule
 from latentrot.embed.solve import check_batch
-from latentrot.errors import LatentrotError
-from latentrot.files import check_format, write_atomically
+from latentrot.files import read_tensors, write_atomically
 from latentrot.models.fingerprint import Fingerprint
 from latentrot.models.load import LatentModel
 from latentrot.models.train import (
     TrainConfig,
     build_unet,
-    config_of_run,
     forget_after,
     generator_at,
     learning_rate_at,
-    load_checkpoint,
     pictures_at,
     read_pictures,
     record,
-    save_checkpoint,
 )
 
 __all__ = ["Embedder", "EmbedderConfig", "embed_with", "load_embedder", "train_embedder"]
@@ -132,21 +129,11 @@ def load_embedder(path: Path, model: LatentModel) -> Embedder:
     Raises:
         LatentrotError: no such file, another kind of file, or the network of another model.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
-            if header.get("kind") != KIND:
-                raise LatentrotError(f"{path}: kind {header.get('kind')!r}, expected {KIND!r}")
-            check_format(header.get("format", 1), FORMAT, path)
-            weights = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118  not a dict
-    except (OSError, SafetensorError) as error:
-        raise LatentrotError(
-            f"cannot read the embedding network {path} ({error}); make it with: latentrot train-embedder"
-        ) from error
+    header, weights = read_tensors(path, KIND, FORMAT, "make an embedding network with: latentrot train-embedder")
     Fingerprint.from_header(header).require_same(model.fingerprint, str(path), header["model"], model.name)
     stored = json.loads(header["config"])
     network = build_embedder(model, EmbedderConfig(**{**stored, "channels": tuple(stored["channels"])}))
-    network.load_state_dict(weights)
+    network.load_state_dict(weights)  # half precision becomes the network's
     return network.to(model.device).eval().requires_grad_(False)
 
 

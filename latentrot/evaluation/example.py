@@ -7,7 +7,7 @@ from pathlib import Path
 
 from latentrot.bundles import bundle_names, example_in
 from latentrot.data.images import write_image
-from latentrot.edit.results import make_folder, synthetic_notes
+from latentrot.edit.results import make_folder, synthetic_metadata
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.pairs import EvaluationConfig
 from latentrot.evaluation.report import examples
@@ -44,8 +44,10 @@ def turn_example(model: str, out: Path, device: str | None = None, dtype: str | 
     make_folder(out)
     evaluation = evaluate({NAME: rotator}, folder, EvaluationConfig(people=1))
     report = example_report(evaluation, rotator)
-    notes = synthetic_notes({"model": rotator.model.name, "asked_deg": [f["requested_deg"] for f in report["frames"]]})
-    write_image(out / "strip.png", examples(evaluation, 1), notes)
+    metadata = synthetic_metadata(
+        {"model": rotator.model.name, "asked_deg": [f["requested_deg"] for f in report["frames"]]}
+    )
+    write_image(out / "strip.png", examples(evaluation, 1), metadata)
     write_atomically(out / "report.json", lambda p: p.write_text(json.dumps(report, indent=2) + "\n"))
     return [out / "strip.png", out / "report.json"]
 

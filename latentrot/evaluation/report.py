@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from latentrot.data.images import resize, strip, write_image
-from latentrot.edit.results import synthetic_notes
+from latentrot.edit.results import synthetic_metadata
 from latentrot.evaluation.measure import MEASURES
 from latentrot.evaluation.metrics import bootstrap_mean
 from latentrot.evaluation.people import data_set_of
@@ -61,7 +61,7 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
         "format": 1,
         "version": __version__,
         "rotators": list(evaluation.rotators),
-        **evaluation.facts,
+        **evaluation.provenance,
         "labeler": evaluation.labeler,
         "judge": evaluation.judge,
         "config": asdict(config),
@@ -265,7 +265,7 @@ def write_evaluation(evaluation: Evaluation, report: dict[str, Any], out: Path) 
         f"{', '.join(evaluation.rotators)}: {data['people']} {whom}, {data['pairs']} turns, means with 95% intervals"
     )
     figure = evaluation_figure(report, title)
-    notes = synthetic_notes({"rotator": ", ".join(evaluation.rotators), **evaluation.facts})
+    metadata = synthetic_metadata({"rotator": ", ".join(evaluation.rotators), **evaluation.provenance})
     writers: dict[str, Callable[[Path], object]] = {
         "evaluation.json": lambda p: p.write_text(json.dumps(report, indent=2) + "\n"),
         "evaluation.csv": lambda p: evaluation.rows.to_csv(p, index=False, float_format="%.6g"),
@@ -274,5 +274,5 @@ def write_evaluation(evaluation: Evaluation, report: dict[str, Any], out: Path) 
     }
     for name, write in writers.items():
         write_atomically(out / name, write)
-    write_image(out / "examples.png", examples(evaluation), notes)
+    write_image(out / "examples.png", examples(evaluation), metadata)
     return [*(out / name for name in writers), out / "examples.png"]

@@ -45,7 +45,7 @@ class Evaluation:
         pictures: by way that turned anything, a picture for each of the pairs, (w, w, 3) uint8: at the truth's size, or
             with more around it where a whole photograph was turned.
         seconds: by way, mean per turned picture.
-        facts: what else is to be recorded, such as the model's name.
+        provenance: what else is to be recorded, such as the model's name.
     """
 
     rotators: tuple[str, ...]
@@ -56,7 +56,7 @@ class Evaluation:
     rows: pd.DataFrame
     pictures: dict[str, list[np.ndarray]]
     seconds: dict[str, float]
-    facts: dict[str, str] = field(default_factory=dict)
+    provenance: dict[str, str] = field(default_factory=dict)
 
 
 def read_pairs(root: Path | str, config: EvaluationConfig) -> Pairs:
@@ -83,7 +83,7 @@ def evaluate(
     *,
     labeler: FaceLabeler | None = None,
     judge: Judge | None = None,
-    facts: Mapping[str, str] | None = None,
+    provenance: Mapping[str, str] | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Evaluation:
     """Measure rotators on people or heads whose true turned pictures are known, beside doing nothing and mirroring.
@@ -96,7 +96,7 @@ def evaluate(
         labeler: the label network that measures yaw, pitch and light; None: that of the only rotator, if it has a
             `label_network`, else the one of the bundled faces.
         judge: further estimates of yaw and identity.
-        facts: what else is to be recorded.
+        provenance: what else is to be recorded.
         progress: called with 1 after every picture turned by all.
 
     Raises:
@@ -117,7 +117,7 @@ def evaluate(
     rows += [found.assign(way=way) for way, found in references(pairs, instruments).items()]
     return Evaluation(
         tuple(named), config, pairs, network.title, judge.name if judge else "", pd.concat(rows, ignore_index=True),
-        {w: t.pictures for w, t in turned.items()}, {w: t.seconds for w, t in turned.items()}, dict(facts or {}),
+        {w: t.pictures for w, t in turned.items()}, {w: t.seconds for w, t in turned.items()}, dict(provenance or {}),
     )  # fmt: skip
 
 

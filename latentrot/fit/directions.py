@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from latentrot.errors import LatentrotError, one_line
-from latentrot.files import check_format, write_atomically
+from latentrot.files import read_tensors, write_atomically
 from latentrot.store.space import LatentSpace
 
 __all__ = ["Directions"]
@@ -82,17 +81,8 @@ class Directions:
         Raises:
             LatentrotError: no such file, or it is not a directions file.
         """
-        try:
-            with safe_open(path, "pt") as file:
-                header = file.metadata() or {}
-                if header.get("kind") != KIND:
-                    raise LatentrotError(f"{path}: kind {header.get('kind')!r}, expected {KIND!r}")
-                check_format(header.get("format", 1), FORMAT, path)
-                left, right = file.get_tensor("left"), file.get_tensor("right")
-        except (OSError, SafetensorError) as error:
-            raise LatentrotError(
-                f"cannot read the directions {path} ({error}); make them with: latentrot fit-directions --light NAME"
-            ) from error
+        remedy = "make directions with: latentrot fit-directions --light NAME"
+        header, lines = read_tensors(path, KIND, FORMAT, remedy)
         known = {
             "kind",
             "format",
@@ -111,8 +101,8 @@ class Directions:
             table = json.loads(header["calibration"])
             return cls(
                 light=header["light"],
-                left=left,
-                right=right,
+                left=lines["left"],
+                right=lines["right"],
                 space=LatentSpace.from_header(header),
                 nominal=tuple(table["nominal"]),
                 achieved=tuple(table["achieved"]),

@@ -139,7 +139,7 @@ def fitted_lines(
         raise LatentrotError("no latent has a label; embed and label the same pictures")
 
     def fit(group: str) -> YawDirections:
-        centroids = statistics.centroids(group, space.shape, space.block, mirror=config.mirror)
+        centroids = statistics.centroids(group, space.shape, space.factor, mirror=config.mirror)
         return YawDirections(bins, config.least).fit_centroids(centroids)
 
     try:
@@ -193,6 +193,6 @@ def slope_of(line: CentroidLine, space: LatentSpace, config: FitConfig) -> torch
     """A line's slope as a (c, h, w) float32 latent, its estimation noise shrunk on the pixel grid."""
     slope = torch.from_numpy(line.slope_.reshape(space.shape))
     if config.shrink:
-        pixels = F.pixel_shuffle(slope, space.block).numpy()
-        slope = F.pixel_unshuffle(torch.from_numpy(shrink_noise(pixels)), space.block)
+        pixels = F.pixel_shuffle(slope, space.factor).numpy()
+        slope = F.pixel_unshuffle(torch.from_numpy(shrink_noise(pixels)), space.factor)
     return slope.float()

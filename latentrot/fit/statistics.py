@@ -60,13 +60,13 @@ class Statistics:
         n = len(bins.edges) - 1
         return cls(bins, np.zeros((n, 3), np.int64), np.zeros((n, 3, d)), np.zeros((n, 3)))
 
-    def centroids(self, light: str, shape: tuple[int, int, int], block: int, *, mirror: bool) -> Centroids:
+    def centroids(self, light: str, shape: tuple[int, int, int], factor: int, *, mirror: bool) -> Centroids:
         """Centroids of one light group.
 
         Args:
             light: left, center, right, or any for all of them.
             shape: (c, h, w) of a latent.
-            block: the first stage's, which mirroring needs.
+            factor: the first stage's, which mirroring needs.
             mirror: count every latent a second time, mirrored: the mirrored sum is the sum of the mirrored.
         """
         swapped = {"left": "right", "right": "left"}
@@ -77,7 +77,7 @@ class Statistics:
             if mirror:
                 k = LIGHTS.index(swapped.get(name, name))
                 sums = torch.from_numpy(self.sums[::-1, k].reshape(-1, *shape).copy())
-                flipped = mirror_latents(sums, block).flatten(1).numpy()
+                flipped = mirror_latents(sums, factor).flatten(1).numpy()
                 found.add(self.counts[::-1, k], flipped, -self.yaw[::-1, k])
         return found
 

@@ -47,8 +47,8 @@ def two_sided(steps: torch.Tensor, frontal: float, left: torch.Tensor, right: to
 
 def coarse_slope(slope: torch.Tensor, directions: Directions) -> torch.Tensor:
     """The coarse frequencies of a slope, on the pixel grid: (c, h, w) float64 -> the same."""
-    pixels = F.pixel_shuffle(slope, directions.space.block).numpy()
-    return F.pixel_unshuffle(torch.from_numpy(coarse_part(pixels, directions.coarse)), directions.space.block)
+    pixels = F.pixel_shuffle(slope, directions.space.factor).numpy()
+    return F.pixel_unshuffle(torch.from_numpy(coarse_part(pixels, directions.coarse)), directions.space.factor)
 
 
 def walk(
@@ -73,8 +73,8 @@ def walk(
         return torch.stack([walked, z[:, 1].expand_as(walked)], 1)
     walked = z + walk_offset(directions, nominal, yaw)
     if keep_norm:
-        block = directions.space.block
-        kept = keep_octaves(F.pixel_shuffle(z, block).numpy(), F.pixel_shuffle(walked, block).numpy())
-        kept = F.pixel_unshuffle(torch.from_numpy(kept).float(), block)
+        factor = directions.space.factor
+        kept = keep_octaves(F.pixel_shuffle(z, factor).numpy(), F.pixel_shuffle(walked, factor).numpy())
+        kept = F.pixel_unshuffle(torch.from_numpy(kept).float(), factor)
         walked = torch.where(nominal[:, None, None, None] == 0, z, kept)
     return walked

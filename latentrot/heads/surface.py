@@ -184,11 +184,11 @@ def write_surface(surface: FaceSurface, path: Path | str = SURFACE_PATH) -> None
 
     half = {name: stored(name, np.float16) for name in ("mean", "identities", "expressions")}
     whole = {name: stored(name, np.int16) for name in ("faces", "landmarks", "slides")}
-    note = {"kind": "latentrot face surface", "format": str(FORMAT),
+    metadata = {"kind": "latentrot face surface", "format": str(FORMAT),
             "source": "ICT Face Model Light, MIT licence, (c) 2020 USC Institute for Creative Technologies",
             "unit": "width of the mean face", "expressions": json.dumps(EXPRESSIONS)}  # fmt: skip
     tensors = {**half, **whole, "narrow": surface.narrow}
-    write_atomically(Path(path), lambda temporary: save_file(tensors, temporary, note))
+    write_atomically(Path(path), lambda temporary: save_file(tensors, temporary, metadata))
 
 
 @lru_cache(maxsize=1)

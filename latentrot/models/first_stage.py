@@ -50,7 +50,7 @@ class FirstStage(Protocol):
         ...
 
     @property
-    def block(self) -> int:
+    def factor(self) -> int:
         """Pixels of a picture unshuffled into one position, as a side: what mirroring a latent has to undo."""
         ...
 
@@ -70,22 +70,22 @@ class FirstStage(Protocol):
         ...
 
 
-def mirror_latents(z: torch.Tensor, block: int) -> torch.Tensor:
+def mirror_latents(z: torch.Tensor, factor: int) -> torch.Tensor:
     """The latents of the mirrored pictures, as far as the network treats left and right alike.
 
     Args:
         z: (n, c, h, w) latents.
-        block: the first stage's `block`.
+        factor: the first stage's `factor`.
     """
-    if block == 1:
+    if factor == 1:
         return z.flip(-1)
-    return F.pixel_unshuffle(F.pixel_shuffle(z, block).flip(-1), block)
+    return F.pixel_unshuffle(F.pixel_shuffle(z, factor).flip(-1), factor)
 
 
 class Identity:
     """The diffusion runs on pixels."""
 
-    block = pixels = 1
+    factor = pixels = 1
     channels = 3
     title = "identity"
 
@@ -102,7 +102,7 @@ class PixelUnshuffle:
     """Each factor x factor block of pixels becomes one position with factor² times the channels; lossless."""
 
     def __init__(self, factor: int) -> None:
-        self.factor = self.block = self.pixels = factor
+        self.factor = self.pixels = factor
         self.channels = 3 * factor**2
         self.title = f"pixel-unshuffle {factor}"
 
@@ -124,7 +124,7 @@ class Autoencoder:
         shift: see `scale`.
     """
 
-    block = 1
+    factor = 1
 
     def __init__(self, vae: Any, scale: float | None = None, shift: float = 0.0) -> None:
         self.vae, self.shift = vae, shift
@@ -133,11 +133,15 @@ class Autoencoder:
         self.channels = int(vae.config["latent_channels"])
 
     @cached_property
-    def title(self) -> str:
-        """Class, digest of weights and configuration, and scale."""
+    def _title(self) -> str:
         kind, shifted = type(self.vae).__name__, f", shifted by {self.shift:g}" if self.shift else ""
         beside = ("sample_size", "scaling_factor", "shift_factor", "force_upcast")
         return f"{kind} {weights_digest(self.vae)} {config_digest(self.vae, beside)} scaled by {self.scale:g}{shifted}"
+
+    @property
+    def title(self) -> str:
+        """Class, digest of weights and configuration, and scale."""
+        return self._title
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Pictures -> scaled latents (the mode of the posterior, so that encoding is deterministic)."""

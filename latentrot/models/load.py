@@ -25,7 +25,7 @@ from latentrot.models.precision import computes_bfloat16
 from latentrot.models.unet import WEIGHTS, UNet, load_unet
 
 if TYPE_CHECKING:
-    from diffusers import UNet2DModel
+    from diffusers.models.unets.unet_2d import UNet2DModel
 
 __all__ = ["LatentModel", "as_velocity", "load_model", "read_network", "resolve_dtype"]
 
@@ -144,7 +144,7 @@ def read_network(folder: Path) -> UNet | UNet2DModel:
             raise LatentrotError(f"{folder}: cannot load its weights: {str(error).splitlines()[0]}") from error
         if own is not None:
             return own
-    from diffusers import UNet2DModel  # noqa: PLC0415  takes seconds
+    from diffusers.models.unets.unet_2d import UNet2DModel  # noqa: PLC0415  takes seconds
 
     return load_part(UNet2DModel, folder, torch_dtype=torch.float32)
 
@@ -169,19 +169,19 @@ def load_model(
         raise LatentrotError(
             f"{name}: a {index.get('_class_name')} pipeline; expected an unconditional one ({', '.join(sorted(PIPELINES))})"
         )
-    where = resolve_device(device)
-    precision = resolve_dtype(dtype, where)
-    if where.type == "cpu":
+    target = resolve_device(device)
+    precision = resolve_dtype(dtype, target)
+    if target.type == "cpu":
         keep_large_blocks()
     alpha_bar, noise, prediction = load_noise(folder, index)
     home = part_folder(folder, "unet", "config.json")
     config = read_json(home / "config.json", "U-Net")
-    first_stage = load_first_stage(folder, index, where)
+    first_stage = load_first_stage(folder, index, target)
     size = check_unet(name, config, first_stage)
-    unet = read_network(home).to(where).eval()
-    unet.requires_grad_(False)
-    if where.type == "cpu":
-        unet = unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    unet: Any = read_network(home)  # diffusers' own `to` has no type
+    unet = unet.to(target).eval().requires_grad_(False)
+    if target.type == "cpu":
+        unet = unet.to(memory_format=torch.channels_last)
     return LatentModel(
         name=name,
         folder=folder,
@@ -192,7 +192,7 @@ def load_model(
         first_stage=first_stage,
         resolution=size * first_stage.pixels,
         latent_shape=(first_stage.channels, size, size),
-        device=where,
+        device=target,
         dtype=precision,
     )
 

@@ -7,44 +7,42 @@ resumed sees the same batches, noise levels and noise as one that was not, whate
 from __future__ import annotations
 
 import csv
-import json
 import logging
 import math
 import os
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
+from diffusers.models.unets.unet_2d import UNet2DModel
+from diffusers.pipelines.ddim.pipeline_ddim import DDIMPipeline
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from PIL import Image
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from latentrot.checkpoints import config_of_run, load_checkpoint, save_checkpoint
 from latentrot.data.celeba import held_out, open_folder
 from latentrot.devices import resolve_device
-from latentrot.errors import LatentrotError, one_line
-from latentrot.files import check_format, check_writable, write_atomically
+from latentrot.errors import LatentrotError
+from latentrot.files import check_writable, write_atomically
 from latentrot.models.allocator import keep_large_blocks
-from latentrot.models.first_stage import PixelUnshuffle, save_pixel_unshuffle
+from latentrot.models.fingerprint import UNET_DEFAULTS, noise_in_words, plain
+from latentrot.models.first_stage import Identity, PixelUnshuffle, save_pixel_unshuffle
+from latentrot.models.load import LatentModel, load_model
 from latentrot.models.precision import computes_bfloat16
+from latentrot.models.scheduler import add_noise, prediction_type_of, velocity_of
 from latentrot.progress import Progress
 
 __all__ = ["Run", "Task", "TrainConfig", "build_model", "learning_rate_at", "run_training", "train"]
 
 log = logging.getLogger(__name__)
 
-Config = TypeVar("Config")
-KIND = "latentrot training checkpoint"
-#: of a checkpoint, raised when an older version would misread it
-FORMAT = 1
 LOG_COLUMNS = ("step", "loss", "learning_rate")
 #: the environment variable by which accelerate is told a device
 ACCELERATE_DEVICE = "ACCELERATE_TORCH_DEVICE"
@@ -73,6 +71,8 @@ class TrainConfig:
         mirror: show half of the pictures mirrored.
         held_out: share of the people kept out of training, for measuring on strangers (0 to 1).
         seed: of everything random.
+        init: the model whose weights the run begins with (a bundled model's name, a diffusers folder or a Hub id); None:
+            random ones.
     """
 
     steps: int = 9_500
@@ -91,27 +91,47 @@ class TrainConfig:
     mirror: bool = True
     held_out: float = 0.1
     seed: int = 0
+    init: str | None = None
 
 
-class Run(Protocol):
-    """What the loop asks of a configuration: see `TrainConfig`."""
+class Seeded(Protocol):
+    """What random draws ask of a configuration: see `TrainConfig`."""
 
     @property
-    def steps(self) -> int: ...  # noqa: D102
+    def seed(self) -> int: ...
+
+
+class Rate(Protocol):
+    """What the learning rate asks of a configuration."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def warmup(self) -> int: ...
+    @property
+    def decay(self) -> int: ...
+
+
+class Batches(Seeded, Protocol):
+    """What batches of pictures ask of a configuration."""
+
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def mirror(self) -> bool: ...
+
+
+class Run(Seeded, Rate, Protocol):
+    """What the loop asks of a configuration."""
+
     @property
     def batch_size(self) -> int: ...  # noqa: D102
-    @property
-    def learning_rate(self) -> float: ...  # noqa: D102
-    @property
-    def warmup(self) -> int: ...  # noqa: D102
-    @property
-    def decay(self) -> int: ...  # noqa: D102
     @property
     def weight_decay(self) -> float: ...  # noqa: D102
     @property
     def ema(self) -> float: ...  # noqa: D102
-    @property
-    def seed(self) -> int: ...  # noqa: D102
 
 
 class Task(Protocol):
@@ -162,24 +182,71 @@ def build_model(config: TrainConfig) -> UNet2DModel:
     return build_unet(config.resolution // config.patch, 3 * config.patch**2, config.channels, config.layers)
 
 
+def default_config(init: str | None = None) -> TrainConfig:
+    """What a run is unless told otherwise; one that begins with another model's weights needs no small pictures first."""
+    return TrainConfig() if init is None else TrainConfig(init=init, small_steps=0)
+
+
+def begin_model(config: TrainConfig) -> UNet2DModel:
+    """The network of a run before its first step: drawn from the seed, or with the weights of the model `config.init`.
+
+    Raises:
+        LatentrotError: no such model, or one that is built otherwise than the run's.
+    """
+    torch.manual_seed(config.seed)
+    unet = build_model(config)
+    if config.init is not None:
+        start = load_model(config.init, "cpu")
+        check_start(start, unet, config)
+        unet.load_state_dict(start.unet.state_dict())
+    return unet
+
+
+def check_start(start: LatentModel, unet: UNet2DModel, config: TrainConfig) -> None:
+    """Refuse to begin with the weights of a network that is built otherwise or predicts something else.
+
+    The resolution may differ: convolutions work at any.
+
+    Raises:
+        LatentrotError: naming what differs, with both values.
+    """
+    stage = PixelUnshuffle(config.patch).title if config.patch > 1 else Identity.title
+    noise = noise_in_words(build_scheduler(config).config)
+    theirs = {
+        "predicts": start.prediction_type,
+        "has the noise schedule": start.noise,
+        "has the first stage": start.first_stage.title,
+    }
+    ours = dict(zip(theirs, (config.prediction_type, noise, stage), strict=True))
+    for name, usual in {"block_out_channels": None, **UNET_DEFAULTS}.items():
+        theirs[f"has {name}"] = plain(start.unet.config.get(name, usual))
+        ours[f"has {name}"] = plain(unet.config.get(name, usual))
+    for what, given in theirs.items():
+        if given != ours[what]:
+            raise LatentrotError(
+                f"--init {config.init} {what} {given}, this run's network {ours[what]}; "
+                "give options that match it, or another model"
+            )
+
+
 def build_scheduler(config: TrainConfig) -> DDIMScheduler:
     """The cosine schedule, without the clipping that would make inversion impossible."""
     return DDIMScheduler(
         beta_schedule="squaredcos_cap_v2",
-        prediction_type=config.prediction_type,
+        prediction_type=cast("Any", config.prediction_type),  # a literal to the type checker
         clip_sample=False,
         timestep_spacing="trailing",
     )
 
 
-def learning_rate_at(step: int, config: Run) -> float:
+def learning_rate_at(step: int, config: Rate) -> float:
     """Linear warm-up, plateau, linear decay to zero: a plateau can be prolonged, a cosine cannot."""
     rise = min(1.0, (step + 1) / max(1, config.warmup))
     fall = min(1.0, (config.steps - step) / max(1, config.decay))
     return config.learning_rate * min(rise, fall)
 
 
-def batch_indices(step: int, config: TrainConfig, n: int) -> np.ndarray:
+def batch_indices(step: int, config: Batches, n: int) -> np.ndarray:
     """Which pictures step `step` sees: successive slices of one reshuffled pass after another -> (batch_size,)."""
     first = step * config.batch_size
     positions = np.arange(first, first + config.batch_size)
@@ -187,12 +254,12 @@ def batch_indices(step: int, config: TrainConfig, n: int) -> np.ndarray:
     return np.array([passes[int(p // n)][p % n] for p in positions])
 
 
-def generator_at(step: int, config: Run) -> torch.Generator:
+def generator_at(step: int, config: Seeded) -> torch.Generator:
     """What everything random of one step is drawn from."""
     return torch.Generator().manual_seed(config.seed * 1_000_003 + step)
 
 
-def pictures_at(step: int, pictures: torch.Tensor, config: TrainConfig, generator: torch.Generator) -> torch.Tensor:
+def pictures_at(step: int, pictures: torch.Tensor, config: Batches, generator: torch.Generator) -> torch.Tensor:
     """The pictures of one step, half of them mirrored if the run says so: (b, 3, h, w) in [-1, 1]."""
     x = pictures[torch.from_numpy(batch_indices(step, config, len(pictures)))].float() / 127.5 - 1
     if not config.mirror:
@@ -232,9 +299,9 @@ def stratified_levels(n: int, timesteps: int, generator: torch.Generator) -> tor
 
 def target_of(scheduler: DDIMScheduler, x0: torch.Tensor, noise: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
     """What the network is asked for, by the schedule's prediction type."""
-    kind = scheduler.config.prediction_type
+    kind = prediction_type_of(scheduler)
     if kind == "v_prediction":
-        return scheduler.get_velocity(x0, noise, levels)
+        return velocity_of(scheduler, x0, noise, levels)
     if kind == "epsilon":
         return noise
     if kind == "sample":
@@ -249,100 +316,15 @@ def sample_grid(model: torch.nn.Module, scheduler: DDIMScheduler, config: TrainC
     z = torch.randn(n, 3 * config.patch**2, size, size, generator=torch.Generator().manual_seed(config.seed))
     device = next(model.parameters()).device
     z = z.to(device)
-    scheduler = DDIMScheduler.from_config(scheduler.config)
+    scheduler = cast("DDIMScheduler", DDIMScheduler.from_config(scheduler.config))
     scheduler.set_timesteps(25, device=device)
     for t in scheduler.timesteps:
-        z = scheduler.step(model(z, t).sample, int(t), z, eta=0.0).prev_sample
+        z = scheduler.step(model(z, t).sample, int(t), z, eta=0.0, return_dict=False)[0]
     x = PixelUnshuffle(config.patch).decode(z).clamp(-1, 1)
     side = math.isqrt(n)
     rows = x[: side * side].reshape(side, side, 3, *x.shape[2:]).permute(0, 3, 1, 4, 2)
     sheet = rows.reshape(side * x.shape[2], side * x.shape[3], 3)
     return Image.fromarray(((sheet + 1) * 127.5).round().byte().cpu().numpy())
-
-
-def save_checkpoint(
-    path: Path, model: torch.nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer, step: int,
-    config: Any, notes: Mapping[str, str] | None = None,
-) -> None:  # fmt: skip
-    """Everything a run needs to go on as if nothing had happened, in one safetensors file; `notes` are told beside it."""
-    tensors: dict[str, torch.Tensor] = {}
-    for prefix, module in (("model", model), ("average", average)):
-        tensors |= {f"{prefix}.{k}": v.cpu().contiguous() for k, v in module.state_dict().items()}
-    for i, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v).cpu().contiguous() for k, v in state.items()}
-    header = {
-        "kind": KIND,
-        "format": str(FORMAT),
-        "step": str(step),
-        "config": json.dumps(asdict(config)),
-        **(notes or {}),
-    }
-    write_atomically(path, lambda p: save_file(tensors, p, metadata=header))
-
-
-def load_checkpoint(
-    path: Path, model: torch.nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer
-) -> int:
-    """Restore what `save_checkpoint` wrote; returns the number of steps done."""
-    with safe_open(path, "pt") as file:
-        step = int(file.metadata()["step"])
-        stored: dict[str, dict[str, torch.Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
-        for name in file.keys():  # noqa: SIM118  a safetensors file is not a dict
-            part, rest = name.split(".", 1)
-            stored[part][rest] = file.get_tensor(name)
-    model.load_state_dict(stored["model"])
-    average.load_state_dict(stored["average"])
-    state: dict[int, dict[str, Any]] = {}
-    for name, tensor in stored["optimizer"].items():
-        i, key = name.split(".", 1)
-        state.setdefault(int(i), {})[key] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    # the moments must lie in memory as their weights do (channels last): the fused step pairs them by position
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            moments = optimizer.state[parameter]
-            for key in ("exp_avg", "exp_avg_sq"):
-                moments[key] = torch.empty_like(parameter).copy_(moments[key])
-    return step
-
-
-def checkpoint_config(path: Path, kind: type = TrainConfig) -> Any:
-    """The configuration stored in a checkpoint, an object of the given dataclass."""
-    try:
-        with safe_open(path, "pt") as file:
-            header = file.metadata()
-            stored = json.loads(header["config"])
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise LatentrotError(f"{path} is damaged ({one_line(error)}); delete it to start anew") from error
-    check_format(header.get("format", 1), FORMAT, path)
-    if unknown := sorted(set(stored) - {f.name for f in fields(kind)}):
-        raise LatentrotError(f"{path} is of another command or version ({', '.join(unknown)}); choose another --out")
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
-
-
-def config_of_run(checkpoint: Path, given: Config | None, kind: type[Config]) -> Config:
-    """The configuration of a run that is begun or gone on with: the one given, the checkpoint's, or the default.
-
-    Raises:
-        LatentrotError: the checkpoint is damaged, or of another run than the one given.
-    """
-    if not checkpoint.is_file():
-        return given or kind()
-    stored = checkpoint_config(checkpoint, kind)
-    check_same_run(stored, given or stored)
-    return given or stored
-
-
-def check_same_run(stored: Any, given: Any) -> None:
-    """A resumed run may be longer or end differently, but not be another run."""
-    free = {"steps", "decay"}
-    for field in fields(stored):
-        old, new = getattr(stored, field.name), getattr(given, field.name)
-        if field.name not in free and old != new:
-            raise LatentrotError(
-                f"the checkpoint was trained with {field.name}={old!r}, this run asks for {new!r}; "
-                "resume with the same value or choose another --out"
-            )
 
 
 def read_pictures(data: Path, config: TrainConfig) -> torch.Tensor:
@@ -375,12 +357,12 @@ def accelerator_on(device: str | None) -> Accelerator:
         )
     if device is None or launched:
         return Accelerator(mixed_precision=precision_of(device), cpu=device == "cpu")
-    where = resolve_device(device)
+    target = resolve_device(device)
     before = os.environ.get(ACCELERATE_DEVICE)
     AcceleratorState._reset_state(reset_partial_state=True)  # the process's: an earlier run may have been elsewhere
-    os.environ[ACCELERATE_DEVICE] = str(where)
+    os.environ[ACCELERATE_DEVICE] = str(target)
     try:
-        return Accelerator(mixed_precision=precision_of(device), cpu=where.type == "cpu")
+        return Accelerator(mixed_precision=precision_of(device), cpu=target.type == "cpu")
     finally:
         os.environ.pop(ACCELERATE_DEVICE)
         if before is not None:
@@ -403,14 +385,15 @@ def train(
         The exported model's folder.
 
     Raises:
-        LatentrotError: `out` holds a checkpoint of another run, or `data` no pictures.
+        LatentrotError: `out` holds a checkpoint of another run, `data` no pictures, or the model to begin with does not fit.
     """
     checkpoint = out / "checkpoint.safetensors"
     check_writable(checkpoint)
     config = config_of_run(checkpoint, config, TrainConfig)
+    # a run that goes on has its weights in the checkpoint, wherever they came from
+    model = build_model(config) if checkpoint.is_file() else begin_model(config)
     task = Backbone(read_pictures(data, config), config, build_scheduler(config))
-    torch.manual_seed(config.seed)
-    return run_training(task, build_model(config), config, out, save_every=save_every, device=device)
+    return run_training(task, model, config, out, save_every=save_every, device=device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -429,12 +412,12 @@ class Backbone:
 
     def batch(self, step: int) -> tuple[torch.Tensor, ...]:
         """See `training_batch`."""
-        return training_batch(self.pictures, step, self.config, self.scheduler.config.num_train_timesteps)
+        return training_batch(self.pictures, step, self.config, self.scheduler.config["num_train_timesteps"])
 
     def loss(self, model: Any, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """Mean squared error of what the network predicts."""
         x0, noise, levels = batch
-        noisy = self.scheduler.add_noise(x0, noise, levels).contiguous(memory_format=torch.channels_last)
+        noisy = add_noise(self.scheduler, x0, noise, levels).contiguous(memory_format=torch.channels_last)
         return F.mse_loss(model(noisy, levels).sample.float(), target_of(self.scheduler, x0, noise, levels))
 
     def export(self, folder: Path, average: torch.nn.Module) -> None:

@@ -39,14 +39,14 @@ def latent_key(crop: np.ndarray, space: LatentSpace, tolerance: float) -> str:
         space: model and schedule.
         tolerance: of the inversion.
     """
-    facts = {
+    depends_on = {
         "format": 1,
         "model": space.fingerprint.key,
         "schedule": asdict(space.schedule),
         "tolerance": tolerance,
         "shape": crop.shape,
     }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode() + crop.tobytes()).hexdigest()[:40]
+    return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode() + crop.tobytes()).hexdigest()[:40]
 
 
 @dataclass(frozen=True)

@@ -23,14 +23,14 @@ class LatentSpace:
         fingerprint: everything of the model that shapes a latent, for the check.
         schedule: steps, solver and depth of the inversion.
         shape: (c, h, w) of one latent.
-        block: side of the first stage's pixel blocks (see `mirror_latents`).
+        factor: of the first stage's pixel-unshuffling (see `mirror_latents`).
     """
 
     model: str
     fingerprint: Fingerprint
     schedule: Schedule
     shape: tuple[int, int, int]
-    block: int
+    factor: int
 
     @classmethod
     def of(cls, model: LatentModel, schedule: Schedule) -> LatentSpace:
@@ -40,7 +40,7 @@ class LatentSpace:
             LatentrotError: the model has no such schedule.
         """
         schedule.levels(model)
-        return cls(model.name, model.fingerprint, schedule, model.latent_shape, model.first_stage.block)
+        return cls(model.name, model.fingerprint, schedule, model.latent_shape, model.first_stage.factor)
 
     @classmethod
     def from_header(cls, header: Mapping[str, str]) -> LatentSpace:
@@ -60,7 +60,7 @@ class LatentSpace:
             **self.fingerprint.header(),
             "schedule": json.dumps(asdict(self.schedule)),
             "shape": json.dumps(self.shape),
-            "block": str(self.block),
+            "block": str(self.factor),
         }
 
     def require_same(self, other: LatentSpace, what: str) -> None:
@@ -70,7 +70,7 @@ class LatentSpace:
             LatentrotError: `what` (self) and the one in use (other) differ.
         """
         self.fingerprint.require_same(other.fingerprint, what, self.model, other.model)
-        for name in ("schedule", "shape", "block"):
+        for name in ("schedule", "shape", "factor"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
                 raise LatentrotError(

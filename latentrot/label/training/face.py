@@ -11,7 +11,6 @@ Uncertainties Do We Need in Bayesian Deep Learning for Computer Vision?", NeurIP
 from __future__ import annotations
 
 import csv
-import json
 import logging
 import math
 from collections.abc import Callable, Iterator
@@ -25,16 +24,14 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from latentrot.checkpoints import check_same_run, checkpoint_config, load_checkpoint, save_checkpoint
 from latentrot.data.align import align_landmarks
 from latentrot.data.celeba import held_out
 from latentrot.errors import LatentrotError
-from latentrot.files import check_format, write_atomically
 from latentrot.label.face_networks import (
     LANDMARK_SIDE,
     PARTS_SIDE,
@@ -386,7 +383,11 @@ def fit_network(
     out.mkdir(parents=True, exist_ok=True)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
     optimizer = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-    start = _load_checkpoint(out / "checkpoint.safetensors", network, average, optimizer, config)
+    checkpoint, start = out / "checkpoint.safetensors", 0
+    if checkpoint.is_file():
+        # a cosine of another length is another run from its first step on
+        check_same_run(checkpoint_config(checkpoint, FaceTrainConfig), config, free=())
+        start = load_checkpoint(checkpoint, network, average, optimizer)
     network.train()
     with (out / "log.csv").open("a", newline="") as file:
         rows = csv.writer(file)
@@ -404,60 +405,8 @@ def fit_network(
                 rows.writerow([step, f"{loss.item():.5f}"])
             if (step + 1) % save_every == 0 or step + 1 == config.steps:
                 file.flush()
-                _save_checkpoint(out / "checkpoint.safetensors", network, average, optimizer, step + 1, config)
+                save_checkpoint(checkpoint, network, average, optimizer, step + 1, config)
                 yield step + 1, cast(Network, average.module)
-
-
-def _save_checkpoint(
-    path: Path,
-    network: nn.Module,
-    average: AveragedModel,
-    optimizer: torch.optim.Optimizer,
-    step: int,
-    config: FaceTrainConfig,
-) -> None:
-    tensors = {f"model.{k}": v for k, v in network.state_dict().items()}
-    tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
-    for i, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for k, v in state.items()}
-    whole = {k: v.detach().clone().contiguous() for k, v in tensors.items()}
-    metadata = {
-        "kind": "latentrot training checkpoint",
-        "format": "1",
-        "step": str(step),
-        "config": json.dumps(asdict(config)),
-    }
-    write_atomically(path, lambda p: save_file(whole, p, metadata=metadata))
-
-
-def _load_checkpoint(
-    path: Path, network: nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer, config: FaceTrainConfig
-) -> int:  # fmt: skip
-    if not path.is_file():
-        return 0
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata()
-        check_format(metadata.get("format", 1), 1, path)
-        stored: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
-        for name in file.keys():  # noqa: SIM118  not a dict
-            part, rest = name.split(".", 1)
-            stored[part][rest] = file.get_tensor(name)
-    if json.loads(metadata["config"]) != json.loads(json.dumps(asdict(config))):
-        raise LatentrotError(
-            f"{path} is of another run ({metadata['config']}); choose another --out, or give its options"
-        )
-    network.load_state_dict(stored["model"])
-    average.load_state_dict(stored["average"])
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in stored["optimizer"].items():
-        i, key = name.split(".", 1)
-        state.setdefault(int(i), {})[key] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    for parameter in network.parameters():  # moments lie in memory as their weights do, so that sums round alike
-        for key in ("exp_avg", "exp_avg_sq"):
-            moments = optimizer.state[parameter]
-            moments[key] = torch.empty_like(parameter).copy_(moments[key])
-    return int(metadata["step"])
 
 
 def channels_last(x: Tensor) -> Tensor:

@@ -362,22 +362,22 @@ def load_latent_rotator(
         LatentrotError: no directions there, or directions of another model.
     """
     loaded = model if isinstance(model, LatentModel) else load_model(model, device, dtype)
-    where = Path(directions) if directions else directions_in(loaded.folder) or Path("directions")
+    source = Path(directions) if directions else directions_in(loaded.folder) or Path("directions")
     lines: dict[str, Directions] = {}
     schedule: Schedule | None = None
-    files = direction_files(where)
+    files = direction_files(source)
     for path in files:
         found = Directions.load(path)
         schedule = schedule or found.space.schedule
         if found.space.schedule != schedule:
             raise LatentrotError(
-                f"{where} mixes schedules: the lines in {files[0].name} are of {schedule}, those in {path.name} of "
+                f"{source} mixes schedules: the lines in {files[0].name} are of {schedule}, those in {path.name} of "
                 f"{found.space.schedule}; fit all from one store, or give each its own folder"
             )
         found.space.require_same(LatentSpace.of(loaded, schedule), str(path))
         if found.light in lines:
             raise LatentrotError(
-                f"{where} holds two files for light {found.light!r}, one of them {path.name}; keep one"
+                f"{source} holds two files for light {found.light!r}, one of them {path.name}; keep one"
             )
         lines[found.light] = found
     return LatentRotator(loaded, lines, measure, cache=LatentCache() if cache else None, limit=limit)

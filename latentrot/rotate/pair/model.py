@@ -9,18 +9,20 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DModel
-from safetensors import SafetensorError, safe_open
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d import UNet2DModel
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from safetensors.torch import save_file
 from torch import Tensor
 
 from latentrot.bundles import bundled_part, missing_bundle
 from latentrot.devices import resolve_device
 from latentrot.errors import LatentrotError, one_line
-from latentrot.files import check_format, write_atomically
+from latentrot.files import read_tensors, write_atomically
 from latentrot.models.first_stage import Autoencoder, PixelUnshuffle, load_first_stage, save_pixel_unshuffle
 from latentrot.models.folder import find_folder, read_json
 from latentrot.models.load import load_model
+from latentrot.models.scheduler import read_scheduler
 from latentrot.rotate.pair.config import PairConfig
 from latentrot.rotate.pair.network import LatentNetwork, PixelNetwork, widened
 
@@ -181,7 +183,7 @@ def begin_model(config: PairConfig, device: str | None = None) -> PairModel:
 def _begin_pixel(config: PairConfig, device: str | None) -> PairModel:
     model = load_model(config.start, device)
     if not isinstance(model.first_stage, PixelUnshuffle):
-        stage = PixelUnshuffle(1) if model.first_stage.block == 1 and model.latent_shape[0] == 3 else None
+        stage = PixelUnshuffle(1) if model.first_stage.factor == 1 and model.latent_shape[0] == 3 else None
         if stage is None:
             raise LatentrotError(f"{config.start} works on latents; --backbone pixel starts from a model of pixels")
     else:
@@ -190,7 +192,7 @@ def _begin_pixel(config: PairConfig, device: str | None) -> PairModel:
         raise LatentrotError(
             f"{config.start} predicts {model.prediction_type}; --backbone pixel starts from v_prediction"
         )
-    scheduler = DDIMScheduler.from_pretrained(model.folder / "scheduler")
+    scheduler = read_scheduler(model.folder / "scheduler")
     plain = UNet2DModel.from_pretrained(model.folder / "unet", torch_dtype=torch.float32)
     pixels = stage.factor**2
     unet = widened(plain, CHANNELS * pixels, pixels if config.condition == "mesh" else 0)
@@ -226,21 +228,22 @@ def _latent_model(
             f"{name}: a {index.get('_class_name')} pipeline; --backbone latent starts from a {PIPELINE}"
         )
     try:
-        from diffusers import UNet2DConditionModel  # noqa: PLC0415
+        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel  # noqa: PLC0415
         from transformers import CLIPVisionModelWithProjection  # noqa: PLC0415  an extra
     except ImportError as error:
         raise LatentrotError("--backbone latent needs transformers; pip install 'latentrot[pair]'") from error
     try:
-        unet = UNet2DConditionModel.from_pretrained(unet_folder or folder / "unet", torch_dtype=torch.float32).to(
-            device
-        )
-        encoder = CLIPVisionModelWithProjection.from_pretrained(folder / "image_encoder").to(device).eval()
-        vae = AutoencoderKL.from_pretrained(folder / "vae").to(device).eval().requires_grad_(False)
-        scheduler = DDIMScheduler.from_pretrained(folder / "scheduler", clip_sample=False)
+        # Any: the libraries' own `to` has no type
+        unet: Any = UNet2DConditionModel.from_pretrained(unet_folder or folder / "unet", torch_dtype=torch.float32)
+        encoder: Any = CLIPVisionModelWithProjection.from_pretrained(folder / "image_encoder")
+        vae: Any = AutoencoderKL.from_pretrained(folder / "vae")
+        scheduler = read_scheduler(folder / "scheduler", clip_sample=False)
+        unet, encoder, vae = unet.to(device), encoder.to(device).eval(), vae.to(device).eval()
     except (OSError, RuntimeError, ValueError) as error:
         raise LatentrotError(f"{name}: cannot load its weights: {one_line(error)}") from error
     look = read_json(folder / "feature_extractor" / "preprocessor_config.json", "feature extractor")
     encoder.requires_grad_(False)
+    vae.requires_grad_(False)
     pixels = 2 ** (len(vae.config["block_out_channels"]) - 1)
     size = int(unet.config["sample_size"])
     space = LatentSpace(Autoencoder(vae), encoder, tuple(look["image_mean"]), tuple(look["image_std"]))
@@ -292,11 +295,11 @@ def load_pair_model(name_or_path: str | Path | None = None, device: str | None =
     name = DEFAULT if name_or_path is None else str(name_or_path)
     folder = bundled_part(name) if not Path(name).is_dir() else Path(name)
     header, weights = _read_part(name, folder)
-    where = resolve_device(device)
+    target = resolve_device(device)
     if header["backbone"] == "latent":
-        model = _latent_model(name, Path(header["pipeline"]), header["condition"], where, folder / "unet")
+        model = _latent_model(name, Path(header["pipeline"]), header["condition"], target, folder / "unet")
     else:
-        model = _load_pixel(name, folder, header, where)
+        model = _load_pixel(name, folder, header, target)
     try:
         model.network.load_state_dict(weights | {f"unet.{k}": v for k, v in model.network.unet.state_dict().items()})
     except RuntimeError as error:
@@ -308,7 +311,7 @@ def load_pair_model(name_or_path: str | Path | None = None, device: str | None =
 def _load_pixel(name: str, folder: Path, header: dict[str, str], device: torch.device) -> PairModel:
     try:
         unet = UNet2DModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
-        scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
+        scheduler = read_scheduler(folder / "scheduler")
         stage = load_first_stage(folder, {}, device)
     except (OSError, RuntimeError, ValueError) as error:
         raise LatentrotError(f"{name}: cannot load its weights: {one_line(error)}") from error
@@ -332,13 +335,5 @@ def _read_part(name: str, folder: Path) -> tuple[dict[str, str], dict[str, Tenso
             or f"no pair model at {one_line(name)} (no {PART}); make one with: latentrot train-pair --data DIR --out RUN, "
             "and give RUN/model"
         )
-    try:
-        with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
-            weights = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118  not a dict
-    except (OSError, SafetensorError) as error:
-        raise LatentrotError(f"cannot read {path}: {error}; copy the folder again") from error
-    if header.get("kind") != KIND:
-        raise LatentrotError(f"{path}: kind {header.get('kind')!r}, expected {KIND!r}")
-    check_format(header.get("format", 1), FORMAT, path)
-    return header, weights
+    header, weights = read_tensors(path, KIND, FORMAT, "copy the folder again")
+    return header, {name: value.float() for name, value in weights.items()}

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DModel
+from diffusers.models.unets.unet_2d import UNet2DModel
 from torch import Tensor, nn
 
 __all__ = ["LatentNetwork", "PixelNetwork", "PoseEmbedding", "widened"]
@@ -65,6 +65,10 @@ class PixelNetwork(nn.Module):
         alpha_bar: (t,) the schedule's cumulative products.
         states: channels of a state.
     """
+
+    weight: Tensor
+    sine: Tensor
+    cosine: Tensor
 
     def __init__(self, unet: UNet2DModel, alpha_bar: Tensor, states: int) -> None:
         super().__init__()
@@ -126,9 +130,9 @@ def widened(unet: UNet2DModel, channels: int, further: int = 0) -> UNet2DModel:
         further: how many more it gives, zero as yet.
     """
     states = unet.config["in_channels"]
-    facts = {k: v for k, v in unet.config.items() if not k.startswith("_")}
+    options = {k: v for k, v in unet.config.items() if not k.startswith("_")}
     wider = {"in_channels": states + channels, "out_channels": states + further, "class_embed_type": "identity"}
-    wide = UNet2DModel(**facts | wider)
+    wide = UNet2DModel(**options | wider)
     weights = dict(unet.state_dict())
     weights["conv_in.weight"] = F.pad(weights["conv_in.weight"], (0, 0, 0, 0, 0, channels))
     for name in ("conv_out.weight", "conv_out.bias"):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from latentrot.errors import LatentrotError
 from latentrot.models.load import as_velocity
+from latentrot.models.scheduler import prediction_type_of
 from latentrot.rotate.pair.model import PairModel
 
 __all__ = ["SampleConfig", "denoise", "draw"]
@@ -84,7 +85,7 @@ def velocity(model: PairModel, x: Tensor, level: int, condition: Tensor, poses: 
 
     def told(condition: Tensor, poses: Tensor) -> Tensor:
         out = model.network(x, levels, condition, poses)
-        return as_velocity(out, x, model.alpha_bar[level], model.scheduler.config.prediction_type)
+        return as_velocity(out, x, model.alpha_bar[level], prediction_type_of(model.scheduler))
 
     nowhere = torch.full_like(poses, torch.nan)
     with_both = told(condition, poses)

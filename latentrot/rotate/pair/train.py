@@ -16,9 +16,11 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from latentrot.checkpoints import config_of_run
 from latentrot.errors import LatentrotError
 from latentrot.files import check_writable
-from latentrot.models.train import config_of_run, generator_at, run_training, stratified_levels, target_of
+from latentrot.models.scheduler import add_noise
+from latentrot.models.train import generator_at, run_training, stratified_levels, target_of
 from latentrot.rotate.pair.config import KINDS, PairConfig
 from latentrot.rotate.pair.model import PairModel, begin_model, save_pair_model
 from latentrot.rotate.pair.pairs import open_pair_folder, plan_sources, plan_strangers
@@ -64,7 +66,7 @@ class PairTask:
         x0 = self.model.space.encode(target)
         seen = self.model.space.condition(torch.nan_to_num(condition))
         seen = seen * given.reshape(-1, *[1] * (seen.ndim - 1))
-        noisy = self.model.scheduler.add_noise(x0, noise, levels)
+        noisy = add_noise(self.model.scheduler, x0, noise, levels)
         predicted = model(noisy, levels, seen, poses)
         return F.mse_loss(predicted.float(), target_of(self.model.scheduler, x0, noise, levels))
 

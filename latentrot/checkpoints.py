@@ -1,0 +1,110 @@
+"""Checkpoints of training runs: everything a run needs to go on as if nothing had happened, in one safetensors file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch.optim.swa_utils import AveragedModel
+
+from latentrot.errors import LatentrotError, one_line
+from latentrot.files import check_format, write_atomically
+
+__all__ = ["check_same_run", "checkpoint_config", "config_of_run", "load_checkpoint", "save_checkpoint"]
+
+Config = TypeVar("Config")
+KIND = "latentrot training checkpoint"
+#: of a checkpoint, raised when an older version would misread it
+FORMAT = 1
+
+
+def save_checkpoint(
+    path: Path, model: torch.nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer, step: int,
+    config: Any, metadata: Mapping[str, str] | None = None,
+) -> None:  # fmt: skip
+    """Everything a run needs to go on as if nothing had happened, in one safetensors file; `metadata` go into its header."""
+    tensors: dict[str, torch.Tensor] = {}
+    for prefix, module in (("model", model), ("average", average)):
+        tensors |= {f"{prefix}.{k}": v.cpu().contiguous() for k, v in module.state_dict().items()}
+    for i, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v).cpu().contiguous() for k, v in state.items()}
+    header = {
+        "kind": KIND,
+        "format": str(FORMAT),
+        "step": str(step),
+        "config": json.dumps(asdict(config)),
+        **(metadata or {}),
+    }
+    write_atomically(path, lambda p: save_file(tensors, p, metadata=header))
+
+
+def load_checkpoint(
+    path: Path, model: torch.nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer
+) -> int:
+    """Restore what `save_checkpoint` wrote; returns the number of steps done."""
+    with safe_open(path, "pt") as file:
+        step = int(file.metadata()["step"])
+        stored: dict[str, dict[str, torch.Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
+        for name in file.keys():  # noqa: SIM118  a safetensors file is not a dict
+            part, rest = name.split(".", 1)
+            stored[part][rest] = file.get_tensor(name)
+    model.load_state_dict(stored["model"])
+    average.load_state_dict(stored["average"])
+    state: dict[int, dict[str, Any]] = {}
+    for name, tensor in stored["optimizer"].items():
+        i, key = name.split(".", 1)
+        state.setdefault(int(i), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    # the moments must lie in memory as their weights do (channels last): the fused step pairs them by position
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            moments = optimizer.state[parameter]
+            for key in ("exp_avg", "exp_avg_sq"):
+                moments[key] = torch.empty_like(parameter).copy_(moments[key])
+    return step
+
+
+def checkpoint_config(path: Path, kind: type[Config]) -> Config:
+    """The configuration stored in a checkpoint, an object of the given dataclass."""
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata()
+            stored = json.loads(header["config"])
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise LatentrotError(f"{path} is damaged ({one_line(error)}); delete it to start anew") from error
+    check_format(header.get("format", 1), FORMAT, path)
+    if unknown := sorted(set(stored) - {f.name for f in fields(cast("Any", kind))}):
+        raise LatentrotError(f"{path} is of another command or version ({', '.join(unknown)}); choose another --out")
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
+
+
+def config_of_run(checkpoint: Path, given: Config | None, kind: type[Config]) -> Config:
+    """The configuration of a run that is begun or gone on with: the one given, the checkpoint's, or the default.
+
+    Raises:
+        LatentrotError: the checkpoint is damaged, or of another run than the one given.
+    """
+    if not checkpoint.is_file():
+        return kind() if given is None else given
+    stored = checkpoint_config(checkpoint, kind)
+    if given is None:
+        return stored
+    check_same_run(stored, given)
+    return given
+
+
+def check_same_run(stored: Any, given: Any, free: tuple[str, ...] = ("steps", "decay")) -> None:
+    """A resumed run may differ in what is `free`: by default be longer or end differently, but not be another run."""
+    for field in fields(stored):
+        old, new = getattr(stored, field.name), getattr(given, field.name)
+        if field.name not in free and old != new:
+            raise LatentrotError(
+                f"the checkpoint was trained with {field.name}={old!r}, this run asks for {new!r}; "
+                "resume with the same value or choose another --out"
+            )
