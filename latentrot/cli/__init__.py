@@ -27,6 +27,7 @@ from latentrot.cli.label import CheckLabels, Label, LabelLight, TrainLabeler
 from latentrot.cli.merge import Merge
 from latentrot.cli.mesh import Mesh
 from latentrot.cli.pair import TrainPair
+from latentrot.cli.spin import Spin, TrainPerson, TrainSpin
 from latentrot.cli.train import Train, TrainEmbedder
 from latentrot.errors import LatentrotError, one_line
 
@@ -49,6 +50,7 @@ COMMANDS: dict[str, Callable[..., Command]] = {
     "check-labels": CheckLabels,
     "label-light": LabelLight,
     "fit-directions": FitDirections,
+    "spin": Spin,
     "compare": Compare,
     "evaluate": Evaluate,
     "train": Train,
@@ -56,6 +58,8 @@ COMMANDS: dict[str, Callable[..., Command]] = {
     "train-labeler": TrainLabeler,
     "train-face": TrainFace,
     "train-pair": TrainPair,
+    "train-person": TrainPerson,
+    "train-spin": TrainSpin,
     "heads": Heads,
     "mesh": Mesh,
     "bench": Bench,

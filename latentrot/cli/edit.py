@@ -49,8 +49,8 @@ class Edit:
     """also look up (> 0) or down by so many degrees, or FIRST:LAST:COUNT: every pitch with every turn"""
     rotator: str = "latent"
     """latent: a walk along the model's lines, whose face fills what the photograph did not show; mesh: geometry alone, quick
-    and at any size; pair: a diffusion model trained on pairs of pictures, which mends what geometry shows; or a rotator of
-    your own as package.module:name"""
+    and at any size; pair: a diffusion model trained on pairs of pictures, which mends what geometry shows; spin: a
+    multi-view diffusion model of whole heads; or a rotator of your own as package.module:name"""
     out: Path | None = None
     """.png or .jpg: the turned picture, or a strip of a sweep; .webp: the picture, or a sweep in motion; .gif or .mp4:
     a sweep in motion, there and back, or before and after; without a suffix: a folder for strip, turned pictures and
@@ -58,8 +58,8 @@ class Edit:
     several turns a folder NAME each, with poses in the file names and all of them in views.csv; for a video: an .mp4; for an
     animated picture: a .gif, .webp or .mp4"""
     model: str | None = None
-    """a diffusers folder, a Hub id or a bundled model (faces64, heads64); by default faces64. With --rotator pair: a folder
-    that train-pair wrote; by default pair64, where it comes along"""
+    """a diffusers folder, a Hub id or a bundled model (faces64, heads64); by default faces64. With --rotator pair
+    or spin: a folder that train-pair or train-spin wrote; by default pair64 or spin64, where it comes along"""
     directions: Path | None = None
     """folder of directions files; by default those in the model's own folder, else directions/"""
     light: Literal["auto", "left", "center", "right"] = "auto"
@@ -233,15 +233,15 @@ class Edit:
                 direction_files(self.directions)
             return
         for option in ("model", "directions", "fast", "cache", "reify", "limit"):
-            if getattr(self, option) and (self.rotator, option) != ("pair", "model"):
+            if getattr(self, option) and (option != "model" or self.rotator not in ("pair", "spin")):
                 raise LatentrotError(
                     f"--{option} is for the walk in a model's latent space; leave it out with --rotator"
                 )
 
     def load_rotator(self) -> Rotator:
         """Load what the options name."""
-        if self.rotator == "pair":
-            return rotator_named("pair", model=self.model, device=self.runtime.device)
+        if self.rotator in ("pair", "spin"):
+            return rotator_named(self.rotator, model=self.model, device=self.runtime.device)
         if self.rotator == "mesh":
             return rotator_named("mesh", device=self.runtime.device)
         return self.latent_rotator() if self.rotator == "latent" else rotator_named(self.rotator)

@@ -33,10 +33,10 @@ class Evaluate:
     out: Path = Path("evaluation")
     """folder for evaluation.json, .csv, .md, .png and examples.png"""
     rotator: tuple[str, ...] = ("latent",)
-    """one or several: latent, mesh, pair, nothing, mirror, or of your own as package.module:name"""
+    """one or several: latent, mesh, pair, spin, nothing, mirror, or of your own as package.module:name"""
     model: str | None = None
-    """a diffusers folder, a Hub id or a bundled model (faces64, heads64); by default faces64. With --rotator pair and not
-    latent: a folder that train-pair wrote"""
+    """a diffusers folder, a Hub id or a bundled model (faces64, heads64); by default faces64. With --rotator pair
+    or spin and not latent: a folder that train-pair or train-spin wrote"""
     directions: Path | None = None
     """folder of directions files; by default those in the model's own folder, else directions/"""
     labeler: str | None = None
@@ -86,7 +86,9 @@ class Evaluate:
         rotators, provenance = self.loaded()
         require_strangers(rotators, self.data, config)
         # rotators without a model of their own are measured by the label network of the model named
-        network = self.labeler or (None if self.rotator == ("latent",) or self.pair_model() else self.model)
+        network = self.labeler or (
+            None if self.rotator == ("latent",) or self.own_model("pair", "spin") else self.model
+        )
         labeler = load_labeler(network, resolve_device(self.runtime.device)) if network else None
         make_folder(self.out)
         with tqdm(total=pairs.table["source"].nunique(), desc="evaluate", unit="picture", disable=None) as bar:
@@ -120,14 +122,16 @@ class Evaluate:
         judge = load_judge(self.judge) if self.judge else None
         return judge_of(judge, load_identity(self.identity, self.runtime.device) if self.identity else None)
 
-    def pair_model(self) -> str | None:
-        """--model, where it is the pair rotator's: beside the latent one it is that one's."""
-        return self.model if "pair" in self.rotator and "latent" not in self.rotator else None
+    def own_model(self, *names: str) -> str | None:
+        """--model, where it is one of these rotators': beside the latent one it is that one's, beside both the first's."""
+        theirs = next((name for name in self.rotator if name in ("latent", "pair", "spin")), None)
+        theirs = "latent" if "latent" in self.rotator else theirs
+        return self.model if theirs in names else None
 
     def loaded(self) -> tuple[dict[str, Rotator], dict[str, str]]:
         """The rotators by name, and what the report says of them."""
         device = {"device": self.runtime.device}
-        options = {"pair": {"model": self.pair_model(), **device}, "mesh": device}
+        options = {name: {"model": self.own_model(name), **device} for name in ("pair", "spin")} | {"mesh": device}
         if "latent" not in self.rotator:
             if self.directions is not None:
                 raise LatentrotError(

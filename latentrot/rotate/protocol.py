@@ -28,6 +28,7 @@ ROTATORS = {
     "latent": "latentrot.rotate.latent.rotator:load_latent_rotator",
     "mesh": "latentrot.rotate.mesh.rotator:MeshRotator",
     "pair": "latentrot.rotate.pair.rotator:load_pair_rotator",
+    "spin": "latentrot.rotate.spin.rotator:load_spin_rotator",
     "nothing": "latentrot.rotate.baselines:NothingRotator",
     "mirror": "latentrot.rotate.baselines:MirrorRotator",
 }
@@ -103,8 +104,8 @@ def load_rotator(name: str = "latent", **options: object) -> Rotator:
 
     Args:
         name: one of `ROTATORS`; or a rotator of your own as "package.module:name", where calling the name makes one.
-        **options: passed to the rotator's own loader (see `load_latent_rotator`, `load_pair_rotator`), which refuses unknown
-            ones.
+        **options: passed to the rotator's own loader (such as `load_latent_rotator`, `load_spin_rotator`), which refuses
+            unknown ones.
 
     Raises:
         LatentrotError: an unknown name, or nothing to import by it.

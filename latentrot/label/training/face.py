@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import cv2
 import numpy as np
@@ -36,7 +36,6 @@ from latentrot.label.face_networks import (
     LANDMARK_SIDE,
     PARTS_SIDE,
     LandmarkNetwork,
-    Network,
     PartsNetwork,
     save_face_network,
 )
@@ -47,14 +46,18 @@ from latentrot.label.upright import MIRRORED_68, centred, cut_square, five_of, u
 __all__ = [
     "FaceTrainConfig",
     "Faces",
+    "fit_network",
     "landmark_faces",
     "parts_faces",
     "read_teacher",
+    "squares_at",
     "train_landmarks",
     "train_parts",
 ]
 
 log = logging.getLogger(__name__)
+
+Fitted = TypeVar("Fitted", bound=nn.Module)
 
 #: squares are kept this much larger than what the networks see, so that they can be moved, leaned and scaled
 MARGIN = 1.35
@@ -377,8 +380,8 @@ def rate_at(step: int, config: FaceTrainConfig) -> float:
 
 
 def fit_network(
-    network: Network, loss_at: Callable[[nn.Module, int], Tensor], out: Path, config: FaceTrainConfig, save_every: int
-) -> Iterator[tuple[int, Network]]:
+    network: Fitted, loss_at: Callable[[nn.Module, int], Tensor], out: Path, config: FaceTrainConfig, save_every: int
+) -> Iterator[tuple[int, Fitted]]:
     """Optimise, from the checkpoint in `out` where there is one; yields steps done and averaged weights at each save."""
     out.mkdir(parents=True, exist_ok=True)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
@@ -406,7 +409,7 @@ def fit_network(
             if (step + 1) % save_every == 0 or step + 1 == config.steps:
                 file.flush()
                 save_checkpoint(checkpoint, network, average, optimizer, step + 1, config)
-                yield step + 1, cast(Network, average.module)
+                yield step + 1, cast(Fitted, average.module)
 
 
 def channels_last(x: Tensor) -> Tensor:

@@ -1,0 +1,234 @@
+"""Heads from all around: `spin`, `train-person`, `train-spin`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from latentrot.cli.common import at_least, check_folder, given_of
+from latentrot.errors import LatentrotError
+from latentrot.files import check_writable
+
+if TYPE_CHECKING:
+    from latentrot.edit.find import Found
+    from latentrot.rotate.spin.rotator import SpinRotator
+
+__all__ = ["Spin", "TrainPerson", "TrainSpin"]
+
+ICT = Path("../shared/data/ict/ict_face_model_light.npz")
+
+
+@dataclass(frozen=True)
+class Spin:
+    """Draw a head from all around, with its normals: of a photograph, of a new person, or between two people."""
+
+    image: Annotated[Path | None, tyro.conf.Positional] = None
+    """the photograph, or a picture of a head"""
+    out: Path = Path("spin")
+    """folder for views/, normals/, poses.csv, turntable.gif, sheet.png and head.glb"""
+    views: int = 48
+    """views, evenly all around"""
+    pitch: float = 0.0
+    """of the views, degrees; positive looks up"""
+    new: bool = False
+    """somebody who does not exist, instead of a photograph; --seed says who"""
+    between: tuple[Path, Path] | None = None
+    """people between those in two pictures, by their identities alone: between.png and between.gif"""
+    seed: int = 0
+    """of the noise"""
+    model: str | None = None
+    """a folder that train-spin wrote; by default spin64, where it comes along"""
+    steps: int | None = None
+    """of the sampler; fewer are quicker and blur"""
+    guidance: float | None = None
+    """how much picture and identity count; 1 as trained"""
+    face: str = "largest"
+    """which face of the photograph: largest, or its number"""
+    crop: bool = False
+    """the pictures are already square crops in the CelebA frame"""
+    mesh: bool = True
+    """also write the mesh, which needs trimesh"""
+    device: str | None = None
+    """cpu, cuda or cuda:N; by default cuda where there is one"""
+
+    def run(self) -> None:
+        """Find the face, draw, write."""
+        self.check()
+        from latentrot.edit.spin import spin_between, spin_new, spin_photograph, write_between, write_spun  # noqa: PLC0415
+
+        if self.between is not None:
+            founds = [self.found(path) for path in self.between]
+            rotator = self.rotator()
+            facts = {"source": ", ".join(path.name for path in self.between), "model": rotator.name}
+            files = write_between(spin_between(founds, rotator), self.out, facts)
+        elif self.image is not None:
+            found = self.found(self.image)
+            for note in found.notes:
+                print(f"note: {note}")
+            files = write_spun(spin_photograph(found, self.rotator(), self.views, self.pitch), self.out, mesh=self.mesh)
+        else:
+            files = write_spun(spin_new(self.rotator(), self.views, self.pitch), self.out, mesh=self.mesh)
+        print("wrote " + ", ".join(map(str, files)))
+
+    def check(self) -> None:
+        """Refuse what cannot be drawn or written, before anything slow is loaded."""
+        asked = [self.image is not None, self.new, self.between is not None]
+        if sum(asked) != 1:
+            raise LatentrotError("give one of: a picture, --new, --between A B")
+        at_least("--views", self.views, 1)
+        if not abs(self.pitch) <= 45:
+            raise LatentrotError(f"--pitch {self.pitch}: expected -45 to 45 degrees")
+        if self.out.suffix:
+            raise LatentrotError(f"--out {self.out}: expected a folder, a name without a suffix")
+        check_writable(self.out)
+        if self.mesh and self.between is None:
+            from importlib.util import find_spec  # noqa: PLC0415
+
+            if find_spec("trimesh") is None:
+                raise LatentrotError("the mesh needs trimesh: pip install 'latentrot[mesh]', or give --no-mesh")
+
+    def found(self, path: Path) -> Found:
+        """A picture and the face in it."""
+        from latentrot.edit.find import EditConfig, find_faces  # noqa: PLC0415
+
+        if self.face == "all":
+            raise LatentrotError("--face all: one head is drawn; give largest, or its number from 0")
+        return find_faces(path, EditConfig(face=self.face, crop=self.crop, device=self.device))
+
+    def rotator(self) -> SpinRotator:
+        """The model."""
+        from latentrot.rotate.spin.rotator import load_spin_rotator  # noqa: PLC0415
+
+        return load_spin_rotator(self.model, self.device, self.steps, self.guidance, self.seed)
+
+
+@dataclass(frozen=True)
+class TrainPerson:
+    """Train the network that tells people apart, whose embeddings a multi-view model is told; resumes to the exact step.
+
+    It learns from rendered heads, which are rendered first and which train-spin can use again, and from photographs of
+    known people.
+    """
+
+    out: Path
+    """run folder: heads/, checkpoint, log, person.safetensors"""
+    data: tuple[Path, ...] = ()
+    """folders of photographs in CelebA's layout with identity_CelebA.csv"""
+    people: int = 600
+    """rendered heads; 0: none"""
+    heads: Path | None = None
+    """folder of the rendered heads; by default OUT/heads"""
+    steps: int | None = None
+    """optimiser steps in all"""
+    batch_size: int | None = None
+    """pictures a step"""
+    learning_rate: float | None = None
+    """AdamW's peak rate"""
+    seed: int | None = None
+    """of everything random"""
+    save_every: int = 500
+    """steps between checkpoints"""
+    workers: int = 1
+    """processes that render"""
+    face_model: Path = ICT
+    """made by: latentrot heads import"""
+
+    def run(self) -> None:
+        """Render, read, train, say how well people held out are told apart."""
+        for folder in self.data:
+            check_folder(folder)
+        for name in ("save_every", "workers", "steps", "batch_size"):
+            at_least(f"--{name.replace('_', '-')}", getattr(self, name) or 1, 1)
+        if self.people < 1 and not self.data:
+            raise LatentrotError("nobody to learn from; give --people, or --data with folders of photographs")
+        check_writable(self.out / "log.csv")
+        from dataclasses import replace  # noqa: PLC0415
+
+        from latentrot.devices import resolve_device  # noqa: PLC0415
+        from latentrot.heads.views import read_views, render_views  # noqa: PLC0415
+        from latentrot.label.training.face import FaceTrainConfig  # noqa: PLC0415
+        from latentrot.label.training.person import PERSON_CONFIG, train_person  # noqa: PLC0415
+        from latentrot.models.precision import computes_bfloat16  # noqa: PLC0415
+        from latentrot.rotate.spin.config import SpinConfig  # noqa: PLC0415
+        from latentrot.rotate.spin.train import SEED, SIZE  # noqa: PLC0415
+
+        views = None
+        if self.people > 0:
+            spin = SpinConfig()
+            options = {"seed": SEED + spin.seed, "views": spin.views, "size": SIZE, "plain": spin.plain}
+            folder = self.heads or self.out / "heads"
+            views = read_views(
+                render_views(folder, range(self.people), **options, workers=self.workers, ict=self.face_model)
+            )
+        config = replace(PERSON_CONFIG, **given_of(self, FaceTrainConfig))
+        half = computes_bfloat16(resolve_device("cpu"))
+        path = train_person(views, self.data, self.out, config, bfloat16=half, save_every=self.save_every)
+        print(f"wrote {path}")
+
+
+@dataclass(frozen=True)
+class TrainSpin:
+    """Train, or go on training, a multi-view model that draws a head from all around; resumes to the exact step.
+
+    Heads are rendered first, once, and kept in the run's folder: some seconds each on one core.
+    """
+
+    out: Path
+    """run folder: heads/, checkpoint, log, sample sheets, model/"""
+    person: Path | None = None
+    """a network that train-person wrote, which tells the model who it is; without it nobody is named"""
+    heads: Path | None = None
+    """folder of the rendered heads; by default OUT/heads"""
+    start: str | None = None
+    """the model to start from: a diffusers folder, a Hub id or a bundled model; by default heads64"""
+    people: int | None = None
+    """rendered heads"""
+    views: int | None = None
+    """pictures of each"""
+    together: int | None = None
+    """views drawn together"""
+    single_steps: int | None = None
+    """steps at the start with one view given"""
+    attention: int | None = None
+    """the finest maps that look across views, side in places"""
+    steps: int | None = None
+    """optimiser steps in all"""
+    batch_size: int | None = None
+    """samples a step"""
+    learning_rate: float | None = None
+    """AdamW's peak rate"""
+    decay: int | None = None
+    """steps of the final linear decay of the rate"""
+    seed: int | None = None
+    """of everything random"""
+    save_every: int = 500
+    """steps between checkpoints; the first of a run is written after a minute"""
+    workers: int = 1
+    """processes that render"""
+    device: str | None = None
+    """cpu forces the CPU"""
+    face_model: Path = ICT
+    """made by: latentrot heads import"""
+
+    def run(self) -> None:
+        """Train with the options given; the others come from the run's checkpoint or the defaults."""
+        at_least("--save-every", self.save_every, 1)
+        at_least("--workers", self.workers, 1)
+        check_writable(self.out / "checkpoint.safetensors")
+        from dataclasses import replace  # noqa: PLC0415
+
+        from latentrot.checkpoints import checkpoint_config  # noqa: PLC0415
+        from latentrot.rotate.spin.config import SpinConfig  # noqa: PLC0415
+        from latentrot.rotate.spin.train import train_spin  # noqa: PLC0415
+
+        checkpoint = self.out / "checkpoint.safetensors"
+        base = checkpoint_config(checkpoint, SpinConfig) if checkpoint.is_file() else SpinConfig()
+        config = replace(base, **given_of(self, SpinConfig))
+        model = train_spin(
+            self.out, config, person=self.person, heads=self.heads, save_every=self.save_every, workers=self.workers,
+            device=self.device, ict=self.face_model,
+        )  # fmt: skip
+        print(f"wrote {model}")

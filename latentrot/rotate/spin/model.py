@@ -1,0 +1,168 @@
+"""The multi-view model as a whole: network, first stage, who is who; begun, written and read as a folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.models.unets.unet_2d import UNet2DModel
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from safetensors.torch import save_file
+from torch import Tensor
+
+from latentrot.bundles import bundled_part
+from latentrot.devices import resolve_device
+from latentrot.errors import LatentrotError, one_line
+from latentrot.files import read_tensors, write_atomically
+from latentrot.label.person import PersonNetwork, load_person_network, save_person_network
+from latentrot.models.first_stage import PixelUnshuffle, load_first_stage, save_pixel_unshuffle
+from latentrot.models.load import load_model
+from latentrot.models.scheduler import read_scheduler
+from latentrot.rotate.spin.config import SpinConfig
+from latentrot.rotate.spin.network import SpinNetwork, expanded
+
+__all__ = ["DEFAULT", "SpinModel", "begin_model", "load_spin_model", "save_spin_model"]
+
+#: the model that comes with the package, where it comes along
+DEFAULT = "spin64"
+#: what is not in the diffusers folder itself: attention across views, the identity's embedding
+PART = "spin.safetensors"
+#: whose embeddings the model was trained with
+PERSON = "person.safetensors"
+KIND, FORMAT = "latentrot multi-view model", 1
+
+
+@dataclass(frozen=True, eq=False)
+class SpinModel:
+    """A multi-view model.
+
+    Attributes:
+        name: what was asked for.
+        network: see `latentrot.rotate.spin.network`.
+        stage: pictures <-> states.
+        scheduler: whose noise levels the network counts in.
+        person: tells people apart; None: the model is told nobody.
+        resolution: side in pixels of the views.
+        folder: where it was read from; None: it is being trained.
+    """
+
+    name: str
+    network: SpinNetwork
+    stage: PixelUnshuffle
+    scheduler: DDIMScheduler
+    person: PersonNetwork | None
+    resolution: int
+    folder: Path | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
+
+    @property
+    def size(self) -> int:
+        """Side of the states."""
+        return self.resolution // self.stage.factor
+
+    def encode(self, views: Tensor) -> Tensor:
+        """(..., 6, s, s) image and normals in [-1, 1] -> (..., c, h, w) states."""
+        flat = views.reshape(-1, *views.shape[-3:])
+        return torch.cat([self.stage.encode(flat[:, :3]), self.stage.encode(flat[:, 3:])], 1).unflatten(
+            0, views.shape[:-3]
+        )
+
+    def decode(self, states: Tensor) -> Tensor:
+        """The way back."""
+        flat = states.flatten(0, -4)
+        image, normals = (self.stage.decode(part) for part in flat.chunk(2, 1))
+        return torch.cat([image, normals], 1).unflatten(0, states.shape[:-3])
+
+
+def begin_model(config: SpinConfig, person: PersonNetwork | None, device: str | None = None) -> SpinModel:
+    """The model of a run before its first step: the unconditional one, view by view.
+
+    Raises:
+        LatentrotError: no such model, or one of latents, or one that predicts something else than the velocity.
+    """
+    torch.manual_seed(config.seed)
+    model = load_model(config.start, device)
+    stage = model.first_stage
+    if not isinstance(stage, PixelUnshuffle):
+        if stage.factor != 1 or model.latent_shape[0] != 3:
+            raise LatentrotError(f"{config.start} works on latents; train-spin starts from a model of pixels")
+        stage = PixelUnshuffle(1)
+    if model.prediction_type != "v_prediction":
+        raise LatentrotError(f"{config.start} predicts {model.prediction_type}; train-spin starts from v_prediction")
+    scheduler = read_scheduler(model.folder / "scheduler")
+    plain = UNet2DModel.from_pretrained(model.folder / "unet", torch_dtype=torch.float32)
+    network = SpinNetwork(expanded(plain), scheduler.alphas_cumprod, config.attention).to(model.device)
+    return SpinModel(config.start, network, stage, scheduler, person, model.resolution)
+
+
+def save_spin_model(model: SpinModel, weights: dict[str, Tensor], folder: Path) -> None:
+    """Write a model as a folder, its network in half precision.
+
+    Args:
+        model: the model.
+        weights: of its network, which are written instead of its own.
+        folder: where to.
+    """
+    kinds: dict[bool, dict[str, Tensor]] = {True: {}, False: {}}
+    for name, tensor in weights.items():
+        kinds[name.startswith("unet.")][name.removeprefix("unet.")] = tensor.detach().cpu().half().contiguous()
+    (folder / "unet").mkdir(parents=True, exist_ok=True)
+    unet: Any = model.network.unet
+    unet.save_config(folder / "unet")
+    path = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    write_atomically(path, lambda p: save_file(kinds[True], p, metadata={"format": "pt"}))
+    model.scheduler.save_pretrained(folder / "scheduler")
+    save_pixel_unshuffle(folder, model.stage.factor)
+    if model.person is not None:
+        save_person_network(model.person, folder / PERSON)
+    header = {"kind": KIND, "format": str(FORMAT), "attention": str(model.network.finest)}
+    write_atomically(folder / PART, lambda p: save_file(kinds[False], p, metadata=header))
+
+
+def load_spin_model(name_or_path: str | Path | None = None, device: str | None = None) -> SpinModel:
+    """Read a model that `train-spin` wrote.
+
+    Args:
+        name_or_path: a folder, or the name of a bundled one; None: the bundled one.
+        device: torch device; by default cuda where there is one.
+
+    Raises:
+        LatentrotError: no such folder, or it holds no multi-view model.
+    """
+    name = DEFAULT if name_or_path is None else str(name_or_path)
+    folder = bundled_part(name) if not Path(name).is_dir() else Path(name)
+    header, weights = _read_part(name, folder)
+    where = resolve_device(device)
+    try:
+        unet = UNet2DModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
+        scheduler = read_scheduler(folder / "scheduler")
+        stage = load_first_stage(folder, {}, where)
+        network = SpinNetwork(unet, scheduler.alphas_cumprod, int(header["attention"]))
+        network.load_state_dict(weights | {f"unet.{k}": v for k, v in unet.state_dict().items()})
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise LatentrotError(f"{name}: cannot load its weights: {one_line(error)}") from error
+    network = network.to(where).eval().requires_grad_(False)
+    if where.type == "cpu":
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    stage = stage if isinstance(stage, PixelUnshuffle) else PixelUnshuffle(1)
+    person = load_person_network(folder / PERSON, str(where)) if (folder / PERSON).is_file() else None
+    size = int(unet.config["sample_size"]) * stage.factor
+    return SpinModel(name, network, stage, scheduler, person, size, folder)
+
+
+def _read_part(name: str, folder: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The header and weights of `PART`."""
+    path = folder / PART
+    if not path.is_file():
+        raise LatentrotError(
+            f"no multi-view model at {one_line(name)} (no {PART}); make one with: latentrot train-spin --out RUN, "
+            "and give RUN/model"
+        )
+    header, weights = read_tensors(path, KIND, FORMAT, "copy the folder again")
+    return header, {name: value.float() for name, value in weights.items()}

@@ -1,0 +1,493 @@
+"""The multi-view model: it begins as the model it is made of, its views keep the mirror law, resuming is exact."""
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from diffusers import DDIMScheduler, UNet2DModel
+from safetensors.torch import load_file
+from tiny import SIZE, gradients, save_pixel_model
+
+from latentrot.bundles import bundled_folder
+from latentrot.cli import main
+from latentrot.cli.evaluate import Evaluate
+from latentrot.data.images import read_image
+from latentrot.edit.spin import circle, mixed
+from latentrot.errors import LatentrotError
+from latentrot.heads import load_head_model, render, with_pose
+from latentrot.heads import views as rendering
+from latentrot.heads.views import HeadViews, read_views, render_views
+from latentrot.label.person import PersonNetwork, load_person_network, save_person_network
+from latentrot.label.training.person import Classifier, same_or_not
+from latentrot.models.train import generator_at, run_training
+from latentrot.rotate.protocol import load_rotator
+from latentrot.rotate.spin import SampleConfig, SpinConfig, Views, draw_views, load_spin_model, spin
+from latentrot.rotate.spin.cameras import DISTANCE, ray_map, reference_of, rotation
+from latentrot.rotate.spin.model import begin_model
+from latentrot.rotate.spin.network import IDENTITY
+from latentrot.rotate.spin.reconstruct import carve, export_views
+from latentrot.rotate.spin.sample import ANCHORS_DEG, identity_of, nearest_anchors, noise_schedule, normals_of
+from latentrot.rotate.spin.train import SpinTask, person_of_run, samples_at
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny unconditional model over unshuffled pictures."""
+    return save_pixel_model(tmp_path_factory.mktemp("start"), patch=2)
+
+
+@pytest.fixture(scope="module")
+def config(start: Path) -> SpinConfig:
+    return SpinConfig(
+        start=str(start), people=3, views=6, together=4, single_steps=0, attention=8, steps=6, batch_size=3, warmup=2,
+        decay=2, learning_rate=1e-3, ema=0.5,
+    )  # fmt: skip
+
+
+def some_heads(n: int = 3, views: int = 6, size: int = SIZE) -> HeadViews:
+    pictures = torch.from_numpy(gradients(n * (2 * views + 2), size)).permute(0, 3, 1, 2)
+    image, normals, occasion = pictures.split([n * views, n * views, n * 2])
+    pose = torch.stack([torch.linspace(-150, 150, views).expand(n, -1), torch.zeros(n, views) + 5], -1)
+    return HeadViews(
+        image.unflatten(0, (n, views)), normals.unflatten(0, (n, views)), pose, occasion.unflatten(0, (n, 2))
+    )
+
+
+def some_people(n: int = 3) -> torch.Tensor:
+    vectors = torch.randn(n, 2, IDENTITY, generator=torch.Generator().manual_seed(4))
+    return vectors / vectors.norm(dim=-1, keepdim=True)
+
+
+@pytest.fixture
+def task(config: SpinConfig) -> SpinTask:
+    heads = some_heads()
+    return SpinTask(begin_model(config, None, "cpu"), heads, some_people(), some_heads(1), config)
+
+
+def inputs(model, b=2, p=4, seed=0):
+    """States, levels, given, rays, who."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(b, p, 6 * model.stage.factor**2, model.size, model.size, generator=generator)
+    pose = torch.rand(b, p, 2, generator=generator) * 300 - 150
+    given = (torch.arange(p) < 1).float().expand(b, -1)
+    rays = ray_map(pose, reference_of(pose, given), model.size)
+    return x, given, rays, some_people(b)[:, 0]
+
+
+class TestBeginning:
+    """Untrained, it is the unconditional model of pictures, view by view, in EDM's variables."""
+
+    def check(self, model, unet, scheduler, steps, tolerance):
+        x, given, rays, who = inputs(model)
+        bar = scheduler.alphas_cumprod[torch.tensor(steps)]
+        alpha, sigma = bar.sqrt(), (1 - bar).sqrt()
+        for t, a, s in zip(steps, alpha, sigma, strict=True):
+            levels = (s / a).expand(x.shape[:2])
+            with torch.no_grad():
+                denoised = model.network(x, levels, given, rays, who)
+                vp = a * x.flatten(0, 1)  # x = x0 + s noise, vp = alpha x0 + sigma noise
+                half = vp.shape[1] // 2
+                velocity = unet(vp[:, :half], t).sample
+                expected = a * vp[:, :half] - s * velocity
+            assert torch.allclose(denoised.flatten(0, 1)[:, :half], expected, atol=tolerance)
+            # the normals' half is a plain share of the noisy one
+            assert torch.allclose(denoised.flatten(0, 1)[:, half:], a * vp[:, half:], atol=tolerance)
+
+    def test_is_the_model_it_is_made_of(self, config, start):
+        unet, scheduler = (
+            UNet2DModel.from_pretrained(start / "unet"),
+            DDIMScheduler.from_pretrained(start / "scheduler"),
+        )
+        self.check(begin_model(config, None, "cpu"), unet, scheduler, [3, 400, 800], 1e-4)
+
+    def test_of_the_bundled_heads_too(self):
+        folder = bundled_folder("heads64")
+        if folder is None:
+            pytest.skip("heads64 is not in this build")
+        unet = UNet2DModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
+        scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
+        self.check(begin_model(SpinConfig(), None, "cpu"), unet, scheduler, [500], 1e-3)
+
+
+class TestCameras:
+    def test_rays_meet_where_the_camera_is(self):
+        pose = torch.tensor([[[0.0, 0], [90, 0], [0, 30], [180, 0]]])
+        rays = ray_map(pose, torch.zeros(1, 2), 4)[0]
+        origin = rays[:, :3, 0, 0]
+        expected = torch.tensor([[0, 0, 1], [-1, 0, 0], [0, -0.5, 0.75**0.5], [0, 0, -1]])
+        assert torch.allclose(origin, expected, atol=1e-5)
+        assert torch.allclose(rays[:, 3:6].norm(dim=1), torch.ones(4, 4, 4), atol=1e-5)
+        assert ((rays[:, 3:6].mean((2, 3)) * origin).sum(1) < -0.98).all()  # it looks at the head
+
+    def test_the_first_given_view_is_where_all_others_are_told_from(self):
+        pose = torch.tensor([[[30.0, 10], [70, 10]], [[-50.0, 10], [-10, 10]]])
+        given = torch.tensor([[1.0, 0], [1, 0]])
+        assert torch.equal(reference_of(pose, given), pose[:, 0])
+        rays = ray_map(pose, reference_of(pose, given), 4)
+        assert torch.allclose(rays[:, 0, :3, 0, 0], torch.tensor([0.0, 0, 1]).expand(2, -1), atol=1e-5)
+        # the same turn from another pose of the same pitch is the same camera
+        assert torch.allclose(rays[0, 1, :3], rays[1, 1, :3], atol=1e-5)
+        assert torch.equal(reference_of(pose, torch.zeros(2, 2)), torch.zeros(2, 2))
+
+    def test_rotations_are_those_that_heads_are_rendered_with(self):
+        from latentrot.heads.geometry import _rotation  # noqa: PLC0415
+
+        poses = torch.tensor([[20.0, -10], [-120, 25]])
+        for pose, found in zip(poses, rotation(poses), strict=True):
+            assert torch.allclose(found, torch.from_numpy(_rotation(*pose.tolist(), 0.0)), atol=1e-6)
+
+    def test_mirror_law(self):
+        pose = torch.tensor([[[40.0, 10], [-90, 5]]])
+        straight = ray_map(pose, torch.zeros(1, 2), 6)[:, :, :6]
+        mirror = ray_map(pose * torch.tensor([-1.0, 1]), torch.zeros(1, 2), 6)[:, :, :6]
+        sign = torch.tensor([-1.0, 1, 1, -1, 1, 1])[:, None, None]
+        assert torch.allclose(mirror, straight.flip(-1) * sign, atol=1e-5)
+
+
+class TestRendering:
+    def test_shards_are_made_once_and_a_head_does_not_depend_on_its_shard(self, shared_data, tmp_path, monkeypatch):
+        ict = shared_data / "ict" / "ict_face_model_light.npz"
+        options = {"seed": 3, "views": 2, "size": 16, "ict": ict}
+        monkeypatch.setattr(rendering, "SHARD", 1)
+        shards = render_views(tmp_path, range(2), **options)
+        before = [path.stat().st_mtime_ns for path in shards]
+        assert render_views(tmp_path, range(2), **options) == shards
+        assert [path.stat().st_mtime_ns for path in shards] == before
+        both = read_views(shards)
+        assert both.image.shape == both.normals.shape == (2, 2, 3, 16, 16)
+        model, head = load_head_model(ict), rendering.head_of(1, 3, 0.5)
+        yaw, pitch = rendering.poses_of(1, 3, 2)[1]
+        drawn = render(model, with_pose(head, yaw, pitch), 16, maps=True)
+        assert np.array_equal(both.image[1, 1].permute(1, 2, 0).numpy(), drawn.image)
+        assert np.array_equal(both.normals[1, 1].permute(1, 2, 0).numpy(), drawn.normals)
+        assert torch.allclose(both.pose[1, 1], torch.tensor([yaw, pitch], dtype=torch.float32))
+
+    def test_views_go_all_around(self):
+        yaw = rendering.poses_of(4, 0, 12)[:, 0]
+        assert (np.diff(yaw) > 0).all()
+        assert yaw.min() < -150
+        assert yaw.max() > 150
+        assert np.abs(rendering.poses_of(4, 0, 12)[:, 1]).max() <= 30
+
+    def test_a_plain_background_is_one_colour(self):
+        plain, varied = (rendering.head_of(2, 0, share).background for share in (1.0, 0.0))
+        assert plain.first == plain.second == varied.first
+        assert plain.amount == 0
+        assert varied.first != varied.second
+
+
+class TestBatches:
+    def test_depend_on_the_step_alone(self, task):
+        first, again, other = task.batch(7), (torch.rand(5), task.batch(7))[1], task.batch(8)
+        assert all(torch.equal(a.nan_to_num(9), b.nan_to_num(9)) for a, b in zip(first, again, strict=True))
+        assert not torch.equal(first[5], other[5])
+
+    def test_mirror_law(self, config):
+        heads, whole = some_heads(), replace(config, batch_size=64)
+        straight = samples_at(3, heads, some_people(), replace(whole, mirror=False), generator_at(3, whole))
+        mixed = samples_at(3, heads, some_people(), whole, generator_at(3, whole))
+        flipped = (mixed[1] != straight[1]).flatten(1).any(1)
+        assert 16 < flipped.sum() < 48
+        image, expected = mixed[0][flipped], straight[0][flipped].flip(-1)
+        assert torch.equal(image[:, :, [0, 1, 2, 4, 5]], expected[:, :, [0, 1, 2, 4, 5]])
+        assert torch.equal(image[:, :, 3], -expected[:, :, 3])
+        assert torch.equal(mixed[1][flipped], straight[1][flipped] * torch.tensor([-1.0, 1]))
+        assert torch.equal(mixed[0][~flipped], straight[0][~flipped])
+
+    def test_none_one_or_three_are_given_and_some_are_dropped(self, config):
+        many = replace(config, batch_size=600)
+        _, _, given, blank, who = samples_at(0, some_heads(), some_people(), many, generator_at(0, many))
+        counts = given.sum(1)
+        assert all(abs((counts == k).float().mean() - 1 / 3) < 0.07 for k in (0, 1, 3))
+        assert abs(blank.mean() - 0.15) < 0.05
+        assert abs(who.isnan().all(1).float().mean() - 0.15) < 0.05
+        single = replace(many, single_steps=5)
+        assert (samples_at(4, some_heads(), some_people(), single, generator_at(4, single))[2].sum(1) == 1).all()
+
+    def test_a_given_view_is_not_judged_and_carries_no_noise(self, task):
+        batch = list(task.batch(2))
+        changed = [b.clone() for b in batch]
+        changed[5] = changed[5] + 7 * batch[2][..., None, None, None]  # noise where views are given
+        with torch.no_grad():
+            assert torch.equal(
+                task.loss(task.model.network, tuple(batch)), task.loss(task.model.network, tuple(changed))
+            )
+
+
+class TestTraining:
+    def whole(self, task, config, out):
+        run_training(task, task.model.network, config, out, save_every=3, device="cpu")
+        return out
+
+    def test_resuming_is_exact(self, config, tmp_path, monkeypatch):
+        def fresh():
+            return SpinTask(begin_model(config, None, "cpu"), some_heads(), some_people(), some_heads(1), config)
+
+        self.whole(fresh(), config, tmp_path / "whole")
+
+        def killed(self, step, batch=SpinTask.batch):
+            if step == 4:
+                raise KeyboardInterrupt
+            return batch(self, step)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(SpinTask, "batch", killed)
+            with pytest.raises(KeyboardInterrupt):
+                self.whole(fresh(), config, tmp_path / "run")
+        self.whole(fresh(), config, tmp_path / "run")
+        for name in ("checkpoint.safetensors", "model/spin.safetensors"):
+            a, b = load_file(tmp_path / "whole" / name), load_file(tmp_path / "run" / name)
+            assert a.keys() == b.keys()
+            assert all(torch.equal(a[k], b[k]) for k in a)
+
+    def test_loss_falls_and_what_is_written_draws(self, config, tmp_path):
+        longer = replace(config, steps=60, learning_rate=4e-3, decay=10, batch_size=4)
+        task = SpinTask(begin_model(longer, None, "cpu"), some_heads(), some_people(), some_heads(1), longer)
+        batches = [task.batch(step) for step in range(1000, 1008)]
+
+        def loss() -> float:
+            with torch.no_grad():
+                return sum(float(task.loss(task.model.network, batch)) for batch in batches)
+
+        before = loss()
+        run_training(task, task.model.network, longer, tmp_path, save_every=100, device="cpu")
+        assert loss() < 0.9 * before
+        model = load_spin_model(tmp_path / "model", "cpu")
+        asked = torch.tensor([[float(yaw), 0.0] for yaw in (-90, 0, 45, 90, 170)])
+        sample = SampleConfig(steps=3, guidance=2.0, together=5)
+        image = torch.zeros(3, SIZE, SIZE)
+        drawn = spin(model, image, torch.zeros(2), asked, config=sample)
+        assert drawn.pictures.shape == (5, 6, SIZE, SIZE)
+        assert drawn.pictures.isfinite().all()
+        assert torch.equal(drawn.pictures, spin(model, image, torch.zeros(2), asked, config=sample).pictures)
+
+
+class TestSampling:
+    def test_a_world_of_one_head_is_drawn_from_anywhere(self, task):
+        """A denoiser that knows the answer is followed to it, whatever the noise; what is given stays."""
+        model = task.model
+        truth = torch.rand(4, 6, SIZE, SIZE) * 2 - 1
+        states = model.encode(truth)
+
+        class Known(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.weight = torch.nn.Parameter(torch.zeros(1))
+
+            def forward(self, x, s, given, rays, who):
+                return states[None].expand_as(x)
+
+        known = replace(model, network=Known())
+        pose = torch.zeros(4, 2)
+        drawn = draw_views(known, Views(truth[:1], pose[:1]), pose[1:], config=SampleConfig(steps=4))
+        assert torch.allclose(drawn.pictures, truth[1:], atol=1e-4)
+
+    def test_the_pictures_own_channels_are_held_while_its_normals_are_drawn(self, task):
+        image = torch.rand(3, SIZE, SIZE) * 2 - 1
+        both = normals_of(task.model, image, torch.zeros(2), config=SampleConfig(steps=3))
+        assert torch.equal(both[:3], image)
+        other = normals_of(task.model, -image, torch.zeros(2), config=SampleConfig(steps=3))
+        assert both[3:].isfinite().all()
+        assert other.shape == both.shape
+
+    def test_noise_levels_fall_to_none(self):
+        levels = noise_schedule(SampleConfig(steps=5))
+        assert levels[0] == pytest.approx(40)
+        assert levels[-2] == pytest.approx(0.01)
+        assert levels[-1] == 0
+        assert all(a > b for a, b in pairwise(levels))
+
+    def test_every_view_comes_from_the_picture_and_its_two_nearest_anchors_once(self):
+        poses = torch.tensor([[10.0, 0.0], *([yaw + 10, 0.0] for yaw in ANCHORS_DEG)])
+        asked = circle(48)
+        groups = nearest_anchors(poses, asked, 5)
+        assert sorted(row for _, rows in groups for row in rows) == list(range(48))
+        for given, rows in groups:
+            assert given[0] == 0
+            assert len(given) == 3
+            assert len(rows) <= 5
+            for row in rows:
+                apart = ((poses[1:, 0] - asked[row, 0] + 180) % 360 - 180).abs()
+                assert apart[[g - 1 for g in given[1:]]].max() <= apart.sort().values[1] + 1e-4
+
+    @pytest.mark.parametrize("wrong", [{"steps": 1}, {"together": 4}, {"lowest": 0.0}])
+    def test_options_that_cannot_be_are_refused(self, wrong):
+        with pytest.raises(LatentrotError) as info:
+            SampleConfig(**wrong)
+        assert "\n" not in str(info.value)
+
+
+class TestPerson:
+    def test_verification_of_planted_vectors(self):
+        rng = np.random.default_rng(0)
+        names = np.repeat([f"p{i}" for i in range(30)], 4)
+        centres = rng.standard_normal((30, 16)).repeat(4, 0)
+        apart = centres + 0.05 * rng.standard_normal(centres.shape)
+        blind = rng.standard_normal(centres.shape)
+        unit = [v / np.linalg.norm(v, axis=1, keepdims=True) for v in (apart, blind)]
+        assert same_or_not(unit[0], names)["accuracy"] > 99
+        assert 40 < same_or_not(unit[1], names)["accuracy"] < 60
+        assert same_or_not(unit[0], names)["pairs"] == 2 * 30 * 6
+
+    def test_its_loss_pulls_a_person_to_its_own_direction(self):
+        torch.manual_seed(0)
+        classifier = Classifier(3, bfloat16=False).eval()
+        x = torch.rand(3, 3, 64, 64) * 2 - 1
+        with torch.no_grad():
+            classifier.people.copy_(classifier.network(x))
+        assert classifier.loss(x, torch.tensor([0, 1, 2])) < classifier.loss(x, torch.tensor([1, 2, 0]))
+
+    def test_a_mirrored_picture_is_the_same_person_and_the_file_keeps_its_facts(self, tmp_path):
+        torch.manual_seed(0)
+        network = PersonNetwork().eval()
+        network.facts = {"data": "rendered heads, celeba", "people": "7"}
+        picture = gradients(1, 64)[0]
+        a, b = network.embed([picture, np.ascontiguousarray(picture[:, ::-1])])
+        assert np.allclose(a, b, atol=1e-5)
+        assert np.linalg.norm(a) == pytest.approx(1, abs=1e-5)
+        save_person_network(network, tmp_path / "person.safetensors")
+        loaded = load_person_network(tmp_path / "person.safetensors")
+        assert loaded.facts == network.facts
+        assert loaded.learned_from == ("celeba",)
+        assert loaded.embed([picture])[0] @ a > 0.99
+        assert (tmp_path / "person.safetensors").stat().st_size < 5e6
+
+    def test_a_run_keeps_its_own_and_refuses_another(self, tmp_path):
+        for seed in (0, 1):
+            torch.manual_seed(seed)
+            save_person_network(PersonNetwork(), tmp_path / f"{seed}.safetensors")
+        assert person_of_run(tmp_path / "run", None) is None
+        person_of_run(tmp_path / "run", tmp_path / "0.safetensors")
+        assert person_of_run(tmp_path / "run", None) is not None
+        with pytest.raises(LatentrotError, match="another network"):
+            person_of_run(tmp_path / "run", tmp_path / "1.safetensors")
+
+
+def ball(radius: float, count: int, size: int) -> Views:
+    """What the model's own camera sees of a ball about the head's middle: its exact normals."""
+    pose = circle(count)
+    rays = ray_map(pose[:, None], pose, size)[:, 0, :6]  # in each camera's own axes
+    origin, way = rays[:, :3] * DISTANCE, rays[:, 3:]
+    along = -(origin * way).sum(1)
+    squared = along.square() - origin.square().sum(1) + radius**2
+    hit = origin + (along - squared.clamp_min(0).sqrt())[:, None] * way
+    normals = hit / radius * (squared > 0)[:, None]
+    return Views(torch.cat([torch.full_like(normals, 0.5), normals], 1), pose)
+
+
+class TestReconstruction:
+    def test_a_ball_is_a_ball(self, tmp_path):
+        trimesh = pytest.importorskip("trimesh", reason="meshes are trimesh's")
+        views = ball(6.0, 12, 32)
+        directions = torch.nn.functional.normalize(
+            torch.randn(60, 3, generator=torch.Generator().manual_seed(0)), dim=1
+        )
+        level = directions[directions[:, 1].abs() < 0.5].numpy().astype(float)
+        off = np.abs(carve(level, views) - 6)  # a pixel is 0.7 cm; above and below, a ring of silhouettes encloses more
+        assert off.mean() < 0.35
+        assert off.max() < 1.3
+        export_views(views, tmp_path / "ball.glb")
+        (mesh,) = trimesh.load(tmp_path / "ball.glb").geometry.values()  # as one mesh it would get normals of its own
+        side = np.abs(mesh.vertices[:, 1]) < 2
+        outward = mesh.vertices[side] / np.linalg.norm(mesh.vertices[side], axis=1, keepdims=True)
+        assert np.einsum("nj,nj->n", mesh.vertex_normals[side], outward).mean() > 0.95
+
+    def test_silhouettes_with_nothing_in_common_are_refused(self, tmp_path):
+        pytest.importorskip("trimesh", reason="meshes are trimesh's")
+        nothing = Views(torch.zeros(6, 6, 16, 16), circle(6))
+        with pytest.raises(LatentrotError, match="too little in common"):
+            export_views(nothing, tmp_path / "head.glb")
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def trained(config: SpinConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model with a person network, hardly trained."""
+    torch.manual_seed(0)
+    person = PersonNetwork().eval()
+    person.facts = {"data": "rendered heads, celeba"}
+    task = SpinTask(begin_model(config, person, "cpu"), some_heads(), some_people(), some_heads(1), config)
+    out = tmp_path_factory.mktemp("trained")
+    return run_training(task, task.model.network, replace(config, steps=2), out, save_every=9, device="cpu")
+
+
+class TestDoors:
+    def test_a_picture_from_all_around(self, trained, tmp_path):
+        from PIL import Image  # noqa: PLC0415
+
+        Image.fromarray(gradients(1, 32)[0]).save(tmp_path / "head.png")
+        options = ["--views", "6", "--steps", "2", "--model", str(trained), "--crop", "--no-mesh"]
+        assert main(["spin", str(tmp_path / "head.png"), "--out", str(tmp_path / "out"), *options]) == 0
+        table = pd.read_csv(tmp_path / "out" / "poses.csv")
+        assert table["yaw_deg"].tolist() == [-180, -120, -60, 0, 60, 120]
+        for name in table["image_id"]:
+            assert read_image(tmp_path / "out" / "views" / name).shape == (SIZE, SIZE, 3)
+            assert read_image(tmp_path / "out" / "normals" / name).shape == (SIZE, SIZE, 3)
+        with Image.open(tmp_path / "out" / "turntable.gif") as moving:
+            assert moving.n_frames == 6
+
+    def test_new_people_differ_by_seed_and_people_between_end_where_they_should(self, trained, tmp_path):
+        from PIL import Image  # noqa: PLC0415
+
+        common = ["--views", "5", "--steps", "2", "--model", str(trained), "--no-mesh", "--new"]
+        for seed in (3, 4):
+            assert main(["spin", "--seed", str(seed), "--out", str(tmp_path / str(seed)), *common]) == 0
+        a, b = (read_image(tmp_path / str(seed) / "views" / "002.png") for seed in (3, 4))
+        assert (a != b).any()
+        for i in range(2):
+            Image.fromarray(gradients(2, 32)[i]).save(tmp_path / f"{i}.png")
+        two = ["--between", str(tmp_path / "0.png"), str(tmp_path / "1.png"), "--crop", "--steps", "2"]
+        assert main(["spin", *two, "--model", str(trained), "--out", str(tmp_path / "between")]) == 0
+        assert (tmp_path / "between" / "between.png").is_file()
+        model = load_spin_model(trained, "cpu")
+        first, second = (identity_of(model, p) for p in gradients(2, 32))
+        assert torch.allclose(mixed(first, second, 0.0), first, atol=1e-4)
+        assert torch.allclose(mixed(first, second, 1.0), second, atol=1e-4)
+        assert mixed(first, second, 0.3).norm() == pytest.approx(1, abs=1e-4)
+
+    def test_the_rotator_keeps_the_protocol(self, trained):
+        rotator = load_rotator("spin", model=str(trained), device="cpu", steps=2)
+        picture = gradients(1, 24)[0]
+        many = rotator.rotate_many(picture, [-20, 30])
+        assert [p.shape for p in many] == [(SIZE, SIZE, 3)] * 2
+        assert rotator.rotate_many(picture, []) == []
+        assert rotator.learned_from == ("celeba", "rendered")
+
+    @pytest.mark.parametrize(
+        ("rotators", "whose"),
+        [
+            (("spin",), "spin"),
+            (("mesh", "spin", "pair"), "spin"),
+            (("pair", "spin"), "pair"),
+            (("spin", "latent"), None),
+        ],
+    )
+    def test_whose_model_evaluate_is_given(self, rotators, whose):
+        command = Evaluate(Path(), rotator=rotators, model="m")
+        found = {name for name in ("pair", "spin") if command.own_model(name)}
+        assert found == ({whose} if whose else set())
+
+    @pytest.mark.parametrize(
+        ("argv", "said"),
+        [
+            (["spin"], "give one of"),
+            (["spin", "a.png", "--new"], "give one of"),
+            (["spin", "--new", "--views", "0"], "--views 0"),
+            (["spin", "--new", "--out", "a.gif"], "without a suffix"),
+            (["spin", "--new", "--no-mesh", "--model", "no/such"], "no multi-view model at no/such"),
+            (["spin", "no-such.png", "--no-mesh"], "no-such.png"),
+            (["train-spin", "--out", "x", "--person", "no-such.safetensors"], "no network at no-such.safetensors"),
+            (["train-spin", "--out", "x", "--face-model", "no-such.npz"], "no-such.npz"),
+            (["train-person", "--out", "x", "--people", "0"], "nobody to learn from"),
+        ],
+    )
+    def test_mistakes_are_one_line(self, argv, said, capsys, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        assert main(argv) == 2
+        error = capsys.readouterr().err.strip().splitlines()
+        assert said in error[-1]
+        assert not list(tmp_path.glob("**/*.*"))
