@@ -13,7 +13,7 @@ import torch
 from latentrot.data.animation import write_animation
 from latentrot.data.images import resize, strip, to_uint8, write_image
 from latentrot.edit.find import Found
-from latentrot.edit.results import make_folder, synthetic_notes
+from latentrot.edit.results import make_folder, synthetic_metadata
 from latentrot.errors import LatentrotError
 from latentrot.files import write_atomically
 from latentrot.rotate.spin.reconstruct import export_views
@@ -121,7 +121,7 @@ def write_spun(spun: Spun, out: Path, *, mesh: bool = True) -> list[Path]:
         mesh: also the mesh, which needs trimesh.
     """
     images, normals = as_pictures(spun.views)
-    metadata = synthetic_notes(spun.facts)
+    metadata = synthetic_metadata(spun.facts)
     for name, pictures in (("views", images), ("normals", normals)):
         make_folder(out / name)
         for i, picture in enumerate(pictures):
@@ -143,7 +143,7 @@ def write_spun(spun: Spun, out: Path, *, mesh: bool = True) -> list[Path]:
 
 def write_between(people: Sequence[Views], out: Path, facts: Mapping[str, object]) -> list[Path]:
     """Write a sheet, a person a row, and its faces in motion."""
-    metadata, faces = synthetic_notes(facts), [as_pictures(views)[0] for views in people]
+    metadata, faces = synthetic_metadata(facts), [as_pictures(views)[0] for views in people]
     make_folder(out)
     write_image(out / "between.png", strip([p for row in faces for p in row], columns=len(YAWS)), metadata)
     front = YAWS.index(0.0)
