@@ -292,9 +292,9 @@ def test_visits_never_mix_and_leave_nothing(tmp_path, identity_weights):
     for name, picture in (("ann", portrait), ("bob", ImageOps.mirror(portrait))):
         given[name] = root / f"{name}.png"
         picture.save(given[name])
-        page.open_upload(str(given[name]), "auto", who[name])
+        page.open_upload(str(given[name]), "auto", "latent", who[name])
     for name, degrees in (("ann", 12), ("bob", -12)):
-        shown[name] = page.turn(degrees, who[name])
+        shown[name] = page.turn(degrees, "latent", who[name])
         assert "identity" in shown[name][page.result.readout]
     for name, other in (("ann", "bob"), ("bob", "ann")):
         before, after = (read_image(p).astype(int) for p in shown[name][page.result.compare])
@@ -323,7 +323,8 @@ def test_a_refusal_changes_nothing_but_the_message(tmp_path, caplog):
     (tmp_path / "text.png").write_text("no picture")
     page, nobody = Page(load_latent_rotator(device="cpu"), tmp_path), SimpleNamespace(session_hash="nobody")
     given = {
-        "turn": (5,), "make_sweep": (), "open_upload": (str(tmp_path / "text.png"), "auto"), "open_example": ("dusk",),
+        "turn": (5, "latent"), "make_sweep": ("latent",),
+        "open_upload": (str(tmp_path / "text.png"), "auto", "latent"), "open_example": ("dusk", "latent"),
     }  # fmt: skip
     outputs = {f.fn.__name__: set(f.outputs) for f in page.blocks.fns.values() if f.fn.__name__ in given}
     assert set(outputs) == set(given)
@@ -332,8 +333,9 @@ def test_a_refusal_changes_nothing_but_the_message(tmp_path, caplog):
         assert set(answer) == {page.message}, name
         assert set(answer) <= outputs[name]
         assert re.fullmatch(r'<div class="problem" role="alert">[^<>]+</div>', answer[page.message])
+        assert "failed on the server" not in answer[page.message], name
     page.visit(nobody).subject = object()  # whatever else goes wrong is a sentence, too
-    assert "failed on the server" in page.turn(5, nobody)[page.message]
+    assert "failed on the server" in page.turn(5, "latent", nobody)[page.message]
     assert "Traceback" in caplog.text
 
 
