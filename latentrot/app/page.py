@@ -399,3 +399,4 @@ def serve(
             threading.Event().wait()
         finally:
             page.blocks.close(verbose=False)
+            page.blocks.server.force_exit = True  # else a stream that a browser holds might be waited for without end
