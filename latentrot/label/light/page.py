@@ -84,7 +84,7 @@ def serve(folder: FaceFolder, session: LabelSession, *, annotator: str = "", por
         threading.Event().wait()
     finally:
         page.close(verbose=False)
-        page.server.force_exit = True  # had it not ended by now, a stream that a browser holds would be waited for without end
+        page.server.force_exit = True  # else a stream that a browser holds might be waited for without end
 
 
 def _gradio() -> Any:
