@@ -11,7 +11,7 @@ Measured are
 - truth: pairs of frames of one clip of people held out: squared error in the face and likeness to the true frame;
 
 of each variant as its network draws it (nothing of what geometry shows is kept), of the bundled model, and beside them of
-`nothing`, `mirror` and `mesh`. Writes pair.csv (strangers) and pair_truth.csv beside
+`nothing`, `mirror`, `latent` and `mesh`. Writes pair.csv (strangers) and pair_truth.csv beside
 this script, and a strip of a frontal head of the bundled rendered example for each variant to runs/pair/strips.png: whether a
 model that saw only mirror pairs, of which those of a frontal face are not turned at all, turns one.
 """
@@ -48,10 +48,10 @@ WORK = Path("runs/pair")
 TURNS = (-30.0, -15.0, 15.0, 30.0)
 #: name -> what the network is shown, and shares of mirror pairs, scenes, and pictures turned there and back
 VARIANTS: dict[str, tuple[Literal["mesh", "source"], tuple[float, float, float]]] = {
-    "mirror": ("source", (1, 0, 0)),
-    "mirror and scenes": ("source", (0.4, 0.6, 0)),
-    "mirror, geometry": ("mesh", (1, 0, 0)),
-    "mirror and scenes, geometry": ("mesh", (0.4, 0.6, 0)),
+    "mirror pairs": ("source", (1, 0, 0)),
+    "mirror pairs and scenes": ("source", (0.4, 0.6, 0)),
+    "mirror pairs, geometry": ("mesh", (1, 0, 0)),
+    "mirror pairs and scenes, geometry": ("mesh", (0.4, 0.6, 0)),
     "all, geometry": ("mesh", (0.2, 0.5, 0.3)),
 }
 
@@ -149,7 +149,7 @@ def strip_of(rotator: Rotator, size: int) -> np.ndarray:
 def main(options: Ablation) -> None:
     """Train, measure, write."""
     judge = load_judge(SHARED / "judge" / "judge.py")
-    rotators: dict[str, Rotator] = {name: load_rotator(name) for name in ("nothing", "mirror")}
+    rotators: dict[str, Rotator] = {name: load_rotator(name) for name in ("nothing", "mirror", "latent")}
     rotators |= {"mesh": Geometry()}
     rotators |= {name: load_pair_rotator(trained(name, options), keep=0.0) for name in options.variants}
     rotators |= {"pair64, nothing kept": load_pair_rotator(keep=0.0), "pair64": load_pair_rotator()}
