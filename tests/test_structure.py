@@ -11,7 +11,7 @@ import latentrot
 ROOT = Path(latentrot.__file__).parent
 #: a module may import from its own layer and from those before it
 LAYERS = (
-    ("errors", "files", "bundles", "progress", "numerics", "devices", "checkpoints"),
+    ("errors", "files", "bundles", "progress", "numerics", "devices", "checkpoints", "rendered"),
     ("data",), ("heads",), ("label",), ("models",),
     ("embed",), ("store",), ("fit",), ("rotate",), ("edit",), ("evaluation",), ("info", "app", "bench"), ("cli",),
 )  # fmt: skip

@@ -6,27 +6,18 @@ viewer's right, up, to the viewer. Heads are rendered before the training, in sh
 
 from __future__ import annotations
 
-import logging
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from latentrot.errors import LatentrotError
-from latentrot.files import write_atomically
 from latentrot.heads.geometry import ICT_PATH, HeadModel, load_head_model
 from latentrot.heads.sample import Head, sample_head, with_light_of, with_pose
 from latentrot.heads.shade import render
-from latentrot.progress import Progress
+from latentrot.rendered import RenderJob, read_shards, render_shards
 
 __all__ = ["HeadViews", "read_views", "render_views"]
-
-log = logging.getLogger(__name__)
 
 #: heads of one shard
 SHARD = 10
@@ -96,14 +87,12 @@ def render_head(model: HeadModel, index: int, seed: int, views: int, plain: floa
 # --- shards ------------------------------------------------------------------------------------------------------------
 
 
-def render_shard(path: Path, heads: range, header: dict[str, str], ict: Path) -> None:
-    """Render some heads and write them."""
+def render_heads(heads: range, seed: int, views: int, size: int, plain: float, ict: Path) -> dict[str, torch.Tensor]:
+    """Some heads, as arrays of `HeadViews`."""
     model = load_head_model(ict)
-    seed, views, size, plain = int(header["seed"]), int(header["views"]), int(header["size"]), float(header["plain"])
     drawn = [render_head(model, index, seed, views, plain, size) for index in heads]
     stacked = {name: torch.from_numpy(np.stack([d[name] for d in drawn])) for name in drawn[0]}
-    tensors = {k: (v if k == "pose" else v.movedim(-1, 2)).contiguous() for k, v in stacked.items()}
-    write_atomically(path, lambda p: save_file(tensors, p, metadata=header))
+    return {k: (v if k == "pose" else v.movedim(-1, 2)).contiguous() for k, v in stacked.items()}
 
 
 def render_views(
@@ -137,28 +126,15 @@ def render_views(
         "plain": str(plain),
     }
     groups = [heads[i : i + SHARD] for i in range(0, len(heads), SHARD)]
-    jobs = [(folder / f"heads-{g[0]:06d}.safetensors", g, header | {"heads": f"{g[0]}:{g[-1] + 1}"}) for g in groups]
-    left = [job for job in jobs if not is_shard_of(job[0], job[2])]
-    with Progress("render heads", len(jobs), "shard", initial=len(jobs) - len(left)) as bar:
-        if workers <= 1:
-            for path, group, made in left:
-                render_shard(path, group, made, ict)
-                bar.update()
-        else:
-            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-                for job in [pool.submit(render_shard, path, group, made, ict) for path, group, made in left]:
-                    job.result()
-                    bar.update()
-    return [path for path, _, _ in jobs]
-
-
-def is_shard_of(path: Path, header: dict[str, str]) -> bool:
-    """Whether a shard is there and made from the same; a damaged one is rendered again."""
-    try:
-        with safe_open(path, "pt") as file:
-            return (file.metadata() or {}) == header
-    except (OSError, SafetensorError):
-        return False
+    jobs = [
+        RenderJob(
+            folder / f"heads-{group[0]:06d}.safetensors",
+            header | {"heads": f"{group[0]}:{group[-1] + 1}"},
+            (group, seed, views, size, plain, ict),
+        )
+        for group in groups
+    ]
+    return render_shards(jobs, render_heads, what="heads", workers=workers)
 
 
 def read_views(paths: list[Path]) -> HeadViews:
@@ -167,12 +143,4 @@ def read_views(paths: list[Path]) -> HeadViews:
     Raises:
         LatentrotError: a shard cannot be read.
     """
-    parts: dict[str, list[torch.Tensor]] = {}
-    for path in paths:
-        try:
-            with safe_open(path, "pt") as file:
-                for name in file.keys():  # noqa: SIM118  a safetensors file is not a dict
-                    parts.setdefault(name, []).append(file.get_tensor(name))
-        except (OSError, SafetensorError) as error:
-            raise LatentrotError(f"{path} is damaged ({error}); delete it to have it rendered again") from error
-    return HeadViews(**{name: torch.cat(tensors) for name, tensors in parts.items()})
+    return HeadViews(**read_shards(paths))

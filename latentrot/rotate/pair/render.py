@@ -9,26 +9,21 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from latentrot.data.align import Alignment, align_landmarks
 from latentrot.data.frame import CROP_BOX, FRAME_WIDTH, face_box
 from latentrot.data.images import resize
 from latentrot.errors import LatentrotError
-from latentrot.files import write_atomically
 from latentrot.heads.surface import fit_surface
 from latentrot.label.landmarks import estimate_landmarks
 from latentrot.label.parts import estimate_parts
 from latentrot.label.upright import five_of, mirrored
-from latentrot.progress import Progress
+from latentrot.rendered import RenderJob, read_shards, render_shards
 from latentrot.rotate.mesh import Head, MeshConfig, Turned, build_head, turn_head, turned_alignment
 from latentrot.rotate.mesh.rotator import face_of_crop
 from latentrot.rotate.pair.config import KINDS
@@ -244,10 +239,10 @@ def back_pairs(
 # --- shards ------------------------------------------------------------------------------------------------------------
 
 
-def render_shard(
-    path: Path, sources: Sequence[Source], roots: Sequence[PairFolder], resolution: int, back_deg: float
-) -> None:
-    """Render the pairs of some sources and write them; a source that cannot be turned is left out with a line."""
+def render_sources(
+    sources: Sequence[Source], roots: Sequence[PairFolder], resolution: int, back_deg: float
+) -> dict[str, torch.Tensor]:
+    """The pairs of some sources, as arrays of `Pairs`; a source that cannot be turned is left out with a line."""
     turner, found = Turner(resolution), []
     for source in sources:
         try:
@@ -258,9 +253,7 @@ def render_shard(
     columns |= {"target": columns["source"], "poses": (2, 2), "kind": ()}
     empty = {k: np.zeros((0, *shape), np.float32 if k == "poses" else np.uint8) for k, shape in columns.items()}
     stacked = {k: np.stack([p[k] for p in found]) for k in columns} if found else empty
-    tensors = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in stacked.items()}
-    header = header_of(sources, resolution, back_deg)
-    write_atomically(path, lambda p: save_file(tensors, p, metadata=header))
+    return {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in stacked.items()}
 
 
 def render_pairs(
@@ -282,22 +275,15 @@ def render_pairs(
         The shards, in order.
     """
     groups = [sources[i : i + SHARD] for i in range(0, len(sources), SHARD)]
-    paths = [folder / f"{name}-{i:05d}.safetensors" for i in range(len(groups))]
-    left = [
-        (p, g) for p, g in zip(paths, groups, strict=True) if not is_shard_of(p, header_of(g, resolution, back_deg))
+    jobs = [
+        RenderJob(
+            folder / f"{name}-{i:05d}.safetensors",
+            header_of(group, resolution, back_deg),
+            (group, roots, resolution, back_deg),
+        )
+        for i, group in enumerate(groups)
     ]
-    with Progress(f"render {name}", len(groups), "shard", initial=len(groups) - len(left)) as bar:
-        if workers <= 1:
-            for path, group in left:
-                render_shard(path, group, roots, resolution, back_deg)
-                bar.update()
-        else:
-            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-                jobs = [pool.submit(render_shard, p, g, roots, resolution, back_deg) for p, g in left]
-                for job in jobs:
-                    job.result()
-                    bar.update()
-    return paths
+    return render_shards(jobs, render_sources, what=name, workers=workers)
 
 
 def header_of(sources: Sequence[Source], resolution: int, back_deg: float) -> dict[str, str]:
@@ -311,30 +297,13 @@ def header_of(sources: Sequence[Source], resolution: int, back_deg: float) -> di
     }
 
 
-def is_shard_of(path: Path, header: dict[str, str]) -> bool:
-    """Whether a shard is there and made from the same; a damaged one is rendered again."""
-    try:
-        with safe_open(path, "pt") as file:
-            return (file.metadata() or {}) == header
-    except (OSError, SafetensorError):
-        return False
-
-
 def read_pairs(paths: Sequence[Path]) -> Pairs:
     """All pairs of some shards.
 
     Raises:
         LatentrotError: a shard cannot be read, or there is no pair at all.
     """
-    parts: dict[str, list[torch.Tensor]] = {}
-    for path in paths:
-        try:
-            with safe_open(path, "pt") as file:
-                for name in file.keys():  # noqa: SIM118  a safetensors file is not a dict
-                    parts.setdefault(name, []).append(file.get_tensor(name))
-        except (OSError, SafetensorError) as error:
-            raise LatentrotError(f"{path} is damaged ({error}); delete it to have it rendered again") from error
-    pairs = Pairs(**{name: torch.cat(tensors) for name, tensors in parts.items()})
+    pairs = Pairs(**read_shards(paths))
     if not len(pairs):
         raise LatentrotError(
             f"none of the pictures could be turned; {len(paths)} shards in {paths[0].parent} are empty"

@@ -1,0 +1,97 @@
+"""Pictures made once for a training and kept on the disk as tensors, in shards that are whole or not there.
+
+A run that is stopped goes on with the next shard; a shard whose header says that it was made from something else, or that
+is damaged, is made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from latentrot.errors import LatentrotError
+from latentrot.files import write_atomically
+from latentrot.progress import Progress
+
+__all__ = ["RenderJob", "read_shards", "render_shards"]
+
+
+@dataclass(frozen=True)
+class RenderJob:
+    """A shard to be made.
+
+    Args:
+        path: its file.
+        header: what it is made from.
+        arguments: what its maker is called with.
+    """
+
+    path: Path
+    header: dict[str, str]
+    arguments: tuple[Any, ...]
+
+    def is_done(self) -> bool:
+        """Whether the shard is there and made from the same."""
+        try:
+            with safe_open(self.path, "pt") as file:
+                return (file.metadata() or {}) == self.header
+        except (OSError, SafetensorError):
+            return False
+
+    def run(self, make: Callable[..., dict[str, torch.Tensor]]) -> None:
+        """Make the shard and write it."""
+        tensors = make(*self.arguments)
+        write_atomically(self.path, lambda p: save_file(tensors, p, metadata=self.header))
+
+
+def render_shards(
+    jobs: Sequence[RenderJob], make: Callable[..., dict[str, torch.Tensor]], *, what: str, workers: int = 1
+) -> list[Path]:
+    """Make all shards that are not there yet.
+
+    Args:
+        jobs: the shards.
+        make: gives a shard's tensors by name; a function of a module where there are several workers.
+        what: is rendered, for the progress.
+        workers: processes.
+
+    Returns:
+        The shards' files, in order.
+    """
+    left = [job for job in jobs if not job.is_done()]
+    with Progress(f"render {what}", len(jobs), "shard", initial=len(jobs) - len(left)) as bar:
+        if workers <= 1:
+            for job in left:
+                job.run(make)
+                bar.update()
+        else:
+            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+                for future in [pool.submit(job.run, make) for job in left]:
+                    future.result()
+                    bar.update()
+    return [job.path for job in jobs]
+
+
+def read_shards(paths: Sequence[Path]) -> dict[str, torch.Tensor]:
+    """The tensors of all shards, one after another.
+
+    Raises:
+        LatentrotError: a shard cannot be read.
+    """
+    parts: dict[str, list[torch.Tensor]] = {}
+    for path in paths:
+        try:
+            with safe_open(path, "pt") as file:
+                for name in file.keys():  # noqa: SIM118  a safetensors file is not a dict
+                    parts.setdefault(name, []).append(file.get_tensor(name))
+        except (OSError, SafetensorError) as error:
+            raise LatentrotError(f"{path} is damaged ({error}); delete it to have it rendered again") from error
+    return {name: torch.cat(tensors) for name, tensors in parts.items()}
