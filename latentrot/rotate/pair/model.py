@@ -12,16 +12,15 @@ import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-from safetensors.torch import save_file
 from torch import Tensor
 
 from latentrot.bundles import bundled_part, missing_bundle
 from latentrot.devices import resolve_device
 from latentrot.errors import LatentrotError, one_line
-from latentrot.files import read_tensors, write_atomically
+from latentrot.files import read_tensors
+from latentrot.models.backbone import begin_pixels, save_network
 from latentrot.models.first_stage import Autoencoder, PixelUnshuffle, load_first_stage, save_pixel_unshuffle
 from latentrot.models.folder import find_folder, read_json
-from latentrot.models.load import load_model
 from latentrot.models.scheduler import read_scheduler
 from latentrot.rotate.pair.config import PairConfig
 from latentrot.rotate.pair.network import LatentNetwork, PixelNetwork, widened
@@ -181,19 +180,7 @@ def begin_model(config: PairConfig, device: str | None = None) -> PairModel:
 
 
 def _begin_pixel(config: PairConfig, device: str | None) -> PairModel:
-    model = load_model(config.start, device)
-    if not isinstance(model.first_stage, PixelUnshuffle):
-        stage = PixelUnshuffle(1) if model.first_stage.factor == 1 and model.latent_shape[0] == 3 else None
-        if stage is None:
-            raise LatentrotError(f"{config.start} works on latents; --backbone pixel starts from a model of pixels")
-    else:
-        stage = model.first_stage
-    if model.prediction_type != "v_prediction":
-        raise LatentrotError(
-            f"{config.start} predicts {model.prediction_type}; --backbone pixel starts from v_prediction"
-        )
-    scheduler = read_scheduler(model.folder / "scheduler")
-    plain = UNet2DModel.from_pretrained(model.folder / "unet", torch_dtype=torch.float32)
+    model, stage, scheduler, plain = begin_pixels(config.start, device, "--backbone pixel")
     pixels = stage.factor**2
     unet = widened(plain, CHANNELS * pixels, pixels if config.condition == "mesh" else 0)
     network = PixelNetwork(unet, scheduler.alphas_cumprod, (CHANNELS - 1) * pixels).to(model.device)
@@ -263,23 +250,14 @@ def save_pair_model(model: PairModel, weights: dict[str, Tensor], folder: Path) 
         weights: of its network, which are written instead of its own.
         folder: where to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    kinds = {True: {}, False: {}}
-    for name, tensor in weights.items():
-        kinds[name.startswith("unet.")][name.removeprefix("unet.")] = tensor.detach().cpu().half().contiguous()
-    (folder / "unet").mkdir(exist_ok=True)
-    unet: Any = model.network.unet
-    unet.save_config(folder / "unet")
-    path = folder / "unet" / "diffusion_pytorch_model.safetensors"
-    write_atomically(path, lambda p: save_file(kinds[True], p, metadata={"format": "pt"}))
-    model.scheduler.save_pretrained(folder / "scheduler")
-    if isinstance(model.space, PixelSpace):
-        save_pixel_unshuffle(folder, model.space.stage.factor)
     header = {
         "kind": KIND, "format": str(FORMAT), "backbone": model.backbone, "condition": model.conditioned_on,
         "pipeline": "" if model.pipeline is None else str(model.pipeline),
     }  # fmt: skip
-    write_atomically(folder / PART, lambda p: save_file(kinds[False], p, metadata=header))
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(model.space, PixelSpace):
+        save_pixel_unshuffle(folder, model.space.stage.factor)
+    save_network(folder, model.network.unet, model.scheduler, weights, PART, header)
 
 
 def load_pair_model(name_or_path: str | Path | None = None, device: str | None = None) -> PairModel:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-from safetensors.torch import save_file
 from torch import Tensor
 
 from latentrot.bundles import bundled_part
 from latentrot.devices import resolve_device
 from latentrot.errors import LatentrotError, one_line
-from latentrot.files import read_tensors, write_atomically
+from latentrot.files import read_tensors
 from latentrot.label.person import PersonNetwork, load_person_network, save_person_network
+from latentrot.models.backbone import begin_pixels, save_network
 from latentrot.models.first_stage import PixelUnshuffle, load_first_stage, save_pixel_unshuffle
-from latentrot.models.load import load_model
 from latentrot.models.scheduler import read_scheduler
 from latentrot.rotate.spin.config import SpinConfig
 from latentrot.rotate.spin.network import SpinNetwork, expanded
@@ -87,16 +85,7 @@ def begin_model(config: SpinConfig, person: PersonNetwork | None, device: str | 
         LatentrotError: no such model, or one of latents, or one that predicts something else than the velocity.
     """
     torch.manual_seed(config.seed)
-    model = load_model(config.start, device)
-    stage = model.first_stage
-    if not isinstance(stage, PixelUnshuffle):
-        if stage.factor != 1 or model.latent_shape[0] != 3:
-            raise LatentrotError(f"{config.start} works on latents; train-spin starts from a model of pixels")
-        stage = PixelUnshuffle(1)
-    if model.prediction_type != "v_prediction":
-        raise LatentrotError(f"{config.start} predicts {model.prediction_type}; train-spin starts from v_prediction")
-    scheduler = read_scheduler(model.folder / "scheduler")
-    plain = UNet2DModel.from_pretrained(model.folder / "unet", torch_dtype=torch.float32)
+    model, stage, scheduler, plain = begin_pixels(config.start, device, "train-spin")
     network = SpinNetwork(expanded(plain), scheduler.alphas_cumprod, config.attention).to(model.device)
     return SpinModel(config.start, network, stage, scheduler, person, model.resolution)
 
@@ -109,20 +98,12 @@ def save_spin_model(model: SpinModel, weights: dict[str, Tensor], folder: Path) 
         weights: of its network, which are written instead of its own.
         folder: where to.
     """
-    kinds: dict[bool, dict[str, Tensor]] = {True: {}, False: {}}
-    for name, tensor in weights.items():
-        kinds[name.startswith("unet.")][name.removeprefix("unet.")] = tensor.detach().cpu().half().contiguous()
-    (folder / "unet").mkdir(parents=True, exist_ok=True)
-    unet: Any = model.network.unet
-    unet.save_config(folder / "unet")
-    path = folder / "unet" / "diffusion_pytorch_model.safetensors"
-    write_atomically(path, lambda p: save_file(kinds[True], p, metadata={"format": "pt"}))
-    model.scheduler.save_pretrained(folder / "scheduler")
+    header = {"kind": KIND, "format": str(FORMAT), "attention": str(model.network.finest)}
+    folder.mkdir(parents=True, exist_ok=True)
     save_pixel_unshuffle(folder, model.stage.factor)
     if model.person is not None:
         save_person_network(model.person, folder / PERSON)
-    header = {"kind": KIND, "format": str(FORMAT), "attention": str(model.network.finest)}
-    write_atomically(folder / PART, lambda p: save_file(kinds[False], p, metadata=header))
+    save_network(folder, model.network.unet, model.scheduler, weights, PART, header)
 
 
 def load_spin_model(name_or_path: str | Path | None = None, device: str | None = None) -> SpinModel:
