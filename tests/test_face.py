@@ -1,5 +1,6 @@
 """Landmarks and parts: laws of mirror and similarity, training that resumes, and what the bundled networks know."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from latentrot.errors import LatentrotError
 from latentrot.label.face_networks import LandmarkNetwork, PartsNetwork, load_face_network, save_face_network
 from latentrot.label.landmarks import estimate_landmarks
 from latentrot.label.parts import PARTS, estimate_parts
+from latentrot.label.training import face as training
 from latentrot.label.training.face import (
     GROUPS,
     UNKNOWN,
@@ -24,9 +26,13 @@ from latentrot.label.training.face import (
     FaceTrainConfig,
     landmark_batch,
     landmark_loss,
+    marks_of,
+    moved,
     parts_batch,
     parts_loss,
     train_landmarks,
+    train_parts,
+    with_neighbours,
 )
 from latentrot.label.upright import five_of, mirrored
 
@@ -214,16 +220,66 @@ def test_a_set_says_nothing_about_what_it_joins():
         assert set(flat) <= set(range(len(PARTS)))
 
 
-def test_masks_move_with_their_squares():
+def some_parts() -> Faces:
+    """Four squares whose right half is bright hair; the last is held out."""
     masks = np.zeros((4, 346, 346), np.uint8)
     masks[:, :, 173:] = 2
     pictures = np.where(masks[..., None] == 2, 230, 20).astype(np.uint8).repeat(3, -1)
-    faces = Faces(pictures, masks, np.full(4, "lfw"), np.ones(4), np.zeros(4, bool), np.arange(4).astype(str))
-    x, y, sets = parts_batch(faces, 1, FaceTrainConfig(batch_size=4))
+    return Faces(pictures, masks, np.full(4, "lfw"), np.ones(4), np.arange(4) == 3, np.arange(4).astype(str))
+
+
+def test_masks_move_with_their_squares(monkeypatch):
+    monkeypatch.setattr(training, "NEIGHBOURS", 0.0)
+    x, y, sets = parts_batch(some_parts(), 1, FaceTrainConfig(batch_size=4))
     assert list(sets) == ["lfw"] * 4
     bright = x.mean(1) > x.mean((1, 2, 3))[:, None, None]
     known = y != UNKNOWN
     assert ((bright == (y == 2)) & known).sum() / known.sum() > 0.85
+
+
+def test_a_neighbour_stands_behind_and_stays_background():
+    """What is pasted is another's head, only where the own picture has background, and the answer does not change."""
+    x, y = torch.zeros(40, 3, 64, 64), torch.zeros(40, 64, 64, dtype=torch.long)
+    y[:, 12:, 22:42] = 2
+    x += torch.arange(40)[:, None, None, None] + 1
+    x[:, :, :12] = -1  # nobody's head
+    before = y.clone()
+    seen = with_neighbours(x, y, torch.Generator().manual_seed(0))
+    changed = (seen != x).any(1)
+    assert 0.1 < changed.flatten(1).any(1).float().mean() < 0.6
+    assert not (changed & (y == 2)).any()
+    assert torch.equal(y, before)
+    others = x.roll(1, 0)[:, :, 20:21, 30:31].expand_as(x)
+    assert torch.equal(seen[:, 0][changed], others[:, 0][changed])
+
+
+def test_moving_and_moving_back_leaves_what_stayed_inside():
+    x = torch.arange(3 * 8 * 8).reshape(3, 8, 8).float()
+    for shift in ((2, 3), (-2, 3), (0, -4)):
+        back = moved(moved(x, shift), (-shift[0], -shift[1]))
+        assert ((back == x) | (back == 0)).all()
+        assert (back == x).sum() >= 3 * (8 - abs(shift[0])) * (8 - abs(shift[1]))
+
+
+def test_photographs_are_marked_by_the_bundled_network(tmp_path, found):
+    """Those without a face are left out."""
+    with Image.open(PORTRAIT) as file:
+        file.save(tmp_path / "a.png")
+    Image.new("RGB", (90, 90)).save(tmp_path / "b.png")
+    table = marks_of(tmp_path, ["a.png", "b.png"])
+    assert list(table["image"]) == ["a.png"]
+    points = table.drop(columns=["image", "disagreement"]).to_numpy(float).reshape(68, 2)
+    assert np.abs(points - found.points).max() < 3
+
+
+def test_a_run_begins_with_the_network_it_is_given(tmp_path):
+    """At a learning rate of nothing the network stays what it was."""
+    faces = some_parts()
+    config = FaceTrainConfig(steps=1, batch_size=2, learning_rate=0.0)
+    first = train_parts(faces, tmp_path / "first", config)
+    second = train_parts(faces, tmp_path / "second", replace(config, seed=3, init=str(first)))
+    a, b = load_file(first), load_file(second)
+    assert all(torch.equal(a[k], b[k]) for k in a if "running" not in k and "batches" not in k)
 
 
 @pytest.mark.parametrize(

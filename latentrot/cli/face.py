@@ -22,11 +22,13 @@ class TrainFace:
     """landmarks: 68 points; parts: background, skin, hair, ears, neck, clothes, accessories"""
     data: Path
     """folder with ytf/, lfw/ and celeba/ for landmarks; parts/ and lfw/ for parts"""
-    teacher: Path
-    """table of a teacher's landmarks (.parquet or .csv: image, disagreement, x0, y0 ... x67, y67), as
-    experiments/teach_landmarks.py writes it"""
     out: Path
     """run folder: checkpoint, log, and the network's file"""
+    teacher: Path | None = None
+    """table of a teacher's landmarks (.parquet or .csv: image, disagreement, x0, y0 ... x67, y67), as
+    experiments/teach_landmarks.py writes it; with parts by default the bundled network's own, kept in OUT/marks.parquet"""
+    init: str | None = None
+    """a network's file to begin with, such as the bundled one's; by default random weights"""
     masks: Path | None = None
     """with parts: folder of a teacher's masks of persons"""
     steps: int | None = None
@@ -52,8 +54,14 @@ class TrainFace:
             at_least(f"--{name.replace('_', '-')}", getattr(self, name) or 1, 1)
         if self.masks is not None and self.which == "landmarks":
             raise LatentrotError("--masks is for parts; leave it out with landmarks")
+        if self.teacher is None and self.which == "landmarks":
+            raise LatentrotError("landmarks are learned from a table of them; give --teacher")
+        if self.masks is not None and self.teacher is None:
+            raise LatentrotError(
+                "--masks belongs to a teacher's table, which says where the heads are; give --teacher too"
+            )
         check_writable(self.out / "log.csv")
-        teacher = read_teacher(self.teacher)
+        teacher = read_teacher(self.teacher or self.marks())
         config = FaceTrainConfig(**given_of(self, FaceTrainConfig))
         half = computes_bfloat16(resolve_device("cpu"))
         if self.which == "landmarks":
@@ -63,3 +71,15 @@ class TrainFace:
             faces = training.parts_faces(self.data, teacher, self.masks, config.held_out)
             path = training.train_parts(faces, self.out, config, bfloat16=half, save_every=self.save_every)
         print(f"wrote {path}")
+
+    def marks(self) -> Path:
+        """The bundled network's landmarks of the photographs with masks, found once."""
+        from latentrot.files import write_atomically  # noqa: PLC0415
+        from latentrot.label.training.face import marks_of, masked_photographs  # noqa: PLC0415
+
+        path = self.out / "marks.parquet"
+        if not path.is_file():
+            table = marks_of(self.data, list(masked_photographs(self.data)["image"]))
+            self.out.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, table.to_parquet)
+        return path

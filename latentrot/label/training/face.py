@@ -13,7 +13,7 @@ from __future__ import annotations
 import csv
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar, cast
@@ -31,15 +31,18 @@ from tqdm import tqdm
 from latentrot.checkpoints import check_same_run, checkpoint_config, load_checkpoint, save_checkpoint
 from latentrot.data.align import align_landmarks
 from latentrot.data.celeba import held_out
+from latentrot.data.images import read_image
 from latentrot.errors import LatentrotError
+from latentrot.label.detect import detect_faces
 from latentrot.label.face_networks import (
     LANDMARK_SIDE,
     PARTS_SIDE,
     LandmarkNetwork,
     PartsNetwork,
+    load_face_network,
     save_face_network,
 )
-from latentrot.label.landmarks import FRAME_CENTRE, FRAME_REACH
+from latentrot.label.landmarks import FRAME_CENTRE, FRAME_REACH, estimate_landmarks
 from latentrot.label.parts import PARTS, REGION_LIFT, REGION_WIDTHS
 from latentrot.label.upright import MIRRORED_68, centred, cut_square, five_of, upright_square
 
@@ -48,6 +51,7 @@ __all__ = [
     "Faces",
     "fit_network",
     "landmark_faces",
+    "marks_of",
     "parts_faces",
     "read_teacher",
     "squares_at",
@@ -58,11 +62,15 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 Fitted = TypeVar("Fitted", bound=nn.Module)
+FaceNetwork = TypeVar("FaceNetwork", LandmarkNetwork, PartsNetwork)
 
 #: squares are kept this much larger than what the networks see, so that they can be moved, leaned and scaled
 MARGIN = 1.35
 #: the teacher's answers for a photograph and its mirror image may lie so far apart, as a share of the face's size
 DISAGREEMENT = 0.02
+#: share of the squares with parts that get another head beside the own one, and how far apart the two are, face widths
+NEIGHBOURS = 0.3
+NEIGHBOUR_WIDTHS = (0.9, 1.7)
 #: labels of pixels beyond the photograph or of no known part
 UNKNOWN = 255
 #: which parts each set of masks joins; parts that stand in no group are told apart by nobody there
@@ -91,6 +99,7 @@ class FaceTrainConfig:
         scale: and are this much smaller or larger, as a share.
         shift: and lie off by up to this share of their side.
         held_out: share of the people kept for measuring.
+        init: file of a network whose weights it begins with; None: random ones.
         seed: of everything random.
     """
 
@@ -104,6 +113,7 @@ class FaceTrainConfig:
     scale: float = 0.15
     shift: float = 0.06
     held_out: float = 0.1
+    init: str | None = None
     seed: int = 0
 
 
@@ -160,6 +170,27 @@ def read_teacher(path: Path) -> pd.DataFrame:
     return table
 
 
+def marks_of(data: Path, images: Sequence[str]) -> pd.DataFrame:
+    """Landmarks by the bundled network, as `read_teacher` gives them: of the face nearest to the middle of each photograph.
+
+    Args:
+        data: the folder.
+        images: paths below it.
+
+    Returns:
+        A row for each photograph in which there is a face.
+    """
+    rows = []
+    for name in tqdm(images, desc="mark", disable=None):
+        picture = read_image(data / name)
+        middle = np.array(picture.shape[1::-1]) / 2
+        faces = sorted(detect_faces(picture), key=lambda f: float(np.linalg.norm(f.landmarks.mean(0) - middle)))
+        if faces:
+            points = estimate_landmarks(picture, faces[0].landmarks).points
+            rows.append([name, 0.0, *points.flatten()])
+    return pd.DataFrame(rows, columns=["image", "disagreement", *(f"{axis}{k}" for k in range(68) for axis in "xy")])
+
+
 def landmark_rows(data: Path, teacher: pd.DataFrame) -> pd.DataFrame:
     """Every photograph with landmarks: image (below `data`), person, set, weight, points."""
     teacher = teacher[teacher["disagreement"] < DISAGREEMENT]
@@ -205,19 +236,25 @@ def landmark_faces(data: Path, teacher: pd.DataFrame, share: float) -> Faces:
     )
 
 
+def masked_photographs(data: Path) -> pd.DataFrame:
+    """The photographs with masks made by hand: image (below `data`), mask (path), set, weight."""
+    pairs = pd.read_csv(data / "parts" / "pairs.csv")
+    pairs = pairs.assign(image="parts/" + pairs["image"], mask=[data / "parts" / m for m in pairs["mask"]])
+    pairs["weight"] = pairs["set"].map({"celebamask": 4.0, "lfw": 2.0, "fasseg": 1.0, "ccp_heads": 0.5})
+    return pairs
+
+
 def parts_faces(data: Path, teacher: pd.DataFrame, masks: Path | None, share: float) -> Faces:
     """Upright squares around heads with masks: made by hand, and the teacher's masks of persons.
 
     Args:
         data: the folder with parts/, lfw/.
-        teacher: landmarks, which say where a head lies.
+        teacher: landmarks, which say where a head lies: from `read_teacher` or `marks_of`.
         masks: folder of the teacher's masks of persons; None: made by hand only.
         share: of the people held out.
     """
     known = teacher.set_index("image")
-    pairs = pd.read_csv(data / "parts" / "pairs.csv")
-    pairs = pairs.assign(image="parts/" + pairs["image"], mask=[data / "parts" / m for m in pairs["mask"]])
-    pairs["weight"] = pairs["set"].map({"celebamask": 4.0, "lfw": 2.0, "fasseg": 1.0, "ccp_heads": 0.5})
+    pairs = masked_photographs(data)
     if masks is not None:
         lfw = [n for n in known.index if n.startswith("lfw/")]
         paths = [(masks / n).with_suffix(".png") for n in lfw]
@@ -317,13 +354,21 @@ def squares_at(
     faces: Faces, step: int, config: FaceTrainConfig, size: int
 ) -> tuple[Tensor, Tensor, Tensor, np.ndarray]:
     """One step's squares as the network sees them, their placements, which are mirrored, and their rows."""
+    x, matrix, flip, rows, generator = clean_squares_at(faces, step, config, size)
+    return spoiled(x, generator), matrix, flip, rows
+
+
+def clean_squares_at(
+    faces: Faces, step: int, config: FaceTrainConfig, size: int
+) -> tuple[Tensor, Tensor, Tensor, np.ndarray, torch.Generator]:
+    """The squares of `squares_at` before they are spoiled, and what goes on drawing."""
     rows = rows_at(step, faces.weights, config)
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
     matrix, flip = placements(len(rows), config, generator)
     kept = torch.from_numpy(faces.pictures[rows]).permute(0, 3, 1, 2).float() / 127.5 - 1
     grid = F.affine_grid(matrix, [len(rows), 3, size, size], align_corners=False)
     x = F.grid_sample(kept, grid, padding_mode="border", align_corners=False)
-    return spoiled(x, generator), matrix, flip, rows
+    return x, matrix, flip, rows, generator
 
 
 def landmark_batch(faces: Faces, step: int, config: FaceTrainConfig) -> tuple[Tensor, Tensor]:
@@ -337,12 +382,45 @@ def landmark_batch(faces: Faces, step: int, config: FaceTrainConfig) -> tuple[Te
 
 def parts_batch(faces: Faces, step: int, config: FaceTrainConfig) -> tuple[Tensor, Tensor, np.ndarray]:
     """(b, 3, 256, 256) pictures, (b, 256, 256) parts, and the set each is of."""
-    x, matrix, _, rows = squares_at(faces, step, config, PARTS_SIDE)
+    x, matrix, _, rows, generator = clean_squares_at(faces, step, config, PARTS_SIDE)
     grid = F.affine_grid(matrix, [len(rows), 1, PARTS_SIDE, PARTS_SIDE], align_corners=False)
     masks = torch.from_numpy(faces.targets[rows]).float()[:, None]
     beyond = (grid.abs() > 1).any(-1)
     y = F.grid_sample(masks, grid, mode="nearest", padding_mode="border", align_corners=False)[:, 0].long()
-    return x, torch.where(beyond, UNKNOWN, y), faces.groups[rows]
+    y = torch.where(beyond, UNKNOWN, y)
+    return spoiled(with_neighbours(x, y, generator), generator), y, faces.groups[rows]
+
+
+def with_neighbours(x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+    """Some pictures with the head of another one beside and behind the own one, where background is and stays the answer.
+
+    Source: Ghiasi et al., "Simple Copy-Paste is a Strong Data Augmentation Method for Instance Segmentation", CVPR 2021.
+
+    Args:
+        x: (n, 3, s, s) pictures.
+        y: (n, s, s) parts.
+        generator: draws which, and where.
+    """
+    n, size = len(x), x.shape[-1]
+    others, theirs = x.roll(1, 0), y.roll(1, 0)
+    chosen = torch.rand(n, generator=generator) < NEIGHBOURS
+    low, high = (size * widths / REGION_WIDTHS for widths in NEIGHBOUR_WIDTHS)
+    across = (low + (high - low) * torch.rand(n, generator=generator)) * torch.randn(n, generator=generator).sign()
+    down = (torch.rand(n, generator=generator) - 0.5) * 0.3 * size
+    out = x.clone()
+    for i in torch.nonzero(chosen).flatten().tolist():
+        shift = round(float(down[i])), round(float(across[i]))
+        head = moved((theirs[i] > 0) & (theirs[i] != UNKNOWN), shift)
+        out[i] = torch.where(head & (y[i] == 0), moved(others[i], shift), x[i])
+    return out
+
+
+def moved(x: Tensor, shift: tuple[int, int]) -> Tensor:
+    """(..., h, w) moved down and to the right; 0 where nothing comes from."""
+    (down, across), (height, width) = shift, x.shape[-2:]
+    padded = F.pad(x.float(), (max(across, 0), max(-across, 0), max(down, 0), max(-down, 0)))
+    top, left = max(-down, 0), max(-across, 0)
+    return padded[..., top : top + height, left : left + width].to(x.dtype)
 
 
 # --- losses ---------------------------------------------------------------------------------------------------------
@@ -422,6 +500,13 @@ def half_precision(enabled: bool) -> torch.autocast:
     return torch.autocast("cpu", torch.bfloat16, enabled=enabled)
 
 
+def begun(network: FaceNetwork, config: FaceTrainConfig) -> FaceNetwork:
+    """A network with the weights that a run begins with."""
+    if config.init is not None:
+        network.load_state_dict(load_face_network(type(network), Path(config.init)).state_dict())
+    return network
+
+
 def train_landmarks(
     faces: Faces, out: Path, config: FaceTrainConfig, *, bfloat16: bool = False, save_every: int = 500
 ) -> Path:
@@ -439,7 +524,7 @@ def train_landmarks(
     """
     kept = faces.subset(~faces.tests)
     torch.manual_seed(config.seed)
-    network = LandmarkNetwork().to(memory_format=torch.channels_last)
+    network = begun(LandmarkNetwork(), config).to(memory_format=torch.channels_last)
 
     def loss_at(model: nn.Module, step: int) -> Tensor:
         x, wanted = landmark_batch(kept, step, config)
@@ -461,7 +546,7 @@ def train_parts(
     """Train the parts network; as `train_landmarks`, with `parts_faces`."""
     kept = faces.subset(~faces.tests)
     torch.manual_seed(config.seed)
-    network = PartsNetwork().to(memory_format=torch.channels_last)
+    network = begun(PartsNetwork(), config).to(memory_format=torch.channels_last)
 
     def loss_at(model: nn.Module, step: int) -> Tensor:
         x, wanted, sets = parts_batch(kept, step, config)
