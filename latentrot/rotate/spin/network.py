@@ -2,7 +2,7 @@
 
 Its blocks are diffusers', its weights at first those of an unconditional model of pictures. What is new is zero at first, so
 that it begins as that model, view by view: further input channels (normals, mask, rays), the normals' output, the attention
-across views, the identity.
+across views, the identity, a whole look at the given views.
 
 Preconditioning: Karras, Aittala, Aila, Laine, "Elucidating the Design Space of Diffusion-Based Generative Models", NeurIPS
 2022, with a data deviation of 1. With x = x0 + s noise, D(x; s) = x / (1 + s²) + s / sqrt(1 + s²) F(x / sqrt(1 + s²)), and F
@@ -28,6 +28,8 @@ IDENTITY = 128
 #: what a place is told beside its own features: its ray, and whether the view is given
 PLACE = RAY_CHANNELS + 1
 HEAD = 32
+#: channels of what sees the given views as a whole
+SEEN = (64, 128, 192)
 
 
 class AcrossViews(nn.Module):
@@ -80,6 +82,39 @@ class WhoEmbedding(nn.Module):
         return self.last(F.silu(self.first(torch.where(known, scaled, self.nobody))))
 
 
+class SeenEmbedding(nn.Module):
+    """What the given views show as a whole, as a share of the noise level's embedding, zero at first.
+
+    Attention across views learns late what to look for; the colours of hair, skin, clothes and background come this way
+    from the first thousand steps on. The published model, many times as large, does without.
+
+    Args:
+        states: channels of a view.
+        width: of the embedding.
+    """
+
+    def __init__(self, states: int, width: int) -> None:
+        super().__init__()
+        steps, before = [], states + PLACE
+        for wide in SEEN:  # 32 -> 16 -> 8 -> 4
+            steps += [nn.Conv2d(before, wide, 3, 2, 1), nn.GroupNorm(16, wide), nn.SiLU()]
+            before = wide
+        self.trunk = nn.Sequential(*steps, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16 * before, width), nn.SiLU())
+        self.last = nn.Linear(width, width)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, x: Tensor, place: Tensor, given: Tensor) -> Tensor:
+        """Views x (b, p, c, h, w) and place (b p, k, h, w), given (b, p) -> (b, width), the mean over those given."""
+        rows = torch.nonzero(given.flatten() > 0)[:, 0]
+        out = x.new_zeros(len(given), self.last.out_features)
+        if not len(rows):
+            return out
+        seen = self.last(self.trunk(torch.cat([x.flatten(0, 1)[rows], place[rows].to(x)], 1)))
+        head = rows // given.shape[1]
+        return out.to(seen).index_add(0, head, seen) / given.sum(1, keepdim=True).clamp_min(1).to(seen)
+
+
 class SpinNetwork(nn.Module):
     """The multi-view denoiser.
 
@@ -95,6 +130,7 @@ class SpinNetwork(nn.Module):
         self.unet: Any = unet
         self.finest = finest
         self.who = WhoEmbedding(4 * widths[0])
+        self.seen = SeenEmbedding(unet.config["out_channels"], 4 * widths[0])
         down = [AcrossViews(w, groups) if side <= finest else None for w, side in _maps_down(unet)]
         up = [AcrossViews(w, groups) if side <= finest else None for w, side in _maps_up(unet)]
         self.across_down = nn.ModuleList([m or nn.Identity() for m in down])
@@ -130,7 +166,7 @@ class SpinNetwork(nn.Module):
         flat, s = x.flatten(0, 1), s.flatten()[:, None, None, None]
         scaled = flat / (1 + s.square()).sqrt()
         time = self.unet.time_embedding(self.unet.time_proj(self.level(s.flatten())))
-        time = time + self.who(who).repeat_interleave(p, 0)
+        time = time + (self.who(who) + self.seen(x, place, given)).repeat_interleave(p, 0)
         out = self.between(torch.cat([scaled, place], 1), time, place, p)
         denoised = flat / (1 + s.square()) + s / (1 + s.square()).sqrt() * out
         return denoised.unflatten(0, (b, p))
