@@ -10,6 +10,7 @@ from latentrot.errors import LatentrotError
 from latentrot.heads.surface import fit_surface, load_surface, rotation
 from latentrot.label.upright import five_of
 from latentrot.rotate.mesh import MeshConfig, build_head, turn_head
+from latentrot.rotate.mesh.colour import _largest_box, _quilted
 from latentrot.rotate.mesh.depth import inflate
 from latentrot.rotate.mesh.draw import draw
 from latentrot.rotate.mesh.export import as_mesh, export_head
@@ -279,3 +280,23 @@ def test_a_turned_crop_stays_in_its_frame(head, yaw):
         assert np.abs(crop[y, x].astype(float) - turned.picture[v, u]).max() < 40
     middle = five_of(head.region.to_photo(head.landmarks[:, :2])).mean(0)
     assert np.linalg.norm(five_of(marks).mean(0) - middle) < np.linalg.norm(five_of(turned.landmarks).mean(0) - middle)
+
+
+def test_quilted_detail_has_the_spread_of_its_piece_and_no_mean():
+    """Soft edges neither dull it nor make stripes of it."""
+    detail = np.random.default_rng(3).normal(0, 9, (80, 60, 3))
+    laid = _quilted(detail, (500, 420), 200.0)
+    assert laid.shape == (500, 420, 3)
+    assert laid.std() == pytest.approx(9, rel=0.1)
+    assert np.abs(laid.mean(1)).max() < 4
+    assert not _quilted(detail[:5], (500, 420), 200.0).any()
+
+
+def test_the_box_lies_in_its_mask_and_is_not_narrow():
+    mask = np.zeros((300, 300), bool)
+    mask[10:30, :] = True  # wide and flat
+    mask[100:200, 50:170] = True
+    left, top, right, bottom = _largest_box(mask, 5.0)
+    assert mask[top:bottom, left:right].all()
+    assert bottom - top >= 80
+    assert right - left >= 100

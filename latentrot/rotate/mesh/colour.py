@@ -1,4 +1,4 @@
-"""Textures of the head's two sheets: the photograph with cleaned rims, and hair that is laid on by arc length."""
+"""Textures of the head's two sheets: the photograph with cleaned rims, and a piece of hair to lay on where it is not seen."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ __all__ = ["Textures", "make_textures"]
 
 #: brightness of the neck under the ears against the cheeks
 SHADE = 0.75
+#: locks of hair are finer than this, as a share of W: what is wider is the hair's tone
+LOCK = 0.03
+#: and no brighter or darker than this, in grey values of 255
+MOST = 40.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,11 +31,9 @@ class Textures:
         kept: (h, w) float32, 1 where `front` is the photograph.
         tone: (h, w, 3) float32, blurred colours of the hair in front.
         back_tone: (h, w, 3) float32, blurred colours of the back of the head.
-        strands: (h, w, 3) float32, the hair's detail, zero in the mean, everywhere.
+        strands: (h, w, 3) float32, detail as the hair has it, zero in the mean, everywhere.
         hair: (h, w) float32, how far a pixel may be redrawn as hair.
         near_hair: (h, w) float32, the same for skin that hair touches, where the surface jumps from one to the other.
-        arc: (h, w, 2) float32, where to look detail up on the front sheet, by arc length from inside.
-        back_arc: (h, w, 2) the same on the back sheet.
     """
 
     front: np.ndarray
@@ -41,20 +43,16 @@ class Textures:
     strands: np.ndarray
     hair: np.ndarray
     near_hair: np.ndarray
-    arc: np.ndarray
-    back_arc: np.ndarray
 
 
 def make_textures(
     image: np.ndarray,
     outline: Outline,
-    front_u: np.ndarray,
-    back_u: np.ndarray,
     seen: np.ndarray,
     width: float,
     config: MeshConfig,
 ) -> Textures:
-    """Textures from the region's picture, its masks and its depths (u of both sheets)."""
+    """Textures from the region's picture and its masks."""
     inside = outline.to_background
     rim = config.skin_rim + (config.hair_rim - config.skin_rim) * ramp(outline.hair, 0.2, 0.6)
     depth = np.maximum(blur(rim * width, 0.02 * width), 1.5)
@@ -79,37 +77,29 @@ def make_textures(
     middle = np.median(image[typical], axis=0)
     back_tone = np.clip(blur(far, sigma), 0, 255) * 0.75 + 0.25 * middle.astype(np.float32)
     back_tone = _nape(back_tone * config.back_shade, image, outline, width)
-    seam = ramp(inside, 0.0, 0.2 * width)[..., None]  # at the rim the back goes on as the front ends
-    covered = ramp(blur(outline.hair, sigma), 0.3, 0.7)[..., None] if hairy else np.float32(1)
-    back_tone = back_tone + (1 - seam) * covered * (blur(front, 0.6 * sigma) - back_tone)
     weight = blur(strand.astype(np.float32), sigma)[..., None]
     own = blur(image * strand[..., None], sigma) / np.maximum(weight, 1e-3)
     around = blur(typical.astype(np.float32), 5 * sigma)[..., None]
     usual = blur(image * typical[..., None], 5 * sigma) / np.maximum(around, 1e-3)
     own = own + config.usual_hair * (around > 0.01) * (usual - own)  # a dark lock beside the face would be drawn wide
-    single = 0.4 * sigma  # wide locks would show that they repeat
-    near = (
-        blur(image * strand[..., None], single) / np.maximum(blur(strand.astype(np.float32), single), 1e-3)[..., None]
-    )
-    strands = filled(np.where(strand[..., None], image - near, 0), strand, 0.02 * width, 25.0)
-    away = cv2.distanceTransform(strand.astype(np.uint8), cv2.DIST_L2, 5)
-    thick = np.maximum(inside, 0) + away
-    thick = extrapolated(thick[..., None].astype(np.float32), (strand & (inside < 0.1 * width)).astype(np.float32))[
-        ..., 0
-    ]
-    least = config.hair_rim * width
-    arc, back_arc = _arcs(inside, front_u, back_u, config.steep, least, np.maximum(blur(thick, sigma), 2 * least))
+    tone = extrapolated(own, (weight[..., 0] > 0.05).astype(np.float32))
+    seam = ramp(inside, 0.0, 0.2 * width)[..., None]  # at the rim the back goes on as the front ends
+    covered = ramp(blur(outline.hair, sigma), 0.3, 0.7)[..., None] if hairy else np.float32(1)
+    back_tone = back_tone + (1 - seam) * covered * ((tone if hairy else blur(front, 0.6 * sigma)) - back_tone)
+    lock = LOCK * width
+    near = blur(image * strand[..., None], lock) / np.maximum(blur(strand.astype(np.float32), lock), 1e-3)[..., None]
+    left, top, right, bottom = _largest_box(strand & (inside > config.hair_rim * width), 0.03 * width)
+    detail = np.clip((image - near)[top:bottom, left:right], -MOST, MOST)
+    detail = detail - detail.mean(0) - detail.mean(1, keepdims=True) + detail.mean((0, 1))  # nothing that makes stripes
     return Textures(
         front=np.clip(front, 0, 255),
         kept=blur(clean.astype(np.float32), 1.0),
-        tone=np.where(weight > 0.05, own, back_tone).astype(np.float32),
+        tone=tone,
         back_tone=back_tone,
-        strands=strands * np.float32(hairy),
+        strands=_quilted(detail, image.shape[:2], width) * np.float32(hairy),
         hair=hairy
         * (ramp(outline.hair, 0.3, 0.7) * (1 - blur(dilated(outline.face, 0.01 * width).astype(np.float32), 2))),
         near_hair=hairy * _near_hair(strand, outline, width),
-        arc=arc,
-        back_arc=back_arc,
     )
 
 
@@ -167,33 +157,52 @@ def _typical(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return (light > middle - 1.5 * (middle - low) - 4) & (light < middle + 1.5 * (high - middle) + 4)
 
 
-def _arcs(
-    inside: np.ndarray, front_u: np.ndarray, back_u: np.ndarray, steep: float, least: float, thick: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Where a point near the silhouette looks its detail up, on the front sheet and on the back sheet.
+def _largest_box(mask: np.ndarray, grain: float) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of an upright rectangle in a mask, large and not narrow; of a grain if there is none."""
+    shrink = max(1, round(grain))
+    small = mask[::shrink, ::shrink].astype(np.uint8)
+    best, found = 0, (0, 0, 1, 1)
+    for height in range(1, min(small.shape[0], 24) + 1):
+        # runs of columns whose pixels are all in the mask, `height` rows deep
+        whole = cv2.erode(small, np.ones((height, 1), np.uint8), anchor=(0, 0), borderValue=0)
+        run = np.zeros(small.shape[0], int)
+        for column in range(small.shape[1]):
+            run = np.where(whole[:, column] > 0, run + 1, 0)
+            row = int(run.argmax())
+            size = run[row] * height * min(run[row], height)  # a narrow piece would show as stripes
+            if size > best:
+                best, found = int(size), (column - int(run[row]) + 1, row, column + 1, row + height)
+    left, top, right, bottom = (v * shrink for v in found)
+    return left, top, right, bottom
 
-    As far inwards from where the surface grows steep as it lies outwards of there on the surface; where that would leave
-    the hair, back again. The profile is taken for a parabola, z^2 = g x, over the distance x to the silhouette; hair is
-    good from `least` to `thick` (pixels from the silhouette).
+
+def _quilted(detail: np.ndarray, shape: tuple[int, int], width: float) -> np.ndarray:
+    """Detail everywhere like that of a piece: parts of it, laid over each other at random so that none shows again.
+
+    Source: Efros and Freeman, "Image Quilting for Texture Synthesis and Transfer", SIGGRAPH 2001; with soft edges instead of
+    cuts, which detail without a mean bears.
+
+    Args:
+        detail: (k, l, 3), zero in the mean.
+        shape: (h, w).
+        width: W in pixels; beyond it in each direction what was laid is mirrored.
+
+    Returns:
+        (h, w, 3) float32, of the same variance.
     """
-    x = np.maximum(inside, 0.25).astype(np.float64)
-    smooth = blur(inside, 3.0)
-    normal = np.stack([cv2.Sobel(smooth, cv2.CV_32F, 1, 0, ksize=3), cv2.Sobel(smooth, cv2.CV_32F, 0, 1, ksize=3)], -1)
-    normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-3)
-    g, h = (np.clip(blur(u, 2.0) / x, 1.0, None) for u in (front_u, back_u))
-    start = g / (4 * steep**2)
-    rows, columns = np.mgrid[: inside.shape[0], : inside.shape[1]].astype(np.float64)
-    place = np.stack([columns + 0.5, rows + 0.5], -1)
-
-    def looked_up(arc: np.ndarray) -> np.ndarray:
-        span = thick - least
-        wave = np.abs((arc - least + span) % (2 * span) - span) + least  # to and fro between the two
-        return (place + normal * (wave - inside)[..., None]).astype(np.float32)
-
-    front = np.where(x < start, start + _parabola(start, g) - _parabola(x, g), x)
-    return looked_up(front), looked_up(start + _parabola(start, g) + _parabola(x, h))
-
-
-def _parabola(x: np.ndarray, g: np.ndarray) -> np.ndarray:
-    """Arc length of z^2 = g x from its vertex to x."""
-    return np.sqrt(x * (x + g / 4)) + g / 4 * np.arcsinh(np.sqrt(4 * x / g))
+    rng = np.random.default_rng(0)
+    high, wide = (round(min(0.7 * n, 0.25 * width)) for n in detail.shape[:2])
+    if min(high, wide) < 0.05 * width:  # too little hair is seen to say how it looks
+        return np.zeros((*shape, 3), np.float32)
+    window = np.outer(*(np.sin(np.pi * (np.arange(n) + 0.5) / n) for n in (high, wide)))[..., None]
+    side = round(width)
+    total, squares = np.zeros((side + 2 * high, side + 2 * wide, 3)), np.zeros((side + 2 * high, side + 2 * wide, 1))
+    for row in range(0, side + high, max(1, high // 2)):
+        for column in range(0, side + wide, max(1, wide // 2)):
+            top, left = rng.integers(detail.shape[0] - high + 1), rng.integers(detail.shape[1] - wide + 1)
+            part = detail[top : top + high, left : left + wide]
+            total[row : row + high, column : column + wide] += window * part
+            squares[row : row + high, column : column + wide] += window**2
+    laid = (total / np.sqrt(np.maximum(squares, 1e-6)))[high:-high, wide:-wide]
+    beyond = [(0, max(0, n - side)) for n in shape]
+    return np.pad(laid, [*beyond, (0, 0)], "symmetric")[: shape[0], : shape[1]].astype(np.float32)

@@ -30,9 +30,8 @@ class MeshConfig:
         skin_rim: the same for skin.
         back_shade: brightness of the back of the head against the hair in front.
         usual_hair: how far hair that is drawn wider than it was seen takes the colour that hair has around there, 0 to 1.
-        stretch: enlargements between these two hand hair over to texture laid by arc length.
+        stretch: enlargements between these two hand hair over to texture that is laid on.
         torn: enlargements between these two make skin that hair touches hair: there the surface jumps, nothing is seen.
-        steep: slope of the surface from which on hair is laid by arc length.
         give_way: how far from the head the surroundings give way at least.
         give_way_times: and at least this many times as far as they have to move.
         edge: width of the head's soft edge.
@@ -48,17 +47,16 @@ class MeshConfig:
     axis_behind: float = 0.10
     depth_scale: float = 1.16
     lean_deg: float = 0.0
-    back_depth: float = 0.66
+    back_depth: float = 0.38
     swell: float = 3.0
     lobe: float = 0.43
     hair_cut: float = 0.16
     hair_rim: float = 0.05
     skin_rim: float = 0.015
     back_shade: float = 0.85
-    usual_hair: float = 0.35
+    usual_hair: float = 0.7
     stretch: tuple[float, float] = (1.15, 1.75)
     torn: tuple[float, float] = (1.6, 2.6)
-    steep: float = 1.7
     give_way: float = 0.4
     give_way_times: float = 2.2
     edge: float = 0.02
@@ -70,7 +68,7 @@ class MeshConfig:
             raise LatentrotError(
                 f"smallest_px {self.smallest_px}, largest_px {self.largest_px}: expected 64 to 640 pixels in this order"
             )
-        lengths = ("side", "above", "below", "depth_scale", "back_depth", "swell", "steep", "give_way", "edge")
+        lengths = ("side", "above", "below", "depth_scale", "back_depth", "swell", "give_way", "edge")
         for name in lengths:
             if not getattr(self, name) > 0:
                 raise LatentrotError(f"{name} {getattr(self, name)}: expected more than 0")

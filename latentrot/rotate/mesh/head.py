@@ -139,7 +139,7 @@ def build_head(
     smooth = blur(height, 0.008 * width)
     slope = np.stack([cv2.Sobel(smooth, cv2.CV_32F, i, 1 - i, ksize=3, scale=1 / 8) for i in (1, 0)], -1)
     slope = np.clip(slope, -6, 6).astype(np.float32)
-    colours = make_textures(image, outline, front_u, back_u, region.in_photograph(), width, config)
+    colours = make_textures(image, outline, region.in_photograph(), width, config)
     band = max(2.0, 0.03 * width)
     core = eroded(outline.head, band)
     return Head(

@@ -170,8 +170,8 @@ def _skin(head: Head, turn: np.ndarray, source: np.ndarray, shown: np.ndarray) -
     as_hair = np.maximum(as_hair, sample_at(colours.near_hair, source) * ramp(larger, *head.config.torn))
     front = sample_at(colours.front, source, cv2.INTER_CUBIC, mirrored_border)
     back = shown == BACK
-    arc = np.where(back[..., None], sample_at(colours.back_arc, source), sample_at(colours.arc, source))
-    strands = sample_at(colours.strands, arc, cv2.INTER_CUBIC, mirrored_border)
+    moved = -head.config.back_depth * head.region.width * turn[:2, 2]  # as the back of the head moves
+    strands = _shifted(colours.strands, float(moved[0]), float(moved[1]))
     tone = np.where(back[..., None], sample_at(colours.back_tone, source), sample_at(colours.tone, source))
     as_hair = np.where(back, 1.0, as_hair).astype(np.float32)
     as_hair = np.maximum(blur(as_hair, 1.2), back)
@@ -182,6 +182,13 @@ def _skin(head: Head, turn: np.ndarray, source: np.ndarray, shown: np.ndarray) -
         mirrored, share = _mirrored(head, source, shown)
         skin, kept = skin + (mirrored - skin) * share[..., None], kept * (1 - share)
     return _continued(skin, shown > 0), kept
+
+
+def _shifted(picture: np.ndarray, right: float, down: float) -> np.ndarray:
+    """A picture moved by a number of pixels, mirrored beyond its edges."""
+    matrix = np.array([[1, 0, right], [0, 1, down]], np.float32)
+    size = (picture.shape[1], picture.shape[0])
+    return np.asarray(cv2.warpAffine(picture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT))
 
 
 def _mirrored(head: Head, source: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
