@@ -183,7 +183,7 @@ class TrainSpin:
     heads: Path | None = None
     """folder of the rendered heads; by default OUT/heads"""
     start: str | None = None
-    """the model to start from: a diffusers folder, a Hub id or a bundled model; by default heads64"""
+    """the model to start from: a diffusers folder, a Hub id or a bundled model, or a multi-view model; by default heads64"""
     people: int | None = None
     """rendered heads"""
     views: int | None = None

@@ -59,7 +59,10 @@ def make_textures(
     room = 0.4 * (cv2.distanceTransform((~outline.face).astype(np.uint8), cv2.DIST_L2, 5) + np.maximum(inside, 0))
     clear = outline.clear | eroded(outline.face, 0.04 * width)
     clean = outline.head & seen & clear & (inside > np.minimum(depth, np.maximum(room, 1.5)))
-    front = _cleaned(image, clean, outline, width)
+    # at the silhouette itself a mask says background rather than hair: what lies inside says which of the two ends there
+    inner = outline.head & (inside > 0.03 * width)
+    hair = np.where(inner, outline.hair, extrapolated(outline.hair[..., None], inner.astype(np.float32))[..., 0])
+    front = _cleaned(image, clean, hair, width)
     strand = clean & (outline.hair > 0.6) & ~dilated(outline.face, 0.02 * width)
     rows = np.arange(len(strand))[:, None]
     hairy = (strand & (inside > 0.07 * width)).sum() >= 0.02 * width**2  # a thin seam is a mask that errs
@@ -84,11 +87,15 @@ def make_textures(
     own = own + config.usual_hair * (around > 0.01) * (usual - own)  # a dark lock beside the face would be drawn wide
     tone = extrapolated(own, (weight[..., 0] > 0.05).astype(np.float32))
     seam = ramp(inside, 0.0, 0.2 * width)[..., None]  # at the rim the back goes on as the front ends
-    covered = ramp(blur(outline.hair, sigma), 0.3, 0.7)[..., None] if hairy else np.float32(1)
-    back_tone = back_tone + (1 - seam) * covered * ((tone if hairy else blur(front, 0.6 * sigma)) - back_tone)
+    covered = hairy * ramp(blur(hair, sigma), 0.3, 0.7)[..., None]
+    bald = ramp(rows, outline.lobe - 0.3 * width, outline.lobe - 0.5 * width)[..., None] if hairy else np.float32(1)
+    ending = blur(front, 0.6 * sigma) + covered * (tone - blur(front, 0.6 * sigma))
+    back_tone = back_tone + (1 - seam) * np.maximum(covered, bald) * (ending - back_tone)
     lock = LOCK * width
     near = blur(image * strand[..., None], lock) / np.maximum(blur(strand.astype(np.float32), lock), 1e-3)[..., None]
-    left, top, right, bottom = _largest_box(strand & (inside > config.hair_rim * width), 0.03 * width)
+    left, top, right, bottom = _largest_box(
+        strand & (outline.hat < 0.3) & (inside > config.hair_rim * width), 0.03 * width
+    )
     detail = np.clip((image - near)[top:bottom, left:right], -MOST, MOST)
     detail = detail - detail.mean(0) - detail.mean(1, keepdims=True) + detail.mean((0, 1))  # nothing that makes stripes
     return Textures(
@@ -97,21 +104,20 @@ def make_textures(
         tone=tone,
         back_tone=back_tone,
         strands=_quilted(detail, image.shape[:2], width) * np.float32(hairy),
-        hair=hairy
-        * (ramp(outline.hair, 0.3, 0.7) * (1 - blur(dilated(outline.face, 0.01 * width).astype(np.float32), 2))),
+        hair=hairy * (ramp(hair, 0.3, 0.7) * (1 - blur(dilated(outline.face, 0.01 * width).astype(np.float32), 2))),
         near_hair=hairy * _near_hair(strand, outline, width),
     )
 
 
-def _cleaned(image: np.ndarray, clean: np.ndarray, outline: Outline, width: float) -> np.ndarray:
+def _cleaned(image: np.ndarray, clean: np.ndarray, hair: np.ndarray, width: float) -> np.ndarray:
     """The picture with its rim filled from inside: hair from hair, all else from all else, or each would colour the other."""
-    inner = outline.head & (outline.to_background > 0.01 * width)
-    share = extrapolated(outline.hair[..., None], inner.astype(np.float32))
-    kinds = [clean & (outline.hair > 0.6), clean & (outline.hair < 0.4)]
+    kinds = [clean & (hair > 0.6), clean & (hair < 0.4)]
     if min(kind.sum() for kind in kinds) < 0.01 * width**2:
         return filled(image, clean, 0.025 * width, 8.0)
-    hair, skin = (filled(image, kind, 0.025 * width, 8.0) for kind in kinds)
-    return np.where(clean[..., None], image, skin + ramp(share, 0.3, 0.7) * (hair - skin)).astype(np.float32)
+    as_hair, as_skin = (filled(image, kind, 0.025 * width, 8.0) for kind in kinds)
+    return np.where(clean[..., None], image, as_skin + ramp(hair, 0.3, 0.7)[..., None] * (as_hair - as_skin)).astype(
+        np.float32
+    )
 
 
 def _near_hair(strand: np.ndarray, outline: Outline, width: float) -> np.ndarray:

@@ -28,6 +28,7 @@ class Outline:
         head: bool, what turns: face, ears, hair down to where it hangs freely, hats and glasses.
         face: bool, from jaw to forehead.
         hair: float32, how much of the person in a pixel is hair or hat, 0 to 1.
+        hat: float32, how much of it is a hat, 0 to 1.
         clear: bool, surely no background.
         to_background: float32, distance to the person's silhouette in pixels, positive inside.
         to_rest: float32, distance to the head's edge in pixels, positive inside.
@@ -40,6 +41,7 @@ class Outline:
     head: np.ndarray
     face: np.ndarray
     hair: np.ndarray
+    hat: np.ndarray
     clear: np.ndarray
     to_background: np.ndarray
     to_rest: np.ndarray
@@ -88,6 +90,7 @@ def find_outline(
         head=head,
         face=face,
         hair=np.clip(hair, 0, 1).astype(np.float32),
+        hat=blur(probabilities[ACCESSORIES], 0.01 * width),
         clear=shown > 0.85,
         to_background=blur(signed_distance(person | head), 1.5),
         to_rest=blur(signed_distance(head), 1.2),

@@ -14,7 +14,8 @@ class SpinConfig:
     """A run of `latentrot train-spin`; written into its checkpoints, so that a resumed run is the same run.
 
     Args:
-        start: an unconditional model of pixels that predicts the velocity: a diffusers folder, a Hub id or a bundled one.
+        start: an unconditional model of pixels that predicts the velocity (a diffusers folder, a Hub id or a bundled one), or
+            a multi-view one to go on from.
         people: rendered heads to train on.
         views: pictures of each, all around.
         together: views drawn together in a sample, those given among them.
@@ -54,8 +55,8 @@ class SpinConfig:
     drop_identity: float = 0.15
     drop_images: float = 0.15
     plain: float = 0.5
-    noise_mean: float = -1.2
-    noise_deviation: float = 1.2
+    noise_mean: float = 0.5
+    noise_deviation: float = 2.0
     mirror: bool = True
     seed: int = 0
 

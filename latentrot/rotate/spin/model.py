@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -79,12 +79,15 @@ class SpinModel:
 
 
 def begin_model(config: SpinConfig, person: PersonNetwork | None, device: str | None = None) -> SpinModel:
-    """The model of a run before its first step: the unconditional one, view by view.
+    """The model of a run before its first step: the unconditional one, view by view, or a multi-view one as it is.
 
     Raises:
         LatentrotError: no such model, or one of latents, or one that predicts something else than the velocity.
     """
     torch.manual_seed(config.seed)
+    if (bundled_part(config.start) / PART).is_file() or (Path(config.start) / PART).is_file():
+        begun = load_spin_model(config.start, device)
+        return replace(begun, network=begun.network.train().requires_grad_(True), person=person, folder=None)
     model, stage, scheduler, plain = begin_pixels(config.start, device, "train-spin")
     network = SpinNetwork(expanded(plain), scheduler.alphas_cumprod, config.attention).to(model.device)
     return SpinModel(config.start, network, stage, scheduler, person, model.resolution)

@@ -2,7 +2,8 @@
 
 Its blocks are diffusers', its weights at first those of an unconditional model of pictures. What is new is zero at first, so
 that it begins as that model, view by view: further input channels (normals, mask, rays), the normals' output, the attention
-across views, the identity, a whole look at the given views.
+across views, the identity, and beside every view the first one that is given, as in Liu et al., "Zero-1-to-3", ICCV 2023:
+what a head stands before, and its colours, need not be found by attention then.
 
 Preconditioning: Karras, Aittala, Aila, Laine, "Elucidating the Design Space of Diffusion-Based Generative Models", NeurIPS
 2022, with a data deviation of 1. With x = x0 + s noise, D(x; s) = x / (1 + s²) + s / sqrt(1 + s²) F(x / sqrt(1 + s²)), and F
@@ -28,8 +29,6 @@ IDENTITY = 128
 #: what a place is told beside its own features: its ray, and whether the view is given
 PLACE = RAY_CHANNELS + 1
 HEAD = 32
-#: channels of what sees the given views as a whole
-SEEN = (64, 128, 192)
 
 
 class AcrossViews(nn.Module):
@@ -82,41 +81,6 @@ class WhoEmbedding(nn.Module):
         return self.last(F.silu(self.first(torch.where(known, scaled, self.nobody))))
 
 
-class SeenEmbedding(nn.Module):
-    """What the given views show as a whole, as a share of the noise level's embedding, zero at first.
-
-    Attention across views learns late what to look for; the colours of hair, skin, clothes and background come this way
-    from the first thousand steps on. The published model, many times as large, does without.
-
-    Args:
-        states: channels of a view.
-        width: of the embedding.
-    """
-
-    def __init__(self, states: int, width: int) -> None:
-        super().__init__()
-        steps, before = [], states + PLACE
-        for wide in SEEN:  # 32 -> 16 -> 8 -> 4
-            steps += [nn.Conv2d(before, wide, 3, 2, 1), nn.GroupNorm(16, wide), nn.SiLU()]
-            before = wide
-        self.trunk = nn.Sequential(
-            *steps, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16 * before, width), nn.SiLU()
-        )
-        self.last = nn.Linear(width, width)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
-
-    def forward(self, x: Tensor, place: Tensor, given: Tensor) -> Tensor:
-        """Views x (b, p, c, h, w) and place (b p, k, h, w), given (b, p) -> (b, width), the mean over those given."""
-        rows = torch.nonzero(given.flatten() > 0)[:, 0]
-        out = x.new_zeros(len(given), self.last.out_features)
-        if not len(rows):
-            return out
-        seen = self.last(self.trunk(torch.cat([x.flatten(0, 1)[rows], place[rows].to(x)], 1)))
-        head = rows // given.shape[1]
-        return out.to(seen).index_add(0, head, seen) / given.sum(1, keepdim=True).clamp_min(1).to(seen)
-
-
 class SpinNetwork(nn.Module):
     """The multi-view denoiser.
 
@@ -132,7 +96,6 @@ class SpinNetwork(nn.Module):
         self.unet: Any = unet
         self.finest = finest
         self.who = WhoEmbedding(4 * widths[0])
-        self.seen = SeenEmbedding(unet.config["out_channels"], 4 * widths[0])
         down = [AcrossViews(w, groups) if side <= finest else None for w, side in _maps_down(unet)]
         up = [AcrossViews(w, groups) if side <= finest else None for w, side in _maps_up(unet)]
         self.across_down = nn.ModuleList([m or nn.Identity() for m in down])
@@ -168,8 +131,9 @@ class SpinNetwork(nn.Module):
         flat, s = x.flatten(0, 1), s.flatten()[:, None, None, None]
         scaled = flat / (1 + s.square()).sqrt()
         time = self.unet.time_embedding(self.unet.time_proj(self.level(s.flatten())))
-        time = time + (self.who(who) + self.seen(x, place, given)).repeat_interleave(p, 0)
-        out = self.between(torch.cat([scaled, place], 1), time, place, p)
+        time = time + self.who(who).repeat_interleave(p, 0)
+        first = (x[:, :1] * given[:, :1, None, None, None]).expand_as(x).flatten(0, 1)
+        out = self.between(torch.cat([scaled, first, place], 1), time, place, p)
         denoised = flat / (1 + s.square()) + s / (1 + s.square()).sqrt() * out
         return denoised.unflatten(0, (b, p))
 
@@ -211,16 +175,18 @@ def _maps_up(unet: UNet2DModel) -> list[tuple[int, int]]:
 
 
 def expanded(unet: UNet2DModel) -> UNet2DModel:
-    """A U-Net of pictures as one of pictures and normals that is also told each place's ray and mask; it answers as before.
+    """A U-Net of pictures as one of pictures and normals that also sees the first given view, each place's ray and mask.
+
+    It answers as before.
 
     Args:
         unet: an unconditional one.
     """
     states = unet.config["in_channels"]
     facts = {k: v for k, v in unet.config.items() if not k.startswith("_")}
-    wide = UNet2DModel(**facts | {"in_channels": 2 * states + PLACE, "out_channels": 2 * states})
+    wide = UNet2DModel(**facts | {"in_channels": 4 * states + PLACE, "out_channels": 2 * states})
     weights = dict(unet.state_dict())
-    weights["conv_in.weight"] = F.pad(weights["conv_in.weight"], (0, 0, 0, 0, 0, states + PLACE))
+    weights["conv_in.weight"] = F.pad(weights["conv_in.weight"], (0, 0, 0, 0, 0, 3 * states + PLACE))
     weights["conv_out.weight"] = F.pad(weights["conv_out.weight"], (0, 0, 0, 0, 0, 0, 0, states))
     weights["conv_out.bias"] = F.pad(weights["conv_out.bias"], (0, states))
     wide.load_state_dict(weights)
