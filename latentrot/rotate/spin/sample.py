@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -28,8 +29,7 @@ class SampleConfig:
     """How views are drawn.
 
     Args:
-        steps: of the ODE (published: 50). Each is two evaluations but the last, by Heun's rule; each evaluation is made twice
-            where guidance is not 1.
+        steps: of the ODE (published: 50); each is an evaluation, made twice where guidance is not 1.
         guidance: how much images and identity count: 1 as trained, more exaggerates.
         highest: noise level at the start.
         lowest: noise level before the last step.
@@ -38,7 +38,7 @@ class SampleConfig:
         seed: of the noise.
     """
 
-    steps: int = 8
+    steps: int = 16
     guidance: float = 3.0
     highest: float = 40.0
     lowest: float = 0.01
@@ -206,7 +206,11 @@ def normals_of(
 
 
 class Sample:
-    """One run of the sampler: Karras et al. 2022, Algorithm 1 (deterministic, Heun's second order).
+    """One run of the sampler: DPM-Solver++ (2M) over the noise levels of Karras et al. 2022.
+
+    Source: Lu et al., "DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models", 2022. The published
+    sampler is Heun's rule of Karras et al. with 50 steps; with few steps, whose noise levels lie far apart, that rule shoots
+    past the mark and leaves grain.
 
     Args:
         model: the model.
@@ -240,14 +244,14 @@ class Sample:
             return held * truth + (1 - held) * x
 
         levels = noise_schedule(self.config)
-        x = kept(noise * levels[0], levels[0])
+        x, before, wider = kept(noise * levels[0], levels[0]), None, 1.0
         for s, below in pairwise(levels):
-            slope = (x - self.denoise(x, s)) / s
-            ahead = kept(x + (below - s) * slope, below)
-            if below > 0:
-                there = (ahead - self.denoise(ahead, below)) / below
-                ahead = kept(x + (below - s) * (slope + there) / 2, below)
-            x = ahead
+            denoised = self.denoise(x, s)
+            guess, narrower = denoised, math.log(s / max(below, 1e-12))
+            if before is not None and below > 0:  # where the guesses are heading: half as far on as the step is long
+                guess = denoised + (denoised - before) * narrower / (2 * wider)
+            x = kept(guess + below / s * (x - guess), below)
+            before, wider = denoised, narrower
         return x
 
     def denoise(self, x: Tensor, s: float) -> Tensor:
