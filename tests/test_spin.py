@@ -1,5 +1,6 @@
 """The multi-view model: it begins as the model it is made of, its views keep the mirror law, resuming is exact."""
 
+import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -380,7 +381,8 @@ def ball(radius: float, count: int, size: int) -> Views:
 
 
 class TestReconstruction:
-    def test_a_ball_is_a_ball(self, tmp_path):
+    @pytest.mark.parametrize(("suffix", "told"), [(".glb", b'"NORMAL"'), (".ply", b"property float nx")])
+    def test_a_ball_is_a_ball(self, suffix, told, tmp_path):
         trimesh = pytest.importorskip("trimesh", reason="meshes are trimesh's")
         views = ball(6.0, 12, 32)
         directions = torch.nn.functional.normalize(
@@ -390,8 +392,10 @@ class TestReconstruction:
         off = np.abs(carve(level, views) - 6)  # a pixel is 0.7 cm; above and below, a ring of silhouettes encloses more
         assert off.mean() < 0.35
         assert off.max() < 1.3
-        export_views(views, tmp_path / "ball.glb")
-        (mesh,) = trimesh.load(tmp_path / "ball.glb").geometry.values()  # as one mesh it would get normals of its own
+        export_views(views, tmp_path / f"ball{suffix}")
+        (mesh,) = trimesh.load_scene(tmp_path / f"ball{suffix}").geometry.values()
+        assert told in (tmp_path / f"ball{suffix}").read_bytes()  # else trimesh makes normals of its own
+        assert (mesh.visual.vertex_colors[:, :3] == 191).all()
         side = np.abs(mesh.vertices[:, 1]) < 2
         outward = mesh.vertices[side] / np.linalg.norm(mesh.vertices[side], axis=1, keepdims=True)
         assert np.einsum("nj,nj->n", mesh.vertex_normals[side], outward).mean() > 0.95
@@ -402,6 +406,10 @@ class TestReconstruction:
         with pytest.raises(LatentrotError, match="too little in common"):
             export_views(nothing, tmp_path / "head.glb")
         assert not list(tmp_path.iterdir())
+
+    def test_another_format_is_refused(self, tmp_path):
+        with pytest.raises(LatentrotError, match=r"head\.obj: expected a name ending in \.glb or \.ply"):
+            export_views(ball(6.0, 4, 8), tmp_path / "head.obj")
 
 
 @pytest.fixture(scope="module")
@@ -420,7 +428,7 @@ class TestDoors:
         from PIL import Image  # noqa: PLC0415
 
         Image.fromarray(gradients(1, 32)[0]).save(tmp_path / "head.png")
-        options = ["--views", "6", "--steps", "2", "--model", str(trained), "--crop", "--no-mesh"]
+        options = ["--views", "6", "--steps", "2", "--model", str(trained), "--crop", "--mesh", "none"]
         assert main(["spin", str(tmp_path / "head.png"), "--out", str(tmp_path / "out"), *options]) == 0
         table = pd.read_csv(tmp_path / "out" / "poses.csv")
         assert table["yaw_deg"].tolist() == [-180, -120, -60, 0, 60, 120]
@@ -433,7 +441,7 @@ class TestDoors:
     def test_new_people_differ_by_seed_and_people_between_end_where_they_should(self, trained, tmp_path):
         from PIL import Image  # noqa: PLC0415
 
-        common = ["--views", "5", "--steps", "2", "--model", str(trained), "--no-mesh", "--new"]
+        common = ["--views", "5", "--steps", "2", "--model", str(trained), "--mesh", "none", "--new"]
         for seed in (3, 4):
             assert main(["spin", "--seed", str(seed), "--out", str(tmp_path / str(seed)), *common]) == 0
         a, b = (read_image(tmp_path / str(seed) / "views" / "002.png") for seed in (3, 4))
@@ -448,6 +456,31 @@ class TestDoors:
         assert torch.allclose(mixed(first, second, 0.0), first, atol=1e-4)
         assert torch.allclose(mixed(first, second, 1.0), second, atol=1e-4)
         assert mixed(first, second, 0.3).norm() == pytest.approx(1, abs=1e-4)
+
+    def test_what_moves_is_a_video_where_asked(self, trained, tmp_path):
+        pytest.importorskip("av")
+        from PIL import Image  # noqa: PLC0415
+
+        from latentrot.data.video import open_video  # noqa: PLC0415
+
+        Image.fromarray(gradients(1, 32)[0]).save(tmp_path / "a.png")
+        common = ["--steps", "2", "--model", str(trained), "--mesh", "none", "--motion", "mp4"]
+        assert main(["spin", "--new", "--views", "6", "--out", str(tmp_path / "new"), *common]) == 0
+        pair = ["--between", str(tmp_path / "a.png"), str(tmp_path / "a.png"), "--crop"]
+        assert main(["spin", *pair, "--out", str(tmp_path / "between"), *common]) == 0
+        for name, count, width, seconds in (("new/turntable", 6, 384, 4.8), ("between/between", 9, 192, 2.25)):
+            assert not (tmp_path / f"{name}.gif").exists()
+            frames = list(open_video(tmp_path / f"{name}.mp4").frames)
+            assert len(frames) == count
+            assert frames[0].pixels.shape == (192, width, 3)
+            assert sum(float(f.seconds) for f in frames) == pytest.approx(seconds)
+
+    def test_a_video_without_pyav_is_refused_before_a_model_is_looked_for(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.setitem(sys.modules, "av", None)
+        monkeypatch.chdir(tmp_path)
+        assert main(["spin", "--new", "--mesh", "none", "--motion", "mp4", "--model", "no/such"]) == 2
+        assert "--motion mp4 (gif and webp do not) needs PyAV" in capsys.readouterr().err
+        assert not list(tmp_path.iterdir())
 
     def test_the_rotator_keeps_the_protocol(self, trained):
         rotator = load_rotator("spin", model=str(trained), device="cpu", steps=2)
@@ -478,8 +511,8 @@ class TestDoors:
             (["spin", "a.png", "--new"], "give one of"),
             (["spin", "--new", "--views", "0"], "--views 0"),
             (["spin", "--new", "--out", "a.gif"], "without a suffix"),
-            (["spin", "--new", "--no-mesh", "--model", "no/such"], "no multi-view model at no/such"),
-            (["spin", "no-such.png", "--no-mesh"], "no-such.png"),
+            (["spin", "--new", "--mesh", "none", "--model", "no/such"], "no multi-view model at no/such"),
+            (["spin", "no-such.png", "--mesh", "none"], "no-such.png"),
             (["train-spin", "--out", "x", "--person", "no-such.safetensors"], "no network at no-such.safetensors"),
             (["train-spin", "--out", "x", "--face-model", "no-such.npz"], "no-such.npz"),
             (["train-person", "--out", "x", "--people", "0"], "nobody to learn from"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -28,7 +28,7 @@ class Spin:
     image: Annotated[Path | None, tyro.conf.Positional] = None
     """the photograph, or a picture of a head"""
     out: Path = Path("spin")
-    """folder for views/, normals/, poses.csv, turntable.gif, sheet.png and head.glb"""
+    """folder for views/, normals/, poses.csv, sheet.png, the turntable and the mesh"""
     views: int = 48
     """views, evenly all around"""
     pitch: float = 0.0
@@ -36,7 +36,7 @@ class Spin:
     new: bool = False
     """somebody who does not exist, instead of a photograph; --seed says who"""
     between: tuple[Path, Path] | None = None
-    """people between those in two pictures, by their identities alone: between.png and between.gif"""
+    """people between those in two pictures, by their identities alone: between.png, and between.gif in motion"""
     seed: int = 0
     """of the noise"""
     model: str | None = None
@@ -49,8 +49,10 @@ class Spin:
     """which face of the photograph: largest, or its number"""
     crop: bool = False
     """the pictures are already square crops in the CelebA frame"""
-    mesh: bool = True
-    """also write the mesh, which needs trimesh"""
+    motion: Literal["gif", "webp", "mp4"] = "gif"
+    """format of what moves, turntable.gif or between.gif; mp4 needs PyAV"""
+    mesh: Literal["glb", "ply", "none"] = "glb"
+    """format of the mesh, head.glb, which needs trimesh"""
     device: str | None = None
     """cpu, cuda or cuda:N; by default cuda where there is one"""
 
@@ -59,18 +61,21 @@ class Spin:
         self.check()
         from latentrot.edit.spin import spin_between, spin_new, spin_photograph, write_between, write_spun  # noqa: PLC0415
 
+        mesh = None if self.mesh == "none" else self.mesh
         if self.between is not None:
             founds = [self.found(path) for path in self.between]
             rotator = self.rotator()
             facts = {"source": ", ".join(path.name for path in self.between), "model": rotator.name}
-            files = write_between(spin_between(founds, rotator), self.out, facts)
+            files = write_between(spin_between(founds, rotator), self.out, facts, motion=self.motion)
         elif self.image is not None:
             found = self.found(self.image)
             for note in found.notes:
                 print(f"note: {note}")
-            files = write_spun(spin_photograph(found, self.rotator(), self.views, self.pitch), self.out, mesh=self.mesh)
+            spun = spin_photograph(found, self.rotator(), self.views, self.pitch)
+            files = write_spun(spun, self.out, motion=self.motion, mesh=mesh)
         else:
-            files = write_spun(spin_new(self.rotator(), self.views, self.pitch), self.out, mesh=self.mesh)
+            spun = spin_new(self.rotator(), self.views, self.pitch)
+            files = write_spun(spun, self.out, motion=self.motion, mesh=mesh)
         print("wrote " + ", ".join(map(str, files)))
 
     def check(self) -> None:
@@ -84,11 +89,15 @@ class Spin:
         if self.out.suffix:
             raise LatentrotError(f"--out {self.out}: expected a folder, a name without a suffix")
         check_writable(self.out)
-        if self.mesh and self.between is None:
+        if self.motion == "mp4":
+            from latentrot.data.video import check_pyav  # noqa: PLC0415
+
+            check_pyav("--motion mp4 (gif and webp do not)")
+        if self.mesh != "none" and self.between is None:
             from importlib.util import find_spec  # noqa: PLC0415
 
             if find_spec("trimesh") is None:
-                raise LatentrotError("the mesh needs trimesh: pip install 'latentrot[mesh]', or give --no-mesh")
+                raise LatentrotError("the mesh needs trimesh: pip install 'latentrot[mesh]', or give --mesh none")
 
     def found(self, path: Path) -> Found:
         """A picture and the face in it."""
