@@ -1,7 +1,9 @@
 """The multi-view model: it begins as the model it is made of, its views keep the mirror law, resuming is exact."""
 
+import json
+import shutil
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,29 +12,35 @@ import pandas as pd
 import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DModel
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from tiny import SIZE, gradients, save_pixel_model
 
-from latentrot.bundles import bundled_folder
+from latentrot.bundles import PORTRAIT, bundled_folder
+from latentrot.checkpoints import config_of_run
 from latentrot.cli import main
 from latentrot.cli.evaluate import Evaluate
-from latentrot.data.images import read_image
+from latentrot.data.images import read_image, write_image
+from latentrot.edit.find import EditConfig, find_faces
+from latentrot.edit.photograph import turn_faces
 from latentrot.edit.spin import circle, mixed
 from latentrot.errors import LatentrotError
 from latentrot.heads import load_head_model, render, with_pose
 from latentrot.heads import views as rendering
 from latentrot.heads.views import HeadViews, read_views, render_views
+from latentrot.label.identity import load_identity
 from latentrot.label.person import PersonNetwork, load_person_network, save_person_network
 from latentrot.label.training.person import Classifier, same_or_not
 from latentrot.models.train import generator_at, run_training
+from latentrot.rotate.mesh import MeshRotator
 from latentrot.rotate.protocol import load_rotator
 from latentrot.rotate.spin import SampleConfig, SpinConfig, Views, draw_views, load_spin_model, spin
 from latentrot.rotate.spin.cameras import DISTANCE, ray_map, reference_of, rotation
-from latentrot.rotate.spin.model import begin_model
+from latentrot.rotate.spin.model import begin_model, takes_identity
 from latentrot.rotate.spin.network import IDENTITY
 from latentrot.rotate.spin.reconstruct import carve, export_views
-from latentrot.rotate.spin.sample import ANCHORS_DEG, identity_of, nearest_anchors, noise_schedule, normals_of
-from latentrot.rotate.spin.train import SpinTask, person_of_run, samples_at
+from latentrot.rotate.spin.sample import ANCHORS_DEG, NOBODY, identity_of, nearest_anchors, noise_schedule, normals_of
+from latentrot.rotate.spin.train import SpinTask, embed_people, identity_of_run, person_of_run, samples_at
 
 
 @pytest.fixture(scope="module")
@@ -423,6 +431,101 @@ def trained(config: SpinConfig, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return run_training(task, task.model.network, replace(config, steps=2), out, save_every=9, device="cpu")
 
 
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two files of random weights of an identity network that a user would bring."""
+    facenet = pytest.importorskip("facenet_pytorch", reason="the identity network is facenet-pytorch's")
+    folder, paths = tmp_path_factory.mktemp("weights"), []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        network = facenet.InceptionResnetV1(pretrained=None)
+        for layer in network.modules():
+            if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
+                torch.nn.init.kaiming_normal_(layer.weight)  # as it is made, every picture gives nearly the same vector
+        paths.append(folder / f"{seed}.pt")
+        torch.save(network.state_dict(), paths[-1])
+    return paths
+
+
+@pytest.fixture(scope="module")
+def told(config: SpinConfig, weights: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model that the first of those told who it is, hardly trained."""
+    network = load_identity(weights[0])
+    known = replace(config, identity_digest=network.digest, steps=2)
+    heads = some_heads()
+    task = SpinTask(
+        begin_model(known, network, "cpu"), heads, embed_people(network, heads.occasion), some_heads(1), known
+    )
+    return run_training(task, task.model.network, known, tmp_path_factory.mktemp("told"), save_every=9, device="cpu")
+
+
+class TestIdentityNetworkOfTheUser:
+    def test_the_model_takes_embeddings_of_its_length(self, told, weights, trained):
+        model = load_spin_model(told, "cpu", weights[0])
+        picture = gradients(1, SIZE)[0]
+        who = identity_of(model, picture)
+        assert who.shape == (512,)
+        assert model.network.who.length == 512
+        assert load_spin_model(trained, "cpu").network.who.length == IDENTITY
+        x, given, rays, _ = inputs(model, b=1)
+        with torch.no_grad():
+            model.network.who.last.weight.add_(0.1)
+            named, nobody, long = (
+                model.network(x, 1 - given, given, rays, w[None]) for w in (who, NOBODY, torch.full((512,), torch.nan))
+            )
+        assert torch.equal(nobody, long)
+        assert not torch.allclose(named, nobody, atol=1e-4)
+
+    def test_its_weights_are_not_copied_and_no_others_are_taken(self, told, weights, trained):
+        assert sum(p.stat().st_size for p in told.rglob("*") if p.is_file()) < 5e6
+        assert takes_identity(told)
+        assert not takes_identity(trained)
+        with pytest.raises(LatentrotError, match="was trained with the weights"):
+            load_spin_model(told, "cpu", weights[1])
+        with pytest.raises(LatentrotError, match="leave --identity out"):
+            load_spin_model(trained, "cpu", weights[0])
+        assert load_rotator("spin", model=told, device="cpu", identity=weights[0]).learned_from == (
+            "rendered",
+            "vggface2",
+        )
+
+    def test_without_them_nobody_is_told_and_a_note_says_so(self, told, weights, tmp_path, capsys):
+        common = ["--views", "5", "--steps", "2", "--model", str(told), "--mesh", "none"]
+        for name, more in (("without", []), ("with", ["--identity", str(weights[0])])):
+            assert main(["spin", "--new", "--out", str(tmp_path / name), *common, *more]) == 0
+            assert ("is told nobody" in capsys.readouterr().out) == (name == "without")
+        write_image(tmp_path / "a.png", gradients(1, 32)[0])
+        between = ["spin", "--between", *[str(tmp_path / "a.png")] * 2, "--crop", "--out", str(tmp_path / "b"), *common]
+        assert main(between) == 2
+        assert "need a model that is told who it is" in capsys.readouterr().err
+        assert main([*between, "--identity", str(weights[0])]) == 0
+
+    def test_a_run_goes_on_with_its_own_alone(self, config, weights, tmp_path):
+        known = replace(config, identity_digest=load_identity(weights[0]).digest)
+        assert identity_of_run(config, None, None, "cpu") is None
+        assert identity_of_run(known, None, weights[0], "cpu").digest == known.identity_digest
+        with pytest.raises(LatentrotError, match="give --identity"):
+            identity_of_run(known, None, None, "cpu")
+        with pytest.raises(LatentrotError, match="leave one out"):
+            identity_of_run(config, tmp_path / "person.safetensors", weights[0], "cpu")
+
+
+def test_a_folder_and_a_checkpoint_from_before_identities_had_a_length_are_read(config, trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "model")
+    with safe_open(folder / "spin.safetensors", "pt") as file:
+        header = {name: file.metadata()[name] for name in ("kind", "format", "attention")}
+    save_file(load_file(trained / "spin.safetensors"), folder / "spin.safetensors", header)
+    old, new = load_spin_model(folder, "cpu"), load_spin_model(trained, "cpu")
+    assert old.person is not None
+    assert not old.notes
+    assert all(torch.equal(a, b) for a, b in zip(old.network.parameters(), new.network.parameters(), strict=True))
+    stored = asdict(config)
+    del stored["identity_digest"]
+    header = {"kind": "latentrot training checkpoint", "config": json.dumps(stored)}
+    save_file({"x": torch.zeros(1)}, tmp_path / "checkpoint.safetensors", header)
+    assert config_of_run(tmp_path / "checkpoint.safetensors", config, SpinConfig) == config
+
+
 class TestDoors:
     def test_a_picture_from_all_around(self, trained, tmp_path):
         from PIL import Image  # noqa: PLC0415
@@ -459,11 +562,9 @@ class TestDoors:
 
     def test_what_moves_is_a_video_where_asked(self, trained, tmp_path):
         pytest.importorskip("av")
-        from PIL import Image  # noqa: PLC0415
-
         from latentrot.data.video import open_video  # noqa: PLC0415
 
-        Image.fromarray(gradients(1, 32)[0]).save(tmp_path / "a.png")
+        write_image(tmp_path / "a.png", gradients(1, 32)[0])
         common = ["--steps", "2", "--model", str(trained), "--mesh", "none", "--motion", "mp4"]
         assert main(["spin", "--new", "--views", "6", "--out", str(tmp_path / "new"), *common]) == 0
         pair = ["--between", str(tmp_path / "a.png"), str(tmp_path / "a.png"), "--crop"]
@@ -490,6 +591,16 @@ class TestDoors:
         assert rotator.rotate_many(picture, []) == []
         assert rotator.learned_from == ("celeba", "rendered")
 
+    def test_in_a_photograph_it_draws_only_what_geometry_does_not_show(self, trained):
+        rotator, found = load_rotator("spin", model=trained, device="cpu", steps=2), find_faces(PORTRAIT)
+        drawn, bare = (turn_faces(found, r, [20.0]) for r in (rotator, MeshRotator()))
+        changed = (drawn.photo_at(0) != bare.photo_at(0)).any(-1)
+        assert drawn.faces[0].carried == bare.faces[0].carried
+        assert 0 < changed.sum() < 0.5 * (bare.photo_at(0) != found.photo).any(-1).sum()
+        assert any(f"a rendered head of {SIZE} pixels" in note for note in drawn.notes)
+        square = turn_faces(found, rotator, [20.0], EditConfig(crop_only=True))
+        assert square.photo_at(0).shape == (SIZE, SIZE, 3)
+
     @pytest.mark.parametrize(
         ("rotators", "whose"),
         [
@@ -514,6 +625,8 @@ class TestDoors:
             (["spin", "--new", "--mesh", "none", "--model", "no/such"], "no multi-view model at no/such"),
             (["spin", "no-such.png", "--mesh", "none"], "no-such.png"),
             (["train-spin", "--out", "x", "--person", "no-such.safetensors"], "no network at no-such.safetensors"),
+            (["train-spin", "--out", "x", "--identity", "no-such.pt"], "no-such.pt"),
+            (["edit", "a.png", "--deg", "9", "--identity", "w.pt"], "only a spin model is told who it is"),
             (["train-spin", "--out", "x", "--face-model", "no-such.npz"], "no-such.npz"),
             (["train-person", "--out", "x", "--people", "0"], "nobody to learn from"),
         ],

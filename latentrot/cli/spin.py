@@ -14,6 +14,7 @@ from latentrot.files import check_writable
 
 if TYPE_CHECKING:
     from latentrot.edit.find import Found
+    from latentrot.edit.spin import Spun
     from latentrot.rotate.spin.rotator import SpinRotator
 
 __all__ = ["Spin", "TrainPerson", "TrainSpin"]
@@ -41,6 +42,8 @@ class Spin:
     """of the noise"""
     model: str | None = None
     """a folder that train-spin wrote; by default spin64, where it comes along"""
+    identity: Path | None = None
+    """the weights that the model was trained with by train-spin --identity; without them it is told nobody"""
     steps: int | None = None
     """of the sampler; fewer are quicker and blur"""
     guidance: float | None = None
@@ -59,9 +62,8 @@ class Spin:
     def run(self) -> None:
         """Find the face, draw, write."""
         self.check()
-        from latentrot.edit.spin import spin_between, spin_new, spin_photograph, write_between, write_spun  # noqa: PLC0415
+        from latentrot.edit.spin import spin_between, spin_new, spin_photograph, write_between  # noqa: PLC0415
 
-        mesh = None if self.mesh == "none" else self.mesh
         if self.between is not None:
             founds = [self.found(path) for path in self.between]
             rotator = self.rotator()
@@ -69,14 +71,18 @@ class Spin:
             files = write_between(spin_between(founds, rotator), self.out, facts, motion=self.motion)
         elif self.image is not None:
             found = self.found(self.image)
-            for note in found.notes:
-                print(f"note: {note}")
-            spun = spin_photograph(found, self.rotator(), self.views, self.pitch)
-            files = write_spun(spun, self.out, motion=self.motion, mesh=mesh)
+            files = self.write(spin_photograph(found, self.rotator(), self.views, self.pitch))
         else:
-            spun = spin_new(self.rotator(), self.views, self.pitch)
-            files = write_spun(spun, self.out, motion=self.motion, mesh=mesh)
+            files = self.write(spin_new(self.rotator(), self.views, self.pitch))
         print("wrote " + ", ".join(map(str, files)))
+
+    def write(self, spun: Spun) -> list[Path]:
+        """Say what should be known, write the files."""
+        from latentrot.edit.spin import write_spun  # noqa: PLC0415
+
+        for note in spun.notes:
+            print(f"note: {note}")
+        return write_spun(spun, self.out, motion=self.motion, mesh=None if self.mesh == "none" else self.mesh)
 
     def check(self) -> None:
         """Refuse what cannot be drawn or written, before anything slow is loaded."""
@@ -111,7 +117,7 @@ class Spin:
         """The model."""
         from latentrot.rotate.spin.rotator import load_spin_rotator  # noqa: PLC0415
 
-        return load_spin_rotator(self.model, self.device, self.steps, self.guidance, self.seed)
+        return load_spin_rotator(self.model, self.device, self.steps, self.guidance, self.seed, self.identity)
 
 
 @dataclass(frozen=True)
@@ -189,6 +195,9 @@ class TrainSpin:
     """run folder: heads/, checkpoint, log, sample sheets, model/"""
     person: Path | None = None
     """a network that train-person wrote, which tells the model who it is; without it nobody is named"""
+    identity: Path | None = None
+    """instead: weights of facenet-pytorch's InceptionResnetV1 (20180402-114759-vggface2.pt), which you have; they are not
+    copied, so that whoever draws with the model needs them too"""
     heads: Path | None = None
     """folder of the rendered heads; by default OUT/heads"""
     start: str | None = None
@@ -237,7 +246,7 @@ class TrainSpin:
         base = checkpoint_config(checkpoint, SpinConfig) if checkpoint.is_file() else SpinConfig()
         config = replace(base, **given_of(self, SpinConfig))
         model = train_spin(
-            self.out, config, person=self.person, heads=self.heads, save_every=self.save_every, workers=self.workers,
-            device=self.device, ict=self.face_model,
+            self.out, config, person=self.person, identity=self.identity, heads=self.heads, save_every=self.save_every,
+            workers=self.workers, device=self.device, ict=self.face_model,
         )  # fmt: skip
         print(f"wrote {model}")

@@ -64,13 +64,13 @@ def spin_photograph(found: Found, rotator: SpinRotator, count: int, pitch: float
     pose = pose_of(crop)
     views = rotator.spun(crop, pose, circle(count, pitch))
     facts = {"source": found.path.name, "yaw_deg": round(float(pose[0]), 1), "pitch_deg": round(float(pose[1]), 1)}
-    return Spun(views, found.notes, facts | facts_of(rotator))
+    return Spun(views, (*found.notes, *rotator.model.notes), facts | facts_of(rotator))
 
 
 def spin_new(rotator: SpinRotator, count: int, pitch: float = 0.0) -> Spun:
     """Somebody who does not exist; who, the seed says."""
     views = spin(rotator.model, None, torch.zeros(2), circle(count, pitch), config=rotator.sample)
-    return Spun(views, (), {"source": "nobody"} | facts_of(rotator))
+    return Spun(views, rotator.model.notes, {"source": "nobody"} | facts_of(rotator))
 
 
 def spin_between(founds: Sequence[Found], rotator: SpinRotator) -> list[Views]:
@@ -80,9 +80,8 @@ def spin_between(founds: Sequence[Found], rotator: SpinRotator) -> list[Views]:
         LatentrotError: the model is told nobody.
     """
     if rotator.model.person is None:
-        raise LatentrotError(
-            f"{rotator.name} was trained without identities; people between two need a model with them"
-        )
+        why = rotator.model.notes or (f"{rotator.name} was trained without identities",)
+        raise LatentrotError(f"{why[0]}; people between two need a model that is told who it is")
     crops = [f.alignments[0].crop(f.photo, 2 * rotator.model.resolution) if f.alignments else f.photo for f in founds]
     first, second = (identity_of(rotator.model, crop) for crop in crops)
     asked = torch.tensor([[yaw, 0.0] for yaw in YAWS])

@@ -34,6 +34,7 @@ class SpinConfig:
         noise_mean: of the logarithm of the noise level, before it is shifted for the number of views drawn.
         noise_deviation: of the same.
         mirror: show half of the samples mirrored.
+        identity_digest: of the weights of the identity network that the user brings; empty: the package's own, or none.
         seed: of everything random.
     """
 
@@ -57,6 +58,7 @@ class SpinConfig:
     noise_mean: float = -1.2
     noise_deviation: float = 1.2
     mirror: bool = True
+    identity_digest: str = ""
     seed: int = 0
 
     def __post_init__(self) -> None:
