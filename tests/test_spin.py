@@ -6,6 +6,7 @@ import sys
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,9 +17,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tiny import SIZE, gradients, save_pixel_model
 
-from latentrot.bundles import PORTRAIT, bundled_folder
+from latentrot.bundles import PORTRAIT, bundled_folder, bundled_part
 from latentrot.checkpoints import config_of_run
 from latentrot.cli import main
+from latentrot.cli.app import App
 from latentrot.cli.evaluate import Evaluate
 from latentrot.data.images import read_image, write_image
 from latentrot.edit.find import EditConfig, find_faces
@@ -600,6 +602,26 @@ class TestDoors:
         assert any(f"a rendered head of {SIZE} pixels" in note for note in drawn.notes)
         square = turn_faces(found, rotator, [20.0], EditConfig(crop_only=True))
         assert square.photo_at(0).shape == (SIZE, SIZE, 3)
+
+    def test_the_page_offers_it_where_a_model_is_and_says_what_it_is(self, trained, tmp_path, monkeypatch):
+        pytest.importorskip("gradio")
+        from latentrot.app.page import Page  # noqa: PLC0415
+        from latentrot.rotate.latent.rotator import load_latent_rotator  # noqa: PLC0415
+
+        walk = load_latent_rotator(device="cpu")
+        if not bundled_part("spin64").is_dir():
+            assert "spin" not in str(Page(walk, tmp_path).result.rotator.info)
+            monkeypatch.setenv("LATENTROT_MODELS", str(tmp_path / "models"))
+            shutil.copytree(trained, tmp_path / "models" / "spin64")
+        assert "spin" in App(device="cpu").others()
+        page = Page(walk, tmp_path, others={"spin": load_rotator("spin", model=trained, device="cpu", steps=2)})
+        assert page.result.rotator.choices[-1] == ("spin", "spin")
+        assert "rendered head" in page.result.rotator.info
+        visitor = SimpleNamespace(session_hash="ann")
+        page.open_example("auto", "latent", visitor)
+        turned = page.turn(12, "spin", visitor)
+        assert page.result.compare in turned, turned
+        assert page.result.sweep.strip in page.make_sweep("spin", visitor)
 
     @pytest.mark.parametrize(
         ("rotators", "whose"),
