@@ -104,7 +104,9 @@ class SeenEmbedding(nn.Module):
         for wide in SEEN:  # 32 -> 16 -> 8 -> 4
             steps += [nn.Conv2d(before, wide, 3, 2, 1), nn.GroupNorm(16, wide), nn.SiLU()]
             before = wide
-        self.trunk = nn.Sequential(*steps, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16 * before, width), nn.SiLU())
+        self.trunk = nn.Sequential(
+            *steps, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16 * before, width), nn.SiLU()
+        )
         self.last = nn.Linear(width, width)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
