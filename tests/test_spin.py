@@ -1,37 +1,48 @@
 """The multi-view model: it begins as the model it is made of, its views keep the mirror law, resuming is exact."""
 
-from dataclasses import replace
+import json
+import shutil
+import sys
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DModel
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from tiny import SIZE, gradients, save_pixel_model
 
-from latentrot.bundles import bundled_folder
+from latentrot.bundles import PORTRAIT, bundled_folder, bundled_part
+from latentrot.checkpoints import config_of_run
 from latentrot.cli import main
+from latentrot.cli.app import App
 from latentrot.cli.evaluate import Evaluate
-from latentrot.data.images import read_image
+from latentrot.data.images import read_image, write_image
+from latentrot.edit.find import EditConfig, find_faces
+from latentrot.edit.photograph import turn_faces
 from latentrot.edit.spin import circle, mixed
 from latentrot.errors import LatentrotError
 from latentrot.heads import load_head_model, render, with_pose
 from latentrot.heads import views as rendering
 from latentrot.heads.views import HeadViews, read_views, render_views
+from latentrot.label.identity import load_identity
 from latentrot.label.person import PersonNetwork, load_person_network, save_person_network
 from latentrot.label.training.person import Classifier, same_or_not
 from latentrot.models.train import generator_at, run_training
+from latentrot.rotate.mesh import MeshRotator
 from latentrot.rotate.protocol import load_rotator
 from latentrot.rotate.spin import SampleConfig, SpinConfig, Views, draw_views, load_spin_model, spin
 from latentrot.rotate.spin.cameras import DISTANCE, ray_map, reference_of, rotation
-from latentrot.rotate.spin.model import begin_model
+from latentrot.rotate.spin.model import begin_model, takes_identity
 from latentrot.rotate.spin.network import IDENTITY
 from latentrot.rotate.spin.reconstruct import carve, export_views
-from latentrot.rotate.spin.sample import ANCHORS_DEG, identity_of, nearest_anchors, noise_schedule, normals_of
-from latentrot.rotate.spin.train import SpinTask, person_of_run, samples_at
+from latentrot.rotate.spin.sample import ANCHORS_DEG, NOBODY, identity_of, nearest_anchors, noise_schedule, normals_of
+from latentrot.rotate.spin.train import SpinTask, embed_people, identity_of_run, person_of_run, samples_at
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +114,19 @@ class TestBeginning:
             DDIMScheduler.from_pretrained(start / "scheduler"),
         )
         self.check(begin_model(config, None, "cpu"), unet, scheduler, [3, 400, 800], 1e-4)
+
+    def test_goes_on_from_a_multi_view_model(self, task, config, tmp_path):
+        """To half precision, in which it was written, and ready to be trained."""
+        with torch.no_grad():
+            for parameter in task.model.network.parameters():
+                parameter.add_(0.02)
+        task.export(tmp_path / "model", task.model.network)
+        begun = begin_model(replace(config, start=str(tmp_path / "model")), None, "cpu")
+        x, given, rays, who = inputs(begun)
+        levels = torch.full(x.shape[:2], 2.0)
+        here, there = (model.network(x, levels, given, rays, who) for model in (begun, task.model))
+        assert torch.allclose(here, there, atol=2e-2)
+        assert all(parameter.requires_grad for parameter in begun.network.parameters())
 
     def test_of_the_bundled_heads_too(self):
         folder = bundled_folder("heads64")
@@ -380,7 +404,8 @@ def ball(radius: float, count: int, size: int) -> Views:
 
 
 class TestReconstruction:
-    def test_a_ball_is_a_ball(self, tmp_path):
+    @pytest.mark.parametrize(("suffix", "told"), [(".glb", b'"NORMAL"'), (".ply", b"property float nx")])
+    def test_a_ball_is_a_ball(self, suffix, told, tmp_path):
         trimesh = pytest.importorskip("trimesh", reason="meshes are trimesh's")
         views = ball(6.0, 12, 32)
         directions = torch.nn.functional.normalize(
@@ -390,8 +415,10 @@ class TestReconstruction:
         off = np.abs(carve(level, views) - 6)  # a pixel is 0.7 cm; above and below, a ring of silhouettes encloses more
         assert off.mean() < 0.35
         assert off.max() < 1.3
-        export_views(views, tmp_path / "ball.glb")
-        (mesh,) = trimesh.load(tmp_path / "ball.glb").geometry.values()  # as one mesh it would get normals of its own
+        export_views(views, tmp_path / f"ball{suffix}")
+        (mesh,) = trimesh.load_scene(tmp_path / f"ball{suffix}").geometry.values()
+        assert told in (tmp_path / f"ball{suffix}").read_bytes()  # else trimesh makes normals of its own
+        assert (mesh.visual.vertex_colors[:, :3] == 191).all()
         side = np.abs(mesh.vertices[:, 1]) < 2
         outward = mesh.vertices[side] / np.linalg.norm(mesh.vertices[side], axis=1, keepdims=True)
         assert np.einsum("nj,nj->n", mesh.vertex_normals[side], outward).mean() > 0.95
@@ -402,6 +429,10 @@ class TestReconstruction:
         with pytest.raises(LatentrotError, match="too little in common"):
             export_views(nothing, tmp_path / "head.glb")
         assert not list(tmp_path.iterdir())
+
+    def test_another_format_is_refused(self, tmp_path):
+        with pytest.raises(LatentrotError, match=r"head\.obj: expected a name ending in \.glb or \.ply"):
+            export_views(ball(6.0, 4, 8), tmp_path / "head.obj")
 
 
 @pytest.fixture(scope="module")
@@ -415,12 +446,107 @@ def trained(config: SpinConfig, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return run_training(task, task.model.network, replace(config, steps=2), out, save_every=9, device="cpu")
 
 
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two files of random weights of an identity network that a user would bring."""
+    facenet = pytest.importorskip("facenet_pytorch", reason="the identity network is facenet-pytorch's")
+    folder, paths = tmp_path_factory.mktemp("weights"), []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        network = facenet.InceptionResnetV1(pretrained=None)
+        for layer in network.modules():
+            if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
+                torch.nn.init.kaiming_normal_(layer.weight)  # as it is made, every picture gives nearly the same vector
+        paths.append(folder / f"{seed}.pt")
+        torch.save(network.state_dict(), paths[-1])
+    return paths
+
+
+@pytest.fixture(scope="module")
+def told(config: SpinConfig, weights: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model that the first of those told who it is, hardly trained."""
+    network = load_identity(weights[0])
+    known = replace(config, identity_digest=network.digest, steps=2)
+    heads = some_heads()
+    task = SpinTask(
+        begin_model(known, network, "cpu"), heads, embed_people(network, heads.occasion), some_heads(1), known
+    )
+    return run_training(task, task.model.network, known, tmp_path_factory.mktemp("told"), save_every=9, device="cpu")
+
+
+class TestIdentityNetworkOfTheUser:
+    def test_the_model_takes_embeddings_of_its_length(self, told, weights, trained):
+        model = load_spin_model(told, "cpu", weights[0])
+        picture = gradients(1, SIZE)[0]
+        who = identity_of(model, picture)
+        assert who.shape == (512,)
+        assert model.network.who.length == 512
+        assert load_spin_model(trained, "cpu").network.who.length == IDENTITY
+        x, given, rays, _ = inputs(model, b=1)
+        with torch.no_grad():
+            model.network.who.last.weight.add_(0.1)
+            named, nobody, long = (
+                model.network(x, 1 - given, given, rays, w[None]) for w in (who, NOBODY, torch.full((512,), torch.nan))
+            )
+        assert torch.equal(nobody, long)
+        assert not torch.allclose(named, nobody, atol=1e-4)
+
+    def test_its_weights_are_not_copied_and_no_others_are_taken(self, told, weights, trained):
+        assert sum(p.stat().st_size for p in told.rglob("*") if p.is_file()) < 5e6
+        assert takes_identity(told)
+        assert not takes_identity(trained)
+        with pytest.raises(LatentrotError, match="was trained with the weights"):
+            load_spin_model(told, "cpu", weights[1])
+        with pytest.raises(LatentrotError, match="leave --identity out"):
+            load_spin_model(trained, "cpu", weights[0])
+        assert load_rotator("spin", model=told, device="cpu", identity=weights[0]).learned_from == (
+            "rendered",
+            "vggface2",
+        )
+
+    def test_without_them_nobody_is_told_and_a_note_says_so(self, told, weights, tmp_path, capsys):
+        common = ["--views", "5", "--steps", "2", "--model", str(told), "--mesh", "none"]
+        for name, more in (("without", []), ("with", ["--identity", str(weights[0])])):
+            assert main(["spin", "--new", "--out", str(tmp_path / name), *common, *more]) == 0
+            assert ("is told nobody" in capsys.readouterr().out) == (name == "without")
+        write_image(tmp_path / "a.png", gradients(1, 32)[0])
+        between = ["spin", "--between", *[str(tmp_path / "a.png")] * 2, "--crop", "--out", str(tmp_path / "b"), *common]
+        assert main(between) == 2
+        assert "need a model that is told who it is" in capsys.readouterr().err
+        assert main([*between, "--identity", str(weights[0])]) == 0
+
+    def test_a_run_goes_on_with_its_own_alone(self, config, weights, tmp_path):
+        known = replace(config, identity_digest=load_identity(weights[0]).digest)
+        assert identity_of_run(config, None, None, "cpu") is None
+        assert identity_of_run(known, None, weights[0], "cpu").digest == known.identity_digest
+        with pytest.raises(LatentrotError, match="give --identity"):
+            identity_of_run(known, None, None, "cpu")
+        with pytest.raises(LatentrotError, match="leave one out"):
+            identity_of_run(config, tmp_path / "person.safetensors", weights[0], "cpu")
+
+
+def test_a_folder_and_a_checkpoint_from_before_identities_had_a_length_are_read(config, trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "model")
+    with safe_open(folder / "spin.safetensors", "pt") as file:
+        header = {name: file.metadata()[name] for name in ("kind", "format", "attention")}
+    save_file(load_file(trained / "spin.safetensors"), folder / "spin.safetensors", header)
+    old, new = load_spin_model(folder, "cpu"), load_spin_model(trained, "cpu")
+    assert old.person is not None
+    assert not old.notes
+    assert all(torch.equal(a, b) for a, b in zip(old.network.parameters(), new.network.parameters(), strict=True))
+    stored = asdict(config)
+    del stored["identity_digest"]
+    header = {"kind": "latentrot training checkpoint", "config": json.dumps(stored)}
+    save_file({"x": torch.zeros(1)}, tmp_path / "checkpoint.safetensors", header)
+    assert config_of_run(tmp_path / "checkpoint.safetensors", config, SpinConfig) == config
+
+
 class TestDoors:
     def test_a_picture_from_all_around(self, trained, tmp_path):
         from PIL import Image  # noqa: PLC0415
 
         Image.fromarray(gradients(1, 32)[0]).save(tmp_path / "head.png")
-        options = ["--views", "6", "--steps", "2", "--model", str(trained), "--crop", "--no-mesh"]
+        options = ["--views", "6", "--steps", "2", "--model", str(trained), "--crop", "--mesh", "none"]
         assert main(["spin", str(tmp_path / "head.png"), "--out", str(tmp_path / "out"), *options]) == 0
         table = pd.read_csv(tmp_path / "out" / "poses.csv")
         assert table["yaw_deg"].tolist() == [-180, -120, -60, 0, 60, 120]
@@ -433,7 +559,7 @@ class TestDoors:
     def test_new_people_differ_by_seed_and_people_between_end_where_they_should(self, trained, tmp_path):
         from PIL import Image  # noqa: PLC0415
 
-        common = ["--views", "5", "--steps", "2", "--model", str(trained), "--no-mesh", "--new"]
+        common = ["--views", "5", "--steps", "2", "--model", str(trained), "--mesh", "none", "--new"]
         for seed in (3, 4):
             assert main(["spin", "--seed", str(seed), "--out", str(tmp_path / str(seed)), *common]) == 0
         a, b = (read_image(tmp_path / str(seed) / "views" / "002.png") for seed in (3, 4))
@@ -449,6 +575,29 @@ class TestDoors:
         assert torch.allclose(mixed(first, second, 1.0), second, atol=1e-4)
         assert mixed(first, second, 0.3).norm() == pytest.approx(1, abs=1e-4)
 
+    def test_what_moves_is_a_video_where_asked(self, trained, tmp_path):
+        pytest.importorskip("av")
+        from latentrot.data.video import open_video  # noqa: PLC0415
+
+        write_image(tmp_path / "a.png", gradients(1, 32)[0])
+        common = ["--steps", "2", "--model", str(trained), "--mesh", "none", "--motion", "mp4"]
+        assert main(["spin", "--new", "--views", "6", "--out", str(tmp_path / "new"), *common]) == 0
+        pair = ["--between", str(tmp_path / "a.png"), str(tmp_path / "a.png"), "--crop"]
+        assert main(["spin", *pair, "--out", str(tmp_path / "between"), *common]) == 0
+        for name, count, width, seconds in (("new/turntable", 6, 384, 4.8), ("between/between", 9, 192, 2.25)):
+            assert not (tmp_path / f"{name}.gif").exists()
+            frames = list(open_video(tmp_path / f"{name}.mp4").frames)
+            assert len(frames) == count
+            assert frames[0].pixels.shape == (192, width, 3)
+            assert sum(float(f.seconds) for f in frames) == pytest.approx(seconds)
+
+    def test_a_video_without_pyav_is_refused_before_a_model_is_looked_for(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.setitem(sys.modules, "av", None)
+        monkeypatch.chdir(tmp_path)
+        assert main(["spin", "--new", "--mesh", "none", "--motion", "mp4", "--model", "no/such"]) == 2
+        assert "--motion mp4 (gif and webp do not) needs PyAV" in capsys.readouterr().err
+        assert not list(tmp_path.iterdir())
+
     def test_the_rotator_keeps_the_protocol(self, trained):
         rotator = load_rotator("spin", model=str(trained), device="cpu", steps=2)
         picture = gradients(1, 24)[0]
@@ -456,6 +605,36 @@ class TestDoors:
         assert [p.shape for p in many] == [(SIZE, SIZE, 3)] * 2
         assert rotator.rotate_many(picture, []) == []
         assert rotator.learned_from == ("celeba", "rendered")
+
+    def test_in_a_photograph_it_draws_only_what_geometry_does_not_show(self, trained):
+        rotator, found = load_rotator("spin", model=trained, device="cpu", steps=2), find_faces(PORTRAIT)
+        drawn, bare = (turn_faces(found, r, [20.0]) for r in (rotator, MeshRotator()))
+        changed = (drawn.photo_at(0) != bare.photo_at(0)).any(-1)
+        assert drawn.faces[0].carried == bare.faces[0].carried
+        assert 0 < changed.sum() < 0.5 * (bare.photo_at(0) != found.photo).any(-1).sum()
+        assert any(f"a rendered head of {SIZE} pixels" in note for note in drawn.notes)
+        square = turn_faces(found, rotator, [20.0], EditConfig(crop_only=True))
+        assert square.photo_at(0).shape == (SIZE, SIZE, 3)
+
+    def test_the_page_offers_it_where_a_model_is_and_says_what_it_is(self, trained, tmp_path, monkeypatch):
+        pytest.importorskip("gradio")
+        from latentrot.app.page import Page  # noqa: PLC0415
+        from latentrot.rotate.latent.rotator import load_latent_rotator  # noqa: PLC0415
+
+        walk = load_latent_rotator(device="cpu")
+        if not bundled_part("spin64").is_dir():
+            assert "spin" not in str(Page(walk, tmp_path).result.rotator.info)
+            monkeypatch.setenv("LATENTROT_MODELS", str(tmp_path / "models"))
+            shutil.copytree(trained, tmp_path / "models" / "spin64")
+        assert "spin" in App(device="cpu").others()
+        page = Page(walk, tmp_path, others={"spin": load_rotator("spin", model=trained, device="cpu", steps=2)})
+        assert page.result.rotator.choices[-1] == ("spin", "spin")
+        assert "rendered head" in page.result.rotator.info
+        visitor = SimpleNamespace(session_hash="ann")
+        page.open_example("auto", "latent", visitor)
+        turned = page.turn(12, "spin", visitor)
+        assert page.result.compare in turned, turned
+        assert page.result.sweep.strip in page.make_sweep("spin", visitor)
 
     @pytest.mark.parametrize(
         ("rotators", "whose"),
@@ -478,9 +657,11 @@ class TestDoors:
             (["spin", "a.png", "--new"], "give one of"),
             (["spin", "--new", "--views", "0"], "--views 0"),
             (["spin", "--new", "--out", "a.gif"], "without a suffix"),
-            (["spin", "--new", "--no-mesh", "--model", "no/such"], "no multi-view model at no/such"),
-            (["spin", "no-such.png", "--no-mesh"], "no-such.png"),
+            (["spin", "--new", "--mesh", "none", "--model", "no/such"], "no multi-view model at no/such"),
+            (["spin", "no-such.png", "--mesh", "none"], "no-such.png"),
             (["train-spin", "--out", "x", "--person", "no-such.safetensors"], "no network at no-such.safetensors"),
+            (["train-spin", "--out", "x", "--identity", "no-such.pt"], "no-such.pt"),
+            (["edit", "a.png", "--deg", "9", "--identity", "w.pt"], "only a spin model is told who it is"),
             (["train-spin", "--out", "x", "--face-model", "no-such.npz"], "no-such.npz"),
             (["train-person", "--out", "x", "--people", "0"], "nobody to learn from"),
         ],

@@ -169,7 +169,8 @@ class ResultColumn:
             )  # fmt: skip
             rotator = gr.Radio(
                 list(rotators), value=rotators[0], label="Rotator", elem_id="rotator",
-                info="geometry carries what the photograph shows; the rotator draws what it hides; mesh: geometry alone",
+                info="geometry carries what the photograph shows; the rotator draws what it hides; mesh: geometry alone"
+                + ("; spin: slow, and what it draws is a rendered head" if "spin" in rotators else ""),
             )  # fmt: skip
             readout = gr.HTML(elem_id="readout")
             with gr.Row():

@@ -65,7 +65,7 @@ SWEEP = 9
 #: each frame of the GIF shows so long
 FRAME_MS = 150
 #: rotators in the order they are offered
-OFFERED = ("latent", "pair", "mesh")
+OFFERED = ("latent", "pair", "mesh", "spin")
 
 
 @dataclass(eq=False)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from latentrot.errors import LatentrotError
+
+if TYPE_CHECKING:
+    from latentrot.rotate.protocol import Rotator
 
 __all__ = ["App"]
 
@@ -27,7 +31,8 @@ class App:
     """cpu, cuda or cuda:N; by default cuda where there is one"""
     identity: Path | None = None
     """weights of facenet-pytorch's InceptionResnetV1 (20180402-114759-vggface2.pt), which you have: how much of the person
-    stays is then shown, as the cosine of the turned face to the source (1: the same); by default it is not told"""
+    stays is then shown, as the cosine of the turned face to the source (1: the same); by default it is not told. A spin model
+    that was trained with these weights is told who it is by them"""
 
     def run(self) -> None:
         """Load the model, serve until interrupted."""
@@ -41,10 +46,7 @@ class App:
             raise LatentrotError(
                 "the page needs gradio, which is not installed: pip install 'latentrot[page]'"
             ) from error
-        from latentrot.bundles import missing_bundle  # noqa: PLC0415
         from latentrot.rotate.latent.rotator import load_latent_rotator  # noqa: PLC0415
-        from latentrot.rotate.pair.model import DEFAULT  # noqa: PLC0415
-        from latentrot.rotate.pair.rotator import load_pair_rotator  # noqa: PLC0415
 
         identity = None
         if self.identity is not None:
@@ -53,8 +55,23 @@ class App:
 
             identity = load_identity(self.identity, str(resolve_device(self.device)))
         rotator = load_latent_rotator(self.model, self.directions, self.device)
-        others = {} if missing_bundle(DEFAULT) else {"pair": load_pair_rotator(device=self.device)}
+        others = self.others()
         # a service is stopped by SIGTERM: leave the way Ctrl-C does, so that what visitors gave is removed
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         say = "latentrot is at {} (Ctrl-C ends it)".format
         serve(rotator, self.host, self.port, lambda url: print(say(url), flush=True), identity, others)
+
+    def others(self) -> dict[str, Rotator]:
+        """Rotators with models of their own that come along, by name."""
+        from latentrot.bundles import bundled_part, missing_bundle  # noqa: PLC0415
+        from latentrot.rotate.pair.model import DEFAULT as PAIR  # noqa: PLC0415
+        from latentrot.rotate.pair.rotator import load_pair_rotator  # noqa: PLC0415
+        from latentrot.rotate.spin.model import DEFAULT as SPIN  # noqa: PLC0415
+        from latentrot.rotate.spin.model import takes_identity  # noqa: PLC0415
+        from latentrot.rotate.spin.rotator import load_spin_rotator  # noqa: PLC0415
+
+        found: dict[str, Rotator] = {} if missing_bundle(PAIR) else {"pair": load_pair_rotator(device=self.device)}
+        if bundled_part(SPIN).is_dir():
+            identity = self.identity if takes_identity() else None
+            found["spin"] = load_spin_rotator(device=self.device, identity=identity)
+        return found

@@ -60,6 +60,8 @@ class Edit:
     model: str | None = None
     """a diffusers folder, a Hub id or a bundled model (faces64, heads64); by default faces64. With --rotator pair
     or spin: a folder that train-pair or train-spin wrote; by default pair64 or spin64, where it comes along"""
+    identity: Path | None = None
+    """with --rotator spin: the weights that the model was trained with by train-spin --identity"""
     directions: Path | None = None
     """folder of directions files; by default those in the model's own folder, else directions/"""
     light: Literal["auto", "left", "center", "right"] = "auto"
@@ -222,6 +224,10 @@ class Edit:
 
     def check_rotator(self) -> None:
         """Refuse what `load_rotator` would, before anything slow is loaded."""
+        if self.identity is not None and self.rotator != "spin":
+            raise LatentrotError(
+                f"--identity {self.identity}: only a spin model is told who it is; give --rotator spin"
+            )
         if self.rotator == "latent":
             from latentrot.models.folder import local_folder  # noqa: PLC0415
 
@@ -240,8 +246,10 @@ class Edit:
 
     def load_rotator(self) -> Rotator:
         """Load what the options name."""
-        if self.rotator in ("pair", "spin"):
-            return rotator_named(self.rotator, model=self.model, device=self.runtime.device)
+        if self.rotator == "spin":
+            return rotator_named("spin", model=self.model, device=self.runtime.device, identity=self.identity)
+        if self.rotator == "pair":
+            return rotator_named("pair", model=self.model, device=self.runtime.device)
         if self.rotator == "mesh":
             return rotator_named("mesh", device=self.runtime.device)
         return self.latent_rotator() if self.rotator == "latent" else rotator_named(self.rotator)

@@ -43,7 +43,7 @@ class Evaluate:
     """whose label network measures: a bundled model, a model's folder or a file; by default the one of --model"""
     identity: Path | None = None
     """weights of facenet-pytorch's InceptionResnetV1 (20180402-114759-vggface2.pt), which you have: how much of the person
-    stays"""
+    stays. A spin model that was trained with these weights is told who it is by them, which flatters it"""
     judge: Path | None = None
     """a Python file of yours with pose(images), identity(images) or both, which measures too; it is run"""
     people: int | None = None
@@ -130,8 +130,13 @@ class Evaluate:
 
     def loaded(self) -> tuple[dict[str, Rotator], dict[str, str]]:
         """The rotators by name, and what the report says of them."""
-        device = {"device": self.runtime.device}
-        options = {name: {"model": self.own_model(name), **device} for name in ("pair", "spin")} | {"mesh": device}
+        device: dict[str, object] = {"device": self.runtime.device}
+        options: dict[str, dict[str, object]] = {"mesh": device}
+        options |= {name: {"model": self.own_model(name), **device} for name in ("pair", "spin")}
+        if "spin" in self.rotator and self.identity is not None:
+            from latentrot.rotate.spin.model import takes_identity  # noqa: PLC0415
+
+            options["spin"]["identity"] = self.identity if takes_identity(self.own_model("spin")) else None
         if "latent" not in self.rotator:
             if self.directions is not None:
                 raise LatentrotError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -14,6 +14,7 @@ from latentrot.files import check_writable
 
 if TYPE_CHECKING:
     from latentrot.edit.find import Found
+    from latentrot.edit.spin import Spun
     from latentrot.rotate.spin.rotator import SpinRotator
 
 __all__ = ["Spin", "TrainPerson", "TrainSpin"]
@@ -28,7 +29,7 @@ class Spin:
     image: Annotated[Path | None, tyro.conf.Positional] = None
     """the photograph, or a picture of a head"""
     out: Path = Path("spin")
-    """folder for views/, normals/, poses.csv, turntable.gif, sheet.png and head.glb"""
+    """folder for views/, normals/, poses.csv, sheet.png, the turntable and the mesh"""
     views: int = 48
     """views, evenly all around"""
     pitch: float = 0.0
@@ -36,11 +37,13 @@ class Spin:
     new: bool = False
     """somebody who does not exist, instead of a photograph; --seed says who"""
     between: tuple[Path, Path] | None = None
-    """people between those in two pictures, by their identities alone: between.png and between.gif"""
+    """people between those in two pictures, by their identities alone: between.png, and between.gif in motion"""
     seed: int = 0
     """of the noise"""
     model: str | None = None
     """a folder that train-spin wrote; by default spin64, where it comes along"""
+    identity: Path | None = None
+    """the weights that the model was trained with by train-spin --identity; without them it is told nobody"""
     steps: int | None = None
     """of the sampler; fewer are quicker and blur"""
     guidance: float | None = None
@@ -49,29 +52,37 @@ class Spin:
     """which face of the photograph: largest, or its number"""
     crop: bool = False
     """the pictures are already square crops in the CelebA frame"""
-    mesh: bool = True
-    """also write the mesh, which needs trimesh"""
+    motion: Literal["gif", "webp", "mp4"] = "gif"
+    """format of what moves, turntable.gif or between.gif; mp4 needs PyAV"""
+    mesh: Literal["glb", "ply", "none"] = "glb"
+    """format of the mesh, head.glb, which needs trimesh"""
     device: str | None = None
     """cpu, cuda or cuda:N; by default cuda where there is one"""
 
     def run(self) -> None:
         """Find the face, draw, write."""
         self.check()
-        from latentrot.edit.spin import spin_between, spin_new, spin_photograph, write_between, write_spun  # noqa: PLC0415
+        from latentrot.edit.spin import spin_between, spin_new, spin_photograph, write_between  # noqa: PLC0415
 
         if self.between is not None:
             founds = [self.found(path) for path in self.between]
             rotator = self.rotator()
             facts = {"source": ", ".join(path.name for path in self.between), "model": rotator.name}
-            files = write_between(spin_between(founds, rotator), self.out, facts)
+            files = write_between(spin_between(founds, rotator), self.out, facts, motion=self.motion)
         elif self.image is not None:
             found = self.found(self.image)
-            for note in found.notes:
-                print(f"note: {note}")
-            files = write_spun(spin_photograph(found, self.rotator(), self.views, self.pitch), self.out, mesh=self.mesh)
+            files = self.write(spin_photograph(found, self.rotator(), self.views, self.pitch))
         else:
-            files = write_spun(spin_new(self.rotator(), self.views, self.pitch), self.out, mesh=self.mesh)
+            files = self.write(spin_new(self.rotator(), self.views, self.pitch))
         print("wrote " + ", ".join(map(str, files)))
+
+    def write(self, spun: Spun) -> list[Path]:
+        """Say what should be known, write the files."""
+        from latentrot.edit.spin import write_spun  # noqa: PLC0415
+
+        for note in spun.notes:
+            print(f"note: {note}")
+        return write_spun(spun, self.out, motion=self.motion, mesh=None if self.mesh == "none" else self.mesh)
 
     def check(self) -> None:
         """Refuse what cannot be drawn or written, before anything slow is loaded."""
@@ -84,11 +95,15 @@ class Spin:
         if self.out.suffix:
             raise LatentrotError(f"--out {self.out}: expected a folder, a name without a suffix")
         check_writable(self.out)
-        if self.mesh and self.between is None:
+        if self.motion == "mp4":
+            from latentrot.data.video import check_pyav  # noqa: PLC0415
+
+            check_pyav("--motion mp4 (gif and webp do not)")
+        if self.mesh != "none" and self.between is None:
             from importlib.util import find_spec  # noqa: PLC0415
 
             if find_spec("trimesh") is None:
-                raise LatentrotError("the mesh needs trimesh: pip install 'latentrot[mesh]', or give --no-mesh")
+                raise LatentrotError("the mesh needs trimesh: pip install 'latentrot[mesh]', or give --mesh none")
 
     def found(self, path: Path) -> Found:
         """A picture and the face in it."""
@@ -102,7 +117,7 @@ class Spin:
         """The model."""
         from latentrot.rotate.spin.rotator import load_spin_rotator  # noqa: PLC0415
 
-        return load_spin_rotator(self.model, self.device, self.steps, self.guidance, self.seed)
+        return load_spin_rotator(self.model, self.device, self.steps, self.guidance, self.seed, self.identity)
 
 
 @dataclass(frozen=True)
@@ -180,6 +195,9 @@ class TrainSpin:
     """run folder: heads/, checkpoint, log, sample sheets, model/"""
     person: Path | None = None
     """a network that train-person wrote, which tells the model who it is; without it nobody is named"""
+    identity: Path | None = None
+    """instead: weights of facenet-pytorch's InceptionResnetV1 (20180402-114759-vggface2.pt), which you have; they are not
+    copied, so that whoever draws with the model needs them too"""
     heads: Path | None = None
     """folder of the rendered heads; by default OUT/heads"""
     start: str | None = None
@@ -228,7 +246,7 @@ class TrainSpin:
         base = checkpoint_config(checkpoint, SpinConfig) if checkpoint.is_file() else SpinConfig()
         config = replace(base, **given_of(self, SpinConfig))
         model = train_spin(
-            self.out, config, person=self.person, heads=self.heads, save_every=self.save_every, workers=self.workers,
-            device=self.device, ict=self.face_model,
+            self.out, config, person=self.person, identity=self.identity, heads=self.heads, save_every=self.save_every,
+            workers=self.workers, device=self.device, ict=self.face_model,
         )  # fmt: skip
         print(f"wrote {model}")

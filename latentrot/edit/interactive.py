@@ -28,7 +28,7 @@ from latentrot.label.identity import IdentityNetwork
 from latentrot.rotate.latent.rotator import Embedded, Frame, LatentRotator
 from latentrot.rotate.latent.search import CalibrationCurve
 from latentrot.rotate.mesh import Head, MeshRotator, turn_for, turn_head
-from latentrot.rotate.protocol import Rotator
+from latentrot.rotate.protocol import Rotator, rotate_many
 
 __all__ = [
     "MAX_TURN",
@@ -177,19 +177,24 @@ def turn_subject(
         if not abs(turn) <= MAX_TURN:
             raise LatentrotError(f"a turn of {turn} degrees: expected between {-MAX_TURN:.0f} and {MAX_TURN:.0f}")
     if rotator is not None and rotator is not walk:
-        return [turned_by(rotator, subject, turn, walk) for turn in degrees]
+        return turned_by(rotator, subject, degrees, walk)
     curve = walk.refine_curve(subject.face, subject.curve, degrees)
     turned = walk.turn(subject.face, degrees, curve=curve)
     return [View(f, carried(subject, f.requested_deg, f.image)[0]) for f in turned.frames]
 
 
-def turned_by(rotator: Rotator, subject: Subject, degrees: float, walk: LatentRotator) -> View:
-    """A turn by another rotator than the walk, measured on the photograph that comes out by the walk's label network."""
+def turned_by(rotator: Rotator, subject: Subject, degrees: Sequence[float], walk: LatentRotator) -> list[View]:
+    """Turns by another rotator than the walk, measured on the photographs that come out by the walk's label network."""
     square = subject.alignment.crop(subject.photo.picture, CROP_SIDE)
-    drawn = None if isinstance(rotator, MeshRotator) else rotator.rotate(square, degrees)
-    picture, alignment = carried(subject, degrees, drawn)
-    result = alignment.crop(picture, CROP_SIDE)
-    return View(Frame(degrees, *look(result, walk), result if drawn is None else drawn), picture)
+    alone = isinstance(rotator, MeshRotator)
+    views = []
+    for turn, drawn in zip(
+        degrees, [None] * len(degrees) if alone else rotate_many(rotator, square, degrees), strict=True
+    ):
+        picture, alignment = carried(subject, turn, drawn)
+        result = alignment.crop(picture, CROP_SIDE)
+        views.append(View(Frame(turn, *look(result, walk), result if drawn is None else drawn), picture))
+    return views
 
 
 def carried(subject: Subject, degrees: float, drawn: np.ndarray | None) -> tuple[np.ndarray, Alignment]:

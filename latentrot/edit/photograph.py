@@ -154,7 +154,7 @@ def turn_faces(
     if any(t.pitch for t in asked) and (config.crop_only or not found.alignments):
         raise LatentrotError("a pitch needs the whole photograph; leave out --crop and --crop-only")
     clock = Clock(dict(found.seconds))
-    faces, notes = [], list(found.notes)
+    faces, notes = [], [*found.notes, *getattr(rotator, "notes", ())]
     for alignment in found.alignments or (None,):
         face, more = turn_face(found.photo, alignment, rotator, asked, config, upscaler, clock)
         faces.append(face)

@@ -64,13 +64,13 @@ def spin_photograph(found: Found, rotator: SpinRotator, count: int, pitch: float
     pose = pose_of(crop)
     views = rotator.spun(crop, pose, circle(count, pitch))
     facts = {"source": found.path.name, "yaw_deg": round(float(pose[0]), 1), "pitch_deg": round(float(pose[1]), 1)}
-    return Spun(views, found.notes, facts | facts_of(rotator))
+    return Spun(views, (*found.notes, *rotator.model.notes), facts | facts_of(rotator))
 
 
 def spin_new(rotator: SpinRotator, count: int, pitch: float = 0.0) -> Spun:
     """Somebody who does not exist; who, the seed says."""
     views = spin(rotator.model, None, torch.zeros(2), circle(count, pitch), config=rotator.sample)
-    return Spun(views, (), {"source": "nobody"} | facts_of(rotator))
+    return Spun(views, rotator.model.notes, {"source": "nobody"} | facts_of(rotator))
 
 
 def spin_between(founds: Sequence[Found], rotator: SpinRotator) -> list[Views]:
@@ -80,9 +80,8 @@ def spin_between(founds: Sequence[Found], rotator: SpinRotator) -> list[Views]:
         LatentrotError: the model is told nobody.
     """
     if rotator.model.person is None:
-        raise LatentrotError(
-            f"{rotator.name} was trained without identities; people between two need a model with them"
-        )
+        why = rotator.model.notes or (f"{rotator.name} was trained without identities",)
+        raise LatentrotError(f"{why[0]}; people between two need a model that is told who it is")
     crops = [f.alignments[0].crop(f.photo, 2 * rotator.model.resolution) if f.alignments else f.photo for f in founds]
     first, second = (identity_of(rotator.model, crop) for crop in crops)
     asked = torch.tensor([[yaw, 0.0] for yaw in YAWS])
@@ -112,13 +111,14 @@ def as_pictures(views: Views) -> tuple[list[np.ndarray], list[np.ndarray]]:
     return list(to_uint8(views.pictures[:, :3])), list(to_uint8(views.pictures[:, 3:]))
 
 
-def write_spun(spun: Spun, out: Path, *, mesh: bool = True) -> list[Path]:
-    """Write views/, normals/, poses.csv, turntable.gif, sheet.png and head.glb into a folder.
+def write_spun(spun: Spun, out: Path, *, motion: str, mesh: str | None) -> list[Path]:
+    """Write views/, normals/, poses.csv, sheet.png, turntable.MOTION and head.MESH into a folder.
 
     Args:
         spun: a head.
         out: the folder.
-        mesh: also the mesh, which needs trimesh.
+        motion: gif, webp or mp4, which needs PyAV.
+        mesh: glb or ply, which need trimesh; None: no mesh.
     """
     images, normals = as_pictures(spun.views)
     metadata = synthetic_metadata(spun.facts)
@@ -130,22 +130,24 @@ def write_spun(spun: Spun, out: Path, *, mesh: bool = True) -> list[Path]:
     table.insert(0, "image_id", [f"{i:03d}.png" for i in range(len(table))])
     write_atomically(out / "poses.csv", lambda p: table.to_csv(p, index=False))
     shown = [np.concatenate([resize(p, SHOWN_PX) for p in pair], 1) for pair in zip(images, normals, strict=True)]
-    write_animation(out / "turntable.gif", shown, ROUND_MS // len(shown), metadata)
+    turntable = out / f"turntable.{motion}"
+    write_animation(turntable, shown, ROUND_MS // len(shown), metadata)
     some = np.unique(np.linspace(0, len(images) - 1, 8).astype(int))
     sheet = strip([images[i] for i in some] + [normals[i] for i in some], columns=len(some))
     write_image(out / "sheet.png", sheet, metadata)
-    files = [out / name for name in ("views", "normals", "poses.csv", "turntable.gif", "sheet.png")]
-    if mesh:
-        export_views(spun.views, out / "head.glb")
-        files.append(out / "head.glb")
+    files = [out / "views", out / "normals", out / "poses.csv", turntable, out / "sheet.png"]
+    if mesh is not None:
+        files.append(out / f"head.{mesh}")
+        export_views(spun.views, files[-1])
     return files
 
 
-def write_between(people: Sequence[Views], out: Path, facts: Mapping[str, object]) -> list[Path]:
-    """Write a sheet, a person a row, and its faces in motion."""
+def write_between(people: Sequence[Views], out: Path, facts: Mapping[str, object], *, motion: str) -> list[Path]:
+    """Write between.png, a person a row, and between.MOTION, their faces in motion (gif, webp or mp4)."""
     metadata, faces = synthetic_metadata(facts), [as_pictures(views)[0] for views in people]
     make_folder(out)
     write_image(out / "between.png", strip([p for row in faces for p in row], columns=len(YAWS)), metadata)
     front = YAWS.index(0.0)
-    write_animation(out / "between.gif", [resize(row[front], SHOWN_PX) for row in faces], 250, metadata)
-    return [out / "between.png", out / "between.gif"]
+    moving = out / f"between.{motion}"
+    write_animation(moving, [resize(row[front], SHOWN_PX) for row in faces], 250, metadata)
+    return [out / "between.png", moving]

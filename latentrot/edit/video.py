@@ -387,4 +387,5 @@ def edit_video(
         shown = list(frames)
         write_animation(out, [f.pixels for f in shown], [round(1000 * f.seconds) for f in shown], metadata)
     report: dict[str, Any] = {"input": str(path), "output": str(out), **turner.report(), "fps": round(video.fps, 3)}
-    return {**report, "sound": ", ".join(video.sound) or "none", "notes": list(video.notes)}
+    notes = [*video.notes, *getattr(turner.rotator, "notes", ())]
+    return {**report, "sound": ", ".join(video.sound) or "none", "notes": notes}

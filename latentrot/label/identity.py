@@ -1,8 +1,8 @@
-"""How much of the person stays: the cosine of two faces by an identity network the user has.
+"""Who it is, and how much of the person stays, by an identity network the user has.
 
-The package has none of its own. It reads facenet-pytorch's InceptionResnetV1 (Schroff, Kalenichenko, Philbin, "FaceNet: A
-Unified Embedding for Face Recognition and Clustering", CVPR 2015) from a weights file as its author publishes them,
-20180402-114759-vggface2.pt.
+The package has none that knows real people well. It reads facenet-pytorch's InceptionResnetV1 (Schroff, Kalenichenko,
+Philbin, "FaceNet: A Unified Embedding for Face Recognition and Clustering", CVPR 2015) from a weights file as its author
+publishes them, 20180402-114759-vggface2.pt.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,8 +19,9 @@ from PIL import Image
 
 from latentrot.data.weights import read_weights
 from latentrot.errors import LatentrotError, one_line
+from latentrot.label.layers import digest_of
 
-__all__ = ["IdentityNetwork", "load_identity"]
+__all__ = ["IdentityNetwork", "TellsPeopleApart", "load_identity"]
 
 #: the detector's mean box in CelebA's frame (left, top, right, bottom), as shares of the face crop: what the network was
 #: trained on, stretched to a square of `INPUT` pixels
@@ -28,6 +29,25 @@ FACE_BOX = (0.159, 0.075, 0.829, 0.971)
 INPUT = 160
 #: pictures embedded at once
 BATCH = 32
+LENGTH = 512
+
+
+class TellsPeopleApart(Protocol):
+    """A network that puts pictures of one person close together."""
+
+    @property
+    def length(self) -> int:
+        """Of an embedding."""
+        ...
+
+    @property
+    def learned_from(self) -> tuple[str, ...]:
+        """Data sets of real people that it learned from."""
+        ...
+
+    def embed(self, crops: Sequence[np.ndarray]) -> np.ndarray:
+        """(n) crops (s, s, 3) uint8 in the CelebA frame -> (n, length) unit vectors."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +56,15 @@ class IdentityNetwork:
 
     Args:
         network: (n, 3, 160, 160) pictures -> (n, 512) unit vectors.
+        digest: what identifies its weights.
+        length: of an embedding.
+        learned_from: the set that the weights named above learned from.
     """
 
     network: Any
+    digest: str = ""
+    length: int = LENGTH
+    learned_from: tuple[str, ...] = ("vggface2",)
 
     def likeness(self, a: np.ndarray, b: np.ndarray) -> float:
         """The cosine of two (s, s, 3) uint8 crops in the CelebA frame: 1 for equal pictures, about 0 for strangers."""
@@ -89,4 +115,4 @@ def load_identity(path: str | Path, device: str | None = None) -> IdentityNetwor
             f"{one_line(path)} holds other weights than InceptionResnetV1's; give facenet-pytorch's "
             "20180402-114759-vggface2.pt"
         ) from error
-    return IdentityNetwork(network.to(device or "cpu"))
+    return IdentityNetwork(network.to(device or "cpu"), digest_of(path))

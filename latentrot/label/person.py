@@ -34,7 +34,10 @@ class PersonNetwork(nn.Module):
 
     Attributes:
         facts: what it learned from and how well it tells people apart, for its file.
+        length: of an embedding.
     """
+
+    length = LENGTH
 
     def __init__(self) -> None:
         super().__init__()

@@ -38,7 +38,8 @@ class Rotator(Protocol):
     """Turns the head in a face crop; the command line, metrics and pages know nothing else about it.
 
     A rotator may also say which data sets it learned from: `learned_from`, a tuple of names, empty where it learned from
-    nobody. Measures on real people rest on it (`latentrot.evaluation.people`).
+    nobody. Measures on real people rest on it (`latentrot.evaluation.people`). And `notes`, a tuple of sentences for its
+    user, which an edit tells.
     """
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:

@@ -35,6 +35,7 @@ class SpinConfig:
         noise_mean: of the logarithm of the noise level, before it is shifted for the number of views drawn.
         noise_deviation: of the same.
         mirror: show half of the samples mirrored.
+        identity_digest: of the weights of the identity network that the user brings; empty: the package's own, or none.
         seed: of everything random.
     """
 
@@ -58,6 +59,7 @@ class SpinConfig:
     noise_mean: float = 0.5
     noise_deviation: float = 2.0
     mirror: bool = True
+    identity_digest: str = ""
     seed: int = 0
 
     def __post_init__(self) -> None:

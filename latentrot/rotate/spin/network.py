@@ -24,7 +24,7 @@ from latentrot.rotate.spin.cameras import RAY_CHANNELS
 
 __all__ = ["IDENTITY", "AcrossViews", "SpinNetwork", "expanded"]
 
-#: length of an identity embedding
+#: length of an identity embedding, where a model does not say another
 IDENTITY = 128
 #: what a place is told beside its own features: its ray, and whether the view is given
 PLACE = RAY_CHANNELS + 1
@@ -64,20 +64,25 @@ class WhoEmbedding(nn.Module):
 
     The published model has it take the place of a word in a prompt, for cross attention; a U-Net without one takes it
     beside the noise level.
+
+    Args:
+        width: of the noise level's embedding.
+        length: of the identity's.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, length: int) -> None:
         super().__init__()
-        self.nobody = nn.Parameter(torch.zeros(IDENTITY))
-        self.first = nn.Linear(IDENTITY, width)
+        self.length = length
+        self.nobody = nn.Parameter(torch.zeros(length))
+        self.first = nn.Linear(length, width)
         self.last = nn.Linear(width, width)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
     def forward(self, who: Tensor) -> Tensor:
-        """(b, IDENTITY) unit vectors, NaN where nobody is named -> (b, width)."""
+        """(b, length) unit vectors, NaN where nobody is named -> (b, width); of nobody one NaN is enough."""
         known = torch.isfinite(who).all(-1, keepdim=True)
-        scaled = torch.nan_to_num(who) * IDENTITY**0.5
+        scaled = torch.nan_to_num(who) * self.length**0.5
         return self.last(F.silu(self.first(torch.where(known, scaled, self.nobody))))
 
 
@@ -88,14 +93,15 @@ class SpinNetwork(nn.Module):
         unet: from `expanded`.
         alpha_bar: (t,) the schedule's cumulative products that its noise levels are counted in.
         finest: maps of so many places a side or fewer look across views.
+        length: of an identity embedding.
     """
 
-    def __init__(self, unet: UNet2DModel, alpha_bar: Tensor, finest: int) -> None:
+    def __init__(self, unet: UNet2DModel, alpha_bar: Tensor, finest: int, length: int = IDENTITY) -> None:
         super().__init__()
         widths, groups = unet.config["block_out_channels"], unet.config["norm_num_groups"]
         self.unet: Any = unet
         self.finest = finest
-        self.who = WhoEmbedding(4 * widths[0])
+        self.who = WhoEmbedding(4 * widths[0], length)
         down = [AcrossViews(w, groups) if side <= finest else None for w, side in _maps_down(unet)]
         up = [AcrossViews(w, groups) if side <= finest else None for w, side in _maps_up(unet)]
         self.across_down = nn.ModuleList([m or nn.Identity() for m in down])
@@ -119,7 +125,7 @@ class SpinNetwork(nn.Module):
             s: (b, p) noise level, the deviation of the noise; 0 where given.
             given: (b, p) 1 where a view is given, else 0.
             rays: (b, p, RAY_CHANNELS, h, w) from `ray_map`.
-            who: (b, IDENTITY) unit vectors, NaN where nobody is named.
+            who: (b, length) unit vectors, NaN where nobody is named.
 
         Returns:
             (b, p, c, h, w).

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from latentrot.data.frame import CROP_BOX
-from latentrot.errors import LatentrotError
+from latentrot.errors import LatentrotError, one_line
 from latentrot.files import write_atomically
 from latentrot.rotate.spin.cameras import DISTANCE, FOCAL, held_at, rotation
 from latentrot.rotate.spin.sample import Views
@@ -25,6 +25,11 @@ SMOOTHINGS = 3
 OUTSIDE = 0.12
 #: a drawn normal shorter than this is background
 BACKGROUND = 0.5
+#: what trimesh is told for normals at the points, by suffix
+WRITTEN_WITH = {
+    ".glb": {"file_type": "glb", "include_normals": True},
+    ".ply": {"file_type": "ply", "vertex_normal": True},
+}
 
 
 def seen_in(points: np.ndarray, pose: torch.Tensor) -> np.ndarray:
@@ -107,15 +112,18 @@ def painted(points: np.ndarray, normals: np.ndarray, views: Views) -> tuple[np.n
 
 
 def export_views(views: Views, path: Path) -> None:
-    """Write a head as glTF (.glb) with colours and normals at its points, whole or not at all.
+    """Write a head as glTF (.glb) or PLY (.ply) with colours and normals at its points, whole or not at all.
 
     Args:
         views: from all around; poses relative to the head's front.
-        path: the file, ending in .glb.
+        path: the file; its suffix chooses the format.
 
     Raises:
-        LatentrotError: trimesh is missing, or the silhouettes have nothing in common.
+        LatentrotError: another suffix, trimesh is missing, or the silhouettes have nothing in common.
     """
+    options = WRITTEN_WITH.get(path.suffix.lower())
+    if options is None:
+        raise LatentrotError(f"mesh {one_line(path)}: expected a name ending in {' or '.join(WRITTEN_WITH)}")
     try:
         import trimesh  # noqa: PLC0415  (optional)
     except ImportError as error:
@@ -129,4 +137,4 @@ def export_views(views: Views, path: Path) -> None:
     hull = trimesh.Trimesh(sphere.vertices * radii[:, None], sphere.faces, process=False)
     colours, normals = painted(hull.vertices, hull.vertex_normals, views)
     mesh = trimesh.Trimesh(hull.vertices, hull.faces, vertex_normals=normals, vertex_colors=colours, process=False)
-    write_atomically(path, lambda temporary: mesh.export(temporary, file_type="glb", include_normals=True))
+    write_atomically(path, lambda temporary: mesh.export(temporary, **options))

@@ -47,6 +47,15 @@ class SpinRotator:
         return self.model.name
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What its user should know."""
+        what = (
+            f"{self.name} draws a rendered head of {self.model.resolution} pixels: in a photograph it fills what the "
+            "photograph does not show, a square alone is all drawn"
+        )
+        return (what, *self.model.notes)
+
+    @property
     def learned_from(self) -> tuple[str, ...] | None:
         """Data sets that the model's card says it learned from; None: it says nothing."""
         return trained_on(self.model.folder) if self.model.folder else None
@@ -80,6 +89,7 @@ def load_spin_rotator(
     steps: int | None = None,
     guidance: float | None = None,
     seed: int = 0,
+    identity: Path | None = None,
 ) -> SpinRotator:
     """Load a multi-view model as a rotator.
 
@@ -89,9 +99,10 @@ def load_spin_rotator(
         steps: see `SampleConfig`, as guidance; None: its default.
         guidance: how much image and identity count.
         seed: of the noise.
+        identity: weights of the identity network that the model was trained with, see `load_spin_model`.
 
     Raises:
-        LatentrotError: no such model.
+        LatentrotError: no such model, or other weights than its own.
     """
     given = {name: value for name, value in (("steps", steps), ("guidance", guidance)) if value is not None}
-    return SpinRotator(load_spin_model(model, device), SampleConfig(seed=seed, **given))  # type: ignore[arg-type]
+    return SpinRotator(load_spin_model(model, device, identity), SampleConfig(seed=seed, **given))  # type: ignore[arg-type]

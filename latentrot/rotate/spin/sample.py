@@ -15,13 +15,13 @@ from latentrot.data.images import to_uint8
 from latentrot.errors import LatentrotError
 from latentrot.rotate.spin.cameras import ray_map, reference_of
 from latentrot.rotate.spin.model import SpinModel
-from latentrot.rotate.spin.network import IDENTITY
 
 __all__ = ["ANCHORS_DEG", "NOBODY", "SampleConfig", "Views", "draw_views", "identity_of", "normals_of", "spin"]
 
 #: yaws of the views that are drawn first, from which all others are
 ANCHORS_DEG = (45.0, -45.0, 90.0, -90.0, 135.0, -135.0, 180.0)
-NOBODY = torch.full((IDENTITY,), torch.nan)
+#: an identity that is not told, whatever its length
+NOBODY = torch.full((1,), torch.nan)
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def spin(
         image: (3, s, s) in [-1, 1], the picture in the CelebA frame; None: a new person.
         pose: (2,) its yaw and pitch in degrees.
         asked: (n, 2) poses of the views asked for.
-        who: (IDENTITY,) embedding of the person; `NOBODY`: not told.
+        who: (d,) embedding of the person; `NOBODY`: not told.
         config: how.
 
     Returns:
@@ -121,7 +121,7 @@ def spin(
 
 
 def identity_of(model: SpinModel, crop: np.ndarray) -> Tensor:
-    """The embedding of the person in a (s, s, 3) uint8 crop, (IDENTITY,); `NOBODY` where the model is told nobody."""
+    """The embedding of the person in a (s, s, 3) uint8 crop, (d,); `NOBODY` where the model is told nobody."""
     return NOBODY if model.person is None else torch.from_numpy(model.person.embed([crop])[0])
 
 
@@ -162,7 +162,7 @@ def draw_views(
         model: from `load_spin_model`.
         given: what is known, the first of them what others are told relative to; None: nothing.
         asked: (n, 2) poses in degrees.
-        who: (IDENTITY,) or NaN.
+        who: (d,) or `NOBODY`.
         config: how.
 
     Returns:
@@ -192,7 +192,7 @@ def normals_of(
         model: from `load_spin_model`.
         image: (3, s, s) in [-1, 1].
         pose: (2,) its yaw and pitch.
-        who: (IDENTITY,) or NaN.
+        who: (d,) or `NOBODY`.
         config: how.
 
     Returns:
@@ -216,7 +216,7 @@ class Sample:
         model: the model.
         pose: (p, 2) of all views.
         given: (p,) 1 where a view is known.
-        who: (IDENTITY,) or NaN.
+        who: (d,) or `NOBODY`.
         config: how.
     """
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,18 @@ from torch import Tensor
 
 from latentrot.bundles import bundled_folder, trained_on
 from latentrot.checkpoints import config_of_run
+from latentrot.devices import resolve_device
 from latentrot.errors import LatentrotError
 from latentrot.files import check_writable
 from latentrot.heads.geometry import ICT_PATH
 from latentrot.heads.views import HeadViews, read_views, render_views
+from latentrot.label.identity import IdentityNetwork, TellsPeopleApart, load_identity
 from latentrot.label.person import PersonNetwork, load_person_network
 from latentrot.models.train import generator_at, run_training
 from latentrot.rotate.spin.cameras import ray_map, reference_of
 from latentrot.rotate.spin.config import SpinConfig
 from latentrot.rotate.spin.model import PERSON, SpinModel, begin_model, save_spin_model
-from latentrot.rotate.spin.network import IDENTITY
-from latentrot.rotate.spin.sample import SampleConfig, Views, draw_views
+from latentrot.rotate.spin.sample import NOBODY, SampleConfig, Views, draw_views
 
 __all__ = ["SpinTask", "embed_people", "samples_at", "train_spin"]
 
@@ -48,7 +48,7 @@ class SpinTask:
     Args:
         model: at the start of the run.
         heads: to train on.
-        who: (n, k, IDENTITY) several embeddings of each head, NaN where nobody is named.
+        who: (n, k, d) several embeddings of each head, NaN where nobody is named.
         strangers: heads for the sample sheets.
         config: the run.
     """
@@ -99,6 +99,8 @@ def card_of_run(model: SpinModel, config: SpinConfig) -> str:
     start = bundled_folder(config.start) or Path(config.start)
     sets = {"rendered", *(trained_on(start) or ()), *(model.person.learned_from if model.person else ())}
     made = f"Made with `latentrot train-spin`: {config.people} rendered heads, from {config.start}."
+    if config.identity_digest:
+        made += f" Who it is, InceptionResnetV1 tells with weights (digest {config.identity_digest}) that are not here."
     return "\n".join(
         [
             "---",
@@ -145,7 +147,7 @@ def samples_at(
 
     Returns:
         Views (b, p, 6, s, s) in [-1, 1], those given first; poses (b, p, 2) in degrees; (b, p) 1 where given; (b,) 1 where
-        the given ones are blank; identities (b, IDENTITY), NaN where nobody is named.
+        the given ones are blank; identities (b, d), NaN where nobody is named.
     """
     rng = np.random.default_rng((config.seed, 2, step))
     b, p = config.batch_size, config.together
@@ -188,11 +190,11 @@ def noise_levels(given: Tensor, config: SpinConfig, generator: torch.Generator) 
     return (logs + 0.5 * drawn.log()).exp()
 
 
-def embed_people(person: PersonNetwork | None, pictures: Tensor) -> Tensor:
-    """(n, k, 3, s, s) uint8 -> (n, k, IDENTITY), NaN without a network."""
+def embed_people(person: TellsPeopleApart | None, pictures: Tensor) -> Tensor:
+    """(n, k, 3, s, s) uint8 -> (n, k, d), `NOBODY` without a network."""
     n, k = pictures.shape[:2]
     if person is None:
-        return torch.full((n, k, IDENTITY), math.nan)
+        return NOBODY.expand(n, k, -1)
     crops = list(pictures.flatten(0, 1).permute(0, 2, 3, 1).numpy())
     return torch.from_numpy(person.embed(crops)).unflatten(0, (n, k))
 
@@ -202,6 +204,7 @@ def train_spin(
     config: SpinConfig | None = None,
     *,
     person: Path | None = None,
+    identity: Path | None = None,
     heads: Path | None = None,
     save_every: int = 500,
     workers: int = 1,
@@ -214,6 +217,7 @@ def train_spin(
         out: run folder: heads/, person.safetensors, checkpoint.safetensors, log.csv, samples-*.png and model/.
         config: the run; None takes the checkpoint's, or the defaults where there is none.
         person: a network that `train-person` wrote, kept in the run's folder; None: the run's own, or nobody is named.
+        identity: weights of an identity network instead, which are not kept: a run that is gone on with needs them again.
         heads: folder of the rendered heads; None: the run's own.
         save_every: steps between checkpoints.
         workers: processes that render.
@@ -224,12 +228,14 @@ def train_spin(
         The exported model's folder.
 
     Raises:
-        LatentrotError: `out` holds a checkpoint of another run or a run with another person network; no face model.
+        LatentrotError: `out` holds a checkpoint of another run or a run with another network of people; no face model.
     """
     checkpoint = out / "checkpoint.safetensors"
     check_writable(checkpoint)
-    config = config_of_run(checkpoint, config, SpinConfig)
-    network = person_of_run(out, person)
+    config = config_of_run(checkpoint, None, SpinConfig) if config is None else config
+    brought = identity_of_run(config, person, identity, device)
+    config = config_of_run(checkpoint, replace(config, identity_digest=brought.digest if brought else ""), SpinConfig)
+    network = brought or person_of_run(out, person)
     model = begin_model(config, network, device)
     options = {"seed": SEED + config.seed, "views": config.views, "size": model.resolution, "plain": config.plain}
     folder = heads or out / "heads"
@@ -239,6 +245,21 @@ def train_spin(
     known = read_views(shards)
     task = SpinTask(model, known, embed_people(network, known.occasion), strangers, config)
     return run_training(task, model.network, config, out, save_every=save_every, device=device)
+
+
+def identity_of_run(
+    config: SpinConfig, person: Path | None, given: Path | None, device: str | None
+) -> IdentityNetwork | None:
+    """The user's network whose embeddings a run is told instead of the package's own."""
+    if given is None:
+        if config.identity_digest:
+            raise LatentrotError(
+                f"this run is told who it is by weights of digest {config.identity_digest}; give --identity"
+            )
+        return None
+    if person is not None:
+        raise LatentrotError(f"--person {person} and --identity {given}: one network tells who it is; leave one out")
+    return load_identity(given, str(resolve_device(device)))
 
 
 def person_of_run(out: Path, given: Path | None) -> PersonNetwork | None:
