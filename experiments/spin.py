@@ -1,6 +1,6 @@
 """What the multi-view model draws of heads it never saw: the published measures, ablations, consistency, time, sheets.
 
-    python experiments/spin.py --model runs/spin/model --people 100
+    python experiments/spin.py --people 100
 
 Heads are rendered with a seed for testing (`latentrot.heads.TEST_SEED`). Writes beside this script
 
@@ -56,7 +56,6 @@ class Options:
         ablations: heads the ablations and other numbers of steps are measured on.
         consistent: heads consistency is measured on.
         rotators: measured beside the multi-view model.
-        pair_model: for the rotator pair, which is left out without.
         steps: numbers of steps measured beside the default.
         guidance: strengths measured beside the default.
     """
@@ -65,9 +64,8 @@ class Options:
     people: int = 100
     ablations: int = 30
     consistent: int = 20
-    rotators: tuple[str, ...] = ("nothing", "mirror", "latent", "mesh")
-    pair_model: str | None = None
-    steps: tuple[int, ...] = (4, 16, 50)
+    rotators: tuple[str, ...] = ("nothing", "mirror", "latent", "mesh", "pair")
+    steps: tuple[int, ...] = (8, 50)
     guidance: tuple[float, ...] = (1.0, 2.0)
 
 
@@ -234,8 +232,6 @@ def main(options: Options) -> None:
     print(table)
     ways: list[tuple[str, Draw, list[Truth]]] = [("spin", spinning(model, config), heads)]
     ways += [(name, as_drawing(load_rotator(name)), heads) for name in options.rotators]
-    if options.pair_model is not None:
-        ways.append(("pair", as_drawing(load_rotator("pair", model=options.pair_model)), heads))
     ways += [
         ("spin without image", spinning(model, config, image=False), some),
         ("spin without identity", spinning(model, config, who=False), some),
