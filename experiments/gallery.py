@@ -46,9 +46,9 @@ class Row:
 ROWS = (
     Row(
         None,
-        "NASA's portrait of Eileen Collins (public domain). 15 degrees hold; at 30 hair repeats its pattern",
+        "NASA's portrait of Eileen Collins (public domain). 15 degrees hold; at 30 the strands behind run across the head",
     ),
-    Row(6, "A face the model drew (seed 6). The back of the head is flat, and at +30 a gap opens below it"),
+    Row(6, "A face the model drew (seed 6). The hair ends in a straight edge over the ear"),
     Row(8, "A face the model drew (seed 8). What lies beside the face is taken for hair and drawn along"),
     Row(1, "A face the model drew (seed 1), turned by 23 degrees already: background becomes the back of the head"),
 )
