@@ -118,11 +118,11 @@ def measure(name: str, draw: Draw, heads: list[Truth], model: SpinModel) -> list
     by_judge = load_judge(judge).identity if judge.is_file() else None
     embed = by_judge or (model.person.embed if model.person else None)
     rows: dict[str, list[dict[str, float]]] = {"front": [], "back": []}
-    for head in tqdm(heads, desc=name, disable=None):
-        yaws, begun = [*FRONT, *BACK], time.perf_counter()
+    for head, yaws in tqdm([(h, list(side)) for h in heads for side in (FRONT, BACK)], desc=name, disable=None):
+        begun = time.perf_counter()
         try:
             drawn = draw(head.images[0.0], yaws)
-        except LatentrotError as error:
+        except LatentrotError as error:  # geometry does not turn to the back
             print(f"{name}: {error}")
             continue
         seconds = (time.perf_counter() - begun) / len(yaws)

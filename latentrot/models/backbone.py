@@ -62,6 +62,7 @@ def save_network(
     for name, tensor in weights.items():
         kinds[name.startswith("unet.")][name.removeprefix("unet.")] = tensor.detach().cpu().half().contiguous()
     (folder / "unet").mkdir(parents=True, exist_ok=True)
+    unet.register_to_config(_name_or_path=None)  # where another model lay is nobody's business
     unet.save_config(folder / "unet")
     path = folder / "unet" / "diffusion_pytorch_model.safetensors"
     write_atomically(path, lambda p: save_file(kinds[True], p, metadata={"format": "pt"}))

@@ -98,7 +98,7 @@ def card_of_run(model: SpinModel, config: SpinConfig) -> str:
     """A card that says what a model was made of; `trained_on` names the sets of real people, a tenth of whom stayed out."""
     start = bundled_folder(config.start) or Path(config.start)
     sets = {"rendered", *(trained_on(start) or ()), *(model.person.learned_from if model.person else ())}
-    made = f"Made with `latentrot train-spin`: {config.people} rendered heads, from {config.start}."
+    made = f"Made with `latentrot train-spin`: {config.people} rendered heads, from {start.name}."
     if config.identity_digest:
         made += f" Who it is, InceptionResnetV1 tells with weights (digest {config.identity_digest}) that are not here."
     return "\n".join(
