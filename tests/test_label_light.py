@@ -499,7 +499,9 @@ class Served:
             "label-light", "--data", faces, "--answers", folder / "answers.csv", "--out", folder / "light.csv",
             "--page", "--annotator", "ann", "--batch", "4", "--port", port,
         ]  # fmt: skip
-        code = "import sys; from latentrot.cli import main; sys.exit(main())"
+        # a test run in a shell's background inherits that Ctrl-C is ignored
+        code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        code += "from latentrot.cli import main; sys.exit(main())"
         self.log = (folder / "log.txt").open("a+")
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, *map(str, argv)],
