@@ -112,21 +112,28 @@ def spinning(
     return draw
 
 
+def as_far_as_it_turns(draw: Draw, image: np.ndarray, name: str) -> tuple[dict[float, np.ndarray], float]:
+    """Views by yaw, all around or of the front where a way does not turn to the back, as geometry; and seconds a view."""
+    for yaws in ([*FRONT, *BACK], [*FRONT]):
+        begun = time.perf_counter()
+        try:
+            views = dict(zip(yaws, draw(image, yaws), strict=True))
+        except LatentrotError as error:
+            print(f"{name}: {error}")
+        else:
+            return views, (time.perf_counter() - begun) / len(yaws)
+    return {}, 0.0
+
+
 def measure(name: str, draw: Draw, heads: list[Truth], model: SpinModel) -> list[dict[str, object]]:
     """One row for front and back each."""
     perceptual, judge = lpips_at_hand(), SHARED / "judge" / "judge.py"
     by_judge = load_judge(judge).identity if judge.is_file() else None
     embed = by_judge or (model.person.embed if model.person else None)
     rows: dict[str, list[dict[str, float]]] = {"front": [], "back": []}
-    for head, yaws in tqdm([(h, list(side)) for h in heads for side in (FRONT, BACK)], desc=name, disable=None):
-        begun = time.perf_counter()
-        try:
-            drawn = draw(head.images[0.0], yaws)
-        except LatentrotError as error:  # geometry does not turn to the back
-            print(f"{name}: {error}")
-            continue
-        seconds = (time.perf_counter() - begun) / len(yaws)
-        for yaw, picture in zip(yaws, drawn, strict=True):
+    for head in tqdm(heads, desc=name, disable=None):
+        drawn, seconds = as_far_as_it_turns(draw, head.images[0.0], name)
+        for yaw, picture in drawn.items():
             true = head.images[yaw]
             found = {"L2": squared_error(picture, true), "SSIM": ssim(picture, true), "seconds": seconds}
             if perceptual is not None:

@@ -187,10 +187,9 @@ def turned_by(rotator: Rotator, subject: Subject, degrees: Sequence[float], walk
     """Turns by another rotator than the walk, measured on the photographs that come out by the walk's label network."""
     square = subject.alignment.crop(subject.photo.picture, CROP_SIDE)
     alone = isinstance(rotator, MeshRotator)
+    squares = [None] * len(degrees) if alone else rotate_many(rotator, square, degrees)
     views = []
-    for turn, drawn in zip(
-        degrees, [None] * len(degrees) if alone else rotate_many(rotator, square, degrees), strict=True
-    ):
+    for turn, drawn in zip(degrees, squares, strict=True):
         picture, alignment = carried(subject, turn, drawn)
         result = alignment.crop(picture, CROP_SIDE)
         views.append(View(Frame(turn, *look(result, walk), result if drawn is None else drawn), picture))

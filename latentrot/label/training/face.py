@@ -64,6 +64,8 @@ log = logging.getLogger(__name__)
 Fitted = TypeVar("Fitted", bound=nn.Module)
 FaceNetwork = TypeVar("FaceNetwork", LandmarkNetwork, PartsNetwork)
 
+#: columns of a table of landmarks
+POINTS = [f"{axis}{k}" for k in range(68) for axis in "xy"]
 #: squares are kept this much larger than what the networks see, so that they can be moved, leaned and scaled
 MARGIN = 1.35
 #: the teacher's answers for a photograph and its mirror image may lie so far apart, as a share of the face's size
@@ -147,7 +149,7 @@ class Faces:
 
 def points_of(table: pd.DataFrame) -> np.ndarray:
     """The (n, 68, 2) landmarks in a table with columns x0, y0 ... x67, y67."""
-    return table[[f"{axis}{k}" for k in range(68) for axis in "xy"]].to_numpy(np.float64).reshape(-1, 68, 2)
+    return table[POINTS].to_numpy(np.float64).reshape(-1, 68, 2)
 
 
 def read_teacher(path: Path) -> pd.DataFrame:
@@ -162,7 +164,7 @@ def read_teacher(path: Path) -> pd.DataFrame:
         raise LatentrotError(
             f"cannot read the teacher's table {path}: {error}; give a .parquet or .csv file"
         ) from error
-    missing = {"image", "disagreement", *(f"{axis}{k}" for k in range(68) for axis in "xy")} - set(table.columns)
+    missing = {"image", "disagreement", *POINTS} - set(table.columns)
     if missing:
         raise LatentrotError(
             f"{path} lacks the columns {', '.join(sorted(missing)[:4])}; expected a table of 68 landmarks"
@@ -184,11 +186,11 @@ def marks_of(data: Path, images: Sequence[str]) -> pd.DataFrame:
     for name in tqdm(images, desc="mark", disable=None):
         picture = read_image(data / name)
         middle = np.array(picture.shape[1::-1]) / 2
-        faces = sorted(detect_faces(picture), key=lambda f: float(np.linalg.norm(f.landmarks.mean(0) - middle)))
+        faces = detect_faces(picture)
         if faces:
-            points = estimate_landmarks(picture, faces[0].landmarks).points
-            rows.append([name, 0.0, *points.flatten()])
-    return pd.DataFrame(rows, columns=["image", "disagreement", *(f"{axis}{k}" for k in range(68) for axis in "xy")])
+            face = min(faces, key=lambda f: float(np.linalg.norm(f.landmarks.mean(0) - middle)))
+            rows.append([name, 0.0, *estimate_landmarks(picture, face.landmarks).points.flatten()])
+    return pd.DataFrame(rows, columns=["image", "disagreement", *POINTS])
 
 
 def landmark_rows(data: Path, teacher: pd.DataFrame) -> pd.DataFrame:
@@ -417,10 +419,8 @@ def with_neighbours(x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
 
 def moved(x: Tensor, shift: tuple[int, int]) -> Tensor:
     """(..., h, w) moved down and to the right; 0 where nothing comes from."""
-    (down, across), (height, width) = shift, x.shape[-2:]
-    padded = F.pad(x.float(), (max(across, 0), max(-across, 0), max(down, 0), max(-down, 0)))
-    top, left = max(-down, 0), max(-across, 0)
-    return padded[..., top : top + height, left : left + width].to(x.dtype)
+    down, across = shift
+    return F.pad(x, (across, -across, down, -down))  # a negative border is cut off
 
 
 # --- losses ---------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from latentrot.rotate.mesh.config import MeshConfig
-from latentrot.rotate.mesh.fields import blur, dilated, eroded, extrapolated, filled, ramp
+from latentrot.rotate.mesh.fields import blur, blur_within, dilated, eroded, extrapolated, filled, ramp
 from latentrot.rotate.mesh.outline import Outline
 
 __all__ = ["Textures", "make_textures"]
@@ -61,7 +61,7 @@ def make_textures(
     clean = outline.head & seen & clear & (inside > np.minimum(depth, np.maximum(room, 1.5)))
     # at the silhouette itself a mask says background rather than hair: what lies inside says which of the two ends there
     inner = outline.head & (inside > 0.03 * width)
-    hair = np.where(inner, outline.hair, extrapolated(outline.hair[..., None], inner.astype(np.float32))[..., 0])
+    hair = extrapolated(outline.hair[..., None], inner.astype(np.float32))[..., 0]
     front = _cleaned(image, clean, hair, width)
     strand = clean & (outline.hair > 0.6) & ~dilated(outline.face, 0.02 * width)
     rows = np.arange(len(strand))[:, None]
@@ -72,7 +72,7 @@ def make_textures(
         strand = clean & eroded(outline.face, 0.02 * width) & (rows < outline.lobe - 0.5 * width)
     if not strand.any():
         strand = clean if clean.any() else outline.head
-    sigma = 0.03 * width
+    sigma = LOCK * width
     deep = strand & (inside > 0.07 * width)  # masks err at their edge
     deep = deep if deep.sum() > 0.01 * width**2 else strand
     typical = deep & _typical(image, deep)
@@ -80,30 +80,24 @@ def make_textures(
     middle = np.median(image[typical], axis=0)
     back_tone = np.clip(blur(far, sigma), 0, 255) * 0.75 + 0.25 * middle.astype(np.float32)
     back_tone = _nape(back_tone * config.back_shade, image, outline, width)
-    weight = blur(strand.astype(np.float32), sigma)[..., None]
-    own = blur(image * strand[..., None], sigma) / np.maximum(weight, 1e-3)
-    around = blur(typical.astype(np.float32), 5 * sigma)[..., None]
-    usual = blur(image * typical[..., None], 5 * sigma) / np.maximum(around, 1e-3)
-    own = own + config.usual_hair * (around > 0.01) * (usual - own)  # a dark lock beside the face would be drawn wide
+    near, weight = blur_within(image, strand, sigma)
+    usual, around = blur_within(image, typical, 5 * sigma)
+    own = near + config.usual_hair * (around > 0.01) * (usual - near)  # a dark lock beside the face would be drawn wide
     tone = extrapolated(own, (weight[..., 0] > 0.05).astype(np.float32))
     seam = ramp(inside, 0.0, 0.2 * width)[..., None]  # at the rim the back goes on as the front ends
     covered = hairy * ramp(blur(hair, sigma), 0.3, 0.7)[..., None]
     bald = ramp(rows, outline.lobe - 0.3 * width, outline.lobe - 0.5 * width)[..., None] if hairy else np.float32(1)
-    ending = blur(front, 0.6 * sigma) + covered * (tone - blur(front, 0.6 * sigma))
+    ending = blur(front, 0.6 * sigma)
+    ending = ending + covered * (tone - ending)
     back_tone = back_tone + (1 - seam) * np.maximum(covered, bald) * (ending - back_tone)
-    lock = LOCK * width
-    near = blur(image * strand[..., None], lock) / np.maximum(blur(strand.astype(np.float32), lock), 1e-3)[..., None]
-    left, top, right, bottom = _largest_box(
-        strand & (outline.hat < 0.3) & (inside > config.hair_rim * width), 0.03 * width
-    )
-    detail = np.clip((image - near)[top:bottom, left:right], -MOST, MOST)
-    detail = detail - detail.mean(0) - detail.mean(1, keepdims=True) + detail.mean((0, 1))  # nothing that makes stripes
     return Textures(
         front=np.clip(front, 0, 255),
         kept=blur(clean.astype(np.float32), 1.0),
         tone=tone,
         back_tone=back_tone,
-        strands=_quilted(detail, image.shape[:2], width) * np.float32(hairy),
+        strands=_strands(image - near, strand & (outline.hat < 0.3) & (inside > config.hair_rim * width), width)
+        if hairy
+        else np.zeros_like(front),
         hair=hairy * (ramp(hair, 0.3, 0.7) * (1 - blur(dilated(outline.face, 0.01 * width).astype(np.float32), 2))),
         near_hair=hairy * _near_hair(strand, outline, width),
     )
@@ -161,6 +155,14 @@ def _typical(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     light = image.mean(-1)
     low, middle, high = np.percentile(light[mask], (25, 50, 75))
     return (light > middle - 1.5 * (middle - low) - 4) & (light < middle + 1.5 * (high - middle) + 4)
+
+
+def _strands(detail: np.ndarray, hair: np.ndarray, width: float) -> np.ndarray:
+    """Hair's detail everywhere, (h, w, 3), from the largest piece of it: detail (h, w, 3) where there is hair (h, w)."""
+    left, top, right, bottom = _largest_box(hair, 0.03 * width)
+    piece = np.clip(detail[top:bottom, left:right], -MOST, MOST)
+    piece = piece - piece.mean(0) - piece.mean(1, keepdims=True) + piece.mean((0, 1))  # nothing that makes stripes
+    return _quilted(piece, hair.shape, width)
 
 
 def _largest_box(mask: np.ndarray, grain: float) -> tuple[int, int, int, int]:

@@ -10,6 +10,7 @@ from latentrot.numerics import smoothstep
 
 __all__ = [
     "blur",
+    "blur_within",
     "dilated",
     "eroded",
     "extrapolated",
@@ -35,6 +36,12 @@ def blur(a: np.ndarray, sigma: float) -> np.ndarray:
     scale = sigma * size[0] / a.shape[1], sigma * size[1] / a.shape[0]
     small = cv2.GaussianBlur(small, (0, 0), scale[0], None, scale[1], borderType=cv2.BORDER_REPLICATE)
     return cv2.resize(small, a.shape[1::-1], interpolation=cv2.INTER_LINEAR).reshape(a.shape)
+
+
+def blur_within(picture: np.ndarray, known: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """A picture (h, w, c) blurred over its known pixels alone, and (h, w, 1) what share of the blur they are."""
+    share = blur(known.astype(np.float32), sigma)[..., None]
+    return blur(picture * known[..., None], sigma) / np.maximum(share, 1e-3), share
 
 
 def ramp(a: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -121,9 +128,8 @@ def extrapolated(a: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 def mirrored_detail(picture: np.ndarray, known: np.ndarray, sigma: float, limit: float) -> np.ndarray:
     """What is finer than sigma in the known part, mirrored at its edge into the rest: (h, w, 3)."""
-    weight = known.astype(np.float32)
-    low = blur(picture * weight[..., None], sigma) / np.maximum(blur(weight, sigma), 1e-3)[..., None]
-    fine = np.clip((picture - low) * weight[..., None], -limit, limit)
+    low, _ = blur_within(picture, known, sigma)
+    fine = np.clip((picture - low) * known[..., None], -limit, limit)
     rows, columns = nearest(known)
     height, width = known.shape
     y, x = np.mgrid[:height, :width]

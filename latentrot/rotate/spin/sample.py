@@ -244,14 +244,13 @@ class Sample:
             return held * truth + (1 - held) * x
 
         levels = noise_schedule(self.config)
-        x, before, wider = kept(noise * levels[0], levels[0]), None, 1.0
+        x, before, above = kept(noise * levels[0], levels[0]), None, levels[0]
         for s, below in pairwise(levels):
-            denoised = self.denoise(x, s)
-            guess, narrower = denoised, math.log(s / max(below, 1e-12))
+            guess = denoised = self.denoise(x, s)
             if before is not None and below > 0:  # where the guesses are heading: half as far on as the step is long
-                guess = denoised + (denoised - before) * narrower / (2 * wider)
+                guess = denoised + (denoised - before) * math.log(s / below) / (2 * math.log(above / s))
             x = kept(guess + below / s * (x - guess), below)
-            before, wider = denoised, narrower
+            before, above = denoised, s
         return x
 
     def denoise(self, x: Tensor, s: float) -> Tensor:
