@@ -306,6 +306,13 @@ def test_bad_tables_are_one_line(table, words, tmp_path, capsys):
     assert len(err.strip().splitlines()) == 1
 
 
+def test_a_start_that_is_no_network_is_refused_before_anything_is_read(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train-face", "parts", "--data", "nowhere", "--out", "o", "--init", "no-such.safetensors"]) == 2
+    assert "no network in no-such.safetensors" in capsys.readouterr().err
+    assert not Path("o").exists()
+
+
 @pytest.mark.shared_data
 def test_marked_people_are_met_within_a_twentieth():
     data = Path(__file__).parents[2] / "shared" / "data" / "ytf"

@@ -38,7 +38,7 @@ from latentrot.rotate.mesh import MeshRotator
 from latentrot.rotate.protocol import load_rotator
 from latentrot.rotate.spin import SampleConfig, SpinConfig, Views, draw_views, load_spin_model, spin
 from latentrot.rotate.spin.cameras import DISTANCE, ray_map, reference_of, rotation
-from latentrot.rotate.spin.model import begin_model, takes_identity
+from latentrot.rotate.spin.model import begin_model, save_spin_model, takes_identity
 from latentrot.rotate.spin.network import IDENTITY
 from latentrot.rotate.spin.reconstruct import carve, export_views
 from latentrot.rotate.spin.sample import ANCHORS_DEG, NOBODY, identity_of, nearest_anchors, noise_schedule, normals_of
@@ -384,11 +384,26 @@ class TestPerson:
         for seed in (0, 1):
             torch.manual_seed(seed)
             save_person_network(PersonNetwork(), tmp_path / f"{seed}.safetensors")
-        assert person_of_run(tmp_path / "run", None) is None
-        person_of_run(tmp_path / "run", tmp_path / "0.safetensors")
-        assert person_of_run(tmp_path / "run", None) is not None
+        assert person_of_run(tmp_path / "run", None, str(tmp_path)) is None
+        person_of_run(tmp_path / "run", tmp_path / "0.safetensors", str(tmp_path))
+        assert person_of_run(tmp_path / "run", None, str(tmp_path)) is not None
         with pytest.raises(LatentrotError, match="another network"):
-            person_of_run(tmp_path / "run", tmp_path / "1.safetensors")
+            person_of_run(tmp_path / "run", tmp_path / "1.safetensors", str(tmp_path))
+
+    def test_a_run_asks_the_network_of_the_model_it_starts_from(self, task, tmp_path):
+        """As long as it has begun with it; a run begun without one goes on so."""
+        torch.manual_seed(0)
+        told = replace(task.model, person=PersonNetwork())
+        save_spin_model(told, told.network.state_dict(), tmp_path / "model")
+        theirs = (tmp_path / "model" / "person.safetensors").read_bytes()
+        for begun in (False, True):
+            out = tmp_path / f"begun {begun}"
+            out.mkdir()
+            if begun:
+                (out / "checkpoint.safetensors").touch()
+            found = person_of_run(out, None, str(tmp_path / "model"))
+            assert (found is None) == begun
+            assert begun or (out / "person.safetensors").read_bytes() == theirs
 
 
 def ball(radius: float, count: int, size: int) -> Views:

@@ -61,6 +61,7 @@ class TrainFace:
                 "--masks belongs to a teacher's table, which says where the heads are; give --teacher too"
             )
         check_writable(self.out / "log.csv")
+        self.check_init()
         teacher = read_teacher(self.teacher or self.marks())
         config = FaceTrainConfig(**given_of(self, FaceTrainConfig))
         half = computes_bfloat16(resolve_device("cpu"))
@@ -71,6 +72,13 @@ class TrainFace:
             faces = training.parts_faces(self.data, teacher, self.masks, config.held_out)
             path = training.train_parts(faces, self.out, config, bfloat16=half, save_every=self.save_every)
         print(f"wrote {path}")
+
+    def check_init(self) -> None:
+        """Refuse a start that is no such network, before photographs are read."""
+        from latentrot.label.face_networks import LandmarkNetwork, PartsNetwork, load_face_network  # noqa: PLC0415
+
+        if self.init is not None:
+            load_face_network(LandmarkNetwork if self.which == "landmarks" else PartsNetwork, Path(self.init))
 
     def marks(self) -> Path:
         """The bundled network's landmarks of the photographs with masks, found once."""

@@ -194,7 +194,8 @@ class TrainSpin:
     out: Path
     """run folder: heads/, checkpoint, log, sample sheets, model/"""
     person: Path | None = None
-    """a network that train-person wrote, which tells the model who it is; without it nobody is named"""
+    """a network that train-person wrote, which tells the model who it is; by default that of a multi-view --start, or nobody
+    is named"""
     identity: Path | None = None
     """instead: weights of facenet-pytorch's InceptionResnetV1 (20180402-114759-vggface2.pt), which you have; they are not
     copied, so that whoever draws with the model needs them too"""
@@ -211,7 +212,7 @@ class TrainSpin:
     single_steps: int | None = None
     """steps at the start with one view given"""
     attention: int | None = None
-    """the finest maps that look across views, side in places"""
+    """the finest maps that look across views, side in places; a multi-view --start keeps its own"""
     steps: int | None = None
     """optimiser steps in all"""
     batch_size: int | None = None

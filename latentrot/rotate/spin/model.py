@@ -22,7 +22,7 @@ from latentrot.models.scheduler import read_scheduler
 from latentrot.rotate.spin.config import SpinConfig
 from latentrot.rotate.spin.network import IDENTITY, SpinNetwork, expanded
 
-__all__ = ["DEFAULT", "SpinModel", "begin_model", "load_spin_model", "save_spin_model", "takes_identity"]
+__all__ = ["DEFAULT", "SpinModel", "begin_model", "load_spin_model", "multi_view_folder", "save_spin_model", "takes_identity"]
 
 #: the model that comes with the package, where it comes along
 DEFAULT = "spin64"
@@ -96,7 +96,7 @@ def begin_model(config: SpinConfig, person: TellsPeopleApart | None, device: str
             one that is told embeddings of another length.
     """
     torch.manual_seed(config.seed)
-    if (folder_of(config.start) / PART).is_file():
+    if multi_view_folder(config.start) is not None:
         begun = load_spin_model(config.start, device)
         if person is not None and person.length != begun.network.who.length:
             raise LatentrotError(
@@ -177,10 +177,16 @@ def folder_of(name: str) -> Path:
     return Path(name) if Path(name).is_dir() else bundled_part(name)
 
 
+def multi_view_folder(name: str) -> Path | None:
+    """The folder given, or that of a bundled model, if a multi-view model is there."""
+    folder = folder_of(name)
+    return folder if (folder / PART).is_file() else None
+
+
 def takes_identity(name_or_path: str | Path | None = None) -> bool:
     """Whether a model was trained with an identity network that the user brings; False where there is no model."""
-    folder = folder_of(DEFAULT if name_or_path is None else str(name_or_path))
-    return (folder / PART).is_file() and bool(_read_part(str(folder), folder)[0].get("identity_digest"))
+    folder = multi_view_folder(DEFAULT if name_or_path is None else str(name_or_path))
+    return folder is not None and bool(_read_part(str(folder), folder)[0].get("identity_digest"))
 
 
 def _person_of(name: str, folder: Path, digest: str, identity: Path | None, device: str) -> TellsPeopleApart | None:

@@ -24,7 +24,7 @@ from latentrot.label.person import PersonNetwork, load_person_network
 from latentrot.models.train import generator_at, run_training
 from latentrot.rotate.spin.cameras import ray_map, reference_of
 from latentrot.rotate.spin.config import SpinConfig
-from latentrot.rotate.spin.model import PERSON, SpinModel, begin_model, save_spin_model
+from latentrot.rotate.spin.model import PERSON, SpinModel, begin_model, multi_view_folder, save_spin_model
 from latentrot.rotate.spin.sample import NOBODY, SampleConfig, Views, draw_views
 
 __all__ = ["SpinTask", "embed_people", "samples_at", "train_spin"]
@@ -216,7 +216,8 @@ def train_spin(
     Args:
         out: run folder: heads/, person.safetensors, checkpoint.safetensors, log.csv, samples-*.png and model/.
         config: the run; None takes the checkpoint's, or the defaults where there is none.
-        person: a network that `train-person` wrote, kept in the run's folder; None: the run's own, or nobody is named.
+        person: a network that `train-person` wrote, kept in the run's folder; None: the run's own, that of a multi-view
+            model to start from, or nobody is named.
         identity: weights of an identity network instead, which are not kept: a run that is gone on with needs them again.
         heads: folder of the rendered heads; None: the run's own.
         save_every: steps between checkpoints.
@@ -235,7 +236,7 @@ def train_spin(
     config = config_of_run(checkpoint, None, SpinConfig) if config is None else config
     brought = identity_of_run(config, person, identity, device)
     config = config_of_run(checkpoint, replace(config, identity_digest=brought.digest if brought else ""), SpinConfig)
-    network = brought or person_of_run(out, person)
+    network = brought or person_of_run(out, person, config.start)
     model = begin_model(config, network, device)
     options = {"seed": SEED + config.seed, "views": config.views, "size": model.resolution, "plain": config.plain}
     folder = heads or out / "heads"
@@ -262,9 +263,12 @@ def identity_of_run(
     return load_identity(given, str(resolve_device(device)))
 
 
-def person_of_run(out: Path, given: Path | None) -> PersonNetwork | None:
-    """The network whose embeddings a run is told, kept beside its checkpoint."""
-    kept = out / PERSON
+def person_of_run(out: Path, given: Path | None, start: str) -> PersonNetwork | None:
+    """The network whose embeddings a run is told, kept beside its checkpoint; by default that of a multi-view start."""
+    kept, began = out / PERSON, out / "checkpoint.safetensors"
+    of_start = multi_view_folder(start)
+    if given is None and of_start and (of_start / PERSON).is_file() and not began.is_file():
+        given = of_start / PERSON
     if given is not None and not kept.is_file():
         load_person_network(given)
         out.mkdir(parents=True, exist_ok=True)
