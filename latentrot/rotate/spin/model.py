@@ -22,7 +22,15 @@ from latentrot.models.scheduler import read_scheduler
 from latentrot.rotate.spin.config import SpinConfig
 from latentrot.rotate.spin.network import IDENTITY, SpinNetwork, expanded
 
-__all__ = ["DEFAULT", "SpinModel", "begin_model", "load_spin_model", "multi_view_folder", "save_spin_model", "takes_identity"]
+__all__ = [
+    "DEFAULT",
+    "SpinModel",
+    "begin_model",
+    "load_spin_model",
+    "multi_view_folder",
+    "save_spin_model",
+    "takes_identity",
+]
 
 #: the model that comes with the package, where it comes along
 DEFAULT = "spin64"
