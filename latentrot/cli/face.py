@@ -77,8 +77,12 @@ class TrainFace:
         """Refuse a start that is no such network, before photographs are read."""
         from latentrot.label.face_networks import LandmarkNetwork, PartsNetwork, load_face_network  # noqa: PLC0415
 
-        if self.init is not None:
-            load_face_network(LandmarkNetwork if self.which == "landmarks" else PartsNetwork, Path(self.init))
+        if self.init is None:
+            return
+        if self.which == "landmarks":
+            load_face_network(LandmarkNetwork, Path(self.init))
+        else:
+            load_face_network(PartsNetwork, Path(self.init))
 
     def marks(self) -> Path:
         """The bundled network's landmarks of the photographs with masks, found once."""
