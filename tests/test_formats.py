@@ -17,6 +17,7 @@ from latentrot.embed.solve import Schedule
 from latentrot.errors import LatentrotError
 from latentrot.fit.directions import Directions
 from latentrot.fit.fit import FitConfig, gather_statistics
+from latentrot.heads.ear import load_ear, write_ear
 from latentrot.heads.surface import load_surface, write_surface
 from latentrot.label.face_networks import LandmarkNetwork, load_face_network, save_face_network
 from latentrot.label.network import FaceLabeler, load_labeler
@@ -130,6 +131,12 @@ class TestSafetensors:
         path = tmp_path / "face_surface.safetensors"
         write_surface(load_surface(), path)
         uncached = load_surface.__wrapped__
+        self.check(path, lambda: uncached(path))
+
+    def test_ear(self, tmp_path):
+        path = tmp_path / "ear.safetensors"
+        write_ear(load_ear(), path)
+        uncached = load_ear.__wrapped__
         self.check(path, lambda: uncached(path))
 
     def test_checkpoint(self, data, tmp_path):

@@ -7,12 +7,16 @@ import pytest
 
 from latentrot.data.align import align_landmarks
 from latentrot.errors import LatentrotError
+from latentrot.heads.ear import load_ear, make_ear
+from latentrot.heads.geometry import ICT_PATH
+from latentrot.heads.ict import read_ict
 from latentrot.heads.surface import fit_surface, load_surface, rotation
 from latentrot.label.upright import five_of
 from latentrot.rotate.mesh import MeshConfig, build_head, turn_head
 from latentrot.rotate.mesh.colour import _largest_box, _quilted
 from latentrot.rotate.mesh.depth import inflate
 from latentrot.rotate.mesh.draw import draw
+from latentrot.rotate.mesh.ears import draw_ear
 from latentrot.rotate.mesh.export import as_mesh, export_head
 from latentrot.rotate.mesh.fields import extrapolated, filled, nearest, signed_distance
 from latentrot.rotate.mesh.sheets import cut_sheet
@@ -300,3 +304,47 @@ def test_the_box_lies_in_its_mask_and_is_not_narrow():
     assert mask[top:bottom, left:right].all()
     assert bottom - top >= 80
     assert right - left >= 100
+
+
+class TestEars:
+    """A mean ear stands where the photograph's was, on the side that a turn shows, unless hair lies over it."""
+
+    def test_both_are_found_each_beside_its_cheek(self, head):
+        assert [ear.side for ear in head.ears] == [-1, 1]
+        for ear, mark in zip(head.ears, head.landmarks[[0, 16]], strict=True):
+            off = (ear.points - mark) / head.region.width
+            assert 0.03 < (ear.side * off[:, 0]).max() < 0.2
+            assert 0.3 < off[:, 1].max() < 0.5
+
+    def test_hair_hides_one(self, frontal):
+        parts = frontal.parts.probabilities.copy()
+        beside = (np.arange(parts.shape[2]) > CENTRE[0] + 0.4 * WIDTH) & (parts[1] > 0)
+        parts[1, beside], parts[2, beside] = 0, 1
+        hidden = build_head(frontal.picture, frontal.landmarks, PlantedParts(parts, np.eye(2, 3)), SMALL)
+        assert [ear.side for ear in hidden.ears] == [-1]
+
+    @pytest.mark.parametrize(("yaw", "drawn"), [(-30, [0, 1]), (-8, [0, 0.5]), (-2, [0, 0]), (2, [0, 0]), (30, [1, 0])])
+    def test_one_comes_into_view_with_the_turn(self, head, yaw, drawn):
+        assert [ear.weight(yaw) for ear in head.ears] == drawn
+
+    def test_one_is_drawn_where_it_lies(self, head):
+        turn = rotation(-25)
+        ear = head.ears[1]
+        colours, alpha = draw_ear(ear, turn, head.axis, head.region.size)
+        rows, columns = np.nonzero(alpha > 0.5)
+        points = (ear.points - head.axis) @ turn.T + head.axis
+        low, high = points[:, :2].min(0) - 1, points[:, :2].max(0) + 1
+        assert len(rows) > 0.01 * head.region.width**2
+        assert ((columns > low[0]) & (columns < high[0]) & (rows > low[1]) & (rows < high[1])).all()
+        shown = colours[rows, columns]
+        assert (shown > 0.2 * ear.colours.min(0)).all()
+        assert (shown < 1.6 * ear.colours.max(0)).all()
+
+    @pytest.mark.shared_data
+    def test_the_bundled_one_is_cut_from_the_face_model(self):
+        if not ICT_PATH.is_file():
+            pytest.skip("needs ../shared/data")
+        made, bundled = make_ear(read_ict(ICT_PATH)), load_ear()
+        assert np.array_equal(made.faces, bundled.faces)
+        for name in ("points", "shade", "whole"):
+            assert np.abs(getattr(made, name) - getattr(bundled, name)).max() < 2e-3

@@ -95,23 +95,29 @@ class HeadsImport:
 
 @dataclass(frozen=True)
 class HeadsSurface:
-    """Thin the face model out to the small surface that is laid on photographs; the package brings one."""
+    """Thin the face model out to the small surface that is laid on photographs, and cut out an ear; the package has both."""
 
     model: Path | None = None
     """the face model; by default where `latentrot heads import` puts it"""
     out: Path | None = None
-    """the .safetensors file; by default the one in the package"""
+    """the surface's .safetensors file, beside which ear.safetensors is written; by default those in the package"""
 
     def run(self) -> None:
         """Read, thin out, write."""
+        from latentrot.heads.ear import EAR_PATH, make_ear, write_ear  # noqa: PLC0415
         from latentrot.heads.geometry import ICT_PATH  # noqa: PLC0415
         from latentrot.heads.ict import read_ict  # noqa: PLC0415
         from latentrot.heads.surface import SURFACE_PATH, make_surface, write_surface  # noqa: PLC0415
 
         check_writable(self.out or SURFACE_PATH)
-        surface, out = make_surface(read_ict(self.model or ICT_PATH)), self.out or SURFACE_PATH
+        model, out = read_ict(self.model or ICT_PATH), self.out or SURFACE_PATH
+        surface, ear, beside = make_surface(model), make_ear(model), out.with_name(EAR_PATH.name)
         write_surface(surface, out)
-        print(f"{len(surface.mean)} vertices, {len(surface.identities)} identities; wrote {out}")
+        write_ear(ear, beside)
+        print(
+            f"{len(surface.mean)} vertices, {len(surface.identities)} identities; wrote {out}; "
+            f"an ear of {len(ear.points)} vertices; wrote {beside}"
+        )
 
 
 @dataclass(frozen=True)

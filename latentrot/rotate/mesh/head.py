@@ -14,7 +14,8 @@ from latentrot.heads.surface import SurfaceFit, fit_surface, load_surface, rotat
 from latentrot.rotate.mesh.colour import Textures, make_textures
 from latentrot.rotate.mesh.config import MeshConfig
 from latentrot.rotate.mesh.depth import back_square, free_edge, front_square
-from latentrot.rotate.mesh.fields import blur, eroded, filled, nearest, ramp, values_at
+from latentrot.rotate.mesh.ears import Ear, find_ears
+from latentrot.rotate.mesh.fields import blur, dilated, eroded, filled, nearest, ramp, values_at
 from latentrot.rotate.mesh.outline import Outline, face_area, find_outline
 from latentrot.rotate.mesh.region import Region, region_of, warped
 from latentrot.rotate.mesh.sheets import Sheet, cut_sheet
@@ -85,6 +86,7 @@ class Head:
     landmarks: np.ndarray
     fit: SurfaceFit
     config: MeshConfig
+    ears: tuple[Ear, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -130,7 +132,8 @@ def build_head(
     narrow = surface.faces[surface.narrow[surface.faces].all(1)]
     face, depth = face_area(marks, points, narrow, region.size)
     lobe = float((own[[0, 16]].mean(0)[:2] + (upright @ fit.axes)[:2, 1] * config.lobe * width)[1])
-    outline = find_outline(_parts_in_region(parts, region), marks, face, lobe, region, config)
+    there = _parts_in_region(parts, region)
+    outline = find_outline(there, marks, face, lobe, region, config)
     front_u, back_u = front_square(outline, depth, width, config), back_square(outline, width, config)
     image = region.crop(photograph)
     sheet = cut_sheet(outline.to_rest)
@@ -148,7 +151,7 @@ def build_head(
         image=image,
         plate=_plate(image, outline, core, region),
         plate_kept=(~core).astype(np.float32),
-        outside=_outside(outline.head),
+        outside=_outside(outline, width),
         outline=outline,
         colours=colours,
         symmetry=find_symmetry(colours.front, height, slope, outline, own, fit.yaw_deg, width, config),
@@ -163,13 +166,15 @@ def build_head(
         landmarks=own,
         fit=fit,
         config=config,
+        ears=find_ears(image, outline, there, height, own, upright @ fit.axes, width),
         notes=tuple(_notes(fit, outline, region)),
     )
 
 
-def _outside(head: np.ndarray) -> np.ndarray:
-    """For each pixel the position of the nearest one that is not the head."""
-    rows, columns = nearest(~head)
+def _outside(outline: Outline, width: float) -> np.ndarray:
+    """For each pixel the position of the nearest one that is not the head, nor, above the neck, at its edge."""
+    above = np.arange(len(outline.head))[:, None] < outline.lobe - 0.1 * width
+    rows, columns = nearest(~(outline.head | (dilated(outline.head, 0.02 * width) & above)))
     return np.stack([columns + 0.5, rows + 0.5], -1).astype(np.float32)
 
 

@@ -13,7 +13,8 @@ from latentrot.heads.surface import rotation
 from latentrot.label.upright import centred, five_of
 from latentrot.rotate.mesh.composite import composite
 from latentrot.rotate.mesh.draw import BACK, FRONT, NONE, draw
-from latentrot.rotate.mesh.fields import blur, dilated, eroded, ramp, sample, sample_at
+from latentrot.rotate.mesh.ears import Ear, draw_ear
+from latentrot.rotate.mesh.fields import blur, dilated, eroded, ramp, sample, sample_at, values_at
 from latentrot.rotate.mesh.head import Head
 from latentrot.rotate.mesh.surroundings import warp_surroundings
 
@@ -117,16 +118,24 @@ def turn_head(head: Head, yaw: float, pitch: float = 0.0, roll: float = 0.0) -> 
 def _turned_layer(head: Head, turn: np.ndarray) -> Layer:
     """The region with its head turned."""
     config, width = head.config, head.region.width
-    source, shown = _rasterised(head, turn)
+    yaw = float(np.degrees(np.arcsin(np.clip(turn[0, 2], -1, 1))))
+    source, shown = _rasterised(head, turn, yaw)
     direction = np.array([turn[0, 2] - turn[2, 0], turn[1, 2] - turn[2, 1]])  # of what is in front
     length = float(np.linalg.norm(direction))
     direction = direction / length if length > 1e-6 else np.array([1.0, 0.0])
     around, inside = warp_surroundings(shown, source, head.outline.to_rest, direction, width, config)
-    around = _off_the_head(head, around, inside)
+    around = _off_the_head(head, around, inside, width)
     alpha = blur(ramp(inside, 0.0, max(2.0, config.edge * width)), 0.7)
-    skin, kept = _skin(head, turn, source, shown)
+    ears = [(ear, ear.weight(yaw)) for ear in head.ears if ear.weight(yaw) > 0]
+    skin, kept = _skin(head, turn, source, shown, ears)
     rest = sample_at(head.plate, around, cv2.INTER_CUBIC)
     rest_kept = sample(head.plate_kept, around[..., 0], around[..., 1])
+    for ear, weight in ears:
+        colours, share = draw_ear(ear, turn, head.axis, head.region.size)
+        share *= weight
+        both = alpha + share * (1 - alpha)
+        over = share / np.maximum(both, 1e-6)
+        skin, kept, alpha = skin + over[..., None] * (colours - skin), kept * (1 - over), both
     a = alpha[..., None]
     picture = np.clip(rest * (1 - a) + skin * a, 0, 255)
     return Layer(
@@ -137,18 +146,25 @@ def _turned_layer(head: Head, turn: np.ndarray) -> Layer:
     )
 
 
-def _off_the_head(head: Head, around: np.ndarray, inside: np.ndarray) -> np.ndarray:
+def _off_the_head(head: Head, around: np.ndarray, inside: np.ndarray, width: float) -> np.ndarray:
     """Source positions around the head, those that fall on the head itself moved to its edge."""
     at_edge = sample_at(head.outside, around, cv2.INTER_NEAREST)
     depth = sample_at(head.outline.to_rest, around)
-    fallen = blur(ramp(depth, 1.0, 4.0) * ramp(inside, 1.0, -2.0), 1.5)[..., None]
+    rows, columns = np.mgrid[: depth.shape[0], : depth.shape[1]].astype(np.float32) + 0.5
+    far = ramp(np.hypot(around[..., 0] - columns, around[..., 1] - rows), 0.08 * width, 0.2 * width)
+    far *= np.maximum(around[..., 1], rows) < head.outline.lobe  # below there are neck and clothes
+    # where the surroundings come from far away and are drawn wide, not even the head's edge may be seen
+    fallen = blur(ramp(depth + 4 * far, 1.0, 4.0) * ramp(inside, 1.0, -2.0), 1.5)[..., None]
     return around + fallen * (blur(at_edge, 1.5) - around)
 
 
-def _rasterised(head: Head, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _rasterised(head: Head, turn: np.ndarray, yaw: float) -> tuple[np.ndarray, np.ndarray]:
     """Draw the turned sheets: for each pixel of the region (h, w, 2) its source position and (h, w) the sheet it shows."""
     sheet = head.sheet
-    both = np.concatenate([head.front, head.back])
+    front = head.front.copy()
+    for ear in head.ears:  # one that turns away lies behind the cheek
+        front[:, 2] *= 1 - ear.weight(-yaw) * values_at(ear.behind + ear.below, sheet.points)
+    both = np.concatenate([front, head.back])
     points = (both - head.axis) @ turn.T + head.axis
     faces = np.concatenate([sheet.faces, sheet.faces[:, ::-1] + len(sheet.points)])
     kind = np.repeat([FRONT, BACK], len(sheet.faces))
@@ -161,14 +177,19 @@ def _rasterised(head: Head, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return source, np.where(whole, shown, NONE).astype(np.uint8)
 
 
-def _skin(head: Head, turn: np.ndarray, source: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Colours of the head's pixels, and the weight of the source's own pixel in each, 0 to 1."""
+def _skin(
+    head: Head, turn: np.ndarray, source: np.ndarray, shown: np.ndarray, ears: list[tuple[Ear, float]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Colours of the head's pixels, and the weight of the source's own pixel in each, 0 to 1; ears are drawn over them."""
     colours, mirrored_border = head.colours, cv2.BORDER_REFLECT
     slope = sample_at(head.slope, source)
     larger = blur(turn[2, 2] - turn[2, 0] * slope[..., 0] - turn[2, 1] * slope[..., 1], 1.5)
     as_hair = sample_at(colours.hair, source) * ramp(larger, *head.config.stretch)
     as_hair = np.maximum(as_hair, sample_at(colours.near_hair, source) * ramp(larger, *head.config.torn))
     front = sample_at(colours.front, source, cv2.INTER_CUBIC, mirrored_border)
+    for ear, weight in ears:
+        as_hair = np.maximum(as_hair, weight * sample_at(ear.behind, source))
+        front = front + weight * sample_at(ear.below, source)[..., None] * (sample_at(ear.skin, source) - front)
     back = shown == BACK
     moved = -head.config.back_depth * head.region.width * turn[:2, 2]  # as the back of the head moves
     strands = _shifted(colours.strands, float(moved[0]), float(moved[1]))

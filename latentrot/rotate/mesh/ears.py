@@ -1,0 +1,165 @@
+"""Ears: a photograph from the front shows their edges; a turned head shows a mean ear in their place and colours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from latentrot.heads.ear import load_ear
+from latentrot.rotate.mesh.draw import draw
+from latentrot.rotate.mesh.fields import blur, blur_within, dilated, eroded, extrapolated, ramp
+from latentrot.rotate.mesh.outline import BACKGROUND, EARS, HAIR, SKIN, Outline
+
+__all__ = ["Ear", "draw_ear", "find_ears"]
+
+#: an ear is seen if at least so much of it is, as a share of W squared
+SEEN = 0.008
+#: with no more than this share of hair beside the face there is an ear although it is not seen: it lies on the head
+COVERED = 0.25
+#: the mean ear is made so much lower or taller, flatter or wider, at most, to be the photograph's
+HEIGHTS, WIDTHS = (0.85, 1.1), (0.7, 1.3)
+#: highest and lowest part of the mean ear, and how far out it reaches when seen from the front, in its own units
+TOP, BOTTOM, OUT = 0.0, 0.38, 0.12
+#: a head that reaches less far beside the face's edge points is narrower than they say: its ears lie farther in
+FLAT = 0.06
+#: its colours are at least and at most so many times the cheek's: what is brighter or darker is something else
+LIGHT = 0.65, 1.15
+#: it lies this much less deep than the mean one: the head that it is laid on is flatter too
+DEEP = 0.75
+#: share of its brightness that falls evenly, into the hollows too
+EVEN = 0.55
+#: turns, degrees, between which it takes the place of the photograph's
+FROM_DEG, WHOLE_DEG = 4.0, 12.0
+
+
+@dataclass(frozen=True, eq=False)
+class Ear:
+    """The mean ear laid on one of the photograph's.
+
+    Args:
+        side: 1 on the viewer's right, -1 on the left.
+        points: (v, 3) in the region, z over the rim.
+        faces: (t, 3) clockwise in the picture when seen from outside.
+        shade: (v,) brightness.
+        whole: (v,) 0 where it ends in the head, 1 elsewhere.
+        down: (v,) 0 at its top, 1 at its lobe.
+        colours: (2, 3) of the photograph's ear at top and lobe.
+        behind: (h, w) float32, where the photograph's ear is and hair is behind it.
+        below: (h, w) float32, where the photograph's ear is and skin is behind it.
+        skin: (h, w, 3) float32, the cheek's colours, extended.
+    """
+
+    side: int
+    points: np.ndarray
+    faces: np.ndarray
+    shade: np.ndarray
+    whole: np.ndarray
+    down: np.ndarray
+    colours: np.ndarray
+    behind: np.ndarray
+    below: np.ndarray
+    skin: np.ndarray
+
+    def weight(self, yaw_deg: float) -> float:
+        """How far it is drawn after a turn: wholly when the turn shows its side of the head."""
+        return float(ramp(np.array(-self.side * yaw_deg), FROM_DEG, WHOLE_DEG))
+
+
+def find_ears(
+    image: np.ndarray,
+    outline: Outline,
+    parts: np.ndarray,
+    height: np.ndarray,
+    landmarks: np.ndarray,
+    axes: np.ndarray,
+    width: float,
+) -> tuple[Ear, ...]:
+    """The ears that a head has, those under hair left out.
+
+    Args:
+        image: (h, w, 3) the region's picture.
+        outline: its masks.
+        parts: (7, h, w) probabilities.
+        height: (h, w) of the front sheet over the rim.
+        landmarks: (68, 3) on the face in the region, z over the rim.
+        axes: (3, 3) rotation from the head's axes to the region's.
+        width: W in pixels.
+    """
+    rows, columns = np.mgrid[: outline.head.shape[0], : outline.head.shape[1]].astype(np.float32) + 0.5
+    bare = outline.head & ~dilated(outline.face, 0.01 * width) & (parts[BACKGROUND] < 0.5)
+    bare &= parts[SKIN] + parts[EARS] > parts[HAIR] + parts[-1]
+    found = []
+    for side, mark in ((-1, landmarks[0]), (1, landmarks[16])):
+        out, down = side * (columns - mark[0]) / width, (rows - mark[1]) / width
+        beside = outline.head & (out > -0.05) & (out < 0.2) & (down > 0.1) & (down < 0.35)
+        if beside.any() and parts[HAIR][beside].mean() > COVERED:
+            continue
+        near = (np.abs(out) < 0.02) & (down > 0) & (down < 0.25)
+        root = np.array([mark[0], mark[1], max(mark[2], np.percentile(height[near], 75))])
+        reach = float(np.where(outline.head & (down > 0) & (down < 0.25), out, -1).max())
+        root[0] += side * width * min(0.0, reach - FLAT)
+        here = bare & (out > -0.04) & (down > -0.15) & (down < 0.55)
+        cheek = outline.face & (out > -0.3) & (out < -0.05) & (down > 0) & (down < 0.4)
+        if cheek.any():
+            found.append(_laid(image, here, cheek, side, root, axes, width))
+    return tuple(found)
+
+
+def _laid(
+    image: np.ndarray, here: np.ndarray, cheek: np.ndarray, side: int, root: np.ndarray, axes: np.ndarray, width: float
+) -> Ear:
+    """The mean ear on the pixels of one (h, w), in front of which there is the cheek (h, w)."""
+    model = load_ear()
+    rows, columns = np.mgrid[: here.shape[0], : here.shape[1]].astype(np.float32) + 0.5
+    out, down = side * (columns - root[0]) / width, (rows - root[1]) / width
+    wide, tall, lower = WIDTHS[0], 1.0, 0.0
+    skin = np.median(image[cheek], axis=0)
+    colours = np.stack([skin, skin])
+    if here.sum() > SEEN * width**2:
+        reach = np.where(here, out, 0).max(1)
+        seen = np.flatnonzero(reach > 0.5 * reach.max())
+        top, bottom = down[seen[[0, -1]], 0]
+        wide = np.clip(np.percentile(out[here], 95) / OUT, *WIDTHS)
+        tall = np.clip((bottom - top) / (BOTTOM - TOP), *HEIGHTS)
+        lower = np.clip((top + bottom) / 2 - tall * (TOP + BOTTOM) / 2, -0.04, 0.04)
+        middle, own = np.median(down[here]), np.median(image[here], axis=0)
+        halves = [np.median(image[here & half], axis=0) for half in (down <= middle, down >= middle)]
+        colours = np.stack([np.clip(0.5 * (half + own), LIGHT[0] * skin, LIGHT[1] * skin) for half in halves])
+    placed = (model.points * np.array([side * wide, tall, DEEP])) @ axes.T + np.array([0, lower, 0])
+    outer = blur((dilated(here, 0.02 * width) & (out > 0.04)).astype(np.float32), 0.012 * width)
+    upper = ramp(down, 0.3, 0.15)
+    return Ear(
+        side=side,
+        points=(root + width * placed).astype(np.float32),
+        faces=model.faces[:, ::side],
+        shade=model.shade,
+        whole=model.whole,
+        down=np.clip((model.points[:, 1] - TOP) / (BOTTOM - TOP), 0, 1),
+        colours=colours,
+        behind=outer * upper,
+        below=outer * (1 - upper),
+        skin=blur(extrapolated(image, eroded(cheek, 0.02 * width).astype(np.float32)), 0.02 * width),
+    )
+
+
+def draw_ear(ear: Ear, turn: np.ndarray, axis: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """A turned ear.
+
+    Args:
+        ear: from `find_ears`.
+        turn: (3, 3) rotation.
+        axis: (3,) the point that stays.
+        size: width and height of the region.
+
+    Returns:
+        (h, w, 3) float32 colours, known a little beyond it, and (h, w) float32 alpha.
+    """
+    points, kind = (ear.points - axis) @ turn.T + axis, np.ones(len(ear.faces))
+    lit, shown, _ = draw(points, ear.faces, np.column_stack([ear.shade, ear.down]), kind, size)
+    whole, _, _ = draw(points, ear.faces, np.column_stack([ear.whole, ear.whole]), kind, size)
+    shade, down = lit[..., :1], lit[..., 1:]
+    colours = (ear.colours[0] * (1 - down) + ear.colours[1] * down) * (EVEN + (1 - EVEN) * shade)
+    known = shown > 0
+    near, _ = blur_within(colours.astype(np.float32), known, 1.5)
+    return blur(np.where(known[..., None], colours, near), 0.7), blur(known * whole[..., 0], 0.8)
