@@ -348,3 +348,35 @@ class TestEars:
         assert np.array_equal(made.faces, bundled.faces)
         for name in ("points", "shade", "whole"):
             assert np.abs(getattr(made, name) - getattr(bundled, name)).max() < 2e-3
+
+
+class TestHats:
+    """What a hat hides is no hat where it ends."""
+
+    def hatted(self, frontal, colour=(20, 20, 200)):
+        """The planted head with everything above the brows, a little beyond it, a blue hat."""
+        picture, parts = frontal.picture.copy(), frontal.parts.probabilities.copy()
+        rows, columns = np.mgrid[: picture.shape[0], : picture.shape[1]]
+        hat = (np.abs(columns - CENTRE[0]) < 0.62 * WIDTH) & (rows < CENTRE[1] - 0.2 * WIDTH)
+        hat &= rows > CENTRE[1] - 0.8 * WIDTH
+        picture[hat] = colour
+        parts[:, hat] = 0
+        parts[6, hat] = 1
+        return build_head(picture, frontal.landmarks, PlantedParts(parts, np.eye(2, 3)), SMALL)
+
+    def test_it_ends_at_its_brim(self, frontal):
+        head = self.hatted(frontal)
+        width = head.region.width
+        lowest = np.nonzero((head.outline.hat > 0.5) & head.outline.head)[0].max()
+        for tone in (head.colours.tone, head.colours.back_tone):
+            blue = tone[..., 2] > tone[..., 0] + 30
+            assert blue[: int(lowest - 0.1 * width)].mean() > 0.5
+            assert not blue[int(lowest + 0.2 * width) :].any()
+
+    def test_a_narrow_band_is_none(self, frontal, head):
+        parts = frontal.parts.probabilities.copy()
+        rows = np.arange(parts.shape[1])
+        band = (np.abs(rows - CENTRE[1])[:, None] < 2) & (parts[1] > 0)
+        parts[1, band], parts[6, band] = 0, 1
+        other = build_head(frontal.picture, frontal.landmarks, PlantedParts(parts, np.eye(2, 3)), SMALL)
+        assert np.abs(other.colours.back_tone - head.colours.back_tone).mean() < 6

@@ -16,6 +16,8 @@ __all__ = ["Textures", "make_textures"]
 
 #: brightness of the neck under the ears against the cheeks
 SHADE = 0.75
+#: what is larger, as a share of W squared, and worn on the head is a hat, not glasses
+HAT = 0.15
 #: locks of hair are finer than this, as a share of W: what is wider is the hair's tone
 LOCK = 0.03
 #: and no brighter or darker than this, in grey values of 255
@@ -57,7 +59,7 @@ def make_textures(
     rim = config.skin_rim + (config.hair_rim - config.skin_rim) * ramp(outline.hair, 0.2, 0.6)
     depth = np.maximum(blur(rim * width, 0.02 * width), 1.5)
     room = 0.4 * (cv2.distanceTransform((~outline.face).astype(np.uint8), cv2.DIST_L2, 5) + np.maximum(inside, 0))
-    clear = outline.clear | eroded(outline.face, 0.04 * width)
+    clear = outline.clear | eroded(outline.face, 0.04 * width) | (inside > 0.1 * width)
     clean = outline.head & seen & clear & (inside > np.minimum(depth, np.maximum(room, 1.5)))
     # at the silhouette itself a mask says background rather than hair: what lies inside says which of the two ends there
     inner = outline.head & (inside > 0.03 * width)
@@ -90,6 +92,7 @@ def make_textures(
     ending = blur(front, 0.6 * sigma)
     ending = ending + covered * (tone - ending)
     back_tone = back_tone + (1 - seam) * np.maximum(covered, bald) * (ending - back_tone)
+    tone, back_tone = (_under_a_hat(a, image, outline, strand & ~outline.face, width) for a in (tone, back_tone))
     return Textures(
         front=np.clip(front, 0, 255),
         kept=blur(clean.astype(np.float32), 1.0),
@@ -131,6 +134,23 @@ def _nape(tone: np.ndarray, image: np.ndarray, outline: Outline, width: float) -
     bare = 1 - ramp(_hair_at_rim(outline, width), 0.15, 0.45)
     weight = (ramp(rows, outline.lobe - 0.12 * width, outline.lobe + 0.02 * width) * bare)[..., None]
     return (tone * (1 - weight) + SHADE * np.median(image[cheeks], axis=0) * weight).astype(np.float32)
+
+
+def _under_a_hat(tone: np.ndarray, image: np.ndarray, outline: Outline, hair: np.ndarray, width: float) -> np.ndarray:
+    """A hat ends where it is seen to end: below, side and back are hair, where some is seen, or skin in the shade."""
+    hat = outline.head & (outline.hat > 0.5)
+    if hat.sum() < HAT * width**2:
+        return tone
+    rows = np.arange(len(tone))[:, None]
+    lowest = len(hat) - 1 - hat[::-1].argmax(0)
+    brim = float(np.percentile(lowest[hat.any(0)], 75))
+    own = hair & (outline.hat < 0.2) & (rows > brim)
+    cheeks = outline.face & (rows > outline.lobe - 0.25 * width) & (outline.to_rest > 0.08 * width)
+    shown, shade = (own, 1.0) if own.sum() > 0.004 * width**2 else (cheeks, SHADE)
+    if not shown.any():
+        return tone
+    below = ramp(rows, brim + 0.05 * width, brim + 0.11 * width)[..., None]  # it sits lower behind
+    return (tone * (1 - below) + shade * np.median(image[shown], axis=0) * below).astype(np.float32)
 
 
 def _hair_at_rim(outline: Outline, width: float) -> np.ndarray:
