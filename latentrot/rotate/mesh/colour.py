@@ -67,7 +67,7 @@ def make_textures(
     front = _cleaned(image, clean, hair, width)
     strand = clean & (outline.hair > 0.6) & ~dilated(outline.face, 0.02 * width)
     rows = np.arange(len(strand))[:, None]
-    hairy = (strand & (inside > 0.07 * width)).sum() >= 0.02 * width**2  # a thin seam is a mask that errs
+    hairy = (strand & (inside > 0.04 * width)).sum() >= 0.03 * width**2  # a thin seam is a mask that errs
     if not hairy:  # next to no hair: the scalp's skin
         strand = clean & ~outline.face & (rows < outline.lobe - 0.3 * width) & (inside > 0.07 * width)
     if strand.sum() < 0.005 * width**2:

@@ -15,8 +15,8 @@ __all__ = ["Ear", "draw_ear", "find_ears"]
 
 #: an ear is seen if at least so much of it is, as a share of W squared
 SEEN = 0.008
-#: with no more than this share of hair beside the face there is an ear although it is not seen: it lies on the head
-COVERED = 0.25
+#: with more than this share of hair where its upper half is an ear is covered; with less it is there although not seen
+COVERED = 0.42
 #: the mean ear is made so much lower or taller, flatter or wider, at most, to be the photograph's
 HEIGHTS, WIDTHS = (0.85, 1.1), (0.7, 1.3)
 #: highest and lowest part of the mean ear, and how far out it reaches when seen from the front, in its own units
@@ -92,7 +92,7 @@ def find_ears(
     found = []
     for side, mark in ((-1, landmarks[0]), (1, landmarks[16])):
         out, down = side * (columns - mark[0]) / width, (rows - mark[1]) / width
-        beside = outline.head & (out > -0.05) & (out < 0.2) & (down > 0.1) & (down < 0.35)
+        beside = outline.head & (out > 0) & (out < 0.2) & (down > 0.05) & (down < 0.25)
         if beside.any() and parts[HAIR][beside].mean() > COVERED:
             continue
         near = (np.abs(out) < 0.02) & (down > 0) & (down < 0.25)
