@@ -316,6 +316,10 @@ class TestEars:
             assert 0.03 < (ear.side * off[:, 0]).max() < 0.2
             assert 0.3 < off[:, 1].max() < 0.5
 
+    @pytest.mark.parametrize(("yaw", "sides"), [(25, [-1]), (-25, [1]), (8, [-1, 1]), (40, [])])
+    def test_one_that_the_photograph_hides_or_shows_whole_is_left_out(self, yaw, sides):
+        assert [ear.side for ear in head_of(planted(yaw=yaw)).ears] == sides
+
     def test_hair_hides_one(self, frontal):
         parts = frontal.parts.probabilities.copy()
         beside = (np.arange(parts.shape[2]) > CENTRE[0] + 0.4 * WIDTH) & (parts[1] > 0)

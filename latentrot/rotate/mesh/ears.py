@@ -17,6 +17,9 @@ __all__ = ["Ear", "draw_ear", "find_ears"]
 SEEN = 0.008
 #: with more than this share of hair where its upper half is an ear is covered; with less it is there although not seen
 COVERED = 0.42
+#: a head that looks to a side by more than this sine hides the ear there, and where it is nothing says; by more than the
+#: second it shows the other ear as it is
+HIDDEN, SHOWN = 0.2, 0.5
 #: the mean ear is made so much lower or taller, flatter or wider, at most, to be the photograph's
 HEIGHTS, WIDTHS = (0.85, 1.1), (0.7, 1.3)
 #: highest and lowest part of the mean ear, and how far out it reaches when seen from the front, in its own units
@@ -75,7 +78,7 @@ def find_ears(
     axes: np.ndarray,
     width: float,
 ) -> tuple[Ear, ...]:
-    """The ears that a head has, those under hair left out.
+    """The ears that a head has, those under hair and those it turns away left out.
 
     Args:
         image: (h, w, 3) the region's picture.
@@ -93,16 +96,16 @@ def find_ears(
     for side, mark in ((-1, landmarks[0]), (1, landmarks[16])):
         out, down = side * (columns - mark[0]) / width, (rows - mark[1]) / width
         beside = outline.head & (out > 0) & (out < 0.2) & (down > 0.05) & (down < 0.25)
-        if beside.any() and parts[HAIR][beside].mean() > COVERED:
-            continue
         near = (np.abs(out) < 0.02) & (down > 0) & (down < 0.25)
+        cheek = eroded(outline.face & (out > -0.3) & (out < -0.05) & (down > 0) & (down < 0.4), 0.02 * width)
+        covered = beside.any() and parts[HAIR][beside].mean() > COVERED
+        if not -SHOWN < side * axes[0, 2] < HIDDEN or covered or not near.any() or not cheek.any():
+            continue
         root = np.array([mark[0], mark[1], max(mark[2], np.percentile(height[near], 75))])
         reach = float(np.where(outline.head & (down > 0) & (down < 0.25), out, -1).max())
         root[0] += side * width * min(0.0, reach - FLAT)
         here = bare & (out > -0.04) & (down > -0.15) & (down < 0.55)
-        cheek = outline.face & (out > -0.3) & (out < -0.05) & (down > 0) & (down < 0.4)
-        if cheek.any():
-            found.append(_laid(image, here, cheek, side, root, axes, width))
+        found.append(_laid(image, here, cheek, side, root, axes, width))
     return tuple(found)
 
 
@@ -139,7 +142,7 @@ def _laid(
         colours=colours,
         behind=outer * upper,
         below=outer * (1 - upper),
-        skin=blur(extrapolated(image, eroded(cheek, 0.02 * width).astype(np.float32)), 0.02 * width),
+        skin=blur(extrapolated(image, cheek.astype(np.float32)), 0.02 * width),
     )
 
 
