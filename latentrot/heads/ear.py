@@ -11,20 +11,16 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
-from safetensors.numpy import save_file
 
 from latentrot.bundles import HOME
-from latentrot.errors import LatentrotError
-from latentrot.files import check_format, write_atomically
 from latentrot.heads.ict import IctModel
+from latentrot.heads.pieces import read_piece, write_piece
 from latentrot.heads.raster import NOTHING, rasterise
 from latentrot.heads.surface import ICT_FACE, ICT_LANDMARKS, ICT_NARROW, rotation
 
 __all__ = ["EAR_PATH", "EarModel", "load_ear", "make_ear", "write_ear"]
 
-#: of the file, raised when an older version would misread it
-FORMAT = 1
+KIND = "ear"
 #: where the bundled ear lies
 EAR_PATH = HOME / "head" / "ear.safetensors"
 #: where the model's ears are: the box about one, in mean face widths from the contour landmark
@@ -58,7 +54,7 @@ def make_ear(ict: IctModel) -> EarModel:
     """Cut the ear out of the face model, and measure how dark its hollows are."""
     base, marks = ict.base[:ICT_FACE].astype(np.float64), list(ICT_LANDMARKS)
     points = (base - base[marks[16]]) * np.array([1.0, -1.0, 1.0]) / np.ptp(base[marks[:17], 0])
-    faces = ict.faces[(ict.faces < ICT_FACE).all(1)][:, ::-1]
+    faces = ict.faces[(ict.faces < ICT_FACE).all(1)][:, ::-1].astype(np.int32)
     inside = (np.arange(ICT_FACE) >= ICT_NARROW) & (points[:, 1] < LOWEST) & (points[:, 1] > HIGHEST)
     inside &= (points[:, 0] > INNERMOST) & (points[:, 2] < FOREMOST)
     shade = _light_from_outside(points, faces)[inside]
@@ -84,7 +80,7 @@ def _light_from_outside(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
         turned = points @ rotation(yaw, pitch).T
         placed = np.column_stack([turned[:, :2] * SIDE / 3, turned[:, 2]])
         depth, seen = np.full((SIDE, SIDE), -np.inf), np.full((SIDE, SIDE), NOTHING, np.int32)
-        rasterise(placed, faces.astype(np.int32), *whole, depth, seen)
+        rasterise(placed, faces, *whole, depth, seen)
         column, row = np.clip(np.round(placed[:, :2] + SIDE / 2 - 0.5).astype(int), 0, SIDE - 1).T
         reached += turned[:, 2] > depth[row, column] - BEHIND
     return reached / LIGHTS
@@ -101,16 +97,7 @@ def _off_the_cut(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 def write_ear(ear: EarModel, path: Path | str = EAR_PATH) -> None:
     """Write an ear in half precision, whole or not at all."""
-    tensors = {
-        "points": ear.points.astype(np.float16),
-        "shade": ear.shade.astype(np.float16),
-        "whole": ear.whole.astype(np.float16),
-        "faces": np.ascontiguousarray(ear.faces, np.int16),
-    }
-    metadata = {"kind": "latentrot ear", "format": str(FORMAT),
-                "source": "ICT Face Model Light, MIT licence, (c) 2020 USC Institute for Creative Technologies",
-                "unit": "width of the mean face"}  # fmt: skip
-    write_atomically(Path(path), lambda temporary: save_file(tensors, temporary, metadata))
+    write_piece(Path(path), KIND, vars(ear))
 
 
 @lru_cache(maxsize=1)
@@ -120,14 +107,5 @@ def load_ear(path: Path | str = EAR_PATH) -> EarModel:
     Raises:
         LatentrotError: no such file, or another one.
     """
-    try:
-        with safe_open(str(path), "numpy") as file:
-            check_format((file.metadata() or {}).get("format", 1), FORMAT, path)
-            arrays = {name: file.get_tensor(name) for name in ("points", "faces", "shade", "whole")}
-    except (OSError, KeyError, ValueError) as error:
-        if isinstance(error, LatentrotError):
-            raise
-        raise LatentrotError(f"{path} is no ear: {error}; make one by `latentrot heads surface`") from error
-    return EarModel(
-        **{name: array.astype(np.int32 if name == "faces" else np.float32) for name, array in arrays.items()}
-    )
+    arrays = read_piece(path, KIND, EarModel.__dataclass_fields__)
+    return EarModel(**{name: a.astype(np.int32 if name == "faces" else np.float32) for name, a in arrays.items()})

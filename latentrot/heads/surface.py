@@ -14,13 +14,11 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
-from safetensors.numpy import save_file
 
 from latentrot.bundles import HOME
 from latentrot.errors import LatentrotError
-from latentrot.files import check_format, write_atomically
 from latentrot.heads.ict import IctModel
+from latentrot.heads.pieces import read_piece, write_piece
 
 __all__ = [
     "SURFACE_PATH",
@@ -33,8 +31,7 @@ __all__ = [
     "write_surface",
 ]
 
-#: of the file, raised when an older version would misread it
-FORMAT = 1
+KIND = "face surface"
 #: where the bundled surface lies
 SURFACE_PATH = HOME / "head" / "face_surface.safetensors"
 #: the vertices of ICT Face Model Light that are the 68 landmarks of the multi-PIE order (from its own repository)
@@ -178,17 +175,7 @@ def _slides(mean: np.ndarray, landmarks: np.ndarray, narrow: np.ndarray) -> np.n
 
 def write_surface(surface: FaceSurface, path: Path | str = SURFACE_PATH) -> None:
     """Write a surface in half precision, whole or not at all."""
-
-    def stored(name: str, dtype: type) -> np.ndarray:
-        return np.ascontiguousarray(getattr(surface, name), dtype)  # the file keeps memory as it lies
-
-    half = {name: stored(name, np.float16) for name in ("mean", "identities", "expressions")}
-    whole = {name: stored(name, np.int16) for name in ("faces", "landmarks", "slides")}
-    metadata = {"kind": "latentrot face surface", "format": str(FORMAT),
-            "source": "ICT Face Model Light, MIT licence, (c) 2020 USC Institute for Creative Technologies",
-            "unit": "width of the mean face", "expressions": json.dumps(EXPRESSIONS)}  # fmt: skip
-    tensors = {**half, **whole, "narrow": surface.narrow}
-    write_atomically(Path(path), lambda temporary: save_file(tensors, temporary, metadata))
+    write_piece(Path(path), KIND, vars(surface), expressions=json.dumps(EXPRESSIONS))
 
 
 @lru_cache(maxsize=1)
@@ -198,20 +185,9 @@ def load_surface(path: Path | str = SURFACE_PATH) -> FaceSurface:
     Raises:
         LatentrotError: no such file, or another one.
     """
-    try:
-        with safe_open(str(path), "numpy") as file:
-            check_format((file.metadata() or {}).get("format", 1), FORMAT, path)
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-        return FaceSurface(
-            **{name: arrays[name].astype(np.float32) for name in ("mean", "identities", "expressions")},
-            faces=arrays["faces"].astype(np.int32),
-            **{name: arrays[name].astype(np.int64) for name in ("landmarks", "slides")},
-            narrow=arrays["narrow"].astype(bool),
-        )
-    except (OSError, KeyError, ValueError) as error:
-        if isinstance(error, LatentrotError):
-            raise
-        raise LatentrotError(f"{path} is no face surface: {error}; make one by `latentrot heads surface`") from error
+    arrays = read_piece(path, KIND, FaceSurface.__dataclass_fields__)
+    kinds = {"faces": np.int32, "landmarks": np.int64, "slides": np.int64, "narrow": np.bool_}
+    return FaceSurface(**{name: a.astype(kinds.get(name, np.float32)) for name, a in arrays.items()})
 
 
 # --- fitting --------------------------------------------------------------------------------------------------------

@@ -92,7 +92,8 @@ def make_textures(
     ending = blur(front, 0.6 * sigma)
     ending = ending + covered * (tone - ending)
     back_tone = back_tone + (1 - seam) * np.maximum(covered, bald) * (ending - back_tone)
-    tone, back_tone = (_under_a_hat(a, image, outline, strand & ~outline.face, width) for a in (tone, back_tone))
+    under, below = _under_a_hat(image, outline, strand & ~outline.face, width)
+    tone, back_tone = ((a * (1 - below) + under * below).astype(np.float32) for a in (tone, back_tone))
     return Textures(
         front=np.clip(front, 0, 255),
         kept=blur(clean.astype(np.float32), 1.0),
@@ -128,7 +129,7 @@ def _near_hair(strand: np.ndarray, outline: Outline, width: float) -> np.ndarray
 def _nape(tone: np.ndarray, image: np.ndarray, outline: Outline, width: float) -> np.ndarray:
     """Behind the ears, where no hair hangs, the head's back is the neck's skin, in the shade."""
     rows = np.arange(len(tone))[:, None]
-    cheeks = outline.face & (rows > outline.lobe - 0.25 * width) & (outline.to_rest > 0.08 * width)
+    cheeks = _cheeks(outline, width)
     if not cheeks.any():
         return tone
     bare = 1 - ramp(_hair_at_rim(outline, width), 0.15, 0.45)
@@ -136,21 +137,30 @@ def _nape(tone: np.ndarray, image: np.ndarray, outline: Outline, width: float) -
     return (tone * (1 - weight) + SHADE * np.median(image[cheeks], axis=0) * weight).astype(np.float32)
 
 
-def _under_a_hat(tone: np.ndarray, image: np.ndarray, outline: Outline, hair: np.ndarray, width: float) -> np.ndarray:
-    """A hat ends where it is seen to end: below, side and back are hair, where some is seen, or skin in the shade."""
-    hat = outline.head & (outline.hat > 0.5)
+def _cheeks(outline: Outline, width: float) -> np.ndarray:
+    """(h, w) bool, the face's lower sides, well inside."""
+    rows = np.arange(len(outline.face))[:, None]
+    return outline.face & (rows > outline.lobe - 0.25 * width) & (outline.to_rest > 0.08 * width)
+
+
+def _under_a_hat(image: np.ndarray, outline: Outline, hair: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray]:
+    """A hat ends where it is seen to end: below, side and back are hair, where some is seen, or skin in the shade.
+
+    Returns:
+        (3,) that colour, and (h, 1, 1) how far it counts in a row: nowhere without a hat.
+    """
+    hat, none = outline.head & (outline.hat > 0.5), (np.zeros(3), np.zeros((len(image), 1, 1), np.float32))
     if hat.sum() < HAT * width**2:
-        return tone
-    rows = np.arange(len(tone))[:, None]
+        return none
+    rows = np.arange(len(hat))[:, None]
     lowest = len(hat) - 1 - hat[::-1].argmax(0)
     brim = float(np.percentile(lowest[hat.any(0)], 75))
     own = hair & (outline.hat < 0.2) & (rows > brim)
-    cheeks = outline.face & (rows > outline.lobe - 0.25 * width) & (outline.to_rest > 0.08 * width)
-    shown, shade = (own, 1.0) if own.sum() > 0.004 * width**2 else (cheeks, SHADE)
+    shown, shade = (own, 1.0) if own.sum() > 0.004 * width**2 else (_cheeks(outline, width), SHADE)
     if not shown.any():
-        return tone
+        return none
     below = ramp(rows, brim + 0.05 * width, brim + 0.11 * width)[..., None]  # it sits lower behind
-    return (tone * (1 - below) + shade * np.median(image[shown], axis=0) * below).astype(np.float32)
+    return shade * np.median(image[shown], axis=0), below
 
 
 def _hair_at_rim(outline: Outline, width: float) -> np.ndarray:

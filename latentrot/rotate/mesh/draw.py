@@ -21,15 +21,15 @@ def draw(
     Args:
         points: (n, 3) positions, edges at pixel borders, z towards the viewer.
         faces: (t, 3) vertices.
-        values: (n, 2) what is interpolated between them.
+        values: (n, k) what is interpolated between them.
         kind: (t,) what the triangle is, over 0.
         size: width and height of the picture.
 
     Returns:
-        (h, w, 2) values, (h, w) kinds (0: nothing), (h, w) depths.
+        (h, w, k) values, (h, w) kinds (0: nothing), (h, w) depths.
     """
     width, height = size
-    value = np.zeros((height, width, 2), np.float32)
+    value = np.zeros((height, width, values.shape[1]), np.float32)
     shown = np.zeros((height, width), np.uint8)
     depth = np.full((height, width), NOTHING, np.float32)
     _draw(
@@ -70,5 +70,5 @@ def _draw(points, faces, values, kind, value, shown, depth):  # noqa: ANN001, AN
                     if z > depth[row, column]:
                         depth[row, column] = z
                         shown[row, column] = kind[t]
-                        for v in range(2):
+                        for v in range(values.shape[1]):
                             value[row, column, v] = a * values[i, v] + b * values[j, v] + c * values[k, v]

@@ -159,9 +159,8 @@ def draw_ear(ear: Ear, turn: np.ndarray, axis: np.ndarray, size: tuple[int, int]
         (h, w, 3) float32 colours, known a little beyond it, and (h, w) float32 alpha.
     """
     points, kind = (ear.points - axis) @ turn.T + axis, np.ones(len(ear.faces))
-    lit, shown, _ = draw(points, ear.faces, np.column_stack([ear.shade, ear.down]), kind, size)
-    whole, _, _ = draw(points, ear.faces, np.column_stack([ear.whole, ear.whole]), kind, size)
-    shade, down = lit[..., :1], lit[..., 1:]
+    values, shown, _ = draw(points, ear.faces, np.column_stack([ear.shade, ear.down, ear.whole]), kind, size)
+    shade, down, whole = np.split(values, 3, axis=-1)
     colours = (ear.colours[0] * (1 - down) + ear.colours[1] * down) * (EVEN + (1 - EVEN) * shade)
     known = shown > 0
     near, _ = blur_within(colours.astype(np.float32), known, 1.5)

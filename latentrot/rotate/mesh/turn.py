@@ -163,7 +163,8 @@ def _rasterised(head: Head, turn: np.ndarray, yaw: float) -> tuple[np.ndarray, n
     sheet = head.sheet
     front = head.front.copy()
     for ear in head.ears:  # one that turns away lies behind the cheek
-        front[:, 2] *= 1 - ear.weight(-yaw) * values_at(ear.behind + ear.below, sheet.points)
+        if (away := ear.weight(-yaw)) > 0:
+            front[:, 2] *= 1 - away * values_at(ear.behind + ear.below, sheet.points)
     both = np.concatenate([front, head.back])
     points = (both - head.axis) @ turn.T + head.axis
     faces = np.concatenate([sheet.faces, sheet.faces[:, ::-1] + len(sheet.points)])
