@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from threadpoolctl import threadpool_limits
 
 from latentrot.errors import LatentrotError
 from latentrot.files import write_atomically
@@ -73,11 +74,17 @@ def render_shards(
                 job.run(make)
                 bar.update()
         else:
-            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            with ProcessPoolExecutor(workers, get_context("spawn"), one_thread) as pool:
                 for future in [pool.submit(job.run, make) for job in left]:
                     future.result()
                     bar.update()
     return [job.path for job in jobs]
+
+
+def one_thread() -> None:
+    """Have a worker compute in one thread: several workers whose threads wait for each other are slower than one worker."""
+    torch.set_num_threads(1)
+    threadpool_limits(1)
 
 
 def read_shards(paths: Sequence[Path]) -> dict[str, torch.Tensor]:

@@ -21,12 +21,13 @@ from latentrot.data.celeba import held_out
 from latentrot.data.images import read_image
 from latentrot.errors import LatentrotError
 from latentrot.label.detect import detect_faces
+from latentrot.label.person import PersonNetwork
 from latentrot.models.load import load_model
 from latentrot.models.train import TrainConfig, generator_at, run_training, train
 from latentrot.rotate.pair import PairRotator, SampleConfig, load_pair_model
 from latentrot.rotate.pair.config import KINDS, PairConfig
 from latentrot.rotate.pair.model import begin_model, save_pair_model
-from latentrot.rotate.pair.network import PoseEmbedding
+from latentrot.rotate.pair.network import PictureEmbedding, PoseEmbedding
 from latentrot.rotate.pair.pairs import open_pair_folder, plan_sources, plan_strangers
 from latentrot.rotate.pair.render import Pairs, Turner, pairs_of, read_pairs, render_pairs
 from latentrot.rotate.pair.sample import denoise, draw, trailing_levels
@@ -74,6 +75,8 @@ class TestBeginning:
             source = begin_model(replace(config, condition="source"), "cpu")
             assert torch.allclose(source.network(x, levels, condition, poses), expected, atol=1e-5)
             assert torch.allclose(model.network(x, levels, torch.zeros_like(condition), poses), expected, atol=1e-5)
+            told = begin_model(replace(config, condition="embedding"), "cpu")
+            assert torch.allclose(told.network(x, levels, torch.rand(3, 3, SIZE, SIZE), poses), expected, atol=1e-5)
 
     def test_what_geometry_shows_is_kept_under_much_noise_and_not_where_it_shows_nothing(self, config):
         model, generator = begin_model(config, "cpu"), torch.Generator().manual_seed(4)
@@ -362,6 +365,45 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return portraits(tmp_path_factory.mktemp("faces"))
 
 
+class TestEmbedding:
+    @pytest.fixture
+    def embedding(self) -> PictureEmbedding:
+        torch.manual_seed(0)
+        made = PictureEmbedding(32, PersonNetwork().eval())
+        torch.nn.init.normal_(made.told.last.weight)
+        return made
+
+    def test_does_not_say_from_which_side_a_person_is_seen(self, embedding):
+        pictures = torch.rand(3, 3, SIZE, SIZE) * 2 - 1
+        told = embedding(pictures)
+        assert torch.allclose(embedding(pictures.flip(-1)), told, atol=1e-4)
+        assert (told[0] - told[1]).abs().max() > 1e-2
+
+    def test_of_no_picture_is_learned_and_leaves_the_encoder_alone(self, embedding):
+        pictures = torch.cat([torch.rand(1, 3, SIZE, SIZE), torch.zeros(1, 3, SIZE, SIZE)])
+        embedding.train()
+        embedding(pictures)[1].sum().backward()
+        assert embedding.told.nobody.grad.abs().sum() > 0
+        assert all(not p.grad.any() for p in embedding.encoder.parameters())
+        assert not embedding.encoder.training
+
+    def test_learns_with_the_network(self, config):
+        told = replace(config, condition="embedding", drop_condition=0.0)
+        task = PairTask(begin_model(told, "cpu"), some_pairs(), None, told)
+        optimizer = torch.optim.AdamW(task.model.network.parameters(), 1e-3)
+        for step in range(2):  # the last layer is zero at first: it has to move before the encoder can
+            optimizer.zero_grad()
+            task.loss(task.model.network, task.batch(step)).backward()
+            optimizer.step()
+        assert all(
+            p.grad is not None and p.grad.any() for p in task.model.network.picture.encoder.head[-1:].parameters()
+        )
+
+    def test_of_a_latent_backbone_is_refused(self, config):
+        with pytest.raises(LatentrotError, match="expected mesh or source"):
+            replace(config, backbone="latent", condition="embedding")
+
+
 class TestFolders:
     def test_without_poses_is_refused_in_one_line(self, tmp_path):
         Image.fromarray(gradients(1)[0]).save(tmp_path / "a.png")
@@ -401,6 +443,17 @@ class TestFolders:
 
 
 class TestRendering:
+    def test_without_geometry_sources_are_shown_as_they_are(self, faces, tmp_path):
+        folder = open_pair_folder(faces)
+        sources = plan_sources([folder], 1, 0.0, 0)
+        pairs = read_pairs(render_pairs(tmp_path, sources, [folder], 64, 30.0, geometry=False))
+        assert pairs.kind.tolist() == [KINDS.index("mirror")]
+        assert torch.equal(pairs.condition[:, :3], pairs.source)
+        assert (pairs.condition[:, 3] == 255).all()
+        turned = read_pairs(render_pairs(tmp_path / "turned", sources, [folder], 64, 30.0))
+        assert torch.equal(turned.target[:1], pairs.target)
+        assert torch.equal(turned.poses[:1], pairs.poses)
+
     def test_pairs_of_one_portrait(self, faces, tmp_path):
         """A picture turned there and back comes back; what was hidden on the way is marked."""
         folder = open_pair_folder(faces)
@@ -475,6 +528,14 @@ def test_train_pair_from_the_command_line(faces, start, tmp_path, capsys):
     assert main(command) == 0
     assert load_pair_model(tmp_path / "run" / "model", "cpu").resolution == SIZE
     assert (tmp_path / "run" / "samples-000002.png").is_file()
+    told = ["--condition", "embedding", "--shares", "1", "0", "0"]
+    assert (
+        main(["train-pair", "--data", str(faces), "--out", str(tmp_path / "told"), "--device", "cpu", *words, *told])
+        == 0
+    )
+    rotator = load_rotator("pair", model=tmp_path / "told" / "model", device="cpu", steps=2)
+    picture = np.asarray(Image.open(faces / "0.png"))
+    assert rotator.rotate(picture, 20.0).shape == (SIZE, SIZE, 3)
     assert main([*command[:-2], "--held-out", "0.5"]) == 2
     assert "held_out=0.0" in capsys.readouterr().err
     train_folder = tmp_path / "other"

@@ -16,7 +16,8 @@ __all__ = ["TrainPair"]
 class TrainPair:
     """Train a diffusion model that draws a face as seen from elsewhere; goes on where it stopped, to the exact step.
 
-    Conditions are rendered first, once, and kept in the run's folder: a good part of a second each on one core.
+    Pairs are rendered first, once, and kept in the run's folder: a good part of a second each on one core where geometry
+    turns the source, else a twentieth.
     """
 
     data: tuple[Path, ...]
@@ -28,8 +29,8 @@ class TrainPair:
     """pixel: a small U-Net made of an unconditional model; latent: a latent diffusion pipeline with an image encoder"""
     start: str | None = None
     """the model to start from: a diffusers folder, a Hub id or a bundled model; by default faces64"""
-    condition: Literal["mesh", "source"] | None = None
-    """what the model is shown: the source turned by geometry to the target's pose, or the source as it is"""
+    condition: Literal["mesh", "source", "embedding"] | None = None
+    """what the model is shown: the source turned by geometry to the target's pose, the source as it is, or its embedding"""
     shares: tuple[float, float, float] | None = None
     """of mirror pairs, scenes, and pictures turned there and back"""
     sources: int | None = None
@@ -49,7 +50,7 @@ class TrainPair:
     save_every: int = 500
     """steps between checkpoints; the first of a run is written after a minute"""
     workers: int = 1
-    """processes that render conditions"""
+    """processes that render pairs"""
     device: str | None = None
     """cpu forces the CPU"""
 

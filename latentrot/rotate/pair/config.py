@@ -22,7 +22,8 @@ class PairConfig:
         backbone: "pixel", a small U-Net started from the model `start`; "latent", a latent diffusion pipeline with an image
             encoder (`StableDiffusionImageVariationPipeline`), which `start` names.
         start: a diffusers folder, a Hub id or the name of a bundled model.
-        condition: "mesh", the source turned to the target's pose by geometry; "source", the source as it is.
+        condition: "mesh", the source turned to the target's pose by geometry; "source", the source as it is; "embedding", the
+            one vector that an image encoder makes of the source (the latent backbone is told one in any case).
         shares: of mirror pairs, scenes and pictures turned there and back among the samples; what the folders lack is left
             out.
         sources: photographs that pairs are made of, over all folders.
@@ -43,7 +44,7 @@ class PairConfig:
 
     backbone: Literal["pixel", "latent"] = "pixel"
     start: str = "faces64"
-    condition: Literal["mesh", "source"] = "mesh"
+    condition: Literal["mesh", "source", "embedding"] = "mesh"
     shares: tuple[float, float, float] = (0.2, 0.5, 0.3)
     sources: int = 5_000
     back_deg: float = 40.0
@@ -60,11 +61,20 @@ class PairConfig:
     held_out: float = 0.1
     seed: int = 0
 
+    @property
+    def geometry(self) -> bool:
+        """Whether pairs are made with geometry: to be shown, or to be turned there and back."""
+        return self.condition == "mesh" or self.shares[KINDS.index("back")] > 0
+
     def __post_init__(self) -> None:
         shares = self.shares
         if len(shares) != len(KINDS) or not all(isfinite(s) and s >= 0 for s in shares) or not sum(shares) > 0:
             raise LatentrotError(
                 f"shares {shares}: expected one of at least 0 for each of {', '.join(KINDS)}, not all 0"
+            )
+        if self.backbone == "latent" and self.condition == "embedding":
+            raise LatentrotError(
+                "condition embedding is the pixel backbone's; the latent one embeds what it is shown: expected mesh or source"
             )
         for name, low, high in (
             ("drop_condition", 0, 1), ("drop_pose", 0, 1), ("held_out", 0, 1), ("ema", 0, 1), ("back_deg", 5, 90),

@@ -18,6 +18,7 @@ from latentrot.bundles import bundled_part, missing_bundle
 from latentrot.devices import resolve_device
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import read_tensors
+from latentrot.label.person import PersonNetwork, load_person_network
 from latentrot.models.backbone import begin_pixels, save_network
 from latentrot.models.first_stage import Autoencoder, PixelUnshuffle, load_first_stage, save_pixel_unshuffle
 from latentrot.models.folder import find_folder, read_json
@@ -42,6 +43,8 @@ DEFAULT = "pair64"
 PART = "pair.safetensors"
 KIND, FORMAT = "latentrot pair model", 1
 PIPELINE = "StableDiffusionImageVariationPipeline"
+#: the identity network that an embedding begins as
+ENCODER = ("spin64", "person.safetensors")
 #: channels of a condition: the picture, and where the source shows it
 CHANNELS = 4
 
@@ -83,6 +86,15 @@ class PixelSpace:
     def condition(self, c: Tensor) -> Tensor:
         """(n, 4, s, s) -> (n, 4 f², s / f, s / f)."""
         return self.stage.encode(c)
+
+
+@dataclass(frozen=True)
+class EmbeddedSpace(PixelSpace):
+    """States are pixels, unshuffled; of a condition the network embeds the picture."""
+
+    def condition(self, c: Tensor) -> Tensor:
+        """(n, 4, s, s) -> (n, 3, s, s)."""
+        return c[:, :3]
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +141,7 @@ class PairModel:
     Attributes:
         name: what was asked for.
         backbone: pixel or latent.
-        conditioned_on: mesh or source, as in `PairConfig`.
+        conditioned_on: mesh, source or embedding, as in `PairConfig`.
         network: see `latentrot.rotate.pair.network`.
         space: pictures <-> states.
         scheduler: noise levels.
@@ -181,19 +193,25 @@ def begin_model(config: PairConfig, device: str | None = None) -> PairModel:
 
 def _begin_pixel(config: PairConfig, device: str | None) -> PairModel:
     model, stage, scheduler, plain = begin_pixels(config.start, device, "--backbone pixel")
-    pixels = stage.factor**2
-    unet = widened(plain, CHANNELS * pixels, pixels if config.condition == "mesh" else 0)
-    network = PixelNetwork(unet, scheduler.alphas_cumprod, (CHANNELS - 1) * pixels).to(model.device)
+    pixels, embedded = stage.factor**2, config.condition == "embedding"
+    unet = widened(plain, 0 if embedded else CHANNELS * pixels, pixels if config.condition == "mesh" else 0)
+    encoder = load_person_network(bundled_part(ENCODER[0]) / ENCODER[1]) if embedded else None
+    network = PixelNetwork(unet, scheduler.alphas_cumprod, (CHANNELS - 1) * pixels, encoder).to(model.device)
     return PairModel(
         config.start,
         "pixel",
         config.condition,
         network,
-        PixelSpace(stage),
+        space_of(config.condition, stage),
         scheduler,
         model.resolution,
         model.latent_shape,
     )
+
+
+def space_of(condition: str, stage: PixelUnshuffle) -> PixelSpace:
+    """The space of a pixel model that is shown so."""
+    return EmbeddedSpace(stage) if condition == "embedding" else PixelSpace(stage)
 
 
 def _begin_latent(config: PairConfig, device: str | None) -> PairModel:
@@ -294,11 +312,12 @@ def _load_pixel(name: str, folder: Path, header: dict[str, str], device: torch.d
     except (OSError, RuntimeError, ValueError) as error:
         raise LatentrotError(f"{name}: cannot load its weights: {one_line(error)}") from error
     states = (CHANNELS - 1) * (stage.factor**2 if isinstance(stage, PixelUnshuffle) else 1)
-    network = PixelNetwork(unet, scheduler.alphas_cumprod, states).to(device)
+    encoder = PersonNetwork() if header["condition"] == "embedding" else None
+    network = PixelNetwork(unet, scheduler.alphas_cumprod, states, encoder).to(device)
     if device.type == "cpu":
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     size = int(unet.config["sample_size"])
-    space = PixelSpace(stage if isinstance(stage, PixelUnshuffle) else PixelUnshuffle(1))
+    space = space_of(header["condition"], stage if isinstance(stage, PixelUnshuffle) else PixelUnshuffle(1))
     return PairModel(
         name, "pixel", header["condition"], network, space, scheduler, size * stage.pixels, (states, size, size)
     )

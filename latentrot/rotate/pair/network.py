@@ -4,7 +4,8 @@ Two backbones behind one call, `network(noisy, levels, condition, poses)`:
 
 - pixel: an unconditional U-Net whose first convolution also sees the condition's channels, and whose time embedding the
   poses are added to. All that is new is zero at first, so that without a condition it begins as the model it is made of. A
-  condition that lies on the target is kept as far as the network trusts it.
+  condition that lies on the target is kept as far as the network trusts it. Or it sees no condition's channels, and an
+  embedding of the picture is added beside the poses.
 - latent: the U-Net of a latent diffusion pipeline with an image encoder; the condition is the image's embedding, the poses
   are a further token beside it.
 
@@ -20,7 +21,10 @@ import torch.nn.functional as F
 from diffusers.models.unets.unet_2d import UNet2DModel
 from torch import Tensor, nn
 
-__all__ = ["LatentNetwork", "PixelNetwork", "PoseEmbedding", "widened"]
+from latentrot.label.person import SIDE, PersonNetwork
+from latentrot.models.conditions import WhoEmbedding
+
+__all__ = ["LatentNetwork", "PictureEmbedding", "PixelNetwork", "PoseEmbedding", "widened"]
 
 #: how far a picture turned by geometry is off, root mean square of [-1, 1]: with less noise than that the state knows better
 SPREAD = 0.25
@@ -52,6 +56,36 @@ class PoseEmbedding(nn.Module):
         return self.last(F.silu(self.first(torch.where(known, seen, self.unknown).flatten(1))))
 
 
+class PictureEmbedding(nn.Module):
+    """A picture as one vector, zero at first, that does not say which side the person is seen from.
+
+    The encoder is an identity network, trained on with all else: who it is, and what else of a picture all poses share. A
+    picture and its mirror image have one embedding: so the pose can only come from the poses.
+
+    Args:
+        width: of the vector.
+        encoder: an identity network.
+    """
+
+    def __init__(self, width: int, encoder: PersonNetwork) -> None:
+        super().__init__()
+        self.encoder = encoder.requires_grad_(True)
+        self.told = WhoEmbedding(width, encoder.length)
+
+    def train(self, mode: bool = True) -> PictureEmbedding:
+        """As every module, but the encoder keeps the statistics it came with: its batches are not what they were."""
+        super().train(mode)
+        self.encoder.eval()
+        return self
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """(n, 3, s, s) in [-1, 1], all zero for none -> (n, width)."""
+        given = (pictures != 0).flatten(1).any(1, keepdim=True)
+        x = F.interpolate(pictures, (SIDE, SIDE), mode="area")
+        who = F.normalize(self.encoder(x) + self.encoder(x.flip(-1)))
+        return self.told(torch.where(given, who, torch.nan))
+
+
 class PixelNetwork(nn.Module):
     """The pixel backbone.
 
@@ -64,18 +98,21 @@ class PixelNetwork(nn.Module):
             channels is the trust, as a logit for each pixel.
         alpha_bar: (t,) the schedule's cumulative products.
         states: channels of a state.
+        encoder: what a condition is embedded by; None: the U-Net sees its channels.
     """
 
     weight: Tensor
     sine: Tensor
     cosine: Tensor
 
-    def __init__(self, unet: UNet2DModel, alpha_bar: Tensor, states: int) -> None:
+    def __init__(self, unet: UNet2DModel, alpha_bar: Tensor, states: int, encoder: PersonNetwork | None = None) -> None:
         super().__init__()
+        width = 4 * unet.config["block_out_channels"][0]
         self.unet = unet
         self.states = states
         self.aligned = unet.config["out_channels"] > states
-        self.poses = PoseEmbedding(4 * unet.config["block_out_channels"][0])
+        self.poses = PoseEmbedding(width)
+        self.picture = None if encoder is None else PictureEmbedding(width, encoder)
         sine, cosine = (1 - alpha_bar).sqrt(), alpha_bar.sqrt()
         self.register_buffer("weight", (sine / (sine**2 + (SPREAD * cosine) ** 2)).float(), persistent=False)
         self.register_buffer("sine", sine.float(), persistent=False)
@@ -87,11 +124,16 @@ class PixelNetwork(nn.Module):
         Args:
             noisy: (n, c, h, w) states.
             levels: (n,) int64 noise levels.
-            condition: (n, k, h, w), the picture's channels and those of where the source shows it; zeros for none.
+            condition: (n, k, h, w), the picture's channels and those of where the source shows it, or where it is embedded
+                the pictures (n, 3, s, s); zeros for none.
             poses: (n, 2, 2) degrees.
         """
-        seen = torch.cat([noisy, condition], 1).contiguous(memory_format=torch.channels_last)
-        out = self.unet(seen, levels, class_labels=self.poses(poses)).sample.float()
+        seen, told = noisy, self.poses(poses)
+        if self.picture is not None:
+            told = told + self.picture(condition)
+        else:
+            seen = torch.cat([noisy, condition], 1)
+        out = self.unet(seen.contiguous(memory_format=torch.channels_last), levels, class_labels=told).sample.float()
         velocity, trust = out[:, : self.states], out[:, self.states :]
         if not self.aligned:
             return velocity

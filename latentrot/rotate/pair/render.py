@@ -1,4 +1,4 @@
-"""Pairs as pictures: sources turned by geometry to where their targets are, made once and kept on the disk.
+"""Pairs as pictures: sources, as they are or turned by geometry to where their targets are, made once and kept on the disk.
 
 Turning by geometry takes a good part of a second a picture, a training step a few hundredths: so conditions are rendered
 before the training, in shards that are whole or not there. A run that is stopped goes on with the next shard.
@@ -46,7 +46,8 @@ class Pairs:
     """Pairs at a model's resolution.
 
     Args:
-        condition: (n, 4, s, s) uint8, the source turned by geometry to the target's pose, and 255 where the source shows it.
+        condition: (n, 4, s, s) uint8, the source turned by geometry to the target's pose, and 255 where the source shows it;
+            without geometry the source as it is, all of it shown.
         source: (n, 3, s, s) uint8.
         target: (n, 3, s, s) uint8, a photograph.
         poses: (n, 2, 2) float32, yaw and pitch of source and target, degrees.
@@ -158,16 +159,25 @@ def on_crop(alignment: Alignment, points: np.ndarray, side: int) -> np.ndarray:
     return (alignment.to_frame(points) - [left, top]) * (side / (right - left))
 
 
-def pairs_of(source: Source, folder: PairFolder, turner: Turner, back_deg: float) -> list[dict[str, np.ndarray]]:
+def pairs_of(
+    source: Source, folder: PairFolder, turner: Turner, back_deg: float, geometry: bool = True
+) -> list[dict[str, np.ndarray]]:
     """Every pair of one source, one after the other; those whose partner cannot be read are left out with a line each.
+
+    Args:
+        source: the picture.
+        folder: it lies in.
+        turner: how pictures are turned.
+        back_deg: it is turned away by up to so many degrees.
+        geometry: turn the source to its targets, and make pairs of turns there and back; without, both are left out.
 
     Raises:
         LatentrotError: the source itself cannot be read or turned.
     """
     here = framed(folder, source.image_id, turner)
-    head = turner.head_of(here.square, here.marks)
+    head = turner.head_of(here.square, here.marks) if geometry else None
     found = [mirror_pair(head, here, source, turner), *scene_pairs(head, here, source, folder, turner)]
-    if not source.partners:
+    if head is not None and not source.partners:
         found += back_pairs(head, here, source, turner, back_deg)
     return [pair for pair in found if pair is not None]
 
@@ -185,36 +195,47 @@ def pair_of(
     }
 
 
-def turned_to(head: Head, pose: tuple[float, float]) -> Turned | None:
-    """The head in a pose as the geometry counts it; None where that is too far."""
-    yaw, pitch = pose[0] - head.pose[0], pose[1] - head.pose[1]
-    return turn_head(head, yaw, pitch) if max(abs(yaw), abs(pitch)) <= FARTHEST else None
+def shown(head: Head | None, here: Framed, there: Framed, turner: Turner) -> np.ndarray | None:
+    """What the network is shown of a source for a target, (s, s, 4) uint8; None where the turn between them is too far.
+
+    Args:
+        head: the source's, to be turned; None: the source is shown as it is.
+        here: the source.
+        there: the target.
+        turner: how pictures are turned.
+    """
+    yaw, pitch = np.subtract(there.pose, here.pose if head is None else head.pose)
+    if max(abs(yaw), abs(pitch)) > FARTHEST:
+        return None
+    if head is not None:
+        return turner.condition(turn_head(head, yaw, pitch))
+    return np.dstack([resize(here.square, turner.resolution), np.full((turner.resolution,) * 2, 255, np.uint8)])
 
 
-def mirror_pair(head: Head, here: Framed, source: Source, turner: Turner) -> dict[str, np.ndarray] | None:
-    """The source turned to the pose of its mirror image, and the mirror image."""
+def mirror_pair(head: Head | None, here: Framed, source: Source, turner: Turner) -> dict[str, np.ndarray] | None:
+    """The source as shown for the pose of its mirror image, and the mirror image."""
     there = here.mirrored()
-    turned = turned_to(head, there.pose)
-    if turned is None:
+    condition = shown(head, here, there, turner)
+    if condition is None:
         return None
     poses = [source.pose, (-source.pose[0], source.pose[1])]
-    return pair_of(turner.condition(turned), here.square, there.square, poses, "mirror", turner.resolution)
+    return pair_of(condition, here.square, there.square, poses, "mirror", turner.resolution)
 
 
 def scene_pairs(
-    head: Head, here: Framed, source: Source, folder: PairFolder, turner: Turner
+    head: Head | None, here: Framed, source: Source, folder: PairFolder, turner: Turner
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The source turned to the poses of other pictures of its scene, and those pictures."""
+    """The source as shown for the poses of other pictures of its scene, and those pictures."""
     for partner in source.partners:
         try:
             there = framed(folder, partner.image_id, turner)
         except LatentrotError as error:
             log.warning("left out: the pair of %s and %s: %s", source.image_id, partner.image_id, error)
             continue
-        turned = turned_to(head, there.pose)
-        if turned is not None:
+        condition = shown(head, here, there, turner)
+        if condition is not None:
             poses = [source.pose, partner.pose]
-            yield pair_of(turner.condition(turned), here.square, there.square, poses, "scene", turner.resolution)
+            yield pair_of(condition, here.square, there.square, poses, "scene", turner.resolution)
 
 
 def back_pairs(
@@ -240,13 +261,13 @@ def back_pairs(
 
 
 def render_sources(
-    sources: Sequence[Source], roots: Sequence[PairFolder], resolution: int, back_deg: float
+    sources: Sequence[Source], roots: Sequence[PairFolder], resolution: int, back_deg: float, geometry: bool
 ) -> dict[str, torch.Tensor]:
     """The pairs of some sources, as arrays of `Pairs`; a source that cannot be turned is left out with a line."""
     turner, found = Turner(resolution), []
     for source in sources:
         try:
-            found += pairs_of(source, roots[source.folder], turner, back_deg)
+            found += pairs_of(source, roots[source.folder], turner, back_deg, geometry)
         except LatentrotError as error:
             log.warning("left out: %s: %s", source.image_id, error)
     columns = {"condition": (4, resolution, resolution), "source": (3, resolution, resolution)}
@@ -258,7 +279,7 @@ def render_sources(
 
 def render_pairs(
     folder: Path, sources: Sequence[Source], roots: Sequence[PairFolder], resolution: int, back_deg: float,
-    *, workers: int = 1, name: str = "pairs",
+    *, geometry: bool = True, workers: int = 1, name: str = "pairs",
 ) -> list[Path]:  # fmt: skip
     """Render all pairs of a run that are not there yet.
 
@@ -268,6 +289,7 @@ def render_pairs(
         roots: the folders they lie in.
         resolution: of the model.
         back_deg: pictures are turned away by up to so many degrees.
+        geometry: see `pairs_of`.
         workers: processes.
         name: first word of the shards' names.
 
@@ -278,16 +300,16 @@ def render_pairs(
     jobs = [
         RenderJob(
             folder / f"{name}-{i:05d}.safetensors",
-            header_of(group, resolution, back_deg),
-            (group, roots, resolution, back_deg),
+            header_of(group, resolution, back_deg if geometry else None),
+            (group, roots, resolution, back_deg, geometry),
         )
         for i, group in enumerate(groups)
     ]
     return render_shards(jobs, render_sources, what=name, workers=workers)
 
 
-def header_of(sources: Sequence[Source], resolution: int, back_deg: float) -> dict[str, str]:
-    """What a shard was made from."""
+def header_of(sources: Sequence[Source], resolution: int, back_deg: float | None) -> dict[str, str]:
+    """What a shard was made from; `back_deg` is None without geometry."""
     made = [[s.folder, s.image_id, s.seed] for s in sources]
     return {
         "kind": "latentrot pairs",

@@ -22,7 +22,8 @@ class SampleConfig:
     """How pictures are drawn.
 
     Args:
-        steps: of the ODE; evaluations a picture where both guidances are 1, else twice or three times as many.
+        steps: of the ODE; evaluations a picture where both guidances are 1, else twice or three times as many. None: one
+            where the condition lies on the target, else 12: a single one is the mean of all that the picture might be.
         keep: share that a condition which lies on the target has in the picture, where the source shows the point. What the
             network expects is a mean of many pictures, close to the truth and nobody in particular; geometry's is off, and
             somebody. A mean of both is closer than either.
@@ -31,14 +32,14 @@ class SampleConfig:
         seed: of the noise, which is the same for every picture.
     """
 
-    steps: int = 1
+    steps: int | None = None
     keep: float = 0.5
     guide_condition: float = 1.0
     guide_pose: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
+        if self.steps is not None and self.steps < 1:
             raise LatentrotError(f"steps {self.steps}: expected at least 1")
         if not 0 <= self.keep <= 1:
             raise LatentrotError(f"keep {self.keep}: expected 0 to 1")
@@ -61,7 +62,8 @@ def denoise(
     generator = torch.Generator().manual_seed(config.seed)
     x = torch.randn(1, *model.state_shape, generator=generator).expand(len(poses), -1, -1, -1).to(model.device)
     given, poses = model.condition(condition), poses.to(model.device)
-    levels = trailing_levels(len(model.alpha_bar), config.steps)
+    steps = config.steps or (1 if model.conditioned_on == "mesh" else 12)
+    levels = trailing_levels(len(model.alpha_bar), steps)
     for level, lower in zip(levels, [*levels[1:], -1], strict=True):
         a, b = (np.arccos(np.sqrt(model.alpha_bar[i])) if i >= 0 else 0.0 for i in (level, lower))
         v = velocity(model, x, level, given, poses, config)
@@ -104,7 +106,7 @@ def draw(model: PairModel, condition: Tensor, poses: Tensor, config: SampleConfi
     config = config or SampleConfig()
     *_, (_, state) = denoise(model, condition, poses, config)
     picture = model.space.decode(state).clamp(-1, 1).float().cpu()
-    if model.conditioned_on == "source":  # it does not lie on the target
+    if model.conditioned_on != "mesh":  # it does not lie on the target
         return picture
     turned, shown = condition[:, :3].float() / 127.5 - 1, condition[:, 3:].float() / 255
     return picture + config.keep * shown * (turned - picture)

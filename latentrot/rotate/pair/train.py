@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from latentrot.rotate.pair.config import KINDS, PairConfig
 from latentrot.rotate.pair.model import PairModel, begin_model, save_pair_model
 from latentrot.rotate.pair.pairs import open_pair_folder, plan_sources, plan_strangers
 from latentrot.rotate.pair.render import Pairs, read_pairs, render_pairs
-from latentrot.rotate.pair.sample import SampleConfig, draw
+from latentrot.rotate.pair.sample import draw
 
 __all__ = ["PairTask", "pairs_at", "train_pair"]
 
@@ -83,7 +84,7 @@ class PairTask:
         training = average.training
         average.eval()
         seen = PairModel(**{**vars(self.model), "network": average})
-        drawn = draw(seen, condition, shown.poses[rows], SampleConfig())
+        drawn = draw(seen, condition, shown.poses[rows])
         average.train(training)
         pictures = [as_floats(shown.source[rows]), as_floats(condition[:, :3]), drawn, as_floats(shown.target[rows])]
         sheet = torch.cat([torch.cat(list(p), 1) for p in pictures], 2)  # (3, rows, columns)
@@ -106,7 +107,7 @@ def as_floats(x: torch.Tensor) -> torch.Tensor:
 
 
 def condition_of(pairs: Pairs, config: PairConfig) -> torch.Tensor:
-    """(n, 4, s, s) uint8: what the network is shown."""
+    """(n, 4, s, s) uint8: what the network is shown, or what is embedded for it."""
     if config.condition == "mesh":
         return pairs.condition
     return torch.cat([pairs.source, torch.full_like(pairs.source[:, :1], 255)], 1)
@@ -155,7 +156,7 @@ def train_pair(
     workers: int = 1,
     device: str | None = None,
 ) -> Path:
-    """Train, or go on training, a pair model; conditions are rendered first, once, and kept in the run's folder.
+    """Train, or go on training, a pair model; pairs are rendered first, once, and kept in the run's folder.
 
     Args:
         data: folders of face pictures with poses beside them (see `open_pair_folder`).
@@ -180,9 +181,13 @@ def train_pair(
     if not sources:
         raise LatentrotError(f"everybody in {', '.join(map(str, data))} is held out (held_out {config.held_out})")
     strangers = plan_strangers(folders, SHOWN, config.held_out, config.seed)
-    options = {"resolution": model.resolution, "back_deg": config.back_deg}
-    shards = render_pairs(out / "pairs", sources, folders, **options, workers=workers)
-    held = render_pairs(out / "pairs", strangers, folders, **options, name="strangers") if strangers else []
+    render = partial(
+        render_pairs, out / "pairs", roots=folders, resolution=model.resolution, back_deg=config.back_deg,
+        geometry=config.geometry,
+    )  # fmt: skip
+    plain = "" if config.geometry else "plain-"
+    shards = render(sources=sources, workers=workers, name=f"{plain}pairs")
+    held = render(sources=strangers, name=f"{plain}strangers") if strangers else []
     names = tuple(sorted({Path(folder).resolve().name.lower() for folder in data}))
     task = PairTask(model, read_pairs(shards), read_pairs(held) if held else None, config, names)
     rows_at(0, task.pairs.kind.numpy(), config)

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from diffusers.models.unets.unet_2d import UNet2DModel
 from torch import Tensor, nn
 
+from latentrot.models.conditions import WhoEmbedding
 from latentrot.rotate.spin.cameras import RAY_CHANNELS
 
 __all__ = ["IDENTITY", "AcrossViews", "SpinNetwork", "expanded"]
@@ -57,33 +58,6 @@ class AcrossViews(nn.Module):
         q, k, v = self.to_qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         return x + self.to_out(seen).reshape(n, h * w, c).transpose(1, 2).reshape(n, c, h, w)
-
-
-class WhoEmbedding(nn.Module):
-    """An identity embedding as a share of the noise level's, zero at first.
-
-    The published model has it take the place of a word in a prompt, for cross attention; a U-Net without one takes it
-    beside the noise level.
-
-    Args:
-        width: of the noise level's embedding.
-        length: of the identity's.
-    """
-
-    def __init__(self, width: int, length: int) -> None:
-        super().__init__()
-        self.length = length
-        self.nobody = nn.Parameter(torch.zeros(length))
-        self.first = nn.Linear(length, width)
-        self.last = nn.Linear(width, width)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
-
-    def forward(self, who: Tensor) -> Tensor:
-        """(b, length) unit vectors, NaN where nobody is named -> (b, width); of nobody one NaN is enough."""
-        known = torch.isfinite(who).all(-1, keepdim=True)
-        scaled = torch.nan_to_num(who) * self.length**0.5
-        return self.last(F.silu(self.first(torch.where(known, scaled, self.nobody))))
 
 
 class SpinNetwork(nn.Module):
