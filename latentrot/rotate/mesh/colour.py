@@ -20,6 +20,12 @@ SHADE = 0.75
 HAT = 0.15
 #: locks of hair are finer than this, as a share of W: what is wider is the hair's tone
 LOCK = 0.03
+#: colours nearer to each other than this, in grey values, are not told apart
+TOLD_APART = 60.0
+#: with so much hair along the crown a head is bald nowhere
+FULL = 0.6, 0.8
+#: a pixel of hair is background or skin if it is so much nearer to its colour: highlights and shades are nearer, too
+ALIKE = 0.5
 #: and no brighter or darker than this, in grey values of 255
 MOST = 40.0
 
@@ -74,6 +80,9 @@ def make_textures(
         strand = clean & eroded(outline.face, 0.02 * width) & (rows < outline.lobe - 0.5 * width)
     if not strand.any():
         strand = clean if clean.any() else outline.head
+    locks = strand & (outline.hat < 0.3) & (inside > config.hair_rim * width)
+    if hairy:
+        strand = _own_hair(image, strand, outline, width)
     sigma = LOCK * width
     deep = strand & (inside > 0.07 * width)  # masks err at their edge
     deep = deep if deep.sum() > 0.01 * width**2 else strand
@@ -88,7 +97,10 @@ def make_textures(
     tone = extrapolated(own, (weight[..., 0] > 0.05).astype(np.float32))
     seam = ramp(inside, 0.0, 0.2 * width)[..., None]  # at the rim the back goes on as the front ends
     covered = hairy * ramp(blur(hair, sigma), 0.3, 0.7)[..., None]
-    bald = ramp(rows, outline.lobe - 0.3 * width, outline.lobe - 0.5 * width)[..., None] if hairy else np.float32(1)
+    upper = ramp(rows, outline.lobe - 0.3 * width, outline.lobe - 0.5 * width)
+    crown = outline.head & (inside < 0.06 * width) & (upper > 0.5)
+    full = ramp(hair[crown].mean(), *FULL) if crown.any() else 0.0  # behind a bare temple there is hair then
+    bald = (1 - full) * upper[..., None] if hairy else np.float32(1)
     ending = blur(front, 0.6 * sigma)
     ending = ending + covered * (tone - ending)
     back_tone = back_tone + (1 - seam) * np.maximum(covered, bald) * (ending - back_tone)
@@ -99,9 +111,7 @@ def make_textures(
         kept=blur(clean.astype(np.float32), 1.0),
         tone=tone,
         back_tone=back_tone,
-        strands=_strands(image - near, strand & (outline.hat < 0.3) & (inside > config.hair_rim * width), width)
-        if hairy
-        else np.zeros_like(front),
+        strands=config.strands * _strands(image - near, locks, width) if hairy else np.zeros_like(front),
         hair=hairy * (ramp(hair, 0.3, 0.7) * (1 - blur(dilated(outline.face, 0.01 * width).astype(np.float32), 2))),
         near_hair=hairy * _near_hair(strand, outline, width),
     )
@@ -180,6 +190,25 @@ def _hair_at_rim(outline: Outline, width: float) -> np.ndarray:
     return (ends[0].reshape(-1, 1) * (1 - right) + ends[1].reshape(-1, 1) * right).astype(np.float32)
 
 
+def _own_hair(image: np.ndarray, hair: np.ndarray, outline: Outline, width: float) -> np.ndarray:
+    """Hair without what shows through it or lies on it: pixels of the background's or the skin's colour are out."""
+    inner = hair & (outline.to_background > 0.07 * width)
+    inner = inner if inner.sum() > 0.01 * width**2 else hair
+    own = np.median(image[inner & _typical(image, inner)], axis=0)
+    behind = blur_within(image, ~dilated(outline.person, 0.03 * width), 0.1 * width)
+    cheeks = _cheeks(outline, width)
+    skin = np.median(image[cheeks], axis=0) if cheeks.any() else own
+    if np.linalg.norm(skin - own) < TOLD_APART:  # fair or thin hair, whose darker locks are as much its own
+        return hair
+    others = [np.where(behind[1] > 0.01, behind[0], own), skin]
+    off = np.linalg.norm(image - own, axis=-1)
+    kept = hair.copy()
+    for other in others:
+        apart = np.linalg.norm(other - own, axis=-1)
+        kept &= (ALIKE * off < np.linalg.norm(image - other, axis=-1)) | (apart < TOLD_APART)
+    return kept if kept.sum() > 0.3 * hair.sum() else hair
+
+
 def _typical(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Pixels neither much brighter nor much darker than a mask's middle half: no highlight, no background seen through."""
     light = image.mean(-1)
@@ -230,7 +259,7 @@ def _quilted(detail: np.ndarray, shape: tuple[int, int], width: float) -> np.nda
     """
     rng = np.random.default_rng(0)
     high, wide = (round(min(0.7 * n, 0.25 * width)) for n in detail.shape[:2])
-    if min(high, wide) < 0.05 * width:  # too little hair is seen to say how it looks
+    if min(high, wide) < 0.04 * width:  # too little hair is seen to say how it looks
         return np.zeros((*shape, 3), np.float32)
     window = np.outer(*(np.sin(np.pi * (np.arange(n) + 0.5) / n) for n in (high, wide)))[..., None]
     side = round(width)

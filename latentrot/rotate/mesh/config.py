@@ -30,6 +30,7 @@ class MeshConfig:
         skin_rim: the same for skin.
         back_shade: brightness of the back of the head against the hair in front.
         usual_hair: how far hair that is drawn wider than it was seen takes the colour that hair has around there, 0 to 1.
+        strands: strength of the detail of hair that is laid on, against what is seen; as strong, its pattern shows.
         stretch: enlargements between these two hand hair over to texture that is laid on.
         torn: enlargements between these two make skin that hair touches hair: there the surface jumps, nothing is seen.
         give_way: how far from the head the surroundings give way at least.
@@ -55,8 +56,9 @@ class MeshConfig:
     skin_rim: float = 0.015
     back_shade: float = 0.85
     usual_hair: float = 0.7
+    strands: float = 0.6
     stretch: tuple[float, float] = (1.15, 1.75)
-    torn: tuple[float, float] = (1.6, 2.6)
+    torn: tuple[float, float] = (1.4, 2.2)
     give_way: float = 0.4
     give_way_times: float = 2.2
     edge: float = 0.02

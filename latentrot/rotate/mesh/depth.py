@@ -35,6 +35,7 @@ def front_square(outline: Outline, face_depth: np.ndarray, width: float, config:
     u = inflate(outline.person, core, own, outline.to_background, config.swell, width)
     u = np.minimum(u, (1.0 * width) ** 2)
     rows = np.arange(len(u))[:, None]
+    u *= 1 - _hangs(outline, width) * ramp(rows, outline.lobe - 0.25 * width, outline.cut)
     inside = blur(core.astype(np.float32), 0.01 * width)
     below = ramp(rows, outline.lobe - 0.1 * width, outline.lobe + 0.05 * width)
     away = cv2.distanceTransform((~outline.face).astype(np.uint8), cv2.DIST_L2, 5)
@@ -58,11 +59,17 @@ def back_square(outline: Outline, width: float, config: MeshConfig) -> np.ndarra
     skull = outline.head & (rows < outline.chin + 0.1 * width)
     u = inflate(skull, nothing, np.zeros(nothing.shape, np.float32), outline.to_background, config.swell, width)
     u *= (config.back_depth * width) ** 2 / max(float(u.max()), 1.0)
-    long = blur((outline.head & ~outline.face & (rows > outline.lobe)).max(0)[None].astype(np.float32), 0.05 * width)
     start, end = outline.lobe - 0.55 * width, outline.lobe - 0.04 * width
-    long = np.clip(long, 0, 1)
+    long = _hangs(outline, width)
     nape = np.clip((rows - start) / (end + long * (outline.cut - end) - start), 0, 1)
     return (u * (1 - nape**2) ** (1 + 2 * long)).astype(np.float32)  # long hair runs out into what hangs below
+
+
+def _hangs(outline: Outline, width: float) -> np.ndarray:
+    """(1, w) float32, the columns in which hair hangs from the head: it runs out into what does not turn."""
+    rows = np.arange(len(outline.head))[:, None]
+    low = outline.head & ~outline.face & (rows > outline.lobe)
+    return np.clip(blur(low.max(0)[None].astype(np.float32), 0.05 * width), 0, 1)
 
 
 def inflate(

@@ -50,6 +50,7 @@ class Ear:
         colours: (2, 3) of the photograph's ear at top and lobe.
         behind: (h, w) float32, where the photograph's ear is and hair is behind it.
         below: (h, w) float32, where the photograph's ear is and skin is behind it.
+        before: (h, w) float32, skin between the cheek and the ear, which a turn towards it draws wide.
         skin: (h, w, 3) float32, the cheek's colours, extended.
     """
 
@@ -62,6 +63,7 @@ class Ear:
     colours: np.ndarray
     behind: np.ndarray
     below: np.ndarray
+    before: np.ndarray
     skin: np.ndarray
 
     def weight(self, yaw_deg: float) -> float:
@@ -105,14 +107,16 @@ def find_ears(
         reach = float(np.where(outline.head & (down > 0) & (down < 0.25), out, -1).max())
         root[0] += side * width * min(0.0, reach - FLAT)
         here = bare & (out > -0.04) & (down > -0.15) & (down < 0.55)
-        found.append(_laid(image, here, cheek, side, root, axes, width))
+        skin = 1 - blur(parts[HAIR], 0.01 * width)
+        found.append(_laid(image, here, cheek, skin, side, root, axes, width))
     return tuple(found)
 
 
 def _laid(
-    image: np.ndarray, here: np.ndarray, cheek: np.ndarray, side: int, root: np.ndarray, axes: np.ndarray, width: float
-) -> Ear:
-    """The mean ear on the pixels of one (h, w), in front of which there is the cheek (h, w)."""
+    image: np.ndarray, here: np.ndarray, cheek: np.ndarray, bare: np.ndarray, side: int, root: np.ndarray,
+    axes: np.ndarray, width: float,
+) -> Ear:  # fmt: skip
+    """The mean ear on the pixels of one (h, w), in front of which there is the cheek (h, w), where no hair is (h, w)."""
     model = load_ear()
     rows, columns = np.mgrid[: here.shape[0], : here.shape[1]].astype(np.float32) + 0.5
     out, down = side * (columns - root[0]) / width, (rows - root[1]) / width
@@ -132,6 +136,7 @@ def _laid(
     placed = (model.points * np.array([side * wide, tall, DEEP])) @ axes.T + np.array([0, lower, 0])
     outer = blur((dilated(here, 0.02 * width) & (out > 0.04)).astype(np.float32), 0.012 * width)
     upper = ramp(down, 0.3, 0.15)
+    before = ramp(out, -0.22, -0.1) * ramp(down, 0.0, 0.08) * ramp(down, 0.6, 0.5) * bare
     return Ear(
         side=side,
         points=(root + width * placed).astype(np.float32),
@@ -142,6 +147,7 @@ def _laid(
         colours=colours,
         behind=outer * upper,
         below=outer * (1 - upper),
+        before=before * (1 - outer),
         skin=blur(extrapolated(image, cheek.astype(np.float32)), 0.02 * width),
     )
 

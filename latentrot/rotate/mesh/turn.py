@@ -190,7 +190,9 @@ def _skin(
     front = sample_at(colours.front, source, cv2.INTER_CUBIC, mirrored_border)
     for ear, weight in ears:
         as_hair = np.maximum(as_hair, weight * sample_at(ear.behind, source))
-        front = front + weight * sample_at(ear.below, source)[..., None] * (sample_at(ear.skin, source) - front)
+        torn = sample_at(ear.before, source) * ramp(larger, *head.config.torn)
+        bare = weight * np.maximum(sample_at(ear.below, source), torn)[..., None]
+        front = front + bare * (sample_at(ear.skin, source) - front)
     back = shown == BACK
     moved = -head.config.back_depth * head.region.width * turn[:2, 2]  # as the back of the head moves
     strands = _shifted(colours.strands, float(moved[0]), float(moved[1]))
