@@ -19,6 +19,8 @@ __all__ = ["back_square", "free_edge", "front_square", "inflate"]
 
 #: cells of the Poisson grid a face width
 CELLS = 60
+#: over so much above where hair hangs freely the head is flat, as a share of W: it does not turn there, as that does not
+FLAT = 0.04
 
 
 def front_square(outline: Outline, face_depth: np.ndarray, width: float, config: MeshConfig) -> np.ndarray:
@@ -35,7 +37,7 @@ def front_square(outline: Outline, face_depth: np.ndarray, width: float, config:
     u = inflate(outline.person, core, own, outline.to_background, config.swell, width)
     u = np.minimum(u, (1.0 * width) ** 2)
     rows = np.arange(len(u))[:, None]
-    u *= 1 - _hangs(outline, width) * ramp(rows, outline.lobe - 0.25 * width, outline.cut)
+    u *= 1 - _hangs(outline, width) * ramp(rows, outline.lobe - 0.25 * width, outline.cut - FLAT * width)
     inside = blur(core.astype(np.float32), 0.01 * width)
     below = ramp(rows, outline.lobe - 0.1 * width, outline.lobe + 0.05 * width)
     away = cv2.distanceTransform((~outline.face).astype(np.uint8), cv2.DIST_L2, 5)
@@ -61,7 +63,7 @@ def back_square(outline: Outline, width: float, config: MeshConfig) -> np.ndarra
     u *= (config.back_depth * width) ** 2 / max(float(u.max()), 1.0)
     start, end = outline.lobe - 0.55 * width, outline.lobe - 0.04 * width
     long = _hangs(outline, width)
-    nape = np.clip((rows - start) / (end + long * (outline.cut - end) - start), 0, 1)
+    nape = np.clip((rows - start) / (end + long * (outline.cut - FLAT * width - end) - start), 0, 1)
     return (u * (1 - nape**2) ** (1 + 2 * long)).astype(np.float32)  # long hair runs out into what hangs below
 
 

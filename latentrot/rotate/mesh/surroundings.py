@@ -13,6 +13,7 @@ import numpy as np
 from latentrot.rotate.mesh.config import MeshConfig
 from latentrot.rotate.mesh.draw import FRONT
 from latentrot.rotate.mesh.fields import blur, extrapolated, ramp, values_at
+from latentrot.rotate.mesh.outline import Outline
 
 __all__ = ["warp_surroundings"]
 
@@ -20,26 +21,30 @@ __all__ = ["warp_surroundings"]
 AT_EDGE = 3.0
 #: and one farther from it than this (shares of W) says nothing
 FARTHEST = 0.35
+#: where the outline moves by more than between these (shares of W) what lies around is left where it is
+LEFT = 0.15, 0.3
 #: the shifts are worked out on every second pixel
 COARSE = 2
 
 
 def warp_surroundings(
-    shown: np.ndarray, source: np.ndarray, to_rest: np.ndarray, direction: np.ndarray, width: float, config: MeshConfig
-) -> tuple[np.ndarray, np.ndarray]:
+    shown: np.ndarray, source: np.ndarray, outline: Outline, direction: np.ndarray, width: float, config: MeshConfig
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The source position that each pixel around the turned head is sampled from.
 
     Args:
         shown: (h, w) what the turned head shows (`latentrot.rotate.mesh.draw`).
         source: (h, w, 2) where in the source.
-        to_rest: (h, w) distance to the head's edge in the source, positive inside.
+        outline: masks of the source.
         direction: (2,) unit vector along which the turn moves points of the picture.
         width: W in pixels.
         config: parameters.
 
     Returns:
-        (h, w, 2) float32 source positions, and (h, w) float32 distances to the turned head, positive inside.
+        (h, w, 2) float32 source positions; (h, w) float32 distances to the turned head, positive inside; and (h, w) float32,
+        1 where the outline has moved so far that nothing is drawn along with it.
     """
+    to_rest = outline.to_rest
     cover = (shown > 0).astype(np.uint8)
     within = cv2.distanceTransform(cover, cv2.DIST_L2, 5)
     distance = np.where(cover > 0, within - 0.5, 0.5 - cv2.distanceTransform(1 - cover, cv2.DIST_L2, 5)).astype(
@@ -71,9 +76,13 @@ def warp_surroundings(
         config.give_way_times * float((np.linalg.norm(shift[rows, columns], axis=1) * (sure > 0)).max(initial=0)),
     )
     field = cv2.resize(field, cover.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    field *= ramp(-distance, reach, 0.0)[..., None] * _border(cover.shape, 0.15 * width)[..., None]
     y, x = np.mgrid[: cover.shape[0], : cover.shape[1]].astype(np.float32)
-    return field + np.stack([x + 0.5, y + 0.5], -1), distance
+    left = ramp(np.hypot(field[..., 0], field[..., 1]), LEFT[0] * width, LEFT[1] * width)
+    left *= ramp(y, outline.lobe, outline.lobe - 0.3 * width)  # below there are neck and clothes, which stay joined
+    field *= (
+        (1 - left)[..., None] * ramp(-distance, reach, 0.0)[..., None] * _border(cover.shape, 0.15 * width)[..., None]
+    )
+    return field + np.stack([x + 0.5, y + 0.5], -1), distance, left
 
 
 def _edge_along(

@@ -123,13 +123,16 @@ def _turned_layer(head: Head, turn: np.ndarray) -> Layer:
     direction = np.array([turn[0, 2] - turn[2, 0], turn[1, 2] - turn[2, 1]])  # of what is in front
     length = float(np.linalg.norm(direction))
     direction = direction / length if length > 1e-6 else np.array([1.0, 0.0])
-    around, inside = warp_surroundings(shown, source, head.outline.to_rest, direction, width, config)
+    around, inside, left = warp_surroundings(shown, source, head.outline, direction, width, config)
     around = _off_the_head(head, around, inside, width)
     alpha = blur(ramp(inside, 0.0, max(2.0, config.edge * width)), 0.7)
     ears = [(ear, ear.weight(yaw)) for ear in head.ears if ear.weight(yaw) > 0]
     skin, kept = _skin(head, turn, source, shown, ears)
     rest = sample_at(head.plate, around, cv2.INTER_CUBIC)
     rest_kept = sample(head.plate_kept, around[..., 0], around[..., 1])
+    rest, rest_kept = (
+        a + w * (b - a) for a, b, w in ((rest, head.behind, left[..., None]), (rest_kept, head.behind_kept, left))
+    )
     for ear, weight in ears:
         colours, share = draw_ear(ear, turn, head.axis, head.region.size)
         share *= weight
