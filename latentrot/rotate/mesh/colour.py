@@ -198,8 +198,6 @@ def _own_hair(image: np.ndarray, hair: np.ndarray, outline: Outline, width: floa
     behind = blur_within(image, ~dilated(outline.person, 0.03 * width), 0.1 * width)
     cheeks = _cheeks(outline, width)
     skin = np.median(image[cheeks], axis=0) if cheeks.any() else own
-    if np.linalg.norm(skin - own) < TOLD_APART:  # fair or thin hair, whose darker locks are as much its own
-        return hair
     others = [np.where(behind[1] > 0.01, behind[0], own), skin]
     off = np.linalg.norm(image - own, axis=-1)
     kept = hair.copy()
