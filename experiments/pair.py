@@ -14,11 +14,16 @@ of each variant as its network draws it (nothing of what geometry shows is kept)
 `nothing`, `mirror`, `latent` and `mesh`. Writes pair.csv (strangers) and pair_truth.csv beside
 this script, and a strip of a frontal head of the bundled rendered example for each variant to runs/pair/strips.png: whether a
 model that saw only mirror pairs, of which those of a frontal face are not turned at all, turns one.
+
+    python experiments/pair.py --variants --no-beside --models "mirror pairs, embedded, 500,000 samples" runs/told/model
+
+measures models that were trained elsewhere, longer; their rows are added to the tables.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -47,9 +52,10 @@ HERE = Path(__file__).parent
 WORK = Path("runs/pair")
 TURNS = (-30.0, -15.0, 15.0, 30.0)
 #: name -> what the network is shown, and shares of mirror pairs, scenes, and pictures turned there and back
-VARIANTS: dict[str, tuple[Literal["mesh", "source"], tuple[float, float, float]]] = {
+VARIANTS: dict[str, tuple[Literal["mesh", "source", "embedding"], tuple[float, float, float]]] = {
     "mirror pairs": ("source", (1, 0, 0)),
     "mirror pairs and scenes": ("source", (0.4, 0.6, 0)),
+    "mirror pairs, embedded": ("embedding", (1, 0, 0)),
     "mirror pairs, geometry": ("mesh", (1, 0, 0)),
     "mirror pairs and scenes, geometry": ("mesh", (0.4, 0.6, 0)),
     "all, geometry": ("mesh", (0.2, 0.5, 0.3)),
@@ -69,6 +75,8 @@ class Ablation:
         workers: processes that render.
         train: train first; without, what is in runs/pair is measured.
         variants: which.
+        models: further ones to be measured, folders by name.
+        beside: measure the package's own ways, too.
     """
 
     steps: int = 30_000
@@ -79,6 +87,8 @@ class Ablation:
     workers: int = 1
     train: bool = True
     variants: tuple[str, ...] = tuple(VARIANTS)
+    models: dict[str, Path] = field(default_factory=dict)
+    beside: bool = True
 
 
 def trained(name: str, options: Ablation) -> Path:
@@ -130,9 +140,9 @@ def measure(crops: list[np.ndarray], rotator: Rotator, judge: Judge) -> pd.DataF
             {
                 "requested_deg": asked,
                 "people": len(crops),
-                "turned_deg": change.mean(),
-                "yaw_mae_deg": np.abs(change - asked).mean(),
-                "identity_source": np.einsum("nd,nd->n", judge.identity(pictures), before[1]).mean(),
+                "turned_deg": float(change.mean()),
+                "yaw_mae_deg": float(np.abs(change - asked).mean()),
+                "identity_source": float(np.einsum("nd,nd->n", judge.identity(pictures), before[1]).mean()),
             }
         )
     return pd.DataFrame(rows)
@@ -146,27 +156,48 @@ def strip_of(rotator: Rotator, size: int) -> np.ndarray:
     return np.concatenate([resize(cell, size) for cell in cells], 1)
 
 
+def rotators_of(options: Ablation) -> Iterator[tuple[str, Rotator]]:
+    """What is measured, by name; models as their networks draw, with nothing of geometry kept."""
+    if options.beside:
+        for name in ("nothing", "mirror", "latent"):
+            yield name, load_rotator(name)
+        yield "mesh", Geometry()
+    for name in options.variants:
+        yield name, load_pair_rotator(trained(name, options), keep=0.0)
+    for name, folder in options.models.items():
+        yield name, load_pair_rotator(folder, keep=0.0)
+    if options.beside:
+        yield "pair64, nothing kept", load_pair_rotator(keep=0.0)
+        yield "pair64", load_pair_rotator()
+
+
+def add_rows(table: pd.DataFrame, path: Path) -> None:
+    """Write a table by way; rows of other ways that are there stay."""
+    if path.is_file():
+        before = pd.read_csv(path, index_col="way")
+        table = pd.concat([before[~before.index.isin(table.index)], table])
+    table.to_csv(path)
+
+
 def main(options: Ablation) -> None:
     """Train, measure, write."""
     judge = load_judge(SHARED / "judge" / "judge.py")
-    rotators: dict[str, Rotator] = {name: load_rotator(name) for name in ("nothing", "mirror", "latent")}
-    rotators |= {"mesh": Geometry()}
-    rotators |= {name: load_pair_rotator(trained(name, options), keep=0.0) for name in options.variants}
-    rotators |= {"pair64, nothing kept": load_pair_rotator(keep=0.0), "pair64": load_pair_rotator()}
+    rotators = dict(rotators_of(options))
     crops = list(FaceFolder(SHARED / "data" / "celeba").read_crops(strangers(options.people), 64))
-    tables, strips = [], []
+    strips = []
     for name, rotator in rotators.items():
-        tables.append(measure(crops, rotator, judge).assign(way=name))
-        print(tables[-1].round(2).to_string(), flush=True)
-        pd.concat(tables).set_index("way").round(3).to_csv(HERE / "pair.csv")
+        table = measure(crops, rotator, judge).assign(way=name).set_index("way")
+        print(table.round(2).to_string(), flush=True)
+        add_rows(table.round(3), HERE / "pair.csv")
         strips.append(strip_of(rotator, 128))
+    WORK.mkdir(parents=True, exist_ok=True)
     write_image(WORK / "strips.png", np.concatenate(strips))
     config = EvaluationConfig(people=options.pairs_people, size=64)
     ways = {name: rotator for name, rotator in rotators.items() if name not in ("nothing", "mirror")}
     evaluation = evaluate(ways, SHARED / "data" / "ytf", config, judge=judge)
     report = summary(evaluation)
     write_evaluation(evaluation, report, WORK / "truth")
-    evaluation.rows.groupby("way").mean(numeric_only=True).round(4).to_csv(HERE / "pair_truth.csv")
+    add_rows(evaluation.rows.groupby("way").mean(numeric_only=True).round(4), HERE / "pair_truth.csv")
     print(markdown_table(report))
 
 

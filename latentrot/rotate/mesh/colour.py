@@ -57,10 +57,20 @@ def make_textures(
     image: np.ndarray,
     outline: Outline,
     seen: np.ndarray,
+    lobes: np.ndarray,
     width: float,
     config: MeshConfig,
 ) -> Textures:
-    """Textures from the region's picture and its masks."""
+    """Textures from the region's picture and its masks.
+
+    Args:
+        image: (h, w, 3) the region's picture.
+        outline: its masks.
+        seen: (h, w) bool, what lies within the photograph.
+        lobes: (h, w) bool, what shows of ears that hair covers.
+        width: W in pixels.
+        config: parameters.
+    """
     inside = outline.to_background
     rim = config.skin_rim + (config.hair_rim - config.skin_rim) * ramp(outline.hair, 0.2, 0.6)
     depth = np.maximum(blur(rim * width, 0.02 * width), 1.5)
@@ -113,7 +123,7 @@ def make_textures(
         back_tone=back_tone,
         strands=config.strands * _strands(image - near, locks, width) if hairy else np.zeros_like(front),
         hair=hairy * (ramp(hair, 0.3, 0.7) * (1 - blur(dilated(outline.face, 0.01 * width).astype(np.float32), 2))),
-        near_hair=hairy * _near_hair(strand, outline, width),
+        near_hair=hairy * _near_hair(strand, lobes, outline, width),
     )
 
 
@@ -128,12 +138,12 @@ def _cleaned(image: np.ndarray, clean: np.ndarray, hair: np.ndarray, width: floa
     )
 
 
-def _near_hair(strand: np.ndarray, outline: Outline, width: float) -> np.ndarray:
-    """Skin that hair touches: at the face's side, and the neck between jaw and hair."""
+def _near_hair(strand: np.ndarray, lobes: np.ndarray, outline: Outline, width: float) -> np.ndarray:
+    """Skin that hair touches: at the face's side, lobes under hair, and the neck between jaw and hair."""
     rows = np.arange(len(strand))[:, None]
     side = dilated(strand & (rows > outline.lobe - 0.6 * width), 0.05 * width) & outline.face
     neck = dilated(strand, 0.15 * width) & ~outline.face & (rows > outline.lobe)
-    return blur((side | neck).astype(np.float32), 2)
+    return blur((side | neck | lobes).astype(np.float32), 2)
 
 
 def _nape(tone: np.ndarray, image: np.ndarray, outline: Outline, width: float) -> np.ndarray:

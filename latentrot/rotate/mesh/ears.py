@@ -11,7 +11,7 @@ from latentrot.rotate.mesh.draw import draw
 from latentrot.rotate.mesh.fields import blur, blur_within, dilated, eroded, extrapolated, ramp
 from latentrot.rotate.mesh.outline import BACKGROUND, EARS, HAIR, SKIN, Outline
 
-__all__ = ["Ear", "draw_ear", "find_ears"]
+__all__ = ["Ear", "draw_ear", "find_ears", "lobes_under_hair"]
 
 #: an ear is seen if at least so much of it is, as a share of W squared
 SEEN = 0.008
@@ -97,10 +97,9 @@ def find_ears(
     found = []
     for side, mark in ((-1, landmarks[0]), (1, landmarks[16])):
         out, down = side * (columns - mark[0]) / width, (rows - mark[1]) / width
-        beside = outline.head & (out > 0) & (out < 0.2) & (down > 0.05) & (down < 0.25)
         near = (np.abs(out) < 0.02) & (down > 0) & (down < 0.25)
         cheek = eroded(outline.face & (out > -0.3) & (out < -0.05) & (down > 0) & (down < 0.4), 0.02 * width)
-        covered = beside.any() and parts[HAIR][beside].mean() > COVERED
+        covered = _is_covered(outline, parts, out, down)
         if not -SHOWN < side * axes[0, 2] < HIDDEN or covered or not near.any() or not cheek.any():
             continue
         root = np.array([mark[0], mark[1], max(mark[2], np.percentile(height[near], 75))])
@@ -110,6 +109,30 @@ def find_ears(
         skin = 1 - blur(parts[HAIR], 0.01 * width)
         found.append(_laid(image, here, cheek, skin, side, root, axes, width))
     return tuple(found)
+
+
+def lobes_under_hair(outline: Outline, parts: np.ndarray, landmarks: np.ndarray, width: float) -> np.ndarray:
+    """(h, w) bool, what shows of ears that hair covers, lobes and rings: a turn would draw it as wide as a whole ear.
+
+    Args:
+        outline: masks.
+        parts: (7, h, w) probabilities.
+        landmarks: (68, 2 or more) in the region.
+        width: W in pixels.
+    """
+    rows, columns = np.mgrid[: outline.head.shape[0], : outline.head.shape[1]].astype(np.float32) + 0.5
+    lobes = np.zeros_like(outline.head)
+    for side, mark in ((-1, landmarks[0]), (1, landmarks[16])):
+        out, down = side * (columns - mark[0]) / width, (rows - mark[1]) / width
+        if _is_covered(outline, parts, out, down):
+            lobes |= outline.head & ~outline.face & (out > -0.1) & (out < 0.25) & (down > 0.05) & (down < 0.6)
+    return lobes & (parts[HAIR] < 0.5)
+
+
+def _is_covered(outline: Outline, parts: np.ndarray, out: np.ndarray, down: np.ndarray) -> bool:
+    """Whether hair lies where the upper half of an ear would be; (h, w) outwards and downwards of the face's edge point."""
+    beside = outline.head & (out > 0) & (out < 0.2) & (down > 0.05) & (down < 0.25)
+    return bool(beside.any()) and float(parts[HAIR][beside].mean()) > COVERED
 
 
 def _laid(

@@ -14,7 +14,7 @@ from latentrot.heads.surface import SurfaceFit, fit_surface, load_surface, rotat
 from latentrot.rotate.mesh.colour import Textures, make_textures
 from latentrot.rotate.mesh.config import MeshConfig
 from latentrot.rotate.mesh.depth import back_square, free_edge, front_square
-from latentrot.rotate.mesh.ears import Ear, find_ears
+from latentrot.rotate.mesh.ears import Ear, find_ears, lobes_under_hair
 from latentrot.rotate.mesh.fields import blur, dilated, eroded, filled, nearest, ramp, values_at
 from latentrot.rotate.mesh.outline import Outline, face_area, find_outline
 from latentrot.rotate.mesh.region import Region, region_of, warped
@@ -146,7 +146,9 @@ def build_head(
     smooth = blur(height, 0.008 * width)
     slope = np.stack([cv2.Sobel(smooth, cv2.CV_32F, i, 1 - i, ksize=3, scale=1 / 8) for i in (1, 0)], -1)
     slope = np.clip(slope, -6, 6).astype(np.float32)
-    colours = make_textures(image, outline, region.in_photograph(), width, config)
+    colours = make_textures(
+        image, outline, region.in_photograph(), lobes_under_hair(outline, there, own, width), width, config
+    )
     band = max(2.0, 0.03 * width)
     core = eroded(outline.head, band)
     bare = ~dilated(outline.head, band)
