@@ -16,6 +16,8 @@ from latentrot.rotate.mesh.region import Region
 
 __all__ = ["Outline", "find_outline"]
 
+#: at the face's rim, so wide in shares of W, what is background with this probability is none of it
+RIM, SURELY = 0.12, 0.8
 BACKGROUND, SKIN, HAIR, EARS, NECK, CLOTHES, ACCESSORIES = range(7)
 
 
@@ -67,6 +69,8 @@ def find_outline(
     rows, columns = np.mgrid[: face.shape[0], : face.shape[1]].astype(np.float32)
     aside = np.abs(columns - region.middle[0]) / width
     cut, chin = lobe + config.hair_cut * width, float(landmarks[8, 1])
+    surely = blur(probabilities[BACKGROUND], 0.01 * width) > SURELY  # landmarks may lie beyond the cheek
+    face = _connected_to(eroded(face, RIM * width), face & ~surely | eroded(face, RIM * width), 0.0)
     person = blur(1 - probabilities[BACKGROUND], 0.004 * width) > 0.5
     person = _connected_to(face, person | face, 0.02 * width)
     body = probabilities[NECK] + probabilities[CLOTHES]
