@@ -18,7 +18,7 @@ from latentrot.rotate.mesh.depth import inflate
 from latentrot.rotate.mesh.draw import draw
 from latentrot.rotate.mesh.ears import draw_ear
 from latentrot.rotate.mesh.export import as_mesh, export_head
-from latentrot.rotate.mesh.fields import extrapolated, filled, nearest, signed_distance
+from latentrot.rotate.mesh.fields import dilated, extrapolated, filled, nearest, signed_distance
 from latentrot.rotate.mesh.sheets import cut_sheet
 from latentrot.rotate.mesh.turn import reframed
 
@@ -384,3 +384,87 @@ class TestHats:
         parts[1, band], parts[6, band] = 0, 1
         other = build_head(frontal.picture, frontal.landmarks, PlantedParts(parts, np.eye(2, 3)), SMALL)
         assert np.abs(other.colours.back_tone - head.colours.back_tone).mean() < 6
+
+
+class TestHair:
+    """Hair keeps its own colours, lies over the ears it covers, and is flat where it hangs."""
+
+    COLOUR = (60, 40, 30)
+
+    def haired(self, frontal, behind=None, wall=None, bare=None):
+        """The planted head under long dark hair before a plain `behind`; masks: `wall` seen through it, skin left `bare`."""
+        picture, parts = frontal.picture.copy(), frontal.parts.probabilities.copy()
+        across, down = self.places(frontal)
+        hair = (np.abs(across) < 0.75) & (down > -0.9) & (down < 1.2)
+        hair &= ~frontal.face | (np.abs(across) > 0.42) | (down < -0.3)
+        if bare is not None:
+            hair &= ~bare
+        if behind is not None:
+            picture[~frontal.face] = behind
+        picture[hair if wall is None else hair & ~wall] = self.COLOUR
+        parts[:, hair] = 0
+        parts[2, hair] = 1
+        return build_head(picture, frontal.landmarks, PlantedParts(parts, np.eye(2, 3)), SMALL)
+
+    def places(self, frontal):
+        """(h, w) each: how far right of the face's middle and below it, in widths."""
+        rows, columns = np.mgrid[: frontal.picture.shape[0], : frontal.picture.shape[1]]
+        return (columns - CENTRE[0]) / WIDTH, (rows - CENTRE[1]) / WIDTH
+
+    def test_is_flat_where_it_hangs(self, frontal):
+        head = self.haired(frontal)
+        outline, width = head.outline, head.region.width
+        beside = outline.head & (np.abs(np.arange(outline.head.shape[1]) - head.axis[0]) > 0.6 * width)
+        low, high = int(outline.cut - 2), int(outline.lobe - 0.3 * width)
+        assert beside[low].any()
+        for u in (head.front_u, head.back_u):
+            assert np.sqrt(u[low][beside[low]]).max() < 0.03 * width
+            assert np.sqrt(u[high][beside[high]]).max() > 0.1 * width
+
+    def test_takes_no_colour_from_a_wall_that_a_mask_calls_hair(self, frontal):
+        across, down = self.places(frontal)
+        plain, through = (
+            self.haired(frontal, behind=(200, 210, 60), wall=wall) for wall in (None, (across < -0.6) & (down < 0))
+        )
+        inside = plain.outline.head & ~plain.outline.face
+        assert np.abs(through.colours.tone - plain.colours.tone)[inside].max() < 12
+
+    def test_moves_far_without_the_background(self, frontal, monkeypatch):
+        across, down = self.places(frontal)
+        stripes = np.where((across * 10 % 2 < 1)[..., None], 200, 40) + np.zeros(3, int)
+        head = self.haired(frontal, behind=stripes[~frontal.face])
+
+        def moved():
+            turned = turn_head(head, 60)
+            away = (np.abs(across) > 0.85) & (down < 0) & (turned.head == 0)
+            return (np.abs(turned.picture.astype(int) - head.photograph).max(-1) > 60)[away].mean()
+
+        left = moved()
+        monkeypatch.setattr("latentrot.rotate.mesh.surroundings.LEFT", (9.0, 10.0))
+        assert left < 0.75 * moved()
+
+    def test_lies_over_the_lobes_it_leaves_bare(self, frontal, head):
+        across, down = self.places(frontal)
+        lobe = (np.abs(across - 0.55) < 0.05) & (np.abs(down - 0.3) < 0.07)
+        covered = self.haired(frontal, bare=lobe)
+        place = np.array([[0.55, 0.3]]) * WIDTH + CENTRE
+        column, row = covered.region.to_region(place)[0].astype(int)
+        assert covered.colours.near_hair[row, column] > 0.5
+        assert head.colours.near_hair.max() == 0
+
+
+def test_a_rim_of_the_face_that_is_surely_background_is_left_out(frontal):
+    parts = frontal.parts.probabilities.copy()
+    rows, columns = np.mgrid[: parts.shape[1], : parts.shape[2]]
+    wall = (columns > CENTRE[0] + 0.46 * WIDTH) & (rows > CENTRE[1] - 0.1 * WIDTH)
+    error = (np.abs(columns - CENTRE[0]) < 4) & (np.abs(rows - CENTRE[1] - 20) < 4)  # on the nose
+    for mask in (wall, error):
+        parts[:, mask] = 0
+        parts[0, mask] = 1
+    head = build_head(frontal.picture, frontal.landmarks, PlantedParts(parts, np.eye(2, 3)), SMALL)
+    inside = np.rint(head.region.to_region(np.array([[CENTRE[0], CENTRE[1] + 20]]))[0]).astype(int)
+    outside = np.rint(head.region.to_region(np.array([[CENTRE[0] + 0.485 * WIDTH, CENTRE[1] + 8]]))[0]).astype(int)
+    whole = head_of(frontal).outline.face
+    assert head.outline.face[inside[1], inside[0]]
+    assert whole[outside[1], outside[0]]
+    assert not head.outline.face[outside[1], outside[0]]

@@ -12,7 +12,7 @@ from scipy.sparse import csc_matrix
 from scipy.sparse.linalg import splu
 
 from latentrot.rotate.mesh.config import MeshConfig
-from latentrot.rotate.mesh.fields import blur, eroded, extrapolated, ramp
+from latentrot.rotate.mesh.fields import blur, dilated, eroded, extrapolated, ramp
 from latentrot.rotate.mesh.outline import Outline
 
 __all__ = ["back_square", "free_edge", "front_square", "inflate"]
@@ -71,7 +71,7 @@ def _hangs(outline: Outline, width: float) -> np.ndarray:
     """(1, w) float32, the columns in which hair hangs from the head: it runs out into what does not turn."""
     rows = np.arange(len(outline.head))[:, None]
     low = outline.head & ~outline.face & (rows > outline.lobe)
-    return np.clip(blur(low.max(0)[None].astype(np.float32), 0.05 * width), 0, 1)
+    return np.clip(blur(dilated(low.max(0)[None], 0.1 * width).astype(np.float32), 0.05 * width), 0, 1)
 
 
 def inflate(
