@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import cv2
@@ -48,8 +49,6 @@ class Head:
         image: (h, w, 3) float32, the region's picture.
         plate: the same, the head's inside filled from what surrounds it.
         plate_kept: (h, w) float32, 1 where the plate is the photograph.
-        behind: (h, w, 3) float32, the picture without the head and its edge, as far as that is above the neck.
-        behind_kept: (h, w) float32, 1 where that is the photograph.
         outside: (h, w, 2) float32 positions, for each pixel of the head the nearest one outside, elsewhere its own.
         outline: masks.
         colours: textures.
@@ -73,8 +72,6 @@ class Head:
     image: np.ndarray
     plate: np.ndarray
     plate_kept: np.ndarray
-    behind: np.ndarray
-    behind_kept: np.ndarray
     outside: np.ndarray
     outline: Outline
     colours: Textures
@@ -92,6 +89,16 @@ class Head:
     config: MeshConfig
     ears: tuple[Ear, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def behind(self) -> tuple[np.ndarray, np.ndarray]:
+        """(h, w, 3) float32 the picture without the head and its edge, and (h, w) float32, 1 where that is the photograph.
+
+        Only long turns show it.
+        """
+        width = self.region.width
+        bare = ~dilated(self.outline.head, max(2.0, 0.03 * width))
+        return filled(self.image, bare, 0.02 * width), bare.astype(np.float32)
 
 
 #: landmarks farther from any face's than this share of the width are no face's
@@ -151,15 +158,12 @@ def build_head(
     )
     band = max(2.0, 0.03 * width)
     core = eroded(outline.head, band)
-    bare = ~dilated(outline.head, band)
     return Head(
         photograph=photograph,
         region=region,
         image=image,
         plate=_plate(image, outline, core, region),
         plate_kept=(~core).astype(np.float32),
-        behind=filled(image, bare, 0.02 * width),
-        behind_kept=bare.astype(np.float32),
         outside=_outside(outline, width),
         outline=outline,
         colours=colours,

@@ -130,9 +130,9 @@ def _turned_layer(head: Head, turn: np.ndarray) -> Layer:
     skin, kept = _skin(head, turn, source, shown, ears)
     rest = sample_at(head.plate, around, cv2.INTER_CUBIC)
     rest_kept = sample(head.plate_kept, around[..., 0], around[..., 1])
-    rest, rest_kept = (
-        a + w * (b - a) for a, b, w in ((rest, head.behind, left[..., None]), (rest_kept, head.behind_kept, left))
-    )
+    if left.any():
+        behind, seen = head.behind
+        rest, rest_kept = rest + left[..., None] * (behind - rest), rest_kept + left * (seen - rest_kept)
     for ear, weight in ears:
         colours, share = draw_ear(ear, turn, head.axis, head.region.size)
         share *= weight
