@@ -18,7 +18,7 @@ from latentrot.rotate.mesh.depth import inflate
 from latentrot.rotate.mesh.draw import draw
 from latentrot.rotate.mesh.ears import draw_ear
 from latentrot.rotate.mesh.export import as_mesh, export_head
-from latentrot.rotate.mesh.fields import dilated, extrapolated, filled, nearest, signed_distance
+from latentrot.rotate.mesh.fields import curve_through, dilated, extrapolated, filled, nearest, signed_distance
 from latentrot.rotate.mesh.sheets import cut_sheet
 from latentrot.rotate.mesh.turn import reframed
 
@@ -254,6 +254,15 @@ def test_filling_keeps_what_is_known_and_continues_what_is_even():
     drawn = np.random.default_rng(2).uniform(0, 255, (61, 61, 3)).astype(np.float32)
     assert np.array_equal(filled(drawn, known)[known], drawn[known])
     assert np.allclose(extrapolated(even, known.astype(np.float32)), 77, atol=0.5)
+
+
+def test_a_curve_goes_through_its_points_and_stays_round():
+    angles = np.radians(np.linspace(20, 160, 17))
+    circle = np.stack([np.cos(angles), np.sin(angles)], 1)
+    curve = curve_through(circle, 10)
+    assert curve.shape == (161, 2)
+    assert np.allclose(curve[::10], circle)
+    assert np.abs(np.linalg.norm(curve, axis=1) - 1).max() < 2e-3
 
 
 def test_nearest_and_distance_agree():

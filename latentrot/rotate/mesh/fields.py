@@ -11,6 +11,7 @@ from latentrot.numerics import smoothstep
 __all__ = [
     "blur",
     "blur_within",
+    "curve_through",
     "dilated",
     "eroded",
     "extrapolated",
@@ -144,3 +145,14 @@ def filled(picture: np.ndarray, known: np.ndarray, sigma: float = 0.0, limit: fl
     if sigma > 0:
         base = blur(base, 0.5 * sigma) + mirrored_detail(picture, known, sigma, limit)
     return np.where(known[..., None], picture, base).astype(np.float32)
+
+
+def curve_through(points: np.ndarray, steps: int) -> np.ndarray:
+    """A smooth curve through points (n, 2), n at least 3, in so many steps between two: ((n - 1) steps + 1, 2) float64.
+
+    A cubic spline whose ends go straight on; scipy.interpolate has one, too, and takes a tenth of a second to import.
+    """
+    first, last = points[:1], points[-1:]
+    longer = np.concatenate([2 * first - points[2:0:-1], points, 2 * last - points[-2:-4:-1]])
+    at = 2 + np.linspace(0, len(points) - 1, (len(points) - 1) * steps + 1)
+    return np.stack([map_coordinates(longer[:, k], at[None], order=3, mode="mirror") for k in (0, 1)], 1)

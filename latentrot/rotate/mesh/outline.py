@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from scipy.interpolate import CubicSpline
 from scipy.ndimage import binary_fill_holes, label
 
 from latentrot.rotate.mesh.config import MeshConfig
 from latentrot.rotate.mesh.draw import NONE, draw
-from latentrot.rotate.mesh.fields import blur, dilated, eroded, extrapolated, signed_distance
+from latentrot.rotate.mesh.fields import blur, curve_through, dilated, eroded, extrapolated, signed_distance
 from latentrot.rotate.mesh.region import Region
 
 __all__ = ["Outline", "find_outline"]
@@ -136,7 +135,7 @@ def face_area(
     """
     _, shown, depth = draw(points, faces, points[:, :2], np.ones(len(faces)), size)
     width, height = size
-    line = CubicSpline(np.arange(17), landmarks[:17])(np.linspace(0, 16, 161))
+    line = curve_through(landmarks[:17], 10)
     jaw = np.zeros((height, width), np.uint8)
     cv2.fillPoly(jaw, [np.round((line - 0.5) * 16).astype(np.int32)], 1, shift=4)
     order = np.argsort(line[:, 0])
