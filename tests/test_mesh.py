@@ -18,7 +18,7 @@ from latentrot.rotate.mesh.depth import inflate
 from latentrot.rotate.mesh.draw import draw
 from latentrot.rotate.mesh.ears import draw_ear
 from latentrot.rotate.mesh.export import as_mesh, export_head
-from latentrot.rotate.mesh.fields import curve_through, dilated, extrapolated, filled, nearest, signed_distance
+from latentrot.rotate.mesh.fields import curve_through, extrapolated, filled, nearest, signed_distance
 from latentrot.rotate.mesh.sheets import cut_sheet
 from latentrot.rotate.mesh.turn import reframed
 
