@@ -25,7 +25,7 @@ TOLD_APART = 60.0
 #: with so much hair along the crown a head is bald nowhere
 FULL = 0.6, 0.8
 #: a pixel of hair is background or skin if it is so much nearer to its colour: highlights and shades are nearer, too
-ALIKE = 0.5
+ALIKE = 0.3
 #: and no brighter or darker than this, in grey values of 255
 MOST = 40.0
 
