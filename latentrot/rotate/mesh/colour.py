@@ -71,49 +71,28 @@ def make_textures(
         width: W in pixels.
         config: parameters.
     """
-    inside = outline.to_background
-    rim = config.skin_rim + (config.hair_rim - config.skin_rim) * ramp(outline.hair, 0.2, 0.6)
-    depth = np.maximum(blur(rim * width, 0.02 * width), 1.5)
-    room = 0.4 * (cv2.distanceTransform((~outline.face).astype(np.uint8), cv2.DIST_L2, 5) + np.maximum(inside, 0))
-    clear = outline.clear | eroded(outline.face, 0.04 * width) | (inside > 0.1 * width)
-    clean = outline.head & seen & clear & (inside > np.minimum(depth, np.maximum(room, 1.5)))
+    inside, sigma = outline.to_background, LOCK * width
+    clean = _clean(outline, seen, width, config)
     # at the silhouette itself a mask says background rather than hair: what lies inside says which of the two ends there
     inner = outline.head & (inside > 0.03 * width)
     hair = extrapolated(outline.hair[..., None], inner.astype(np.float32))[..., 0]
     front = _cleaned(image, clean, hair, width)
-    strand = clean & (outline.hair > 0.6) & ~dilated(outline.face, 0.02 * width)
-    rows = np.arange(len(strand))[:, None]
-    hairy = (strand & (inside > 0.04 * width)).sum() >= 0.03 * width**2  # a thin seam is a mask that errs
-    if not hairy:  # next to no hair: the scalp's skin
-        strand = clean & ~outline.face & (rows < outline.lobe - 0.3 * width) & (inside > 0.07 * width)
-    if strand.sum() < 0.005 * width**2:
-        strand = clean & eroded(outline.face, 0.02 * width) & (rows < outline.lobe - 0.5 * width)
-    if not strand.any():
-        strand = clean if clean.any() else outline.head
+    hairy, strand = _hair_seen(outline, clean, width)
     locks = strand & (outline.hat < 0.3) & (inside > config.hair_rim * width)
     if hairy:
         strand = _own_hair(image, strand, outline, width)
-    sigma = LOCK * width
-    deep = strand & (inside > 0.07 * width)  # masks err at their edge
-    deep = deep if deep.sum() > 0.01 * width**2 else strand
-    typical = deep & _typical(image, deep)
-    far = extrapolated(image, typical.astype(np.float32))
-    middle = np.median(image[typical], axis=0)
-    back_tone = np.clip(blur(far, sigma), 0, 255) * 0.75 + 0.25 * middle.astype(np.float32)
-    back_tone = _nape(back_tone * config.back_shade, image, outline, width)
     near, weight = blur_within(image, strand, sigma)
+    typical = _typical_hair(image, strand, inside, width)
     usual, around = blur_within(image, typical, 5 * sigma)
     own = near + config.usual_hair * (around > 0.01) * (usual - near)  # a dark lock beside the face would be drawn wide
     tone = extrapolated(own, (weight[..., 0] > 0.05).astype(np.float32))
+    back_tone = _behind(image, typical, outline, width, config)
     seam = ramp(inside, 0.0, 0.2 * width)[..., None]  # at the rim the back goes on as the front ends
     covered = hairy * ramp(blur(hair, sigma), 0.3, 0.7)[..., None]
-    upper = ramp(rows, outline.lobe - 0.3 * width, outline.lobe - 0.5 * width)
-    crown = outline.head & (inside < 0.06 * width) & (upper > 0.5)
-    full = ramp(hair[crown].mean(), *FULL) if crown.any() else 0.0  # behind a bare temple there is hair then
-    bald = (1 - full) * upper[..., None] if hairy else np.float32(1)
     ending = blur(front, 0.6 * sigma)
     ending = ending + covered * (tone - ending)
-    back_tone = back_tone + (1 - seam) * np.maximum(covered, bald) * (ending - back_tone)
+    bare = _bald(hair, outline, width)[..., None] if hairy else np.float32(1)
+    back_tone = back_tone + (1 - seam) * np.maximum(covered, bare) * (ending - back_tone)
     under, below = _under_a_hat(image, outline, strand & ~outline.face, width)
     tone, back_tone = ((a * (1 - below) + under * below).astype(np.float32) for a in (tone, back_tone))
     return Textures(
@@ -125,6 +104,54 @@ def make_textures(
         hair=hairy * (ramp(hair, 0.3, 0.7) * (1 - blur(dilated(outline.face, 0.01 * width).astype(np.float32), 2))),
         near_hair=hairy * _near_hair(strand, lobes, outline, width),
     )
+
+
+def _clean(outline: Outline, seen: np.ndarray, width: float, config: MeshConfig) -> np.ndarray:
+    """(h, w) bool, the head without its rim, whose pixels are half background."""
+    inside = outline.to_background
+    rim = config.skin_rim + (config.hair_rim - config.skin_rim) * ramp(outline.hair, 0.2, 0.6)
+    depth = np.maximum(blur(rim * width, 0.02 * width), 1.5)
+    room = 0.4 * (cv2.distanceTransform((~outline.face).astype(np.uint8), cv2.DIST_L2, 5) + np.maximum(inside, 0))
+    clear = outline.clear | eroded(outline.face, 0.04 * width) | (inside > 0.1 * width)
+    return outline.head & seen & clear & (inside > np.minimum(depth, np.maximum(room, 1.5)))
+
+
+def _hair_seen(outline: Outline, clean: np.ndarray, width: float) -> tuple[bool, np.ndarray]:
+    """Whether a head has hair, and (h, w) bool where what covers it above and behind is seen: hair, else the scalp's skin."""
+    inside, rows = outline.to_background, np.arange(len(clean))[:, None]
+    strand = clean & (outline.hair > 0.6) & ~dilated(outline.face, 0.02 * width)
+    hairy = bool((strand & (inside > 0.04 * width)).sum() >= 0.03 * width**2)  # a thin seam is a mask that errs
+    if not hairy:
+        strand = clean & ~outline.face & (rows < outline.lobe - 0.3 * width) & (inside > 0.07 * width)
+    if strand.sum() < 0.005 * width**2:
+        strand = clean & eroded(outline.face, 0.02 * width) & (rows < outline.lobe - 0.5 * width)
+    if not strand.any():
+        strand = clean if clean.any() else outline.head
+    return hairy, strand
+
+
+def _typical_hair(image: np.ndarray, strand: np.ndarray, inside: np.ndarray, width: float) -> np.ndarray:
+    """Hair well inside, where masks err less, without its brightest and darkest parts."""
+    deep = strand & (inside > 0.07 * width)
+    deep = deep if deep.sum() > 0.01 * width**2 else strand
+    return deep & _typical(image, deep)
+
+
+def _behind(image: np.ndarray, typical: np.ndarray, outline: Outline, width: float, config: MeshConfig) -> np.ndarray:
+    """(h, w, 3) colours of the back of the head: its hair's, in the shade, and below the ears the neck's."""
+    far = extrapolated(image, typical.astype(np.float32))
+    middle = np.median(image[typical], axis=0)
+    tone = np.clip(blur(far, LOCK * width), 0, 255) * 0.75 + 0.25 * middle.astype(np.float32)
+    return _nape(tone * config.back_shade, image, outline, width)
+
+
+def _bald(hair: np.ndarray, outline: Outline, width: float) -> np.ndarray:
+    """(h, w) how far skin that ends above the ears goes on behind: not under a full crown, where it is a bare temple."""
+    rows = np.arange(len(hair))[:, None]
+    upper = ramp(rows, outline.lobe - 0.3 * width, outline.lobe - 0.5 * width)
+    crown = outline.head & (outline.to_background < 0.06 * width) & (upper > 0.5)
+    full = ramp(hair[crown].mean(), *FULL) if crown.any() else 0.0
+    return (1 - full) * upper
 
 
 def _cleaned(image: np.ndarray, clean: np.ndarray, hair: np.ndarray, width: float) -> np.ndarray:
@@ -202,9 +229,7 @@ def _hair_at_rim(outline: Outline, width: float) -> np.ndarray:
 
 def _own_hair(image: np.ndarray, hair: np.ndarray, outline: Outline, width: float) -> np.ndarray:
     """Hair without what shows through it or lies on it: pixels of the background's or the skin's colour are out."""
-    inner = hair & (outline.to_background > 0.07 * width)
-    inner = inner if inner.sum() > 0.01 * width**2 else hair
-    own = np.median(image[inner & _typical(image, inner)], axis=0)
+    own = np.median(image[_typical_hair(image, hair, outline.to_background, width)], axis=0)
     behind = blur_within(image, ~dilated(outline.person, 0.03 * width), 0.1 * width)
     cheeks = _cheeks(outline, width)
     skin = np.median(image[cheeks], axis=0) if cheeks.any() else own
