@@ -13,12 +13,12 @@ from latentrot.heads.ict import read_ict
 from latentrot.heads.surface import fit_surface, load_surface, rotation
 from latentrot.label.upright import five_of
 from latentrot.rotate.mesh import MeshConfig, build_head, turn_head
-from latentrot.rotate.mesh.colour import _largest_box, _quilted
 from latentrot.rotate.mesh.depth import inflate
 from latentrot.rotate.mesh.draw import draw
 from latentrot.rotate.mesh.ears import draw_ear
 from latentrot.rotate.mesh.export import as_mesh, export_head
 from latentrot.rotate.mesh.fields import curve_through, extrapolated, filled, nearest, signed_distance
+from latentrot.rotate.mesh.hair import _largest_box, _quilted
 from latentrot.rotate.mesh.sheets import cut_sheet
 from latentrot.rotate.mesh.turn import reframed
 

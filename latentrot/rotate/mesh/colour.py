@@ -9,7 +9,8 @@ import numpy as np
 
 from latentrot.rotate.mesh.config import MeshConfig
 from latentrot.rotate.mesh.fields import blur, blur_within, dilated, eroded, extrapolated, filled, ramp
-from latentrot.rotate.mesh.outline import Outline
+from latentrot.rotate.mesh.hair import LOCK, hair_seen, own_hair, strands_of, typical_hair
+from latentrot.rotate.mesh.outline import Outline, cheeks_of
 
 __all__ = ["Textures", "make_textures"]
 
@@ -18,16 +19,8 @@ __all__ = ["Textures", "make_textures"]
 SHADE = 0.75
 #: what is larger, as a share of W squared, and worn on the head is a hat, not glasses
 HAT = 0.15
-#: locks of hair are finer than this, as a share of W: what is wider is the hair's tone
-LOCK = 0.03
-#: colours nearer to each other than this, in grey values, are not told apart
-TOLD_APART = 60.0
 #: with so much hair along the crown a head is bald nowhere
 FULL = 0.6, 0.8
-#: a pixel of hair is background or skin if it is so much nearer to its colour: highlights and shades are nearer, too
-ALIKE = 0.3
-#: and no brighter or darker than this, in grey values of 255
-MOST = 40.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,12 +70,12 @@ def make_textures(
     inner = outline.head & (inside > 0.03 * width)
     hair = extrapolated(outline.hair[..., None], inner.astype(np.float32))[..., 0]
     front = _cleaned(image, clean, hair, width)
-    hairy, strand = _hair_seen(outline, clean, width)
+    hairy, strand = hair_seen(outline, clean, width)
     locks = strand & (outline.hat < 0.3) & (inside > config.hair_rim * width)
     if hairy:
-        strand = _own_hair(image, strand, outline, width)
+        strand = own_hair(image, strand, outline, width)
     near, weight = blur_within(image, strand, sigma)
-    typical = _typical_hair(image, strand, inside, width)
+    typical = typical_hair(image, strand, inside, width)
     usual, around = blur_within(image, typical, 5 * sigma)
     own = near + config.usual_hair * (around > 0.01) * (usual - near)  # a dark lock beside the face would be drawn wide
     tone = extrapolated(own, (weight[..., 0] > 0.05).astype(np.float32))
@@ -100,7 +93,7 @@ def make_textures(
         kept=blur(clean.astype(np.float32), 1.0),
         tone=tone,
         back_tone=back_tone,
-        strands=config.strands * _strands(image - near, locks, width) if hairy else np.zeros_like(front),
+        strands=config.strands * strands_of(image - near, locks, width) if hairy else np.zeros_like(front),
         hair=hairy * (ramp(hair, 0.3, 0.7) * (1 - blur(dilated(outline.face, 0.01 * width).astype(np.float32), 2))),
         near_hair=hairy * _near_hair(strand, lobes, outline, width),
     )
@@ -114,27 +107,6 @@ def _clean(outline: Outline, seen: np.ndarray, width: float, config: MeshConfig)
     room = 0.4 * (cv2.distanceTransform((~outline.face).astype(np.uint8), cv2.DIST_L2, 5) + np.maximum(inside, 0))
     clear = outline.clear | eroded(outline.face, 0.04 * width) | (inside > 0.1 * width)
     return outline.head & seen & clear & (inside > np.minimum(depth, np.maximum(room, 1.5)))
-
-
-def _hair_seen(outline: Outline, clean: np.ndarray, width: float) -> tuple[bool, np.ndarray]:
-    """Whether a head has hair, and (h, w) bool where what covers it above and behind is seen: hair, else the scalp's skin."""
-    inside, rows = outline.to_background, np.arange(len(clean))[:, None]
-    strand = clean & (outline.hair > 0.6) & ~dilated(outline.face, 0.02 * width)
-    hairy = bool((strand & (inside > 0.04 * width)).sum() >= 0.03 * width**2)  # a thin seam is a mask that errs
-    if not hairy:
-        strand = clean & ~outline.face & (rows < outline.lobe - 0.3 * width) & (inside > 0.07 * width)
-    if strand.sum() < 0.005 * width**2:
-        strand = clean & eroded(outline.face, 0.02 * width) & (rows < outline.lobe - 0.5 * width)
-    if not strand.any():
-        strand = clean if clean.any() else outline.head
-    return hairy, strand
-
-
-def _typical_hair(image: np.ndarray, strand: np.ndarray, inside: np.ndarray, width: float) -> np.ndarray:
-    """Hair well inside, where masks err less, without its brightest and darkest parts."""
-    deep = strand & (inside > 0.07 * width)
-    deep = deep if deep.sum() > 0.01 * width**2 else strand
-    return deep & _typical(image, deep)
 
 
 def _behind(image: np.ndarray, typical: np.ndarray, outline: Outline, width: float, config: MeshConfig) -> np.ndarray:
@@ -176,18 +148,12 @@ def _near_hair(strand: np.ndarray, lobes: np.ndarray, outline: Outline, width: f
 def _nape(tone: np.ndarray, image: np.ndarray, outline: Outline, width: float) -> np.ndarray:
     """Behind the ears, where no hair hangs, the head's back is the neck's skin, in the shade."""
     rows = np.arange(len(tone))[:, None]
-    cheeks = _cheeks(outline, width)
+    cheeks = cheeks_of(outline, width)
     if not cheeks.any():
         return tone
     bare = 1 - ramp(_hair_at_rim(outline, width), 0.15, 0.45)
     weight = (ramp(rows, outline.lobe - 0.12 * width, outline.lobe + 0.02 * width) * bare)[..., None]
     return (tone * (1 - weight) + SHADE * np.median(image[cheeks], axis=0) * weight).astype(np.float32)
-
-
-def _cheeks(outline: Outline, width: float) -> np.ndarray:
-    """(h, w) bool, the face's lower sides, well inside."""
-    rows = np.arange(len(outline.face))[:, None]
-    return outline.face & (rows > outline.lobe - 0.25 * width) & (outline.to_rest > 0.08 * width)
 
 
 def _under_a_hat(image: np.ndarray, outline: Outline, hair: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray]:
@@ -203,7 +169,7 @@ def _under_a_hat(image: np.ndarray, outline: Outline, hair: np.ndarray, width: f
     lowest = len(hat) - 1 - hat[::-1].argmax(0)
     brim = float(np.percentile(lowest[hat.any(0)], 75))
     own = hair & (outline.hat < 0.2) & (rows > brim)
-    shown, shade = (own, 1.0) if own.sum() > 0.004 * width**2 else (_cheeks(outline, width), SHADE)
+    shown, shade = (own, 1.0) if own.sum() > 0.004 * width**2 else (cheeks_of(outline, width), SHADE)
     if not shown.any():
         return none
     below = ramp(rows, brim + 0.05 * width, brim + 0.11 * width)[..., None]  # it sits lower behind
@@ -225,84 +191,3 @@ def _hair_at_rim(outline: Outline, width: float) -> np.ndarray:
         ends.append(blur(extrapolated(column, np.repeat(known[:, None], 3, axis=1))[:, :1, 0], 0.02 * width))
     right = np.clip((columns - first[:, None]) / np.maximum(last - first, 1)[:, None], 0, 1)
     return (ends[0].reshape(-1, 1) * (1 - right) + ends[1].reshape(-1, 1) * right).astype(np.float32)
-
-
-def _own_hair(image: np.ndarray, hair: np.ndarray, outline: Outline, width: float) -> np.ndarray:
-    """Hair without what shows through it or lies on it: pixels of the background's or the skin's colour are out."""
-    own = np.median(image[_typical_hair(image, hair, outline.to_background, width)], axis=0)
-    behind = blur_within(image, ~dilated(outline.person, 0.03 * width), 0.1 * width)
-    cheeks = _cheeks(outline, width)
-    skin = np.median(image[cheeks], axis=0) if cheeks.any() else own
-    others = [np.where(behind[1] > 0.01, behind[0], own), skin]
-    off = np.linalg.norm(image - own, axis=-1)
-    kept = hair.copy()
-    for other in others:
-        apart = np.linalg.norm(other - own, axis=-1)
-        kept &= (ALIKE * off < np.linalg.norm(image - other, axis=-1)) | (apart < TOLD_APART)
-    return kept if kept.sum() > 0.3 * hair.sum() else hair
-
-
-def _typical(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Pixels neither much brighter nor much darker than a mask's middle half: no highlight, no background seen through."""
-    light = image.mean(-1)
-    low, middle, high = np.percentile(light[mask], (25, 50, 75))
-    return (light > middle - 1.5 * (middle - low) - 4) & (light < middle + 1.5 * (high - middle) + 4)
-
-
-def _strands(detail: np.ndarray, hair: np.ndarray, width: float) -> np.ndarray:
-    """Hair's detail everywhere, (h, w, 3), from the largest piece of it: detail (h, w, 3) where there is hair (h, w)."""
-    left, top, right, bottom = _largest_box(hair, 0.03 * width)
-    piece = np.clip(detail[top:bottom, left:right], -MOST, MOST)
-    piece = piece - piece.mean(0) - piece.mean(1, keepdims=True) + piece.mean((0, 1))  # nothing that makes stripes
-    return _quilted(piece, hair.shape, width)
-
-
-def _largest_box(mask: np.ndarray, grain: float) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of an upright rectangle in a mask, large and not narrow; of a grain if there is none."""
-    shrink = max(1, round(grain))
-    small = mask[::shrink, ::shrink].astype(np.uint8)
-    best, found = 0, (0, 0, 1, 1)
-    for height in range(1, min(small.shape[0], 24) + 1):
-        # runs of columns whose pixels are all in the mask, `height` rows deep
-        whole = cv2.erode(small, np.ones((height, 1), np.uint8), anchor=(0, 0), borderValue=0)
-        run = np.zeros(small.shape[0], int)
-        for column in range(small.shape[1]):
-            run = np.where(whole[:, column] > 0, run + 1, 0)
-            row = int(run.argmax())
-            size = run[row] * height * min(run[row], height)  # a narrow piece would show as stripes
-            if size > best:
-                best, found = int(size), (column - int(run[row]) + 1, row, column + 1, row + height)
-    left, top, right, bottom = (v * shrink for v in found)
-    return left, top, right, bottom
-
-
-def _quilted(detail: np.ndarray, shape: tuple[int, int], width: float) -> np.ndarray:
-    """Detail everywhere like that of a piece: parts of it, laid over each other at random so that none shows again.
-
-    Source: Efros and Freeman, "Image Quilting for Texture Synthesis and Transfer", SIGGRAPH 2001; with soft edges instead of
-    cuts, which detail without a mean bears.
-
-    Args:
-        detail: (k, l, 3), zero in the mean.
-        shape: (h, w).
-        width: W in pixels; beyond it in each direction what was laid is mirrored.
-
-    Returns:
-        (h, w, 3) float32, of the same variance.
-    """
-    rng = np.random.default_rng(0)
-    high, wide = (round(min(0.7 * n, 0.25 * width)) for n in detail.shape[:2])
-    if min(high, wide) < 0.04 * width:  # too little hair is seen to say how it looks
-        return np.zeros((*shape, 3), np.float32)
-    window = np.outer(*(np.sin(np.pi * (np.arange(n) + 0.5) / n) for n in (high, wide)))[..., None]
-    side = round(width)
-    total, squares = np.zeros((side + 2 * high, side + 2 * wide, 3)), np.zeros((side + 2 * high, side + 2 * wide, 1))
-    for row in range(0, side + high, max(1, high // 2)):
-        for column in range(0, side + wide, max(1, wide // 2)):
-            top, left = rng.integers(detail.shape[0] - high + 1), rng.integers(detail.shape[1] - wide + 1)
-            part = detail[top : top + high, left : left + wide]
-            total[row : row + high, column : column + wide] += window * part
-            squares[row : row + high, column : column + wide] += window**2
-    laid = (total / np.sqrt(np.maximum(squares, 1e-6)))[high:-high, wide:-wide]
-    beyond = [(0, max(0, n - side)) for n in shape]
-    return np.pad(laid, [*beyond, (0, 0)], "symmetric")[: shape[0], : shape[1]].astype(np.float32)

@@ -13,7 +13,7 @@ from latentrot.rotate.mesh.draw import NONE, draw
 from latentrot.rotate.mesh.fields import blur, curve_through, dilated, eroded, extrapolated, signed_distance
 from latentrot.rotate.mesh.region import Region
 
-__all__ = ["Outline", "find_outline"]
+__all__ = ["Outline", "cheeks_of", "find_outline"]
 
 #: at the face's rim, so wide in shares of W, what is background with this probability is none of it
 RIM, SURELY = 0.12, 0.8
@@ -101,6 +101,12 @@ def find_outline(
         cut=cut,
         chin=chin,
     )
+
+
+def cheeks_of(outline: Outline, width: float) -> np.ndarray:
+    """(h, w) bool, the face's lower sides, well inside."""
+    rows = np.arange(len(outline.face))[:, None]
+    return outline.face & (rows > outline.lobe - 0.25 * width) & (outline.to_rest > 0.08 * width)
 
 
 def _connected_to(seed: np.ndarray, mask: np.ndarray, thread: float) -> np.ndarray:
