@@ -168,6 +168,11 @@ class PairModel:
         return self.scheduler.alphas_cumprod.double().numpy()
 
     @property
+    def aligned(self) -> bool:
+        """Whether a condition lies on the target: geometry has turned it there."""
+        return self.conditioned_on == "mesh"
+
+    @property
     def device(self) -> torch.device:
         """Where the network is."""
         return next(self.network.parameters()).device

@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +121,7 @@ class Framed:
     square: np.ndarray
     marks: np.ndarray
 
-    @property
+    @cached_property
     def pose(self) -> tuple[float, float]:
         """Yaw and pitch of the face that the geometry fits to it."""
         fit = fit_surface(self.marks)

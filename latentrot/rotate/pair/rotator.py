@@ -89,7 +89,7 @@ class PairRotator:
     def conditions(self, image: np.ndarray, degrees: Sequence[float]) -> np.ndarray:
         """(n, s, s, 4) uint8: the source as it is, or turned by geometry, and 255 where it shows what is seen."""
         size = self.model.resolution
-        if self.model.conditioned_on != "mesh":
+        if not self.model.aligned:
             square = resize(image, size)
             return np.stack([np.concatenate([square, np.full_like(square[..., :1], 255)], -1)] * len(degrees))
         turner = Turner(size)

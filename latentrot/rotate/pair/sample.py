@@ -62,7 +62,7 @@ def denoise(
     generator = torch.Generator().manual_seed(config.seed)
     x = torch.randn(1, *model.state_shape, generator=generator).expand(len(poses), -1, -1, -1).to(model.device)
     given, poses = model.condition(condition), poses.to(model.device)
-    steps = config.steps or (1 if model.conditioned_on == "mesh" else 12)
+    steps = config.steps or (1 if model.aligned else 12)
     levels = trailing_levels(len(model.alpha_bar), steps)
     for level, lower in zip(levels, [*levels[1:], -1], strict=True):
         a, b = (np.arccos(np.sqrt(model.alpha_bar[i])) if i >= 0 else 0.0 for i in (level, lower))
@@ -106,7 +106,7 @@ def draw(model: PairModel, condition: Tensor, poses: Tensor, config: SampleConfi
     config = config or SampleConfig()
     *_, (_, state) = denoise(model, condition, poses, config)
     picture = model.space.decode(state).clamp(-1, 1).float().cpu()
-    if model.conditioned_on != "mesh":  # it does not lie on the target
+    if not model.aligned:
         return picture
     turned, shown = condition[:, :3].float() / 127.5 - 1, condition[:, 3:].float() / 255
     return picture + config.keep * shown * (turned - picture)

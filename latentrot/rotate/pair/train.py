@@ -80,7 +80,7 @@ class PairTask:
         """People held out, a row each: source, condition, drawn, truth."""
         shown = self.strangers or self.pairs
         rows = torch.linspace(0, len(shown) - 1, min(SHOWN, len(shown))).long()
-        condition = condition_of(shown, self.config)[rows]
+        condition = condition_of(shown, rows, self.config)
         training = average.training
         average.eval()
         seen = PairModel(**{**vars(self.model), "network": average})
@@ -106,11 +106,12 @@ def as_floats(x: torch.Tensor) -> torch.Tensor:
     return x.float() / 127.5 - 1
 
 
-def condition_of(pairs: Pairs, config: PairConfig) -> torch.Tensor:
-    """(n, 4, s, s) uint8: what the network is shown, or what is embedded for it."""
+def condition_of(pairs: Pairs, rows: torch.Tensor, config: PairConfig) -> torch.Tensor:
+    """(k, 4, s, s) uint8 of some pairs: what the network is shown, or what is embedded for it."""
     if config.condition == "mesh":
-        return pairs.condition
-    return torch.cat([pairs.source, torch.full_like(pairs.source[:, :1], 255)], 1)
+        return pairs.condition[rows]
+    source = pairs.source[rows]
+    return torch.cat([source, torch.full_like(source[:, :1], 255)], 1)
 
 
 def rows_at(step: int, kinds: np.ndarray, config: PairConfig) -> np.ndarray:
@@ -136,7 +137,7 @@ def pairs_at(
         none, poses (b, 2, 2) with NaN where they are to be unknown.
     """
     rows = torch.from_numpy(rows_at(step, pairs.kind.numpy(), config))
-    target, seen, poses = as_floats(pairs.target[rows]), condition_of(pairs, config)[rows].float(), pairs.poses[rows]
+    target, seen, poses = as_floats(pairs.target[rows]), condition_of(pairs, rows, config).float(), pairs.poses[rows]
     condition = torch.cat([seen[:, :3] / 127.5 - 1, seen[:, 3:] / 255], 1)
     flip, bare, lost = (torch.rand(3, len(rows), generator=generator) < torch.tensor(
         [[0.5 * config.mirror], [config.drop_condition], [config.drop_pose]])).unbind()  # fmt: skip
