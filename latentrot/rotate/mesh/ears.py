@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,12 +92,11 @@ def find_ears(
         axes: (3, 3) rotation from the head's axes to the region's.
         width: W in pixels.
     """
-    rows, columns = np.mgrid[: outline.head.shape[0], : outline.head.shape[1]].astype(np.float32) + 0.5
     bare = outline.head & ~dilated(outline.face, 0.01 * width) & (parts[BACKGROUND] < 0.5)
     bare &= parts[SKIN] + parts[EARS] > parts[HAIR] + parts[-1]
+    no_hair = 1 - blur(parts[HAIR], 0.01 * width)
     found = []
-    for side, mark in ((-1, landmarks[0]), (1, landmarks[16])):
-        out, down = side * (columns - mark[0]) / width, (rows - mark[1]) / width
+    for side, mark, out, down in _sides(landmarks, outline.head.shape, width):
         near = (np.abs(out) < 0.02) & (down > 0) & (down < 0.25)
         cheek = eroded(outline.face & (out > -0.3) & (out < -0.05) & (down > 0) & (down < 0.4), 0.02 * width)
         covered = _is_covered(outline, parts, out, down)
@@ -106,8 +106,7 @@ def find_ears(
         reach = float(np.where(outline.head & (down > 0) & (down < 0.25), out, -1).max())
         root[0] += side * width * min(0.0, reach - FLAT)
         here = bare & (out > -0.04) & (down > -0.15) & (down < 0.55)
-        skin = 1 - blur(parts[HAIR], 0.01 * width)
-        found.append(_laid(image, here, cheek, skin, side, root, axes, width))
+        found.append(_laid(image, here, cheek, no_hair, side, root, axes, width))
     return tuple(found)
 
 
@@ -120,13 +119,20 @@ def lobes_under_hair(outline: Outline, parts: np.ndarray, landmarks: np.ndarray,
         landmarks: (68, 2 or more) in the region.
         width: W in pixels.
     """
-    rows, columns = np.mgrid[: outline.head.shape[0], : outline.head.shape[1]].astype(np.float32) + 0.5
     lobes = np.zeros_like(outline.head)
-    for side, mark in ((-1, landmarks[0]), (1, landmarks[16])):
-        out, down = side * (columns - mark[0]) / width, (rows - mark[1]) / width
+    for _, _, out, down in _sides(landmarks, outline.head.shape, width):
         if _is_covered(outline, parts, out, down):
             lobes |= outline.head & ~outline.face & (out > -0.1) & (out < 0.25) & (down > 0.05) & (down < 0.6)
     return lobes & (parts[HAIR] < 0.5)
+
+
+def _sides(
+    landmarks: np.ndarray, shape: tuple[int, ...], width: float
+) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+    """Of both sides -1 or 1, the face's edge point, and how far (h, w) pixels lie outwards of it and below, in W."""
+    rows, columns = np.mgrid[: shape[0], : shape[1]].astype(np.float32) + 0.5
+    for side, mark in ((-1, landmarks[0]), (1, landmarks[16])):
+        yield side, mark, side * (columns - mark[0]) / width, (rows - mark[1]) / width
 
 
 def _is_covered(outline: Outline, parts: np.ndarray, out: np.ndarray, down: np.ndarray) -> bool:

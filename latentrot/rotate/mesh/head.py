@@ -97,7 +97,7 @@ class Head:
         Only long turns show it.
         """
         width = self.region.width
-        bare = ~dilated(self.outline.head, max(2.0, 0.03 * width))
+        bare = ~dilated(self.outline.head, _edge(width))
         return filled(self.image, bare, 0.02 * width), bare.astype(np.float32)
 
 
@@ -156,8 +156,7 @@ def build_head(
     colours = make_textures(
         image, outline, region.in_photograph(), lobes_under_hair(outline, there, own, width), width, config
     )
-    band = max(2.0, 0.03 * width)
-    core = eroded(outline.head, band)
+    core = eroded(outline.head, _edge(width))
     return Head(
         photograph=photograph,
         region=region,
@@ -182,6 +181,11 @@ def build_head(
         ears=find_ears(image, outline, there, height, own, upright @ fit.axes, width),
         notes=tuple(_notes(fit, outline, region)),
     )
+
+
+def _edge(width: float) -> float:
+    """Pixels on both sides of a head's outline that show some of both."""
+    return max(2.0, 0.03 * width)
 
 
 def _outside(outline: Outline, width: float) -> np.ndarray:
