@@ -2,9 +2,14 @@
 
     python experiments/pair_figures.py
 
-Writes beside this script pair_process.png (the source and what the model is shown of it, then above the states from noise to
-picture, below what each is expected to become) and pair_examples.png (source, then turned by -30, -15, +15, +30 degrees: as
-the network draws it, and with half of what geometry shows kept).
+Writes beside this script
+
+- pair_method.png, a row for each kind of pair: source, what the network is shown of it, the target with noise, what the
+  bundled model draws, the target;
+- pair_process.png: the source and what the model is shown of it, then above the states from noise to picture, below what each
+  is expected to become;
+- pair_examples.png: the source, then turned by -30, -15, +15, +30 degrees, as the network draws it and with half of what
+  geometry shows kept.
 """
 
 from __future__ import annotations
@@ -12,26 +17,89 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
+from matplotlib.figure import Figure
 
 from latentrot.bundles import PORTRAIT, bundled_example
-from latentrot.data.images import resize, strip, write_image
+from latentrot.data.images import resize, strip, to_uint8, write_image
 from latentrot.edit.find import find_faces
 from latentrot.evaluation.views import read_views
+from latentrot.label.landmarks import estimate_landmarks
+from latentrot.models.scheduler import add_noise
+from latentrot.rotate.mesh.rotator import face_of_crop
+from latentrot.rotate.pair.model import PairModel
+from latentrot.rotate.pair.pairs import Source
+from latentrot.rotate.pair.render import Framed, Turner, back_pairs, mirror_pair, pair_of, shown
 from latentrot.rotate.pair.rotator import load_pair_rotator
+from latentrot.rotate.pair.sample import draw
 from latentrot.rotate.protocol import rotate_many
 
 HERE = Path(__file__).parent
 TURNS = (-30.0, -15.0, 15.0, 30.0)
 SIDE = 128
+RESOLUTION = 64  # of the bundled model
+LEVEL = 500  # of the noise that is shown
+COLUMNS = ("source", "shown to the network", "target with noise", "drawn", "target")
+
+
+def in_frame(square: np.ndarray, turner: Turner) -> Framed:
+    """A square crop in the CelebA frame with its landmarks."""
+    large = resize(square, turner.side)
+    return Framed(large, estimate_landmarks(large, face_of_crop(turner.side).landmarks).require_sure().points)
+
+
+def kinds_of_pairs(portrait: np.ndarray, views: tuple[np.ndarray, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """One pair of each kind as the network is shown it: the portrait's, and of a frontal and a turned view of one head."""
+    turner = Turner(RESOLUTION)
+    here, frontal, turned = (in_frame(square, turner) for square in (portrait, *views))
+    heads = {face: turner.head_of(face.square, face.marks) for face in (here, frontal, turned)}
+    source = {face: Source(0, "", face.pose, stranger=False, partners=(), seed=4) for face in heads}
+    mirror = mirror_pair(heads[turned], turned, source[turned], turner)
+    condition = shown(heads[frontal], frontal, turned, turner)
+    assert mirror is not None  # as it would be if it turned too far
+    assert condition is not None
+    poses = [frontal.pose, turned.pose]
+    return {
+        "mirror image": mirror,
+        "scene": pair_of(condition, frontal.square, turned.square, poses, "scene", RESOLUTION),
+        "there and back": next(back_pairs(heads[here], here, source[here], turner, 30.0)),
+    }
+
+
+def draw_method(model: PairModel, pairs: dict[str, dict[str, np.ndarray]]) -> Figure:
+    """A row for each pair; what is trained is the way from the noise back to the target."""
+    figure = Figure(figsize=(10, 6.6), layout="constrained")
+    level, noise = torch.tensor([LEVEL]), torch.Generator().manual_seed(0)
+    for row, (kind, pair) in zip(figure.subplots(len(pairs), len(COLUMNS)), pairs.items(), strict=True):
+        target = torch.from_numpy(pair["target"])[None].float() / 127.5 - 1
+        state = model.space.encode(target)
+        noisy = add_noise(model.scheduler, state, torch.randn(state.shape, generator=noise), level)
+        condition, poses = (torch.from_numpy(np.ascontiguousarray(pair[name]))[None] for name in ("condition", "poses"))
+        drawn = draw(model, condition, poses)
+        pictures = (pair["source"], pair["condition"][:3], model.space.decode(noisy), drawn, pair["target"])
+        (yaw, _), (to, _) = pair["poses"]
+        labels = (f"{yaw:+.0f}°", f"turned by {to - yaw:+.0f}°", "", "", f"{to:+.0f}°")
+        for axes, picture, label in zip(row, pictures, labels, strict=True):
+            plain = picture.transpose(1, 2, 0) if isinstance(picture, np.ndarray) else to_uint8(picture.clamp(-1, 1))[0]
+            axes.imshow(plain, interpolation="bicubic")
+            axes.set(xticks=[], yticks=[], xlabel=label)
+        row[0].set_ylabel(kind, fontsize=11)
+        if kind == next(iter(pairs)):
+            for axes, title in zip(row, COLUMNS, strict=True):
+                axes.set_title(title, fontsize=11)
+    return figure
 
 
 def main() -> None:
-    """Draw both."""
+    """Draw them."""
     found = find_faces(PORTRAIT)
     portrait = found.alignments[0].crop(found.photo, SIDE)
     views = read_views(bundled_example("heads64"))
     head = views.pictures[0, views.column(0.0)]
+    turned = views.pictures[0, views.column(15.0)]
     rotators = load_pair_rotator(keep=0.0), load_pair_rotator()
+    pairs = kinds_of_pairs(portrait, (head, turned))
+    draw_method(rotators[0].model, pairs).savefig(HERE / "pair_method.png", dpi=80)
     write_image(HERE / "pair_process.png", rotators[1].process(portrait, 20.0))
     rows = [
         strip([resize(cell, SIDE) for cell in (source, *rotate_many(rotator, source, TURNS))])
