@@ -31,6 +31,7 @@ class MeshConfig:
         back_shade: brightness of the back of the head against the hair in front.
         usual_hair: how far hair that is drawn wider than it was seen takes the colour that hair has around there, 0 to 1.
         strands: strength of the detail of hair that is laid on, against what is seen; as strong, its pattern shows.
+        fade: over so much drawn hair and what the photograph shows run into each other.
         stretch: enlargements between these two hand hair over to texture that is laid on.
         torn: enlargements between these two make skin that hair touches hair: there the surface jumps, nothing is seen.
         give_way: how far from the head the surroundings give way at least.
@@ -57,6 +58,7 @@ class MeshConfig:
     back_shade: float = 0.85
     usual_hair: float = 0.7
     strands: float = 0.6
+    fade: float = 0.03
     stretch: tuple[float, float] = (1.15, 1.75)
     torn: tuple[float, float] = (1.4, 2.2)
     give_way: float = 0.4

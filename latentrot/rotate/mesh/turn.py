@@ -201,7 +201,7 @@ def _skin(
     strands = _shifted(colours.strands, float(moved[0]), float(moved[1]))
     tone = np.where(back[..., None], sample_at(colours.back_tone, source), sample_at(colours.tone, source))
     as_hair = np.where(back, 1.0, as_hair).astype(np.float32)
-    as_hair = np.maximum(blur(as_hair, 1.2), back)
+    as_hair = np.maximum(blur(as_hair, head.config.fade * head.region.width), back)
     h = as_hair[..., None]
     skin = front * (1 - h) + (tone + strands) * h
     kept = sample_at(colours.kept, source) * (1 - as_hair) * (shown == FRONT)
