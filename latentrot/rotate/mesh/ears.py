@@ -25,6 +25,10 @@ HIDDEN, SHOWN = 0.2, 0.5
 HEIGHTS, WIDTHS = (0.85, 1.1), (0.7, 1.3)
 #: highest and lowest part of the mean ear, and how far out it reaches when seen from the front, in its own units
 TOP, BOTTOM, OUT = 0.0, 0.38, 0.12
+#: so far beside the face's edge point an ear begins, in W
+BEGINS = 0.04
+#: and so far below it its lobe ends, at least and at most
+LOBE = 0.3, 0.42
 #: a head that reaches less far beside the face's edge points is narrower than they say: its ears lie farther in
 FLAT = 0.06
 #: its colours are at least and at most so many times the cheek's: what is brighter or darker is something else
@@ -51,6 +55,8 @@ class Ear:
         colours: (2, 3) of the photograph's ear at top and lobe.
         behind: (h, w) float32, where the photograph's ear is and hair is behind it.
         below: (h, w) float32, where the photograph's ear is and skin is behind it.
+        ends: (h, w) float32, what of the head lies under the ear, no hair: a turn would make a corner of it.
+        edge: (h,) float32 column at which the head ends under the ear in each row.
         before: (h, w) float32, skin between the cheek and the ear, which a turn towards it draws wide.
         skin: (h, w, 3) float32, the cheek's colours, extended.
     """
@@ -64,6 +70,8 @@ class Ear:
     colours: np.ndarray
     behind: np.ndarray
     below: np.ndarray
+    ends: np.ndarray
+    edge: np.ndarray
     before: np.ndarray
     skin: np.ndarray
 
@@ -106,7 +114,7 @@ def find_ears(
         reach = float(np.where(outline.head & (down > 0) & (down < 0.25), out, -1).max())
         root[0] += side * width * min(0.0, reach - FLAT)
         here = bare & (out > -0.04) & (down > -0.15) & (down < 0.55)
-        found.append(_laid(image, here, cheek, no_hair, side, root, axes, width))
+        found.append(_laid(image, outline, here, cheek, no_hair, side, root, axes, width))
     return tuple(found)
 
 
@@ -142,8 +150,8 @@ def _is_covered(outline: Outline, parts: np.ndarray, out: np.ndarray, down: np.n
 
 
 def _laid(
-    image: np.ndarray, here: np.ndarray, cheek: np.ndarray, bare: np.ndarray, side: int, root: np.ndarray,
-    axes: np.ndarray, width: float,
+    image: np.ndarray, outline: Outline, here: np.ndarray, cheek: np.ndarray, bare: np.ndarray, side: int,
+    root: np.ndarray, axes: np.ndarray, width: float,
 ) -> Ear:  # fmt: skip
     """The mean ear on the pixels of one (h, w), in front of which there is the cheek (h, w), where no hair is (h, w)."""
     model = load_ear()
@@ -163,8 +171,13 @@ def _laid(
         halves = [np.median(image[here & half], axis=0) for half in (down <= middle, down >= middle)]
         colours = np.stack([np.clip(0.5 * (half + own), LIGHT[0] * skin, LIGHT[1] * skin) for half in halves])
     placed = (model.points * np.array([side * wide, tall, DEEP])) @ axes.T + np.array([0, lower, 0])
-    outer = blur((dilated(here, 0.02 * width) & (out > 0.04)).astype(np.float32), 0.012 * width)
+    outer = blur((dilated(here, 0.02 * width) & (out > BEGINS)).astype(np.float32), 0.012 * width)
     upper = ramp(down, 0.3, 0.15)
+    lower = ramp(down, *LOBE)
+    under = outline.head & ~outline.face & (out > -0.3)
+    count = under.shape[1]
+    jaw = count - outline.face[:, ::-1].argmax(1) if side > 0 else outline.face.argmax(1)
+    jaw = np.where(outline.face.any(1), jaw, root[0])
     before = ramp(out, -0.22, -0.1) * ramp(down, 0.0, 0.08) * ramp(down, 0.6, 0.5) * bare
     return Ear(
         side=side,
@@ -176,6 +189,8 @@ def _laid(
         colours=colours,
         behind=outer * upper,
         below=outer * (1 - upper),
+        ends=np.maximum(outer * (1 - upper), blur(under.astype(np.float32), 0.012 * width) * lower * bare),
+        edge=(root[0] + side * BEGINS * width) * (1 - lower[:, 0]) + jaw * lower[:, 0],
         before=before * (1 - outer),
         skin=blur(extrapolated(image, cheek.astype(np.float32)), 0.02 * width),
     )

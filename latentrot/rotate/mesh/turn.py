@@ -164,11 +164,16 @@ def _off_the_head(head: Head, around: np.ndarray, inside: np.ndarray, width: flo
 def _rasterised(head: Head, turn: np.ndarray, yaw: float) -> tuple[np.ndarray, np.ndarray]:
     """Draw the turned sheets: for each pixel of the region (h, w, 2) its source position and (h, w) the sheet it shows."""
     sheet = head.sheet
-    front = head.front.copy()
-    for ear in head.ears:  # one that turns away lies behind the cheek
-        if (away := ear.weight(-yaw)) > 0:
+    front, back = head.front.copy(), head.back.copy()
+    for ear in head.ears:
+        if (away := ear.weight(-yaw)) > 0:  # it lies behind the cheek
             front[:, 2] *= 1 - away * values_at(ear.behind + ear.below, sheet.points)
-    both = np.concatenate([front, head.back])
+        if (towards := ear.weight(yaw)) > 0:  # below it the head ends where it begins, not in a corner behind it
+            drawn_in = towards * values_at(ear.ends, sheet.points)
+            edge = np.interp(sheet.points[:, 1], np.arange(len(ear.edge)) + 0.5, ear.edge)
+            for part in (front, back):
+                part[:, 0] += drawn_in * (edge - part[:, 0])
+    both = np.concatenate([front, back])
     points = (both - head.axis) @ turn.T + head.axis
     faces = np.concatenate([sheet.faces, sheet.faces[:, ::-1] + len(sheet.points)])
     kind = np.repeat([FRONT, BACK], len(sheet.faces))
