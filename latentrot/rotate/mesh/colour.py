@@ -77,7 +77,8 @@ def make_textures(
     near, weight = blur_within(image, strand, sigma)
     typical = typical_hair(image, strand, inside, width)
     usual, around = blur_within(image, typical, 5 * sigma)
-    own = near + config.usual_hair * (around > 0.01) * (usual - near)  # a dark lock beside the face would be drawn wide
+    usual = extrapolated(usual, ramp(around[..., 0], 0.0, 0.02))
+    own = near + config.usual_hair * (usual - near)  # a dark lock beside the face would be drawn wide
     tone = extrapolated(own, (weight[..., 0] > 0.05).astype(np.float32))
     back_tone = _behind(image, typical, outline, width, config)
     seam = ramp(inside, 0.0, 0.2 * width)[..., None]  # at the rim the back goes on as the front ends
