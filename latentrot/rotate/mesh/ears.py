@@ -10,13 +10,13 @@ import numpy as np
 from latentrot.heads.ear import load_ear
 from latentrot.rotate.mesh.draw import draw
 from latentrot.rotate.mesh.fields import blur, blur_within, dilated, eroded, extrapolated, ramp
-from latentrot.rotate.mesh.outline import BACKGROUND, EARS, HAIR, SKIN, Outline
+from latentrot.rotate.mesh.outline import ACCESSORIES, BACKGROUND, EARS, HAIR, SKIN, Outline
 
 __all__ = ["Ear", "draw_ear", "find_ears", "lobes_under_hair"]
 
 #: an ear is seen if at least so much of it is, as a share of W squared
 SEEN = 0.008
-#: with more than this share of hair where its upper half is an ear is covered; with less it is there although not seen
+#: with more than this share of hair or hat where its upper half is an ear is covered; with less it is there although not seen
 COVERED = 0.42
 #: a head that looks to a side by more than this sine hides the ear there, and where it is nothing says; by more than the
 #: second it shows the other ear as it is
@@ -101,7 +101,7 @@ def find_ears(
         width: W in pixels.
     """
     bare = outline.head & ~dilated(outline.face, 0.01 * width) & (parts[BACKGROUND] < 0.5)
-    bare &= parts[SKIN] + parts[EARS] > parts[HAIR] + parts[-1]
+    bare &= parts[SKIN] + parts[EARS] > parts[HAIR] + parts[ACCESSORIES]
     no_hair = 1 - blur(parts[HAIR], 0.01 * width)
     found = []
     for side, mark, out, down in _sides(landmarks, outline.head.shape, width):
@@ -144,9 +144,9 @@ def _sides(
 
 
 def _is_covered(outline: Outline, parts: np.ndarray, out: np.ndarray, down: np.ndarray) -> bool:
-    """Whether hair lies where the upper half of an ear would be; (h, w) outwards and downwards of the face's edge point."""
+    """Whether hair or a hat lies where the upper half of an ear would be; (h, w) outwards and downwards of the face's edge point."""
     beside = outline.head & (out > 0) & (out < 0.2) & (down > 0.05) & (down < 0.25)
-    return bool(beside.any()) and float(parts[HAIR][beside].mean()) > COVERED
+    return bool(beside.any()) and float((parts[HAIR] + parts[ACCESSORIES])[beside].mean()) > COVERED
 
 
 def _laid(
