@@ -19,6 +19,7 @@ from latentrot.rotate.mesh.ears import draw_ear
 from latentrot.rotate.mesh.export import as_mesh, export_head
 from latentrot.rotate.mesh.fields import curve_through, extrapolated, filled, nearest, signed_distance
 from latentrot.rotate.mesh.hair import _largest_box, _quilted
+from latentrot.rotate.mesh.outline import ACCESSORIES, HAIR
 from latentrot.rotate.mesh.sheets import cut_sheet
 from latentrot.rotate.mesh.turn import reframed
 
@@ -329,10 +330,11 @@ class TestEars:
     def test_one_that_the_photograph_hides_or_shows_whole_is_left_out(self, yaw, sides):
         assert [ear.side for ear in head_of(planted(yaw=yaw)).ears] == sides
 
-    def test_hair_hides_one(self, frontal):
+    @pytest.mark.parametrize("part", [HAIR, ACCESSORIES])
+    def test_hair_or_a_helmet_hides_one(self, frontal, part):
         parts = frontal.parts.probabilities.copy()
         beside = (np.arange(parts.shape[2]) > CENTRE[0] + 0.4 * WIDTH) & (parts[1] > 0)
-        parts[1, beside], parts[2, beside] = 0, 1
+        parts[1, beside], parts[part, beside] = 0, 1
         hidden = build_head(frontal.picture, frontal.landmarks, PlantedParts(parts, np.eye(2, 3)), SMALL)
         assert [ear.side for ear in hidden.ears] == [-1]
 
@@ -352,6 +354,18 @@ class TestEars:
         shown = colours[rows, columns]
         assert (shown > 0.2 * ear.colours.min(0)).all()
         assert (shown < 1.6 * ear.colours.max(0)).all()
+
+    def test_the_head_ends_at_the_jaw_under_one(self, frontal):
+        rows, columns = np.mgrid[: frontal.picture.shape[0], : frontal.picture.shape[1]]
+        jaw, top = frontal.landmarks[12], frontal.landmarks[16, 1]
+        ear = (columns > jaw[0]) & (columns < CENTRE[0] + 0.62 * WIDTH) & (rows > top) & (rows < top + 0.5 * WIDTH)
+        picture, parts = frontal.picture.copy(), frontal.parts.probabilities.copy()
+        picture[ear & ~frontal.face] = np.median(picture[frontal.face], axis=0)
+        parts[0, ear], parts[1, ear] = 0, 1
+        head = build_head(picture, frontal.landmarks, PlantedParts(parts, np.eye(2, 3)), SMALL)
+        turned, without = (turn_head(h, -25).head for h in (head, replace(head, ears=())))
+        under = slice(int(top + 0.44 * WIDTH), None), slice(int(jaw[0]), None)  # the drawn ear's lobe ends above
+        assert turned[under].sum() < 0.6 * without[under].sum()
 
     @pytest.mark.shared_data
     def test_the_bundled_one_is_cut_from_the_face_model(self):
@@ -400,8 +414,11 @@ class TestHair:
 
     COLOUR = (60, 40, 30)
 
-    def haired(self, frontal, behind=None, wall=None, bare=None):
-        """The planted head under long dark hair before a plain `behind`; masks: `wall` seen through it, skin left `bare`."""
+    def haired(self, frontal, behind=None, wall=None, bare=None, grey=None):
+        """The planted head under long dark hair before a plain `behind`.
+
+        Masks: `wall` seen through it, skin left `bare`, hair that is `grey`.
+        """
         picture, parts = frontal.picture.copy(), frontal.parts.probabilities.copy()
         across, down = self.places(frontal)
         hair = (np.abs(across) < 0.75) & (down > -0.9) & (down < 1.2)
@@ -411,6 +428,8 @@ class TestHair:
         if behind is not None:
             picture[~frontal.face] = behind
         picture[hair if wall is None else hair & ~wall] = self.COLOUR
+        if grey is not None:
+            picture[hair & grey] = 190
         parts[:, hair] = 0
         parts[2, hair] = 1
         return build_head(picture, frontal.landmarks, PlantedParts(parts, np.eye(2, 3)), SMALL)
@@ -437,6 +456,12 @@ class TestHair:
         )
         inside = plain.outline.head & ~plain.outline.face
         assert np.abs(through.colours.tone - plain.colours.tone)[inside].max() < 12
+
+    def test_of_an_untypical_colour_goes_over_into_the_rest(self, frontal):
+        across, down = self.places(frontal)
+        tone = self.haired(frontal, grey=(across < 0) & (down > -0.1)).colours.tone
+        assert np.ptp(tone) > 20  # there is something to go over
+        assert max(np.abs(np.diff(tone, axis=axis)).max() for axis in (0, 1)) < 15
 
     def test_moves_far_without_the_background(self, frontal, monkeypatch):
         across, down = self.places(frontal)

@@ -144,7 +144,7 @@ def _sides(
 
 
 def _is_covered(outline: Outline, parts: np.ndarray, out: np.ndarray, down: np.ndarray) -> bool:
-    """Whether hair or a hat lies where the upper half of an ear would be; (h, w) outwards and downwards of the face's edge point."""
+    """Whether hair or a hat lies where the upper half of an ear would be; (h, w) out and down from the face's edge point."""
     beside = outline.head & (out > 0) & (out < 0.2) & (down > 0.05) & (down < 0.25)
     return bool(beside.any()) and float((parts[HAIR] + parts[ACCESSORIES])[beside].mean()) > COVERED
 
