@@ -10,7 +10,8 @@ Needs the photographs in ../shared/data. Three sets, and of each only people (or
 
 Yaw and identity are also measured by ../shared/judge/judge.py where it is there. Every rotator is timed by itself in a fresh
 process: seconds a picture, seconds until the first one, largest memory. Writes leaderboard.csv (a row for each set, way and
-turn) and leaderboard.png beside this script, each set's whole report to runs/leaderboard, and prints the tables.
+turn) and leaderboard.png beside this script, each set's whole report to runs/leaderboard, and prints the tables. With
+`--rotators mesh pair` only those are measured; the rows of the others stay.
 """
 
 from __future__ import annotations
@@ -189,6 +190,16 @@ def figure_of(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def with_others(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """A table with the rows of sets and ways that were not measured this time, in the order that they had."""
+    if not path.is_file():
+        return table
+    key = ["set", "way", "turn"]
+    before, now = (part.assign(turn=part["turn"].astype(str)).set_index(key) for part in (pd.read_csv(path), table))
+    order = before.index.append(now.index.difference(before.index, sort=False))
+    return pd.concat([before.loc[before.index.difference(now.index)], now]).loc[order].reset_index()
+
+
 def main(options: Leaderboard) -> None:
     """Frame, draw, turn, measure, write."""
     judge = load_judge(options.judge) if options.judge.is_file() else None
@@ -211,7 +222,7 @@ def main(options: Leaderboard) -> None:
         write_evaluation(evaluation, report, WORK / f"report-{name}")
         rows += rows_of(name, report, costs)
         print(f"\n{name}\n\n{markdown_table(report)}", flush=True)
-    table = pd.DataFrame(rows)
+    table = with_others(pd.DataFrame(rows), options.out / "leaderboard.csv")
     table.round(5).to_csv(options.out / "leaderboard.csv", index=False)
     figure_of(table).savefig(options.out / "leaderboard.png", dpi=70)
     print("\n" + pd.DataFrame(costs).T.round(3).to_string())
