@@ -24,9 +24,7 @@ from latentrot.bundles import PORTRAIT, bundled_example
 from latentrot.data.images import resize, strip, to_uint8, write_image
 from latentrot.edit.find import find_faces
 from latentrot.evaluation.views import read_views
-from latentrot.label.landmarks import estimate_landmarks
 from latentrot.models.scheduler import add_noise
-from latentrot.rotate.mesh.rotator import face_of_crop
 from latentrot.rotate.pair.model import PairModel
 from latentrot.rotate.pair.pairs import Source
 from latentrot.rotate.pair.render import Framed, Turner, back_pairs, mirror_pair, pair_of, shown
@@ -45,7 +43,7 @@ COLUMNS = ("source", "shown to the network", "target with noise", "drawn", "targ
 def in_frame(square: np.ndarray, turner: Turner) -> Framed:
     """A square crop in the CelebA frame with its landmarks."""
     large = resize(square, turner.side)
-    return Framed(large, estimate_landmarks(large, face_of_crop(turner.side).landmarks).require_sure().points)
+    return Framed(large, turner.marks_of(large))
 
 
 def kinds_of_pairs(portrait: np.ndarray, views: tuple[np.ndarray, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:

@@ -173,7 +173,7 @@ def _laid(
     placed = (model.points * np.array([side * wide, tall, DEEP])) @ axes.T + np.array([0, lower, 0])
     outer = blur((dilated(here, 0.02 * width) & (out > BEGINS)).astype(np.float32), 0.012 * width)
     upper = ramp(down, 0.3, 0.15)
-    lower = ramp(down, *LOBE)
+    below, beneath = outer * (1 - upper), ramp(down, *LOBE)
     under = outline.head & ~outline.face & (out > -0.3)
     count = under.shape[1]
     jaw = count - outline.face[:, ::-1].argmax(1) if side > 0 else outline.face.argmax(1)
@@ -188,9 +188,9 @@ def _laid(
         down=np.clip((model.points[:, 1] - TOP) / (BOTTOM - TOP), 0, 1),
         colours=colours,
         behind=outer * upper,
-        below=outer * (1 - upper),
-        ends=np.maximum(outer * (1 - upper), blur(under.astype(np.float32), 0.012 * width) * lower * bare),
-        edge=(root[0] + side * BEGINS * width) * (1 - lower[:, 0]) + jaw * lower[:, 0],
+        below=below,
+        ends=np.maximum(below, blur(under.astype(np.float32), 0.012 * width) * beneath * bare),
+        edge=(root[0] + side * BEGINS * width) * (1 - beneath[:, 0]) + jaw * beneath[:, 0],
         before=before * (1 - outer),
         skin=blur(extrapolated(image, cheek.astype(np.float32)), 0.02 * width),
     )

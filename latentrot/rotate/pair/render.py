@@ -98,8 +98,16 @@ class Turner:
         """
         large = resize(square, self.side)
         if marks is None:
-            marks = estimate_landmarks(large, face_of_crop(self.side).landmarks).require_sure().points
+            marks = self.marks_of(large)
         return build_head(large, marks, estimate_parts(large, marks), self.config)
+
+    def marks_of(self, large: np.ndarray) -> np.ndarray:
+        """(68, 2) landmarks of an enlarged crop (`side`), in its pixels.
+
+        Raises:
+            LatentrotError: no face, or one hidden.
+        """
+        return estimate_landmarks(large, face_of_crop(self.side).landmarks).require_sure().points
 
     def condition(self, turned: Turned) -> np.ndarray:
         """(s, s, 4) uint8: the turned head in the CelebA frame, and how far the source shows each pixel."""
