@@ -1,6 +1,6 @@
-"""Label photographs with a teacher: 68 landmarks and a mask of the person, by MediaPipe, for `latentrot train-face`.
+"""Label photographs with a teacher: 68 landmarks, by MediaPipe, for `latentrot train-face landmarks`.
 
-Needed once, when the face estimators are trained; nothing of it runs afterwards. MediaPipe pins old packages, so it
+Needed once, when the landmark network is trained; nothing of it runs afterwards. MediaPipe pins old packages, so it
 lives in an environment of its own:
 
     python3 -m venv teacher && teacher/bin/pip install mediapipe==0.10.21 pandas pyarrow
@@ -11,7 +11,6 @@ carries one into the other is learned where both exist, the YouTube Faces stills
 brought to a common place, size and lean, to the 68 points, on the people who are not held out. OUT/labels.parquet has
 a row a photograph: `image` (path below the data), `disagreement` (how far the teacher's answers for the photograph
 and its mirror image lie apart, as a share of the face's size), x0, y0 ... x67, y67 in pixels of the photograph.
-OUT/masks holds the masks of persons, 256 pixels a side, the photograph squeezed to it.
 """
 
 from __future__ import annotations
@@ -32,8 +31,6 @@ os.environ.setdefault("GLOG_minloglevel", "2")
 
 #: photographs are enlarged to this side at least before the teacher sees them, and get this share of border around them
 SIDE, BORDER = 400, 0.25
-#: side of the masks in pixels
-MASK = 256
 #: points of the mesh at the two face edges, the forehead and the chin: they tell its size
 EXTENT = (234, 454, 10, 152)
 COLUMNS = [f"{axis}{k}" for k in range(68) for axis in "xy"]
@@ -58,12 +55,11 @@ def bordered(image: np.ndarray) -> np.ndarray:
     return np.pad(image, ((down, down), (across, across), (0, 0)), "edge")
 
 
-def label_all(data: Path, names: list[str], masks: Path) -> np.ndarray:
+def label_all(data: Path, names: list[str]) -> np.ndarray:
     """(n, 2, 478, 3) float32 the mesh in pixels of each photograph, seen plain and mirrored; NaN where there is no face."""
     import mediapipe as mp  # noqa: PLC0415  # pyright: ignore[reportMissingImports]
 
     mesh = mp.solutions.face_mesh.FaceMesh(static_image_mode=True, refine_landmarks=True, max_num_faces=1)
-    person = mp.solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
     found = np.full((len(names), 2, 478, 3), np.nan, np.float32)
     for row, name in enumerate(names):
         image = Image.open(data / name).convert("RGB")
@@ -74,11 +70,6 @@ def label_all(data: Path, names: list[str], masks: Path) -> np.ndarray:
         for side, seen in enumerate((large, np.ascontiguousarray(large[:, ::-1]))):
             found[row, side] = one_mesh(mesh, seen) / scale
         found[row, 1, :, 0] = image.width - found[row, 1, :, 0]
-        mask = person.process(large).segmentation_mask
-        mask = Image.fromarray(np.uint8(np.clip(mask, 0, 1) * 255)).resize((MASK, MASK), Image.Resampling.BILINEAR)
-        path = (masks / name).with_suffix(".png")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        mask.save(path)
     return found
 
 
@@ -175,12 +166,12 @@ def main(out: Annotated[Path, tyro.conf.Positional], data: Path = Path("../share
         jobs: processes.
     """
     names = photographs(data)
+    out.mkdir(parents=True, exist_ok=True)
     raw = out / "mesh.npy"
     if not raw.is_file():
         chunks = [names[k : k + 250] for k in range(0, len(names), 250)]
         with ProcessPoolExecutor(jobs) as pool:
-            masks = out / "masks"
-            done = list(pool.map(label_all, [data] * len(chunks), chunks, [masks] * len(chunks)))
+            done = list(pool.map(label_all, [data] * len(chunks), chunks))
         np.save(raw, np.concatenate(done))
     points, disagreement = mapped(data, names, np.load(raw))
     table = pd.DataFrame(points.reshape(len(names), -1).round(2), columns=COLUMNS)

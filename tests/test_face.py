@@ -21,14 +21,18 @@ from latentrot.label.parts import PARTS, estimate_parts
 from latentrot.label.training import face as training
 from latentrot.label.training.face import (
     GROUPS,
+    MARGIN,
     UNKNOWN,
     Faces,
     FaceTrainConfig,
     landmark_batch,
     landmark_loss,
     marks_of,
+    masked_photographs,
     moved,
+    own_person,
     parts_batch,
+    parts_faces,
     parts_loss,
     train_landmarks,
     train_parts,
@@ -226,6 +230,71 @@ def some_parts() -> Faces:
     masks[:, :, 173:] = 2
     pictures = np.where(masks[..., None] == 2, 230, 20).astype(np.uint8).repeat(3, -1)
     return Faces(pictures, masks, np.full(4, "lfw"), np.ones(4), np.arange(4) == 3, np.arange(4).astype(str))
+
+
+def head_at(column: int, size: int = 346) -> np.ndarray:
+    """(size, size) parts of a head in hair with a neck, on nothing."""
+    parts = np.zeros((size, size), np.uint8)
+    rows, columns = np.ogrid[:size, :size]
+    parts[((rows - 165) / 62) ** 2 + ((columns - column) / 50) ** 2 < 1] = 2
+    parts[(abs(rows - 240) < 40) & (abs(columns - column) < 22)] = 4
+    parts[((rows - 185) / 50) ** 2 + ((columns - column) / 38) ** 2 < 1] = 1
+    return parts
+
+
+def test_other_people_in_a_teachers_mask_say_nothing():
+    """The one in the middle stays as it is, touched or not by another; so does background."""
+    own = head_at(173)
+    assert np.array_equal(own_person(own), own)
+    for column in (275, 300, 60):
+        both = np.where(own > 0, own, head_at(column))
+        seen = own_person(both)
+        assert np.array_equal(seen[:, 130:216], own[:, 130:216])
+        assert (seen[both == 0] == 0).all()
+        theirs = (head_at(column) > 0) & (own == 0)
+        assert (seen[theirs] == UNKNOWN).mean() > 0.9
+    far = own.copy()
+    far[300:340, 5:60] = 5  # somebody's shoulder
+    assert (own_person(far)[far == 5] == UNKNOWN).all()
+
+
+def test_a_mask_without_a_face_in_the_middle_says_nothing():
+    assert (own_person(head_at(40)) == UNKNOWN).all()
+
+
+def test_a_teachers_masks_join_those_made_by_hand(tmp_path, found):
+    """They lie at the photographs' paths, squeezed to a square; the same people are held out."""
+    with Image.open(PORTRAIT) as file:
+        picture = file.convert("RGB")
+    for folder in ("parts/lfw", "lfw/Some_Body", "masks/lfw/Some_Body"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in (
+        "parts/lfw/Some_Body_0001.jpg",
+        "lfw/Some_Body/Some_Body_0001.jpg",
+        "lfw/Some_Body/Some_Body_0002.jpg",
+    ):
+        picture.save(tmp_path / name)
+    by_hand = np.zeros(picture.size[::-1], np.uint8)
+    by_hand[100:300, 180:320] = 1
+    Image.fromarray(by_hand).save(tmp_path / "parts" / "lfw" / "mask.png")
+    Image.fromarray(by_hand).resize((256, 256), 0).save(tmp_path / "masks" / "lfw" / "Some_Body" / "Some_Body_0002.png")
+    pairs = {"image": ["lfw/Some_Body_0001.jpg"], "mask": ["lfw/mask.png"], "set": ["lfw"]}
+    pd.DataFrame(pairs).to_csv(tmp_path / "parts" / "pairs.csv", index=False)
+    table = masked_photographs(tmp_path, tmp_path / "masks")
+    assert list(table["image"]) == ["parts/lfw/Some_Body_0001.jpg", "lfw/Some_Body/Some_Body_0002.jpg"]
+    assert list(table["set"]) == ["lfw", "taught"]
+    assert set(table["person"]) == {"Some_Body"}
+    assert len(masked_photographs(tmp_path, None)) == 1
+    rows = [[name, 0.0, *found.points.flatten()] for name in table["image"]]
+    marks = pd.DataFrame(rows, columns=["image", "disagreement", *training.POINTS])
+    faces = parts_faces(tmp_path, marks, tmp_path / "masks", 0.1)
+    assert faces.tests[0] == faces.tests[1]
+    assert np.array_equal(faces.pictures[0], faces.pictures[1])
+    differ = faces.targets[0] != faces.targets[1]
+    assert differ.mean() < 0.02  # a squeezed mask's edge
+    centre = faces.targets.shape[1] // 2
+    assert faces.targets[1, centre, centre] == 1
+    assert faces.pictures.shape[1] == round(256 * MARGIN)
 
 
 def test_masks_move_with_their_squares(monkeypatch):

@@ -30,7 +30,8 @@ class TrainFace:
     init: str | None = None
     """a network's file to begin with, such as the bundled one's; by default random weights"""
     masks: Path | None = None
-    """with parts: folder of a teacher's masks of persons"""
+    """with parts: folder of a teacher's masks, as experiments/teach_parts.py writes it, to learn from beside those
+    made by hand"""
     steps: int | None = None
     """optimiser steps in all"""
     batch_size: int | None = None
@@ -56,10 +57,6 @@ class TrainFace:
             raise LatentrotError("--masks is for parts; leave it out with landmarks")
         if self.teacher is None and self.which == "landmarks":
             raise LatentrotError("landmarks are learned from a table of them; give --teacher")
-        if self.masks is not None and self.teacher is None:
-            raise LatentrotError(
-                "--masks belongs to a teacher's table, which says where the heads are; give --teacher too"
-            )
         check_writable(self.out / "log.csv")
         self.check_init()
         teacher = read_teacher(self.teacher or self.marks())
@@ -91,7 +88,7 @@ class TrainFace:
 
         path = self.out / "marks.parquet"
         if not path.is_file():
-            table = marks_of(self.data, list(masked_photographs(self.data)["image"]))
+            table = marks_of(self.data, list(masked_photographs(self.data, self.masks)["image"]))
             self.out.mkdir(parents=True, exist_ok=True)
             write_atomically(path, table.to_parquet)
         return path

@@ -81,8 +81,13 @@ GROUPS: dict[str, tuple[tuple[int, ...], ...]] = {
     "lfw": ((0, 5, 6), (1, 3, 4), (2,)),
     "fasseg": ((0, 5), (1,), (2,), (3,), (4,), (6,)),
     "ccp_heads": ((0,), (1, 3, 4), (2,), (5, 6)),
-    "person": ((0,), (1, 2, 3, 4, 5, 6)),
+    "taught": ((0,), (1, 3), (2,), (4,), (5,), (6,)),
 }
+#: how often a photograph of each set is drawn
+WEIGHTS = {"celebamask": 3.0, "lfw": 0.5, "fasseg": 1.0, "ccp_heads": 0.5, "taught": 2.0}
+SKIN = PARTS.index("skin")
+#: another face in a square counts from this share of the own one's area on
+OTHER_FACE = 0.15
 DATA = "YouTube Faces stills, LFW, CelebA, CelebAMask-HQ, LFW Part Labels, FASSEG, CCP; research use only"
 
 
@@ -238,30 +243,46 @@ def landmark_faces(data: Path, teacher: pd.DataFrame, share: float) -> Faces:
     )
 
 
-def masked_photographs(data: Path) -> pd.DataFrame:
-    """The photographs with masks made by hand: image (below `data`), mask (path), set, weight."""
+def masked_photographs(data: Path, masks: Path | None) -> pd.DataFrame:
+    """The photographs with masks: image (below `data`), mask (path), set, weight, person.
+
+    Args:
+        data: the folder with parts/ and lfw/.
+        masks: folder of a teacher's masks, as `experiments/teach_parts.py` writes it; None: made by hand only.
+    """
     pairs = pd.read_csv(data / "parts" / "pairs.csv")
-    pairs = pairs.assign(image="parts/" + pairs["image"], mask=[data / "parts" / m for m in pairs["mask"]])
-    pairs["weight"] = pairs["set"].map({"celebamask": 4.0, "lfw": 2.0, "fasseg": 1.0, "ccp_heads": 0.5})
-    return pairs
+    by_hand = pd.DataFrame(
+        {
+            "image": "parts/" + pairs["image"],
+            "mask": [data / "parts" / m for m in pairs["mask"]],
+            "set": pairs["set"],
+            "weight": pairs["set"].map(WEIGHTS),
+            "person": pairs["image"].str.split("/").str[-1].str.replace(r"_\d{4}\.\w+$", "", regex=True),
+        }
+    )
+    return by_hand if masks is None else pd.concat([by_hand, taught_photographs(masks)], ignore_index=True)
+
+
+def taught_photographs(masks: Path) -> pd.DataFrame:
+    """The photographs of LFW with a teacher's mask: as `masked_photographs`."""
+    paths = sorted((masks / "lfw").rglob("*.png"))
+    table = pd.DataFrame({"mask": paths, "set": "taught", "weight": WEIGHTS["taught"]})
+    table["image"] = [str(path.relative_to(masks).with_suffix(".jpg")) for path in paths]
+    table["person"] = [path.parent.name for path in paths]
+    return table
 
 
 def parts_faces(data: Path, teacher: pd.DataFrame, masks: Path | None, share: float) -> Faces:
-    """Upright squares around heads with masks: made by hand, and the teacher's masks of persons.
+    """Upright squares around heads with masks: made by hand, and a teacher's.
 
     Args:
-        data: the folder with parts/, lfw/.
+        data: the folder with parts/ and lfw/.
         teacher: landmarks, which say where a head lies: from `read_teacher` or `marks_of`.
-        masks: folder of the teacher's masks of persons; None: made by hand only.
+        masks: folder of the teacher's masks; None: made by hand only.
         share: of the people held out.
     """
     known = teacher.set_index("image")
-    pairs = masked_photographs(data)
-    if masks is not None:
-        lfw = [n for n in known.index if n.startswith("lfw/")]
-        paths = [(masks / n).with_suffix(".png") for n in lfw]
-        extra = pd.DataFrame({"image": lfw, "mask": paths, "set": "person", "weight": 0.4})
-        pairs = pd.concat([pairs, extra], ignore_index=True)
+    pairs = masked_photographs(data, masks)
     pairs = pairs[pairs["image"].isin(known.index)].reset_index(drop=True)
     size = round(PARTS_SIDE * MARGIN)
     pictures = np.zeros((len(pairs), size, size, 3), np.uint8)
@@ -273,30 +294,57 @@ def parts_faces(data: Path, teacher: pd.DataFrame, masks: Path | None, share: fl
             picture = file.convert("RGB")
         matrix = upright_square(marks[i], size, REGION_WIDTHS * MARGIN, REGION_LIFT)
         pictures[i] = cut_square(np.asarray(picture), matrix, size)
-        targets[i] = mask_in(Path(mask), kind, picture.size, matrix, size)
-    people = pairs["image"].str.split("/").str[-1].str.replace(r"_\d{4}\.\w+$", "", regex=True)
-    people = np.where(pairs["set"] == "person", pairs["image"].str.split("/").str[1], people)
-    tests = held_out(people.astype(str), share)
-    return Faces(
+        targets[i] = mask_in(Path(mask), picture.size, matrix, size)
+        if kind == "taught":
+            targets[i] = own_person(targets[i])
+    faces = Faces(
         pictures,
         targets,
         pairs["set"].to_numpy(str),
         pairs["weight"].to_numpy(float),
-        tests,
+        held_out(pairs["person"].astype(str), share),
         pairs["image"].to_numpy(str),
     )
+    return faces.subset((targets != UNKNOWN).any((1, 2)))
 
 
-def mask_in(path: Path, kind: str, photo_size: tuple[int, int], matrix: np.ndarray, size: int) -> np.ndarray:
-    """A mask in a square: (size, size) uint8 parts, `UNKNOWN` beyond the photograph and where a teacher is not sure."""
+def mask_in(path: Path, photo_size: tuple[int, int], matrix: np.ndarray, size: int) -> np.ndarray:
+    """A mask in a square: (size, size) uint8 parts, `UNKNOWN` beyond the photograph."""
     with Image.open(path) as file:
-        mask = file if kind != "person" else file.convert("L").resize(photo_size, Image.Resampling.BILINEAR)
-        classes = np.asarray(mask)
-    if kind == "person":
-        classes = np.where(classes < 40, 0, np.where(classes > 215, 1, UNKNOWN)).astype(np.uint8)
+        classes = np.asarray(file.resize(photo_size, Image.Resampling.NEAREST))
     return np.asarray(
         cv2.warpAffine(classes, centred(matrix), (size, size), flags=cv2.INTER_NEAREST, borderValue=UNKNOWN), np.uint8
     )
+
+
+def own_person(parts: np.ndarray) -> np.ndarray:
+    """A teacher's parts in a square around a head with other people unknown; all of it, where no face lies in the middle.
+
+    The teacher marks everybody, the network is to mark one: what lies nearer to another face, or hangs together with
+    the own one by nothing, says nothing. That other people are background is learned from masks made by hand and from
+    heads laid beside (`with_neighbours`).
+    """
+    size = len(parts)
+    width = size / (REGION_WIDTHS * MARGIN)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((parts == SKIN).astype(np.uint8))
+    rows, columns = np.ogrid[:size, :size]
+    middle = (rows - size / 2 - REGION_LIFT * width) ** 2 + (columns - size / 2) ** 2 < (width / 2) ** 2
+    inside = np.bincount(labels[middle & (labels > 0)], minlength=count)
+    if inside.sum() < middle.sum() / 4:
+        return np.full_like(parts, UNKNOWN)
+    own = int(inside.argmax())
+    areas = stats[:, cv2.CC_STAT_AREA]
+    others = [k for k in range(1, count) if k != own and areas[k] > OTHER_FACE * areas[own]]
+    person = (parts > 0) & (parts != UNKNOWN)
+    theirs = np.zeros_like(person)
+    if others:
+        here, there = (
+            cv2.distanceTransform((~face).astype(np.uint8), cv2.DIST_L2, 5) for face in (labels == own, np.isin(labels, others))
+        )
+        theirs = there < here
+    _, bodies = cv2.connectedComponents((person & ~theirs).astype(np.uint8))
+    mine = np.isin(bodies, np.unique(bodies[labels == own]))
+    return np.where(person & ~mine, UNKNOWN, parts).astype(np.uint8)
 
 
 # --- one step's squares ---------------------------------------------------------------------------------------------
