@@ -339,7 +339,8 @@ def own_person(parts: np.ndarray) -> np.ndarray:
     theirs = np.zeros_like(person)
     if others:
         here, there = (
-            cv2.distanceTransform((~face).astype(np.uint8), cv2.DIST_L2, 5) for face in (labels == own, np.isin(labels, others))
+            cv2.distanceTransform((~face).astype(np.uint8), cv2.DIST_L2, 5)
+            for face in (labels == own, np.isin(labels, others))
         )
         theirs = there < here
     _, bodies = cv2.connectedComponents((person & ~theirs).astype(np.uint8))
@@ -481,19 +482,28 @@ def landmark_loss(points: Tensor, scatter: Tensor, wanted: Tensor) -> Tensor:
 
 
 def parts_loss(logits: Tensor, wanted: Tensor, sets: np.ndarray) -> Tensor:
-    """Cross entropy over the parts as each picture's set joins them."""
-    log_p = logits.float().log_softmax(1)
-    total, count = logits.new_zeros((), dtype=torch.float32), 0
-    for name in np.unique(sets):
-        chosen = torch.from_numpy(sets == name)
-        groups = GROUPS[str(name)]
-        joined = torch.stack([log_p[chosen][:, list(g)].logsumexp(1) for g in groups], 1)
-        table = torch.full((256,), -100)
-        for i, group in enumerate(groups):
-            table[list(group)] = i
-        total = total + F.nll_loss(joined, table[wanted[chosen]], ignore_index=-100, reduction="sum")
-        count += int((table[wanted[chosen]] >= 0).sum())
-    return total / max(count, 1)
+    """Cross entropy over the parts as each picture's set joins them.
+
+    Args:
+        logits: (n, 7, h, w).
+        wanted: (n, h, w) parts; `UNKNOWN` says nothing.
+        sets: (n,) which set each is of.
+    """
+    joined = torch.stack([joined_parts(str(name)) for name in sets])
+    right = joined[torch.arange(len(sets))[:, None, None], wanted]
+    log_p = logits.float().movedim(1, -1).log_softmax(-1)
+    gain = log_p.masked_fill(~right, -torch.inf).logsumexp(-1)
+    return -gain.sum() / (~right.all(-1)).sum().clamp(min=1)
+
+
+def joined_parts(name: str) -> Tensor:
+    """(256, 7) bool: which parts a label of this set may stand for; all of them where it says nothing."""
+    table = torch.ones(256, len(PARTS), dtype=torch.bool)
+    for group in GROUPS[name]:
+        row = torch.zeros(len(PARTS), dtype=torch.bool)
+        row[list(group)] = True
+        table[list(group)] = row
+    return table
 
 
 # --- the loop -------------------------------------------------------------------------------------------------------
