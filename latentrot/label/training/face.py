@@ -492,8 +492,9 @@ def parts_loss(logits: Tensor, wanted: Tensor, sets: np.ndarray) -> Tensor:
     joined = torch.stack([joined_parts(str(name)) for name in sets])
     right = joined[torch.arange(len(sets))[:, None, None], wanted]
     log_p = logits.float().movedim(1, -1).log_softmax(-1)
-    gain = log_p.masked_fill(~right, -torch.inf).logsumexp(-1)
-    return -gain.sum() / (~right.all(-1)).sum().clamp(min=1)
+    known = ~right.all(-1)
+    gain = log_p.masked_fill(~right, -torch.inf).logsumexp(-1).where(known, 0)
+    return -gain.sum() / known.sum().clamp(min=1)
 
 
 def joined_parts(name: str) -> Tensor:
