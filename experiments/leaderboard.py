@@ -190,12 +190,11 @@ def figure_of(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def with_others(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """A table with the rows of sets and ways that were not measured this time, in the order that they had."""
+def with_others(table: pd.DataFrame, path: Path, key: list[str]) -> pd.DataFrame:
+    """A table with the rows of a file that were not measured this time, in their order there; `key` tells rows apart."""
     if not path.is_file():
         return table
-    key = ["set", "way", "turn"]
-    before, now = (part.assign(turn=part["turn"].astype(str)).set_index(key) for part in (pd.read_csv(path), table))
+    before, now = (part.astype(dict.fromkeys(key, str)).set_index(key) for part in (pd.read_csv(path), table))
     order = before.index.append(now.index.difference(before.index, sort=False))
     return pd.concat([before.loc[before.index.difference(now.index)], now]).loc[order].reset_index()
 
@@ -222,7 +221,7 @@ def main(options: Leaderboard) -> None:
         write_evaluation(evaluation, report, WORK / f"report-{name}")
         rows += rows_of(name, report, costs)
         print(f"\n{name}\n\n{markdown_table(report)}", flush=True)
-    table = with_others(pd.DataFrame(rows), options.out / "leaderboard.csv")
+    table = with_others(pd.DataFrame(rows), options.out / "leaderboard.csv", ["set", "way", "turn"])
     table.round(5).to_csv(options.out / "leaderboard.csv", index=False)
     figure_of(table).savefig(options.out / "leaderboard.png", dpi=70)
     print("\n" + pd.DataFrame(costs).T.round(3).to_string())

@@ -30,6 +30,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import tyro
+from leaderboard import with_others
 from solvers import SHARED, strangers
 
 from latentrot.bundles import bundled_example
@@ -171,14 +172,6 @@ def rotators_of(options: Ablation) -> Iterator[tuple[str, Rotator]]:
         yield "pair64", load_pair_rotator()
 
 
-def add_rows(table: pd.DataFrame, path: Path) -> None:
-    """Write a table by way; rows of other ways that are there stay."""
-    if path.is_file():
-        before = pd.read_csv(path, index_col="way")
-        table = pd.concat([before[~before.index.isin(table.index)], table])
-    table.to_csv(path)
-
-
 def main(options: Ablation) -> None:
     """Train, measure, write."""
     judge = load_judge(SHARED / "judge" / "judge.py")
@@ -186,9 +179,10 @@ def main(options: Ablation) -> None:
     crops = list(FaceFolder(SHARED / "data" / "celeba").read_crops(strangers(options.people), 64))
     strips = []
     for name, rotator in rotators.items():
-        table = measure(crops, rotator, judge).assign(way=name).set_index("way")
-        print(table.round(2).to_string(), flush=True)
-        add_rows(table.round(3), HERE / "pair.csv")
+        table = measure(crops, rotator, judge)
+        table.insert(0, "way", name)
+        print(table.round(2).to_string(index=False), flush=True)
+        with_others(table.round(3), HERE / "pair.csv", ["way", "requested_deg"]).to_csv(HERE / "pair.csv", index=False)
         strips.append(strip_of(rotator, 128))
     WORK.mkdir(parents=True, exist_ok=True)
     write_image(WORK / "strips.png", np.concatenate(strips))
@@ -197,7 +191,8 @@ def main(options: Ablation) -> None:
     evaluation = evaluate(ways, SHARED / "data" / "ytf", config, judge=judge)
     report = summary(evaluation)
     write_evaluation(evaluation, report, WORK / "truth")
-    add_rows(evaluation.rows.groupby("way").mean(numeric_only=True).round(4), HERE / "pair_truth.csv")
+    means = evaluation.rows.groupby("way").mean(numeric_only=True).round(4).reset_index()
+    with_others(means, HERE / "pair_truth.csv", ["way"]).to_csv(HERE / "pair_truth.csv", index=False)
     print(markdown_table(report))
 
 
