@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -178,15 +180,18 @@ def turn_face(
     Returns:
         The face, and notes for the user.
     """
-    # the head
-    head, notes = None, []
-    if alignment is not None and not config.crop_only:
-        head = MeshRotator(device=config.looks_on).head_of(photo, alignment)
-        notes += head.notes
-        clock.lap("set up head")
+    with ThreadPoolExecutor(1) as pool:
+        # what a model draws; a walk beside the head, since it runs none of the geometry's kernels, which allow one caller
+        drawing = partial(draw, photo, alignment, rotator, asked, config)
+        finish = pool.submit(drawing).result if isinstance(rotator, LatentRotator) else drawing
 
-    # what a model draws
-    drawn = draw(photo, alignment, rotator, asked, config)
+        # the head
+        head, notes = None, []
+        if alignment is not None and not config.crop_only:
+            head = MeshRotator(device=config.looks_on).head_of(photo, alignment)
+            notes += head.notes
+            clock.lap("set up head")
+        drawn = finish()
     notes += beyond_reach(drawn, rotator) + held_short(drawn, rotator)
     if upscaler is not None:
         drawn = upscaler.upscale_turned(drawn)
