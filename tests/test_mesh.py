@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from scipy.ndimage import binary_fill_holes
 
 from latentrot.data.align import align_landmarks
 from latentrot.errors import LatentrotError
@@ -17,7 +18,7 @@ from latentrot.rotate.mesh.depth import inflate
 from latentrot.rotate.mesh.draw import draw
 from latentrot.rotate.mesh.ears import draw_ear
 from latentrot.rotate.mesh.export import as_mesh, export_head
-from latentrot.rotate.mesh.fields import curve_through, extrapolated, filled, nearest, signed_distance
+from latentrot.rotate.mesh.fields import curve_through, extrapolated, filled, holes_filled, nearest, signed_distance
 from latentrot.rotate.mesh.hair import _largest_box, _quilted
 from latentrot.rotate.mesh.outline import ACCESSORIES, HAIR
 from latentrot.rotate.mesh.sheets import cut_sheet
@@ -264,6 +265,17 @@ def test_a_curve_goes_through_its_points_and_stays_round():
     assert curve.shape == (161, 2)
     assert np.allclose(curve[::10], circle)
     assert np.abs(np.linalg.norm(curve, axis=1) - 1).max() < 2e-3
+
+
+def test_holes_are_what_no_side_of_a_pixel_leads_out_of():
+    mask = np.random.default_rng(0).random((60, 80)) < 0.45
+    assert np.array_equal(holes_filled(mask), binary_fill_holes(mask))
+    ring = np.zeros((9, 9), bool)
+    ring[2:7, 2:7] = True
+    ring[3:6, 3:6] = False
+    assert holes_filled(ring).sum() == 25
+    ring[2, 4] = False
+    assert holes_filled(ring).sum() == 15
 
 
 def test_nearest_and_distance_agree():

@@ -16,6 +16,7 @@ __all__ = [
     "eroded",
     "extrapolated",
     "filled",
+    "holes_filled",
     "mirrored_detail",
     "nearest",
     "ramp",
@@ -83,6 +84,13 @@ def dilated(mask: np.ndarray, radius: float) -> np.ndarray:
 def eroded(mask: np.ndarray, radius: float) -> np.ndarray:
     """A mask shrunk by a radius in pixels; the picture's border does not shrink it."""
     return cv2.erode(mask.astype(np.uint8), _disc(radius), borderType=cv2.BORDER_REPLICATE) > 0
+
+
+def holes_filled(mask: np.ndarray) -> np.ndarray:
+    """A mask with all that cannot be reached from the picture's border through the sides of pixels outside it."""
+    outside = np.pad(~mask, 1, constant_values=True).astype(np.uint8)
+    labels = cv2.connectedComponents(outside, connectivity=4)[1]
+    return labels[1:-1, 1:-1] != labels[0, 0]
 
 
 def signed_distance(mask: np.ndarray) -> np.ndarray:

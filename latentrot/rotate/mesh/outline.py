@@ -6,11 +6,18 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from scipy.ndimage import binary_fill_holes, label
 
 from latentrot.rotate.mesh.config import MeshConfig
 from latentrot.rotate.mesh.draw import NONE, draw
-from latentrot.rotate.mesh.fields import blur, curve_through, dilated, eroded, extrapolated, signed_distance
+from latentrot.rotate.mesh.fields import (
+    blur,
+    curve_through,
+    dilated,
+    eroded,
+    extrapolated,
+    holes_filled,
+    signed_distance,
+)
 from latentrot.rotate.mesh.region import Region
 
 __all__ = ["Outline", "cheeks_of", "find_outline"]
@@ -82,7 +89,7 @@ def find_outline(
     head = (upper | hanging) & person & reach & ~((rows > lobe) & _below_jaw(landmarks, face.shape) & ~face)
     head = _connected_to(face, eroded(head, 0.012 * width) | face, 0.0)
     head = (dilated(head, 0.012 * width) & person & (upper | hanging)) | face
-    head = binary_fill_holes(blur(head.astype(np.float32), 0.008 * width) > 0.5) | face
+    head = holes_filled(blur(head.astype(np.float32), 0.008 * width) > 0.5) | face
     notch = eroded(dilated(head, 0.1 * width), 0.1 * width) & person & (rows < chin)  # between jaw, ear and hair
     head = _connected_to(face, blur((head | notch).astype(np.float32), 0.008 * width) > 0.5, 0.0)
     shown = blur(1 - probabilities[BACKGROUND], 0.01 * width)
@@ -112,10 +119,10 @@ def cheeks_of(outline: Outline, width: float) -> np.ndarray:
 def _connected_to(seed: np.ndarray, mask: np.ndarray, thread: float) -> np.ndarray:
     """The part of a mask that is connected to a seed by more than a thread (its width in pixels), holes filled."""
     core = eroded(mask, thread) | seed if thread >= 1 else mask
-    labels = np.asarray(label(core)[0])
+    labels = cv2.connectedComponents(core.astype(np.uint8), connectivity=4)[1]
     own = labels == np.bincount(labels[seed]).argmax()
     kept = dilated(own, thread) & mask if thread >= 1 else own
-    return np.asarray(binary_fill_holes(kept | seed))
+    return holes_filled(kept | seed)
 
 
 def _below_jaw(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -149,7 +156,7 @@ def face_area(
     ears = np.interp(np.arange(width) + 0.5, landmarks[[0, 16], 0], landmarks[[0, 16], 1])
     above = (np.arange(height)[:, None] + 0.5) < np.minimum(edge, ears)[None]
     seen = shown > NONE
-    area = np.asarray(binary_fill_holes((jaw > 0) | (seen & above)))
+    area = holes_filled((jaw > 0) | (seen & above))
     # at the jaw the surface turns under, steeper than a picture can follow: there the depth goes on from inside
     width = float(np.ptp(landmarks[:17, 0]))
     known = eroded(seen & area, 0.03 * width).astype(np.float32)
