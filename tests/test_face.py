@@ -258,6 +258,14 @@ def test_other_people_in_a_teachers_mask_say_nothing():
     assert (own_person(far)[far == 5] == UNKNOWN).all()
 
 
+def test_glasses_do_not_make_a_forehead_another_face():
+    own = head_at(173)
+    own[172:186] = np.where(own[172:186] > 0, 6, 0)  # from side to side
+    assert np.array_equal(own_person(own), own)
+    own[187:190, 100:250] = np.where(own[187:190, 100:250] > 0, UNKNOWN, 0)  # where the teacher is not sure
+    assert np.array_equal(own_person(own), own)
+
+
 def test_a_mask_without_a_face_in_the_middle_says_nothing():
     assert (own_person(head_at(40)) == UNKNOWN).all()
 

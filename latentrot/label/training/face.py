@@ -86,8 +86,12 @@ GROUPS: dict[str, tuple[tuple[int, ...], ...]] = {
 #: how often a photograph of each set is drawn
 WEIGHTS = {"celebamask": 3.0, "lfw": 0.5, "fasseg": 1.0, "ccp_heads": 0.5, "taught": 2.0}
 SKIN = PARTS.index("skin")
+#: skin whose middle lies so near to the landmarks' is of the own face, face widths: glasses part a forehead from a cheek
+OWN_FACE = 0.6
 #: another face in a square counts from this share of the own one's area on
 OTHER_FACE = 0.15
+#: parts so near to each other hang together, pixels of a square: between two the teacher is not sure
+SEAM = 7
 DATA = "YouTube Faces stills, LFW, CelebA, CelebAMask-HQ, LFW Part Labels, FASSEG, CCP; research use only"
 
 
@@ -324,27 +328,26 @@ def own_person(parts: np.ndarray) -> np.ndarray:
     the own one by nothing, says nothing. That other people are background is learned from masks made by hand and from
     heads laid beside (`with_neighbours`).
     """
-    size = len(parts)
-    width = size / (REGION_WIDTHS * MARGIN)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats((parts == SKIN).astype(np.uint8))
-    rows, columns = np.ogrid[:size, :size]
-    middle = (rows - size / 2 - REGION_LIFT * width) ** 2 + (columns - size / 2) ** 2 < (width / 2) ** 2
-    inside = np.bincount(labels[middle & (labels > 0)], minlength=count)
-    if inside.sum() < middle.sum() / 4:
-        return np.full_like(parts, UNKNOWN)
-    own = int(inside.argmax())
+    width = len(parts) / (REGION_WIDTHS * MARGIN)
+    count, labels, stats, centres = cv2.connectedComponentsWithStats((parts == SKIN).astype(np.uint8))
+    middle = len(parts) / 2 + np.array([0, REGION_LIFT * width])
+    is_near = np.linalg.norm(centres - middle, axis=1) < OWN_FACE * width
+    is_near[0] = False
     areas = stats[:, cv2.CC_STAT_AREA]
-    others = [k for k in range(1, count) if k != own and areas[k] > OTHER_FACE * areas[own]]
+    own = np.isin(labels, np.flatnonzero(is_near))
+    if own.sum() < 0.2 * width**2:
+        return np.full_like(parts, UNKNOWN)
+    others = [k for k in range(1, count) if not is_near[k] and areas[k] > OTHER_FACE * own.sum()]
     person = (parts > 0) & (parts != UNKNOWN)
     theirs = np.zeros_like(person)
     if others:
         here, there = (
-            cv2.distanceTransform((~face).astype(np.uint8), cv2.DIST_L2, 5)
-            for face in (labels == own, np.isin(labels, others))
+            cv2.distanceTransform((~face).astype(np.uint8), cv2.DIST_L2, 5) for face in (own, np.isin(labels, others))
         )
         theirs = there < here
-    _, bodies = cv2.connectedComponents((person & ~theirs).astype(np.uint8))
-    mine = np.isin(bodies, np.unique(bodies[labels == own]))
+    near = cv2.dilate((person & ~theirs).astype(np.uint8), np.ones((SEAM, SEAM), np.uint8))
+    _, bodies = cv2.connectedComponents(near)
+    mine = np.isin(bodies, np.unique(bodies[own]))
     return np.where(person & ~mine, UNKNOWN, parts).astype(np.uint8)
 
 
