@@ -71,7 +71,7 @@ MARGIN = 1.35
 #: the teacher's answers for a photograph and its mirror image may lie so far apart, as a share of the face's size
 DISAGREEMENT = 0.02
 #: share of the squares with parts that get another head beside the own one, and how far apart the two are, face widths
-NEIGHBOURS = 0.3
+NEIGHBOURS = 0.4
 NEIGHBOUR_WIDTHS = (0.9, 1.7)
 #: labels of pixels beyond the photograph or of no known part
 UNKNOWN = 255
@@ -84,12 +84,14 @@ GROUPS: dict[str, tuple[tuple[int, ...], ...]] = {
     "taught": ((0,), (1, 3), (2,), (4,), (5,), (6,)),
 }
 #: how often a photograph of each set is drawn
-WEIGHTS = {"celebamask": 3.0, "lfw": 0.5, "fasseg": 1.0, "ccp_heads": 0.5, "taught": 2.0}
-SKIN = PARTS.index("skin")
+WEIGHTS = {"celebamask": 3.0, "lfw": 1.0, "fasseg": 1.0, "ccp_heads": 0.5, "taught": 2.0}
+SKIN, CLOTHES = PARTS.index("skin"), PARTS.index("clothes")
 #: skin whose middle lies so near to the landmarks' is of the own face, face widths: glasses part a forehead from a cheek
 OWN_FACE = 0.6
 #: another face in a square counts from this share of the own one's area on
-OTHER_FACE = 0.15
+OTHER_FACE = 0.03
+#: skin and hair so much nearer to another face than to the own one are background
+SURELY_THEIRS = 0.7
 #: parts so near to each other hang together, pixels of a square: between two the teacher is not sure
 SEAM = 7
 DATA = "YouTube Faces stills, LFW, CelebA, CelebAMask-HQ, LFW Part Labels, FASSEG, CCP; research use only"
@@ -322,11 +324,10 @@ def mask_in(path: Path, photo_size: tuple[int, int], matrix: np.ndarray, size: i
 
 
 def own_person(parts: np.ndarray) -> np.ndarray:
-    """A teacher's parts in a square around a head with other people unknown; all of it, where no face lies in the middle.
+    """A teacher's parts in a square around a head without other people; unknown where no face lies in the middle.
 
-    The teacher marks everybody, the network is to mark one: what lies nearer to another face, or hangs together with
-    the own one by nothing, says nothing. That other people are background is learned from masks made by hand and from
-    heads laid beside (`with_neighbours`).
+    The teacher marks everybody, the network is to mark one. Skin and hair clearly nearer to another face are background;
+    what is nearer to it but may be the own person's, or hangs together with the own face by nothing, says nothing.
     """
     width = len(parts) / (REGION_WIDTHS * MARGIN)
     count, labels, stats, centres = cv2.connectedComponentsWithStats((parts == SKIN).astype(np.uint8))
@@ -339,16 +340,16 @@ def own_person(parts: np.ndarray) -> np.ndarray:
         return np.full_like(parts, UNKNOWN)
     others = [k for k in range(1, count) if not is_near[k] and areas[k] > OTHER_FACE * own.sum()]
     person = (parts > 0) & (parts != UNKNOWN)
-    theirs = np.zeros_like(person)
+    theirs = surely = np.zeros_like(person)
     if others:
         here, there = (
             cv2.distanceTransform((~face).astype(np.uint8), cv2.DIST_L2, 5) for face in (own, np.isin(labels, others))
         )
-        theirs = there < here
+        theirs, surely = there < here, (there < SURELY_THEIRS * here) & (parts != CLOTHES)
     near = cv2.dilate((person & ~theirs).astype(np.uint8), np.ones((SEAM, SEAM), np.uint8))
     _, bodies = cv2.connectedComponents(near)
     mine = np.isin(bodies, np.unique(bodies[own]))
-    return np.where(person & ~mine, UNKNOWN, parts).astype(np.uint8)
+    return np.where(person & ~mine, np.where(surely, 0, UNKNOWN), parts).astype(np.uint8)
 
 
 # --- one step's squares ---------------------------------------------------------------------------------------------
