@@ -14,10 +14,11 @@ from latentrot import cli
 from latentrot.bundles import PORTRAIT
 from latentrot.data.align import align_landmarks
 from latentrot.data.images import read_image
+from latentrot.edit.find import find_faces
 from latentrot.errors import LatentrotError
 from latentrot.label.face_networks import LandmarkNetwork, PartsNetwork, load_face_network, save_face_network
 from latentrot.label.landmarks import estimate_landmarks
-from latentrot.label.parts import PARTS, estimate_parts
+from latentrot.label.parts import PARTS, Parts, estimate_parts, without_others
 from latentrot.label.training import face as training
 from latentrot.label.training.face import (
     GROUPS,
@@ -119,6 +120,48 @@ def test_parts_are_named_where_they_are(portrait, found):
 
 
 # ---- files ------------------------------------------------------------------------------------------------------
+
+
+def all_one_person(n: int = 64) -> Parts:
+    """A square of 320 photograph pixels in which everything is said to be of one person: hair above, clothes below."""
+    p = np.zeros((len(PARTS), n, n), np.float32)
+    p[PARTS.index("hair"), : n // 2] = 1
+    p[PARTS.index("clothes"), n // 2 :] = 1
+    return Parts(p, np.array([[0.2, 0.0, 0.0], [0.0, 0.2, 0.0]]), 0.0)
+
+
+def five_at(x: float, y: float, eyes: float = 40.0) -> np.ndarray:
+    """(5, 2) landmarks of a face whose eyes have their middle at a place of the photograph."""
+    return np.array([x, y]) + eyes * np.array([[-0.5, 0], [0.5, 0], [0, 0.6], [-0.4, 1.05], [0.4, 1.05]])
+
+
+def test_another_face_takes_its_own_head_but_no_clothes():
+    parts, own, other = all_one_person(), five_at(80, 100), five_at(230, 100)
+    left = without_others(parts, own, [own, other])
+    hair, clothes = (left.probabilities[PARTS.index(name)] for name in ("hair", "clothes"))
+    assert np.array_equal(clothes, parts.probabilities[PARTS.index("clothes")])
+    assert hair[20, 16] == 1  # between the own eyes
+    assert hair[20, 46] == 0  # between the other's
+    assert hair[20, 26] == 1  # nearer to the own, but not by much
+    assert left.probabilities.sum(0) == pytest.approx(1.0)
+    back = without_others(parts, other, [own, other]).probabilities[PARTS.index("hair")]
+    assert back[20, 16] == 0
+    assert not ((hair < 0.5) & (back < 0.5))[:32, :].any()  # nothing above is nobody's
+
+
+@pytest.mark.parametrize(
+    "others", [[], [five_at(80, 100)], [five_at(230, 100, 12.0)]], ids=["none", "own", "far behind"]
+)
+def test_who_is_alone_keeps_the_parts(others):
+    parts = all_one_person()
+    assert without_others(parts, five_at(81, 101), others) is parts
+
+
+def test_everybody_in_a_photograph_is_found_with_the_one_who_turns(tmp_path, portrait):
+    Image.fromarray(np.hstack([portrait, portrait])).save(tmp_path / "two.png")
+    found = find_faces(tmp_path / "two.png")
+    assert len(found.alignments) == 1
+    assert len(found.faces) == 2
 
 
 def test_networks_come_back_and_wrong_files_are_refused(tmp_path):

@@ -37,8 +37,9 @@ class Mesh:
 
         photograph = read_image(self.image)
         device = str(resolve_device(self.device))
-        face, note = choose_face(detect_faces(photograph, device), self.face)
-        head = MeshRotator(device=device).head_of(photograph, face)
+        faces = detect_faces(photograph, device)
+        face, note = choose_face(faces, self.face)
+        head = MeshRotator(device=device).head_of(photograph, face, faces)
         export_head(head, self.out)
         for line in filter(None, (note, *head.notes)):
             print(line)

@@ -11,7 +11,7 @@ from latentrot.data.align import Alignment
 from latentrot.data.images import Photograph, read_photograph
 from latentrot.devices import resolve_device
 from latentrot.errors import LatentrotError, one_line
-from latentrot.label.detect import choose_face, detect_upright
+from latentrot.label.detect import Face, choose_face, detect_upright
 from latentrot.label.framing import frame_face
 from latentrot.progress import Clock
 
@@ -68,6 +68,7 @@ class Found:
             already.
         notes: what the user should know, such as which of several faces was chosen.
         seconds: by stage.
+        faces: everybody's in the photograph, also those that are not turned.
     """
 
     path: Path
@@ -75,6 +76,7 @@ class Found:
     alignments: tuple[Alignment, ...]
     notes: tuple[str, ...]
     seconds: dict[str, float]
+    faces: tuple[Face, ...] = ()
 
     @property
     def photo(self) -> np.ndarray:
@@ -110,7 +112,7 @@ def find_faces(path: Path, config: EditConfig | None = None) -> Found:
         chosen, notes = [one], [*notes, note] if note else notes
     alignments = tuple(frame_face(photo, f.landmarks, config.looks_on) for f in chosen)
     clock.lap("find face")
-    return Found(path, photograph, alignments, tuple(notes), clock.seconds)
+    return Found(path, photograph, alignments, tuple(notes), clock.seconds, tuple(faces))
 
 
 def upright_note(turns: int) -> str:

@@ -152,7 +152,7 @@ def take_face(photo: Photograph, index: int, rotator: LatentRotator, light: str 
     alignment = frame_face(photo.picture, photo.faces[index].landmarks, device)
     face = rotator.keep_decoded(rotator.embed(alignment.crop(photo.picture, rotator.model.resolution), light))
     curve = rotator.measure_curve(face, [-MAX_TURN, MAX_TURN])
-    head = MeshRotator(device=device).head_of(photo.picture, alignment)
+    head = MeshRotator(device=device).head_of(photo.picture, alignment, photo.faces)
     return Subject(photo, alignment, head, face, curve, rotator.lines_of(face.light).reach)
 
 

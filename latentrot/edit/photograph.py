@@ -158,7 +158,7 @@ def turn_faces(
     clock = Clock(dict(found.seconds))
     faces, notes = [], [*found.notes, *getattr(rotator, "notes", ())]
     for alignment in found.alignments or (None,):
-        face, more = turn_face(found.photo, alignment, rotator, asked, config, upscaler, clock)
+        face, more = turn_face(found, alignment, rotator, asked, config, upscaler, clock)
         faces.append(face)
         notes += more
     faces[0].turned.seconds.update(clock.seconds)
@@ -167,7 +167,7 @@ def turn_faces(
 
 
 def turn_face(
-    photo: np.ndarray,
+    found: Found,
     alignment: Alignment | None,
     rotator: Rotator,
     asked: Sequence[Turn],
@@ -180,6 +180,7 @@ def turn_face(
     Returns:
         The face, and notes for the user.
     """
+    photo = found.photo
     with ThreadPoolExecutor(1) as pool:
         # what a model draws; a walk beside the head, since it runs none of the geometry's kernels, which allow one caller
         drawing = partial(draw, photo, alignment, rotator, asked, config)
@@ -188,7 +189,7 @@ def turn_face(
         # the head
         head, notes = None, []
         if alignment is not None and not config.crop_only:
-            head = MeshRotator(device=config.looks_on).head_of(photo, alignment)
+            head = MeshRotator(device=config.looks_on).head_of(photo, alignment, found.faces)
             notes += head.notes
             clock.lap("set up head")
         drawn = finish()

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from latentrot.label.upright import centred, cut_square, upright_square
+from latentrot.numerics import smoothstep
 
-__all__ = ["PARTS", "REGION_LIFT", "REGION_WIDTHS", "Parts", "estimate_parts"]
+__all__ = ["PARTS", "REGION_LIFT", "REGION_WIDTHS", "Parts", "estimate_parts", "without_others"]
 
 #: the order of the probabilities; skin is the face with eyes, brows, nose and lips; accessories are hats, glasses, earrings
 PARTS = ("background", "skin", "hair", "ears", "neck", "clothes", "accessories")
 #: side of the square that is looked at, and how far its centre lies above the landmarks' middle, face widths
 REGION_WIDTHS, REGION_LIFT = 3.2, 0.15
+#: a face smaller than this share of the own one stands far behind, where the network tells it apart by itself
+SMALLEST_OTHER = 0.4
+#: another's is what lies so many times as far from the middle of its head as from that of the own one, or less; from the
+#: second on it is the own person's
+THEIRS, OWN = 0.54, 0.69
+#: between eyes and mouth it is this many times as far as between the eyes
+TALL = 1.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,3 +82,38 @@ def estimate_parts(
             p = F.interpolate(p, size=side, mode="bilinear", align_corners=False)
     scaled = matrix * (side / PARTS_SIDE)
     return Parts(p[0].cpu().numpy(), scaled, 1 - float(inside.mean()))
+
+
+def without_others(parts: Parts, own: np.ndarray, faces: Sequence[np.ndarray]) -> Parts:
+    """The parts without the heads of other people, who touch one the network sometimes takes for one person.
+
+    A place belongs to whose eyes are clearly nearer, each measured in the face's size. Clothes stay: shoulders overlap.
+
+    Args:
+        parts: from `estimate_parts`.
+        own: (5, 2) landmarks of the face that they are of, photograph pixels, ordered as a detector gives them.
+        faces: those of the faces in the photograph, its own may be among them.
+    """
+    middle, size = own[:2].mean(0), _size_of(own)
+    others = [face for face in faces if np.linalg.norm(face[:2].mean(0) - middle) > size / 2]
+    others = [face for face in others if _size_of(face) > SMALLEST_OTHER * size]
+    if not others:
+        return parts
+    n = parts.probabilities.shape[-1]
+    rows, columns = np.mgrid[:n, :n] + 0.5
+    back = np.linalg.inv(parts.to_region[:, :2])
+    places = (np.stack([columns, rows], -1) - parts.to_region[:, 2]) @ back.T
+    here = np.linalg.norm(places - middle, axis=-1) / size
+    there = np.min([np.linalg.norm(places - f[:2].mean(0), axis=-1) / _size_of(f) for f in others], axis=0)
+    left = smoothstep(there / np.maximum(here, 1e-3), THEIRS, OWN).astype(np.float32)
+    p = parts.probabilities.copy()
+    on_head = [k for k, name in enumerate(PARTS) if name not in ("background", "clothes")]
+    p[0] += (p[on_head] * (1 - left)).sum(0)
+    p[on_head] *= left
+    return replace(parts, probabilities=p)
+
+
+def _size_of(five: np.ndarray) -> float:
+    """Distance of the eyes in pixels, or of a turned face what its height says."""
+    across = np.linalg.norm(five[1] - five[0])
+    return float(max(across, np.linalg.norm(five[3:].mean(0) - five[:2].mean(0)) / TALL))

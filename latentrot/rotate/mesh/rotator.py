@@ -13,7 +13,8 @@ from latentrot.data.frame import CROP_BOX
 from latentrot.data.images import check_crop
 from latentrot.label.detect import Face
 from latentrot.label.landmarks import UNSURE, estimate_landmarks
-from latentrot.label.parts import estimate_parts
+from latentrot.label.parts import estimate_parts, without_others
+from latentrot.label.upright import five_of
 from latentrot.rotate.mesh.calibration import turn_for
 from latentrot.rotate.mesh.config import MeshConfig
 from latentrot.rotate.mesh.head import Head, build_head
@@ -51,15 +52,22 @@ class MeshRotator:
         head = self.head_of(image, face_of_crop(len(image)))
         return [reframed(head, turn_head(head, turn_for(turn))) for turn in degrees]
 
-    def head_of(self, photograph: np.ndarray, face: Face | Alignment) -> Head:
-        """Set up the head of a face found in a photograph, (h, w, 3) uint8; turn it by `turn_head`.
+    def head_of(self, photograph: np.ndarray, face: Face | Alignment, faces: Sequence[Face] = ()) -> Head:
+        """Set up the head of a face found in a photograph; turn it by `turn_head`.
+
+        Args:
+            photograph: (h, w, 3) uint8.
+            face: where it lies.
+            faces: all that were found in the photograph; the others' heads are not turned along.
 
         Raises:
             LatentrotError: landmarks cannot be found with any certainty, or are no face's.
         """
         near = face.landmarks if isinstance(face, Face) else face
         marks = estimate_landmarks(photograph, near, device=self.device).require_sure(self.largest_spread).points
-        return build_head(photograph, marks, estimate_parts(photograph, marks, device=self.device), self.config)
+        parts = estimate_parts(photograph, marks, device=self.device)
+        parts = without_others(parts, five_of(marks), [f.landmarks for f in faces])
+        return build_head(photograph, marks, parts, self.config)
 
     def rotate_photograph(
         self, photograph: np.ndarray, face: Face | Alignment, degrees: Sequence[float]
