@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from latentrot.label.estimate import estimate_light, estimate_pose, light_names
 from latentrot.label.network import load_labeler
 from latentrot.progress import Clock
 from latentrot.rotate.latent.rotator import Frame, LatentRotator, Turned
-from latentrot.rotate.mesh import Head, MeshRotator, turn_for, turn_head
+from latentrot.rotate.mesh import Head, MeshRotator, build_head, turn_for, turn_head
 from latentrot.rotate.protocol import Rotator, rotate_many
 
 __all__ = ["Edited", "TurnedFace", "edit_photograph", "turn_faces"]
@@ -181,18 +180,21 @@ def turn_face(
         The face, and notes for the user.
     """
     photo = found.photo
+    building, notes = None, []
     with ThreadPoolExecutor(1) as pool:
-        # what a model draws; a walk beside the head, since it runs none of the geometry's kernels, which allow one caller
-        drawing = partial(draw, photo, alignment, rotator, asked, config)
-        finish = pool.submit(drawing).result if isinstance(rotator, LatentRotator) else drawing
-
         # the head
-        head, notes = None, []
         if alignment is not None and not config.crop_only:
-            head = MeshRotator(device=config.looks_on).head_of(photo, alignment, found.faces)
-            notes += head.notes
+            mesh = MeshRotator(device=config.looks_on)
+            building = pool.submit(build_head, photo, *mesh.look_at(photo, alignment, found.faces), mesh.config)
+            if not isinstance(rotator, LatentRotator):  # others may call the geometry's kernels, which allow one caller
+                wait([building])
             clock.lap("set up head")
-        drawn = finish()
+
+        # what a model draws; a walk beside the head
+        drawn = draw(photo, alignment, rotator, asked, config)
+    head = None if building is None else building.result()
+    if head is not None:
+        notes += head.notes
     notes += beyond_reach(drawn, rotator) + held_short(drawn, rotator)
     if upscaler is not None:
         drawn = upscaler.upscale_turned(drawn)

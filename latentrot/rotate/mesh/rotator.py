@@ -13,7 +13,7 @@ from latentrot.data.frame import CROP_BOX
 from latentrot.data.images import check_crop
 from latentrot.label.detect import Face
 from latentrot.label.landmarks import UNSURE, estimate_landmarks
-from latentrot.label.parts import estimate_parts, without_others
+from latentrot.label.parts import Parts, estimate_parts, without_others
 from latentrot.label.upright import five_of
 from latentrot.rotate.mesh.calibration import turn_for
 from latentrot.rotate.mesh.config import MeshConfig
@@ -63,11 +63,16 @@ class MeshRotator:
         Raises:
             LatentrotError: landmarks cannot be found with any certainty, or are no face's.
         """
+        return build_head(photograph, *self.look_at(photograph, face, faces), self.config)
+
+    def look_at(
+        self, photograph: np.ndarray, face: Face | Alignment, faces: Sequence[Face] = ()
+    ) -> tuple[np.ndarray, Parts]:
+        """What `build_head` needs of a face found in a photograph, (68, 2) landmarks and parts; as `head_of`."""
         near = face.landmarks if isinstance(face, Face) else face
         marks = estimate_landmarks(photograph, near, device=self.device).require_sure(self.largest_spread).points
         parts = estimate_parts(photograph, marks, device=self.device)
-        parts = without_others(parts, five_of(marks), [f.landmarks for f in faces])
-        return build_head(photograph, marks, parts, self.config)
+        return marks, without_others(parts, five_of(marks), [f.landmarks for f in faces])
 
     def rotate_photograph(
         self, photograph: np.ndarray, face: Face | Alignment, degrees: Sequence[float]
