@@ -392,25 +392,39 @@ class TestEars:
 class TestHats:
     """What a hat hides is no hat where it ends."""
 
-    def hatted(self, frontal, colour=(20, 20, 200)):
-        """The planted head with everything above the brows, a little beyond it, a blue hat."""
+    def hatted(self, frontal, colour=(20, 20, 200), above=0.2, hair=False):
+        """The planted head with everything so much `above` its middle, in W, a little beyond it, a blue hat; `hair` below."""
         picture, parts = frontal.picture.copy(), frontal.parts.probabilities.copy()
         rows, columns = np.mgrid[: picture.shape[0], : picture.shape[1]]
-        hat = (np.abs(columns - CENTRE[0]) < 0.62 * WIDTH) & (rows < CENTRE[1] - 0.2 * WIDTH)
+        hat = (np.abs(columns - CENTRE[0]) < 0.62 * WIDTH) & (rows < CENTRE[1] - above * WIDTH)
         hat &= rows > CENTRE[1] - 0.8 * WIDTH
         picture[hat] = colour
         parts[:, hat] = 0
         parts[6, hat] = 1
+        if hair:
+            below = (np.abs(np.abs(columns - CENTRE[0]) - 0.53 * WIDTH) < 0.09 * WIDTH) & ~hat
+            below &= (rows > CENTRE[1] - above * WIDTH) & (rows < CENTRE[1] + 0.2 * WIDTH)
+            picture[below] = (90, 60, 40)
+            parts[:, below] = 0
+            parts[2, below] = 1
         return build_head(picture, frontal.landmarks, PlantedParts(parts, np.eye(2, 3)), SMALL)
 
-    def test_it_ends_at_its_brim(self, frontal):
-        head = self.hatted(frontal)
+    def test_it_ends_at_its_brim_over_hair(self, frontal):
+        head = self.hatted(frontal, hair=True)
         width = head.region.width
         lowest = np.nonzero((head.outline.hat > 0.5) & head.outline.head)[0].max()
         for tone in (head.colours.tone, head.colours.back_tone):
             blue = tone[..., 2] > tone[..., 0] + 30
             assert blue[: int(lowest - 0.1 * width)].mean() > 0.5
             assert not blue[int(lowest + 0.2 * width) :].any()
+
+    def test_one_that_shows_no_hair_reaches_the_ears(self, frontal):
+        """The planted head has none: a hat pushed back ends at the same row behind as one that is not."""
+        ends = [
+            np.nonzero((head.colours.back_tone[..., 2] > head.colours.back_tone[..., 0]).any(1))[0].max()
+            for head in (self.hatted(frontal), self.hatted(frontal, above=0.35))
+        ]
+        assert ends[0] == pytest.approx(ends[1], abs=3)
 
     def test_a_narrow_band_is_none(self, frontal, head):
         parts = frontal.parts.probabilities.copy()

@@ -17,6 +17,8 @@ __all__ = ["Textures", "make_textures"]
 
 #: brightness of the neck under the ears against the cheeks
 SHADE = 0.75
+#: height of an ear, in W
+EAR = 0.4
 #: what is larger, as a share of W squared, and worn on the head is a hat, not glasses
 HAT = 0.15
 #: with so much hair along the crown a head is bald nowhere
@@ -158,7 +160,9 @@ def _nape(tone: np.ndarray, image: np.ndarray, outline: Outline, width: float) -
 
 
 def _under_a_hat(image: np.ndarray, outline: Outline, hair: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray]:
-    """A hat ends where it is seen to end: below, side and back are hair, where some is seen, or skin in the shade.
+    """A hat ends where it is seen to end, and side and back below are hair; one that shows none reaches down to the ears.
+
+    There the rest is skin in the shade.
 
     Returns:
         (3,) that colour, and (h, 1, 1) how far it counts in a row: nowhere without a hat.
@@ -170,7 +174,9 @@ def _under_a_hat(image: np.ndarray, outline: Outline, hair: np.ndarray, width: f
     lowest = len(hat) - 1 - hat[::-1].argmax(0)
     brim = float(np.percentile(lowest[hat.any(0)], 75))
     own = hair & (outline.hat < 0.2) & (rows > brim)
-    shown, shade = (own, 1.0) if own.sum() > 0.004 * width**2 else (cheeks_of(outline, width), SHADE)
+    shown, shade = own, 1.0
+    if own.sum() <= 0.004 * width**2:
+        shown, shade, brim = cheeks_of(outline, width), SHADE, max(brim, outline.lobe - EAR * width)
     if not shown.any():
         return none
     below = ramp(rows, brim + 0.05 * width, brim + 0.11 * width)[..., None]  # it sits lower behind
