@@ -119,9 +119,6 @@ def test_parts_are_named_where_they_are(portrait, found):
     assert larger.to_region == pytest.approx(parts.to_region * 1.5)
 
 
-# ---- files ------------------------------------------------------------------------------------------------------
-
-
 def all_one_person(n: int = 64) -> Parts:
     """A square of 320 photograph pixels in which everything is said to be of one person: hair above, clothes below."""
     p = np.zeros((len(PARTS), n, n), np.float32)
@@ -162,6 +159,9 @@ def test_everybody_in_a_photograph_is_found_with_the_one_who_turns(tmp_path, por
     found = find_faces(tmp_path / "two.png")
     assert len(found.alignments) == 1
     assert len(found.faces) == 2
+
+
+# ---- files ------------------------------------------------------------------------------------------------------
 
 
 def test_networks_come_back_and_wrong_files_are_refused(tmp_path):

@@ -12,6 +12,7 @@ from latentrot.heads.ear import load_ear, make_ear
 from latentrot.heads.geometry import ICT_PATH
 from latentrot.heads.ict import read_ict
 from latentrot.heads.surface import fit_surface, load_surface, rotation
+from latentrot.label.parts import ACCESSORIES, HAIR
 from latentrot.label.upright import five_of
 from latentrot.rotate.mesh import MeshConfig, build_head, turn_head
 from latentrot.rotate.mesh.depth import inflate
@@ -20,7 +21,6 @@ from latentrot.rotate.mesh.ears import draw_ear
 from latentrot.rotate.mesh.export import as_mesh, export_head
 from latentrot.rotate.mesh.fields import curve_through, extrapolated, filled, holes_filled, nearest, signed_distance
 from latentrot.rotate.mesh.hair import _largest_box, _quilted
-from latentrot.rotate.mesh.outline import ACCESSORIES, HAIR
 from latentrot.rotate.mesh.sheets import cut_sheet
 from latentrot.rotate.mesh.turn import reframed
 

@@ -15,6 +15,7 @@ __all__ = ["PARTS", "REGION_LIFT", "REGION_WIDTHS", "Parts", "estimate_parts", "
 
 #: the order of the probabilities; skin is the face with eyes, brows, nose and lips; accessories are hats, glasses, earrings
 PARTS = ("background", "skin", "hair", "ears", "neck", "clothes", "accessories")
+BACKGROUND, SKIN, HAIR, EARS, NECK, CLOTHES, ACCESSORIES = range(len(PARTS))
 #: side of the square that is looked at, and how far its centre lies above the landmarks' middle, face widths
 REGION_WIDTHS, REGION_LIFT = 3.2, 0.15
 #: a face smaller than this share of the own one stands far behind, where the network tells it apart by itself
@@ -107,8 +108,8 @@ def without_others(parts: Parts, own: np.ndarray, faces: Sequence[np.ndarray]) -
     there = np.min([np.linalg.norm(places - f[:2].mean(0), axis=-1) / _size_of(f) for f in others], axis=0)
     left = smoothstep(there / np.maximum(here, 1e-3), THEIRS, OWN).astype(np.float32)
     p = parts.probabilities.copy()
-    on_head = [k for k, name in enumerate(PARTS) if name not in ("background", "clothes")]
-    p[0] += (p[on_head] * (1 - left)).sum(0)
+    on_head = [SKIN, HAIR, EARS, NECK, ACCESSORIES]
+    p[BACKGROUND] += (p[on_head] * (1 - left)).sum(0)
     p[on_head] *= left
     return replace(parts, probabilities=p)
 

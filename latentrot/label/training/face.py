@@ -15,6 +15,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -43,7 +44,7 @@ from latentrot.label.face_networks import (
     save_face_network,
 )
 from latentrot.label.landmarks import FRAME_CENTRE, FRAME_REACH, estimate_landmarks
-from latentrot.label.parts import PARTS, REGION_LIFT, REGION_WIDTHS
+from latentrot.label.parts import CLOTHES, PARTS, REGION_LIFT, REGION_WIDTHS, SKIN
 from latentrot.label.upright import MIRRORED_68, centred, cut_square, five_of, upright_square
 
 __all__ = [
@@ -85,7 +86,6 @@ GROUPS: dict[str, tuple[tuple[int, ...], ...]] = {
 }
 #: how often a photograph of each set is drawn
 WEIGHTS = {"celebamask": 3.0, "lfw": 1.0, "fasseg": 1.0, "ccp_heads": 0.5, "taught": 2.0}
-SKIN, CLOTHES = PARTS.index("skin"), PARTS.index("clothes")
 #: skin whose middle lies so near to the landmarks' is of the own face, face widths: glasses part a forehead from a cheek
 OWN_FACE = 0.6
 #: another face in a square counts from this share of the own one's area on
@@ -501,6 +501,7 @@ def parts_loss(logits: Tensor, wanted: Tensor, sets: np.ndarray) -> Tensor:
     return -gain.sum() / known.sum().clamp(min=1)
 
 
+@cache
 def joined_parts(name: str) -> Tensor:
     """(256, 7) bool: which parts a label of this set may stand for; all of them where it says nothing."""
     table = torch.ones(256, len(PARTS), dtype=torch.bool)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from latentrot.heads.ear import load_ear
+from latentrot.label.parts import ACCESSORIES, BACKGROUND, EARS, HAIR, SKIN
 from latentrot.rotate.mesh.draw import draw
 from latentrot.rotate.mesh.fields import blur, blur_within, dilated, eroded, extrapolated, ramp
-from latentrot.rotate.mesh.outline import ACCESSORIES, BACKGROUND, EARS, HAIR, SKIN, Outline
+from latentrot.rotate.mesh.outline import Outline
 
 __all__ = ["Ear", "draw_ear", "find_ears", "lobes_under_hair"]
 

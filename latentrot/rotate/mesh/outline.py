@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from latentrot.label.parts import ACCESSORIES, BACKGROUND, CLOTHES, EARS, HAIR, NECK, SKIN
 from latentrot.rotate.mesh.config import MeshConfig
 from latentrot.rotate.mesh.draw import NONE, draw
 from latentrot.rotate.mesh.fields import (
@@ -24,7 +25,6 @@ __all__ = ["Outline", "cheeks_of", "find_outline"]
 
 #: at the face's rim, so wide in shares of W, what is background with this probability is none of it
 RIM, SURELY = 0.12, 0.8
-BACKGROUND, SKIN, HAIR, EARS, NECK, CLOTHES, ACCESSORIES = range(7)
 
 
 @dataclass(frozen=True, eq=False)
