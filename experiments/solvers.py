@@ -128,17 +128,23 @@ def round_trips(model: LatentModel, x: torch.Tensor) -> None:
         add(f"diffusers, {budget} steps", budget, (budget, budget), z, loop.decode(z))
 
 
-def lines_for(model: LatentModel, plan: Schedule, labels: pd.DataFrame, root: Path, calibrated_on: int) -> Directions:
-    """Embed pictures and fit one pair of lines through all lights, calibrated."""
+def latents_of(model: LatentModel, plan: Schedule, names: list[str], root: Path) -> LatentStore:
+    """Latents of photographs on a schedule, embedded if missing; `root` holds a store for each schedule."""
     folder = FaceFolder(SHARED / "data" / "celeba")
-    store = LatentStore(root / f"latents-{plan.solver}-{plan.steps}")
+    store = LatentStore(root / f"latents-{plan.solver}-{plan.steps}-{plan.depth:g}")
     space = LatentSpace.of(model, plan)
     done = set(store.image_ids())
-    todo = [p for p in labels.index if p not in done]
+    todo = [p for p in names if p not in done]
     for i in range(0, len(todo), BATCH):
-        names = todo[i : i + BATCH]
-        x = to_tensor(folder.read_crops(names, model.resolution))
-        store.append(names, without_remainder(invert(model, x, schedule=plan)), space)
+        batch = todo[i : i + BATCH]
+        x = to_tensor(folder.read_crops(batch, model.resolution))
+        store.append(batch, invert(model, x, schedule=plan, remainder=False), space)
+    return store
+
+
+def lines_for(model: LatentModel, plan: Schedule, labels: pd.DataFrame, root: Path, calibrated_on: int) -> Directions:
+    """Embed pictures and fit one pair of lines through all lights, calibrated."""
+    store = latents_of(model, plan, list(labels.index), root)
     config = FitConfig(calibrate=0, limit=35.0)
     lines = fit_directions(store, labels, "any", config)
     sources = calibration_sources(store, chosen_rows(labels, config), "any", calibrated_on, config.seed)
@@ -180,8 +186,16 @@ def turn_all(
 def pictures_to_fit(labels: pd.DataFrame, n: int) -> list[str]:
     """People not held out, as many turned heads as frontal ones: the outer bins decide the slopes."""
     known = labels[~held_out(labels["identity"].to_numpy()) & (labels["yaw_deg"].abs() < 35)]
-    bins = (known["yaw_deg"] // 10).astype(int)
-    return list(known.sample(n, weights=1 / bins.map(bins.value_counts()), random_state=0).index)
+    mixed = known.sample(frac=1, random_state=0)
+    in_turn = mixed.groupby(mixed["yaw_deg"] // 10).cumcount()  # one of every bin, then another, as long as there are
+    return list(in_turn.sort_values(kind="stable").index[:n])
+
+
+def labels_of_photographs() -> pd.DataFrame:
+    """Pose, light and identity of all photographs, by their id."""
+    pose = pd.read_csv("data_labels/celeba_pose.csv", index_col="image_id")
+    light = pd.read_csv("data_labels/celeba_light.csv", index_col="image_id")["light"]
+    return pose.join(light).assign(identity=FaceFolder(SHARED / "data" / "celeba").identities)
 
 
 def turning(model: LatentModel, n: int, people: int, calibrated_on: int, root: Path) -> None:
@@ -190,11 +204,8 @@ def turning(model: LatentModel, n: int, people: int, calibrated_on: int, root: P
     judge = importlib.import_module("judge")
 
     folder = FaceFolder(SHARED / "data" / "celeba")
-    pose = pd.read_csv("data_labels/celeba_pose.csv", index_col="image_id")
-    light = pd.read_csv("data_labels/celeba_light.csv", index_col="image_id")["light"]
-    labels = pose.join(light).assign(identity=folder.identities)
-    names = strangers(people)
-    crops, yaws = folder.read_crops(names, model.resolution), pose["yaw_deg"].loc[names].to_numpy()
+    labels, names = labels_of_photographs(), strangers(people)
+    crops, yaws = folder.read_crops(names, model.resolution), labels["yaw_deg"].loc[names].to_numpy()
     bundled = load_latent_rotator(model).directions["center"]
     rows = []
     for own in (False, True) if n else (False,):

@@ -10,9 +10,10 @@ limit and turn) and walk_limit.png beside this script. All limits share sources,
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -97,16 +98,18 @@ def walk_case(rotator: LatentRotator, case: Case) -> dict[float, tuple[np.ndarra
     return found
 
 
-def rows_of(case: Case, found: dict[float, tuple[np.ndarray, Sequence[bool], np.ndarray]], judge: object) -> list[dict]:
-    """One row per limit and turn."""
+def rows_of(
+    case: Case, found: Mapping[Any, tuple[np.ndarray, Sequence[bool], np.ndarray]], judge: object, by: str = "limit"
+) -> list[dict]:
+    """One row per limit, or whatever else pictures were made `by`, and turn."""
     pictures = [case.source, *([] if case.truth is None else [case.truth])]
     stack = [*pictures, *(im for images, _, _ in found.values() for im in images)]
     yaw, who = judge.pose(stack)[:, 0], judge.identity(stack)  # type: ignore[attr-defined]
     rows, at = [], len(pictures)
-    for limit, (images, held, own) in found.items():
+    for way, (images, held, own) in found.items():
         for i, turn in enumerate(case.turns):
             row = {
-                "limit": limit, "asked": nominal_turn(turn), "turned_deg": yaw[at] - yaw[0], "held": held[i],
+                by: way, "asked": nominal_turn(turn), "turned_deg": yaw[at] - yaw[0], "held": held[i],
                 "own_error_deg": abs(own[i] - turn), "identity": who[at] @ who[0],
             }  # fmt: skip
             if case.truth is None:

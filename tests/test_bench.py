@@ -65,7 +65,8 @@ def test_command(model_folder, model, tmp_path, capsys):
     assert f"wrote {out}" in capsys.readouterr().out
     value = {(r["part"], r["way"], r["quantity"]): float(r["value"]) for r in rows}
     assert value["round trip", "exact, 12 steps", "dB"] > 80 > value["round trip", "diffusers, 4 steps", "dB"]
-    assert value["round trip", "fixed-point, 12 steps (the default)", "evaluations there"] == 20
+    assert value["round trip", "fixed-point, 12 steps", "evaluations there"] == 20
+    assert value["round trip", "corrected, 12 steps (the default)", "evaluations there"] == 32
     assert value["throughput", "diffusers, 4 steps", "inversions/s at batch 2"] > 0
     assert all(float(r["value"]) > 0 for r in rows)
     loop, x = PlainLoop.of(model, 4), pictures_for(data, model, 2)

@@ -105,7 +105,7 @@ class TestEstimators:
 
 
 class TestModels:
-    @pytest.mark.parametrize("solver", ["fixed-point", "exact", "ddim"])
+    @pytest.mark.parametrize("solver", ["corrected", "fixed-point", "exact", "ddim"])
     def test_inversion_and_decoding(self, plain_model, model_folder, solver):
         x, plan = as_batch(gradients(2)), Schedule(steps=4, solver=solver)
         z = invert(plain_model, x, schedule=plan, tolerance=1e-3)

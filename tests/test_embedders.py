@@ -38,7 +38,7 @@ def undisturbed(model: LatentModel, data: Path, tmp_path_factory: pytest.TempPat
 
 
 class TestDescent:
-    @pytest.mark.parametrize("solver", ["fixed-point", "exact"])
+    @pytest.mark.parametrize("solver", ["corrected", "fixed-point", "exact"])
     def test_gradient_is_the_decoders(self, model, solver):
         plan = Schedule(steps=3, solver=solver)
         generator = torch.Generator().manual_seed(0)

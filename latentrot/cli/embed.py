@@ -48,7 +48,7 @@ class Embed:
     """a diffusers folder, a Hub id or a bundled model (faces64, heads64); by default faces64"""
     steps: int | None = None
     """steps of the inversion"""
-    solver: Literal["fixed-point", "exact", "ddim"] | None = None
+    solver: Literal["corrected", "fixed-point", "exact", "ddim"] | None = None
     """how the ODE is solved, both ways"""
     batch_size: int = 64
     """pictures at a time; halved where they do not fit into memory"""

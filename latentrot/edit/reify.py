@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from scipy.fft import dctn, idctn
 
 from latentrot.data.images import resize, to_tensor, to_uint8
-from latentrot.embed.solve import decode, invert, without_remainder
+from latentrot.embed.solve import decode, invert
 from latentrot.fit.frequencies import frequency_bands
 from latentrot.rotate.latent.rotator import LatentRotator
 
@@ -49,7 +49,7 @@ def reify(image: np.ndarray, rotator: LatentRotator) -> np.ndarray:
     """A square face crop, (s, s, 3) uint8 in the CelebA frame -> the likelier face at the model's resolution."""
     space = rotator.any_directions.space
     x = to_tensor(resize(image, rotator.model.resolution))
-    z = without_remainder(invert(rotator.model, x, schedule=space.schedule))
+    z = invert(rotator.model, x, schedule=space.schedule, remainder=False)
     moved = towards_noise(F.pixel_shuffle(z, space.factor)[0].numpy())
     z = F.pixel_unshuffle(torch.from_numpy(moved).float()[None], space.factor)
     return to_uint8(decode(rotator.model, z, schedule=space.schedule))[0]

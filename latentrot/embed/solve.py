@@ -39,7 +39,7 @@ def check_batch(x: torch.Tensor, shapes: list[tuple[int, ...]], what: str) -> No
 @torch.no_grad()
 def invert(
     model: LatentModel, x: torch.Tensor, steps: int | None = None, solver: str | None = None,
-    *, schedule: Schedule | None = None, tolerance: float | None = None,
+    *, schedule: Schedule | None = None, tolerance: float | None = None, remainder: bool = True,
 ) -> torch.Tensor:  # fmt: skip
     """Embed pictures: run the deterministic ODE from picture to latent.
 
@@ -47,15 +47,16 @@ def invert(
         model: from `load_model`.
         x: (n, 3, h, w) pictures in [-1, 1] at the model's resolution.
         steps: steps each way (default: `Schedule`'s); evaluations per picture: see `evaluations`.
-        solver: "fixed-point", "exact" or "ddim" (default: `Schedule`'s).
+        solver: "corrected", "fixed-point", "exact" or "ddim" (default: `Schedule`'s).
         schedule: instead of steps and solver, a whole schedule.
         tolerance: go on with every fixed point until its root mean square residual is below this for all pictures of the
             batch (pixels in [-1, 1]), or twelve evaluations are spent on it; None spends what the schedule says, which
             is the same for every picture.
+        remainder: False: latents alone, as they are stored, averaged and walked, for what these alone cost.
 
     Returns:
-        (n, c, h', w') float32 latents on the CPU. The "exact" solver returns (n, 2, c, h', w'): `[:, 0]` are the latents,
-        `[:, 1]` the remainders that make the way back exact; see `without_remainder`.
+        (n, c, h', w') float32 latents on the CPU. The "corrected" and "exact" solvers return (n, 2, c, h', w'): `[:, 0]` are
+        the latents, `[:, 1]` the remainders by which pictures come back; see `without_remainder`.
 
     Raises:
         LatentrotError: wrong shape or range of x, or an impossible schedule.
@@ -63,7 +64,9 @@ def invert(
     plan = resolve_schedule(steps, solver, schedule)
     check_batch(x, [(3, model.resolution, model.resolution)], "pictures")
     state = model.first_stage.encode(x.to(model.device, torch.float32)).double()
-    return solver_of(plan).invert(model, state, plan, tolerance).to("cpu", torch.float32)
+    solver_ = solver_of(plan)
+    way = solver_.invert if remainder else solver_.latents
+    return way(model, state, plan, tolerance).to("cpu", torch.float32)
 
 
 def without_remainder(z: torch.Tensor) -> torch.Tensor:
@@ -80,7 +83,7 @@ def decode(
 
     Args:
         model: from `load_model`.
-        z: (n, c, h', w') latents, or (n, 2, c, h', w') latents and remainders of the "exact" solver.
+        z: (n, c, h', w') latents, or (n, 2, c, h', w') latents and remainders of a solver that has them.
         steps: steps each way, the same as for `invert`.
         solver: the solver `invert` used.
         schedule: instead of steps and solver, a whole schedule.

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
+from latentrot.embed.solvers import solver_of
 from latentrot.fit.directions import Directions
 from latentrot.fit.frequencies import coarse_part, keep_octaves
 
 __all__ = ["walk", "walk_offset"]
+
+#: degrees within which a turn lets go of what it does not carry of a remainder: no picture of a sweep stands out
+FADED_DEG = 5.0
 
 
 def walk_offset(directions: Directions, nominal: torch.Tensor, yaw: float) -> torch.Tensor:
@@ -57,7 +62,8 @@ def walk(
     """Walk one latent along its lines.
 
     Args:
-        z: (1, c, h, w) the picture's own latent; or (1, 2, c, h, w) with its remainder, which is carried along.
+        z: (1, c, h, w) the picture's own latent; or (1, 2, c, h, w) with its remainder, of which the solver's share
+            (`carried`) is kept beyond the first `FADED_DEG` degrees turned on average, and more of it before.
         directions: of its light group.
         nominal: (k,) steps in nominal degrees, signed.
         yaw: the picture's own yaw in degrees.
@@ -70,7 +76,9 @@ def walk(
     """
     if z.ndim == 5:
         walked = walk(z[:, 0], directions, nominal, yaw, keep_norm=keep_norm)
-        return torch.stack([walked, z[:, 1].expand_as(walked)], 1)
+        turned = torch.from_numpy(np.abs(directions.turn_for(nominal.numpy()))).to(walked)
+        lost = (1 - solver_of(directions.space.schedule).carried) * (turned / FADED_DEG).clamp(max=1)
+        return torch.stack([walked, (1 - lost)[:, None, None, None] * z[:, 1]], 1)
     walked = z + walk_offset(directions, nominal, yaw)
     if keep_norm:
         factor = directions.space.factor

@@ -19,7 +19,7 @@ from upath import UPath
 
 from latentrot.data.celeba import FaceFolder
 from latentrot.data.images import to_tensor
-from latentrot.embed.solve import Schedule, invert, without_remainder
+from latentrot.embed.solve import Schedule, invert
 from latentrot.errors import LatentrotError, one_line
 from latentrot.models.load import LatentModel
 from latentrot.progress import Progress
@@ -220,8 +220,8 @@ class ShardEmbedder:
         while True:
             size = min(len(x), self.limit or len(x))
             try:
-                parts = [invert(self.model, part, schedule=self.space.schedule) for part in x.split(size)]
-                return without_remainder(torch.cat(parts))
+                plan = self.space.schedule
+                return torch.cat([invert(self.model, p, schedule=plan, remainder=False) for p in x.split(size)])
             except RuntimeError as error:
                 short = isinstance(error, torch.OutOfMemoryError) or any(w in str(error) for w in OUT_OF_MEMORY)
                 if not short:

@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 
 from latentrot.embed.schedule import Schedule
-from latentrot.embed.solvers import ddim, exact, fixed_point
+from latentrot.embed.solvers import corrected, ddim, exact, fixed_point
 from latentrot.models.load import LatentModel
 
 __all__ = ["Solver", "solver_of"]
@@ -21,7 +21,9 @@ class Solver(Protocol):
     """One way of running the ODE both ways; states are (n, c, h, w) float64 in the diffusion's own space."""
 
     states: int
-    """states per picture in what `invert` returns: 1 for (n, c, h, w), 2 for (n, 2, c, h, w)"""
+    """states per picture in what `invert` returns: 1 for (n, c, h, w), 2 for (n, 2, c, h, w): latents and remainders"""
+    carried: float
+    """share of the remainder that a walked latent keeps (see `latentrot.fit.walk.walk`)"""
 
     def evaluations(self, schedule: Schedule) -> tuple[int, int]:
         """Network evaluations per picture: for inversion (without a tolerance) and for decoding."""
@@ -33,12 +35,23 @@ class Solver(Protocol):
         """(n, c, h, w) clean state -> latents."""
         ...
 
+    def latents(
+        self, model: LatentModel, state: torch.Tensor, schedule: Schedule, tolerance: float | None
+    ) -> torch.Tensor:
+        """(n, c, h, w) clean state -> (n, c, h, w): what `invert` returns without remainders, for what it alone costs."""
+        ...
+
     def decode(self, model: LatentModel, z: torch.Tensor, schedule: Schedule) -> torch.Tensor:
         """Latents -> (n, c, h, w) clean state."""
         ...
 
 
-KNOWN: dict[str, Solver] = {"fixed-point": fixed_point.SOLVER, "exact": exact.SOLVER, "ddim": ddim.SOLVER}
+KNOWN: dict[str, Solver] = {
+    "corrected": corrected.SOLVER,
+    "fixed-point": fixed_point.SOLVER,
+    "exact": exact.SOLVER,
+    "ddim": ddim.SOLVER,
+}
 
 
 def solver_of(schedule: Schedule) -> Solver:

@@ -22,6 +22,7 @@ class Ddim:
     """Each step takes the velocity at the end it starts from, so that the ways there and back are not the same."""
 
     states = 1
+    carried = 1.0
 
     def evaluations(self, schedule: Schedule) -> tuple[int, int]:
         """One a step."""
@@ -34,6 +35,12 @@ class Ddim:
         for step in steps_of(model, schedule.levels(model)):
             state = rotate(state, model.velocity(state, max(step.low, 0)), step.turn)
         return state
+
+    def latents(
+        self, model: LatentModel, state: torch.Tensor, schedule: Schedule, tolerance: float | None
+    ) -> torch.Tensor:
+        """As `invert`: there is no remainder."""
+        return self.invert(model, state, schedule, tolerance)
 
     def decode(self, model: LatentModel, z: torch.Tensor, schedule: Schedule) -> torch.Tensor:
         """Explicit DDIM steps back."""

@@ -42,6 +42,7 @@ class Exact:
     """Latent and remainder, (n, 2, c, h, w)."""
 
     states = 2
+    carried = 1.0  # it is what the way back needs, not a detail of the picture
 
     def evaluations(self, schedule: Schedule) -> tuple[int, int]:
         """One a step, and those of the first inverse step, which is iterated as by the fixed-point solver."""
@@ -60,6 +61,12 @@ class Exact:
             before, state = state, rotate(state, v, step.turn) + weight(last, step) * miss
         remainder = before - rotate(state, model.velocity(state, steps[-1].high), -steps[-1].turn)
         return torch.stack([state, remainder], 1)
+
+    def latents(
+        self, model: LatentModel, state: torch.Tensor, schedule: Schedule, tolerance: float | None
+    ) -> torch.Tensor:
+        """The latents, which cost as much as both."""
+        return self.invert(model, state, schedule, tolerance)[:, 0]
 
     def decode(self, model: LatentModel, z: torch.Tensor, schedule: Schedule) -> torch.Tensor:
         """The same equations read the other way."""

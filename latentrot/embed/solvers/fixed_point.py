@@ -40,6 +40,7 @@ class FixedPoint:
     """Exact to the tolerance spent on it; one state per picture, and any DDIM decoder reads its latents."""
 
     states = 1
+    carried = 1.0
 
     def evaluations(self, schedule: Schedule) -> tuple[int, int]:
         """One a step after the first three."""
@@ -60,6 +61,12 @@ class FixedPoint:
             solved = [*solved[-1:], (step.b, (math.cos(step.turn) * noisier - state) / math.sin(step.turn))]
             state = noisier
         return state
+
+    def latents(
+        self, model: LatentModel, state: torch.Tensor, schedule: Schedule, tolerance: float | None
+    ) -> torch.Tensor:
+        """As `invert`: there is no remainder."""
+        return self.invert(model, state, schedule, tolerance)
 
     def decode(self, model: LatentModel, z: torch.Tensor, schedule: Schedule) -> torch.Tensor:
         """Explicit DDIM steps."""

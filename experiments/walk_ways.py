@@ -1,0 +1,178 @@
+"""Which latents and lines turn photographs, each with lines of its own: solver, depth, remainder, shrinkage, octaves, light.
+
+    python experiments/walk_ways.py
+
+Reads ../shared/data/celeba (lines are fitted to people not held out, and turn people who are), ../shared/data/ytf (pairs of
+frames of one scene: the second is the truth) and data_labels/; the judge in ../shared/judge measures yaw and identity.
+Every way embeds the same photographs, fits and calibrates lines to its own latents of them, and turns the same faces by
+steps measured on each. Writes walk_ways.csv beside this script: means and standard errors by way and turn, and by how much a
+way differs from the default on the same faces.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import tyro
+from solvers import SHARED, labels_of_photographs, latents_of, pictures_to_fit
+from walk_limit import Case, cases_of_pairs, cases_of_strangers, rows_of, save_sheet
+
+from latentrot.devices import resolve_device
+from latentrot.embed.schedule import Schedule
+from latentrot.embed.solvers import corrected
+from latentrot.fit.directions import Directions
+from latentrot.fit.fit import FitConfig, fit_directions
+from latentrot.label.estimate import LIGHTS
+from latentrot.models.load import LatentModel, load_model
+from latentrot.models.precision import computes_bfloat16
+from latentrot.rotate.latent.rotator import LatentRotator
+
+HERE = Path(__file__).parent
+#: where latents are kept by default
+WORK = Path(tempfile.gettempdir()) / "latentrot-walk-ways"
+DEFAULT = "default"
+#: measures of which the difference to the default is told
+COMPARED = ("yaw_error_deg", "identity", "identity_truth", "ssim_truth", "squared_error")
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to walk: how pictures become latents, how lines are fitted to them, and how they are walked."""
+
+    schedule: Schedule = field(default_factory=Schedule)
+    fit: FitConfig = field(default_factory=FitConfig)
+    keep_norm: bool = True
+    carried: float = corrected.SOLVER.carried
+    lights: tuple[str, ...] = LIGHTS
+
+
+WAYS = {
+    DEFAULT: Way(),
+    "plain inverse": Way(Schedule(solver="ddim")),
+    "fixed point": Way(Schedule(solver="fixed-point")),
+    "exact": Way(Schedule(solver="exact")),
+    "20 steps": Way(Schedule(steps=20)),
+    "remainder carried by .5": Way(carried=0.5),
+    "remainder carried whole": Way(carried=1.0),
+    "depth 1": Way(Schedule(depth=1.0)),
+    "depth .7": Way(Schedule(depth=0.7)),
+    "depth .5": Way(Schedule(depth=0.5)),
+    "slopes not shrunk": Way(fit=FitConfig(shrink=False)),
+    "length of octaves not kept": Way(keep_norm=False),
+    "coarse frequencies by degrees": Way(fit=FitConfig(coarse=4)),
+    "no light filter": Way(lights=("any",)),
+}
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """What lines are fitted to.
+
+    Args:
+        model: the diffusion model.
+        labels: image_id -> yaw_deg, light and identity of the photographs.
+        root: where latents are kept.
+    """
+
+    model: LatentModel
+    labels: pd.DataFrame
+    root: Path
+
+    def rotator(self, way: Way, calibrated_on: int) -> LatentRotator:
+        """Lines of its own for a way, calibrated."""
+        store = latents_of(self.model, way.schedule, list(self.labels.index), self.root)
+        config = replace(way.fit, calibrate=calibrated_on)
+        lines: dict[str, Directions] = {
+            light: fit_directions(store, self.labels, light, config, model=self.model) for light in way.lights
+        }
+        return LatentRotator(self.model, lines, keep_norm=way.keep_norm)
+
+
+def measured(rotator: LatentRotator, cases: list[Case], way: str, judge: object) -> tuple[list[dict], list[np.ndarray]]:
+    """Every case turned one way: rows of measures, and the pictures."""
+    rows, pictures = [], []
+    for number, case in enumerate(cases):
+        result = rotator.turn(case.source, case.turns)
+        frames = result.frames
+        shown = np.stack([frame.image for frame in frames])
+        own = np.array([frame.yaw_deg for frame in frames]) - result.yaw_deg
+        found = rows_of(case, {way: (shown, [frame.held for frame in frames], own)}, judge, by="way")
+        rows += [row | {"case": number, "turn": turn} for row, turn in zip(found, case.turns, strict=True)]
+        pictures += list(shown)
+    return rows, pictures
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Means by people, way and size of the turn, with standard errors, and paired differences to the default."""
+    table = table.assign(asked=table["asked"].abs(), turned_deg=table["turned_deg"].abs())
+    keys = ["data", "way", "asked"]
+    compared = [c for c in COMPARED if c in table]
+    faces = pd.MultiIndex.from_frame(table[["data", "case", "turn"]])
+    default = table[compared].set_axis(faces)[(table["way"] == DEFAULT).to_numpy()]
+    less = table[compared] - default.loc[faces].to_numpy()
+    less = less.join(table[keys]).groupby(keys, sort=False)
+    groups = table.drop(columns=["case", "turn"]).groupby(keys, sort=False)
+    found = groups.mean().join(groups[compared].sem().add_suffix("_se"))
+    found = found.join(less.mean().add_suffix("_more")).join(less.sem().add_suffix("_more_se"))
+    return found.assign(turns=groups.size()).round(4)
+
+
+def main(
+    people: int = 30,
+    pairs: int = 24,
+    fitted: int = 2000,
+    calibrate: int = 16,
+    work: Path = WORK,
+    model: str = "faces64",
+    only: tuple[str, ...] = (),
+    sheet: Path | None = None,
+) -> None:
+    """Embed, fit, walk, measure, write.
+
+    Args:
+        people: strangers to turn by 15 and 30 degrees.
+        pairs: real pairs about 15 degrees apart, and as many about 30.
+        fitted: photographs that lines are fitted to.
+        calibrate: of these, on how many each light's step length is calibrated.
+        work: where latents are kept.
+        model: the diffusion model.
+        only: ways to walk beside the default; all by default.
+        sheet: .png to draw some of the pictures to, a row for each source and turn, a column for each way; to look at.
+    """
+    sys.path.insert(0, str(SHARED / "judge"))
+    import judge  # type: ignore[import-not-found]  # noqa: PLC0415
+
+    loaded = load_model(model, dtype="bfloat16" if computes_bfloat16(resolve_device(None)) else None)
+    labels = labels_of_photographs()
+    photographs = Photographs(
+        loaded, labels.loc[pictures_to_fit(labels, fitted)], work / loaded.digest[:8] / str(fitted)
+    )
+    side = loaded.resolution
+    cases = {"strangers": cases_of_strangers(people, side), "real pairs": cases_of_pairs(pairs, side)}
+    tables, columns = [], []
+    for name, way in WAYS.items():
+        if only and name not in (DEFAULT, *only):
+            continue
+        rotator, drawn = photographs.rotator(way, calibrate), []
+        corrected.SOLVER.carried = way.carried
+        for data, some in cases.items():
+            rows, pictures = measured(rotator, some, name, judge)
+            tables.append(pd.DataFrame(rows).assign(data=data))
+            drawn += pictures
+        columns.append(drawn)
+        found = summary(pd.concat(tables, ignore_index=True))
+        found.to_csv(HERE / "walk_ways.csv")
+        print(found.xs(name, level="way").round(3).to_string(), flush=True)
+    if sheet is not None:
+        turned = [(case, turn) for some in cases.values() for case in some for turn in case.turns]
+        still = [[case.source] if case.truth is None else [case.source, case.truth] for case, _ in turned]
+        save_sheet([np.concatenate([*s, *drawn], 1) for s, *drawn in zip(still, *columns, strict=True)], sheet)
+
+
+if __name__ == "__main__":
+    tyro.cli(main, description=__doc__)
