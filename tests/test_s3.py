@@ -94,11 +94,11 @@ def test_a_stopped_shard_is_finished(bucket, data, plain_model, monkeypatch):
 
     store, original, seen = LatentStore(f"{bucket}/half"), work.invert, []
 
-    def stopped(model, x, *, schedule):
+    def stopped(model, x, **options):
         if len(seen) == 1:
             raise KeyboardInterrupt
         seen.append(len(x))
-        return original(model, x, schedule=schedule)
+        return original(model, x, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(work, "invert", stopped)

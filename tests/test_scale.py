@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -194,10 +195,10 @@ class TestShard:
         original, order = work.invert, list(range(7))
         random.Random(seed).shuffle(order)
 
-        def small(model: LatentModel, x: torch.Tensor, *, schedule: Schedule) -> torch.Tensor:
+        def small(model: LatentModel, x: torch.Tensor, **options: Any) -> torch.Tensor:
             if len(x) > 1:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-            return original(model, x, schedule=schedule)
+            return original(model, x, **options)
 
         monkeypatch.setattr(work, "invert", small)
         store = LatentStore(tmp_path / "latents")
@@ -228,20 +229,18 @@ class TestStopped:
         embed_folder(FaceFolder(data_bad), model, calm, PLAN, batch_size=3, shard_size=11)
         store, original, seen = LatentStore(tmp_path / "latents"), work.invert, []
 
-        def stopped(model: LatentModel, x: torch.Tensor, *, schedule: Schedule) -> torch.Tensor:
+        def stopped(model: LatentModel, x: torch.Tensor, **options: Any) -> torch.Tensor:
             if len(seen) == batches:
                 raise KeyboardInterrupt
             seen.append(len(x))
-            return original(model, x, schedule=schedule)
+            return original(model, x, **options)
 
         monkeypatch.setattr(work, "invert", stopped)
         with pytest.raises(KeyboardInterrupt):
             embed_folder(FaceFolder(data_bad), model, store, PLAN, batch_size=3, shard_size=11)
         assert not store.numbers
         assert store.partial_of(0).exists()
-        monkeypatch.setattr(
-            work, "invert", lambda m, x, *, schedule: seen.append(len(x)) or original(m, x, schedule=schedule)
-        )
+        monkeypatch.setattr(work, "invert", lambda m, x, **options: seen.append(len(x)) or original(m, x, **options))
         done, bad = embed_folder(FaceFolder(data_bad), model, store, PLAN, batch_size=3, shard_size=11)
         assert (done, len(bad)) == (10, 1)
         assert seen == [3, 3, 3, 2]  # no picture twice

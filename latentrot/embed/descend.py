@@ -85,7 +85,8 @@ def descend(
     Args:
         model: from `load_model`.
         x: (n, 3, h, w) pictures in [-1, 1] at the model's resolution.
-        start: (n, c, h', w') latents to start from: noise, those of `invert`, or those of `embed_with`.
+        start: (n, c, h', w') latents to start from: noise, those of `invert`, or those of `embed_with`. Remainders are left
+            out, so that the plain inverse's beside them start lower than the fixed point's.
         schedule: of the decoding.
         config: when to stop.
 
