@@ -51,7 +51,7 @@ class Embedders:
 
 def ways(model: LatentModel, options: Embedders) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
     """Name -> pictures to latents of the default schedule."""
-    plan = Schedule()
+    plan = Schedule(solver="fixed-point")
     config = DescentConfig(target_db=options.target, iterations=options.iterations)
     noise = torch.randn(options.people, *model.latent_shape, generator=torch.Generator().manual_seed(0))
 
@@ -61,8 +61,8 @@ def ways(model: LatentModel, options: Embedders) -> dict[str, Callable[[torch.Te
         return found.latents
 
     found: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-        "ODE, fixed point": lambda x: invert(model, x),
-        "ODE, fixed point to a tolerance": lambda x: invert(model, x, tolerance=TOLERANCE),
+        "ODE, fixed point": lambda x: invert(model, x, schedule=plan),
+        "ODE, fixed point to a tolerance": lambda x: invert(model, x, schedule=plan, tolerance=TOLERANCE),
         "ODE, plain inverse": lambda x: invert(model, x, solver="ddim"),
         "descent from noise": lambda x: descended(x, noise),
         "descent from the plain inverse": lambda x: descended(x, invert(model, x, solver="ddim")),

@@ -25,13 +25,13 @@ from latentrot.embed.solve import decode, evaluations, without_remainder
 from latentrot.rotate.latent.rotator import LatentRotator
 
 PLANS = (
-    Schedule(),
+    Schedule(solver="fixed-point"),
     Schedule(solver="exact"),
     Schedule(solver="exact", steps=20),
     Schedule(solver="ddim", steps=20),
-    Schedule(depth=1.0),
-    Schedule(depth=0.7),
-    Schedule(depth=0.5),
+    Schedule(solver="fixed-point", depth=1.0),
+    Schedule(solver="fixed-point", depth=0.7),
+    Schedule(solver="fixed-point", depth=0.5),
 )
 
 

@@ -84,7 +84,7 @@ class Rendered:
 
     def latents(self, plan: Schedule | None = None) -> LatentStore:
         """Their latents, embedded if missing."""
-        plan = plan or Schedule()
+        plan = plan or self.rotator.any_directions.space.schedule  # which the heads to turn are embedded on
         name = f"latents-{self.fitted}-{self.model.digest[:8]}-{plan.solver}-{plan.steps}-{plan.depth:g}"
         store = LatentStore(WORK / name)
         embed_folder(self.folder, self.model, store, plan)

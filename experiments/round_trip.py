@@ -47,10 +47,12 @@ def ways() -> dict[str, Callable[[LatentModel, torch.Tensor], torch.Tensor]]:
         found[f"diffusers, {steps} steps"] = lambda model, x, steps=steps: plainly(PlainLoop.of(model, steps), x)
         found[f"ddim, {steps} steps, depth 0.9"] = ours(Schedule(steps=steps, solver="ddim"))
     for steps in (12, 20):
-        found[f"fixed-point, {steps} steps, depth 0.9"] = ours(Schedule(steps=steps))
-        found[f"fixed-point, {steps} steps, depth 0.9, to a tolerance"] = ours(Schedule(steps=steps), TOLERANCE)
-    found["fixed-point, 12 steps, depth 1"] = ours(Schedule(depth=1.0))
-    found["fixed-point, 12 steps, depth 1, to a tolerance"] = ours(Schedule(depth=1.0), TOLERANCE)
+        found[f"fixed-point, {steps} steps, depth 0.9"] = ours(Schedule(steps, "fixed-point"))
+        found[f"fixed-point, {steps} steps, depth 0.9, to a tolerance"] = ours(
+            Schedule(steps, "fixed-point"), TOLERANCE
+        )
+    found["fixed-point, 12 steps, depth 1"] = ours(Schedule(solver="fixed-point", depth=1.0))
+    found["fixed-point, 12 steps, depth 1, to a tolerance"] = ours(Schedule(solver="fixed-point", depth=1.0), TOLERANCE)
     return found
 
 

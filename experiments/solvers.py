@@ -48,8 +48,8 @@ TURNS = (-30.0, -15.0, 15.0, 30.0)
 BATCH = 16
 #: ways compared by what they do to a walk
 PLANS = (
-    (Schedule(), None),
-    (Schedule(), TOLERANCE),
+    (Schedule(solver="fixed-point"), None),
+    (Schedule(solver="fixed-point"), TOLERANCE),
     (Schedule(solver="exact"), None),
     (Schedule(solver="exact"), TOLERANCE),
     (Schedule(solver="exact", steps=20), None),

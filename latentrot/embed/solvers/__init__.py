@@ -24,6 +24,8 @@ class Solver(Protocol):
     """states per picture in what `invert` returns: 1 for (n, c, h, w), 2 for (n, 2, c, h, w): latents and remainders"""
     carried: float
     """share of the remainder that a walked latent keeps (see `latentrot.fit.walk.walk`)"""
+    any_steps: bool
+    """whether other numbers of steps decode the same latents into nearly the same pictures"""
 
     def evaluations(self, schedule: Schedule) -> tuple[int, int]:
         """Network evaluations per picture: for inversion (without a tolerance) and for decoding."""

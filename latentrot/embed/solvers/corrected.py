@@ -28,6 +28,7 @@ class Corrected:
     states = 2
     #: on real pairs and strangers (`experiments/walk_ways.py`) less lost detail of the face, more drew scratches
     carried = 0.8
+    any_steps = True
 
     def evaluations(self, schedule: Schedule) -> tuple[int, int]:
         """Those of both inversions; a latent alone (`latents`) costs one a step."""

@@ -23,6 +23,7 @@ class Ddim:
 
     states = 1
     carried = 1.0
+    any_steps = True
 
     def evaluations(self, schedule: Schedule) -> tuple[int, int]:
         """One a step."""

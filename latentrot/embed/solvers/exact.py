@@ -43,6 +43,7 @@ class Exact:
 
     states = 2
     carried = 1.0  # it is what the way back needs, not a detail of the picture
+    any_steps = False  # the remainder belongs to its steps
 
     def evaluations(self, schedule: Schedule) -> tuple[int, int]:
         """One a step, and those of the first inverse step, which is iterated as by the fixed-point solver."""

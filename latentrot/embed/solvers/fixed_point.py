@@ -41,6 +41,7 @@ class FixedPoint:
 
     states = 1
     carried = 1.0
+    any_steps = True
 
     def evaluations(self, schedule: Schedule) -> tuple[int, int]:
         """One a step after the first three."""
