@@ -19,17 +19,15 @@ import pandas as pd
 import scipy.linalg
 import torch
 import tyro
-from solvers import SHARED
+from solvers import SHARED, quick_dtype
 from walk_limit import save_sheet
 
 from latentrot.data.celeba import FaceFolder, held_out
 from latentrot.data.images import to_tensor, to_uint8
-from latentrot.devices import resolve_device
 from latentrot.embed.schedule import Schedule
 from latentrot.embed.solve import decode
 from latentrot.label.network import FaceLabeler, load_labeler
 from latentrot.models.load import LatentModel, load_model
-from latentrot.models.precision import computes_bfloat16
 
 HERE = Path(__file__).parent
 BATCH = 64
@@ -85,7 +83,7 @@ def main(models: Annotated[list[str], tyro.conf.Positional], samples: int = 2000
     ]
     strips = []
     for name in models:
-        model = load_model(name, dtype="bfloat16" if computes_bfloat16(resolve_device(None)) else None)
+        model = load_model(name, dtype=quick_dtype())
         drawn = sampled(model, samples)
         distance = frechet_distance(features(labeler, drawn), truth)
         rows.append({"pictures": f"samples of {name}", "number": samples, "distance": distance})

@@ -27,6 +27,7 @@ from latentrot.bench.plain import PlainLoop
 from latentrot.data.celeba import FaceFolder, held_out
 from latentrot.data.images import to_tensor, to_uint8
 from latentrot.data.similarity import ms_ssim, psnr, ssim
+from latentrot.devices import resolve_device
 from latentrot.embed.schedule import Schedule
 from latentrot.embed.solve import decode, evaluations, invert, without_remainder
 from latentrot.fit.calibrate import calibrate, calibration_sources
@@ -34,6 +35,7 @@ from latentrot.fit.directions import Directions
 from latentrot.fit.fit import FitConfig, chosen_rows, fit_directions
 from latentrot.fit.walk import walk
 from latentrot.models.load import LatentModel, load_model
+from latentrot.models.precision import computes_bfloat16
 from latentrot.rotate.latent.rotator import TOLERANCE, load_latent_rotator
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.space import LatentSpace
@@ -189,6 +191,11 @@ def pictures_to_fit(labels: pd.DataFrame, n: int) -> list[str]:
     mixed = known.sample(frac=1, random_state=0)
     in_turn = mixed.groupby(mixed["yaw_deg"] // 10).cumcount()  # one of every bin, then another, as long as there are
     return list(in_turn.sort_values(kind="stable").index[:n])
+
+
+def quick_dtype() -> str | None:
+    """The precision that the device computes quickly: bfloat16 where it has it, else a model's own."""
+    return "bfloat16" if computes_bfloat16(resolve_device(None)) else None
 
 
 def labels_of_photographs() -> pd.DataFrame:

@@ -19,15 +19,13 @@ import numpy as np
 import pandas as pd
 import torch
 import tyro
-from solvers import SHARED, strangers
+from solvers import SHARED, quick_dtype, strangers
 
 from latentrot.data.celeba import FaceFolder
-from latentrot.devices import resolve_device
 from latentrot.fit.directions import Directions
 from latentrot.fit.fit import FitConfig, fit_directions, gather_statistics, slope_of
 from latentrot.fit.lines import CentroidLine
 from latentrot.label.table import read_labels
-from latentrot.models.precision import computes_bfloat16
 from latentrot.rotate.latent.rotator import LatentRotator, Turned, load_latent_rotator
 from latentrot.store.latent_store import LatentStore
 
@@ -114,7 +112,7 @@ def main(people: int = 40, latents: Path | None = None, labels: Path = Path("lab
 
     store = LatentStore(latents) if latents else None
     labelled = read_labels(labels) if latents else pd.DataFrame()
-    bundled = load_latent_rotator(dtype="bfloat16" if computes_bfloat16(resolve_device(None)) else None)
+    bundled = load_latent_rotator(dtype=quick_dtype())
     model = bundled.model
     crops = FaceFolder(SHARED / "data" / "celeba").read_crops(strangers(people), model.resolution)
     tables = []

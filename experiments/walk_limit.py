@@ -19,13 +19,11 @@ import numpy as np
 import pandas as pd
 import torch
 import tyro
-from solvers import SHARED, strangers
+from solvers import SHARED, quick_dtype, strangers
 
 from latentrot.data.celeba import FaceFolder
 from latentrot.data.images import to_tensor, to_uint8
 from latentrot.data.similarity import ssim
-from latentrot.devices import resolve_device
-from latentrot.models.precision import computes_bfloat16
 from latentrot.rotate.latent.rotator import LatentRotator, Walked, load_latent_rotator
 from latentrot.rotate.latent.search import find_steps, longest_step, probe_steps
 
@@ -171,7 +169,7 @@ def main(people: int = 20, pairs: int = 20, sheet: Path | None = None) -> None:
     sys.path.insert(0, str(SHARED / "judge"))
     import judge  # type: ignore[import-not-found]  # noqa: PLC0415
 
-    rotator = load_latent_rotator(dtype="bfloat16" if computes_bfloat16(resolve_device(None)) else None)
+    rotator = load_latent_rotator(dtype=quick_dtype())
     side, tables, strips = rotator.model.resolution, [], []
     for data, cases in (("strangers", cases_of_strangers(people, side)), ("real pairs", cases_of_pairs(pairs, side))):
         rows: list[dict] = []

@@ -19,17 +19,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import tyro
-from solvers import SHARED, labels_of_photographs, latents_of, pictures_to_fit
+from solvers import SHARED, labels_of_photographs, latents_of, pictures_to_fit, quick_dtype
 from walk_limit import Case, cases_of_pairs, cases_of_strangers, rows_of, save_sheet
 
-from latentrot.devices import resolve_device
 from latentrot.embed.schedule import Schedule
 from latentrot.embed.solvers import corrected
 from latentrot.fit.directions import Directions
 from latentrot.fit.fit import FitConfig, fit_directions
 from latentrot.label.estimate import LIGHTS
 from latentrot.models.load import LatentModel, load_model
-from latentrot.models.precision import computes_bfloat16
 from latentrot.rotate.latent.rotator import LatentRotator
 
 HERE = Path(__file__).parent
@@ -147,7 +145,7 @@ def main(
     sys.path.insert(0, str(SHARED / "judge"))
     import judge  # type: ignore[import-not-found]  # noqa: PLC0415
 
-    loaded = load_model(model, dtype="bfloat16" if computes_bfloat16(resolve_device(None)) else None)
+    loaded = load_model(model, dtype=quick_dtype())
     labels = labels_of_photographs()
     photographs = Photographs(
         loaded, labels.loc[pictures_to_fit(labels, fitted)], work / loaded.digest[:8] / str(fitted)
