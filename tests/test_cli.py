@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from latentrot.bench.compare import portrait_crop
 from latentrot.cli import guard_sweep, main
 from latentrot.data.images import to_uint8
 from latentrot.edit.photograph import held_short
 from latentrot.edit.turns import parse_sweep
 from latentrot.errors import LatentrotError
 from latentrot.rotate.latent.rotator import Walked, load_latent_rotator
-from latentrot.rotate.latent.search import CalibrationCurve, find_steps
+from latentrot.rotate.latent.search import CalibrationCurve, find_steps, longest_step, probe_steps
 
 PORTRAIT = Path(str(resources.files("latentrot") / "bundled" / "astronaut.jpg"))
 
@@ -32,7 +33,7 @@ def test_edit_turns_the_bundled_portrait_and_says_what_it_did(tmp_path, capsys):
     report = json.loads(printed)
     assert {"input", "output", "model", "light", "requested_deg", "yaw_before_deg", "yaw_after_deg"} <= set(report)
     assert {"pitch_before_deg", "pitch_after_deg", "round_trip_psnr_db", "seconds"} <= set(report)
-    assert report["round_trip_psnr_db"] > 35
+    assert report["round_trip_psnr_db"] > 22  # the latent alone: what it misses is carried along as pixels
     assert abs(report["yaw_after_deg"] - report["yaw_before_deg"] - 15) < 5
     assert {p.name for p in out.iterdir()} == {"strip.png", "turned.png", "report.json"}
     before, after = np.asarray(Image.open(PORTRAIT).convert("RGB")), np.asarray(Image.open(out / "turned.png"))
@@ -160,10 +161,9 @@ def test_no_step_is_longer_than_allowed_and_what_is_held_is_measured_once():
 
 def test_a_walk_is_held_at_its_limit_and_says_what_it_reached():
     rotator = load_latent_rotator(limit=0.4)
-    crop = np.asarray(Image.open(PORTRAIT).convert("RGB").resize((64, 64)))
-    face = rotator.embed(crop, light="left")
+    face = rotator.embed(portrait_crop(64), light="left")
     (frame,) = rotator.turn(face, [25.0]).frames
-    longest = 0.4 * rotator.lines_of("left").nominal_for(25.0)
+    longest = longest_step(rotator.lines_of("left"), 25.0, 0.4)
     walked = Walked(rotator, face)
     assert np.array_equal(frame.image, to_uint8(walked.at([longest]))[0])
     assert frame.held
@@ -193,12 +193,14 @@ def test_two_files_for_one_light_are_refused(tmp_path, capsys):
 
 def test_a_face_embedded_once_turns_like_the_picture_itself():
     rotator = load_latent_rotator(measure=False)
-    crop = np.asarray(Image.open(PORTRAIT).convert("RGB").resize((64, 64)))
+    crop = portrait_crop(64)
     face = rotator.embed(crop, light="left")
     again = rotator.turn(face, [10.0]).frames[0].image
     assert np.array_equal(again, rotator.turn(crop, [10.0], light="left").frames[0].image)
     curve = rotator.measure_curve(face, [-20.0, 20.0])
-    assert len(curve.steps) == len(curve.change) == 11
+    probes = probe_steps(rotator.lines_of("left"), [-20.0, 20.0])
+    assert curve.steps.tolist() == [0.0, *probes]
+    assert len(curve.change) == len(curve.steps)
     read = rotator.turn(face, [0.0, 10.0], curve=curve).frames
     assert not np.array_equal(read[0].image, read[1].image)
     with pytest.raises(LatentrotError, match="nowhere"):

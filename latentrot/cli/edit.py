@@ -87,8 +87,10 @@ class Edit:
     """keep the picture's latent in ~/.cache/latentrot (it decodes into the picture; at most 32 MB, readable by you alone), so
     that the next edit with --cache of the same picture starts from it; delete the folder to forget"""
     limit: float | None = None
-    """how many times longer than on average a step measured on the picture may be; beyond the default more pictures are
-    turned all the way, and more of them show blotches"""
+    """how long a step may be, in steps by which the average picture has turned nearly as far as it does; beyond the default
+    a picture turns little further and resembles the person less"""
+    carry: bool = True
+    """take the picture's own pixels to where the walk takes the face; --no-carry: show the walk as the model decodes it"""
     trust: float | None = None
     """how far the drawn face replaces what geometry continued where the photograph shows nothing, 0 to 1"""
     runtime: Annotated[RuntimeOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RuntimeOptions)
@@ -260,7 +262,7 @@ class Edit:
 
         return load_latent_rotator(
             self.model, self.directions, self.runtime.device, self.runtime.dtype, measure=not self.fast, cache=self.cache,
-            **({} if self.limit is None else {"limit": self.limit}),
+            carry=self.carry, **({} if self.limit is None else {"limit": self.limit}),
         )  # fmt: skip
 
 
@@ -279,7 +281,7 @@ def print_report(edited: Edited) -> None:
         name = f"{edited.path.name}, face {i}" if len(edited.faces) > 1 else edited.path.name
         print(f"{name}: yaw {turned.yaw_deg:+.1f}, pitch {turned.pitch_deg:+.1f} degrees, light {turned.light}")
         if isfinite(turned.round_trip_psnr_db):
-            print(f"round trip source -> latent -> source: {turned.round_trip_psnr_db:.1f} dB")
+            print(f"the latent alone decodes to within {turned.round_trip_psnr_db:.1f} dB of the source")
         print("  turn asked   yaw before   yaw after   pitch after   light after   from the photograph")
         for k, f in enumerate(turned.frames):
             ends = f"{f.requested_deg:+10.1f} {turned.yaw_deg:+12.1f} {f.yaw_deg:+11.1f} {f.pitch_deg:+13.1f}"

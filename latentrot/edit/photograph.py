@@ -282,8 +282,8 @@ def held_short(turned: Turned, rotator: Rotator) -> list[str]:
     if not isinstance(rotator, LatentRotator):
         return []
     return [
-        f"the drawn face is turned by {f.drawn_deg:+.0f} of {f.requested_deg:+.0f} degrees: this picture would need a step "
-        f"over {rotator.limit:g} times the average one, and such steps draw blotches (--limit takes them)"
+        f"the drawn face is turned by {f.drawn_deg:+.0f} of {f.requested_deg:+.0f} degrees: longer steps than --limit "
+        f"{rotator.limit:g} turn it little further and change the person"
         for f in turned.frames
         if f.held
     ]

@@ -12,21 +12,51 @@ from sklearn.isotonic import IsotonicRegression
 
 from latentrot.embed.solve import decode
 from latentrot.errors import LatentrotError
+from latentrot.fit.carry import carry
 from latentrot.fit.directions import Directions
 from latentrot.fit.walk import walk
 from latentrot.label.estimate import estimate_pose
 from latentrot.label.network import FaceLabeler
+from latentrot.models.first_stage import mirror_latents
 from latentrot.models.load import LatentModel
 from latentrot.store.latent_store import LatentStore
 
 __all__ = ["calibrate", "calibration_sources"]
 
 #: nominal degrees tried on every calibration picture
-NOMINAL = (-180.0, -120.0, -90.0, -60.0, -30.0, 30.0, 60.0, 90.0, 120.0, 180.0)
+NOMINAL = (-240.0, -180.0, -120.0, -90.0, -60.0, -30.0, 30.0, 60.0, 90.0, 120.0, 180.0, 240.0)
+#: the light of a mirrored picture
+MIRRORED_LIGHT = {"left": "right", "right": "left"}
 
 
-def calibration_sources(store: LatentStore, rows: pd.DataFrame, light: str, number: int, seed: int) -> torch.Tensor:
-    """Latents of nearly frontal pictures of the light group: (n, c, h, w), n <= number."""
+def calibration_sources(
+    store: LatentStore, rows: pd.DataFrame, light: str, number: int, seed: int, mirror: bool = False
+) -> torch.Tensor:
+    """Latents of nearly frontal pictures to calibrate on.
+
+    Args:
+        store: the latents.
+        rows: the labelled pictures that may be used.
+        light: the light group, or any.
+        number: the most to take.
+        seed: of the choice.
+        mirror: half of them are mirrored latents of the mirrored light group, as lines fitted to both are for both: a left
+            turn in light from the left is then as long as a right turn in light from the right.
+
+    Returns:
+        (n, c, h, w), n <= number.
+
+    Raises:
+        LatentrotError: there is no such picture.
+    """
+    if mirror:
+        own = calibration_sources(store, rows, light, (number + 1) // 2, seed)
+        other = (
+            calibration_sources(store, rows, MIRRORED_LIGHT.get(light, light), number // 2, seed)
+            if number > 1
+            else own[:0]
+        )
+        return torch.cat([own, mirror_latents(other, store.space.factor)])
     near = rows[(rows["yaw_deg"].abs() < 12) & ((rows["light"] == light) | (light == "any"))]
     there = [near.index.intersection(pd.Index(h.image_ids, dtype=near.index.dtype)) for _, h in store.headers()]
     near = near[near.index.isin(near.index[:0].append(there))]
@@ -45,6 +75,8 @@ def calibrate(
     progress: Callable[[int, int], object] | None = None,
 ) -> Directions:
     """Measure how far nominal steps really turn heads, on average over some pictures.
+
+    What is measured is what a rotator shows: decoded walks that the picture decoded without one is carried to.
 
     Args:
         directions: the lines, nominal.
@@ -79,15 +111,14 @@ def measured_once(
     steps = torch.tensor(NOMINAL)
     changes = []
 
-    def yaw(latents: torch.Tensor) -> np.ndarray:
-        pictures = decode(model, latents, schedule=directions.space.schedule).clamp(-1, 1)
-        if progress is not None:
-            progress(len(latents))
-        return estimate_pose(pictures, labeler=labeler)[:, 0].numpy()
-
     for z in sources:
         walked = walk(z[None], directions, steps, 0.0)  # nearly frontal: each way along its own line
-        changes.append(yaw(walked) - yaw(z[None]))
+        pictures = decode(model, torch.cat([z[None], walked]), schedule=directions.space.schedule).clamp(-1, 1)
+        shown = torch.cat([pictures[:1], carry(pictures[:1], pictures[:1], pictures[1:])])
+        yaw = estimate_pose(shown, labeler=labeler)[:, 0].numpy()
+        changes.append(yaw[1:] - yaw[0])
+        if progress is not None:
+            progress(len(shown))
     mean = np.insert(np.mean(changes, 0), len(NOMINAL) // 2, 0.0)
     nominal = np.insert(np.array(NOMINAL), len(NOMINAL) // 2, 0.0)
     rising = IsotonicRegression().fit(nominal, mean, sample_weight=np.where(nominal == 0, 1e6, 1.0)).predict(nominal)

@@ -44,7 +44,7 @@ class FitConfig:
         limit: largest |yaw| of the bins, degrees.
         least: fewest latents per bin; smaller bins are joined with their neighbours.
         where: attribute filter such as "Male == 1 and Eyeglasses == -1"; empty: everybody.
-        mirror: use every latent a second time, mirrored, with yaw negated and light swapped.
+        mirror: use every latent a second time, mirrored, with yaw negated and light swapped; in the calibration, too.
         shrink: take the estimation noise out of the slopes (see `shrink_noise`).
         coarse: frequencies below so many half-waves a picture are walked by measured degrees (see `walk_offset`); 0: none.
         held_out: share of the people left out of fitting and calibration (0 to 1).
@@ -126,7 +126,7 @@ def fit_directions(
     directions = nominal_directions(fitted, store.space, light, config, labels.attrs.get("labeler", ""), used)
     if model is None or not config.calibrate:
         return directions
-    sources = calibration_sources(store, rows, used, config.calibrate, config.seed)
+    sources = calibration_sources(store, rows, used, config.calibrate, config.seed, config.mirror)
     return calibrate(directions, model, sources, labeler=labeler, progress=calibrated)
 
 

@@ -15,6 +15,7 @@ from latentrot.data.similarity import psnr
 from latentrot.embed.solve import Schedule, decode, invert
 from latentrot.embed.solvers import solver_of
 from latentrot.errors import LatentrotError
+from latentrot.fit.carry import carry, landmarks_of_crop
 from latentrot.fit.directions import Directions
 from latentrot.fit.walk import walk
 from latentrot.label.estimate import LIGHTS, estimate_light, estimate_pose, light_names
@@ -63,7 +64,7 @@ class Turned:
 
     Attributes:
         source: (s, s, 3) uint8, the crop at the model's resolution.
-        reconstruction: the crop after latent and back.
+        reconstruction: the latent decoded as it is.
         yaw_deg: of the source, degrees.
         pitch_deg: of the source.
         light: the light group whose lines were walked.
@@ -117,7 +118,9 @@ class LatentRotator:
         keep_norm: scale a walked latent back to its source's length.
         labeler: the label network that measures pose and light; None: the one that belongs to the model.
         cache: latents of pictures embedded before; None: nothing is looked up and nothing kept.
-        limit: no step measured on a picture is longer than so many times the average one (see `search`).
+        limit: how long a step may be (see `search`).
+        carry: the source's own pixels go where the walk takes the face, and the walk draws what they do not show (see
+            `carry`). Without it, and where no face is found, pictures are shown as they are decoded.
     """
 
     model: LatentModel
@@ -127,6 +130,7 @@ class LatentRotator:
     labeler: FaceLabeler | None = None
     cache: LatentCache | None = None
     limit: float = LIMIT
+    carry: bool = True
 
     def __post_init__(self) -> None:
         first = next(iter(self.directions.values()), None)
@@ -160,7 +164,8 @@ class LatentRotator:
         clock = Clock()
         crop = resize(image, self.model.resolution)
         x = to_tensor(crop)
-        z = self.invert(crop)
+        # what the latent misses of the picture is carried along as pixels, or else as the latent's remainder
+        z = self.invert(crop, remainder=not self.carry or landmarks_of_crop(x) is None)
         clock.lap("invert")
         yaw, pitch = (float(v) for v in estimate_pose(x, labeler=self.label_network)[0, :2])
         group = light_names(estimate_light(x, labeler=self.label_network))[0] if light == "auto" else light
@@ -168,14 +173,19 @@ class LatentRotator:
         clock.lap("label")
         return Embedded(crop, z, yaw, pitch, group, clock.seconds)
 
-    def invert(self, crop: np.ndarray) -> torch.Tensor:
-        """(s, s, 3) uint8 at the model's resolution -> (1, c, h, w), from the cache where it is kept there."""
+    def invert(self, crop: np.ndarray, remainder: bool = True) -> torch.Tensor:
+        """(s, s, 3) uint8 at the model's resolution -> (1, c, h, w), or with its remainder where the solver has one.
+
+        What is kept in the cache is taken from there.
+        """
         space = self.any_directions.space
-        key = latent_key(crop, space, TOLERANCE) if self.cache else ""
+        key = latent_key(crop, space, TOLERANCE, remainder) if self.cache else ""
         kept = self.cache.get(key) if self.cache else None
         if kept is not None:
             return kept
-        z = invert(self.model, to_tensor(crop), schedule=space.schedule, tolerance=TOLERANCE)
+        z = invert(
+            self.model, to_tensor(crop), schedule=space.schedule, tolerance=TOLERANCE, remainder=remainder
+        )  # fmt: skip
         if self.cache:
             self.cache.put(key, z)
         return z
@@ -217,18 +227,18 @@ class LatentRotator:
                 turns, probe_steps(lines, turns, self.limit), walked.change, longest, walked.change_roughly
             )
         else:
-            steps = [lines.nominal_for(turn) for turn in turns]
+            steps = [held(lines.nominal_for(turn), most) for turn, most in zip(turns, longest, strict=True)]
         clock.lap("measure")
 
         # decode
         pictures = walked.at([0.0, *steps])
+        start = walked.start
         clock.lap("decode")
 
         poses = estimate_pose(pictures, labeler=self.label_network)
         lights = light_names(estimate_light(pictures, labeler=self.label_network))
         shown = to_uint8(pictures)
-        searched = self.measure or curve is not None
-        is_held = [searched and abs(step) >= abs(most) > 0 for step, most in zip(steps, longest, strict=True)]
+        is_held = [abs(step) >= abs(most) > 0 for step, most in zip(steps, longest, strict=True)]
         frames = [
             Frame(
                 d, float(poses[i, 0]), float(poses[i, 1]), lights[i], shown[i], float(poses[i, 0]) - face.yaw_deg,
@@ -236,10 +246,17 @@ class LatentRotator:
             )
             for i, d in enumerate(turns, start=1)
         ]  # fmt: skip
-        round_trip_db = float(psnr(pictures[:1], to_tensor(face.source)))
+        round_trip_db = float(psnr(start, to_tensor(face.source)))
         clock.lap("label")
         return Turned(
-            face.source, shown[0], face.yaw_deg, face.pitch_deg, face.light, frames, round_trip_db, clock.seconds
+            face.source,
+            to_uint8(start)[0],
+            face.yaw_deg,
+            face.pitch_deg,
+            face.light,
+            frames,
+            round_trip_db,
+            clock.seconds,
         )
 
     def measure_curve(self, face: Embedded, turns: Sequence[float]) -> CalibrationCurve:
@@ -300,20 +317,38 @@ class Walked:
 
     def __init__(self, rotator: LatentRotator, face: Embedded) -> None:
         self.rotator, self.face, self.lines = rotator, face, rotator.lines_of(face.light)
-        self.decoded: dict[float, torch.Tensor] = {}
-        if face.decoded is not None:
-            self.decoded[0.0] = face.decoded[0]
+        self.schedule = self.lines.space.schedule
+        self.shown: dict[float, torch.Tensor] = {}
+        self.decoded = face.decoded
+
+    @property
+    def start(self) -> torch.Tensor:
+        """(1, 3, s, s) in [-1, 1], the latent decoded as it is."""
+        if self.decoded is None:
+            self.decoded = self.decode([0.0], self.rotator.model, self.schedule)
+        return self.decoded
 
     def at(self, steps: Sequence[float]) -> torch.Tensor:
         """(k, 3, s, s) in [-1, 1], the pictures at k nominal steps; what is not decoded yet is, in one batch."""
-        new = [
-            step for step in dict.fromkeys([0.0, *steps]) if step not in self.decoded
-        ]  # every turn shows the source, too
-        if new:
-            latents = self.rotator.walk(self.face.latent, self.lines, new, self.face.yaw_deg)
-            pictures = decode(self.rotator.model, latents, schedule=self.lines.space.schedule).clamp(-1, 1)
-            self.decoded |= dict(zip(new, pictures, strict=True))
-        return torch.stack([self.decoded[step] for step in steps])
+        new = [step for step in dict.fromkeys(steps) if step and step not in self.shown]
+        wanted = new if self.decoded is not None else [0.0, *new]  # every turn shows the source, too
+        if wanted:
+            pictures = self.decode(wanted, self.rotator.model, self.schedule)
+            if self.decoded is None:
+                self.decoded, pictures = pictures[:1], pictures[1:]
+            self.shown |= dict(zip(new, self.carried(self.decoded, pictures), strict=True))
+        if 0.0 not in self.shown:
+            self.shown[0.0] = self.carried(self.start, self.start)[0]
+        return torch.stack([self.shown[step] for step in steps])
+
+    def decode(self, steps: Sequence[float], model: LatentModel, schedule: Schedule) -> torch.Tensor:
+        """(k, 3, s, s) in [-1, 1], the latent decoded at k nominal steps."""
+        latents = self.rotator.walk(self.face.latent, self.lines, steps, self.face.yaw_deg)
+        return decode(model, latents, schedule=schedule).clamp(-1, 1)
+
+    def carried(self, start: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
+        """Decoded pictures (k, 3, s, s) as they are shown: with the source's own pixels, if the rotator carries them."""
+        return carry(to_tensor(self.face.source), start, pictures) if self.rotator.carry else pictures
 
     def change(self, steps: Sequence[float]) -> np.ndarray:
         """By how many degrees each of k nominal steps turns the face, by the label network -> (k,)."""
@@ -324,14 +359,13 @@ class Walked:
 
         On eight strangers it read .4 degrees otherwise than the pictures shown, 2.0 at most; .03 and .1 with all steps.
         """
-        model, schedule = self.rotator.model, self.lines.space.schedule
+        model, schedule = self.rotator.model, self.schedule
         if not solver_of(schedule).any_steps:
             return self.change(steps)
         if model.dtype == torch.float32 and computes_bfloat16(model.device):
             model = replace(model, dtype=torch.bfloat16)
-        latents = self.rotator.walk(self.face.latent, self.lines, steps, self.face.yaw_deg)
-        pictures = decode(model, latents, schedule=replace(schedule, steps=max(1, schedule.steps // 2)))
-        return self.yaws(pictures.clamp(-1, 1)) - self.face.yaw_deg
+        pictures = self.decode([0.0, *steps], model, replace(schedule, steps=max(1, schedule.steps // 2)))
+        return self.yaws(self.carried(pictures[:1], pictures[1:])) - self.face.yaw_deg
 
     def yaws(self, pictures: torch.Tensor) -> np.ndarray:
         """(k, 3, s, s) in [-1, 1] -> (k,) degrees, by the label network."""
@@ -346,6 +380,7 @@ def load_latent_rotator(
     measure: bool = True,
     cache: bool = False,
     limit: float = LIMIT,
+    carry: bool = True,
 ) -> LatentRotator:
     """Load a model and the directions that belong to it.
 
@@ -358,6 +393,7 @@ def load_latent_rotator(
         measure: see `LatentRotator`.
         cache: keep latents in the user's cache folder, and use those kept there (see `latentrot.store.cache`).
         limit: see `LatentRotator`.
+        carry: see `LatentRotator`.
 
     Raises:
         LatentrotError: no directions there, or directions of another model.
@@ -381,4 +417,4 @@ def load_latent_rotator(
                 f"{source} holds two files for light {found.light!r}, one of them {path.name}; keep one"
             )
         lines[found.light] = found
-    return LatentRotator(loaded, lines, measure, cache=LatentCache() if cache else None, limit=limit)
+    return LatentRotator(loaded, lines, measure, cache=LatentCache() if cache else None, limit=limit, carry=carry)

@@ -19,9 +19,9 @@ __all__ = ["LIMIT", "CalibrationCurve", "find_steps", "held", "probe_steps"]
 
 #: probe steps, as fractions of the step that the average calibration names for the farthest turn; those below the limit
 PROBES = (0.2, 0.4, 0.7, 1.2, 2.2)
-#: no step is longer than so many times the one that the average calibration names for its turn, or for a turn by so many
-#: degrees where it is less: it is long steps that spoil a picture, not what is short and long beside the average alone
-LIMIT, SHORT_TURN_DEG = 1.5, 20.0
+#: no step is longer than so many times the one by which the average picture has turned so nearly as far as it ever does:
+#: beyond it a walk hardly turns and changes the person (`experiments/walk_limit.py`)
+LIMIT, NEARLY = 1.4, 0.9
 #: how often a root is itself measured and the search goes on, and the error in degrees at which it ends
 REFINEMENTS, TOLERANCE_DEG = 2, 1.0
 
@@ -73,14 +73,21 @@ def probe_steps(lines: Directions, turns: Sequence[float], limit: float = LIMIT)
     found = []
     for turn in farthest:
         if turn:
-            average, longest = lines.nominal_for(turn), longest_step(lines, turn, limit)
+            longest = longest_step(lines, turn, limit)
+            average = held(lines.nominal_for(turn), longest)
             found += [*(average * share for share in PROBES if abs(average * share) < abs(longest)), longest]
     return found
 
 
 def longest_step(lines: Directions, turn: float, limit: float = LIMIT) -> float:
     """The longest nominal step that may be taken for a turn (degrees), signed as the turn."""
-    return limit * lines.nominal_for(float(np.copysign(max(abs(turn), SHORT_TURN_DEG), turn))) if turn else 0.0
+    if not turn:
+        return 0.0
+    side = np.sign(turn)
+    nominal, achieved = side * np.array(lines.nominal), side * np.array(lines.achieved)
+    order = np.argsort(nominal[nominal >= 0])
+    nominal, achieved = nominal[nominal >= 0][order], achieved[nominal >= 0][order]
+    return float(side * limit * np.interp(NEARLY * achieved[-1], achieved, nominal))
 
 
 def held(step: float, longest: float) -> float:

@@ -1,0 +1,136 @@
+"""Carry a picture's own pixels to where a walk has put the face.
+
+A walk redraws the whole picture, and what it redraws resembles the person less with every degree. But it knows where things
+go: the landmarks of the face, found in the walked picture and in the one decoded from the latent as it is, say how each
+part of it has moved. Both are found in pictures of the same decoder, so that what the landmark network gets wrong in one it
+gets wrong in the other. A thin-plate spline (Bookstein, "Principal Warps", IEEE TPAMI 11, 1989) takes the source's pixels
+along, and the walk draws what they do not show: where a pixel of the source would be stretched over several, a turn has
+uncovered what the source saw at a slant or not at all. To warp what is seen and draw what is uncovered is the way of
+Siarohin et al., "First Order Motion Model for Image Animation" (NeurIPS 2019).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from latentrot.data.align import Alignment
+from latentrot.data.frame import CROP_BOX
+from latentrot.data.images import to_uint8
+from latentrot.label.landmarks import UNSURE, estimate_landmarks
+
+__all__ = ["carry", "landmarks_of_crop"]
+
+#: beyond so many times the distance of the farthest landmark from their middle nothing moves; so many points hold it
+REACH, HELD_POINTS = 2.0, 24
+#: the stiffness of the spline: how far it may miss a landmark rather than bend
+STIFFNESS = 1e-4
+#: where a pixel of the source covers more than 1 / so much of one, the walk is shown; more than 1 / so much: the source
+UNCOVERED, SHOWN = 0.25, 0.6
+#: cells a side over which the walk's colours are brought to the source's
+CELLS = 8
+#: a cell whose surroundings the source shows to this share takes half of the colours it would need
+FADING = 0.1
+
+
+def carry(source: torch.Tensor, start: torch.Tensor, walked: torch.Tensor) -> torch.Tensor:
+    """Turn a picture's own pixels as its latent was walked.
+
+    Args:
+        source: (1, 3, s, s) in [-1, 1], the face crop.
+        start: (1, 3, s, s), its latent decoded as it is.
+        walked: (k, 3, s, s), its latent decoded after k walks.
+
+    Returns:
+        (k, 3, s, s): the source's pixels where it shows what the walk shows, the walk elsewhere; the source itself where the
+        walk has moved nothing, and the walk where no face is found.
+    """
+    before = landmarks_of_crop(start) if len(walked) else None
+    if before is None:
+        return walked
+    return torch.cat([_carried(source, before, picture[None]) for picture in walked])
+
+
+def landmarks_of_crop(picture: torch.Tensor) -> np.ndarray | None:
+    """(1, 3, s, s) face crop in [-1, 1] -> (68, 2) landmarks, -1 to 1 across it; None where there is no face."""
+    side, (left, top, right, _) = picture.shape[-1], CROP_BOX
+    scale = (right - left) / side
+    frame = Alignment(np.array([[scale, 0, left], [0, scale, top]], np.float64), (side, side))
+    found = estimate_landmarks(to_uint8(picture)[0], frame)
+    return None if found.spread > UNSURE else found.points * 2 / side - 1
+
+
+def _carried(source: torch.Tensor, before: np.ndarray, walked: torch.Tensor) -> torch.Tensor:
+    """The source taken along to where the landmarks of one walked picture lie."""
+    after = landmarks_of_crop(walked)
+    if after is None:
+        return walked
+    comes_from = source_positions(before, after, source.shape[-1])
+    own = F.grid_sample(
+        source.double(), comes_from[None], mode="bicubic", padding_mode="border", align_corners=False
+    ).float()  # fmt: skip
+    shown = shown_share(comes_from).float()[None, None]
+    drawn = walked + _nearby(own - walked, shown)
+    return (drawn + shown * (own - drawn)).clamp(-1, 1)
+
+
+def source_positions(before: np.ndarray, after: np.ndarray, side: int) -> torch.Tensor:
+    """Where each pixel of a turned picture lies in the source.
+
+    Args:
+        before: (68, 2) landmarks in the source, -1 to 1 across the picture.
+        after: (68, 2) where they are moved to.
+        side: of the picture in pixels.
+
+    Returns:
+        (side, side, 2) float64 (column, row) in the same unit; far from the face each pixel's own position.
+    """
+    middle = after.mean(0)
+    reach = REACH * np.linalg.norm(after - middle, axis=1).max()
+    angles = np.arange(HELD_POINTS) * 2 * np.pi / HELD_POINTS
+    held = middle + reach * np.stack([np.cos(angles), np.sin(angles)], 1)
+    ticks = (np.arange(side) + 0.5) * 2 / side - 1
+    pixels = np.stack(np.meshgrid(ticks, ticks), -1).reshape(-1, 2)
+    shift = thin_plate(
+        np.concatenate([after, held]), np.concatenate([before - after, np.zeros_like(held)]), pixels, STIFFNESS
+    )
+    nearness = np.clip((1 - np.linalg.norm(pixels - middle, axis=1) / reach) / 0.15, 0, 1)
+    shift *= (nearness**2 * (3 - 2 * nearness))[:, None]
+    return torch.from_numpy((pixels + shift).reshape(side, side, 2))
+
+
+def thin_plate(at: np.ndarray, values: np.ndarray, where: np.ndarray, stiffness: float) -> np.ndarray:
+    """The smoothest surface through values given at n points: (n, 2), (n, c), (m, 2) -> (m, c)."""
+    n = len(at)
+    system = np.zeros((n + 3, n + 3))
+    system[:n, :n] = _bending(at, at) + stiffness * np.eye(n)
+    system[:n, n], system[:n, n + 1 :] = 1, at
+    system[n:, :n] = system[:n, n:].T
+    weights = np.linalg.solve(system, np.concatenate([values, np.zeros((3, values.shape[1]))]))
+    return _bending(where, at) @ weights[:n] + weights[n] + where @ weights[n + 1 :]
+
+
+def _bending(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """r^2 log r between points: (m, 2), (n, 2) -> (m, n)."""
+    squared = np.square(a[:, None] - b).sum(-1)
+    return squared * np.log(np.maximum(squared, 1e-12)) / 2
+
+
+def shown_share(comes_from: torch.Tensor) -> torch.Tensor:
+    """How much of each pixel the source shows, by how far it is stretched there: (s, s, 2) -> (s, s), 0 to 1."""
+    unit = 2 / len(comes_from)
+    down, across = torch.gradient(comes_from, spacing=unit, dim=(0, 1))
+    area = across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0]  # source pixels a pixel
+    inside = 1 + unit / 2 - comes_from.abs().amax(-1)
+    share = ((area - UNCOVERED) / (SHOWN - UNCOVERED)).clamp(0, 1) * (inside / unit).clamp(0, 1)
+    share = share**2 * (3 - 2 * share)
+    return F.avg_pool2d(F.pad(share[None, None], (1, 1, 1, 1), mode="replicate"), 3, 1)[0, 0]
+
+
+def _nearby(difference: torch.Tensor, shown: torch.Tensor) -> torch.Tensor:
+    """A difference where it is known, continued smoothly to where it is not: (1, 3, s, s), (1, 1, s, s) -> (1, 3, s, s)."""
+    cells = F.adaptive_avg_pool2d(torch.cat([difference * shown, shown], 1), CELLS)
+    wide = F.avg_pool2d(F.pad(cells, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    known = wide[:, :3] / (wide[:, 3:] + FADING)
+    return F.interpolate(known, size=difference.shape[-2:], mode="bilinear", align_corners=False)

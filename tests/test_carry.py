@@ -1,0 +1,106 @@
+"""Carrying a picture's own pixels: what must hold of it whatever the face."""
+
+import numpy as np
+import pytest
+import torch
+
+from latentrot.bench.compare import portrait_crop
+from latentrot.data.images import to_tensor
+from latentrot.fit.carry import carry, landmarks_of_crop, shown_share, source_positions, thin_plate
+
+SIDE = 64
+#: how far the planted walk moves the face, pixels (columns, rows)
+MOVED = (4, -3)
+
+
+@pytest.fixture(scope="module")
+def face() -> torch.Tensor:
+    return to_tensor(portrait_crop(SIDE))
+
+
+def landmarks(picture: torch.Tensor) -> np.ndarray:
+    found = landmarks_of_crop(picture)
+    assert found is not None
+    return found
+
+
+def moved(picture: torch.Tensor) -> torch.Tensor:
+    return picture.roll((MOVED[1], MOVED[0]), (2, 3))
+
+
+def marked(picture: torch.Tensor) -> torch.Tensor:
+    """A green spot on the nose."""
+    out = picture.clone()
+    column, row = ((landmarks(picture)[30] + 1) * SIDE / 2).round().astype(int)
+    out[:, :, row - 2 : row + 2, column - 2 : column + 2] = torch.tensor([-1.0, 1.0, -1.0])[:, None, None]
+    return out
+
+
+def place_of_mark(picture: torch.Tensor) -> np.ndarray:
+    green = (picture[0, 1] - picture[0, 0]).clamp(min=0.8) - 0.8
+    ticks = torch.arange(SIDE) + 0.5
+    return np.array([(green.sum(0) * ticks).sum() / green.sum(), (green.sum(1) * ticks).sum() / green.sum()])
+
+
+def test_where_nothing_moves_the_source_comes_back(face):
+    blurred = torch.nn.functional.avg_pool2d(face, 3, 1, 1)
+    assert torch.allclose(carry(face, blurred, blurred), face, atol=1e-4)
+
+
+def test_the_source_goes_where_the_walk_goes(face):
+    source = marked(face)
+    shown = carry(source, face, moved(face))
+    assert np.abs(place_of_mark(shown) - place_of_mark(source) - MOVED).max() < 0.7
+
+
+def test_a_mirrored_walk_carries_the_mirrored_source(face):
+    source, walked = marked(face), moved(face)
+    shown = carry(source, face, walked)
+    mirrored = carry(source.flip(-1), face.flip(-1), walked.flip(-1)).flip(-1)
+    assert (shown - mirrored).abs().max() < 1e-4
+
+
+def test_pictures_of_a_batch_are_carried_each_by_itself(face):
+    walks = torch.cat([moved(face), face, moved(face).flip(-1)])
+    together = carry(face, face, walks)
+    alone = torch.cat([carry(face, face, w[None]) for w in walks])
+    assert torch.equal(together, alone)
+    assert carry(face, face, walks[:0]).shape == (0, 3, SIDE, SIDE)
+
+
+def test_without_a_face_the_walk_is_shown(face):
+    noise = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert landmarks_of_crop(noise) is None
+    assert torch.equal(carry(noise, noise, face), face)
+    assert torch.equal(carry(face, face, noise), noise)
+
+
+def test_what_the_source_does_not_show_is_drawn(face):
+    """Positions beyond its border, and what it shows at a slant."""
+    across = torch.linspace(-1, 1, SIDE + 1, dtype=torch.float64)
+    middle = (across[1:] + across[:-1]) / 2
+    own = torch.stack(torch.meshgrid(middle, middle, indexing="xy"), -1)
+    assert torch.equal(shown_share(own), torch.ones(SIDE, SIDE).double())
+    assert shown_share(own * torch.tensor([0.15, 1.0])).max() == 0  # a pixel of the source over seven
+    beyond = shown_share(own + torch.tensor([0.5, 0.0]))
+    assert beyond[:, : SIDE // 2].min() == 1
+    assert beyond[:, -SIDE // 5 :].max() == 0
+
+
+def test_far_from_the_face_nothing_moves(face):
+    before = landmarks(face) * 0.3
+    after = before + np.array([0.05, 0.0])
+    there = source_positions(before, after, SIDE)
+    ticks = (torch.arange(SIDE, dtype=torch.float64) + 0.5) * 2 / SIDE - 1
+    own = torch.stack(torch.meshgrid(ticks, ticks, indexing="xy"), -1)
+    assert torch.equal(there[:2], own[:2])
+    middle = (own - torch.from_numpy(after.mean(0))).norm(dim=-1) < 0.1
+    assert torch.allclose((own - there)[middle], torch.tensor([0.05, 0.0]).double(), atol=0.01)
+
+
+def test_the_spline_passes_through_its_points_and_keeps_what_is_straight():
+    rng = np.random.default_rng(3)
+    points, values = rng.uniform(-1, 1, (20, 2)), rng.normal(size=(20, 2))
+    assert np.allclose(thin_plate(points, values, points, 0.0), values)
+    elsewhere, linear = rng.uniform(-2, 2, (30, 2)), np.array([[0.5, 1.0], [-2.0, 0.1]])
+    assert np.allclose(thin_plate(points, points @ linear + 3, elsewhere, 0.1), elsewhere @ linear + 3)
