@@ -1,4 +1,4 @@
-"""How far beyond the average step one measured on the picture may go: what a turn gains by it, and what it costs.
+"""How long a step measured on the picture may be: what a turn gains by longer ones, and what it costs.
 
     python experiments/walk_limit.py --people 20 --pairs 20
 
@@ -28,7 +28,7 @@ from latentrot.rotate.latent.rotator import LatentRotator, Walked, load_latent_r
 from latentrot.rotate.latent.search import find_steps, longest_step, probe_steps
 
 HERE = Path(__file__).parent
-LIMITS = (1.0, 1.2, 1.5, 1.8, 2.2)
+LIMITS = (0.7, 1.0, 1.4, 2.0, 3.0)
 TURNS = (-30.0, -15.0, 15.0, 30.0)
 #: turns of real pairs, degrees: from, to, and what they count as
 SPANS = ((10.0, 20.0, 15.0), (24.0, 36.0, 30.0))

@@ -1,4 +1,4 @@
-"""Which latents and lines turn photographs, each with lines of its own: solver, depth, remainder, shrinkage, octaves, light.
+"""Which latents and lines turn photographs, each with lines of its own: solver, depth, shrinkage, octaves, light, pixels.
 
     python experiments/walk_ways.py
 
@@ -45,18 +45,16 @@ class Way:
     schedule: Schedule = field(default_factory=Schedule)
     fit: FitConfig = field(default_factory=FitConfig)
     keep_norm: bool = True
-    carried: float = corrected.SOLVER.carried
+    carry: bool = True
+    remainder: float = corrected.SOLVER.carried
     lights: tuple[str, ...] = LIGHTS
 
 
 WAYS = {
     DEFAULT: Way(),
-    "plain inverse": Way(Schedule(solver="ddim")),
     "fixed point": Way(Schedule(solver="fixed-point")),
     "exact": Way(Schedule(solver="exact")),
     "20 steps": Way(Schedule(steps=20)),
-    "remainder carried by .5": Way(carried=0.5),
-    "remainder carried whole": Way(carried=1.0),
     "depth 1": Way(Schedule(depth=1.0)),
     "depth .7": Way(Schedule(depth=0.7)),
     "depth .5": Way(Schedule(depth=0.5)),
@@ -64,6 +62,11 @@ WAYS = {
     "length of octaves not kept": Way(keep_norm=False),
     "coarse frequencies by degrees": Way(fit=FitConfig(coarse=4)),
     "no light filter": Way(lights=("any",)),
+    "as decoded": Way(carry=False),
+    "as decoded, no remainder": Way(carry=False, remainder=0.0),
+    "as decoded, half of the remainder": Way(carry=False, remainder=0.5),
+    "as decoded, all of the remainder": Way(carry=False, remainder=1.0),
+    "as decoded, fixed point": Way(Schedule(solver="fixed-point"), carry=False),
 }
 
 
@@ -88,7 +91,7 @@ class Photographs:
         lines: dict[str, Directions] = {
             light: fit_directions(store, self.labels, light, config, model=self.model) for light in way.lights
         }
-        return LatentRotator(self.model, lines, keep_norm=way.keep_norm)
+        return LatentRotator(self.model, lines, keep_norm=way.keep_norm, carry=way.carry)
 
 
 def measured(rotator: LatentRotator, cases: list[Case], way: str, judge: object) -> tuple[list[dict], list[np.ndarray]]:
@@ -157,7 +160,7 @@ def main(
         if only and name not in (DEFAULT, *only):
             continue
         rotator, drawn = photographs.rotator(way, calibrate), []
-        corrected.SOLVER.carried = way.carried
+        corrected.SOLVER.carried = way.remainder
         for data, some in cases.items():
             rows, pictures = measured(rotator, some, name, judge)
             tables.append(pd.DataFrame(rows).assign(data=data))
