@@ -30,6 +30,14 @@ from latentrot.rotate.latent.rotator import LatentRotator, Turned, load_latent_r
 from latentrot.store.latent_store import LatentStore
 
 TURNS = (-30.0, -15.0, 15.0, 30.0)
+DEFAULT = "two lines, light group"
+#: how lines are walked: what the table says of it, whether it is measured on the picture, whether pixels are carried
+PLAIN = ("", False, True)
+SHOWN = (
+    (", measured on the picture", True, True),
+    (", measured on the picture, as decoded", True, False),
+    PLAIN,
+)
 
 
 def one_line(two: dict[str, Directions], store: LatentStore, labels: pd.DataFrame) -> dict[str, Directions]:
@@ -60,7 +68,7 @@ def ways(
     two: dict[str, Directions], store: LatentStore | None, labels: pd.DataFrame
 ) -> dict[str, dict[str, Directions]]:
     """The lines of every way of walking, by light group."""
-    found = {"two lines, light group": two}
+    found = {DEFAULT: two}
     if store is not None:
         everyone = fit_directions(store, labels, "any", FitConfig(calibrate=0))
         found |= {
@@ -117,10 +125,10 @@ def main(people: int = 40, latents: Path | None = None, labels: Path = Path("lab
     crops = FaceFolder(SHARED / "data" / "celeba").read_crops(strangers(people), model.resolution)
     tables = []
     for name, lines in ways(bundled.directions, store, labelled).items():
-        for measured in (True, False) if name == "two lines, light group" else (False,):
-            rotator = LatentRotator(model, lines, measure=measured)
+        for said, measured, carry in SHOWN if name == DEFAULT else (PLAIN,):
+            rotator = LatentRotator(model, lines, measure=measured, carry=carry)
             table = measure([rotator.turn(crop, TURNS) for crop in crops], judge)
-            tables.append(table.assign(way=name + (", measured on the picture" if measured else "")))
+            tables.append(table.assign(way=name + said))
             print(tables[-1].round(2).to_string(), flush=True)
     pd.concat(tables).set_index("way").round(3).to_csv(Path(__file__).with_suffix(".csv"))
 
