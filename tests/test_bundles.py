@@ -19,6 +19,7 @@ from latentrot.data.images import to_tensor
 from latentrot.embed.solve import Schedule
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.example import turn_example
+from latentrot.fit.calibrate import calibration_sources
 from latentrot.fit.directions import Directions
 from latentrot.fit.fit import FitConfig, fit_directions
 from latentrot.label.estimate import estimate_light, estimate_pose
@@ -30,6 +31,7 @@ from latentrot.label.training.augment import surrounded, warp
 from latentrot.label.training.config import LabelTrainConfig
 from latentrot.label.training.exact import train_exact_labeler
 from latentrot.label.training.labeler import DATA, save_labeler
+from latentrot.models.first_stage import mirror_latents
 from latentrot.models.load import load_model
 from latentrot.rotate.latent.rotator import LatentRotator, load_latent_rotator
 from latentrot.store.latent_store import LatentStore
@@ -201,6 +203,23 @@ def test_calibration_measures_with_the_models_own_labels(whole, tmp_path):
     assert torch.equal(own.left, other.left)
     own.save(tmp_path / "left.safetensors")
     assert Directions.load(tmp_path / "left.safetensors").provenance["labeler"] == own.provenance["labeler"]
+
+
+def test_light_from_the_right_is_calibrated_on_the_mirror_image_of_light_from_the_left(whole, tmp_path):
+    model = load_model(whole)
+    write_pictures(tmp_path / "faces", 12)
+    store = LatentStore(tmp_path / "latents")
+    embed_folder(FaceFolder(tmp_path / "faces"), model, store, SCHEDULE)
+    names = pd.Index([f"{i:03d}.png" for i in range(12)], name="image_id")
+    rows = pd.DataFrame({"yaw_deg": 0.0, "light": ["left", "right"] * 6}, names)
+    left, right = (calibration_sources(store, rows, light, 6, 0, mirror=True) for light in ("left", "right"))
+    mirrored = mirror_latents(right, store.space.factor)
+    assert len(left) == 6
+    assert torch.equal(left, torch.cat([mirrored[3:], mirrored[:3]]))
+    only_left = calibration_sources(store, rows[rows["light"] == "left"], "left", 6, 0, mirror=True)
+    assert len(only_left) == 6
+    with pytest.raises(LatentrotError, match="nearly frontal"):
+        calibration_sources(store, rows.assign(yaw_deg=30.0), "left", 6, 0)
 
 
 # --- label networks -------------------------------------------------------------------------------------------------

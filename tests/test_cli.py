@@ -1,6 +1,7 @@
 """The command line as a user meets it: real runs of the bundled model, and mistakes that end in one line."""
 
 import json
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -157,6 +158,17 @@ def test_no_step_is_longer_than_allowed_and_what_is_held_is_measured_once():
 
     assert find_steps([12.0, -3.0], [-30.0, 30.0], slow, [15.0, -15.0]) == [15.0, -6.0]
     assert tried.count(15.0) == 1
+
+
+def test_no_step_is_longer_than_pays_on_the_average_picture():
+    own = load_latent_rotator().lines_of("left")
+    lines = replace(own, nominal=(-100.0, -50.0, 0.0, 40.0, 80.0, 160.0), achieved=(-20.0, -10.0, 0.0, 9.0, 10.0, 10.0))
+    assert longest_step(lines, 5.0, 1.0) == longest_step(lines, 30.0, 1.0) == pytest.approx(40)  # nine of ten degrees
+    assert longest_step(lines, -30.0, 1.5) == pytest.approx(-135)  # eighteen of twenty
+    assert longest_step(lines, 0.0) == 0
+    assert probe_steps(lines, [2.0, -3.0], 1.0)[-1] == pytest.approx(40)
+    flat = replace(own, nominal=(-100.0, 0.0, 100.0), achieved=(0.0, 0.0, 0.0))
+    assert 0 < longest_step(flat, 5.0, 1.0) <= 100
 
 
 def test_a_walk_is_held_at_its_limit_and_says_what_it_reached():

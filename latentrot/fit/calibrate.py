@@ -49,21 +49,20 @@ def calibration_sources(
     Raises:
         LatentrotError: there is no such picture.
     """
-    if mirror:
-        own = calibration_sources(store, rows, light, (number + 1) // 2, seed)
-        other = (
-            calibration_sources(store, rows, MIRRORED_LIGHT.get(light, light), number // 2, seed)
-            if number > 1
-            else own[:0]
-        )
-        return torch.cat([own, mirror_latents(other, store.space.factor)])
-    near = rows[(rows["yaw_deg"].abs() < 12) & ((rows["light"] == light) | (light == "any"))]
-    there = [near.index.intersection(pd.Index(h.image_ids, dtype=near.index.dtype)) for _, h in store.headers()]
-    near = near[near.index.isin(near.index[:0].append(there))]
-    if near.empty:
+    there = {name for _, header in store.headers() for name in header.image_ids}
+    frontal = rows[(rows["yaw_deg"].abs() < 12) & rows.index.isin(there)]
+
+    def latents_of(side: str, most: int) -> list[torch.Tensor]:
+        near = frontal if side == "any" else frontal[frontal["light"] == side]
+        chosen = set(near.sample(min(most, len(near)), random_state=seed).index)
+        return [z for _, z in store.batches(chosen)] if chosen else []
+
+    other = latents_of(MIRRORED_LIGHT.get(light, light), number // 2 if mirror else 0)
+    own = latents_of(light, number - sum(map(len, other)))
+    found = [*own, *(mirror_latents(z, store.space.factor) for z in other)]
+    if not found:
         raise LatentrotError(f"no nearly frontal picture of light {light!r} to calibrate on; embed more pictures")
-    chosen = near.sample(min(number, len(near)), random_state=seed)
-    return torch.cat([z for _, z in store.batches(set(chosen.index))])
+    return torch.cat(found)
 
 
 def calibrate(
