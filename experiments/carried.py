@@ -1,0 +1,62 @@
+"""What a walk is asked for, and what the picture says itself: the portrait, step by step.
+
+    python experiments/carried.py
+
+Writes carried.png beside this script, a row for each turn: the portrait, its latent decoded as it is and walked, each with
+the landmarks found there, how far the portrait shows what the turned picture needs (white: all of it), and what is shown.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from latentrot.bench.compare import portrait_crop
+from latentrot.data.images import to_tensor, to_uint8
+from latentrot.fit.carry import carry, landmarks_of_crop, shown_share, source_positions
+from latentrot.rotate.latent.rotator import Walked, load_latent_rotator
+from latentrot.rotate.latent.search import find_steps, longest_step, probe_steps
+
+TURNS = (-25.0, -12.0, 12.0, 25.0)
+TITLES = ("the portrait", "its latent, decoded", "walked, decoded", "what the portrait shows", "carried")
+
+
+def main() -> None:
+    """Walk, carry, draw."""
+    rotator = load_latent_rotator()
+    face = rotator.embed(portrait_crop(rotator.model.resolution))
+    lines, walked = rotator.lines_of(face.light), Walked(rotator, face)
+    longest = [longest_step(lines, turn) for turn in TURNS]
+    steps = find_steps(TURNS, probe_steps(lines, TURNS), walked.change, longest)
+    decoded = walked.decode(steps, rotator.model, walked.schedule)
+    before = landmarks_of_crop(walked.start)
+    figure = Figure((10, 2.05 * len(TURNS)), layout="constrained")
+    for row, (turn, picture) in enumerate(zip(TURNS, decoded, strict=True)):
+        after = landmarks_of_crop(picture[None])
+        if before is None or after is None:
+            raise SystemExit(f"no landmarks at {turn:+.0f} degrees")
+        share = shown_share(source_positions(before, after, len(face.source))).float()
+        shown = carry(to_tensor(face.source), walked.start, picture[None])
+        panels = [face.source, *to_uint8(torch.cat([walked.start, picture[None]])), share, to_uint8(shown)[0]]
+        for column, (panel, title) in enumerate(zip(panels, TITLES, strict=True)):
+            axes = figure.add_subplot(len(TURNS), len(TITLES), row * len(TITLES) + column + 1)
+            axes.imshow(panel, cmap="gray", vmin=0, vmax=1, extent=(-1, 1, 1, -1), interpolation="bicubic")
+            if column in (1, 2):
+                points = np.array((before, after)[column - 1])
+                axes.plot(*points.T, ".", color="#40e0d0", markersize=1.5)
+            axes.set(xlim=(-1, 1), ylim=(1, -1))
+            axes.set_xticks([])
+            axes.set_yticks([])
+            if not row:
+                axes.set_title(title, fontsize=9)
+            if not column:
+                axes.set_ylabel(f"{turn:+.0f}°", rotation=0, labelpad=14)
+    figure.savefig(Path(__file__).with_suffix(".png"), dpi=90)
+
+
+if __name__ == "__main__":
+    torch.set_grad_enabled(False)
+    main()
