@@ -98,6 +98,13 @@ def test_far_from_the_face_nothing_moves(face):
     assert torch.allclose((own - there)[middle], torch.tensor([0.05, 0.0]).double(), atol=0.01)
 
 
+def test_larger_pictures_go_the_same_way(face):
+    before = landmarks(face)
+    small, large = (source_positions(before, before * 0.9, side) for side in (SIDE, 2 * SIDE))
+    halved = torch.nn.functional.avg_pool2d(large.permute(2, 0, 1), 2).permute(1, 2, 0)
+    assert (small - halved).abs().max() < 2 / SIDE / 10
+
+
 def test_the_spline_passes_through_its_points_and_keeps_what_is_straight():
     rng = np.random.default_rng(3)
     points, values = rng.uniform(-1, 1, (20, 2)), rng.normal(size=(20, 2))

@@ -28,6 +28,8 @@ REACH, HELD_POINTS = 2.0, 24
 STIFFNESS = 1e-4
 #: where a pixel of the source covers more than 1 / so much of one, the walk is shown; more than 1 / so much: the source
 UNCOVERED, SHOWN = 0.25, 0.6
+#: places a side at which the spline is asked; larger pictures take what lies between
+FINEST = 64
 #: cells a side over which the walk's colours are brought to the source's
 CELLS = 8
 #: a cell whose surroundings the source shows to this share takes half of the colours it would need
@@ -90,14 +92,21 @@ def source_positions(before: np.ndarray, after: np.ndarray, side: int) -> torch.
     reach = REACH * np.linalg.norm(after - middle, axis=1).max()
     angles = np.arange(HELD_POINTS) * 2 * np.pi / HELD_POINTS
     held = middle + reach * np.stack([np.cos(angles), np.sin(angles)], 1)
-    ticks = (np.arange(side) + 0.5) * 2 / side - 1
-    pixels = np.stack(np.meshgrid(ticks, ticks), -1).reshape(-1, 2)
+    pixels = pixel_positions(min(side, FINEST)).reshape(-1, 2)
     shift = thin_plate(
         np.concatenate([after, held]), np.concatenate([before - after, np.zeros_like(held)]), pixels, STIFFNESS
     )
     nearness = np.clip((1 - np.linalg.norm(pixels - middle, axis=1) / reach) / 0.15, 0, 1)
     shift *= (nearness**2 * (3 - 2 * nearness))[:, None]
-    return torch.from_numpy((pixels + shift).reshape(side, side, 2))
+    smooth = torch.from_numpy(shift.reshape(1, min(side, FINEST), -1, 2)).permute(0, 3, 1, 2)
+    fine = F.interpolate(smooth, (side, side), mode="bicubic") if side > FINEST else smooth
+    return torch.from_numpy(pixel_positions(side)) + fine[0].permute(1, 2, 0)
+
+
+def pixel_positions(side: int) -> np.ndarray:
+    """Where the pixels of a picture lie, (side, side, 2) (column, row) from -1 to 1 across it."""
+    ticks = (np.arange(side) + 0.5) * 2 / side - 1
+    return np.stack(np.meshgrid(ticks, ticks), -1)
 
 
 def thin_plate(at: np.ndarray, values: np.ndarray, where: np.ndarray, stiffness: float) -> np.ndarray:
