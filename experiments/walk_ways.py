@@ -87,11 +87,11 @@ class Photographs:
     def rotator(self, way: Way, calibrated_on: int) -> LatentRotator:
         """Lines of its own for a way, calibrated."""
         store = latents_of(self.model, way.schedule, list(self.labels.index), self.root)
-        config = replace(way.fit, calibrate=calibrated_on)
+        config = replace(way.fit, carry=way.carry, calibrate=calibrated_on)
         lines: dict[str, Directions] = {
             light: fit_directions(store, self.labels, light, config, model=self.model) for light in way.lights
         }
-        return LatentRotator(self.model, lines, keep_norm=way.keep_norm, carry=way.carry)
+        return LatentRotator(self.model, lines, keep_norm=way.keep_norm)
 
 
 def measured(rotator: LatentRotator, cases: list[Case], way: str, judge: object) -> tuple[list[dict], list[np.ndarray]]:

@@ -90,7 +90,8 @@ class Edit:
     """how long a step may be, in steps by which the average picture has turned nearly as far as it does; beyond the default
     a picture turns little further and resembles the person less"""
     carry: bool = True
-    """take the picture's own pixels to where the walk takes the face; --no-carry: show the walk as the model decodes it"""
+    """take the picture's own pixels to where the walk takes the face, if the lines were calibrated so; --no-carry: show the
+    walk as the model decodes it"""
     trust: float | None = None
     """how far the drawn face replaces what geometry continued where the photograph shows nothing, 0 to 1"""
     runtime: Annotated[RuntimeOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RuntimeOptions)
@@ -262,7 +263,7 @@ class Edit:
 
         return load_latent_rotator(
             self.model, self.directions, self.runtime.device, self.runtime.dtype, measure=not self.fast, cache=self.cache,
-            carry=self.carry, **({} if self.limit is None else {"limit": self.limit}),
+            carry=None if self.carry else False, **({} if self.limit is None else {"limit": self.limit}),
         )  # fmt: skip
 
 

@@ -75,7 +75,7 @@ def calibrate(
 ) -> Directions:
     """Measure how far nominal steps really turn heads, on average over some pictures.
 
-    What is measured is what a rotator shows: decoded walks that the picture decoded without one is carried to.
+    What is measured is what a rotator shows: pixels carried, if the lines carry them.
 
     Args:
         directions: the lines, nominal.
@@ -113,7 +113,8 @@ def measured_once(
     for z in sources:
         walked = walk(z[None], directions, steps, 0.0)  # nearly frontal: each way along its own line
         pictures = decode(model, torch.cat([z[None], walked]), schedule=directions.space.schedule).clamp(-1, 1)
-        shown = torch.cat([pictures[:1], carry(pictures[:1], pictures[:1], pictures[1:])])
+        start, turned = pictures[:1], pictures[1:]
+        shown = torch.cat([start, carry(start, start, turned) if directions.carry else turned])
         yaw = estimate_pose(shown, labeler=labeler)[:, 0].numpy()
         changes.append(yaw[1:] - yaw[0])
         if progress is not None:

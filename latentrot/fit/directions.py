@@ -35,6 +35,7 @@ class Directions:
         achieved: (k,) mean measured change of yaw in degrees for each; not falling.
         provenance: what else the header records, as strings: bins, counts, r2, filter, version.
         coarse: frequencies below so many half-waves a picture are walked by measured degrees (see `walk_offset`).
+        carry: whether a picture's own pixels go along with a walk (see `latentrot.fit.carry`); in the calibration they did.
     """
 
     light: str
@@ -45,6 +46,7 @@ class Directions:
     achieved: tuple[float, ...]
     provenance: dict[str, str]
     coarse: int = 0
+    carry: bool = False
 
     def nominal_for(self, degrees: float) -> float:
         """The nominal step for a measured turn, both in degrees; beyond the calibrated range its last slope goes on."""
@@ -67,6 +69,7 @@ class Directions:
             "light": self.light,
             "sign": SIGN,
             "coarse": str(self.coarse),
+            "carry": str(self.carry),
             "calibration": json.dumps({"nominal": self.nominal, "achieved": self.achieved}),
             **self.space.header(),
             **self.provenance,
@@ -89,6 +92,7 @@ class Directions:
             "light",
             "sign",
             "coarse",
+            "carry",
             "calibration",
             "model",
             "digest",
@@ -108,6 +112,7 @@ class Directions:
                 achieved=tuple(table["achieved"]),
                 provenance={k: v for k, v in header.items() if k not in known},
                 coarse=int(header.get("coarse", 0)),
+                carry=header.get("carry") == "True",  # lines that do not say so are older than it
             )
         except (KeyError, ValueError, TypeError) as error:
             reason = f"lacks {error}" if isinstance(error, KeyError) else one_line(error)

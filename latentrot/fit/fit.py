@@ -48,6 +48,7 @@ class FitConfig:
         shrink: take the estimation noise out of the slopes (see `shrink_noise`).
         coarse: frequencies below so many half-waves a picture are walked by measured degrees (see `walk_offset`); 0: none.
         held_out: share of the people left out of fitting and calibration (0 to 1).
+        carry: a picture's own pixels go along with a walk (see `latentrot.fit.carry`), in the calibration and in every turn.
         calibrate: pictures the step length is calibrated on; 0 leaves it nominal.
         seed: of the choice of the calibration pictures.
     """
@@ -59,6 +60,7 @@ class FitConfig:
     mirror: bool = True
     shrink: bool = True
     coarse: int = 0
+    carry: bool = True
     held_out: float = 0.1
     calibrate: int = 32
     seed: int = 0
@@ -186,6 +188,7 @@ def nominal_directions(
             "labels": str(labels),
         },
         coarse=config.coarse,
+        carry=config.carry,
     )
 
 

@@ -121,7 +121,8 @@ class LatentRotator:
         cache: latents of pictures embedded before; None: nothing is looked up and nothing kept.
         limit: how long a step may be (see `search`).
         carry: the source's own pixels go where the walk takes the face, and the walk draws what they do not show (see
-            `carry`). Without it, and where no face is found, pictures are shown as they are decoded.
+            `latentrot.fit.carry`). Without it, and where no face is found, pictures are shown as they are decoded. None: as
+            the lines were calibrated.
     """
 
     model: LatentModel
@@ -131,7 +132,7 @@ class LatentRotator:
     labeler: FaceLabeler | None = None
     cache: LatentCache | None = None
     limit: float = LIMIT
-    carry: bool = True
+    carry: bool | None = None
 
     def __post_init__(self) -> None:
         first = next(iter(self.directions.values()), None)
@@ -166,7 +167,7 @@ class LatentRotator:
         crop = resize(image, self.model.resolution)
         x = to_tensor(crop)
         # what the latent misses of the picture is carried along as pixels, or else as the latent's remainder
-        z = self.invert(crop, remainder=not self.carry or landmarks_of_crop(x) is None)
+        z = self.invert(crop, remainder=not self.carries or landmarks_of_crop(x) is None)
         clock.lap("invert")
         yaw, pitch = (float(v) for v in estimate_pose(x, labeler=self.label_network)[0, :2])
         group = light_names(estimate_light(x, labeler=self.label_network))[0] if light == "auto" else light
@@ -282,6 +283,11 @@ class LatentRotator:
         return trained_on(self.model.folder)
 
     @property
+    def carries(self) -> bool:
+        """Whether the source's own pixels go along with a walk."""
+        return self.any_directions.carry if self.carry is None else self.carry
+
+    @property
     def any_directions(self) -> Directions:
         """One of the directions; all share model and schedule."""
         return next(iter(self.directions.values()))
@@ -349,7 +355,7 @@ class Walked:
 
     def carried(self, start: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
         """Decoded pictures (k, 3, s, s) as they are shown: with the source's own pixels, if the rotator carries them."""
-        return carry(to_tensor(self.face.source), start, pictures) if self.rotator.carry else pictures
+        return carry(to_tensor(self.face.source), start, pictures) if self.rotator.carries else pictures
 
     def change(self, steps: Sequence[float]) -> np.ndarray:
         """By how many degrees each of k nominal steps turns the face, by the label network -> (k,)."""
@@ -381,7 +387,7 @@ def load_latent_rotator(
     measure: bool = True,
     cache: bool = False,
     limit: float = LIMIT,
-    carry: bool = True,
+    carry: bool | None = None,
 ) -> LatentRotator:
     """Load a model and the directions that belong to it.
 
