@@ -53,7 +53,7 @@ class FitDirections:
     """frequencies below so many half-waves a picture are walked by measured degrees, the finer ones by the calibrated step;
     by default none; 4 halved the change of light on rendered heads"""
     carry: bool = True
-    """a picture's own pixels go along with a walk, in the calibration and in every turn; --no-carry: walks are shown as they are
+    """a picture's own pixels go along with a walk, in the calibration and in every turn; --no-carry: walks are shown as
     decoded"""
     calibrate: int = 32
     """pictures the step length is calibrated on; 0: nominal steps"""
