@@ -1,5 +1,7 @@
 """Carrying a picture's own pixels: what must hold of it whatever the face."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 from latentrot.bench.compare import portrait_crop
 from latentrot.data.images import to_tensor
 from latentrot.fit.carry import carry, landmarks_of_crop, shown_share, source_positions, thin_plate
+from latentrot.rotate.latent.rotator import load_latent_rotator
 
 SIDE = 64
 #: how far the planted walk moves the face, pixels (columns, rows)
@@ -111,3 +114,30 @@ def test_the_spline_passes_through_its_points_and_keeps_what_is_straight():
     assert np.allclose(thin_plate(points, values, points, 0.0), values)
     elsewhere, linear = rng.uniform(-2, 2, (30, 2)), np.array([[0.5, 1.0], [-2.0, 0.1]])
     assert np.allclose(thin_plate(points, points @ linear + 3, elsewhere, 0.1), elsewhere @ linear + 3)
+
+
+def test_lines_say_whether_pixels_are_carried(tmp_path):
+    """Lines of before there was anything to carry are walked as they were calibrated."""
+    rotator = load_latent_rotator(measure=False)
+    crop = portrait_crop(SIDE)
+    light = rotator.embed(crop).light
+    lines = rotator.lines_of(light)
+    assert lines.carry
+    replace(lines, carry=False).save(tmp_path / f"{light}.safetensors")
+    bare = load_latent_rotator(directions=tmp_path, measure=False)
+    face = bare.embed(crop)
+    assert face.latent.shape[1] == 2  # with its remainder
+    decoded = bare.turn(face, [0.0, 10.0])
+    assert np.array_equal(decoded.frames[0].image, decoded.reconstruction)
+    shown, asked_not_to = rotator.turn(crop, [0.0, 10.0]), replace(rotator, carry=False).turn(crop, [0.0, 10.0])
+    assert np.array_equal(shown.frames[0].image, shown.source)
+    assert not np.array_equal(shown.frames[1].image, asked_not_to.frames[1].image)
+    for one, other in zip(asked_not_to.frames, decoded.frames, strict=True):
+        assert np.array_equal(one.image, other.image)
+
+
+def test_a_face_whose_landmarks_are_not_found_keeps_its_remainder():
+    rotator = load_latent_rotator(measure=False)
+    noise = (np.random.default_rng(0).random((SIDE, SIDE, 3)) * 255).astype(np.uint8)
+    assert rotator.embed(noise).latent.ndim == 5
+    assert rotator.embed(portrait_crop(SIDE)).latent.ndim == 4

@@ -166,13 +166,13 @@ class LatentRotator:
         clock = Clock()
         crop = resize(image, self.model.resolution)
         x = to_tensor(crop)
-        # what the latent misses of the picture is carried along as pixels, or else as the latent's remainder
-        z = self.invert(crop, remainder=not self.carries or landmarks_of_crop(x) is None)
-        clock.lap("invert")
         yaw, pitch = (float(v) for v in estimate_pose(x, labeler=self.label_network)[0, :2])
         group = light_names(estimate_light(x, labeler=self.label_network))[0] if light == "auto" else light
-        self.lines_of(group)
+        carries = self.carries(self.lines_of(group))
         clock.lap("label")
+        # what the latent misses of the picture goes along as pixels, or else as the latent's remainder
+        z = self.invert(crop, remainder=not carries or landmarks_of_crop(x) is None)
+        clock.lap("invert")
         return Embedded(crop, z, yaw, pitch, group, clock.seconds)
 
     def invert(self, crop: np.ndarray, remainder: bool = True) -> torch.Tensor:
@@ -283,14 +283,13 @@ class LatentRotator:
         return trained_on(self.model.folder)
 
     @property
-    def carries(self) -> bool:
-        """Whether the source's own pixels go along with a walk."""
-        return self.any_directions.carry if self.carry is None else self.carry
-
-    @property
     def any_directions(self) -> Directions:
         """One of the directions; all share model and schedule."""
         return next(iter(self.directions.values()))
+
+    def carries(self, lines: Directions) -> bool:
+        """Whether the source's own pixels go along with a walk along these lines."""
+        return lines.carry if self.carry is None else self.carry
 
     def lines_of(self, light: str) -> Directions:
         """The lines of a light group."""
@@ -355,7 +354,7 @@ class Walked:
 
     def carried(self, start: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
         """Decoded pictures (k, 3, s, s) as they are shown: with the source's own pixels, if the rotator carries them."""
-        return carry(to_tensor(self.face.source), start, pictures) if self.rotator.carries else pictures
+        return carry(to_tensor(self.face.source), start, pictures) if self.rotator.carries(self.lines) else pictures
 
     def change(self, steps: Sequence[float]) -> np.ndarray:
         """By how many degrees each of k nominal steps turns the face, by the label network -> (k,)."""
