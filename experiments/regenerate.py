@@ -43,7 +43,7 @@ def commands(scratch: Path) -> dict[str, list[str]]:
     return {
         "heads_evaluation": script("heads_evaluation"),
         "turning": script("turning", "--people", "30"),
-        "solvers": script("solvers", "round-trip", "--people", "4"),
+        "solvers": script("solvers", "--people", "4"),
         "survival": table("survival", "--data", CELEBA),
         "ten_million": table("ten_million"),
         "fit_throughput": table("fit_throughput", "--scratch", scratch),

@@ -64,9 +64,7 @@ WAYS = {
     "no light filter": Way(lights=("any",)),
     "as decoded": Way(carry=False),
     "as decoded, no remainder": Way(carry=False, remainder=0.0),
-    "as decoded, half of the remainder": Way(carry=False, remainder=0.5),
     "as decoded, all of the remainder": Way(carry=False, remainder=1.0),
-    "as decoded, fixed point": Way(Schedule(solver="fixed-point"), carry=False),
 }
 
 
