@@ -102,7 +102,7 @@ def test_a_head_it_never_saw_turns_towards_its_true_views(tmp_path):
     assert len(near) == 4
     for frame in near:
         # to the left this head's walk is held at its limit: longer steps are read as turns, and come no closer to the truth
-        within = 3 if frame["requested_deg"] == 15 else 16
+        within = 3 if frame["requested_deg"] == 15 else 17
         assert abs(frame["yaw_deg"] - frame["true_yaw_deg"]) < within
         assert frame["squared_error"] < frame["squared_error_of_doing_nothing"]
 

@@ -169,6 +169,13 @@ def test_no_step_is_longer_than_pays_on_the_average_picture():
     assert probe_steps(lines, [2.0, -3.0], 1.0)[-1] == pytest.approx(40)
     flat = replace(own, nominal=(-100.0, 0.0, 100.0), achieved=(0.0, 0.0, 0.0))
     assert 0 < longest_step(flat, 5.0, 1.0) <= 100
+    decoded = replace(lines, carry=False)
+    assert (
+        longest_step(decoded, 5.0, 2.0)
+        == longest_step(decoded, 20.0, 2.0)
+        == pytest.approx(2 * decoded.nominal_for(20))
+    )
+    assert longest_step(decoded, -40.0, 1.0) == pytest.approx(-200)
 
 
 def test_a_walk_is_held_at_its_limit_and_says_what_it_reached():

@@ -19,9 +19,12 @@ __all__ = ["LIMIT", "CalibrationCurve", "find_steps", "held", "probe_steps"]
 
 #: probe steps, as fractions of the step that the average calibration names for the farthest turn; those below the limit
 PROBES = (0.2, 0.4, 0.7, 1.2, 2.2)
-#: no step is longer than so many times the one by which the average picture has turned so nearly as far as it ever does:
-#: beyond it a walk hardly turns and changes the person (`experiments/walk_limit.py`)
+#: where pixels are carried, no step is longer than so many times the one by which the average picture has turned so nearly as
+#: far as it ever does: beyond it a walk hardly turns and changes the person (`experiments/walk_limit.py`)
 LIMIT, NEARLY = 1.4, 0.9
+#: where they are not, so many times the average step for the turn, or for a turn by so many degrees where it is less: what is
+#: decoded as it is goes on turning
+SHORT_TURN_DEG = 20.0
 #: how often a root is itself measured and the search goes on, and the error in degrees at which it ends
 REFINEMENTS, TOLERANCE_DEG = 2, 1.0
 
@@ -84,6 +87,8 @@ def longest_step(lines: Directions, turn: float, limit: float = LIMIT) -> float:
     if not turn:
         return 0.0
     side = np.sign(turn)
+    if not lines.carry:
+        return limit * lines.nominal_for(float(side * max(abs(turn), SHORT_TURN_DEG)))
     nominal, achieved = side * np.array(lines.nominal), side * np.array(lines.achieved)
     order = np.argsort(nominal[nominal >= 0])
     nominal, achieved = nominal[nominal >= 0][order], achieved[nominal >= 0][order]
