@@ -41,7 +41,7 @@ WORK = Path("runs/rendered")
 TURNS = (-30.0, -15.0, 15.0, 30.0)
 #: steps are chosen for each light on this many heads
 CALIBRATED_ON = 6
-#: how the bundled lines of heads64 were fitted: carried flat, a rendered head turns half as far (by its own label network)
+#: how the bundled lines of heads64 were fitted: it draws heads truer than it carries them
 LINES = FitConfig(coarse=4, carry=False)
 #: columns of the tables: as measured, and the ends of the 95% interval for those that decide
 SHOWN = ("overturn_deg", "top1", "light_kept", "pitch_drift_deg")
