@@ -4,7 +4,8 @@ A latent from which a picture comes back holds all of the picture's details, eac
 the details stay, and the decoder draws them as scratches and blotches. The plain inverse (`ddim`) loses them: what its
 latents decode into is a little blurred, and walks cleanly. So its latents are what is stored, averaged and walked. What they
 lack of the fixed point's latent is the *remainder*, added before decoding: all of it where nothing is turned, so that the
-picture comes back as from the fixed point, and a share of it where something is.
+picture comes back as from the fixed point, and a share of it where something is. A walk that carries the picture's own pixels
+(`latentrot.fit.carry`) needs no remainder.
 
 That the part of a picture which an inversion misses is best kept aside while the rest is edited is the idea of Direct
 Inversion (Ju, Zeng, Bian, Liu, Xu, "PnP Inversion: Boosting Diffusion-based Editing with 3 Lines of Code", ICLR 2024), which
