@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from latentrot.bench.compare import portrait_crop
 from latentrot.data.images import to_tensor, to_uint8
-from latentrot.fit.carry import carry, landmarks_of_crop, shown_share, source_positions
+from latentrot.fit.carry import carry, landmarks_of_crops, shown_share, source_positions
 from latentrot.rotate.latent.rotator import Walked, load_latent_rotator
 from latentrot.rotate.latent.search import find_steps, longest_step, probe_steps
 
@@ -32,10 +32,9 @@ def main() -> None:
     longest = [longest_step(lines, turn) for turn in TURNS]
     steps = find_steps(TURNS, probe_steps(lines, TURNS), walked.change, longest)
     decoded = walked.decode(steps, rotator.model, walked.schedule)
-    before = landmarks_of_crop(walked.start)
+    before, *found = landmarks_of_crops(torch.cat([walked.start, decoded]))
     figure = Figure((10, 2.05 * len(TURNS)), layout="constrained")
-    for row, (turn, picture) in enumerate(zip(TURNS, decoded, strict=True)):
-        after = landmarks_of_crop(picture[None])
+    for row, (turn, picture, after) in enumerate(zip(TURNS, decoded, found, strict=True)):
         if before is None or after is None:
             raise SystemExit(f"no landmarks at {turn:+.0f} degrees")
         share = shown_share(source_positions(before, after, len(face.source))).float()

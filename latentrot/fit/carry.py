@@ -18,9 +18,11 @@ import torch.nn.functional as F
 from latentrot.data.align import Alignment
 from latentrot.data.frame import CROP_BOX
 from latentrot.data.images import to_uint8
-from latentrot.label.landmarks import UNSURE, estimate_landmarks
+from latentrot.errors import LatentrotError
+from latentrot.label.face_networks import LandmarkNetwork, load_face_network
+from latentrot.label.landmarks import UNSURE, estimate_landmarks_of
 
-__all__ = ["carry", "landmarks_of_crop"]
+__all__ = ["carry", "landmarks_of_crops"]
 
 #: beyond so many times the distance of the farthest landmark from their middle nothing moves; so many points hold it
 REACH, HELD_POINTS = 2.0, 24
@@ -48,26 +50,31 @@ def carry(source: torch.Tensor, start: torch.Tensor, walked: torch.Tensor) -> to
         (k, 3, s, s): the source's pixels where it shows what the walk shows, the walk elsewhere; the source itself where the
         walk has moved nothing, and the walk where no face is found.
     """
-    before = landmarks_of_crop(start) if len(walked) else None
-    if before is None:
+    before, *after = landmarks_of_crops(torch.cat([start, walked]))
+    if before is None or not len(walked):
         return walked
-    return torch.cat([_carried(source, before, picture[None]) for picture in walked])
+    shown = [
+        picture[None] if points is None else carried(source, before, picture[None], points)
+        for picture, points in zip(walked, after, strict=True)
+    ]
+    return torch.cat(shown)
 
 
-def landmarks_of_crop(picture: torch.Tensor) -> np.ndarray | None:
-    """(1, 3, s, s) face crop in [-1, 1] -> (68, 2) landmarks, -1 to 1 across it; None where there is no face."""
-    side, (left, top, right, _) = picture.shape[-1], CROP_BOX
+def landmarks_of_crops(pictures: torch.Tensor) -> list[np.ndarray | None]:
+    """(n, 3, s, s) face crops in [-1, 1] -> (68, 2) landmarks of each, -1 to 1 across it; None where there is no face."""
+    side, (left, top, right, _) = pictures.shape[-1], CROP_BOX
     scale = (right - left) / side
     frame = Alignment(np.array([[scale, 0, left], [0, scale, top]], np.float64), (side, side))
-    found = estimate_landmarks(to_uint8(picture)[0], frame)
-    return None if found.spread > UNSURE else found.points * 2 / side - 1
+    load_face_network(LandmarkNetwork)  # a network that is missing is told, a face that is missing is not
+    try:
+        found = estimate_landmarks_of(list(to_uint8(pictures)), [frame] * len(pictures))
+    except LatentrotError:  # the landmarks of one cannot be any face's
+        return [None] if len(pictures) == 1 else [landmarks_of_crops(p[None])[0] for p in pictures]
+    return [None if f.spread > UNSURE else f.points * 2 / side - 1 for f in found]
 
 
-def _carried(source: torch.Tensor, before: np.ndarray, walked: torch.Tensor) -> torch.Tensor:
-    """The source taken along to where the landmarks of one walked picture lie."""
-    after = landmarks_of_crop(walked)
-    if after is None:
-        return walked
+def carried(source: torch.Tensor, before: np.ndarray, walked: torch.Tensor, after: np.ndarray) -> torch.Tensor:
+    """The source taken along from its landmarks to those of one walked picture: (1, 3, s, s)."""
     comes_from = source_positions(before, after, source.shape[-1])
     own = F.grid_sample(
         source.double(), comes_from[None], mode="bicubic", padding_mode="border", align_corners=False

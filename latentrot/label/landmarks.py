@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from latentrot.data.align import Alignment, align_landmarks
 from latentrot.errors import LatentrotError
 from latentrot.label.upright import MIRRORED_68, cut_square, face_width, five_of
 
-__all__ = ["FRAME_CENTRE", "FRAME_REACH", "UNSURE", "Landmarks", "estimate_landmarks"]
+__all__ = ["FRAME_CENTRE", "FRAME_REACH", "UNSURE", "Landmarks", "estimate_landmarks", "estimate_landmarks_of"]
 
 #: the square the network sees, in the 178x218 frame: its centre (column, row), and how far it reaches each way
 FRAME_CENTRE, FRAME_REACH = np.array([89.0, 124.0]), 100.0
@@ -70,31 +71,54 @@ def estimate_landmarks(
     """
     size = (picture.shape[1], picture.shape[0])
     alignment = face if isinstance(face, Alignment) else align_landmarks(np.asarray(face), size)
+    return estimate_landmarks_of([picture], [alignment], network=network, device=device)[0]
+
+
+def estimate_landmarks_of(
+    pictures: Sequence[np.ndarray],
+    alignments: Sequence[Alignment],
+    *,
+    network: Path | None = None,
+    device: str | None = None,
+) -> list[Landmarks]:
+    """Find the landmarks of one face in each of several pictures, in one batch: see `estimate_landmarks`."""
     for look in range(LOOKS):
-        points, off = _look(picture, alignment, network, device)
-        if not np.isfinite(points).all():
+        found = _look(pictures, alignments, network, device)
+        if not all(np.isfinite(points).all() for points, _ in found):
             raise LatentrotError("the landmark network gave values that are not finite; give another network")
         if look + 1 < LOOKS:
-            alignment = align_landmarks(five_of(points), size)
-    return Landmarks(points, float(off / face_width(points)))
+            alignments = [
+                align_landmarks(five_of(points), (p.shape[1], p.shape[0]))
+                for p, (points, _) in zip(pictures, found, strict=True)
+            ]
+    return [Landmarks(points, float(off / face_width(points))) for points, off in found]
 
 
 def _look(
-    picture: np.ndarray, alignment: Alignment, network: Path | None, device: str | None
-) -> tuple[np.ndarray, float]:
-    """One look, averaged with the mirror image's: (68, 2) photograph pixels, and the mean distance expected in pixels."""
+    pictures: Sequence[np.ndarray], alignments: Sequence[Alignment], network: Path | None, device: str | None
+) -> list[tuple[np.ndarray, float]]:
+    """One look at each, averaged with the mirror image's: (68, 2) photograph pixels, the mean distance expected in pixels."""
     import torch  # noqa: PLC0415
 
     from latentrot.label.face_networks import LANDMARK_SIDE, LandmarkNetwork, load_face_network  # noqa: PLC0415
 
-    to_square = alignment.matrix - np.column_stack([np.zeros((2, 2)), FRAME_CENTRE - FRAME_REACH])
-    square = cut_square(picture, to_square * LANDMARK_SIDE / (2 * FRAME_REACH), LANDMARK_SIDE)
+    offset = np.column_stack([np.zeros((2, 2)), FRAME_CENTRE - FRAME_REACH])
+    scale = LANDMARK_SIDE / (2 * FRAME_REACH)
+    squares = [
+        cut_square(p, (alignment.matrix - offset) * scale, LANDMARK_SIDE)
+        for p, alignment in zip(pictures, alignments, strict=True)
+    ]
     model = load_face_network(LandmarkNetwork, network, device)
-    x = torch.from_numpy(np.stack([square, square[:, ::-1]])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    both = np.stack([view for square in squares for view in (square, square[:, ::-1])])
+    x = torch.from_numpy(both).permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.inference_mode():
-        both, scatter = (v.cpu().double().numpy() for v in model(x.to(device or "cpu")))
-    back = both[1][MIRRORED_68] * [-1, 1]
-    points = alignment.to_photo((both[0] + back) / 2 * FRAME_REACH + FRAME_CENTRE)
-    apart = np.linalg.norm(both[0] - back, axis=1).mean() / 2
-    expected = 2 * np.exp(scatter).mean()  # the mean of a radial Laplace distribution is twice its scale
-    return points, max(expected, apart) * FRAME_REACH / alignment.scale
+        positions, scatter = (v.cpu().double().numpy() for v in model(x.to(device or "cpu")))
+    found = []
+    for i, alignment in enumerate(alignments):
+        seen, mirrored = positions[2 * i], positions[2 * i + 1][MIRRORED_68] * [-1, 1]
+        apart = np.linalg.norm(seen - mirrored, axis=1).mean() / 2
+        # the mean of a radial Laplace distribution is twice its scale
+        expected = 2 * np.exp(scatter[2 * i : 2 * i + 2]).mean()
+        points = alignment.to_photo((seen + mirrored) / 2 * FRAME_REACH + FRAME_CENTRE)
+        found.append((points, max(expected, apart) * FRAME_REACH / alignment.scale))
+    return found

@@ -15,7 +15,7 @@ from latentrot.data.similarity import psnr
 from latentrot.embed.solve import Schedule, decode, invert
 from latentrot.embed.solvers import solver_of
 from latentrot.errors import LatentrotError
-from latentrot.fit.carry import carry, landmarks_of_crop
+from latentrot.fit.carry import carry, landmarks_of_crops
 from latentrot.fit.directions import Directions
 from latentrot.fit.walk import walk
 from latentrot.label.estimate import LIGHTS, estimate_light, estimate_pose, light_names
@@ -171,7 +171,7 @@ class LatentRotator:
         carries = self.carries(self.lines_of(group))
         clock.lap("label")
         # what the latent misses of the picture goes along as pixels, or else as the latent's remainder
-        z = self.invert(crop, remainder=not carries or landmarks_of_crop(x) is None)
+        z = self.invert(crop, remainder=not carries or landmarks_of_crops(x)[0] is None)
         clock.lap("invert")
         return Embedded(crop, z, yaw, pitch, group, clock.seconds)
 
