@@ -85,10 +85,10 @@ def test_landmarks_that_cannot_be_a_face_are_none(face, monkeypatch):
     grey = torch.zeros_like(face)
     real = carrying.estimate_landmarks_of
 
-    def fails_on_grey(pictures, alignments):
+    def fails_on_grey(pictures, alignments, device):
         if any((p == p[0, 0]).all() for p in pictures):
             raise LatentrotError("the landmarks lie on one spot")
-        return real(pictures, alignments)
+        return real(pictures, alignments, device=device)
 
     monkeypatch.setattr(carrying, "estimate_landmarks_of", fails_on_grey)
     shown = carry(face, face, torch.cat([moved(face), grey]))

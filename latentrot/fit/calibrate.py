@@ -114,7 +114,7 @@ def measured_once(
         walked = walk(z[None], directions, steps, 0.0)  # nearly frontal: each way along its own line
         pictures = decode(model, torch.cat([z[None], walked]), schedule=directions.space.schedule).clamp(-1, 1)
         start, turned = pictures[:1], pictures[1:]
-        shown = torch.cat([start, carry(start, start, turned) if directions.carry else turned])
+        shown = torch.cat([start, carry(start, start, turned, str(model.device)) if directions.carry else turned])
         yaw = estimate_pose(shown, labeler=labeler)[:, 0].numpy()
         changes.append(yaw[1:] - yaw[0])
         if progress is not None:

@@ -38,19 +38,20 @@ CELLS = 8
 FADING = 0.1
 
 
-def carry(source: torch.Tensor, start: torch.Tensor, walked: torch.Tensor) -> torch.Tensor:
+def carry(source: torch.Tensor, start: torch.Tensor, walked: torch.Tensor, device: str | None = None) -> torch.Tensor:
     """Turn a picture's own pixels as its latent was walked.
 
     Args:
         source: (1, 3, s, s) in [-1, 1], the face crop.
         start: (1, 3, s, s), its latent decoded as it is.
         walked: (k, 3, s, s), its latent decoded after k walks.
+        device: where the landmark network runs; the CPU by default.
 
     Returns:
         (k, 3, s, s): the source's pixels where it shows what the walk shows, the walk elsewhere; the source itself where the
         walk has moved nothing, and the walk where no face is found.
     """
-    before, *after = landmarks_of_crops(torch.cat([start, walked]))
+    before, *after = landmarks_of_crops(torch.cat([start, walked]), device)
     if before is None or not len(walked):
         return walked
     shown = [
@@ -60,16 +61,18 @@ def carry(source: torch.Tensor, start: torch.Tensor, walked: torch.Tensor) -> to
     return torch.cat(shown)
 
 
-def landmarks_of_crops(pictures: torch.Tensor) -> list[np.ndarray | None]:
+def landmarks_of_crops(pictures: torch.Tensor, device: str | None = None) -> list[np.ndarray | None]:
     """(n, 3, s, s) face crops in [-1, 1] -> (68, 2) landmarks of each, -1 to 1 across it; None where there is no face."""
     side, (left, top, right, _) = pictures.shape[-1], CROP_BOX
     scale = (right - left) / side
     frame = Alignment(np.array([[scale, 0, left], [0, scale, top]], np.float64), (side, side))
-    load_face_network(LandmarkNetwork)  # a network that is missing is told, a face that is missing is not
+    load_face_network(
+        LandmarkNetwork, device=device
+    )  # a network that is missing is told, a face that is missing is not
     try:
-        found = estimate_landmarks_of(list(to_uint8(pictures)), [frame] * len(pictures))
+        found = estimate_landmarks_of(list(to_uint8(pictures)), [frame] * len(pictures), device=device)
     except LatentrotError:  # the landmarks of one cannot be any face's
-        return [None] if len(pictures) == 1 else [landmarks_of_crops(p[None])[0] for p in pictures]
+        return [None] if len(pictures) == 1 else [landmarks_of_crops(p[None], device)[0] for p in pictures]
     return [None if f.spread > UNSURE else f.points * 2 / side - 1 for f in found]
 
 

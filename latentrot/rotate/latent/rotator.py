@@ -171,7 +171,7 @@ class LatentRotator:
         carries = self.carries(self.lines_of(group))
         clock.lap("label")
         # what the latent misses of the picture goes along as pixels, or else as the latent's remainder
-        z = self.invert(crop, remainder=not carries or landmarks_of_crops(x)[0] is None)
+        z = self.invert(crop, remainder=not carries or landmarks_of_crops(x, str(self.model.device))[0] is None)
         clock.lap("invert")
         return Embedded(crop, z, yaw, pitch, group, clock.seconds)
 
@@ -354,7 +354,9 @@ class Walked:
 
     def carried(self, start: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
         """Decoded pictures (k, 3, s, s) as they are shown: with the source's own pixels, if the rotator carries them."""
-        return carry(to_tensor(self.face.source), start, pictures) if self.rotator.carries(self.lines) else pictures
+        if not self.rotator.carries(self.lines):
+            return pictures
+        return carry(to_tensor(self.face.source), start, pictures, str(self.rotator.model.device))
 
     def change(self, steps: Sequence[float]) -> np.ndarray:
         """By how many degrees each of k nominal steps turns the face, by the label network -> (k,)."""
