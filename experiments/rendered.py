@@ -23,6 +23,7 @@ from latentrot.evaluation.pairs import EvaluationConfig, Pairs
 from latentrot.evaluation.run import read_pairs
 from latentrot.fit.directions import Directions
 from latentrot.fit.fit import FitConfig, chosen_rows, fit_directions
+from latentrot.fit.statistics import MIRRORED_LIGHT
 from latentrot.heads.sample import TEST_SEED
 from latentrot.heads.write import HeadFolder, Views, write_heads
 from latentrot.label.estimate import LIGHTS
@@ -98,7 +99,7 @@ class Rendered:
         """
         rows = chosen_rows(self.labels, FitConfig())
         rows = rows[rows["yaw_deg"].abs() < FitConfig().limit]
-        mirrored = {"left": "right", "right": "left"}.get(light, light)
+        mirrored = MIRRORED_LIGHT.get(light, light)
         points, yaws = [], []
         for names, latents in store.batches(set(rows.index[rows["light"].isin({light, mirrored})])):
             here = rows.loc[names]

@@ -14,6 +14,7 @@ from latentrot.embed.solve import decode
 from latentrot.errors import LatentrotError
 from latentrot.fit.carry import carry
 from latentrot.fit.directions import Directions
+from latentrot.fit.statistics import MIRRORED_LIGHT
 from latentrot.fit.walk import walk
 from latentrot.label.estimate import estimate_pose
 from latentrot.label.network import FaceLabeler
@@ -25,8 +26,6 @@ __all__ = ["calibrate", "calibration_sources"]
 
 #: nominal degrees tried on every calibration picture
 NOMINAL = (-240.0, -180.0, -120.0, -90.0, -60.0, -30.0, 30.0, 60.0, 90.0, 120.0, 180.0, 240.0)
-#: the light of a mirrored picture
-MIRRORED_LIGHT = {"left": "right", "right": "left"}
 
 
 def calibration_sources(

@@ -21,6 +21,7 @@ from latentrot.data.images import to_uint8
 from latentrot.errors import LatentrotError
 from latentrot.label.face_networks import LandmarkNetwork, load_face_network
 from latentrot.label.landmarks import UNSURE, estimate_landmarks_of
+from latentrot.numerics import smoothstep
 
 __all__ = ["carry", "landmarks_of_crops"]
 
@@ -51,8 +52,8 @@ def carry(source: torch.Tensor, start: torch.Tensor, walked: torch.Tensor, devic
         (k, 3, s, s): the source's pixels where it shows what the walk shows, the walk elsewhere; the source itself where the
         walk has moved nothing, and the walk where no face is found.
     """
-    before, *after = landmarks_of_crops(torch.cat([start, walked]), device)
-    if before is None or not len(walked):
+    before, *after = landmarks_of_crops(torch.cat([start, walked]), device) if len(walked) else [None]
+    if before is None:
         return walked
     shown = [
         picture[None] if points is None else carried(source, before, picture[None], points)
@@ -106,8 +107,7 @@ def source_positions(before: np.ndarray, after: np.ndarray, side: int) -> torch.
     shift = thin_plate(
         np.concatenate([after, held]), np.concatenate([before - after, np.zeros_like(held)]), pixels, STIFFNESS
     )
-    nearness = np.clip((1 - np.linalg.norm(pixels - middle, axis=1) / reach) / 0.15, 0, 1)
-    shift *= (nearness**2 * (3 - 2 * nearness))[:, None]
+    shift *= smoothstep(1 - np.linalg.norm(pixels - middle, axis=1) / reach, 0.0, 0.15)[:, None]
     smooth = torch.from_numpy(shift.reshape(1, min(side, FINEST), -1, 2)).permute(0, 3, 1, 2)
     fine = F.interpolate(smooth, (side, side), mode="bicubic") if side > FINEST else smooth
     return torch.from_numpy(pixel_positions(side)) + fine[0].permute(1, 2, 0)

@@ -31,9 +31,11 @@ from latentrot.store.latent_store import LatentStore
 from latentrot.store.places import write_whole
 from latentrot.store.shard import ShardHeader
 
-__all__ = ["Statistics", "gather"]
+__all__ = ["MIRRORED_LIGHT", "Statistics", "gather"]
 
 KIND, FORMAT = "latentrot statistics", "1"
+#: the light of a mirrored picture
+MIRRORED_LIGHT = {"left": "right", "right": "left"}
 #: shards whose sums lie in one file
 BLOCK = 64
 
@@ -69,13 +71,12 @@ class Statistics:
             factor: the first stage's, which mirroring needs.
             mirror: count every latent a second time, mirrored: the mirrored sum is the sum of the mirrored.
         """
-        swapped = {"left": "right", "right": "left"}
         found = Centroids(self.bins)
         for name in LIGHTS if light == "any" else (light,):
             k = LIGHTS.index(name)
             found.add(self.counts[:, k], self.sums[:, k], self.yaw[:, k])
             if mirror:
-                k = LIGHTS.index(swapped.get(name, name))
+                k = LIGHTS.index(MIRRORED_LIGHT.get(name, name))
                 sums = torch.from_numpy(self.sums[::-1, k].reshape(-1, *shape).copy())
                 flipped = mirror_latents(sums, factor).flatten(1).numpy()
                 found.add(self.counts[::-1, k], flipped, -self.yaw[::-1, k])

@@ -234,7 +234,6 @@ class LatentRotator:
 
         # decode
         pictures = walked.at([0.0, *steps])
-        start = walked.start
         clock.lap("decode")
 
         poses = estimate_pose(pictures, labeler=self.label_network)
@@ -248,18 +247,10 @@ class LatentRotator:
             )
             for i, d in enumerate(turns, start=1)
         ]  # fmt: skip
-        round_trip_db = float(psnr(start, to_tensor(face.source)))
+        round_trip_db = float(psnr(walked.start, to_tensor(face.source)))
         clock.lap("label")
-        return Turned(
-            face.source,
-            to_uint8(start)[0],
-            face.yaw_deg,
-            face.pitch_deg,
-            face.light,
-            frames,
-            round_trip_db,
-            clock.seconds,
-        )
+        back = to_uint8(walked.start)[0]
+        return Turned(face.source, back, face.yaw_deg, face.pitch_deg, face.light, frames, round_trip_db, clock.seconds)
 
     def measure_curve(self, face: Embedded, turns: Sequence[float]) -> CalibrationCurve:
         """Measure probe steps up to and beyond the farthest of `turns` (degrees), to find many steps on one curve."""
@@ -336,15 +327,15 @@ class Walked:
 
     def at(self, steps: Sequence[float]) -> torch.Tensor:
         """(k, 3, s, s) in [-1, 1], the pictures at k nominal steps; what is not decoded yet is, in one batch."""
-        new = [step for step in dict.fromkeys(steps) if step and step not in self.shown]
-        wanted = new if self.decoded is not None else [0.0, *new]  # every turn shows the source, too
-        if wanted:
-            pictures = self.decode(wanted, self.rotator.model, self.schedule)
+        # every turn shows the source, too
+        new = [step for step in dict.fromkeys([0.0, *steps]) if step not in self.shown]
+        if new:
+            unknown = new if self.decoded is None else [step for step in new if step]
+            pictures = list(self.decode(unknown, self.rotator.model, self.schedule).split(1)) if unknown else []
             if self.decoded is None:
-                self.decoded, pictures = pictures[:1], pictures[1:]
-            self.shown |= dict(zip(new, self.carried(self.decoded, pictures), strict=True))
-        if 0.0 not in self.shown:
-            self.shown[0.0] = self.carried(self.start, self.start)[0]
+                self.decoded = pictures.pop(0)  # where nothing is decoded nothing is shown, and the source is first
+            start = [self.decoded] if 0.0 in new else []
+            self.shown |= dict(zip(new, self.carried(self.decoded, torch.cat(start + pictures)), strict=True))
         return torch.stack([self.shown[step] for step in steps])
 
     def decode(self, steps: Sequence[float], model: LatentModel, schedule: Schedule) -> torch.Tensor:
@@ -372,8 +363,9 @@ class Walked:
             return self.change(steps)
         if model.dtype == torch.float32 and computes_bfloat16(model.device):
             model = replace(model, dtype=torch.bfloat16)
-        pictures = self.decode([0.0, *steps], model, replace(schedule, steps=max(1, schedule.steps // 2)))
-        return self.yaws(self.carried(pictures[:1], pictures[1:])) - self.face.yaw_deg
+        start = [0.0] if self.rotator.carries(self.lines) else []
+        pictures = self.decode([*start, *steps], model, replace(schedule, steps=max(1, schedule.steps // 2)))
+        return self.yaws(self.carried(pictures[:1], pictures[len(start) :])) - self.face.yaw_deg
 
     def yaws(self, pictures: torch.Tensor) -> np.ndarray:
         """(k, 3, s, s) in [-1, 1] -> (k,) degrees, by the label network."""

@@ -89,9 +89,9 @@ def longest_step(lines: Directions, turn: float, limit: float = LIMIT) -> float:
     side = np.sign(turn)
     if not lines.carry:
         return limit * lines.nominal_for(float(side * max(abs(turn), SHORT_TURN_DEG)))
-    nominal, achieved = side * np.array(lines.nominal), side * np.array(lines.achieved)
-    order = np.argsort(nominal[nominal >= 0])
-    nominal, achieved = nominal[nominal >= 0][order], achieved[nominal >= 0][order]
+    nominal, achieved = (
+        side * np.array(steps)[:: int(side)] for steps in (lines.nominal, lines.achieved)
+    )  # both rising
     return float(side * limit * np.interp(NEARLY * achieved[-1], achieved, nominal))
 
 
