@@ -30,8 +30,8 @@ def main() -> None:
     face = rotator.embed(portrait_crop(rotator.model.resolution))
     lines, walked = rotator.lines_of(face.light), Walked(rotator, face)
     longest = [longest_step(lines, turn) for turn in TURNS]
-    steps = find_steps(TURNS, probe_steps(lines, TURNS), walked.change, longest)
-    decoded = walked.decode(steps, rotator.model, walked.schedule)
+    steps = find_steps(TURNS, probe_steps(lines, TURNS), walked.change, longest, walked.rough.change)
+    decoded = walked.decode(steps)
     before, *found = landmarks_of_crops(torch.cat([walked.start, decoded]))
     figure = Figure((10, 2.05 * len(TURNS)), layout="constrained")
     for row, (turn, picture, after) in enumerate(zip(TURNS, decoded, found, strict=True)):

@@ -90,7 +90,9 @@ def walk_case(rotator: LatentRotator, case: Case) -> dict[float, tuple[np.ndarra
     found = {}
     for limit in LIMITS:
         longest = [longest_step(lines, turn, limit) for turn in case.turns]
-        steps = find_steps(case.turns, probe_steps(lines, case.turns, limit), walked.change, longest)
+        steps = find_steps(
+            case.turns, probe_steps(lines, case.turns, limit), walked.change, longest, walked.rough.change
+        )
         held = [abs(s) >= abs(m) for s, m in zip(steps, longest, strict=True)]
         found[limit] = to_uint8(walked.at(steps)), held, walked.change(steps)
     return found

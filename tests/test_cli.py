@@ -149,6 +149,25 @@ def test_a_root_of_the_calibration_curve_is_measured_and_found_again():
     assert once in tried  # the first root was measured itself
 
 
+def test_what_is_measured_roughly_says_where_to_look_and_no_more():
+    tried = []
+
+    def measure(steps):
+        tried.append(list(steps))
+        return np.sign(steps) * np.square(steps) / 10
+
+    def roughly(steps):  # reads everything a little short
+        return 0.97 * np.sign(steps) * np.square(steps) / 10
+
+    probes = [-30.0, -15.0, 15.0, 30.0]
+    steps = find_steps([12.0, -50.0], probes, measure, roughly=roughly)
+    assert abs(measure(steps) - [12, -50]).max() < 1.5
+    assert not set(probes) & set(tried[0])  # probes are decoded roughly alone
+    tried.clear()
+    find_steps([12.0], [10.0, 12.0], measure, roughly=lambda steps: np.square(steps) / 10)
+    assert len(tried) == 1  # a root found roughly is measured once, where that is close enough
+
+
 def test_no_step_is_longer_than_allowed_and_what_is_held_is_measured_once():
     tried = []
 
@@ -188,7 +207,7 @@ def test_a_walk_is_held_at_its_limit_and_says_what_it_reached():
     assert frame.held
     assert frame.drawn_deg == pytest.approx(walked.change([longest])[0], abs=1e-3)
     assert frame.drawn_deg < 24
-    assert walked.change_roughly([longest])[0] == pytest.approx(frame.drawn_deg, abs=4)
+    assert walked.rough.change([longest])[0] == pytest.approx(frame.drawn_deg, abs=4)
     note = held_short(rotator.turn(face, [25.0]), rotator)
     assert "of +25 degrees" in note[0]
 

@@ -210,7 +210,8 @@ class WalkingFace:
         if first:
             self.config = replace(self.config, light=found.light)
             turn = self.degrees - found.yaw_deg if absolute else self.degrees
-            self.curve = self.rotator.measure_curve(found, [turn]) if self.rotator.measure else None
+            if self.rotator.measure:
+                self.curve = self.rotator.refine_curve(found, self.rotator.measure_curve(found, [turn]), [turn])
             self.rotator = replace(self.rotator, measure=self.curve is not None)
         result = self.rotator.turn(found, [self.degrees], absolute=absolute, curve=self.curve)
         shown = result if self.upscaler is None else self.upscaler.upscale_turned(result)

@@ -18,7 +18,7 @@ from latentrot.fit.directions import Directions
 __all__ = ["LIMIT", "CalibrationCurve", "find_steps", "held", "probe_steps"]
 
 #: probe steps, as fractions of the step that the average calibration names for the farthest turn; those below the limit
-PROBES = (0.2, 0.4, 0.7, 1.2, 2.2)
+PROBES = (0.4, 0.8, 1.4)
 #: where pixels are carried, no step is longer than so many times the one by which the average picture has turned so nearly as
 #: far as it ever does: beyond it a walk hardly turns and changes the person (`experiments/walk_limit.py`)
 LIMIT, NEARLY = 1.4, 0.9
@@ -114,7 +114,7 @@ def find_steps(
         probes: nominal steps to measure first; none: every step is 0.
         measure: nominal steps -> (k,) changes of yaw in degrees, measured on the picture.
         longest: the longest step for each turn, signed as the turn; None: as long as it takes.
-        roughly: a quicker `measure` for the probes, which only say where to look.
+        roughly: a quicker `measure` for the probes and the first roots, which only say where to look.
 
     Returns:
         One nominal step for each turn, measured and corrected up to `REFINEMENTS` times.
@@ -128,6 +128,9 @@ def find_steps(
         return step if longest is None else held(step, longest[i])
 
     found = [root(i) for i in range(len(turns))]
+    if roughly:  # most roots found so need no further one
+        curve = curve.with_points(found, roughly(found))
+        found = [root(i) for i in range(len(turns))]
     missed = list(range(len(turns)))
     for _ in range(REFINEMENTS):
         steps = [found[i] for i in missed]
