@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 
 from tqdm import tqdm
 
@@ -60,8 +61,10 @@ class Clock:
         self.seconds = seconds or {}
         self._last = time.perf_counter()
 
-    def lap(self, stage: str) -> None:
-        """Add the time since the last lap to a stage."""
+    def lap(self, stage: str, within: Mapping[str, float] | None = None) -> None:
+        """Add the time since the last lap to a stage, but for what was spent `within` it on stages of their own."""
         now = time.perf_counter()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
+        inner = dict(within or {})
+        for name, spent in {**inner, stage: now - self._last - sum(inner.values())}.items():
+            self.seconds[name] = self.seconds.get(name, 0.0) + spent
         self._last = now

@@ -1,6 +1,7 @@
 """The command line as a user meets it: real runs of the bundled model, and mistakes that end in one line."""
 
 import json
+import time
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -29,9 +30,12 @@ def run(capsys, *argv):
 
 def test_edit_turns_the_bundled_portrait_and_says_what_it_did(tmp_path, capsys):
     out = tmp_path / "turned"
+    begun = time.perf_counter()
     code, printed, err = run(capsys, "edit", PORTRAIT, "--deg", "15", "--out", out, "--json")
     assert code == 0, err
     report = json.loads(printed)
+    assert 0 < sum(report["seconds"].values()) < time.perf_counter() - begun  # no second counts in two stages
+    assert min(report["seconds"].values()) >= 0
     assert {"input", "output", "model", "light", "requested_deg", "yaw_before_deg", "yaw_after_deg"} <= set(report)
     assert {"pitch_before_deg", "pitch_after_deg", "round_trip_psnr_db", "seconds"} <= set(report)
     assert report["round_trip_psnr_db"] > 22  # the latent alone: what it misses is carried along as pixels

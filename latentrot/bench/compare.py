@@ -108,12 +108,13 @@ def processor(model: LatentModel) -> Iterator[Row]:
 
 
 def our_ways(config: BenchConfig) -> dict[str, Schedule]:
-    """The default, other solvers at the default's steps, and what does the same work as the plain loop."""
+    """The default, other solvers and latents alone at the default's steps, and what does the same work as the plain loop."""
     default = Schedule()
     return {
         f"{default.solver}, {default.steps} steps (the default)": default,
         f"fixed-point, {default.steps} steps": Schedule(default.steps, "fixed-point"),
         f"exact, {default.steps} steps": Schedule(default.steps, "exact"),
+        f"ddim, {default.steps} steps (what is walked)": Schedule(default.steps, "ddim"),
         f"ddim, {config.steps} steps": Schedule(config.steps, "ddim"),
     }
 

@@ -160,7 +160,7 @@ def turn_faces(
         face, more = turn_face(found, alignment, rotator, asked, config, upscaler, clock)
         faces.append(face)
         notes += more
-    faces[0].turned.seconds.update(clock.seconds)
+    faces[0] = replace(faces[0], turned=replace(faces[0].turned, seconds=clock.seconds))
     name = "" if upscaler is None else upscaler.name
     return Edited(found.path, found.photograph, tuple(faces), model_name(rotator), notes, config, name)
 
@@ -199,7 +199,7 @@ def turn_face(
     if upscaler is not None:
         drawn = upscaler.upscale_turned(drawn)
     by = tuple(Turn(f.requested_deg, t.pitch) for f, t in zip(drawn.frames, asked, strict=True))
-    clock.lap("draw")
+    clock.lap("draw", drawn.seconds)
     face = TurnedFace(drawn, by, alignment, head, config, not isinstance(rotator, MeshRotator))
     if head is None:
         return face, notes
