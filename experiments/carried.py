@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from latentrot.bench.compare import portrait_crop
 from latentrot.data.images import to_tensor, to_uint8
-from latentrot.fit.carry import carry, landmarks_of_crops, shown_share, source_positions
+from latentrot.fit.carry import carry, landmarks_of_crops, shown_share, source_positions, source_shift
 from latentrot.rotate.latent.rotator import Walked, load_latent_rotator
 from latentrot.rotate.latent.search import find_steps, longest_step, probe_steps
 
@@ -37,7 +37,8 @@ def main() -> None:
     for row, (turn, picture, after) in enumerate(zip(TURNS, decoded, found, strict=True)):
         if before is None or after is None:
             raise SystemExit(f"no landmarks at {turn:+.0f} degrees")
-        share = shown_share(source_positions(before, after, len(face.source))).float()
+        side = len(face.source)
+        share = shown_share(source_positions(source_shift(before, after, side), side)).float()
         shown = carry(to_tensor(face.source), walked.start, picture[None])
         panels = [face.source, *to_uint8(torch.cat([walked.start, picture[None]])), share, to_uint8(shown)[0]]
         for column, (panel, title) in enumerate(zip(panels, TITLES, strict=True)):

@@ -10,7 +10,15 @@ import latentrot.fit.carry as carrying
 from latentrot.bench.compare import portrait_crop
 from latentrot.data.images import to_tensor
 from latentrot.errors import LatentrotError
-from latentrot.fit.carry import carry, landmarks_of_crops, shown_share, source_positions, thin_plate
+from latentrot.fit.carry import (
+    carried,
+    carry,
+    landmarks_of_crops,
+    shown_share,
+    source_positions,
+    source_shift,
+    thin_plate,
+)
 from latentrot.rotate.latent.rotator import load_latent_rotator
 
 SIDE = 64
@@ -62,7 +70,7 @@ def test_a_mirrored_walk_carries_the_mirrored_source(face):
     source, walked = marked(face), moved(face)
     shown = carry(source, face, walked)
     mirrored = carry(source.flip(-1), face.flip(-1), walked.flip(-1)).flip(-1)
-    assert (shown - mirrored).abs().max() < 1e-4
+    assert (shown - mirrored).abs().max() < 1e-3
 
 
 def test_pictures_of_a_batch_are_carried_each_by_itself(face):
@@ -103,15 +111,28 @@ def test_what_the_source_does_not_show_is_drawn(face):
     own = torch.stack(torch.meshgrid(middle, middle, indexing="xy"), -1)
     assert torch.equal(shown_share(own), torch.ones(SIDE, SIDE).double())
     assert shown_share(own * torch.tensor([0.15, 1.0])).max() == 0  # a pixel of the source over seven
+    assert shown_share(own * torch.tensor([7.0, 1.0]))[:, SIDE // 2].max() == 0  # seven of them in one: behind the face
     beyond = shown_share(own + torch.tensor([0.5, 0.0]))
     assert beyond[:, : SIDE // 2].min() == 1
     assert beyond[:, -SIDE // 5 :].max() == 0
 
 
+def test_what_is_pressed_together_is_the_mean_of_what_lies_there(face):
+    """A pattern of single pixels, pressed to half its width, is grey, and not one of its colours."""
+    before = landmarks(face)
+    columns = torch.arange(SIDE) % 2 * 2.0 - 1
+    stripes = columns.expand(1, 3, SIDE, SIDE).clone()
+    after = before * [0.45, 1.0]
+    shown = carried(stripes, before, stripes, after)
+    near = shown[0, :, SIDE // 2 - 6 : SIDE // 2 + 6, SIDE // 2 - 4 : SIDE // 2 + 4]
+    assert near.abs().max() < 0.25
+    assert torch.equal(carried(stripes, before, stripes, before), stripes)
+
+
 def test_far_from_the_face_nothing_moves(face):
     before = landmarks(face) * 0.3
     after = before + np.array([0.05, 0.0])
-    there = source_positions(before, after, SIDE)
+    there = source_positions(source_shift(before, after, SIDE), SIDE)
     ticks = (torch.arange(SIDE, dtype=torch.float64) + 0.5) * 2 / SIDE - 1
     own = torch.stack(torch.meshgrid(ticks, ticks, indexing="xy"), -1)
     assert torch.equal(there[:2], own[:2])
@@ -121,7 +142,8 @@ def test_far_from_the_face_nothing_moves(face):
 
 def test_larger_pictures_go_the_same_way(face):
     before = landmarks(face)
-    small, large = (source_positions(before, before * 0.9, side) for side in (SIDE, 2 * SIDE))
+    shift = source_shift(before, before * 0.9, SIDE)
+    small, large = (source_positions(shift, side) for side in (SIDE, 2 * SIDE))
     halved = torch.nn.functional.avg_pool2d(large.permute(2, 0, 1), 2).permute(1, 2, 0)
     assert (small - halved).abs().max() < 2 / SIDE / 10
 

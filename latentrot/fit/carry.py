@@ -5,8 +5,9 @@ go: the landmarks of the face, found in the walked picture and in the one decode
 part of it has moved. Both are found in pictures of the same decoder, so that what the landmark network gets wrong in one it
 gets wrong in the other. A thin-plate spline (Bookstein, "Principal Warps", IEEE TPAMI 11, 1989) takes the source's pixels
 along, and the walk draws what they do not show: where a pixel of the source would be stretched over several, a turn has
-uncovered what the source saw at a slant or not at all. To warp what is seen and draw what is uncovered is the way of
-Siarohin et al., "First Order Motion Model for Image Animation" (NeurIPS 2019).
+uncovered what the source saw at a slant or not at all; where many would be pressed into one, it has taken them behind the
+face. To warp what is seen and draw what is uncovered is the way of Siarohin et al., "First Order Motion Model for Image
+Animation" (NeurIPS 2019).
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ REACH, HELD_POINTS = 2.0, 24
 STIFFNESS = 1e-4
 #: where a pixel of the source covers more than 1 / so much of one, the walk is shown; more than 1 / so much: the source
 UNCOVERED, SHOWN = 0.25, 0.6
+#: where so many pixels of the source are pressed into one they begin to lie behind the face, and do: the walk is shown, too
+BEGINS, BEHIND = 3.0, 6.0
+#: looks a side at the source for each pixel into which several are pressed: from so many a pixel on, and wholly
+LOOKS, ONE, SEVERAL = 4, 1.2, 2.0
 #: places a side at which the spline is asked; larger pictures take what lies between
 FINEST = 64
 #: cells a side over which the walk's colours are brought to the source's
@@ -79,37 +84,51 @@ def landmarks_of_crops(pictures: torch.Tensor, device: str | None = None) -> lis
 
 def carried(source: torch.Tensor, before: np.ndarray, walked: torch.Tensor, after: np.ndarray) -> torch.Tensor:
     """The source taken along from its landmarks to those of one walked picture: (1, 3, s, s)."""
-    comes_from = source_positions(before, after, source.shape[-1])
-    own = F.grid_sample(
-        source.double(), comes_from[None], mode="bicubic", padding_mode="border", align_corners=False
-    ).float()  # fmt: skip
+    side = source.shape[-1]
+    shift = source_shift(before, after, min(side, FINEST))
+    comes_from = source_positions(shift, side)
+    own = seen_at(source, comes_from)
+    often = F.avg_pool2d(seen_at(source, source_positions(shift, LOOKS * side)), LOOKS)
+    pressed = _eased((stretches(comes_from)[1] - ONE) / (SEVERAL - ONE))
+    own = (own + pressed * (often - own)).float()
     shown = shown_share(comes_from).float()[None, None]
     drawn = walked + _nearby(own - walked, shown)
     return (drawn + shown * (own - drawn)).clamp(-1, 1)
 
 
-def source_positions(before: np.ndarray, after: np.ndarray, side: int) -> torch.Tensor:
-    """Where each pixel of a turned picture lies in the source.
+def seen_at(source: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """The source at positions -1 to 1 across it: (1, 3, s, s), (k, k, 2) -> (1, 3, k, k) float64."""
+    return F.grid_sample(
+        source.double(), positions[None], mode="bicubic", padding_mode="border", align_corners=False
+    )  # fmt: skip
+
+
+def source_shift(before: np.ndarray, after: np.ndarray, side: int) -> torch.Tensor:
+    """How far from each pixel of a turned picture its place in the source lies.
 
     Args:
         before: (68, 2) landmarks in the source, -1 to 1 across the picture.
         after: (68, 2) where they are moved to.
-        side: of the picture in pixels.
+        side: at how many places a side the spline is asked.
 
     Returns:
-        (side, side, 2) float64 (column, row) in the same unit; far from the face each pixel's own position.
+        (1, 2, side, side) float64 (column, row) in the same unit; far from the face 0.
     """
     middle = after.mean(0)
     reach = REACH * np.linalg.norm(after - middle, axis=1).max()
     angles = np.arange(HELD_POINTS) * 2 * np.pi / HELD_POINTS
     held = middle + reach * np.stack([np.cos(angles), np.sin(angles)], 1)
-    pixels = pixel_positions(min(side, FINEST)).reshape(-1, 2)
+    pixels = pixel_positions(side).reshape(-1, 2)
     shift = thin_plate(
         np.concatenate([after, held]), np.concatenate([before - after, np.zeros_like(held)]), pixels, STIFFNESS
     )
     shift *= smoothstep(1 - np.linalg.norm(pixels - middle, axis=1) / reach, 0.0, 0.15)[:, None]
-    smooth = torch.from_numpy(shift.reshape(1, min(side, FINEST), -1, 2)).permute(0, 3, 1, 2)
-    fine = F.interpolate(smooth, (side, side), mode="bicubic") if side > FINEST else smooth
+    return torch.from_numpy(shift.reshape(1, side, side, 2)).permute(0, 3, 1, 2)
+
+
+def source_positions(shift: torch.Tensor, side: int) -> torch.Tensor:
+    """Where each of side x side pixels lies in the source: `source_shift`, (1, 2, k, k), -> (side, side, 2) (column, row)."""
+    fine = shift if side == shift.shape[-1] else F.interpolate(shift, (side, side), mode="bicubic")
     return torch.from_numpy(pixel_positions(side)) + fine[0].permute(1, 2, 0)
 
 
@@ -136,15 +155,27 @@ def _bending(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return squared * np.log(np.maximum(squared, 1e-12)) / 2
 
 
+def stretches(comes_from: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """How many pixels of the source, (s, s), a pixel covers (< 0 where it shows their back), and how many in a row."""
+    down, across = torch.gradient(comes_from, spacing=2 / len(comes_from), dim=(0, 1))
+    area = across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0]
+    return area, torch.maximum(across.norm(dim=-1), down.norm(dim=-1))
+
+
 def shown_share(comes_from: torch.Tensor) -> torch.Tensor:
     """How much of each pixel the source shows, by how far it is stretched there: (s, s, 2) -> (s, s), 0 to 1."""
     unit = 2 / len(comes_from)
-    down, across = torch.gradient(comes_from, spacing=unit, dim=(0, 1))
-    area = across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0]  # source pixels a pixel
+    area, _ = stretches(comes_from)
     inside = 1 + unit / 2 - comes_from.abs().amax(-1)
-    share = ((area - UNCOVERED) / (SHOWN - UNCOVERED)).clamp(0, 1) * (inside / unit).clamp(0, 1)
-    share = share**2 * (3 - 2 * share)
+    share = _eased(((area - UNCOVERED) / (SHOWN - UNCOVERED)).clamp(0, 1) * (inside / unit).clamp(0, 1))
+    share = share * _eased((BEHIND - area) / (BEHIND - BEGINS))
     return F.avg_pool2d(F.pad(share[None, None], (1, 1, 1, 1), mode="replicate"), 3, 1)[0, 0]
+
+
+def _eased(share: torch.Tensor) -> torch.Tensor:
+    """A share, held between 0 and 1 and without corners."""
+    share = share.clamp(0, 1)
+    return share**2 * (3 - 2 * share)
 
 
 def _nearby(difference: torch.Tensor, shown: torch.Tensor) -> torch.Tensor:
