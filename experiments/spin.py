@@ -11,6 +11,8 @@ Heads are rendered with a seed for testing (`latentrot.heads.TEST_SEED`). Writes
 - spin_consistency.csv: how far one view differs when drawn through other anchors and when drawn from another seed, the
   angle between drawn and true normals, the likeness to the first view after eight turns of 45 degrees, seconds a view of 48;
 - spin_heads.png, spin_new.png, spin_between.png: eight views with normals of six heads; new people; people between two.
+
+With `--rotators-alone` only the rotators beside it are measured, and their rows in spin.csv replaced.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import numpy as np
 import pandas as pd
 import torch
 import tyro
+from leaderboard import with_others
 from tqdm import tqdm
 
 from latentrot.data.images import strip, to_tensor, to_uint8, write_image
@@ -56,6 +59,7 @@ class Options:
         ablations: heads the ablations and other numbers of steps are measured on.
         consistent: heads consistency is measured on.
         rotators: measured beside the multi-view model.
+        rotators_alone: measure the rotators, and not the model again.
         steps: numbers of steps measured beside the default.
         guidance: strengths measured beside the default.
     """
@@ -65,6 +69,7 @@ class Options:
     ablations: int = 30
     consistent: int = 20
     rotators: tuple[str, ...] = ("nothing", "mirror", "latent", "mesh", "pair")
+    rotators_alone: bool = False
     steps: tuple[int, ...] = (8, 50)
     guidance: tuple[float, ...] = (1.0, 2.0)
 
@@ -226,31 +231,45 @@ def main(options: Options) -> None:
     model, config = load_spin_model(options.model), SampleConfig()
     yaws = (0.0, *FRONT, *BACK)
     heads = [truth_of(sample_head(SEED, i), yaws) for i in tqdm(range(options.people), desc="render", disable=None)]
-    some = heads[: options.ablations]
-    write_sheets(model, heads, config)
-    found = [
-        consistency(model, head, config) for head in tqdm(heads[: options.consistent], desc="consistency", disable=None)
-    ]
+    ways = [(name, as_drawing(load_rotator(name)), heads) for name in options.rotators]
+    if not options.rotators_alone:
+        write_sheets(model, heads, config)
+        write_consistency(model, heads[: options.consistent], config)
+        ways = [("spin", spinning(model, config), heads), *ways, *ablations(model, config, heads, options)]
+    rows: list[dict[str, object]] = []
+    for name, draw, measured in ways:
+        rows += measure(name, draw, measured, model)
+        table = pd.DataFrame(rows)
+        if options.rotators_alone:
+            table = with_others(table, HERE / "spin.csv", ["way", "side", "heads"])
+        table.to_csv(HERE / "spin.csv", index=False)
+    print(pd.DataFrame(rows).to_string(index=False))
+
+
+def write_consistency(model: SpinModel, heads: list[Truth], config: SampleConfig) -> None:
+    """The table of what a head's views have to do with each other, and the time of a view among 48."""
+    found = [consistency(model, head, config) for head in tqdm(heads, desc="consistency", disable=None)]
     begun = time.perf_counter()
     spin(model, to_tensor(heads[0].images[0.0])[0], torch.zeros(2), circle(48), config=config)
     table = pd.DataFrame(found).mean().round(4)
     table["seconds_a_view_of_48"] = round((time.perf_counter() - begun) / 48, 3)
     table.rename("value").to_csv(HERE / "spin_consistency.csv", index_label="measure")
     print(table)
-    ways: list[tuple[str, Draw, list[Truth]]] = [("spin", spinning(model, config), heads)]
-    ways += [(name, as_drawing(load_rotator(name)), heads) for name in options.rotators]
-    ways += [
+
+
+def ablations(
+    model: SpinModel, config: SampleConfig, heads: list[Truth], options: Options
+) -> list[tuple[str, Draw, list[Truth]]]:
+    """The model with some of what it is told left out, with other numbers of steps and with guidance, on some heads."""
+    some = heads[: options.ablations]
+    ways = [
         ("spin without image", spinning(model, config, image=False), some),
         ("spin without identity", spinning(model, config, who=False), some),
         ("spin without the input's normals and anchors", spinning(model, config, normals=False), some),
     ]
     ways += [(f"spin, {n} steps", spinning(model, replace(config, steps=n)), some) for n in options.steps]
     ways += [(f"spin, guidance {g:g}", spinning(model, replace(config, guidance=g)), some) for g in options.guidance]
-    rows: list[dict[str, object]] = []
-    for name, draw, measured in ways:
-        rows += measure(name, draw, measured, model)
-        pd.DataFrame(rows).to_csv(HERE / "spin.csv", index=False)
-    print(pd.DataFrame(rows).to_string(index=False))
+    return ways
 
 
 if __name__ == "__main__":
