@@ -18,7 +18,7 @@ from latentrot.bench.compare import portrait_crop
 from latentrot.data.images import to_tensor, to_uint8
 from latentrot.fit.carry import carry, landmarks_of_crops, shown_share, source_positions, source_shift
 from latentrot.rotate.latent.rotator import Walked, load_latent_rotator
-from latentrot.rotate.latent.search import find_steps, longest_step, probe_steps
+from latentrot.rotate.latent.search import longest_step
 
 TURNS = (-25.0, -12.0, 12.0, 25.0)
 TITLES = ("the portrait", "its latent, decoded", "walked, decoded", "what the portrait shows", "carried")
@@ -30,8 +30,7 @@ def main() -> None:
     face = rotator.embed(portrait_crop(rotator.model.resolution))
     lines, walked = rotator.lines_of(face.light), Walked(rotator, face)
     longest = [longest_step(lines, turn) for turn in TURNS]
-    steps = find_steps(TURNS, probe_steps(lines, TURNS), walked.change, longest, walked.rough.change)
-    decoded = walked.decode(steps)
+    decoded = walked.decode(walked.steps(TURNS, longest))
     before, *found = landmarks_of_crops(torch.cat([walked.start, decoded]))
     figure = Figure((10, 2.05 * len(TURNS)), layout="constrained")
     for row, (turn, picture, after) in enumerate(zip(TURNS, decoded, found, strict=True)):

@@ -25,7 +25,7 @@ from latentrot.data.celeba import FaceFolder
 from latentrot.data.images import to_tensor, to_uint8
 from latentrot.data.similarity import ssim
 from latentrot.rotate.latent.rotator import LatentRotator, Walked, load_latent_rotator
-from latentrot.rotate.latent.search import find_steps, longest_step, probe_steps
+from latentrot.rotate.latent.search import longest_step
 
 HERE = Path(__file__).parent
 LIMITS = (0.7, 1.0, 1.4, 2.0, 3.0)
@@ -90,9 +90,7 @@ def walk_case(rotator: LatentRotator, case: Case) -> dict[float, tuple[np.ndarra
     found = {}
     for limit in LIMITS:
         longest = [longest_step(lines, turn, limit) for turn in case.turns]
-        steps = find_steps(
-            case.turns, probe_steps(lines, case.turns, limit), walked.change, longest, walked.rough.change
-        )
+        steps = walked.steps(case.turns, longest, limit)
         held = [abs(s) >= abs(m) for s, m in zip(steps, longest, strict=True)]
         found[limit] = to_uint8(walked.at(steps)), held, walked.change(steps)
     return found

@@ -64,7 +64,7 @@ class Clock:
     def lap(self, stage: str, within: Mapping[str, float] | None = None) -> None:
         """Add the time since the last lap to a stage, but for what was spent `within` it on stages of their own."""
         now = time.perf_counter()
-        inner = dict(within or {})
+        inner = within or {}
         for name, spent in {**inner, stage: now - self._last - sum(inner.values())}.items():
             self.seconds[name] = self.seconds.get(name, 0.0) + spent
         self._last = now

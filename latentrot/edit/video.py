@@ -212,7 +212,6 @@ class WalkingFace:
             turn = self.degrees - found.yaw_deg if absolute else self.degrees
             if self.rotator.measure:
                 self.curve = self.rotator.refine_curve(found, self.rotator.measure_curve(found, [turn]), [turn])
-            self.rotator = replace(self.rotator, measure=self.curve is not None)
         result = self.rotator.turn(found, [self.degrees], absolute=absolute, curve=self.curve)
         shown = result if self.upscaler is None else self.upscaler.upscale_turned(result)
         return shown.frames[0].image, found.yaw_deg, result.frames[0].requested_deg

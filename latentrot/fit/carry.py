@@ -89,8 +89,8 @@ def carried(source: torch.Tensor, before: np.ndarray, walked: torch.Tensor, afte
     comes_from = source_positions(shift, side)
     own = seen_at(source, comes_from)
     often = F.avg_pool2d(seen_at(source, source_positions(shift, LOOKS * side)), LOOKS)
-    pressed = _eased((stretches(comes_from)[1] - ONE) / (SEVERAL - ONE))
-    own = (own + pressed * (often - own)).float()
+    pressed = smoothstep(stretches(comes_from)[1], ONE, SEVERAL)
+    own = (own + torch.from_numpy(pressed) * (often - own)).float()
     shown = shown_share(comes_from).float()[None, None]
     drawn = walked + _nearby(own - walked, shown)
     return (drawn + shown * (own - drawn)).clamp(-1, 1)
@@ -155,27 +155,21 @@ def _bending(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return squared * np.log(np.maximum(squared, 1e-12)) / 2
 
 
-def stretches(comes_from: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def stretches(comes_from: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """How many pixels of the source, (s, s), a pixel covers (< 0 where it shows their back), and how many in a row."""
-    down, across = torch.gradient(comes_from, spacing=2 / len(comes_from), dim=(0, 1))
+    down, across = np.gradient(comes_from.numpy(), 2 / len(comes_from), axis=(0, 1))
     area = across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0]
-    return area, torch.maximum(across.norm(dim=-1), down.norm(dim=-1))
+    return area, np.maximum(np.linalg.norm(across, axis=-1), np.linalg.norm(down, axis=-1))
 
 
 def shown_share(comes_from: torch.Tensor) -> torch.Tensor:
     """How much of each pixel the source shows, by how far it is stretched there: (s, s, 2) -> (s, s), 0 to 1."""
     unit = 2 / len(comes_from)
     area, _ = stretches(comes_from)
-    inside = 1 + unit / 2 - comes_from.abs().amax(-1)
-    share = _eased(((area - UNCOVERED) / (SHOWN - UNCOVERED)).clamp(0, 1) * (inside / unit).clamp(0, 1))
-    share = share * _eased((BEHIND - area) / (BEHIND - BEGINS))
+    inside = 1 + unit / 2 - comes_from.abs().amax(-1).numpy()
+    seen = np.clip((area - UNCOVERED) / (SHOWN - UNCOVERED), 0, 1) * np.clip(inside / unit, 0, 1)
+    share = torch.from_numpy(smoothstep(seen, 0.0, 1.0) * (1 - smoothstep(area, BEGINS, BEHIND)))
     return F.avg_pool2d(F.pad(share[None, None], (1, 1, 1, 1), mode="replicate"), 3, 1)[0, 0]
-
-
-def _eased(share: torch.Tensor) -> torch.Tensor:
-    """A share, held between 0 and 1 and without corners."""
-    share = share.clamp(0, 1)
-    return share**2 * (3 - 2 * share)
 
 
 def _nearby(difference: torch.Tensor, shown: torch.Tensor) -> torch.Tensor:

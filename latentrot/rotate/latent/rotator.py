@@ -226,9 +226,7 @@ class LatentRotator:
         if curve is not None:
             steps = [held(curve.root(turn), most) for turn, most in zip(turns, longest, strict=True)]
         elif self.measure:
-            steps = find_steps(
-                turns, probe_steps(lines, turns, self.limit), walked.change, longest, walked.rough.change
-            )
+            steps = walked.steps(turns, longest, self.limit)
         else:
             steps = [held(lines.nominal_for(turn), most) for turn, most in zip(turns, longest, strict=True)]
         clock.lap("measure")
@@ -358,6 +356,10 @@ class Walked:
         if not self.rotator.carries(self.lines):
             return pictures
         return carry(to_tensor(self.face.source), self.start, pictures, str(self.model.device))
+
+    def steps(self, turns: Sequence[float], longest: Sequence[float], limit: float = LIMIT) -> list[float]:
+        """Nominal steps that turn the face by `turns` (degrees), at most the longest each; see `find_steps`."""
+        return find_steps(turns, probe_steps(self.lines, turns, limit), self.change, longest, self.rough.change)
 
     def change(self, steps: Sequence[float]) -> np.ndarray:
         """By how many degrees each of k nominal steps turns the face, by the label network -> (k,)."""
