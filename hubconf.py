@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from latentrot.label.estimate import LabelerPose
-    from latentrot.label.hopenet import HopenetPose
+    from latentrot.faces.estimate import LabelerPose
+    from latentrot.faces.hopenet import HopenetPose
 
 dependencies = ["safetensors", "torch", "torchvision"]
 
@@ -22,7 +22,7 @@ def hopenet(weights: str | None = None, device: str | None = None) -> HopenetPos
         weights: path or address of a published snapshot; None leaves the network untrained.
         device: where to put it; None is the CPU.
     """
-    from latentrot.label.hopenet import load_hopenet  # noqa: PLC0415  hub imports this file before it checks what is there
+    from latentrot.faces.hopenet import load_hopenet  # noqa: PLC0415  hub imports this file before it checks what is there
 
     return load_hopenet(weights, device)
 
@@ -33,7 +33,7 @@ def labeler(device: str | None = None) -> LabelerPose:
     Args:
         device: where to put it; None is the CPU.
     """
-    from latentrot.label.estimate import LabelerPose  # noqa: PLC0415
-    from latentrot.label.network import load_labeler  # noqa: PLC0415
+    from latentrot.faces.estimate import LabelerPose  # noqa: PLC0415
+    from latentrot.faces.network import load_labeler  # noqa: PLC0415
 
     return LabelerPose(load_labeler(device=device))

@@ -9,8 +9,8 @@ from pathlib import Path
 import latentrot
 from latentrot.bundles import bundled_example
 from latentrot.data.celeba import FaceFolder
-from latentrot.fit.fit import FitConfig
-from latentrot.label.exact import read_exact_labels
+from latentrot.directions.fit import FitConfig
+from latentrot.faces.exact import read_exact_labels
 from latentrot.store.work import embed_folder
 
 given = dict(enumerate(sys.argv))

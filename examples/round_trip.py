@@ -8,7 +8,7 @@ import torch
 import latentrot
 from latentrot.bundles import bundled_example
 from latentrot.data.images import read_image, to_tensor
-from latentrot.embed.solve import evaluations
+from latentrot.diffusion.solve import evaluations
 
 steps = int(sys.argv[1]) if len(sys.argv) > 1 else 12
 views = bundled_example("heads64") / "img_align_celeba"

@@ -7,7 +7,7 @@ import numpy as np
 
 from latentrot.bundles import bundled_example
 from latentrot.data.images import read_image, write_image
-from latentrot.rotate.latent.rotator import load_latent_rotator
+from latentrot.rotators.latent import load_latent_rotator
 
 given = dict(enumerate(sys.argv))
 head = bundled_example("heads64") / "img_align_celeba" / "000004.png"  # nobody's head, from the front

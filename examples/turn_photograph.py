@@ -6,7 +6,7 @@ from pathlib import Path
 import latentrot
 from latentrot.bundles import PORTRAIT
 from latentrot.data.images import write_image
-from latentrot.edit.photograph import edit_photograph
+from latentrot.portrait.photograph import edit_photograph
 
 given = dict(enumerate(sys.argv))
 photo, degrees = Path(given.get(1, PORTRAIT)), float(given.get(2, 15))

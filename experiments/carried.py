@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from latentrot.bench.compare import portrait_crop
 from latentrot.data.images import to_tensor, to_uint8
-from latentrot.fit.carry import carry, landmarks_of_crops, shown_share, source_positions, source_shift
-from latentrot.rotate.latent.rotator import Walked, load_latent_rotator
-from latentrot.rotate.latent.search import longest_step
+from latentrot.directions.search import longest_step
+from latentrot.directions.warp import carry, landmarks_of_crops, shown_share, source_positions, source_shift
+from latentrot.evaluation.bench.compare import portrait_crop
+from latentrot.rotators.latent import Walked, load_latent_rotator
 
 TURNS = (-25.0, -12.0, 12.0, 25.0)
 TITLES = ("the portrait", "its latent, decoded", "walked, decoded", "what the portrait shows", "carried")

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from latentrot.data.align import Alignment
-from latentrot.label.detect import Face
-from latentrot.rotate.mesh import MeshRotator, turn_for, turn_head
-from latentrot.rotate.mesh.rotator import face_of_crop
-from latentrot.rotate.mesh.turn import Turned, reframed
+from latentrot.faces.alignment import Alignment
+from latentrot.faces.detect import Face
+from latentrot.geometry import turn_for, turn_head
+from latentrot.geometry.turn import Turned, reframed
+from latentrot.rotators.mesh import MeshRotator, face_of_crop
 
 __all__ = ["MeanFilled"]
 

@@ -24,13 +24,13 @@ from solvers import SHARED, noise_statistics, strangers
 from latentrot.data.celeba import FaceFolder
 from latentrot.data.images import to_tensor, to_uint8
 from latentrot.data.similarity import psnr
-from latentrot.embed.descend import DescentConfig, descend
-from latentrot.embed.embedder import embed_with, load_embedder
-from latentrot.embed.schedule import Schedule
-from latentrot.embed.solve import decode, invert
-from latentrot.fit.walk import walk
-from latentrot.models.load import LatentModel, load_model
-from latentrot.rotate.latent.rotator import TOLERANCE, load_latent_rotator
+from latentrot.diffusion.descend import DescentConfig, descend
+from latentrot.diffusion.load import LatentModel, load_model
+from latentrot.diffusion.schedule import Schedule
+from latentrot.diffusion.solve import decode, invert
+from latentrot.directions.walk import walk
+from latentrot.rotators.latent import TOLERANCE, load_latent_rotator
+from latentrot.training.embedder import embed_with, load_embedder
 
 TURNS = (-15.0, 15.0)
 

@@ -24,9 +24,9 @@ import pandas as pd
 import torch
 import tyro
 
-from latentrot.embed.solve import Schedule
-from latentrot.fit.fit import FitConfig, fit_directions
-from latentrot.models.fingerprint import Fingerprint
+from latentrot.diffusion.fingerprint import Fingerprint
+from latentrot.diffusion.solve import Schedule
+from latentrot.directions.fit import FitConfig, fit_directions
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.shard import pack_shard
 from latentrot.store.space import LatentSpace

@@ -2,8 +2,8 @@
 
     python experiments/forward.py
 
-Twenty plain DDIM steps each way: the plain diffusers loop (`latentrot.bench.plain`), the same steps through diffusers'
-network as the package would run it (channels last, autocast for bfloat16), and through its own. The ways take turns on
+Twenty plain DDIM steps each way: the plain diffusers loop (`latentrot.evaluation.bench.plain`), the same steps through
+diffusers' network as the package would run it (channels last, autocast for bfloat16), and through its own. The ways take turns on
 the same pictures in one process with one thread, timed in processor seconds, so that other work on the computer meets
 all alike. A process for each set of instructions that oneDNN and torch are held to. Writes forward.csv beside this
 script.
@@ -26,10 +26,10 @@ import pandas as pd
 import torch
 import tyro
 
-from latentrot.bench.plain import PlainLoop
-from latentrot.embed.schedule import Schedule
-from latentrot.embed.solve import decode, invert
-from latentrot.models.load import load_model
+from latentrot.diffusion.load import load_model
+from latentrot.diffusion.schedule import Schedule
+from latentrot.diffusion.solve import decode, invert
+from latentrot.evaluation.bench.plain import PlainLoop
 
 #: names, and what oneDNN and torch are told
 INSTRUCTIONS = {

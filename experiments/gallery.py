@@ -16,16 +16,16 @@ import torch
 import tyro
 from PIL import Image, ImageDraw, ImageFont
 
-from latentrot.data.align import Alignment
 from latentrot.data.frame import CROP_BOX
 from latentrot.data.images import Photograph, read_image, resize, to_uint8, write_image
-from latentrot.edit.find import Found
-from latentrot.edit.photograph import turn_faces
-from latentrot.edit.results import synthetic_metadata
-from latentrot.embed.solve import decode
-from latentrot.label.detect import choose_face, detect_faces
-from latentrot.label.framing import frame_face
-from latentrot.rotate.latent.rotator import LatentRotator, load_latent_rotator
+from latentrot.diffusion.solve import decode
+from latentrot.faces.alignment import Alignment
+from latentrot.faces.detect import choose_face, detect_faces
+from latentrot.faces.framing import frame_face
+from latentrot.portrait.find import Found
+from latentrot.portrait.photograph import turn_faces
+from latentrot.portrait.results import synthetic_metadata
+from latentrot.rotators.latent import LatentRotator, load_latent_rotator
 
 #: default of what is written
 OUT = Path(__file__).with_suffix(".png")

@@ -19,10 +19,10 @@ from rendered import HERE, WORK, Rendered
 from tqdm import tqdm
 
 from latentrot.data.images import write_image
-from latentrot.edit.results import make_folder, synthetic_metadata
 from latentrot.evaluation.pairs import EvaluationConfig
 from latentrot.evaluation.report import evaluation_figure, examples, markdown_table, summary, write_evaluation
 from latentrot.evaluation.run import evaluate, read_pairs
+from latentrot.portrait.results import make_folder, synthetic_metadata
 
 
 def rows_of(report: dict) -> pd.DataFrame:

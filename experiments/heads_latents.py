@@ -20,9 +20,9 @@ from solvers import noise_statistics
 
 from latentrot.data.images import to_tensor
 from latentrot.data.similarity import psnr
-from latentrot.embed.schedule import Schedule
-from latentrot.embed.solve import decode, evaluations, without_remainder
-from latentrot.rotate.latent.rotator import LatentRotator
+from latentrot.diffusion.schedule import Schedule
+from latentrot.diffusion.solve import decode, evaluations, without_remainder
+from latentrot.rotators.latent import LatentRotator
 
 PLANS = (
     Schedule(solver="fixed-point"),

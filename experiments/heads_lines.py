@@ -16,9 +16,9 @@ import tyro
 from rendered import HERE, LINES, Rendered, lines_by_light
 from turning import one_line, random_lines
 
-from latentrot.fit.directions import Directions
-from latentrot.fit.fit import fit_directions, slope_of
-from latentrot.fit.lines import CentroidLine
+from latentrot.directions.directions import Directions
+from latentrot.directions.fit import fit_directions, slope_of
+from latentrot.directions.lines import CentroidLine
 from latentrot.store.latent_store import LatentStore
 
 Lines = dict[str, Directions]

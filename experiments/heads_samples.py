@@ -18,10 +18,10 @@ import torch
 import tyro
 from rendered import HERE, LIGHTS, Rendered, lines_by_light
 
-from latentrot.fit.directions import Directions
-from latentrot.fit.fit import FitConfig, slope_of
-from latentrot.fit.lines import YawBins, YawDirections
-from latentrot.rotate.latent.rotator import LatentRotator
+from latentrot.directions.directions import Directions
+from latentrot.directions.fit import FitConfig, slope_of
+from latentrot.directions.lines import YawBins, YawDirections
+from latentrot.rotators.latent import LatentRotator
 from latentrot.store.space import LatentSpace
 
 SIDES = ("left", "right")

@@ -15,9 +15,9 @@ import numpy as np
 import tyro
 from PIL import Image
 
-from latentrot.heads.geometry import ICT_PATH, load_head_model
-from latentrot.heads.sample import sample_head, with_pose
-from latentrot.heads.shade import render
+from latentrot.synthetic.head_model import ICT_PATH, load_head_model
+from latentrot.synthetic.sample import sample_head, with_pose
+from latentrot.synthetic.shade import render
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ import pandas as pd
 import tyro
 
 from latentrot.data.celeba import FaceFolder, held_out
-from latentrot.label.estimate import LIGHTS
-from latentrot.label.light.agreement import agreed, votes
-from latentrot.label.light.answers import read_answers, standing
-from latentrot.label.table import label_folder
+from latentrot.faces.estimate import LIGHTS
+from latentrot.faces.light.agreement import agreed, votes
+from latentrot.faces.light.answers import read_answers, standing
+from latentrot.faces.table import label_folder
 
 HERE = Path(__file__).parent
 LABELS = HERE.parent / "data_labels"

@@ -32,17 +32,17 @@ from tqdm import tqdm
 
 from latentrot.data.celeba import held_out
 from latentrot.data.images import read_image, to_tensor
-from latentrot.edit.results import make_folder
 from latentrot.evaluation.judges import Judge, load_judge
 from latentrot.evaluation.pairs import EvaluationConfig
 from latentrot.evaluation.report import markdown_table, summary, write_evaluation
 from latentrot.evaluation.run import evaluate, read_pairs
-from latentrot.heads.sample import TEST_SEED
-from latentrot.heads.write import HeadFolder, Views, write_heads
-from latentrot.label.detect import detect_faces
-from latentrot.label.estimate import estimate_pose
-from latentrot.label.framing import frame_face
-from latentrot.rotate.protocol import load_rotator
+from latentrot.faces.detect import detect_faces
+from latentrot.faces.estimate import estimate_pose
+from latentrot.faces.framing import frame_face
+from latentrot.portrait.results import make_folder
+from latentrot.rotators.protocol import load_rotator
+from latentrot.synthetic.sample import TEST_SEED
+from latentrot.synthetic.write import HeadFolder, Views, write_heads
 
 HERE = Path(__file__).parent
 WORK = Path("runs/leaderboard")
@@ -53,8 +53,8 @@ WHOLE_FRAME = (-20, 0, 198, 218)
 #: one rotator in a process of its own: seconds to turn a picture (median of three after the first), largest memory
 COST = """
 import json, resource, statistics, sys, time
-from latentrot.bench.compare import portrait_crop
-from latentrot.rotate.protocol import load_rotator
+from latentrot.evaluation.bench.compare import portrait_crop
+from latentrot.rotators.protocol import load_rotator
 crop = portrait_crop(128)
 rotator = load_rotator(sys.argv[1])
 rotator.rotate(crop, 20.0)

@@ -33,15 +33,15 @@ import tyro
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from latentrot.data.align import MEAN_LANDMARKS, Alignment
 from latentrot.data.frame import FRAME_HEIGHT, FRAME_WIDTH, MIRRORED_LANDMARKS
 from latentrot.data.images import Photograph, read_image
-from latentrot.edit.find import Found
-from latentrot.edit.photograph import turn_faces
 from latentrot.errors import LatentrotError
-from latentrot.label.detect import choose_face, detect_faces
-from latentrot.label.framing import frame_face, landmarks_in_frame
-from latentrot.rotate.latent.rotator import LatentRotator, load_latent_rotator
+from latentrot.faces.alignment import MEAN_LANDMARKS, Alignment
+from latentrot.faces.detect import choose_face, detect_faces
+from latentrot.faces.framing import frame_face, landmarks_in_frame
+from latentrot.portrait.find import Found
+from latentrot.portrait.photograph import turn_faces
+from latentrot.rotators.latent import LatentRotator, load_latent_rotator
 
 #: default of what is written
 OUT = Path(__file__).with_suffix(".csv")

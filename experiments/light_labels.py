@@ -18,9 +18,9 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
 
-from latentrot.label.light.propagate import RIDGE, SURE, UNLABELLED, light_features
-from latentrot.label.training.config import LabelTrainConfig
-from latentrot.label.training.faces import in_frame, read_yale
+from latentrot.faces.light.propagate import RIDGE, SURE, UNLABELLED, light_features
+from latentrot.training.labeler.config import LabelTrainConfig
+from latentrot.training.labeler.faces import in_frame, read_yale
 
 #: what learns lights from features
 Way = Pipeline | SelfTrainingClassifier

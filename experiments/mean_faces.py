@@ -19,7 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from latentrot.data.celeba import FaceFolder
-from latentrot.label.estimate import LIGHTS
+from latentrot.faces.estimate import LIGHTS
 
 HERE = Path(__file__).parent
 LABELS = HERE.parent / "data_labels"

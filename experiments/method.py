@@ -22,10 +22,10 @@ from rendered import HERE, Rendered
 from sklearn.decomposition import PCA
 
 from latentrot.data.images import to_uint8
-from latentrot.embed.solve import decode
-from latentrot.fit.directions import Directions
-from latentrot.fit.lines import Centroids, YawDirections
-from latentrot.fit.walk import walk
+from latentrot.diffusion.solve import decode
+from latentrot.directions.directions import Directions
+from latentrot.directions.lines import Centroids, YawDirections
+from latentrot.directions.walk import walk
 
 STEPS = np.linspace(-30, 30, 7)
 

@@ -42,12 +42,13 @@ from latentrot.evaluation.pairs import EvaluationConfig
 from latentrot.evaluation.report import markdown_table, summary, write_evaluation
 from latentrot.evaluation.run import evaluate
 from latentrot.evaluation.views import read_views
-from latentrot.rotate.mesh import MeshRotator, turn_for, turn_head
-from latentrot.rotate.pair.config import PairConfig
-from latentrot.rotate.pair.render import Turner
-from latentrot.rotate.pair.rotator import load_pair_rotator
-from latentrot.rotate.pair.train import train_pair
-from latentrot.rotate.protocol import Rotator, load_rotator, rotate_many
+from latentrot.geometry import turn_for, turn_head
+from latentrot.rotators.mesh import MeshRotator
+from latentrot.rotators.pair.config import PairConfig
+from latentrot.rotators.pair.render import Turner
+from latentrot.rotators.pair.rotator import load_pair_rotator
+from latentrot.rotators.protocol import Rotator, load_rotator, rotate_many
+from latentrot.training.pair import train_pair
 
 HERE = Path(__file__).parent
 WORK = Path("runs/pair")

@@ -22,15 +22,15 @@ from matplotlib.figure import Figure
 
 from latentrot.bundles import PORTRAIT, bundled_example
 from latentrot.data.images import resize, strip, to_uint8, write_image
-from latentrot.edit.find import find_faces
+from latentrot.diffusion.scheduler import add_noise
 from latentrot.evaluation.views import read_views
-from latentrot.models.scheduler import add_noise
-from latentrot.rotate.pair.model import PairModel
-from latentrot.rotate.pair.pairs import Source
-from latentrot.rotate.pair.render import Framed, Turner, back_pairs, mirror_pair, pair_of, shown
-from latentrot.rotate.pair.rotator import load_pair_rotator
-from latentrot.rotate.pair.sample import draw
-from latentrot.rotate.protocol import rotate_many
+from latentrot.portrait.find import find_faces
+from latentrot.rotators.pair.model import PairModel
+from latentrot.rotators.pair.pairs import Source
+from latentrot.rotators.pair.render import Framed, Turner, back_pairs, mirror_pair, pair_of, shown
+from latentrot.rotators.pair.rotator import load_pair_rotator
+from latentrot.rotators.pair.sample import draw
+from latentrot.rotators.protocol import rotate_many
 
 HERE = Path(__file__).parent
 TURNS = (-30.0, -15.0, 15.0, 30.0)

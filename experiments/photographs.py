@@ -23,11 +23,11 @@ from solvers import SHARED
 import latentrot
 from latentrot.data.celeba import held_out
 from latentrot.data.images import read_image, write_image
-from latentrot.edit.find import find_faces
-from latentrot.edit.photograph import Edited, turn_faces
 from latentrot.errors import LatentrotError
-from latentrot.label.detect import detect_faces
-from latentrot.label.framing import frame_face
+from latentrot.faces.detect import detect_faces
+from latentrot.faces.framing import frame_face
+from latentrot.portrait.find import find_faces
+from latentrot.portrait.photograph import Edited, turn_faces
 
 #: a source farther from the frontal pose is left out, degrees
 FRONTAL_DEG = 12.0

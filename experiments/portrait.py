@@ -11,9 +11,9 @@ from pathlib import Path
 
 from latentrot.bundles import PORTRAIT
 from latentrot.data.images import strip, write_image
-from latentrot.edit.photograph import edit_photograph
-from latentrot.edit.results import synthetic_metadata
-from latentrot.rotate.latent.rotator import load_latent_rotator
+from latentrot.portrait.photograph import edit_photograph
+from latentrot.portrait.results import synthetic_metadata
+from latentrot.rotators.latent import load_latent_rotator
 
 TURNS = (-35.0, -25.0, -15.0, 0.0, 15.0, 25.0, 35.0)
 #: the part of the photograph that is shown: left, top, right, bottom

@@ -21,8 +21,8 @@ import tyro
 from ray.cluster_utils import Cluster
 
 from latentrot.data.celeba import FaceFolder
-from latentrot.embed.solve import Schedule
-from latentrot.models.load import load_model
+from latentrot.diffusion.load import load_model
+from latentrot.diffusion.solve import Schedule
 from latentrot.store.cluster import connect, embed_on_ray
 from latentrot.store.job import EmbedJob
 from latentrot.store.latent_store import LatentStore

@@ -16,24 +16,24 @@ import pandas as pd
 import torch
 
 from latentrot.data.celeba import FaceFolder
-from latentrot.embed.schedule import Schedule
+from latentrot.diffusion.first_stage import mirror_latents
+from latentrot.diffusion.load import LatentModel, load_model
+from latentrot.diffusion.schedule import Schedule
+from latentrot.directions.directions import Directions
+from latentrot.directions.fit import FitConfig, chosen_rows, fit_directions
+from latentrot.directions.statistics import MIRRORED_LIGHT
 from latentrot.evaluation.measure import Instruments, instruments_for, measure
 from latentrot.evaluation.metrics import bootstrap_mean
 from latentrot.evaluation.pairs import EvaluationConfig, Pairs
 from latentrot.evaluation.run import read_pairs
-from latentrot.fit.directions import Directions
-from latentrot.fit.fit import FitConfig, chosen_rows, fit_directions
-from latentrot.fit.statistics import MIRRORED_LIGHT
-from latentrot.heads.sample import TEST_SEED
-from latentrot.heads.write import HeadFolder, Views, write_heads
-from latentrot.label.estimate import LIGHTS
-from latentrot.label.exact import read_exact_labels
-from latentrot.label.table import with_attributes
-from latentrot.models.first_stage import mirror_latents
-from latentrot.models.load import LatentModel, load_model
-from latentrot.rotate.latent.rotator import Embedded, LatentRotator, Turned, load_latent_rotator
+from latentrot.faces.estimate import LIGHTS
+from latentrot.faces.exact import read_exact_labels
+from latentrot.faces.table import with_attributes
+from latentrot.rotators.latent import Embedded, LatentRotator, Turned, load_latent_rotator
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.work import embed_folder
+from latentrot.synthetic.sample import TEST_SEED
+from latentrot.synthetic.write import HeadFolder, Views, write_heads
 
 __all__ = ["HERE", "LIGHTS", "Rendered", "lines_by_light"]
 

@@ -17,13 +17,13 @@ import pandas as pd
 import torch
 import tyro
 
-from latentrot.bench.plain import PlainLoop
 from latentrot.data.celeba import FaceFolder, held_out
 from latentrot.data.images import to_tensor
 from latentrot.data.similarity import psnr
-from latentrot.embed.solve import Schedule, decode, invert
-from latentrot.models.load import LatentModel, load_model
-from latentrot.rotate.latent.rotator import TOLERANCE
+from latentrot.diffusion.load import LatentModel, load_model
+from latentrot.diffusion.solve import Schedule, decode, invert
+from latentrot.evaluation.bench.plain import PlainLoop
+from latentrot.rotators.latent import TOLERANCE
 
 CELEBA = Path("../shared/data/celeba")
 STEPS = (12, 20, 50)

@@ -24,10 +24,10 @@ from walk_limit import save_sheet
 
 from latentrot.data.celeba import FaceFolder, held_out
 from latentrot.data.images import to_tensor, to_uint8
-from latentrot.embed.schedule import Schedule
-from latentrot.embed.solve import decode
-from latentrot.label.network import FaceLabeler, load_labeler
-from latentrot.models.load import LatentModel, load_model
+from latentrot.diffusion.load import LatentModel, load_model
+from latentrot.diffusion.schedule import Schedule
+from latentrot.diffusion.solve import decode
+from latentrot.faces.network import FaceLabeler, load_labeler
 
 HERE = Path(__file__).parent
 BATCH = 64

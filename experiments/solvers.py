@@ -15,15 +15,15 @@ import torch
 import torch.nn.functional as F
 import tyro
 
-from latentrot.bench.plain import PlainLoop
 from latentrot.data.celeba import FaceFolder, held_out
 from latentrot.data.images import to_tensor
 from latentrot.data.similarity import ms_ssim, psnr, ssim
 from latentrot.devices import resolve_device
-from latentrot.embed.schedule import Schedule
-from latentrot.embed.solve import decode, evaluations, invert, without_remainder
-from latentrot.models.load import LatentModel, load_model
-from latentrot.models.precision import computes_bfloat16
+from latentrot.diffusion.load import LatentModel, load_model
+from latentrot.diffusion.precision import computes_bfloat16
+from latentrot.diffusion.schedule import Schedule
+from latentrot.diffusion.solve import decode, evaluations, invert, without_remainder
+from latentrot.evaluation.bench.plain import PlainLoop
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.space import LatentSpace
 

@@ -2,7 +2,7 @@
 
     python experiments/spin.py --people 100
 
-Heads are rendered with a seed for testing (`latentrot.heads.TEST_SEED`). Writes beside this script
+Heads are rendered with a seed for testing (`latentrot.synthetic.TEST_SEED`). Writes beside this script
 
 - spin.csv: every way of turning one frontal view to ten others of the same head: squared error, SSIM, LPIPS where its weights
   are at hand, identity (cosine to the true view by the judge in ../shared/judge, else by the model's own person network),
@@ -30,16 +30,16 @@ from leaderboard import with_others
 from tqdm import tqdm
 
 from latentrot.data.images import strip, to_tensor, to_uint8, write_image
-from latentrot.edit.spin import BETWEEN, YAWS, circle, mixed
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.judges import load_judge
 from latentrot.evaluation.metrics import squared_error, ssim
 from latentrot.evaluation.perceptual import lpips_at_hand
-from latentrot.heads import TEST_SEED, Head, load_head_model, render, sample_head, with_pose
-from latentrot.rotate.protocol import Rotator, load_rotator, rotate_many
-from latentrot.rotate.spin import SampleConfig, SpinModel, Views, draw_views, load_spin_model, spin
-from latentrot.rotate.spin.reconstruct import BACKGROUND
-from latentrot.rotate.spin.sample import NOBODY, identity_of, normals_of
+from latentrot.portrait.spin import BETWEEN, YAWS, circle, mixed
+from latentrot.rotators.protocol import Rotator, load_rotator, rotate_many
+from latentrot.rotators.spin import SampleConfig, SpinModel, Views, draw_views, load_spin_model, spin
+from latentrot.rotators.spin.reconstruct import BACKGROUND
+from latentrot.rotators.spin.sample import NOBODY, identity_of, normals_of
+from latentrot.synthetic import TEST_SEED, Head, load_head_model, render, sample_head, with_pose
 
 HERE = Path(__file__).parent
 SHARED = HERE.parent.parent / "shared"

@@ -22,10 +22,10 @@ import tyro
 
 from latentrot.data.celeba import FaceFolder
 from latentrot.data.images import to_tensor
-from latentrot.embed.solve import Schedule, decode, invert
-from latentrot.fit.lines import YawBins, YawDirections
-from latentrot.models.fingerprint import Fingerprint
-from latentrot.models.load import load_model
+from latentrot.diffusion.fingerprint import Fingerprint
+from latentrot.diffusion.load import load_model
+from latentrot.diffusion.solve import Schedule, decode, invert
+from latentrot.directions.lines import YawBins, YawDirections
 from latentrot.store.shard import pack_shard, read_header, read_rows
 from latentrot.store.space import LatentSpace
 

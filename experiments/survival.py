@@ -27,9 +27,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from tiny import save_pixel_model  # pyright: ignore[reportMissingImports]  the tests' own
 
 from latentrot.data.celeba import FaceFolder
-from latentrot.embed.solve import Schedule
-from latentrot.fit.fit import FitConfig, fit_directions
-from latentrot.models.load import LatentModel, load_model
+from latentrot.diffusion.load import LatentModel, load_model
+from latentrot.diffusion.solve import Schedule
+from latentrot.directions.fit import FitConfig, fit_directions
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.verify import verify_store
 from latentrot.store.work import embed_folder

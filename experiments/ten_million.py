@@ -26,10 +26,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tyro
 
-from latentrot.embed.solve import Schedule
-from latentrot.fit.lines import YawBins
-from latentrot.fit.statistics import BLOCK, Assigned, Statistics, block_sums
-from latentrot.models.fingerprint import Fingerprint
+from latentrot.diffusion.fingerprint import Fingerprint
+from latentrot.diffusion.solve import Schedule
+from latentrot.directions.lines import YawBins
+from latentrot.directions.statistics import BLOCK, Assigned, Statistics, block_sums
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.merge import merge_stores
 from latentrot.store.shard import KIND, read_header

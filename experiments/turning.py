@@ -22,11 +22,11 @@ import tyro
 from solvers import SHARED, quick_dtype, strangers
 
 from latentrot.data.celeba import FaceFolder
-from latentrot.fit.directions import Directions
-from latentrot.fit.fit import FitConfig, fit_directions, gather_statistics, slope_of
-from latentrot.fit.lines import CentroidLine
-from latentrot.label.table import read_labels
-from latentrot.rotate.latent.rotator import LatentRotator, Turned, load_latent_rotator
+from latentrot.directions.directions import Directions
+from latentrot.directions.fit import FitConfig, fit_directions, gather_statistics, slope_of
+from latentrot.directions.lines import CentroidLine
+from latentrot.faces.table import read_labels
+from latentrot.rotators.latent import LatentRotator, Turned, load_latent_rotator
 from latentrot.store.latent_store import LatentStore
 
 TURNS = (-30.0, -15.0, 15.0, 30.0)

@@ -24,8 +24,8 @@ from solvers import SHARED, quick_dtype, strangers
 from latentrot.data.celeba import FaceFolder
 from latentrot.data.images import to_tensor, to_uint8
 from latentrot.data.similarity import ssim
-from latentrot.rotate.latent.rotator import LatentRotator, Walked, load_latent_rotator
-from latentrot.rotate.latent.search import longest_step
+from latentrot.directions.search import longest_step
+from latentrot.rotators.latent import LatentRotator, Walked, load_latent_rotator
 
 HERE = Path(__file__).parent
 LIMITS = (0.7, 1.0, 1.4, 2.0, 3.0)

@@ -22,13 +22,13 @@ import tyro
 from solvers import SHARED, labels_of_photographs, latents_of, pictures_to_fit, quick_dtype
 from walk_limit import Case, cases_of_pairs, cases_of_strangers, rows_of, save_sheet
 
-from latentrot.embed.schedule import Schedule
-from latentrot.embed.solvers import corrected
-from latentrot.fit.directions import Directions
-from latentrot.fit.fit import FitConfig, fit_directions
-from latentrot.label.estimate import LIGHTS
-from latentrot.models.load import LatentModel, load_model
-from latentrot.rotate.latent.rotator import LatentRotator
+from latentrot.diffusion.load import LatentModel, load_model
+from latentrot.diffusion.schedule import Schedule
+from latentrot.diffusion.solvers import corrected
+from latentrot.directions.directions import Directions
+from latentrot.directions.fit import FitConfig, fit_directions
+from latentrot.faces.estimate import LIGHTS
+from latentrot.rotators.latent import LatentRotator
 
 HERE = Path(__file__).parent
 #: where latents are kept by default

@@ -12,51 +12,51 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "LatentrotError": "latentrot.errors",
-    "load_model": "latentrot.models.load",
-    "LatentModel": "latentrot.models.load",
-    "Schedule": "latentrot.embed.solve",
-    "invert": "latentrot.embed.solve",
-    "decode": "latentrot.embed.solve",
-    "descend": "latentrot.embed.descend",
-    "embed_with": "latentrot.embed.embedder",
-    "load_embedder": "latentrot.embed.embedder",
+    "load_model": "latentrot.diffusion.load",
+    "LatentModel": "latentrot.diffusion.load",
+    "Schedule": "latentrot.diffusion.solve",
+    "invert": "latentrot.diffusion.solve",
+    "decode": "latentrot.diffusion.solve",
+    "descend": "latentrot.diffusion.descend",
+    "embed_with": "latentrot.training.embedder",
+    "load_embedder": "latentrot.training.embedder",
     "LatentStore": "latentrot.store.latent_store",
-    "estimate_pose": "latentrot.label.estimate",
-    "estimate_light": "latentrot.label.estimate",
-    "PoseEstimator": "latentrot.label.estimate",
-    "load_pose_estimator": "latentrot.label.pose",
-    "load_hopenet": "latentrot.label.hopenet",
-    "label_folder": "latentrot.label.table",
-    "jitter_spread": "latentrot.label.check",
-    "check_labels": "latentrot.label.check",
-    "YawBins": "latentrot.fit.lines",
-    "Centroids": "latentrot.fit.lines",
-    "CentroidLine": "latentrot.fit.lines",
-    "YawDirections": "latentrot.fit.lines",
-    "Directions": "latentrot.fit.directions",
-    "fit_directions": "latentrot.fit.fit",
-    "load_rotator": "latentrot.rotate.protocol",
+    "estimate_pose": "latentrot.faces.estimate",
+    "estimate_light": "latentrot.faces.estimate",
+    "PoseEstimator": "latentrot.faces.estimate",
+    "load_pose_estimator": "latentrot.faces.pose",
+    "load_hopenet": "latentrot.faces.hopenet",
+    "label_folder": "latentrot.faces.table",
+    "jitter_spread": "latentrot.evaluation.label_check",
+    "check_labels": "latentrot.evaluation.label_check",
+    "YawBins": "latentrot.directions.lines",
+    "Centroids": "latentrot.directions.lines",
+    "CentroidLine": "latentrot.directions.lines",
+    "YawDirections": "latentrot.directions.lines",
+    "Directions": "latentrot.directions.directions",
+    "fit_directions": "latentrot.directions.fit",
+    "load_rotator": "latentrot.rotators.protocol",
     "evaluate": "latentrot.evaluation.run",
 }
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604  the names are strings
 
 if TYPE_CHECKING:
-    from latentrot.embed.descend import descend
-    from latentrot.embed.embedder import embed_with, load_embedder
-    from latentrot.embed.solve import Schedule, decode, invert
+    from latentrot.diffusion.descend import descend
+    from latentrot.diffusion.load import LatentModel, load_model
+    from latentrot.diffusion.solve import Schedule, decode, invert
+    from latentrot.directions.directions import Directions
+    from latentrot.directions.fit import fit_directions
+    from latentrot.directions.lines import CentroidLine, Centroids, YawBins, YawDirections
     from latentrot.errors import LatentrotError
+    from latentrot.evaluation.label_check import check_labels, jitter_spread
     from latentrot.evaluation.run import evaluate
-    from latentrot.fit.directions import Directions
-    from latentrot.fit.fit import fit_directions
-    from latentrot.fit.lines import CentroidLine, Centroids, YawBins, YawDirections
-    from latentrot.label.check import check_labels, jitter_spread
-    from latentrot.label.estimate import PoseEstimator, estimate_light, estimate_pose
-    from latentrot.label.hopenet import load_hopenet
-    from latentrot.label.pose import load_pose_estimator
-    from latentrot.label.table import label_folder
-    from latentrot.models.load import LatentModel, load_model
-    from latentrot.rotate.protocol import load_rotator
+    from latentrot.faces.estimate import PoseEstimator, estimate_light, estimate_pose
+    from latentrot.faces.hopenet import load_hopenet
+    from latentrot.faces.pose import load_pose_estimator
+    from latentrot.faces.table import label_folder
+    from latentrot.rotators.protocol import load_rotator
     from latentrot.store.latent_store import LatentStore
+    from latentrot.training.embedder import embed_with, load_embedder
 
 
 def __getattr__(name: str) -> Any:

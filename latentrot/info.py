@@ -39,7 +39,7 @@ def describe(path: Path) -> dict[str, str]:
     if path.suffix == ".safetensors":
         return describe_tensors(path)
     if path.suffix in (".parquet", ".csv"):
-        from latentrot.label.table import read_labels  # noqa: PLC0415  pandas takes a while
+        from latentrot.faces.table import read_labels  # noqa: PLC0415  pandas takes a while
 
         table = read_labels(path)
         lights = {str(k): int(v) for k, v in table["light"].value_counts().items()}
@@ -51,7 +51,7 @@ def describe(path: Path) -> dict[str, str]:
 def describe_folder(path: Path) -> dict[str, str]:
     """A model folder or a store of latents."""
     if (path / "model_index.json").is_file():
-        from latentrot.models.load import load_model  # noqa: PLC0415  torch takes seconds
+        from latentrot.diffusion.load import load_model  # noqa: PLC0415  torch takes seconds
 
         model = load_model(path, device="cpu")
         return {

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny import save_pixel_model
 
-from latentrot.models.load import LatentModel, load_model
+from latentrot.diffusion.load import LatentModel, load_model
 
 if "OMP_NUM_THREADS" not in os.environ:
     torch.set_num_threads(2)

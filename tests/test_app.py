@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 from latentrot.cli import main
 from latentrot.data.images import read_image
 from latentrot.errors import LatentrotError
-from latentrot.label.identity import load_identity
+from latentrot.faces.identity import load_identity
 
 PORTRAIT = Path(__file__).parents[1] / "latentrot" / "bundled" / "astronaut.jpg"
 SECONDS = 30_000  # playwright counts in milliseconds
@@ -282,7 +282,7 @@ def test_without_gradio_one_line_says_so(capsys, monkeypatch):
 def test_visits_never_mix_and_leave_nothing(tmp_path, identity_weights):
     pytest.importorskip("gradio")
     from latentrot.app.page import Page, required  # noqa: PLC0415
-    from latentrot.rotate.latent.rotator import load_latent_rotator  # noqa: PLC0415
+    from latentrot.rotators.latent import load_latent_rotator  # noqa: PLC0415
 
     root = tmp_path / "server"
     root.mkdir()
@@ -319,7 +319,7 @@ def test_a_refusal_changes_nothing_but_the_message(tmp_path, caplog):
     """Gradio drops an answer that names a component which is not its event's, and the page no longer follows."""
     pytest.importorskip("gradio")
     from latentrot.app.page import Page  # noqa: PLC0415
-    from latentrot.rotate.latent.rotator import load_latent_rotator  # noqa: PLC0415
+    from latentrot.rotators.latent import load_latent_rotator  # noqa: PLC0415
 
     (tmp_path / "text.png").write_text("no picture")
     page, nobody = Page(load_latent_rotator(device="cpu"), tmp_path), SimpleNamespace(session_hash="nobody")

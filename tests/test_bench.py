@@ -7,11 +7,11 @@ import pytest
 import torch
 from tiny import as_batch, gradients, psnr, write_pictures
 
-from latentrot.bench.compare import BenchConfig, pictures_for, run
-from latentrot.bench.plain import PlainLoop
-from latentrot.bench.timing import flops_of, median_seconds, peak_flops
 from latentrot.cli import main
 from latentrot.errors import LatentrotError
+from latentrot.evaluation.bench.compare import BenchConfig, pictures_for, run
+from latentrot.evaluation.bench.plain import PlainLoop
+from latentrot.evaluation.bench.timing import flops_of, median_seconds, peak_flops
 
 
 def test_the_plain_loop_has_the_models_schedule(model):

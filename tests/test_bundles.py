@@ -16,27 +16,27 @@ from latentrot import bundles
 from latentrot.cli import main
 from latentrot.data.celeba import FaceFolder, held_out
 from latentrot.data.images import to_tensor
-from latentrot.embed.solve import Schedule
+from latentrot.diffusion.first_stage import mirror_latents
+from latentrot.diffusion.load import load_model
+from latentrot.diffusion.solve import Schedule
+from latentrot.directions.calibrate import calibration_sources
+from latentrot.directions.directions import Directions
+from latentrot.directions.fit import FitConfig, fit_directions
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.example import turn_example
-from latentrot.fit.calibrate import calibration_sources
-from latentrot.fit.directions import Directions
-from latentrot.fit.fit import FitConfig, fit_directions
-from latentrot.label.estimate import estimate_light, estimate_pose
-from latentrot.label.exact import read_exact_labels
-from latentrot.label.light.propagate import folder_features
-from latentrot.label.network import LIGHTS, FaceLabeler, load_labeler
-from latentrot.label.table import label_folder, read_labels, with_attributes, write_labels
-from latentrot.label.training.augment import surrounded, warp
-from latentrot.label.training.config import LabelTrainConfig
-from latentrot.label.training.exact import train_exact_labeler
-from latentrot.label.training.labeler import DATA, save_labeler
-from latentrot.models.first_stage import mirror_latents
-from latentrot.models.load import load_model
-from latentrot.rotate.latent.rotator import LatentRotator, load_latent_rotator
+from latentrot.faces.estimate import estimate_light, estimate_pose
+from latentrot.faces.exact import read_exact_labels
+from latentrot.faces.light.propagate import folder_features
+from latentrot.faces.network import LIGHTS, FaceLabeler, load_labeler
+from latentrot.faces.table import label_folder, read_labels, with_attributes, write_labels
+from latentrot.rotators.latent import LatentRotator, load_latent_rotator
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.space import LatentSpace
 from latentrot.store.work import embed_folder
+from latentrot.training.labeler.augment import surrounded, warp
+from latentrot.training.labeler.config import LabelTrainConfig
+from latentrot.training.labeler.exact import train_exact_labeler
+from latentrot.training.labeler.labeler import DATA, save_labeler
 
 SCHEDULE = Schedule(steps=2)
 

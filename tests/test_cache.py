@@ -9,11 +9,11 @@ import pytest
 import torch
 from tiny import gradients
 
-from latentrot.embed.schedule import Schedule
-from latentrot.fit.directions import Directions
-from latentrot.models.fingerprint import Fingerprint
-from latentrot.models.load import LatentModel
-from latentrot.rotate.latent.rotator import LatentRotator
+from latentrot.diffusion.fingerprint import Fingerprint
+from latentrot.diffusion.load import LatentModel
+from latentrot.diffusion.schedule import Schedule
+from latentrot.directions.directions import Directions
+from latentrot.rotators.latent import LatentRotator
 from latentrot.store.cache import LatentCache, cache_folder, latent_key
 from latentrot.store.space import LatentSpace
 

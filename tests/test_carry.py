@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-import latentrot.fit.carry as carrying
-from latentrot.bench.compare import portrait_crop
+import latentrot.directions.warp as carrying
 from latentrot.data.images import to_tensor
-from latentrot.errors import LatentrotError
-from latentrot.fit.carry import (
+from latentrot.directions.warp import (
     carried,
     carry,
     landmarks_of_crops,
@@ -19,7 +17,9 @@ from latentrot.fit.carry import (
     source_shift,
     thin_plate,
 )
-from latentrot.rotate.latent.rotator import load_latent_rotator
+from latentrot.errors import LatentrotError
+from latentrot.evaluation.bench.compare import portrait_crop
+from latentrot.rotators.latent import load_latent_rotator
 
 SIDE = 64
 #: how far the planted walk moves the face, pixels (columns, rows)

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentrot.bench.compare import portrait_crop
 from latentrot.cli import guard_sweep, main
 from latentrot.data.images import to_uint8
-from latentrot.edit.photograph import held_short
-from latentrot.edit.turns import parse_sweep
+from latentrot.directions.search import CalibrationCurve, find_steps, longest_step, probe_steps
 from latentrot.errors import LatentrotError
-from latentrot.rotate.latent.rotator import Walked, load_latent_rotator
-from latentrot.rotate.latent.search import CalibrationCurve, find_steps, longest_step, probe_steps
+from latentrot.evaluation.bench.compare import portrait_crop
+from latentrot.portrait.photograph import held_short
+from latentrot.portrait.turns import parse_sweep
+from latentrot.rotators.latent import Walked, load_latent_rotator
 
 PORTRAIT = Path(str(resources.files("latentrot") / "bundled" / "astronaut.jpg"))
 

@@ -12,18 +12,18 @@ import pytest
 from PIL import Image
 
 import latentrot
-from latentrot.bench.compare import portrait_crop
 from latentrot.bundles import bundled_example, bundled_folder, bundled_part, trained_on
 from latentrot.cli import main
 from latentrot.data.celeba import held_out
 from latentrot.errors import LatentrotError
+from latentrot.evaluation.bench.compare import portrait_crop
 from latentrot.evaluation.clips import read_clips
 from latentrot.evaluation.judges import Once, load_judge
 from latentrot.evaluation.pairs import EvaluationConfig, Pairs
 from latentrot.evaluation.place import found_in, laid_on
 from latentrot.evaluation.report import summary
 from latentrot.evaluation.run import CEILING, FLOOR, TRUTH, evaluate
-from latentrot.rotate.protocol import load_rotator, rotator_names
+from latentrot.rotators.protocol import load_rotator, rotator_names
 
 EVERYBODY = EvaluationConfig(everybody=True, resamples=200)
 

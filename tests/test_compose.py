@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from test_mesh import head_of, planted
 
-from latentrot.data.align import align_landmarks
-from latentrot.edit.compose import brought_back, face_mask, fill_hidden, fit_colours, redraw
-from latentrot.edit.turns import Turn, parse_sweep, turns_asked
 from latentrot.errors import LatentrotError
-from latentrot.label.upright import MIRRORED_68, five_of, mirrored, upright_square
-from latentrot.rotate.mesh import turn_head, turned_alignment
+from latentrot.faces.alignment import align_landmarks
+from latentrot.faces.upright import MIRRORED_68, five_of, mirrored, upright_square
+from latentrot.geometry import turn_head, turned_alignment
+from latentrot.portrait.compose import brought_back, face_mask, fill_hidden, fit_colours, redraw
+from latentrot.portrait.turns import Turn, parse_sweep, turns_asked
 
 AWAY = 40.0
 

@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 
 from latentrot.data.celeba import FaceFolder
-from latentrot.label.light.agreement import agreed, disputed, votes
-from latentrot.label.light.answers import read_answers, standing
-from latentrot.label.light.tables import read_light_labels
-from latentrot.label.network import LIGHTS
+from latentrot.faces.light.agreement import agreed, disputed, votes
+from latentrot.faces.light.answers import read_answers, standing
+from latentrot.faces.light.tables import read_light_labels
+from latentrot.faces.network import LIGHTS
 
 LABELS = Path(__file__).parents[1] / "data_labels"
 CELEBA = Path(__file__).parents[2] / "shared" / "data" / "celeba"

@@ -17,19 +17,19 @@ from latentrot.cli import main
 from latentrot.data.images import read_image, resize, write_image
 from latentrot.data.similarity import ms_ssim, psnr, ssim
 from latentrot.devices import resolve_device
-from latentrot.embed.solve import Schedule, decode, invert
+from latentrot.diffusion import train as training
+from latentrot.diffusion.load import load_model
+from latentrot.diffusion.solve import Schedule, decode, invert
 from latentrot.errors import LatentrotError
-from latentrot.label.detect import detect_faces
-from latentrot.label.estimate import estimate_light, estimate_pose
-from latentrot.label.framing import frame_face
-from latentrot.label.landmarks import estimate_landmarks
-from latentrot.label.light.propagate import light_features
-from latentrot.label.network import load_labeler
-from latentrot.label.parts import estimate_parts
-from latentrot.models import train as training
-from latentrot.models.load import load_model
-from latentrot.models.train import TrainConfig, accelerator_on, train
+from latentrot.faces.detect import detect_faces
+from latentrot.faces.estimate import estimate_light, estimate_pose
+from latentrot.faces.framing import frame_face
+from latentrot.faces.landmarks import estimate_landmarks
+from latentrot.faces.light.propagate import light_features
+from latentrot.faces.network import load_labeler
+from latentrot.faces.parts import estimate_parts
 from latentrot.store.latent_store import LatentStore
+from latentrot.training.backbone import TrainConfig, accelerator_on, train
 
 GPU = "gpu:1"
 

@@ -16,14 +16,14 @@ from PIL import Image
 from tiny import SIZE, as_batch, edit_json, gradients, psnr, save_latent_model, save_pixel_model, write_pictures
 
 from latentrot.data.celeba import FaceFolder
-from latentrot.embed.schedule import SOLVERS
-from latentrot.embed.solve import Schedule, decode, evaluations, invert
-from latentrot.embed.solvers.step import accelerate
+from latentrot.diffusion.allocator import keep_large_blocks
+from latentrot.diffusion.first_stage import PixelUnshuffle, mirror_latents
+from latentrot.diffusion.load import LatentModel, load_model, resolve_dtype
+from latentrot.diffusion.precision import computes_bfloat16
+from latentrot.diffusion.schedule import SOLVERS
+from latentrot.diffusion.solve import Schedule, decode, evaluations, invert
+from latentrot.diffusion.solvers.step import accelerate
 from latentrot.errors import LatentrotError
-from latentrot.models.allocator import keep_large_blocks
-from latentrot.models.first_stage import PixelUnshuffle, mirror_latents
-from latentrot.models.load import LatentModel, load_model, resolve_dtype
-from latentrot.models.precision import computes_bfloat16
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.work import embed_folder
 
@@ -490,7 +490,7 @@ def test_large_blocks_are_not_faulted_in_again():
     code = """
 import resource, sys
 import numpy as np
-from latentrot.models.allocator import keep_large_blocks
+from latentrot.diffusion.allocator import keep_large_blocks
 if sys.argv[1] == "keep":
     keep_large_blocks()
 np.ones(1 << 23)

@@ -9,12 +9,12 @@ from safetensors.torch import load_file
 from tiny import SIZE, as_batch, gradients, save_pixel_model, write_pictures
 
 from latentrot.cli import main
-from latentrot.embed import embedder as embedding
-from latentrot.embed.descend import DescentConfig, decode_with_gradient, descend
-from latentrot.embed.embedder import EmbedderConfig, embed_with, load_embedder, train_embedder
-from latentrot.embed.solve import Schedule, decode, invert
+from latentrot.diffusion import embedder as embedding
+from latentrot.diffusion.descend import DescentConfig, decode_with_gradient, descend
+from latentrot.diffusion.load import LatentModel, load_model
+from latentrot.diffusion.solve import Schedule, decode, invert
 from latentrot.errors import LatentrotError
-from latentrot.models.load import LatentModel, load_model
+from latentrot.training.embedder import EmbedderConfig, embed_with, load_embedder, train_embedder
 
 PLAN = Schedule(steps=3)
 TINY = EmbedderConfig(steps=6, batch_size=3, channels=(16, 32), decode_steps=2, warmup=2, decay=2, ema=0.5)

@@ -12,10 +12,10 @@ from PIL import Image
 from views import SIZE, YAWS, disc, head_picture, write_views
 
 import latentrot
-from latentrot.bench.compare import portrait_crop
 from latentrot.cli import main
 from latentrot.data.frame import MIRRORED_LANDMARKS
 from latentrot.errors import LatentrotError
+from latentrot.evaluation.bench.compare import portrait_crop
 from latentrot.evaluation.measure import MEASURES
 from latentrot.evaluation.metrics import bootstrap_mean, identity_rank, squared_error, ssim
 from latentrot.evaluation.pairs import EvaluationConfig
@@ -25,7 +25,7 @@ from latentrot.evaluation.report import markdown_table, protocol_table, summary,
 from latentrot.evaluation.run import evaluate
 from latentrot.evaluation.views import pairs_of_views, read_views
 from latentrot.evaluation.yaw import landmark_features, pixel_yaw
-from latentrot.rotate.protocol import load_rotator, rotate_many
+from latentrot.rotators.protocol import load_rotator, rotate_many
 
 QUICK = {"resamples": 200}
 

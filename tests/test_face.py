@@ -12,15 +12,15 @@ from safetensors.torch import load_file
 
 from latentrot import cli
 from latentrot.bundles import PORTRAIT
-from latentrot.data.align import align_landmarks
 from latentrot.data.images import read_image
-from latentrot.edit.find import find_faces
 from latentrot.errors import LatentrotError
-from latentrot.label.face_networks import LandmarkNetwork, PartsNetwork, load_face_network, save_face_network
-from latentrot.label.landmarks import estimate_landmarks
-from latentrot.label.parts import PARTS, Parts, estimate_parts, without_others
-from latentrot.label.training import face as training
-from latentrot.label.training.face import (
+from latentrot.faces.alignment import align_landmarks
+from latentrot.faces.face_networks import LandmarkNetwork, PartsNetwork, load_face_network, save_face_network
+from latentrot.faces.landmarks import estimate_landmarks
+from latentrot.faces.parts import PARTS, Parts, estimate_parts, without_others
+from latentrot.faces.upright import five_of, mirrored
+from latentrot.portrait.find import find_faces
+from latentrot.training.face import (
     GROUPS,
     MARGIN,
     UNKNOWN,
@@ -39,7 +39,7 @@ from latentrot.label.training.face import (
     train_parts,
     with_neighbours,
 )
-from latentrot.label.upright import five_of, mirrored
+from latentrot.training.labeler import face as training
 
 #: the bundled portrait's face as a detector finds it
 FIVE = np.array([[221.7, 160.2], [289.7, 164.8], [254.0, 206.0], [216.2, 222.0], [286.5, 226.8]])
@@ -211,7 +211,7 @@ def test_a_resumed_run_is_the_undisturbed_one(planted, tmp_path):
     class Stop(Exception):
         pass
 
-    import latentrot.label.training.face as training  # noqa: PLC0415
+    import latentrot.training.face as training  # noqa: PLC0415
 
     kept, saved = training.save_face_network, []
 

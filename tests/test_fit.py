@@ -13,15 +13,15 @@ from sklearn.linear_model import LinearRegression
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from latentrot.data.celeba import held_out
-from latentrot.embed.solve import Schedule
+from latentrot.diffusion.fingerprint import Fingerprint
+from latentrot.diffusion.first_stage import mirror_latents
+from latentrot.diffusion.solve import Schedule
+from latentrot.directions.directions import Directions
+from latentrot.directions.fit import FitConfig, fit_directions
+from latentrot.directions.frequencies import coarse_part, keep_octaves, shrink_noise
+from latentrot.directions.lines import CentroidLine, Centroids, YawBins, YawDirections, joined_bins
+from latentrot.directions.walk import walk_offset
 from latentrot.errors import LatentrotError
-from latentrot.fit.directions import Directions
-from latentrot.fit.fit import FitConfig, fit_directions
-from latentrot.fit.frequencies import coarse_part, keep_octaves, shrink_noise
-from latentrot.fit.lines import CentroidLine, Centroids, YawBins, YawDirections, joined_bins
-from latentrot.fit.walk import walk_offset
-from latentrot.models.fingerprint import Fingerprint
-from latentrot.models.first_stage import mirror_latents
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.space import LatentSpace
 

@@ -12,22 +12,22 @@ from safetensors.torch import save_file
 from tiny import SIZE, save_pixel_model, write_pictures
 
 from latentrot.data.celeba import FaceFolder
-from latentrot.embed.embedder import EmbedderConfig, load_embedder, train_embedder
-from latentrot.embed.solve import Schedule
+from latentrot.diffusion.load import LatentModel, load_model
+from latentrot.diffusion.solve import Schedule
+from latentrot.directions.directions import Directions
+from latentrot.directions.fit import FitConfig, gather_statistics
 from latentrot.errors import LatentrotError
-from latentrot.fit.directions import Directions
-from latentrot.fit.fit import FitConfig, gather_statistics
-from latentrot.heads.ear import load_ear, write_ear
-from latentrot.heads.surface import load_surface, write_surface
-from latentrot.label.face_networks import LandmarkNetwork, load_face_network, save_face_network
-from latentrot.label.network import FaceLabeler, load_labeler
-from latentrot.label.table import read_labels
-from latentrot.models.load import LatentModel, load_model
-from latentrot.models.train import TrainConfig, train
+from latentrot.faces.face_networks import LandmarkNetwork, load_face_network, save_face_network
+from latentrot.faces.network import FaceLabeler, load_labeler
+from latentrot.faces.table import read_labels
+from latentrot.geometry.ear import load_ear, write_ear
+from latentrot.geometry.surface import load_surface, write_surface
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.shard import pack_shard, read_header
 from latentrot.store.space import LatentSpace
 from latentrot.store.work import embed_folder
+from latentrot.training.backbone import TrainConfig, train
+from latentrot.training.embedder import EmbedderConfig, load_embedder, train_embedder
 
 PLAN = Schedule(steps=2)
 TINY = EmbedderConfig(steps=1, batch_size=2, channels=(16, 32), decode_steps=2, warmup=1, decay=1, held_out=0.0)

@@ -12,7 +12,8 @@ from PIL import Image
 from latentrot.cli import main
 from latentrot.data.celeba import FaceFolder
 from latentrot.errors import LatentrotError
-from latentrot.heads import (
+from latentrot.faces.light.tables import read_light_labels
+from latentrot.synthetic import (
     Head,
     HeadConfig,
     load_head_model,
@@ -21,11 +22,10 @@ from latentrot.heads import (
     sample_head,
     with_pose,
 )
-from latentrot.heads.geometry import landmarks
-from latentrot.heads.ict import import_ict, read_ict
-from latentrot.heads.sample import light_side
-from latentrot.heads.write import HeadFolder, Views, parse_degrees, write_heads
-from latentrot.label.light.tables import read_light_labels
+from latentrot.synthetic.head_model import landmarks
+from latentrot.synthetic.ict import import_ict, read_ict
+from latentrot.synthetic.sample import light_side
+from latentrot.synthetic.write import HeadFolder, Views, parse_degrees, write_heads
 
 SIZE = 24
 

@@ -13,11 +13,11 @@ from latentrot.bundles import PORTRAIT
 from latentrot.cli import main
 from latentrot.data.images import read_photograph, write_photograph
 from latentrot.data.metadata import read_metadata
-from latentrot.edit.folder import check_folders
-from latentrot.edit.interactive import open_photograph
-from latentrot.edit.results import check_out, synthetic_metadata
-from latentrot.edit.video import check_video_out
 from latentrot.errors import LatentrotError
+from latentrot.portrait.folder import check_folders
+from latentrot.portrait.interactive import open_photograph
+from latentrot.portrait.results import check_out, synthetic_metadata
+from latentrot.portrait.video import check_video_out
 
 IFD = ExifTags.IFD
 
@@ -113,7 +113,7 @@ class TestWritable:
             check_video_out(read_only / "out.gif", tmp_path / "in.gif")
 
     def test_the_command_tells_before_it_looks_for_a_face(self, read_only, capsys, monkeypatch):
-        monkeypatch.setattr("latentrot.edit.find.find_faces", lambda *_: pytest.fail("looked for a face"))
+        monkeypatch.setattr("latentrot.portrait.find.find_faces", lambda *_: pytest.fail("looked for a face"))
         for name in ("out.png", "results"):
             assert main(["edit", str(PORTRAIT), "--deg", "10", "--out", str(read_only / name)]) == 2
             assert "no permission to write" in capsys.readouterr().err
@@ -127,7 +127,7 @@ class TestWritable:
 def test_lights_of_other_pictures_are_told_before_the_work(tmp_path, capsys, monkeypatch):
     faces = write_pictures(tmp_path / "faces", 3)
     pd.DataFrame({"image_id": ["100001.jpg", "100002.jpg"], "light": "left"}).to_csv(tmp_path / "l.csv", index=False)
-    monkeypatch.setattr("latentrot.label.table.label_folder", lambda *_, **__: pytest.fail("labelled all the same"))
+    monkeypatch.setattr("latentrot.faces.table.label_folder", lambda *_, **__: pytest.fail("labelled all the same"))
     command = ["label", "--data", str(faces), "--light", str(tmp_path / "l.csv"), "--out", str(tmp_path / "o.csv")]
     assert main(command) == 2
     err = capsys.readouterr().err

@@ -13,13 +13,13 @@ from latentrot.bundles import DEFAULT_BUNDLE, bundled_folder
 from latentrot.data.celeba import FaceFolder, held_out
 from latentrot.data.filters import matching
 from latentrot.errors import LatentrotError
-from latentrot.label.estimate import LIGHTS, SURE, estimate_light, estimate_pose, light_names
-from latentrot.label.network import FaceLabeler, load_labeler
-from latentrot.label.table import COLUMNS, label_folder, read_labels, write_labels
-from latentrot.label.training.augment import warp
-from latentrot.label.training.config import LabelTrainConfig
-from latentrot.label.training.faces import YaleFaces, yale_crops
-from latentrot.label.training.relighting import Relighter
+from latentrot.faces.estimate import LIGHTS, SURE, estimate_light, estimate_pose, light_names
+from latentrot.faces.network import FaceLabeler, load_labeler
+from latentrot.faces.table import COLUMNS, label_folder, read_labels, write_labels
+from latentrot.training.labeler.augment import warp
+from latentrot.training.labeler.config import LabelTrainConfig
+from latentrot.training.labeler.faces import YaleFaces, yale_crops
+from latentrot.training.labeler.relighting import Relighter
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 # measured: 2.0 and 2.1 degrees, 0.96; a third more than that is a worse network, not another sample

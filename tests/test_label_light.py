@@ -18,10 +18,10 @@ from PIL import Image
 from latentrot.cli import main
 from latentrot.data.celeba import FaceFolder
 from latentrot.errors import LatentrotError
-from latentrot.label.light.agreement import agreed, disputed, fleiss_kappa, light_counts, pair_agreements, votes
-from latentrot.label.light.answers import UNDO, Answer, AnswerFile, read_answers, standing
-from latentrot.label.light.page import BUTTONS, serve
-from latentrot.label.light.propagate import (
+from latentrot.faces.light.agreement import agreed, disputed, fleiss_kappa, light_counts, pair_agreements, votes
+from latentrot.faces.light.answers import UNDO, Answer, AnswerFile, read_answers, standing
+from latentrot.faces.light.page import BUTTONS, serve
+from latentrot.faces.light.propagate import (
     UNLABELLED,
     LightFeatures,
     folder_features,
@@ -30,10 +30,10 @@ from latentrot.label.light.propagate import (
     margin,
     propagate,
 )
-from latentrot.label.light.session import LabelSession, SessionConfig, fit_light
-from latentrot.label.light.tables import light_table, read_light_labels, with_light, write_light_table
-from latentrot.label.network import LIGHTS, load_labeler
-from latentrot.label.table import label_folder, read_labels
+from latentrot.faces.light.session import LabelSession, SessionConfig, fit_light
+from latentrot.faces.light.tables import light_table, read_light_labels, with_light, write_light_table
+from latentrot.faces.network import LIGHTS, load_labeler
+from latentrot.faces.table import label_folder, read_labels
 
 TIME = "2026-01-02T03:04:05+00:00"
 HEADER = "image_id,light,annotator,time\n"

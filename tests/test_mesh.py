@@ -6,23 +6,23 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_fill_holes
 
-from latentrot.data.align import align_landmarks
 from latentrot.errors import LatentrotError
-from latentrot.heads.ear import load_ear, make_ear
-from latentrot.heads.geometry import ICT_PATH
-from latentrot.heads.ict import read_ict
-from latentrot.heads.surface import fit_surface, load_surface, rotation
-from latentrot.label.parts import ACCESSORIES, HAIR
-from latentrot.label.upright import five_of
-from latentrot.rotate.mesh import MeshConfig, build_head, turn_head
-from latentrot.rotate.mesh.depth import inflate
-from latentrot.rotate.mesh.draw import draw
-from latentrot.rotate.mesh.ears import draw_ear
-from latentrot.rotate.mesh.export import as_mesh, export_head
-from latentrot.rotate.mesh.fields import curve_through, extrapolated, filled, holes_filled, nearest, signed_distance
-from latentrot.rotate.mesh.hair import _largest_box, _quilted
-from latentrot.rotate.mesh.sheets import cut_sheet
-from latentrot.rotate.mesh.turn import reframed
+from latentrot.faces.alignment import align_landmarks
+from latentrot.faces.parts import ACCESSORIES, HAIR
+from latentrot.faces.upright import five_of
+from latentrot.geometry import MeshConfig, build_head, turn_head
+from latentrot.geometry.depth import inflate
+from latentrot.geometry.draw import draw
+from latentrot.geometry.ear import load_ear, make_ear
+from latentrot.geometry.ears import draw_ear
+from latentrot.geometry.export import as_mesh, export_head
+from latentrot.geometry.fields import curve_through, extrapolated, filled, holes_filled, nearest, signed_distance
+from latentrot.geometry.hair import _largest_box, _quilted
+from latentrot.geometry.sheets import cut_sheet
+from latentrot.geometry.surface import fit_surface, load_surface, rotation
+from latentrot.geometry.turn import reframed
+from latentrot.synthetic.head_model import ICT_PATH
+from latentrot.synthetic.ict import read_ict
 
 SIZE, WIDTH, CENTRE = (420, 400), 90.0, (200.0, 190.0)
 SMALL = MeshConfig(smallest_px=120, largest_px=160, depth_scale=1.08)
@@ -500,7 +500,7 @@ class TestHair:
             return (np.abs(turned.picture.astype(int) - head.photograph).max(-1) > 60)[away].mean()
 
         left = moved()
-        monkeypatch.setattr("latentrot.rotate.mesh.surroundings.LEFT", (9.0, 10.0))
+        monkeypatch.setattr("latentrot.geometry.surroundings.LEFT", (9.0, 10.0))
         assert left < 0.75 * moved()
 
     def test_lies_over_the_lobes_it_leaves_bare(self, frontal, head):

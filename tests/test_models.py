@@ -26,13 +26,13 @@ from tiny import (
 
 from latentrot.cli import main
 from latentrot.data.celeba import FaceFolder
-from latentrot.embed.solve import Schedule
+from latentrot.diffusion.fingerprint import Fingerprint
+from latentrot.diffusion.load import LatentModel, load_model
+from latentrot.diffusion.noise import SCHEDULERS
+from latentrot.diffusion.solve import Schedule
+from latentrot.directions.directions import Directions
 from latentrot.errors import LatentrotError
-from latentrot.fit.directions import Directions
-from latentrot.models.fingerprint import Fingerprint
-from latentrot.models.load import LatentModel, load_model
-from latentrot.models.noise import SCHEDULERS
-from latentrot.rotate.latent.rotator import load_latent_rotator
+from latentrot.rotators.latent import load_latent_rotator
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.space import LatentSpace
 from latentrot.store.work import embed_folder
@@ -425,7 +425,7 @@ class TestMixtures:
 
     def test_a_rotator_is_not_made_of_lines_of_two_schedules(self, plain_model):
         rotator_lines = {"left": line(plain_model, Schedule(steps=3)), "right": line(plain_model, Schedule(steps=4))}
-        from latentrot.rotate.latent.rotator import LatentRotator  # noqa: PLC0415
+        from latentrot.rotators.latent import LatentRotator  # noqa: PLC0415
 
         with pytest.raises(LatentrotError, match=r"steps=4.*steps=3"):
             LatentRotator(plain_model, rotator_lines)

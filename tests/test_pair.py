@@ -14,25 +14,25 @@ from safetensors.torch import load_file
 from tiny import SIZE, gradients, save_image_variation, save_pixel_model
 
 from latentrot.bundles import PORTRAIT, bundled_folder
-from latentrot.checkpoints import config_of_run
 from latentrot.cli import main
-from latentrot.data.align import align_landmarks
 from latentrot.data.celeba import held_out
 from latentrot.data.images import read_image
+from latentrot.diffusion.load import load_model
 from latentrot.errors import LatentrotError
-from latentrot.label.detect import detect_faces
-from latentrot.label.person import PersonNetwork
-from latentrot.models.load import load_model
-from latentrot.models.train import TrainConfig, generator_at, run_training, train
-from latentrot.rotate.pair import PairRotator, SampleConfig, load_pair_model
-from latentrot.rotate.pair.config import KINDS, PairConfig
-from latentrot.rotate.pair.model import begin_model, save_pair_model
-from latentrot.rotate.pair.network import PictureEmbedding, PoseEmbedding
-from latentrot.rotate.pair.pairs import open_pair_folder, plan_sources, plan_strangers
-from latentrot.rotate.pair.render import Pairs, Turner, pairs_of, read_pairs, render_pairs
-from latentrot.rotate.pair.sample import denoise, draw, trailing_levels
-from latentrot.rotate.pair.train import PairTask, pairs_at, rows_at
-from latentrot.rotate.protocol import load_rotator
+from latentrot.faces.alignment import align_landmarks
+from latentrot.faces.detect import detect_faces
+from latentrot.faces.person import PersonNetwork
+from latentrot.rotators.pair import PairRotator, SampleConfig, load_pair_model
+from latentrot.rotators.pair.config import KINDS, PairConfig
+from latentrot.rotators.pair.model import begin_model, save_pair_model
+from latentrot.rotators.pair.network import PictureEmbedding, PoseEmbedding
+from latentrot.rotators.pair.pairs import open_pair_folder, plan_sources, plan_strangers
+from latentrot.rotators.pair.render import Pairs, Turner, pairs_of, read_pairs, render_pairs
+from latentrot.rotators.pair.sample import denoise, draw, trailing_levels
+from latentrot.rotators.protocol import load_rotator
+from latentrot.training.backbone import TrainConfig, generator_at, run_training, train
+from latentrot.training.checkpoints import config_of_run
+from latentrot.training.pair import PairTask, pairs_at, rows_at
 
 
 @pytest.fixture(scope="module")

@@ -17,14 +17,14 @@ import torch
 from PIL import Image
 
 from latentrot.data import images
-from latentrot.data.align import MEAN_LANDMARKS, align_landmarks
 from latentrot.data.frame import CROP_BOX
 from latentrot.data.images import read_image, resize, strip, to_tensor, to_uint8, write_image
 from latentrot.errors import LatentrotError
-from latentrot.label import detect
-from latentrot.label.detect import Face, choose_face, detect_faces
-from latentrot.label.framing import frame_face, landmarks_in_frame
-from latentrot.label.mtcnn import load_mtcnn
+from latentrot.faces import detect
+from latentrot.faces.alignment import MEAN_LANDMARKS, align_landmarks
+from latentrot.faces.detect import Face, choose_face, detect_faces
+from latentrot.faces.framing import frame_face, landmarks_in_frame
+from latentrot.faces.mtcnn import load_mtcnn
 
 ROOT = Path(__file__).parents[1]
 ASTRONAUT = ROOT / "latentrot" / "bundled" / "astronaut.jpg"
@@ -329,9 +329,7 @@ def test_strip_puts_each_picture_in_its_place():
 
 
 def test_reading_pictures_does_not_wait_for_torch():
-    code = (
-        "import sys, latentrot.data.images, latentrot.data.align, latentrot.label.detect; print('torch' in sys.modules)"
-    )
+    code = "import sys; from latentrot.faces import alignment, detect; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "False"
 

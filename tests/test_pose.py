@@ -18,7 +18,7 @@ from latentrot.cli import main
 from latentrot.data.celeba import FaceFolder
 from latentrot.data.images import to_tensor
 from latentrot.errors import LatentrotError
-from latentrot.label.check import (
+from latentrot.evaluation.label_check import (
     CheckConfig,
     check_labels,
     jitter_spread,
@@ -28,12 +28,12 @@ from latentrot.label.check import (
     moved_crops,
     write_check,
 )
-from latentrot.label.estimate import LIGHTS, LabelerPose, estimate_light, estimate_pose
-from latentrot.label.figures import confusion_figure, yaw_error_figure
-from latentrot.label.hopenet import SIGNS, Hopenet, HopenetPose, expected_angle, load_hopenet
-from latentrot.label.network import load_labeler
-from latentrot.label.pose import load_pose_estimator
-from latentrot.label.table import label_folder, read_labels
+from latentrot.evaluation.label_figures import confusion_figure, yaw_error_figure
+from latentrot.faces.estimate import LIGHTS, LabelerPose, estimate_light, estimate_pose
+from latentrot.faces.hopenet import SIGNS, Hopenet, HopenetPose, expected_angle, load_hopenet
+from latentrot.faces.network import load_labeler
+from latentrot.faces.pose import load_pose_estimator
+from latentrot.faces.table import label_folder, read_labels
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"

@@ -12,9 +12,9 @@ from tiny import write_pictures
 
 from latentrot.cli import main
 from latentrot.data.celeba import FaceFolder
-from latentrot.embed.solve import Schedule
-from latentrot.fit.fit import FitConfig, fit_directions
-from latentrot.models.load import LatentModel
+from latentrot.diffusion.load import LatentModel
+from latentrot.diffusion.solve import Schedule
+from latentrot.directions.fit import FitConfig, fit_directions
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.merge import merge_stores
 from latentrot.store.verify import verify_store

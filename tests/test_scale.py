@@ -22,12 +22,12 @@ from tiny import gradients, write_pictures
 
 from latentrot.cli import main
 from latentrot.data.celeba import FaceFolder
-from latentrot.embed.solve import Schedule
+from latentrot.diffusion.fingerprint import Fingerprint
+from latentrot.diffusion.load import LatentModel
+from latentrot.diffusion.solve import Schedule
+from latentrot.directions.fit import FitConfig, fit_directions
+from latentrot.directions.lines import Centroids, YawBins
 from latentrot.errors import LatentrotError
-from latentrot.fit.fit import FitConfig, fit_directions
-from latentrot.fit.lines import Centroids, YawBins
-from latentrot.models.fingerprint import Fingerprint
-from latentrot.models.load import LatentModel
 from latentrot.store import work
 from latentrot.store.job import EmbedJob
 from latentrot.store.latent_store import LatentStore

@@ -12,15 +12,15 @@ from tiny import SIZE, as_batch, gradients, psnr, save_pixel_model, write_pictur
 
 from latentrot.data.celeba import FaceFolder
 from latentrot.data.similarity import ms_ssim, ssim
-from latentrot.edit.reify import reify
-from latentrot.embed.schedule import SOLVERS
-from latentrot.embed.solve import Schedule, decode, evaluations, invert, without_remainder
-from latentrot.embed.solvers.step import rotate
+from latentrot.diffusion.load import LatentModel, load_model
+from latentrot.diffusion.schedule import SOLVERS
+from latentrot.diffusion.solve import Schedule, decode, evaluations, invert, without_remainder
+from latentrot.diffusion.solvers.step import rotate
+from latentrot.directions.directions import Directions
+from latentrot.directions.walk import walk
 from latentrot.errors import LatentrotError
-from latentrot.fit.directions import Directions
-from latentrot.fit.walk import walk
-from latentrot.models.load import LatentModel, load_model
-from latentrot.rotate.latent.rotator import LatentRotator
+from latentrot.portrait.reify import reify
+from latentrot.rotators.latent import LatentRotator
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.space import LatentSpace
 from latentrot.store.work import embed_folder

@@ -18,31 +18,31 @@ from safetensors.torch import load_file, save_file
 from tiny import SIZE, gradients, save_pixel_model
 
 from latentrot.bundles import PORTRAIT, bundled_folder, bundled_part
-from latentrot.checkpoints import config_of_run
 from latentrot.cli import main
 from latentrot.cli.app import App
 from latentrot.cli.evaluate import Evaluate
 from latentrot.data.images import read_image, write_image
-from latentrot.edit.find import EditConfig, find_faces
-from latentrot.edit.photograph import turn_faces
-from latentrot.edit.spin import circle, mixed
 from latentrot.errors import LatentrotError
-from latentrot.heads import load_head_model, render, with_pose
-from latentrot.heads import views as rendering
-from latentrot.heads.views import HeadViews, read_views, render_views
-from latentrot.label.identity import load_identity
-from latentrot.label.person import PersonNetwork, load_person_network, save_person_network
-from latentrot.label.training.person import Classifier, same_or_not
-from latentrot.models.train import generator_at, run_training
-from latentrot.rotate.mesh import MeshRotator
-from latentrot.rotate.protocol import load_rotator
-from latentrot.rotate.spin import SampleConfig, SpinConfig, Views, draw_views, load_spin_model, spin
-from latentrot.rotate.spin.cameras import DISTANCE, ray_map, reference_of, rotation
-from latentrot.rotate.spin.model import begin_model, save_spin_model, takes_identity
-from latentrot.rotate.spin.network import IDENTITY
-from latentrot.rotate.spin.reconstruct import carve, export_views
-from latentrot.rotate.spin.sample import ANCHORS_DEG, NOBODY, identity_of, nearest_anchors, noise_schedule, normals_of
-from latentrot.rotate.spin.train import SpinTask, embed_people, identity_of_run, person_of_run, samples_at
+from latentrot.faces.identity import load_identity
+from latentrot.faces.person import PersonNetwork, load_person_network, save_person_network
+from latentrot.portrait.find import EditConfig, find_faces
+from latentrot.portrait.photograph import turn_faces
+from latentrot.portrait.spin import circle, mixed
+from latentrot.rotators.mesh import MeshRotator
+from latentrot.rotators.protocol import load_rotator
+from latentrot.rotators.spin import SampleConfig, SpinConfig, Views, draw_views, load_spin_model, spin
+from latentrot.rotators.spin.cameras import DISTANCE, ray_map, reference_of, rotation
+from latentrot.rotators.spin.model import begin_model, save_spin_model, takes_identity
+from latentrot.rotators.spin.network import IDENTITY
+from latentrot.rotators.spin.reconstruct import carve, export_views
+from latentrot.rotators.spin.sample import ANCHORS_DEG, NOBODY, identity_of, nearest_anchors, noise_schedule, normals_of
+from latentrot.synthetic import load_head_model, render, with_pose
+from latentrot.synthetic import views as rendering
+from latentrot.synthetic.views import HeadViews, read_views, render_views
+from latentrot.training.backbone import generator_at, run_training
+from latentrot.training.checkpoints import config_of_run
+from latentrot.training.person import Classifier, same_or_not
+from latentrot.training.spin import SpinTask, embed_people, identity_of_run, person_of_run, samples_at
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ class TestCameras:
         assert torch.equal(reference_of(pose, torch.zeros(2, 2)), torch.zeros(2, 2))
 
     def test_rotations_are_those_that_heads_are_rendered_with(self):
-        from latentrot.heads.geometry import _rotation  # noqa: PLC0415
+        from latentrot.synthetic.head_model import _rotation  # noqa: PLC0415
 
         poses = torch.tensor([[20.0, -10], [-120, 25]])
         for pose, found in zip(poses, rotation(poses), strict=True):
@@ -634,7 +634,7 @@ class TestDoors:
     def test_the_page_offers_it_where_a_model_is_and_says_what_it_is(self, trained, tmp_path, monkeypatch):
         pytest.importorskip("gradio")
         from latentrot.app.page import Page  # noqa: PLC0415
-        from latentrot.rotate.latent.rotator import load_latent_rotator  # noqa: PLC0415
+        from latentrot.rotators.latent import load_latent_rotator  # noqa: PLC0415
 
         walk = load_latent_rotator(device="cpu")
         if not bundled_part("spin64").is_dir():

@@ -1,4 +1,4 @@
-"""Imports point one way only: pictures -> labels -> models -> latents -> lines -> rotators -> edits -> the doors."""
+"""Imports point one way only: data -> faces -> diffusion -> latents -> directions -> rotators -> portraits -> the doors."""
 
 import ast
 import importlib
@@ -11,9 +11,9 @@ import latentrot
 ROOT = Path(latentrot.__file__).parent
 #: a module may import from its own layer and from those before it
 LAYERS = (
-    ("errors", "files", "bundles", "progress", "numerics", "devices", "checkpoints", "rendered"),
-    ("data",), ("heads",), ("label",), ("models",),
-    ("embed",), ("store",), ("fit",), ("rotate",), ("edit",), ("evaluation",), ("info", "app", "bench"), ("cli",),
+    ("errors", "files", "bundles", "progress", "numerics", "devices"),
+    ("data",), ("faces",), ("synthetic",), ("diffusion",), ("geometry",), ("store",), ("directions",),
+    ("rotators",), ("portrait",), ("training",), ("evaluation",), ("info", "app"), ("cli",),
 )  # fmt: skip
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 

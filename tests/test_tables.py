@@ -133,7 +133,7 @@ def test_a_picture_nobody_names_is_its_own_person_and_changes_nobody_else(tmp_pa
     assert FaceFolder(tmp_path / "a").identities.tolist() == ["612", "000002.jpg", "613"]
     argv = ["label", "--data", str(tmp_path / "a"), "--out", str(tmp_path / "l.csv"), "--device", "cpu"]
     assert main(argv) == 0
-    from latentrot.label.table import read_labels  # noqa: PLC0415
+    from latentrot.faces.table import read_labels  # noqa: PLC0415
 
     assert read_labels(tmp_path / "l.csv")["identity"].tolist() == ["612", "000002.jpg", "613"]
     old = pd.read_csv(tmp_path / "l.csv")  # as earlier versions wrote it
@@ -382,7 +382,7 @@ def test_a_mistake_in_the_paths_is_refused_before_anything_slow_is_loaded(tmp_pa
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
 def test_a_photograph_on_its_side_is_set_upright(tmp_path, turns):
     from latentrot.bundles import PORTRAIT  # noqa: PLC0415
-    from latentrot.edit.find import find_faces  # noqa: PLC0415
+    from latentrot.portrait.find import find_faces  # noqa: PLC0415
 
     portrait = read_image(PORTRAIT)
     Image.fromarray(np.rot90(portrait, turns)).save(tmp_path / "a.png")

@@ -13,11 +13,11 @@ from tiny import SIZE, write_pictures
 
 from latentrot import checkpoints
 from latentrot.data.celeba import FaceFolder, held_out
-from latentrot.embed.solve import invert
+from latentrot.diffusion import train as training
+from latentrot.diffusion.load import load_model
+from latentrot.diffusion.solve import invert
 from latentrot.errors import LatentrotError
-from latentrot.models import train as training
-from latentrot.models.load import load_model
-from latentrot.models.train import (
+from latentrot.training.backbone import (
     TrainConfig,
     batch_indices,
     begin_model,

@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny import edit_json, save_pixel_model, tiny_unet
 
+from latentrot.diffusion.load import load_model, read_network
+from latentrot.diffusion.noise import SCHEDULES, cumulative_products, load_noise
+from latentrot.diffusion.unet import UNet, is_understood, load_unet
 from latentrot.errors import LatentrotError
-from latentrot.models.load import load_model, read_network
-from latentrot.models.noise import SCHEDULES, cumulative_products, load_noise
-from latentrot.models.unet import UNet, is_understood, load_unet
 
 #: every switch that is understood, in some combination
 CONFIGS = {

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from latentrot.cli import main
 from latentrot.data.images import read_image, write_image
 from latentrot.data.metadata import read_metadata
-from latentrot.edit.upscale import Upscaler, load_upscaler
 from latentrot.errors import LatentrotError
+from latentrot.portrait.upscale import Upscaler, load_upscaler
 
 spandrel = pytest.importorskip("spandrel", reason="--upscale needs spandrel")
 PORTRAIT = Path(__file__).parents[1] / "latentrot" / "bundled" / "astronaut.jpg"

@@ -14,8 +14,8 @@ from latentrot.cli import main
 from latentrot.data.images import read_image
 from latentrot.data.metadata import SOURCE_TYPE, SYNTHETIC, read_metadata
 from latentrot.data.video import Colour, Frame, Video, encode_mp4, open_video
-from latentrot.edit.video import Smoothed
 from latentrot.errors import LatentrotError
+from latentrot.portrait.video import Smoothed
 
 av = pytest.importorskip("av", reason="videos need PyAV")
 PORTRAIT = Path(__file__).parents[1] / "latentrot" / "bundled" / "astronaut.jpg"

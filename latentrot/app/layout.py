@@ -14,9 +14,9 @@ import gradio as gr
 from gradio.blocks import Block
 
 from latentrot.data.images import SUFFIXES
-from latentrot.edit.interactive import MAX_TURN
 from latentrot.errors import one_line
-from latentrot.label.estimate import LIGHTS
+from latentrot.faces.estimate import LIGHTS
+from latentrot.portrait.interactive import MAX_TURN
 
 __all__ = ["STYLE", "ResultColumn", "SourceColumn", "SweepPanel", "Updates", "problem", "value_list", "warning"]
 

@@ -28,7 +28,9 @@ from latentrot.app.layout import STYLE, ResultColumn, SourceColumn, Updates, pro
 from latentrot.bundles import PORTRAIT
 from latentrot.data.animation import write_animation
 from latentrot.data.images import write_image
-from latentrot.edit.interactive import (
+from latentrot.errors import LatentrotError, one_line
+from latentrot.faces.identity import IdentityNetwork
+from latentrot.portrait.interactive import (
     MAX_SIDE,
     Photograph,
     Subject,
@@ -44,12 +46,10 @@ from latentrot.edit.interactive import (
     take_face,
     turn_subject,
 )
-from latentrot.edit.photograph import model_name
-from latentrot.errors import LatentrotError, one_line
-from latentrot.label.identity import IdentityNetwork
-from latentrot.rotate.latent.rotator import LatentRotator
-from latentrot.rotate.mesh import MeshRotator
-from latentrot.rotate.protocol import Rotator
+from latentrot.portrait.photograph import model_name
+from latentrot.rotators.latent import LatentRotator
+from latentrot.rotators.mesh import MeshRotator
+from latentrot.rotators.protocol import Rotator
 
 __all__ = ["Page", "serve"]
 

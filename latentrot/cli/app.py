@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from latentrot.errors import LatentrotError
 
 if TYPE_CHECKING:
-    from latentrot.rotate.protocol import Rotator
+    from latentrot.rotators.protocol import Rotator
 
 __all__ = ["App"]
 
@@ -46,12 +46,12 @@ class App:
             raise LatentrotError(
                 "the page needs gradio, which is not installed: pip install 'latentrot[page]'"
             ) from error
-        from latentrot.rotate.latent.rotator import load_latent_rotator  # noqa: PLC0415
+        from latentrot.rotators.latent import load_latent_rotator  # noqa: PLC0415
 
         identity = None
         if self.identity is not None:
             from latentrot.devices import resolve_device  # noqa: PLC0415
-            from latentrot.label.identity import load_identity  # noqa: PLC0415
+            from latentrot.faces.identity import load_identity  # noqa: PLC0415
 
             identity = load_identity(self.identity, str(resolve_device(self.device)))
         rotator = load_latent_rotator(self.model, self.directions, self.device)
@@ -64,11 +64,11 @@ class App:
     def others(self) -> dict[str, Rotator]:
         """Rotators with models of their own that come along, by name."""
         from latentrot.bundles import bundled_part, missing_bundle  # noqa: PLC0415
-        from latentrot.rotate.pair.model import DEFAULT as PAIR  # noqa: PLC0415
-        from latentrot.rotate.pair.rotator import load_pair_rotator  # noqa: PLC0415
-        from latentrot.rotate.spin.model import DEFAULT as SPIN  # noqa: PLC0415
-        from latentrot.rotate.spin.model import takes_identity  # noqa: PLC0415
-        from latentrot.rotate.spin.rotator import load_spin_rotator  # noqa: PLC0415
+        from latentrot.rotators.pair.model import DEFAULT as PAIR  # noqa: PLC0415
+        from latentrot.rotators.pair.rotator import load_pair_rotator  # noqa: PLC0415
+        from latentrot.rotators.spin.model import DEFAULT as SPIN  # noqa: PLC0415
+        from latentrot.rotators.spin.model import takes_identity  # noqa: PLC0415
+        from latentrot.rotators.spin.rotator import load_spin_rotator  # noqa: PLC0415
 
         found: dict[str, Rotator] = {} if missing_bundle(PAIR) else {"pair": load_pair_rotator(device=self.device)}
         if bundled_part(SPIN).is_dir():

@@ -42,7 +42,7 @@ class Bench:
             check_writable(self.out)
         import torch  # noqa: PLC0415
 
-        from latentrot.bench.compare import BenchConfig, compare, write_rows  # noqa: PLC0415
+        from latentrot.evaluation.bench.compare import BenchConfig, compare, write_rows  # noqa: PLC0415
 
         for name in ("steps", "people", "repeats", "threads"):
             at_least(f"--{name}", getattr(self, name) or 1, 1)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from latentrot.errors import LatentrotError
 
 if TYPE_CHECKING:
-    from latentrot.rotate.protocol import Rotator
+    from latentrot.rotators.protocol import Rotator
 
 __all__ = ["Light", "RuntimeOptions", "at_least", "check_folder", "given_of", "rotator_named"]
 
@@ -48,7 +48,7 @@ def given_of(command: object, config: type) -> dict[str, Any]:
 def rotator_named(name: str, **options: object) -> Rotator:
     """A rotator by name; one of your own may also lie in the current folder, which is looked in last."""
     from latentrot.devices import resolve_device  # noqa: PLC0415
-    from latentrot.rotate.protocol import load_rotator  # noqa: PLC0415
+    from latentrot.rotators.protocol import load_rotator  # noqa: PLC0415
 
     here = str(Path.cwd())
     if ":" in name and here not in sys.path:

@@ -34,9 +34,9 @@ class Compare:
     def run(self) -> None:
         """Turn, write."""
         from latentrot.data.images import check_target, write_image  # noqa: PLC0415
-        from latentrot.edit.photograph import EditConfig  # noqa: PLC0415
-        from latentrot.edit.results import synthetic_metadata  # noqa: PLC0415
-        from latentrot.edit.sheet import comparison_sheet  # noqa: PLC0415
+        from latentrot.portrait.photograph import EditConfig  # noqa: PLC0415
+        from latentrot.portrait.results import synthetic_metadata  # noqa: PLC0415
+        from latentrot.portrait.sheet import comparison_sheet  # noqa: PLC0415
 
         if self.face == "all":
             raise LatentrotError("compare shows one face; choose it with --face largest or --face NUMBER")

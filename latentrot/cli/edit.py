@@ -19,12 +19,12 @@ from latentrot.errors import LatentrotError
 from latentrot.files import check_writable
 
 if TYPE_CHECKING:
-    from latentrot.edit.find import EditConfig
-    from latentrot.edit.photograph import Edited
-    from latentrot.edit.turns import Turn
-    from latentrot.edit.upscale import Upscaler
-    from latentrot.rotate.latent.rotator import LatentRotator
-    from latentrot.rotate.protocol import Rotator
+    from latentrot.portrait.find import EditConfig
+    from latentrot.portrait.photograph import Edited
+    from latentrot.portrait.turns import Turn
+    from latentrot.portrait.upscale import Upscaler
+    from latentrot.rotators.latent import LatentRotator
+    from latentrot.rotators.protocol import Rotator
 
 __all__ = ["Demo", "Edit"]
 
@@ -100,7 +100,7 @@ class Edit:
         """Edit, write, report."""
         from latentrot.data.animation import is_animated  # noqa: PLC0415
         from latentrot.data.video import is_video  # noqa: PLC0415
-        from latentrot.edit.turns import turns_asked  # noqa: PLC0415
+        from latentrot.portrait.turns import turns_asked  # noqa: PLC0415
 
         turns, absolute = turns_asked(self.deg, self.to, self.sweep, self.pitch)
         self.check_process()
@@ -116,7 +116,7 @@ class Edit:
 
     def config(self, absolute: bool) -> EditConfig:
         """How faces are turned."""
-        from latentrot.edit.find import EditConfig  # noqa: PLC0415
+        from latentrot.portrait.find import EditConfig  # noqa: PLC0415
 
         if self.trust is not None and not 0 <= self.trust <= 1:
             raise LatentrotError(f"--trust {self.trust}: expected between 0 and 1")
@@ -127,20 +127,20 @@ class Edit:
 
     def run_picture(self, turns: list[Turn], absolute: bool) -> None:
         """One photograph; it is read and its face found before the model is loaded."""
-        from latentrot.edit.find import find_faces  # noqa: PLC0415
-        from latentrot.edit.results import check_out, report, write_edited  # noqa: PLC0415
+        from latentrot.portrait.find import find_faces  # noqa: PLC0415
+        from latentrot.portrait.results import check_out, report, write_edited  # noqa: PLC0415
 
         out = self.out or Path(f"{self.image.stem}-turned.png")
         check_out(out, self.image, len(turns))
         config = self.config(absolute)
         found = find_faces(self.image, config)
-        from latentrot.edit.photograph import turn_faces  # noqa: PLC0415  brings torch, which a refusal need not wait for
+        from latentrot.portrait.photograph import turn_faces  # noqa: PLC0415  brings torch, which a refusal need not wait for
 
         upscaler, rotator = self.upscaler(), self.load_rotator()
         edited = turn_faces(found, rotator, turns, config, upscaler)
         files = write_edited(edited, out)
         if self.process is not None:
-            from latentrot.edit.process import write_process  # noqa: PLC0415
+            from latentrot.portrait.process import write_process  # noqa: PLC0415
 
             files = [*files, write_process(found, rotator, edited, self.process)]
         if self.json:
@@ -153,8 +153,8 @@ class Edit:
         """A folder of photographs, past those that fail."""
         from tqdm import tqdm  # noqa: PLC0415
 
-        from latentrot.edit.folder import check_folders, edit_folder, failure_table, list_photographs  # noqa: PLC0415
-        from latentrot.edit.photograph import edit_photograph  # noqa: PLC0415
+        from latentrot.portrait.folder import check_folders, edit_folder, failure_table, list_photographs  # noqa: PLC0415
+        from latentrot.portrait.photograph import edit_photograph  # noqa: PLC0415
 
         out = self.out or Path(f"{self.image.resolve().name}-turned")
         check_folders(self.image, out)
@@ -177,7 +177,7 @@ class Edit:
         """A video or an animated picture, frame by frame."""
         from tqdm import tqdm  # noqa: PLC0415
 
-        from latentrot.edit.video import VideoTurner, default_out, edit_video  # noqa: PLC0415
+        from latentrot.portrait.video import VideoTurner, default_out, edit_video  # noqa: PLC0415
 
         for option in ("sweep", "pitch", "crop", "crop_only", "reify"):
             if getattr(self, option):
@@ -221,7 +221,7 @@ class Edit:
         """Load the restoration network, if one was given."""
         if self.upscale is None:
             return None
-        from latentrot.edit.upscale import load_upscaler  # noqa: PLC0415
+        from latentrot.portrait.upscale import load_upscaler  # noqa: PLC0415
 
         return load_upscaler(self.upscale, self.runtime.device)
 
@@ -232,7 +232,7 @@ class Edit:
                 f"--identity {self.identity}: only a spin model is told who it is; give --rotator spin"
             )
         if self.rotator == "latent":
-            from latentrot.models.folder import local_folder  # noqa: PLC0415
+            from latentrot.diffusion.folder import local_folder  # noqa: PLC0415
 
             if self.limit is not None:
                 check_limit(self.limit)
@@ -259,7 +259,7 @@ class Edit:
 
     def latent_rotator(self) -> LatentRotator:
         """The walk in a model's latent space."""
-        from latentrot.rotate.latent.rotator import load_latent_rotator  # noqa: PLC0415
+        from latentrot.rotators.latent import load_latent_rotator  # noqa: PLC0415
 
         return load_latent_rotator(
             self.model, self.directions, self.runtime.device, self.runtime.dtype, measure=not self.fast, cache=self.cache,

@@ -97,7 +97,7 @@ class Embed:
             print(f"skipped: {line}", file=sys.stderr)
         print(f"embedded {done} pictures, {len(bad)} skipped; {self.out} holds {store.count()}")
         if labels is not None:
-            from latentrot.fit.fit import FitConfig, gather_statistics  # noqa: PLC0415
+            from latentrot.directions.fit import FitConfig, gather_statistics  # noqa: PLC0415
 
             counts = gather_statistics(store, labels, FitConfig()).counts
             print(f"statistics of {counts.sum()} labelled pictures are ready for fit-directions")
@@ -106,14 +106,14 @@ class Embed:
         """The label table, if one was given: a wrong path shall not wait for the end of the embedding."""
         if self.labels is None:
             return None
-        from latentrot.label.table import read_labels  # noqa: PLC0415
+        from latentrot.faces.table import read_labels  # noqa: PLC0415
 
         return read_labels(self.labels)
 
     def embed(self, store: LatentStore, folder: FaceFolder) -> tuple[int, list[str]]:
         """Plan, then have the engine asked for do what is left."""
-        from latentrot.embed.solve import resolve_schedule  # noqa: PLC0415
-        from latentrot.models.load import load_model  # noqa: PLC0415
+        from latentrot.diffusion.load import load_model  # noqa: PLC0415
+        from latentrot.diffusion.solve import resolve_schedule  # noqa: PLC0415
         from latentrot.store.job import EmbedJob  # noqa: PLC0415
         from latentrot.store.space import LatentSpace  # noqa: PLC0415
         from latentrot.store.work import Sizes, embed_folder, follow, plan, progress_bar, to_do  # noqa: PLC0415

@@ -15,7 +15,7 @@ from latentrot.files import check_writable
 if TYPE_CHECKING:
     from latentrot.evaluation.judges import Judge
     from latentrot.evaluation.pairs import EvaluationConfig
-    from latentrot.rotate.protocol import Rotator
+    from latentrot.rotators.protocol import Rotator
 
 __all__ = ["Evaluate"]
 
@@ -74,11 +74,11 @@ class Evaluate:
         from tqdm import tqdm  # noqa: PLC0415
 
         from latentrot.devices import resolve_device  # noqa: PLC0415
-        from latentrot.edit.results import make_folder  # noqa: PLC0415
         from latentrot.evaluation.people import require_strangers  # noqa: PLC0415
         from latentrot.evaluation.report import markdown_table, protocol_table, summary, write_evaluation  # noqa: PLC0415
         from latentrot.evaluation.run import evaluate, read_pairs  # noqa: PLC0415
-        from latentrot.label.network import load_labeler  # noqa: PLC0415
+        from latentrot.faces.network import load_labeler  # noqa: PLC0415
+        from latentrot.portrait.results import make_folder  # noqa: PLC0415
 
         config = self.config()
         judge = self.judges()
@@ -117,7 +117,7 @@ class Evaluate:
     def judges(self) -> Judge | None:
         """The networks of the user's that measure, too."""
         from latentrot.evaluation.judges import judge_of, load_judge  # noqa: PLC0415
-        from latentrot.label.identity import load_identity  # noqa: PLC0415
+        from latentrot.faces.identity import load_identity  # noqa: PLC0415
 
         judge = load_judge(self.judge) if self.judge else None
         return judge_of(judge, load_identity(self.identity, self.runtime.device) if self.identity else None)
@@ -134,7 +134,7 @@ class Evaluate:
         options: dict[str, dict[str, object]] = {"mesh": device}
         options |= {name: {"model": self.own_model(name), **device} for name in ("pair", "spin")}
         if "spin" in self.rotator and self.identity is not None:
-            from latentrot.rotate.spin.model import takes_identity  # noqa: PLC0415
+            from latentrot.rotators.spin.model import takes_identity  # noqa: PLC0415
 
             options["spin"]["identity"] = self.identity if takes_identity(self.own_model("spin")) else None
         if "latent" not in self.rotator:
@@ -143,7 +143,7 @@ class Evaluate:
                     f"--directions {self.directions} belong to --rotator latent, not {self.rotator[0]}"
                 )
             return {name: rotator_named(name, **options.get(name, {})) for name in self.rotator}, {}
-        from latentrot.rotate.latent.rotator import load_latent_rotator  # noqa: PLC0415
+        from latentrot.rotators.latent import load_latent_rotator  # noqa: PLC0415
 
         latent = load_latent_rotator(
             self.model, self.directions, self.runtime.device, self.runtime.dtype, measure=not self.fast

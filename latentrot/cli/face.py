@@ -46,10 +46,10 @@ class TrainFace:
     def run(self) -> None:
         """Read, train, say how far it errs on people held out."""
         from latentrot.devices import resolve_device  # noqa: PLC0415
+        from latentrot.diffusion.precision import computes_bfloat16  # noqa: PLC0415
         from latentrot.files import check_writable  # noqa: PLC0415
-        from latentrot.label.training import face as training  # noqa: PLC0415
-        from latentrot.label.training.face import FaceTrainConfig, read_teacher  # noqa: PLC0415
-        from latentrot.models.precision import computes_bfloat16  # noqa: PLC0415
+        from latentrot.training.face import FaceTrainConfig, read_teacher  # noqa: PLC0415
+        from latentrot.training.labeler import face as training  # noqa: PLC0415
 
         for name in ("save_every", "steps", "batch_size"):
             at_least(f"--{name.replace('_', '-')}", getattr(self, name) or 1, 1)
@@ -72,7 +72,7 @@ class TrainFace:
 
     def check_init(self) -> None:
         """Refuse a start that is no such network, before photographs are read."""
-        from latentrot.label.face_networks import LandmarkNetwork, PartsNetwork, load_face_network  # noqa: PLC0415
+        from latentrot.faces.face_networks import LandmarkNetwork, PartsNetwork, load_face_network  # noqa: PLC0415
 
         if self.init is None:
             return
@@ -84,7 +84,7 @@ class TrainFace:
     def marks(self) -> Path:
         """The bundled network's landmarks of the photographs with masks, found once."""
         from latentrot.files import write_atomically  # noqa: PLC0415
-        from latentrot.label.training.face import marks_of, masked_photographs  # noqa: PLC0415
+        from latentrot.training.face import marks_of, masked_photographs  # noqa: PLC0415
 
         path = self.out / "marks.parquet"
         if not path.is_file():

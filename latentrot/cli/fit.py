@@ -16,9 +16,9 @@ from latentrot.files import check_writable
 if TYPE_CHECKING:
     import pandas as pd
 
-    from latentrot.fit.directions import Directions
-    from latentrot.fit.fit import FitConfig
-    from latentrot.models.load import LatentModel
+    from latentrot.diffusion.load import LatentModel
+    from latentrot.directions.directions import Directions
+    from latentrot.directions.fit import FitConfig
     from latentrot.store.latent_store import LatentStore
 
 __all__ = ["FitDirections"]
@@ -69,9 +69,9 @@ class FitDirections:
         for path in paths.values():
             check_writable(path)
         at_least("--calibrate", self.calibrate, 0)
-        from latentrot.fit.fit import FitConfig  # noqa: PLC0415
-        from latentrot.label.table import read_labels  # noqa: PLC0415
-        from latentrot.models.load import load_model  # noqa: PLC0415
+        from latentrot.diffusion.load import load_model  # noqa: PLC0415
+        from latentrot.directions.fit import FitConfig  # noqa: PLC0415
+        from latentrot.faces.table import read_labels  # noqa: PLC0415
         from latentrot.store.latent_store import LatentStore  # noqa: PLC0415
 
         store, labels = LatentStore(self.latents), read_labels(self.labels)
@@ -103,7 +103,7 @@ class FitDirections:
         self, light: str, store: LatentStore, labels: pd.DataFrame, config: FitConfig, model: LatentModel | None
     ) -> Directions:
         """One light group's lines, with progress of what takes the time: the latents are read, then pictures decoded."""
-        from latentrot.fit.fit import fit_directions  # noqa: PLC0415
+        from latentrot.directions.fit import fit_directions  # noqa: PLC0415
         from latentrot.progress import Progress  # noqa: PLC0415
 
         with ExitStack() as bars:

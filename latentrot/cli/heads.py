@@ -11,7 +11,7 @@ import tyro
 from latentrot.files import check_writable
 
 if TYPE_CHECKING:
-    from latentrot.heads.write import Views
+    from latentrot.synthetic.write import Views
 
 __all__ = ["Heads", "HeadsImport", "HeadsMake", "HeadsSurface"]
 
@@ -53,9 +53,9 @@ class HeadsMake:
     def run(self) -> None:
         """Draw what is missing, write the tables."""
         check_writable(self.out / "heads.json")
-        from latentrot.heads.geometry import ICT_PATH  # noqa: PLC0415
-        from latentrot.heads.sample import HeadConfig  # noqa: PLC0415
-        from latentrot.heads.write import HeadFolder, write_heads  # noqa: PLC0415
+        from latentrot.synthetic.head_model import ICT_PATH  # noqa: PLC0415
+        from latentrot.synthetic.sample import HeadConfig  # noqa: PLC0415
+        from latentrot.synthetic.write import HeadFolder, write_heads  # noqa: PLC0415
 
         config = HeadConfig(yaw_sd=self.yaw_sd, yaw_max=self.yaw_max)
         model = self.model or ICT_PATH
@@ -65,7 +65,7 @@ class HeadsMake:
 
     def chosen_views(self) -> Views | None:
         """The views asked for."""
-        from latentrot.heads.write import Views, parse_degrees  # noqa: PLC0415
+        from latentrot.synthetic.write import Views, parse_degrees  # noqa: PLC0415
 
         if not self.views:
             return None
@@ -83,10 +83,10 @@ class HeadsImport:
 
     def run(self) -> None:
         """Read, write."""
-        from latentrot.heads.geometry import ICT_PATH  # noqa: PLC0415
+        from latentrot.synthetic.head_model import ICT_PATH  # noqa: PLC0415
 
         check_writable(self.out or ICT_PATH)
-        from latentrot.heads.ict import import_ict, write_ict  # noqa: PLC0415
+        from latentrot.synthetic.ict import import_ict, write_ict  # noqa: PLC0415
 
         model, out = import_ict(self.clone), self.out or ICT_PATH
         write_ict(model, out)
@@ -104,10 +104,10 @@ class HeadsSurface:
 
     def run(self) -> None:
         """Read, thin out, write."""
-        from latentrot.heads.ear import EAR_PATH, make_ear, write_ear  # noqa: PLC0415
-        from latentrot.heads.geometry import ICT_PATH  # noqa: PLC0415
-        from latentrot.heads.ict import read_ict  # noqa: PLC0415
-        from latentrot.heads.surface import SURFACE_PATH, make_surface, write_surface  # noqa: PLC0415
+        from latentrot.geometry.ear import EAR_PATH, make_ear, write_ear  # noqa: PLC0415
+        from latentrot.geometry.surface import SURFACE_PATH, make_surface, write_surface  # noqa: PLC0415
+        from latentrot.synthetic.head_model import ICT_PATH  # noqa: PLC0415
+        from latentrot.synthetic.ict import read_ict  # noqa: PLC0415
 
         check_writable(self.out or SURFACE_PATH)
         model, out = read_ict(self.model or ICT_PATH), self.out or SURFACE_PATH

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import torch
 
     from latentrot.data.celeba import FaceFolder
-    from latentrot.label.light.propagate import LightFeatures
-    from latentrot.label.training.config import LabelTrainConfig
+    from latentrot.faces.light.propagate import LightFeatures
+    from latentrot.training.labeler.config import LabelTrainConfig
 
 __all__ = ["CheckLabels", "Label", "LabelLight", "TrainLabeler"]
 
@@ -56,9 +56,9 @@ class Label:
         from latentrot.data.celeba import open_folder  # noqa: PLC0415
 
         folder = open_folder(self.data)
-        from latentrot.label.exact import read_exact_labels  # noqa: PLC0415
-        from latentrot.label.light.tables import read_light_labels, with_light  # noqa: PLC0415
-        from latentrot.label.table import with_attributes, write_labels  # noqa: PLC0415
+        from latentrot.faces.exact import read_exact_labels  # noqa: PLC0415
+        from latentrot.faces.light.tables import read_light_labels, with_light  # noqa: PLC0415
+        from latentrot.faces.table import with_attributes, write_labels  # noqa: PLC0415
 
         lights = None if self.light is None else read_light_labels(self.light, image_ids=folder.ids)
         table = read_exact_labels(folder) if self.exact else self.estimated(folder)
@@ -70,9 +70,9 @@ class Label:
     def estimated(self, folder: FaceFolder) -> pd.DataFrame:
         """What the networks say."""
         from latentrot.devices import resolve_device  # noqa: PLC0415
-        from latentrot.label.network import load_labeler  # noqa: PLC0415
-        from latentrot.label.pose import load_pose_estimator  # noqa: PLC0415
-        from latentrot.label.table import label_folder  # noqa: PLC0415
+        from latentrot.faces.network import load_labeler  # noqa: PLC0415
+        from latentrot.faces.pose import load_pose_estimator  # noqa: PLC0415
+        from latentrot.faces.table import label_folder  # noqa: PLC0415
 
         device = resolve_device(self.device)
         labeler = load_labeler(self.labeler, device)
@@ -123,12 +123,12 @@ class LabelLight:
         for path in (self.out, self.answers):
             check_writable(path)
         from latentrot.data.celeba import open_folder  # noqa: PLC0415
-        from latentrot.label.light.answers import read_answers, standing  # noqa: PLC0415
-        from latentrot.label.light.propagate import folder_features  # noqa: PLC0415
-        from latentrot.label.light.report import agreement_lines, answer_lines, model_lines  # noqa: PLC0415
-        from latentrot.label.light.session import fit_light  # noqa: PLC0415
-        from latentrot.label.light.tables import write_light_table  # noqa: PLC0415
-        from latentrot.label.network import load_labeler  # noqa: PLC0415
+        from latentrot.faces.light.answers import read_answers, standing  # noqa: PLC0415
+        from latentrot.faces.light.propagate import folder_features  # noqa: PLC0415
+        from latentrot.faces.light.report import agreement_lines, answer_lines, model_lines  # noqa: PLC0415
+        from latentrot.faces.light.session import fit_light  # noqa: PLC0415
+        from latentrot.faces.light.tables import write_light_table  # noqa: PLC0415
+        from latentrot.faces.network import load_labeler  # noqa: PLC0415
 
         folder = open_folder(self.data)
         if not self.page:
@@ -154,10 +154,10 @@ class LabelLight:
 
     def ask(self, folder: FaceFolder, features: LightFeatures) -> None:
         """Serve the page until interrupted; the table is written after every fit."""
-        from latentrot.label.light.answers import AnswerFile  # noqa: PLC0415
-        from latentrot.label.light.page import serve  # noqa: PLC0415
-        from latentrot.label.light.session import LabelSession, LightFit, SessionConfig  # noqa: PLC0415
-        from latentrot.label.light.tables import write_light_table  # noqa: PLC0415
+        from latentrot.faces.light.answers import AnswerFile  # noqa: PLC0415
+        from latentrot.faces.light.page import serve  # noqa: PLC0415
+        from latentrot.faces.light.session import LabelSession, LightFit, SessionConfig  # noqa: PLC0415
+        from latentrot.faces.light.tables import write_light_table  # noqa: PLC0415
 
         def keep(fit: LightFit) -> None:
             if fit.learned:
@@ -198,9 +198,9 @@ class CheckLabels:
         check_folder(self.yaleb, "the extended Yale B pictures with light.csv")
         check_writable(self.out)
         from latentrot.devices import resolve_device  # noqa: PLC0415
-        from latentrot.label.check import CheckConfig, check_labels, write_check  # noqa: PLC0415
-        from latentrot.label.network import load_labeler  # noqa: PLC0415
-        from latentrot.label.pose import load_pose_estimator  # noqa: PLC0415
+        from latentrot.evaluation.label_check import CheckConfig, check_labels, write_check  # noqa: PLC0415
+        from latentrot.faces.network import load_labeler  # noqa: PLC0415
+        from latentrot.faces.pose import load_pose_estimator  # noqa: PLC0415
 
         device = resolve_device(self.device)
         labeler = load_labeler(self.labeler, device)
@@ -236,7 +236,7 @@ class TrainLabeler:
     def run(self) -> None:
         """Train, write, print the errors on people held out."""
         check_writable(self.out)
-        from latentrot.label.training.config import LabelTrainConfig  # noqa: PLC0415
+        from latentrot.training.labeler.config import LabelTrainConfig  # noqa: PLC0415
 
         given = given_of(self, LabelTrainConfig)
         for name, value in given.items():
@@ -248,8 +248,8 @@ class TrainLabeler:
 
     def train(self, config: LabelTrainConfig) -> dict[str, float]:
         """Train on what was given; returns the errors on people, or heads, held out."""
-        from latentrot.label.training.exact import train_exact_labeler  # noqa: PLC0415
-        from latentrot.label.training.labeler import train_labeler  # noqa: PLC0415
+        from latentrot.training.labeler.exact import train_exact_labeler  # noqa: PLC0415
+        from latentrot.training.labeler.labeler import train_labeler  # noqa: PLC0415
 
         if self.heads is not None and self.celeba is None and self.yaleb is None:
             return train_exact_labeler(self.heads, self.out, config)

@@ -31,9 +31,9 @@ class Mesh:
         check_writable(self.out)
         from latentrot.data.images import read_image  # noqa: PLC0415
         from latentrot.devices import resolve_device  # noqa: PLC0415
-        from latentrot.label.detect import choose_face, detect_faces  # noqa: PLC0415
-        from latentrot.rotate.mesh import MeshRotator  # noqa: PLC0415
-        from latentrot.rotate.mesh.export import export_head  # noqa: PLC0415
+        from latentrot.faces.detect import choose_face, detect_faces  # noqa: PLC0415
+        from latentrot.geometry.export import export_head  # noqa: PLC0415
+        from latentrot.rotators.mesh import MeshRotator  # noqa: PLC0415
 
         photograph = read_image(self.image)
         device = str(resolve_device(self.device))

@@ -63,9 +63,9 @@ class TrainPair:
         at_least("--workers", self.workers, 1)
         from dataclasses import replace  # noqa: PLC0415
 
-        from latentrot.checkpoints import checkpoint_config  # noqa: PLC0415
-        from latentrot.rotate.pair.config import PairConfig  # noqa: PLC0415
-        from latentrot.rotate.pair.train import train_pair  # noqa: PLC0415
+        from latentrot.rotators.pair.config import PairConfig  # noqa: PLC0415
+        from latentrot.training.checkpoints import checkpoint_config  # noqa: PLC0415
+        from latentrot.training.pair import train_pair  # noqa: PLC0415
 
         checkpoint = self.out / "checkpoint.safetensors"
         base = checkpoint_config(checkpoint, PairConfig) if checkpoint.is_file() else PairConfig()

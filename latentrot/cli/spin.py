@@ -13,9 +13,9 @@ from latentrot.errors import LatentrotError
 from latentrot.files import check_writable
 
 if TYPE_CHECKING:
-    from latentrot.edit.find import Found
-    from latentrot.edit.spin import Spun
-    from latentrot.rotate.spin.rotator import SpinRotator
+    from latentrot.portrait.find import Found
+    from latentrot.portrait.spin import Spun
+    from latentrot.rotators.spin.rotator import SpinRotator
 
 __all__ = ["Spin", "TrainPerson", "TrainSpin"]
 
@@ -62,7 +62,7 @@ class Spin:
     def run(self) -> None:
         """Find the face, draw, write."""
         self.check()
-        from latentrot.edit.spin import spin_between, spin_new, spin_photograph, write_between  # noqa: PLC0415
+        from latentrot.portrait.spin import spin_between, spin_new, spin_photograph, write_between  # noqa: PLC0415
 
         if self.between is not None:
             founds = [self.found(path) for path in self.between]
@@ -78,7 +78,7 @@ class Spin:
 
     def write(self, spun: Spun) -> list[Path]:
         """Say what should be known, write the files."""
-        from latentrot.edit.spin import write_spun  # noqa: PLC0415
+        from latentrot.portrait.spin import write_spun  # noqa: PLC0415
 
         for note in spun.notes:
             print(f"note: {note}")
@@ -107,7 +107,7 @@ class Spin:
 
     def found(self, path: Path) -> Found:
         """A picture and the face in it."""
-        from latentrot.edit.find import EditConfig, find_faces  # noqa: PLC0415
+        from latentrot.portrait.find import EditConfig, find_faces  # noqa: PLC0415
 
         if self.face == "all":
             raise LatentrotError("--face all: one head is drawn; give largest, or its number from 0")
@@ -115,7 +115,7 @@ class Spin:
 
     def rotator(self) -> SpinRotator:
         """The model."""
-        from latentrot.rotate.spin.rotator import load_spin_rotator  # noqa: PLC0415
+        from latentrot.rotators.spin.rotator import load_spin_rotator  # noqa: PLC0415
 
         return load_spin_rotator(self.model, self.device, self.steps, self.guidance, self.seed, self.identity)
 
@@ -163,12 +163,12 @@ class TrainPerson:
         from dataclasses import replace  # noqa: PLC0415
 
         from latentrot.devices import resolve_device  # noqa: PLC0415
-        from latentrot.heads.views import read_views, render_views  # noqa: PLC0415
-        from latentrot.label.training.face import FaceTrainConfig  # noqa: PLC0415
-        from latentrot.label.training.person import PERSON_CONFIG, train_person  # noqa: PLC0415
-        from latentrot.models.precision import computes_bfloat16  # noqa: PLC0415
-        from latentrot.rotate.spin.config import SpinConfig  # noqa: PLC0415
-        from latentrot.rotate.spin.train import SEED, SIZE  # noqa: PLC0415
+        from latentrot.diffusion.precision import computes_bfloat16  # noqa: PLC0415
+        from latentrot.rotators.spin.config import SpinConfig  # noqa: PLC0415
+        from latentrot.synthetic.views import read_views, render_views  # noqa: PLC0415
+        from latentrot.training.face import FaceTrainConfig  # noqa: PLC0415
+        from latentrot.training.person import PERSON_CONFIG, train_person  # noqa: PLC0415
+        from latentrot.training.spin import SEED, SIZE  # noqa: PLC0415
 
         views = None
         if self.people > 0:
@@ -239,9 +239,9 @@ class TrainSpin:
         check_writable(self.out / "checkpoint.safetensors")
         from dataclasses import replace  # noqa: PLC0415
 
-        from latentrot.checkpoints import checkpoint_config  # noqa: PLC0415
-        from latentrot.rotate.spin.config import SpinConfig  # noqa: PLC0415
-        from latentrot.rotate.spin.train import train_spin  # noqa: PLC0415
+        from latentrot.rotators.spin.config import SpinConfig  # noqa: PLC0415
+        from latentrot.training.checkpoints import checkpoint_config  # noqa: PLC0415
+        from latentrot.training.spin import train_spin  # noqa: PLC0415
 
         checkpoint = self.out / "checkpoint.safetensors"
         base = checkpoint_config(checkpoint, SpinConfig) if checkpoint.is_file() else SpinConfig()

@@ -55,9 +55,9 @@ class Train:
         check_writable(self.out / "checkpoint.safetensors")
         from dataclasses import replace  # noqa: PLC0415
 
-        from latentrot.checkpoints import checkpoint_config  # noqa: PLC0415
         from latentrot.devices import resolve_device  # noqa: PLC0415
-        from latentrot.models.train import TrainConfig, default_config, train  # noqa: PLC0415
+        from latentrot.training.backbone import TrainConfig, default_config, train  # noqa: PLC0415
+        from latentrot.training.checkpoints import checkpoint_config  # noqa: PLC0415
 
         at_least("--save-every", self.save_every, 1)
         if self.device is not None:
@@ -102,9 +102,9 @@ class TrainEmbedder:
         check_writable(self.out / "checkpoint.safetensors")
         from dataclasses import replace  # noqa: PLC0415
 
-        from latentrot.checkpoints import checkpoint_config  # noqa: PLC0415
-        from latentrot.embed.embedder import EmbedderConfig, train_embedder  # noqa: PLC0415
-        from latentrot.models.load import load_model  # noqa: PLC0415
+        from latentrot.diffusion.load import load_model  # noqa: PLC0415
+        from latentrot.training.checkpoints import checkpoint_config  # noqa: PLC0415
+        from latentrot.training.embedder import EmbedderConfig, train_embedder  # noqa: PLC0415
 
         at_least("--save-every", self.save_every, 1)
         for name in ("steps", "batch_size", "decode_steps"):

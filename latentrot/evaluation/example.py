@@ -7,13 +7,13 @@ from pathlib import Path
 
 from latentrot.bundles import bundle_names, example_in
 from latentrot.data.images import write_image
-from latentrot.edit.results import make_folder, synthetic_metadata
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.pairs import EvaluationConfig
 from latentrot.evaluation.report import examples
 from latentrot.evaluation.run import TRUTH, Evaluation, evaluate
 from latentrot.files import write_atomically
-from latentrot.rotate.latent.rotator import LatentRotator, load_latent_rotator
+from latentrot.portrait.results import make_folder, synthetic_metadata
+from latentrot.rotators.latent import LatentRotator, load_latent_rotator
 
 __all__ = ["turn_example"]
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from latentrot.errors import LatentrotError, one_line
-from latentrot.label.identity import IdentityNetwork
+from latentrot.faces.identity import IdentityNetwork
 
 __all__ = ["Judge", "Once", "judge_of", "load_judge"]
 

@@ -15,8 +15,8 @@ from latentrot.evaluation.pairs import Pairs
 from latentrot.evaluation.perceptual import lpips_at_hand
 from latentrot.evaluation.place import found_in, laid_on
 from latentrot.evaluation.yaw import FittedYaw, landmark_yaw, pixel_yaw
-from latentrot.label.estimate import estimate_light, estimate_pose, light_names
-from latentrot.label.network import FaceLabeler
+from latentrot.faces.estimate import estimate_light, estimate_pose, light_names
+from latentrot.faces.network import FaceLabeler
 
 __all__ = ["MEASURES", "Instruments", "instruments_for", "measure"]
 

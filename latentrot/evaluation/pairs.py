@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from latentrot.data.align import Alignment
 from latentrot.data.celeba import FaceFolder
 from latentrot.data.frame import CROP_BOX, FRAME_WIDTH
+from latentrot.faces.alignment import Alignment
 
 __all__ = ["WIDE_BOX", "EvaluationConfig", "Pairs", "pair_table"]
 

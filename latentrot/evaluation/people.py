@@ -8,7 +8,7 @@ from pathlib import Path
 
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.pairs import EvaluationConfig
-from latentrot.rotate.protocol import Rotator
+from latentrot.rotators.protocol import Rotator
 
 __all__ = ["data_set_of", "learned_from", "require_strangers"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from latentrot.data.align import Alignment, similarity_between
 from latentrot.data.frame import CROP_BOX
 from latentrot.errors import LatentrotError
-from latentrot.label.detect import detect_faces
-from latentrot.label.landmarks import Landmarks, estimate_landmarks
-from latentrot.label.upright import centred, five_of
+from latentrot.faces.alignment import Alignment, similarity_between
+from latentrot.faces.detect import detect_faces
+from latentrot.faces.landmarks import Landmarks, estimate_landmarks
+from latentrot.faces.upright import centred, five_of
 
 __all__ = ["found_in", "laid_on", "landmarks_of"]
 

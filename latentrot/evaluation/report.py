@@ -13,13 +13,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from latentrot.data.images import resize, strip, write_image
-from latentrot.edit.results import synthetic_metadata
 from latentrot.evaluation.measure import MEASURES
 from latentrot.evaluation.metrics import bootstrap_mean
 from latentrot.evaluation.people import data_set_of
 from latentrot.evaluation.published import PROTOCOL_COLUMNS, SPINMEROUND, SPINMEROUND_SOURCE
 from latentrot.evaluation.run import BASELINES, CEILING, FLOOR, TRUTH, Evaluation
 from latentrot.files import write_atomically
+from latentrot.portrait.results import synthetic_metadata
 
 __all__ = ["evaluation_figure", "examples", "markdown_table", "protocol_table", "summary", "write_evaluation"]
 

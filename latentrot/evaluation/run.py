@@ -18,9 +18,9 @@ from latentrot.evaluation.measure import Instruments, instruments_for, measure
 from latentrot.evaluation.pairs import WIDE_BOX, EvaluationConfig, Pairs
 from latentrot.evaluation.people import require_strangers
 from latentrot.evaluation.views import pairs_of_views, read_views
-from latentrot.label.network import FaceLabeler, load_labeler
-from latentrot.rotate.baselines import MirrorRotator, NothingRotator
-from latentrot.rotate.protocol import PhotographRotator, Rotator, rotate_face, rotate_many
+from latentrot.faces.network import FaceLabeler, load_labeler
+from latentrot.rotators.baselines import MirrorRotator, NothingRotator
+from latentrot.rotators.protocol import PhotographRotator, Rotator, rotate_face, rotate_many
 
 __all__ = ["BASELINES", "CEILING", "FLOOR", "TRUTH", "Evaluation", "evaluate", "read_pairs"]
 

@@ -12,7 +12,7 @@ from PIL import Image
 from latentrot.data.celeba import FaceFolder
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.pairs import EvaluationConfig, Pairs, pair_table
-from latentrot.label.network import LIGHTS
+from latentrot.faces.network import LIGHTS
 
 __all__ = ["Views", "pairs_of_views", "read_views"]
 

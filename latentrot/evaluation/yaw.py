@@ -17,8 +17,8 @@ from sklearn.preprocessing import StandardScaler
 from latentrot.data.frame import CROP_BOX, MIRRORED_LANDMARKS
 from latentrot.evaluation.metrics import grey
 from latentrot.evaluation.pairs import Pairs
-from latentrot.label.detect import look_again
-from latentrot.label.framing import CENTRE, INPUT, SIDE
+from latentrot.faces.detect import look_again
+from latentrot.faces.framing import CENTRE, INPUT, SIDE
 
 __all__ = ["FittedYaw", "landmark_yaw", "pixel_yaw"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from latentrot.data.celeba import FaceFolder
-from latentrot.models.load import load_model
+from latentrot.diffusion.load import load_model
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.work import ShardEmbedder, Sizes
 

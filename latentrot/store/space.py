@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from latentrot.embed.solve import Schedule
+from latentrot.diffusion.fingerprint import Fingerprint
+from latentrot.diffusion.load import LatentModel
+from latentrot.diffusion.solve import Schedule
 from latentrot.errors import LatentrotError
-from latentrot.models.fingerprint import Fingerprint
-from latentrot.models.load import LatentModel
 
 __all__ = ["LatentSpace"]
 

@@ -19,9 +19,9 @@ from upath import UPath
 
 from latentrot.data.celeba import FaceFolder
 from latentrot.data.images import to_tensor
-from latentrot.embed.solve import Schedule, invert
+from latentrot.diffusion.load import LatentModel
+from latentrot.diffusion.solve import Schedule, invert
 from latentrot.errors import LatentrotError, one_line
-from latentrot.models.load import LatentModel
 from latentrot.progress import Progress
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.manifest import Manifest

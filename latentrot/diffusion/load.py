@@ -1,0 +1,262 @@
+"""Load a diffusion model of faces and ask it one thing: the velocity of the deterministic ODE."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+
+from latentrot.bundles import bundled_folder, labeler_in
+from latentrot.devices import resolve_device
+from latentrot.diffusion.allocator import keep_large_blocks
+from latentrot.diffusion.fingerprint import Fingerprint, unet_config_digest, weights_digest
+from latentrot.diffusion.first_stage import FirstStage, load_first_stage
+from latentrot.diffusion.folder import find_folder, load_part, part_folder, pipeline_index, read_json, weights_in
+from latentrot.diffusion.noise import load_noise
+from latentrot.diffusion.precision import computes_bfloat16
+from latentrot.diffusion.unet import WEIGHTS, UNet, load_unet
+from latentrot.errors import LatentrotError
+from latentrot.faces.network import FaceLabeler, load_labeler
+
+if TYPE_CHECKING:
+    from diffusers.models.unets.unet_2d import UNet2DModel
+
+__all__ = ["LatentModel", "as_velocity", "load_model", "read_network", "resolve_dtype"]
+
+log = logging.getLogger(__name__)
+
+PIPELINES = {"DDIMPipeline", "DDPMPipeline", "LDMPipeline"}
+
+
+@dataclass(frozen=True)
+class LatentModel:
+    """An unconditional diffusion model seen as one ODE on the quarter circle from picture to noise.
+
+    With x = cos(a) x0 + sin(a) noise, the angle a running from 0 (picture) to pi/2 (noise), the probability-flow ODE is
+    dx/da = v(x, a), v = cos(a) noise - sin(a) x0, whatever the network was trained to predict.
+
+    Attributes:
+        name: what was asked for: a folder, a Hub id or a bundled model's name.
+        folder: where it lies on disk; directions and a label network may lie beside it (see `latentrot.bundles`).
+        unet: the network, in evaluation mode: the package's own where `latentrot.diffusion.unet` has its blocks,
+            else diffusers'; both are asked alike.
+        alpha_bar: (T,) float64, the schedule's cumulative products, falling with the noise level.
+        prediction_type: epsilon, v_prediction or sample.
+        noise: the schedule in words.
+        first_stage: pictures <-> the diffusion's own space.
+        resolution: side in pixels of the pictures.
+        latent_shape: (c, h, w) of one latent.
+        device: where the network runs.
+        dtype: precision of the network's evaluations; states are kept in float64 all the same.
+        fingerprint: everything of it that shapes a latent.
+        digest: the weights' part of that.
+    """
+
+    name: str
+    folder: Path
+    unet: UNet | UNet2DModel
+    alpha_bar: np.ndarray
+    prediction_type: str
+    noise: str
+    first_stage: FirstStage
+    resolution: int
+    latent_shape: tuple[int, int, int]
+    device: torch.device
+    dtype: torch.dtype
+
+    @cached_property
+    def digest(self) -> str:
+        """First 16 hexadecimal digits of the SHA-256 of the U-Net's weights."""
+        return weights_digest(self.unet)
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Tells the model from every other one, so that lines and latents of another are refused."""
+        return Fingerprint(
+            weights=self.digest,
+            network=unet_config_digest(self.unet.config),
+            prediction=self.prediction_type,
+            noise=self.noise,
+            first_stage=self.first_stage.title,
+        )
+
+    @cached_property
+    def labeler(self) -> FaceLabeler:
+        """The label network that belongs to the model, on its device: its folder's, else that of the bundled faces."""
+        if labeler_in(self.folder) is None:
+            return load_labeler(device=self.device)
+        return load_labeler(self.name if bundled_folder(self.name) else self.folder, self.device)
+
+    def angle(self, level: int) -> float:
+        """Angle in radians of a noise level; level -1 is the clean picture at angle 0."""
+        return 0.0 if level < 0 else float(np.arccos(np.sqrt(self.alpha_bar[level])))
+
+    def velocity(self, x: torch.Tensor, level: int) -> torch.Tensor:
+        """The ODE's right-hand side at a noise level, in x's precision.
+
+        Args:
+            x: (n, c, h, w) state.
+            level: noise level, 0 to T - 1.
+
+        Returns:
+            (n, c, h, w) velocity dx/da per radian, in x's dtype; differentiable in x (the weights are frozen).
+        """
+        sample = x.to(self.device, torch.float32)
+        if self.device.type == "cpu":
+            sample = sample.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            out = self.unet(sample, level).sample
+        return as_velocity(out.to(x.dtype), x, self.alpha_bar[level], self.prediction_type)
+
+
+def as_velocity(out: torch.Tensor, x: torch.Tensor, alpha_bar: float, prediction_type: str) -> torch.Tensor:
+    """The velocity dx/da of a state, whatever a network predicts.
+
+    Args:
+        out: the network's answer, of the state's shape.
+        x: the state.
+        alpha_bar: the schedule's cumulative product at the state's noise level.
+        prediction_type: what the answer is: v_prediction, epsilon or sample.
+    """
+    if prediction_type == "v_prediction":
+        return out
+    cos, sin = float(np.sqrt(alpha_bar)), float(np.sqrt(1 - alpha_bar))
+    return (out - sin * x) / cos if prediction_type == "epsilon" else (cos * x - out) / sin
+
+
+def read_network(folder: Path) -> UNet | UNet2DModel:
+    """The network in a folder, with float32 weights; diffusers reads what is made of other blocks, or lies otherwise.
+
+    Raises:
+        LatentrotError: no weights, damaged ones, or weights of another network.
+    """
+    chosen = weights_in(folder)
+    if chosen == {"use_safetensors": True, "variant": None} and (folder / WEIGHTS).is_file():
+        try:
+            own = load_unet(folder, read_json(folder / "config.json", "U-Net"))
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+            raise LatentrotError(f"{folder}: cannot load its weights: {str(error).splitlines()[0]}") from error
+        if own is not None:
+            return own
+    from diffusers.models.unets.unet_2d import UNet2DModel  # noqa: PLC0415  takes seconds
+
+    return load_part(UNet2DModel, folder, torch_dtype=torch.float32)
+
+
+def load_model(
+    name_or_path: str | Path | None = None, device: str | None = None, dtype: str | torch.dtype | None = None
+) -> LatentModel:
+    """Load a diffusion model of faces.
+
+    Args:
+        name_or_path: a diffusers folder, a Hub id, a folder of the Hub's cache, the name of a bundled model, or None for the
+            bundled faces. Unconditional DDIM, DDPM and latent diffusion pipelines are understood.
+        device: torch device; by default cuda where there is one, else cpu.
+        dtype: precision of the network's evaluations, "float32", "bfloat16" or "float16"; float32 by default.
+
+    Raises:
+        LatentrotError: no such model, no such device, or a pipeline of another kind.
+    """
+    name, folder = find_folder(name_or_path)
+    index = pipeline_index(folder)
+    if index.get("_class_name") not in PIPELINES:
+        raise LatentrotError(
+            f"{name}: a {index.get('_class_name')} pipeline; expected an unconditional one ({', '.join(sorted(PIPELINES))})"
+        )
+    target = resolve_device(device)
+    precision = resolve_dtype(dtype, target)
+    if target.type == "cpu":
+        keep_large_blocks()
+    alpha_bar, noise, prediction = load_noise(folder, index)
+    home = part_folder(folder, "unet", "config.json")
+    config = read_json(home / "config.json", "U-Net")
+    first_stage = load_first_stage(folder, index, target)
+    size = check_unet(name, config, first_stage)
+    unet: Any = read_network(home)  # diffusers' own `to` has no type
+    unet = unet.to(target).eval().requires_grad_(False)
+    if target.type == "cpu":
+        unet = unet.to(memory_format=torch.channels_last)
+    return LatentModel(
+        name=name,
+        folder=folder,
+        unet=unet,
+        alpha_bar=alpha_bar,
+        prediction_type=prediction,
+        noise=noise,
+        first_stage=first_stage,
+        resolution=size * first_stage.pixels,
+        latent_shape=(first_stage.channels, size, size),
+        device=target,
+        dtype=precision,
+    )
+
+
+def check_unet(name: str, config: dict[str, Any], first_stage: FirstStage) -> int:
+    """Refuse a U-Net that is no function of a state and a noise level alone; the side of its states otherwise.
+
+    Args:
+        name: the model's.
+        config: the U-Net's config.json.
+        first_stage: what makes its states.
+
+    Raises:
+        LatentrotError: naming what is unlike.
+    """
+    kind, into, out = (
+        config.get("_class_name", "UNet2DModel"),
+        config.get("in_channels", 3),
+        config.get("out_channels", 3),
+    )
+    if kind != "UNet2DModel":
+        raise LatentrotError(f"{name}: its U-Net is a {kind}; expected an unconditional UNet2DModel")
+    for option in ("num_class_embeds", "class_embed_type"):
+        if config.get(option) is not None:
+            raise LatentrotError(
+                f"{name}: a class-conditional U-Net ({option} {config[option]}); expected one without classes"
+            )
+    if into != first_stage.channels:
+        grey = "; a grey model is none for colour photographs" if into == 1 else ""
+        raise LatentrotError(
+            f"{name}: its U-Net takes {into} channels, and its first stage ({first_stage.title}) gives "
+            f"{first_stage.channels}{grey}"
+        )
+    if out != into:
+        learned = ": it predicts its variance, too, which is not understood" if out == 2 * into else ""
+        raise LatentrotError(f"{name}: its U-Net takes {into} channels and gives {out}{learned}; expected as many")
+    return side_of(name, config)
+
+
+def side_of(name: str, config: dict[str, Any]) -> int:
+    """The side of a U-Net's states, from its config.json.
+
+    Raises:
+        LatentrotError: none is stated, they are no squares, or the U-Net cannot halve them as often as it does.
+    """
+    stated = config.get("sample_size")
+    sides = stated if isinstance(stated, list) else [stated]
+    if not sides or len(set(sides)) != 1 or not isinstance(sides[0], int) or sides[0] < 1:
+        raise LatentrotError(f"{name}: its U-Net's sample_size is {stated}; expected one number, the side of a square")
+    halvings = len(config.get("down_block_types", range(4))) - 1
+    if sides[0] % 2**halvings:
+        raise LatentrotError(
+            f"{name}: its U-Net halves states of {sides[0]} pixels {halvings} times; expected a multiple of {2**halvings}"
+        )
+    return sides[0]
+
+
+def resolve_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
+    """The precision asked for; says so where the device only imitates it."""
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype == "bfloat16" and not computes_bfloat16(device):
+        log.warning("%s has no bfloat16 arithmetic: it is imitated, and several times slower than float32", device)
+    known = {None: torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype not in known:
+        raise LatentrotError(f"dtype {dtype!r}; expected float32, bfloat16 or float16")
+    return known[dtype]

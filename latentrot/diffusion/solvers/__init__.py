@@ -1,0 +1,61 @@
+"""The ways along the ODE, behind one interface: `invert`, `decode` and `evaluations` of each module's `SOLVER`.
+
+In the angle a of `LatentModel` one DDIM step (Song, Meng, Ermon 2021) from a to b is a rotation in the plane of state and
+velocity: x_b = cos(b - a) x_a + sin(b - a) v(x_a, a). All solvers are made of it.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+from latentrot.diffusion.load import LatentModel
+from latentrot.diffusion.schedule import Schedule
+from latentrot.diffusion.solvers import corrected, ddim, exact, fixed_point
+
+__all__ = ["Solver", "solver_of"]
+
+
+class Solver(Protocol):
+    """One way of running the ODE both ways; states are (n, c, h, w) float64 in the diffusion's own space."""
+
+    states: int
+    """states per picture in what `invert` returns: 1 for (n, c, h, w), 2 for (n, 2, c, h, w): latents and remainders"""
+    carried: float
+    """share of the remainder that a walked latent keeps (see `latentrot.directions.walk.walk`)"""
+    any_steps: bool
+    """whether other numbers of steps decode the same latents into nearly the same pictures"""
+
+    def evaluations(self, schedule: Schedule) -> tuple[int, int]:
+        """Network evaluations per picture: for inversion (without a tolerance) and for decoding."""
+        ...
+
+    def invert(
+        self, model: LatentModel, state: torch.Tensor, schedule: Schedule, tolerance: float | None
+    ) -> torch.Tensor:
+        """(n, c, h, w) clean state -> latents."""
+        ...
+
+    def latents(
+        self, model: LatentModel, state: torch.Tensor, schedule: Schedule, tolerance: float | None
+    ) -> torch.Tensor:
+        """(n, c, h, w) clean state -> (n, c, h, w): what `invert` returns without remainders, for what it alone costs."""
+        ...
+
+    def decode(self, model: LatentModel, z: torch.Tensor, schedule: Schedule) -> torch.Tensor:
+        """Latents -> (n, c, h, w) clean state."""
+        ...
+
+
+KNOWN: dict[str, Solver] = {
+    "corrected": corrected.SOLVER,
+    "fixed-point": fixed_point.SOLVER,
+    "exact": exact.SOLVER,
+    "ddim": ddim.SOLVER,
+}
+
+
+def solver_of(schedule: Schedule) -> Solver:
+    """The solver a schedule names."""
+    return KNOWN[schedule.solver]

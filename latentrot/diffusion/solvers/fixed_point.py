@@ -1,0 +1,77 @@
+"""DDIM decoding and its inverse, each implicit step iterated to its fixed point from an extrapolated guess."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from latentrot.diffusion.load import LatentModel
+from latentrot.diffusion.schedule import Schedule
+from latentrot.diffusion.solvers.ddim import decode_ddim
+from latentrot.diffusion.solvers.step import invert_step, rotated_from, steps_of
+
+__all__ = ["FIRST_EVALUATIONS", "SOLVER", "FixedPoint", "first_guess"]
+
+#: evaluations of the first inverse steps: next to the picture the ODE is stiff and there is no history to extrapolate
+FIRST_EVALUATIONS = (5, 3, 2)
+
+
+def evaluations_of_step(schedule: Schedule, step: int) -> int:
+    """Network evaluations of one inverse step."""
+    first = FIRST_EVALUATIONS[step] if step < len(FIRST_EVALUATIONS) else 1
+    return max(first, schedule.iterations)
+
+
+def first_guess(model: LatentModel, state: torch.Tensor, level: int, turn: float) -> torch.Tensor:
+    """Of a first step, with the velocity at its noisier level but of the clean state; one evaluation."""
+    return rotated_from(state, model.velocity(state, level), turn)
+
+
+def extrapolate(points: list[tuple[float, torch.Tensor]], angle: float) -> torch.Tensor:
+    """The velocity at an angle, from one point (constant) or two (linear)."""
+    if len(points) == 1:
+        return points[0][1]
+    (a, va), (b, vb) = points
+    return vb + (vb - va) * ((angle - b) / (b - a))
+
+
+class FixedPoint:
+    """Exact to the tolerance spent on it; one state per picture, and any DDIM decoder reads its latents."""
+
+    states = 1
+    carried = 1.0
+    any_steps = True
+
+    def evaluations(self, schedule: Schedule) -> tuple[int, int]:
+        """One a step after the first three."""
+        return 1 + sum(evaluations_of_step(schedule, k) for k in range(schedule.steps)), schedule.steps
+
+    def invert(
+        self, model: LatentModel, state: torch.Tensor, schedule: Schedule, tolerance: float | None
+    ) -> torch.Tensor:
+        """Each step is solved for its noisier end, starting from the velocity of the points before."""
+        solved: list[tuple[float, torch.Tensor]] = []  # (angle, velocity) of the last two points
+        for k, step in enumerate(steps_of(model, schedule.levels(model))):
+            if solved:
+                guess = rotated_from(state, extrapolate(solved, step.b), step.turn)
+            else:
+                guess = first_guess(model, state, step.high, step.turn)
+            noisier = invert_step(model, state, guess, step, evaluations_of_step(schedule, k), tolerance)
+            # the velocity with which a decoding step leads from this very state to the one before
+            solved = [*solved[-1:], (step.b, (math.cos(step.turn) * noisier - state) / math.sin(step.turn))]
+            state = noisier
+        return state
+
+    def latents(
+        self, model: LatentModel, state: torch.Tensor, schedule: Schedule, tolerance: float | None
+    ) -> torch.Tensor:
+        """As `invert`: there is no remainder."""
+        return self.invert(model, state, schedule, tolerance)
+
+    def decode(self, model: LatentModel, z: torch.Tensor, schedule: Schedule) -> torch.Tensor:
+        """Explicit DDIM steps."""
+        return decode_ddim(model, z, schedule)
+
+
+SOLVER = FixedPoint()

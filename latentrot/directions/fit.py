@@ -1,0 +1,201 @@
+"""From a store of latents and a table of labels to the two lines of one light group."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from latentrot.data.celeba import held_out
+from latentrot.data.filters import matching
+from latentrot.diffusion.load import LatentModel
+from latentrot.directions.calibrate import calibrate, calibration_sources
+from latentrot.directions.directions import Directions
+from latentrot.directions.frequencies import shrink_noise
+from latentrot.directions.lines import CentroidLine, YawBins, YawDirections
+from latentrot.directions.statistics import Statistics, gather
+from latentrot.errors import LatentrotError
+from latentrot.faces.estimate import LIGHTS
+from latentrot.faces.network import FaceLabeler
+from latentrot.store.latent_store import LatentStore
+from latentrot.store.space import LatentSpace
+
+__all__ = ["FitConfig", "fit_directions", "gather_statistics"]
+
+log = logging.getLogger(__name__)
+
+#: latents from which on lines are steady; fewer do work, but are mostly noise
+STEADY = 2_000
+#: the calibration table of lines nobody has calibrated: a nominal degree is taken for a degree
+UNCALIBRATED = (-180.0, 0.0, 180.0)
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How lines are fitted.
+
+    Args:
+        width: yaw bin width in degrees.
+        limit: largest |yaw| of the bins, degrees.
+        least: fewest latents per bin; smaller bins are joined with their neighbours.
+        where: attribute filter such as "Male == 1 and Eyeglasses == -1"; empty: everybody.
+        mirror: use every latent a second time, mirrored, with yaw negated and light swapped; in the calibration, too.
+        shrink: take the estimation noise out of the slopes (see `shrink_noise`).
+        coarse: frequencies below so many half-waves a picture are walked by measured degrees (see `walk_offset`); 0: none.
+        held_out: share of the people left out of fitting and calibration (0 to 1).
+        carry: a picture's own pixels go along with a walk (see `latentrot.directions.warp`), in calibration and turns.
+        calibrate: pictures the step length is calibrated on; 0 leaves it nominal.
+        seed: of the choice of the calibration pictures.
+    """
+
+    width: float = 10.0
+    limit: float = 45.0
+    least: int = 5
+    where: str = ""
+    mirror: bool = True
+    shrink: bool = True
+    coarse: int = 0
+    carry: bool = True
+    held_out: float = 0.1
+    calibrate: int = 32
+    seed: int = 0
+
+
+def chosen_rows(labels: pd.DataFrame, config: FitConfig) -> pd.DataFrame:
+    """The labelled pictures that may be used: filter met, people not held out."""
+    rows = labels
+    if config.where:
+        rows = rows[matching(rows, config.where)]
+    if "identity" in rows:
+        rows = rows[~held_out(rows["identity"].to_numpy(), config.held_out)]
+    if rows.empty:
+        raise LatentrotError(f"no labelled picture is left after the filter {config.where!r}; loosen it")
+    return rows
+
+
+def gather_statistics(
+    store: LatentStore, labels: pd.DataFrame, config: FitConfig, progress: Callable[[int], object] | None = None
+) -> Statistics:
+    """Sums per yaw bin and light of the pictures a fit may use: from the store's statistics, or one streaming pass."""
+    bins = YawBins(config.width, config.limit)
+    return gather(store, chosen_rows(labels, config), bins, f"{config.where} / {config.held_out}", progress)
+
+
+def fit_directions(
+    store: LatentStore,
+    labels: pd.DataFrame,
+    light: str,
+    config: FitConfig | None = None,
+    *,
+    model: LatentModel | None = None,
+    labeler: FaceLabeler | None = None,
+    progress: Callable[[int], object] | None = None,
+    calibrated: Callable[[int, int], object] | None = None,
+) -> Directions:
+    """Fit the two lines of one light group, and calibrate their step length.
+
+    A light group too small for two lines takes the pictures of every light instead, and says so in a warning and in the
+    file's header.
+
+    Args:
+        store: the latents.
+        labels: image_id -> yaw_deg, light, and attributes and identity where known (see `read_labels`).
+        light: left, center, right, or any for no light filter.
+        config: bins, filter, calibration.
+        model: the model the latents are of, for the calibration; may be None if config.calibrate is 0.
+        labeler: the label network that measures degrees in the calibration; None: the one that belongs to the model.
+        progress: called with the number of latents read since the last call.
+        calibrated: called with the number of pictures decoded since the last call, and how many there are in all.
+
+    Raises:
+        LatentrotError: unknown light, too few matching pictures, or a model of another latent space.
+    """
+    config = config or FitConfig()
+    if light not in (*LIGHTS, "any"):
+        raise LatentrotError(f"light {light!r}: expected {', '.join(LIGHTS)}, or any")
+    if config.calibrate and model is None:
+        raise LatentrotError("calibration decodes walked latents: give the model, or calibrate=0")
+    if model is not None:
+        store.space.require_same(LatentSpace.of(model, store.space.schedule), str(store.root))
+    rows = chosen_rows(labels, config)
+    statistics = gather_statistics(store, labels, config, progress)
+    fitted, used = fitted_lines(statistics, store.space, light, config)
+    directions = nominal_directions(fitted, store.space, light, config, labels.attrs.get("labeler", ""), used)
+    if model is None or not config.calibrate:
+        return directions
+    sources = calibration_sources(store, rows, used, config.calibrate, config.seed, config.mirror)
+    return calibrate(directions, model, sources, labeler=labeler, progress=calibrated)
+
+
+def fitted_lines(
+    statistics: Statistics, space: LatentSpace, light: str, config: FitConfig
+) -> tuple[YawDirections, str]:
+    """The lines of a light group, or of all lights where it holds too few latents; and the light they are of."""
+    bins = YawBins(config.width, config.limit)
+    if not statistics.counts.any():
+        raise LatentrotError("no latent has a label; embed and label the same pictures")
+
+    def fit(group: str) -> YawDirections:
+        centroids = statistics.centroids(group, space.shape, space.factor, mirror=config.mirror)
+        return YawDirections(bins, config.least).fit_centroids(centroids)
+
+    try:
+        fitted, used = fit(light), light
+    except LatentrotError as error:
+        if light == "any":
+            raise
+        fitted, used = fit("any"), "any"
+        log.warning("%s: %s. The pictures of every light are used instead", light, error)
+    if len(fitted.counts_) < len(bins.edges) - 1:
+        edges = " ".join(f"{edge:g}" for edge in fitted.edges_)
+        log.warning(
+            "%s: yaw bins of fewer than %d latents are joined; their edges are now %s", light, config.least, edges
+        )
+    if (count := int(fitted.counts_.sum())) < STEADY:
+        log.warning("%s: lines of %d latents are mostly noise; with %d or more they are steady", light, count, STEADY)
+    return fitted, used
+
+
+def nominal_directions(
+    fitted: YawDirections, space: LatentSpace, light: str, config: FitConfig, labels: str, used: str
+) -> Directions:
+    """The lines as an artefact, not yet calibrated."""
+    from latentrot import __version__  # noqa: PLC0415  the package's top level imports this module lazily
+
+    return Directions(
+        light=light,
+        left=slope_of(fitted.left_, space, config),
+        right=slope_of(fitted.right_, space, config),
+        space=space,
+        nominal=UNCALIBRATED,
+        achieved=UNCALIBRATED,
+        provenance={
+            "version": __version__,
+            "bin_edges": json.dumps(fitted.edges_.tolist()),
+            "counts": json.dumps(fitted.counts_.tolist()),
+            "lights": used,
+            "r2_left": f"{fitted.left_.r2_:.4f}",
+            "r2_right": f"{fitted.right_.r2_:.4f}",
+            "where": config.where,
+            "mirror": str(config.mirror),
+            "shrink": str(config.shrink),
+            "calibrated_on": "0",
+            "labels": str(labels),
+        },
+        coarse=config.coarse,
+        carry=config.carry,
+    )
+
+
+def slope_of(line: CentroidLine, space: LatentSpace, config: FitConfig) -> torch.Tensor:
+    """A line's slope as a (c, h, w) float32 latent, its estimation noise shrunk on the pixel grid."""
+    slope = torch.from_numpy(line.slope_.reshape(space.shape))
+    if config.shrink:
+        pixels = F.pixel_shuffle(slope, space.factor).numpy()
+        slope = F.pixel_unshuffle(torch.from_numpy(shrink_noise(pixels)), space.factor)
+    return slope.float()

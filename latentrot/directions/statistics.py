@@ -1,0 +1,213 @@
+"""What the lines need of a store: sums of latents per yaw bin and light, kept beside the shards for the next fit.
+
+Shards are taken in blocks: the 27 sums of nine bins and three lights, kept for every shard, would add a fifth to a store;
+kept for 64 shards they add a third of a percent. A block's file is held against all it depends on, the checksum of each
+shard and the group of each of its rows. Sums of half-precision latents in float64 are exact, so that neither the order of
+shards nor the way they were cut changes a bit. The folder `statistics` may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from upath import UPath
+
+from latentrot.diffusion.first_stage import mirror_latents
+from latentrot.directions.lines import Centroids, YawBins, add_by_group
+from latentrot.errors import LatentrotError
+from latentrot.faces.estimate import LIGHTS
+from latentrot.store.latent_store import LatentStore
+from latentrot.store.places import write_whole
+from latentrot.store.shard import ShardHeader
+
+__all__ = ["MIRRORED_LIGHT", "Statistics", "gather"]
+
+KIND, FORMAT = "latentrot statistics", "1"
+#: the light of a mirrored picture
+MIRRORED_LIGHT = {"left": "right", "right": "left"}
+#: shards whose sums lie in one file
+BLOCK = 64
+
+
+@dataclass(eq=False)
+class Statistics:
+    """Sums per yaw bin and light.
+
+    Attributes:
+        bins: the yaw bins.
+        counts: (bins, 3) latents; lights in the order of `LIGHTS`.
+        sums: (bins, 3, d) float64 sums of latents.
+        yaw: (bins, 3) sums of yaw in degrees.
+    """
+
+    bins: YawBins
+    counts: np.ndarray
+    sums: np.ndarray
+    yaw: np.ndarray
+
+    @classmethod
+    def empty(cls, bins: YawBins, d: int) -> Statistics:
+        """Sums of no latents: all zero."""
+        n = len(bins.edges) - 1
+        return cls(bins, np.zeros((n, 3), np.int64), np.zeros((n, 3, d)), np.zeros((n, 3)))
+
+    def centroids(self, light: str, shape: tuple[int, int, int], factor: int, *, mirror: bool) -> Centroids:
+        """Centroids of one light group.
+
+        Args:
+            light: left, center, right, or any for all of them.
+            shape: (c, h, w) of a latent.
+            factor: the first stage's, which mirroring needs.
+            mirror: count every latent a second time, mirrored: the mirrored sum is the sum of the mirrored.
+        """
+        found = Centroids(self.bins)
+        for name in LIGHTS if light == "any" else (light,):
+            k = LIGHTS.index(name)
+            found.add(self.counts[:, k], self.sums[:, k], self.yaw[:, k])
+            if mirror:
+                k = LIGHTS.index(MIRRORED_LIGHT.get(name, name))
+                sums = torch.from_numpy(self.sums[::-1, k].reshape(-1, *shape).copy())
+                flipped = mirror_latents(sums, factor).flatten(1).numpy()
+                found.add(self.counts[::-1, k], flipped, -self.yaw[::-1, k])
+        return found
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """One shard's rows with their groups.
+
+    Attributes:
+        number: the shard's.
+        header: its header.
+        groups: (n,) three times the bin plus the light of each row, -1 for none.
+        yaw: (n,) degrees; 0 where there is no label.
+    """
+
+    number: int
+    header: ShardHeader
+    groups: np.ndarray
+    yaw: np.ndarray
+
+    @property
+    def key(self) -> str:
+        """Digest of all that the shard's sums depend on."""
+        sha = hashlib.sha256(self.header.checksum.encode())
+        sha.update(self.groups.astype("<i4").tobytes())
+        return sha.hexdigest()[:32]
+
+
+class Lookup:
+    """The group and yaw of every labelled picture, by name.
+
+    Args:
+        rows: image_id -> yaw_deg and light, of the pictures that take part.
+        bins: the yaw bins.
+    """
+
+    def __init__(self, rows: pd.DataFrame, bins: YawBins) -> None:
+        self.index = rows.index
+        self.yaw = rows["yaw_deg"].to_numpy(np.float64)
+        light = pd.Categorical(rows["light"].to_numpy(), categories=list(LIGHTS)).codes.astype(np.int64)
+        bin_ = bins.assign(self.yaw)
+        self.groups = np.where((bin_ >= 0) & (light >= 0), 3 * bin_ + light, -1)
+
+    def assign(self, number: int, header: ShardHeader) -> Assigned:
+        """Group and yaw of one shard's rows."""
+        at = self.index.get_indexer(pd.Index(header.image_ids, dtype=self.index.dtype))
+        groups = np.where(at >= 0, self.groups[at], -1)
+        return Assigned(number, header, groups, np.where(groups >= 0, self.yaw[at], 0.0))
+
+
+def gather(
+    store: LatentStore,
+    rows: pd.DataFrame,
+    bins: YawBins,
+    choice: str = "",
+    progress: Callable[[int], object] | None = None,
+) -> Statistics:
+    """Sums over the labelled latents of a store, read from its files of statistics as far as these are still true.
+
+    Args:
+        store: the latents.
+        rows: image_id -> yaw_deg and light, of the pictures that take part.
+        bins: the yaw bins.
+        choice: how `rows` were chosen, in any words: each choice has files of its own.
+        progress: called with the number of labelled latents dealt with since the last call.
+    """
+    total = Statistics.empty(bins, int(np.prod(store.space.shape)))
+    n, lookup = total.counts.size, Lookup(rows, bins)
+    series = hashlib.sha256(repr((float(bins.width), float(bins.limit), choice)).encode()).hexdigest()[:12]
+    for block, members in groupby(store.headers(), key=lambda pair: pair[0] // BLOCK):
+        shards = [lookup.assign(number, checked(store, number, header)) for number, header in members]
+        path = store.root / "statistics" / f"{series}-{block:05d}.safetensors"
+        total.sums += block_sums(store, shards, path, total.sums.shape, progress)
+        for shard in shards:
+            kept = shard.groups >= 0
+            total.counts += np.bincount(shard.groups[kept], minlength=n).reshape(-1, 3)
+            total.yaw += np.bincount(shard.groups[kept], shard.yaw[kept], minlength=n).reshape(-1, 3)
+    return total
+
+
+def checked(store: LatentStore, number: int, header: ShardHeader) -> ShardHeader:
+    """A shard's header, which is of the store's own model and schedule.
+
+    Raises:
+        LatentrotError: somebody has put a shard of another one into the folder.
+    """
+    header.space.require_same(store.space, str(store.path_of(number)))
+    return header
+
+
+def block_sums(
+    store: LatentStore,
+    shards: list[Assigned],
+    path: Path | UPath,
+    shape: tuple[int, ...],
+    progress: Callable[[int], object] | None,
+) -> np.ndarray:
+    """(bins, 3, d) sums over a block's shards: what its file holds, and the shards it does not know of."""
+    keys = {str(shard.number): shard.key for shard in shards}
+    known, sums = read_block(path, keys, shape)
+    for shard in shards:
+        if progress is not None and str(shard.number) in known:
+            progress(int((shard.groups >= 0).sum()))
+    left = {shard.number: shard for shard in shards if str(shard.number) not in known}
+    new = np.zeros((shape[0] * shape[1] + 1, shape[2]))
+    for number, _, latents in store.stream((s.number, s.header) for s in left.values()):
+        groups = left[number].groups
+        if (groups >= 0).any():
+            add_by_group(new, latents.flatten(1).numpy(), groups)
+        if progress is not None:
+            progress(int((groups >= 0).sum()))
+    sums += new[:-1].reshape(shape)
+    if left and all(shard.header.checksum for shard in shards):  # one without could not be told from another
+        header = {"kind": KIND, "format": FORMAT, "keys": json.dumps(keys)}
+        with suppress(LatentrotError):  # somebody else's store, or a full disk: the fit goes on without
+            write_whole(path, save({"sums": torch.from_numpy(sums)}, metadata=header))
+    return sums
+
+
+def read_block(path: Path | UPath, keys: dict[str, str], shape: tuple[int, ...]) -> tuple[set[str], np.ndarray]:
+    """Which shards a block's file covers, and their sums; nothing where it covers one that is no longer the same."""
+    nothing = set(), np.zeros(shape)
+    try:
+        content = path.read_bytes()
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+        covered = json.loads(header["keys"])
+        if (header["kind"], header.get("format", "1")) != (KIND, FORMAT) or not covered.items() <= keys.items():
+            return nothing
+        sums = load(content)["sums"].numpy()
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+        return nothing  # damaged, or not there: it is made anew
+    return (set(covered), sums) if sums.shape == shape else nothing

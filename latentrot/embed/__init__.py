@@ -1,1 +1,0 @@
-"""Picture to latent and back: the schedule, its solvers, and other embedders."""

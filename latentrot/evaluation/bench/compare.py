@@ -1,0 +1,216 @@
+"""All that `latentrot bench` measures, in one run: ours beside the plain diffusers loop, same weights, pictures, threads."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from latentrot.bundles import PORTRAIT
+from latentrot.data.celeba import FaceFolder, held_out
+from latentrot.data.images import to_tensor, to_uint8
+from latentrot.data.similarity import psnr
+from latentrot.diffusion.load import LatentModel, load_model
+from latentrot.diffusion.schedule import Schedule
+from latentrot.diffusion.solve import decode, evaluations, invert
+from latentrot.errors import LatentrotError, one_line
+from latentrot.evaluation.bench.plain import time_plain
+from latentrot.evaluation.bench.timing import flops_of, median_seconds, peak_flops, seconds
+from latentrot.files import write_atomically
+from latentrot.portrait.find import find_faces
+from latentrot.rotators.latent import load_latent_rotator
+
+__all__ = ["BenchConfig", "Row", "compare", "portrait_crop", "write_rows"]
+
+#: turns of the sweep that is timed
+SWEEP = tuple(float(d) for d in np.linspace(-30, 30, 7))
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """What is measured.
+
+    Args:
+        steps: steps each way at which ours and the plain loop are compared.
+        batches: batch sizes of the throughput.
+        more_steps: steps the plain loop is given to come up to our round trip.
+        people: pictures of the round trip.
+        repeats: runs of which the median is taken.
+    """
+
+    steps: int = 20
+    batches: tuple[int, ...] = (1, 16, 64)
+    more_steps: tuple[int, ...] = (50, 100)
+    people: int = 8
+    repeats: int = 3
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured number."""
+
+    part: str
+    way: str
+    quantity: str
+    value: float
+
+
+def portrait_crop(size: int) -> np.ndarray:
+    """The bundled portrait's face, (size, size, 3) uint8 in the CelebA frame."""
+    found = find_faces(PORTRAIT)
+    return found.alignments[0].crop(found.photo, size)
+
+
+def pictures_for(data: Path | None, model: LatentModel, people: int) -> torch.Tensor:
+    """People of a folder held out from training, one picture each; without a folder the bundled portrait -> (n, 3, h, w)."""
+    if data is None:
+        return to_tensor(portrait_crop(model.resolution))
+    folder = FaceFolder(data)
+    unseen = folder.identities[held_out(folder.identities.to_numpy())].drop_duplicates()
+    if unseen.empty:
+        raise LatentrotError(f"{data}: nobody in it is held out from training; give a folder of more people")
+    names = unseen.sample(min(people, len(unseen)), random_state=0).index
+    return to_tensor(folder.read_crops(list(names), model.resolution))
+
+
+def compare(data: Path | None = None, name: str | None = None, config: BenchConfig | None = None) -> Iterator[Row]:
+    """Measure, part by part; on the CPU, in float32.
+
+    Args:
+        data: folder of faces for the round trip; None: the bundled portrait.
+        name: the model.
+        config: how much.
+    """
+    config = config or BenchConfig()
+    model = load_model(name, "cpu")
+    x = pictures_for(data, model, config.people)
+    yield from processor(model)
+    yield from fidelity_and_throughput(model, x, name, config)
+    if name is None:  # the other parts need directions, which belong to one model
+        yield from sweep(x[:1], config)
+        yield from commands()
+
+
+def processor(model: LatentModel) -> Iterator[Row]:
+    """What the least work is, and what the processor gives at most."""
+    yield Row("processor", "threads", "count", torch.get_num_threads())
+    yield Row("processor", "one evaluation of one picture", "GFLOP", flops_of(model) / 1e9)
+    yield Row("processor", "matrix product, float32", "GFLOP/s", peak_flops() / 1e9)
+
+
+def our_ways(config: BenchConfig) -> dict[str, Schedule]:
+    """The default, other solvers and latents alone at the default's steps, and what does the same work as the plain loop."""
+    default = Schedule()
+    return {
+        f"{default.solver}, {default.steps} steps (the default)": default,
+        f"fixed-point, {default.steps} steps": Schedule(default.steps, "fixed-point"),
+        f"exact, {default.steps} steps": Schedule(default.steps, "exact"),
+        f"ddim, {default.steps} steps (what is walked)": Schedule(default.steps, "ddim"),
+        f"ddim, {config.steps} steps": Schedule(config.steps, "ddim"),
+    }
+
+
+def fidelity_and_throughput(
+    model: LatentModel, x: torch.Tensor, name: str | None, config: BenchConfig
+) -> Iterator[Row]:
+    """Decibels back, and pictures a second each way, of ours and of the plain loop."""
+    flops = flops_of(model)
+    for way, plan in our_ways(config).items():
+        there, back = evaluations(plan)
+        db = psnr(decode(model, invert(model, x, schedule=plan), schedule=plan).clamp(-1, 1), x)
+        yield from round_trip(way, (there, back), float(db.mean()), float(db.min()))
+        for batch in config.batches:
+            part = x[torch.arange(batch) % len(x)]
+            z = torch.randn(batch, *model.latent_shape)  # what is decoded does not matter to the time it takes
+            runs = config.repeats if batch == 1 else 1
+            rate = batch / median_seconds(lambda p=part, s=plan: invert(model, p, schedule=s), runs)
+            yield Row("throughput", way, f"inversions/s at batch {batch}", rate)
+            yield Row("throughput", way, f"GFLOP/s at batch {batch}", rate * there * flops / 1e9)
+            rate = batch / median_seconds(lambda z=z, s=plan: decode(model, z, schedule=s), runs)
+            yield Row("throughput", way, f"decodings/s at batch {batch}", rate)
+    for steps in (config.steps, *config.more_steps):
+        batches = list(config.batches) if steps == config.steps else list(config.batches[:1])
+        way = f"diffusers, {steps} steps"
+        found = time_plain(x, name, steps, batches, repeats=config.repeats if steps == config.steps else 1)
+        yield from round_trip(way, (steps, steps), found["psnr_db"], found["least_db"])
+        for row in found["throughput"]:
+            yield Row("throughput", way, f"inversions/s at batch {row['batch']}", row["invert"])
+            yield Row("throughput", way, f"decodings/s at batch {row['batch']}", row["decode"])
+
+
+def round_trip(way: str, spent: tuple[int, int], db: float, least: float) -> Iterator[Row]:
+    """The rows of one round trip."""
+    for quantity, value in zip(
+        ("evaluations there", "evaluations back", "dB", "least dB"), (*spent, db, least), strict=True
+    ):
+        yield Row("round trip", way, quantity, value)
+
+
+def sweep(x: torch.Tensor, config: BenchConfig) -> Iterator[Row]:
+    """Seven turns of one picture with everything loaded, beside the plain script: invert, walk, decode seven."""
+    crop = to_uint8(x)[0]
+    for way, measured in (("ours, --fast", False), ("ours, measured on the picture", True)):
+        rotator = load_latent_rotator(device="cpu", measure=measured)
+        spent = median_seconds(lambda r=rotator: r.turn(crop, SWEEP), config.repeats)
+        yield Row("warm sweep of 7", way, "s", spent)
+    for steps in (Schedule().steps, 50):
+        found = time_plain(x, None, steps, [], frames=len(SWEEP), repeats=1)
+        yield Row("warm sweep of 7", f"diffusers, {steps} steps", "s", found["sweep_s"])
+
+
+def commands() -> Iterator[Row]:
+    """Whole commands in fresh processes, and where the time of an edit goes."""
+    python = [sys.executable]
+    lines = {
+        "import latentrot": [*python, "-c", "import latentrot"],
+        "latentrot --help": [*python, "-m", "latentrot.cli", "--help"],
+    }
+    for way, command in lines.items():
+        yield Row("command", way, "s", median_seconds(lambda c=command: run(c), 3))
+    with tempfile.TemporaryDirectory() as folder:
+        for flags in ([], ["--fast"]):
+            out = str(Path(folder) / "turned.png")
+            edit = [
+                *python,
+                "-m",
+                "latentrot.cli",
+                "edit",
+                str(PORTRAIT),
+                "--deg",
+                "15",
+                "--json",
+                "--out",
+                out,
+                *flags,
+            ]
+            report: dict[str, dict[str, float]] = {}
+            spent = seconds(lambda e=edit, r=report: r.update(json.loads(run(e))))
+            way = " ".join(["edit --deg 15", *flags])
+            yield Row("command", way, "s", spent)
+            for stage, part in report["seconds"].items():
+                yield Row("command", way, f"s, {stage}", part)
+            yield Row("command", way, "s, starting and loading", spent - sum(report["seconds"].values()))
+
+
+def write_rows(path: Path, rows: list[Row]) -> None:
+    """Write the numbers as a CSV file."""
+    table = pd.DataFrame([asdict(row) for row in rows]).round(4)
+    write_atomically(path, lambda p: table.to_csv(p, index=False))
+
+
+def run(command: list[str]) -> str:
+    """Run a command with this process's number of threads; its standard output."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        raise LatentrotError(f"{' '.join(command[1:4])} failed: {one_line(done.stderr)}")
+    return done.stdout

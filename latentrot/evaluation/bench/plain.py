@@ -1,0 +1,165 @@
+"""What one would otherwise write: diffusers' own schedulers in a plain loop, configured rightly.
+
+Rightly means: without the clipping that `DDIMInverseScheduler` has by default and no inversion survives. Nothing else is
+done to it. Timed in a process of its own (`python -m latentrot.evaluation.bench.plain`), which never touches what
+`load_model` sets up: memory format, allocator.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from diffusers.models.unets.unet_2d import UNet2DModel
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_ddim_inverse import DDIMInverseScheduler
+
+from latentrot.data.similarity import psnr
+from latentrot.diffusion.first_stage import FirstStage, load_first_stage
+from latentrot.diffusion.folder import find_folder, load_part, part_folder, pipeline_index
+from latentrot.diffusion.load import LatentModel
+from latentrot.diffusion.noise import load_noise
+from latentrot.diffusion.unet import UNet
+from latentrot.errors import LatentrotError, one_line
+from latentrot.evaluation.bench.timing import median_seconds
+
+__all__ = ["PlainLoop", "time_plain"]
+
+
+class PlainLoop:
+    """Inversion and decoding by `DDIMInverseScheduler` and `DDIMScheduler`.
+
+    Args:
+        unet: the network.
+        alpha_bar: (T,) the schedule's cumulative products.
+        prediction: epsilon, v_prediction or sample.
+        first_stage: pictures <-> the diffusion's own space.
+        steps: steps each way.
+    """
+
+    def __init__(
+        self, unet: UNet | UNet2DModel, alpha_bar: np.ndarray, prediction: str, first_stage: FirstStage, steps: int
+    ) -> None:
+        self.unet, self.first_stage, self.steps = unet, first_stage, steps
+        before = np.append(1.0, alpha_bar[:-1])
+        self.back = DDIMScheduler(
+            num_train_timesteps=len(alpha_bar),
+            trained_betas=(1 - alpha_bar / before).tolist(),
+            prediction_type=cast("Any", prediction),  # a literal to the type checker
+            clip_sample=False,
+        )
+        there = DDIMInverseScheduler.from_config(self.back.config)
+        self.there = cast("DDIMInverseScheduler", there)  # a tuple only where unused options are asked for
+
+    @classmethod
+    def of(cls, model: LatentModel, steps: int) -> PlainLoop:
+        """Around a model that is loaded already."""
+        return cls(model.unet, model.alpha_bar, model.prediction_type, model.first_stage, steps)
+
+    @classmethod
+    def load(cls, name: str | None, steps: int) -> PlainLoop:
+        """Straight from the pipeline's folder."""
+        _, folder = find_folder(name)
+        index = pipeline_index(folder)
+        alpha_bar, _, prediction = load_noise(folder, index)
+        stage = load_first_stage(folder, index, torch.device("cpu"))
+        unet = load_part(UNet2DModel, part_folder(folder, "unet", "config.json"), torch_dtype=torch.float32).eval()
+        return cls(unet, alpha_bar, prediction, stage, steps)
+
+    @torch.no_grad()
+    def run(self, scheduler: DDIMScheduler | DDIMInverseScheduler, state: torch.Tensor) -> torch.Tensor:
+        """One way: (n, c, h, w) -> the same."""
+        scheduler.set_timesteps(self.steps)
+        for t in scheduler.timesteps:
+            state = scheduler.step(self.unet(state, t).sample, int(t), state, return_dict=False)[0]
+        return state
+
+    @torch.no_grad()
+    def invert(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, 3, h, w) pictures -> (n, c, h', w') latents."""
+        return self.run(self.there, self.first_stage.encode(x))
+
+    @torch.no_grad()
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
+        """(n, c, h', w') latents -> (n, 3, h, w) pictures."""
+        return self.first_stage.decode(self.run(self.back, z))
+
+
+def measure(loop: PlainLoop, x: torch.Tensor, batches: list[int], frames: int, repeats: int) -> dict[str, Any]:
+    """Round trip, throughput, and a sweep: invert one picture, move the latent, decode each frame."""
+    rows = []
+    for batch in batches:
+        part = x[torch.arange(batch) % len(x)]
+        z = torch.randn_like(loop.first_stage.encode(part))
+        runs = repeats if batch == 1 else 1
+        there = batch / median_seconds(lambda p=part: loop.invert(p), runs)
+        back = batch / median_seconds(lambda z=z: loop.decode(z), runs)
+        rows.append({"batch": batch, "invert": there, "decode": back})
+    z = loop.invert(x)
+    back = psnr(loop.decode(z).clamp(-1, 1), x)
+
+    def sweep() -> None:
+        z = loop.invert(x[:1])
+        for i in range(frames):
+            loop.decode(z + 0.001 * i)
+
+    return {
+        "psnr_db": float(back.mean()),
+        "least_db": float(back.min()),
+        "throughput": rows,
+        "sweep_s": median_seconds(sweep, repeats) if frames else None,
+    }
+
+
+def time_plain(
+    x: torch.Tensor, model: str | None, steps: int, batches: list[int], *, frames: int = 0, repeats: int = 3
+) -> dict[str, Any]:
+    """`measure` in a fresh process with this one's number of threads; on the CPU, in float32.
+
+    Args:
+        x: (n, 3, h, w) pictures in [-1, 1].
+        model: folder, Hub id or None for the bundled model.
+        steps: each way.
+        batches: batch sizes to time; the pictures are repeated to fill them.
+        frames: of the sweep; 0 leaves it out.
+        repeats: the median of so many runs is taken.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pictures.npy"
+        np.save(path, x.numpy())
+        command = [
+            sys.executable, "-m", "latentrot.evaluation.bench.plain", str(path),
+            "--steps", str(steps), "--frames", str(frames),
+            "--repeats", str(repeats), "--threads", str(torch.get_num_threads()), "--batches", *map(str, batches),
+        ]  # fmt: skip
+        command += ["--model", model] if model else []
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise LatentrotError(f"the plain loop failed: {one_line((done.stderr.splitlines() or ['no message'])[-1])}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """Parse, measure, print JSON."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("pictures", type=Path)
+    parser.add_argument("--model")
+    for name in ("--steps", "--frames", "--repeats", "--threads"):
+        parser.add_argument(name, type=int, required=True)
+    parser.add_argument("--batches", type=int, nargs="*", default=[])
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    x = torch.from_numpy(np.load(given.pictures))
+    loop = PlainLoop.load(given.model, given.steps)
+    print(json.dumps(measure(loop, x, given.batches, given.frames, given.repeats)))
+
+
+if __name__ == "__main__":
+    main()

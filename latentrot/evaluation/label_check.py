@@ -1,0 +1,354 @@
+"""How far labels can be trusted: errors on people held out, steadiness under another crop and a mirror, speed.
+
+Nothing here is trained or tuned; the pictures are those of people whom training left out.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from latentrot.data.celeba import FaceFolder, held_out
+from latentrot.data.frame import CROP_BOX, face_box
+from latentrot.data.images import to_tensor
+from latentrot.errors import LatentrotError
+from latentrot.evaluation.label_figures import confusion_figure, yaw_error_figure
+from latentrot.faces.estimate import SURE, LabelerPose, PoseEstimator, estimate_light, estimate_pose
+from latentrot.faces.network import CROP_SIZE, LIGHTS, FaceLabeler, load_labeler
+from latentrot.files import write_atomically
+from latentrot.training.labeler.config import LabelTrainConfig
+from latentrot.training.labeler.faces import read_pose, yale_crops
+from latentrot.training.labeler.pose import pose_errors
+
+__all__ = ["CheckConfig", "LabelCheck", "check_labels", "jitter_spread", "write_check"]
+
+log = logging.getLogger(__name__)
+
+#: pictures read and labelled at a time
+BATCH = 256
+#: what labels should reach: part and number of the report -> the bound, and whether it is a least or a largest value
+TARGETS = {
+    ("pose", "yaw_mae_deg"): ("<=", 3.0),
+    ("jitter", "yaw_spread_deg"): ("<=", 2.0),
+    ("speed", "faces_per_second"): (">=", 400.0),
+    ("light", "accuracy_where_sure"): (">=", 0.97),
+    ("light", "abstained_share"): ("<=", 0.10),
+    ("light_mirror", "agreement_where_sure"): (">=", 0.97),
+}
+
+
+@dataclass(frozen=True)
+class CheckConfig:
+    """What is measured, on whom.
+
+    Args:
+        held_out: share of CelebA's people that training left out.
+        yale_held_out: number of Yale people (the last ones by name) that training left out.
+        sure: least probability of a light that counts as an answer; below it the network abstains.
+        mirror: estimate with the mirrored picture as well.
+        draws: crops a picture is seen in for its spread.
+        jitter_pictures: pictures the spread is averaged over.
+        seed: of the choice of these pictures and of their crops.
+    """
+
+    held_out: float = LabelTrainConfig.held_out
+    yale_held_out: int = LabelTrainConfig.yale_held_out
+    sure: float = SURE
+    mirror: bool = True
+    draws: int = 8
+    jitter_pictures: int = 250
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class LabelCheck:
+    """What was measured.
+
+    Args:
+        report: its parts (pose, jitter, speed, light, light_mirror, targets), ready for JSON.
+        yaw_deg: (n, 2) reference and estimated yaw of the people held out.
+        confusion: (3, 4) Yale B pictures by true light and by answer; the last column counts abstentions.
+    """
+
+    report: dict[str, dict]
+    yaw_deg: np.ndarray
+    confusion: np.ndarray
+
+
+# --- steadiness under another crop ----------------------------------------------------------------------------------
+
+
+def moved_crops(picture: Image.Image, size: int, moves: np.ndarray) -> np.ndarray:
+    """The face crop as a slightly different alignment would have cut it.
+
+    Args:
+        picture: aligned or square; where a crop reaches over its edge, the edge is drawn outwards.
+        size: side in pixels of the crops returned.
+        moves: (k, 3) change of the crop's side as a share of it, then shift to the right and downwards in pixels of the
+            178x218 frame.
+
+    Returns:
+        (k, size, size, 3) uint8; no move at all gives what `FaceFolder.read_crop` does, but for the resampling filter,
+        which here sees beyond the crop's edge.
+    """
+    left, top, right, bottom = face_box(*picture.size)
+    unit = (right - left) / (CROP_BOX[2] - CROP_BOX[0])
+    centres = np.array([left + right, top + bottom]) / 2 + moves[:, 1:] * unit  # (k, 2)
+    halves = (right - left) / 2 * (1 + moves[:, :1])  # (k, 1)
+    boxes = np.hstack([centres - halves, centres + halves])  # (k, 4)
+    overhang = max(0, *(-boxes.min(0)[:2]), *(boxes.max(0)[2:] - picture.size))
+    if margin := int(np.ceil(overhang)):
+        padding = ((margin, margin), (margin, margin), (0, 0))
+        picture = Image.fromarray(np.pad(np.asarray(picture), padding, mode="edge"))
+    resized = (
+        picture.resize((size, size), Image.Resampling.LANCZOS, box=(left, top, right, bottom))
+        for left, top, right, bottom in (boxes + margin).tolist()
+    )
+    return np.stack([np.asarray(crop) for crop in resized])
+
+
+def jitter_spread(
+    folder: FaceFolder,
+    estimator: PoseEstimator | None = None,
+    *,
+    ids: Sequence[str] | None = None,
+    draws: int = 8,
+    scale: float = LabelTrainConfig.scale,
+    shift: float = LabelTrainConfig.shift,
+    mirror: bool = True,
+    device: torch.device | str | None = None,
+    seed: int = 0,
+) -> np.ndarray:
+    """How much a pose swings with the crop it is estimated from.
+
+    A picture that cannot be read is left out and named in a warning.
+
+    Args:
+        folder: aligned or square face pictures.
+        estimator: what estimates; None takes the bundled network.
+        ids: which pictures; None takes all.
+        draws: crops per picture, at random.
+        scale: crops are up to this much smaller or larger, as a share.
+        shift: crops are moved by up to this many pixels of the 178x218 frame, each way.
+        mirror: average with the mirrored crop.
+        device: where to compute; None is the CPU.
+        seed: of the crops.
+
+    Returns:
+        (3,) degrees: the standard deviation of yaw, pitch and roll over a picture's crops, averaged over the pictures.
+
+    Raises:
+        LatentrotError: fewer than two draws, or no picture that can be read.
+    """
+    if draws < 2:
+        raise LatentrotError(f"draws={draws}: a spread needs at least 2")
+    estimator = estimator or LabelerPose(load_labeler(device=device))
+    generator = np.random.default_rng(seed)
+    reach = np.array([scale, shift, shift])
+    spreads = []
+    for image_id in folder.ids if ids is None else ids:
+        moves = generator.uniform(-reach, reach, (draws, 3))
+        try:
+            crops = moved_crops(folder.open_picture(image_id), estimator.crop_size, moves)
+        except LatentrotError as error:
+            log.warning("left out: %s", error)
+            continue
+        pose = estimate_pose(to_tensor(crops).to(device or "cpu"), estimator=estimator, mirror=mirror)
+        spreads.append(pose.double().std(0).cpu().numpy())
+    if not spreads:
+        raise LatentrotError(f"no picture of {folder.image_dir} can be read")
+    return np.mean(spreads, 0)
+
+
+# --- light ----------------------------------------------------------------------------------------------------------
+
+
+def light_confusion(probabilities: Tensor, truth: np.ndarray, sure: float) -> np.ndarray:
+    """Pictures by true light and by answer.
+
+    Args:
+        probabilities: (n, 3) as `estimate_light` gives them.
+        truth: (n,) index into LIGHTS.
+        sure: least probability that counts as an answer.
+
+    Returns:
+        (3, 4) counts; the last column is those without an answer.
+    """
+    best, answer = probabilities.cpu().max(1)
+    column = torch.where(best >= sure, answer, len(LIGHTS)).numpy()
+    counts = np.zeros((len(LIGHTS), len(LIGHTS) + 1), int)
+    np.add.at(counts, (truth, column), 1)
+    return counts
+
+
+def light_errors(confusion: np.ndarray) -> dict[str, float]:
+    """What a confusion (3, 4) comes to."""
+    answered = confusion[:, : len(LIGHTS)]
+    return {
+        "pictures": int(confusion.sum()),
+        "accuracy_where_sure": round(float(np.trace(answered) / max(answered.sum(), 1)), 4),
+        "abstained_share": round(float(1 - answered.sum() / max(confusion.sum(), 1)), 4),
+    }
+
+
+def mirror_agreement(x: Tensor, sure: float, labeler: FaceLabeler | None = None) -> dict[str, float]:
+    """How often a picture and its mirror image are said to be lit from the same side of the face.
+
+    Args:
+        x: (n, 3, h, h) crops, float in [-1, 1].
+        sure: least probability that counts as an answer.
+        labeler: the label network; None takes the one of the bundled faces.
+
+    Returns:
+        Shares: agreement of all, sure_share (an answer for both), agreement among these, all by the network alone; then,
+        by labels averaged over the mirror, sure_share_averaged and agreement_averaged, of all, which is 1 if the
+        averaging is right.
+    """
+    seen, mirrored = (estimate_light(v, labeler=labeler, mirror=False) for v in (x, x.flip(-1)))
+    same = seen.argmax(1) == mirrored.flip(1).argmax(1)
+    both = torch.minimum(seen.amax(1), mirrored.amax(1)) >= sure
+    averaged, swapped = estimate_light(x, labeler=labeler), estimate_light(x.flip(-1), labeler=labeler).flip(1)
+    shares = {
+        "agreement": same,
+        "sure_share": both,
+        "agreement_where_sure": same[both],
+        "sure_share_averaged": averaged.amax(1) >= sure,
+        "agreement_averaged": averaged.argmax(1) == swapped.argmax(1),
+    }
+    return {"pictures": len(x), **{k: round(v.float().mean().item(), 4) for k, v in shares.items()}}
+
+
+# --- the whole ------------------------------------------------------------------------------------------------------
+
+
+def strangers(folder: FaceFolder, share: float) -> tuple[list[str], Tensor]:
+    """The pictures of people held out that have a reference pose: their names, and (n, 2) yaw and pitch in degrees."""
+    pose = read_pose(folder)
+    rows = held_out(folder.identities.to_numpy(), share) & torch.isfinite(pose).all(1).numpy()
+    if not rows.any():
+        raise LatentrotError(
+            f"{folder.root} shows nobody held out with a pose in pose.csv; expected CelebA with both tables"
+        )
+    return [folder.ids[i] for i in np.flatnonzero(rows)], pose[torch.from_numpy(rows)]
+
+
+def timed_poses(
+    folder: FaceFolder, ids: Sequence[str], estimator: PoseEstimator, device: torch.device | str, *, mirror: bool
+) -> tuple[Tensor, dict[str, float]]:
+    """Label pictures as `label_folder` does and time it.
+
+    Returns:
+        (n, 3) degrees on the CPU, and faces per second of the networks alone (pose and light) and with reading files.
+    """
+    labeler = load_labeler(device=device)
+    reading = computing = 0.0
+    poses = []
+    for start in range(-BATCH, len(ids), BATCH):  # the first batch is taken twice: once to warm up, untimed
+        began = perf_counter()
+        x = to_tensor(folder.read_crops(ids[max(start, 0) : max(start, 0) + BATCH], estimator.crop_size)).to(device)
+        read = perf_counter()
+        pose = estimate_pose(x, estimator=estimator, mirror=mirror).cpu()
+        estimate_light(x, labeler=labeler, mirror=mirror).cpu()
+        if start >= 0:
+            reading, computing = reading + read - began, computing + perf_counter() - read
+            poses.append(pose)
+    speed = {
+        "faces_per_second": round(len(ids) / computing, 1),
+        "faces_per_second_with_reading": round(len(ids) / (reading + computing), 1),
+        "threads": torch.get_num_threads(),
+    }
+    return torch.cat(poses), speed
+
+
+def targets(report: dict[str, dict]) -> dict[str, dict]:
+    """Each target beside what was measured."""
+    return {
+        f"{part}.{name}": {
+            "measured": (value := report[part][name]),
+            "target": f"{sense} {bound:g}",
+            "met": bool(value <= bound if sense == "<=" else value >= bound),
+        }
+        for (part, name), (sense, bound) in TARGETS.items()
+    }
+
+
+def check_labels(
+    celeba: Path,
+    yaleb: Path,
+    config: CheckConfig | None = None,
+    *,
+    estimator: PoseEstimator | None = None,
+    labeler: FaceLabeler | None = None,
+    device: torch.device | str | None = None,
+) -> LabelCheck:
+    """Measure pose and light labels on people held out. Light is always by a label network.
+
+    Args:
+        celeba: aligned CelebA with `identity_CelebA.csv` and `pose.csv` (image_id, yaw_deg, pitch_deg).
+        yaleb: extended Yale B with `light.csv` (image, azimuth_deg, elevation_deg).
+        config: what to measure; None takes the defaults.
+        estimator: what estimates the pose; None takes the label network.
+        labeler: the label network, on `device`; None takes the one of the bundled faces.
+        device: where to compute; None is the CPU.
+
+    Raises:
+        LatentrotError: a table is missing, a picture cannot be read, or nobody is held out.
+    """
+    config, device = config or CheckConfig(), device or "cpu"
+    labeler = labeler or load_labeler(device=device)
+    estimator = estimator or LabelerPose(labeler)
+    folder = FaceFolder(celeba)
+    yale, light = yale_crops(yaleb, slice(-config.yale_held_out, None))
+    ids, truth = strangers(folder, config.held_out)
+
+    pose, speed = timed_poses(folder, ids, estimator, device, mirror=config.mirror)
+    some = np.random.default_rng(config.seed).permutation(ids)[: config.jitter_pictures].tolist()
+    spread = jitter_spread(
+        folder, estimator, ids=some, draws=config.draws, mirror=config.mirror, device=device, seed=config.seed
+    )
+    answers = estimate_light(yale.to(device), labeler=labeler, mirror=config.mirror)
+    confusion = light_confusion(answers, light, config.sure)
+    faces = to_tensor(folder.read_crops(ids, CROP_SIZE)).to(device)
+
+    report: dict[str, dict] = {
+        "config": asdict(config),
+        "pose": {"estimator": estimator.name, "pictures": len(ids), **pose_errors(pose, truth)},
+        "jitter": {
+            "pictures": len(some),
+            **{f"{n}_spread_deg": round(float(v), 3) for n, v in zip(("yaw", "pitch", "roll"), spread, strict=True)},
+        },
+        "speed": {**speed, "device": str(device)},
+        "light": {"labeler": labeler.title, **light_errors(confusion), "confusion": confusion.tolist()},
+        "light_mirror": mirror_agreement(faces, config.sure, labeler),
+    }
+    report["targets"] = targets(report)
+    return LabelCheck(report, torch.stack([truth[:, 0], pose[:, 0]], 1).numpy(), confusion)
+
+
+def write_check(check: LabelCheck, out: Path) -> list[Path]:
+    """Write report.json, light_confusion.png and yaw_error.png into a folder; returns their paths."""
+    pose, light = check.report["pose"], check.report["light"]
+    figures = {
+        "light_confusion.png": confusion_figure(
+            check.confusion, LIGHTS, [*LIGHTS, "abstained"], f"Light of {light['pictures']} pictures of people held out"
+        ),
+        "yaw_error.png": yaw_error_figure(
+            check.yaw_deg[:, 0],
+            check.yaw_deg[:, 1],
+            f"{pose['estimator']}: {pose['yaw_mae_deg']:.2f} degrees off on {pose['pictures']} pictures",
+        ),
+    }
+    text = json.dumps(check.report, indent=2) + "\n"
+    write_atomically(out / "report.json", lambda p: p.write_text(text))
+    for name, figure in figures.items():
+        write_atomically(out / name, lambda p, figure=figure: figure.savefig(p, format="png", dpi=120))
+    return [out / "report.json", *(out / name for name in figures)]

@@ -1,0 +1,170 @@
+"""Pose and light of face crops."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from latentrot.errors import LatentrotError
+from latentrot.faces.network import CROP_SIZE, LIGHTS, POSE_SCALE, FaceLabeler, load_labeler
+
+__all__ = ["LIGHTS", "LabelerPose", "PoseEstimator", "estimate_light", "estimate_pose", "light_names"]
+
+#: pictures the network sees at a time
+CHUNK = 256
+#: the probability from which a light counts as an answer
+SURE = 0.6
+#: the name of no answer
+UNSURE = "unsure"
+#: what mirroring does to yaw, pitch and roll
+MIRROR_SIGNS = (-1.0, 1.0, -1.0)
+
+
+def check_crops(x: Tensor) -> None:
+    """Refuse anything but a batch of square RGB crops: (n, 3, h, h) float.
+
+    Raises:
+        LatentrotError: another shape or an integer type.
+    """
+    if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] != x.shape[3] or x.shape[2] < 8:
+        raise LatentrotError(f"crops of shape {tuple(x.shape)}: expected (n, 3, h, h), square, at least 8 pixels wide")
+    if not x.is_floating_point():
+        raise LatentrotError(f"crops of type {x.dtype} and shape {tuple(x.shape)}: expected floats in [-1, 1]")
+
+
+def prepare(x: Tensor, size: int = CROP_SIZE) -> Tensor:
+    """Check crops and bring them to a network's size: (n, 3, h, h) float -> (n, 3, size, size) float32.
+
+    Raises:
+        LatentrotError: another shape or an integer type.
+    """
+    check_crops(x)
+    x = x.float()
+    if x.shape[-1] == size:
+        return x
+    return F.interpolate(x, size=size, mode="bilinear", antialias=True, align_corners=False)
+
+
+class PoseEstimator(Protocol):
+    """Anything that says where heads point. `estimate_pose` adds the mirrored picture to any of them."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in reports."""
+        ...
+
+    @property
+    def crop_size(self) -> int:
+        """Side in pixels of the crops it works on; pictures are best read at this size."""
+        ...
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Estimate, without mirroring.
+
+        Args:
+            x: (n, 3, h, h) crops in the CelebA frame, float in [-1, 1], of any size.
+
+        Returns:
+            (n, 3) float32 degrees on x's device: yaw (> 0: nose to the viewer's right), pitch (> 0: looking up), roll
+            (> 0: leaning clockwise as seen by the viewer).
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class LabelerPose:
+    """The pose half of a label network as a `PoseEstimator`.
+
+    Args:
+        network: the label network, in evaluation mode.
+    """
+
+    network: FaceLabeler
+    name: str = "bundled"
+    crop_size: int = CROP_SIZE
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(n, 3, h, h) -> (n, 3) degrees; see `PoseEstimator`."""
+        return (self.network.pose(prepare(x.to(self.network.device))) * POSE_SCALE).to(x.device)
+
+
+@torch.no_grad()
+def estimate_pose(
+    x: Tensor, *, estimator: PoseEstimator | None = None, labeler: FaceLabeler | None = None, mirror: bool = True
+) -> Tensor:
+    """Where a head points.
+
+    Args:
+        x: (n, 3, h, h) crops in the CelebA frame, float in [-1, 1], of any size.
+        estimator: what estimates; None takes the label network.
+        labeler: the label network to take, where `estimator` is None, on any device; None takes the bundled one.
+        mirror: average with the mirrored picture, so that mirroring a picture negates yaw and roll exactly, whatever the
+            estimator.
+
+    Returns:
+        (n, 3) float32 degrees: yaw (> 0: nose to the viewer's right), pitch (> 0: looking up), roll (> 0: leaning
+        clockwise as seen by the viewer).
+
+    Raises:
+        LatentrotError: `x` is not a batch of square RGB crops.
+    """
+    check_crops(x)
+    estimate = estimator or LabelerPose(labeler or load_labeler(device=x.device))
+    parts = []
+    for crop in x.float().split(CHUNK):
+        pose = estimate(crop)
+        if mirror:  # mirrored before any resizing: resizing a mirrored picture rounds differently
+            pose = (pose + estimate(crop.flip(-1)) * torch.tensor(MIRROR_SIGNS, device=pose.device)) / 2
+        parts.append(pose)
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def estimate_light(x: Tensor, *, labeler: FaceLabeler | None = None, mirror: bool = True) -> Tensor:
+    """Which side of the picture the main light comes from.
+
+    Args:
+        x: (n, 3, h, h) crops in the CelebA frame, float in [-1, 1], of any size.
+        labeler: the network, on any device; None takes the bundled one.
+        mirror: average with the mirrored picture, so that mirroring a picture swaps left and right exactly.
+
+    Returns:
+        (n, 3) float32 probabilities in the order of LIGHTS: left, center, right, as the viewer sees it.
+
+    Raises:
+        LatentrotError: `x` is not a batch of square RGB crops.
+    """
+    net = labeler or load_labeler(device=x.device)
+    parts = []
+    for crop in prepare(x.to(net.device)).split(CHUNK):
+        light = net.light(crop).softmax(1)
+        if mirror:
+            light = (light + net.light(crop.flip(-1)).softmax(1).flip(1)) / 2
+        parts.append(light.to(x.device))
+    return torch.cat(parts)
+
+
+def light_names(probabilities: Tensor, least: float = 0.0) -> list[str]:
+    """The likeliest light of each picture, or none where no light is likely enough.
+
+    Args:
+        probabilities: (n, 3) as `estimate_light` returns them.
+        least: a likeliest light less probable than this is not named (0 to 1); errors of the label network are
+            reported at `SURE`.
+
+    Returns:
+        n times "left", "center", "right" or, below `least`, "unsure".
+
+    Raises:
+        LatentrotError: another shape, or no probability.
+    """
+    if probabilities.ndim != 2 or probabilities.shape[1] != len(LIGHTS):
+        raise LatentrotError(f"probabilities of shape {tuple(probabilities.shape)}: expected (n, {len(LIGHTS)})")
+    if not 0 <= least <= 1:
+        raise LatentrotError(f"least={least}: expected a probability, 0 to 1")
+    best, which = probabilities.max(1)
+    return [LIGHTS[int(i)] if p >= least else UNSURE for p, i in zip(best, which, strict=True)]

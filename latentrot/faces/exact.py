@@ -1,0 +1,46 @@
+"""Labels that are known, not estimated: those a generator of pictures writes beside them."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from latentrot.data.celeba import FaceFolder
+from latentrot.data.tables import read_rows
+from latentrot.errors import LatentrotError
+from latentrot.faces.network import LIGHTS
+
+__all__ = ["read_exact_labels"]
+
+TABLES = {"pose": ["yaw_deg", "pitch_deg", "roll_deg"], "light": ["light"]}
+
+
+def read_exact_labels(folder: FaceFolder) -> pd.DataFrame:
+    """The labels a folder brings in `pose.csv` and `light.csv`.
+
+    Args:
+        folder: pictures beside pose.csv (image_id, yaw_deg, pitch_deg, roll_deg) and light.csv (image_id, light).
+
+    Returns:
+        One row per picture, as `label_folder` returns it: the columns of a label table, every light with probability 1.
+
+    Raises:
+        LatentrotError: a table or a column is missing, or a picture has no row in them, or an unknown light.
+    """
+    pose, light = (read_columns(folder, name, columns) for name, columns in TABLES.items())
+    table = pose.astype(float).join(light)
+    if unknown := sorted(set(table["light"]) - set(LIGHTS)):
+        raise LatentrotError(f"{folder.root / 'light.csv'} names the lights {unknown}; expected {', '.join(LIGHTS)}")
+    for name in LIGHTS:
+        table[f"p_{name}"] = (table["light"] == name).astype(float)
+    table.attrs["labeler"] = "exact (pose.csv, light.csv)"
+    return table.assign(confidence=1.0)
+
+
+def read_columns(folder: FaceFolder, name: str, columns: list[str]) -> pd.DataFrame:
+    """Some columns of one of the folder's tables, a row for each of its pictures in their order."""
+    path = folder.find_table(name)
+    if path is None:
+        raise LatentrotError(
+            f"no such table: {folder.root / name}.csv; exact labels need image_id and {', '.join(columns)} in it"
+        )
+    return read_rows(path, columns, folder.ids)

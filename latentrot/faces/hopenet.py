@@ -1,0 +1,185 @@
+"""Hopenet, a second opinion on head pose: a ResNet-50 with a classifier over 66 bins of 3 degrees for each angle.
+
+After Ruiz, Chong, Rehg, "Fine-Grained Head Pose Estimation Without Keypoints", CVPR Workshops 2018; snapshots and code at
+github.com/natanielruiz/deep-head-pose. The network here has the published names and shapes, so the published snapshots
+load as they are. They are not part of this package: give their path or address.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.resnet import Bottleneck, ResNet
+
+from latentrot.errors import LatentrotError
+from latentrot.faces.estimate import prepare
+
+__all__ = ["Hopenet", "HopenetPose", "load_hopenet"]
+
+#: side in pixels of the network's input. The snapshots were trained on squares 1.17 to 1.44 times as wide as the box around
+#: the 68 landmarks, cut at random heights, and tested by their authors on squares of 1.57 boxes' height. In the CelebA
+#: frame that box measures roughly 84 pixels, so the 128-pixel crop is about 1.5 boxes wide, and its centre is among
+#: theirs: the crop as a whole is what Hopenet expects, and is only resized.
+INPUT_SIZE = 224
+#: ImageNet's channel means and standard deviations, for pictures in [0, 1]
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+BINS, BIN_WIDTH_DEG, FIRST_BIN_DEG = 66, 3.0, -99.0
+#: from the published signs of yaw, pitch and roll to ours. Published `utils.draw_axis` draws the nose, the axis out of
+#: the picture, towards column -sin(yaw) and row -sin(pitch): yaw > 0 is the viewer's left, the opposite of ours, pitch > 0
+#: is up, as ours. It draws the head's rightward axis towards (cos(roll), sin(roll)), rows growing downwards: roll > 0
+#: leans clockwise, as ours. The labels it was trained on, 300W-LP's, have the same signs.
+SIGNS = (-1.0, 1.0, 1.0)
+#: pictures the network sees at a time; at 224x224 its first layers need 13 MB for each
+BATCH = 32
+#: tensors a snapshot may lack: counters that torch had not yet when they were made, and a layer that is never used
+OPTIONAL = ("num_batches_tracked", "fc_finetune.weight", "fc_finetune.bias")
+EXPECTED = "the state_dict of a published Hopenet snapshot, for example hopenet_robust_alpha1.pkl"
+
+
+class Hopenet(ResNet):
+    """The published network: (n, 3, 224, 224) pictures, normalised as ImageNet's, to logits over bins."""
+
+    def __init__(self) -> None:
+        super().__init__(Bottleneck, [3, 4, 6, 3], num_classes=1)
+        del self.fc
+        width = 512 * Bottleneck.expansion
+        self.fc_yaw = nn.Linear(width, BINS)
+        self.fc_pitch = nn.Linear(width, BINS)
+        self.fc_roll = nn.Linear(width, BINS)
+        self.fc_finetune = nn.Linear(width + 3, 3)  # a leftover in the published snapshots, without effect
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, 3, 224, 224) -> (n, 3, 66) logits over the bins of yaw, pitch and roll, in the published signs."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))  # (n, 64, 56, 56)
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # (n, 2048, 7, 7)
+        x = self.avgpool(x).flatten(1)
+        return torch.stack([self.fc_yaw(x), self.fc_pitch(x), self.fc_roll(x)], 1)
+
+
+def expected_angle(logits: Tensor) -> Tensor:
+    """The mean over the bins: (..., 66) logits -> (...) degrees, bin k standing for 3 k - 99."""
+    bins = torch.arange(BINS, device=logits.device, dtype=logits.dtype) * BIN_WIDTH_DEG + FIRST_BIN_DEG
+    return (logits.softmax(-1) * bins).sum(-1)
+
+
+def normalise(x: Tensor) -> Tensor:
+    """(n, 3, h, w) in [-1, 1] -> the same, centred and scaled as ImageNet's pictures."""
+    mean, std = (x.new_tensor(v)[:, None, None] for v in (MEAN, STD))
+    return ((x + 1) / 2 - mean) / std
+
+
+@dataclass(frozen=True)
+class HopenetPose:
+    """Hopenet as a `PoseEstimator`: crops in our frame and range in, degrees in our signs out.
+
+    Args:
+        network: the network, in evaluation mode.
+    """
+
+    network: Hopenet
+    name: str = "hopenet"
+    crop_size: int = INPUT_SIZE
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor) -> Tensor:
+        """(n, 3, h, h) -> (n, 3) degrees; see `PoseEstimator`."""
+        device = self.network.conv1.weight.device
+        parts = [
+            expected_angle(self.network(normalise(prepare(part.to(device), INPUT_SIZE)))) for part in x.split(BATCH)
+        ]
+        return (torch.cat(parts) * torch.tensor(SIGNS, device=device)).to(x.device)
+
+
+def load_hopenet(weights: Path | str | None = None, device: torch.device | str | None = None) -> HopenetPose:
+    """Hopenet, ready for `estimate_pose(x, estimator=...)`.
+
+    Args:
+        weights: a snapshot's path or its http, https or file address, which is fetched once and kept in torch hub's
+            folder. Only tensors are read from it, never code. None leaves the network untrained.
+        device: where to put it; None is the CPU.
+
+    Raises:
+        LatentrotError: there is no such file or address, or it does not hold Hopenet's weights.
+    """
+    network = Hopenet()
+    if weights is not None:
+        fill(network, read_snapshot(str(weights)), str(weights))
+    return HopenetPose(network.to(device or "cpu").eval().requires_grad_(False))
+
+
+def read_snapshot(source: str) -> object:
+    """What torch finds in a file or at an address."""
+    if urlsplit(source).scheme in ("http", "https", "file"):
+        return fetch(source)
+    if not Path(source).is_file():
+        raise LatentrotError(f"no file {source}; give the path or the address of {EXPECTED}")
+    try:
+        return torch.load(source, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever the first bytes of a strange file lead it to
+        raise unreadable(source, error) from error
+
+
+def fetch(url: str) -> object:
+    """The snapshot at an address, by way of torch hub's folder."""
+    # hub keeps files under the last part of their address only; two addresses may share it
+    name = f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{PurePosixPath(urlsplit(url).path).name}"
+    kept = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if urlsplit(url).scheme == "file":
+        kept.unlink(missing_ok=True)  # a local file may have changed since
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            return torch.hub.load_state_dict_from_url(
+                url, file_name=name, map_location="cpu", weights_only=True, progress=sys.stderr.isatty()
+            )
+    except OSError as error:
+        raise LatentrotError(
+            f"cannot fetch {url}: {error}; check the address and the connection, or download it and give its path"
+        ) from error
+    except Exception as error:
+        kept.unlink(missing_ok=True)  # so that the next try fetches again
+        raise unreadable(url, error) from error
+
+
+def unreadable(source: str, error: Exception) -> LatentrotError:
+    """The complaint about a file that torch cannot read as tensors alone."""
+    return LatentrotError(
+        f"{source} is not a file of weights ({type(error).__name__}); expected {EXPECTED}; a file share's page about it "
+        "is not the file"
+    )
+
+
+def fill(network: Hopenet, state: object, source: str) -> None:
+    """Put a snapshot's tensors into the network.
+
+    Raises:
+        LatentrotError: it is no table of tensors, or names or shapes are not Hopenet's.
+    """
+    if isinstance(state, Mapping) and isinstance(state.get("params"), Mapping):
+        state = state["params"]  # some who pass the snapshot on wrap it so
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise LatentrotError(
+            f"{source} holds a {type(state).__name__} that is no table of tensors; expected {EXPECTED}"
+        )
+    expected = network.state_dict()
+    complaints = {
+        "lacks": {k for k in expected.keys() - state.keys() if not k.endswith(OPTIONAL)},
+        "has besides": state.keys() - expected.keys(),
+        "has of another shape": {k for k in expected.keys() & state.keys() if expected[k].shape != state[k].shape},
+    }
+    if found := [f"{what} {some(names)}" for what, names in complaints.items() if names]:
+        raise LatentrotError(f"{source} does not fit Hopenet: it {', '.join(found)}; expected {EXPECTED}")
+    network.load_state_dict(dict(state), strict=False)
+
+
+def some(names: Iterable[str]) -> str:
+    """A list of names in a message: the first three, and how many more."""
+    ordered = sorted(names)
+    return ", ".join(ordered[:3]) + (f" and {len(ordered) - 3} more" if len(ordered) > 3 else "")

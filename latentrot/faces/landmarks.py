@@ -1,0 +1,124 @@
+"""68 landmarks of a face, and how sure they are: by a small network that sees the CelebA frame and what lies around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from latentrot.errors import LatentrotError
+from latentrot.faces.alignment import Alignment, align_landmarks
+from latentrot.faces.upright import MIRRORED_68, cut_square, face_width, five_of
+
+__all__ = ["FRAME_CENTRE", "FRAME_REACH", "UNSURE", "Landmarks", "estimate_landmarks", "estimate_landmarks_of"]
+
+#: the square the network sees, in the 178x218 frame: its centre (column, row), and how far it reaches each way
+FRAME_CENTRE, FRAME_REACH = np.array([89.0, 124.0]), 100.0
+#: looks at a face; every look after the first is placed by the landmarks of the one before
+LOOKS = 2
+#: landmarks that scatter more than this share of the face's width are no face's
+UNSURE = 0.12
+
+
+@dataclass(frozen=True, eq=False)
+class Landmarks:
+    """The landmarks of one face.
+
+    Attributes:
+        points: (68, 2) float64 (column, row) in photograph pixels with edges at pixel borders, in multi-PIE order: jaw from
+            the viewer's left 0-16, brows 17-26, nose 27-35, eyes 36-47, mouth 48-67.
+        spread: how far they are expected to be off, as a share of the face's width.
+    """
+
+    points: np.ndarray
+    spread: float
+
+    def require_sure(self, most: float = UNSURE) -> Landmarks:
+        """The landmarks themselves.
+
+        Args:
+            most: spread that is still taken.
+
+        Raises:
+            LatentrotError: they scatter more.
+        """
+        if self.spread > most:
+            raise LatentrotError(
+                f"the face's landmarks are found only to within {100 * self.spread:.0f}% of its width; it is hidden, "
+                "blurred or turned too far: choose another face or photograph"
+            )
+        return self
+
+
+def estimate_landmarks(
+    picture: np.ndarray, face: np.ndarray | Alignment, *, network: Path | None = None, device: str | None = None
+) -> Landmarks:
+    """Find the landmarks of a face.
+
+    Args:
+        picture: (h, w, 3) uint8 RGB.
+        face: (5, 2) eyes, nose tip and mouth corners as a detector finds them, photograph pixels; or the alignment.
+        network: a file of `train-face`; None: the bundled one.
+        device: torch device; the CPU by default.
+
+    Returns:
+        The landmarks; mirroring the picture mirrors them exactly.
+
+    Raises:
+        LatentrotError: landmarks of no face, or a network file that cannot be read.
+    """
+    size = (picture.shape[1], picture.shape[0])
+    alignment = face if isinstance(face, Alignment) else align_landmarks(np.asarray(face), size)
+    return estimate_landmarks_of([picture], [alignment], network=network, device=device)[0]
+
+
+def estimate_landmarks_of(
+    pictures: Sequence[np.ndarray],
+    alignments: Sequence[Alignment],
+    *,
+    network: Path | None = None,
+    device: str | None = None,
+) -> list[Landmarks]:
+    """Find the landmarks of one face in each of several pictures, in one batch: see `estimate_landmarks`."""
+    for look in range(LOOKS):
+        found = _look(pictures, alignments, network, device)
+        if not all(np.isfinite(points).all() for points, _ in found):
+            raise LatentrotError("the landmark network gave values that are not finite; give another network")
+        if look + 1 < LOOKS:
+            alignments = [
+                align_landmarks(five_of(points), (p.shape[1], p.shape[0]))
+                for p, (points, _) in zip(pictures, found, strict=True)
+            ]
+    return [Landmarks(points, float(off / face_width(points))) for points, off in found]
+
+
+def _look(
+    pictures: Sequence[np.ndarray], alignments: Sequence[Alignment], network: Path | None, device: str | None
+) -> list[tuple[np.ndarray, float]]:
+    """One look at each, averaged with the mirror image's: (68, 2) photograph pixels, the mean distance expected in pixels."""
+    import torch  # noqa: PLC0415
+
+    from latentrot.faces.face_networks import LANDMARK_SIDE, LandmarkNetwork, load_face_network  # noqa: PLC0415
+
+    offset = np.column_stack([np.zeros((2, 2)), FRAME_CENTRE - FRAME_REACH])
+    scale = LANDMARK_SIDE / (2 * FRAME_REACH)
+    squares = [
+        cut_square(p, (alignment.matrix - offset) * scale, LANDMARK_SIDE)
+        for p, alignment in zip(pictures, alignments, strict=True)
+    ]
+    model = load_face_network(LandmarkNetwork, network, device)
+    both = np.stack([view for square in squares for view in (square, square[:, ::-1])])
+    x = torch.from_numpy(both).permute(0, 3, 1, 2).float() / 127.5 - 1
+    with torch.inference_mode():
+        positions, scatter = (v.cpu().double().numpy() for v in model(x.to(device or "cpu")))
+    found = []
+    for i, alignment in enumerate(alignments):
+        seen, mirrored = positions[2 * i], positions[2 * i + 1][MIRRORED_68] * [-1, 1]
+        apart = np.linalg.norm(seen - mirrored, axis=1).mean() / 2
+        # the mean of a radial Laplace distribution is twice its scale
+        expected = 2 * np.exp(scatter[2 * i : 2 * i + 2]).mean()
+        points = alignment.to_photo((seen + mirrored) / 2 * FRAME_REACH + FRAME_CENTRE)
+        found.append((points, max(expected, apart) * FRAME_REACH / alignment.scale))
+    return found

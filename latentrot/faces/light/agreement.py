@@ -1,0 +1,101 @@
+"""How far annotators agree, and what they agree on."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import cohen_kappa_score
+
+from latentrot.faces.light.answers import UNSURE
+from latentrot.faces.network import LIGHTS
+
+__all__ = ["PairAgreement", "agreed", "disputed", "fleiss_kappa", "light_counts", "pair_agreements", "votes"]
+
+
+class PairAgreement(NamedTuple):
+    """Two annotators on the pictures both were sure of: how many, the share alike, and Cohen's kappa.
+
+    Kappa is nan where it is undefined: both gave one and the same light throughout.
+    """
+
+    first: str
+    second: str
+    pictures: int
+    alike: float
+    kappa: float
+
+
+def votes(standing: Mapping[tuple[str, str], str]) -> pd.DataFrame:
+    """Who is sure of what.
+
+    Args:
+        standing: {(image_id, annotator): light} from `answers.standing`.
+
+    Returns:
+        One row per picture somebody is sure of, one column per annotator: left, center, right, or missing (not asked
+        or unsure).
+    """
+    sure = {key: light for key, light in standing.items() if light != UNSURE}
+    if not sure:
+        return pd.DataFrame(index=pd.Index([], name="image_id"))
+    index = pd.MultiIndex.from_tuples(sure, names=["image_id", "annotator"])
+    return pd.Series(list(sure.values()), index=index, dtype=object).unstack("annotator")
+
+
+def agreed(table: pd.DataFrame) -> pd.Series:
+    """The light of each picture whose annotators all say the same, by image_id; from `votes`."""
+    one = table.nunique(axis=1) == 1
+    return table[one].bfill(axis=1).iloc[:, 0].rename("light") if one.any() else pd.Series(dtype=object, name="light")
+
+
+def disputed(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `votes` whose annotators contradict each other."""
+    return table[table.nunique(axis=1) > 1]
+
+
+def pair_agreements(table: pd.DataFrame) -> list[PairAgreement]:
+    """Every two annotators who are sure of at least one common picture; from `votes`."""
+    found = []
+    for first, second in itertools.combinations(sorted(table.columns), 2):
+        both = table[[first, second]].dropna()
+        if len(both):
+            one, other = both[first].to_numpy(str), both[second].to_numpy(str)
+            found.append(PairAgreement(first, second, len(both), float((one == other).mean()), cohen_kappa(one, other)))
+    return found
+
+
+def cohen_kappa(first: np.ndarray, second: np.ndarray) -> float:
+    """Cohen's kappa of two annotators' lights (n,); nan where both gave one and the same light throughout."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # 0/0 is an answer here: undefined
+        return float(cohen_kappa_score(first, second, labels=list(LIGHTS)))
+
+
+def light_counts(table: pd.DataFrame) -> np.ndarray:
+    """(pictures, 3) how many annotators say left, center, right, of pictures two or more are sure of; from `votes`."""
+    counts = np.stack([(table == light).sum(axis=1).to_numpy() for light in LIGHTS], 1)
+    return counts[counts.sum(1) >= 2]
+
+
+def fleiss_kappa(counts: np.ndarray) -> float:
+    """Agreement of any number of annotators beyond chance (Fleiss, Psychological Bulletin 76, 1971).
+
+    Args:
+        counts: (n, k) how many annotators put picture i in class j. Fleiss asks for as many annotators on each; where
+            they differ, each picture counts by its own number of pairs and each class by its share of all answers.
+
+    Returns:
+        1 for full agreement, 0 for chance, nan where it is undefined (no picture with two answers, or one class only).
+    """
+    counts = counts[counts.sum(1) >= 2].astype(float)
+    if not len(counts):
+        return float("nan")
+    number = counts.sum(1)
+    observed = (((counts**2).sum(1) - number) / (number * (number - 1))).mean()
+    chance = ((counts.sum(0) / counts.sum()) ** 2).sum()
+    return float((observed - chance) / (1 - chance)) if chance < 1 else float("nan")

@@ -1,0 +1,201 @@
+"""Answers of people to "where does the light come from?": an append-only CSV that outlives the process writing it.
+
+One row per answer: image_id, light (left, center, right or unsure), annotator, time (ISO 8601, UTC). Nothing is ever
+changed: taking an answer back is one more row, with `undo` for its light.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import os
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from latentrot.errors import LatentrotError
+from latentrot.faces.estimate import UNSURE
+from latentrot.faces.network import LIGHTS
+
+__all__ = ["CHOICES", "UNDO", "UNSURE", "Answer", "AnswerFile", "checked_name", "read_answers", "standing"]
+
+log = logging.getLogger(__name__)
+
+UNDO = "undo"
+#: what a person may say about a picture
+CHOICES = (*LIGHTS, UNSURE)
+
+
+class Answer(NamedTuple):
+    """One row of the file: who said what about which picture, and when (ISO 8601)."""
+
+    image_id: str
+    light: str
+    annotator: str
+    time: str
+
+
+HEADER = ",".join(Answer._fields)
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+def read_answers(path: Path | str) -> list[Answer]:
+    """All rows of an answers file, in the order they were written, undo rows among them.
+
+    A last line that was cut short when its writer was killed is left out, with a warning.
+
+    Args:
+        path: the CSV.
+
+    Returns:
+        The rows; `standing` tells which of them count.
+
+    Raises:
+        LatentrotError: no such file, another header, or a line that is no answer (with its number).
+    """
+    path = Path(path)
+    whole, torn = _split_torn(_content(path))
+    if torn:
+        log.warning("%s: its last line, %r, was cut short and is left out", path, torn.decode(errors="replace"))
+    try:
+        lines = whole.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise LatentrotError(f"cannot read the answers {path}: {error}") from error
+    if not lines or lines[0] != HEADER:
+        raise LatentrotError(f"{path} starts with {lines[0] if lines else ''!r}; expected {HEADER!r}")
+    return [_parsed(line, f"{path}, line {number}") for number, line in enumerate(lines[1:], 2) if line.strip()]
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        hint = f"collect some with `latentrot label-light --data DIR --answers {path} --page`"
+        raise LatentrotError(f"no answers at {path}; {hint}") from None
+    except OSError as error:
+        raise LatentrotError(f"cannot read the answers {path}: {error.strerror}") from error
+
+
+def _split_torn(content: bytes) -> tuple[bytes, bytes]:
+    """What is whole, and the last line if it was cut short: it has no line end and is no answer."""
+    head, end, last = content.rpartition(b"\n")
+    if not last or not end:
+        return content, b""
+    try:
+        _parsed(last.decode(), "")
+    except (LatentrotError, UnicodeDecodeError):
+        return head + end, last
+    return content, b""  # written by hand, without a final line end
+
+
+def _parsed(line: str, where: str) -> Answer:
+    fields = next(csv.reader([line]))
+    if len(fields) != len(Answer._fields):
+        raise LatentrotError(f"{where}: {line!r} has {len(fields)} fields; expected {HEADER}")
+    answer = Answer(*(field.strip() for field in fields))
+    if answer.light not in (*CHOICES, UNDO):
+        raise LatentrotError(f"{where}: light {answer.light!r}; expected {', '.join(CHOICES)} or {UNDO}")
+    if not answer.image_id or not answer.annotator:
+        raise LatentrotError(f"{where}: {line!r} names no {'picture' if answer.annotator else 'annotator'}")
+    try:
+        datetime.fromisoformat(answer.time)
+    except ValueError as error:
+        raise LatentrotError(f"{where}: time {answer.time!r}; expected ISO 8601") from error
+    return answer
+
+
+def standing(answers: Iterable[Answer]) -> dict[tuple[str, str], str]:
+    """The answers that count.
+
+    Args:
+        answers: rows in the order they were written.
+
+    Returns:
+        {(image_id, annotator): light}, the latest answer last. A second answer of one person to one picture replaces
+        the first; an undo takes back that person's latest answer to that picture, so that the one before it counts.
+    """
+    said: dict[tuple[str, str], list[str]] = {}
+    for answer in answers:
+        key = (answer.image_id, answer.annotator)
+        before = said.pop(key, [])
+        now = before[:-1] if answer.light == UNDO else [*before, answer.light]
+        if now:
+            said[key] = now
+    return {key: lights[-1] for key, lights in said.items()}
+
+
+# --- writing --------------------------------------------------------------------------------------------------------
+
+
+def checked_name(annotator: str) -> str:
+    """An annotator's name without the spaces around it; LatentrotError where there is none or it is no single line."""
+    name = annotator.strip()
+    if not name or not name.isprintable():
+        raise LatentrotError(f"annotator {annotator!r}: expected a name on one line")
+    return name
+
+
+class AnswerFile:
+    """Where answers are kept: a row is on the disk before `append` returns.
+
+    Args:
+        path: the CSV; made, with its folder, where there is none.
+
+    Raises:
+        LatentrotError: it cannot be made or read, or holds something else.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LatentrotError(f"cannot make the folder {self.path.parent}: {error.strerror}") from error
+        if not self.path.is_file() or not self.path.stat().st_size:
+            self._append_line(HEADER)
+        read_answers(self.path)
+        self._mend()
+
+    def read(self) -> list[Answer]:
+        """All rows, also those another process has added since."""
+        return read_answers(self.path)
+
+    def append(self, image_id: str, light: str, annotator: str) -> Answer:
+        """Keep an answer, or take one back (light `undo`).
+
+        Raises:
+            LatentrotError: an unknown light, no name, or the row could not be written.
+        """
+        if light not in (*CHOICES, UNDO):
+            raise LatentrotError(f"light {light!r}; expected {', '.join(CHOICES)} or {UNDO}")
+        time = datetime.now(UTC).isoformat(timespec="milliseconds")
+        answer = Answer(image_id, light, checked_name(annotator), time)
+        text = io.StringIO()
+        csv.writer(text, lineterminator="").writerow(answer)
+        self._append_line(text.getvalue())
+        return answer
+
+    def _append_line(self, line: str) -> None:
+        try:
+            file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            try:
+                os.write(file, f"{line}\n".encode())  # one call: two writers' lines never mix
+                os.fsync(file)
+            finally:
+                os.close(file)
+        except OSError as error:
+            raise LatentrotError(f"cannot write to {self.path}: {error.strerror}") from error
+
+    def _mend(self) -> None:
+        """Make the file end in a line end, without a line that was cut short: the next row starts on its own line."""
+        content = _content(self.path)
+        torn = _split_torn(content)[1]
+        if torn:
+            os.truncate(self.path, len(content) - len(torn))
+        elif not content.endswith(b"\n"):
+            with self.path.open("ab") as file:
+                file.write(b"\n")

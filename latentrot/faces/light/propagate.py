@@ -1,0 +1,192 @@
+"""From a few hand labels to the light of every picture: self-training on the label network's features.
+
+Measured on the eight people of Yale B the network never saw, seeds on four of them, right lights on the other four
+(`experiments/light_labels.py`): self-training is right for 95.4 to 96.8 % of them, from 6 seeds to 90 and however
+lopsided, label spreading for 91.9 to 96.3 %, the same regression without self-training for 93.8 to 95.9 %. The
+brightness of 36 parts of the face does worse in place of the network's features (82.6 to 88.6 %), and no better beside
+them.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.semi_supervised import SelfTrainingClassifier
+from tqdm import tqdm
+
+from latentrot.data.celeba import FaceFolder
+from latentrot.data.images import to_tensor
+from latentrot.errors import LatentrotError
+from latentrot.faces.estimate import estimate_light, prepare
+from latentrot.faces.network import CROP_SIZE, LIGHTS, FaceLabeler, load_labeler
+
+__all__ = [
+    "UNLABELLED", "LightFeatures", "enough", "folder_features", "held_out_agreement", "light_features", "margin",
+    "propagate", "require_enough", "seed_rows",
+]  # fmt: skip
+
+log = logging.getLogger(__name__)
+
+#: in an array of lights, as index into LIGHTS: no label
+UNLABELLED = -1
+#: index into LIGHTS of light from the middle, which mirroring leaves alone
+CENTER = LIGHTS.index("center")
+#: probability from which the model's own label is learned from in the next step
+SURE = 0.9
+#: inverse strength of the ridge on the weights: seeds are few
+RIDGE = 0.3
+#: pictures without a label that are learned from; more take longer and change nothing
+LEARNED_FROM = 6000
+
+
+@dataclass(frozen=True)
+class LightFeatures:
+    """What is known of each picture before anybody has said a word.
+
+    Args:
+        ids: n names.
+        plain: (n, d) features of the pictures.
+        mirrored: (n, d) features of the mirrored pictures.
+        network: (n, 3) the label network's probabilities, in the order of LIGHTS.
+    """
+
+    ids: list[str]
+    plain: np.ndarray
+    mirrored: np.ndarray
+    network: np.ndarray
+
+
+@torch.no_grad()
+def light_features(x: torch.Tensor, labeler: FaceLabeler | None = None) -> np.ndarray:
+    """What a label network (None: the bundled faces') knows of the light: crops (n, 3, h, h) in [-1, 1] -> (n, 48)."""
+    network = labeler or load_labeler(device=x.device)
+    return network.light_features(prepare(x.to(network.device))).cpu().numpy()
+
+
+def folder_features(
+    folder: FaceFolder, *, labeler: FaceLabeler | None = None, device: torch.device | str | None = None,
+    batch_size: int = 256, progress: bool | None = None,
+) -> LightFeatures:  # fmt: skip
+    """The features of every picture of a folder; one that cannot be read is left out and named in a warning.
+
+    Args:
+        folder: aligned or square face pictures.
+        labeler: the label network, on `device`; None takes the one of the bundled faces.
+        device: where to compute; None is the CPU.
+        batch_size: pictures at a time.
+        progress: show a progress bar; None shows one on a terminal only.
+
+    Raises:
+        LatentrotError: the folder holds no pictures or none can be read.
+    """
+    ids: list[str] = []
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    with tqdm(total=len(folder.ids), disable=None if progress is None else not progress, desc="light") as bar:
+        for start in range(0, len(folder.ids), batch_size):
+            batch = folder.ids[start : start + batch_size]
+            names, crops, complaints = folder.read_readable(batch, CROP_SIZE)
+            for complaint in complaints:
+                log.warning("left out: %s", complaint)
+            if names:
+                x = to_tensor(crops).to(device or "cpu")
+                light = estimate_light(x, labeler=labeler).cpu().numpy()
+                parts.append((light_features(x, labeler), light_features(x.flip(-1), labeler), light))
+                ids += names
+            bar.update(len(batch))
+    if not ids:
+        raise LatentrotError(f"none of the {len(folder.ids)} pictures in {folder.image_dir} can be read")
+    return LightFeatures(ids, *(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def seed_rows(ids: list[str], lights: Mapping[str, str]) -> np.ndarray:
+    """Labels by name -> (n,) index into LIGHTS in the order of `ids`, UNLABELLED where there is none."""
+    return np.array([LIGHTS.index(lights[i]) if i in lights else UNLABELLED for i in ids], int)
+
+
+def enough(seeds: np.ndarray) -> bool:
+    """Whether there is something to tell apart: light from the middle and from a side (the mirror gives the other)."""
+    side = (seeds != CENTER) & (seeds != UNLABELLED)
+    return bool((seeds == CENTER).any() and side.any())
+
+
+def require_enough(seeds: np.ndarray) -> None:
+    """LatentrotError, with what there is, where the seeds are not enough."""
+    if not enough(seeds):
+        found = ", ".join(f"{name} {(seeds == i).sum()}" for i, name in enumerate(LIGHTS))
+        raise LatentrotError(f"agreed hand labels: {found}; needed are at least one center and one left or right")
+
+
+def propagate(features: LightFeatures, seeds: np.ndarray) -> np.ndarray:
+    """The light of every picture from that of a few.
+
+    Every picture is learned from twice, as it is and mirrored with left and right swapped, and the answers for both are
+    averaged: mirroring a picture swaps left and right exactly.
+
+    Args:
+        features: of n pictures.
+        seeds: (n,) index into LIGHTS, or UNLABELLED.
+
+    Returns:
+        (n, 3) probabilities in the order of LIGHTS.
+
+    Raises:
+        LatentrotError: no seed lit from the middle, or none from a side.
+    """
+    require_enough(seeds)
+    rows = learned_rows(seeds)
+    known = seeds[rows]
+    swapped = np.where(known == UNLABELLED, UNLABELLED, 2 - known)
+    # balanced: how many pictures of a light people have answered says little about how many there are
+    regression = LogisticRegression(C=RIDGE, class_weight="balanced", max_iter=500)
+    model = SelfTrainingClassifier(make_pipeline(StandardScaler(), regression), threshold=SURE)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "y contains no unlabeled samples")  # people have answered everything
+        model.fit(np.concatenate([features.plain[rows], features.mirrored[rows]]), np.concatenate([known, swapped]))
+    return (model.predict_proba(features.plain) + model.predict_proba(features.mirrored)[:, ::-1]) / 2
+
+
+def learned_rows(seeds: np.ndarray) -> np.ndarray:
+    """The rows to learn from: every seed, and a fixed random choice of the others."""
+    others = np.random.default_rng(0).permutation(np.flatnonzero(seeds == UNLABELLED))[:LEARNED_FROM]
+    return np.concatenate([np.flatnonzero(seeds != UNLABELLED), others])
+
+
+def margin(probabilities: np.ndarray) -> np.ndarray:
+    """(n, 3) probabilities -> (n,) how far the likeliest light leads the next; 0 is utter doubt."""
+    ranked = np.sort(probabilities, 1)
+    return ranked[:, -1] - ranked[:, -2]
+
+
+def held_out_agreement(features: LightFeatures, seeds: np.ndarray, people: np.ndarray, folds: int = 5) -> float:
+    """How often the model names the light of a seed it was not shown, nor any of the same person.
+
+    Args:
+        features: of n pictures.
+        seeds: (n,) index into LIGHTS, or UNLABELLED.
+        people: (n,) whose picture each is.
+        folds: parts the people are divided into.
+
+    Returns:
+        Share of the seeds, 0 to 1; nan where they are too few to divide.
+    """
+    rows = np.flatnonzero(seeds != UNLABELLED)
+    folds = min(folds, len(np.unique(people[rows])))
+    if folds < 2:
+        return float("nan")
+    right = []
+    for _, part in GroupKFold(folds).split(rows, groups=people[rows]):
+        kept = seeds.copy()
+        kept[rows[part]] = UNLABELLED
+        if not enough(kept):
+            return float("nan")
+        right.append(propagate(features, kept)[rows[part]].argmax(1) == seeds[rows[part]])
+    return float(np.concatenate(right).mean())

@@ -1,0 +1,233 @@
+"""One labelling session: which picture is next for whom, every answer kept, and the model refitted after each batch."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from latentrot.errors import LatentrotError
+from latentrot.faces.light.agreement import agreed, disputed, votes
+from latentrot.faces.light.answers import CHOICES, UNDO, Answer, AnswerFile, checked_name, standing
+from latentrot.faces.light.propagate import LightFeatures, enough, margin, propagate, require_enough, seed_rows
+from latentrot.faces.light.tables import light_table
+
+__all__ = ["LabelSession", "Progress", "SessionConfig", "fit_light"]
+
+
+@dataclass(frozen=True)
+class SessionConfig:
+    """How a session goes.
+
+    Args:
+        batch: answers of one annotator between two fits.
+        rounds: batches each annotator is asked for; None asks for as long as there are pictures.
+        again: share of a batch, 0 to 1, drawn from pictures others have answered, to measure the agreement on.
+    """
+
+    batch: int = 20
+    rounds: int | None = None
+    again: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or (self.rounds is not None and self.rounds < 1):
+            raise LatentrotError(f"batch {self.batch}, rounds {self.rounds}: expected at least 1")
+        if not 0 <= self.again <= 1:
+            raise LatentrotError(f"again {self.again}: expected a share between 0 and 1")
+
+
+@dataclass(frozen=True)
+class LightFit:
+    """What the answers so far amount to.
+
+    Args:
+        votes: who is sure of what, from `agreement.votes`.
+        hand: the agreed light by image_id.
+        seeds: (n,) index into LIGHTS, or UNLABELLED, in the order of the features.
+        probabilities: (n, 3) in the order of LIGHTS; the label network's while the seeds are not enough.
+        learned: whether they come from the seeds.
+    """
+
+    votes: pd.DataFrame
+    hand: pd.Series
+    seeds: np.ndarray
+    probabilities: np.ndarray
+    learned: bool
+
+    def least_certain(self, features: LightFeatures) -> list[str]:
+        """All pictures, the most doubtful first."""
+        return [features.ids[row] for row in np.argsort(margin(self.probabilities), kind="stable")]
+
+    def table(self, features: LightFeatures) -> pd.DataFrame:
+        """The light of every picture, by hand where people agree (see `tables.light_table`).
+
+        Raises:
+            LatentrotError: the seeds are not enough to learn from.
+        """
+        require_enough(self.seeds)
+        return light_table(features.ids, self.probabilities, self.hand)
+
+
+def fit_light(features: LightFeatures, said: dict[tuple[str, str], str]) -> LightFit:
+    """From answers that count to the light of every picture.
+
+    Args:
+        features: of the pictures.
+        said: {(image_id, annotator): light} from `answers.standing`.
+    """
+    table = votes(said)
+    hand = agreed(table)
+    seeds = seed_rows(features.ids, dict(zip(hand.index, hand, strict=True)))
+    learned = enough(seeds)
+    return LightFit(table, hand, seeds, propagate(features, seeds) if learned else features.network, learned)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where an annotator is.
+
+    Args:
+        answered: pictures with an answer of theirs that counts.
+        left: answers until the next fit.
+        batch: answers between two fits.
+        fits: how often the model was fitted to answers in this session.
+        hand: pictures whose light people agree on.
+        disputed: pictures they contradict each other on.
+        pictures: pictures in all.
+    """
+
+    answered: int
+    left: int
+    batch: int
+    fits: int
+    hand: int
+    disputed: int
+    pictures: int
+
+
+class LabelSession:
+    """Asks several people, safely from several threads.
+
+    Args:
+        answers: where the answers are kept; those it holds already count.
+        features: of the pictures.
+        config: how the session goes.
+        after_fit: called with the fit after every batch.
+    """
+
+    def __init__(
+        self,
+        answers: AnswerFile,
+        features: LightFeatures,
+        config: SessionConfig | None = None,
+        after_fit: Callable[[LightFit], object] = lambda fit: None,
+    ) -> None:
+        self.answers = answers
+        self.features = features
+        self.config = config or SessionConfig()
+        self.after_fit = after_fit
+        self._lock = threading.RLock()
+        self._queues: dict[str, list[str]] = {}
+        self._rounds: dict[str, int] = {}
+        self._known = set(features.ids)
+        self._fits = -1
+        self._fit()
+
+    # --- what the page calls ---
+
+    def current(self, annotator: str) -> str | None:
+        """The picture this person is to answer now; None when their rounds or the pictures are used up."""
+        with self._lock:
+            name = checked_name(annotator)
+            queue = self._queues.get(name)
+            if not queue:
+                queue = self._queues[name] = self._draw(name)
+            return queue[0] if queue else None
+
+    def answer(self, annotator: str, image_id: str, light: str) -> bool:
+        """Keep an answer; it is on the disk when this returns.
+
+        Args:
+            annotator: who.
+            image_id: the picture they saw.
+            light: left, center, right or unsure.
+
+        Returns:
+            False, and nothing kept, where that picture is not the one asked for: a key pressed twice must not answer a
+            picture nobody has seen.
+
+        Raises:
+            LatentrotError: another light, no name, or the answer could not be written.
+        """
+        if light not in CHOICES:
+            raise LatentrotError(f"light {light!r}; expected {', '.join(CHOICES)}")
+        with self._lock:
+            name = checked_name(annotator)
+            if self.current(name) != image_id:
+                return False
+            self._keep(self.answers.append(image_id, light, name))
+            self._queues[name].pop(0)
+            if not self._queues[name]:
+                self._rounds[name] = self._rounds.get(name, 0) + 1
+                self._fit()
+            return True
+
+    def undo(self, annotator: str) -> str | None:
+        """Take this person's latest answer back and ask again; returns the picture, or None where there is none."""
+        with self._lock:
+            name = checked_name(annotator)
+            theirs = [i for i, who in self.said if who == name and i in self._known]
+            if not theirs:
+                return None
+            self.current(name)  # draws a batch where there is none, so that the picture is put before it
+            self._keep(self.answers.append(theirs[-1], UNDO, name))
+            self._queues[name].insert(0, theirs[-1])
+            return theirs[-1]
+
+    def progress(self, annotator: str) -> Progress:
+        """Where this person is."""
+        with self._lock:
+            name = checked_name(annotator)
+            table = votes(self.said)
+            return Progress(
+                answered=sum(who == name for _, who in self.said),
+                left=len(self._queues.get(name, [])),
+                batch=self.config.batch,
+                fits=self._fits,
+                hand=len(agreed(table)),
+                disputed=len(disputed(table)),
+                pictures=len(self.features.ids),
+            )
+
+    # --- inside ---
+
+    def _fit(self) -> None:
+        self._rows = self.answers.read()
+        self.said = standing(self._rows)
+        self.fit = fit_light(self.features, self.said)
+        self._order = self.fit.least_certain(self.features)
+        self._fits += 1
+        self.after_fit(self.fit)
+
+    def _keep(self, answer: Answer) -> None:
+        self._rows.append(answer)
+        self.said = standing(self._rows)
+
+    def _draw(self, name: str) -> list[str]:
+        """The next batch of one person: the most doubtful pictures, and some that others have answered."""
+        if self.config.rounds is not None and self._rounds.get(name, 0) >= self.config.rounds:
+            return []
+        batch = self.config.batch
+        theirs = {i for i, who in self.said if who == name}
+        others = {i for i, who in self.said if who != name} - theirs
+        waiting = {i for queue in self._queues.values() for i in queue}
+        again = [i for i in self._order if i in others]
+        new = [i for i in self._order if i not in theirs | others | waiting]
+        first = again[: round(batch * self.config.again)]
+        drawn = [*first, *new[: batch - len(first)]]
+        drawn += again[len(first) :][: batch - len(drawn)]  # nothing new is left
+        # mixed, so that nobody can tell which pictures others have answered
+        return list(np.random.default_rng(len(self._rows)).permutation(drawn)) if drawn else []

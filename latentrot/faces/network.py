@@ -1,0 +1,136 @@
+"""The label network: head pose and side of the main light from one small face crop.
+
+Two small convolutional trunks share one file. The pose trunk sees colours; the light trunk sees only grey levels,
+standardised per picture, at half the resolution, and shares nothing with the pose trunk, so that the light cannot be
+read off the pose features.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from latentrot.bundles import DEFAULT_BUNDLE, bundle_names, bundled_folder, labeler_in, missing_bundle
+from latentrot.errors import LatentrotError
+from latentrot.faces.layers import Residual, conv, digest_of, load_weights
+
+__all__ = ["CROP_SIZE", "LIGHTS", "POSE_SCALE", "FaceLabeler", "load_labeler"]
+
+#: side in pixels of the crops the network works on
+CROP_SIZE = 64
+#: the order of the light probabilities: the side of the picture, as the viewer sees it, the main light comes from
+LIGHTS = ("left", "center", "right")
+#: degrees per unit of the pose head
+POSE_SCALE = 30.0
+KIND = "latentrot labeler"
+
+
+def head(width: int, hidden: int, out: int, dropout: float) -> nn.Sequential:
+    """From a 4x4 map to `out` numbers, keeping where on the face a feature lies."""
+    return nn.Sequential(
+        nn.Flatten(), nn.Dropout(dropout), nn.Linear(width * 16, hidden), nn.SiLU(inplace=True), nn.Linear(hidden, out)
+    )
+
+
+class FaceLabeler(nn.Module):
+    """Pose and light of 64x64 crops in the CelebA frame.
+
+    Signs: yaw > 0, the nose points to the viewer's right; pitch > 0, the face looks up; roll > 0, the head leans
+    clockwise as seen by the viewer; light is the side of the picture the main light comes from.
+
+    Attributes:
+        title: what it is called where its labels are recorded: the name it was asked for by and a digest of its file.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.title = "untrained"
+        self.pose_trunk = nn.Sequential(
+            conv(3, 24, 5, 2), conv(24, 48, 3, 2), Residual(48), conv(48, 96, 3, 2), Residual(96), conv(96, 128, 3, 2)
+        )  # 64 -> 32 -> 16 -> 8 -> 4
+        self.pose_head = head(128, 96, 3, 0.1)
+        self.light_trunk = nn.Sequential(
+            conv(1, 16, 3, 1), conv(16, 32, 3, 2), Residual(32), conv(32, 48, 3, 2), conv(48, 48, 3, 2)
+        )  # 32 -> 16 -> 8 -> 4
+        self.light_head = head(48, 48, 3, 0.2)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return next(self.parameters()).device
+
+    def pose(self, x: Tensor) -> Tensor:
+        """(n, 3, 64, 64) in [-1, 1] -> (n, 3) yaw, pitch, roll in units of 30 degrees."""
+        return self.pose_head(self.pose_trunk(x))
+
+    def light_features(self, x: Tensor) -> Tensor:
+        """(n, 3, 64, 64) in [-1, 1] -> (n, 48) what the last layer weighs to tell the light."""
+        grey = F.avg_pool2d(x.mean(1, keepdim=True), 2)  # (n, 1, 32, 32)
+        face = grey[:, :, 6:28, 6:26]  # brightness is judged on the face, not on what is around it
+        centred = grey - face.mean((2, 3), keepdim=True)
+        trunk = self.light_trunk(centred / (face.std((2, 3), correction=0, keepdim=True) + 0.05))
+        return self.light_head[:-1](trunk)
+
+    def light(self, x: Tensor) -> Tensor:
+        """(n, 3, 64, 64) in [-1, 1] -> (n, 3) logits of light from the left, center, right."""
+        return self.light_head[-1](self.light_features(x))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Pose and light at once.
+
+        Args:
+            x: (n, 3, 64, 64) float in [-1, 1].
+
+        Returns:
+            (n, 3) yaw, pitch, roll in degrees, and (n, 3) probabilities of light from the left, center, right.
+        """
+        return self.pose(x) * POSE_SCALE, self.light(x).softmax(1)
+
+
+def load_labeler(path: Path | str | None = None, device: torch.device | str | None = None) -> FaceLabeler:
+    """Load a label network, ready for estimating.
+
+    Args:
+        path: the name of a bundled model, a model's folder that holds one (labeler.safetensors), or a labeler file written
+            by `train_labeler`; None takes the one of the bundled faces. Bundled ones are read once per device and kept.
+        device: where to put it; None is the CPU.
+
+    Returns:
+        The network in float32 and evaluation mode, its weights frozen.
+
+    Raises:
+        LatentrotError: the file is missing, unreadable, or not a labeler of this version.
+    """
+    target = torch.device(device or "cpu")
+    name = DEFAULT_BUNDLE if path is None else str(path)
+    if bundled_folder(name):
+        return _bundled(name, str(target))
+    return _read(_labeler_file(Path(name)), name, target)
+
+
+def _labeler_file(path: Path) -> Path:
+    """The labeler a path means: itself, or the one in a model's folder."""
+    found = labeler_in(path) if path.is_dir() else path
+    if found is None or not found.is_file():
+        raise LatentrotError(
+            missing_bundle(str(path))
+            or f"no labeler at {path}; give a labeler file, a model's folder with labeler.safetensors in it, one of "
+            f"{', '.join(bundle_names())}, or nothing for the one of {DEFAULT_BUNDLE}"
+        )
+    return found
+
+
+@cache
+def _bundled(name: str, device: str) -> FaceLabeler:
+    folder = bundled_folder(name)
+    return _read(_labeler_file(folder or Path(name)), name, torch.device(device))
+
+
+def _read(path: Path, name: str, device: torch.device) -> FaceLabeler:
+    labeler = load_weights(FaceLabeler(), path, KIND, "train-labeler")
+    labeler.title = f"{Path(name).name} {digest_of(path)}"
+    return labeler.to(device)

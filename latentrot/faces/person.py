@@ -1,0 +1,86 @@
+"""Who it is: a small network of the package's own that puts pictures of one person close together.
+
+Source of the loss it is trained with: Wang et al., "CosFace: Large Margin Cosine Loss for Deep Face Recognition", CVPR 2018.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from latentrot.data.images import resize, to_tensor
+from latentrot.errors import LatentrotError
+from latentrot.faces.layers import Residual, conv, load_weights, save_weights
+
+__all__ = ["PersonNetwork", "load_person_network", "save_person_network"]
+
+KIND = "latentrot person network"
+#: side in pixels of the crops it works on
+SIDE = 64
+LENGTH = 128
+#: a face fills more of the picture than a head does: what is cut off at each side, in pixels
+EDGE = 4
+BATCH = 64
+
+
+class PersonNetwork(nn.Module):
+    """Embeddings of 64x64 crops in the CelebA frame.
+
+    Attributes:
+        facts: what it learned from and how well it tells people apart, for its file.
+        length: of an embedding.
+    """
+
+    length = LENGTH
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.facts: dict[str, str] = {}
+        self.trunk = nn.Sequential(
+            conv(12, 48, 3, 2), Residual(48), conv(48, 96, 3, 2), Residual(96), conv(96, 160, 3, 2), Residual(160)
+        )  # 28 -> 14 -> 7 -> 4
+        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(0.2), nn.Linear(160 * 16, LENGTH))
+
+    @property
+    def learned_from(self) -> tuple[str, ...]:
+        """Data sets of real people that it learned from, a tenth of whom stayed out."""
+        sets = self.facts.get("data", "").split(", ")
+        return tuple(name for name in sets if name not in ("", "rendered heads"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, 3, 64, 64) in [-1, 1] -> (n, 128) unit vectors."""
+        inner = x[..., EDGE:-EDGE, EDGE:-EDGE]
+        return F.normalize(self.head(self.trunk(F.pixel_unshuffle(inner, 2))).float())
+
+    @torch.no_grad()
+    def embed(self, crops: Sequence[np.ndarray]) -> np.ndarray:
+        """Crops (s, s, 3) uint8 in the CelebA frame -> (n, 128) unit vectors: of each the mean of it and its mirror image."""
+        x = to_tensor([resize(crop, SIDE) for crop in crops])
+        device = next(self.parameters()).device
+        both = [self(part) + self(part.flip(-1)) for part in x.to(device).split(BATCH)]
+        return F.normalize(torch.cat(both)).cpu().numpy()
+
+
+def save_person_network(network: PersonNetwork, path: Path) -> None:
+    """Write a network with its facts; floats in half precision."""
+    save_weights(network, path, KIND, network.facts)
+
+
+def load_person_network(path: Path, device: str | None = None) -> PersonNetwork:
+    """Read a network that `train-person` wrote, frozen.
+
+    Raises:
+        LatentrotError: no such file, or another kind of file.
+    """
+    if not path.is_file():
+        raise LatentrotError(f"no network at {path}; make one with: latentrot train-person --out RUN")
+    network = load_weights(PersonNetwork(), path, KIND, "train-person")
+    with safe_open(path, "pt") as file:
+        network.facts = {k: v for k, v in file.metadata().items() if k not in ("kind", "version")}
+    return network.to(device or "cpu")

@@ -1,0 +1,43 @@
+"""The pose estimators by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from latentrot.errors import LatentrotError
+from latentrot.faces.estimate import LabelerPose, PoseEstimator
+from latentrot.faces.network import FaceLabeler, load_labeler
+
+__all__ = ["POSE_ESTIMATORS", "load_pose_estimator"]
+
+POSE_ESTIMATORS = ("bundled", "hopenet")
+
+
+def load_pose_estimator(
+    name: str = "bundled", weights: Path | str | None = None, device: torch.device | str | None = None,
+    *, labeler: FaceLabeler | None = None,
+) -> PoseEstimator:  # fmt: skip
+    """Load what says where heads point.
+
+    Args:
+        name: bundled (a label network) or hopenet.
+        weights: path or address of Hopenet's published snapshot; the bundled network brings its own.
+        device: where to put it; None is the CPU.
+        labeler: the label network that "bundled" means, on `device`; None takes the one of the bundled faces.
+
+    Raises:
+        LatentrotError: an unknown name, weights where none belong or none where some do, or a wrong file.
+    """
+    if name == "bundled":
+        if weights is not None:
+            raise LatentrotError(f"weights {weights}: the bundled pose network brings its own; they belong to hopenet")
+        return LabelerPose(labeler or load_labeler(device=device))
+    if name == "hopenet":
+        from latentrot.faces.hopenet import EXPECTED, load_hopenet  # noqa: PLC0415  torchvision takes a while
+
+        if weights is None:
+            raise LatentrotError(f"hopenet comes without weights; give the path or the address of {EXPECTED}")
+        return load_hopenet(weights, device)
+    raise LatentrotError(f"no pose estimator {name!r}; there are {', '.join(POSE_ESTIMATORS)}")

@@ -1,0 +1,169 @@
+"""Label tables: make one for a whole folder, write and read it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from latentrot.data.celeba import FaceFolder
+from latentrot.data.images import to_tensor
+from latentrot.data.tables import check_unique, read_table
+from latentrot.errors import LatentrotError
+from latentrot.faces.estimate import LabelerPose, PoseEstimator, estimate_light, estimate_pose, light_names
+from latentrot.faces.network import LIGHTS, FaceLabeler, load_labeler
+from latentrot.files import check_format, write_atomically
+from latentrot.progress import Progress
+
+__all__ = ["COLUMNS", "label_folder", "read_labels", "with_attributes", "write_labels"]
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ("yaw_deg", "pitch_deg", "roll_deg", "light", "p_left", "p_center", "p_right", "confidence")
+#: of the file, raised when an older version would misread it
+FORMAT = 1
+
+
+def label_folder(
+    folder: FaceFolder,
+    *,
+    estimator: PoseEstimator | None = None,
+    labeler: FaceLabeler | None = None,
+    mirror: bool = True,
+    device: torch.device | str | None = None,
+    batch_size: int = 256,
+    progress: bool | None = None,
+) -> pd.DataFrame:
+    """Estimate pose and light of every picture of a folder; light is always by a label network.
+
+    A picture that cannot be read is left out and named in a warning.
+
+    Args:
+        folder: aligned or square face pictures.
+        estimator: what estimates the pose; None takes the label network.
+        labeler: the label network, on `device`; None takes the one of the bundled faces.
+        mirror: average with the mirrored picture, for pose and light.
+        device: where to compute; None is the CPU.
+        batch_size: pictures at a time.
+        progress: show a progress bar; None shows one on a terminal only.
+
+    Returns:
+        One row per picture, indexed by image_id: yaw_deg, pitch_deg and roll_deg in degrees, light (left, center or
+        right), p_left, p_center and p_right (its probabilities), confidence (the largest of them). Its `attrs` say what
+        estimated them (labeler, pose); parquet keeps that.
+
+    Raises:
+        LatentrotError: the folder holds no pictures or none can be read, or `batch_size` is below 1.
+    """
+    if batch_size < 1:
+        raise LatentrotError(f"batch_size={batch_size}: expected at least 1")
+    labeler = labeler or load_labeler(device=device)
+    estimator = estimator or LabelerPose(labeler)
+    parts = []
+    with Progress("label", len(folder.ids), disable=None if progress is None else not progress) as bar:
+        for start in range(0, len(folder.ids), batch_size):
+            batch = folder.ids[start : start + batch_size]
+            names, crops, complaints = folder.read_readable(batch, estimator.crop_size)
+            for complaint in complaints:
+                log.warning("left out: %s", complaint)
+            bar.update(len(batch))
+            if names:
+                x = to_tensor(crops).to(device or "cpu")
+                pose = estimate_pose(x, estimator=estimator, mirror=mirror)
+                light = estimate_light(x, labeler=labeler, mirror=mirror)
+                parts.append(_rows(names, pose.cpu(), light.cpu()))
+    if not parts:
+        raise LatentrotError(f"none of the {len(folder.ids)} pictures in {folder.image_dir} can be read")
+    table = pd.concat(parts)
+    table.attrs = {"labeler": labeler.title, "pose": estimator.name}
+    return table
+
+
+def with_attributes(labels: pd.DataFrame, folder: FaceFolder) -> pd.DataFrame:
+    """Join what the folder's own tables say: the person of each picture, and CelebA's attributes for filters.
+
+    Args:
+        labels: from `label_folder`.
+        folder: the folder they were made from.
+
+    Returns:
+        The same rows with a column identity (names, as text) and, where the folder has them, its attributes and CelebA's
+        own partition (0 train, 1 validation, 2 test).
+    """
+    joined = labels.assign(identity=folder.identities.reindex(labels.index))
+    if folder.partition is not None:
+        joined = joined.assign(partition=folder.partition.reindex(labels.index))
+    joined = joined if folder.attributes is None else joined.join(folder.attributes)
+    joined.attrs = labels.attrs  # a join forgets them
+    return joined
+
+
+def _rows(names: list[str], pose: torch.Tensor, light: torch.Tensor) -> pd.DataFrame:
+    values = torch.cat([pose, light, light.amax(1, keepdim=True)], 1).numpy()
+    numeric = [c for c in COLUMNS if c != "light"]
+    table = pd.DataFrame(values, index=pd.Index(names, name="image_id"), columns=pd.Index(numeric))
+    table["light"] = light_names(light)
+    return table.reindex(columns=list(COLUMNS))
+
+
+def write_labels(table: pd.DataFrame, path: Path | str) -> None:
+    """Write a label table under a temporary name, then rename it: a kill never leaves half a table.
+
+    Args:
+        table: as `label_folder` returns it.
+        path: where to; .parquet or .csv by the suffix.
+
+    Raises:
+        LatentrotError: another suffix, missing columns, a picture named twice, or the file cannot be written.
+    """
+    path = Path(path)
+    suffix = check_labels_path(path)
+    _check_columns(check_unique(table, path), "the table")
+    table = table.copy(deep=False)
+    table.attrs = {**table.attrs, "format": FORMAT}
+    write_atomically(path, lambda p: table.to_parquet(p) if suffix == ".parquet" else table.to_csv(p))
+
+
+def read_labels(path: Path | str) -> pd.DataFrame:
+    """Read a label table.
+
+    Args:
+        path: a .parquet or .csv file written by `write_labels`.
+
+    Returns:
+        The table, indexed by image_id, with the columns of `label_folder` and any further ones.
+
+    Raises:
+        LatentrotError: no such file, another suffix, an unreadable file, missing columns, an unknown light, a picture named
+            twice, or a file of a newer version.
+    """
+    path = Path(path)
+    check_labels_path(path)
+    if not path.is_file():
+        raise LatentrotError(
+            f"no label table at {path}; make one with `latentrot label --data DIR --out labels.parquet`"
+        )
+    table = read_table(path)
+    check_format(table.attrs.pop("format", 1), FORMAT, path)
+    if "identity" in table:  # who is not named is nobody else
+        table["identity"] = table["identity"].fillna(table.index.to_series())
+    _check_columns(table, str(path))
+    if unknown := sorted(set(table["light"].astype(str)) - set(LIGHTS)):
+        raise LatentrotError(f"{path} names the lights {', '.join(unknown)}; expected {', '.join(LIGHTS)}")
+    return table
+
+
+def check_labels_path(path: Path) -> str:
+    """The suffix of a label table: .parquet or .csv; any other is a LatentrotError."""
+    if path.suffix not in (".parquet", ".csv"):
+        raise LatentrotError(f"label table {path}: expected a name ending in .parquet or .csv, not {path.suffix!r}")
+    return path.suffix
+
+
+def _check_columns(table: pd.DataFrame, what: str) -> None:
+    if missing := [c for c in COLUMNS if c not in table.columns]:
+        raise LatentrotError(
+            f"{what} lacks the columns {', '.join(missing)}; it has {', '.join(map(str, table.columns))}"
+        )

@@ -1,0 +1,200 @@
+"""Textures of the head's two sheets: the photograph with cleaned rims, and a piece of hair to lay on where it is not seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from latentrot.geometry.config import MeshConfig
+from latentrot.geometry.fields import blur, blur_within, dilated, eroded, extrapolated, filled, ramp
+from latentrot.geometry.hair import LOCK, hair_seen, own_hair, strands_of, typical_hair
+from latentrot.geometry.outline import Outline, cheeks_of
+
+__all__ = ["Textures", "make_textures"]
+
+
+#: brightness of the neck under the ears against the cheeks
+SHADE = 0.75
+#: height of an ear, in W
+EAR = 0.4
+#: what is larger, as a share of W squared, and worn on the head is a hat, not glasses
+HAT = 0.15
+#: with so much hair along the crown a head is bald nowhere
+FULL = 0.6, 0.8
+
+
+@dataclass(frozen=True, eq=False)
+class Textures:
+    """Textures on the region's grid.
+
+    Args:
+        front: (h, w, 3) float32, the photograph, its rim replaced from inside.
+        kept: (h, w) float32, 1 where `front` is the photograph.
+        tone: (h, w, 3) float32, blurred colours of the hair in front.
+        back_tone: (h, w, 3) float32, blurred colours of the back of the head.
+        strands: (h, w, 3) float32, detail as the hair has it, zero in the mean, everywhere.
+        hair: (h, w) float32, how far a pixel may be redrawn as hair.
+        near_hair: (h, w) float32, the same for skin that hair touches, where the surface jumps from one to the other.
+    """
+
+    front: np.ndarray
+    kept: np.ndarray
+    tone: np.ndarray
+    back_tone: np.ndarray
+    strands: np.ndarray
+    hair: np.ndarray
+    near_hair: np.ndarray
+
+
+def make_textures(
+    image: np.ndarray,
+    outline: Outline,
+    seen: np.ndarray,
+    lobes: np.ndarray,
+    width: float,
+    config: MeshConfig,
+) -> Textures:
+    """Textures from the region's picture and its masks.
+
+    Args:
+        image: (h, w, 3) the region's picture.
+        outline: its masks.
+        seen: (h, w) bool, what lies within the photograph.
+        lobes: (h, w) bool, what shows of ears that hair covers.
+        width: W in pixels.
+        config: parameters.
+    """
+    inside, sigma = outline.to_background, LOCK * width
+    clean = _clean(outline, seen, width, config)
+    # at the silhouette itself a mask says background rather than hair: what lies inside says which of the two ends there
+    inner = outline.head & (inside > 0.03 * width)
+    hair = extrapolated(outline.hair[..., None], inner.astype(np.float32))[..., 0]
+    front = _cleaned(image, clean, hair, width)
+    hairy, strand = hair_seen(outline, clean, width)
+    locks = strand & (outline.hat < 0.3) & (inside > config.hair_rim * width)
+    if hairy:
+        strand = own_hair(image, strand, outline, width)
+    near, weight = blur_within(image, strand, sigma)
+    typical = typical_hair(image, strand, inside, width)
+    usual, around = blur_within(image, typical, 5 * sigma)
+    usual = extrapolated(usual, ramp(around[..., 0], 0.0, 0.02))
+    own = near + config.usual_hair * (usual - near)  # a dark lock beside the face would be drawn wide
+    tone = extrapolated(own, (weight[..., 0] > 0.05).astype(np.float32))
+    back_tone = _behind(image, typical, outline, width, config)
+    seam = ramp(inside, 0.0, 0.2 * width)[..., None]  # at the rim the back goes on as the front ends
+    covered = hairy * ramp(blur(hair, sigma), 0.3, 0.7)[..., None]
+    ending = blur(front, 0.6 * sigma)
+    ending = ending + covered * (tone - ending)
+    bare = _bald(hair, outline, width)[..., None] if hairy else np.float32(1)
+    back_tone = back_tone + (1 - seam) * np.maximum(covered, bare) * (ending - back_tone)
+    under, below = _under_a_hat(image, outline, strand & ~outline.face, width)
+    tone, back_tone = ((a * (1 - below) + under * below).astype(np.float32) for a in (tone, back_tone))
+    return Textures(
+        front=np.clip(front, 0, 255),
+        kept=blur(clean.astype(np.float32), 1.0),
+        tone=tone,
+        back_tone=back_tone,
+        strands=config.strands * strands_of(image - near, locks, width) if hairy else np.zeros_like(front),
+        hair=hairy * (ramp(hair, 0.3, 0.7) * (1 - blur(dilated(outline.face, 0.01 * width).astype(np.float32), 2))),
+        near_hair=hairy * _near_hair(strand, lobes, outline, width),
+    )
+
+
+def _clean(outline: Outline, seen: np.ndarray, width: float, config: MeshConfig) -> np.ndarray:
+    """(h, w) bool, the head without its rim, whose pixels are half background."""
+    inside = outline.to_background
+    rim = config.skin_rim + (config.hair_rim - config.skin_rim) * ramp(outline.hair, 0.2, 0.6)
+    depth = np.maximum(blur(rim * width, 0.02 * width), 1.5)
+    room = 0.4 * (cv2.distanceTransform((~outline.face).astype(np.uint8), cv2.DIST_L2, 5) + np.maximum(inside, 0))
+    clear = outline.clear | eroded(outline.face, 0.04 * width) | (inside > 0.1 * width)
+    return outline.head & seen & clear & (inside > np.minimum(depth, np.maximum(room, 1.5)))
+
+
+def _behind(image: np.ndarray, typical: np.ndarray, outline: Outline, width: float, config: MeshConfig) -> np.ndarray:
+    """(h, w, 3) colours of the back of the head: its hair's, in the shade, and below the ears the neck's."""
+    far = extrapolated(image, typical.astype(np.float32))
+    middle = np.median(image[typical], axis=0)
+    tone = np.clip(blur(far, LOCK * width), 0, 255) * 0.75 + 0.25 * middle.astype(np.float32)
+    return _nape(tone * config.back_shade, image, outline, width)
+
+
+def _bald(hair: np.ndarray, outline: Outline, width: float) -> np.ndarray:
+    """(h, w) how far skin that ends above the ears goes on behind: not under a full crown, where it is a bare temple."""
+    rows = np.arange(len(hair))[:, None]
+    upper = ramp(rows, outline.lobe - 0.3 * width, outline.lobe - 0.5 * width)
+    crown = outline.head & (outline.to_background < 0.06 * width) & (upper > 0.5)
+    full = ramp(hair[crown].mean(), *FULL) if crown.any() else 0.0
+    return (1 - full) * upper
+
+
+def _cleaned(image: np.ndarray, clean: np.ndarray, hair: np.ndarray, width: float) -> np.ndarray:
+    """The picture with its rim filled from inside: hair from hair, all else from all else, or each would colour the other."""
+    kinds = [clean & (hair > 0.6), clean & (hair < 0.4)]
+    if min(kind.sum() for kind in kinds) < 0.01 * width**2:
+        return filled(image, clean, 0.025 * width, 8.0)
+    as_hair, as_skin = (filled(image, kind, 0.025 * width, 8.0) for kind in kinds)
+    return np.where(clean[..., None], image, as_skin + ramp(hair, 0.3, 0.7)[..., None] * (as_hair - as_skin)).astype(
+        np.float32
+    )
+
+
+def _near_hair(strand: np.ndarray, lobes: np.ndarray, outline: Outline, width: float) -> np.ndarray:
+    """Skin that hair touches: at the face's side, lobes under hair, and the neck between jaw and hair."""
+    rows = np.arange(len(strand))[:, None]
+    side = dilated(strand & (rows > outline.lobe - 0.6 * width), 0.05 * width) & outline.face
+    neck = dilated(strand, 0.15 * width) & ~outline.face & (rows > outline.lobe)
+    return blur((side | neck | lobes).astype(np.float32), 2)
+
+
+def _nape(tone: np.ndarray, image: np.ndarray, outline: Outline, width: float) -> np.ndarray:
+    """Behind the ears, where no hair hangs, the head's back is the neck's skin, in the shade."""
+    rows = np.arange(len(tone))[:, None]
+    cheeks = cheeks_of(outline, width)
+    if not cheeks.any():
+        return tone
+    bare = 1 - ramp(_hair_at_rim(outline, width), 0.15, 0.45)
+    weight = (ramp(rows, outline.lobe - 0.12 * width, outline.lobe + 0.02 * width) * bare)[..., None]
+    return (tone * (1 - weight) + SHADE * np.median(image[cheeks], axis=0) * weight).astype(np.float32)
+
+
+def _under_a_hat(image: np.ndarray, outline: Outline, hair: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray]:
+    """A hat ends where it is seen to end, and side and back below are hair; one that shows none reaches down to the ears.
+
+    There the rest is skin in the shade.
+
+    Returns:
+        (3,) that colour, and (h, 1, 1) how far it counts in a row: nowhere without a hat.
+    """
+    hat, none = outline.head & (outline.hat > 0.5), (np.zeros(3), np.zeros((len(image), 1, 1), np.float32))
+    if hat.sum() < HAT * width**2:
+        return none
+    rows = np.arange(len(hat))[:, None]
+    lowest = len(hat) - 1 - hat[::-1].argmax(0)
+    brim = float(np.percentile(lowest[hat.any(0)], 75))
+    own = hair & (outline.hat < 0.2) & (rows > brim)
+    shown, shade = own, 1.0
+    if own.sum() <= 0.004 * width**2:
+        shown, shade, brim = cheeks_of(outline, width), SHADE, max(brim, outline.lobe - EAR * width)
+    if not shown.any():
+        return none
+    below = ramp(rows, brim + 0.05 * width, brim + 0.11 * width)[..., None]  # it sits lower behind
+    return shade * np.median(image[shown], axis=0), below
+
+
+def _hair_at_rim(outline: Outline, width: float) -> np.ndarray:
+    """(h, w) how much hair the head has at both ends of a row, the nearer end counting more."""
+    head, band = outline.head, max(2, round(0.08 * width))
+    count = head.shape[1]
+    known = np.asarray(head.any(1), np.float32)
+    first, last = head.argmax(1), count - 1 - head[:, ::-1].argmax(1)
+    columns = np.arange(count)[None]
+    ends = []
+    for near in (columns - first[:, None], last[:, None] - columns):
+        rim = head & (near < band)
+        share = (outline.hair * rim).sum(1) / np.maximum(rim.sum(1), 1)
+        column = np.repeat(share[:, None, None], 3, axis=1).astype(np.float32)
+        ends.append(blur(extrapolated(column, np.repeat(known[:, None], 3, axis=1))[:, :1, 0], 0.02 * width))
+    right = np.clip((columns - first[:, None]) / np.maximum(last - first, 1)[:, None], 0, 1)
+    return (ends[0].reshape(-1, 1) * (1 - right) + ends[1].reshape(-1, 1) * right).astype(np.float32)

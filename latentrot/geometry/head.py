@@ -1,0 +1,259 @@
+"""Build a closed head that can be turned from a photograph, 68 landmarks and the parts' probabilities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from latentrot.data.images import check_picture
+from latentrot.errors import LatentrotError
+from latentrot.geometry.colour import Textures, make_textures
+from latentrot.geometry.config import MeshConfig
+from latentrot.geometry.depth import back_square, free_edge, front_square
+from latentrot.geometry.ears import Ear, find_ears, lobes_under_hair
+from latentrot.geometry.fields import blur, dilated, eroded, filled, nearest, ramp, values_at
+from latentrot.geometry.outline import Outline, face_area, find_outline
+from latentrot.geometry.region import Region, region_of, warped
+from latentrot.geometry.sheets import Sheet, cut_sheet
+from latentrot.geometry.surface import SurfaceFit, fit_surface, load_surface, rotation
+from latentrot.geometry.symmetry import Symmetry, find_symmetry
+
+__all__ = ["Head", "PartsLike", "build_head", "raised"]
+
+
+class PartsLike(Protocol):
+    """What `latentrot.faces.parts` gives: probabilities (7, n, n) and the affine from the photograph to them."""
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """(7, n, n) background, skin, hair, ears, neck, clothes, accessories."""
+        ...
+
+    @property
+    def to_region(self) -> np.ndarray:
+        """(2, 3) photograph positions -> positions in `probabilities`, edges at pixel borders."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A head set up to be turned.
+
+    Args:
+        photograph: (h, w, 3) uint8.
+        region: where in it the head is.
+        image: (h, w, 3) float32, the region's picture.
+        plate: the same, the head's inside filled from what surrounds it.
+        plate_kept: (h, w) float32, 1 where the plate is the photograph.
+        outside: (h, w, 2) float32 positions, for each pixel of the head the nearest one outside, elsewhere its own.
+        outline: masks.
+        colours: textures.
+        sheet: flat triangles over the head.
+        front: (n, 3) float32 the sheet's points on the front, z over the rim.
+        back: (n, 3) on the back.
+        symmetry: the plane the hidden half is filled across.
+        front_u: (h, w) float32 squared height of the front sheet over the rim.
+        back_u: (h, w) float32 squared depth of the back sheet under it.
+        slope: (h, w, 2) float32 slope of the front sheet across and down.
+        axis: (3,) a point of the turning axis in region pixels; its depth is the rim's, 0.
+        pose: yaw and pitch of the head in the photograph, degrees.
+        landmarks: (68, 3) on the face in the region, z over the rim.
+        fit: the fitted face.
+        config: parameters.
+        notes: what the user should know.
+    """
+
+    photograph: np.ndarray
+    region: Region
+    image: np.ndarray
+    plate: np.ndarray
+    plate_kept: np.ndarray
+    outside: np.ndarray
+    outline: Outline
+    colours: Textures
+    sheet: Sheet
+    front: np.ndarray
+    back: np.ndarray
+    symmetry: Symmetry
+    front_u: np.ndarray
+    back_u: np.ndarray
+    slope: np.ndarray
+    axis: np.ndarray
+    pose: tuple[float, float]
+    landmarks: np.ndarray
+    fit: SurfaceFit
+    config: MeshConfig
+    ears: tuple[Ear, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def behind(self) -> tuple[np.ndarray, np.ndarray]:
+        """(h, w, 3) float32 the picture without the head and its edge, and (h, w) float32, 1 where that is the photograph.
+
+        Only long turns show it.
+        """
+        width = self.region.width
+        bare = ~dilated(self.outline.head, _edge(width))
+        return filled(self.image, bare, 0.02 * width), bare.astype(np.float32)
+
+
+#: landmarks farther from any face's than this share of the width are no face's
+WORST_FIT = 0.09
+
+
+def build_head(
+    photograph: np.ndarray, landmarks: np.ndarray, parts: PartsLike, config: MeshConfig | None = None
+) -> Head:
+    """Set a head up to be turned.
+
+    Args:
+        photograph: (h, w, 3) uint8 RGB.
+        landmarks: (68, 2) photograph pixels, multi-PIE order.
+        parts: probabilities of the parts around the face.
+        config: parameters.
+
+    Raises:
+        LatentrotError: no such picture, or landmarks that are no face's.
+    """
+    config = config or MeshConfig()
+    check_picture(photograph, "photograph")
+    surface, fit = load_surface(), fit_surface(landmarks)
+    if fit.error > WORST_FIT or fit.width < 8:
+        raise LatentrotError(
+            f"the landmarks are not those of a face that can be turned: {fit.width:.0f} pixels wide, "
+            f"{100 * fit.error:.0f}% of that off any face's; choose another face or photograph"
+        )
+    region = region_of(fit, (photograph.shape[1], photograph.shape[0]), config)
+    width = region.width
+    upright = rotation(0, 0, -fit.roll_deg)
+    points = _in_region(fit.points, region)
+    own = _in_region(fit.landmarks, region)
+    forward = (upright @ fit.axes)[:, 2]
+    axis = own[[0, 16]].mean(0) - config.axis_behind * width * forward
+    lean = np.tan(np.radians(config.lean_deg))
+    points, own = (
+        np.column_stack([p[:, :2], config.depth_scale * (p[:, 2] - axis[2] - lean * (p[:, 1] - axis[1]))])
+        for p in (points, own)
+    )
+    marks = region.to_region(np.asarray(landmarks, np.float64))
+    narrow = surface.faces[surface.narrow[surface.faces].all(1)]
+    face, depth = face_area(marks, points, narrow, region.size)
+    lobe = float((own[[0, 16]].mean(0)[:2] + (upright @ fit.axes)[:2, 1] * config.lobe * width)[1])
+    there = _parts_in_region(parts, region)
+    outline = find_outline(there, marks, face, lobe, region, config)
+    front_u, back_u = front_square(outline, depth, width, config), back_square(outline, width, config)
+    image = region.crop(photograph)
+    sheet = cut_sheet(outline.to_rest)
+    height = np.sqrt(front_u)
+    front, back = raised(sheet, outline, front_u, back_u, width)
+    smooth = blur(height, 0.008 * width)
+    slope = np.stack([cv2.Sobel(smooth, cv2.CV_32F, i, 1 - i, ksize=3, scale=1 / 8) for i in (1, 0)], -1)
+    slope = np.clip(slope, -6, 6).astype(np.float32)
+    colours = make_textures(
+        image, outline, region.in_photograph(), lobes_under_hair(outline, there, own, width), width, config
+    )
+    core = eroded(outline.head, _edge(width))
+    return Head(
+        photograph=photograph,
+        region=region,
+        image=image,
+        plate=_plate(image, outline, core, region),
+        plate_kept=(~core).astype(np.float32),
+        outside=_outside(outline, width),
+        outline=outline,
+        colours=colours,
+        symmetry=find_symmetry(colours.front, height, slope, outline, own, fit.yaw_deg, width, config),
+        sheet=sheet,
+        front=front,
+        back=back,
+        front_u=front_u,
+        back_u=back_u,
+        slope=slope,
+        axis=np.array([axis[0], axis[1], 0.0]),
+        pose=(fit.yaw_deg, fit.pitch_deg),
+        landmarks=own,
+        fit=fit,
+        config=config,
+        ears=find_ears(image, outline, there, height, own, upright @ fit.axes, width),
+        notes=tuple(_notes(fit, outline, region)),
+    )
+
+
+def _edge(width: float) -> float:
+    """Pixels on both sides of a head's outline that show some of both."""
+    return max(2.0, 0.03 * width)
+
+
+def _outside(outline: Outline, width: float) -> np.ndarray:
+    """For each pixel the position of the nearest one that is not the head, nor, above the neck, at its edge."""
+    above = np.arange(len(outline.head))[:, None] < outline.lobe - 0.1 * width
+    rows, columns = nearest(~(outline.head | (dilated(outline.head, 0.02 * width) & above)))
+    return np.stack([columns + 0.5, rows + 0.5], -1).astype(np.float32)
+
+
+def _plate(image: np.ndarray, outline: Outline, core: np.ndarray, region: Region) -> np.ndarray:
+    """The region's picture without the head: background above, and between the shoulders the neck's colours."""
+    width = region.width
+    rows, columns = np.mgrid[: core.shape[0], : core.shape[1]].astype(np.float32)
+    behind = filled(image, ~core, 0.02 * width)
+    neck = outline.person & ~outline.head & (rows < outline.chin + 0.35 * width)
+    neck &= np.abs(columns - region.middle[0]) < 0.6 * width
+    if neck.sum() < 30:
+        return np.where(core[..., None], behind, image).astype(np.float32)
+    throat = filled(image, neck, 0.02 * width)
+    column = ramp(rows, outline.lobe - 0.2 * width, outline.lobe) * ramp(
+        np.abs(columns - region.middle[0]), 0.5 * width, 0.42 * width
+    )
+    fill = behind * (1 - column[..., None]) + throat * column[..., None]
+    soft = blur(core.astype(np.float32), 1.0)[..., None]
+    return image * (1 - soft) + fill * soft
+
+
+def _in_region(points: np.ndarray, region: Region) -> np.ndarray:
+    """Points of the photograph in the region; depths keep their zero."""
+    return np.column_stack([region.to_region(points[:, :2]), points[:, 2] * region.scale])
+
+
+def _parts_in_region(parts: PartsLike, region: Region) -> np.ndarray:
+    """The parts' probabilities on the region's grid, (7, h, w) float32."""
+    there = np.asarray(parts.to_region, np.float64)
+    back = region.inverse
+    onward = np.column_stack([there[:, :2] @ back[:, :2], there[:, :2] @ back[:, 2] + there[:, 2]])
+    linear = np.linalg.inv(onward[:, :2])
+    matrix = np.column_stack([linear, -linear @ onward[:, 2]])
+    planes = [
+        warped(np.ascontiguousarray(p, np.float32), matrix, region.size, cv2.INTER_LINEAR) for p in parts.probabilities
+    ]
+    return np.clip(np.stack(planes), 0, 1)
+
+
+def raised(
+    sheet: Sheet, outline: Outline, front_u: np.ndarray, back_u: np.ndarray, width: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The sheet's points on the front and on the back; at the person's silhouette the two meet."""
+    inside = values_at(outline.to_background, sheet.points)
+    met = np.where(sheet.rim, ramp(inside, 1.5, 4.0), 1.0)
+    held = np.maximum(met, values_at(free_edge(outline, width), sheet.points))
+    front = np.sqrt(np.maximum(values_at(front_u, sheet.points), 0) * held)
+    back = -np.sqrt(np.maximum(values_at(back_u, sheet.points), 0) * met)
+    front, back = (np.column_stack([sheet.points, z]).astype(np.float32) for z in (front, back))
+    return front, back
+
+
+def _notes(fit: SurfaceFit, outline: Outline, region: Region) -> list[str]:
+    """What the user should know about this head."""
+    notes = []
+    if abs(fit.yaw_deg) > 45:
+        notes.append(f"the head is turned by {fit.yaw_deg:+.0f} degrees already: half of the face is not seen")
+    if fit.width < 40:
+        notes.append(f"the face is only {fit.width:.0f} pixels wide")
+    width, height = region.photo_size
+    box = region.to_photo(np.argwhere(outline.head)[:, ::-1] + 0.5)
+    out = (box[:, 0] < 0) | (box[:, 0] > width) | (box[:, 1] < 0) | (box[:, 1] > height)
+    if out.mean() > 0.05:
+        notes.append("the head is cut by the photograph's border")
+    return notes

@@ -1,0 +1,273 @@
+"""Turn a head that was set up, and composite it into its photograph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from latentrot.errors import LatentrotError
+from latentrot.faces.alignment import Alignment, align_landmarks
+from latentrot.faces.upright import centred, five_of
+from latentrot.geometry.composite import composite
+from latentrot.geometry.draw import BACK, FRONT, NONE, draw
+from latentrot.geometry.ears import Ear, draw_ear
+from latentrot.geometry.fields import blur, dilated, eroded, ramp, sample, sample_at, values_at
+from latentrot.geometry.head import Head
+from latentrot.geometry.surface import rotation
+from latentrot.geometry.surroundings import warp_surroundings
+
+__all__ = ["Turned", "reframed", "turn_head", "turned_alignment"]
+
+
+@dataclass(frozen=True, eq=False)
+class Turned:
+    """A turned photograph.
+
+    Args:
+        picture: (h, w, 3) uint8, the whole photograph; pixels that nothing moved are the source's bit for bit.
+        coverage: (h, w) float32, 1 where the source shows what is seen, 0 where it is made up.
+        head: (h, w) float32, how far a pixel is the head, not what surrounds it.
+        landmarks: (68, 2) where the landmarks lie now, photograph pixels.
+        yaw_deg: the head's yaw now, by the fitted face.
+        pitch_deg: its pitch now.
+    """
+
+    picture: np.ndarray
+    coverage: np.ndarray
+    head: np.ndarray
+    landmarks: np.ndarray
+    yaw_deg: float
+    pitch_deg: float
+
+
+def turned_alignment(turned: Turned) -> Alignment:
+    """Where a crop in the CelebA frame lies on the turned head."""
+    height, width = turned.picture.shape[:2]
+    return align_landmarks(five_of(turned.landmarks), (width, height))
+
+
+def reframed(head: Head, turned: Turned) -> np.ndarray:
+    """A turned crop whose face lies in the frame as an aligned picture's does: what moved aside is moved back.
+
+    The head turns about an axis behind the face, which the turn therefore moves. Edges are repeated.
+
+    Args:
+        head: of a crop in the CelebA frame.
+        turned: from `turn_head`.
+
+    Returns:
+        (s, s, 3) uint8, the crop bit for bit where nothing was turned.
+    """
+    size = (turned.picture.shape[1], turned.picture.shape[0])
+    was = head.region.to_photo(head.landmarks[:, :2])
+    if np.allclose(was, turned.landmarks):
+        return turned.picture
+    there, here = (align_landmarks(five_of(points), size).matrix for points in (was, turned.landmarks))
+    linear = np.linalg.solve(here[:, :2], there[:, :2])
+    shift = np.linalg.solve(here[:, :2], there[:, 2] - here[:, 2])
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    matrix = centred(np.column_stack([linear, shift]))
+    return np.asarray(cv2.warpAffine(turned.picture, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE))
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """The turned region: its picture, where every pixel comes from, and how far that may be trusted.
+
+    Args:
+        picture: (h, w, 3) float32.
+        source: (h, w, 2) float32 region positions.
+        carried: (h, w) float32, 1 where the source's own pixel is shown.
+        head: (h, w) float32 alpha of the head.
+    """
+
+    picture: np.ndarray
+    source: np.ndarray
+    carried: np.ndarray
+    head: np.ndarray
+
+
+def turn_head(head: Head, yaw: float, pitch: float = 0.0, roll: float = 0.0) -> Turned:
+    """Turn a head by degrees from where it is.
+
+    Args:
+        head: from `build_head`.
+        yaw: nose to the viewer's right.
+        pitch: looks up.
+        roll: leans clockwise.
+
+    Raises:
+        LatentrotError: degrees that are no numbers or beyond what a turn can be.
+    """
+    reach = head.config.yaw_reach
+    if not all(np.isfinite(v) and abs(v) <= reach for v in (yaw, pitch, roll)):
+        raise LatentrotError(f"a turn by {yaw}, {pitch}, {roll} degrees; expected at most {reach:g} each way")
+    was = rotation(*head.pose)
+    turn = rotation(0, 0, roll) @ rotation(head.pose[0] + yaw, head.pose[1] + pitch) @ was.T
+    marks = (head.landmarks - head.axis) @ turn.T + head.axis
+    landmarks = head.region.to_photo(marks[:, :2])
+    pose = head.pose[0] + yaw, head.pose[1] + pitch
+    if yaw == pitch == roll == 0:
+        ones = np.ones(head.photograph.shape[:2], np.float32)
+        return Turned(head.photograph.copy(), ones, ones, landmarks, *pose)
+    return Turned(*_composited(head, _turned_layer(head, turn)), landmarks, *pose)
+
+
+def _turned_layer(head: Head, turn: np.ndarray) -> Layer:
+    """The region with its head turned."""
+    config, width = head.config, head.region.width
+    yaw = float(np.degrees(np.arcsin(np.clip(turn[0, 2], -1, 1))))
+    source, shown = _rasterised(head, turn, yaw)
+    direction = np.array([turn[0, 2] - turn[2, 0], turn[1, 2] - turn[2, 1]])  # of what is in front
+    length = float(np.linalg.norm(direction))
+    direction = direction / length if length > 1e-6 else np.array([1.0, 0.0])
+    around, inside, left = warp_surroundings(shown, source, head.outline, direction, width, config)
+    around = _off_the_head(head, around, inside, width)
+    alpha = blur(ramp(inside, 0.0, max(2.0, config.edge * width)), 0.7)
+    ears = [(ear, ear.weight(yaw)) for ear in head.ears if ear.weight(yaw) > 0]
+    skin, kept = _skin(head, turn, source, shown, ears)
+    rest = sample_at(head.plate, around, cv2.INTER_CUBIC)
+    rest_kept = sample(head.plate_kept, around[..., 0], around[..., 1])
+    if left.any():
+        behind, seen = head.behind
+        rest, rest_kept = rest + left[..., None] * (behind - rest), rest_kept + left * (seen - rest_kept)
+    for ear, weight in ears:
+        colours, share = draw_ear(ear, turn, head.axis, head.region.size)
+        share *= weight
+        both = alpha + share * (1 - alpha)
+        over = share / np.maximum(both, 1e-6)
+        skin, kept, alpha = skin + over[..., None] * (colours - skin), kept * (1 - over), both
+    a = alpha[..., None]
+    picture = np.clip(rest * (1 - a) + skin * a, 0, 255)
+    return Layer(
+        picture=picture,
+        source=np.where(a > 0.5, source, around).astype(np.float32),
+        carried=(rest_kept * (1 - alpha) + kept * alpha),
+        head=alpha,
+    )
+
+
+def _off_the_head(head: Head, around: np.ndarray, inside: np.ndarray, width: float) -> np.ndarray:
+    """Source positions around the head, those that fall on the head itself moved to its edge."""
+    at_edge = sample_at(head.outside, around, cv2.INTER_NEAREST)
+    depth = sample_at(head.outline.to_rest, around)
+    rows, columns = np.mgrid[: depth.shape[0], : depth.shape[1]].astype(np.float32) + 0.5
+    far = ramp(np.hypot(around[..., 0] - columns, around[..., 1] - rows), 0.08 * width, 0.2 * width)
+    far *= np.maximum(around[..., 1], rows) < head.outline.lobe  # below there are neck and clothes
+    # where the surroundings come from far away and are drawn wide, not even the head's edge may be seen
+    fallen = blur(ramp(depth + 4 * far, 1.0, 4.0) * ramp(inside, 1.0, -2.0), 1.5)[..., None]
+    return around + fallen * (blur(at_edge, 1.5) - around)
+
+
+def _rasterised(head: Head, turn: np.ndarray, yaw: float) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the turned sheets: for each pixel of the region (h, w, 2) its source position and (h, w) the sheet it shows."""
+    sheet = head.sheet
+    front, back = head.front.copy(), head.back.copy()
+    for ear in head.ears:
+        if (away := ear.weight(-yaw)) > 0:  # it lies behind the cheek
+            front[:, 2] *= 1 - away * values_at(ear.behind + ear.below, sheet.points)
+        if (towards := ear.weight(yaw)) > 0:  # below it the head ends where it begins, not in a corner behind it
+            drawn_in = towards * values_at(ear.ends, sheet.points)
+            edge = np.interp(sheet.points[:, 1], np.arange(len(ear.edge)) + 0.5, ear.edge)
+            for part in (front, back):
+                part[:, 0] += drawn_in * (edge - part[:, 0])
+    both = np.concatenate([front, back])
+    points = (both - head.axis) @ turn.T + head.axis
+    faces = np.concatenate([sheet.faces, sheet.faces[:, ::-1] + len(sheet.points)])
+    kind = np.repeat([FRONT, BACK], len(sheet.faces))
+    source, shown, _ = draw(points, faces, np.concatenate([sheet.points, sheet.points]), kind, head.region.size)
+    sliver = 0.014 * head.region.width  # at free edges the surface frays
+    whole = dilated(eroded(shown > 0, sliver), sliver) & (shown > 0)
+    count, parts, sizes, _ = cv2.connectedComponentsWithStats(whole.astype(np.uint8), connectivity=4)
+    if count > 2:
+        whole = parts == 1 + sizes[1:, cv2.CC_STAT_AREA].argmax()
+    return source, np.where(whole, shown, NONE).astype(np.uint8)
+
+
+def _skin(
+    head: Head, turn: np.ndarray, source: np.ndarray, shown: np.ndarray, ears: list[tuple[Ear, float]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Colours of the head's pixels, and the weight of the source's own pixel in each, 0 to 1; ears are drawn over them."""
+    colours, mirrored_border = head.colours, cv2.BORDER_REFLECT
+    slope = sample_at(head.slope, source)
+    larger = blur(turn[2, 2] - turn[2, 0] * slope[..., 0] - turn[2, 1] * slope[..., 1], 1.5)
+    as_hair = sample_at(colours.hair, source) * ramp(larger, *head.config.stretch)
+    as_hair = np.maximum(as_hair, sample_at(colours.near_hair, source) * ramp(larger, *head.config.torn))
+    front = sample_at(colours.front, source, cv2.INTER_CUBIC, mirrored_border)
+    for ear, weight in ears:
+        as_hair = np.maximum(as_hair, weight * sample_at(ear.behind, source))
+        torn = sample_at(ear.before, source) * ramp(larger, *head.config.torn)
+        bare = weight * np.maximum(sample_at(ear.below, source), torn)[..., None]
+        front = front + bare * (sample_at(ear.skin, source) - front)
+    back = shown == BACK
+    moved = -head.config.back_depth * head.region.width * turn[:2, 2]  # as the back of the head moves
+    strands = _shifted(colours.strands, float(moved[0]), float(moved[1]))
+    tone = np.where(back[..., None], sample_at(colours.back_tone, source), sample_at(colours.tone, source))
+    as_hair = np.where(back, 1.0, as_hair).astype(np.float32)
+    as_hair = np.maximum(blur(as_hair, head.config.fade * head.region.width), back)
+    h = as_hair[..., None]
+    skin = front * (1 - h) + (tone + strands) * h
+    kept = sample_at(colours.kept, source) * (1 - as_hair) * (shown == FRONT)
+    if head.symmetry.strength > 0:
+        mirrored, share = _mirrored(head, source, shown)
+        skin, kept = skin + (mirrored - skin) * share[..., None], kept * (1 - share)
+    return _continued(skin, shown > 0), kept
+
+
+def _shifted(picture: np.ndarray, right: float, down: float) -> np.ndarray:
+    """A picture moved by a number of pixels, mirrored beyond its edges."""
+    matrix = np.array([[1, 0, right], [0, 1, down]], np.float32)
+    size = (picture.shape[1], picture.shape[0])
+    return np.asarray(cv2.warpAffine(picture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT))
+
+
+def _mirrored(head: Head, source: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Colours from across the plane of symmetry, and their weight: more where the source sees that side better."""
+    mirror = head.symmetry
+    x, y, z = mirror.across(source[..., 0], source[..., 1], sample_at(mirror.height, source))
+    there = np.stack([x, y], -1)
+    on_surface = np.clip(1.6 - np.abs(z - sample_at(mirror.height, there)) / (0.09 * head.region.width), 0, 1)
+    better = sample_at(mirror.visible, there) - sample_at(mirror.visible, source)
+    inside = ramp(sample_at(head.outline.to_rest, there), 0, 0.02 * head.region.width)
+    share = np.clip(better, 0, 1) * np.clip(2.5 * better, 0, 1) * on_surface * inside * (shown == FRONT)
+    colours = sample_at(head.colours.front, there, cv2.INTER_CUBIC) * sample_at(mirror.ratio, source)
+    return np.clip(colours, 0, 255), mirror.strength * blur(share, 1.5)
+
+
+def _continued(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Colours extrapolated a few pixels beyond the outline, for its soft edge."""
+    weight = known.astype(np.float32)
+    near = cv2.blur(picture * weight[..., None], (5, 5)) / np.maximum(cv2.blur(weight, (5, 5)), 1e-4)[..., None]
+    return np.where(known[..., None], picture, near)
+
+
+# --- into the photograph --------------------------------------------------------------------------------------------
+
+
+def _composited(head: Head, layer: Layer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The photograph with the turned region, its coverage, and the head's alpha."""
+    region, photograph = head.region, head.photograph
+    left, top, right, bottom = box = region.box()
+    soft = 0.35 * max(region.scale, 1e-6) if region.scale > 1 else 0.0
+    rows, columns = np.mgrid[: region.size[1], : region.size[0]].astype(np.float32)
+    still = np.maximum(*(np.abs(layer.source[..., i] - p - 0.5) for i, p in enumerate((columns, rows)))) < 1e-3
+    moved = blur(((~still) | (layer.head > 1e-3)).astype(np.float32), 1.0)
+    pictures = blur(head.image, soft), blur(layer.picture, soft)
+    fields = layer.carried * _smoothly(layer.source), moved, layer.carried, layer.head
+    laid = composite(photograph, box, region.matrix, region.inverse, pictures, layer.source, fields)
+    picture = photograph.copy()
+    coverage, alpha = np.ones(photograph.shape[:2], np.float32), np.zeros(photograph.shape[:2], np.float32)
+    for whole, part in zip((picture, coverage, alpha), laid, strict=True):
+        whole[top:bottom, left:right] = part
+    return picture, coverage, alpha
+
+
+def _smoothly(source: np.ndarray) -> np.ndarray:
+    """(h, w) 1 where neighbouring pixels come from neighbouring places, 0 at jumps and where the picture is squeezed."""
+    across, down = (np.maximum(*np.abs(np.diff(source, axis=i)).transpose(2, 0, 1)) for i in (1, 0))
+    jump = np.zeros(source.shape[:2], np.float32)
+    jump[:, 1:] = across
+    jump[1:] = np.maximum(jump[1:], down)
+    return blur((~dilated(jump > 2.5, 1.0)).astype(np.float32), 0.7)

@@ -1,0 +1,262 @@
+"""What an edit leaves behind: a picture, a strip, an animation or a folder, and a report in plain numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from itertools import chain
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from latentrot.data.animation import ANIMATED, check_encoder, fit_side, there_and_back, write_animation
+from latentrot.data.images import ENCODERS, check_target, resize, strip, write_image, write_photograph
+from latentrot.data.metadata import SOURCE_TYPE, SYNTHETIC
+from latentrot.errors import LatentrotError, one_line
+from latentrot.files import check_writable, write_atomically
+
+if TYPE_CHECKING:
+    from latentrot.portrait.photograph import Edited, TurnedFace
+
+__all__ = ["check_out", "face_strip", "report", "synthetic_metadata", "write_edited"]
+
+#: pixels of an animation's longer side at most, and of a lone crop's side at least
+LONGEST_SIDE, CROP_SIDE = 1280, 256
+#: an animation goes one way in so many milliseconds, but shows no frame for less or more than these
+ONE_WAY_MS, FRAME_MS = 1500, (30, 250)
+#: how long the source and the turned picture show where there is nothing between them
+BEFORE_AFTER_MS = 1000
+
+
+# ---- where to ---------------------------------------------------------------------------------------------------
+
+
+def is_folder(out: Path) -> bool:
+    """Whether an output is a folder: one that is there, or a name without a suffix."""
+    return os.path.isdir(out) or not out.suffix
+
+
+def moves(out: Path, count: int) -> bool:
+    """Whether an output file is an animation: .gif and .mp4 always are, a .webp of several turns is."""
+    return out.suffix.lower() in ANIMATED and (out.suffix.lower() != ".webp" or count > 1)
+
+
+def check_out(out: Path, source: Path, count: int) -> None:
+    """Refuse an output that cannot be written, before the work is done.
+
+    Args:
+        out: file or folder.
+        source: the photograph, which is never overwritten.
+        count: turns asked for.
+
+    Raises:
+        LatentrotError: an unknown suffix, no encoder, a missing folder, no permission, a full disk, the photograph itself.
+    """
+    if is_folder(out):
+        check_writable(out)
+        return
+    if out.suffix.lower() not in (*ENCODERS, *ANIMATED):
+        raise LatentrotError(
+            f"cannot write {one_line(out)}: unknown suffix {one_line(out.suffix)!r}; use .png, .jpg, .webp, .gif or "
+            ".mp4, or a name without a suffix for a folder"
+        )
+    if moves(out, count):
+        check_encoder(out)
+    check_target(out)
+    check_writable(out)
+    if os.path.exists(out) and os.path.exists(source) and os.path.samefile(out, source):
+        raise LatentrotError(f"{one_line(out)} is the photograph itself; choose another name")
+
+
+# ---- pictures ---------------------------------------------------------------------------------------------------
+
+
+def face_strip(edited: Edited, side: int = 192) -> np.ndarray:
+    """The source crop and the turned crops side by side, enlarged to `side` pixels each; a row for each face."""
+    pictures = chain([edited.before], map(edited.photo_at, range(edited.count)))
+    if edited.is_square:
+        return strip([resize(p, side) for p in pictures])
+    aligned = [face.alignment for face in edited.faces if face.alignment is not None]
+    columns = [[a.crop(p, side) for a in aligned] for p in pictures]
+    return strip([crop for row in zip(*columns, strict=True) for crop in row], columns=len(columns))
+
+
+def shown(picture: np.ndarray) -> np.ndarray:
+    """A frame of an animation: a large photograph shrunk, a lone small crop enlarged."""
+    if picture.shape[0] == picture.shape[1] < CROP_SIDE:
+        return resize(picture, CROP_SIDE)
+    return fit_side(picture, LONGEST_SIDE)
+
+
+def animate(edited: Edited) -> tuple[list[np.ndarray], int]:
+    """Frames and the milliseconds each shows: a sweep runs there and back, a single turn alternates with its source."""
+    frames = [shown(edited.photo_at(i)) for i in range(edited.count)]
+    if len(frames) == 1:
+        return [shown(edited.before), *frames], BEFORE_AFTER_MS
+    return there_and_back(frames), int(round(float(np.clip(ONE_WAY_MS / len(frames), *FRAME_MS)), -1))
+
+
+# ---- words ------------------------------------------------------------------------------------------------------
+
+
+def metadata_of(edited: Edited) -> dict[str, str]:
+    """What is written into every file: that it is synthetic, by what model, turned by how much."""
+    faces = [
+        {
+            "asked_deg": [round(f.requested_deg, 2) for f in face.turned.frames],
+            **(
+                {"asked_pitch_deg": [round(t.pitch, 2) for t in face.asked]} if any(t.pitch for t in face.asked) else {}
+            ),
+            "measured_deg": [round(f.yaw_deg - face.turned.yaw_deg, 2) for f in face.turned.frames],
+        }
+        for face in edited.faces
+    ]
+    turned = faces[0] if len(faces) == 1 else {"faces": faces}
+    extra = {"reified": True} if edited.config.reify else {}
+    extra |= {"upscaled_by": edited.upscaler} if edited.upscaler else {}
+    return synthetic_metadata({"model": edited.model, **extra, **turned})
+
+
+def synthetic_metadata(details: Mapping[str, object]) -> dict[str, str]:
+    """The metadata of every file of turned faces, for `write_image` and `write_animation`.
+
+    Args:
+        details: of the turn, such as the model and the degrees; written as JSON.
+    """
+    return {
+        "Software": "latentrot",
+        "Description": "synthetic: the face was turned by latentrot",
+        SOURCE_TYPE: SYNTHETIC,
+        "latentrot": json.dumps(details),
+    }
+
+
+def report(edited: Edited, output: Path | None) -> dict[str, object]:
+    """The edit in plain numbers: degrees, decibels, seconds; with several faces a list of them, the largest first."""
+    common = {
+        "input": str(edited.path),
+        "output": None if output is None else str(output),
+        "model": edited.model,
+        **({"upscaled_by": edited.upscaler} if edited.upscaler else {}),
+    }
+    faces = [face_report(face) for face in edited.faces]
+    if len(faces) == 1:
+        return {**common, **faces[0], "notes": edited.notes}
+    return {**common, "faces": faces, "notes": edited.notes}
+
+
+def face_report(face: TurnedFace) -> dict[str, object]:
+    """The turns of one face in plain numbers; a single turn's stand alone, those of several are lists."""
+    turned = face.turned
+    frames = [
+        {
+            "requested_deg": round(f.requested_deg, 2),
+            "yaw_before_deg": round(turned.yaw_deg, 2),
+            "yaw_after_deg": round(f.yaw_deg, 2),
+            "pitch_before_deg": round(turned.pitch_deg, 2),
+            "pitch_after_deg": round(f.pitch_deg, 2),
+            "light_after": f.light,
+            **({"drawn_turn_deg": round(f.drawn_deg, 2), "held_at_limit": f.held} if isfinite(f.drawn_deg) else {}),
+            **({"requested_pitch_deg": round(turn.pitch, 2)} if turn.pitch else {}),
+            **({"carried": round(face.carried[i], 3)} if face.carried else {}),
+        }
+        for i, (f, turn) in enumerate(zip(turned.frames, face.asked, strict=True))
+    ]
+    measured: dict[str, object] = {
+        **({"round_trip_psnr_db": round(turned.round_trip_psnr_db, 2)} if isfinite(turned.round_trip_psnr_db) else {}),
+        "seconds": {k: round(v, 3) for k, v in turned.seconds.items()},
+    }
+    if len(frames) == 1:
+        return {"light": turned.light, **frames[0], **measured}
+    ends = {k: [f[k] for f in frames] for k in ("requested_deg", "yaw_after_deg", "pitch_after_deg")}
+    before = {k: frames[0][k] for k in ("yaw_before_deg", "pitch_before_deg")}
+    return {"light": turned.light, **ends, **before, **measured, "frames": frames}
+
+
+# ---- files ------------------------------------------------------------------------------------------------------
+
+
+def write_edited(edited: Edited, out: Path) -> list[Path]:
+    """Write an edit.
+
+    Args:
+        edited: from `edit_photograph`.
+        out: a picture (.png, .jpg; .webp of a single turn): the turned photograph, or a strip of several turns; an
+            animation (.gif, .mp4; .webp of several turns): there and back; a folder: strip, pictures and report.
+
+    Returns:
+        The files written, each whole or not at all.
+    """
+    metadata = metadata_of(edited)
+    if is_folder(out):
+        return write_folder(edited, out, metadata)
+    if moves(out, edited.count):
+        frames, milliseconds = animate(edited)
+        write_animation(out, frames, milliseconds, metadata)
+    else:
+        write_still(out, edited, metadata)
+    return [out]
+
+
+def write_still(out: Path, edited: Edited, metadata: dict[str, str]) -> None:
+    """The turned picture, or a strip of several turns."""
+    if edited.count == 1:
+        write_turn(out, edited, 0, metadata)
+    else:
+        write_image(out, face_strip(edited), metadata)
+
+
+def write_turn(out: Path, edited: Edited, i: int, metadata: dict[str, str]) -> None:
+    """One turn; a photograph stays in its own colours."""
+    if edited.is_square:
+        write_image(out, edited.photo_at(i), metadata)
+    else:
+        write_photograph(out, edited.photo_at(i), edited.photograph, metadata)
+
+
+def write_views(edited: Edited, folder: Path, stem: str) -> list[dict[str, object]]:
+    """Every turn as a picture of its own, its pose in its name -> a row for each: file, and degrees asked and measured."""
+    make_folder(folder)
+    metadata, face = metadata_of(edited), edited.faces[0]
+    rows: list[dict[str, object]] = []
+    for i, (turn, frame) in enumerate(zip(face.asked, face.turned.frames, strict=True)):
+        name = f"{stem}_{turn.name}.png"
+        write_turn(folder / name, edited, i, metadata)
+        rows.append(
+            {
+                "file": f"{folder.name}/{name}",
+                "source": edited.path.name,
+                "turn_yaw_deg": round(turn.yaw, 2),
+                "turn_pitch_deg": round(turn.pitch, 2),
+                "yaw_deg": round(frame.yaw_deg, 2),
+                "pitch_deg": round(frame.pitch_deg, 2),
+                **({"carried": round(face.carried[i], 3)} if face.carried else {}),
+            }
+        )
+    return rows
+
+
+def write_folder(edited: Edited, out: Path, metadata: dict[str, str]) -> list[Path]:
+    """Strip, turned pictures and report in a folder, which is made."""
+    make_folder(out)
+    written = [out / "strip.png"]
+    write_image(written[0], face_strip(edited), metadata)
+    for i in range(edited.count):
+        name = out / ("turned.png" if edited.count == 1 else f"turned-{i:02d}.png")
+        write_turn(name, edited, i, metadata)
+        written.append(name)
+    path = out / "report.json"
+    text = json.dumps(report(edited, out), indent=2) + "\n"
+    write_atomically(path, lambda p: p.write_text(text))
+    return [*written, path]
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for results."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise LatentrotError(f"cannot make the folder {one_line(path)}: {one_line(error)}") from error

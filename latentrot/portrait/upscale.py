@@ -1,0 +1,137 @@
+"""Sharpen a turned crop by a super-resolution or restoration network the user has, before it is pasted back.
+
+The weights are the user's; spandrel tells from their names and shapes what network they belong to. Files are read as tensors
+alone: safetensors, or PyTorch files with nothing in them that would run code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from latentrot.data.images import resize
+from latentrot.data.weights import read_weights
+from latentrot.devices import resolve_device
+from latentrot.errors import LatentrotError, one_line
+from latentrot.rotators.latent import Turned
+
+__all__ = ["Upscaler", "load_upscaler"]
+
+#: where the CelebA crop lies in the frame that face networks are trained on, as a share of its side: FFHQ's eyes, at
+#: (192.98, 239.95) and (318.90, 240.19) of 512, laid on CelebA's (`latentrot.faces.alignment.MEAN_LANDMARKS`)
+FFHQ_LEFT, FFHQ_TOP, FFHQ_SIDE = 0.095, 0.122, 0.81
+#: side of a face network's picture where it names none, pixels
+FACE_SIDE = 512
+#: no result is larger than this, pixels a side: what is pasted is no finer than the photograph
+MAX_SIDE = 2048
+
+
+@dataclass(frozen=True, eq=False)
+class Upscaler:
+    """A restoration network.
+
+    Args:
+        network: spandrel's descriptor of an image network, on its device, in evaluation mode.
+        name: what it is, for people: architecture and file.
+    """
+
+    network: Any
+    name: str
+
+    def __call__(self, crop: np.ndarray) -> np.ndarray:
+        """Restore one crop.
+
+        Args:
+            crop: (s, s, 3) uint8 RGB in the CelebA frame.
+
+        Returns:
+            (t, t, 3) uint8 of the same framing; t = s times the network's scale, or what a face network draws.
+
+        Raises:
+            LatentrotError: the network fails on the crop, or would make it larger than 2048 pixels.
+        """
+        if self.network.purpose == "FaceSR":
+            return self._as_portrait(crop)
+        if len(crop) * self.network.scale > MAX_SIDE:
+            raise LatentrotError(
+                f"{self.name} would enlarge a crop of {len(crop)} pixels {self.network.scale} times, over {MAX_SIDE} "
+                "pixels a side; give a network of a smaller scale"
+            )
+        return self._run(crop)
+
+    def _as_portrait(self, crop: np.ndarray) -> np.ndarray:
+        """A face network sees the crop where faces lie in its own frame, edges repeated around it."""
+        side = max(FACE_SIDE, int(self.network.size_requirements.minimum))
+        inner, left, top = round(side * FFHQ_SIDE), round(side * FFHQ_LEFT), round(side * FFHQ_TOP)
+        rest = (top, side - inner - top), (left, side - inner - left), (0, 0)
+        drawn = self._run(np.pad(resize(crop, inner), rest, mode="edge"))
+        k = len(drawn) / side
+        box = (left * k, top * k, (left + inner) * k, (top + inner) * k)
+        size = min(MAX_SIDE, round(inner * k))
+        return np.array(Image.fromarray(drawn).resize((size, size), Image.Resampling.LANCZOS, box=box))
+
+    def _run(self, picture: np.ndarray) -> np.ndarray:
+        """(s, s, 3) uint8 -> (s * scale, s * scale, 3) uint8."""
+        x = torch.from_numpy(picture).permute(2, 0, 1)[None].to(self.network.device, torch.float32) / 255
+        try:
+            y = self.network(x)
+        except Exception as error:  # dozens of architectures, each with its own way to fail
+            raise LatentrotError(
+                f"{self.name} failed on a crop of {len(picture)} pixels: {one_line(error, 200)}; try another network"
+            ) from error
+        if not bool(y.isfinite().all()):
+            raise LatentrotError(f"{self.name} gave values that are not finite (nan or inf); try another network")
+        return np.ascontiguousarray((y[0].float() * 255).round().byte().permute(1, 2, 0).cpu().numpy())
+
+    def upscale_turned(self, turned: Turned) -> Turned:
+        """All crops of a turn restored; poses and decibels stay those of the crops the model made."""
+        frames = [replace(f, image=self(f.image)) for f in turned.frames]
+        size = len(frames[0].image) if frames else len(turned.source)
+        restored = self(turned.reconstruction)
+        return replace(turned, source=resize(turned.source, size), reconstruction=restored, frames=frames)
+
+
+def load_upscaler(path: str | Path, device: str | None = None) -> Upscaler:
+    """Load a restoration network.
+
+    Args:
+        path: .safetensors, .pth, .pt or .ckpt of any architecture spandrel knows (ESRGAN, SwinIR, DAT, GFPGAN, ...).
+        device: torch device; cuda where there is one by default.
+
+    Raises:
+        LatentrotError: spandrel is missing, no such file, a file that is damaged or would run code, weights of no network
+            spandrel knows, or a network that does not turn one RGB picture into another.
+    """
+    path = Path(path)
+    name = one_line(path)
+    try:
+        import spandrel  # noqa: PLC0415  (optional, and slow to import)
+    except ImportError as error:
+        raise LatentrotError(
+            "--upscale needs spandrel, which is not installed: pip install 'latentrot[upscale]'"
+        ) from error
+    state = spandrel.canonicalize_state_dict(read_weights(path))
+    target = resolve_device(device)
+    try:
+        network = spandrel.ModelLoader(target).load_from_state_dict(state)
+    except spandrel.UnsupportedModelError as error:
+        raise LatentrotError(
+            f"{name} holds the weights of no network spandrel knows; give an ESRGAN, SwinIR, GFPGAN or similar file"
+        ) from error
+    except Exception as error:  # weights that fit a name but not its shapes raise KeyError, RuntimeError and others
+        raise LatentrotError(
+            f"cannot build a network from {name}: {one_line(error, 200) or type(error).__name__}; it is damaged or cut "
+            "short, download it again"
+        ) from error
+    if not isinstance(network, spandrel.ImageModelDescriptor):
+        raise LatentrotError(f"{name} is a network that fills holes; --upscale takes one that restores whole pictures")
+    if (network.input_channels, network.output_channels) != (3, 3):
+        raise LatentrotError(
+            f"{name} takes {network.input_channels} channels and gives {network.output_channels}; expected 3 and 3 (RGB)"
+        )
+    return Upscaler(network.eval(), f"{network.architecture.name} ({one_line(path.name)})")

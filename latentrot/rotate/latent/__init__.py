@@ -1,1 +1,0 @@
-"""Turning by a walk through the latent space of a diffusion model."""

@@ -1,0 +1,108 @@
+"""The multi-view model behind the protocol that all ways of turning share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentrot.bundles import DEFAULT_BUNDLE, bundled_folder, trained_on
+from latentrot.data.images import check_crop, resize, to_tensor, to_uint8
+from latentrot.faces.estimate import estimate_pose
+from latentrot.faces.network import load_labeler
+from latentrot.rotators.spin.model import SpinModel, load_spin_model
+from latentrot.rotators.spin.sample import SampleConfig, Views, identity_of, spin
+
+__all__ = ["SpinRotator", "load_spin_rotator", "pose_of"]
+
+#: whose label network tells a picture's pose where the one of photographs is not in this build
+HEADS = "heads64"
+
+
+def pose_of(crop: np.ndarray) -> Tensor:
+    """Yaw and pitch in degrees, (2,), of a (s, s, 3) uint8 crop in the CelebA frame."""
+    labeler = load_labeler(DEFAULT_BUNDLE if bundled_folder(DEFAULT_BUNDLE) else HEADS)
+    return estimate_pose(to_tensor(crop), labeler=labeler)[0, :2].cpu()
+
+
+@dataclass(frozen=True, eq=False)
+class SpinRotator:
+    """Draws a head from all around.
+
+    Args:
+        model: from `load_spin_model`.
+        sample: how views are drawn.
+    """
+
+    model: SpinModel
+    sample: SampleConfig = field(default_factory=SampleConfig)
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return self.model.name
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What its user should know."""
+        what = (
+            f"{self.name} draws a rendered head of {self.model.resolution} pixels: in a photograph it fills what the "
+            "photograph does not show, a square alone is all drawn"
+        )
+        return (what, *self.model.notes)
+
+    @property
+    def learned_from(self) -> tuple[str, ...] | None:
+        """Data sets that the model's card says it learned from; None: it says nothing."""
+        return trained_on(self.model.folder) if self.model.folder else None
+
+    def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
+        """Turn a (s, s, 3) uint8 crop in the CelebA frame by degrees (> 0: nose to the viewer's right)."""
+        return self.rotate_many(image, [degrees])[0]
+
+    def rotate_many(self, image: np.ndarray, degrees: Sequence[float]) -> list[np.ndarray]:
+        """Turn a (s, s, 3) uint8 crop by each of degrees -> squares at the model's resolution.
+
+        Raises:
+            LatentrotError: not a square picture.
+        """
+        check_crop(image)
+        if not len(degrees):
+            return []
+        pose = pose_of(image)
+        asked = torch.stack([pose + torch.tensor([turn, 0.0]) for turn in degrees]).float()
+        return list(to_uint8(self.spun(image, pose, asked).pictures[:, :3]))
+
+    def spun(self, image: np.ndarray, pose: Tensor, asked: Tensor) -> Views:
+        """The head of a (s, s, 3) uint8 crop with a pose (2,), in each of the poses asked for (n, 2)."""
+        square = to_tensor(resize(image, self.model.resolution))[0]
+        return spin(self.model, square, pose, asked, identity_of(self.model, image), self.sample)
+
+
+def load_spin_rotator(
+    model: str | Path | None = None,
+    device: str | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    seed: int = 0,
+    identity: Path | None = None,
+) -> SpinRotator:
+    """Load a multi-view model as a rotator.
+
+    Args:
+        model: a folder that `train-spin` wrote, or the name of a bundled one; None: the bundled one.
+        device: torch device.
+        steps: see `SampleConfig`, as guidance; None: its default.
+        guidance: how much image and identity count.
+        seed: of the noise.
+        identity: weights of the identity network that the model was trained with, see `load_spin_model`.
+
+    Raises:
+        LatentrotError: no such model, or other weights than its own.
+    """
+    given = {name: value for name, value in (("steps", steps), ("guidance", guidance)) if value is not None}
+    return SpinRotator(load_spin_model(model, device, identity), SampleConfig(seed=seed, **given))  # type: ignore[arg-type]

@@ -1,0 +1,34 @@
+"""Rendered heads: pictures of people who do not exist, whose pose, light and identity are known exactly.
+
+Names are imported on first use: whoever turns a photograph needs only the face surface, and no renderer.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_HOMES = {
+    "TEST_SEED": "sample",
+    "Head": "sample",
+    "HeadConfig": "sample",
+    "HeadModel": "head_model",
+    "Render": "shade",
+    "load_head_model": "head_model",
+    "mirror": "sample",
+    "render": "shade",
+    "sample_head": "sample",
+    "with_pose": "sample",
+}
+__all__ = [*_HOMES]  # noqa: PLE0604  the names are strings
+
+if TYPE_CHECKING:
+    from latentrot.synthetic.head_model import HeadModel, load_head_model
+    from latentrot.synthetic.sample import TEST_SEED, Head, HeadConfig, mirror, sample_head, with_pose
+    from latentrot.synthetic.shade import Render, render
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"latentrot.synthetic.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'latentrot.synthetic' has no attribute {name!r}")

@@ -1,0 +1,367 @@
+"""The face model made ready to render: what of it is seen, hair around it, people's shapes, poses, the camera."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+from scipy.spatial import cKDTree
+
+from latentrot.data.frame import CROP_BOX, MIRRORED_LANDMARKS
+from latentrot.faces.alignment import LANDMARK_WEIGHTS, MEAN_LANDMARKS
+from latentrot.synthetic.ict import IctModel, read_ict
+from latentrot.synthetic.paint import EYE, HAIR, INNER, SKIN, TEETH, Paint, hair_cut, hair_volume, paint_model
+from latentrot.synthetic.raster import NOTHING, njit, rasterise
+from latentrot.synthetic.sample import Head
+
+__all__ = [
+    "ICT_PATH",
+    "HeadModel",
+    "Scene",
+    "View",
+    "camera",
+    "landmarks",
+    "light_axes",
+    "load_head_model",
+    "mouth_gap_cm",
+    "scene",
+]
+
+#: where the converted face model is looked for
+ICT_PATH = Path("../shared/data/ict/ict_face_model_light.npz")
+#: vertices of the head, the neck and the mouth's inside come first
+HEAD_VERTICES, OUTER_VERTICES = 13294, 11248
+#: vertices around the viewer's left eye and right eye, the nose tip, the mouth corners
+LANDMARKS = (
+    (1507, 1542, 1537, 1528, 1518, 1511), (3742, 3751, 3756, 3721, 3725, 3732), (4857,), (5708,), (6213,)
+)  # fmt: skip
+#: the inner rims' middles of the upper and the lower lip
+INNER_LIPS = (5533, 5517)
+#: the camera's distance from the head's middle in cm: that of a portrait
+CAMERA_CM = 130.0
+#: the middle of the head, which hair is measured from, and which it turns about
+MIDDLE = np.array([0.0, 5.0, 0.5])
+HAIR_COLUMNS, HAIR_ROWS = 121, 52
+#: below this elevation long hair hangs down instead of following the head; cm a degree
+HANG_DEG, HANG_CM = 0.0, 0.24
+
+
+@dataclass(frozen=True, eq=False)
+class HeadModel:
+    """What is rendered of the face model, and what never changes.
+
+    Args:
+        base: (n, 3) float32 the mean face in cm: only the vertices that are seen.
+        modes: (157, n, 3) float32 identity and expression modes.
+        faces: (t, 3) int32 triangles of the head, then of the hair, whose vertices follow the head's.
+        mat: (t,) int8 what a triangle is: SKIN, INNER, TEETH, EYE, HAIR.
+        head_faces: how many of them are the head's.
+        paint: where on the head what is.
+        hair_at: (r, c) int64 the vertex that each point of the hair's grid grows from.
+        hair_rest: (r, c, 3) float64 the grid on the mean face.
+        occlusion: (n,) float32 how much of its surroundings a vertex sees, 0 to 1.
+    """
+
+    base: np.ndarray
+    modes: np.ndarray
+    faces: np.ndarray
+    mat: np.ndarray
+    head_faces: int
+    paint: Paint
+    hair_at: np.ndarray
+    hair_rest: np.ndarray
+    occlusion: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A head in its pose.
+
+    Args:
+        points: (v, 3) float64 positions in cm, the camera looking along -z; the head's, then the hair's.
+        normals: (v, 3) float64 outward unit normals.
+        cut: (v,) float32 over 0 where there is hair.
+    """
+
+    points: np.ndarray
+    normals: np.ndarray
+    cut: np.ndarray
+
+
+@dataclass(frozen=True)
+class View:
+    """A camera: frame position = centre + focal * (x, -y) / (CAMERA_CM - z) + shift.
+
+    Args:
+        focal: pixels of the 178x218 frame.
+        shift: (2,) in pixels of that frame, from its crop's centre, columns and rows.
+    """
+
+    focal: float
+    shift: tuple[float, float]
+
+
+# --- the model ------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def load_head_model(path: Path | str = ICT_PATH) -> HeadModel:
+    """Read the face model and make it ready, some seconds; the last one read is kept.
+
+    Raises:
+        LatentrotError: no such file, or another topology.
+    """
+    ict = read_ict(path)
+    faces, mat, keep = _seen_faces(ict)
+    base = np.ascontiguousarray(ict.base[keep])
+    modes = np.ascontiguousarray(np.concatenate([ict.ids, ict.expr])[:, keep], np.float32)
+    hair_at, hair_rest = _hair_grid(base)
+    hair_faces = _grid_faces(len(base))
+    return HeadModel(
+        base=base,
+        modes=modes,
+        faces=np.concatenate([faces, hair_faces]),
+        mat=np.concatenate([mat, np.full(len(hair_faces), HAIR, np.int8)]),
+        head_faces=len(faces),
+        paint=paint_model(base, faces, mat, MIDDLE),
+        hair_at=hair_at,
+        hair_rest=hair_rest,
+        occlusion=_occlusion(base, faces),
+    )
+
+
+def _seen_faces(ict: IctModel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Triangles without lashes, tear films and eye sockets -> (t, 3) faces, (t,) what they are, vertices kept."""
+    names = [str(n) for n in ict.mats]
+    kinds = {"M_Face": SKIN, "M_BackHead": SKIN, "M_GumsTongue": INNER, "M_Teeth": TEETH,
+             "M_ScleraLeft": EYE, "M_ScleraRight": EYE}  # fmt: skip
+    mat = np.array([kinds.get(n, -1) for n in names], np.int8)[ict.mat]
+    first = ict.faces.min(1)
+    mat[(mat == SKIN) & (first >= OUTER_VERTICES)] = INNER
+    mat[(mat == INNER) & (first >= HEAD_VERTICES) & (ict.faces.max(1) < 14062)] = -1  # the eyes' sockets
+    keep = np.unique(np.concatenate([np.arange(OUTER_VERTICES), ict.faces[mat >= 0].ravel()]))
+    place = np.full(len(ict.base), -1, np.int32)
+    place[keep] = np.arange(len(keep), dtype=np.int32)
+    return place[ict.faces[mat >= 0]], mat[mat >= 0], keep
+
+
+def _hair_grid(base: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The hair's grid on the scalp: rows from the crown down, columns by azimuth from behind over the left to behind.
+
+    Returns:
+        (r, c) the vertex each point grows from, and (r, c, 3) its position on the mean face, the ears smoothed away.
+    """
+    outer = base[:OUTER_VERTICES].astype(np.float64)
+    scalp = np.flatnonzero((np.abs(outer[:, 0]) < 7.9) & (outer[:, 1] > -12))
+    offset = outer[scalp] - MIDDLE
+    radius = np.linalg.norm(offset, axis=1)
+    directions = hair_directions()
+    nearest = cKDTree(offset / radius[:, None]).query(directions.reshape(-1, 3))[1]
+    radii = gaussian_filter(radius[nearest].reshape(HAIR_ROWS, HAIR_COLUMNS), 1.5, mode=("nearest", "wrap"))
+    return scalp[nearest].reshape(radii.shape), MIDDLE + radii[..., None] * directions
+
+
+def hair_angles() -> tuple[np.ndarray, np.ndarray]:
+    """Azimuth (c,) and elevation (r,) of the hair's grid in degrees; 0 azimuth is the front, positive x positive."""
+    return np.linspace(-180, 180, HAIR_COLUMNS), np.linspace(90, -80, HAIR_ROWS)
+
+
+def hair_directions() -> np.ndarray:
+    """Directions of the hair's grid from the middle of the head: (r, c, 3) unit vectors."""
+    azimuth, elevation = (np.radians(a) for a in hair_angles())
+    flat = np.cos(elevation)[:, None]
+    up = np.broadcast_to(np.sin(elevation)[:, None], (HAIR_ROWS, HAIR_COLUMNS))
+    return np.stack([flat * np.sin(azimuth), up, flat * np.cos(azimuth)], -1)
+
+
+def _grid_faces(first: int) -> np.ndarray:
+    """Two triangles for each cell of the hair's grid, its vertices counted from `first`."""
+    at = first + np.arange(HAIR_ROWS * HAIR_COLUMNS, dtype=np.int32).reshape(HAIR_ROWS, HAIR_COLUMNS)
+    a, b, c, d = at[:-1, :-1], at[1:, :-1], at[1:, 1:], at[:-1, 1:]
+    return np.stack([np.stack([a, b, c], -1), np.stack([a, c, d], -1)], 2).reshape(-1, 3)
+
+
+def _occlusion(base: np.ndarray, faces: np.ndarray, directions: int = 64, size: int = 256) -> np.ndarray:
+    """How much of its hemisphere each vertex sees: the share of free directions on a Fibonacci sphere."""
+    turn = np.arange(directions) * np.pi * (3 - np.sqrt(5))
+    height = 1 - 2 * (np.arange(directions) + 0.5) / directions
+    flat = np.sqrt(1 - height**2)
+    points = base.astype(np.float64) - MIDDLE
+    normals = vertex_normals(points, faces)
+    free, total = np.zeros(len(base)), np.full(len(base), 1e-9)
+    for direction in np.stack([flat * np.cos(turn), height, flat * np.sin(turn)], -1):
+        seen = points @ light_axes(direction).T * (size / 48)
+        depth = np.full((size, size), -np.inf)
+        rasterise(
+            seen, faces, np.zeros(len(base), np.float32), len(faces), depth, np.full(depth.shape, NOTHING, np.int32)
+        )
+        at = np.clip((seen[:, :2] + size / 2).astype(int), 0, size - 1)
+        weight = np.maximum(normals @ direction, 0)
+        free += weight * (seen[:, 2] > depth[at[:, 1], at[:, 0]] - 0.5 * size / 48)
+        total += weight
+    return np.clip(free / total, 0, 1).astype(np.float32)
+
+
+# --- a head ---------------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True)
+def _add_modes(points: np.ndarray, modes: np.ndarray, weights: np.ndarray) -> None:
+    """Points (n, 3) += sum of weights (k,) * modes (k, n, 3), one by one: the same sum whatever the machine is doing."""
+    flat = points.reshape(-1)
+    for k in range(len(weights)):
+        weight = weights[k]
+        if weight != 0:
+            mode = modes[k].reshape(-1)
+            for i in range(flat.shape[0]):
+                flat[i] += weight * mode[i]
+
+
+@njit(cache=True)
+def vertex_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Unit normals (v, 3): the sum of the neighbouring triangles' normals, by area."""
+    normals = np.zeros_like(points)
+    for t in range(faces.shape[0]):
+        a, b, c = faces[t]
+        ux, uy, uz = points[b, 0] - points[a, 0], points[b, 1] - points[a, 1], points[b, 2] - points[a, 2]
+        vx, vy, vz = points[c, 0] - points[a, 0], points[c, 1] - points[a, 1], points[c, 2] - points[a, 2]
+        nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        for v in faces[t]:
+            normals[v, 0] += nx
+            normals[v, 1] += ny
+            normals[v, 2] += nz
+    for v in range(normals.shape[0]):
+        x, y, z = normals[v, 0], normals[v, 1], normals[v, 2]
+        length = np.sqrt(x * x + y * y + z * z) + 1e-12
+        normals[v, 0], normals[v, 1], normals[v, 2] = x / length, y / length, z / length
+    return normals
+
+
+def _shape(model: HeadModel, head: Head) -> np.ndarray:
+    """(n, 3) float64 a person with an expression, facing the camera, not mirrored."""
+    points = model.base.copy()
+    _add_modes(points, model.modes, np.concatenate([head.identity, head.expression]).astype(np.float32))
+    return points.astype(np.float64)
+
+
+def _hair(model: HeadModel, head: Head, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (r, c, 3) of the hair around a head (n, 3), and where it is (r, c): over 0."""
+    azimuth, elevation = hair_angles()
+    cut = hair_cut(head.hair, azimuth[None, :], elevation[:, None])
+    volume = hair_volume(head.hair, azimuth[None, :], elevation[:, None], cut)
+    grown = model.hair_rest + (points - model.base)[model.hair_at] + volume[..., None] * hair_directions()
+    row = int(np.argmin(np.abs(elevation - HANG_DEG)))
+    hanging = grown.copy()
+    hanging[row:] = hanging[row]
+    hanging[row:, :, 1] -= HANG_CM * (elevation[row] - elevation[row:, None])
+    ease = min(1.0, 2.5 * head.hair.length)
+    return grown + ease * (hanging - grown), cut
+
+
+def _rotation(yaw_deg: float, pitch_deg: float, roll_deg: float) -> np.ndarray:
+    """Pitch first, then yaw, then roll: the nose's azimuth and elevation in the picture are then the yaw and the pitch."""
+    (sy, sp, sr), (cy, cp, cr) = (f(np.radians([yaw_deg, pitch_deg, roll_deg])) for f in (np.sin, np.cos))
+    pitch = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
+    yaw = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    roll = np.array([[cr, sr, 0], [-sr, cr, 0], [0, 0, 1]])
+    return roll @ yaw @ pitch
+
+
+@njit(cache=True)
+def _turn(points: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+    """Points (v, 3) @ rotation.T in a fixed order of sums, which a mirrored pose changes only in signs."""
+    turned = np.empty_like(points)
+    for v in range(points.shape[0]):
+        x, y, z = points[v, 0], points[v, 1], points[v, 2]
+        for k in range(3):
+            turned[v, k] = rotation[k, 0] * x + rotation[k, 1] * y + rotation[k, 2] * z
+    return turned
+
+
+def _flip(head: Head) -> np.ndarray:
+    return np.array([-1.0 if head.mirrored else 1.0, 1.0, 1.0])
+
+
+def scene(model: HeadModel, head: Head) -> Scene:
+    """The head and its hair in their pose."""
+    points = _shape(model, head)
+    grid, cut = _hair(model, head, points)
+    points = np.concatenate([points, grid.reshape(-1, 3)])
+    # normals before the flip: they flip with the points
+    normals = vertex_normals(points, model.faces)
+    rotation = _rotation(head.yaw_deg, head.pitch_deg, head.roll_deg)
+    count = len(model.base)
+    all_cut = np.concatenate([np.zeros(count), cut.ravel()]).astype(np.float32)
+    all_cut[:count] = hair_cut(head.hair, model.paint.azimuth, model.paint.elevation) - 1e3 * model.paint.ear
+    return Scene(_turn((points - MIDDLE) * _flip(head), rotation), _turn(normals * _flip(head), rotation), all_cut)
+
+
+# --- the camera -----------------------------------------------------------------------------------------------------
+
+
+def _some_points(model: HeadModel, head: Head, rows: list[int]) -> np.ndarray:
+    """Some vertices (k, 3) of a person with an expression, facing the camera, not mirrored."""
+    weights = np.concatenate([head.identity, head.expression]).astype(np.float64)
+    moved = np.einsum("k,kvc->vc", weights, model.modes[:, rows].astype(np.float64), optimize=False)
+    return model.base[rows].astype(np.float64) + moved
+
+
+def mouth_gap_cm(model: HeadModel, head: Head) -> float:
+    """How far the lips' middles are apart."""
+    upper, lower = _some_points(model, head, list(INNER_LIPS))
+    return float(upper[1] - lower[1])
+
+
+def _five_points(model: HeadModel, head: Head) -> np.ndarray:
+    """The five landmarks (5, 3) of a person with an expression, relative to the head's middle, facing the camera."""
+    points = _some_points(model, head, [v for group in LANDMARKS for v in group])
+    owner = np.repeat(np.arange(5), [len(group) for group in LANDMARKS])
+    return np.stack([points[owner == k].mean(0) for k in range(5)]) - MIDDLE
+
+
+def _project(points: np.ndarray, focal: float) -> np.ndarray:
+    """(k, 3) -> (k, 2) frame pixels from the optical axis, rows downwards."""
+    return focal * points[:, :2] * np.array([1, -1]) / (CAMERA_CM - points[:, 2:])
+
+
+def camera(model: HeadModel, head: Head) -> View:
+    """Frame a head as CelebA would.
+
+    One rule for all yaws. The size is that of the similarity which CelebA's alignment would find for this person facing the
+    camera (eyes and mouth, in `latentrot.faces.alignment`'s weights), and it stays whatever the pose: a similarity fitted to
+    a turned face sees its eyes closer together and enlarges it, by 14 % at 45 degrees, and gives no sense near a profile, so
+    that the views of one head would differ by more than their pose. The position is the one of that similarity in the pose
+    itself: the weighted centre of the five projected landmarks lies where it lies in CelebA's mean face. The lean is kept.
+    """
+    weights = LANDMARK_WEIGHTS / LANDMARK_WEIGHTS.sum()
+    five = _five_points(model, head)
+    # the axis is the crop's own, half a pixel beside it nothing would be symmetric
+    wanted = MEAN_LANDMARKS - np.array([(CROP_BOX[0] + CROP_BOX[2]) / 2, (CROP_BOX[1] + CROP_BOX[3]) / 2])
+    centre = weights @ wanted
+    centre[0] = 0.0  # but for rounding it is: the mean face is symmetric
+    front = _project(five, 1.0)
+    front, spread = front - weights @ front, wanted - centre
+    focal = float((weights @ (front * spread)).sum() / (weights @ front**2).sum())
+    turned = _turn(five * _flip(head), _rotation(head.yaw_deg, head.pitch_deg, head.roll_deg))
+    at = weights @ _project(turned, focal)
+    return View(focal, (float(centre[0] - at[0]), float(centre[1] - at[1])))
+
+
+def landmarks(model: HeadModel, head: Head) -> np.ndarray:
+    """(5, 2) viewer's left and right eye, nose tip, left and right mouth corner: columns and rows in the 178x218 frame."""
+    view = camera(model, head)
+    turned = _turn(_five_points(model, head) * _flip(head), _rotation(head.yaw_deg, head.pitch_deg, head.roll_deg))
+    middle = np.array([(CROP_BOX[0] + CROP_BOX[2]) / 2, (CROP_BOX[1] + CROP_BOX[3]) / 2])
+    found = _project(turned, view.focal) + np.array(view.shift) + middle
+    return found[MIRRORED_LANDMARKS] if head.mirrored else found
+
+
+def light_axes(direction: np.ndarray) -> np.ndarray:
+    """(3, 3) rows: right, up and towards a light; mirrored light, mirrored up, negated mirrored right."""
+    right = np.array([direction[2], 0.0, -direction[0]])
+    length = np.sqrt(right[0] * right[0] + right[2] * right[2])
+    right = right / length if length > 0 else np.array([1.0, 0.0, 0.0])
+    return np.stack([right, np.cross(direction, right), direction])

@@ -1,0 +1,146 @@
+"""Rendered heads seen from all around with exact normals, and on other days: what networks of many views learn from.
+
+The head turns, camera, light and background stay, as everywhere in this package. Normals are in the camera's frame: to the
+viewer's right, up, to the viewer. Heads are rendered before the training, in shards that are whole or not there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from latentrot.synthetic.head_model import ICT_PATH, HeadModel, load_head_model
+from latentrot.synthetic.sample import Head, sample_head, with_light_of, with_pose
+from latentrot.synthetic.shade import render
+from latentrot.synthetic.shards import RenderJob, read_shards, render_shards
+
+__all__ = ["HeadViews", "read_views", "render_views"]
+
+#: heads of one shard
+SHARD = 10
+#: the camera looks down or up at a head by up to so many degrees
+PITCH_DEG = 30.0
+#: pictures of each person on another day: other light, expression and clothes, for learning who it is
+OCCASIONS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class HeadViews:
+    """Heads from all around.
+
+    Args:
+        image: (n, v, 3, s, s) uint8.
+        normals: (n, v, 3, s, s) uint8, 0 to 255 for -1 to 1, in the camera's frame, 128 in the background.
+        pose: (n, v, 2) float32, yaw and pitch in degrees.
+        occasion: (n, k, 3, s, s) uint8, the same people on other days, the face to the viewer.
+    """
+
+    image: torch.Tensor
+    normals: torch.Tensor
+    pose: torch.Tensor
+    occasion: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+
+def poses_of(head: int, seed: int, views: int) -> np.ndarray:
+    """(views, 2) yaw and pitch: one yaw in each equal part of the circle, so that any number of views goes all around."""
+    rng = np.random.default_rng((seed, 5, head))
+    yaw = (np.arange(views) + rng.uniform(0, 1, views)) * 360 / views - 180
+    return np.column_stack([yaw, rng.uniform(-PITCH_DEG, PITCH_DEG, views)])
+
+
+def head_of(index: int, seed: int, plain: float) -> Head:
+    """A head, with a background of one colour in a share of them."""
+    head = sample_head(seed, index)
+    if np.random.default_rng((seed, 6, index)).uniform() >= plain:
+        return head
+    first = head.background.first
+    return replace(head, background=replace(head.background, second=first, amount=0.0))
+
+
+def on_another_day(head: Head, other: Head) -> Head:
+    """The same person in another's pose, light, expression and clothes."""
+    lit = with_light_of(head, other)
+    return with_pose(
+        replace(lit, expression=other.expression, gaze=other.gaze, cloth=other.cloth), other.yaw_deg, other.pitch_deg
+    )
+
+
+def render_head(model: HeadModel, index: int, seed: int, views: int, plain: float, size: int) -> dict[str, np.ndarray]:
+    """One head as arrays of `HeadViews`."""
+    head, poses = head_of(index, seed, plain), poses_of(index, seed, views)
+    drawn = [render(model, with_pose(head, yaw, pitch), size, maps=True) for yaw, pitch in poses]
+    days = [on_another_day(head, sample_head(seed + 1, index * OCCASIONS + k)) for k in range(OCCASIONS)]
+    return {
+        "image": np.stack([d.image for d in drawn]),
+        "normals": np.stack([d.normals for d in drawn if d.normals is not None]),
+        "pose": poses.astype(np.float32),
+        "occasion": np.stack([render(model, day, size).image for day in days]),
+    }
+
+
+# --- shards ------------------------------------------------------------------------------------------------------------
+
+
+def render_heads(heads: range, seed: int, views: int, size: int, plain: float, ict: Path) -> dict[str, torch.Tensor]:
+    """Some heads, as arrays of `HeadViews`."""
+    model = load_head_model(ict)
+    drawn = [render_head(model, index, seed, views, plain, size) for index in heads]
+    stacked = {name: torch.from_numpy(np.stack([d[name] for d in drawn])) for name in drawn[0]}
+    return {k: (v if k == "pose" else v.movedim(-1, 2)).contiguous() for k, v in stacked.items()}
+
+
+def render_views(
+    folder: Path, heads: range, *, seed: int, views: int, size: int, plain: float = 0.5, workers: int = 1,
+    ict: Path = ICT_PATH,
+) -> list[Path]:  # fmt: skip
+    """Render all heads that are not there yet.
+
+    Args:
+        folder: where the shards go.
+        heads: numbers of the heads.
+        seed: of the set, below `latentrot.synthetic.TEST_SEED` for whatever is learned from.
+        views: pictures of each head.
+        size: side of the pictures.
+        plain: share of heads before one colour.
+        workers: processes.
+        ict: the face model, made by `latentrot heads import`.
+
+    Returns:
+        The shards, in order.
+
+    Raises:
+        LatentrotError: no face model.
+    """
+    load_head_model(ict)  # a mistake is told before anything is written
+    header = {
+        "kind": "latentrot head views",
+        "seed": str(seed),
+        "views": str(views),
+        "size": str(size),
+        "plain": str(plain),
+    }
+    groups = [heads[i : i + SHARD] for i in range(0, len(heads), SHARD)]
+    jobs = [
+        RenderJob(
+            folder / f"heads-{group[0]:06d}.safetensors",
+            header | {"heads": f"{group[0]}:{group[-1] + 1}"},
+            (group, seed, views, size, plain, ict),
+        )
+        for group in groups
+    ]
+    return render_shards(jobs, render_heads, what="heads", workers=workers)
+
+
+def read_views(paths: list[Path]) -> HeadViews:
+    """All heads of some shards.
+
+    Raises:
+        LatentrotError: a shard cannot be read.
+    """
+    return HeadViews(**read_shards(paths))

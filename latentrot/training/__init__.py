@@ -1,0 +1,1 @@
+"""What each network is taught, and how a run is kept and resumed."""

@@ -1,0 +1,73 @@
+"""Vary pictures as cameras and detectors do: place, size and lean; exposure, colours, sharpness and noise."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from latentrot.faces.network import CROP_SIZE
+from latentrot.training.labeler.config import LabelTrainConfig
+from latentrot.training.labeler.faces import CONTEXT_SIZE
+
+__all__ = ["mirror_half", "photograph", "surrounded", "uniform", "warp"]
+
+
+def uniform(n: int, low: float, high: float, generator: torch.Generator) -> Tensor:
+    """(n,) numbers between low and high."""
+    return torch.rand(n, generator=generator) * (high - low) + low
+
+
+def warp(contexts: Tensor, config: LabelTrainConfig, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Cut shifted, scaled and leaning crops.
+
+    Args:
+        contexts: (n, c, 80, 80).
+        config: how far to shift, scale and lean.
+        generator: of the random numbers.
+
+    Returns:
+        (n, c, 64, 64) crops, and (n,) degrees they were turned by, clockwise as seen by the viewer.
+    """
+    n = len(contexts)
+    roll = uniform(n, -config.roll, config.roll, generator) * (uniform(n, 0, 1, generator) < 0.7)
+    zoom = uniform(n, 1 - config.scale, 1 + config.scale, generator) * CROP_SIZE / CONTEXT_SIZE
+    reach = config.shift / 128 * 2 * CROP_SIZE / CONTEXT_SIZE  # in half-widths of the context
+    cos, sin = roll.deg2rad().cos() * zoom, roll.deg2rad().sin() * zoom
+    # rows grow downwards, so the picture turns clockwise when each place looks back anticlockwise
+    across = torch.stack([cos, sin, uniform(n, -reach, reach, generator)], 1)
+    down = torch.stack([-sin, cos, uniform(n, -reach, reach, generator)], 1)
+    grid = F.affine_grid(torch.stack([across, down], 1), [n, 1, CROP_SIZE, CROP_SIZE], align_corners=False)
+    return F.grid_sample(contexts, grid, padding_mode="border", align_corners=False), roll
+
+
+def surrounded(crops: Tensor) -> Tensor:
+    """Crops as `warp` takes them: (n, c, 64, 64) gain surroundings by drawing their edges outwards; (n, c, 80, 80) have."""
+    margin = (CONTEXT_SIZE - crops.shape[-1]) // 2
+    return F.pad(crops, (margin,) * 4, mode="replicate") if margin else crops
+
+
+def photograph(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Vary exposure, contrast, gamma, tint, sharpness and noise: (n, 3, 64, 64) in [0, 1] -> in [-1, 1]."""
+    n = len(x)
+
+    def each(low: float, high: float) -> Tensor:
+        return uniform(n, low, high, generator)[:, None, None, None]
+
+    x = x.clamp(1e-4, 1) ** each(-0.4, 0.4).exp()
+    tint = torch.rand(n, 3, 1, 1, generator=generator) * 0.16 + 0.92
+    x = (x - 0.5) * each(0.7, 1.3) * tint + 0.5 + each(-0.15, 0.15)
+    grey = each(0, 1) < 0.15
+    x = torch.where(grey, x.mean(1, keepdim=True), x)
+    coarse = int(torch.randint(16, 48, (1,), generator=generator))
+    some = n // 4  # the batch is shuffled: any quarter will do
+    small = F.interpolate(x[:some], size=coarse, mode="bilinear", antialias=True)
+    x = torch.cat([F.interpolate(small, size=CROP_SIZE, mode="bilinear"), x[some:]])
+    x = x + torch.randn(x.shape, generator=generator) * each(0, 0.04)
+    return x.clamp(0, 1) * 2 - 1
+
+
+def mirror_half(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Mirror a random half of the pictures; returns them and (n,) bool, true where mirrored."""
+    flip = torch.rand(len(x), generator=generator) < 0.5
+    return torch.where(flip[:, None, None, None], x.flip(-1), x), flip

@@ -1,0 +1,129 @@
+"""The pictures the label network learns from: CelebA with its surroundings, and Yale B in linear light."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from latentrot.data.celeba import FaceFolder
+from latentrot.data.frame import crop_box
+from latentrot.data.tables import read_table, to_files
+from latentrot.errors import LatentrotError
+from latentrot.faces.network import CROP_SIZE
+
+__all__ = ["YaleFaces", "center_crop", "in_frame", "read_contexts", "read_pose", "read_yale", "yale_crops"]
+
+#: side of the crops with their surroundings, from which shifted, scaled and leaning crops are cut
+CONTEXT_SIZE = 80
+#: where a Yale B face, squeezed to a square, lies in the 64x64 crop: first row, first column, side
+YALE_BOX = (17, 12, 40)
+#: beyond this azimuth, in degrees, a light is on a side
+CENTER_AZIMUTH = 20
+
+
+def read_contexts(folder: FaceFolder) -> Tensor:
+    """Crops with 8 pixels of surroundings on each side -> (n, 3, 80, 80) uint8."""
+
+    def read(name: str) -> np.ndarray:
+        picture = folder.open_picture(name)
+        left, top, right, bottom = crop_box(*picture.size)
+        margin = (right - left) * (CONTEXT_SIZE - CROP_SIZE) / (2 * CROP_SIZE)
+        box = (left - margin, top - margin, right + margin, bottom + margin)
+        return np.asarray(picture.resize((CONTEXT_SIZE, CONTEXT_SIZE), Image.Resampling.BICUBIC, box=box))
+
+    return torch.from_numpy(np.stack([read(name) for name in folder.ids])).permute(0, 3, 1, 2).contiguous()
+
+
+def center_crop(contexts: Tensor) -> Tensor:
+    """(n, 3, 80, 80) uint8 -> the plain crops (n, 3, 64, 64) float in [-1, 1]."""
+    margin = (CONTEXT_SIZE - CROP_SIZE) // 2
+    return contexts[:, :, margin : margin + CROP_SIZE, margin : margin + CROP_SIZE].float() / 127.5 - 1
+
+
+def read_pose(folder: FaceFolder) -> Tensor:
+    """The folder's reference pose: (n, 2) yaw and pitch in degrees, NaN for a picture the table lacks.
+
+    Raises:
+        LatentrotError: no `pose.csv`.
+    """
+    if (path := folder.find_table("pose")) is None:
+        raise LatentrotError(
+            f"no such table: {folder.root / 'pose.csv'}; it holds each picture's yaw_deg and pitch_deg"
+        )
+    table = to_files(read_table(path), folder.ids)
+    return torch.tensor(table[["yaw_deg", "pitch_deg"]].to_numpy(np.float32))
+
+
+@dataclass(frozen=True)
+class YaleFaces:
+    """Yale B faces in linear light, at the size they have in a 64x64 crop.
+
+    Args:
+        pixels: (n, 40, 40) float in [0, 1], proportional to the light.
+        azimuth: (n,) degrees, positive where the light is on the picture's left.
+        person: (n,) name of the person.
+    """
+
+    pixels: Tensor
+    azimuth: np.ndarray
+    person: np.ndarray
+
+    @property
+    def light(self) -> np.ndarray:
+        """(n,) index into LIGHTS."""
+        return np.where(self.azimuth > CENTER_AZIMUTH, 0, np.where(self.azimuth < -CENTER_AZIMUTH, 2, 1))
+
+    def select(self, rows: np.ndarray) -> YaleFaces:
+        """The faces where `rows` is true."""
+        return YaleFaces(self.pixels[torch.from_numpy(rows)], self.azimuth[rows], self.person[rows])
+
+
+def read_yale(root: Path, darkest: float = 0.03) -> YaleFaces:
+    """Read the Yale B faces, leaving out those too dark to see (mean brightness below `darkest`)."""
+    path = Path(root) / "light.csv"
+    if not path.is_file():
+        raise LatentrotError(f"no such table: {path}; it names each picture's light (image, azimuth_deg)")
+    table = pd.read_csv(path)
+    side = YALE_BOX[2]
+    pictures = [
+        np.asarray(Image.open(Path(root) / name).convert("L").resize((side, side), Image.Resampling.LANCZOS))
+        for name in table["image"]
+    ]
+    pixels = torch.from_numpy(np.stack(pictures)).float() / 255
+    faces = YaleFaces(pixels, table["azimuth_deg"].to_numpy(), table["image"].str.split("/").str[0].to_numpy())
+    return faces.select((pixels.mean((1, 2)) >= darkest).numpy())
+
+
+def in_frame(faces: Tensor, size: int) -> Tensor:
+    """Set (n, 40, 40) faces into a crop of side `size` (64, or 80 with surroundings), their edges drawn outwards."""
+    top, left, side = YALE_BOX
+    margin = (size - CROP_SIZE) // 2
+    top, left = top + margin, left + margin
+    return F.pad(faces[:, None], (left, size - left - side, top, size - top - side), mode="replicate")
+
+
+def yale_crops(root: Path, people: slice | None = None) -> tuple[Tensor, np.ndarray]:
+    """Yale B pictures as the label network is to see them, those too dark to see left out.
+
+    Args:
+        root: the folder that holds `light.csv` and one folder per person.
+        people: which people, in the order of their names; None takes all.
+
+    Returns:
+        (n, 3, 64, 64) float in [-1, 1], and (n,) index into LIGHTS of the true light.
+
+    Raises:
+        LatentrotError: no `light.csv` in `root`.
+    """
+    faces = read_yale(root)
+    names = np.unique(faces.person)[people or slice(None)]
+    faces = faces.select(np.isin(faces.person, names))
+    shown = in_frame(faces.pixels.clamp(0, 1) ** (1 / 2.2), CROP_SIZE)
+    return (shown * 2 - 1).expand(-1, 3, -1, -1).contiguous(), faces.light

@@ -1,0 +1,104 @@
+"""Teach the network the side of the main light: on relit faces first, then on photographs by its own sure answers."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from latentrot.errors import LatentrotError
+from latentrot.faces.estimate import estimate_light
+from latentrot.faces.network import LIGHTS, FaceLabeler
+from latentrot.training.labeler.augment import mirror_half, photograph, warp
+from latentrot.training.labeler.config import LabelTrainConfig
+from latentrot.training.labeler.faces import center_crop
+from latentrot.training.labeler.loop import optimise
+from latentrot.training.labeler.relighting import Relighter
+
+__all__ = ["train_light"]
+
+log = logging.getLogger(__name__)
+
+
+def pseudo_labels(
+    network: FaceLabeler, x: Tensor, yaw: np.ndarray, config: LabelTrainConfig, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures whose light the network is sure of, balanced over the sides and, for turned faces, over the yaw.
+
+    Args:
+        network: as trained so far.
+        x: (n, 3, 64, 64) float in [-1, 1].
+        yaw: (n,) degrees.
+        config: the run.
+        generator: of the random choice.
+
+    Returns:
+        (m,) rows chosen, and (m,) their labels as index into LIGHTS.
+    """
+    one = estimate_light(x, labeler=network, mirror=False)
+    two = estimate_light(x.flip(-1), labeler=network, mirror=False).flip(-1)
+    label = ((one + two) / 2).argmax(1)
+    sure = torch.minimum(one, two).gather(1, label[:, None])[:, 0] > config.confident
+    label, keep = label.numpy(), sure.numpy()
+    chosen: list[np.ndarray] = []
+    for near, far in ((0, 8), (8, 20), (20, 90)):
+        band = keep & (np.abs(yaw) >= near) & (np.abs(yaw) < far)
+        # the light comes from the side the nose points to, or from the other one: as many of both
+        same = np.flatnonzero(band & (label == np.where(yaw > 0, 2, 0)))
+        other = np.flatnonzero(band & (label == np.where(yaw > 0, 0, 2)))
+        number = min(len(same), len(other))
+        middle = np.flatnonzero(band & (label == 1))
+        chosen += [generator.permutation(rows)[:number] for rows in (same, other)]
+        chosen.append(generator.permutation(middle)[: 2 * number])
+    rows = np.concatenate(chosen)
+    return rows, label[rows]
+
+
+def train_light(
+    network: FaceLabeler, relighter: Relighter, contexts: Tensor, yaw: np.ndarray, config: LabelTrainConfig
+) -> None:
+    """Teach the light on relit faces, then on CelebA by its own sure labels: contexts (n, 3, 80, 80) uint8."""
+    generator = torch.Generator().manual_seed(config.seed * 1000 + 2)
+    choice = np.random.default_rng(config.seed)
+    parts = [network.light_trunk, network.light_head]
+
+    def relit(model: FaceLabeler, _: int) -> Tensor:
+        x, light = relighter.batch(config.batch_size, config, generator)
+        return F.cross_entropy(model.light(x), light, label_smoothing=0.05)
+
+    optimise(network, parts, config.light_steps, config, loss_of=relit, name="light")
+    for number in range(config.rounds):
+        rows, labels = pseudo_labels(network, center_crop(contexts), yaw, config, choice)
+        log.info("round %d: %s labels per light", number + 1, np.bincount(labels, minlength=3).tolist())
+        own = [torch.from_numpy(rows[labels == light]) for light in range(3)]
+        if not all(len(part) for part in own):
+            raise LatentrotError(f"self-training found {[len(p) for p in own]} sure labels for {LIGHTS}; none may be 0")
+
+        def mixed(model: FaceLabeler, step: int, own: list[Tensor] = own) -> Tensor:
+            half = config.batch_size // 2
+            x, light = relighter.batch(half, config, generator)
+            second = torch.arange(half) % 3
+            drawn = [own[int(c)][int(torch.randint(len(own[int(c)]), (1,), generator=generator))] for c in second]
+            y, _ = warp(contexts[torch.stack(drawn)].float() / 255, config, generator)
+            y, flip = mirror_half(y, generator)
+            order = torch.randperm(half, generator=generator)
+            second = torch.where(flip, 2 - second, second)[order]
+            logits = model.light(torch.cat([x, photograph(y, generator)[order]]))
+            return F.cross_entropy(logits, torch.cat([light, second]), label_smoothing=0.05)
+
+        optimise(network, parts, config.round_steps, config, loss_of=mixed, name=f"light round {number + 1}")
+    set_center_share(network, center_crop(contexts), config.center_share)
+
+
+def set_center_share(network: FaceLabeler, x: Tensor, share: float) -> None:
+    """Move the bias of `center` so that this share of the pictures (n, 3, 64, 64) is called lit from the center."""
+    logits = estimate_light(x, labeler=network).log()
+    lead = logits[:, 1] - torch.maximum(logits[:, 0], logits[:, 2])
+    last = network.light_head[-1]
+    if not isinstance(last, nn.Linear):
+        raise TypeError(f"the light head ends in {type(last).__name__}, not in a linear layer")
+    with torch.no_grad():
+        last.bias[1] -= torch.quantile(lead, 1 - share)

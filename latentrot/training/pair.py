@@ -1,0 +1,195 @@
+"""Train the pair model: draw a person as another picture shows them, from one picture and the poses of both.
+
+Source of the idea: novel views of a face from pairs of a photograph and its mirror image, whose relative pose is known
+without any three-dimensional data. Here pairs also come from scenes, and from pictures turned there and back by geometry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from latentrot.diffusion.scheduler import add_noise
+from latentrot.errors import LatentrotError
+from latentrot.files import check_writable
+from latentrot.rotators.pair.config import KINDS, PairConfig
+from latentrot.rotators.pair.model import PairModel, begin_model, save_pair_model
+from latentrot.rotators.pair.pairs import open_pair_folder, plan_sources, plan_strangers
+from latentrot.rotators.pair.render import Pairs, read_pairs, render_pairs
+from latentrot.rotators.pair.sample import draw
+from latentrot.training.backbone import generator_at, run_training, stratified_levels, target_of
+from latentrot.training.checkpoints import config_of_run
+
+__all__ = ["PairTask", "pairs_at", "train_pair"]
+
+#: people held out on the sample sheets
+SHOWN = 8
+
+
+@dataclass(frozen=True, eq=False)
+class PairTask:
+    """The task of a pair model, for `latentrot.training.backbone.run_training`.
+
+    Args:
+        model: at the start of the run.
+        pairs: to train on.
+        strangers: pairs of people held out, for sample sheets; None: there are none.
+        config: the run.
+        data_sets: names of the folders' data sets, for the model's card.
+    """
+
+    model: PairModel
+    pairs: Pairs
+    strangers: Pairs | None
+    config: PairConfig
+    data_sets: tuple[str, ...] = ()
+
+    def batch(self, step: int) -> tuple[torch.Tensor, ...]:
+        """Targets, conditions, poses, noise and levels of a step."""
+        generator = generator_at(step, self.config)
+        target, condition, poses = pairs_at(step, self.pairs, self.config, generator)
+        noise = torch.randn(len(target), *self.model.state_shape, generator=generator)
+        levels = stratified_levels(len(target), len(self.model.alpha_bar), generator)
+        return target, condition, poses, noise, levels
+
+    def loss(self, model: Any, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """Mean squared error of what the network predicts."""
+        target, condition, poses, noise, levels = batch
+        given = torch.isfinite(condition).flatten(1).all(1)
+        x0 = self.model.space.encode(target)
+        seen = self.model.space.condition(torch.nan_to_num(condition))
+        seen = seen * given.reshape(-1, *[1] * (seen.ndim - 1))
+        noisy = add_noise(self.model.scheduler, x0, noise, levels)
+        predicted = model(noisy, levels, seen, poses)
+        return F.mse_loss(predicted.float(), target_of(self.model.scheduler, x0, noise, levels))
+
+    def export(self, folder: Path, average: torch.nn.Module) -> None:
+        """Write the averaged weights as a folder that `load_pair_model` reads."""
+        save_pair_model(self.model, average.state_dict(), folder)
+        (folder / "README.md").write_text(card_of_run(self.config, self.data_sets))
+
+    def sheet(self, average: torch.nn.Module, step: int) -> Image.Image:
+        """People held out, a row each: source, condition, drawn, truth."""
+        shown = self.strangers or self.pairs
+        rows = torch.linspace(0, len(shown) - 1, min(SHOWN, len(shown))).long()
+        condition = condition_of(shown, rows, self.config)
+        training = average.training
+        average.eval()
+        seen = PairModel(**{**vars(self.model), "network": average})
+        drawn = draw(seen, condition, shown.poses[rows])
+        average.train(training)
+        pictures = [as_floats(shown.source[rows]), as_floats(condition[:, :3]), drawn, as_floats(shown.target[rows])]
+        sheet = torch.cat([torch.cat(list(p), 1) for p in pictures], 2)  # (3, rows, columns)
+        return Image.fromarray(((sheet.permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255).byte().numpy())
+
+
+def card_of_run(config: PairConfig, data_sets: tuple[str, ...]) -> str:
+    """A card that says what a model was made of; `trained_on` only where a tenth of the people was kept out of training."""
+    named = [f"trained_on: {', '.join(data_sets)}"] if data_sets and config.held_out >= 0.1 else []
+    kept = (
+        f"{config.held_out:.0%} of the people of {', '.join(data_sets) or 'unnamed folders'} were kept out of training"
+    )
+    made = f"Made with `latentrot train-pair`: backbone {config.backbone} from {config.start}, condition {config.condition}"
+    return "\n".join(["---", "library_name: diffusers", *named, "---", "# A pair model", "", f"{made}; {kept}.", ""])
+
+
+def as_floats(x: torch.Tensor) -> torch.Tensor:
+    """Uint8 -> [-1, 1]."""
+    return x.float() / 127.5 - 1
+
+
+def condition_of(pairs: Pairs, rows: torch.Tensor, config: PairConfig) -> torch.Tensor:
+    """(k, 4, s, s) uint8 of some pairs: what the network is shown, or what is embedded for it."""
+    if config.condition == "mesh":
+        return pairs.condition[rows]
+    source = pairs.source[rows]
+    return torch.cat([source, torch.full_like(source[:, :1], 255)], 1)
+
+
+def rows_at(step: int, kinds: np.ndarray, config: PairConfig) -> np.ndarray:
+    """Which pairs a step sees: kinds by their shares, then one of the kind -> (batch_size,)."""
+    rng = np.random.default_rng((config.seed, 1, step))
+    places = [np.flatnonzero(kinds == k) for k in range(len(KINDS))]
+    shares = np.array([share if len(place) else 0 for share, place in zip(config.shares, places, strict=True)], float)
+    if not shares.sum():
+        raise LatentrotError(
+            f"the folders give none of the pairs asked for; shares {config.shares} of {', '.join(KINDS)}"
+        )
+    drawn = rng.choice(len(KINDS), config.batch_size, p=shares / shares.sum())
+    return np.array([places[k][rng.integers(len(places[k]))] for k in drawn])
+
+
+def pairs_at(
+    step: int, pairs: Pairs, config: PairConfig, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The pairs of one step, some mirrored, some without condition or poses.
+
+    Returns:
+        Targets (b, 3, s, s) in [-1, 1], conditions (b, 4, s, s) with the last channel 0 to 1 and NaN where there is to be
+        none, poses (b, 2, 2) with NaN where they are to be unknown.
+    """
+    rows = torch.from_numpy(rows_at(step, pairs.kind.numpy(), config))
+    target, seen, poses = as_floats(pairs.target[rows]), condition_of(pairs, rows, config).float(), pairs.poses[rows]
+    condition = torch.cat([seen[:, :3] / 127.5 - 1, seen[:, 3:] / 255], 1)
+    flip, bare, lost = (torch.rand(3, len(rows), generator=generator) < torch.tensor(
+        [[0.5 * config.mirror], [config.drop_condition], [config.drop_pose]])).unbind()  # fmt: skip
+    across = flip[:, None, None, None]
+    target, condition = (torch.where(across, x.flip(-1), x) for x in (target, condition))
+    poses = torch.where(flip[:, None, None], poses * torch.tensor([-1.0, 1.0]), poses)
+    condition = condition.masked_fill(bare[:, None, None, None], torch.nan)
+    return target, condition, poses.masked_fill(lost[:, None, None], torch.nan)
+
+
+def train_pair(
+    data: Sequence[Path],
+    out: Path,
+    config: PairConfig | None = None,
+    *,
+    save_every: int = 500,
+    workers: int = 1,
+    device: str | None = None,
+) -> Path:
+    """Train, or go on training, a pair model; pairs are rendered first, once, and kept in the run's folder.
+
+    Args:
+        data: folders of face pictures with poses beside them (see `open_pair_folder`).
+        out: run folder: pairs/, checkpoint.safetensors, log.csv, samples-*.png and model/.
+        config: the run; None takes the checkpoint's, or the defaults where there is none.
+        save_every: steps between checkpoints.
+        workers: processes that render.
+        device: "cpu" forces the CPU; by default accelerate decides.
+
+    Returns:
+        The exported model's folder.
+
+    Raises:
+        LatentrotError: `out` holds a checkpoint of another run, a folder has no poses, or nothing is left to train on.
+    """
+    checkpoint = out / "checkpoint.safetensors"
+    check_writable(checkpoint)
+    config = config_of_run(checkpoint, config, PairConfig)
+    folders = [open_pair_folder(Path(folder)) for folder in data]
+    model = begin_model(config, device)
+    sources = plan_sources(folders, config.sources, config.held_out, config.seed)
+    if not sources:
+        raise LatentrotError(f"everybody in {', '.join(map(str, data))} is held out (held_out {config.held_out})")
+    strangers = plan_strangers(folders, SHOWN, config.held_out, config.seed)
+    render = partial(
+        render_pairs, out / "pairs", roots=folders, resolution=model.resolution, back_deg=config.back_deg,
+        geometry=config.geometry,
+    )  # fmt: skip
+    plain = "" if config.geometry else "plain-"
+    shards = render(sources=sources, workers=workers, name=f"{plain}pairs")
+    held = render(sources=strangers, name=f"{plain}strangers") if strangers else []
+    names = tuple(sorted({Path(folder).resolve().name.lower() for folder in data}))
+    task = PairTask(model, read_pairs(shards), read_pairs(held) if held else None, config, names)
+    rows_at(0, task.pairs.kind.numpy(), config)
+    return run_training(task, model.network, config, out, save_every=save_every, device=device)

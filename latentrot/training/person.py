@@ -1,0 +1,207 @@
+"""Train the network that tells people apart: on rendered heads, and on photographs of known people."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from latentrot.data.celeba import held_out, open_folder
+from latentrot.errors import LatentrotError
+from latentrot.faces.person import LENGTH, SIDE, PersonNetwork, save_person_network
+from latentrot.synthetic.views import HeadViews
+from latentrot.training.face import (
+    MARGIN,
+    Faces,
+    FaceTrainConfig,
+    channels_last,
+    fit_network,
+    half_precision,
+    squares_at,
+)
+
+__all__ = ["PERSON_CONFIG", "head_people", "photographed_people", "same_or_not", "train_person"]
+
+log = logging.getLogger(__name__)
+
+PERSON_CONFIG = FaceTrainConfig(
+    steps=2_500, batch_size=64, learning_rate=2e-3, roll=8.0, scale=0.08, shift=0.03, weight_decay=0.05
+)
+#: of the loss: how far apart classes are pushed, and the inverse temperature
+COS_MARGIN, COS_SCALE = 0.25, 24.0
+#: a rendered head turned farther does not show who it is
+FACING_DEG = 70.0
+#: pairs of each kind that verification is measured on, at most
+PAIRS = 4_000
+
+
+class Classifier(nn.Module):
+    """The network, and a direction for each person it learns from.
+
+    Args:
+        people: how many.
+        bfloat16: compute in half precision.
+    """
+
+    def __init__(self, people: int, *, bfloat16: bool) -> None:
+        super().__init__()
+        self.half_precision = bfloat16
+        self.network = PersonNetwork()
+        self.people = nn.Parameter(torch.randn(people, LENGTH))
+
+    def loss(self, x: Tensor, person: Tensor) -> Tensor:
+        """CosFace: cross entropy of cosines, that of the right person lessened by a margin."""
+        with half_precision(self.half_precision):
+            vectors = self.network(x)
+        cosine = vectors @ F.normalize(self.people).T
+        return F.cross_entropy(COS_SCALE * (cosine - COS_MARGIN * F.one_hot(person, len(self.people))), person)
+
+
+# --- who is learned from ------------------------------------------------------------------------------------------------
+
+
+def head_people(views: HeadViews, share: float, kept_from: str = "heads") -> Faces:
+    """Every picture of rendered heads that shows the face: of one day from all around, and of other days."""
+    n, k = views.occasion.shape[:2]
+    facing = (views.pose[..., 0].abs() <= FACING_DEG).numpy()
+    pictures = torch.cat([views.image[torch.from_numpy(facing)], views.occasion.flatten(0, 1)])
+    person = np.concatenate([np.repeat(np.arange(n), facing.sum(1)), np.repeat(np.arange(n), k)])
+    names = np.array([f"{kept_from} {p}" for p in person])
+    return people_of(pictures.permute(0, 2, 3, 1).numpy(), names, np.zeros(len(names), int), share)
+
+
+def photographed_people(folders: Sequence[Path], share: float) -> Faces | None:
+    """The people of folders in CelebA's layout with two photographs or more; None where there are no folders."""
+    pictures, names = [], []
+    for root in folders:
+        folder = open_folder(root)
+        identity = folder.identities.astype(str)
+        often = identity.map(identity.value_counts()).to_numpy() > 1
+        if not often.any():
+            raise LatentrotError(f"{root}: nobody has two photographs by identity_CelebA.csv; leave the folder out")
+        chosen = [i for i, many in zip(folder.ids, often, strict=True) if many]
+        pictures.append(folder.read_crops(chosen, SIDE))
+        names.append(np.array([f"{root.name} {who}" for who in identity[often]]))
+    if not pictures:
+        return None
+    return people_of(np.concatenate(pictures), np.concatenate(names), np.ones(sum(map(len, names)), int), share)
+
+
+def people_of(pictures: np.ndarray, names: np.ndarray, groups: np.ndarray, share: float) -> Faces:
+    """Pictures (n, 64, 64, 3) with their edges drawn outwards; each person is shown as often as another of the group."""
+    margin = round(SIDE * (MARGIN - 1) / 2)
+    padded = np.pad(pictures, ((0, 0), (margin, margin), (margin, margin), (0, 0)), mode="edge")
+    _, person, count = np.unique(names, return_inverse=True, return_counts=True)
+    weights = count[person] ** -0.5
+    return Faces(padded, person, groups, weights / weights.sum(), held_out(names, share), names)
+
+
+def joined(sets: Sequence[Faces]) -> Faces:
+    """Several groups, each as often as another."""
+    whole = Faces(*(np.concatenate([getattr(s, f) for s in sets]) for f in Faces.__dataclass_fields__))
+    return replace(whole, targets=np.unique(whole.names, return_inverse=True)[1])
+
+
+# --- how well people are told apart --------------------------------------------------------------------------------------
+
+
+def same_or_not(vectors: np.ndarray, names: np.ndarray, seed: int = 0) -> dict[str, float]:
+    """Verification: are two pictures of one person? As many pairs of one person as of two.
+
+    Args:
+        vectors: (n, d) unit vectors.
+        names: (n,) who is who.
+        seed: of the pairs.
+
+    Returns:
+        Accuracy in percent, at the threshold that is best for the other half of the pairs; and how many pairs.
+    """
+    rng = np.random.default_rng(seed)
+    a, b = np.triu_indices(len(names), 1)
+    same = names[a] == names[b]
+    count = min(PAIRS, int(same.sum()))
+    rows = np.concatenate([rng.choice(np.flatnonzero(kind), count, replace=False) for kind in (same, ~same)])
+    rows = rng.permutation(rows)
+    cosine, truth = np.einsum("nd,nd->n", vectors[a[rows]], vectors[b[rows]]), same[rows]
+    halves = np.arange(len(rows)) % 2 == 0
+    right = [
+        ((cosine[~half] > best_threshold(cosine[half], truth[half])) == truth[~half]).mean()
+        for half in (halves, ~halves)
+    ]
+    return {"accuracy": round(100 * float(np.mean(right)), 2), "pairs": 2 * count}
+
+
+def best_threshold(cosine: np.ndarray, same: np.ndarray) -> float:
+    """The cosine above which calling a pair the same person is right most often."""
+    order = np.argsort(cosine)
+    right = np.concatenate([[same.sum()], same.sum() + np.cumsum(np.where(same[order], -1, 1))])
+    edges = np.concatenate([[-2.0], cosine[order]])
+    return float(edges[int(right.argmax())])
+
+
+def verification(network: PersonNetwork, faces: Faces) -> dict[str, dict[str, float]]:
+    """`same_or_not` of the people held out, of rendered heads and of photographs."""
+    margin = (faces.pictures.shape[1] - SIDE) // 2
+    found = {}
+    for group, title in ((0, "rendered"), (1, "photographs")):
+        rows = np.flatnonzero(faces.tests & (faces.groups == group))
+        if len(np.unique(faces.names[rows])) > 1:
+            crops = faces.pictures[rows][:, margin : margin + SIDE, margin : margin + SIDE]
+            found[title] = same_or_not(network.embed(list(crops)), faces.names[rows])
+    return found
+
+
+def train_person(
+    heads: HeadViews | None, folders: Sequence[Path], out: Path, config: FaceTrainConfig = PERSON_CONFIG,
+    bfloat16: bool = False, save_every: int = 500,
+) -> Path:  # fmt: skip
+    """Train the network; goes on where it stopped, to the exact step.
+
+    Args:
+        heads: rendered heads, from `latentrot.synthetic.views`; None: only photographs.
+        folders: photographs in CelebA's layout with identity_CelebA.csv.
+        out: run folder: checkpoint.safetensors, log.csv, person.safetensors.
+        config: the run.
+        bfloat16: compute in half precision.
+        save_every: steps between checkpoints.
+
+    Returns:
+        The network's file, which also says how well it tells apart people held out.
+
+    Raises:
+        LatentrotError: a folder without identities.
+    """
+    sets = [head_people(heads, config.held_out)] if heads is not None else []
+    photographs = photographed_people(folders, config.held_out)
+    faces = joined([*sets, photographs] if photographs is not None else sets)
+    kept = faces.subset(~faces.tests)
+    kept = replace(kept, targets=np.unique(kept.names, return_inverse=True)[1])
+    torch.manual_seed(config.seed)
+    classifier = Classifier(int(kept.targets.max()) + 1, bfloat16=bfloat16).to(memory_format=torch.channels_last)
+
+    def loss_at(model: Any, step: int) -> Tensor:
+        x, _, _, rows = squares_at(kept, step, config, SIDE)
+        return model.loss(channels_last(x), torch.from_numpy(kept.targets[rows]))
+
+    path = out / "person.safetensors"
+    for step, average in fit_network(classifier, loss_at, out, config, save_every):
+        network = average.network.eval()
+        found = verification(network, faces)
+        log.info("step %d: people held out are told apart: %s", step, found)
+        learned = "rendered heads" if heads is not None else ""
+        data = ", ".join(filter(None, [learned, *(root.resolve().name for root in folders)]))
+        network.facts = {
+            "held_out": json.dumps(found), "data": data, "config": json.dumps(asdict(config)),
+            "people": str(len(np.unique(kept.names))),
+        }  # fmt: skip
+        save_person_network(network, path)
+        network.train()
+    return path

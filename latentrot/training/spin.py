@@ -1,0 +1,278 @@
+"""Train the multi-view model: several views of a head drawn together, from none, one or three that are given."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from latentrot.bundles import bundled_folder, trained_on
+from latentrot.devices import resolve_device
+from latentrot.errors import LatentrotError
+from latentrot.faces.identity import IdentityNetwork, TellsPeopleApart, load_identity
+from latentrot.faces.person import PersonNetwork, load_person_network
+from latentrot.files import check_writable
+from latentrot.rotators.spin.cameras import ray_map, reference_of
+from latentrot.rotators.spin.config import SpinConfig
+from latentrot.rotators.spin.model import PERSON, SpinModel, begin_model, multi_view_folder, save_spin_model
+from latentrot.rotators.spin.sample import NOBODY, SampleConfig, Views, draw_views
+from latentrot.synthetic.head_model import ICT_PATH
+from latentrot.synthetic.views import HeadViews, read_views, render_views
+from latentrot.training.backbone import generator_at, run_training
+from latentrot.training.checkpoints import config_of_run
+
+__all__ = ["SpinTask", "embed_people", "samples_at", "train_spin"]
+
+#: heads are rendered with this seed and the run's; the training of other networks of the package uses other ones
+SEED = 20
+#: side in pixels of the heads rendered for the bundled models
+SIZE = 64
+#: heads that are not trained on, on the sample sheets
+SHOWN = 3
+#: a view turned no farther than this shows the face
+FACING_DEG = 60.0
+#: how many views are given
+GIVEN = (0, 1, 3)
+
+
+@dataclass(frozen=True, eq=False)
+class SpinTask:
+    """The task of a multi-view model, for `latentrot.training.backbone.run_training`.
+
+    Args:
+        model: at the start of the run.
+        heads: to train on.
+        who: (n, k, d) several embeddings of each head, NaN where nobody is named.
+        strangers: heads for the sample sheets.
+        config: the run.
+    """
+
+    model: SpinModel
+    heads: HeadViews
+    who: Tensor
+    strangers: HeadViews
+    config: SpinConfig
+
+    def batch(self, step: int) -> tuple[Tensor, ...]:
+        """Views, poses, which are given, which of those are blank, identities, noise and its level of a step."""
+        generator = generator_at(step, self.config)
+        views, pose, given, blank, who = samples_at(step, self.heads, self.who, self.config, generator)
+        size = self.model.size
+        noise = torch.randn(*views.shape[:2], 6 * self.model.stage.factor**2, size, size, generator=generator)
+        return views, pose, given, blank, who, noise, noise_levels(given, self.config, generator)
+
+    def loss(self, model: Any, batch: tuple[Tensor, ...]) -> Tensor:
+        """EDM's loss over the views that are drawn: the squared error, weighed by 1 / c_out²."""
+        views, pose, given, blank, who, noise, level = batch
+        x0 = self.model.encode(views)
+        s = level[:, None] * (1 - given)
+        x = x0 * (1 - blank[:, None] * given)[..., None, None, None] + s[..., None, None, None] * noise
+        rays = ray_map(pose.cpu(), reference_of(pose, given).cpu(), self.model.size).to(x.device)
+        denoised = model(x, s, given, rays, who)
+        weight = (1 - given) * (1 + level[:, None].square()) / level[:, None].square()
+        error = (denoised.float() - x0).square().mean((2, 3, 4))
+        return (weight * error).sum() / (1 - given).sum()
+
+    def export(self, folder: Path, average: torch.nn.Module) -> None:
+        """Write the averaged weights as a folder that `load_spin_model` reads."""
+        save_spin_model(self.model, average.state_dict(), folder)
+        (folder / "README.md").write_text(card_of_run(self.model, self.config))
+
+    def sheet(self, average: torch.nn.Module, step: int) -> Image.Image:
+        """Heads that are not trained on: true views above, views drawn from the first below, then their normals."""
+        training = average.training
+        average.eval()
+        model = SpinModel(**{**vars(self.model), "network": average})
+        rows = [sheet_rows(model, self.strangers, i) for i in range(min(SHOWN, len(self.strangers)))]
+        average.train(training)
+        return Image.fromarray(np.concatenate(rows))
+
+
+def card_of_run(model: SpinModel, config: SpinConfig) -> str:
+    """A card that says what a model was made of; `trained_on` names the sets of real people, a tenth of whom stayed out."""
+    start = bundled_folder(config.start) or Path(config.start)
+    sets = {"rendered", *(trained_on(start) or ()), *(model.person.learned_from if model.person else ())}
+    made = f"Made with `latentrot train-spin`: {config.people} rendered heads, from {start.name}."
+    if config.identity_digest:
+        made += f" Who it is, InceptionResnetV1 tells with weights (digest {config.identity_digest}) that are not here."
+    return "\n".join(
+        [
+            "---",
+            "library_name: diffusers",
+            f"trained_on: {', '.join(sorted(sets))}",
+            "---",
+            "# A multi-view model of heads",
+            "",
+            made,
+            "",
+        ]
+    )
+
+
+def sheet_rows(model: SpinModel, heads: HeadViews, row: int) -> np.ndarray:
+    """(3 s, p s, 3) uint8: one head, seven views drawn from the one that faces the viewer most."""
+    yaw = heads.pose[row, :, 0]
+    first = int(yaw.abs().argmin())
+    others = [int(i) for i in torch.linspace(0, len(yaw) - 1, 9).long() if i != first][:7]
+    order = [first, *others]
+    truth = views_of(heads, torch.tensor([row]), torch.tensor([order]))[0]
+    given = Views(truth[:1], heads.pose[row, [first]])
+    embedded = embed_people(model.person, heads.image[[row]][:, [first]])[0, 0]
+    drawn = draw_views(model, given, heads.pose[row, others], embedded, SampleConfig(steps=6, guidance=2.0))
+    shown = torch.cat([truth[:1], drawn.pictures])
+    lines = [truth[:, :3], shown[:, :3], shown[:, 3:]]
+    sheet = torch.cat([torch.cat(list(line), 2) for line in lines], 1)  # (3, rows, columns)
+    return ((sheet.permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255).byte().numpy()
+
+
+# --- what a step sees ----------------------------------------------------------------------------------------------------
+
+
+def views_of(heads: HeadViews, rows: Tensor, columns: Tensor) -> Tensor:
+    """Some views (b, p) of some heads (b,) -> (b, p, 6, s, s) image and normals in [-1, 1]."""
+    picked = [x[rows[:, None], columns].float() for x in (heads.image, heads.normals)]
+    return torch.cat(picked, 2) / 127.5 - 1
+
+
+def samples_at(
+    step: int, heads: HeadViews, who: Tensor, config: SpinConfig, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The samples of one step, some mirrored, some without identity or with blank views.
+
+    Returns:
+        Views (b, p, 6, s, s) in [-1, 1], those given first; poses (b, p, 2) in degrees; (b, p) 1 where given; (b,) 1 where
+        the given ones are blank; identities (b, d), NaN where nobody is named.
+    """
+    rng = np.random.default_rng((config.seed, 2, step))
+    b, p = config.batch_size, config.together
+    rows = torch.from_numpy(rng.integers(len(heads), size=b))
+    columns = torch.from_numpy(
+        np.stack([columns_of(heads.pose[r, :, 0].numpy(), p, config.frontal, rng) for r in rows])
+    )
+    counts = np.ones(b, int) if step < config.single_steps else rng.choice(GIVEN, b)
+    given = torch.from_numpy(np.arange(p) < counts[:, None]).float()
+    views, pose = views_of(heads, rows, columns), heads.pose[rows[:, None], columns]
+    embedded = who[rows, torch.from_numpy(rng.integers(who.shape[1], size=b))]
+    flip, blank, lost = (torch.rand(3, b, generator=generator) < torch.tensor(
+        [[0.5 * config.mirror], [config.drop_images], [config.drop_identity]])).unbind()  # fmt: skip
+    views = torch.where(flip[:, None, None, None, None], mirrored(views), views)
+    pose = torch.where(flip[:, None, None], pose * torch.tensor([-1.0, 1.0]), pose)
+    return views, pose, given, blank.float(), embedded.masked_fill(lost[:, None], torch.nan)
+
+
+def columns_of(yaw: np.ndarray, count: int, frontal: float, rng: np.random.Generator) -> np.ndarray:
+    """Which views of a head a sample takes; in a share of the samples the first one shows the face."""
+    order = rng.permutation(len(yaw))
+    facing = np.flatnonzero(np.abs(yaw[order]) <= FACING_DEG)
+    if rng.uniform() < frontal and len(facing):
+        order = np.concatenate([order[facing[:1]], np.delete(order, facing[0])])
+    return order[:count]
+
+
+def mirrored(views: Tensor) -> Tensor:
+    """Mirror images of views (..., 6, s, s), whose normals then point to the other side."""
+    return views.flip(-1) * views.new_tensor([1, 1, 1, -1, 1, 1])[:, None, None]
+
+
+def noise_levels(given: Tensor, config: SpinConfig, generator: torch.Generator) -> Tensor:
+    """(b,) deviations of the noise, log-normal; the log-SNR is lowered by log N for N views drawn.
+
+    Views of one head tell much of each other, so that more noise is needed to hide as much.
+    """
+    drawn = (1 - given).sum(1)
+    logs = config.noise_mean + config.noise_deviation * torch.randn(len(given), generator=generator)
+    return (logs + 0.5 * drawn.log()).exp()
+
+
+def embed_people(person: TellsPeopleApart | None, pictures: Tensor) -> Tensor:
+    """(n, k, 3, s, s) uint8 -> (n, k, d), `NOBODY` without a network."""
+    n, k = pictures.shape[:2]
+    if person is None:
+        return NOBODY.expand(n, k, -1)
+    crops = list(pictures.flatten(0, 1).permute(0, 2, 3, 1).numpy())
+    return torch.from_numpy(person.embed(crops)).unflatten(0, (n, k))
+
+
+def train_spin(
+    out: Path,
+    config: SpinConfig | None = None,
+    *,
+    person: Path | None = None,
+    identity: Path | None = None,
+    heads: Path | None = None,
+    save_every: int = 500,
+    workers: int = 1,
+    device: str | None = None,
+    ict: Path = ICT_PATH,
+) -> Path:
+    """Train, or go on training, a multi-view model; heads are rendered first, once.
+
+    Args:
+        out: run folder: heads/, person.safetensors, checkpoint.safetensors, log.csv, samples-*.png and model/.
+        config: the run; None takes the checkpoint's, or the defaults where there is none.
+        person: a network that `train-person` wrote, kept in the run's folder; None: the run's own, that of a multi-view
+            model to start from, or nobody is named.
+        identity: weights of an identity network instead, which are not kept: a run that is gone on with needs them again.
+        heads: folder of the rendered heads; None: the run's own.
+        save_every: steps between checkpoints.
+        workers: processes that render.
+        device: "cpu" forces the CPU; by default accelerate decides.
+        ict: the face model.
+
+    Returns:
+        The exported model's folder.
+
+    Raises:
+        LatentrotError: `out` holds a checkpoint of another run or a run with another network of people; no face model.
+    """
+    checkpoint = out / "checkpoint.safetensors"
+    check_writable(checkpoint)
+    config = config_of_run(checkpoint, None, SpinConfig) if config is None else config
+    brought = identity_of_run(config, person, identity, device)
+    config = config_of_run(checkpoint, replace(config, identity_digest=brought.digest if brought else ""), SpinConfig)
+    network = brought or person_of_run(out, person, config.start)
+    model = begin_model(config, network, device)
+    options = {"seed": SEED + config.seed, "views": config.views, "size": model.resolution, "plain": config.plain}
+    folder = heads or out / "heads"
+    shards = render_views(folder, range(config.people), **options, workers=workers, ict=ict)
+    apart = options | {"seed": SEED + 500_000}
+    strangers = read_views(render_views(out / "strangers", range(SHOWN), **apart, ict=ict))
+    known = read_views(shards)
+    task = SpinTask(model, known, embed_people(network, known.occasion), strangers, config)
+    return run_training(task, model.network, config, out, save_every=save_every, device=device)
+
+
+def identity_of_run(
+    config: SpinConfig, person: Path | None, given: Path | None, device: str | None
+) -> IdentityNetwork | None:
+    """The user's network whose embeddings a run is told instead of the package's own."""
+    if given is None:
+        if config.identity_digest:
+            raise LatentrotError(
+                f"this run is told who it is by weights of digest {config.identity_digest}; give --identity"
+            )
+        return None
+    if person is not None:
+        raise LatentrotError(f"--person {person} and --identity {given}: one network tells who it is; leave one out")
+    return load_identity(given, str(resolve_device(device)))
+
+
+def person_of_run(out: Path, given: Path | None, start: str) -> PersonNetwork | None:
+    """The network whose embeddings a run is told, kept beside its checkpoint; by default that of a multi-view start."""
+    kept, began = out / PERSON, out / "checkpoint.safetensors"
+    of_start = multi_view_folder(start)
+    if given is None and of_start and (of_start / PERSON).is_file() and not began.is_file():
+        given = of_start / PERSON
+    if given is not None and not kept.is_file():
+        load_person_network(given)
+        out.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(given, kept)
+    if given is not None and given.read_bytes() != kept.read_bytes():
+        raise LatentrotError(f"{kept} is another network than {given}; leave --person out, or choose another --out")
+    return load_person_network(kept) if kept.is_file() else None
