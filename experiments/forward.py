@@ -3,8 +3,8 @@
     python experiments/forward.py
 
 Twenty plain DDIM steps each way: the plain diffusers loop (`latentrot.evaluation.bench.plain`), the same steps through
-diffusers' network as the package would run it (channels last, autocast for bfloat16), and through its own. The ways take turns on
-the same pictures in one process with one thread, timed in processor seconds, so that other work on the computer meets
+diffusers' network as the package would run it (channels last, autocast for bfloat16), and through its own. The ways take
+turns on the same pictures in one process with one thread, timed in processor seconds, so that other work meets
 all alike. A process for each set of instructions that oneDNN and torch are held to. Writes forward.csv beside this
 script.
 """
