@@ -7,7 +7,7 @@ import numpy as np
 
 from latentrot.bundles import bundled_example
 from latentrot.data.images import read_image, write_image
-from latentrot.rotators.latent import load_latent_rotator
+from latentrot.rotators.latent.rotator import load_latent_rotator
 
 given = dict(enumerate(sys.argv))
 head = bundled_example("heads64") / "img_align_celeba" / "000004.png"  # nobody's head, from the front
@@ -15,7 +15,7 @@ crop = read_image(Path(given.get(1, head)))  # (s, s, 3) uint8, a square in Cele
 out = Path(given.get(2, "sweep.png"))
 
 rotator = load_latent_rotator("heads64", measure=False)  # False: the average step, which is quick
-turned = rotator.turn(crop, [-30, -15, 15, 30])
+turned = rotator.prepare(crop).rotate([-30, -15, 15, 30])
 
 for frame in turned.frames:
     print(

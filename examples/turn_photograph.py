@@ -17,5 +17,5 @@ edited = edit_photograph(photo, rotator, [degrees])
 
 frame = edited.turned.frames[0]
 print(f"yaw {edited.turned.yaw_deg:+.1f} before, {frame.yaw_deg:+.1f} after, asked for {degrees:+.1f} more")
-write_image(out, edited.photo_at(0))
+write_image(out, edited.image_at(0))
 print(f"wrote {out}")

@@ -15,10 +15,9 @@ import torch
 from matplotlib.figure import Figure
 
 from latentrot.data.images import to_tensor, to_uint8
-from latentrot.directions.search import longest_step
 from latentrot.directions.warp import carry, landmarks_of_crops, shown_share, source_positions, source_shift
 from latentrot.evaluation.bench.compare import portrait_crop
-from latentrot.rotators.latent import Walked, load_latent_rotator
+from latentrot.rotators.latent.rotator import load_latent_rotator
 
 TURNS = (-25.0, -12.0, 12.0, 25.0)
 TITLES = ("the portrait", "its latent, decoded", "walked, decoded", "what the portrait shows", "carried")
@@ -27,10 +26,9 @@ TITLES = ("the portrait", "its latent, decoded", "walked, decoded", "what the po
 def main() -> None:
     """Walk, carry, draw."""
     rotator = load_latent_rotator()
-    face = rotator.embed(portrait_crop(rotator.model.resolution))
-    lines, walked = rotator.lines_of(face.light), Walked(rotator, face)
-    longest = [longest_step(lines, turn) for turn in TURNS]
-    decoded = walked.decode(walked.steps(TURNS, longest))
+    face = rotator.prepare(portrait_crop(rotator.model.resolution))
+    walked = face.walk()
+    decoded = walked.decode(walked.measured_steps(TURNS))
     before, *found = landmarks_of_crops(torch.cat([walked.start, decoded]))
     figure = Figure((10, 2.05 * len(TURNS)), layout="constrained")
     for row, (turn, picture, after) in enumerate(zip(TURNS, decoded, found, strict=True)):

@@ -9,9 +9,9 @@ import numpy as np
 
 from latentrot.faces.alignment import Alignment
 from latentrot.faces.detect import Face
-from latentrot.geometry import turn_for, turn_head
-from latentrot.geometry.turn import Turned, reframed
-from latentrot.rotators.mesh import MeshRotator, face_of_crop
+from latentrot.geometry import TurnedHead
+from latentrot.geometry.turn import reframed
+from latentrot.rotators.mesh.rotator import MeshRotator
 
 __all__ = ["MeanFilled"]
 
@@ -25,22 +25,22 @@ class MeanFilled:
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
         """Turn a (s, s, 3) uint8 crop by degrees."""
-        head = self.mesh.head_of(image, face_of_crop(len(image)))
-        turned = turn_head(head, turn_for(degrees))
-        return reframed(head, replace(turned, picture=filled(turned)))
+        head = self.mesh.fitter.fit_crop(image)
+        turned = head.turn(degrees)
+        return reframed(head, replace(turned, image=filled(turned)))
 
     def rotate_photograph(
         self, photograph: np.ndarray, face: Face | Alignment, degrees: Sequence[float]
     ) -> Iterator[np.ndarray]:
         """Whole photographs, one face turned by each of degrees."""
-        head = self.mesh.head_of(photograph, face)
+        head = self.mesh.fitter.fit(photograph, face)
         for turn in degrees:
-            yield filled(turn_head(head, turn_for(turn)))
+            yield filled(head.turn(turn))
 
 
-def filled(turned: Turned) -> np.ndarray:
+def filled(turned: TurnedHead) -> np.ndarray:
     """A turned photograph with the head's mean colour wherever the source does not show what is seen."""
     shown = turned.coverage[..., None]
     weight = turned.head[..., None] * shown
-    mean = (turned.picture * weight).sum((0, 1)) / np.maximum(weight.sum(), 1)
-    return np.rint(turned.picture * shown + mean * (1 - shown)).astype(np.uint8)
+    mean = (turned.image * weight).sum((0, 1)) / np.maximum(weight.sum(), 1)
+    return np.rint(turned.image * shown + mean * (1 - shown)).astype(np.uint8)

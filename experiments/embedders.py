@@ -29,7 +29,7 @@ from latentrot.diffusion.load import LatentModel, load_model
 from latentrot.diffusion.schedule import Schedule
 from latentrot.diffusion.solve import decode, invert
 from latentrot.directions.walk import walk
-from latentrot.rotators.latent import TOLERANCE, load_latent_rotator
+from latentrot.rotators.latent.rotator import TOLERANCE, load_latent_rotator
 from latentrot.training.embedder import embed_with, load_embedder
 
 TURNS = (-15.0, 15.0)

@@ -22,10 +22,10 @@ from latentrot.diffusion.solve import decode
 from latentrot.faces.alignment import Alignment
 from latentrot.faces.detect import choose_face, detect_faces
 from latentrot.faces.framing import frame_face
-from latentrot.portrait.find import Found
-from latentrot.portrait.photograph import turn_faces
+from latentrot.portrait.photograph import edit_portrait
+from latentrot.portrait.portrait import Portrait
 from latentrot.portrait.results import synthetic_metadata
-from latentrot.rotators.latent import LatentRotator, load_latent_rotator
+from latentrot.rotators.latent.rotator import LatentRotator, load_latent_rotator
 
 #: default of what is written
 OUT = Path(__file__).with_suffix(".png")
@@ -74,8 +74,8 @@ def source(rotator: LatentRotator, seed: int | None) -> tuple[np.ndarray, Alignm
 def turned_row(rotator: LatentRotator, row: Row) -> tuple[list[np.ndarray], list[str]]:
     """The source and its turns as squares of `SIDE` pixels, and a line under each: asked and measured degrees."""
     photo, alignment = source(rotator, row.seed)
-    edited = turn_faces(Found(PORTRAIT, Photograph(photo, photo), (alignment,), (), {}), rotator, TURNS)
-    turned, pictures = edited.turned, [photo, *(edited.photo_at(i) for i in range(edited.count))]
+    edited = edit_portrait(Portrait(PORTRAIT, Photograph(photo, photo), (), (alignment,)), rotator, TURNS)
+    turned, pictures = edited.turned, [photo, *(edited.image_at(i) for i in range(edited.count))]
     words = [f"source, yaw {turned.yaw_deg:+.0f}"]
     words += [f"asked {f.requested_deg:+.0f}, turned {f.yaw_deg - turned.yaw_deg:+.0f}" for f in turned.frames]
     return [alignment.crop(p, SIDE) for p in pictures], words

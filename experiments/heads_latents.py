@@ -22,7 +22,7 @@ from latentrot.data.images import to_tensor
 from latentrot.data.similarity import psnr
 from latentrot.diffusion.schedule import Schedule
 from latentrot.diffusion.solve import decode, evaluations, without_remainder
-from latentrot.rotators.latent import LatentRotator
+from latentrot.rotators.latent.rotator import LatentRotator
 
 PLANS = (
     Schedule(solver="fixed-point"),

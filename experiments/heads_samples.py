@@ -21,7 +21,7 @@ from rendered import HERE, LIGHTS, Rendered, lines_by_light
 from latentrot.directions.directions import Directions
 from latentrot.directions.fit import FitConfig, slope_of
 from latentrot.directions.lines import YawBins, YawDirections
-from latentrot.rotators.latent import LatentRotator
+from latentrot.rotators.latent.rotator import LatentRotator
 from latentrot.store.space import LatentSpace
 
 SIDES = ("left", "right")

@@ -39,9 +39,9 @@ from latentrot.errors import LatentrotError
 from latentrot.faces.alignment import MEAN_LANDMARKS, Alignment
 from latentrot.faces.detect import choose_face, detect_faces
 from latentrot.faces.framing import frame_face, landmarks_in_frame
-from latentrot.portrait.find import Found
-from latentrot.portrait.photograph import turn_faces
-from latentrot.rotators.latent import LatentRotator, load_latent_rotator
+from latentrot.portrait.photograph import edit_portrait
+from latentrot.portrait.portrait import Portrait
+from latentrot.rotators.latent.rotator import LatentRotator, load_latent_rotator
 
 #: default of what is written
 OUT = Path(__file__).with_suffix(".csv")
@@ -104,19 +104,19 @@ def largest_difference(a: np.ndarray, b: np.ndarray) -> int:
 
 def edited(photo: np.ndarray, alignment: Alignment, rotator: LatentRotator, degrees: float) -> dict[str, float]:
     """A turn of 0 and one of `degrees`, compared with the photograph."""
-    found = Found(LFW, Photograph(photo, photo), (alignment,), (), {})
-    result = turn_faces(found, rotator, [0.0, degrees])
+    found = Portrait(LFW, Photograph(photo, photo), (alignment,), (), {})
+    result = edit_portrait(found, rotator, [0.0, degrees])
     face = result.faces[0]
     left, top, right, bottom = face.patch(1).box
     outside = np.ones(photo.shape[:2], bool)
     outside[top:bottom, left:right] = False
-    zero, other = (result.photo_at(i) for i in range(2))
+    zero, other = (result.image_at(i) for i in range(2))
     return {
         "round_trip_db": result.turned.round_trip_psnr_db,
         "edit_zero_max": largest_difference(zero, photo),
         "outside_max": max(largest_difference(p[outside], photo[outside]) for p in (zero, other)),
         "turned_deg": result.turned.frames[1].yaw_deg - result.turned.yaw_deg,
-        "carried": face.carried[1],
+        "carried": face.coverage[1],
     }
 
 

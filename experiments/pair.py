@@ -42,11 +42,9 @@ from latentrot.evaluation.pairs import EvaluationConfig
 from latentrot.evaluation.report import markdown_table, summary, write_evaluation
 from latentrot.evaluation.run import evaluate
 from latentrot.evaluation.views import read_views
-from latentrot.geometry import turn_for, turn_head
-from latentrot.rotators.mesh import MeshRotator
+from latentrot.rotators.mesh.rotator import MeshRotator
 from latentrot.rotators.pair.config import PairConfig
 from latentrot.rotators.pair.render import Turner
-from latentrot.rotators.pair.rotator import load_pair_rotator
 from latentrot.rotators.protocol import Rotator, load_rotator, rotate_many
 from latentrot.training.pair import train_pair
 
@@ -125,7 +123,7 @@ class Geometry:
     def rotate_many(self, image: np.ndarray, degrees: list[float]) -> list[np.ndarray]:
         """Turn a crop by each of degrees."""
         head = self.turner.head_of(image)
-        return [self.turner.condition(turn_head(head, turn_for(turn)))[..., :3] for turn in degrees]
+        return [self.turner.condition(head.turn(turn))[..., :3] for turn in degrees]
 
 
 def measure(crops: list[np.ndarray], rotator: Rotator, judge: Judge) -> pd.DataFrame:
@@ -165,12 +163,12 @@ def rotators_of(options: Ablation) -> Iterator[tuple[str, Rotator]]:
             yield name, load_rotator(name)
         yield "mesh", Geometry()
     for name in options.variants:
-        yield name, load_pair_rotator(trained(name, options), keep=0.0)
+        yield name, load_rotator("pair", model=trained(name, options), keep=0.0)
     for name, folder in options.models.items():
-        yield name, load_pair_rotator(folder, keep=0.0)
+        yield name, load_rotator("pair", model=folder, keep=0.0)
     if options.beside:
-        yield "pair64, nothing kept", load_pair_rotator(keep=0.0)
-        yield "pair64", load_pair_rotator()
+        yield "pair64, nothing kept", load_rotator("pair", keep=0.0)
+        yield "pair64", load_rotator("pair")
 
 
 def main(options: Ablation) -> None:

@@ -24,11 +24,11 @@ from latentrot.bundles import PORTRAIT, bundled_example
 from latentrot.data.images import resize, strip, to_uint8, write_image
 from latentrot.diffusion.scheduler import add_noise
 from latentrot.evaluation.views import read_views
-from latentrot.portrait.find import find_faces
+from latentrot.portrait.portrait import open_portrait
 from latentrot.rotators.pair.model import PairModel
+from latentrot.rotators.pair.options import PairOptions
 from latentrot.rotators.pair.pairs import Source
 from latentrot.rotators.pair.render import Framed, Turner, back_pairs, mirror_pair, pair_of, shown
-from latentrot.rotators.pair.rotator import load_pair_rotator
 from latentrot.rotators.pair.sample import draw
 from latentrot.rotators.protocol import rotate_many
 
@@ -90,12 +90,12 @@ def draw_method(model: PairModel, pairs: dict[str, dict[str, np.ndarray]]) -> Fi
 
 def main() -> None:
     """Draw them."""
-    found = find_faces(PORTRAIT)
-    portrait = found.alignments[0].crop(found.photo, SIDE)
+    found = open_portrait(PORTRAIT)
+    portrait = found.alignments[0].crop(found.image, SIDE)
     views = read_views(bundled_example("heads64"))
     head = views.pictures[0, views.column(0.0)]
     turned = views.pictures[0, views.column(15.0)]
-    rotators = load_pair_rotator(keep=0.0), load_pair_rotator()
+    rotators = PairOptions(keep=0.0).load(), PairOptions().load()
     pairs = kinds_of_pairs(portrait, (head, turned))
     draw_method(rotators[0].model, pairs).savefig(HERE / "pair_method.png", dpi=80)
     write_image(HERE / "pair_process.png", rotators[1].process(portrait, 20.0))

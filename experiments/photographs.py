@@ -26,8 +26,8 @@ from latentrot.data.images import read_image, write_image
 from latentrot.errors import LatentrotError
 from latentrot.faces.detect import detect_faces
 from latentrot.faces.framing import frame_face
-from latentrot.portrait.find import find_faces
-from latentrot.portrait.photograph import Edited, turn_faces
+from latentrot.portrait.photograph import Edited, edit_portrait
+from latentrot.portrait.portrait import open_portrait
 
 #: a source farther from the frontal pose is left out, degrees
 FRONTAL_DEG = 12.0
@@ -79,10 +79,10 @@ def crop_near(photo: np.ndarray, place: np.ndarray) -> np.ndarray | None:
 def rows_of(edited: Edited, name: str, rotator: str, degrees: tuple[float, ...], judge: Judge) -> list[dict]:
     """One row a turn of one person."""
     place = edited.alignment.to_photo(np.array([[89.0, 124.0]]))[0] if edited.alignment else np.zeros(2)
-    source = crop_near(edited.photo, place)
+    source = crop_near(edited.source, place)
     rows = []
     for i, asked in enumerate(degrees):
-        turned = crop_near(edited.photo_at(i), place)
+        turned = crop_near(edited.image_at(i), place)
         if source is None or turned is None:
             rows.append({"rotator": rotator, "person": name, "asked": asked})
             continue
@@ -123,11 +123,11 @@ def main(options: Photographs) -> None:
     for name in names:
         path = sorted((lfw / name).glob("*.jpg"))[0]
         try:
-            found = find_faces(path)
-            square = found.alignments[0].crop(found.photo, SIDE)
+            found = open_portrait(path)
+            square = found.alignments[0].crop(found.image, SIDE)
             if abs(judge.pose([square])[0, 0]) > FRONTAL_DEG:
                 continue
-            edits = {k: turn_faces(found, r, options.degrees) for k, r in rotators.items()}
+            edits = {k: edit_portrait(found, r, options.degrees) for k, r in rotators.items()}
         except LatentrotError as error:
             print(f"{name}: {error}")
             continue
@@ -135,7 +135,7 @@ def main(options: Photographs) -> None:
             rows += rows_of(edited, name, rotator, options.degrees, judge)
             if options.strips is not None:
                 options.strips.mkdir(parents=True, exist_ok=True)
-                strip = np.hstack([read_image(path), *(edited.photo_at(i) for i in range(len(options.degrees)))])
+                strip = np.hstack([read_image(path), *(edited.image_at(i) for i in range(len(options.degrees)))])
                 write_image(options.strips / f"{done:02d}-{rotator}.png", strip)
         done += 1
         print(done, name, flush=True)

@@ -29,7 +29,8 @@ from latentrot.evaluation.run import read_pairs
 from latentrot.faces.estimate import LIGHTS
 from latentrot.faces.exact import read_exact_labels
 from latentrot.faces.table import with_attributes
-from latentrot.rotators.latent import Embedded, LatentRotator, Turned, load_latent_rotator
+from latentrot.rotators.latent.rotator import LatentRotator, PreparedLatent, load_latent_rotator
+from latentrot.rotators.protocol import RotatedCrops
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.work import embed_folder
 from latentrot.synthetic.sample import TEST_SEED
@@ -129,19 +130,19 @@ class Rendered:
         return self.truth.table["source"].drop_duplicates().tolist()
 
     @cached_property
-    def faces(self) -> list[Embedded]:
+    def faces(self) -> list[PreparedLatent]:
         """The heads to turn, embedded on the default schedule."""
         return self.embedded(self.rotator)
 
-    def embedded(self, rotator: LatentRotator) -> list[Embedded]:
+    def embedded(self, rotator: LatentRotator) -> list[PreparedLatent]:
         """The heads to turn, embedded on a rotator's schedule; the side of the light is known, not estimated."""
-        return [rotator.embed(self.truth.pictures[source], str(self.truth.lights[source])) for source in self.sources]
+        return [rotator.prepare(self.truth.pictures[source], str(self.truth.lights[source])) for source in self.sources]
 
-    def compare(self, way: str, rotator: LatentRotator, faces: list[Embedded] | None = None) -> pd.DataFrame:
+    def compare(self, way: str, rotator: LatentRotator, faces: list[PreparedLatent] | None = None) -> pd.DataFrame:
         """Turn the test heads and measure them: a row for each turn."""
         table = self.truth.table
         degrees = table["requested_deg"][table["source"] == self.sources[0]].tolist()
-        results = [rotator.turn(face, degrees) for face in (self.faces if faces is None else faces)]
+        results = [replace(face, rotator=rotator).rotate(degrees) for face in (self.faces if faces is None else faces)]
         pictures = [frame.image for result in results for frame in result.frames]
         return rows_of(measure(self.truth, table, pictures, self.instruments).assign(way=way), results)
 
@@ -160,7 +161,7 @@ def drawn(heads: HeadFolder, path: Path) -> Path:
     return path
 
 
-def rows_of(measured: pd.DataFrame, results: list[Turned]) -> pd.DataFrame:
+def rows_of(measured: pd.DataFrame, results: list[RotatedCrops]) -> pd.DataFrame:
     """Means over heads with the ends of their 95% intervals; one row for each turn."""
     yaw = {head: result.yaw_deg for head, result in zip(measured["person"].unique(), results, strict=True)}
     measured = measured.assign(turned_deg=measured["yaw_deg"] - measured["person"].map(yaw))

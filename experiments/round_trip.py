@@ -23,7 +23,7 @@ from latentrot.data.similarity import psnr
 from latentrot.diffusion.load import LatentModel, load_model
 from latentrot.diffusion.solve import Schedule, decode, invert
 from latentrot.evaluation.bench.plain import PlainLoop
-from latentrot.rotators.latent import TOLERANCE
+from latentrot.rotators.latent.rotator import TOLERANCE
 
 CELEBA = Path("../shared/data/celeba")
 STEPS = (12, 20, 50)

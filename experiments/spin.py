@@ -36,9 +36,9 @@ from latentrot.evaluation.metrics import squared_error, ssim
 from latentrot.evaluation.perceptual import lpips_at_hand
 from latentrot.portrait.spin import BETWEEN, YAWS, circle, mixed
 from latentrot.rotators.protocol import Rotator, load_rotator, rotate_many
-from latentrot.rotators.spin import SampleConfig, SpinModel, Views, draw_views, load_spin_model, spin
+from latentrot.rotators.spin.model import SpinModel, load_spin_model
 from latentrot.rotators.spin.reconstruct import BACKGROUND
-from latentrot.rotators.spin.sample import NOBODY, identity_of, normals_of
+from latentrot.rotators.spin.sample import NOBODY, SampleConfig, Views, draw_views, identity_of, normals_of, spin
 from latentrot.synthetic import TEST_SEED, Head, load_head_model, render, sample_head, with_pose
 
 HERE = Path(__file__).parent

@@ -26,7 +26,8 @@ from latentrot.directions.directions import Directions
 from latentrot.directions.fit import FitConfig, fit_directions, gather_statistics, slope_of
 from latentrot.directions.lines import CentroidLine
 from latentrot.faces.table import read_labels
-from latentrot.rotators.latent import LatentRotator, Turned, load_latent_rotator
+from latentrot.rotators.latent.rotator import LatentRotator, load_latent_rotator
+from latentrot.rotators.protocol import RotatedCrops
 from latentrot.store.latent_store import LatentStore
 
 TURNS = (-30.0, -15.0, 15.0, 30.0)
@@ -78,7 +79,7 @@ def ways(
     return found | {"random direction": {k: random_lines(d, i) for i, (k, d) in enumerate(two.items())}}
 
 
-def measure(results: list[Turned], judge: object) -> pd.DataFrame:
+def measure(results: list[RotatedCrops], judge: object) -> pd.DataFrame:
     """One row per turn: means over people, and the spread of the yaw error."""
     pictures = [[t.source, t.reconstruction, *(f.image for f in t.frames)] for t in results]
     pose = np.stack([judge.pose(p) for p in pictures])  # type: ignore[attr-defined]
@@ -127,7 +128,7 @@ def main(people: int = 40, latents: Path | None = None, labels: Path = Path("lab
     for name, lines in ways(bundled.directions, store, labelled).items():
         for said, measured, carry in SHOWN if name == DEFAULT else (PLAIN,):
             rotator = LatentRotator(model, lines, measure=measured, carry=carry)
-            table = measure([rotator.turn(crop, TURNS) for crop in crops], judge)
+            table = measure([rotator.prepare(crop).rotate(TURNS) for crop in crops], judge)
             tables.append(table.assign(way=name + said))
             print(tables[-1].round(2).to_string(), flush=True)
     pd.concat(tables).set_index("way").round(3).to_csv(Path(__file__).with_suffix(".csv"))

@@ -24,8 +24,7 @@ from solvers import SHARED, quick_dtype, strangers
 from latentrot.data.celeba import FaceFolder
 from latentrot.data.images import to_tensor, to_uint8
 from latentrot.data.similarity import ssim
-from latentrot.directions.search import longest_step
-from latentrot.rotators.latent import LatentRotator, Walked, load_latent_rotator
+from latentrot.rotators.latent.rotator import LatentRotator, load_latent_rotator
 
 HERE = Path(__file__).parent
 LIMITS = (0.7, 1.0, 1.4, 2.0, 3.0)
@@ -85,13 +84,13 @@ def nominal_turn(turn: float) -> float:
 
 def walk_case(rotator: LatentRotator, case: Case) -> dict[float, tuple[np.ndarray, Sequence[bool], np.ndarray]]:
     """For each limit: pictures (k, s, s, 3), whether each was held, and the turns by the label network; none at 0.0."""
-    face = rotator.embed(case.source)
-    walked, lines = Walked(rotator, face), rotator.lines_of(face.light)
+    face = rotator.prepare(case.source)
+    walked = face.walk()
     found = {}
     for limit in LIMITS:
-        longest = [longest_step(lines, turn, limit) for turn in case.turns]
-        steps = walked.steps(case.turns, longest, limit)
-        held = [abs(s) >= abs(m) for s, m in zip(steps, longest, strict=True)]
+        walked.limit = limit  # what was decoded for one limit serves the next
+        steps = walked.measured_steps(case.turns)
+        held = [abs(s) >= abs(m) for s, m in zip(steps, walked.longest(case.turns), strict=True)]
         found[limit] = to_uint8(walked.at(steps)), held, walked.change(steps)
     return found
 

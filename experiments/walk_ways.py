@@ -28,7 +28,7 @@ from latentrot.diffusion.solvers import corrected
 from latentrot.directions.directions import Directions
 from latentrot.directions.fit import FitConfig, fit_directions
 from latentrot.faces.estimate import LIGHTS
-from latentrot.rotators.latent import LatentRotator
+from latentrot.rotators.latent.rotator import LatentRotator
 
 HERE = Path(__file__).parent
 #: where latents are kept by default
@@ -96,11 +96,11 @@ def measured(rotator: LatentRotator, cases: list[Case], way: str, judge: object)
     """Every case turned one way: rows of measures, and the pictures."""
     rows, pictures = [], []
     for number, case in enumerate(cases):
-        result = rotator.turn(case.source, case.turns)
+        result = rotator.prepare(case.source).rotate(case.turns)
         frames = result.frames
         shown = np.stack([frame.image for frame in frames])
         own = np.array([frame.yaw_deg for frame in frames]) - result.yaw_deg
-        found = rows_of(case, {way: (shown, [frame.held for frame in frames], own)}, judge, by="way")
+        found = rows_of(case, {way: (shown, [frame.clamped for frame in frames], own)}, judge, by="way")
         rows += [row | {"case": number, "turn": turn} for row, turn in zip(found, case.turns, strict=True)]
         pictures += list(shown)
     return rows, pictures

@@ -282,11 +282,11 @@ def test_without_gradio_one_line_says_so(capsys, monkeypatch):
 def test_visits_never_mix_and_leave_nothing(tmp_path, identity_weights):
     pytest.importorskip("gradio")
     from latentrot.app.page import Page, required  # noqa: PLC0415
-    from latentrot.rotators.latent import load_latent_rotator  # noqa: PLC0415
+    from latentrot.rotators.latent.rotator import load_latent_rotator  # noqa: PLC0415
 
     root = tmp_path / "server"
     root.mkdir()
-    page = Page(load_latent_rotator(device="cpu"), root, load_identity(identity_weights))
+    page = Page({"latent": load_latent_rotator(device="cpu")}, root, load_identity(identity_weights), "cpu")
     portrait = Image.open(PORTRAIT).convert("RGB").crop((90, 40, 410, 360))
     who = {name: SimpleNamespace(session_hash=name) for name in ("ann", "bob")}
     given, shown = {}, {}
@@ -319,10 +319,10 @@ def test_a_refusal_changes_nothing_but_the_message(tmp_path, caplog):
     """Gradio drops an answer that names a component which is not its event's, and the page no longer follows."""
     pytest.importorskip("gradio")
     from latentrot.app.page import Page  # noqa: PLC0415
-    from latentrot.rotators.latent import load_latent_rotator  # noqa: PLC0415
+    from latentrot.rotators.latent.rotator import load_latent_rotator  # noqa: PLC0415
 
     (tmp_path / "text.png").write_text("no picture")
-    page, nobody = Page(load_latent_rotator(device="cpu"), tmp_path), SimpleNamespace(session_hash="nobody")
+    page, nobody = Page({"latent": load_latent_rotator(device="cpu")}, tmp_path), SimpleNamespace(session_hash="nobody")
     given = {
         "turn": (5, "latent"), "make_sweep": ("latent",),
         "open_upload": (str(tmp_path / "text.png"), "auto", "latent"), "open_example": ("dusk", "latent"),

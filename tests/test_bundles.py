@@ -29,7 +29,7 @@ from latentrot.faces.exact import read_exact_labels
 from latentrot.faces.light.propagate import folder_features
 from latentrot.faces.network import LIGHTS, FaceLabeler, load_labeler
 from latentrot.faces.table import label_folder, read_labels, with_attributes, write_labels
-from latentrot.rotators.latent import LatentRotator, load_latent_rotator
+from latentrot.rotators.latent.rotator import LatentRotator, load_latent_rotator
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.space import LatentSpace
 from latentrot.store.work import embed_folder
@@ -122,7 +122,7 @@ class TestFolder:
     def test_is_measured_by_its_own_labels(self, whole):
         own = load_labeler(whole)
         rotator = load_latent_rotator(whole, measure=False)
-        turned = rotator.turn(crop(), [10.0])
+        turned = rotator.prepare(crop()).rotate([10.0])
         picture = torch.from_numpy(turned.frames[0].image).permute(2, 0, 1)[None].float() / 127.5 - 1
         yaw, pitch = estimate_pose(picture, labeler=own)[0, :2].tolist()
         assert turned.frames[0].yaw_deg == pytest.approx(
@@ -136,7 +136,7 @@ class TestFolder:
         rotator = load_latent_rotator(whole, measure=False)
         other = LatentRotator(rotator.model, rotator.directions, measure=False, labeler=load_labeler())
         assert other.label_network is load_labeler()
-        assert other.embed(crop()).yaw_deg != rotator.embed(crop()).yaw_deg
+        assert other.prepare(crop()).yaw_deg != rotator.prepare(crop()).yaw_deg
 
     def test_without_either_takes_the_faces_labels_and_the_current_folders_lines(self, bare, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)

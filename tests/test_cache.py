@@ -13,7 +13,7 @@ from latentrot.diffusion.fingerprint import Fingerprint
 from latentrot.diffusion.load import LatentModel
 from latentrot.diffusion.schedule import Schedule
 from latentrot.directions.directions import Directions
-from latentrot.rotators.latent import LatentRotator
+from latentrot.rotators.latent.rotator import LatentRotator
 from latentrot.store.cache import LatentCache, cache_folder, latent_key
 from latentrot.store.space import LatentSpace
 

@@ -19,7 +19,7 @@ from latentrot.directions.warp import (
 )
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.bench.compare import portrait_crop
-from latentrot.rotators.latent import load_latent_rotator
+from latentrot.rotators.latent.rotator import load_latent_rotator
 
 SIDE = 64
 #: how far the planted walk moves the face, pixels (columns, rows)
@@ -168,16 +168,16 @@ def test_lines_say_whether_pixels_are_carried(tmp_path):
     """Lines of before there was anything to carry are walked as they were calibrated."""
     rotator = load_latent_rotator(measure=False)
     crop = portrait_crop(SIDE)
-    light = rotator.embed(crop).light
-    lines = rotator.lines_of(light)
+    light = rotator.prepare(crop).light
+    lines = rotator.directions_of(light)
     assert lines.carry
     replace(lines, carry=False).save(tmp_path / f"{light}.safetensors")
     bare = load_latent_rotator(directions=tmp_path, measure=False)
-    face = bare.embed(crop)
+    face = bare.prepare(crop)
     assert face.latent.shape[1] == 2  # with its remainder
-    decoded = bare.turn(face, [0.0, 10.0])
+    decoded = face.rotate([0.0, 10.0])
     assert np.array_equal(decoded.frames[0].image, decoded.reconstruction)
-    shown, asked_not_to = rotator.turn(crop, [0.0, 10.0]), replace(rotator, carry=False).turn(crop, [0.0, 10.0])
+    shown, asked_not_to = (r.prepare(crop).rotate([0.0, 10.0]) for r in (rotator, replace(rotator, carry=False)))
     assert np.array_equal(shown.frames[0].image, shown.source)
     assert not np.array_equal(shown.frames[1].image, asked_not_to.frames[1].image)
     for one, other in zip(asked_not_to.frames, decoded.frames, strict=True):
@@ -187,5 +187,5 @@ def test_lines_say_whether_pixels_are_carried(tmp_path):
 def test_a_face_whose_landmarks_are_not_found_keeps_its_remainder():
     rotator = load_latent_rotator(measure=False)
     noise = (np.random.default_rng(0).random((SIDE, SIDE, 3)) * 255).astype(np.uint8)
-    assert rotator.embed(noise).latent.ndim == 5
-    assert rotator.embed(portrait_crop(SIDE)).latent.ndim == 4
+    assert rotator.prepare(noise).latent.ndim == 5
+    assert rotator.prepare(portrait_crop(SIDE)).latent.ndim == 4

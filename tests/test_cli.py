@@ -15,9 +15,8 @@ from latentrot.data.images import to_uint8
 from latentrot.directions.search import CalibrationCurve, find_steps, longest_step, probe_steps
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.bench.compare import portrait_crop
-from latentrot.portrait.photograph import held_short
 from latentrot.portrait.turns import parse_sweep
-from latentrot.rotators.latent import Walked, load_latent_rotator
+from latentrot.rotators.latent.rotator import load_latent_rotator
 
 PORTRAIT = Path(str(resources.files("latentrot") / "bundled" / "astronaut.jpg"))
 
@@ -184,7 +183,7 @@ def test_no_step_is_longer_than_allowed_and_what_is_held_is_measured_once():
 
 
 def test_no_step_is_longer_than_pays_on_the_average_picture():
-    own = load_latent_rotator().lines_of("left")
+    own = load_latent_rotator().directions_of("left")
     lines = replace(own, nominal=(-100.0, -50.0, 0.0, 40.0, 80.0, 160.0), achieved=(-20.0, -10.0, 0.0, 9.0, 10.0, 10.0))
     assert longest_step(lines, 5.0, 1.0) == longest_step(lines, 30.0, 1.0) == pytest.approx(40)  # nine of ten degrees
     assert longest_step(lines, -30.0, 1.5) == pytest.approx(-135)  # eighteen of twenty
@@ -203,17 +202,17 @@ def test_no_step_is_longer_than_pays_on_the_average_picture():
 
 def test_a_walk_is_held_at_its_limit_and_says_what_it_reached():
     rotator = load_latent_rotator(limit=0.4)
-    face = rotator.embed(portrait_crop(64), light="left")
-    (frame,) = rotator.turn(face, [25.0]).frames
-    longest = longest_step(rotator.lines_of("left"), 25.0, 0.4)
-    walked = Walked(rotator, face)
+    face = rotator.prepare(portrait_crop(64), light="left")
+    rotated = face.rotate([25.0])
+    (frame,) = rotated.frames
+    longest = longest_step(rotator.directions_of("left"), 25.0, 0.4)
+    walked = face.walk()
     assert np.array_equal(frame.image, to_uint8(walked.at([longest]))[0])
-    assert frame.held
+    assert frame.clamped
     assert frame.drawn_deg == pytest.approx(walked.change([longest])[0], abs=1e-3)
     assert frame.drawn_deg < 24
     assert walked.rough.change([longest])[0] == pytest.approx(frame.drawn_deg, abs=4)
-    note = held_short(rotator.turn(face, [25.0]), rotator)
-    assert "of +25 degrees" in note[0]
+    assert "of +25 degrees" in rotated.warnings[0]
 
 
 def test_a_limit_must_be_one(tmp_path, capsys):
@@ -236,17 +235,17 @@ def test_two_files_for_one_light_are_refused(tmp_path, capsys):
 def test_a_face_embedded_once_turns_like_the_picture_itself():
     rotator = load_latent_rotator(measure=False)
     crop = portrait_crop(64)
-    face = rotator.embed(crop, light="left")
-    again = rotator.turn(face, [10.0]).frames[0].image
-    assert np.array_equal(again, rotator.turn(crop, [10.0], light="left").frames[0].image)
-    curve = rotator.measure_curve(face, [-20.0, 20.0])
-    probes = probe_steps(rotator.lines_of("left"), [-20.0, 20.0])
+    face = rotator.prepare(crop, light="left")
+    again = face.rotate([10.0]).frames[0].image
+    assert np.array_equal(again, rotator.prepare(crop, light="left").rotate([10.0]).frames[0].image)
+    curve = face.walk().measure_curve([-20.0, 20.0])
+    probes = probe_steps(rotator.directions_of("left"), [-20.0, 20.0])
     assert curve.steps.tolist() == [0.0, *probes]
     assert len(curve.change) == len(curve.steps)
-    read = rotator.turn(face, [0.0, 10.0], curve=curve).frames
+    read = replace(face, curve=curve).rotate([0.0, 10.0]).frames
     assert not np.array_equal(read[0].image, read[1].image)
     with pytest.raises(LatentrotError, match="nowhere"):
-        rotator.embed(crop, light="nowhere")
+        rotator.prepare(crop, light="nowhere")
 
 
 def test_training_the_labeler_needs_its_tables(tmp_path, capsys):

@@ -7,8 +7,8 @@ from test_mesh import head_of, planted
 from latentrot.errors import LatentrotError
 from latentrot.faces.alignment import align_landmarks
 from latentrot.faces.upright import MIRRORED_68, five_of, mirrored, upright_square
-from latentrot.geometry import turn_head, turned_alignment
-from latentrot.portrait.compose import brought_back, face_mask, fill_hidden, fit_colours, redraw
+from latentrot.geometry import turn_head
+from latentrot.portrait.compose import face_mask, fill_hidden, fit_colours, replace_face, warp_crop_to_image
 from latentrot.portrait.turns import Turn, parse_sweep, turns_asked
 
 AWAY = 40.0
@@ -32,15 +32,15 @@ def test_what_the_source_shows_is_never_drawn(scene):
     patch = fill_hidden(head, same, 255 - crop_of(truth), 1.0)
     left, top, right, bottom = patch.box
     assert np.array_equal(patch.pixels, head.photograph[top:bottom, left:right])
-    assert patch.carried == pytest.approx(1)
+    assert patch.coverage == pytest.approx(1)
 
 
 def test_without_trust_or_a_drawn_face_geometry_stays_as_it_is(scene):
     head, turned, truth = scene
     left, top, right, bottom = head.region.box()
     for patch in (fill_hidden(head, turned, None), fill_hidden(head, turned, crop_of(truth), 0.0)):
-        assert np.array_equal(patch.pixels, turned.picture[top:bottom, left:right])
-        assert 0.3 < patch.carried < 0.98
+        assert np.array_equal(patch.pixels, turned.image[top:bottom, left:right])
+        assert 0.3 < patch.coverage < 0.98
 
 
 def test_a_true_drawn_face_brings_the_hidden_part_nearer_to_the_truth(scene):
@@ -54,15 +54,15 @@ def test_a_true_drawn_face_brings_the_hidden_part_nearer_to_the_truth(scene):
         return float((apart * hidden).sum() / hidden.sum())
 
     flat = np.full_like(crop_of(truth), 128)
-    geometry, filled = off(turned.picture[window]), off(fill_hidden(head, turned, crop_of(truth), 1.0).pixels)
+    geometry, filled = off(turned.image[window]), off(fill_hidden(head, turned, crop_of(truth), 1.0).pixels)
     assert hidden.sum() > 100
     assert filled < 0.8 * geometry
     assert filled < 0.8 * off(fill_hidden(head, turned, flat, 1.0).pixels)
 
 
-def test_a_redrawn_face_is_the_drawn_one(scene):
+def test_a_replace_facen_face_is_the_drawn_one(scene):
     head, turned, truth = scene
-    patch = redraw(head, turned, np.full_like(crop_of(truth), 77))
+    patch = replace_face(head, turned, np.full_like(crop_of(truth), 77))
     core = face_mask(turned.landmarks - np.array(patch.box[:2]), patch.pixels.shape[:2]) == 1
     assert core.any()
     assert (patch.pixels[core] == 77).all()
@@ -70,10 +70,10 @@ def test_a_redrawn_face_is_the_drawn_one(scene):
 
 def test_a_crop_comes_back_to_where_it_was_cut(scene):
     _, turned, truth = scene
-    alignment = turned_alignment(turned)
+    alignment = turned.alignment
     crop = alignment.crop(truth.picture, 160)
     height, width = truth.picture.shape[:2]
-    back = brought_back(alignment, crop, (0, 0, width, height))
+    back = warp_crop_to_image(alignment, crop, (0, 0, width, height))
     inside = np.zeros((height, width), bool)
     corners = alignment.to_photo(np.array([[45.0, 80], [133, 80], [45, 165], [133, 165]]))
     low, high = np.ceil(corners.min(0)).astype(int), np.floor(corners.max(0)).astype(int)

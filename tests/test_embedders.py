@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 from tiny import SIZE, as_batch, gradients, save_pixel_model, write_pictures
 
 from latentrot.cli import main
-from latentrot.diffusion import embedder as embedding
 from latentrot.diffusion.descend import DescentConfig, decode_with_gradient, descend
 from latentrot.diffusion.load import LatentModel, load_model
 from latentrot.diffusion.solve import Schedule, decode, invert
 from latentrot.errors import LatentrotError
+from latentrot.training import embedder as embedding
 from latentrot.training.embedder import EmbedderConfig, embed_with, load_embedder, train_embedder
 
 PLAN = Schedule(steps=3)

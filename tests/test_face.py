@@ -19,7 +19,8 @@ from latentrot.faces.face_networks import LandmarkNetwork, PartsNetwork, load_fa
 from latentrot.faces.landmarks import estimate_landmarks
 from latentrot.faces.parts import PARTS, Parts, estimate_parts, without_others
 from latentrot.faces.upright import five_of, mirrored
-from latentrot.portrait.find import find_faces
+from latentrot.portrait.portrait import open_portrait
+from latentrot.training import face as training
 from latentrot.training.face import (
     GROUPS,
     MARGIN,
@@ -39,7 +40,6 @@ from latentrot.training.face import (
     train_parts,
     with_neighbours,
 )
-from latentrot.training.labeler import face as training
 
 #: the bundled portrait's face as a detector finds it
 FIVE = np.array([[221.7, 160.2], [289.7, 164.8], [254.0, 206.0], [216.2, 222.0], [286.5, 226.8]])
@@ -156,7 +156,7 @@ def test_who_is_alone_keeps_the_parts(others):
 
 def test_everybody_in_a_photograph_is_found_with_the_one_who_turns(tmp_path, portrait):
     Image.fromarray(np.hstack([portrait, portrait])).save(tmp_path / "two.png")
-    found = find_faces(tmp_path / "two.png")
+    found = open_portrait(tmp_path / "two.png")
     assert len(found.alignments) == 1
     assert len(found.faces) == 2
 

@@ -15,7 +15,7 @@ from latentrot.data.images import read_photograph, write_photograph
 from latentrot.data.metadata import read_metadata
 from latentrot.errors import LatentrotError
 from latentrot.portrait.folder import check_folders
-from latentrot.portrait.interactive import open_photograph
+from latentrot.portrait.interactive import open_shrunk
 from latentrot.portrait.results import check_out, synthetic_metadata
 from latentrot.portrait.video import check_video_out
 
@@ -113,7 +113,7 @@ class TestWritable:
             check_video_out(read_only / "out.gif", tmp_path / "in.gif")
 
     def test_the_command_tells_before_it_looks_for_a_face(self, read_only, capsys, monkeypatch):
-        monkeypatch.setattr("latentrot.portrait.find.find_faces", lambda *_: pytest.fail("looked for a face"))
+        monkeypatch.setattr("latentrot.portrait.portrait.open_portrait", lambda *_: pytest.fail("looked for a face"))
         for name in ("out.png", "results"):
             assert main(["edit", str(PORTRAIT), "--deg", "10", "--out", str(read_only / name)]) == 2
             assert "no permission to write" in capsys.readouterr().err
@@ -141,7 +141,7 @@ def test_the_page_sets_a_photograph_upright_and_says_so(tmp_path):
     portrait = ImageOps.fit(Image.open(PORTRAIT).convert("RGB"), (360, 360), centering=(0.5, 0.2))
     portrait.save(tmp_path / "up.png")
     portrait.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "side.png")
-    upright, lying = open_photograph(tmp_path / "up.png"), open_photograph(tmp_path / "side.png")
-    assert np.array_equal(upright.picture, lying.picture)
-    assert upright.notes == ()
-    assert "90 degrees clockwise" in lying.notes[0]
+    upright, lying = open_shrunk(tmp_path / "up.png"), open_shrunk(tmp_path / "side.png")
+    assert np.array_equal(upright.image, lying.image)
+    assert upright.warnings == ()
+    assert "90 degrees clockwise" in lying.warnings[0]

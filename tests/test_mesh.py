@@ -83,21 +83,21 @@ def head(frontal):
 
 def test_a_turn_by_nothing_gives_the_photograph_bit_for_bit(frontal, head):
     turned = turn_head(head, 0.0)
-    assert np.array_equal(turned.picture, frontal.picture)
+    assert np.array_equal(turned.image, frontal.picture)
     assert turned.coverage.min() == 1
-    assert turned.picture is not frontal.picture
+    assert turned.image is not frontal.picture
 
 
 @pytest.mark.parametrize(("yaw", "pitch", "roll"), [(30, 0, 0), (-60, 10, 0), (0, -25, 0), (90, 0, 0), (10, 5, 15)])
 def test_pixels_outside_the_region_stay(frontal, head, yaw, pitch, roll):
     turned = turn_head(head, yaw, pitch, roll)
-    assert turned.picture.shape == frontal.picture.shape
-    assert not np.array_equal(turned.picture, frontal.picture)
+    assert turned.image.shape == frontal.picture.shape
+    assert not np.array_equal(turned.image, frontal.picture)
     left, top, right, bottom = head.region.box()
     outside = np.ones(frontal.picture.shape[:2], bool)
     outside[top:bottom, left:right] = False
     assert outside.any()
-    assert np.array_equal(turned.picture[outside], frontal.picture[outside])
+    assert np.array_equal(turned.image[outside], frontal.picture[outside])
     for share in (turned.coverage, turned.head):
         assert share.shape == outside.shape
         assert 0 <= share.min() <= share.max() <= 1
@@ -110,7 +110,7 @@ def test_mirrored_picture_turned_the_other_way_is_the_mirrored_turn():
     parts = PlantedParts(plant.parts.probabilities[:, :, ::-1].copy(), np.eye(2, 3))
     other = build_head(plant.picture[:, ::-1].copy(), marks, parts, SMALL)
     here, there = turn_head(head_of(plant), 20), turn_head(other, -20)
-    apart = np.abs(here.picture.astype(float) - there.picture[:, ::-1].astype(float))
+    apart = np.abs(here.image.astype(float) - there.image[:, ::-1].astype(float))
     assert apart.mean() < 1.0
     assert other.pose[0] == pytest.approx(-head_of(plant).pose[0], abs=0.7)
 
@@ -124,12 +124,12 @@ def test_a_turned_head_is_nearer_to_its_true_view_than_nothing(frontal, head, ya
         return float(np.square(picture.astype(float) - truth.picture)[inside].mean())
 
     scale = replace(SMALL, depth_scale=1.0)
-    assert error(turn_head(head_of(frontal, scale), yaw, pitch).picture) < 0.6 * error(frontal.picture)
+    assert error(turn_head(head_of(frontal, scale), yaw, pitch).image) < 0.6 * error(frontal.picture)
 
 
 def test_the_nose_goes_where_the_head_turns(head):
     def nose(yaw, pitch=0.0):
-        picture = turn_head(head, yaw, pitch).picture.astype(float)
+        picture = turn_head(head, yaw, pitch).image.astype(float)
         red = np.clip(picture[..., 0] - 215, 0, None)
         rows, columns = np.mgrid[: red.shape[0], : red.shape[1]]
         return (red * columns).sum() / red.sum(), (red * rows).sum() / red.sum()
@@ -163,10 +163,10 @@ def test_a_large_photograph_keeps_its_fine_detail():
     noisy = np.clip(plant.picture + grain, 0, 255).astype(np.uint8)
     head = build_head(noisy, plant.landmarks, plant.parts, SMALL)
     assert head.region.scale < 0.7
-    assert np.array_equal(turn_head(head, 0).picture, noisy)
-    turned = turn_head(head, 10).picture.astype(float)
+    assert np.array_equal(turn_head(head, 0).image, noisy)
+    turned = turn_head(head, 10).image.astype(float)
     rows, columns = (slice(int(v) - 30, int(v) + 30) for v in plant.landmarks[30, ::-1])
-    flat = turn_head(head_of(plant), 10).picture.astype(float)
+    flat = turn_head(head_of(plant), 10).image.astype(float)
     assert (turned - flat)[rows, columns].std() > 6
 
 
@@ -303,7 +303,7 @@ def test_a_turned_crop_stays_in_its_frame(head, yaw):
     marks = was.to_photo(again.to_frame(turned.landmarks))
     for k in (30, 48, 54):
         (x, y), (u, v) = np.round(marks[k] - 0.5).astype(int), np.round(turned.landmarks[k] - 0.5).astype(int)
-        assert np.abs(crop[y, x].astype(float) - turned.picture[v, u]).max() < 40
+        assert np.abs(crop[y, x].astype(float) - turned.image[v, u]).max() < 40
     middle = five_of(head.region.to_photo(head.landmarks[:, :2])).mean(0)
     assert np.linalg.norm(five_of(marks).mean(0) - middle) < np.linalg.norm(five_of(turned.landmarks).mean(0) - middle)
 
@@ -497,7 +497,7 @@ class TestHair:
         def moved():
             turned = turn_head(head, 60)
             away = (np.abs(across) > 0.85) & (down < 0) & (turned.head == 0)
-            return (np.abs(turned.picture.astype(int) - head.photograph).max(-1) > 60)[away].mean()
+            return (np.abs(turned.image.astype(int) - head.photograph).max(-1) > 60)[away].mean()
 
         left = moved()
         monkeypatch.setattr("latentrot.geometry.surroundings.LEFT", (9.0, 10.0))

@@ -32,7 +32,7 @@ from latentrot.diffusion.noise import SCHEDULERS
 from latentrot.diffusion.solve import Schedule
 from latentrot.directions.directions import Directions
 from latentrot.errors import LatentrotError
-from latentrot.rotators.latent import load_latent_rotator
+from latentrot.rotators.latent.rotator import load_latent_rotator
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.space import LatentSpace
 from latentrot.store.work import embed_folder
@@ -425,7 +425,7 @@ class TestMixtures:
 
     def test_a_rotator_is_not_made_of_lines_of_two_schedules(self, plain_model):
         rotator_lines = {"left": line(plain_model, Schedule(steps=3)), "right": line(plain_model, Schedule(steps=4))}
-        from latentrot.rotators.latent import LatentRotator  # noqa: PLC0415
+        from latentrot.rotators.latent.rotator import LatentRotator  # noqa: PLC0415
 
         with pytest.raises(LatentrotError, match=r"steps=4.*steps=3"):
             LatentRotator(plain_model, rotator_lines)

@@ -22,7 +22,7 @@ from latentrot.errors import LatentrotError
 from latentrot.files import write_atomically
 from latentrot.info import describe
 from latentrot.portrait.folder import edit_folder, list_photographs, output_names
-from latentrot.portrait.reify import towards_noise
+from latentrot.rotators.latent.reify import towards_noise
 
 ROOT = Path(__file__).parents[1]
 PORTRAIT = ROOT / "latentrot" / "bundled" / "astronaut.jpg"
@@ -340,8 +340,8 @@ def test_names_of_results_never_collide():
 def test_an_interrupted_folder_holds_whole_files_only(square, tmp_path):
     for name in ("b.png", "c.png"):
         (square.parent / name).write_bytes(square.read_bytes())
-    from latentrot.portrait.find import EditConfig  # noqa: PLC0415
     from latentrot.portrait.photograph import edit_photograph  # noqa: PLC0415
+    from latentrot.portrait.portrait import EditConfig  # noqa: PLC0415
 
     done = []
 

@@ -22,13 +22,13 @@ from latentrot.errors import LatentrotError
 from latentrot.faces.alignment import align_landmarks
 from latentrot.faces.detect import detect_faces
 from latentrot.faces.person import PersonNetwork
-from latentrot.rotators.pair import PairRotator, SampleConfig, load_pair_model
 from latentrot.rotators.pair.config import KINDS, PairConfig
-from latentrot.rotators.pair.model import begin_model, save_pair_model
+from latentrot.rotators.pair.model import begin_model, load_pair_model, save_pair_model
 from latentrot.rotators.pair.network import PictureEmbedding, PoseEmbedding
 from latentrot.rotators.pair.pairs import open_pair_folder, plan_sources, plan_strangers
 from latentrot.rotators.pair.render import Pairs, Turner, pairs_of, read_pairs, render_pairs
-from latentrot.rotators.pair.sample import denoise, draw, trailing_levels
+from latentrot.rotators.pair.rotator import PairRotator
+from latentrot.rotators.pair.sample import SampleConfig, denoise, draw, trailing_levels
 from latentrot.rotators.protocol import load_rotator
 from latentrot.training.backbone import TrainConfig, generator_at, run_training, train
 from latentrot.training.checkpoints import config_of_run

@@ -19,8 +19,7 @@ from latentrot.diffusion.solvers.step import rotate
 from latentrot.directions.directions import Directions
 from latentrot.directions.walk import walk
 from latentrot.errors import LatentrotError
-from latentrot.portrait.reify import reify
-from latentrot.rotators.latent import LatentRotator
+from latentrot.rotators.latent.rotator import LatentRotator
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.space import LatentSpace
 from latentrot.store.work import embed_folder
@@ -116,11 +115,11 @@ class TestExact:
         plan = Schedule(steps=5, solver="exact")
         rotator = LatentRotator(plain_model, {"any": lines_of(plain_model, plan)}, measure=False)
         crop = gradients(1)[0]
-        turned = rotator.turn(crop, [0.0, 20.0])
+        turned = rotator.prepare(crop).rotate([0.0, 20.0])
         assert np.abs(turned.reconstruction.astype(int) - crop).max() <= 1
         assert np.array_equal(turned.frames[0].image, turned.reconstruction)
         assert not np.array_equal(turned.frames[1].image, turned.reconstruction)
-        assert reify(crop, rotator).shape == crop.shape
+        assert rotator.reify(crop).shape == crop.shape
 
     def test_a_store_keeps_latents_without_remainders(self, plain_model, tmp_path):
         folder, store = FaceFolder(write_pictures(tmp_path / "faces", 3)), LatentStore(tmp_path / "latents")

@@ -20,22 +20,33 @@ from tiny import SIZE, gradients, save_pixel_model
 from latentrot.bundles import PORTRAIT, bundled_folder, bundled_part
 from latentrot.cli import main
 from latentrot.cli.app import App
-from latentrot.cli.evaluate import Evaluate
+from latentrot.cli.common import chosen_options, rotator_options
 from latentrot.data.images import read_image, write_image
 from latentrot.errors import LatentrotError
 from latentrot.faces.identity import load_identity
 from latentrot.faces.person import PersonNetwork, load_person_network, save_person_network
-from latentrot.portrait.find import EditConfig, find_faces
-from latentrot.portrait.photograph import turn_faces
+from latentrot.portrait.photograph import edit_portrait
+from latentrot.portrait.portrait import EditConfig, open_portrait
 from latentrot.portrait.spin import circle, mixed
-from latentrot.rotators.mesh import MeshRotator
+from latentrot.rotators.mesh.rotator import MeshRotator
 from latentrot.rotators.protocol import load_rotator
-from latentrot.rotators.spin import SampleConfig, SpinConfig, Views, draw_views, load_spin_model, spin
 from latentrot.rotators.spin.cameras import DISTANCE, ray_map, reference_of, rotation
-from latentrot.rotators.spin.model import begin_model, save_spin_model, takes_identity
+from latentrot.rotators.spin.config import SpinConfig
+from latentrot.rotators.spin.model import begin_model, load_spin_model, save_spin_model, takes_identity
 from latentrot.rotators.spin.network import IDENTITY
 from latentrot.rotators.spin.reconstruct import carve, export_views
-from latentrot.rotators.spin.sample import ANCHORS_DEG, NOBODY, identity_of, nearest_anchors, noise_schedule, normals_of
+from latentrot.rotators.spin.sample import (
+    ANCHORS_DEG,
+    NOBODY,
+    SampleConfig,
+    Views,
+    draw_views,
+    identity_of,
+    nearest_anchors,
+    noise_schedule,
+    normals_of,
+    spin,
+)
 from latentrot.synthetic import load_head_model, render, with_pose
 from latentrot.synthetic import views as rendering
 from latentrot.synthetic.views import HeadViews, read_views, render_views
@@ -622,27 +633,27 @@ class TestDoors:
         assert rotator.learned_from == ("celeba", "rendered")
 
     def test_in_a_photograph_it_draws_only_what_geometry_does_not_show(self, trained):
-        rotator, found = load_rotator("spin", model=trained, device="cpu", steps=2), find_faces(PORTRAIT)
-        drawn, bare = (turn_faces(found, r, [20.0]) for r in (rotator, MeshRotator()))
-        changed = (drawn.photo_at(0) != bare.photo_at(0)).any(-1)
-        assert drawn.faces[0].carried == bare.faces[0].carried
-        assert 0 < changed.sum() < 0.5 * (bare.photo_at(0) != found.photo).any(-1).sum()
-        assert any(f"a rendered head of {SIZE} pixels" in note for note in drawn.notes)
-        square = turn_faces(found, rotator, [20.0], EditConfig(crop_only=True))
-        assert square.photo_at(0).shape == (SIZE, SIZE, 3)
+        rotator, found = load_rotator("spin", model=trained, device="cpu", steps=2), open_portrait(PORTRAIT)
+        drawn, bare = (edit_portrait(found, r, [20.0]) for r in (rotator, MeshRotator()))
+        changed = (drawn.image_at(0) != bare.image_at(0)).any(-1)
+        assert drawn.faces[0].coverage == bare.faces[0].coverage
+        assert 0 < changed.sum() < 0.5 * (bare.image_at(0) != found.image).any(-1).sum()
+        assert any(f"a rendered head of {SIZE} pixels" in note for note in drawn.warnings)
+        square = edit_portrait(found, rotator, [20.0], EditConfig(crop_only=True))
+        assert square.image_at(0).shape == (SIZE, SIZE, 3)
 
     def test_the_page_offers_it_where_a_model_is_and_says_what_it_is(self, trained, tmp_path, monkeypatch):
         pytest.importorskip("gradio")
         from latentrot.app.page import Page  # noqa: PLC0415
-        from latentrot.rotators.latent import load_latent_rotator  # noqa: PLC0415
+        from latentrot.rotators.latent.rotator import load_latent_rotator  # noqa: PLC0415
 
-        walk = load_latent_rotator(device="cpu")
+        walk = {"latent": load_latent_rotator(device="cpu")}
         if not bundled_part("spin64").is_dir():
             assert "spin" not in str(Page(walk, tmp_path).result.rotator.info)
             monkeypatch.setenv("LATENTROT_MODELS", str(tmp_path / "models"))
             shutil.copytree(trained, tmp_path / "models" / "spin64")
-        assert "spin" in App(device="cpu").others()
-        page = Page(walk, tmp_path, others={"spin": load_rotator("spin", model=trained, device="cpu", steps=2)})
+        assert "spin" in App(device="cpu").rotators()
+        page = Page({**walk, "spin": load_rotator("spin", model=trained, device="cpu", steps=2)}, tmp_path)
         assert page.result.rotator.choices[-1] == ("spin", "spin")
         assert "rendered head" in page.result.rotator.info
         visitor = SimpleNamespace(session_hash="ann")
@@ -657,13 +668,13 @@ class TestDoors:
             (("spin",), "spin"),
             (("mesh", "spin", "pair"), "spin"),
             (("pair", "spin"), "pair"),
-            (("spin", "latent"), None),
+            (("spin", "latent"), "spin"),
+            (("latent", "spin"), "latent"),
         ],
     )
-    def test_whose_model_evaluate_is_given(self, rotators, whose):
-        command = Evaluate(Path(), rotator=rotators, model="m")
-        found = {name for name in ("pair", "spin") if command.own_model(name)}
-        assert found == ({whose} if whose else set())
+    def test_a_model_goes_to_the_first_rotator_that_has_one(self, rotators, whose):
+        options = chosen_options(rotator_options()(model="m"), rotators)
+        assert [name for name, made_by in options.items() if getattr(made_by, "model", None)] == [whose]
 
     @pytest.mark.parametrize(
         ("argv", "said"),
@@ -676,7 +687,10 @@ class TestDoors:
             (["spin", "no-such.png", "--mesh", "none"], "no-such.png"),
             (["train-spin", "--out", "x", "--person", "no-such.safetensors"], "no network at no-such.safetensors"),
             (["train-spin", "--out", "x", "--identity", "no-such.pt"], "no-such.pt"),
-            (["edit", "a.png", "--deg", "9", "--identity", "w.pt"], "only a spin model is told who it is"),
+            (
+                ["edit", "a.png", "--deg", "9", "--identity", "w.pt"],
+                "--identity is an option of the rotator spin, not of latent",
+            ),
             (["train-spin", "--out", "x", "--face-model", "no-such.npz"], "no-such.npz"),
             (["train-person", "--out", "x", "--people", "0"], "nobody to learn from"),
         ],

@@ -382,11 +382,11 @@ def test_a_mistake_in_the_paths_is_refused_before_anything_slow_is_loaded(tmp_pa
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
 def test_a_photograph_on_its_side_is_set_upright(tmp_path, turns):
     from latentrot.bundles import PORTRAIT  # noqa: PLC0415
-    from latentrot.portrait.find import find_faces  # noqa: PLC0415
+    from latentrot.portrait.portrait import open_portrait  # noqa: PLC0415
 
     portrait = read_image(PORTRAIT)
     Image.fromarray(np.rot90(portrait, turns)).save(tmp_path / "a.png")
-    found = find_faces(tmp_path / "a.png")
-    assert np.array_equal(found.photo, portrait)
+    found = open_portrait(tmp_path / "a.png")
+    assert np.array_equal(found.image, portrait)
     assert len(found.alignments) == 1
-    assert ["on its side" in note for note in found.notes] == [True] * bool(turns)
+    assert ["on its side" in note for note in found.warnings] == [True] * bool(turns)

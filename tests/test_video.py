@@ -15,7 +15,7 @@ from latentrot.data.images import read_image
 from latentrot.data.metadata import SOURCE_TYPE, SYNTHETIC, read_metadata
 from latentrot.data.video import Colour, Frame, Video, encode_mp4, open_video
 from latentrot.errors import LatentrotError
-from latentrot.portrait.video import Smoothed
+from latentrot.portrait.tracking import SmoothedLandmarks
 
 av = pytest.importorskip("av", reason="videos need PyAV")
 PORTRAIT = Path(__file__).parents[1] / "latentrot" / "bundled" / "astronaut.jpg"
@@ -305,10 +305,10 @@ def test_a_damaged_stream_ends_early_or_is_refused(clip, tmp_path):
 
 def test_smoothing_holds_what_is_still_and_follows_what_moves():
     rng, start = np.random.default_rng(0), np.full((5, 2), 100.0)
-    still = Smoothed(start)
+    still = SmoothedLandmarks(start)
     path = np.array([still.update(start + rng.normal(0, 1, (5, 2)), 1 / 25, 1.0) for _ in range(100)])
     assert path[20:].std(0).mean() < 0.6
-    moving = Smoothed(start)
+    moving = SmoothedLandmarks(start)
     for i in range(1, 50):
         last = moving.update(start + 10 * i, 1 / 25, 1.0)
     assert np.abs(last - (start + 490)).max() < 25

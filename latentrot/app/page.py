@@ -31,24 +31,23 @@ from latentrot.data.images import write_image
 from latentrot.errors import LatentrotError, one_line
 from latentrot.faces.identity import IdentityNetwork
 from latentrot.portrait.interactive import (
+    MAX_FACES,
     MAX_SIDE,
-    Photograph,
+    MAX_TURN,
+    RotatedPhotograph,
     Subject,
-    View,
     animation,
     close_up,
     face_strip,
-    likeness,
+    identity_similarity,
     mark_faces,
-    open_photograph,
+    open_shrunk,
     provenance,
+    rotate_subject,
     sweep_of,
     take_face,
-    turn_subject,
 )
-from latentrot.portrait.photograph import model_name
-from latentrot.rotators.latent import LatentRotator
-from latentrot.rotators.mesh import MeshRotator
+from latentrot.portrait.portrait import Portrait
 from latentrot.rotators.protocol import Rotator
 
 __all__ = ["Page", "serve"]
@@ -64,8 +63,6 @@ STALE = 900
 SWEEP = 9
 #: each frame of the GIF shows so long
 FRAME_MS = 150
-#: rotators in the order they are offered
-OFFERED = ("latent", "pair", "mesh", "spin")
 
 
 @dataclass(eq=False)
@@ -75,14 +72,14 @@ class Visit:
     Attributes:
         folder: the visitor's own; its name cannot be guessed.
         upload: the file given, where the server put it.
-        photo: the photograph on show.
+        portrait: the photograph on show.
         subject: the face being turned.
         before: file of the close-up before the turn.
     """
 
     folder: Path
     upload: Path | None = None
-    photo: Photograph | None = None
+    portrait: Portrait | None = None
     subject: Subject | None = None
     before: str = ""
     made: dict[str, list[Path]] = field(default_factory=dict)
@@ -130,21 +127,21 @@ class Page:
     """The page and its visitors.
 
     Args:
-        rotator: takes the faces and walks in their latents; shared by all visitors, one at a time.
+        rotators: to choose from, by name, in the order they are offered; the first measures and marks its reach. Shared by
+            all visitors, one at a time.
         folder: for uploads and results.
         identity: tells how much of the person stays; None: that is not told.
-        others: further rotators to choose from, by name; geometry alone always is one.
+        device: where the networks run that look at photographs.
     """
 
     def __init__(
         self,
-        rotator: LatentRotator,
+        rotators: Mapping[str, Rotator],
         folder: Path,
         identity: IdentityNetwork | None = None,
-        others: Mapping[str, Rotator] | None = None,
+        device: str | None = None,
     ) -> None:
-        self.rotator, self.folder, self.identity = rotator, folder, identity
-        self.rotators: dict[str, Rotator] = {"latent": rotator, "mesh": MeshRotator(), **(others or {})}
+        self.rotators, self.folder, self.identity, self.device = dict(rotators), folder, identity, device
         self.visits: OrderedDict[str, Visit] = OrderedDict()
         self.lock = threading.RLock()
         with gr.Blocks(title="latentrot", analytics_enabled=False, fill_width=True) as self.blocks:
@@ -158,7 +155,7 @@ class Page:
             with gr.Column(scale=2, min_width=300):
                 self.source = SourceColumn.lay_out()
             with gr.Column(scale=3, min_width=420):
-                self.result = ResultColumn.lay_out([name for name in OFFERED if name in self.rotators])
+                self.result = ResultColumn.lay_out(list(self.rotators))
         gr.HTML(
             "<p>A turned face is a synthetic picture of a real person; every file says so. Nothing is kept once this "
             "page is closed.</p>",
@@ -217,9 +214,9 @@ class Page:
     def take(self, index: int | None, light: str, degrees: float, name: str, request: gr.Request) -> Updates:
         """Another face or another light was chosen."""
         visit = self.visit(request)
-        if visit.photo is None:
+        if visit.portrait is None:
             return {}
-        visit.subject = take_face(visit.photo, index or 0, self.rotator, light)
+        visit.subject = take_face(visit.portrait, index or 0, self.rotators, light, self.device)
         return self.show_face(visit, index or 0, degrees, name, guessed=light == "auto")
 
     @answering
@@ -232,8 +229,8 @@ class Page:
         """Strip and GIF were asked for."""
         visit = self.visit(request)
         subject = required(visit)
-        views = turn_subject(subject, sweep_of(subject, SWEEP), self.rotator, self.rotators[name])
-        metadata = provenance(model_name(self.rotators[name]), views)
+        views = rotate_subject(subject, sweep_of(subject, SWEEP), name)
+        metadata = provenance(self.rotators[name], views)
         strip = visit.write("sweep.png", face_strip(subject, views), metadata)
         gif = visit.place("sweep.gif")
         write_animation(gif, animation(subject, views), FRAME_MS, metadata)
@@ -252,11 +249,11 @@ class Page:
 
     def open(self, visit: Visit, path: Path, light: str, name: str) -> Updates:
         """Put a new photograph on show."""
-        photo = open_photograph(path, str(self.rotator.model.device))
-        subject = take_face(photo, 0, self.rotator, light)
-        visit.photo, visit.subject = photo, subject
+        portrait = open_shrunk(path, self.device)
+        subject = take_face(portrait, 0, self.rotators, light, self.device)
+        visit.portrait, visit.subject = portrait, subject
         return {
-            **self.source.offer_faces(len(photo.faces)),
+            **self.source.offer_faces(min(len(portrait.faces), MAX_FACES)),
             self.result.yaw: 0,
             **self.show_face(visit, 0, 0.0, name, guessed=light == "auto"),
         }
@@ -264,26 +261,26 @@ class Page:
     def show_face(self, visit: Visit, index: int, degrees: float, name: str, guessed: bool) -> Updates:
         """The face taken, its pose and light, and its turn."""
         subject = required(visit)
-        photo, face = subject.photo, subject.face
-        visit.before = visit.write("before.jpg", close_up(subject, photo.picture))
-        found = visit.write("found.jpg", mark_faces(photo, index))
+        portrait, face = subject.portrait, subject.face.crop
+        visit.before = visit.write("before.jpg", close_up(subject, portrait.image))
+        found = visit.write("found.jpg", mark_faces(portrait, index))
         measured = {"yaw": f"{face.yaw_deg:+.1f}°", "pitch": f"{face.pitch_deg:+.1f}°"}
         measured["light, estimated" if guessed else "light, as given"] = face.light
-        if photo.shrunk:
+        if portrait.shrunk:
             measured["shrunk to"] = f"{MAX_SIDE} px"
-        if photo.notes:
-            measured["note"] = "; ".join(photo.notes)
+        if portrait.warnings:
+            measured["note"] = "; ".join(portrait.warnings)
         return {**self.source.show(found, measured), **self.result.reveal(), **self.show_turn(visit, degrees, name)}
 
     def show_turn(self, visit: Visit, degrees: float, name: str) -> Updates:
         """The face before and after a turn, and what was measured."""
         began = time.perf_counter()
         subject = required(visit)
-        view = turn_subject(subject, [degrees], self.rotator, self.rotators[name])[0]
-        after = visit.write("after.jpg", close_up(subject, view.picture))
-        whole = visit.write("turned.jpg", view.picture, provenance(model_name(self.rotators[name]), [view]))
-        alike = None if self.identity is None else likeness(subject, view, self.identity)
-        told = readout(subject, view, time.perf_counter() - began, alike, self.rotators[name] is self.rotator)
+        view = rotate_subject(subject, [degrees], name)[0]
+        after = visit.write("after.jpg", close_up(subject, view.image))
+        whole = visit.write("turned.jpg", view.image, provenance(self.rotators[name], [view]))
+        identity = None if self.identity is None else identity_similarity(subject, view, self.identity)
+        told = readout(subject, name, view, time.perf_counter() - began, identity)
         return self.result.show(visit.before, after, whole, told)
 
     # ---- visitors -----------------------------------------------------------------------------------------------
@@ -301,7 +298,7 @@ class Page:
     def forget(self, visit: Visit) -> None:
         """Remove a visit's files and let go of its pictures."""
         self.hold(visit, None)
-        visit.photo = visit.subject = None
+        visit.portrait = visit.subject = None
         shutil.rmtree(visit.folder, ignore_errors=True)
 
     def hold(self, visit: Visit, path: Path | None) -> None:
@@ -330,29 +327,29 @@ def required(visit: Visit) -> Subject:
     return visit.subject
 
 
-def readout(subject: Subject, view: View, seconds: float, alike: float | None, walked: bool) -> str:
+def readout(subject: Subject, name: str, view: RotatedPhotograph, seconds: float, identity: float | None) -> str:
     """What was asked, what was measured, and how long it took, as HTML.
 
     Args:
         subject: the face.
-        view: its turn.
+        name: of the rotator.
+        view: its rotation.
         seconds: until it was made.
-        alike: the identity's cosine if known.
-        walked: along lines, which are calibrated to some reach.
+        identity: cosine to the source, if known.
     """
-    frame, face = view.frame, subject.face
+    frame, face = view.frame, subject.prepared_for(name).crop
     values = {
         "asked": f"{frame.requested_deg:+.0f}°",
         "turned": f"{frame.yaw_deg - face.yaw_deg:+.1f}°",
         "yaw now": f"{frame.yaw_deg:+.1f}°",
         "pitch now": f"{frame.pitch_deg:+.1f}°",
         "light now": frame.light,
-        **({} if alike is None else {"identity": f"{alike:.2f}"}),
+        **({} if identity is None else {"identity": f"{identity:.2f}"}),
         "delay": f"{seconds:.2f} s",
     }
-    if not walked or subject.within_reach(frame.requested_deg):
+    low, high = face.reach or (-MAX_TURN, MAX_TURN)
+    if low <= frame.requested_deg <= high:
         return value_list(values)
-    low, high = subject.reach
     return value_list(values) + warning(
         f"{frame.requested_deg:+.0f}° is beyond the range these lines were calibrated on ({low:+.0f}° to {high:+.0f}°): "
         "the turn may fall short, and less of the person stays."
@@ -360,22 +357,22 @@ def readout(subject: Subject, view: View, seconds: float, alike: float | None, w
 
 
 def serve(
-    rotator: LatentRotator,
+    rotators: Mapping[str, Rotator],
     host: str,
     port: int,
     ready: Callable[[str], object] = print,
     identity: IdentityNetwork | None = None,
-    others: Mapping[str, Rotator] | None = None,
+    device: str | None = None,
 ) -> None:
     """Serve the page until interrupted; everything visitors gave is removed then.
 
     Args:
-        rotator: from `load_latent_rotator`.
+        rotators: by name, in the order they are offered.
         host: address to listen on.
         port: TCP port.
         ready: called with the page's address once it can be opened.
         identity: an identity network, whose cosine is then shown beside the yaw.
-        others: further rotators to choose from, by name.
+        device: where the networks run that look at photographs.
 
     Raises:
         LatentrotError: the address or port cannot be used.
@@ -384,7 +381,7 @@ def serve(
         folder = Path(name).resolve()
         os.environ["GRADIO_TEMP_DIR"] = str(folder)  # read when components are made, and at each upload
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-        page = Page(rotator, folder, identity, others)
+        page = Page(rotators, folder, identity, device)
         fonts = [Font("system-ui"), Font("sans-serif")]  # the default theme's are fetched
         theme = Default(primary_hue="orange", font=fonts, font_mono=[Font("monospace")])
         try:

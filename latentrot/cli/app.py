@@ -5,12 +5,12 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import cast
 
+from latentrot.cli.common import given_of
 from latentrot.errors import LatentrotError
-
-if TYPE_CHECKING:
-    from latentrot.rotators.protocol import Rotator
+from latentrot.rotators.options import RotatorOptions
+from latentrot.rotators.protocol import Rotator, options_of, rotator_names
 
 __all__ = ["App"]
 
@@ -46,32 +46,24 @@ class App:
             raise LatentrotError(
                 "the page needs gradio, which is not installed: pip install 'latentrot[page]'"
             ) from error
-        from latentrot.rotators.latent import load_latent_rotator  # noqa: PLC0415
-
         identity = None
         if self.identity is not None:
             from latentrot.devices import resolve_device  # noqa: PLC0415
             from latentrot.faces.identity import load_identity  # noqa: PLC0415
 
             identity = load_identity(self.identity, str(resolve_device(self.device)))
-        rotator = load_latent_rotator(self.model, self.directions, self.device)
-        others = self.others()
+        rotators = self.rotators()
         # a service is stopped by SIGTERM: leave the way Ctrl-C does, so that what visitors gave is removed
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         say = "latentrot is at {} (Ctrl-C ends it)".format
-        serve(rotator, self.host, self.port, lambda url: print(say(url), flush=True), identity, others)
+        serve(rotators, self.host, self.port, lambda url: print(say(url), flush=True), identity, self.device)
 
-    def others(self) -> dict[str, Rotator]:
-        """Rotators with models of their own that come along, by name."""
-        from latentrot.bundles import bundled_part, missing_bundle  # noqa: PLC0415
-        from latentrot.rotators.pair.model import DEFAULT as PAIR  # noqa: PLC0415
-        from latentrot.rotators.pair.rotator import load_pair_rotator  # noqa: PLC0415
-        from latentrot.rotators.spin.model import DEFAULT as SPIN  # noqa: PLC0415
-        from latentrot.rotators.spin.model import takes_identity  # noqa: PLC0415
-        from latentrot.rotators.spin.rotator import load_spin_rotator  # noqa: PLC0415
-
-        found: dict[str, Rotator] = {} if missing_bundle(PAIR) else {"pair": load_pair_rotator(device=self.device)}
-        if bundled_part(SPIN).is_dir():
-            identity = self.identity if takes_identity() else None
-            found["spin"] = load_spin_rotator(device=self.device, identity=identity)
+    def rotators(self) -> dict[str, Rotator]:
+        """The rotators that are offered, by name: all that draw and whose model comes along; the first with the options."""
+        found: dict[str, Rotator] = {}
+        for name in rotator_names():
+            made_by = cast("type[RotatorOptions]", options_of(name))
+            options = made_by() if found else made_by(**given_of(self, made_by))
+            if made_by.offered and (options.is_available() or not found):
+                found[name] = options.with_identity(self.identity).load(self.device)
         return found

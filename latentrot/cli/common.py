@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast, get_type_hints
+
+import tyro
 
 from latentrot.errors import LatentrotError
+from latentrot.rotators.options import RotatorOptions
+from latentrot.rotators.protocol import Rotator, load_rotator, options_of, rotator_names
 
-if TYPE_CHECKING:
-    from latentrot.rotators.protocol import Rotator
-
-__all__ = ["Light", "RuntimeOptions", "at_least", "check_folder", "given_of", "rotator_named"]
+__all__ = [
+    "Light",
+    "RuntimeOptions",
+    "at_least",
+    "check_folder",
+    "chosen_options",
+    "given_of",
+    "load_chosen",
+    "rotator_options",
+]
 
 Light = Literal["left", "center", "right"]
 
@@ -45,14 +56,58 @@ def given_of(command: object, config: type) -> dict[str, Any]:
     return {name: value for name, value in named.items() if value is not None}
 
 
-def rotator_named(name: str, **options: object) -> Rotator:
-    """A rotator by name; one of your own may also lie in the current folder, which is looked in last."""
-    from latentrot.devices import resolve_device  # noqa: PLC0415
-    from latentrot.rotators.protocol import load_rotator  # noqa: PLC0415
+def rotator_options(without: Sequence[str] = ()) -> type:
+    """A dataclass of the options of all rotators that come with the package, for a command to take.
 
+    An option that several rotators have stands once, with the help of each; those named in `without` are left out.
+    """
+    helps: dict[str, dict[str, list[str]]] = {}
+    merged: dict[str, tuple[Any, Any]] = {}
+    for rotator in rotator_names():
+        made_by = cast("type[RotatorOptions]", options_of(rotator))
+        types = get_type_hints(made_by)
+        for f in (f for f in fields(made_by) if f.name not in without):
+            helps.setdefault(f.name, {}).setdefault(f.metadata["help"], []).append(rotator)
+            merged.setdefault(f.name, (types[f.name], f.default))
+    made = []
+    for name, (kind, default) in merged.items():
+        words = "; ".join(f"{', '.join(names)}: {words}" for words, names in helps[name].items())
+        made.append((name, Annotated[kind, tyro.conf.arg(help=words)], field(default=default)))
+    return make_dataclass("RotatorOptions", made, frozen=True)
+
+
+def chosen_options(given: Any, rotators: Sequence[str]) -> dict[str, RotatorOptions | None]:
+    """The options of each rotator that was named; None for one of the user's own.
+
+    Args:
+        given: an instance of `rotator_options()`. An option goes to the first rotator named that has it.
+        rotators: names.
+
+    Raises:
+        LatentrotError: an option was given that none of the rotators has, or an unknown rotator.
+    """
+    kinds = {name: options_of(name) for name in rotators}
+    wanted = {f.name: getattr(given, f.name) for f in fields(given) if getattr(given, f.name) != f.default}
+    chosen: dict[str, dict[str, Any]] = {name: {} for name in rotators}
+    for option, value in wanted.items():
+        takers = [name for name, kind in kinds.items() if kind and option in {f.name for f in fields(kind)}]
+        if not takers:
+            owners = ", ".join(
+                n for n in rotator_names() if option in {f.name for f in fields(cast("Any", options_of(n)))}
+            )
+            raise LatentrotError(
+                f"--{option.replace('_', '-')} is an option of the rotator {owners}, not of {', '.join(rotators)}; "
+                "leave it out, or choose another --rotator"
+            )
+        chosen[takers[0]][option] = value
+    return {name: kind(**chosen[name]) if kind else None for name, kind in kinds.items()}
+
+
+def load_chosen(name: str, options: RotatorOptions | None, runtime: RuntimeOptions) -> Rotator:
+    """Load a rotator; one of your own may also lie in the current folder, which is looked in last."""
+    if options is not None:
+        return options.load(runtime.device, runtime.dtype)
     here = str(Path.cwd())
-    if ":" in name and here not in sys.path:
+    if here not in sys.path:
         sys.path.append(here)
-    if name == "mesh":
-        options = {"device": str(resolve_device(cast("str | None", options.get("device"))))}
-    return load_rotator(name, **options)
+    return load_rotator(name)

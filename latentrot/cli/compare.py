@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from latentrot.cli.common import rotator_named
+from latentrot.cli.common import RuntimeOptions, chosen_options, load_chosen, rotator_options
 from latentrot.errors import LatentrotError
 
 __all__ = ["Compare"]
@@ -34,14 +34,15 @@ class Compare:
     def run(self) -> None:
         """Turn, write."""
         from latentrot.data.images import check_target, write_image  # noqa: PLC0415
-        from latentrot.portrait.photograph import EditConfig  # noqa: PLC0415
+        from latentrot.portrait.comparison import comparison_sheet  # noqa: PLC0415
+        from latentrot.portrait.portrait import EditConfig  # noqa: PLC0415
         from latentrot.portrait.results import synthetic_metadata  # noqa: PLC0415
-        from latentrot.portrait.sheet import comparison_sheet  # noqa: PLC0415
 
         if self.face == "all":
             raise LatentrotError("compare shows one face; choose it with --face largest or --face NUMBER")
         check_target(self.out)
-        rotators = {name: rotator_named(name) for name in self.rotator}
+        options = chosen_options(rotator_options()(), self.rotator)
+        rotators = {name: load_chosen(name, made_by, RuntimeOptions()) for name, made_by in options.items()}
         sheet = comparison_sheet(self.image, rotators, self.deg, EditConfig(face=self.face, crop=self.crop))
         metadata = synthetic_metadata({"rotator": ", ".join(self.rotator), "asked_deg": list(self.deg)})
         write_image(self.out, sheet, metadata)

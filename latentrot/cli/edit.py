@@ -9,24 +9,30 @@ from dataclasses import dataclass, field
 from functools import partial
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from latentrot.bundles import PORTRAIT, direction_files
-from latentrot.cli.common import RuntimeOptions, rotator_named
+from latentrot.bundles import PORTRAIT
+from latentrot.cli.common import RuntimeOptions, chosen_options, load_chosen, rotator_options
 from latentrot.errors import LatentrotError
 from latentrot.files import check_writable
 
 if TYPE_CHECKING:
-    from latentrot.portrait.find import EditConfig
     from latentrot.portrait.photograph import Edited
+    from latentrot.portrait.portrait import EditConfig
     from latentrot.portrait.turns import Turn
     from latentrot.portrait.upscale import Upscaler
-    from latentrot.rotators.latent import LatentRotator
+    from latentrot.rotators.options import RotatorOptions
     from latentrot.rotators.protocol import Rotator
 
 __all__ = ["Demo", "Edit"]
+
+#: the options of every rotator
+if TYPE_CHECKING:
+    Options = Any
+else:
+    Options = rotator_options()
 
 
 @dataclass(frozen=True)
@@ -57,13 +63,6 @@ class Edit:
     report; by default NAME-turned.png in the current folder. For a folder of pictures: another folder, NAME.png each, or with
     several turns a folder NAME each, with poses in the file names and all of them in views.csv; for a video: an .mp4; for an
     animated picture: a .gif, .webp or .mp4"""
-    model: str | None = None
-    """a diffusers folder, a Hub id or a bundled model (faces64, heads64); by default faces64. With --rotator pair
-    or spin: a folder that train-pair or train-spin wrote; by default pair64 or spin64, where it comes along"""
-    identity: Path | None = None
-    """with --rotator spin: the weights that the model was trained with by train-spin --identity"""
-    directions: Path | None = None
-    """folder of directions files; by default those in the model's own folder, else directions/"""
     light: Literal["auto", "left", "center", "right"] = "auto"
     """side of the picture the main light comes from"""
     face: str = "largest"
@@ -81,19 +80,9 @@ class Edit:
     """with --rotator pair: a .png or .jpg of how the turned face comes out of the noise, of the first turn"""
     json: bool = False
     """print one JSON object a picture on standard output, a line each"""
-    fast: bool = False
-    """trust the average calibration instead of measuring the step on the picture itself"""
-    cache: bool = False
-    """keep the picture's latent in ~/.cache/latentrot (it decodes into the picture; at most 32 MB, readable by you alone), so
-    that the next edit with --cache of the same picture starts from it; delete the folder to forget"""
-    limit: float | None = None
-    """how long a step may be, in steps by which the average picture has turned nearly as far as it does; beyond the default
-    a picture turns little further and resembles the person less"""
-    carry: bool = True
-    """take the picture's own pixels to where the walk takes the face, if the lines were calibrated so; --no-carry: show the
-    walk as the model decodes it"""
     trust: float | None = None
     """how far the drawn face replaces what geometry continued where the photograph shows nothing, 0 to 1"""
+    options: Annotated[Options, tyro.conf.OmitArgPrefixes] = field(default_factory=Options)
     runtime: Annotated[RuntimeOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RuntimeOptions)
 
     def run(self) -> None:
@@ -103,7 +92,6 @@ class Edit:
         from latentrot.portrait.turns import turns_asked  # noqa: PLC0415
 
         turns, absolute = turns_asked(self.deg, self.to, self.sweep, self.pitch)
-        self.check_process()
         if self.crop_only and self.face == "all":
             raise LatentrotError("--crop-only writes one square; choose its face with --face largest or --face NUMBER")
         self.check_rotator()
@@ -116,7 +104,7 @@ class Edit:
 
     def config(self, absolute: bool) -> EditConfig:
         """How faces are turned."""
-        from latentrot.portrait.find import EditConfig  # noqa: PLC0415
+        from latentrot.portrait.portrait import EditConfig  # noqa: PLC0415
 
         if self.trust is not None and not 0 <= self.trust <= 1:
             raise LatentrotError(f"--trust {self.trust}: expected between 0 and 1")
@@ -127,22 +115,22 @@ class Edit:
 
     def run_picture(self, turns: list[Turn], absolute: bool) -> None:
         """One photograph; it is read and its face found before the model is loaded."""
-        from latentrot.portrait.find import find_faces  # noqa: PLC0415
+        from latentrot.portrait.portrait import open_portrait  # noqa: PLC0415
         from latentrot.portrait.results import check_out, report, write_edited  # noqa: PLC0415
 
         out = self.out or Path(f"{self.image.stem}-turned.png")
         check_out(out, self.image, len(turns))
         config = self.config(absolute)
-        found = find_faces(self.image, config)
-        from latentrot.portrait.photograph import turn_faces  # noqa: PLC0415  brings torch, which a refusal need not wait for
+        portrait = open_portrait(self.image, config)
+        from latentrot.portrait.photograph import edit_portrait  # noqa: PLC0415  brings torch, which a refusal need not wait for
 
         upscaler, rotator = self.upscaler(), self.load_rotator()
-        edited = turn_faces(found, rotator, turns, config, upscaler)
+        edited = edit_portrait(portrait, rotator, turns, config, upscaler)
         files = write_edited(edited, out)
         if self.process is not None:
             from latentrot.portrait.process import write_process  # noqa: PLC0415
 
-            files = [*files, write_process(found, rotator, edited, self.process)]
+            files = [*files, write_process(portrait, rotator, edited, self.process)]
         if self.json:
             print(json.dumps(report(edited, out)))
             return
@@ -177,7 +165,7 @@ class Edit:
         """A video or an animated picture, frame by frame."""
         from tqdm import tqdm  # noqa: PLC0415
 
-        from latentrot.portrait.video import VideoTurner, default_out, edit_video  # noqa: PLC0415
+        from latentrot.portrait.video import VideoEditor, default_out, edit_video  # noqa: PLC0415
 
         for option in ("sweep", "pitch", "crop", "crop_only", "reify"):
             if getattr(self, option):
@@ -189,9 +177,9 @@ class Edit:
                 f"--face {self.face}: one face of a video is turned; give largest, or its number from 0"
             )
 
-        def load() -> VideoTurner:
+        def load() -> VideoEditor:
             upscaler = self.upscaler()
-            return VideoTurner(self.load_rotator(), degrees, self.config(absolute), upscaler)
+            return VideoEditor(self.load_rotator(), degrees, self.config(absolute), upscaler)
 
         report = edit_video(
             self.image, self.out or default_out(self.image), load,
@@ -206,17 +194,6 @@ class Edit:
         print(f"mean yaw before {report['yaw_before_deg']:+.1f}, after {report['yaw_after_deg']:+.1f} degrees")
         print(f"wrote {report['output']}")
 
-    def check_process(self) -> None:
-        """Refuse --process where there is none to draw."""
-        if self.process is None:
-            return
-        if self.rotator != "pair" or not os.path.isfile(self.image):
-            raise LatentrotError(
-                "--process draws how a pair model turns one photograph; give --rotator pair and one picture"
-            )
-        if self.process.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-            raise LatentrotError(f"--process {self.process}: expected a name ending in .png or .jpg")
-
     def upscaler(self) -> Upscaler | None:
         """Load the restoration network, if one was given."""
         if self.upscale is None:
@@ -225,57 +202,37 @@ class Edit:
 
         return load_upscaler(self.upscale, self.runtime.device)
 
-    def check_rotator(self) -> None:
-        """Refuse what `load_rotator` would, before anything slow is loaded."""
-        if self.identity is not None and self.rotator != "spin":
-            raise LatentrotError(
-                f"--identity {self.identity}: only a spin model is told who it is; give --rotator spin"
-            )
-        if self.rotator == "latent":
-            from latentrot.diffusion.folder import local_folder  # noqa: PLC0415
+    @property
+    def rotator_options(self) -> RotatorOptions | None:
+        """What the rotator is loaded with; None for one of the user's own."""
+        return chosen_options(self.options, [self.rotator])[self.rotator]
 
-            if self.limit is not None:
-                check_limit(self.limit)
-            if self.model is not None:
-                local_folder(self.model)
-            if self.directions is not None:
-                direction_files(self.directions)
-            return
-        for option in ("model", "directions", "fast", "cache", "reify", "limit"):
-            if getattr(self, option) and (option != "model" or self.rotator not in ("pair", "spin")):
+    def check_rotator(self) -> None:
+        """Refuse what the rotator cannot do, before anything slow is loaded."""
+        options = self.rotator_options
+        if options is not None:
+            options.check()
+            if self.reify and not options.reifies:
                 raise LatentrotError(
-                    f"--{option} is for the walk in a model's latent space; leave it out with --rotator"
+                    f"--reify is not supported by the rotator {self.rotator}; leave it out, or use latent"
                 )
+        if self.process is None:
+            return
+        if (options is not None and not options.draws_process) or not os.path.isfile(self.image):
+            raise LatentrotError(
+                "--process draws the sampling steps of one photograph; give --rotator pair and one photograph"
+            )
+        if self.process.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+            raise LatentrotError(f"--process {self.process}: expected a name ending in .png or .jpg")
 
     def load_rotator(self) -> Rotator:
-        """Load what the options name."""
-        if self.rotator == "spin":
-            return rotator_named("spin", model=self.model, device=self.runtime.device, identity=self.identity)
-        if self.rotator == "pair":
-            return rotator_named("pair", model=self.model, device=self.runtime.device)
-        if self.rotator == "mesh":
-            return rotator_named("mesh", device=self.runtime.device)
-        return self.latent_rotator() if self.rotator == "latent" else rotator_named(self.rotator)
-
-    def latent_rotator(self) -> LatentRotator:
-        """The walk in a model's latent space."""
-        from latentrot.rotators.latent import load_latent_rotator  # noqa: PLC0415
-
-        return load_latent_rotator(
-            self.model, self.directions, self.runtime.device, self.runtime.dtype, measure=not self.fast, cache=self.cache,
-            carry=None if self.carry else False, **({} if self.limit is None else {"limit": self.limit}),
-        )  # fmt: skip
-
-
-def check_limit(limit: float) -> None:
-    """Refuse a longest step that is none."""
-    if not 0 < limit < float("inf"):
-        raise LatentrotError(f"--limit {limit}: expected above 0, such as 1.5")
+        """Load the rotator with its options."""
+        return load_chosen(self.rotator, self.rotator_options, self.runtime)
 
 
 def print_report(edited: Edited) -> None:
     """The report of an edit for people."""
-    for note in edited.notes:
+    for note in edited.warnings:
         print(f"note: {note}")
     for i, face in enumerate(edited.faces):
         turned = face.turned
@@ -286,7 +243,7 @@ def print_report(edited: Edited) -> None:
         print("  turn asked   yaw before   yaw after   pitch after   light after   from the photograph")
         for k, f in enumerate(turned.frames):
             ends = f"{f.requested_deg:+10.1f} {turned.yaw_deg:+12.1f} {f.yaw_deg:+11.1f} {f.pitch_deg:+13.1f}"
-            print(f"  {ends}   {f.light:11} {f'{face.carried[k]:12.0%}' if face.carried else ''}".rstrip())
+            print(f"  {ends}   {f.light:11} {f'{face.coverage[k]:12.0%}' if face.coverage else ''}".rstrip())
         print("seconds: " + ", ".join(f"{k} {v:.2f}" for k, v in turned.seconds.items()))
 
 

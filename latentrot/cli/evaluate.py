@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from latentrot.cli.common import RuntimeOptions, at_least, check_folder, rotator_named
+from latentrot.cli.common import RuntimeOptions, at_least, check_folder, chosen_options, load_chosen, rotator_options
 from latentrot.errors import LatentrotError
 from latentrot.files import check_writable
+from latentrot.rotators.protocol import capabilities_of
 
 if TYPE_CHECKING:
     from latentrot.evaluation.judges import Judge
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from latentrot.rotators.protocol import Rotator
 
 __all__ = ["Evaluate"]
+
+#: the options of every rotator, but for the identity network, which measures, too
+if TYPE_CHECKING:
+    Options = Any
+else:
+    Options = rotator_options(without=("identity",))
 
 
 @dataclass(frozen=True)
@@ -34,11 +41,6 @@ class Evaluate:
     """folder for evaluation.json, .csv, .md, .png and examples.png"""
     rotator: tuple[str, ...] = ("latent",)
     """one or several: latent, mesh, pair, spin, nothing, mirror, or of your own as package.module:name"""
-    model: str | None = None
-    """a diffusers folder, a Hub id or a bundled model (faces64, heads64); by default faces64. With --rotator pair
-    or spin and not latent: a folder that train-pair or train-spin wrote"""
-    directions: Path | None = None
-    """folder of directions files; by default those in the model's own folder, else directions/"""
     labeler: str | None = None
     """whose label network measures: a bundled model, a model's folder or a file; by default the one of --model"""
     identity: Path | None = None
@@ -61,8 +63,7 @@ class Evaluate:
     """photographs: what the set is called in the cards of models; by default the folder's name"""
     per_person: int = 2
     """photographs: turns of each person and bin of 15 degrees at most"""
-    fast: bool = False
-    """trust the average calibration instead of measuring the step on every picture itself (latent)"""
+    options: Annotated[Options, tyro.conf.OmitArgPrefixes] = field(default_factory=Options)
     runtime: Annotated[RuntimeOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RuntimeOptions)
 
     def run(self) -> None:
@@ -85,11 +86,9 @@ class Evaluate:
         pairs = read_pairs(self.data, config)
         rotators, provenance = self.loaded()
         require_strangers(rotators, self.data, config)
-        # rotators without a model of their own are measured by the label network of the model named
-        network = self.labeler or (
-            None if self.rotator == ("latent",) or self.own_model("pair", "spin") else self.model
-        )
-        labeler = load_labeler(network, resolve_device(self.runtime.device)) if network else None
+        labeler = load_labeler(self.labeler, resolve_device(self.runtime.device)) if self.labeler else None
+        # rotators without a label network are measured by that of the first that has one
+        labeler = labeler or next(filter(None, (capabilities_of(r).label_network for r in rotators.values())), None)
         make_folder(self.out)
         with tqdm(total=pairs.table["source"].nunique(), desc="evaluate", unit="picture", disable=None) as bar:
             evaluation = evaluate(
@@ -122,34 +121,13 @@ class Evaluate:
         judge = load_judge(self.judge) if self.judge else None
         return judge_of(judge, load_identity(self.identity, self.runtime.device) if self.identity else None)
 
-    def own_model(self, *names: str) -> str | None:
-        """--model, where it is one of these rotators': beside the latent one it is that one's, beside both the first's."""
-        theirs = next((name for name in self.rotator if name in ("latent", "pair", "spin")), None)
-        theirs = "latent" if "latent" in self.rotator else theirs
-        return self.model if theirs in names else None
-
     def loaded(self) -> tuple[dict[str, Rotator], dict[str, str]]:
-        """The rotators by name, and what the report says of them."""
-        device: dict[str, object] = {"device": self.runtime.device}
-        options: dict[str, dict[str, object]] = {"mesh": device}
-        options |= {name: {"model": self.own_model(name), **device} for name in ("pair", "spin")}
-        if "spin" in self.rotator and self.identity is not None:
-            from latentrot.rotators.spin.model import takes_identity  # noqa: PLC0415
-
-            options["spin"]["identity"] = self.identity if takes_identity(self.own_model("spin")) else None
-        if "latent" not in self.rotator:
-            if self.directions is not None:
-                raise LatentrotError(
-                    f"--directions {self.directions} belong to --rotator latent, not {self.rotator[0]}"
-                )
-            return {name: rotator_named(name, **options.get(name, {})) for name in self.rotator}, {}
-        from latentrot.rotators.latent import load_latent_rotator  # noqa: PLC0415
-
-        latent = load_latent_rotator(
-            self.model, self.directions, self.runtime.device, self.runtime.dtype, measure=not self.fast
-        )
-        step = "average calibration" if self.fast else "measured on every picture"
-        rotators = {
-            name: latent if name == "latent" else rotator_named(name, **options.get(name, {})) for name in self.rotator
-        }
-        return rotators, {"model": latent.model.name, "digest": latent.model.digest, "step": step}
+        """The rotators by name, and what the report says of the first that has a model."""
+        options = chosen_options(self.options, self.rotator)
+        rotators: dict[str, Rotator] = {}
+        for name, made_by in options.items():
+            if made_by is not None:
+                made_by.check()
+            known = None if made_by is None else made_by.with_identity(self.identity)
+            rotators[name] = load_chosen(name, known, self.runtime)
+        return rotators, next(filter(None, (dict(capabilities_of(r).provenance) for r in rotators.values())), {})

@@ -48,8 +48,8 @@ class TrainFace:
         from latentrot.devices import resolve_device  # noqa: PLC0415
         from latentrot.diffusion.precision import computes_bfloat16  # noqa: PLC0415
         from latentrot.files import check_writable  # noqa: PLC0415
+        from latentrot.training import face as training  # noqa: PLC0415
         from latentrot.training.face import FaceTrainConfig, read_teacher  # noqa: PLC0415
-        from latentrot.training.labeler import face as training  # noqa: PLC0415
 
         for name in ("save_every", "steps", "batch_size"):
             at_least(f"--{name.replace('_', '-')}", getattr(self, name) or 1, 1)

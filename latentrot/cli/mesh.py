@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from latentrot.errors import LatentrotError
 from latentrot.files import check_writable
 
 __all__ = ["Mesh"]
@@ -29,18 +30,17 @@ class Mesh:
     def run(self) -> None:
         """Find the face, set its head up, write it."""
         check_writable(self.out)
-        from latentrot.data.images import read_image  # noqa: PLC0415
-        from latentrot.devices import resolve_device  # noqa: PLC0415
-        from latentrot.faces.detect import choose_face, detect_faces  # noqa: PLC0415
+        from latentrot.geometry import HeadFitter  # noqa: PLC0415
         from latentrot.geometry.export import export_head  # noqa: PLC0415
-        from latentrot.rotators.mesh import MeshRotator  # noqa: PLC0415
+        from latentrot.portrait.portrait import EditConfig, open_portrait  # noqa: PLC0415
 
-        photograph = read_image(self.image)
-        device = str(resolve_device(self.device))
-        faces = detect_faces(photograph, device)
-        face, note = choose_face(faces, self.face)
-        head = MeshRotator(device=device).head_of(photograph, face, faces)
+        if self.face == "all":
+            raise LatentrotError("a mesh is of one face; choose it with --face largest or --face NUMBER")
+        config = EditConfig(face=self.face, device=self.device)
+        portrait = open_portrait(self.image, config)
+        fitter = HeadFitter(device=config.perception_device)
+        head = fitter.fit(portrait.image, portrait.alignments[0], portrait.faces)
         export_head(head, self.out)
-        for line in filter(None, (note, *head.notes)):
-            print(line)
+        for line in (*portrait.warnings, *head.notes):
+            print(f"note: {line}")
         print(f"a head turned by {head.pose[0]:+.0f} degrees, pitch {head.pose[1]:+.0f}; wrote {self.out}")

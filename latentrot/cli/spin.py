@@ -13,7 +13,7 @@ from latentrot.errors import LatentrotError
 from latentrot.files import check_writable
 
 if TYPE_CHECKING:
-    from latentrot.portrait.find import Found
+    from latentrot.portrait.portrait import Portrait
     from latentrot.portrait.spin import Spun
     from latentrot.rotators.spin.rotator import SpinRotator
 
@@ -105,19 +105,19 @@ class Spin:
             if find_spec("trimesh") is None:
                 raise LatentrotError("the mesh needs trimesh: pip install 'latentrot[mesh]', or give --mesh none")
 
-    def found(self, path: Path) -> Found:
-        """A picture and the face in it."""
-        from latentrot.portrait.find import EditConfig, find_faces  # noqa: PLC0415
+    def found(self, path: Path) -> Portrait:
+        """A photograph and the face in it."""
+        from latentrot.portrait.portrait import EditConfig, open_portrait  # noqa: PLC0415
 
         if self.face == "all":
             raise LatentrotError("--face all: one head is drawn; give largest, or its number from 0")
-        return find_faces(path, EditConfig(face=self.face, crop=self.crop, device=self.device))
+        return open_portrait(path, EditConfig(face=self.face, crop=self.crop, device=self.device))
 
     def rotator(self) -> SpinRotator:
         """The model."""
-        from latentrot.rotators.spin.rotator import load_spin_rotator  # noqa: PLC0415
+        from latentrot.rotators.spin.options import SpinOptions  # noqa: PLC0415
 
-        return load_spin_rotator(self.model, self.device, self.steps, self.guidance, self.seed, self.identity)
+        return SpinOptions(self.model, self.identity, self.steps, self.guidance, self.seed).load(self.device)
 
 
 @dataclass(frozen=True)

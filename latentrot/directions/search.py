@@ -15,7 +15,7 @@ import numpy as np
 
 from latentrot.directions.directions import Directions
 
-__all__ = ["LIMIT", "CalibrationCurve", "find_steps", "held", "probe_steps"]
+__all__ = ["LIMIT", "CalibrationCurve", "clamp_step", "find_steps", "probe_steps"]
 
 #: probe steps, as fractions of the step that the average calibration names for the farthest turn; those below the limit
 PROBES = (0.4, 0.8, 1.4)
@@ -77,7 +77,7 @@ def probe_steps(lines: Directions, turns: Sequence[float], limit: float = LIMIT)
     for turn in farthest:
         if turn:
             longest = longest_step(lines, turn, limit)
-            average = held(lines.nominal_for(turn), longest)
+            average = clamp_step(lines.nominal_for(turn), longest)
             found += [*(average * share for share in PROBES if abs(average * share) < abs(longest)), longest]
     return found
 
@@ -95,7 +95,7 @@ def longest_step(lines: Directions, turn: float, limit: float = LIMIT) -> float:
     return float(side * limit * np.interp(NEARLY * achieved[-1], achieved, nominal))
 
 
-def held(step: float, longest: float) -> float:
+def clamp_step(step: float, longest: float) -> float:
     """A step, or the longest allowed (both signed, the same way) where it is longer."""
     return longest if abs(step) > abs(longest) else step
 
@@ -125,7 +125,7 @@ def find_steps(
 
     def root(i: int) -> float:
         step = curve.root(turns[i])
-        return step if longest is None else held(step, longest[i])
+        return step if longest is None else clamp_step(step, longest[i])
 
     found = [root(i) for i in range(len(turns))]
     if roughly:  # most roots found so need no further one

@@ -13,7 +13,7 @@ from latentrot.evaluation.report import examples
 from latentrot.evaluation.run import TRUTH, Evaluation, evaluate
 from latentrot.files import write_atomically
 from latentrot.portrait.results import make_folder, synthetic_metadata
-from latentrot.rotators.latent import LatentRotator, load_latent_rotator
+from latentrot.rotators.latent.rotator import LatentRotator, load_latent_rotator
 
 __all__ = ["turn_example"]
 

@@ -8,17 +8,12 @@ from pathlib import Path
 
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.pairs import EvaluationConfig
-from latentrot.rotators.protocol import Rotator
+from latentrot.rotators.protocol import Rotator, capabilities_of
 
-__all__ = ["data_set_of", "learned_from", "require_strangers"]
+__all__ = ["data_set_of", "require_strangers"]
 
 #: what cards call heads rendered from seeds that are not kept for testing
 RENDERED = "rendered"
-
-
-def learned_from(rotator: Rotator) -> tuple[str, ...] | None:
-    """Names of the data sets a rotator learned from, as it says itself; None where it says nothing."""
-    return getattr(rotator, "learned_from", None)
 
 
 def data_set_of(root: Path, config: EvaluationConfig) -> str:
@@ -39,7 +34,7 @@ def require_strangers(rotators: Mapping[str, Rotator], root: Path, config: Evalu
     name = data_set_of(root, config)
     seen = heads_for_training(root)
     for way, rotator in rotators.items():
-        sets = learned_from(rotator)
+        sets = capabilities_of(rotator).learned_from
         if seen and sets is not None and RENDERED in sets:
             raise LatentrotError(
                 f"{root}: rotator {way} learned from rendered heads of seeds like this folder's; draw others with: "

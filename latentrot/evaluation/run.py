@@ -19,12 +19,19 @@ from latentrot.evaluation.pairs import WIDE_BOX, EvaluationConfig, Pairs
 from latentrot.evaluation.people import require_strangers
 from latentrot.evaluation.views import pairs_of_views, read_views
 from latentrot.faces.network import FaceLabeler, load_labeler
-from latentrot.rotators.baselines import MirrorRotator, NothingRotator
-from latentrot.rotators.protocol import PhotographRotator, Rotator, rotate_face, rotate_many
+from latentrot.rotators.protocol import (
+    PhotographRotator,
+    Rotator,
+    capabilities_of,
+    load_rotator,
+    rotate_face,
+    rotate_many,
+)
 
 __all__ = ["BASELINES", "CEILING", "FLOOR", "TRUTH", "Evaluation", "evaluate", "read_pairs"]
 
-BASELINES: dict[str, Callable[[], Rotator]] = {"nothing": NothingRotator, "mirror": MirrorRotator}
+#: what every rotator is measured beside
+BASELINES = ("nothing", "mirror")
 #: the true pictures, measured as if a rotator had made them: what the measures say of a perfect one
 TRUTH = "truth"
 #: real people: the frame of the same clip that is nearest to the true pose; two frames in one pose, nothing turned
@@ -107,9 +114,9 @@ def evaluate(
     named = dict(rotators) if isinstance(rotators, Mapping) else {"rotator": rotators}
     require_strangers(named, data.root if isinstance(data, Pairs) else Path(data), config)
     pairs = data if isinstance(data, Pairs) else read_pairs(data, config)
-    own = getattr(next(iter(named.values())), "label_network", None) if len(named) == 1 else None
+    own = capabilities_of(next(iter(named.values()))).label_network if len(named) == 1 else None
     network = labeler or own or load_labeler()
-    ways = named | {n: make() for n, make in BASELINES.items() if n not in named}
+    ways = named | {n: load_rotator(n) for n in BASELINES if n not in named}
 
     turned = turn_all(pairs, ways, progress)
     instruments = instruments_for(pairs, network, judge)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from latentrot.data.images import to_tensor
 from latentrot.errors import LatentrotError
 from latentrot.faces.network import CROP_SIZE, LIGHTS, POSE_SCALE, FaceLabeler, load_labeler
 
-__all__ = ["LIGHTS", "LabelerPose", "PoseEstimator", "estimate_light", "estimate_pose", "light_names"]
+__all__ = ["LIGHTS", "LabelerPose", "PoseEstimator", "estimate_light", "estimate_pose", "light_names", "pose_and_light"]
 
 #: pictures the network sees at a time
 CHUNK = 256
@@ -168,3 +170,10 @@ def light_names(probabilities: Tensor, least: float = 0.0) -> list[str]:
         raise LatentrotError(f"least={least}: expected a probability, 0 to 1")
     best, which = probabilities.max(1)
     return [LIGHTS[int(i)] if p >= least else UNSURE for p, i in zip(best, which, strict=True)]
+
+
+def pose_and_light(image: np.ndarray, labeler: FaceLabeler | None = None) -> tuple[float, float, str]:
+    """Yaw and pitch in degrees and the likeliest light of one (s, s, 3) uint8 crop; `labeler` as in `estimate_pose`."""
+    x = to_tensor(image)
+    yaw, pitch = (float(v) for v in estimate_pose(x, labeler=labeler)[0, :2])
+    return yaw, pitch, light_names(estimate_light(x, labeler=labeler))[0]

@@ -1,8 +1,11 @@
-"""A photographed head as a surface with its own pixels: fitted to landmarks, turned, drawn."""
+"""A head from a photograph, with the photograph's own pixels: fitted to landmarks, rotated, rendered.
 
-from latentrot.geometry.calibration import turn_for
+`HeadFitter.fit` sets a `Head` up, `Head.turn` renders it rotated by measured degrees.
+"""
+
 from latentrot.geometry.config import MeshConfig
+from latentrot.geometry.fitter import HeadFitter
 from latentrot.geometry.head import Head, build_head
-from latentrot.geometry.turn import Turned, turn_head, turned_alignment
+from latentrot.geometry.turn import TurnedHead, turn_head
 
-__all__ = ["Head", "MeshConfig", "Turned", "build_head", "turn_for", "turn_head", "turned_alignment"]
+__all__ = ["Head", "HeadFitter", "MeshConfig", "TurnedHead", "build_head", "turn_head"]

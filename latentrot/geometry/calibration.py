@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["turn_for"]
+__all__ = ["surface_yaw"]
 
 #: turns as the label network reads them, and the geometry's, degrees: on fourteen photographs of LFW, of people that no part
 #: of the geometry was fitted to; beyond, nothing was measured that could be trusted, and the rest of the way is kept
@@ -15,7 +15,7 @@ SEEN = (0.0, 15.0, 25.0, 35.0)
 TURNED = (0.0, 17.6, 28.2, 38.7)
 
 
-def turn_for(yaw: float) -> float:
+def surface_yaw(yaw: float) -> float:
     """The geometry's turn for a turn asked for, degrees; mirrored turns are mirrored."""
     size = abs(yaw)
     beyond = max(0.0, size - SEEN[-1])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
 
 from latentrot.data.images import check_picture
 from latentrot.errors import LatentrotError
+from latentrot.geometry.calibration import surface_yaw
 from latentrot.geometry.colour import Textures, make_textures
 from latentrot.geometry.config import MeshConfig
 from latentrot.geometry.depth import back_square, free_edge, front_square
@@ -21,6 +22,9 @@ from latentrot.geometry.region import Region, region_of, warped
 from latentrot.geometry.sheets import Sheet, cut_sheet
 from latentrot.geometry.surface import SurfaceFit, fit_surface, load_surface, rotation
 from latentrot.geometry.symmetry import Symmetry, find_symmetry
+
+if TYPE_CHECKING:
+    from latentrot.geometry.turn import TurnedHead
 
 __all__ = ["Head", "PartsLike", "build_head", "raised"]
 
@@ -89,6 +93,21 @@ class Head:
     config: MeshConfig
     ears: tuple[Ear, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def turn(self, yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> TurnedHead:
+        """The photograph with the head rotated BY so many degrees as they are measured on it.
+
+        Args:
+            yaw: > 0: nose to the viewer's right.
+            pitch: > 0: looks up.
+            roll: > 0: leans clockwise.
+
+        Raises:
+            LatentrotError: a rotation the geometry cannot make.
+        """
+        from latentrot.geometry.turn import turn_head  # noqa: PLC0415  which renders heads
+
+        return turn_head(self, surface_yaw(yaw), pitch, roll)
 
     @cached_property
     def behind(self) -> tuple[np.ndarray, np.ndarray]:

@@ -18,15 +18,15 @@ from latentrot.geometry.head import Head
 from latentrot.geometry.surface import rotation
 from latentrot.geometry.surroundings import warp_surroundings
 
-__all__ = ["Turned", "reframed", "turn_head", "turned_alignment"]
+__all__ = ["TurnedHead", "reframed", "turn_head"]
 
 
 @dataclass(frozen=True, eq=False)
-class Turned:
+class TurnedHead:
     """A turned photograph.
 
     Args:
-        picture: (h, w, 3) uint8, the whole photograph; pixels that nothing moved are the source's bit for bit.
+        image: (h, w, 3) uint8, the whole photograph; pixels that nothing moved are the source's bit for bit.
         coverage: (h, w) float32, 1 where the source shows what is seen, 0 where it is made up.
         head: (h, w) float32, how far a pixel is the head, not what surrounds it.
         landmarks: (68, 2) where the landmarks lie now, photograph pixels.
@@ -34,22 +34,22 @@ class Turned:
         pitch_deg: its pitch now.
     """
 
-    picture: np.ndarray
+    image: np.ndarray
     coverage: np.ndarray
     head: np.ndarray
     landmarks: np.ndarray
     yaw_deg: float
     pitch_deg: float
 
+    @property
+    def alignment(self) -> Alignment:
+        """Where a crop in the CelebA frame lies on the turned head."""
+        height, width = self.image.shape[:2]
+        return align_landmarks(five_of(self.landmarks), (width, height))
 
-def turned_alignment(turned: Turned) -> Alignment:
-    """Where a crop in the CelebA frame lies on the turned head."""
-    height, width = turned.picture.shape[:2]
-    return align_landmarks(five_of(turned.landmarks), (width, height))
 
-
-def reframed(head: Head, turned: Turned) -> np.ndarray:
-    """A turned crop whose face lies in the frame as an aligned picture's does: what moved aside is moved back.
+def reframed(head: Head, turned: TurnedHead) -> np.ndarray:
+    """A turned crop whose face lies in the frame as an aligned image's does: what moved aside is moved back.
 
     The head turns about an axis behind the face, which the turn therefore moves. Edges are repeated.
 
@@ -60,36 +60,36 @@ def reframed(head: Head, turned: Turned) -> np.ndarray:
     Returns:
         (s, s, 3) uint8, the crop bit for bit where nothing was turned.
     """
-    size = (turned.picture.shape[1], turned.picture.shape[0])
+    size = (turned.image.shape[1], turned.image.shape[0])
     was = head.region.to_photo(head.landmarks[:, :2])
     if np.allclose(was, turned.landmarks):
-        return turned.picture
+        return turned.image
     there, here = (align_landmarks(five_of(points), size).matrix for points in (was, turned.landmarks))
     linear = np.linalg.solve(here[:, :2], there[:, :2])
     shift = np.linalg.solve(here[:, :2], there[:, 2] - here[:, 2])
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     matrix = centred(np.column_stack([linear, shift]))
-    return np.asarray(cv2.warpAffine(turned.picture, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE))
+    return np.asarray(cv2.warpAffine(turned.image, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE))
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """The turned region: its picture, where every pixel comes from, and how far that may be trusted.
+    """The turned region: its image, where every pixel comes from, and how far that may be trusted.
 
     Args:
-        picture: (h, w, 3) float32.
+        image: (h, w, 3) float32.
         source: (h, w, 2) float32 region positions.
         carried: (h, w) float32, 1 where the source's own pixel is shown.
         head: (h, w) float32 alpha of the head.
     """
 
-    picture: np.ndarray
+    image: np.ndarray
     source: np.ndarray
     carried: np.ndarray
     head: np.ndarray
 
 
-def turn_head(head: Head, yaw: float, pitch: float = 0.0, roll: float = 0.0) -> Turned:
+def turn_head(head: Head, yaw: float, pitch: float = 0.0, roll: float = 0.0) -> TurnedHead:
     """Turn a head by degrees from where it is.
 
     Args:
@@ -111,8 +111,8 @@ def turn_head(head: Head, yaw: float, pitch: float = 0.0, roll: float = 0.0) -> 
     pose = head.pose[0] + yaw, head.pose[1] + pitch
     if yaw == pitch == roll == 0:
         ones = np.ones(head.photograph.shape[:2], np.float32)
-        return Turned(head.photograph.copy(), ones, ones, landmarks, *pose)
-    return Turned(*_composited(head, _turned_layer(head, turn)), landmarks, *pose)
+        return TurnedHead(head.photograph.copy(), ones, ones, landmarks, *pose)
+    return TurnedHead(*_composited(head, _turned_layer(head, turn)), landmarks, *pose)
 
 
 def _turned_layer(head: Head, turn: np.ndarray) -> Layer:
@@ -140,9 +140,9 @@ def _turned_layer(head: Head, turn: np.ndarray) -> Layer:
         over = share / np.maximum(both, 1e-6)
         skin, kept, alpha = skin + over[..., None] * (colours - skin), kept * (1 - over), both
     a = alpha[..., None]
-    picture = np.clip(rest * (1 - a) + skin * a, 0, 255)
+    image = np.clip(rest * (1 - a) + skin * a, 0, 255)
     return Layer(
-        picture=picture,
+        image=image,
         source=np.where(a > 0.5, source, around).astype(np.float32),
         carried=(rest_kept * (1 - alpha) + kept * alpha),
         head=alpha,
@@ -216,11 +216,11 @@ def _skin(
     return _continued(skin, shown > 0), kept
 
 
-def _shifted(picture: np.ndarray, right: float, down: float) -> np.ndarray:
-    """A picture moved by a number of pixels, mirrored beyond its edges."""
+def _shifted(image: np.ndarray, right: float, down: float) -> np.ndarray:
+    """A image moved by a number of pixels, mirrored beyond its edges."""
     matrix = np.array([[1, 0, right], [0, 1, down]], np.float32)
-    size = (picture.shape[1], picture.shape[0])
-    return np.asarray(cv2.warpAffine(picture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT))
+    size = (image.shape[1], image.shape[0])
+    return np.asarray(cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT))
 
 
 def _mirrored(head: Head, source: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -236,11 +236,11 @@ def _mirrored(head: Head, source: np.ndarray, shown: np.ndarray) -> tuple[np.nda
     return np.clip(colours, 0, 255), mirror.strength * blur(share, 1.5)
 
 
-def _continued(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
+def _continued(image: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Colours extrapolated a few pixels beyond the outline, for its soft edge."""
     weight = known.astype(np.float32)
-    near = cv2.blur(picture * weight[..., None], (5, 5)) / np.maximum(cv2.blur(weight, (5, 5)), 1e-4)[..., None]
-    return np.where(known[..., None], picture, near)
+    near = cv2.blur(image * weight[..., None], (5, 5)) / np.maximum(cv2.blur(weight, (5, 5)), 1e-4)[..., None]
+    return np.where(known[..., None], image, near)
 
 
 # --- into the photograph --------------------------------------------------------------------------------------------
@@ -254,18 +254,18 @@ def _composited(head: Head, layer: Layer) -> tuple[np.ndarray, np.ndarray, np.nd
     rows, columns = np.mgrid[: region.size[1], : region.size[0]].astype(np.float32)
     still = np.maximum(*(np.abs(layer.source[..., i] - p - 0.5) for i, p in enumerate((columns, rows)))) < 1e-3
     moved = blur(((~still) | (layer.head > 1e-3)).astype(np.float32), 1.0)
-    pictures = blur(head.image, soft), blur(layer.picture, soft)
+    images = blur(head.image, soft), blur(layer.image, soft)
     fields = layer.carried * _smoothly(layer.source), moved, layer.carried, layer.head
-    laid = composite(photograph, box, region.matrix, region.inverse, pictures, layer.source, fields)
-    picture = photograph.copy()
+    laid = composite(photograph, box, region.matrix, region.inverse, images, layer.source, fields)
+    image = photograph.copy()
     coverage, alpha = np.ones(photograph.shape[:2], np.float32), np.zeros(photograph.shape[:2], np.float32)
-    for whole, part in zip((picture, coverage, alpha), laid, strict=True):
+    for whole, part in zip((image, coverage, alpha), laid, strict=True):
         whole[top:bottom, left:right] = part
-    return picture, coverage, alpha
+    return image, coverage, alpha
 
 
 def _smoothly(source: np.ndarray) -> np.ndarray:
-    """(h, w) 1 where neighbouring pixels come from neighbouring places, 0 at jumps and where the picture is squeezed."""
+    """(h, w) 1 where neighbouring pixels come from neighbouring places, 0 at jumps and where the image is squeezed."""
     across, down = (np.maximum(*np.abs(np.diff(source, axis=i)).transpose(2, 0, 1)) for i in (1, 0))
     jump = np.zeros(source.shape[:2], np.float32)
     jump[:, 1:] = across

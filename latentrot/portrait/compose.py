@@ -1,8 +1,8 @@
-"""Put a turned face into its photograph: the geometry carries what the photograph shows, a drawn face fills what it hid.
+"""Composite a rotated face into its photograph: geometry warps what the photograph shows, a drawn face fills what it hid.
 
-A model draws a turned face coarsely and not quite as the person is; the photograph's own pixels, carried along on the head's
-surface, are sharp and right wherever they were seen. So the drawn face is trusted only where the turned head shows what the
-source did not, and only for the coarse part of the picture; its colours are fitted to what surrounds it.
+A model draws a rotated face coarsely and not quite as the person is; the photograph's own pixels, warped on the surface of
+the head, are sharp and right wherever they were seen. So the drawn face is used only where the rotated head shows what the
+source did not, and only for the coarse part of the image; its colours are fitted to what surrounds it.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import cv2
 import numpy as np
 
 from latentrot.data.frame import CROP_BOX
+from latentrot.errors import LatentrotError
 from latentrot.faces.alignment import Alignment
 from latentrot.faces.upright import face_width
-from latentrot.geometry import Head, Turned, turned_alignment
+from latentrot.geometry import Head, TurnedHead
 from latentrot.geometry.fields import blur
-from latentrot.portrait.find import TRUST
+from latentrot.portrait.portrait import TRUST, EditConfig
+from latentrot.portrait.turns import Turn
 
-__all__ = ["Patch", "fill_hidden", "redraw"]
+__all__ = ["Patch", "changed_patch", "compose", "fill_hidden", "replace_face"]
 
 #: the drawn face's colours are fitted over this distance, and by this much at most
 FIT_REACH, FIT_LIMIT = 0.15, 0.4
@@ -34,22 +36,61 @@ class Patch:
     Args:
         box: left, top, right, bottom in pixels of the photograph.
         pixels: (h, w, 3) uint8.
-        carried: share of the face's pixels that the photograph itself shows; the others are drawn or continued.
+        coverage: share of the face's pixels that the photograph itself shows; the others are drawn or extrapolated. NaN
+            where it is not known.
         alignment: where a crop in the CelebA frame lies on the turned head.
     """
 
     box: tuple[int, int, int, int]
     pixels: np.ndarray
-    carried: float
+    coverage: float
     alignment: Alignment
 
-    def laid_on(self, photo: np.ndarray) -> None:
+    def paste(self, photograph: np.ndarray) -> None:
         """Change a photograph in place."""
         left, top, right, bottom = self.box
-        photo[top:bottom, left:right] = self.pixels
+        photograph[top:bottom, left:right] = self.pixels
 
 
-def fill_hidden(head: Head, turned: Turned, drawn: np.ndarray | None, trust: float = TRUST) -> Patch:
+def compose(head: Head, turn: Turn, drawn: np.ndarray | None, config: EditConfig) -> Patch:
+    """One rotation of one head in its photograph.
+
+    Args:
+        head: set up from the photograph.
+        turn: by so many degrees.
+        drawn: (s, s, 3) uint8, the rotated face in the CelebA frame as a model drew it; None: geometry alone.
+        config: how.
+    """
+    turned = head.turn(turn.yaw, turn.pitch)
+    if config.reify and drawn is not None:
+        return replace_face(head, turned, drawn)
+    return fill_hidden(head, turned, drawn, config.trust)
+
+
+def changed_patch(before: np.ndarray, after: np.ndarray, alignment: Alignment) -> Patch:
+    """What a rotator that edits whole photographs changed.
+
+    Args:
+        before: (h, w, 3) uint8.
+        after: the same photograph edited.
+        alignment: where the face lies.
+
+    Raises:
+        LatentrotError: a photograph of another size or type.
+    """
+    if after.shape != before.shape or after.dtype != before.dtype:
+        raise LatentrotError(
+            f"the rotator returned a photograph of {after.shape} {after.dtype}; expected {before.shape} {before.dtype}"
+        )
+    changed = (after != before).any(2)
+    if not changed.any():
+        return Patch((0, 0, 0, 0), after[:0, :0], 1.0, alignment)
+    rows, columns = (np.flatnonzero(changed.any(axis)) for axis in (1, 0))
+    left, top, right, bottom = box = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    return Patch(box, after[top:bottom, left:right].copy(), float("nan"), alignment)
+
+
+def fill_hidden(head: Head, turned: TurnedHead, drawn: np.ndarray | None, trust: float = TRUST) -> Patch:
     """The turned head with what the source hid filled from a drawn face.
 
     Args:
@@ -60,29 +101,29 @@ def fill_hidden(head: Head, turned: Turned, drawn: np.ndarray | None, trust: flo
     """
     left, top, right, bottom = box = head.region.box()
     window = np.s_[top:bottom, left:right]
-    pixels, coverage = turned.picture[window], turned.coverage[window]
+    pixels, coverage = turned.image[window], turned.coverage[window]
     face = face_mask(turned.landmarks - [left, top], pixels.shape[:2]) * turned.head[window]
-    carried = float((coverage * face).sum() / max(face.sum(), 1e-6))
+    shown = float((coverage * face).sum() / max(face.sum(), 1e-6))
     hidden = trust * face * (1 - coverage)
-    alignment = turned_alignment(turned)
+    alignment = turned.alignment
     if drawn is None or not (hidden > 0.02).any():
-        return Patch(box, pixels, carried, alignment)
-    placed = brought_back(alignment, drawn, box)
+        return Patch(box, pixels, shown, alignment)
+    placed = warp_crop_to_image(alignment, drawn, box)
     grain = max(0.6, 0.5 * alignment.crop_side / len(drawn))
     base = blur(pixels.astype(np.float32), grain)
     fitted = fit_colours(placed, base, coverage * face, FIT_REACH * face_width(turned.landmarks))
     weight = blur(hidden, grain)[..., None]
     result = pixels + weight * (fitted - base)
-    return Patch(box, np.rint(np.clip(result, 0, 255)).astype(np.uint8), carried, alignment)
+    return Patch(box, np.rint(np.clip(result, 0, 255)).astype(np.uint8), shown, alignment)
 
 
-def redraw(head: Head, turned: Turned, drawn: np.ndarray) -> Patch:
+def replace_face(head: Head, turned: TurnedHead, drawn: np.ndarray) -> Patch:
     """The turned head with its whole face replaced by a drawn one, for a face redrawn before it was turned."""
     left, top, right, bottom = box = head.region.box()
-    pixels = turned.picture[top:bottom, left:right]
+    pixels = turned.image[top:bottom, left:right]
     face = face_mask(turned.landmarks - [left, top], pixels.shape[:2])[..., None]
-    alignment = turned_alignment(turned)
-    result = pixels * (1 - face) + brought_back(alignment, drawn, box) * face
+    alignment = turned.alignment
+    result = pixels * (1 - face) + warp_crop_to_image(alignment, drawn, box) * face
     return Patch(box, np.rint(np.clip(result, 0, 255)).astype(np.uint8), 0.0, alignment)
 
 
@@ -99,7 +140,7 @@ def face_mask(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return np.clip(inside / max(RIM * width, 1.0), 0, 1).astype(np.float32)
 
 
-def brought_back(alignment: Alignment, crop: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+def warp_crop_to_image(alignment: Alignment, crop: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
     """A crop in the CelebA frame on the photograph's pixels in a box, edges repeated: (h, w, 3) float32."""
     left, top, right, bottom = box
     scale = len(crop) / (CROP_BOX[2] - CROP_BOX[0])

@@ -19,7 +19,8 @@ from latentrot.errors import LatentrotError, one_line
 from latentrot.files import check_writable, write_atomically
 
 if TYPE_CHECKING:
-    from latentrot.portrait.photograph import Edited, TurnedFace
+    from latentrot.portrait.face import EditedFace
+    from latentrot.portrait.photograph import Edited
 
 __all__ = ["check_out", "face_strip", "report", "synthetic_metadata", "write_edited"]
 
@@ -76,7 +77,7 @@ def check_out(out: Path, source: Path, count: int) -> None:
 
 def face_strip(edited: Edited, side: int = 192) -> np.ndarray:
     """The source crop and the turned crops side by side, enlarged to `side` pixels each; a row for each face."""
-    pictures = chain([edited.before], map(edited.photo_at, range(edited.count)))
+    pictures = chain([edited.before], map(edited.image_at, range(edited.count)))
     if edited.is_square:
         return strip([resize(p, side) for p in pictures])
     aligned = [face.alignment for face in edited.faces if face.alignment is not None]
@@ -93,7 +94,7 @@ def shown(picture: np.ndarray) -> np.ndarray:
 
 def animate(edited: Edited) -> tuple[list[np.ndarray], int]:
     """Frames and the milliseconds each shows: a sweep runs there and back, a single turn alternates with its source."""
-    frames = [shown(edited.photo_at(i)) for i in range(edited.count)]
+    frames = [shown(edited.image_at(i)) for i in range(edited.count)]
     if len(frames) == 1:
         return [shown(edited.before), *frames], BEFORE_AFTER_MS
     return there_and_back(frames), int(round(float(np.clip(ONE_WAY_MS / len(frames), *FRAME_MS)), -1))
@@ -144,11 +145,11 @@ def report(edited: Edited, output: Path | None) -> dict[str, object]:
     }
     faces = [face_report(face) for face in edited.faces]
     if len(faces) == 1:
-        return {**common, **faces[0], "notes": edited.notes}
-    return {**common, "faces": faces, "notes": edited.notes}
+        return {**common, **faces[0], "notes": edited.warnings}
+    return {**common, "faces": faces, "notes": edited.warnings}
 
 
-def face_report(face: TurnedFace) -> dict[str, object]:
+def face_report(face: EditedFace) -> dict[str, object]:
     """The turns of one face in plain numbers; a single turn's stand alone, those of several are lists."""
     turned = face.turned
     frames = [
@@ -159,9 +160,9 @@ def face_report(face: TurnedFace) -> dict[str, object]:
             "pitch_before_deg": round(turned.pitch_deg, 2),
             "pitch_after_deg": round(f.pitch_deg, 2),
             "light_after": f.light,
-            **({"drawn_turn_deg": round(f.drawn_deg, 2), "held_at_limit": f.held} if isfinite(f.drawn_deg) else {}),
+            **({"drawn_turn_deg": round(f.drawn_deg, 2), "held_at_limit": f.clamped} if isfinite(f.drawn_deg) else {}),
             **({"requested_pitch_deg": round(turn.pitch, 2)} if turn.pitch else {}),
-            **({"carried": round(face.carried[i], 3)} if face.carried else {}),
+            **({"carried": round(face.coverage[i], 3)} if face.coverage else {}),
         }
         for i, (f, turn) in enumerate(zip(turned.frames, face.asked, strict=True))
     ]
@@ -212,9 +213,9 @@ def write_still(out: Path, edited: Edited, metadata: dict[str, str]) -> None:
 def write_turn(out: Path, edited: Edited, i: int, metadata: dict[str, str]) -> None:
     """One turn; a photograph stays in its own colours."""
     if edited.is_square:
-        write_image(out, edited.photo_at(i), metadata)
+        write_image(out, edited.image_at(i), metadata)
     else:
-        write_photograph(out, edited.photo_at(i), edited.photograph, metadata)
+        write_photograph(out, edited.image_at(i), edited.photograph, metadata)
 
 
 def write_views(edited: Edited, folder: Path, stem: str) -> list[dict[str, object]]:
@@ -233,7 +234,7 @@ def write_views(edited: Edited, folder: Path, stem: str) -> list[dict[str, objec
                 "turn_pitch_deg": round(turn.pitch, 2),
                 "yaw_deg": round(frame.yaw_deg, 2),
                 "pitch_deg": round(frame.pitch_deg, 2),
-                **({"carried": round(face.carried[i], 3)} if face.carried else {}),
+                **({"carried": round(face.coverage[i], 3)} if face.coverage else {}),
             }
         )
     return rows

@@ -14,7 +14,7 @@ from latentrot.data.animation import write_animation
 from latentrot.data.images import resize, strip, to_uint8, write_image
 from latentrot.errors import LatentrotError
 from latentrot.files import write_atomically
-from latentrot.portrait.find import Found
+from latentrot.portrait.portrait import Portrait
 from latentrot.portrait.results import make_folder, synthetic_metadata
 from latentrot.rotators.spin.reconstruct import export_views
 from latentrot.rotators.spin.rotator import SpinRotator, pose_of
@@ -50,21 +50,20 @@ def circle(count: int, pitch: float = 0.0) -> torch.Tensor:
     return torch.stack([yaw, torch.full_like(yaw, pitch)], 1)
 
 
-def spin_photograph(found: Found, rotator: SpinRotator, count: int, pitch: float = 0.0) -> Spun:
+def spin_photograph(portrait: Portrait, rotator: SpinRotator, count: int, pitch: float = 0.0) -> Spun:
     """The head in a photograph from all around.
 
     Args:
-        found: from `find_faces`.
-        rotator: from `load_spin_rotator`.
+        portrait: from `open_portrait`.
+        rotator: from `load_rotator`.
         count: views.
         pitch: of the views, degrees.
     """
-    photo, side = found.photo, 2 * rotator.model.resolution
-    crop = found.alignments[0].crop(photo, side) if found.alignments else photo
+    crop = crop_of(portrait, rotator)
     pose = pose_of(crop)
     views = rotator.spun(crop, pose, circle(count, pitch))
-    facts = {"source": found.path.name, "yaw_deg": round(float(pose[0]), 1), "pitch_deg": round(float(pose[1]), 1)}
-    return Spun(views, (*found.notes, *rotator.model.notes), facts | facts_of(rotator))
+    facts = {"source": portrait.path.name, "yaw_deg": round(float(pose[0]), 1), "pitch_deg": round(float(pose[1]), 1)}
+    return Spun(views, (*portrait.warnings, *rotator.model.notes), facts | facts_of(rotator))
 
 
 def spin_new(rotator: SpinRotator, count: int, pitch: float = 0.0) -> Spun:
@@ -73,7 +72,7 @@ def spin_new(rotator: SpinRotator, count: int, pitch: float = 0.0) -> Spun:
     return Spun(views, rotator.model.notes, {"source": "nobody"} | facts_of(rotator))
 
 
-def spin_between(founds: Sequence[Found], rotator: SpinRotator) -> list[Views]:
+def spin_between(portraits: Sequence[Portrait], rotator: SpinRotator) -> list[Views]:
     """People between two, who are told by their identity alone, from the same noise: the first, those between, the second.
 
     Raises:
@@ -82,8 +81,7 @@ def spin_between(founds: Sequence[Found], rotator: SpinRotator) -> list[Views]:
     if rotator.model.person is None:
         why = rotator.model.notes or (f"{rotator.name} was trained without identities",)
         raise LatentrotError(f"{why[0]}; people between two need a model that is told who it is")
-    crops = [f.alignments[0].crop(f.photo, 2 * rotator.model.resolution) if f.alignments else f.photo for f in founds]
-    first, second = (identity_of(rotator.model, crop) for crop in crops)
+    first, second = (identity_of(rotator.model, crop_of(portrait, rotator)) for portrait in portraits)
     asked = torch.tensor([[yaw, 0.0] for yaw in YAWS])
     shares = torch.linspace(0, 1, BETWEEN + 2).tolist()
     return [draw_views(rotator.model, None, asked, mixed(first, second, share), rotator.sample) for share in shares]
@@ -95,6 +93,12 @@ def mixed(a: torch.Tensor, b: torch.Tensor, share: float) -> torch.Tensor:
     if angle < 1e-4:
         return a
     return (torch.sin((1 - share) * angle) * a + torch.sin(share * angle) * b) / torch.sin(angle)
+
+
+def crop_of(portrait: Portrait, rotator: SpinRotator) -> np.ndarray:
+    """The face crop a model is given: (s, s, 3) uint8 in the CelebA frame."""
+    crops = portrait.alignments
+    return crops[0].crop(portrait.image, 2 * rotator.model.resolution) if crops else portrait.image
 
 
 def facts_of(rotator: SpinRotator) -> dict[str, object]:

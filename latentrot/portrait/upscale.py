@@ -18,7 +18,7 @@ from latentrot.data.images import resize
 from latentrot.data.weights import read_weights
 from latentrot.devices import resolve_device
 from latentrot.errors import LatentrotError, one_line
-from latentrot.rotators.latent import Turned
+from latentrot.rotators.protocol import RotatedCrops
 
 __all__ = ["Upscaler", "load_upscaler"]
 
@@ -88,12 +88,12 @@ class Upscaler:
             raise LatentrotError(f"{self.name} gave values that are not finite (nan or inf); try another network")
         return np.ascontiguousarray((y[0].float() * 255).round().byte().permute(1, 2, 0).cpu().numpy())
 
-    def upscale_turned(self, turned: Turned) -> Turned:
-        """All crops of a turn restored; poses and decibels stay those of the crops the model made."""
-        frames = [replace(f, image=self(f.image)) for f in turned.frames]
-        size = len(frames[0].image) if frames else len(turned.source)
-        restored = self(turned.reconstruction)
-        return replace(turned, source=resize(turned.source, size), reconstruction=restored, frames=frames)
+    def upscale_rotated(self, rotated: RotatedCrops) -> RotatedCrops:
+        """All crops of a rotation restored; poses and decibels stay those of the crops the model made."""
+        frames = [replace(f, image=self(f.image)) for f in rotated.frames]
+        size = len(frames[0].image) if frames else len(rotated.source)
+        restored = self(rotated.reconstruction)
+        return replace(rotated, source=resize(rotated.source, size), reconstruction=restored, frames=frames)
 
 
 def load_upscaler(path: str | Path, device: str | None = None) -> Upscaler:

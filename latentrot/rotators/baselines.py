@@ -1,4 +1,4 @@
-"""What any rotator has to beat: doing nothing, and mirroring the picture."""
+"""What any rotator has to beat: doing nothing, and mirroring the image."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from typing import ClassVar
 
 import numpy as np
 
-__all__ = ["MirrorRotator", "NothingRotator"]
+from latentrot.rotators.options import RotatorOptions
+
+__all__ = ["MirrorOptions", "MirrorRotator", "NothingOptions", "NothingRotator"]
 
 
 @dataclass(frozen=True)
 class NothingRotator:
-    """Returns the picture as it is."""
+    """Returns the image as it is."""
 
+    name: ClassVar[str] = "nothing"
     learned_from: ClassVar[tuple[str, ...]] = ()
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
@@ -23,10 +26,33 @@ class NothingRotator:
 
 @dataclass(frozen=True)
 class MirrorRotator:
-    """Returns the mirrored picture: the yaw changes sign, and the light its side."""
+    """Returns the mirrored image: the yaw changes its sign, and the light its side."""
 
+    name: ClassVar[str] = "mirror"
     learned_from: ClassVar[tuple[str, ...]] = ()
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
         """A (s, s, 3) uint8 crop, whatever the degrees -> its mirror image."""
         return image[:, ::-1].copy()
+
+
+@dataclass(frozen=True)
+class NothingOptions(RotatorOptions):
+    """None."""
+
+    offered: ClassVar[bool] = False
+
+    def load(self, device: str | None = None, dtype: str | None = None) -> NothingRotator:
+        """See `RotatorOptions.load`."""
+        return NothingRotator()
+
+
+@dataclass(frozen=True)
+class MirrorOptions(RotatorOptions):
+    """None."""
+
+    offered: ClassVar[bool] = False
+
+    def load(self, device: str | None = None, dtype: str | None = None) -> MirrorRotator:
+        """See `RotatorOptions.load`."""
+        return MirrorRotator()

@@ -26,8 +26,8 @@ from latentrot.errors import LatentrotError, one_line
 from latentrot.evaluation.bench.plain import time_plain
 from latentrot.evaluation.bench.timing import flops_of, median_seconds, peak_flops, seconds
 from latentrot.files import write_atomically
-from latentrot.portrait.find import find_faces
-from latentrot.rotators.latent import load_latent_rotator
+from latentrot.portrait.portrait import open_portrait
+from latentrot.rotators.latent.rotator import load_latent_rotator
 
 __all__ = ["BenchConfig", "Row", "compare", "portrait_crop", "write_rows"]
 
@@ -66,8 +66,8 @@ class Row:
 
 def portrait_crop(size: int) -> np.ndarray:
     """The bundled portrait's face, (size, size, 3) uint8 in the CelebA frame."""
-    found = find_faces(PORTRAIT)
-    return found.alignments[0].crop(found.photo, size)
+    found = open_portrait(PORTRAIT)
+    return found.alignments[0].crop(found.image, size)
 
 
 def pictures_for(data: Path | None, model: LatentModel, people: int) -> torch.Tensor:
@@ -160,7 +160,7 @@ def sweep(x: torch.Tensor, config: BenchConfig) -> Iterator[Row]:
     crop = to_uint8(x)[0]
     for way, measured in (("ours, --fast", False), ("ours, measured on the picture", True)):
         rotator = load_latent_rotator(device="cpu", measure=measured)
-        spent = median_seconds(lambda r=rotator: r.turn(crop, SWEEP), config.repeats)
+        spent = median_seconds(lambda r=rotator: r.prepare(crop).rotate(SWEEP), config.repeats)
         yield Row("warm sweep of 7", way, "s", spent)
     for steps in (Schedule().steps, 50):
         found = time_plain(x, None, steps, [], frames=len(SWEEP), repeats=1)

@@ -25,9 +25,9 @@ from latentrot.faces.person import PersonNetwork, load_person_network
 from latentrot.files import read_tensors
 from latentrot.rotators.pair.config import PairConfig
 from latentrot.rotators.pair.network import LatentNetwork, PixelNetwork, widened
+from latentrot.rotators.pair.options import DEFAULT
 
 __all__ = [
-    "DEFAULT",
     "LatentSpace",
     "PairModel",
     "PixelSpace",
@@ -37,8 +37,6 @@ __all__ = [
     "save_pair_model",
 ]
 
-#: the model that comes with the package
-DEFAULT = "pair64"
 #: what is not in the diffusers folder itself: the poses' embedding, with what the model is
 PART = "pair.safetensors"
 KIND, FORMAT = "latentrot pair model", 1

@@ -23,9 +23,9 @@ from latentrot.faces.alignment import Alignment, align_landmarks
 from latentrot.faces.landmarks import estimate_landmarks
 from latentrot.faces.parts import estimate_parts
 from latentrot.faces.upright import five_of, mirrored
-from latentrot.geometry import Head, MeshConfig, Turned, build_head, turn_head, turned_alignment
+from latentrot.geometry import Head, MeshConfig, TurnedHead, build_head, turn_head
+from latentrot.geometry.fitter import face_of_crop
 from latentrot.geometry.surface import fit_surface
-from latentrot.rotators.mesh import face_of_crop
 from latentrot.rotators.pair.config import KINDS
 from latentrot.rotators.pair.pairs import BACKS, PairFolder, Source
 from latentrot.synthetic.shards import RenderJob, read_shards, render_shards
@@ -109,10 +109,10 @@ class Turner:
         """
         return estimate_landmarks(large, face_of_crop(self.side).landmarks).require_sure().points
 
-    def condition(self, turned: Turned) -> np.ndarray:
+    def condition(self, turned: TurnedHead) -> np.ndarray:
         """(s, s, 4) uint8: the turned head in the CelebA frame, and how far the source shows each pixel."""
-        alignment = turned_alignment(turned)
-        picture = alignment.crop(turned.picture, self.resolution)
+        alignment = turned.alignment
+        picture = alignment.crop(turned.image, self.resolution)
         seen = np.rint(255 * turned.coverage).astype(np.uint8)[..., None].repeat(3, 2)
         return np.concatenate([picture, alignment.crop(seen, self.resolution)[..., :1]], -1)
 
@@ -257,11 +257,11 @@ def back_pairs(
         yaw, pitch = side * rng.uniform(5, back_deg), rng.normal(0, 4)
         try:
             away = turn_head(head, yaw, pitch)
-            back = turn_head(turner.head_of(away.picture, away.landmarks), -yaw, -pitch)
+            back = turn_head(turner.head_of(away.image, away.landmarks), -yaw, -pitch)
         except LatentrotError as error:
             log.warning("left out: %s turned by %+.0f degrees and back: %s", source.image_id, yaw, error)
             continue
-        seen = turned_alignment(away).crop(away.picture, turner.resolution)
+        seen = away.alignment.crop(away.image, turner.resolution)
         poses = [(source.pose[0] + yaw, source.pose[1] + pitch), source.pose]
         yield pair_of(turner.condition(back), seen, here.square, poses, "back", turner.resolution)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +11,11 @@ import torch
 from latentrot.bundles import bundled_part, trained_on
 from latentrot.data.images import check_crop, resize, to_tensor, to_uint8
 from latentrot.faces.estimate import estimate_pose
-from latentrot.geometry import turn_for, turn_head
-from latentrot.rotators.pair.model import PairModel, load_pair_model
+from latentrot.rotators.pair.model import PairModel
 from latentrot.rotators.pair.render import Turner
 from latentrot.rotators.pair.sample import SampleConfig, denoise, draw
 
-__all__ = ["PairRotator", "load_pair_rotator"]
+__all__ = ["PairRotator"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,32 +91,4 @@ class PairRotator:
             return np.stack([np.concatenate([square, np.full_like(square[..., :1], 255)], -1)] * len(degrees))
         turner = Turner(size)
         head = turner.head_of(image)
-        return np.stack([turner.condition(turn_head(head, turn_for(turn))) for turn in degrees])
-
-
-def load_pair_rotator(
-    model: str | Path | None = None,
-    device: str | None = None,
-    steps: int | None = None,
-    keep: float | None = None,
-    guide_condition: float = 1.0,
-    guide_pose: float = 1.0,
-    seed: int = 0,
-) -> PairRotator:
-    """Load a pair model as a rotator.
-
-    Args:
-        model: a folder that `train-pair` wrote, or the name of a bundled one; None: the bundled one.
-        device: torch device.
-        steps: see `SampleConfig`, as the four after it; None: its default.
-        keep: how much of what geometry shows is kept; None: its default.
-        guide_condition: how much the condition counts.
-        guide_pose: how much the poses count.
-        seed: of the noise.
-
-    Raises:
-        LatentrotError: no such model.
-    """
-    options: dict[str, Any] = {k: v for k, v in {"steps": steps, "keep": keep}.items() if v is not None}
-    sample = SampleConfig(guide_condition=guide_condition, guide_pose=guide_pose, seed=seed, **options)
-    return PairRotator(load_pair_model(model, device), sample)
+        return np.stack([turner.condition(head.turn(turn)) for turn in degrees])

@@ -21,9 +21,9 @@ from latentrot.faces.person import PersonNetwork, load_person_network, save_pers
 from latentrot.files import read_tensors
 from latentrot.rotators.spin.config import SpinConfig
 from latentrot.rotators.spin.network import IDENTITY, SpinNetwork, expanded
+from latentrot.rotators.spin.options import DEFAULT
 
 __all__ = [
-    "DEFAULT",
     "SpinModel",
     "begin_model",
     "load_spin_model",
@@ -32,8 +32,6 @@ __all__ = [
     "takes_identity",
 ]
 
-#: the model that comes with the package, where it comes along
-DEFAULT = "spin64"
 #: what is not in the diffusers folder itself: attention across views, the identity's embedding
 PART = "spin.safetensors"
 #: whose embeddings the model was trained with

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,10 +13,10 @@ from latentrot.bundles import DEFAULT_BUNDLE, bundled_folder, trained_on
 from latentrot.data.images import check_crop, resize, to_tensor, to_uint8
 from latentrot.faces.estimate import estimate_pose
 from latentrot.faces.network import load_labeler
-from latentrot.rotators.spin.model import SpinModel, load_spin_model
+from latentrot.rotators.spin.model import SpinModel
 from latentrot.rotators.spin.sample import SampleConfig, Views, identity_of, spin
 
-__all__ = ["SpinRotator", "load_spin_rotator", "pose_of"]
+__all__ = ["SpinRotator", "pose_of"]
 
 #: whose label network tells a picture's pose where the one of photographs is not in this build
 HEADS = "heads64"
@@ -47,7 +46,7 @@ class SpinRotator:
         return self.model.name
 
     @property
-    def notes(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[str, ...]:
         """What its user should know."""
         what = (
             f"{self.name} draws a rendered head of {self.model.resolution} pixels: in a photograph it fills what the "
@@ -81,28 +80,3 @@ class SpinRotator:
         """The head of a (s, s, 3) uint8 crop with a pose (2,), in each of the poses asked for (n, 2)."""
         square = to_tensor(resize(image, self.model.resolution))[0]
         return spin(self.model, square, pose, asked, identity_of(self.model, image), self.sample)
-
-
-def load_spin_rotator(
-    model: str | Path | None = None,
-    device: str | None = None,
-    steps: int | None = None,
-    guidance: float | None = None,
-    seed: int = 0,
-    identity: Path | None = None,
-) -> SpinRotator:
-    """Load a multi-view model as a rotator.
-
-    Args:
-        model: a folder that `train-spin` wrote, or the name of a bundled one; None: the bundled one.
-        device: torch device.
-        steps: see `SampleConfig`, as guidance; None: its default.
-        guidance: how much image and identity count.
-        seed: of the noise.
-        identity: weights of the identity network that the model was trained with, see `load_spin_model`.
-
-    Raises:
-        LatentrotError: no such model, or other weights than its own.
-    """
-    given = {name: value for name, value in (("steps", steps), ("guidance", guidance)) if value is not None}
-    return SpinRotator(load_spin_model(model, device, identity), SampleConfig(seed=seed, **given))  # type: ignore[arg-type]

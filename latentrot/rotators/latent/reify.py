@@ -15,10 +15,7 @@ import torch
 import torch.nn.functional as F
 from scipy.fft import dctn, idctn
 
-from latentrot.data.images import resize, to_tensor, to_uint8
-from latentrot.diffusion.solve import decode, invert
 from latentrot.directions.frequencies import frequency_bands
-from latentrot.rotators.latent import LatentRotator
 
 __all__ = ["reify", "towards_noise"]
 
@@ -45,11 +42,15 @@ def towards_noise(picture: np.ndarray, strength: float = STRENGTH) -> np.ndarray
     return np.asarray(idctn(spectrum, axes=(1, 2), norm="ortho"))
 
 
-def reify(image: np.ndarray, rotator: LatentRotator) -> np.ndarray:
-    """A square face crop, (s, s, 3) uint8 in the CelebA frame -> the likelier face at the model's resolution."""
-    space = rotator.any_directions.space
-    x = to_tensor(resize(image, rotator.model.resolution))
-    z = invert(rotator.model, x, schedule=space.schedule, remainder=False)
-    moved = towards_noise(F.pixel_shuffle(z, space.factor)[0].numpy())
-    z = F.pixel_unshuffle(torch.from_numpy(moved).float()[None], space.factor)
-    return to_uint8(decode(rotator.model, z, schedule=space.schedule))[0]
+def reify(z: torch.Tensor, factor: int) -> torch.Tensor:
+    """The latent of a painted face -> that of a likelier one.
+
+    Args:
+        z: (1, c, h, w), without a residual latent.
+        factor: pixel-unshuffle factor of the first stage (1: none).
+
+    Returns:
+        (1, c, h, w) float32.
+    """
+    moved = towards_noise(F.pixel_shuffle(z, factor)[0].numpy())
+    return F.pixel_unshuffle(torch.from_numpy(moved).float()[None], factor)

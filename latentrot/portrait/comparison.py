@@ -1,4 +1,4 @@
-"""Rotators side by side on one photograph."""
+"""A contact sheet of several rotators on one photograph."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from latentrot.data.images import resize, strip
 from latentrot.errors import LatentrotError
-from latentrot.portrait.photograph import EditConfig, find_faces
+from latentrot.portrait.portrait import EditConfig, open_portrait
 from latentrot.rotators.protocol import Rotator, rotate_face, rotate_many
 
 __all__ = ["comparison_sheet"]
@@ -41,15 +41,15 @@ def comparison_sheet(
     """
     if not rotators or not degrees:
         raise LatentrotError("nothing to compare: expected at least one rotator and one turn")
-    found = find_faces(path, config)
-    face = found.alignments[0] if found.alignments else None
-    source = found.photo if face is None else face.crop(found.photo, SIDE)
+    portrait = open_portrait(path, config)
+    face = portrait.alignments[0] if portrait.alignments else None
+    source = portrait.image if face is None else face.crop(portrait.image, SIDE)
     pictures = []
     for name, rotator in rotators.items():
         turned = (
-            rotate_many(rotator, found.photo, degrees)
+            rotate_many(rotator, portrait.image, degrees)
             if face is None
-            else rotate_face(rotator, found.photo, face, degrees, SIDE)
+            else rotate_face(rotator, portrait.image, face, degrees, SIDE)
         )
         pictures.append(captioned(source, name))
         pictures += [captioned(picture, f"{turn:+g}") for picture, turn in zip(turned, degrees, strict=True)]

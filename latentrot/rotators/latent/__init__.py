@@ -1,0 +1,1 @@
+"""Rotation by a walk through the latent space of a diffusion model."""

@@ -1,0 +1,61 @@
+"""Rotation by geometry behind the protocol of all rotators, on crops and on whole photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from latentrot.bundles import bundled_part, trained_on
+from latentrot.faces.alignment import Alignment
+from latentrot.faces.detect import Face
+from latentrot.geometry import HeadFitter, MeshConfig
+from latentrot.geometry.turn import reframed
+
+__all__ = ["MeshRotator"]
+
+
+@dataclass(frozen=True)
+class MeshRotator:
+    """Rotates a head by the geometry fitted to it; needs no diffusion model.
+
+    Args:
+        config: parameters of the geometry.
+        device: where the networks of landmarks and parts run; the CPU by default.
+    """
+
+    config: MeshConfig = field(default_factory=MeshConfig)
+    device: str | None = None
+
+    name: ClassVar[str] = "mesh"
+    properties: ClassVar[tuple[str, ...]] = ("yaw", "pitch")
+    draws: ClassVar[bool] = False
+
+    @property
+    def fitter(self) -> HeadFitter:
+        """Sets up the heads that are rotated."""
+        return HeadFitter(self.config, device=self.device)
+
+    @property
+    def learned_from(self) -> tuple[str, ...] | None:
+        """Data sets that the networks of landmarks and parts learned from, as their card says."""
+        return trained_on(bundled_part("face"))
+
+    def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
+        """Rotate a (s, s, 3) uint8 crop in the CelebA frame by degrees (> 0: nose to the viewer's right)."""
+        return self.rotate_many(image, [degrees])[0]
+
+    def rotate_many(self, image: np.ndarray, degrees: Sequence[float]) -> list[np.ndarray]:
+        """Rotate a (s, s, 3) uint8 crop by each of degrees; the head is set up once."""
+        head = self.fitter.fit_crop(image)
+        return [reframed(head, head.turn(yaw)) for yaw in degrees]
+
+    def rotate_photograph(
+        self, photograph: np.ndarray, face: Face | Alignment, degrees: Sequence[float]
+    ) -> Iterator[np.ndarray]:
+        """Whole photographs, (h, w, 3) uint8, one face rotated by each of degrees of yaw; the head is set up once."""
+        head = self.fitter.fit(photograph, face)
+        for yaw in degrees:
+            yield head.turn(yaw).image

@@ -1,0 +1,62 @@
+"""What a rotator is loaded with: the options that the command line and `load_rotator` take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from latentrot.rotators.protocol import Rotator
+
+__all__ = ["RotatorOptions", "option"]
+
+
+def option(default: Any, doc: str) -> Any:
+    """A dataclass field whose help on the command line is `doc`."""
+    return field(default=default, metadata={"help": doc})
+
+
+@dataclass(frozen=True)
+class RotatorOptions:
+    """Options of one kind of rotator; a module with a subclass imports nothing slow.
+
+    Every field is an option of `edit` and `evaluate` under its own name.
+
+    Attributes:
+        reifies: whether its rotators have `reify(image)`, which brings a painted face towards photographs.
+        offered: whether the page offers it; a baseline is not.
+        draws_process: whether its rotators have `process(image, degrees)`, which draws the steps of one rotation.
+    """
+
+    reifies: ClassVar[bool] = False
+    draws_process: ClassVar[bool] = False
+    offered: ClassVar[bool] = True
+
+    def check(self) -> None:
+        """Refuse options that cannot be loaded, before anything slow is imported.
+
+        Raises:
+            LatentrotError: naming the option.
+        """
+
+    def is_available(self) -> bool:
+        """Whether everything these options need comes with the package or was given."""
+        return True
+
+    def with_identity(self, weights: Path | None) -> Self:
+        """The options with weights of an identity network, where the model was trained with one; else unchanged."""
+        return self
+
+    def load(self, device: str | None = None, dtype: str | None = None) -> Rotator:
+        """Load the rotator.
+
+        Args:
+            device: "cpu", "cuda" or "cuda:N"; None: cuda where there is one.
+            dtype: precision of the evaluations of a diffusion model, where there is one.
+
+        Raises:
+            LatentrotError: a file is missing or does not fit.
+        """
+        raise NotImplementedError

@@ -1,0 +1,51 @@
+"""Options of the rotator `pair`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from latentrot.bundles import missing_bundle
+from latentrot.rotators.options import RotatorOptions, option
+
+if TYPE_CHECKING:
+    from latentrot.rotators.pair.rotator import PairRotator
+
+__all__ = ["DEFAULT", "PairOptions"]
+
+#: the model that comes with the package
+DEFAULT = "pair64"
+
+
+@dataclass(frozen=True)
+class PairOptions(RotatorOptions):
+    """See the help of each field, and `latentrot.rotators.pair.sample.SampleConfig`."""
+
+    model: str | None = option(
+        None, f"a folder that training wrote, or the name of a bundled model; by default {DEFAULT}"
+    )
+    steps: int | None = option(None, "sampling steps")
+    keep: float | None = option(
+        None, "share of the geometry's rendering in the result where the source shows a point, 0 to 1"
+    )
+    guide_condition: float = option(1.0, "guidance scale of the condition image")
+    guide_pose: float = option(1.0, "guidance scale of the poses")
+    seed: int = option(0, "of the noise")
+
+    draws_process: ClassVar[bool] = True
+
+    def is_available(self) -> bool:
+        """See `RotatorOptions.is_available`."""
+        return self.model is not None or not missing_bundle(DEFAULT)
+
+    def load(self, device: str | None = None, dtype: str | None = None) -> PairRotator:
+        """See `RotatorOptions.load`."""
+        from latentrot.rotators.pair.model import load_pair_model  # noqa: PLC0415
+        from latentrot.rotators.pair.rotator import PairRotator  # noqa: PLC0415
+        from latentrot.rotators.pair.sample import SampleConfig  # noqa: PLC0415
+
+        given: dict[str, Any] = {k: v for k, v in {"steps": self.steps, "keep": self.keep}.items() if v is not None}
+        sample = SampleConfig(
+            guide_condition=self.guide_condition, guide_pose=self.guide_pose, seed=self.seed, **given
+        )  # fmt: skip
+        return PairRotator(load_pair_model(self.model, device), sample)
