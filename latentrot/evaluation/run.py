@@ -20,12 +20,12 @@ from latentrot.evaluation.people import require_strangers
 from latentrot.evaluation.views import pairs_of_views, read_views
 from latentrot.faces.network import FaceLabeler, load_labeler
 from latentrot.rotators.protocol import (
-    PhotographRotator,
     Rotator,
     capabilities_of,
     load_rotator,
     rotate_face,
     rotate_many,
+    takes_photographs,
 )
 
 __all__ = ["BASELINES", "CEILING", "FLOOR", "TRUTH", "Evaluation", "evaluate", "read_pairs"]
@@ -191,8 +191,8 @@ def turned_by(rotator: Rotator, pairs: Pairs, source: int, degrees: Sequence[flo
     Returns:
         The pictures, and the side in pixels that they should have.
     """
-    there = pairs.photograph(source) if isinstance(rotator, PhotographRotator) else None
-    if there is None or not isinstance(rotator, PhotographRotator):
+    there = pairs.photograph(source) if takes_photographs(rotator) else None
+    if there is None:
         return rotate_many(rotator, pairs.pictures[source], degrees), pairs.size
     return rotate_face(rotator, *there, degrees, pairs.wide, WIDE_BOX), pairs.wide
 

@@ -28,6 +28,7 @@ from latentrot.rotators.protocol import (
     capabilities_of,
     measure,
     prepare,
+    takes_photographs,
 )
 
 __all__ = ["EditedFace", "PreparedFace", "prepare_face"]
@@ -123,7 +124,7 @@ class PreparedFace:
         by = [t.yaw - self.crop.yaw_deg if self.config.absolute else t.yaw for t in turns]
         asked = tuple(Turn(yaw, t.pitch) for yaw, t in zip(by, turns, strict=True))
         whole = self.pending is None and not self.config.crop_only
-        if whole and isinstance(self.rotator, PhotographRotator) and self.alignment is not None:
+        if whole and takes_photographs(self.rotator) and self.alignment is not None:
             return self.edit_photographs(self.rotator, self.alignment, asked, clock)
         drawn = self.draw(by)
         warnings = (*(self.head.notes if self.head else ()), *drawn.warnings)
@@ -213,7 +214,7 @@ def prepare_face(
     config, clock, can = config or EditConfig(), clock or Clock(), capabilities_of(rotator)
     device = config.perception_device
     pending, fitter = None, can.fitter or HeadFitter(device=device)
-    whole = isinstance(rotator, PhotographRotator) and can.draws
+    whole = takes_photographs(rotator) and can.draws
     if alignment is not None and not config.crop_only and not whole:
         if beside is not None and beside.fitter == fitter:
             pending = beside.pending

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 
@@ -38,6 +38,7 @@ __all__ = [
     "rotate_face",
     "rotate_many",
     "rotator_names",
+    "takes_photographs",
 ]
 
 #: side in pixels of the crops given to rotators that work at any size
@@ -98,6 +99,11 @@ class PreparingRotator(Rotator, Protocol):
             like: what was prepared of the same face in an earlier frame; its light and calibration are kept.
         """
         ...
+
+
+def takes_photographs(rotator: Rotator) -> TypeGuard[PhotographRotator]:
+    """Whether a rotator makes use of what lies around the crop."""
+    return isinstance(rotator, PhotographRotator)
 
 
 @dataclass(frozen=True)
@@ -325,7 +331,7 @@ def rotate_face(
     Returns:
         Crops, one for each rotation: (size, size, 3) uint8, or whatever size the rotator makes of a crop.
     """
-    if not isinstance(rotator, PhotographRotator):
+    if not takes_photographs(rotator):
         return rotate_many(rotator, face.crop(photograph, size, box), degrees)
     return [face.crop(rotated, size, box) for rotated in rotator.rotate_photograph(photograph, face, degrees)]
 
