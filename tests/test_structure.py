@@ -13,7 +13,7 @@ ROOT = Path(latentrot.__file__).parent
 LAYERS = (
     ("errors", "files", "bundles", "progress", "numerics", "devices", "kernels"),
     ("data",), ("faces",), ("synthetic",), ("diffusion",), ("geometry",), ("store",), ("directions",),
-    ("rotators",), ("portrait",), ("training",), ("evaluation",), ("info", "app"), ("cli",),
+    ("rotators",), ("portrait",), ("training",), ("evaluation",), ("info", "app"), ("cli",), ("__main__",),
 )  # fmt: skip
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 
