@@ -24,7 +24,7 @@ COMMAND = (
 
 def run(folder: Path, redirect: str = "", encoding: str = "utf-8") -> subprocess.CompletedProcess[str]:
     """A command that writes a file and prints names, its streams redirected by a shell."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding, "PYTHONUNBUFFERED": ""}
     command = f'"{sys.executable}" -c "$CODE" {redirect}'
     return subprocess.run(
         ["/bin/sh", "-c", command], cwd=folder, env={**environment, "CODE": COMMAND}, capture_output=True, text=True,
