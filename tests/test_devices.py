@@ -17,7 +17,6 @@ from latentrot.cli import main
 from latentrot.data.images import read_image, resize, write_image
 from latentrot.data.similarity import ms_ssim, psnr, ssim
 from latentrot.devices import resolve_device
-from latentrot.diffusion import train as training
 from latentrot.diffusion.load import load_model
 from latentrot.diffusion.solve import Schedule, decode, invert
 from latentrot.errors import LatentrotError
@@ -29,6 +28,7 @@ from latentrot.faces.light.propagate import light_features
 from latentrot.faces.network import load_labeler
 from latentrot.faces.parts import estimate_parts
 from latentrot.store.latent_store import LatentStore
+from latentrot.training import backbone as training
 from latentrot.training.backbone import TrainConfig, accelerator_on, train
 
 GPU = "gpu:1"

@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import load_file
 from tiny import SIZE, write_pictures
 
-from latentrot import checkpoints
 from latentrot.data.celeba import FaceFolder, held_out
-from latentrot.diffusion import train as training
 from latentrot.diffusion.load import load_model
 from latentrot.diffusion.solve import invert
 from latentrot.errors import LatentrotError
+from latentrot.training import backbone as training
+from latentrot.training import checkpoints
 from latentrot.training.backbone import (
     TrainConfig,
     batch_indices,
