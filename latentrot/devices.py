@@ -1,7 +1,9 @@
-"""Where networks run."""
+"""Where networks run, and in which process."""
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING
 
 from latentrot.errors import LatentrotError
@@ -11,15 +13,41 @@ if TYPE_CHECKING:
 
 __all__ = ["resolve_device"]
 
+#: what a process forgets in a fork: whether networks have run in it on several threads, and whether its parent's had
+_threads = {"ran": False, "lost": False}
+
+
+def _after_fork() -> None:
+    _threads["lost"] = _threads["ran"]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _check_threads() -> None:
+    """Refuse a child whose parent ran networks: their threads are gone, and OpenMP would wait for them for ever.
+
+    Raises:
+        LatentrotError: naming the way that works.
+    """
+    if _threads["lost"]:
+        raise LatentrotError(
+            "this process was forked from one in which networks had run, and cannot run any; start processes with "
+            'multiprocessing.get_context("spawn"), or call torch.set_num_threads(1) before the first edit'
+        )
+    _threads["ran"] = sys.modules["torch"].get_num_threads() > 1
+
 
 def resolve_device(device: str | torch.device | None) -> torch.device:
     """The device asked for, or the best there is: cuda where there is one, else the CPU.
 
     Raises:
-        LatentrotError: there is no such device.
+        LatentrotError: there is no such device, or the process was forked from one in which networks had run.
     """
     import torch  # noqa: PLC0415  (slow to import, and every room may ask)
 
+    _check_threads()
     try:
         target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(1, device=target)

@@ -11,9 +11,9 @@ import latentrot
 ROOT = Path(latentrot.__file__).parent
 #: a module may import from its own layer and from those before it
 LAYERS = (
-    ("errors", "files", "bundles", "progress", "numerics", "devices"),
+    ("errors", "files", "bundles", "progress", "numerics", "devices", "kernels"),
     ("data",), ("faces",), ("synthetic",), ("diffusion",), ("geometry",), ("store",), ("directions",),
-    ("rotators",), ("portrait",), ("training",), ("evaluation",), ("info", "app"), ("cli",),
+    ("rotators",), ("portrait",), ("training",), ("evaluation",), ("info", "app"), ("cli",), ("__main__",),
 )  # fmt: skip
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 

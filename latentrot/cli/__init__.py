@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import gc
 import logging
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from latentrot.cli.merge import Merge
 from latentrot.cli.mesh import Mesh
 from latentrot.cli.pair import TrainPair
 from latentrot.cli.spin import Spin, TrainPerson, TrainSpin
+from latentrot.cli.streams import flush_output, prepare_streams
 from latentrot.cli.train import Train, TrainEmbedder
 from latentrot.errors import LatentrotError, one_line
 
@@ -101,7 +101,16 @@ def guard_sweep(argv: list[str]) -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; a user's mistake is one line on standard error and exit code 2."""
-    if (sys.argv[1:] if argv is None else argv) == ["--version"]:
+    prepare_streams()
+    code = run(sys.argv[1:] if argv is None else argv)
+    if reason := flush_output():
+        print(f"latentrot: cannot write to standard output: {one_line(reason)}", file=sys.stderr)
+    return code or 2 * bool(reason)
+
+
+def run(argv: list[str]) -> int:
+    """Parse the command line and run its command; returns the exit code."""
+    if argv == ["--version"]:
         print(f"latentrot {__version__} ({terms_in_one_line()})")
         return 0
     collect_seldom()
@@ -110,7 +119,7 @@ def main(argv: list[str] | None = None) -> int:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
         command = tyro.extras.subcommand_cli_from_dict(
-            COMMANDS, args=guard_sweep(sys.argv[1:] if argv is None else argv), prog="latentrot",
+            COMMANDS, args=guard_sweep(argv), prog="latentrot",
             description="Turn a face in a photograph by walking straight lines in a diffusion model's latent space.",
         )  # fmt: skip
         command.run()
@@ -126,14 +135,4 @@ def main(argv: list[str] | None = None) -> int:
         reason = f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
         print("latentrot: " + one_line(reason, 1000), file=sys.stderr)
         return 2
-    finally:
-        flush_output()
     return 0
-
-
-def flush_output() -> None:
-    """Write out what is left; whoever read it may have gone, as `head` does, which is no error worth a word."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

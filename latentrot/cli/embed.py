@@ -28,8 +28,9 @@ class Embed:
     """Embed a folder of faces: pictures -> latents; goes on where it stopped, or was killed.
 
     What belongs into which shard is written down first; a shard is then embedded as a whole and renamed into place. So the
-    same command again does what is left, also of a shard it was stopped in; several at once share the work, and pictures
-    that have come into the folder are added. A picture that cannot be read is left out and noted; --retry tries it again.
+    same command again does what is left, also of a shard it was stopped in; several at once share the work; images that
+    have come into the folder are added, and those that have changed are embedded again. A picture that cannot be read is
+    left out and noted; --retry tries it again.
 
     Several machines, the pictures and --out being paths or addresses that all of them reach:
 
@@ -67,7 +68,8 @@ class Embed:
     retry: bool = False
     """embed shards with unreadable pictures again"""
     verify: bool = False
-    """embed nothing: check every shard against the manifest, and exit with 2 and a line for each problem"""
+    """embed nothing: check every shard against the manifest, with --data also against the images, and exit with 2 and a line
+    for each problem"""
     labels: Path | None = None
     """label table: afterwards, take the sums that fit-directions needs, with its default bins"""
     runtime: Annotated[RuntimeOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RuntimeOptions)
@@ -151,12 +153,13 @@ class Embed:
         """Print what is wrong with the store."""
         from tqdm import tqdm  # noqa: PLC0415
 
+        from latentrot.data.celeba import FaceFolder  # noqa: PLC0415
         from latentrot.store.latent_store import LatentStore  # noqa: PLC0415
         from latentrot.store.verify import verify_store  # noqa: PLC0415
 
-        store = LatentStore(self.out)
+        store, folder = LatentStore(self.out), None if self.data is None else FaceFolder(self.data)
         with tqdm(total=len(store.numbers), unit="shard", desc="verify", disable=None) as bar:
-            problems = verify_store(store, bar.update)
+            problems = verify_store(store, bar.update, folder)
         if problems:
             for line in problems:
                 print(line, file=sys.stderr)

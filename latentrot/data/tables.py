@@ -96,7 +96,9 @@ def read_rows(path: Path, columns: Sequence[str], ids: Sequence[str]) -> pd.Data
 
 
 def to_files(table: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
-    """The rows of some files: by name, or, in a copy whose pictures have another suffix, by the name without it.
+    """The rows of some files: by name, or, for each file whose name the table lacks, by the name without its suffix.
+
+    A row that names one file exactly is no other file's, and a stem that two rows share is nobody's.
 
     Args:
         table: by image_id.
@@ -105,11 +107,13 @@ def to_files(table: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
     Returns:
         A row for each of `ids`, in their order; empty where the table says nothing.
     """
-    rows = table.reindex(pd.Index(ids, name="image_id"))
-    if len(table.index.intersection(rows.index)):
-        return rows
-    stems = table.set_axis(table.index.str.rsplit(".", n=1).str[0])
-    return stems[~stems.index.duplicated(keep=False)].reindex([i.rsplit(".", 1)[0] for i in ids]).set_axis(rows.index)
+    index = pd.Index(ids, name="image_id")
+    rest = table[~table.index.isin(index)]
+    stems = pd.Series(rest.index, index=rest.index.str.rsplit(".", n=1).str[0])
+    stems = stems[~stems.index.duplicated(keep=False)]
+    found = pd.Series([i.rsplit(".", 1)[0] for i in ids], dtype=object).map(stems)
+    names = np.where(index.isin(table.index), index, found)
+    return table.reindex(pd.Index(names, dtype=object)).set_axis(index)
 
 
 def check_unique(table: pd.DataFrame, path: Path) -> pd.DataFrame:

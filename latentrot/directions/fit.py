@@ -22,6 +22,7 @@ from latentrot.directions.statistics import Statistics, gather
 from latentrot.errors import LatentrotError
 from latentrot.faces.estimate import LIGHTS
 from latentrot.faces.network import FaceLabeler
+from latentrot.store.identity import require_same_images
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.space import LatentSpace
 
@@ -122,6 +123,7 @@ def fit_directions(
         raise LatentrotError("calibration decodes walked latents: give the model, or calibrate=0")
     if model is not None:
         store.space.require_same(LatentSpace.of(model, store.space.schedule), str(store.root))
+    labels = require_same_images(store, labels)
     rows = chosen_rows(labels, config)
     statistics = gather_statistics(store, labels, config, progress)
     fitted, used = fitted_lines(statistics, store.space, light, config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from latentrot.data.celeba import FaceFolder
+from latentrot.data.digests import image_digests
 from latentrot.data.tables import read_rows
 from latentrot.errors import LatentrotError
 from latentrot.faces.network import LIGHTS
@@ -33,7 +34,7 @@ def read_exact_labels(folder: FaceFolder) -> pd.DataFrame:
     for name in LIGHTS:
         table[f"p_{name}"] = (table["light"] == name).astype(float)
     table.attrs["labeler"] = "exact (pose.csv, light.csv)"
-    return table.assign(confidence=1.0)
+    return table.assign(confidence=1.0, digest=image_digests(folder.image_dir, folder.ids))
 
 
 def read_columns(folder: FaceFolder, name: str, columns: list[str]) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from latentrot.data.celeba import FaceFolder
+from latentrot.data.digests import image_digests
 from latentrot.data.images import to_tensor
 from latentrot.data.tables import check_unique, read_table
 from latentrot.errors import LatentrotError
@@ -51,8 +52,8 @@ def label_folder(
 
     Returns:
         One row per picture, indexed by image_id: yaw_deg, pitch_deg and roll_deg in degrees, light (left, center or
-        right), p_left, p_center and p_right (its probabilities), confidence (the largest of them). Its `attrs` say what
-        estimated them (labeler, pose); parquet keeps that.
+        right), p_left, p_center and p_right (its probabilities), confidence (the largest of them), digest (of the image
+        file, see `image_digest`). Its `attrs` say what estimated them (labeler, pose); parquet keeps that.
 
     Raises:
         LatentrotError: the folder holds no pictures or none can be read, or `batch_size` is below 1.
@@ -77,6 +78,7 @@ def label_folder(
     if not parts:
         raise LatentrotError(f"none of the {len(folder.ids)} pictures in {folder.image_dir} can be read")
     table = pd.concat(parts)
+    table["digest"] = image_digests(folder.image_dir, table.index.tolist())
     table.attrs = {"labeler": labeler.title, "pose": estimator.name}
     return table
 

@@ -7,7 +7,8 @@ and the region's picture of it - is sampled where the pixel comes from, and adde
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+
+from latentrot.kernels import in_bands, kernel
 
 __all__ = ["composite"]
 
@@ -44,14 +45,14 @@ def composite(
     coverage, alpha = np.ones(pixels.shape[:2], np.float32), np.zeros(pixels.shape[:2], np.float32)
     maps = np.ascontiguousarray(np.concatenate([source, np.stack(fields, -1)], -1), np.float32)
     before, after = (np.ascontiguousarray(p, np.float32) for p in pictures)
-    _composite(
-        np.ascontiguousarray(photograph), left, top, to_region.astype(np.float64), to_photo.astype(np.float64),
-        before, after, maps, pixels, coverage, alpha,
+    in_bands(
+        _composite, len(pixels), np.ascontiguousarray(photograph), left, top, to_region.astype(np.float64),
+        to_photo.astype(np.float64), before, after, maps, pixels, coverage, alpha,
     )  # fmt: skip
     return pixels, coverage, alpha
 
 
-@njit(inline="always", fastmath=True)
+@kernel(inline="always", fastmath=True)
 def _linear(a, x, y, k):  # noqa: ANN001, ANN202  (numba)
     """Bilinear value of channel k at a position, edges repeated."""
     height, width = a.shape[:2]
@@ -62,7 +63,7 @@ def _linear(a, x, y, k):  # noqa: ANN001, ANN202  (numba)
     return (1 - q) * upper + q * ((1 - p) * a[j + 1, i, k] + p * a[j + 1, i + 1, k])
 
 
-@njit(inline="always", fastmath=True)
+@kernel(inline="always", fastmath=True)
 def _weights(t, w):  # noqa: ANN001, ANN202
     """Catmull and Rom's cubic weights."""
     w[0] = t * (-0.5 + t * (1.0 - 0.5 * t))
@@ -71,7 +72,7 @@ def _weights(t, w):  # noqa: ANN001, ANN202
     w[3] = t * t * (-0.5 + 0.5 * t)
 
 
-@njit(inline="always", fastmath=True)
+@kernel(inline="always", fastmath=True)
 def _cubic(a, x, y, wx, wy, out):  # noqa: ANN001, ANN202
     """Cubic values of three channels at a position, edges repeated."""
     height, width = a.shape[:2]
@@ -89,10 +90,10 @@ def _cubic(a, x, y, wx, wy, out):  # noqa: ANN001, ANN202
                 out[k] += w * a[row, column, k]
 
 
-@njit(parallel=True, cache=True, fastmath=True, error_model="numpy")
-def _composite(photograph, left, top, there, back, before, after, maps, pixels, coverage, alpha):  # noqa: ANN001, ANN202
-    height, width = coverage.shape
-    for row in prange(height):
+@kernel(fastmath=True, error_model="numpy")
+def _composite(first, last, photograph, left, top, there, back, before, after, maps, pixels, coverage, alpha):  # noqa: ANN001, ANN202
+    width = coverage.shape[1]
+    for row in range(first, last):
         wx, wy, new, old = np.empty(4), np.empty(4), np.empty(3), np.empty(3)
         for column in range(width):
             px, py = left + column + 0.5, top + row + 0.5

@@ -152,4 +152,5 @@ def take_over(source: Source, out: LatentStore, number: int) -> None:
     names = [i for i in header.image_ids if i not in source.drop]
     skipped = [(i, why) for i, why in header.skipped if i not in source.drop]
     batch = int(header.metadata.get("batch", 0))
-    write_whole(out.path_of(number), pack_shard(names, latents, header.space, skipped, batch))
+    digests = [d for i, d in zip(header.image_ids, header.digests, strict=True) if i not in source.drop]
+    write_whole(out.path_of(number), pack_shard(names, latents, header.space, skipped, batch, digests))

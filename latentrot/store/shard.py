@@ -55,6 +55,11 @@ class ShardHeader:
         return LatentSpace.from_header(self.metadata)
 
     @property
+    def digests(self) -> list[str]:
+        """What each row's image file was (see `image_digest`); empty in shards made before there were digests."""
+        return json.loads(self.metadata["digests"]) if "digests" in self.metadata else [""] * len(self.image_ids)
+
+    @property
     def checksum(self) -> str:
         """As written; empty in shards made before there were checksums."""
         return self.metadata.get("checksum", "")
@@ -78,8 +83,9 @@ def checksum_of(metadata: dict[str, str], latents: bytes | memoryview) -> str:
 
 
 def pack_shard(
-    image_ids: list[str], latents: torch.Tensor, space: LatentSpace, skipped: list[tuple[str, str]], batch: int = 0
-) -> bytes:
+    image_ids: list[str], latents: torch.Tensor, space: LatentSpace, skipped: list[tuple[str, str]], batch: int = 0,
+    digests: list[str] | None = None,
+) -> bytes:  # fmt: skip
     """A shard's file.
 
     Args:
@@ -88,6 +94,7 @@ def pack_shard(
         space: of the latents.
         skipped: (image_id, complaint) of the pictures that belong to the shard and could not be read.
         batch: pictures that were inverted together, which the last bits may depend on; 0: unknown.
+        digests: of the n image files (see `latentrot.data.digests`); None: unknown.
     """
     latents = latents.half().contiguous()
     metadata = {
@@ -96,6 +103,7 @@ def pack_shard(
         "image_ids": json.dumps(image_ids),
         "skipped": json.dumps(skipped),
         "batch": str(batch),
+        **({} if digests is None else {"digests": json.dumps(digests)}),
         **space.header(),
     }
     metadata["checksum"] = checksum_of(metadata, raw_bytes(latents))

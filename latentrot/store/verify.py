@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import torch
 
+from latentrot.data.celeba import FaceFolder
 from latentrot.errors import LatentrotError
+from latentrot.store.identity import changed_images
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.manifest import Manifest
 from latentrot.store.shard import checksum_of, raw_bytes, read_header, read_rows
@@ -14,12 +16,15 @@ from latentrot.store.shard import checksum_of, raw_bytes, read_header, read_rows
 __all__ = ["verify_store"]
 
 
-def verify_store(store: LatentStore, progress: Callable[[int], object] | None = None) -> list[str]:
+def verify_store(
+    store: LatentStore, progress: Callable[[int], object] | None = None, folder: FaceFolder | None = None
+) -> list[str]:
     """Check every shard: that it is there, its checksum, its pictures, its shape, and that all numbers are finite.
 
     Args:
         store: the store.
         progress: called with 1 for every shard checked.
+        folder: the images; where it is given the latents must be of these.
 
     Returns:
         A line for each problem; none for a store that is whole.
@@ -42,6 +47,11 @@ def verify_store(store: LatentStore, progress: Callable[[int], object] | None = 
         problems += [f"{store.path_of(number)}: {what}" for what in faults(store, manifest, number)]
         if progress is not None:
             progress(1)
+    if folder is not None and not problems:
+        changes = changed_images(store, folder)
+        problems += [f"{folder.image_dir / name}: not the image that was embedded" for name in changes.images]
+        if changes.unknown:
+            problems.append(f"{changes.unknown} latents are from before digests were kept, and cannot be checked")
     return problems
 
 

@@ -18,11 +18,13 @@ from tqdm import tqdm
 from upath import UPath
 
 from latentrot.data.celeba import FaceFolder
+from latentrot.data.digests import image_digests
 from latentrot.data.images import to_tensor
 from latentrot.diffusion.load import LatentModel
 from latentrot.diffusion.solve import Schedule, invert
 from latentrot.errors import LatentrotError, one_line
 from latentrot.progress import Progress
+from latentrot.store.identity import forget_changed
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.manifest import Manifest
 from latentrot.store.places import write_whole
@@ -75,10 +77,10 @@ class ShardReport:
 
 
 def plan(folder: FaceFolder, store: LatentStore, space: LatentSpace, sizes: Sizes) -> Manifest:
-    """Write the manifest, or extend it by the pictures that are new in the folder.
+    """Write the manifest, or extend it by the pictures that are new in the folder; forget the latents of changed ones.
 
     Raises:
-        LatentrotError: the store is of another model or schedule, or was made without a manifest.
+        LatentrotError: the store is of another model or schedule, of other images, or was made without a manifest.
     """
     manifest = store.manifest
     if not manifest and store.numbers:
@@ -87,6 +89,8 @@ def plan(folder: FaceFolder, store: LatentStore, space: LatentSpace, sizes: Size
             f"{store.root} was made without a manifest, so nothing says what belongs where; make it a planned store "
             f"with: latentrot merge {store.root} --out NEW; then embed into that"
         )
+    if store.numbers:
+        forget_changed(store, folder)
     return manifest.extend(folder.names, space, sizes.shard, sizes.batch)
 
 
@@ -148,7 +152,8 @@ class ShardEmbedder:
             return ShardReport(number, 0, len(ids))
         batch = self.manifest.batch_size(number)
         partial = None if force else self.store.partial_of(number)
-        latents, complaints, begun, limit = self.resume(partial, ids, batch)
+        digests = image_digests(self.folder.image_dir, ids)
+        latents, complaints, begun, limit = self.resume(partial, ids, batch, digests)
         if progress is not None and begun:
             progress(begun)
         done, kept_at = begun, time.monotonic()
@@ -164,34 +169,36 @@ class ShardEmbedder:
                 if progress is not None:
                     progress(len(crops))
                 if time.monotonic() - kept_at > KEEP_S:
-                    self.keep(partial, ids[:done], latents[:done], complaints, batch)
+                    self.keep(partial, ids[:done], latents[:done], complaints, batch, digests[:done])
                     kept_at = time.monotonic()
         except BaseException:  # Ctrl-C before all: what is done is kept
             if done > begun:
                 with suppress(Exception):
-                    self.keep(partial, ids[:done], latents[:done], complaints, batch)
+                    self.keep(partial, ids[:done], latents[:done], complaints, batch, digests[:done])
             raise
         self.require_folder(number, ids, complaints)
         kept = [i for i in range(len(ids)) if i not in complaints]
         skipped = [(ids[i], complaints[i]) for i in sorted(complaints)]
         used = min(batch, limit, self.limit or batch)
-        write_whole(path, pack_shard([ids[i] for i in kept], latents[kept], self.space, skipped, used))
+        rows, made_of = [ids[i] for i in kept], [digests[i] for i in kept]
+        write_whole(path, pack_shard(rows, latents[kept], self.space, skipped, used, made_of))
         if partial is not None:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
         return ShardReport(number, len(kept), len(ids), tuple(complaint for _, complaint in skipped))
 
     def keep(
-        self, path: Path | UPath | None, ids: list[str], latents: torch.Tensor, complaints: dict[int, str], batch: int
-    ) -> None:
+        self, path: Path | UPath | None, ids: list[str], latents: torch.Tensor, complaints: dict[int, str], batch: int,
+        digests: list[str],
+    ) -> None:  # fmt: skip
         """Keep the finished batches of a shard beside the shards; it is a shard itself, of all pictures so far."""
         if path is not None:
             skipped = [(ids[i], complaints[i]) for i in sorted(complaints) if i < len(ids)]
             used = min(batch, self.limit or batch)
-            write_whole(path, pack_shard(ids, latents, self.space, skipped, used))
+            write_whole(path, pack_shard(ids, latents, self.space, skipped, used, digests))
 
     def resume(
-        self, path: Path | UPath | None, ids: list[str], batch: int
+        self, path: Path | UPath | None, ids: list[str], batch: int, digests: list[str]
     ) -> tuple[torch.Tensor, dict[int, str], int, int]:
         """What an earlier run kept of a shard: latents with room for the rest, complaints, pictures done, their batch."""
         latents, nothing = torch.zeros(len(ids), *self.space.shape, dtype=torch.float16), ({}, 0, batch)
@@ -203,7 +210,7 @@ class ShardEmbedder:
             header.space.require_same(self.space, str(path))
         except LatentrotError:  # damaged, or of another model: it is made anew
             return latents, *nothing
-        same_pictures = done % batch == 0 and header.image_ids == ids[:done]
+        same_pictures = done % batch == 0 and header.image_ids == ids[:done] and header.digests == digests[:done]
         if not same_pictures or checksum_of(header.metadata, raw_bytes(rows)) != header.checksum:
             return latents, *nothing
         latents[:done] = rows

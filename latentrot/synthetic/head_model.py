@@ -12,9 +12,10 @@ from scipy.spatial import cKDTree
 
 from latentrot.data.frame import CROP_BOX, MIRRORED_LANDMARKS
 from latentrot.faces.alignment import LANDMARK_WEIGHTS, MEAN_LANDMARKS
+from latentrot.kernels import kernel
 from latentrot.synthetic.ict import IctModel, read_ict
 from latentrot.synthetic.paint import EYE, HAIR, INNER, SKIN, TEETH, Paint, hair_cut, hair_volume, paint_model
-from latentrot.synthetic.raster import NOTHING, njit, rasterise
+from latentrot.synthetic.raster import NOTHING, rasterise
 from latentrot.synthetic.sample import Head
 
 __all__ = [
@@ -208,7 +209,7 @@ def _occlusion(base: np.ndarray, faces: np.ndarray, directions: int = 64, size: 
 # --- a head ---------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@kernel
 def _add_modes(points: np.ndarray, modes: np.ndarray, weights: np.ndarray) -> None:
     """Points (n, 3) += sum of weights (k,) * modes (k, n, 3), one by one: the same sum whatever the machine is doing."""
     flat = points.reshape(-1)
@@ -220,7 +221,7 @@ def _add_modes(points: np.ndarray, modes: np.ndarray, weights: np.ndarray) -> No
                 flat[i] += weight * mode[i]
 
 
-@njit(cache=True)
+@kernel
 def vertex_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Unit normals (v, 3): the sum of the neighbouring triangles' normals, by area."""
     normals = np.zeros_like(points)
@@ -270,7 +271,7 @@ def _rotation(yaw_deg: float, pitch_deg: float, roll_deg: float) -> np.ndarray:
     return roll @ yaw @ pitch
 
 
-@njit(cache=True)
+@kernel
 def _turn(points: np.ndarray, rotation: np.ndarray) -> np.ndarray:
     """Points (v, 3) @ rotation.T in a fixed order of sums, which a mirrored pose changes only in signs."""
     turned = np.empty_like(points)

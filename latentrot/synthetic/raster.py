@@ -8,21 +8,22 @@ exactly the mirrored picture. Two triangles at one depth: the first in the list 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-__all__ = ["NOTHING", "edge", "njit", "rasterise"]
+from latentrot.kernels import kernel
+
+__all__ = ["NOTHING", "edge", "rasterise"]
 
 #: what a sample shows where there is no triangle
 NOTHING = -1
 
 
-@njit(cache=True)
+@kernel
 def edge(ax: float, ay: float, bx: float, by: float, px: float, py: float) -> float:
     """Twice the signed area of a, b, p."""
     return (bx - ax) * (py - ay) - (by - ay) * (px - ax)
 
 
-@njit(cache=True)
+@kernel
 def rasterise(
     points: np.ndarray, faces: np.ndarray, cut: np.ndarray, cut_from: int, depth: np.ndarray, seen: np.ndarray
 ) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from latentrot.data.frame import CROP_BOX
 from latentrot.errors import LatentrotError
+from latentrot.kernels import kernel
 from latentrot.numerics import smoothstep
 from latentrot.synthetic.head_model import (
     CAMERA_CM,
@@ -26,7 +27,7 @@ from latentrot.synthetic.head_model import (
     scene,
 )
 from latentrot.synthetic.paint import EYE, HAIR, SKIN, TEETH
-from latentrot.synthetic.raster import NOTHING, edge, njit, rasterise
+from latentrot.synthetic.raster import NOTHING, edge, rasterise
 from latentrot.synthetic.sample import Background, Head
 
 __all__ = ["BACKGROUND_CLASS", "FACE_CLASS", "HAIR_CLASS", "Render", "render"]
@@ -156,7 +157,7 @@ def _seen(posed: Scene, view: View, samples: int) -> np.ndarray:
     return np.stack([column, row, nearness], -1)
 
 
-@njit(cache=True)
+@kernel
 def _along(points: np.ndarray, axes: np.ndarray, scale: float) -> np.ndarray:
     """Points (v, 3) in a light's axes, in samples of its map."""
     out = np.empty_like(points)
@@ -268,10 +269,10 @@ def _noise(columns: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
 # --- a sample -------------------------------------------------------------------------------------------------------
 
 
-_step = njit(cache=True)(smoothstep)
+_step = kernel(smoothstep)
 
 
-@njit(cache=True)
+@kernel
 def _lattice(i: int, j: int, k: int) -> float:
     """A number -1 to 1 that belongs to a point of a lattice."""
     h = np.uint32((i * 73856093) ^ (j * 19349663) ^ (k * 83492791))
@@ -280,7 +281,7 @@ def _lattice(i: int, j: int, k: int) -> float:
     return (h & np.uint32(0xFFFF)) / 32767.5 - 1.0
 
 
-@njit(cache=True)
+@kernel
 def _noise3(x: float, y: float, z: float) -> float:
     """Smooth noise in space, -1 to 1, cells of side 1."""
     i, j, k = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
@@ -295,13 +296,13 @@ def _noise3(x: float, y: float, z: float) -> float:
     return total
 
 
-@njit(cache=True)
+@kernel
 def _blend(colour: np.ndarray, other: np.ndarray, amount: float) -> None:
     for k in range(3):
         colour[k] += amount * (other[k] - colour[k])
 
 
-@njit(cache=True)
+@kernel
 def _paint_skin(at: np.ndarray, palette: np.ndarray, colour: np.ndarray) -> bool:
     """Fill in the albedo of skin and what is painted on it; True where it is hair on the scalp."""
     skin = palette[SKIN_ROW]
@@ -331,7 +332,7 @@ def _paint_skin(at: np.ndarray, palette: np.ndarray, colour: np.ndarray) -> bool
     return scalp > 0.5
 
 
-@njit(cache=True)
+@kernel
 def _paint_eye(at: np.ndarray, palette: np.ndarray, gaze_x: float, gaze_y: float, colour: np.ndarray) -> None:
     x, y = at[4] - gaze_x, at[5] - gaze_y
     radius = np.sqrt(x * x + y * y)
@@ -344,7 +345,7 @@ def _paint_eye(at: np.ndarray, palette: np.ndarray, gaze_x: float, gaze_y: float
         colour[k] *= 1 - 0.97 * pupil
 
 
-@njit(cache=True)
+@kernel
 def _paint_hair(at: np.ndarray, palette: np.ndarray, colour: np.ndarray) -> None:
     azimuth, along, seed = at[10], at[11], at[12]
     # strands run down the head: noise fine across them, coarse along them; none where all azimuths meet
@@ -355,13 +356,13 @@ def _paint_hair(at: np.ndarray, palette: np.ndarray, colour: np.ndarray) -> None
         colour[k] = palette[HAIR_ROW, k] * max(0.25, tone)
 
 
-@njit(cache=True)
+@kernel
 def _lit(nearest, depth) -> float:  # noqa: ANN001  (numba: numbers)
     """1 where nothing is nearer to the light than a point, else 0."""
     return 1.0 if nearest <= depth else 0.0
 
 
-@njit(cache=True)
+@kernel
 def _lookup(shadow: np.ndarray, u: float, v: float, depth: float) -> float:
     """Share of light at (u, v) samples from the map's centre: four neighbours, weighted; symmetric in u."""
     half = shadow.shape[0] // 2
@@ -379,7 +380,7 @@ def _lookup(shadow: np.ndarray, u: float, v: float, depth: float) -> float:
     return (1 - q) * upper + q * lower
 
 
-@njit(cache=True)
+@kernel
 def _visible(shadow: np.ndarray, u: float, v: float, depth: float) -> float:
     """Share of the key light that arrives: nine soft looks at the shadow map."""
     apart = 2.0
@@ -391,7 +392,7 @@ def _visible(shadow: np.ndarray, u: float, v: float, depth: float) -> float:
     return total / 9
 
 
-@njit(cache=True)
+@kernel
 def _shade(seen: np.ndarray, surface: Surface, paints: Paints, behind: np.ndarray, canvas: Canvas) -> None:
     """Shade every sample and add the samples of a pixel.
 
@@ -440,7 +441,7 @@ def _shade(seen: np.ndarray, surface: Surface, paints: Paints, behind: np.ndarra
                     normals[row, column, k] = normal[k]
 
 
-@njit(cache=True)
+@kernel
 def _shade_sample(
     kind: int,
     at: np.ndarray,

@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -37,7 +38,13 @@ from latentrot.diffusion.scheduler import add_noise, prediction_type_of, velocit
 from latentrot.errors import LatentrotError
 from latentrot.files import check_writable, write_atomically
 from latentrot.progress import Progress
-from latentrot.training.checkpoints import config_of_run, load_checkpoint, save_checkpoint
+from latentrot.training.checkpoints import (
+    config_of_run,
+    images_of_run,
+    load_checkpoint,
+    require_images,
+    save_checkpoint,
+)
 
 __all__ = ["Run", "Task", "TrainConfig", "build_model", "learning_rate_at", "run_training", "train"]
 
@@ -393,7 +400,9 @@ def train(
     # a run that goes on has its weights in the checkpoint, wherever they came from
     model = build_model(config) if checkpoint.is_file() else begin_model(config)
     task = Backbone(read_pictures(data, config), config, build_scheduler(config))
-    return run_training(task, model, config, out, save_every=save_every, device=device)
+    images = images_of_run(data, task.pictures)
+    require_images(checkpoint, images)
+    return run_training(task, model, config, out, save_every=save_every, device=device, images=images)
 
 
 @dataclass(frozen=True, eq=False)
@@ -435,8 +444,9 @@ class Backbone:
 
 
 def run_training(
-    task: Task, model: torch.nn.Module, config: Run, out: Path, *, save_every: int, device: str | None = None
-) -> Path:
+    task: Task, model: torch.nn.Module, config: Run, out: Path, *, save_every: int, device: str | None = None,
+    images: Mapping[str, str] | None = None,
+) -> Path:  # fmt: skip
     """Train a network, or go on training it, through accelerate; resumes to the exact step.
 
     Args:
@@ -446,6 +456,7 @@ def run_training(
         out: run folder: checkpoint.safetensors, log.csv, samples-*.png and model/.
         save_every: steps between checkpoints.
         device: "cpu", "cuda" or "cuda:N"; by default accelerate decides.
+        images: from `images_of_run`, kept in the checkpoint.
 
     Returns:
         The exported model's folder.
@@ -496,7 +507,7 @@ def run_training(
             first = early and time.monotonic() - begun > FIRST_CHECKPOINT_S
             if first or (step + 1) % save_every == 0 or step + 1 == config.steps:
                 early, kept = False, step + 1
-                save_checkpoint(checkpoint, model, average, optimizer, step + 1, config)
+                save_checkpoint(checkpoint, model, average, optimizer, step + 1, config, images)
                 task.export(out / "model", average.module)
                 sheet = task.sheet(average.module, step + 1)
                 write_atomically(out / f"samples-{step + 1:06d}.png", lambda p, s=sheet: s.save(p, "PNG"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -16,8 +18,17 @@ from torch.optim.swa_utils import AveragedModel
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import check_format, write_atomically
 
-__all__ = ["check_same_run", "checkpoint_config", "config_of_run", "load_checkpoint", "save_checkpoint"]
+__all__ = [
+    "check_same_run",
+    "checkpoint_config",
+    "config_of_run",
+    "images_of_run",
+    "load_checkpoint",
+    "require_images",
+    "save_checkpoint",
+]
 
+log = logging.getLogger(__name__)
 Config = TypeVar("Config")
 KIND = "latentrot training checkpoint"
 #: of a checkpoint, raised when an older version would misread it
@@ -68,6 +79,31 @@ def load_checkpoint(
             for key in ("exp_avg", "exp_avg_sq"):
                 moments[key] = torch.empty_like(parameter).copy_(moments[key])
     return step
+
+
+def images_of_run(data: Path, images: torch.Tensor) -> dict[str, str]:
+    """What a checkpoint says of the images it is trained on: the folder, how many, and a digest of every pixel."""
+    digest = hashlib.blake2b(images.contiguous().numpy().reshape(-1).data, digest_size=8).hexdigest()
+    return {"data": str(data.resolve()), "images": str(len(images)), "images_digest": digest}
+
+
+def require_images(checkpoint: Path, images: Mapping[str, str]) -> None:
+    """Refuse to go on with other images than a run was begun with; a checkpoint that says nothing is believed.
+
+    Raises:
+        LatentrotError: naming both folders.
+    """
+    if not checkpoint.is_file():
+        return
+    with safe_open(checkpoint, "pt") as file:
+        told = file.metadata()
+    if "images_digest" not in told:
+        log.warning("%s does not say what images it was trained on; they are taken for the same", checkpoint)
+    elif told["images_digest"] != images["images_digest"]:
+        raise LatentrotError(
+            f"the checkpoint was trained on {told['images']} images of {told['data']}, and {images['data']} holds "
+            f"{images['images']} others; give the images it was begun with, or choose another --out"
+        )
 
 
 def checkpoint_config(path: Path, kind: type[Config]) -> Config:

@@ -33,7 +33,13 @@ from latentrot.training.backbone import (
     read_pictures,
     record,
 )
-from latentrot.training.checkpoints import config_of_run, load_checkpoint, save_checkpoint
+from latentrot.training.checkpoints import (
+    config_of_run,
+    images_of_run,
+    load_checkpoint,
+    require_images,
+    save_checkpoint,
+)
 
 __all__ = ["Embedder", "EmbedderConfig", "embed_with", "load_embedder", "train_embedder"]
 
@@ -192,6 +198,8 @@ def train_embedder(
     require_model(checkpoint, model)
     space = {"model": model.name, **model.fingerprint.header()}
     pictures = read_pictures(data, TrainConfig(resolution=model.resolution, held_out=config.held_out))
+    images = images_of_run(data, pictures)
+    require_images(checkpoint, images)
     out.mkdir(parents=True, exist_ok=True)
 
     torch.manual_seed(config.seed)
@@ -217,6 +225,6 @@ def train_embedder(
             record(out / "log.csv", step, loss.item(), learning_rate_at(step, config))
             bar.set_postfix(loss=f"{loss.item():.4f}")
         if (step + 1) % save_every == 0 or step + 1 == config.steps:
-            save_checkpoint(checkpoint, network, average, optimizer, step + 1, config, space)
+            save_checkpoint(checkpoint, network, average, optimizer, step + 1, config, {**space, **images})
             save_embedder(out / "embedder.safetensors", average.module, model, config)
     return out / "embedder.safetensors"

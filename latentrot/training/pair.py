@@ -26,7 +26,7 @@ from latentrot.rotators.pair.pairs import open_pair_folder, plan_sources, plan_s
 from latentrot.rotators.pair.render import Pairs, read_pairs, render_pairs
 from latentrot.rotators.pair.sample import draw
 from latentrot.training.backbone import generator_at, run_training, stratified_levels, target_of
-from latentrot.training.checkpoints import config_of_run
+from latentrot.training.checkpoints import config_of_run, images_of_run, require_images
 
 __all__ = ["PairTask", "pairs_at", "train_pair"]
 
@@ -192,4 +192,6 @@ def train_pair(
     names = tuple(sorted({Path(folder).resolve().name.lower() for folder in data}))
     task = PairTask(model, read_pairs(shards), read_pairs(held) if held else None, config, names)
     rows_at(0, task.pairs.kind.numpy(), config)
-    return run_training(task, model.network, config, out, save_every=save_every, device=device)
+    images = images_of_run(Path(data[0]), task.pairs.source)
+    require_images(checkpoint, images)
+    return run_training(task, model.network, config, out, save_every=save_every, device=device, images=images)

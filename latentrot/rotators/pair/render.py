@@ -6,6 +6,7 @@ before the training, in shards that are whole or not there. A run that is stoppe
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from latentrot.data.digests import image_digest
 from latentrot.data.frame import CROP_BOX, FRAME_WIDTH, face_box
 from latentrot.data.images import resize
 from latentrot.errors import LatentrotError
@@ -309,7 +311,7 @@ def render_pairs(
     jobs = [
         RenderJob(
             folder / f"{name}-{i:05d}.safetensors",
-            header_of(group, resolution, back_deg if geometry else None),
+            header_of(group, roots, resolution, back_deg if geometry else None),
             (group, roots, resolution, back_deg, geometry),
         )
         for i, group in enumerate(groups)
@@ -317,14 +319,19 @@ def render_pairs(
     return render_shards(jobs, render_sources, what=name, workers=workers)
 
 
-def header_of(sources: Sequence[Source], resolution: int, back_deg: float | None) -> dict[str, str]:
+def header_of(
+    sources: Sequence[Source], roots: Sequence[PairFolder], resolution: int, back_deg: float | None
+) -> dict[str, str]:
     """What a shard was made from; `back_deg` is None without geometry."""
+    files = [(s.folder, i) for s in sources for i in (s.image_id, *(p.image_id for p in s.partners))]
+    digests = [image_digest(roots[folder].faces.image_dir / image_id) for folder, image_id in files]
     made = [[s.folder, s.image_id, s.seed] for s in sources]
     return {
         "kind": "latentrot pairs",
         "resolution": str(resolution),
         "back_deg": str(back_deg),
         "sources": json.dumps(made),
+        "images": hashlib.sha256("".join(digests).encode()).hexdigest()[:16],
     }
 
 

@@ -1,0 +1,7 @@
+"""`python -m latentrot`."""
+
+import sys
+
+from latentrot.cli import main
+
+sys.exit(main())

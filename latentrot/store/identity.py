@@ -1,0 +1,109 @@
+"""Whether latents are of the images that a folder, or a table of labels, now means by their names."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import pandas as pd
+
+from latentrot.data.celeba import FaceFolder
+from latentrot.data.digests import image_digests, names_some
+from latentrot.errors import LatentrotError
+from latentrot.store.latent_store import LatentStore
+
+__all__ = ["Changes", "changed_images", "forget_changed", "require_same_images"]
+
+log = logging.getLogger(__name__)
+#: share of a store's images that may have changed before the folder is taken for another one
+FEW = 0.5
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a folder holds against a store.
+
+    Attributes:
+        images: names of the images that are others now.
+        shards: numbers of the shards that hold their latents.
+        known: images of the folder whose latents say what they were made of.
+        unknown: those whose latents, from before digests were kept, do not.
+    """
+
+    images: list[str]
+    shards: list[int]
+    known: int
+    unknown: int
+
+
+def changed_images(store: LatentStore, folder: FaceFolder) -> Changes:
+    """Compare the digests in a store with those of a folder's files; images that are not in the folder do not count."""
+    images, shards, known, unknown = [], [], 0, 0
+    there = set(folder.ids)
+    for number, header in store.headers():
+        names = [(name, digest) for name, digest in zip(header.image_ids, header.digests, strict=True) if name in there]
+        told = [(name, digest) for name, digest in names if digest]
+        unknown += len(names) - len(told)
+        now = image_digests(folder.image_dir, [name for name, _ in told])
+        changed = [name for (name, digest), other in zip(told, now, strict=True) if other and other != digest]
+        known += len(told)
+        images += changed
+        shards += [number] if changed else []
+    return Changes(images, shards, known, unknown)
+
+
+def forget_changed(store: LatentStore, folder: FaceFolder) -> None:
+    """Have the shards of images that have changed embedded again: they are removed, and said.
+
+    Raises:
+        LatentrotError: more than half have changed: the folder is another one.
+    """
+    changes = changed_images(store, folder)
+    if changes.unknown:
+        log.warning(
+            "%s: %d latents are from before digests were kept; whether they are of the images now in %s nobody can say",
+            store.root, changes.unknown, folder.image_dir,
+        )  # fmt: skip
+    if not changes.images:
+        return
+    if len(changes.images) > FEW * changes.known:
+        raise LatentrotError(
+            f"{store.root} holds latents of other images than {folder.image_dir} under {len(changes.images)} of "
+            f"{changes.known} names: {names_some(changes.images)}; give another --out, or the folder it was made of"
+        )
+    log.warning("%d images have changed since they were embedded: %s; %d shards are embedded again",
+                len(changes.images), names_some(changes.images), len(changes.shards))  # fmt: skip
+    for number in changes.shards:
+        store.path_of(number).unlink()
+
+
+def require_same_images(store: LatentStore, labels: pd.DataFrame) -> pd.DataFrame:
+    """The labels of the very images that the latents are of; others under the same names are left out, and said.
+
+    Args:
+        store: the latents.
+        labels: by image_id, with a column `digest` where they know what they were made of.
+
+    Raises:
+        LatentrotError: most are of other images.
+    """
+    if "digest" not in labels:
+        log.info("the labels do not say what images they are of; they are joined with the latents by name alone")
+        return labels
+    labelled = labels["digest"].dropna().astype(str).to_dict()
+    pairs = [
+        (name, digest, labelled[name])
+        for _, header in store.headers()
+        for name, digest in zip(header.image_ids, header.digests, strict=True)
+        if digest and labelled.get(name)
+    ]
+    others = [name for name, latent, label in pairs if latent != label]
+    if len(others) > FEW * len(pairs):
+        raise LatentrotError(
+            f"the labels are of other images than the latents in {store.root} under {len(others)} of {len(pairs)} names: "
+            f"{names_some(others)}; label the folder that was embedded"
+        )
+    if others:
+        log.warning("%d images have changed between embedding and labelling, and are left out: %s; embed and label again",
+                    len(others), names_some(others))  # fmt: skip
+    return labels.drop(index=others)
