@@ -17,6 +17,7 @@ __all__ = [
     "DETECTOR",
     "PORTRAIT",
     "RESEARCH_ONLY",
+    "attributes_in",
     "bundle_names",
     "bundled_folder",
     "bundled_part",
@@ -114,6 +115,12 @@ def terms_in_one_line() -> str:
 def labeler_in(folder: Path) -> Path | None:
     """The label network a model's folder brings, or None."""
     path = folder / "labeler.safetensors"
+    return path if path.is_file() else None
+
+
+def attributes_in(folder: Path) -> Path | None:
+    """The attributes network a model's folder brings, or None."""
+    path = folder / "attributes.safetensors"
     return path if path.is_file() else None
 
 
