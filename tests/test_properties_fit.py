@@ -1,4 +1,4 @@
-"""The joint regression: planted directions recovered, streaming equals batch, resumption, mirror law, columns of one's own."""
+"""The joint regression: planted directions, streaming equals batch, resumption, mirror law, columns of one's own."""
 
 from dataclasses import replace
 
@@ -31,8 +31,8 @@ def make_labels(n: int = 1200, seed: int = 0) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     male = rng.random(n)
     table = {
-        "yaw_deg": rng.uniform(-40, 40, n), "pitch_deg": rng.normal(0, 8, n), "light": rng.choice(["left", "center", "right"], n),
-        "identity": rng.integers(0, n // 3, n), "age_years": 30 + 20 * male + rng.normal(0, 8, n), "p_Male": male,
+        "yaw_deg": rng.uniform(-40, 40, n), "pitch_deg": rng.normal(0, 8, n),
+        "light": rng.choice(["left", "center", "right"], n), "identity": rng.integers(0, n // 3, n), "age_years": 30 + 20 * male + rng.normal(0, 8, n), "p_Male": male,
         "p_Smiling": np.clip(0.8 - 0.5 * male + rng.normal(0, 0.2, n), 0, 1), "p_Young": rng.random(n),
         "p_Eyeglasses": rng.random(n), "eye_to_cheek": rng.uniform(0.3, 0.9, n), "size": rng.normal(700, 30, n),
         **{name: rng.random(n) for name in COLOURS},
@@ -213,7 +213,7 @@ class TestDirections:
         assert "face_r" not in fitted.provenance["columns"]
 
     def test_an_unknown_property_is_refused_with_the_known_ones(self, store, labels):
-        with pytest.raises(LatentrotError, match="'smirk'.*smile"):
+        with pytest.raises(LatentrotError, match=r"'smirk'.*smile"):
             fit_properties(store, labels, ["smirk"])
 
     def test_yaw_is_a_property_like_the_others(self):

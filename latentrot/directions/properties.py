@@ -17,8 +17,8 @@ from latentrot.errors import LatentrotError
 
 __all__ = ["DEEP", "MIDDLE", "PROPERTIES", "Property", "Region", "property_named"]
 
-#: depths of the latents that are walked (see `Schedule.depth`): nearly noise, where shapes move; half way, where the person is
-#: kept better and the head turns less
+#: depths of the latents that are walked (see `Schedule.depth`): nearly noise, where shapes move; half way, where the
+#: person is kept better and the head turns less
 DEEP, MIDDLE = 0.9, 0.525
 
 Region = Literal["mouth", "eyes", "brows", "beard", "face", "skin and hair", "hair", "head", "person", "all"]

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -135,9 +136,14 @@ def load_property_directions(paths: Sequence[Path]) -> list[PropertyDirections]:
     return loaded
 
 
-def _property(row: dict) -> Property:
-    return Property(**{key: tuple(value) if isinstance(value, list) else value for key, value in row.items()})
+def _property(row: dict[str, Any]) -> Property:
+    return Property(**_tuples(row))
 
 
-def _calibration(row: dict) -> Calibration:
-    return Calibration(**{key: tuple(value) if isinstance(value, list) else value for key, value in row.items()})
+def _calibration(row: dict[str, Any]) -> Calibration:
+    return Calibration(**_tuples(row))
+
+
+def _tuples(row: dict[str, Any]) -> dict[str, Any]:
+    """JSON knows no tuples."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}

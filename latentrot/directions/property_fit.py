@@ -120,7 +120,7 @@ def directions_of(
 
         # the direction, without the noise of estimation
         def denoised(names: Sequence[str], power: float = one.shrinkage) -> np.ndarray:
-            return shrunk(sum(slopes[name] for name in names), space, power)
+            return shrunk(np.sum([slopes[name] for name in names], axis=0), space, power)
 
         direction = denoised(one.columns)
 
