@@ -28,6 +28,7 @@ __all__ = [
     "labeler_in",
     "missing_bundle",
     "models_home",
+    "properties_in",
     "terms_in_one_line",
     "trained_on",
 ]
@@ -127,6 +128,12 @@ def attributes_in(folder: Path) -> Path | None:
 def directions_in(folder: Path) -> Path | None:
     """The folder of directions a model's folder brings, or None."""
     path = folder / "directions"
+    return path if any(path.glob("*.safetensors")) else None
+
+
+def properties_in(folder: Path) -> Path | None:
+    """The folder of directions of properties a model's folder brings, or None."""
+    path = folder / "properties"
     return path if any(path.glob("*.safetensors")) else None
 
 

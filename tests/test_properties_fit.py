@@ -31,12 +31,19 @@ def make_labels(n: int = 1200, seed: int = 0) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     male = rng.random(n)
     table = {
-        "yaw_deg": rng.uniform(-40, 40, n), "pitch_deg": rng.normal(0, 8, n),
-        "light": rng.choice(["left", "center", "right"], n), "identity": rng.integers(0, n // 3, n), "age_years": 30 + 20 * male + rng.normal(0, 8, n), "p_Male": male,
-        "p_Smiling": np.clip(0.8 - 0.5 * male + rng.normal(0, 0.2, n), 0, 1), "p_Young": rng.random(n),
-        "p_Eyeglasses": rng.random(n), "eye_to_cheek": rng.uniform(0.3, 0.9, n), "size": rng.normal(700, 30, n),
+        "yaw_deg": rng.uniform(-40, 40, n),
+        "pitch_deg": rng.normal(0, 8, n),
+        "light": rng.choice(["left", "center", "right"], n),
+        "identity": rng.integers(0, n // 3, n),
+        "age_years": 30 + 20 * male + rng.normal(0, 8, n),
+        "p_Male": male,
+        "p_Smiling": np.clip(0.8 - 0.5 * male + rng.normal(0, 0.2, n), 0, 1),
+        "p_Young": rng.random(n),
+        "p_Eyeglasses": rng.random(n),
+        "eye_to_cheek": rng.uniform(0.3, 0.9, n),
+        "size": rng.normal(700, 30, n),
         **{name: rng.random(n) for name in COLOURS},
-    }  # fmt: skip
+    }
     return pd.DataFrame(table, index=pd.Index([f"{i:05d}.png" for i in range(n)], name="image_id"))
 
 

@@ -21,7 +21,9 @@ __all__ = ["DEEP", "MIDDLE", "PROPERTIES", "Property", "Region", "property_named
 #: person is kept better and the head turns less
 DEEP, MIDDLE = 0.9, 0.525
 
-Region = Literal["mouth", "eyes", "brows", "beard", "face", "skin and hair", "hair", "head", "person", "all"]
+Region = Literal[
+    "mouth", "eyes", "brows", "beard", "face", "skin and hair", "hair", "forehead and hair", "head", "person", "all"
+]
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Property:
         sign: what mirroring multiplies it by: 1, or -1 as for yaw.
         region: where in the photograph it may change anything.
         keeps: parts whose mean colour may change; those of all others are held.
+        fades: parts whose colour may grow lighter, darker or greyer, but turn no other hue.
         warp: whether the photograph's own pixels move as the landmarks do.
         depth: of the latents that are walked.
         shrinkage: power of the Wiener gain the direction is multiplied by: 0 none, 0.5 its square root, 1 all of it.
@@ -54,6 +57,7 @@ class Property:
     sign: int = 1
     region: Region = "head"
     keeps: tuple[str, ...] = ()
+    fades: tuple[str, ...] = ()
     warp: bool = False
     depth: float = DEEP
     shrinkage: float = 0.5
@@ -76,8 +80,8 @@ PROPERTIES: tuple[Property, ...] = (
     _attribute("smile", "Smiling", region="mouth", warp=True, limit=(-6.0, 6.0)),
     _attribute("mouth_open", "Mouth_Slightly_Open", region="mouth", warp=True, limit=(-6.0, 6.0)),
     Property(
-        "age", "years", ("age",), "age_years", region="skin and hair", keeps=("hair",), depth=MIDDLE, shrinkage=1.0,
-        limit=(-9.0, 9.0),
+        "age", "years", ("age",), "age_years", region="skin and hair", keeps=("hair",), fades=("hair",), depth=MIDDLE,
+        shrinkage=1.0, limit=(-9.0, 9.0),
     ),
     _attribute("male", "Male", region="head", keeps=("hair",), limit=(-4.0, 4.0)),
     Property(
@@ -90,7 +94,7 @@ PROPERTIES: tuple[Property, ...] = (
     ),
     Property("glasses", "presence", ("glasses_clear",), "p_Eyeglasses", region="eyes", limit=(0.0, 5.0)),
     Property("sunglasses", "presence", ("glasses_dark",), "p_Eyeglasses", region="eyes", keeps=("skin",), limit=(0.0, 4.0)),
-    _attribute("bangs", "Bangs", region="hair", keeps=("hair",), limit=(-5.0, 5.0)),
+    _attribute("bangs", "Bangs", region="forehead and hair", keeps=("hair",), limit=(-5.0, 5.0)),
     _attribute("blond", "Blond_Hair", region="hair", keeps=("hair",), limit=(-4.0, 4.0)),
     _attribute("black_hair", "Black_Hair", region="hair", keeps=("hair",), limit=(-4.0, 4.0)),
     Property("beard", "presence", ("No_Beard",), "p_No_Beard", negated=True, region="beard", limit=(-5.0, 5.0)),

@@ -36,7 +36,8 @@ class Calibration:
             cosine to the source.
         people: images measured on.
         measured_by: the network that measured.
-        span: of presence: how far apart absent and present are on photographs, in probability; one unit is this much.
+        absent: what is measured on photographs where a presence is absent: 0 of its unit.
+        span: how far apart absent and present are on photographs as measured: one unit. 0 and 1 for all but presences.
     """
 
     steps: tuple[float, ...]
@@ -44,6 +45,7 @@ class Calibration:
     side_effects: dict[str, float] = field(default_factory=dict)
     people: int = 0
     measured_by: str = ""
+    absent: float = 0.0
     span: float = 1.0
 
     @property
