@@ -27,6 +27,8 @@ _HOMES = {
     "load_pose_estimator": "latentrot.faces.pose",
     "load_hopenet": "latentrot.faces.hopenet",
     "label_folder": "latentrot.faces.table",
+    "describe": "latentrot.faces.table",
+    "estimate_attributes": "latentrot.faces.attributes",
     "jitter_spread": "latentrot.evaluation.label_check",
     "check_labels": "latentrot.evaluation.label_check",
     "YawBins": "latentrot.directions.lines",
@@ -50,10 +52,11 @@ if TYPE_CHECKING:
     from latentrot.errors import LatentrotError
     from latentrot.evaluation.label_check import check_labels, jitter_spread
     from latentrot.evaluation.run import evaluate
+    from latentrot.faces.attributes import estimate_attributes
     from latentrot.faces.estimate import PoseEstimator, estimate_light, estimate_pose
     from latentrot.faces.hopenet import load_hopenet
     from latentrot.faces.pose import load_pose_estimator
-    from latentrot.faces.table import label_folder
+    from latentrot.faces.table import describe, label_folder
     from latentrot.rotators.protocol import load_rotator
     from latentrot.store.latent_store import LatentStore
     from latentrot.training.embedder import embed_with, load_embedder

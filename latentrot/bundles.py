@@ -17,6 +17,7 @@ __all__ = [
     "DETECTOR",
     "PORTRAIT",
     "RESEARCH_ONLY",
+    "attributes_in",
     "bundle_names",
     "bundled_folder",
     "bundled_part",
@@ -27,6 +28,7 @@ __all__ = [
     "labeler_in",
     "missing_bundle",
     "models_home",
+    "properties_in",
     "terms_in_one_line",
     "trained_on",
 ]
@@ -117,9 +119,21 @@ def labeler_in(folder: Path) -> Path | None:
     return path if path.is_file() else None
 
 
+def attributes_in(folder: Path) -> Path | None:
+    """The attributes network a model's folder brings, or None."""
+    path = folder / "attributes.safetensors"
+    return path if path.is_file() else None
+
+
 def directions_in(folder: Path) -> Path | None:
     """The folder of directions a model's folder brings, or None."""
     path = folder / "directions"
+    return path if any(path.glob("*.safetensors")) else None
+
+
+def properties_in(folder: Path) -> Path | None:
+    """The folder of directions of properties a model's folder brings, or None."""
+    path = folder / "properties"
     return path if any(path.glob("*.safetensors")) else None
 
 

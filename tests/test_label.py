@@ -157,7 +157,8 @@ def pictures(tmp_path):
 def test_a_folder_is_labelled_and_a_broken_picture_named(pictures, caplog):
     table = label_folder(FaceFolder(pictures), batch_size=2, progress=False)
     assert list(table.index) == [f"{i}.png" for i in range(5)]
-    assert list(table.columns) == [*COLUMNS, "digest"]
+    assert list(table.columns)[: len(COLUMNS)] == list(COLUMNS)
+    assert table.columns[-1] == "digest"
     assert "broken.png" in caplog.text
     np.testing.assert_allclose(table[["p_left", "p_center", "p_right"]].sum(axis=1), 1, atol=1e-5)
     assert set(table["light"]) <= set(LIGHTS)

@@ -23,7 +23,7 @@ __all__ = ["CheckLabels", "Label", "LabelLight", "TrainLabeler"]
 
 @dataclass(frozen=True)
 class Label:
-    """Label a folder of faces: yaw, pitch, roll and light for every picture."""
+    """Label a folder of faces: yaw, pitch, roll, light, age, attributes and mean colours of every picture."""
 
     data: Path
     """CelebA folder, or any folder of aligned (178:218) or square face pictures"""
@@ -69,16 +69,23 @@ class Label:
 
     def estimated(self, folder: FaceFolder) -> pd.DataFrame:
         """What the networks say."""
+        from latentrot.bundles import DEFAULT_BUNDLE  # noqa: PLC0415
         from latentrot.devices import resolve_device  # noqa: PLC0415
+        from latentrot.faces.attributes import attributes_beside  # noqa: PLC0415
         from latentrot.faces.network import load_labeler  # noqa: PLC0415
         from latentrot.faces.pose import load_pose_estimator  # noqa: PLC0415
         from latentrot.faces.table import label_folder  # noqa: PLC0415
 
         device = resolve_device(self.device)
         labeler = load_labeler(self.labeler, device)
-        estimator = load_pose_estimator(self.pose, self.weights, device, labeler=labeler)
         return label_folder(
-            folder, estimator=estimator, labeler=labeler, mirror=self.mirror, device=device, batch_size=self.batch_size
+            folder,
+            estimator=load_pose_estimator(self.pose, self.weights, device, labeler=labeler),
+            labeler=labeler,
+            attributes=attributes_beside(self.labeler or DEFAULT_BUNDLE, device),
+            mirror=self.mirror,
+            device=device,
+            batch_size=self.batch_size,
         )
 
 

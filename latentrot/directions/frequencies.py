@@ -42,7 +42,7 @@ def keep_octaves(source: np.ndarray, walked: np.ndarray) -> np.ndarray:
     return np.asarray(idctn(spectrum, axes=(2, 3), norm="ortho"))
 
 
-def shrink_noise(picture: np.ndarray) -> np.ndarray:
+def shrink_noise(picture: np.ndarray, power: float = 1.0) -> np.ndarray:
     """Take the white noise of estimation out of a slope, by Wiener shrinkage per spatial frequency.
 
     A latent is mostly white noise, so a mean over few thousand of them still is: most of a raw slope's length is
@@ -51,13 +51,14 @@ def shrink_noise(picture: np.ndarray) -> np.ndarray:
 
     Args:
         picture: (c, h, w) slope on the pixel grid.
+        power: of the gain: 1 shrinks as Wiener does, 0.5 by the square root of that, 0 not at all.
 
     Returns:
         (c, h, w) of smaller length.
     """
     spectrum = np.asarray(dctn(picture, axes=(1, 2), norm="ortho"))
     band = frequency_bands(picture.shape[1:])
-    power = np.bincount(band.ravel(), (spectrum**2).mean(0).ravel()) / np.bincount(band.ravel())
-    floor = np.median(power[min(picture.shape[1:]) // 2 :])
-    gain = np.clip(1 - floor / np.maximum(power, 1e-30), 0, 1)
+    density = np.bincount(band.ravel(), (spectrum**2).mean(0).ravel()) / np.bincount(band.ravel())
+    floor = np.median(density[min(picture.shape[1:]) // 2 :])
+    gain = np.clip(1 - floor / np.maximum(density, 1e-30), 0, 1) ** power
     return np.asarray(idctn(spectrum * gain[band], axes=(1, 2), norm="ortho"))

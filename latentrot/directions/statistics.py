@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -31,7 +32,7 @@ from latentrot.store.latent_store import LatentStore
 from latentrot.store.places import write_whole
 from latentrot.store.shard import ShardHeader
 
-__all__ = ["MIRRORED_LIGHT", "Statistics", "gather"]
+__all__ = ["BLOCK", "MIRRORED_LIGHT", "ShardRows", "Statistics", "block_sums", "checked", "gather"]
 
 KIND, FORMAT = "latentrot statistics", "1"
 #: the light of a mirrored picture
@@ -106,6 +107,45 @@ class Assigned:
         sha.update(self.groups.astype("<i4").tobytes())
         return sha.hexdigest()[:32]
 
+    @property
+    def count(self) -> int:
+        """Rows that take part."""
+        return int((self.groups >= 0).sum())
+
+    def add_to(self, sums: np.ndarray, latents: torch.Tensor) -> None:
+        """Add (n, c, h, w) latents to (bins, 3, d) sums."""
+        flat = np.zeros((sums.shape[0] * sums.shape[1] + 1, sums.shape[2]))
+        add_by_group(flat, latents.flatten(1).numpy(), self.groups)
+        sums += flat[:-1].reshape(sums.shape)
+
+
+class ShardRows(Protocol):
+    """What of one shard is summed up, and how; `Assigned` for yaw, rows of columns for other properties."""
+
+    @property
+    def number(self) -> int:
+        """The shard's."""
+        ...
+
+    @property
+    def header(self) -> ShardHeader:
+        """Its header."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """Digest of all that its sums depend on."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """Rows that take part."""
+        ...
+
+    def add_to(self, sums: np.ndarray, latents: torch.Tensor) -> None:
+        """Add (n, c, h, w) latents to the sums, float64, in place."""
+        ...
+
 
 class Lookup:
     """The group and yaw of every labelled picture, by name.
@@ -171,26 +211,23 @@ def checked(store: LatentStore, number: int, header: ShardHeader) -> ShardHeader
 
 def block_sums(
     store: LatentStore,
-    shards: list[Assigned],
+    shards: Sequence[ShardRows],
     path: Path | UPath,
     shape: tuple[int, ...],
     progress: Callable[[int], object] | None,
 ) -> np.ndarray:
-    """(bins, 3, d) sums over a block's shards: what its file holds, and the shards it does not know of."""
+    """Sums over a block's shards, of the shape given: what its file holds, and the shards it does not know of."""
     keys = {str(shard.number): shard.key for shard in shards}
     known, sums = read_block(path, keys, shape)
     for shard in shards:
         if progress is not None and str(shard.number) in known:
-            progress(int((shard.groups >= 0).sum()))
+            progress(shard.count)
     left = {shard.number: shard for shard in shards if str(shard.number) not in known}
-    new = np.zeros((shape[0] * shape[1] + 1, shape[2]))
     for number, _, latents in store.stream((s.number, s.header) for s in left.values()):
-        groups = left[number].groups
-        if (groups >= 0).any():
-            add_by_group(new, latents.flatten(1).numpy(), groups)
+        if left[number].count:
+            left[number].add_to(sums, latents)
         if progress is not None:
-            progress(int((groups >= 0).sum()))
-    sums += new[:-1].reshape(shape)
+            progress(left[number].count)
     if left and all(shard.header.checksum for shard in shards):  # one without could not be told from another
         header = {"kind": KIND, "format": FORMAT, "keys": json.dumps(keys)}
         with suppress(LatentrotError):  # somebody else's store, or a full disk: the fit goes on without

@@ -8,17 +8,26 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from latentrot.bundles import DEFAULT_BUNDLE
 from latentrot.data.celeba import FaceFolder
 from latentrot.data.digests import image_digests
 from latentrot.data.images import to_tensor
 from latentrot.data.tables import check_unique, read_table
 from latentrot.errors import LatentrotError
+from latentrot.faces.attributes import (
+    AttributeNetwork,
+    attribute_table,
+    estimate_attributes,
+    find_attributes,
+    load_attributes,
+)
+from latentrot.faces.colours import COLOUR_COLUMNS, estimate_colours
 from latentrot.faces.estimate import LabelerPose, PoseEstimator, estimate_light, estimate_pose, light_names
 from latentrot.faces.network import LIGHTS, FaceLabeler, load_labeler
 from latentrot.files import check_format, write_atomically
 from latentrot.progress import Progress
 
-__all__ = ["COLUMNS", "label_folder", "read_labels", "with_attributes", "write_labels"]
+__all__ = ["COLUMNS", "describe", "label_folder", "read_labels", "with_attributes", "write_labels"]
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +41,7 @@ def label_folder(
     *,
     estimator: PoseEstimator | None = None,
     labeler: FaceLabeler | None = None,
+    attributes: AttributeNetwork | None = None,
     mirror: bool = True,
     device: torch.device | str | None = None,
     batch_size: int = 256,
@@ -45,21 +55,26 @@ def label_folder(
         folder: aligned or square face pictures.
         estimator: what estimates the pose; None takes the label network.
         labeler: the label network, on `device`; None takes the one of the bundled faces.
-        mirror: average with the mirrored picture, for pose and light.
+        attributes: what estimates age and attributes, on `device`; None takes the one of the bundled faces where the label
+            network is theirs, too, and leaves these columns out where it is another.
+        mirror: average with the mirrored picture, for all that is estimated.
         device: where to compute; None is the CPU.
         batch_size: pictures at a time.
         progress: show a progress bar; None shows one on a terminal only.
 
     Returns:
         One row per picture, indexed by image_id: yaw_deg, pitch_deg and roll_deg in degrees, light (left, center or
-        right), p_left, p_center and p_right (its probabilities), confidence (the largest of them), digest (of the image
-        file, see `image_digest`). Its `attrs` say what estimated them (labeler, pose); parquet keeps that.
+        right), p_left, p_center and p_right (its probabilities), confidence (the largest of them); age_years and the
+        probabilities of CelebA's attributes (see `estimate_attributes`) where a network estimates them; mean colours (see
+        `estimate_colours`); digest (of the image file, see `image_digest`). Its `attrs` say what estimated them (labeler,
+        pose, attributes); parquet keeps that.
 
     Raises:
         LatentrotError: the folder holds no pictures or none can be read, or `batch_size` is below 1.
     """
     if batch_size < 1:
         raise LatentrotError(f"batch_size={batch_size}: expected at least 1")
+    attributes = attributes or default_attributes(labeler, device)
     labeler = labeler or load_labeler(device=device)
     estimator = estimator or LabelerPose(labeler)
     parts = []
@@ -72,15 +87,72 @@ def label_folder(
             bar.update(len(batch))
             if names:
                 x = to_tensor(crops).to(device or "cpu")
-                pose = estimate_pose(x, estimator=estimator, mirror=mirror)
-                light = estimate_light(x, labeler=labeler, mirror=mirror)
-                parts.append(_rows(names, pose.cpu(), light.cpu()))
+                parts.append(describe_crops(x, estimator, labeler, attributes, mirror=mirror).set_axis(names))
     if not parts:
         raise LatentrotError(f"none of the {len(folder.ids)} pictures in {folder.image_dir} can be read")
-    table = pd.concat(parts)
+    table = pd.concat(parts).rename_axis("image_id")
     table["digest"] = image_digests(folder.image_dir, table.index.tolist())
     table.attrs = {"labeler": labeler.title, "pose": estimator.name}
+    if attributes is not None:
+        table.attrs["attributes"] = attributes.title
     return table
+
+
+def default_attributes(
+    labeler: FaceLabeler | None, device: torch.device | str | None = None
+) -> AttributeNetwork | None:
+    """The bundled faces' attributes network where the label network is theirs, too (None), and it is there."""
+    there = labeler is None and find_attributes(DEFAULT_BUNDLE) is not None
+    return load_attributes(device=device) if there else None
+
+
+def describe(
+    x: torch.Tensor,
+    *,
+    labeler: FaceLabeler | None = None,
+    attributes: AttributeNetwork | None = None,
+    mirror: bool = True,
+) -> pd.DataFrame:
+    """What face crops show: pose, light, age and attributes.
+
+    Args:
+        x: (n, 3, h, h) crops in the CelebA frame, float in [-1, 1], of any size.
+        labeler: the label network; None takes that of the bundled faces.
+        attributes: the attributes network; None takes that of the bundled faces where `labeler` is None.
+        mirror: average with the mirrored image.
+
+    Returns:
+        A row per crop with the columns of `label_folder`: yaw_deg, pitch_deg and roll_deg in degrees, light, p_left,
+        p_center, p_right, confidence, age_years, p_Smiling and so on, face_r and the other colours.
+
+    Raises:
+        LatentrotError: `x` is not a batch of square RGB crops.
+
+    Example:
+        >>> shown = latentrot.describe(x)
+        >>> shown.loc[0, ["yaw_deg", "light", "age_years", "p_Smiling"]]
+    """
+    attributes = attributes or default_attributes(labeler, x.device)
+    labeler = labeler or load_labeler(device=x.device)
+    return describe_crops(x, LabelerPose(labeler), labeler, attributes, mirror=mirror)
+
+
+def describe_crops(
+    x: torch.Tensor,
+    estimator: PoseEstimator,
+    labeler: FaceLabeler,
+    attributes: AttributeNetwork | None,
+    *,
+    mirror: bool,
+) -> pd.DataFrame:
+    """(n, 3, h, h) crops -> a row each: pose and light, age and attributes where a network estimates them, colours."""
+    pose = estimate_pose(x, estimator=estimator, mirror=mirror)
+    light = estimate_light(x, labeler=labeler, mirror=mirror)
+    tables = [_rows(pose.cpu(), light.cpu())]
+    if attributes is not None:
+        tables.append(attribute_table(estimate_attributes(x, network=attributes, mirror=mirror)))
+    tables.append(pd.DataFrame(estimate_colours(x).cpu().numpy(), columns=pd.Index(COLOUR_COLUMNS)))
+    return pd.concat(tables, axis=1)
 
 
 def with_attributes(labels: pd.DataFrame, folder: FaceFolder) -> pd.DataFrame:
@@ -102,10 +174,10 @@ def with_attributes(labels: pd.DataFrame, folder: FaceFolder) -> pd.DataFrame:
     return joined
 
 
-def _rows(names: list[str], pose: torch.Tensor, light: torch.Tensor) -> pd.DataFrame:
+def _rows(pose: torch.Tensor, light: torch.Tensor) -> pd.DataFrame:
     values = torch.cat([pose, light, light.amax(1, keepdim=True)], 1).numpy()
     numeric = [c for c in COLUMNS if c != "light"]
-    table = pd.DataFrame(values, index=pd.Index(names, name="image_id"), columns=pd.Index(numeric))
+    table = pd.DataFrame(values, columns=pd.Index(numeric))
     table["light"] = light_names(light)
     return table.reindex(columns=list(COLUMNS))
 

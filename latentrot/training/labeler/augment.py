@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from latentrot.faces.network import CROP_SIZE
-from latentrot.training.labeler.config import LabelTrainConfig
 from latentrot.training.labeler.faces import CONTEXT_SIZE
 
 __all__ = ["mirror_half", "photograph", "surrounded", "uniform", "warp"]
+
+
+class WarpConfig(Protocol):
+    """What `warp` reads of a run's configuration."""
+
+    @property
+    def scale(self) -> float:
+        """Crops are this much smaller or larger, as a share."""
+        ...
+
+    @property
+    def shift(self) -> float:
+        """Crops are moved by up to this many pixels of the 178x218 frame."""
+        ...
+
+    @property
+    def roll(self) -> float:
+        """Crops lean by up to this many degrees."""
+        ...
 
 
 def uniform(n: int, low: float, high: float, generator: torch.Generator) -> Tensor:
@@ -18,7 +38,7 @@ def uniform(n: int, low: float, high: float, generator: torch.Generator) -> Tens
     return torch.rand(n, generator=generator) * (high - low) + low
 
 
-def warp(contexts: Tensor, config: LabelTrainConfig, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def warp(contexts: Tensor, config: WarpConfig, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Cut shifted, scaled and leaning crops.
 
     Args:

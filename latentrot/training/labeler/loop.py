@@ -4,27 +4,46 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from latentrot.faces.network import FaceLabeler
-from latentrot.training.labeler.config import LabelTrainConfig
-
 __all__ = ["optimise"]
 
 log = logging.getLogger(__name__)
 
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class OptimiserConfig(Protocol):
+    """What `optimise` reads of a run's configuration."""
+
+    @property
+    def learning_rate(self) -> float:
+        """The peak rate."""
+        ...
+
+    @property
+    def weight_decay(self) -> float:
+        """AdamW's decoupled weight decay."""
+        ...
+
+    @property
+    def ema(self) -> float:
+        """Decay per step of the averaged weights."""
+        ...
+
 
 def optimise(
-    network: FaceLabeler,
+    network: Network,
     parts: Sequence[nn.Module],
     steps: int,
-    config: LabelTrainConfig,
+    config: OptimiserConfig,
     *,
-    loss_of: Callable[[FaceLabeler, int], Tensor],
+    loss_of: Callable[[Network, int], Tensor],
     name: str,
 ) -> None:
     """Train some parts of the network and leave their averaged weights in it."""

@@ -1,0 +1,217 @@
+"""What editing a property does to photographs of people held out, beside mean difference and linear SVM on the same latents.
+
+Usage: python experiments/properties.py CELEBA LABELS.parquet STORE... [people]
+
+CELEBA: aligned photographs; LABELS: made by `latentrot label`; STORE: latents of one depth each, made from these photographs.
+Measured by the independent judges in ../shared/judge (expression, age, gender, identity, pose), which nothing here was
+trained on, on the photographs with the change in them. All methods walk the same latents and reach the photograph the same
+way; they differ in the direction alone. Each takes three steps, and what it does is read off where it reaches the success
+named in `GOALS`. Writes properties.csv beside this file.
+
+Methods: `joint`, one regression on all columns at once, orthogonal to pose, light and colour; `mean difference` of two
+groups; `svm`, the normal of a linear support vector machine on the latents' 300 principal parts (as InterFaceGAN and
+BoundaryDiffusion take it). The latter two are scaled so that a step is as long as one of `joint`.
+"""
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.decomposition import PCA
+from sklearn.svm import LinearSVC
+
+from latentrot.data.celeba import FaceFolder, held_out
+from latentrot.data.images import resize
+from latentrot.diffusion.load import load_model
+from latentrot.directions.design import design_of
+from latentrot.directions.properties import property_named
+from latentrot.directions.property_directions import PropertyDirections
+from latentrot.directions.property_fit import PropertyFitConfig, chosen_rows, fit_properties, shrunk
+from latentrot.errors import LatentrotError
+from latentrot.faces.attributes import attributes_beside
+from latentrot.faces.parts import BACKGROUND, SKIN
+from latentrot.faces.table import read_labels
+from latentrot.rotators.properties import PreparedFace, PropertyEditor
+from latentrot.rotators.property_calibration import aligned_face
+from latentrot.store.latent_store import LatentStore
+
+JUDGE = Path(__file__).resolve().parents[2] / "shared" / "judge"
+SIDE = 192
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is to be reached, by the judges.
+
+    Attributes:
+        name: of the row.
+        prop: the property.
+        steps: walked, in units of the column.
+        measure: column of `judged` (or of the attributes network: p_left) that says how far it is reached.
+        goal: mean value, or mean change where `change`.
+        of: whom it is done to: a query of the judged sources.
+        change: the goal is a change.
+    """
+
+    name: str
+    prop: str
+    steps: tuple[float, ...]
+    measure: str
+    goal: float
+    of: str = ""
+    change: bool = False
+
+
+GOALS = (
+    Goal("smile", "smile", (2.0, 4.0, 6.0), "happy", 0.80, "happy < 0.5"),
+    Goal("stop smiling", "smile", (-2.0, -4.0, -6.0), "happy", 0.20, "happy > 0.5"),
+    Goal("ten years older", "age", (3.0, 6.0, 9.0), "age", 10.0, change=True),
+    Goal("male", "male", (1.5, 3.0, 4.5), "male", 0.60, "male < 0.3"),
+    Goal("female", "male", (-1.5, -3.0, -4.5), "male", 0.45, "male > 0.7"),
+    Goal("light from the left", "light_left", (1.0, 1.8, 2.6), "p_left", 0.60, "p_left < 0.3"),
+)
+
+
+def judges() -> tuple[ModuleType, ModuleType]:
+    """The judges' modules."""
+    if not JUDGE.is_dir():
+        raise LatentrotError(f"no judges at {JUDGE}; they are not part of the package")
+    sys.path.insert(0, str(JUDGE))
+    import attributes  # noqa: PLC0415  # pyright: ignore
+    import judge  # noqa: PLC0415  # pyright: ignore
+
+    return judge, attributes
+
+
+def judged(images: list[np.ndarray], editor: PropertyEditor) -> pd.DataFrame:
+    """What the judges say of crops, a row each; the light by the label network."""
+    from latentrot.data.images import to_tensor  # noqa: PLC0415
+    from latentrot.faces.estimate import estimate_light  # noqa: PLC0415
+
+    judge, attributes = judges()
+    age, male = attributes.age_gender(images)
+    light = estimate_light(to_tensor(np.stack([resize(im, 64) for im in images])), labeler=editor.model.labeler)
+    return pd.DataFrame({
+        "happy": attributes.expression(images)[:, 1], "age": age, "male": male, "yaw": judge.pose(images)[:, 0],
+        "p_left": light[:, 0].numpy(), "who": list(judge.identity(images)),
+    })  # fmt: skip
+
+
+def other_directions(
+    joint: PropertyDirections, store: LatentStore, labels: pd.DataFrame
+) -> dict[str, PropertyDirections]:
+    """Mean difference and SVM on the same latents, as long as the joint direction's steps."""
+    design = design_of(chosen_rows(labels, PropertyFitConfig())).table
+    names, latents = zip(*store.batches(set(design.index), 256), strict=True)
+    z = torch.cat(latents).flatten(1).numpy()
+    rows = design.loc[[n for batch in names for n in batch]]
+    parts = PCA(300, svd_solver="randomized", random_state=0).fit(z)
+    code = parts.transform(z)
+    found: dict[str, dict[str, torch.Tensor]] = {"mean difference": {}, "svm": {}}
+    for one in joint.properties:
+        column = rows[one.columns[0]].to_numpy()
+        has = column > (np.median(column) if one.unit == "years" else (column.min() + column.max()) / 2)
+        normal = LinearSVC(C=1e-3, class_weight="balanced").fit(code / code.std(0), has).coef_[0] / code.std(0)
+        raw = {"mean difference": z[has].mean(0) - z[~has].mean(0), "svm": normal @ parts.components_}
+        for method, direction in raw.items():
+            calm = shrunk(direction.astype(np.float64), store.space, one.shrinkage if method != "svm" else 0.0)
+            length = float(joint.vectors[one.name].norm()) / np.linalg.norm(calm)
+            found[method][one.name] = torch.from_numpy(calm * length).float().reshape(store.space.shape)
+    return {method: replace(joint, vectors=vectors) for method, vectors in found.items()}
+
+
+def measured(faces: list[PreparedFace], sources: pd.DataFrame, editor: PropertyEditor, goal: Goal, step: float) -> dict:
+    """One step on all faces: means of what the judges say, and how much else changed."""
+    edited, background, skin = [], [], []
+    for face in faces:
+        crop = face.edited_crop(face.change({goal.prop: step})).astype(float)
+        edited.append(resize(crop.astype(np.uint8), SIDE))
+        moved = crop - face.small
+        place = [resize_plane(face.face.parts[k], crop.shape[0]) for k in (BACKGROUND, SKIN)]
+        background.append((np.abs(moved).mean(-1) * place[0]).sum() / max(place[0].sum(), 1))
+        skin.append(np.abs((moved * place[1][..., None]).sum((0, 1)) / place[1].sum()).mean())
+    after = judged(edited, editor)
+    alike = np.mean([a @ b for a, b in zip(sources["who"], after["who"], strict=True)])
+    change = {k: (after[k].to_numpy() - sources[k].to_numpy()) for k in ("happy", "male", "age", "yaw")}
+    return {
+        "step": step, "success": (after[goal.measure] - (sources[goal.measure] if goal.change else 0)).mean(),
+        "identity": alike, "yaw": np.abs(change["yaw"]).mean(), "background": np.mean(background),
+        "skin_colour": np.mean(skin), **{k: change[k].mean() for k in ("happy", "male", "age")},
+    }  # fmt: skip
+
+
+def resize_plane(plane: np.ndarray, side: int) -> np.ndarray:
+    """(n, n) probabilities at another size."""
+    import cv2  # noqa: PLC0415
+
+    return cv2.resize(plane, (side, side), interpolation=cv2.INTER_AREA)
+
+
+def at_goal(rows: pd.DataFrame, goal: Goal, start: dict) -> pd.Series:
+    """What a method does where it reaches the goal: interpolated between two steps, or at the longest where none does."""
+    table = pd.concat([pd.DataFrame([start]), rows], ignore_index=True)
+    falling = table["success"].iloc[-1] < table["success"].iloc[0]
+    success = -table["success"] if falling else table["success"]
+    wanted = -goal.goal if falling else goal.goal
+    above = np.flatnonzero(success.to_numpy() >= wanted)
+    if not len(above) or not above[0]:
+        return table.iloc[-1]
+    low, high = table.iloc[above[0] - 1], table.iloc[above[0]]
+    share = (goal.goal - low["success"]) / (high["success"] - low["success"])
+    return low + share * (high - low)
+
+
+def main() -> None:
+    """Measure and write the table."""
+    torch.set_num_threads(1)
+    *given, people = sys.argv[1:] if sys.argv[-1].isdecimal() else [*sys.argv[1:], "40"]
+    folder, labels, stores = FaceFolder(Path(given[0])), read_labels(given[1]), [LatentStore(s) for s in given[2:]]
+    model = load_model(None, "cpu", "bfloat16")
+    attributes = attributes_beside(model.folder)
+    joint = []
+    for store in stores:
+        wanted = {g.prop for g in GOALS if property_named(g.prop).depth == store.space.schedule.depth}
+        joint.append(fit_properties(store, labels, sorted(wanted)))
+    editors = {"joint": PropertyEditor(model, joint, attributes)}
+    others = [other_directions(j, s, labels) for j, s in zip(joint, stores, strict=True)]
+    editors |= {m: PropertyEditor(model, [o[m] for o in others], attributes) for m in ("mean difference", "svm")}
+
+    # people held out, of the half that calibration does not look at
+    apart = np.array(folder.ids)[held_out(folder.identities.to_numpy(), 0.1)]
+    apart = np.random.default_rng(1).permutation(apart[1::2])
+    faces = []
+    for name in apart:
+        photograph = np.asarray(folder.open_picture(name))
+        try:
+            faces.append(editors["joint"].prepare(photograph, aligned_face(photograph)))
+        except LatentrotError:
+            continue
+        if len(faces) == 4 * int(people):
+            break
+    sources = judged([resize(f.small, SIDE) for f in faces], editors["joint"])
+    rows = []
+    for goal in GOALS:
+        chosen = (sources.query(goal.of) if goal.of else sources).index[: int(people)]
+        own = sources.loc[chosen].reset_index(drop=True)
+        start = {
+            "step": 0.0,
+            "success": 0.0 if goal.change else own[goal.measure].mean(),
+            "identity": 1.0,
+        } | dict.fromkeys(("yaw", "background", "skin_colour", "happy", "male", "age"), 0.0)
+        for method, editor in editors.items():
+            some = [replace(faces[i], editor=editor, starts=faces[i].starts) for i in chosen]
+            steps = pd.DataFrame([measured(some, own, editor, goal, step) for step in goal.steps])
+            found = at_goal(steps, goal, start)
+            rows.append(
+                {"goal": goal.name, "method": method, "people": len(chosen), "wanted": goal.goal, **found.to_dict()}
+            )
+            print(pd.DataFrame(rows[-1:]).round(3).to_string(index=False, header=len(rows) == 1), flush=True)
+            pd.DataFrame(rows).round(4).to_csv(Path(__file__).with_suffix(".csv"), index=False)
+
+
+if __name__ == "__main__":
+    main()

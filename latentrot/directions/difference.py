@@ -1,0 +1,248 @@
+"""Bring the change of a walk into a photograph: the difference of two decodings after motion compensation.
+
+What is shown is not the decoded face, in which the person is hardly the same even where nothing is walked, but the photograph
+with what the walk has changed:
+
+1. the landmarks of the latent decoded as it is (`start`) and walked (`walked`) say how the face moves; a thin-plate spline
+   through their displacement warps the photograph and `start` alike;
+2. what the warp does not explain, the residual `walked - warp(start)`, is added to the warped photograph: without the
+   checkerboard of the finest frequencies, without the mean of each part of the head that shall keep its colour, and only
+   where the property may change anything.
+
+No change gives the photograph bit for bit. Where geometry moves and a residual corrects it: the motion-compensated prediction
+of video coding (Netravali and Robbins, "Motion-Compensated Television Coding: Part I", Bell System Technical Journal 58(3),
+1979); the spline is Bookstein's ("Principal Warps", IEEE TPAMI 11, 1989).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.fft import dctn, idctn
+
+from latentrot.data.frame import CROP_BOX
+from latentrot.directions.frequencies import frequency_bands
+from latentrot.directions.properties import Property
+from latentrot.directions.regions import WITH_WALKED_PARTS, FaceMap, region_mask
+from latentrot.directions.warp import seen_at, source_positions, source_shift
+from latentrot.faces.alignment import Alignment
+from latentrot.faces.parts import PARTS
+from latentrot.numerics import smoothstep
+
+__all__ = ["Change", "apply_change", "difference", "without_checkerboard", "without_part_means"]
+
+#: long steps draw a two-pixel checkerboard: of a 64 pixels' residual these half-waves an image are faded out
+CHECKERBOARD = (44 / 64, 60 / 64)
+#: width of the fade at the crop's edge, in half-widths of it
+EDGE = 0.12
+#: a residual is added from this much on: less than eight bits show
+FAINT = 0.25 / 127.5
+#: photograph pixels are moved from this many on
+STILL = 0.02
+#: rows of the photograph changed at a time
+BAND = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """What an edit changes, over the face crop.
+
+    Attributes:
+        residual: (n, n, 3) float32, what is added, images being -1 to 1; exactly 0 where nothing is.
+        shift: (n, n, 2) float32 (column, row), how far from each pixel its place in the source lies, the crop being -1 to 1.
+    """
+
+    residual: np.ndarray
+    shift: np.ndarray
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether nothing changes at all."""
+        return not (self.residual.any() or self.shift.any())
+
+
+def difference(
+    start: torch.Tensor,
+    walked: torch.Tensor,
+    landmarks: tuple[np.ndarray | None, np.ndarray | None],
+    face: FaceMap,
+    properties: Sequence[Property],
+    walked_face: FaceMap | None = None,
+) -> Change:
+    """The motion-compensated difference of two decodings, restricted to what properties may touch.
+
+    Args:
+        start: (1, 3, s, s) in [-1, 1], the latent decoded as it is.
+        walked: (1, 3, s, s), decoded after the walk.
+        landmarks: (68, 2) in `start` and in `walked`, -1 to 1 across; None where none are found, and nothing is warped.
+        face: what lies where in the photograph's crop.
+        properties: those that were changed.
+        walked_face: what lies where in `walked`, for properties that move outlines such as the hair's; None: as in `face`.
+
+    Returns:
+        The change; nothing at all where `walked` is `start`.
+    """
+    n, side = face.parts.shape[-1], start.shape[-1]
+    if torch.equal(start, walked) or not properties:
+        return Change(np.zeros((n, n, 3), np.float32), np.zeros((n, n, 2), np.float32))
+    mask = joint_mask(properties, face, walked_face) * edge_fade(n)
+
+    # motion: the landmarks' displacement, where the properties may change anything
+    shift = torch.zeros(1, 2, side, side, dtype=torch.float64)
+    before, after = landmarks
+    if any(p.warp for p in properties) and before is not None and after is not None:
+        warping = joint_mask([p for p in properties if p.warp], face, walked_face) * edge_fade(n)
+        shift = source_shift(before, after, side) * resized(warping[None], side)
+        compensated = seen_at(start, source_positions(shift, side))
+    else:
+        compensated = start.double()
+
+    # what the motion does not explain
+    residual = (walked.double() - compensated)[0].numpy()
+    residual = without_checkerboard(residual)
+    residual = without_part_means(residual, face, mask, properties)
+    residual = faded_only(residual, start[0].double().numpy(), face, properties)
+
+    # where the properties may change anything
+    fine = resized(residual, n)[0].permute(1, 2, 0).numpy() * mask[..., None]
+    fine[np.abs(fine).max(-1) < FAINT] = 0
+    moved = resized(shift[0].numpy(), n)[0].permute(1, 2, 0).numpy() * (mask[..., None] > 0)
+    return Change(fine.astype(np.float32), moved.astype(np.float32))
+
+
+def joint_mask(properties: Sequence[Property], face: FaceMap, walked_face: FaceMap | None) -> np.ndarray:
+    """(n, n) where any of some properties may change the crop."""
+    masks = [region_mask(p.region, face) for p in properties]
+    if walked_face is not None:
+        masks += [region_mask(p.region, walked_face) for p in properties if p.region in WITH_WALKED_PARTS]
+    return np.max(masks, axis=0)
+
+
+def edge_fade(n: int) -> np.ndarray:
+    """(n, n) 1 inside the crop, falling to 0 at its edge."""
+    ticks = np.abs((np.arange(n) + 0.5) * 2 / n - 1)
+    return smoothstep(1 - np.maximum(ticks[:, None], ticks), 0.0, EDGE)
+
+
+def resized(planes: np.ndarray, side: int) -> torch.Tensor:
+    """(c, n, n) -> (1, c, side, side) float64, bicubic; antialiased where it becomes smaller."""
+    x = torch.from_numpy(np.ascontiguousarray(planes, np.float64))[None]
+    if side < planes.shape[-1]:
+        return F.interpolate(x, size=side, mode="bilinear", antialias=True, align_corners=False)
+    return F.interpolate(x, size=side, mode="bicubic", align_corners=False)
+
+
+def without_checkerboard(residual: np.ndarray) -> np.ndarray:
+    """(c, s, s) with the finest frequencies, of which checkerboards are made, faded out."""
+    low, high = (share * residual.shape[-1] for share in CHECKERBOARD)
+    spectrum = np.asarray(dctn(residual, axes=(1, 2), norm="ortho"))
+    return np.asarray(
+        idctn(spectrum * (1 - smoothstep(frequency_bands(residual.shape[1:]), low, high)), axes=(1, 2), norm="ortho")
+    )
+
+
+def without_part_means(
+    residual: np.ndarray, face: FaceMap, mask: np.ndarray, properties: Sequence[Property]
+) -> np.ndarray:
+    """A residual less its mean over each part of the head, where the change counts; parts in `keeps` stay as they are.
+
+    Args:
+        residual: (3, s, s).
+        face: of the crop.
+        mask: (n, n) where the change counts.
+        properties: those that were changed.
+    """
+    kept = {part for p in properties for part in p.keeps}
+    weights = resized(face.parts, residual.shape[-1])[0].numpy().clip(0, 1)
+    counts = resized(mask[None], residual.shape[-1])[0, 0].numpy().clip(0, 1)
+    for name, part in zip(PARTS, weights, strict=True):
+        weight = part * counts
+        if name not in kept and weight.sum() > 1:
+            residual = residual - part * (residual * weight).sum((1, 2), keepdims=True) / weight.sum()
+    return residual
+
+
+def faded_only(residual: np.ndarray, start: np.ndarray, face: FaceMap, properties: Sequence[Property]) -> np.ndarray:
+    """A residual whose colours, in parts in `fades`, grow lighter, darker or greyer, but turn no other hue.
+
+    Args:
+        residual: (3, s, s).
+        start: (3, s, s) in [-1, 1].
+        face: of the crop.
+        properties: those that were changed.
+    """
+    fades = {part for p in properties for part in p.fades}
+    if not fades:
+        return residual
+    grey = residual.mean(0, keepdims=True)
+    hue = start - start.mean(0, keepdims=True)
+    share = ((residual - grey) * hue).sum(0, keepdims=True) / ((hue**2).sum(0, keepdims=True) + 1e-3)
+    greyer = grey + hue * np.clip(share, -1, 0)
+    weights = resized(face.parts, residual.shape[-1])[0].numpy()
+    where = sum(weights[PARTS.index(name)] for name in fades)
+    return residual + np.clip(where, 0, 1) * (greyer - residual)
+
+
+def apply_change(photograph: np.ndarray, alignment: Alignment, change: Change) -> np.ndarray:
+    """Change a photograph at its own resolution.
+
+    Args:
+        photograph: (h, w, 3) uint8 RGB.
+        alignment: of the face that the change is of.
+        change: over its crop.
+
+    Returns:
+        (h, w, 3) uint8; bit for bit the photograph where nothing changes.
+    """
+    result = photograph.copy()
+    if change.is_nothing:
+        return result
+    n, half = change.residual.shape[0], (CROP_BOX[2] - CROP_BOX[0]) / 2
+    to_crop = alignment.matrix * (n / (2 * half))
+    to_crop[:, 2] -= np.array(CROP_BOX[:2]) * (n / (2 * half))
+    to_photograph = np.linalg.inv(alignment.matrix[:, :2]) * half
+    left, top, right, bottom = bounds_of(alignment, photograph.shape[1], photograph.shape[0])
+    for first in range(top, bottom, BAND):
+        band = np.s_[first : min(first + BAND, bottom), left:right]
+
+        # where each pixel lies in the crop
+        columns, rows = np.meshgrid(np.arange(left, right) + 0.5, np.arange(band[0].start, band[0].stop) + 0.5)
+        at = [to_crop[i, 0] * columns + to_crop[i, 1] * rows + to_crop[i, 2] - 0.5 for i in range(2)]
+        at = [v.astype(np.float32) for v in at]
+
+        # warp
+        shift = cv2.remap(change.shift, at[0], at[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT).astype(
+            np.float64
+        )
+        shift = shift @ to_photograph.T
+        own = photograph[band]
+        if np.abs(shift).max() > STILL:
+            place = [(v + shift[..., i] - 0.5).astype(np.float32) for i, v in enumerate((columns, rows))]
+            seen = sampled(photograph, *place)
+            own = np.where((np.abs(shift).max(-1) > STILL)[..., None], seen, own)
+
+        # add the residual
+        residual = cv2.remap(change.residual, at[0], at[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT) * 127.5
+        result[band] = np.clip(np.round(own + residual), 0, 255).astype(np.uint8)
+    return result
+
+
+def sampled(photograph: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """A photograph at float positions (pixel centres are whole numbers), edges repeated: as (h, w, 3) uint8."""
+    low = [max(0, int(np.floor(v.min())) - 3) for v in (columns, rows)]
+    high = [int(np.ceil(v.max())) + 4 for v in (columns, rows)]
+    around = np.ascontiguousarray(photograph[low[1] : high[1], low[0] : high[0]])
+    return cv2.remap(around, columns - low[0], rows - low[1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+
+
+def bounds_of(alignment: Alignment, width: int, height: int) -> tuple[int, int, int, int]:
+    """The smallest box of whole pixels of the photograph around the face crop: left, top, right, bottom."""
+    left, top, right, bottom = CROP_BOX
+    corners = alignment.to_photo(np.array([[left, top], [right, top], [left, bottom], [right, bottom]], np.float64))
+    low, high = np.floor(corners.min(0)).astype(int), np.ceil(corners.max(0)).astype(int)
+    return max(0, low[0]), max(0, low[1]), min(width, high[0]), min(height, high[1])

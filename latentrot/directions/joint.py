@@ -1,0 +1,194 @@
+"""One regression of the latents on all columns of a table at once, from sums alone.
+
+    z = c + sum_k b_k x_k
+
+`b_k` is what changes with column k while the others stay. Ridge regression needs X'X, X'Z and, for what is left unexplained,
+the sum of z squared; all three are sums over images. So they stream in constant memory, are kept beside the shards, and are
+equal for any cut and order: columns are multiples of 1/64 and latents are half precision, so that products and their sums
+are exact in float64 (z is rounded to multiples of 2^-12 before it is squared).
+
+Source: Hoerl and Kennard, "Ridge Regression: Biased Estimation for Nonorthogonal Problems", Technometrics 12(1), 1970.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+import pandas as pd
+import torch
+
+from latentrot.diffusion.first_stage import mirror_latents
+from latentrot.directions.design import Design, mirrored_columns
+from latentrot.directions.statistics import BLOCK, block_sums, checked
+from latentrot.errors import LatentrotError
+from latentrot.store.latent_store import LatentStore
+from latentrot.store.shard import ShardHeader
+
+__all__ = ["JointSums", "gather_joint", "ridge_slopes", "sums_of"]
+
+#: z is rounded to multiples of so much before it is squared, so that sums of squares are exact, too
+SQUARED_GRAIN = 2.0**-12
+#: latents multiplied at a time
+ROWS = 128
+#: of the ridge, in images: columns are scaled to a standard deviation of 1
+RIDGE = 20.0
+
+
+@dataclass(frozen=True, eq=False)
+class JointSums:
+    """Sums over images of what the regression needs.
+
+    Attributes:
+        names: the k columns, the intercept ("1") first.
+        xx: (k, k) float64, X'X; its first entry is the number of images.
+        xz: (k, d) float64, X'Z.
+        zz: (d,) float64, sum of z squared.
+    """
+
+    names: tuple[str, ...]
+    xx: np.ndarray
+    xz: np.ndarray
+    zz: np.ndarray
+
+    @property
+    def count(self) -> int:
+        """Images summed up."""
+        return int(self.xx[0, 0])
+
+    def __add__(self, other: JointSums) -> JointSums:
+        """Sums over both; of the same columns."""
+        if self.names != other.names:
+            raise LatentrotError(f"sums over columns {self.names} cannot be added to sums over {other.names}")
+        return JointSums(self.names, self.xx + other.xx, self.xz + other.xz, self.zz + other.zz)
+
+    def of(self, names: Sequence[str]) -> JointSums:
+        """The sums of a regression on some of the columns; the intercept is among them anyway."""
+        kept = [i for i, name in enumerate(self.names) if name == "1" or name in names]
+        return JointSums(tuple(self.names[i] for i in kept), self.xx[np.ix_(kept, kept)], self.xz[kept], self.zz)
+
+    def mirrored(self, shape: tuple[int, int, int], factor: int) -> JointSums:
+        """The sums over the mirrored images: the mirrored sum is the sum of the mirrored.
+
+        Args:
+            shape: (c, h, w) of a latent.
+            factor: the first stage's, which mirroring needs.
+        """
+        order, sign = mirrored_columns(self.names)
+
+        def flipped(rows: np.ndarray) -> np.ndarray:
+            latents = torch.from_numpy(np.ascontiguousarray(rows)).reshape(-1, *shape)
+            return mirror_latents(latents, factor).flatten(1).numpy()
+
+        xx = self.xx[np.ix_(order, order)] * sign[:, None] * sign
+        return JointSums(self.names, xx, flipped(self.xz[order]) * sign[:, None], flipped(self.zz[None])[0])
+
+
+@dataclass(frozen=True, eq=False)
+class ShardColumns:
+    """One shard's rows with their columns: a `ShardRows`.
+
+    Attributes:
+        number: the shard's.
+        header: its header.
+        x: (n, k) float64; rows of images that take no part are zero.
+    """
+
+    number: int
+    header: ShardHeader
+    x: np.ndarray
+
+    @property
+    def key(self) -> str:
+        """Digest of all that the shard's sums depend on."""
+        return hashlib.sha256(self.header.checksum.encode() + self.x.tobytes()).hexdigest()[:32]
+
+    @property
+    def count(self) -> int:
+        """Rows that take part."""
+        return int(self.x[:, 0].sum())
+
+    def add_to(self, sums: np.ndarray, latents: torch.Tensor) -> None:
+        """Add X'Z and, as the last row, the sum of z squared: (k + 1, d) float64, in place."""
+        for start in range(0, len(latents), ROWS):
+            x = self.x[start : start + ROWS]
+            z = latents[start : start + ROWS].flatten(1).double().numpy()
+            sums += joint_terms(x, z)
+
+
+def joint_terms(x: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """(n, k) columns, the first 1 or 0, and (n, d) latents -> (k + 1, d): X'Z, and the sum of z squared."""
+    rounded = np.round(z / SQUARED_GRAIN) * SQUARED_GRAIN
+    return np.concatenate([x.T @ z, x[:, :1].T @ rounded**2])
+
+
+def sums_of(x: np.ndarray, z: np.ndarray, names: Sequence[str]) -> JointSums:
+    """The sums of a batch in memory: (n, k) columns, the intercept first, and (n, d) latents in half precision."""
+    both = joint_terms(x, np.asarray(z, np.float64))
+    return JointSums(tuple(names), x.T @ x, both[:-1], both[-1])
+
+
+def gather_joint(
+    store: LatentStore, design: Design, choice: str = "", progress: Callable[[int], object] | None = None
+) -> JointSums:
+    """Sums over the labelled latents of a store, read from its files of statistics as far as these are still true.
+
+    Args:
+        store: the latents.
+        design: columns of the images that take part.
+        choice: how these were chosen, in any words: each choice has files of its own.
+        progress: called with the number of labelled latents dealt with since the last call.
+
+    Raises:
+        LatentrotError: the store holds none of the images.
+    """
+    d, k = int(np.prod(store.space.shape)), len(design.names)
+    xx, both = np.zeros((k, k)), np.zeros((k + 1, d))
+    series = hashlib.sha256(repr(("joint", design.names, choice)).encode()).hexdigest()[:12]
+    for block, members in groupby(store.headers(), key=lambda pair: pair[0] // BLOCK):
+        shards = [columns_of(number, checked(store, number, header), design.table) for number, header in members]
+        path = store.root / "statistics" / f"joint-{series}-{block:05d}.safetensors"
+        both += block_sums(store, shards, path, both.shape, progress)
+        xx += sum(shard.x.T @ shard.x for shard in shards)
+    if not xx[0, 0]:
+        raise LatentrotError(
+            f"{store.root} holds none of the {len(design.table)} labelled images; label what is embedded"
+        )
+    return JointSums(design.names, xx, both[:-1], both[-1])
+
+
+def columns_of(number: int, header: ShardHeader, table: pd.DataFrame) -> ShardColumns:
+    """The columns of one shard's rows."""
+    rows = table.reindex(pd.Index(header.image_ids, dtype=table.index.dtype)).to_numpy(np.float64)
+    return ShardColumns(number, header, np.ascontiguousarray(np.nan_to_num(rows)))
+
+
+def ridge_slopes(sums: JointSums, ridge: float = RIDGE) -> tuple[dict[str, np.ndarray], float]:
+    """Regress the latents on all columns at once.
+
+    Args:
+        sums: of the images.
+        ridge: penalty, in images; columns are scaled to a standard deviation of 1 for it.
+
+    Returns:
+        Slope (d,) of every column but the intercept, per unit of it; and the share of the latents' variance explained.
+    """
+    # centre: the intercept is not penalised
+    n = sums.xx[0, 0]
+    mean_x, mean_z = sums.xx[0, 1:] / n, sums.xz[0] / n
+    xx = sums.xx[1:, 1:] - n * np.outer(mean_x, mean_x)
+    xz = sums.xz[1:] - n * np.outer(mean_x, mean_z)
+    zz = sums.zz - n * mean_z**2
+
+    # scale every column to a standard deviation of 1
+    spread = np.sqrt(np.maximum(np.diag(xx) / n, 1e-12))
+    xx, xz = xx / np.outer(spread, spread), xz / spread[:, None]
+
+    # solve
+    slopes = np.linalg.solve(xx + ridge * np.eye(len(xx)), xz)
+    residual = zz.sum() - 2 * (slopes * xz).sum() + (slopes * (xx @ slopes)).sum()
+    explained = 1 - float(residual / max(zz.sum(), 1e-30))
+    return dict(zip(sums.names[1:], slopes / spread[:, None], strict=True)), explained

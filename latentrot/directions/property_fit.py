@@ -1,0 +1,180 @@
+"""From a store of latents and a table of labels to a direction for every property the table says something about."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from latentrot.data.celeba import held_out
+from latentrot.data.filters import matching
+from latentrot.directions.design import COLOURS, LIGHT, POSE, design_of
+from latentrot.directions.frequencies import shrink_noise
+from latentrot.directions.joint import RIDGE, JointSums, gather_joint, ridge_slopes
+from latentrot.directions.properties import PROPERTIES, Property, property_named
+from latentrot.directions.property_directions import PropertyDirections
+from latentrot.errors import LatentrotError
+from latentrot.store.latent_store import LatentStore
+from latentrot.store.space import LatentSpace
+
+__all__ = ["PropertyFitConfig", "directions_of", "fit_properties"]
+
+log = logging.getLogger(__name__)
+
+#: below so many latents a regression on every column fits noise, and takes `ESSENTIAL` columns and the properties' own alone
+FEW = 1_000
+ESSENTIAL = (*POSE, *LIGHT, "age", "Male", "Smiling")
+
+
+@dataclass(frozen=True)
+class PropertyFitConfig:
+    """How directions of properties are fitted.
+
+    Args:
+        where: attribute filter such as "Male == 1"; empty: everybody.
+        mirror: use every latent a second time, mirrored.
+        held_out: share of the people left out (0 to 1).
+        ridge: penalty of the regression, in images.
+        orthogonal: take the directions of pose, light and colour out of those of all other properties.
+    """
+
+    where: str = ""
+    mirror: bool = True
+    held_out: float = 0.1
+    ridge: float = RIDGE
+    orthogonal: bool = True
+
+
+def fit_properties(
+    store: LatentStore,
+    labels: pd.DataFrame,
+    properties: Sequence[Property | str] | None = None,
+    config: PropertyFitConfig | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> PropertyDirections:
+    """Fit a direction for every property, by one regression of the latents on all columns of the table.
+
+    Args:
+        store: the latents.
+        labels: image_id -> what `label_folder` estimates, and any further columns.
+        properties: those wanted: by name, by the name of a further numeric column, or declared; None: all that the table has
+            the columns of.
+        config: filter, mirroring, regression.
+        progress: called with the number of latents read since the last call.
+
+    Returns:
+        Directions not yet calibrated, all in the space of the store.
+
+    Raises:
+        LatentrotError: a property that is neither known nor a column, or no image left.
+    """
+    config = config or PropertyFitConfig()
+    rows = chosen_rows(labels, config)
+    wanted = None if properties is None else [as_property(p, labels) for p in properties]
+    standard = {column for p in PROPERTIES for column in p.columns}
+    own = sorted({c for p in wanted or () for c in p.columns if c in labels and c not in standard})
+    design = design_of(rows, own)
+    sums = gather_joint(store, design, f"{config.where} / {config.held_out}", progress)
+    fitted = wanted or [p for p in PROPERTIES if p.reaches == "difference" and set(p.columns) <= set(sums.names)]
+    if config.mirror:
+        sums = sums + sums.mirrored(store.space.shape, store.space.factor)
+    sums, note = enough_columns(sums, fitted)
+    vectors, explained = directions_of(sums, fitted, store.space, config)
+    provenance = {
+        "images": str(sums.count), "columns": json.dumps(sums.names[1:]), "explained": f"{explained:.4f}", "note": note,
+        "scale": json.dumps(design.scale), "where": config.where, "ridge": str(config.ridge),
+        "attributes": str(labels.attrs.get("attributes", "")),
+    }  # fmt: skip
+    return PropertyDirections(tuple(fitted), vectors, store.space, {}, provenance)
+
+
+def directions_of(
+    sums: JointSums, properties: Sequence[Property], space: LatentSpace, config: PropertyFitConfig | None = None
+) -> tuple[dict[str, torch.Tensor], float]:
+    """Directions of properties from the sums of a regression.
+
+    Args:
+        sums: over the images.
+        properties: whose directions are wanted; their columns are among those of the sums.
+        space: of the latents.
+        config: ridge and orthogonality.
+
+    Returns:
+        Property name -> (c, h, w) float32 per unit of its column; and the share of variance that all columns explain.
+
+    Raises:
+        LatentrotError: a property whose column the sums lack.
+    """
+    config = config or PropertyFitConfig()
+    slopes, explained = ridge_slopes(sums, config.ridge)
+    vectors = {}
+    for one in properties:
+        if missing := [c for c in one.columns if c not in slopes]:
+            raise LatentrotError(f"no column {missing[0]!r} for {one.name!r}; the table has {', '.join(slopes)}")
+
+        # the direction, without the noise of estimation
+        def denoised(names: Sequence[str], power: float = one.shrinkage) -> np.ndarray:
+            return shrunk(np.sum([slopes[name] for name in names], axis=0), space, power)
+
+        direction = denoised(one.columns)
+
+        # orthogonal to pose, light and colour
+        if config.orthogonal:
+            nuisance = [name for name in (*POSE, *LIGHT, *COLOURS) if name in slopes and name not in one.columns]
+            nuisance = [name for name in nuisance if not set(one.columns) <= set(LIGHT) or name not in LIGHT]
+            direction = orthogonal_to(direction, [denoised([name]) for name in nuisance])
+        vectors[one.name] = torch.from_numpy(direction.reshape(space.shape)).float()
+    return vectors, explained
+
+
+def shrunk(slope: np.ndarray, space: LatentSpace, power: float) -> np.ndarray:
+    """(d,) slope with the white noise of estimation taken out, on the pixel grid (see `shrink_noise`)."""
+    pixels = F.pixel_shuffle(torch.from_numpy(slope.reshape(1, *space.shape)), space.factor)[0].numpy()
+    calm = torch.from_numpy(shrink_noise(pixels, power))[None]
+    return F.pixel_unshuffle(calm, space.factor).flatten().numpy()
+
+
+def orthogonal_to(direction: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
+    """A direction (d,) less its projection onto the span of others."""
+    others = [v for v in others if np.linalg.norm(v) > 0]
+    if not others:
+        return direction
+    basis = np.linalg.qr(np.stack([v / np.linalg.norm(v) for v in others], 1))[0]
+    return direction - basis @ (basis.T @ direction)
+
+
+def chosen_rows(labels: pd.DataFrame, config: PropertyFitConfig) -> pd.DataFrame:
+    """The labelled images that may be used: filter met, people not held out."""
+    rows = matching(labels, config.where) if config.where else np.ones(len(labels), bool)
+    kept = labels[rows]
+    if "identity" in kept:
+        kept = kept[~held_out(kept["identity"].to_numpy(), config.held_out)]
+    if kept.empty:
+        raise LatentrotError(f"no labelled image is left after the filter {config.where!r}; loosen it")
+    return kept
+
+
+def as_property(wanted: Property | str, labels: pd.DataFrame) -> Property:
+    """A property declared, known by name, or whatever a column of the table says."""
+    if isinstance(wanted, Property):
+        return wanted
+    if wanted in labels and wanted not in {p.name for p in PROPERTIES}:
+        return Property.of_column(wanted)
+    return property_named(wanted)
+
+
+def enough_columns(sums: JointSums, properties: Sequence[Property]) -> tuple[JointSums, str]:
+    """The sums, of fewer columns where there are few latents; and a note that says so, or nothing."""
+    if sums.count >= FEW:
+        return sums, ""
+    kept = {*ESSENTIAL, *(c for p in properties for c in p.columns)}
+    fewer = sums.of([name for name in sums.names if name in kept])
+    note = f"{sums.count} latents are few: the regression takes {len(fewer.names) - 1} of {len(sums.names) - 1} columns"
+    log.warning("%s", note)
+    return fewer, note
