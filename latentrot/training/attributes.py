@@ -36,9 +36,10 @@ from latentrot.faces.attributes import (
 )  # fmt: skip
 from latentrot.faces.layers import save_weights
 from latentrot.faces.network import CROP_SIZE
+from latentrot.runs import RunConfig
 from latentrot.training.labeler.augment import mirror_half, photograph, surrounded, warp
 from latentrot.training.labeler.faces import center_crop, read_contexts
-from latentrot.training.labeler.loop import optimise
+from latentrot.training.labeler.loop import Stages, train_stage
 
 __all__ = ["AgedFaces", "AttributeTrainConfig", "attribute_errors", "read_aged", "train_attributes"]
 
@@ -49,22 +50,16 @@ MALE = ATTRIBUTES.index("Male")
 
 
 @dataclass(frozen=True)
-class AttributeTrainConfig:
+class AttributeTrainConfig(RunConfig):
     """What a training run is; written into the file's metadata.
 
     Args:
-        steps: optimiser steps.
-        batch_size: CelebA images a step.
         aged: images with a known age a step.
-        learning_rate: AdamW's peak rate.
-        weight_decay: AdamW's decoupled weight decay.
-        ema: decay per step of the averaged weights, which are the ones kept.
         scale: crops are this much smaller or larger, as a share.
         shift: crops are moved by up to this many pixels of the 178x218 frame.
         roll: crops lean by up to this many degrees.
         age_weight: weight of the age's loss beside that of the attributes.
         held_out: share of the people (and of the images with a known age) kept for measuring.
-        seed: of everything random.
     """
 
     steps: int = 2400
@@ -78,7 +73,6 @@ class AttributeTrainConfig:
     roll: float = 8.0
     age_weight: float = 1.0
     held_out: float = 0.1
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -145,7 +139,8 @@ def train_attributes(
     apart = torch.from_numpy(held_out(folder.identities.to_numpy(), config.held_out))
     contexts, faces = read_contexts(folder), read_aged(aged, config.held_out)
     network = AttributeNetwork()
-    fit_attributes(network, contexts[~apart], truth[~apart], faces, config)
+    stages = Stages.beside(out, celeba, contexts[~apart])
+    fit_attributes(network, contexts[~apart], truth[~apart], faces, config, stages)
     x = faces.crops[faces.held_out].float() / 127.5 - 1
     errors = attribute_errors(network, center_crop(contexts[apart]), truth[apart], x, faces.age[faces.held_out])
     log.info("held-out people: %s", errors)
@@ -154,6 +149,7 @@ def train_attributes(
         "held_out": json.dumps(errors),
     }  # fmt: skip
     save_weights(network, out, KIND, provenance)
+    stages.remove()
     return network
 
 
@@ -173,30 +169,37 @@ def attributes_of(folder: FaceFolder) -> Tensor:
 
 
 def fit_attributes(
-    network: AttributeNetwork, contexts: Tensor, truth: Tensor, faces: AgedFaces, config: AttributeTrainConfig
+    network: AttributeNetwork,
+    contexts: Tensor,
+    truth: Tensor,
+    faces: AgedFaces,
+    config: AttributeTrainConfig,
+    stages: Stages,
 ) -> None:
     """Optimise on (n, 3, 80, 80) uint8 crops with (n, 40) attributes and on the aged faces that are not held out."""
-    generator = torch.Generator().manual_seed(config.seed * 1000 + 3)
     learned = torch.nonzero(~faces.held_out)[:, 0]
     fast = computes_bfloat16(torch.device("cpu"))
 
-    def loss_of(model: AttributeNetwork, _: int) -> Tensor:
+    def draw(generator: torch.Generator) -> tuple[Tensor, ...]:
         rows = torch.randint(len(contexts), (config.batch_size,), generator=generator)
         old = learned[torch.randint(len(learned), (config.aged,), generator=generator)]
         known = surrounded(faces.crops[old].float() / 255)
         x = varied(torch.cat([contexts[rows].float() / 255, known]), config, generator)
-        x = torch.cat([x[: len(rows)], face_alone(x[len(rows) :])]).contiguous(memory_format=torch.channels_last)
+        return x[: len(rows)], face_alone(x[len(rows) :]), truth[rows], faces.male[old], faces.age[old]
+
+    def loss(model: AttributeNetwork, batch: tuple[Tensor, ...]) -> Tensor:
+        x, aged, attributes, male, years = batch
         with torch.autocast("cpu", torch.bfloat16, enabled=fast):
-            code = model.head(model.trunk(x))
-        logits, age = model.attributes(code.float()), model.age(code.float())[len(rows) :, 0]
-        wanted = (faces.age[old] - AGE_CENTER) / AGE_SCALE
+            code = model.head(model.trunk(torch.cat([x, aged]).contiguous(memory_format=torch.channels_last)))
+        logits, age = model.attributes(code.float()), model.age(code.float())[len(x) :, 0]
+        wanted = (years - AGE_CENTER) / AGE_SCALE
         return (
-            masked_cross_entropy(logits[: len(rows)], truth[rows])
-            + 0.2 * masked_cross_entropy(logits[len(rows) :, MALE], faces.male[old])
+            masked_cross_entropy(logits[: len(x)], attributes)
+            + 0.2 * masked_cross_entropy(logits[len(x) :, MALE], male)
             + config.age_weight * F.smooth_l1_loss(age, wanted, beta=0.2)
         )
 
-    optimise(network, [network], config.steps, config, loss_of=loss_of, name="attributes")
+    train_stage(network, [network], config, stages, "attributes", draw=draw, loss=loss, offset=3)
 
 
 def varied(contexts: Tensor, config: AttributeTrainConfig, generator: torch.Generator) -> Tensor:

@@ -1,164 +1,81 @@
-"""Train a DDIM backbone from a folder of face pictures; resumes to the exact step.
-
-Everything random is drawn from generators seeded by (seed, step), never from a running state: a run that was killed and
-resumed sees the same batches, noise levels and noise as one that was not, whatever the number of processes.
-"""
+"""Train a DDIM backbone from a folder of face images."""
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
-import os
-import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.pipelines.ddim.pipeline_ddim import DDIMPipeline
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from PIL import Image
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from latentrot.data.celeba import held_out, open_folder
-from latentrot.devices import resolve_device
-from latentrot.diffusion.allocator import keep_large_blocks
 from latentrot.diffusion.fingerprint import UNET_DEFAULTS, noise_in_words, plain
 from latentrot.diffusion.first_stage import Identity, PixelUnshuffle, save_pixel_unshuffle
 from latentrot.diffusion.load import LatentModel, load_model
-from latentrot.diffusion.precision import computes_bfloat16
 from latentrot.diffusion.scheduler import add_noise, prediction_type_of, velocity_of
 from latentrot.errors import LatentrotError
 from latentrot.files import check_writable, write_atomically
-from latentrot.progress import Progress
-from latentrot.training.checkpoints import (
-    config_of_run,
-    images_of_run,
-    load_checkpoint,
-    require_images,
-    save_checkpoint,
-)
+from latentrot.runs import RunConfig
+from latentrot.training.checkpoints import config_of_run, images_of_run, require_images
+from latentrot.training.loop import CHECKPOINT, generator_at, run_training
 
-__all__ = ["Run", "Task", "TrainConfig", "build_model", "learning_rate_at", "run_training", "train"]
+__all__ = [
+    "MODEL",
+    "TrainConfig",
+    "build_model",
+    "build_unet",
+    "images_at",
+    "save_samples",
+    "stratified_levels",
+    "target_of",
+    "train",
+]
 
 log = logging.getLogger(__name__)
 
-LOG_COLUMNS = ("step", "loss", "learning_rate")
-#: the environment variable by which accelerate is told a device
-ACCELERATE_DEVICE = "ACCELERATE_TORCH_DEVICE"
-#: the first checkpoint of a run is written after so many seconds, so that one sees it work and may stop it
-FIRST_CHECKPOINT_S = 60.0
+#: the folder of a run that holds its model
+MODEL = "model"
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """What a training run is; written into its checkpoints, so that a resumed run is the same run.
+class TrainConfig(RunConfig):
+    """What a training run of a backbone is; written into its checkpoints, so that a resumed run is the same run.
 
     Args:
-        steps: optimiser steps in all; raising it on a resumed run moves the final decay later.
-        batch_size: pictures a step, over all processes.
         resolution: side in pixels of the square crops.
         small_steps: steps at the start trained at half the resolution, where a step costs a quarter.
         patch: pixel-unshuffle factor of the lossless first stage (1: none).
         channels: U-Net widths, from the finest level to the coarsest.
         layers: residual blocks per level.
-        learning_rate: AdamW's peak rate.
-        warmup: steps of linear warm-up.
-        decay: steps of linear decay to zero at the end.
-        weight_decay: AdamW's decoupled weight decay.
-        ema: decay per step of the averaged weights, which are the ones exported.
         prediction_type: what the network predicts (v_prediction, epsilon or sample).
-        mirror: show half of the pictures mirrored.
+        mirror: show half of the images mirrored.
         held_out: share of the people kept out of training, for measuring on strangers (0 to 1).
-        seed: of everything random.
         init: the model whose weights the run begins with (a bundled model's name, a diffusers folder or a Hub id); None:
             random ones.
     """
 
     steps: int = 9_500
-    batch_size: int = 32
+    learning_rate: float = 8e-4
+    warmup: int = 200
+    decay: int = 2_000
+    ema: float = 0.998
     resolution: int = 64
     small_steps: int = 5_000
     patch: int = 2
     channels: tuple[int, ...] = (64, 128, 256)
     layers: int = 1
-    learning_rate: float = 8e-4
-    warmup: int = 200
-    decay: int = 2_000
-    weight_decay: float = 0.01
-    ema: float = 0.998
     prediction_type: str = "v_prediction"
     mirror: bool = True
     held_out: float = 0.1
-    seed: int = 0
     init: str | None = None
-
-
-class Seeded(Protocol):
-    """What random draws ask of a configuration: see `TrainConfig`."""
-
-    @property
-    def seed(self) -> int: ...
-
-
-class Rate(Protocol):
-    """What the learning rate asks of a configuration."""
-
-    @property
-    def steps(self) -> int: ...
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def warmup(self) -> int: ...
-    @property
-    def decay(self) -> int: ...
-
-
-class Batches(Seeded, Protocol):
-    """What batches of pictures ask of a configuration."""
-
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def mirror(self) -> bool: ...
-
-
-class Run(Seeded, Rate, Protocol):
-    """What the loop asks of a configuration."""
-
-    @property
-    def batch_size(self) -> int: ...  # noqa: D102
-    @property
-    def weight_decay(self) -> float: ...  # noqa: D102
-    @property
-    def ema(self) -> float: ...  # noqa: D102
-
-
-class Task(Protocol):
-    """What a network is taught: everything about a run but the loop."""
-
-    def batch(self, step: int) -> tuple[torch.Tensor, ...]:
-        """Everything random of a step, drawn from (seed, step) alone, samples along the first dimension of each."""
-        ...
-
-    def loss(self, model: Any, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """The loss of a network on samples of a batch."""
-        ...
-
-    def export(self, folder: Path, average: torch.nn.Module) -> None:
-        """Write the averaged weights as what they are used as."""
-        ...
-
-    def sheet(self, average: torch.nn.Module, step: int) -> Image.Image:
-        """A sheet of what the averaged weights draw after so many steps, always of the same noise."""
-        ...
 
 
 def build_unet(size: int, states: int, channels: tuple[int, ...], layers: int = 1) -> UNet2DModel:
@@ -246,14 +163,7 @@ def build_scheduler(config: TrainConfig) -> DDIMScheduler:
     )
 
 
-def learning_rate_at(step: int, config: Rate) -> float:
-    """Linear warm-up, plateau, linear decay to zero: a plateau can be prolonged, a cosine cannot."""
-    rise = min(1.0, (step + 1) / max(1, config.warmup))
-    fall = min(1.0, (config.steps - step) / max(1, config.decay))
-    return config.learning_rate * min(rise, fall)
-
-
-def batch_indices(step: int, config: Batches, n: int) -> np.ndarray:
+def batch_indices(step: int, config: RunConfig, n: int) -> np.ndarray:
     """Which pictures step `step` sees: successive slices of one reshuffled pass after another -> (batch_size,)."""
     first = step * config.batch_size
     positions = np.arange(first, first + config.batch_size)
@@ -261,15 +171,12 @@ def batch_indices(step: int, config: Batches, n: int) -> np.ndarray:
     return np.array([passes[int(p // n)][p % n] for p in positions])
 
 
-def generator_at(step: int, config: Seeded) -> torch.Generator:
-    """What everything random of one step is drawn from."""
-    return torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-
-
-def pictures_at(step: int, pictures: torch.Tensor, config: Batches, generator: torch.Generator) -> torch.Tensor:
-    """The pictures of one step, half of them mirrored if the run says so: (b, 3, h, w) in [-1, 1]."""
-    x = pictures[torch.from_numpy(batch_indices(step, config, len(pictures)))].float() / 127.5 - 1
-    if not config.mirror:
+def images_at(
+    step: int, images: torch.Tensor, config: RunConfig, generator: torch.Generator, mirror: bool
+) -> torch.Tensor:
+    """The images of one step, half of them mirrored if `mirror`: (b, 3, h, w) in [-1, 1]."""
+    x = images[torch.from_numpy(batch_indices(step, config, len(images)))].float() / 127.5 - 1
+    if not mirror:
         return x
     flip = torch.rand(len(x), generator=generator) < 0.5
     return torch.where(flip[:, None, None, None], x.flip(-1), x)
@@ -290,7 +197,7 @@ def training_batch(
         x0 (b, c, h', w') in [-1, 1] after the first stage, noise of the same shape, levels (b,) int64.
     """
     generator = generator_at(step, config)
-    x = pictures_at(step, pictures, config, generator)
+    x = images_at(step, pictures, config, generator, config.mirror)
     if step < config.small_steps:
         x = F.avg_pool2d(x, 2)
     x0 = PixelUnshuffle(config.patch).encode(x)
@@ -343,39 +250,6 @@ def read_pictures(data: Path, config: TrainConfig) -> torch.Tensor:
     return torch.from_numpy(crops).permute(0, 3, 1, 2).contiguous()
 
 
-def precision_of(device: str | None) -> str:
-    """What accelerate is told: bfloat16 where the device computes it, else float32 throughout."""
-    return "bf16" if computes_bfloat16(resolve_device(device)) else "no"
-
-
-def accelerator_on(device: str | None) -> Accelerator:
-    """Accelerate's view of the device asked for.
-
-    Args:
-        device: "cpu", "cuda", "cuda:N"; None: as accelerate decides. It knows of no numbers by itself.
-
-    Raises:
-        LatentrotError: no such device, or one for all of several processes, each of which has its own.
-    """
-    launched = int(os.environ.get("LOCAL_RANK", "-1")) >= 0
-    if launched and device not in (None, "cpu"):
-        raise LatentrotError(
-            f"device {device!r}: of several processes each has its own; leave --device out, or give cpu"
-        )
-    if device is None or launched:
-        return Accelerator(mixed_precision=precision_of(device), cpu=device == "cpu")
-    target = resolve_device(device)
-    before = os.environ.get(ACCELERATE_DEVICE)
-    AcceleratorState._reset_state(reset_partial_state=True)  # the process's: an earlier run may have been elsewhere
-    os.environ[ACCELERATE_DEVICE] = str(target)
-    try:
-        return Accelerator(mixed_precision=precision_of(device), cpu=target.type == "cpu")
-    finally:
-        os.environ.pop(ACCELERATE_DEVICE)
-        if before is not None:
-            os.environ[ACCELERATE_DEVICE] = before
-
-
 def train(
     data: Path, out: Path, config: TrainConfig | None = None, *, save_every: int = 500, device: str | None = None
 ) -> Path:
@@ -394,7 +268,7 @@ def train(
     Raises:
         LatentrotError: `out` holds a checkpoint of another run, `data` no pictures, or the model to begin with does not fit.
     """
-    checkpoint = out / "checkpoint.safetensors"
+    checkpoint = out / CHECKPOINT
     check_writable(checkpoint)
     config = config_of_run(checkpoint, config, TrainConfig)
     # a run that goes on has its weights in the checkpoint, wherever they came from
@@ -402,7 +276,8 @@ def train(
     task = Backbone(read_pictures(data, config), config, build_scheduler(config))
     images = images_of_run(data, task.pictures)
     require_images(checkpoint, images)
-    return run_training(task, model, config, out, save_every=save_every, device=device, images=images)
+    run_training(task, model, config, out, save_every=save_every, device=device, metadata=images)
+    return out / MODEL
 
 
 @dataclass(frozen=True, eq=False)
@@ -429,117 +304,21 @@ class Backbone:
         noisy = add_noise(self.scheduler, x0, noise, levels).contiguous(memory_format=torch.channels_last)
         return F.mse_loss(model(noisy, levels).sample.float(), target_of(self.scheduler, x0, noise, levels))
 
-    def export(self, folder: Path, average: torch.nn.Module) -> None:
-        """Write the averaged weights as a diffusers pipeline folder in half precision, with its first stage named."""
+    def export(self, out: Path, average: torch.nn.Module, step: int) -> None:
+        """Write the averaged weights as a diffusers folder in half precision, and a contact sheet of samples."""
         unet = build_model(self.config)
         unet.load_state_dict(average.state_dict())
-        DDIMPipeline(unet=unet.half(), scheduler=self.scheduler).save_pretrained(folder, safe_serialization=True)
-        save_pixel_unshuffle(folder, self.config.patch)
+        DDIMPipeline(unet=unet.half(), scheduler=self.scheduler).save_pretrained(out / MODEL, safe_serialization=True)
+        save_pixel_unshuffle(out / MODEL, self.config.patch)
+        save_samples(out, step, self.samples(average, step))
 
-    def sheet(self, average: torch.nn.Module, step: int) -> Image.Image:
+    def samples(self, average: torch.nn.Module, step: int) -> Image.Image:
         """See `sample_grid`; at half the resolution while that is what is trained."""
         config = self.config
         small = replace(config, resolution=config.resolution // 2) if step <= config.small_steps else config
         return sample_grid(average, self.scheduler, small)
 
 
-def run_training(
-    task: Task, model: torch.nn.Module, config: Run, out: Path, *, save_every: int, device: str | None = None,
-    images: Mapping[str, str] | None = None,
-) -> Path:  # fmt: skip
-    """Train a network, or go on training it, through accelerate; resumes to the exact step.
-
-    Args:
-        task: what is taught.
-        model: the network, as it is at the start of a run.
-        config: the run.
-        out: run folder: checkpoint.safetensors, log.csv, samples-*.png and model/.
-        save_every: steps between checkpoints.
-        device: "cpu", "cuda" or "cuda:N"; by default accelerate decides.
-        images: from `images_of_run`, kept in the checkpoint.
-
-    Returns:
-        The exported model's folder.
-
-    Raises:
-        LatentrotError: the loss is not finite; the last checkpoint stays as it is.
-    """
-    checkpoint = out / "checkpoint.safetensors"
-    out.mkdir(parents=True, exist_ok=True)
-    accelerator = accelerator_on(device)
-    if accelerator.device.type == "cpu":
-        keep_large_blocks()
-    torch.manual_seed(config.seed)
-    # on its device before the optimiser is made, which holds on to the weights it is given
-    model = model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema)).to(accelerator.device)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
-    )
-    prepared, optimizer = accelerator.prepare(model, optimizer)
-    start = load_checkpoint(checkpoint, model, average, optimizer) if checkpoint.is_file() else 0
-    if accelerator.is_main_process:
-        forget_after(out / "log.csv", start)
-
-    mine = slice(accelerator.process_index, None, accelerator.num_processes)
-    bar = Progress("train", config.steps, "step", initial=start, disable=None if accelerator.is_main_process else True)
-    begun, early, kept = time.monotonic(), not checkpoint.is_file(), start
-    for step in range(start, config.steps):
-        batch = tuple(part[mine].to(accelerator.device) for part in task.batch(step))
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at(step, config)
-        loss = task.loss(prepared, batch)
-        if not torch.isfinite(loss):
-            raise LatentrotError(
-                f"the loss of step {step} is {loss.item()}; {out} keeps the {kept} steps before the last checkpoint; "
-                "begin anew in another folder with a lower --learning-rate, or look for what is wrong with the pictures"
-            )
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        average.update_parameters(model)
-
-        if accelerator.is_main_process:
-            if step % 20 == 0:
-                record(out / "log.csv", step, loss.item(), learning_rate_at(step, config))
-                bar.set_postfix(loss=f"{loss.item():.4f}")
-            first = early and time.monotonic() - begun > FIRST_CHECKPOINT_S
-            if first or (step + 1) % save_every == 0 or step + 1 == config.steps:
-                early, kept = False, step + 1
-                save_checkpoint(checkpoint, model, average, optimizer, step + 1, config, images)
-                task.export(out / "model", average.module)
-                sheet = task.sheet(average.module, step + 1)
-                write_atomically(out / f"samples-{step + 1:06d}.png", lambda p, s=sheet: s.save(p, "PNG"))
-                if first:
-                    log.info("first checkpoint after %d steps; stop when you like, the same command goes on", step + 1)
-        bar.update()
-    bar.close()
-    accelerator.end_training()
-    return out / "model"
-
-
-def forget_after(path: Path, start: int) -> None:
-    """Drop the log's rows from step `start` on: a run killed after its checkpoint takes those steps again."""
-    if not path.is_file():
-        return
-    head, *rows = path.read_text(errors="replace").splitlines(keepends=True) or [""]
-    if head.strip() != ",".join(LOG_COLUMNS):  # empty, or of another version: kept aside, and begun anew
-        if head.strip():
-            log.warning("%s has other columns than %s; it is now %s.old", path, ", ".join(LOG_COLUMNS), path.name)
-            path.replace(path.with_name(path.name + ".old"))
-        else:
-            path.unlink()
-        return
-    kept = [row for row in rows if row.endswith("\n") and (n := row.split(",", 1)[0]).isdecimal() and int(n) < start]
-    write_atomically(path, lambda p: p.write_text(head + "".join(kept)))
-
-
-def record(path: Path, step: int, loss: float, rate: float) -> None:
-    """Append one row to the run's log."""
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(LOG_COLUMNS)
-        writer.writerow([step, f"{loss:.6f}", f"{rate:.3e}"])
+def save_samples(out: Path, step: int, sheet: Image.Image) -> None:
+    """Write a contact sheet of what a network draws after so many steps."""
+    write_atomically(out / f"samples-{step:06d}.png", lambda p: sheet.save(p, "PNG"))

@@ -1,7 +1,6 @@
 """A network that embeds a picture in one evaluation, trained to reconstruct it through a few decoding steps.
 
 After the embedding network of Asperti, Evangelista, Marro, Merizzi, "Image Embedding for Denoising Generative Models", 2023.
-The run is resumed to the exact step like `latentrot.training.backbone`, with whose pieces it is made.
 """
 
 from __future__ import annotations
@@ -10,12 +9,11 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm import tqdm
 
 from latentrot.diffusion.descend import decode_with_gradient
 from latentrot.diffusion.fingerprint import Fingerprint
@@ -23,64 +21,44 @@ from latentrot.diffusion.load import LatentModel
 from latentrot.diffusion.schedule import Schedule
 from latentrot.diffusion.solve import check_batch
 from latentrot.files import read_tensors, write_atomically
-from latentrot.training.backbone import (
-    TrainConfig,
-    build_unet,
-    forget_after,
-    generator_at,
-    learning_rate_at,
-    pictures_at,
-    read_pictures,
-    record,
-)
-from latentrot.training.checkpoints import (
-    config_of_run,
-    images_of_run,
-    load_checkpoint,
-    require_images,
-    save_checkpoint,
-)
+from latentrot.runs import RunConfig
+from latentrot.training.backbone import TrainConfig, build_unet, images_at, read_pictures
+from latentrot.training.checkpoints import config_of_run, images_of_run, require_images
+from latentrot.training.loop import CHECKPOINT, generator_at, run_training
 
 __all__ = ["Embedder", "EmbedderConfig", "embed_with", "load_embedder", "train_embedder"]
 
+#: the file of a run's folder that holds the network
+EMBEDDER = "embedder.safetensors"
 KIND = "latentrot embedder"
 #: of the file, raised when an older version would misread it
 FORMAT = 1
 
 
 @dataclass(frozen=True)
-class EmbedderConfig:
+class EmbedderConfig(RunConfig):
     """What a training run of an embedding network is; written into its checkpoints.
 
     Args:
-        steps: optimiser steps in all.
-        batch_size: pictures a step.
         channels: U-Net widths, from the finest level to the coarsest.
         decode_steps: decoding steps the reconstruction goes through while training.
         depth: of the latents, as in `Schedule`.
         prior: weight of the latents' distance from unit length per dimension.
-        learning_rate: AdamW's peak rate.
-        warmup: steps of linear warm-up.
-        decay: steps of linear decay to zero at the end.
-        ema: decay per step of the averaged weights, which are the ones exported.
-        mirror: show half of the pictures mirrored.
+        mirror: show half of the images mirrored.
         held_out: share of the people kept out of training (0 to 1).
-        seed: of everything random.
     """
 
     steps: int = 4_000
     batch_size: int = 16
+    warmup: int = 50
+    decay: int = 1_000
+    ema: float = 0.99
     channels: tuple[int, ...] = (32, 64, 128)
     decode_steps: int = 4
     depth: float = 0.9
     prior: float = 0.01
-    learning_rate: float = 1e-3
-    warmup: int = 50
-    decay: int = 1_000
-    ema: float = 0.99
     mirror: bool = True
     held_out: float = 0.1
-    seed: int = 0
 
     @property
     def schedule(self) -> Schedule:
@@ -156,12 +134,35 @@ def save_embedder(path: Path, network: torch.nn.Module, model: LatentModel, conf
     write_atomically(path, lambda p: save_file(weights, p, metadata=header))
 
 
-def loss_of(network: Embedder, model: LatentModel, state: torch.Tensor, config: EmbedderConfig) -> torch.Tensor:
-    """Squared error of the reconstruction, and how far the latents' mean square is from 1."""
-    z = network(state)
-    back = decode_with_gradient(model, z, config.schedule)
-    length = z.square().flatten(1).mean(1)
-    return (back - state).square().mean() + config.prior * (length - 1).square().mean()
+@dataclass(frozen=True, eq=False)
+class EmbedderTask:
+    """The task of an embedding network: a latent from which the image comes back in a few decoding steps.
+
+    Args:
+        model: whose latents are found; it is not changed.
+        images: (n, 3, h, w) uint8, all of them.
+        config: the run.
+    """
+
+    model: LatentModel
+    images: torch.Tensor
+    config: EmbedderConfig
+
+    def batch(self, step: int) -> tuple[torch.Tensor, ...]:
+        """(b, 3, h, w) images of a step."""
+        return (images_at(step, self.images, self.config, generator_at(step, self.config), self.config.mirror),)
+
+    def loss(self, network: Any, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """Squared error of the reconstruction, and how far the latents' mean square is from 1."""
+        state = self.model.first_stage.encode(batch[0])
+        z = network(state).float()
+        back = decode_with_gradient(self.model, z, self.config.schedule)
+        length = z.square().flatten(1).mean(1)
+        return (back - state).square().mean() + self.config.prior * (length - 1).square().mean()
+
+    def export(self, out: Path, average: torch.nn.Module, step: int) -> None:
+        """Write the averaged network."""
+        save_embedder(out / EMBEDDER, average, self.model, self.config)
 
 
 def require_model(checkpoint: Path, model: LatentModel) -> None:
@@ -193,38 +194,16 @@ def train_embedder(
     Raises:
         LatentrotError: `out` holds a checkpoint of another run, or `data` no pictures.
     """
-    checkpoint = out / "checkpoint.safetensors"
+    checkpoint = out / CHECKPOINT
     config = config_of_run(checkpoint, config, EmbedderConfig)
     require_model(checkpoint, model)
     space = {"model": model.name, **model.fingerprint.header()}
     pictures = read_pictures(data, TrainConfig(resolution=model.resolution, held_out=config.held_out))
     images = images_of_run(data, pictures)
     require_images(checkpoint, images)
-    out.mkdir(parents=True, exist_ok=True)
-
     torch.manual_seed(config.seed)
-    network = build_embedder(model, config).to(model.device)
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
-    optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), fused=True)
-    start = load_checkpoint(checkpoint, network, average, optimizer) if checkpoint.is_file() else 0
-    forget_after(out / "log.csv", start)
-    for step in (
-        bar := tqdm(range(start, config.steps), initial=start, total=config.steps, disable=None, desc="train")
-    ):
-        x = pictures_at(step, pictures, config, generator_at(step, config))
-        state = model.first_stage.encode(x.to(model.device))
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at(step, config)
-        loss = loss_of(network, model, state, config)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        average.update_parameters(network)
-        if step % 20 == 0:
-            record(out / "log.csv", step, loss.item(), learning_rate_at(step, config))
-            bar.set_postfix(loss=f"{loss.item():.4f}")
-        if (step + 1) % save_every == 0 or step + 1 == config.steps:
-            save_checkpoint(checkpoint, network, average, optimizer, step + 1, config, {**space, **images})
-            save_embedder(out / "embedder.safetensors", average.module, model, config)
-    return out / "embedder.safetensors"
+    task, network = EmbedderTask(model, pictures, config), build_embedder(model, config)
+    run_training(
+        task, network, config, out, save_every=save_every, device=str(model.device), metadata={**space, **images}
+    )  # fmt: skip
+    return out / EMBEDDER

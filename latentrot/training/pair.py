@@ -25,8 +25,9 @@ from latentrot.rotators.pair.model import PairModel, begin_model, save_pair_mode
 from latentrot.rotators.pair.pairs import open_pair_folder, plan_sources, plan_strangers
 from latentrot.rotators.pair.render import Pairs, read_pairs, render_pairs
 from latentrot.rotators.pair.sample import draw
-from latentrot.training.backbone import generator_at, run_training, stratified_levels, target_of
+from latentrot.training.backbone import MODEL, save_samples, stratified_levels, target_of
 from latentrot.training.checkpoints import config_of_run, images_of_run, require_images
+from latentrot.training.loop import CHECKPOINT, generator_at, run_training
 
 __all__ = ["PairTask", "pairs_at", "train_pair"]
 
@@ -36,7 +37,7 @@ SHOWN = 8
 
 @dataclass(frozen=True, eq=False)
 class PairTask:
-    """The task of a pair model, for `latentrot.training.backbone.run_training`.
+    """The task of a pair model, for `latentrot.training.loop.run_training`.
 
     Args:
         model: at the start of the run.
@@ -71,12 +72,13 @@ class PairTask:
         predicted = model(noisy, levels, seen, poses)
         return F.mse_loss(predicted.float(), target_of(self.model.scheduler, x0, noise, levels))
 
-    def export(self, folder: Path, average: torch.nn.Module) -> None:
-        """Write the averaged weights as a folder that `load_pair_model` reads."""
-        save_pair_model(self.model, average.state_dict(), folder)
-        (folder / "README.md").write_text(card_of_run(self.config, self.data_sets))
+    def export(self, out: Path, average: torch.nn.Module, step: int) -> None:
+        """Write the averaged weights as a out / MODEL that `load_pair_model` reads."""
+        save_pair_model(self.model, average.state_dict(), out / MODEL)
+        (out / MODEL / "README.md").write_text(card_of_run(self.config, self.data_sets))
+        save_samples(out, step, self.samples(average))
 
-    def sheet(self, average: torch.nn.Module, step: int) -> Image.Image:
+    def samples(self, average: torch.nn.Module) -> Image.Image:
         """People held out, a row each: source, condition, drawn, truth."""
         shown = self.strangers or self.pairs
         rows = torch.linspace(0, len(shown) - 1, min(SHOWN, len(shown))).long()
@@ -173,7 +175,7 @@ def train_pair(
     Raises:
         LatentrotError: `out` holds a checkpoint of another run, a folder has no poses, or nothing is left to train on.
     """
-    checkpoint = out / "checkpoint.safetensors"
+    checkpoint = out / CHECKPOINT
     check_writable(checkpoint)
     config = config_of_run(checkpoint, config, PairConfig)
     folders = [open_pair_folder(Path(folder)) for folder in data]
@@ -194,4 +196,5 @@ def train_pair(
     rows_at(0, task.pairs.kind.numpy(), config)
     images = images_of_run(Path(data[0]), task.pairs.source)
     require_images(checkpoint, images)
-    return run_training(task, model.network, config, out, save_every=save_every, device=device, images=images)
+    run_training(task, model.network, config, out, save_every=save_every, device=device, metadata=images)
+    return out / MODEL

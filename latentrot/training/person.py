@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +18,21 @@ from latentrot.data.celeba import held_out, open_folder
 from latentrot.errors import LatentrotError
 from latentrot.faces.person import LENGTH, SIDE, PersonNetwork, save_person_network
 from latentrot.synthetic.views import HeadViews
-from latentrot.training.face import (
-    MARGIN,
-    Faces,
-    FaceTrainConfig,
-    channels_last,
-    fit_network,
-    half_precision,
-    squares_at,
-)
+from latentrot.training.checkpoints import check_same_run, checkpoint_config
+from latentrot.training.face.batches import squares_at
+from latentrot.training.face.config import FaceTrainConfig
+from latentrot.training.face.faces import MARGIN, Faces
+from latentrot.training.loop import CHECKPOINT, channels_last, run_training
 
 __all__ = ["PERSON_CONFIG", "head_people", "photographed_people", "same_or_not", "train_person"]
 
 log = logging.getLogger(__name__)
 
 PERSON_CONFIG = FaceTrainConfig(
-    steps=2_500, batch_size=64, learning_rate=2e-3, roll=8.0, scale=0.08, shift=0.03, weight_decay=0.05
+    steps=2_500, decay=1_700, batch_size=64, learning_rate=2e-3, roll=8.0, scale=0.08, shift=0.03, weight_decay=0.05
 )
+#: the file of the network in the run folder
+NAME = "person.safetensors"
 #: of the loss: how far apart classes are pushed, and the inverse temperature
 COS_MARGIN, COS_SCALE = 0.25, 24.0
 #: a rendered head turned farther does not show who it is
@@ -48,21 +46,59 @@ class Classifier(nn.Module):
 
     Args:
         people: how many.
-        bfloat16: compute in half precision.
     """
 
-    def __init__(self, people: int, *, bfloat16: bool) -> None:
+    def __init__(self, people: int) -> None:
         super().__init__()
-        self.half_precision = bfloat16
         self.network = PersonNetwork()
         self.people = nn.Parameter(torch.randn(people, LENGTH))
 
-    def loss(self, x: Tensor, person: Tensor) -> Tensor:
-        """CosFace: cross entropy of cosines, that of the right person lessened by a margin."""
-        with half_precision(self.half_precision):
-            vectors = self.network(x)
-        cosine = vectors @ F.normalize(self.people).T
-        return F.cross_entropy(COS_SCALE * (cosine - COS_MARGIN * F.one_hot(person, len(self.people))), person)
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, 3, 64, 64) crops -> (n, people) cosines."""
+        return self.network(x) @ F.normalize(self.people).T
+
+
+def cosface_loss(cosine: Tensor, person: Tensor) -> Tensor:
+    """CosFace: cross entropy of cosines, that of the right person lessened by a margin."""
+    return F.cross_entropy(COS_SCALE * (cosine - COS_MARGIN * F.one_hot(person, cosine.shape[1])), person)
+
+
+@dataclass(frozen=True, eq=False)
+class PersonTask:
+    """The task of telling people apart.
+
+    Args:
+        learned: faces to train on, with who it is as the target.
+        faces: these and those held out.
+        config: the run.
+        data: what is learned from, for the network's header.
+    """
+
+    learned: Faces
+    faces: Faces
+    config: FaceTrainConfig
+    data: str
+
+    def batch(self, step: int) -> tuple[Tensor, ...]:
+        """Crops of a step and who each shows."""
+        x, _, _, rows = squares_at(self.learned, step, self.config, SIDE)
+        return x, torch.from_numpy(self.learned.targets[rows])
+
+    def loss(self, model: Any, batch: tuple[Tensor, ...]) -> Tensor:
+        """See `cosface_loss`."""
+        x, person = batch
+        return cosface_loss(model(channels_last(x)).float(), person)
+
+    def export(self, out: Path, average: Any, step: int) -> None:
+        """Write the averaged network with how well it tells apart people held out."""
+        network = average.network.eval()
+        found = verification(network, self.faces)
+        log.info("step %d: people held out are told apart: %s", step, found)
+        network.facts = {
+            "held_out": json.dumps(found), "data": self.data, "config": json.dumps(asdict(self.config)),
+            "people": str(len(np.unique(self.learned.names))),
+        }  # fmt: skip
+        save_person_network(network, out / NAME)
 
 
 # --- who is learned from ------------------------------------------------------------------------------------------------
@@ -161,7 +197,7 @@ def verification(network: PersonNetwork, faces: Faces) -> dict[str, dict[str, fl
 
 def train_person(
     heads: HeadViews | None, folders: Sequence[Path], out: Path, config: FaceTrainConfig = PERSON_CONFIG,
-    bfloat16: bool = False, save_every: int = 500,
+    save_every: int = 500, device: str | None = None,
 ) -> Path:  # fmt: skip
     """Train the network; goes on where it stopped, to the exact step.
 
@@ -170,38 +206,26 @@ def train_person(
         folders: photographs in CelebA's layout with identity_CelebA.csv.
         out: run folder: checkpoint.safetensors, log.csv, person.safetensors.
         config: the run.
-        bfloat16: compute in half precision.
         save_every: steps between checkpoints.
+        device: "cpu", "cuda" or "cuda:N"; None: accelerate decides.
 
     Returns:
         The network's file, which also says how well it tells apart people held out.
 
     Raises:
-        LatentrotError: a folder without identities.
+        LatentrotError: a folder without identities, or `out` holds a checkpoint of another run.
     """
     sets = [head_people(heads, config.held_out)] if heads is not None else []
     photographs = photographed_people(folders, config.held_out)
     faces = joined([*sets, photographs] if photographs is not None else sets)
     kept = faces.subset(~faces.tests)
     kept = replace(kept, targets=np.unique(kept.names, return_inverse=True)[1])
+    learned = "rendered heads" if heads is not None else ""
+    data = ", ".join(filter(None, [learned, *(root.resolve().name for root in folders)]))
+    if (out / CHECKPOINT).is_file():
+        check_same_run(checkpoint_config(out / CHECKPOINT, FaceTrainConfig), config)
     torch.manual_seed(config.seed)
-    classifier = Classifier(int(kept.targets.max()) + 1, bfloat16=bfloat16).to(memory_format=torch.channels_last)
-
-    def loss_at(model: Any, step: int) -> Tensor:
-        x, _, _, rows = squares_at(kept, step, config, SIDE)
-        return model.loss(channels_last(x), torch.from_numpy(kept.targets[rows]))
-
-    path = out / "person.safetensors"
-    for step, average in fit_network(classifier, loss_at, out, config, save_every):
-        network = average.network.eval()
-        found = verification(network, faces)
-        log.info("step %d: people held out are told apart: %s", step, found)
-        learned = "rendered heads" if heads is not None else ""
-        data = ", ".join(filter(None, [learned, *(root.resolve().name for root in folders)]))
-        network.facts = {
-            "held_out": json.dumps(found), "data": data, "config": json.dumps(asdict(config)),
-            "people": str(len(np.unique(kept.names))),
-        }  # fmt: skip
-        save_person_network(network, path)
-        network.train()
-    return path
+    classifier = Classifier(int(kept.targets.max()) + 1)
+    task = PersonTask(kept, faces, config, data)
+    run_training(task, classifier, config, out, save_every=save_every, device=device)
+    return out / NAME

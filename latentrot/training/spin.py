@@ -24,8 +24,9 @@ from latentrot.rotators.spin.model import PERSON, SpinModel, begin_model, multi_
 from latentrot.rotators.spin.sample import NOBODY, SampleConfig, Views, draw_views
 from latentrot.synthetic.head_model import ICT_PATH
 from latentrot.synthetic.views import HeadViews, read_views, render_views
-from latentrot.training.backbone import generator_at, run_training
+from latentrot.training.backbone import MODEL, save_samples
 from latentrot.training.checkpoints import config_of_run
+from latentrot.training.loop import CHECKPOINT, generator_at, run_training
 
 __all__ = ["SpinTask", "embed_people", "samples_at", "train_spin"]
 
@@ -43,7 +44,7 @@ GIVEN = (0, 1, 3)
 
 @dataclass(frozen=True, eq=False)
 class SpinTask:
-    """The task of a multi-view model, for `latentrot.training.backbone.run_training`.
+    """The task of a multi-view model, for `latentrot.training.loop.run_training`.
 
     Args:
         model: at the start of the run.
@@ -79,12 +80,13 @@ class SpinTask:
         error = (denoised.float() - x0).square().mean((2, 3, 4))
         return (weight * error).sum() / (1 - given).sum()
 
-    def export(self, folder: Path, average: torch.nn.Module) -> None:
-        """Write the averaged weights as a folder that `load_spin_model` reads."""
-        save_spin_model(self.model, average.state_dict(), folder)
-        (folder / "README.md").write_text(card_of_run(self.model, self.config))
+    def export(self, out: Path, average: torch.nn.Module, step: int) -> None:
+        """Write the averaged weights as a out / MODEL that `load_spin_model` reads."""
+        save_spin_model(self.model, average.state_dict(), out / MODEL)
+        (out / MODEL / "README.md").write_text(card_of_run(self.model, self.config))
+        save_samples(out, step, self.samples(average))
 
-    def sheet(self, average: torch.nn.Module, step: int) -> Image.Image:
+    def samples(self, average: torch.nn.Module) -> Image.Image:
         """Heads that are not trained on: true views above, views drawn from the first below, then their normals."""
         training = average.training
         average.eval()
@@ -231,7 +233,7 @@ def train_spin(
     Raises:
         LatentrotError: `out` holds a checkpoint of another run or a run with another network of people; no face model.
     """
-    checkpoint = out / "checkpoint.safetensors"
+    checkpoint = out / CHECKPOINT
     check_writable(checkpoint)
     config = config_of_run(checkpoint, None, SpinConfig) if config is None else config
     brought = identity_of_run(config, person, identity, device)
@@ -245,7 +247,8 @@ def train_spin(
     strangers = read_views(render_views(out / "strangers", range(SHOWN), **apart, ict=ict))
     known = read_views(shards)
     task = SpinTask(model, known, embed_people(network, known.occasion), strangers, config)
-    return run_training(task, model.network, config, out, save_every=save_every, device=device)
+    run_training(task, model.network, config, out, save_every=save_every, device=device)
+    return out / MODEL
 
 
 def identity_of_run(
@@ -265,7 +268,7 @@ def identity_of_run(
 
 def person_of_run(out: Path, given: Path | None, start: str) -> PersonNetwork | None:
     """The network whose embeddings a run is told, kept beside its checkpoint; by default that of a multi-view start."""
-    kept, began = out / PERSON, out / "checkpoint.safetensors"
+    kept, began = out / PERSON, out / CHECKPOINT
     of_start = multi_view_folder(start)
     if given is None and of_start and (of_start / PERSON).is_file() and not began.is_file():
         given = of_start / PERSON

@@ -7,6 +7,7 @@ from math import isfinite
 from typing import Literal
 
 from latentrot.errors import LatentrotError
+from latentrot.runs import RunConfig
 
 __all__ = ["KINDS", "PairConfig"]
 
@@ -15,7 +16,7 @@ KINDS = ("mirror", "scene", "back")
 
 
 @dataclass(frozen=True)
-class PairConfig:
+class PairConfig(RunConfig):
     """A run of `latentrot train-pair`; written into its checkpoints, so that a resumed run is the same run.
 
     Args:
@@ -28,18 +29,10 @@ class PairConfig:
             out.
         sources: photographs that pairs are made of, over all folders.
         back_deg: pictures are turned away by up to so many degrees.
-        steps: optimiser steps in all; raising it on a resumed run moves the final decay later.
-        batch_size: pairs a step, over all processes.
-        learning_rate: AdamW's peak rate.
-        warmup: steps of linear warm-up.
-        decay: steps of linear decay to zero at the end.
-        weight_decay: AdamW's decoupled weight decay.
-        ema: decay per step of the averaged weights, which are the ones exported.
         drop_condition: share of the samples without their condition, for guidance.
         drop_pose: share of the samples without their poses, for guidance.
         mirror: show half of the pairs mirrored.
         held_out: share of the people kept out of training, for measuring on strangers (0 to 1).
-        seed: of everything random.
     """
 
     backbone: Literal["pixel", "latent"] = "pixel"
@@ -51,15 +44,11 @@ class PairConfig:
     steps: int = 8_000
     batch_size: int = 16
     learning_rate: float = 3e-4
-    warmup: int = 100
     decay: int = 2_000
-    weight_decay: float = 0.01
-    ema: float = 0.995
     drop_condition: float = 0.1
     drop_pose: float = 0.1
     mirror: bool = True
     held_out: float = 0.1
-    seed: int = 0
 
     @property
     def geometry(self) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from latentrot.errors import LatentrotError
+from latentrot.runs import RunConfig
 
 __all__ = ["SpinConfig"]
 
 
 @dataclass(frozen=True)
-class SpinConfig:
+class SpinConfig(RunConfig):
     """A run of `latentrot train-spin`; written into its checkpoints, so that a resumed run is the same run.
 
     Args:
@@ -22,13 +23,6 @@ class SpinConfig:
         single_steps: steps at the start with one view given; after them none, one or three, a third of the samples each.
         frontal: share of the samples whose first given view shows the face, as a photograph would.
         attention: the finest maps whose positions look across views, side in places.
-        steps: optimiser steps in all; raising it on a resumed run moves the final decay later.
-        batch_size: samples a step, over all processes.
-        learning_rate: AdamW's peak rate.
-        warmup: steps of linear warm-up.
-        decay: steps of linear decay to zero at the end.
-        weight_decay: AdamW's decoupled weight decay.
-        ema: decay per step of the averaged weights, which are the ones exported.
         drop_identity: share of the samples that are not told who it is, for guidance.
         drop_images: share of the samples whose given views are blank, for guidance.
         plain: share of the heads whose background is one colour.
@@ -36,7 +30,6 @@ class SpinConfig:
         noise_deviation: of the same.
         mirror: show half of the samples mirrored.
         identity_digest: of the weights of the identity network that the user brings; empty: the package's own, or none.
-        seed: of everything random.
     """
 
     start: str = "heads64"
@@ -49,9 +42,7 @@ class SpinConfig:
     steps: int = 4_000
     batch_size: int = 2
     learning_rate: float = 4e-4
-    warmup: int = 100
     decay: int = 1_000
-    weight_decay: float = 0.01
     ema: float = 0.998
     drop_identity: float = 0.15
     drop_images: float = 0.15
@@ -60,7 +51,6 @@ class SpinConfig:
     noise_deviation: float = 2.0
     mirror: bool = True
     identity_digest: str = ""
-    seed: int = 0
 
     def __post_init__(self) -> None:
         for name, low, high in (

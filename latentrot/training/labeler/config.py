@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from latentrot.runs import RunConfig
+
 __all__ = ["LabelTrainConfig"]
 
 
 @dataclass(frozen=True)
-class LabelTrainConfig:
+class LabelTrainConfig(RunConfig):
     """What a training run is; written into the labeler's metadata.
 
     Args:
@@ -16,10 +18,6 @@ class LabelTrainConfig:
         light_steps: optimiser steps of the light half on relit faces alone.
         rounds: rounds of self-training of the light half on CelebA.
         round_steps: optimiser steps per round.
-        batch_size: pictures a step.
-        learning_rate: AdamW's peak rate.
-        weight_decay: AdamW's decoupled weight decay.
-        ema: decay per step of the averaged weights, which are the ones kept.
         scale: crops are this much smaller or larger, as a share.
         shift: crops are moved by up to this many pixels of the 178x218 frame.
         roll: crops lean by up to this many degrees.
@@ -27,7 +25,6 @@ class LabelTrainConfig:
         center_share: share of CelebA's training pictures that are to be called lit from the center.
         held_out: share of CelebA's people kept for measuring.
         yale_held_out: number of Yale people (the last ones by name) kept for measuring.
-        seed: of everything random.
     """
 
     pose_steps: int = 840
@@ -45,4 +42,3 @@ class LabelTrainConfig:
     center_share: float = 0.5
     held_out: float = 0.1
     yale_held_out: int = 8
-    seed: int = 0

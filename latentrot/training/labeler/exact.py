@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from latentrot.faces.network import CROP_SIZE, LIGHTS, FaceLabeler
 from latentrot.training.labeler.augment import mirror_half, photograph, surrounded, warp
 from latentrot.training.labeler.config import LabelTrainConfig
 from latentrot.training.labeler.labeler import save_labeler
-from latentrot.training.labeler.loop import optimise
+from latentrot.training.labeler.loop import Stages, train_stage
 from latentrot.training.labeler.pose import pose_errors, train_pose
 
 __all__ = ["train_exact_labeler"]
@@ -26,23 +27,27 @@ __all__ = ["train_exact_labeler"]
 log = logging.getLogger(__name__)
 
 
-def train_known_light(network: FaceLabeler, crops: Tensor, light: Tensor, config: LabelTrainConfig) -> None:
+def train_known_light(
+    network: FaceLabeler, crops: Tensor, light: Tensor, config: LabelTrainConfig, stages: Stages
+) -> None:
     """Teach the light, as many pictures from each side: crops (n, 3, 64, 64) uint8, light (n,) index into LIGHTS."""
-    generator = torch.Generator().manual_seed(config.seed * 1000 + 2)
     rows = [torch.nonzero(light == side)[:, 0] for side in range(len(LIGHTS))]
 
-    def loss_of(model: FaceLabeler, _: int) -> Tensor:
+    def draw(generator: torch.Generator) -> tuple[Tensor, Tensor]:
         truth = torch.randint(len(LIGHTS), (config.batch_size,), generator=generator)
         drawn = torch.rand(config.batch_size, generator=generator)
         chosen = torch.stack([rows[int(c)][int(d * len(rows[int(c)]))] for c, d in zip(truth, drawn, strict=True)])
         x = warp(surrounded(crops[chosen].float() / 255), config, generator)[0]
         x, flip = mirror_half(x, generator)
         truth = torch.where(flip, len(LIGHTS) - 1 - truth, truth)
-        return F.cross_entropy(model.light(photograph(x, generator)), truth, label_smoothing=0.05)
+        return photograph(x, generator), truth
 
-    optimise(
-        network, [network.light_trunk, network.light_head], config.light_steps, config, loss_of=loss_of, name="light"
-    )
+    def loss(model: FaceLabeler, batch: tuple[Tensor, ...]) -> Tensor:
+        x, truth = batch
+        return F.cross_entropy(model.light(x), truth, label_smoothing=0.05)
+
+    parts, stage = [network.light_trunk, network.light_head], replace(config, steps=config.light_steps)
+    train_stage(network, parts, stage, stages, "light", draw=draw, loss=loss, offset=2)
 
 
 def measure_exact(network: FaceLabeler, crops: Tensor, pose: Tensor, light: Tensor) -> dict[str, float]:
@@ -88,11 +93,13 @@ def train_exact_labeler(heads: Path, out: Path, config: LabelTrainConfig | None 
 
     torch.manual_seed(config.seed)
     network = FaceLabeler()
-    train_known_light(network, crops[kept], light[kept], config)
-    train_pose(network, crops[kept], pose[kept], config)
+    stages = Stages.beside(out, heads, crops[kept])
+    train_known_light(network, crops[kept], light[kept], config, stages)
+    train_pose(network, crops[kept], pose[kept], config, stages)
     errors = measure_exact(network, crops[test], pose[test], light[test])
     heads_seen = len(set(identity[~apart]))
     save_labeler(network, out, config, errors, f"{int(kept.sum())} pictures of {heads_seen} heads with exact labels")
+    stages.remove()
     log.info("held-out heads: %s", errors)
     return errors
 

@@ -27,6 +27,7 @@ from latentrot.faces.network import KIND, LIGHTS, FaceLabeler
 from latentrot.training.labeler.config import LabelTrainConfig
 from latentrot.training.labeler.faces import center_crop, read_contexts, read_pose, read_yale, yale_crops
 from latentrot.training.labeler.light import train_light
+from latentrot.training.labeler.loop import Stages
 from latentrot.training.labeler.pose import pose_errors, train_pose
 from latentrot.training.labeler.relighting import Relighter
 
@@ -97,6 +98,8 @@ def train_labeler(
             (pose_steps=0, light_steps=0) whose weights were then joined.
         network: a network to go on from; a half whose steps are 0 is kept as it is.
 
+    Its stages keep their checkpoints beside `out` until it is written: a run that was stopped goes on, to the exact step.
+
     Returns:
         Errors on people held out, as also written into the file's metadata (see `measure`).
 
@@ -112,15 +115,17 @@ def train_labeler(
     apart = held_out(folder.identities.to_numpy(), config.held_out) | ~torch.isfinite(pose).all(1).numpy()
     kept, test = torch.from_numpy(~apart), torch.from_numpy(apart)
 
+    stages = Stages.beside(out, celeba, contexts[kept])
     if config.light_steps:
         faces = read_yale(yaleb)
         training = np.unique(faces.person)[: -config.yale_held_out]
         relighter = Relighter(faces.select(np.isin(faces.person, training)), contexts[kept])
-        train_light(network, relighter, contexts[kept], pose[kept, 0].numpy(), config)
+        train_light(network, relighter, contexts[kept], pose[kept, 0].numpy(), config, stages)
     if config.pose_steps:
-        train_pose(network, contexts[kept], pose[kept], config)
+        train_pose(network, contexts[kept], pose[kept], config, stages)
     yale = yale_crops(yaleb, slice(-config.yale_held_out, None))
     errors = measure(network, center_crop(contexts[test]), pose[test], yale)
     save_labeler(network, out, config, errors, DATA)
+    stages.remove()
     log.info("held-out people: %s", errors)
     return errors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from latentrot.faces.network import LIGHTS, FaceLabeler
 from latentrot.training.labeler.augment import mirror_half, photograph, warp
 from latentrot.training.labeler.config import LabelTrainConfig
 from latentrot.training.labeler.faces import center_crop
-from latentrot.training.labeler.loop import optimise
+from latentrot.training.labeler.loop import Stages, train_stage
 from latentrot.training.labeler.relighting import Relighter
 
 __all__ = ["train_light"]
@@ -58,18 +59,26 @@ def pseudo_labels(
 
 
 def train_light(
-    network: FaceLabeler, relighter: Relighter, contexts: Tensor, yaw: np.ndarray, config: LabelTrainConfig
+    network: FaceLabeler,
+    relighter: Relighter,
+    contexts: Tensor,
+    yaw: np.ndarray,
+    config: LabelTrainConfig,
+    stages: Stages,
 ) -> None:
     """Teach the light on relit faces, then on CelebA by its own sure labels: contexts (n, 3, 80, 80) uint8."""
-    generator = torch.Generator().manual_seed(config.seed * 1000 + 2)
     choice = np.random.default_rng(config.seed)
     parts = [network.light_trunk, network.light_head]
 
-    def relit(model: FaceLabeler, _: int) -> Tensor:
-        x, light = relighter.batch(config.batch_size, config, generator)
+    def relit(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        return relighter.batch(config.batch_size, config, generator)
+
+    def loss(model: FaceLabeler, batch: tuple[Tensor, ...]) -> Tensor:
+        x, light = batch
         return F.cross_entropy(model.light(x), light, label_smoothing=0.05)
 
-    optimise(network, parts, config.light_steps, config, loss_of=relit, name="light")
+    first = replace(config, steps=config.light_steps)
+    train_stage(network, parts, first, stages, "light", draw=relit, loss=loss, offset=2)
     for number in range(config.rounds):
         rows, labels = pseudo_labels(network, center_crop(contexts), yaw, config, choice)
         log.info("round %d: %s labels per light", number + 1, np.bincount(labels, minlength=3).tolist())
@@ -77,7 +86,7 @@ def train_light(
         if not all(len(part) for part in own):
             raise LatentrotError(f"self-training found {[len(p) for p in own]} sure labels for {LIGHTS}; none may be 0")
 
-        def mixed(model: FaceLabeler, step: int, own: list[Tensor] = own) -> Tensor:
+        def mixed(generator: torch.Generator, own: list[Tensor] = own) -> tuple[Tensor, Tensor]:
             half = config.batch_size // 2
             x, light = relighter.batch(half, config, generator)
             second = torch.arange(half) % 3
@@ -86,10 +95,10 @@ def train_light(
             y, flip = mirror_half(y, generator)
             order = torch.randperm(half, generator=generator)
             second = torch.where(flip, 2 - second, second)[order]
-            logits = model.light(torch.cat([x, photograph(y, generator)[order]]))
-            return F.cross_entropy(logits, torch.cat([light, second]), label_smoothing=0.05)
+            return torch.cat([x, photograph(y, generator)[order]]), torch.cat([light, second])
 
-        optimise(network, parts, config.round_steps, config, loss_of=mixed, name=f"light round {number + 1}")
+        stage, folder = replace(config, steps=config.round_steps), f"light-{number + 1}"
+        train_stage(network, parts, stage, stages, folder, draw=mixed, loss=loss, offset=3 + number)
     set_center_share(network, center_crop(contexts), config.center_share)
 
 

@@ -1,66 +1,104 @@
-"""Optimise parts of a network and keep the average of their weights."""
+"""One stage of teaching a label network: some of its parts, by the training loop of every network."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm import tqdm
 
-__all__ = ["optimise"]
+from latentrot.runs import RunConfig
+from latentrot.training.checkpoints import check_same_run, checkpoint_config, images_of_run, require_images
+from latentrot.training.loop import CHECKPOINT, run_training
 
-log = logging.getLogger(__name__)
-
-Network = TypeVar("Network", bound=nn.Module)
+__all__ = ["Stages", "train_stage"]
 
 
-class OptimiserConfig(Protocol):
-    """What `optimise` reads of a run's configuration."""
+@dataclass(frozen=True, eq=False)
+class StageTask:
+    """The task of one stage.
 
-    @property
-    def learning_rate(self) -> float:
-        """The peak rate."""
-        ...
+    Args:
+        draw: the batch of a step, drawn from its generator alone.
+        loss: of the network on it.
+        config: the stage.
+        offset: added to the seed, so that stages draw apart.
+    """
 
-    @property
-    def weight_decay(self) -> float:
-        """AdamW's decoupled weight decay."""
-        ...
+    draw: Callable[[torch.Generator], tuple[Tensor, ...]]
+    loss: Callable[[Any, tuple[Tensor, ...]], Tensor]
+    config: RunConfig
+    offset: int
 
-    @property
-    def ema(self) -> float:
-        """Decay per step of the averaged weights."""
-        ...
+    def batch(self, step: int) -> tuple[Tensor, ...]:
+        """See `Task.batch`."""
+        return self.draw(torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.offset * 100_003 + step))
+
+    def export(self, out: Path, average: Any, step: int) -> None:
+        """Nothing but the checkpoint: the stages together make the network."""
 
 
-def optimise(
-    network: Network,
+@dataclass(frozen=True)
+class Stages:
+    """Where the stages of a network keep their checkpoints, and of which images.
+
+    Args:
+        folder: holds a folder for each stage.
+        images: what the checkpoints say of the images, from `images_of_run`.
+    """
+
+    folder: Path
+    images: Mapping[str, str]
+
+    @classmethod
+    def beside(cls, out: Path, data: Path, images: Tensor) -> Self:
+        """Of the network that will be written to `out`, learned from (n, 3, h, w) uint8 images of a folder."""
+        return cls(out.with_name(f"{out.stem}-run"), images_of_run(data, images))
+
+    def remove(self) -> None:
+        """Forget the checkpoints, which only serve a run that was stopped."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def train_stage(
+    network: nn.Module,
     parts: Sequence[nn.Module],
-    steps: int,
-    config: OptimiserConfig,
-    *,
-    loss_of: Callable[[Network, int], Tensor],
+    config: RunConfig,
+    stages: Stages,
     name: str,
+    *,
+    draw: Callable[[torch.Generator], tuple[Tensor, ...]],
+    loss: Callable[[Any, tuple[Tensor, ...]], Tensor],
+    offset: int = 0,
 ) -> None:
-    """Train some parts of the network and leave their averaged weights in it."""
-    network.train().to(memory_format=torch.channels_last)
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
-    weights = [p for part in parts for p in part.parameters()]
-    optimizer = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=steps, pct_start=0.1)
-    for step in (bar := tqdm(range(steps), disable=None, desc=name)):
-        loss = loss_of(network, step)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        average.update_parameters(network)
-        if step % 50 == 0:
-            bar.set_postfix(loss=f"{loss.item():.4f}")
-            log.info("%s %d/%d loss %.4f", name, step, steps, loss.item())
-    network.load_state_dict(average.module.state_dict())
+    """Train some parts of a network and leave their averaged weights in it; goes on where it stopped.
+
+    Args:
+        network: to train.
+        parts: of it, whose weights change.
+        config: the stage.
+        stages: where it keeps its checkpoint.
+        name: of its folder.
+        draw: the batch of a step, drawn from its generator alone.
+        loss: of the network on it.
+        offset: a number of the stage, so that stages draw apart.
+
+    Raises:
+        LatentrotError: its folder holds a checkpoint of another run, or of other images.
+    """
+    out = stages.folder / name
+    stage = RunConfig(**{name: getattr(config, name) for name in RunConfig.__dataclass_fields__})
+    stage = replace(stage, warmup=max(1, stage.steps // 10), decay=stage.steps * 2 // 3)
+    if (out / CHECKPOINT).is_file():
+        check_same_run(checkpoint_config(out / CHECKPOINT, RunConfig), stage, free=())
+    require_images(out / CHECKPOINT, stages.images)
+    task = StageTask(draw, loss, stage, offset)
+    average = run_training(
+        task, network, stage, out, save_every=stage.steps, device="cpu", metadata=stages.images, trained=parts
+    )
+    network.load_state_dict(average.state_dict())
     network.eval()

@@ -1,0 +1,34 @@
+"""What every training run is told: how long, how fast, from which seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["RunConfig"]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The part of a training run that does not depend on what is taught; each network has defaults of its own.
+
+    Args:
+        steps: optimiser steps in all; raising it on a resumed run moves the final decay later.
+        batch_size: samples a step, over all processes.
+        learning_rate: AdamW's peak rate.
+        warmup: steps of linear warm-up.
+        decay: steps of linear decay to zero at the end.
+        weight_decay: AdamW's decoupled weight decay.
+        ema: decay per step of the averaged weights, which are the ones exported.
+        max_grad_norm: gradients are scaled down to this length.
+        seed: of everything random.
+    """
+
+    steps: int = 1_000
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    warmup: int = 100
+    decay: int = 500
+    weight_decay: float = 0.01
+    ema: float = 0.995
+    max_grad_norm: float = 1.0
+    seed: int = 0

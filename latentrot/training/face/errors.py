@@ -1,0 +1,69 @@
+"""How far the two face networks err on people held out."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from latentrot.faces.face_networks import (
+    LANDMARK_SIDE,
+    PARTS_SIDE,
+)
+from latentrot.faces.parts import PARTS
+from latentrot.faces.upright import MIRRORED_68
+from latentrot.training.face.faces import GROUPS, MARGIN, UNKNOWN, Faces
+from latentrot.training.loop import channels_last
+
+
+def plain_squares(faces: Faces, size: int) -> Tensor:
+    """The network's squares without any displacement: (n, 3, size, size)."""
+    x = torch.from_numpy(faces.pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+    matrix = torch.tensor([[1 / MARGIN, 0, 0], [0, 1 / MARGIN, 0]]).expand(len(x), 2, 3)
+    return F.grid_sample(x, F.affine_grid(matrix, [len(x), 3, size, size], align_corners=False), align_corners=False)
+
+
+@torch.no_grad()
+def landmark_errors(network: nn.Module, faces: Faces) -> dict[str, float]:
+    """Mean distance in percent of the outer eye corners' distance, by set, on what is given; each with its mirror image."""
+    found = []
+    for rows in np.array_split(np.arange(len(faces.pictures)), max(1, len(faces.pictures) // 128)):
+        x = plain_squares(faces.subset(rows), LANDMARK_SIDE)
+        points, back = (
+            network(channels_last(x))[0],
+            network(channels_last(x.flip(-1)))[0][:, torch.from_numpy(MIRRORED_68)],
+        )
+        found.append(((points + back * torch.tensor([-1.0, 1.0])) / 2).numpy())
+    wanted = (faces.targets / faces.pictures.shape[1] * 2 - 1) * MARGIN
+    off = np.linalg.norm(np.concatenate(found) - wanted, axis=-1).mean(1)
+    corners = np.linalg.norm(wanted[:, 36] - wanted[:, 45], axis=-1)
+    percent = 100 * off / np.maximum(corners, 1e-6)
+    return {str(name): round(float(percent[faces.groups == name].mean()), 2) for name in np.unique(faces.groups)}
+
+
+@torch.no_grad()
+def parts_errors(network: nn.Module, faces: Faces) -> dict[str, dict[str, float]]:
+    """Intersection over union of every group of parts, by set."""
+    report: dict[str, dict[str, float]] = {}
+    for name in np.unique(faces.groups):
+        groups, rows = GROUPS[str(name)], np.nonzero(faces.groups == name)[0][:150]
+        both, either = np.zeros(len(groups)), np.zeros(len(groups))
+        for part in np.array_split(rows, max(1, len(rows) // 16)):
+            some = faces.subset(part)
+            p = network(channels_last(plain_squares(some, PARTS_SIDE))).softmax(1)
+            joined = torch.stack([p[:, list(g)].sum(1) for g in groups], 1).argmax(1).numpy()
+            matrix = torch.tensor([[1 / MARGIN, 0, 0], [0, 1 / MARGIN, 0]]).expand(len(part), 2, 3)
+            grid = F.affine_grid(matrix, [len(part), 1, PARTS_SIDE, PARTS_SIDE], align_corners=False)
+            wanted = F.grid_sample(
+                torch.from_numpy(some.targets).float()[:, None], grid, mode="nearest", align_corners=False
+            )
+            wanted = wanted[:, 0].numpy().astype(int)
+            known = wanted != UNKNOWN
+            for i, group in enumerate(groups):
+                a, b = (joined == i) & known, np.isin(wanted, group)
+                both[i] += (a & b).sum()
+                either[i] += (a | b).sum()
+        names = ["+".join(PARTS[c] for c in g) for g in groups]
+        report[str(name)] = {n: round(float(b / e), 3) for n, b, e in zip(names, both, either, strict=True) if e}
+    return report
