@@ -2,7 +2,7 @@
 
     python experiments/label_tables.py --data ../shared/data/celeba
 
-Reads data_labels/celeba_light.csv (see `latentrot label-light`) and light_answers.csv; writes data_labels/celeba_pose.csv
+Reads data_labels/celeba_light.csv (see `latentrot label light`) and light_answers.csv; writes data_labels/celeba_pose.csv
 and label_tables.csv beside this script.
 """
 

@@ -54,7 +54,7 @@ class Options:
     """Options.
 
     Args:
-        model: folder that train-spin wrote; None: the bundled one.
+        model: folder that train spin wrote; None: the bundled one.
         people: heads.
         ablations: heads the ablations and other numbers of steps are measured on.
         consistent: heads consistency is measured on.

@@ -1,4 +1,4 @@
-"""Label photographs with a teacher: 68 landmarks, by MediaPipe, for `latentrot train-face landmarks`.
+"""Label photographs with a teacher: 68 landmarks, by MediaPipe, for `latentrot train landmarks`.
 
 Needed once, when the landmark network is trained; nothing of it runs afterwards. MediaPipe pins old packages, so it
 lives in an environment of its own:

@@ -1,4 +1,4 @@
-"""Label the people of LFW with a teacher of parts: MediaPipe's multiclass selfie segmenter, for `latentrot train-face parts`.
+"""Label the people of LFW with a teacher of parts: MediaPipe's multiclass selfie segmenter, for `latentrot train parts`.
 
 Needed once, when the parts network is trained; nothing of it runs afterwards. In an environment of its own:
 

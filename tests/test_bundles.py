@@ -315,7 +315,7 @@ class TestTraining:
     def test_from_the_command_line(self, tmp_path, capsys):
         root = write_views(tmp_path / "v", heads=20)
         out = tmp_path / "labeler.safetensors"
-        argv = ["train-labeler", "--heads", str(root), "--out", str(out), "--pose-steps", "1", "--light-steps", "1"]
+        argv = ["train", "labeler", "--heads", str(root), "--out", str(out), "--pose-steps", "1", "--light-steps", "1"]
         assert main(argv) == 0, capsys.readouterr().err
         printed = dict(line.split(": ") for line in capsys.readouterr().out.splitlines()[:-1])
         assert {"yaw_mae_deg", "pitch_mae_deg", "roll_mae_deg", "light_accuracy"} <= set(printed)
@@ -347,7 +347,7 @@ class TestTraining:
         Image.new("RGB", (SIZE, SIZE)).save(tmp_path / "1.png")
         root = write_views(tmp_path / "v", heads=2)
         assert root.is_dir()
-        assert main(["train-labeler", *argv, "--out", "l.safetensors"]) == 2
+        assert main(["train", "labeler", *argv, "--out", "l.safetensors"]) == 2
         err = capsys.readouterr().err
         assert len(err.splitlines()) == 1
         for word in words:

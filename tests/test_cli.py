@@ -250,7 +250,7 @@ def test_a_face_embedded_once_turns_like_the_picture_itself():
 
 def test_training_the_labeler_needs_its_tables(tmp_path, capsys):
     Image.new("RGB", (178, 218)).save(tmp_path / "1.png")
-    code, out, err = run(capsys, "train-labeler", "--celeba", tmp_path, "--yaleb", tmp_path, "--out", tmp_path / "l")
+    code, out, err = run(capsys, "train", "labeler", "--celeba", tmp_path, "--yaleb", tmp_path, "--out", tmp_path / "l")
     assert (code, out) == (2, "")
     assert "pose.csv" in err
     assert len(err.splitlines()) == 1

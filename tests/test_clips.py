@@ -146,7 +146,7 @@ class TestHeldOut:
             evaluate({"drawn": Drawn()}, folder)
 
     def test_the_bundled_models_declare_what_they_learned_from(self):
-        assert set(trained_on(bundled_folder("faces64"))) == {"celeba", "yaleb"}
+        assert set(trained_on(bundled_folder("faces64"))) == {"celeba", "utkface", "yaleb"}
         assert trained_on(bundled_folder("heads64")) == ("rendered",)
         assert {"ytf", "lfw", "celeba"} <= set(trained_on(bundled_part("face")))
         assert load_rotator("mesh").learned_from == trained_on(bundled_part("face"))
@@ -405,7 +405,7 @@ def test_rotators_side_by_side(tmp_path, capsys):
     assert sheet.shape == (2 * 284 + 4, 3 * 256 + 8, 3)
     source, turned = sheet[28:284, :256], sheet[28 + 288 : 288 + 284, 260:516]
     assert (turned == source[:, ::-1]).all()
-    code = main(["compare", str(crop), "--crop", "--face", "all", "--out", str(tmp_path / "t.png")])
+    code = main(["evaluate", "compare", str(crop), "--crop", "--face", "all", "--out", str(tmp_path / "t.png")])
     assert code == 2
     assert not (tmp_path / "t.png").exists()
 

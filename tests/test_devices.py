@@ -29,7 +29,8 @@ from latentrot.faces.network import load_labeler
 from latentrot.faces.parts import estimate_parts
 from latentrot.store.latent_store import LatentStore
 from latentrot.training import backbone as training
-from latentrot.training.backbone import TrainConfig, accelerator_on, train
+from latentrot.training.backbone import TrainConfig, train
+from latentrot.training.loop import accelerator_on
 
 GPU = "gpu:1"
 

@@ -75,7 +75,7 @@ class TestDescent:
 
 class TestEmbedder:
     def test_resuming_is_exact(self, model, data, undisturbed, tmp_path, monkeypatch):
-        original = embedding.pictures_at
+        original = embedding.images_at
 
         def killed(step, *rest):
             if step == 4:
@@ -83,7 +83,7 @@ class TestEmbedder:
             return original(step, *rest)
 
         with monkeypatch.context() as patch:
-            patch.setattr(embedding, "pictures_at", killed)
+            patch.setattr(embedding, "images_at", killed)
             with pytest.raises(KeyboardInterrupt):
                 train_embedder(data, tmp_path, model, TINY, save_every=3)
         train_embedder(data, tmp_path, model, save_every=3)
@@ -119,7 +119,7 @@ class TestEmbedder:
     def test_command(self, model, data, tmp_path, capsys):
         out = tmp_path / "run"
         small = ["--steps", "2", "--batch-size", "2", "--channels", "16", "32", "--decode-steps", "2"]
-        assert main(["train-embedder", "--data", str(data), "--out", str(out), "--model", model.name, *small]) == 0
+        assert main(["train", "embedder", "--data", str(data), "--out", str(out), "--model", model.name, *small]) == 0
         assert f"wrote {out / 'embedder.safetensors'}" in capsys.readouterr().out
         network = load_embedder(out / "embedder.safetensors", model)
         assert embed_with(network, model, torch.zeros(1, 3, SIZE, SIZE)).shape == (1, *model.latent_shape)

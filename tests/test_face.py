@@ -20,26 +20,23 @@ from latentrot.faces.landmarks import estimate_landmarks
 from latentrot.faces.parts import PARTS, Parts, estimate_parts, without_others
 from latentrot.faces.upright import five_of, mirrored
 from latentrot.portrait.portrait import open_portrait
-from latentrot.training import face as training
-from latentrot.training.face import (
+from latentrot.training.face import batches
+from latentrot.training.face import train as training
+from latentrot.training.face.batches import landmark_batch, moved, parts_batch, with_neighbours
+from latentrot.training.face.config import FaceTrainConfig
+from latentrot.training.face.faces import (
     GROUPS,
     MARGIN,
+    POINTS,
     UNKNOWN,
     Faces,
-    FaceTrainConfig,
-    landmark_batch,
-    landmark_loss,
     marks_of,
     masked_photographs,
-    moved,
     own_person,
-    parts_batch,
     parts_faces,
-    parts_loss,
-    train_landmarks,
-    train_parts,
-    with_neighbours,
 )
+from latentrot.training.face.losses import joined_parts, landmark_loss, parts_loss
+from latentrot.training.face.train import train_face
 
 #: the bundled portrait's face as a detector finds it
 FIVE = np.array([[221.7, 160.2], [289.7, 164.8], [254.0, 206.0], [216.2, 222.0], [286.5, 226.8]])
@@ -174,7 +171,7 @@ def test_networks_come_back_and_wrong_files_are_refused(tmp_path):
     with pytest.raises(LatentrotError, match="latentrot landmarks"):
         load_face_network(PartsNetwork, tmp_path / "a.safetensors")
     (tmp_path / "b.safetensors").write_bytes(b"no")
-    with pytest.raises(LatentrotError, match="train-face"):
+    with pytest.raises(LatentrotError, match="train landmarks"):
         load_face_network(PartsNetwork, tmp_path / "b.safetensors")
 
 
@@ -206,12 +203,10 @@ TINY = FaceTrainConfig(steps=6, batch_size=8, warmup=1, ema=0.5)
 
 
 def test_a_resumed_run_is_the_undisturbed_one(planted, tmp_path):
-    whole = train_landmarks(planted, tmp_path / "whole", TINY, save_every=6)
+    whole = train_face("landmarks", planted, tmp_path / "whole", TINY, save_every=6)
 
     class Stop(Exception):
         pass
-
-    import latentrot.training.face as training  # noqa: PLC0415
 
     kept, saved = training.save_face_network, []
 
@@ -223,13 +218,13 @@ def test_a_resumed_run_is_the_undisturbed_one(planted, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "save_face_network", stop)
         with pytest.raises(Stop):
-            train_landmarks(planted, tmp_path / "halves", TINY, save_every=3)
-    halves = train_landmarks(planted, tmp_path / "halves", TINY, save_every=6)
+            train_face("landmarks", planted, tmp_path / "halves", TINY, save_every=3)
+    halves = train_face("landmarks", planted, tmp_path / "halves", TINY, save_every=6)
     assert saved
     first, second = load_file(whole), load_file(halves)
     assert {k for k in first if not torch.equal(first[k], second[k])} == set()
-    with pytest.raises(LatentrotError, match=r"steps=6.* asks for 7"):
-        train_landmarks(planted, tmp_path / "halves", FaceTrainConfig(steps=7, batch_size=8))
+    with pytest.raises(LatentrotError, match=r"batch_size=8.* asks for 9"):
+        train_face("landmarks", planted, tmp_path / "halves", replace(TINY, batch_size=9))
 
 
 def test_targets_move_with_the_squares_they_belong_to(planted):
@@ -257,7 +252,7 @@ def test_a_set_says_nothing_about_what_it_joins():
     skin, neck = logits.clone(), logits.clone()
     skin[:, 1] = 9
     neck[:, 4] = 9
-    lfw, celebamask = np.array(["lfw"]), np.array(["celebamask"])
+    lfw, celebamask = (joined_parts(name)[None] for name in ("lfw", "celebamask"))
     assert parts_loss(skin, wanted, lfw) == pytest.approx(float(parts_loss(neck, wanted, lfw)), abs=1e-5)
     assert parts_loss(neck, wanted, celebamask) > parts_loss(skin, wanted, celebamask) + 5
     assert parts_loss(neck, torch.full((1, 4, 4), UNKNOWN), celebamask) == 0
@@ -338,7 +333,7 @@ def test_a_teachers_masks_join_those_made_by_hand(tmp_path, found):
     assert set(table["person"]) == {"Some_Body"}
     assert len(masked_photographs(tmp_path, None)) == 1
     rows = [[name, 0.0, *found.points.flatten()] for name in table["image"]]
-    marks = pd.DataFrame(rows, columns=["image", "disagreement", *training.POINTS])
+    marks = pd.DataFrame(rows, columns=["image", "disagreement", *POINTS])
     faces = parts_faces(tmp_path, marks, tmp_path / "masks", 0.1)
     assert faces.tests[0] == faces.tests[1]
     assert np.array_equal(faces.pictures[0], faces.pictures[1])
@@ -350,7 +345,7 @@ def test_a_teachers_masks_join_those_made_by_hand(tmp_path, found):
 
 
 def test_masks_move_with_their_squares(monkeypatch):
-    monkeypatch.setattr(training, "NEIGHBOURS", 0.0)
+    monkeypatch.setattr(batches, "NEIGHBOURS", 0.0)
     x, y, sets = parts_batch(some_parts(), 1, FaceTrainConfig(batch_size=4))
     assert list(sets) == ["lfw"] * 4
     bright = x.mean(1) > x.mean((1, 2, 3))[:, None, None]
@@ -397,8 +392,8 @@ def test_a_run_begins_with_the_network_it_is_given(tmp_path):
     """At a learning rate of nothing the network stays what it was."""
     faces = some_parts()
     config = FaceTrainConfig(steps=1, batch_size=2, learning_rate=0.0)
-    first = train_parts(faces, tmp_path / "first", config)
-    second = train_parts(faces, tmp_path / "second", replace(config, seed=3, init=str(first)))
+    first = train_face("parts", faces, tmp_path / "first", config)
+    second = train_face("parts", faces, tmp_path / "second", replace(config, seed=3, init=str(first)))
     a, b = load_file(first), load_file(second)
     assert all(torch.equal(a[k], b[k]) for k in a if "running" not in k and "batches" not in k)
 
@@ -411,7 +406,7 @@ def test_bad_tables_are_one_line(table, words, tmp_path, capsys):
     pd.DataFrame({"image": ["a.jpg"]}).to_csv(tmp_path / "short.csv", index=False)
     code = cli.main(
         [
-            "train-face",
+            "train",
             "landmarks",
             "--data",
             str(tmp_path),
@@ -429,7 +424,7 @@ def test_bad_tables_are_one_line(table, words, tmp_path, capsys):
 
 def test_a_start_that_is_no_network_is_refused_before_anything_is_read(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["train-face", "parts", "--data", "nowhere", "--out", "o", "--init", "no-such.safetensors"]) == 2
+    assert cli.main(["train", "parts", "--data", "nowhere", "--out", "o", "--init", "no-such.safetensors"]) == 2
     assert "no network in no-such.safetensors" in capsys.readouterr().err
     assert not Path("o").exists()
 

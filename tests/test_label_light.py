@@ -148,7 +148,7 @@ def test_unknown_lights_and_names_are_not_kept(tmp_path):
         with pytest.raises(LatentrotError, match=words):
             file.append("a.png", light, name)
     assert file.path.read_text() == HEADER
-    with pytest.raises(LatentrotError, match="label-light"):
+    with pytest.raises(LatentrotError, match="label light"):
         read_answers(tmp_path / "none.csv")
 
 
@@ -455,7 +455,7 @@ def test_the_command_fits_writes_and_reports(faces, tmp_path, capsys):
     answers, out = tmp_path / "answers.csv", tmp_path / "light.csv"
     rows = [f"{i:02}.png {LIGHTS[i % 3]} {who}" for who in ("a1", "a2") for i in range(12)]
     write_answers(answers, [*rows, "12.png left a1", "12.png center a2", "elsewhere.png left a1", "13.png unsure a1"])
-    assert main(["label-light", "--data", str(faces), "--answers", str(answers), "--out", str(out)]) == 0
+    assert main(["label", "light", "--data", str(faces), "--answers", str(answers), "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     for words in (
         "answers: 15 by a1 (1 unsure), 13 by a2 (0 unsure)", "agreed: 13 (left 5, center 4, right 4)",
@@ -479,7 +479,7 @@ def test_mistakes_are_one_line(faces, tmp_path, capsys, monkeypatch):
         ([*data, "--answers", str(answers), "--page", "--batch", "0"], "batch 0"),
         (["--data", str(tmp_path / "nowhere")], "no such folder"),
     ]:
-        assert main(["label-light", *argv]) == 2
+        assert main(["label", "light", *argv]) == 2
         error = capsys.readouterr().err
         assert words in error.splitlines()[-1]
         assert error.splitlines()[-1].startswith("latentrot: ")
@@ -496,7 +496,7 @@ class Served:
 
     def __init__(self, faces, folder, port):
         argv = [
-            "label-light", "--data", faces, "--answers", folder / "answers.csv", "--out", folder / "light.csv",
+            "label", "light", "--data", faces, "--answers", folder / "answers.csv", "--out", folder / "light.csv",
             "--page", "--annotator", "ann", "--batch", "4", "--port", port,
         ]  # fmt: skip
         # a test run in a shell's background inherits that Ctrl-C is ignored

@@ -440,7 +440,7 @@ class TestMixtures:
             store = LatentStore(tmp_path / name.replace(" ", "-"))
             store.append([f"{name}.png"], torch.zeros(1, *plain_model.latent_shape), space)
             names.append(str(store.root))
-        assert main(["merge", *names, "--out", str(tmp_path / "all")]) == 2
+        assert main(["embed", "merge", *names, "--out", str(tmp_path / "all")]) == 2
         err = capsys.readouterr().err
         assert plain_model.noise in err
         assert others["noise"].noise in err

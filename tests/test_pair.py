@@ -510,10 +510,10 @@ class TestRotator:
     @pytest.mark.parametrize(
         ("words", "said"),
         [
-            (["--rotator", "mesh", "--process", "p.png"], "--process draws how a pair model"),
+            (["--rotator", "mesh", "--process", "p.png"], "--process draws the sampling steps"),
             (["--rotator", "pair", "--process", "p.gif"], "--process p.gif"),
             (["--rotator", "pair", "--model", "nowhere"], "no pair model at nowhere"),
-            (["--rotator", "pair", "--fast"], "--fast is for the walk"),
+            (["--rotator", "pair", "--fast"], "--fast is an option of the rotator latent, not of pair"),
         ],
     )
     def test_edit_refuses_in_one_line(self, words, said, capsys, tmp_path):
@@ -524,13 +524,13 @@ class TestRotator:
 
 def test_train_pair_from_the_command_line(faces, start, tmp_path, capsys):
     words = ["--start", str(start), "--steps", "2", "--batch-size", "2", "--sources", "2", "--held-out", "0"]
-    command = ["train-pair", "--data", str(faces), "--out", str(tmp_path / "run"), "--device", "cpu", *words]
+    command = ["train", "pair", "--data", str(faces), "--out", str(tmp_path / "run"), "--device", "cpu", *words]
     assert main(command) == 0
     assert load_pair_model(tmp_path / "run" / "model", "cpu").resolution == SIZE
     assert (tmp_path / "run" / "samples-000002.png").is_file()
     told = ["--condition", "embedding", "--shares", "1", "0", "0"]
     assert (
-        main(["train-pair", "--data", str(faces), "--out", str(tmp_path / "told"), "--device", "cpu", *words, *told])
+        main(["train", "pair", "--data", str(faces), "--out", str(tmp_path / "told"), "--device", "cpu", *words, *told])
         == 0
     )
     rotator = load_rotator("pair", model=tmp_path / "told" / "model", device="cpu", steps=2)
@@ -541,5 +541,5 @@ def test_train_pair_from_the_command_line(faces, start, tmp_path, capsys):
     train_folder = tmp_path / "other"
     train(faces, train_folder, TrainConfig(steps=1, batch_size=2, resolution=SIZE, small_steps=0, channels=(16, 32)),
           device="cpu")  # fmt: skip
-    assert main(["train-pair", "--data", str(faces), "--out", str(train_folder)]) == 2
+    assert main(["train", "pair", "--data", str(faces), "--out", str(train_folder)]) == 2
     assert "another command" in capsys.readouterr().err

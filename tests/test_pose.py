@@ -574,7 +574,8 @@ def test_check_labels_on_the_command_line(datasets, tmp_path, capsys):
         celeba / "identity_CelebA.csv", index=False
     )
     argv = [
-        "check-labels",
+        "label",
+        "check",
         "--celeba",
         str(celeba),
         "--yaleb",

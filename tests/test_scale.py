@@ -254,7 +254,7 @@ class TestStopped:
         plan(FaceFolder(data), store, calm.space, Sizes(3, 4))
         path, embedder = store.partial_of(2), ShardEmbedder(FaceFolder(data), model, store, Sizes(3, 4))
         ids = store.manifest.shard_ids(2)[:3]
-        embedder.keep(path, ids, torch.ones(3, *calm.space.shape), {}, 3)
+        embedder.keep(path, ids, torch.ones(3, *calm.space.shape), {}, 3, {})
         content = path.read_bytes()
         assert embedder.resume(path, store.manifest.shard_ids(2), 3)[2] == 3
         if damage == "other model":
@@ -432,7 +432,7 @@ class TestMerge:
     def test_another_schedule(self, calm, tmp_path, capsys):
         other = LatentStore(tmp_path / "other")
         other.append(["x"], torch.zeros(1, *calm.space.shape), replace(calm.space, schedule=Schedule(steps=9)))
-        assert main(["merge", str(calm.root), str(other.root), "--out", str(tmp_path / "c")]) == 2
+        assert main(["embed", "merge", str(calm.root), str(other.root), "--out", str(tmp_path / "c")]) == 2
         line = capsys.readouterr().err
         assert "steps=2" in line
         assert "steps=9" in line

@@ -52,7 +52,7 @@ from latentrot.synthetic import views as rendering
 from latentrot.synthetic.views import HeadViews, read_views, render_views
 from latentrot.training.backbone import generator_at, run_training
 from latentrot.training.checkpoints import config_of_run
-from latentrot.training.person import Classifier, same_or_not
+from latentrot.training.person import Classifier, cosface_loss, same_or_not
 from latentrot.training.spin import SpinTask, embed_people, identity_of_run, person_of_run, samples_at
 
 
@@ -131,7 +131,7 @@ class TestBeginning:
         with torch.no_grad():
             for parameter in task.model.network.parameters():
                 parameter.add_(0.02)
-        task.export(tmp_path / "model", task.model.network)
+        task.export(tmp_path, task.model.network, 0)
         begun = begin_model(replace(config, start=str(tmp_path / "model")), None, "cpu")
         x, given, rays, who = inputs(begun)
         levels = torch.full(x.shape[:2], 2.0)
@@ -370,11 +370,13 @@ class TestPerson:
 
     def test_its_loss_pulls_a_person_to_its_own_direction(self):
         torch.manual_seed(0)
-        classifier = Classifier(3, bfloat16=False).eval()
+        classifier = Classifier(3).eval()
         x = torch.rand(3, 3, 64, 64) * 2 - 1
         with torch.no_grad():
             classifier.people.copy_(classifier.network(x))
-        assert classifier.loss(x, torch.tensor([0, 1, 2])) < classifier.loss(x, torch.tensor([1, 2, 0]))
+        assert cosface_loss(classifier(x), torch.tensor([0, 1, 2])) < cosface_loss(
+            classifier(x), torch.tensor([1, 2, 0])
+        )
 
     def test_a_mirrored_picture_is_the_same_person_and_the_file_keeps_its_facts(self, tmp_path):
         torch.manual_seed(0)
@@ -685,14 +687,14 @@ class TestDoors:
             (["spin", "--new", "--out", "a.gif"], "without a suffix"),
             (["spin", "--new", "--mesh", "none", "--model", "no/such"], "no multi-view model at no/such"),
             (["spin", "no-such.png", "--mesh", "none"], "no-such.png"),
-            (["train-spin", "--out", "x", "--person", "no-such.safetensors"], "no network at no-such.safetensors"),
-            (["train-spin", "--out", "x", "--identity", "no-such.pt"], "no-such.pt"),
+            (["train", "spin", "--out", "x", "--person", "no-such.safetensors"], "no network at no-such.safetensors"),
+            (["train", "spin", "--out", "x", "--identity", "no-such.pt"], "no-such.pt"),
             (
                 ["edit", "a.png", "--deg", "9", "--identity", "w.pt"],
                 "--identity is an option of the rotator spin, not of latent",
             ),
-            (["train-spin", "--out", "x", "--face-model", "no-such.npz"], "no-such.npz"),
-            (["train-person", "--out", "x", "--people", "0"], "nobody to learn from"),
+            (["train", "spin", "--out", "x", "--face-model", "no-such.npz"], "no-such.npz"),
+            (["train", "person", "--out", "x", "--people", "0"], "nobody to learn from"),
         ],
     )
     def test_mistakes_are_one_line(self, argv, said, capsys, tmp_path, monkeypatch):

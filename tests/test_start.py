@@ -33,7 +33,9 @@ def run(*argv: object, among: tuple[str, ...] = HEAVY) -> tuple[list[str], int]:
     return words[1 : words.index("code:")], int(words[-1])
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["edit", "--help"], ["train", "--help"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "argv", [["--help"], ["--version"], ["edit", "--help"], ["train", "model", "--help"]], ids=" ".join
+)
 def test_help_imports_nothing_heavy(argv):
     assert run(*argv) == ([], 0)
 

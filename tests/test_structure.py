@@ -11,7 +11,7 @@ import latentrot
 ROOT = Path(latentrot.__file__).parent
 #: a module may import from its own layer and from those before it
 LAYERS = (
-    ("errors", "files", "bundles", "progress", "numerics", "devices", "kernels"),
+    ("errors", "files", "bundles", "progress", "numerics", "devices", "kernels", "runs"),
     ("data",), ("faces",), ("synthetic",), ("diffusion",), ("geometry",), ("store",), ("directions",),
     ("rotators",), ("portrait",), ("training",), ("evaluation",), ("info", "app"), ("cli",), ("__main__",),
 )  # fmt: skip
@@ -52,3 +52,36 @@ def test_every_name_an_experiment_takes_from_the_package_is_there(path):
             home = importlib.import_module(node.module)
             missing = [a.name for a in node.names if not hasattr(home, a.name)]
             assert not missing, f"{node.module} has no {missing}"
+
+
+# ---- one protocol -----------------------------------------------------------------------------------------------
+
+#: rooms that know rotators by the protocol alone, but for what is about one method: its command, its example, its benchmark
+ASKING = ("portrait", "evaluation", "app", "cli", "info")
+OF_ONE_METHOD = {
+    "portrait/spin.py", "cli/spin.py", "cli/pair.py", "evaluation/example.py", "evaluation/bench/compare.py",
+}  # fmt: skip
+KINDS = {"latent", "mesh", "pair", "spin"}
+
+
+def knowing(path):
+    """What a module knows of one kind of rotator: imports of its modules, its class in isinstance, its name compared."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        module = (getattr(node, "module", None) or "").split(".")
+        if isinstance(node, ast.ImportFrom) and module[:2] == ["latentrot", "rotators"] and KINDS & set(module[2:3]):
+            yield node.module
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "isinstance":
+            yield from (n.id for n in ast.walk(node.args[1]) if isinstance(n, ast.Name) and n.id.endswith("Rotator"))
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+            words = [s for side in sides for s in (side.elts if isinstance(side, ast.Tuple | ast.Set) else [side])]
+            yield from (w.value for w in words if isinstance(w, ast.Constant) and w.value in KINDS)
+
+
+@pytest.mark.parametrize("room", ASKING)
+def test_no_room_asks_for_a_rotator_by_type_or_name(room):
+    modules = [p for p in MODULES if part_of(p) == room and str(p.relative_to(ROOT)) not in OF_ONE_METHOD]
+    assert modules
+    found = {str(p.relative_to(ROOT)): known for p in modules if (known := list(knowing(p)))}
+    assert not found

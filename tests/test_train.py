@@ -16,17 +16,17 @@ from latentrot.diffusion.load import load_model
 from latentrot.diffusion.solve import invert
 from latentrot.errors import LatentrotError
 from latentrot.training import backbone as training
-from latentrot.training import checkpoints
+from latentrot.training import checkpoints, loop
 from latentrot.training.backbone import (
     TrainConfig,
     batch_indices,
     begin_model,
     build_scheduler,
     default_config,
-    learning_rate_at,
     target_of,
     train,
 )
+from latentrot.training.loop import learning_rate_at
 
 TINY = TrainConfig(
     steps=6,
@@ -265,15 +265,15 @@ class TestDraws:
 
 def test_a_resumed_log_has_every_step_once(tmp_path):
     log = tmp_path / "log.csv"
-    training.forget_after(log, 40)  # no log yet
+    loop.forget_after(log, 40)  # no log yet
     for step in (0, 20, 40, 60):
-        training.record(log, step, 0.5, 1e-3)
+        loop.record(log, step, 0.5, 1e-3)
     log.write_text(log.read_text()[:-5])  # killed while it wrote
-    training.forget_after(log, 40)
-    training.record(log, 40, 0.4, 1e-3)
+    loop.forget_after(log, 40)
+    loop.record(log, 40, 0.4, 1e-3)
     assert pd.read_csv(log)["step"].tolist() == [0, 20, 40]
     log.write_text(log.read_text() + "6")
-    training.forget_after(log, 1000)
+    loop.forget_after(log, 1000)
     assert pd.read_csv(log)["step"].tolist() == [0, 20, 40]
 
 
@@ -281,15 +281,15 @@ def test_a_resumed_log_has_every_step_once(tmp_path):
 def test_a_log_of_another_version_or_an_empty_one_is_begun_anew(tmp_path, content, kept):
     log = tmp_path / "log.csv"
     log.write_text(content)
-    training.forget_after(log, 40)
-    training.record(log, 40, 0.5, 1e-3)
+    loop.forget_after(log, 40)
+    loop.record(log, 40, 0.5, 1e-3)
     assert pd.read_csv(log).to_dict("list") == {"step": [40], "loss": [0.5], "learning_rate": [1e-3]}
     assert [p.read_text() for p in tmp_path.glob("*.old")] == ([content] if kept else [])
 
 
 def test_the_first_checkpoint_comes_early(tmp_path, monkeypatch):
     data = write_pictures(tmp_path / "faces", 4)
-    monkeypatch.setattr(training, "FIRST_CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(loop, "FIRST_CHECKPOINT_S", 0.0)
     out = tmp_path / "run"
     training.train(data, out, replace(TINY, steps=4, held_out=0.0), save_every=100, device="cpu")
     assert sorted(p.name for p in out.glob("samples-*.png")) == ["samples-000001.png", "samples-000004.png"]

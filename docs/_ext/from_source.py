@@ -22,20 +22,18 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 COLUMNS = 80
-#: commands that have commands of their own
+#: commands that have commands of their own beside those of `latentrot.cli.FURTHER`
 NESTED = {"heads": ("make", "import")}
 #: headings of the reference, in the order of the package's parts
 PARTS = {
     "errors": "Errors",
-    "data": "Pictures",
-    "heads": "Rendered heads",
-    "label": "What a picture shows",
-    "models": "Diffusion models",
-    "embed": "Pictures to latents and back",
+    "portrait": "A photograph from end to end",
+    "data": "Images",
+    "faces": "What an image shows",
+    "diffusion": "Diffusion models, images to latents and back",
     "store": "Latents on disk",
-    "fit": "Latents to lines",
-    "rotate": "Ways of turning a face",
-    "edit": "A photograph from end to end",
+    "directions": "Directions",
+    "rotators": "Rotators",
     "evaluation": "Measuring",
 }
 
@@ -66,9 +64,10 @@ def help_of(*command: str) -> str:
 
 def all_commands() -> list[tuple[str, ...]]:
     """Every command, and those of the nested ones after them."""
-    from latentrot.cli import COMMANDS  # noqa: PLC0415
+    from latentrot.cli import COMMANDS, FURTHER  # noqa: PLC0415
 
-    return [c for name in COMMANDS for c in [(name,), *((name, sub) for sub in NESTED.get(name, ()))]]
+    further = {name: (*NESTED.get(name, ()), *FURTHER.get(name, ())) for name in COMMANDS}
+    return [c for name in COMMANDS for c in [(name,), *((name, sub) for sub in further[name])]]
 
 
 def public_names() -> dict[str, list[str]]:

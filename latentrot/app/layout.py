@@ -6,7 +6,7 @@ No handler, no state and no numbers: `page` decides what happens, and asks the g
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -45,6 +45,9 @@ STYLE = """
 .values dt { font-size: .75rem; color: var(--body-text-color-subdued); margin: 0; }
 .values dd { font-size: 1.05rem; font-weight: 600; margin: 0; font-variant-numeric: tabular-nums; }
 """
+
+
+WHAT_ROTATES = "geometry warps what the photograph shows; the rotator draws what it hides"
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,11 +154,11 @@ class ResultColumn:
     sweep: SweepPanel
 
     @classmethod
-    def lay_out(cls, rotators: Sequence[str]) -> Self:
+    def lay_out(cls, rotators: Mapping[str, str]) -> Self:
         """Put the components on the page, all but the placeholder hidden.
 
         Args:
-            rotators: names to choose from, the first of them chosen.
+            rotators: names to choose from, the first of them chosen, with a hint each.
         """
         empty = gr.HTML('<div class="inner">The turned face appears here.</div>', elem_id="empty")
         with gr.Column(visible=False) as column:
@@ -168,9 +171,8 @@ class ResultColumn:
                 info="> 0: nose to the viewer's right",
             )  # fmt: skip
             rotator = gr.Radio(
-                list(rotators), value=rotators[0], label="Rotator", elem_id="rotator",
-                info="geometry carries what the photograph shows; the rotator draws what it hides; mesh: geometry alone"
-                + ("; spin: slow, and what it draws is a rendered head" if "spin" in rotators else ""),
+                list(rotators), value=next(iter(rotators)), label="Rotator", elem_id="rotator",
+                info="; ".join([WHAT_ROTATES, *(f"{name}: {hint}" for name, hint in rotators.items() if hint)]),
             )  # fmt: skip
             readout = gr.HTML(elem_id="readout")
             with gr.Row():

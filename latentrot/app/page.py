@@ -48,7 +48,7 @@ from latentrot.portrait.interactive import (
     take_face,
 )
 from latentrot.portrait.portrait import Portrait
-from latentrot.rotators.protocol import Rotator
+from latentrot.rotators.protocol import Rotator, capabilities_of
 
 __all__ = ["Page", "serve"]
 
@@ -155,7 +155,7 @@ class Page:
             with gr.Column(scale=2, min_width=300):
                 self.source = SourceColumn.lay_out()
             with gr.Column(scale=3, min_width=420):
-                self.result = ResultColumn.lay_out(list(self.rotators))
+                self.result = ResultColumn.lay_out({name: capabilities_of(r).hint for name, r in self.rotators.items()})
         gr.HTML(
             "<p>A turned face is a synthetic picture of a real person; every file says so. Nothing is kept once this "
             "page is closed.</p>",

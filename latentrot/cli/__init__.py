@@ -8,6 +8,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
 
@@ -21,7 +22,7 @@ from latentrot.cli.compare import Compare
 from latentrot.cli.edit import Demo, Edit
 from latentrot.cli.embed import Embed
 from latentrot.cli.evaluate import Evaluate
-from latentrot.cli.face import TrainFace
+from latentrot.cli.face import TrainLandmarks, TrainParts
 from latentrot.cli.fit import FitDirections
 from latentrot.cli.heads import Heads
 from latentrot.cli.info import Info
@@ -31,10 +32,12 @@ from latentrot.cli.mesh import Mesh
 from latentrot.cli.pair import TrainPair
 from latentrot.cli.spin import Spin, TrainPerson, TrainSpin
 from latentrot.cli.streams import flush_output, prepare_streams
-from latentrot.cli.train import Train, TrainEmbedder
+from latentrot.cli.train import TrainEmbedder, TrainModel
 from latentrot.errors import LatentrotError, one_line
 
 __all__ = ["Edit", "main"]
+
+log = logging.getLogger(__name__)
 
 
 class Command(Protocol):
@@ -45,24 +48,23 @@ class Command(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Train:
+    """Train a network: train model | embedder | labeler | landmarks | parts | pair | person | spin --help."""
+
+    def run(self) -> None:
+        """Say what can be trained."""
+        raise LatentrotError(f"train: expected what to train: {', '.join(FURTHER['train'])}")
+
+
 COMMANDS: dict[str, Callable[..., Command]] = {
     "edit": Edit,
     "embed": Embed,
-    "merge": Merge,
     "label": Label,
-    "check-labels": CheckLabels,
-    "label-light": LabelLight,
     "fit-directions": FitDirections,
     "spin": Spin,
-    "compare": Compare,
     "evaluate": Evaluate,
     "train": Train,
-    "train-embedder": TrainEmbedder,
-    "train-labeler": TrainLabeler,
-    "train-face": TrainFace,
-    "train-pair": TrainPair,
-    "train-person": TrainPerson,
-    "train-spin": TrainSpin,
     "heads": Heads,
     "mesh": Mesh,
     "bench": Bench,
@@ -70,22 +72,69 @@ COMMANDS: dict[str, Callable[..., Command]] = {
     "demo": Demo,
     "app": App,
 }
+#: further commands of a command: `latentrot label check`
+FURTHER: dict[str, dict[str, Callable[..., Command]]] = {
+    "embed": {"merge": Merge},
+    "evaluate": {"compare": Compare},
+    "label": {"check": CheckLabels, "light": LabelLight},
+    "train": {
+        "model": TrainModel,
+        "embedder": TrainEmbedder,
+        "labeler": TrainLabeler,
+        "landmarks": TrainLandmarks,
+        "parts": TrainParts,
+        "pair": TrainPair,
+        "person": TrainPerson,
+        "spin": TrainSpin,
+    },
+}
+#: what commands were called in the version before
+RENAMED = {
+    "merge": "embed merge",
+    "compare": "evaluate compare",
+    "check-labels": "label check",
+    "label-light": "label light",
+    "train-face": "train",
+    **{f"train-{name}": f"train {name}" for name in ("embedder", "labeler", "pair", "person", "spin")},
+}
 
 
 @cache
-def collect_seldom() -> None:
-    """Look for cycles seldom, and at the end not at all: importing torch makes hundreds of thousands of objects that stay.
+def relax_gc() -> None:
+    """Collect garbage cycles seldom, and not at the end: importing torch makes hundreds of thousands of objects that stay.
 
-    Looking through them again and again takes a tenth of the imports, and a third of a second when the process ends.
+    Scanning them takes a tenth of the imports, and a third of a second when the process ends.
     """
     gc.set_threshold(10_000)
-    atexit.register(leave_uncollected)
+    atexit.register(skip_last_collection)
 
 
-def leave_uncollected() -> None:
+def skip_last_collection() -> None:
     """Spare the last collections; not where triton is loaded, which reports what is not collected as its leaks."""
     if "triton" not in sys.modules:
         gc.freeze()
+
+
+def renamed(argv: list[str]) -> list[str]:
+    """The command line in today's names, with a warning where it uses a name of the version before."""
+    old = argv[0] if argv else ""
+    if old == "train" and argv[1:2] and argv[1].startswith("--") and argv[1] != "--help":
+        old, new = "train", "train model"
+    elif old in RENAMED:
+        new = RENAMED[old]
+    else:
+        return argv
+    rest = argv[1:]
+    log.warning("latentrot %s is now: latentrot %s", old, " ".join([new, *rest[: old == "train-face"]]))
+    return [*new.split(), *rest]
+
+
+def split_command(argv: list[str]) -> tuple[str, dict[str, Callable[..., Command]], list[str]]:
+    """The program's name with the command that holds further ones, those to choose from, and the rest of the line."""
+    further = FURTHER.get(argv[0], {}) if argv else {}
+    if len(argv) > 1 and argv[1] in further:
+        return f"latentrot {argv[0]}", further, argv[1:]
+    return "latentrot", COMMANDS, argv
 
 
 def guard_sweep(argv: list[str]) -> list[str]:
@@ -113,14 +162,15 @@ def run(argv: list[str]) -> int:
     if argv == ["--version"]:
         print(f"latentrot {__version__} ({terms_in_one_line()})")
         return 0
-    collect_seldom()
+    relax_gc()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for noisy in ("httpx", "PIL", "accelerate", "diffusers"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
+        program, commands, rest = split_command(renamed(argv))
         command = tyro.extras.subcommand_cli_from_dict(
-            COMMANDS, args=guard_sweep(argv), prog="latentrot",
-            description="Turn a face in a photograph by walking straight lines in a diffusion model's latent space.",
+            commands, args=guard_sweep(rest), prog=program,
+            description="Edit the face in a photograph by walking along directions in the latent space of a diffusion model.",
         )  # fmt: skip
         command.run()
     except LatentrotError as error:

@@ -1,90 +1,102 @@
-"""The face's two estimators anew: `train-face`."""
+"""The two networks that parse a face: `train landmarks`, `train parts`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
-
-import tyro
+from typing import TYPE_CHECKING
 
 from latentrot.cli.common import at_least, given_of
-from latentrot.errors import LatentrotError
+from latentrot.files import check_writable
 
-__all__ = ["TrainFace"]
+if TYPE_CHECKING:
+    from latentrot.training.face.config import FaceTrainConfig
+
+__all__ = ["TrainLandmarks", "TrainParts"]
 
 
 @dataclass(frozen=True)
-class TrainFace:
-    """Train the network of landmarks or of parts; goes on where it stopped, to the exact step."""
+class FaceOptions:
+    """What both trainings take."""
 
-    which: Annotated[Literal["landmarks", "parts"], tyro.conf.Positional]
-    """landmarks: 68 points; parts: background, skin, hair, ears, neck, clothes, accessories"""
     data: Path
     """folder with ytf/, lfw/ and celeba/ for landmarks; parts/ and lfw/ for parts"""
     out: Path
     """run folder: checkpoint, log, and the network's file"""
-    teacher: Path | None = None
-    """table of a teacher's landmarks (.parquet or .csv: image, disagreement, x0, y0 ... x67, y67), as
-    experiments/teach_landmarks.py writes it; with parts by default the bundled network's own, kept in OUT/marks.parquet"""
     init: str | None = None
     """a network's file to begin with, such as the bundled one's; by default random weights"""
-    masks: Path | None = None
-    """with parts: folder of a teacher's masks, as experiments/teach_parts.py writes it, to learn from beside those
-    made by hand"""
     steps: int | None = None
     """optimiser steps in all"""
     batch_size: int | None = None
-    """squares a step"""
+    """crops a step"""
     learning_rate: float | None = None
     """AdamW's peak rate"""
     seed: int | None = None
     """of everything random"""
     save_every: int = 250
     """steps between checkpoints"""
+    device: str | None = None
+    """cpu, cuda or cuda:N; by default cuda where there is one"""
 
-    def run(self) -> None:
-        """Read, train, say how far it errs on people held out."""
-        from latentrot.devices import resolve_device  # noqa: PLC0415
-        from latentrot.diffusion.precision import computes_bfloat16  # noqa: PLC0415
-        from latentrot.files import check_writable  # noqa: PLC0415
-        from latentrot.training import face as training  # noqa: PLC0415
-        from latentrot.training.face import FaceTrainConfig, read_teacher  # noqa: PLC0415
+    def config(self) -> FaceTrainConfig:
+        """The run; refuses what cannot be trained before photographs are read."""
+        from latentrot.training.face.config import FaceTrainConfig  # noqa: PLC0415
 
         for name in ("save_every", "steps", "batch_size"):
             at_least(f"--{name.replace('_', '-')}", getattr(self, name) or 1, 1)
-        if self.masks is not None and self.which == "landmarks":
-            raise LatentrotError("--masks is for parts; leave it out with landmarks")
-        if self.teacher is None and self.which == "landmarks":
-            raise LatentrotError("landmarks are learned from a table of them; give --teacher")
         check_writable(self.out / "log.csv")
-        self.check_init()
-        teacher = read_teacher(self.teacher or self.marks())
-        config = FaceTrainConfig(**given_of(self, FaceTrainConfig))
-        half = computes_bfloat16(resolve_device("cpu"))
-        if self.which == "landmarks":
-            faces = training.landmark_faces(self.data, teacher, config.held_out)
-            path = training.train_landmarks(faces, self.out, config, bfloat16=half, save_every=self.save_every)
-        else:
-            faces = training.parts_faces(self.data, teacher, self.masks, config.held_out)
-            path = training.train_parts(faces, self.out, config, bfloat16=half, save_every=self.save_every)
+        return FaceTrainConfig(**given_of(self, FaceTrainConfig))
+
+
+@dataclass(frozen=True)
+class TrainLandmarks(FaceOptions):
+    """Train the network of 68 landmarks; goes on where it stopped, to the exact step."""
+
+    teacher: Path = Path("marks.parquet")
+    """table of a teacher's landmarks (.parquet or .csv: image, disagreement, x0, y0 ... x67, y67), as
+    experiments/teach_landmarks.py writes it"""
+
+    def run(self) -> None:
+        """Read, train, say how far it errs on people held out."""
+        config = self.config()
+        from latentrot.faces.face_networks import LandmarkNetwork, load_face_network  # noqa: PLC0415
+        from latentrot.training.face.faces import landmark_faces, read_teacher  # noqa: PLC0415
+        from latentrot.training.face.train import train_face  # noqa: PLC0415
+
+        if self.init is not None:
+            load_face_network(LandmarkNetwork, Path(self.init))
+        faces = landmark_faces(self.data, read_teacher(self.teacher), config.held_out)
+        path = train_face("landmarks", faces, self.out, config, save_every=self.save_every, device=self.device)
         print(f"wrote {path}")
 
-    def check_init(self) -> None:
-        """Refuse a start that is no such network, before photographs are read."""
-        from latentrot.faces.face_networks import LandmarkNetwork, PartsNetwork, load_face_network  # noqa: PLC0415
 
-        if self.init is None:
-            return
-        if self.which == "landmarks":
-            load_face_network(LandmarkNetwork, Path(self.init))
-        else:
+@dataclass(frozen=True)
+class TrainParts(FaceOptions):
+    """Train the network of face parts: background, skin, hair, ears, neck, clothes, accessories; goes on where it stopped."""
+
+    teacher: Path | None = None
+    """table of landmarks as for `train landmarks`; by default the bundled network's own, kept in OUT/marks.parquet"""
+    masks: Path | None = None
+    """folder of a teacher's masks, as experiments/teach_parts.py writes it, to learn from beside those made by hand"""
+
+    def run(self) -> None:
+        """Read, train, say how far it errs on people held out."""
+        config = self.config()
+        from latentrot.faces.face_networks import PartsNetwork, load_face_network  # noqa: PLC0415
+        from latentrot.training.face.faces import parts_faces, read_teacher  # noqa: PLC0415
+        from latentrot.training.face.train import train_face  # noqa: PLC0415
+
+        if self.init is not None:
             load_face_network(PartsNetwork, Path(self.init))
+        teacher = read_teacher(self.teacher or self.marks())
+        faces = parts_faces(self.data, teacher, self.masks, config.held_out)
+        path = train_face("parts", faces, self.out, config, save_every=self.save_every, device=self.device)
+        print(f"wrote {path}")
 
     def marks(self) -> Path:
         """The bundled network's landmarks of the photographs with masks, found once."""
         from latentrot.files import write_atomically  # noqa: PLC0415
-        from latentrot.training.face import marks_of, masked_photographs  # noqa: PLC0415
+        from latentrot.training.face.faces import marks_of, masked_photographs  # noqa: PLC0415
 
         path = self.out / "marks.parquet"
         if not path.is_file():

@@ -1,4 +1,4 @@
-"""What pictures show: `label`, `label-light`, `check-labels`, `train-labeler`."""
+"""What pictures show: `label`, `label light`, `label check`, `train labeler`."""
 
 from __future__ import annotations
 

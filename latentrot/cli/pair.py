@@ -1,4 +1,4 @@
-"""A pair model of your own: `train-pair`."""
+"""A pair model of your own: `train pair`."""
 
 from __future__ import annotations
 

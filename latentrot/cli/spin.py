@@ -1,4 +1,4 @@
-"""Heads from all around: `spin`, `train-person`, `train-spin`."""
+"""Heads from all around: `spin`, `train person`, `train spin`."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class Spin:
     seed: int = 0
     """of the noise"""
     model: str | None = None
-    """a folder that train-spin wrote; by default spin64, where it comes along"""
+    """a folder that train spin wrote; by default spin64, where it comes along"""
     identity: Path | None = None
-    """the weights that the model was trained with by train-spin --identity; without them it is told nobody"""
+    """the weights that the model was trained with by train spin --identity; without them it is told nobody"""
     steps: int | None = None
     """of the sampler; fewer are quicker and blur"""
     guidance: float | None = None
@@ -124,7 +124,7 @@ class Spin:
 class TrainPerson:
     """Train the network that tells people apart, whose embeddings a multi-view model is told; resumes to the exact step.
 
-    It learns from rendered heads, which are rendered first and which train-spin can use again, and from photographs of
+    It learns from rendered heads, which are rendered first and which train spin can use again, and from photographs of
     known people.
     """
 
@@ -148,6 +148,8 @@ class TrainPerson:
     """steps between checkpoints"""
     workers: int = 1
     """processes that render"""
+    device: str | None = None
+    """cpu, cuda or cuda:N; by default cuda where there is one"""
     face_model: Path = ICT
     """made by: latentrot heads import"""
 
@@ -162,11 +164,9 @@ class TrainPerson:
         check_writable(self.out / "log.csv")
         from dataclasses import replace  # noqa: PLC0415
 
-        from latentrot.devices import resolve_device  # noqa: PLC0415
-        from latentrot.diffusion.precision import computes_bfloat16  # noqa: PLC0415
         from latentrot.rotators.spin.config import SpinConfig  # noqa: PLC0415
         from latentrot.synthetic.views import read_views, render_views  # noqa: PLC0415
-        from latentrot.training.face import FaceTrainConfig  # noqa: PLC0415
+        from latentrot.training.face.config import FaceTrainConfig  # noqa: PLC0415
         from latentrot.training.person import PERSON_CONFIG, train_person  # noqa: PLC0415
         from latentrot.training.spin import SEED, SIZE  # noqa: PLC0415
 
@@ -179,8 +179,7 @@ class TrainPerson:
                 render_views(folder, range(self.people), **options, workers=self.workers, ict=self.face_model)
             )
         config = replace(PERSON_CONFIG, **given_of(self, FaceTrainConfig))
-        half = computes_bfloat16(resolve_device("cpu"))
-        path = train_person(views, self.data, self.out, config, bfloat16=half, save_every=self.save_every)
+        path = train_person(views, self.data, self.out, config, save_every=self.save_every, device=self.device)
         print(f"wrote {path}")
 
 
@@ -194,7 +193,7 @@ class TrainSpin:
     out: Path
     """run folder: heads/, checkpoint, log, sample sheets, model/"""
     person: Path | None = None
-    """a network that train-person wrote, which tells the model who it is; by default that of a multi-view --start, or nobody
+    """a network that train person wrote, which tells the model who it is; by default that of a multi-view --start, or nobody
     is named"""
     identity: Path | None = None
     """instead: weights of facenet-pytorch's InceptionResnetV1 (20180402-114759-vggface2.pt), which you have; they are not

@@ -1,4 +1,4 @@
-"""A backbone of your own: `train`."""
+"""A diffusion model of your own, and a network that embeds in one evaluation: `train model`, `train embedder`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Literal
 from latentrot.cli.common import at_least, check_folder, given_of
 from latentrot.files import check_writable
 
-__all__ = ["Train", "TrainEmbedder"]
+__all__ = ["TrainEmbedder", "TrainModel"]
 
 
 @dataclass(frozen=True)
-class Train:
+class TrainModel:
     """Train a DDIM backbone from a folder of faces; goes on where it stopped, to the exact step.
 
     Thousands of photographs give a model worth having; a few hundred only show that it runs.

@@ -118,7 +118,7 @@ def load_face_network(make: type[Network], path: Path | None = None, device: str
 
     Args:
         make: LandmarkNetwork or PartsNetwork.
-        path: a file written by `train-face`; None: the bundled one.
+        path: a file written by `train landmarks`; None: the bundled one.
         device: where to put it; None is the CPU.
 
     Raises:
@@ -131,8 +131,8 @@ def load_face_network(make: type[Network], path: Path | None = None, device: str
 def _read(make: type[Network], path: Path, device: str) -> Network:
     if not path.is_file():
         raise LatentrotError(
-            missing_bundle(path.parent.name) or f"no network in {path}; give a file written by train-face"
+            missing_bundle(path.parent.name) or f"no network in {path}; give a file written by train landmarks"
         )
-    network = load_weights(make(), path, make.kind, "train-face")
+    network = load_weights(make(), path, make.kind, "train landmarks")
     network.title = f"{path.stem} {digest_of(path)}"
     return network.to(device)

@@ -60,7 +60,7 @@ def estimate_landmarks(
     Args:
         picture: (h, w, 3) uint8 RGB.
         face: (5, 2) eyes, nose tip and mouth corners as a detector finds them, photograph pixels; or the alignment.
-        network: a file of `train-face`; None: the bundled one.
+        network: a file of `train landmarks`; None: the bundled one.
         device: torch device; the CPU by default.
 
     Returns:

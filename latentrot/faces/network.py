@@ -131,6 +131,6 @@ def _bundled(name: str, device: str) -> FaceLabeler:
 
 
 def _read(path: Path, name: str, device: torch.device) -> FaceLabeler:
-    labeler = load_weights(FaceLabeler(), path, KIND, "train-labeler")
+    labeler = load_weights(FaceLabeler(), path, KIND, "train labeler")
     labeler.title = f"{Path(name).name} {digest_of(path)}"
     return labeler.to(device)

@@ -56,7 +56,7 @@ def estimate_parts(
         picture: (h, w, 3) uint8 RGB.
         landmarks: (68, 2) photograph pixels.
         side: of the probabilities returned, pixels; the network sees 256.
-        network: a file of `train-face`; None: the bundled one.
+        network: a file of `train landmarks`; None: the bundled one.
         device: torch device; the CPU by default.
 
     Returns:

@@ -73,14 +73,14 @@ def save_person_network(network: PersonNetwork, path: Path) -> None:
 
 
 def load_person_network(path: Path, device: str | None = None) -> PersonNetwork:
-    """Read a network that `train-person` wrote, frozen.
+    """Read a network that `train person` wrote, frozen.
 
     Raises:
         LatentrotError: no such file, or another kind of file.
     """
     if not path.is_file():
-        raise LatentrotError(f"no network at {path}; make one with: latentrot train-person --out RUN")
-    network = load_weights(PersonNetwork(), path, KIND, "train-person")
+        raise LatentrotError(f"no network at {path}; make one with: latentrot train person --out RUN")
+    network = load_weights(PersonNetwork(), path, KIND, "train person")
     with safe_open(path, "pt") as file:
         network.facts = {k: v for k, v in file.metadata().items() if k not in ("kind", "version")}
     return network.to(device or "cpu")

@@ -111,12 +111,12 @@ def open_shrunk(path: Path, device: str | None = None) -> Portrait:
 
     Args:
         path: of the file.
-        device: where the detector runs; the CPU by default.
+        device: where the detector runs; None: cuda where there is one.
 
     Raises:
         LatentrotError: an unreadable, too large or too small image, or no face in it.
     """
-    portrait = read_portrait(path, device, MAX_SIDE)
+    portrait = read_portrait(path, EditConfig(device=device), MAX_SIDE)
     if not portrait.faces:
         raise LatentrotError("no face found in the photograph; give one with a larger, clearer face")
     return portrait
@@ -132,7 +132,7 @@ def take_face(
         index: number of the face, 0 for the largest.
         rotators: by name; the first is prepared now, the others when they are asked for.
         light: left, center or right; auto estimates it.
-        device: where the networks run that look at the photograph.
+        device: where the networks run that look at the photograph; None: cuda where there is one.
 
     Raises:
         LatentrotError: no such face, or no directions for the light.
@@ -140,9 +140,10 @@ def take_face(
     count = min(len(portrait.faces), MAX_FACES)
     if not 0 <= index < count:
         raise LatentrotError(f"no face {index}; the photograph has {count}, counted from 0")
-    aligned = replace(portrait, alignments=(portrait.align(portrait.faces[index], device),))
+    config = EditConfig(light=light, device=device)
+    alignment = portrait.align(portrait.faces[index], config.perception_device)
     name = next(iter(rotators))
-    return Subject(rotators, {name: prepare(aligned, rotators[name], EditConfig(light=light, device=device))})
+    return Subject(rotators, {name: prepare(replace(portrait, alignments=(alignment,)), rotators[name], config)})
 
 
 def prepare(

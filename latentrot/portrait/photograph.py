@@ -16,9 +16,9 @@ from latentrot.portrait.portrait import EditConfig, Portrait, open_portrait
 from latentrot.portrait.turns import Turn, as_turns
 from latentrot.portrait.upscale import Upscaler
 from latentrot.progress import Clock
-from latentrot.rotators.protocol import RotatedCrops, Rotator, capabilities_of
+from latentrot.rotators.protocol import RotatedCrops, Rotator, capabilities_of, load_rotator
 
-__all__ = ["Edited", "edit_photograph", "edit_portrait"]
+__all__ = ["Edited", "edit", "edit_photograph", "edit_portrait"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,3 +152,37 @@ def edit_photograph(
 ) -> Edited:
     """Rotate the face in a photograph: `open_portrait`, then `edit_portrait`, with their arguments and errors."""
     return edit_portrait(open_portrait(path, config), rotator, turns, config, upscaler)
+
+
+def edit(
+    photograph: Path | str,
+    *,
+    yaw: float | Sequence[float] = 0.0,
+    pitch: float = 0.0,
+    to: float | None = None,
+    rotator: Rotator | str = "latent",
+    face: str = "largest",
+    device: str | None = None,
+) -> Edited:
+    """Edit the face in a photograph.
+
+    Args:
+        photograph: the file.
+        yaw: rotate BY so many degrees; > 0: nose to the viewer's right. Several: one result each.
+        pitch: and BY so many degrees of pitch; > 0: looks up.
+        to: rotate TO this yaw instead, degrees.
+        rotator: what draws the rotated face, or its name: latent, mesh, pair, spin, or package.module:name.
+        face: "largest", the number of a face, or "all".
+        device: "cpu", "cuda" or "cuda:N"; None: cuda where there is one.
+
+    Returns:
+        The edited photograph: `.image`, `.report`, `.save(path)`.
+
+    Raises:
+        LatentrotError: an unreadable file, no face in it, or a face that cannot be edited, and why.
+    """
+    yaws = [to] if to is not None else [float(y) for y in np.atleast_1d(yaw)]
+    config = EditConfig(absolute=to is not None, face=face, device=device)
+    portrait = open_portrait(Path(photograph), config)
+    chosen = load_rotator(rotator, device=device) if isinstance(rotator, str) else rotator
+    return edit_portrait(portrait, chosen, [Turn(y, pitch) for y in yaws], config)

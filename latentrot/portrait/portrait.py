@@ -100,7 +100,7 @@ def open_portrait(path: Path, config: EditConfig | None = None) -> Portrait:
     if config.crop:
         return read_crop(path)
     clock = Clock()
-    portrait = read_portrait(path, config.perception_device)
+    portrait = read_portrait(path, config)
     clock.lap("find face", portrait.seconds)
     chosen, warning = (portrait.faces, "") if config.face == "all" and portrait.faces else _one(portrait, config.face)
     alignments = tuple(portrait.align(face, config.perception_device) for face in chosen)
@@ -130,12 +130,12 @@ def read_crop(path: Path) -> Portrait:
     return Portrait(path, photograph, warnings=photograph.notes, seconds=clock.seconds)
 
 
-def read_portrait(path: Path, device: str | None = None, max_side: int | None = None) -> Portrait:
+def read_portrait(path: Path, config: EditConfig, max_side: int | None = None) -> Portrait:
     """Read a photograph and find the faces in it, upright; none is chosen.
 
     Args:
         path: of the file.
-        device: where the detector runs; the CPU by default.
+        config: says where the detector runs.
         max_side: a longer photograph is shrunk to this many pixels a side; None: it stays as large as it is.
 
     Raises:
@@ -148,7 +148,7 @@ def read_portrait(path: Path, device: str | None = None, max_side: int | None = 
     if shrunk:
         photograph = replace(photograph, pixels=image, stored=image, profile=b"")
     clock.lap("read")
-    faces, quarters = detect_upright(image, device)
+    faces, quarters = detect_upright(image, config.perception_device)
     warnings = photograph.notes
     if quarters:
         photograph = photograph.rotated(quarters)

@@ -120,6 +120,7 @@ class Capabilities:
         fitter: sets up the head its face is composited with; None: the default.
         learned_from: names of the data sets it learned from, empty where it learned from nobody; None: not said.
         warnings: sentences for its user, which every edit tells.
+        hint: a few words for a user who chooses among rotators.
         provenance: what a report of measurements says of it, such as the model.
     """
 
@@ -132,6 +133,7 @@ class Capabilities:
     fitter: HeadFitter | None = None
     learned_from: tuple[str, ...] | None = None
     warnings: tuple[str, ...] = ()
+    hint: str = ""
     provenance: Mapping[str, str] = field(default_factory=dict)
 
 

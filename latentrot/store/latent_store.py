@@ -34,7 +34,7 @@ class LatentStore:
     """Latents on disk, or wherever fsspec reaches.
 
     Stores written by `embed` begin with a manifest, which says what belongs into which shard. One without, from an earlier
-    version or by `append`, can be read all the same; to go on embedding into it, `latentrot merge` makes a planned one of it.
+    version or by `append`, can be read all the same; `latentrot embed merge` makes a planned one of it to go on embedding.
 
     Args:
         root: the store's folder, or an address such as s3://bucket/latents; made on the first write.
@@ -116,7 +116,9 @@ class LatentStore:
             LatentrotError: the store has a manifest, which would not know of the shard, or cannot be written to.
         """
         if self.manifest:
-            raise LatentrotError(f"{self.root} has a manifest; append to a folder of its own and use latentrot merge")
+            raise LatentrotError(
+                f"{self.root} has a manifest; append to a folder of its own and use latentrot embed merge"
+            )
         path = self.path_of(max(self.numbers, default=-1) + 1)
         write_whole(path, pack_shard(image_ids, latents, space, []))
         self.__dict__.pop("space", None)

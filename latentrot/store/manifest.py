@@ -99,7 +99,7 @@ class Part:
                 raise
             raise LatentrotError(
                 f"{self.path} is damaged ({one_line(error)}); delete the store, or save its shards by moving them into a "
-                "folder of their own and running: latentrot merge FOLDER --out NEW"
+                "folder of their own and running: latentrot embed merge FOLDER --out NEW"
             ) from error
         return file
 

@@ -37,7 +37,7 @@ def verify_store(
         _ = store.space  # complains of an empty one
         raise LatentrotError(
             f"{store.root} was made without a manifest, so there is nothing to check it against; make a planned store of "
-            f"it with: latentrot merge {store.root} --out NEW"
+            f"it with: latentrot embed merge {store.root} --out NEW"
         )
     planned = range(len(manifest))
     problems = [f"{store.path_of(n)}: not in the manifest" for n in sorted(numbers - set(planned))]

@@ -87,7 +87,7 @@ def plan(folder: FaceFolder, store: LatentStore, space: LatentSpace, sizes: Size
         store.space.require_same(space, str(store.root))
         raise LatentrotError(
             f"{store.root} was made without a manifest, so nothing says what belongs where; make it a planned store "
-            f"with: latentrot merge {store.root} --out NEW; then embed into that"
+            f"with: latentrot embed merge {store.root} --out NEW; then embed into that"
         )
     if store.numbers:
         forget_changed(store, folder)
@@ -248,7 +248,7 @@ class ShardEmbedder:
         if len(complaints) == len(ids) and not any((self.folder.image_dir / i).exists() for i in ids):
             raise LatentrotError(
                 f"none of the {len(ids)} pictures of shard {number} is in {self.folder.image_dir}; give the folder the store "
-                f"was planned for, or leave them out for good with: latentrot merge {self.store.root} --out NEW"
+                f"was planned for, or leave them out for good with: latentrot embed merge {self.store.root} --out NEW"
             )
 
 

@@ -113,7 +113,7 @@ def load_embedder(path: Path, model: LatentModel) -> Embedder:
     Raises:
         LatentrotError: no such file, another kind of file, or the network of another model.
     """
-    header, weights = read_tensors(path, KIND, FORMAT, "make an embedding network with: latentrot train-embedder")
+    header, weights = read_tensors(path, KIND, FORMAT, "make an embedding network with: latentrot train embedder")
     Fingerprint.from_header(header).require_same(model.fingerprint, str(path), header["model"], model.name)
     stored = json.loads(header["config"])
     network = build_embedder(model, EmbedderConfig(**{**stored, "channels": tuple(stored["channels"])}))

@@ -99,7 +99,7 @@ def card_of_run(config: PairConfig, data_sets: tuple[str, ...]) -> str:
     kept = (
         f"{config.held_out:.0%} of the people of {', '.join(data_sets) or 'unnamed folders'} were kept out of training"
     )
-    made = f"Made with `latentrot train-pair`: backbone {config.backbone} from {config.start}, condition {config.condition}"
+    made = f"Made with `latentrot train pair`: backbone {config.backbone} from {config.start}, condition {config.condition}"
     return "\n".join(["---", "library_name: diffusers", *named, "---", "# A pair model", "", f"{made}; {kept}.", ""])
 
 

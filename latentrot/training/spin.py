@@ -100,7 +100,7 @@ def card_of_run(model: SpinModel, config: SpinConfig) -> str:
     """A card that says what a model was made of; `trained_on` names the sets of real people, a tenth of whom stayed out."""
     start = bundled_folder(config.start) or Path(config.start)
     sets = {"rendered", *(trained_on(start) or ()), *(model.person.learned_from if model.person else ())}
-    made = f"Made with `latentrot train-spin`: {config.people} rendered heads, from {start.name}."
+    made = f"Made with `latentrot train spin`: {config.people} rendered heads, from {start.name}."
     if config.identity_digest:
         made += f" Who it is, InceptionResnetV1 tells with weights (digest {config.identity_digest}) that are not here."
     return "\n".join(
@@ -218,7 +218,7 @@ def train_spin(
     Args:
         out: run folder: heads/, person.safetensors, checkpoint.safetensors, log.csv, samples-*.png and model/.
         config: the run; None takes the checkpoint's, or the defaults where there is none.
-        person: a network that `train-person` wrote, kept in the run's folder; None: the run's own, that of a multi-view
+        person: a network that `train person` wrote, kept in the run's folder; None: the run's own, that of a multi-view
             model to start from, or nobody is named.
         identity: weights of an identity network instead, which are not kept: a run that is gone on with needs them again.
         heads: folder of the rendered heads; None: the run's own.

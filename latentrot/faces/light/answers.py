@@ -74,7 +74,7 @@ def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        hint = f"collect some with `latentrot label-light --data DIR --answers {path} --page`"
+        hint = f"collect some with `latentrot label light --data DIR --answers {path} --page`"
         raise LatentrotError(f"no answers at {path}; {hint}") from None
     except OSError as error:
         raise LatentrotError(f"cannot read the answers {path}: {error.strerror}") from error

@@ -81,7 +81,7 @@ def read_light_labels(
     """
     path = Path(path)
     if not path.is_file():
-        raise LatentrotError(f"no lights at {path}; make some with `latentrot label-light --data DIR --out {path}`")
+        raise LatentrotError(f"no lights at {path}; make some with `latentrot label light --data DIR --out {path}`")
     if sorted(order) != sorted(LIGHTS):
         raise LatentrotError(f"order {', '.join(map(str, order))}: expected {', '.join(LIGHTS)} in any order")
     if path.suffix == ".npy":

@@ -32,6 +32,7 @@ class MeshRotator:
     name: ClassVar[str] = "mesh"
     properties: ClassVar[tuple[str, ...]] = ("yaw", "pitch")
     draws: ClassVar[bool] = False
+    hint: ClassVar[str] = "geometry alone"
 
     @property
     def fitter(self) -> HeadFitter:

@@ -17,7 +17,7 @@ KINDS = ("mirror", "scene", "back")
 
 @dataclass(frozen=True)
 class PairConfig(RunConfig):
-    """A run of `latentrot train-pair`; written into its checkpoints, so that a resumed run is the same run.
+    """A run of `latentrot train pair`; written into its checkpoints, so that a resumed run is the same run.
 
     Args:
         backbone: "pixel", a small U-Net started from the model `start`; "latent", a latent diffusion pipeline with an image

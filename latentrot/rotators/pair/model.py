@@ -282,7 +282,7 @@ def save_pair_model(model: PairModel, weights: dict[str, Tensor], folder: Path) 
 
 
 def load_pair_model(name_or_path: str | Path | None = None, device: str | None = None) -> PairModel:
-    """Read a model that `train-pair` wrote.
+    """Read a model that `train pair` wrote.
 
     Args:
         name_or_path: a folder, or the name of a bundled one; None: the bundled one.
@@ -332,7 +332,7 @@ def _read_part(name: str, folder: Path) -> tuple[dict[str, str], dict[str, Tenso
     if not path.is_file():
         raise LatentrotError(
             missing_bundle(name)
-            or f"no pair model at {one_line(name)} (no {PART}); make one with: latentrot train-pair --data DIR --out RUN, "
+            or f"no pair model at {one_line(name)} (no {PART}); make one with: latentrot train pair --data DIR --out RUN, "
             "and give RUN/model"
         )
     header, weights = read_tensors(path, KIND, FORMAT, "copy the folder again")

@@ -12,7 +12,7 @@ __all__ = ["SpinConfig"]
 
 @dataclass(frozen=True)
 class SpinConfig(RunConfig):
-    """A run of `latentrot train-spin`; written into its checkpoints, so that a resumed run is the same run.
+    """A run of `latentrot train spin`; written into its checkpoints, so that a resumed run is the same run.
 
     Args:
         start: an unconditional model of pixels that predicts the velocity (a diffusers folder, a Hub id or a bundled one), or

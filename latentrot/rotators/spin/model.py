@@ -111,7 +111,7 @@ def begin_model(config: SpinConfig, person: TellsPeopleApart | None, device: str
             )
         network = begun.network.train().requires_grad_(True)
         return replace(begun, network=network, person=person, folder=None, identity_digest=config.identity_digest)
-    model, stage, scheduler, plain = begin_pixels(config.start, device, "train-spin")
+    model, stage, scheduler, plain = begin_pixels(config.start, device, "train spin")
     length = IDENTITY if person is None else person.length
     network = SpinNetwork(expanded(plain), scheduler.alphas_cumprod, config.attention, length).to(model.device)
     return SpinModel(
@@ -144,7 +144,7 @@ def save_spin_model(model: SpinModel, weights: dict[str, Tensor], folder: Path) 
 def load_spin_model(
     name_or_path: str | Path | None = None, device: str | None = None, identity: Path | None = None
 ) -> SpinModel:
-    """Read a model that `train-spin` wrote.
+    """Read a model that `train spin` wrote.
 
     Args:
         name_or_path: a folder, or the name of a bundled one; None: the bundled one.
@@ -215,7 +215,7 @@ def _read_part(name: str, folder: Path) -> tuple[dict[str, str], dict[str, Tenso
     path = folder / PART
     if not path.is_file():
         raise LatentrotError(
-            f"no multi-view model at {one_line(name)} (no {PART}); make one with: latentrot train-spin --out RUN, "
+            f"no multi-view model at {one_line(name)} (no {PART}); make one with: latentrot train spin --out RUN, "
             "and give RUN/model"
         )
     header, weights = read_tensors(path, KIND, FORMAT, "copy the folder again")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -39,6 +40,8 @@ class SpinRotator:
 
     model: SpinModel
     sample: SampleConfig = field(default_factory=SampleConfig)
+
+    hint: ClassVar[str] = "slow, and what it draws is a rendered head"
 
     @property
     def name(self) -> str:
