@@ -19,7 +19,7 @@ from PIL import Image
 
 from latentrot.data.frame import face_box
 from latentrot.data.images import SUFFIXES, read_image
-from latentrot.data.tables import as_names, read_table, to_files
+from latentrot.data.tables import as_names, as_numbers, read_table, to_files
 from latentrot.errors import LatentrotError, one_line
 
 __all__ = ["FaceFolder", "held_out", "open_folder"]
@@ -210,7 +210,10 @@ class FaceFolder:
         None without list_landmarks_align_celeba. CelebA's numbers are for 178 pixels of width.
         """
         table = self._table("list_landmarks_align_celeba")
-        return None if table is None else table.to_numpy(np.float64).reshape(-1, 5, 2)
+        if table is None:
+            return None
+        path = self.find_table("list_landmarks_align_celeba")
+        return as_numbers(table, list(table.columns), path or self.root).to_numpy(np.float64).reshape(-1, 5, 2)
 
     # --- what is read and what is not ---------------------------------------------------------------------------------
 
