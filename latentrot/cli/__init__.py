@@ -15,6 +15,7 @@ import tyro
 
 from latentrot import __version__
 from latentrot.bundles import terms_in_one_line
+from latentrot.cli.align import Align
 from latentrot.cli.app import App
 from latentrot.cli.bench import Bench
 from latentrot.cli.compare import Compare
@@ -47,6 +48,7 @@ class Command(Protocol):
 
 COMMANDS: dict[str, Callable[..., Command]] = {
     "edit": Edit,
+    "align": Align,
     "embed": Embed,
     "merge": Merge,
     "label": Label,

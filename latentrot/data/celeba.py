@@ -47,6 +47,7 @@ TABLES: dict[str, list[str] | None] = {
     "views": None,
     "clip": None,
     "landmarks68": None,
+    "transforms": None,
 }
 USED = {"identity_CelebA": "people", "list_attr_celeba": "attributes", "list_eval_partition": "partition"}
 

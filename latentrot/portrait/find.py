@@ -12,6 +12,7 @@ from latentrot.devices import resolve_device
 from latentrot.errors import LatentrotError, one_line
 from latentrot.faces.alignment import Alignment
 from latentrot.faces.detect import Face, choose_face, detect_upright
+from latentrot.faces.frame_check import check_crop
 from latentrot.faces.framing import frame_face
 from latentrot.progress import Clock
 
@@ -88,7 +89,7 @@ def find_faces(path: Path, config: EditConfig | None = None) -> Found:
     """Read a photograph and find the faces to turn; needs no model, so that a bad picture is refused at once.
 
     Raises:
-        LatentrotError: an unreadable picture, no face in it, no such face, not a square crop.
+        LatentrotError: an unreadable picture, no face in it, no such face, or no square crop of one in the frame.
     """
     config = config or EditConfig()
     clock = Clock()
@@ -99,6 +100,8 @@ def find_faces(path: Path, config: EditConfig | None = None) -> Found:
     if config.crop:
         if height != width:
             raise LatentrotError(f"{one_line(path)} is {width}x{height}; --crop expects a square face crop")
+        if not config.reify:  # the detector need not know a painted face
+            check_crop(photo, path, config.looks_on)
         return Found(path, photograph, (), tuple(notes), clock.seconds)
     faces, turns = detect_upright(photo, config.looks_on)
     if turns:
