@@ -1,18 +1,22 @@
 """Output folders belong to the run that wrote them: what it wrote is listed, and replaced as a whole by the next run.
 
-A folder's list, `.latentrot.json`, names the files of its last run. The next run into the same folder removes what it does
-not write anew, so that reports and images of different runs never lie side by side. Files that nobody listed, or that have
-been changed since, are not touched.
+The next run into the same folder removes what the last one wrote and it does not write anew, so that reports and images of
+different runs never lie side by side. Files that no run listed, or that have been changed since, are not touched. The lists
+lie in the user's folder for such things, named by a digest of the output folder's path; without them nothing is removed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import platformdirs
 
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import write_atomically
@@ -20,10 +24,15 @@ from latentrot.files import write_atomically
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["LIST", "Written", "own_folder"]
+__all__ = ["Written", "list_of", "own_folder", "write_owned"]
 
-#: name of the list
-LIST = ".latentrot.json"
+log = logging.getLogger(__name__)
+
+
+def list_of(folder: Path) -> Path:
+    """Where the list of an output folder's files lies."""
+    key = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:24]
+    return platformdirs.user_state_path("latentrot", appauthor=False) / "outputs" / f"{key}.json"
 
 
 def _stamp(path: Path) -> list[int]:
@@ -39,12 +48,12 @@ class Written:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.files = folder, set[Path]()
+        self.folder, self.list, self.files = folder, list_of(folder), set[Path]()
         self.before = self._read()
 
     def _read(self) -> dict[str, list[int]]:
         try:
-            listed = json.loads((self.folder / LIST).read_text(encoding="utf-8"))["files"]
+            listed = json.loads(self.list.read_text(encoding="utf-8"))["files"]
             return {str(name): list(stamp) for name, stamp in listed.items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}
@@ -63,8 +72,9 @@ class Written:
 
     def save(self, names: dict[str, list[int]]) -> None:
         """Write the list."""
-        text = json.dumps({"kind": "latentrot output", "files": names}, indent=1)
-        write_atomically(self.folder / LIST, lambda p: p.write_text(text + "\n", encoding="utf-8"))
+        text = json.dumps({"kind": "latentrot output", "folder": str(self.folder.resolve()), "files": names}, indent=1)
+        with suppress(LatentrotError):  # a user without a home: the next run removes nothing
+            write_atomically(self.list, lambda p: p.write_text(text + "\n", encoding="utf-8"))
 
     def listed(self) -> dict[str, list[int]]:
         """This run's files that are there, with size and time."""
@@ -82,10 +92,10 @@ class Written:
             self.save({**stale, **mine})
             return 0
         removed = sum(self._remove(self.folder / name, stamp) for name, stamp in stale.items())
-        if mine:
+        if removed:
+            log.info("%s: removed %d files of the run before, which this one did not write", self.folder, removed)
+        if mine or self.before:
             self.save(mine)
-        else:
-            (self.folder / LIST).unlink(missing_ok=True)
         return removed
 
     def _remove(self, path: Path, stamp: list[int]) -> bool:
@@ -130,5 +140,17 @@ def own_folder(folder: Path) -> Iterator[Written]:
     finally:
         if new and not written.files:
             with suppress(OSError):
-                (folder / LIST).unlink(missing_ok=True)
                 folder.rmdir()
+
+
+def write_owned(folder: Path, write: Callable[[], Sequence[Path]]) -> list[Path]:
+    """Write a folder's files as one run (see `own_folder`).
+
+    Args:
+        folder: the folder, made if missing.
+        write: writes and returns all files.
+    """
+    with own_folder(folder) as written:
+        files = list(write())
+        written.add(*files)
+    return files

@@ -49,6 +49,12 @@ def pytest_runtest_setup() -> None:
 
 
 @pytest.fixture(autouse=True)
+def own_lists(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Lists of output folders stay out of the home of whoever runs the tests."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
+
+
+@pytest.fixture(autouse=True)
 def ramps_pass_for_crops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Most tests turn ramps and noise, which no detector takes for a face; those of the check itself look."""
     if request.path.name != "test_frame.py":

@@ -74,8 +74,9 @@ def as_column(names: list[str], folder: Path) -> pa.Array:
     try:
         return pa.array(names, pa.string())
     except UnicodeEncodeError as error:
+        odd = [name for name in names if not name.isascii() and name != name.encode(errors="replace").decode()]
         raise LatentrotError(
-            f"{one_line(folder)} holds a picture whose name is not UTF-8; rename it: {error}"
+            f"{one_line(folder)} holds {len(odd)} pictures whose names are not UTF-8, such as {one_line(odd[0])}; rename them"
         ) from error
 
 
@@ -135,6 +136,7 @@ class FaceFolder:
         names = sorted(name for name in os.listdir(self.image_dir) if is_picture(name))
         if not names:
             raise self.without_pictures()
+        as_column(names, self.image_dir)
         return names
 
     @property
@@ -142,7 +144,7 @@ class FaceFolder:
         """Names of the pictures, sorted, in a column: of ten million, a tenth of what `ids` takes. Read anew each time.
 
         Raises:
-            LatentrotError: no pictures, or a name that is no text.
+            LatentrotError: no pictures, or a name that is not UTF-8, which no table could hold.
         """
         piles, pile = [], []
         with os.scandir(self.image_dir) as entries:
