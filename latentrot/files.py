@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,15 @@ from latentrot.errors import LatentrotError, one_line
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["check_format", "check_writable", "disk_reason", "read_tensors", "write_atomically"]
+__all__ = [
+    "check_format",
+    "check_writable",
+    "disk_reason",
+    "free_path",
+    "output_names",
+    "read_tensors",
+    "write_atomically",
+]
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], *, replace: bool = True) -> bool:
@@ -58,6 +68,37 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, replace: bo
         ):  # where nothing could be written, a read-only file system will not let it be removed either
             temporary.unlink(missing_ok=True)
     return True
+
+
+def output_names(paths: Sequence[Path], suffix: str) -> list[str]:
+    """A name for what is made of each of some files, no two alike, also where case does not count.
+
+    Args:
+        paths: the files.
+        suffix: of the names, with its dot.
+
+    Returns:
+        The file's own stem; its whole name where others have that stem; a number behind that where even this is taken.
+    """
+    names, numbers = [path.stem for path in paths], Counter[str]()
+    while alike := _alike(names):
+        short = [i for i in alike if names[i] != paths[i].name and names[i] == paths[i].stem]
+        for i in short or alike:
+            numbers[paths[i].name] += not short
+            names[i] = paths[i].name if short else f"{paths[i].name}-{numbers[paths[i].name]}"
+    return [name + suffix for name in names]
+
+
+def _alike(names: list[str]) -> list[int]:
+    """Places of the names that others share, whatever their case."""
+    counts = Counter(name.casefold() for name in names)
+    return [i for i, name in enumerate(names) if counts[name.casefold()] > 1]
+
+
+def free_path(path: Path) -> Path:
+    """The path itself, or, where something is there, the next with a number: a name that nobody gave replaces nothing."""
+    numbered = (path.with_name(f"{path.stem}-{i}{path.suffix}") for i in count(2))
+    return next(p for p in chain([path], numbered) if not os.path.lexists(p))
 
 
 def disk_reason(error: OSError, folder: Path) -> str:

@@ -19,9 +19,9 @@ from latentrot.data.images import read_image, resize, write_image
 from latentrot.data.metadata import SOURCE_TYPE, SYNTHETIC, read_metadata
 from latentrot.data.video import open_video
 from latentrot.errors import LatentrotError
-from latentrot.files import write_atomically
+from latentrot.files import output_names, write_atomically
 from latentrot.info import describe
-from latentrot.portrait.folder import edit_folder, list_photographs, output_names
+from latentrot.portrait.folder import edit_folder, list_photographs
 from latentrot.rotators.latent.reify import towards_noise
 
 ROOT = Path(__file__).parents[1]
@@ -334,7 +334,7 @@ def test_results_never_land_among_their_sources(edit, square, tmp_path):
 
 def test_names_of_results_never_collide():
     paths = [Path(n) for n in ("a.png", "b.jpg", "A.jpg", "c.x.png")]
-    assert output_names(paths) == ["a.png.png", "b.png", "A.jpg.png", "c.x.png"]
+    assert output_names(paths, ".png") == ["a.png.png", "b.png", "A.jpg.png", "c.x.png"]
 
 
 def test_an_interrupted_folder_holds_whole_files_only(square, tmp_path):

@@ -11,7 +11,7 @@ import latentrot
 ROOT = Path(latentrot.__file__).parent
 #: a module may import from its own layer and from those before it
 LAYERS = (
-    ("errors", "files", "bundles", "progress", "numerics", "devices", "kernels", "runs"),
+    ("errors", "files", "bundles", "progress", "numerics", "devices", "kernels", "output", "runs"),
     ("data",), ("faces",), ("synthetic",), ("diffusion",), ("geometry",), ("store",), ("directions",),
     ("rotators",), ("portrait",), ("training",), ("evaluation",), ("info", "app"), ("cli",), ("__main__",),
 )  # fmt: skip

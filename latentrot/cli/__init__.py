@@ -16,6 +16,7 @@ import tyro
 
 from latentrot import __version__
 from latentrot.bundles import terms_in_one_line
+from latentrot.cli.align import Align
 from latentrot.cli.app import App
 from latentrot.cli.bench import Bench
 from latentrot.cli.compare import Compare
@@ -59,6 +60,7 @@ class Train:
 
 COMMANDS: dict[str, Callable[..., Command]] = {
     "edit": Edit,
+    "align": Align,
     "embed": Embed,
     "label": Label,
     "fit-directions": FitDirections,

@@ -16,7 +16,7 @@ import tyro
 from latentrot.bundles import PORTRAIT
 from latentrot.cli.common import RuntimeOptions, chosen_options, load_chosen, rotator_options
 from latentrot.errors import LatentrotError
-from latentrot.files import check_writable
+from latentrot.files import check_writable, free_path
 
 if TYPE_CHECKING:
     from latentrot.portrait.photograph import Edited
@@ -60,7 +60,8 @@ class Edit:
     out: Path | None = None
     """.png or .jpg: the turned picture, or a strip of a sweep; .webp: the picture, or a sweep in motion; .gif or .mp4:
     a sweep in motion, there and back, or before and after; without a suffix: a folder for strip, turned pictures and
-    report; by default NAME-turned.png in the current folder. For a folder of pictures: another folder, NAME.png each, or with
+    report; by default NAME-turned.png in the current folder, numbered where
+    something is there. A folder given again is replaced. For a folder of pictures: another folder, NAME.png each, or with
     several turns a folder NAME each, with poses in the file names and all of them in views.csv; for a video: an .mp4; for an
     animated picture: a .gif, .webp or .mp4"""
     light: Literal["auto", "left", "center", "right"] = "auto"
@@ -118,7 +119,7 @@ class Edit:
         from latentrot.portrait.portrait import open_portrait  # noqa: PLC0415
         from latentrot.portrait.results import check_out, report, write_edited  # noqa: PLC0415
 
-        out = self.out or Path(f"{self.image.stem}-turned.png")
+        out = self.out or free_path(Path(f"{self.image.stem}-turned.png"))
         check_out(out, self.image, len(turns))
         config = self.config(absolute)
         portrait = open_portrait(self.image, config)
@@ -144,7 +145,7 @@ class Edit:
         from latentrot.portrait.folder import check_folders, edit_folder, failure_table, list_photographs  # noqa: PLC0415
         from latentrot.portrait.photograph import edit_photograph  # noqa: PLC0415
 
-        out = self.out or Path(f"{self.image.resolve().name}-turned")
+        out = self.out or free_path(Path(f"{self.image.resolve().name}-turned"))
         check_folders(self.image, out)
         paths = list_photographs(self.image)
         config, upscaler, rotator = self.config(absolute), self.upscaler(), self.load_rotator()
@@ -182,7 +183,7 @@ class Edit:
             return VideoEditor(self.load_rotator(), degrees, self.config(absolute), upscaler)
 
         report = edit_video(
-            self.image, self.out or default_out(self.image), load,
+            self.image, self.out or free_path(default_out(self.image)), load,
             lambda frames, video: tqdm(frames, desc="edit", unit="frame", total=video.count or None, disable=None),
         )  # fmt: skip
         if self.json:

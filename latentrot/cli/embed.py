@@ -70,6 +70,8 @@ class Embed:
     verify: bool = False
     """embed nothing: check every shard against the manifest, with --data also against the images, and exit with 2 and a line
     for each problem"""
+    check_frame: bool = True
+    """look at a sample of the images first, and refuse a folder whose faces do not lie in the CelebA frame"""
     labels: Path | None = None
     """label table: afterwards, take the sums that fit-directions needs, with its default bins"""
     runtime: Annotated[RuntimeOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RuntimeOptions)
@@ -91,6 +93,10 @@ class Embed:
 
         folder = open_folder(self.data.resolve())
         labels = self.read_labels()
+        if self.check_frame:
+            from latentrot.faces.frame_check import check_frame  # noqa: PLC0415
+
+            check_frame(folder)
         from latentrot.store.latent_store import LatentStore  # noqa: PLC0415
 
         store = LatentStore(self.out)

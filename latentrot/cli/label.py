@@ -43,6 +43,8 @@ class Label:
     """estimate nothing: take what the folder's own pose.csv and light.csv say, as generated pictures have them"""
     mirror: bool = True
     """average with the mirrored picture"""
+    check_frame: bool = True
+    """look at a sample of the images first, and refuse a folder whose faces do not lie in the CelebA frame"""
     device: str | None = None
     """cpu, cuda or cuda:N; by default cuda where there is one"""
 
@@ -77,6 +79,10 @@ class Label:
         from latentrot.faces.table import label_folder  # noqa: PLC0415
 
         device = resolve_device(self.device)
+        if self.check_frame:
+            from latentrot.faces.frame_check import check_frame  # noqa: PLC0415
+
+            check_frame(folder, str(device))
         labeler = load_labeler(self.labeler, device)
         return label_folder(
             folder,

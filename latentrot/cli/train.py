@@ -46,6 +46,8 @@ class TrainModel:
     """of everything random"""
     save_every: int = 500
     """steps between checkpoints; the first of a run is written after a minute"""
+    check_frame: bool = True
+    """look at a sample of the images first, and refuse a folder whose faces do not lie in the CelebA frame"""
     device: str | None = None
     """cpu, cuda or cuda:N; by default cuda where there is one. Several: start by accelerate launch, without --device"""
 
@@ -65,6 +67,8 @@ class TrainModel:
         checkpoint = self.out / "checkpoint.safetensors"
         base = checkpoint_config(checkpoint, TrainConfig) if checkpoint.is_file() else default_config(self.init)
         given = given_of(self, TrainConfig)
+        if self.check_frame:
+            check_folder_frame(self.data)
         model = train(self.data, self.out, replace(base, **given), save_every=self.save_every, device=self.device)
         print(f"wrote {model}")
 
@@ -93,6 +97,8 @@ class TrainEmbedder:
     """of everything random"""
     save_every: int = 200
     """steps between checkpoints"""
+    check_frame: bool = True
+    """look at a sample of the images first, and refuse a folder whose faces do not lie in the CelebA frame"""
     device: str | None = None
     """cpu, cuda or cuda:N; by default cuda where there is one"""
 
@@ -113,5 +119,15 @@ class TrainEmbedder:
         base = checkpoint_config(checkpoint, EmbedderConfig) if checkpoint.is_file() else EmbedderConfig()
         given = given_of(self, EmbedderConfig)
         model = load_model(self.model, self.device)
+        if self.check_frame:
+            check_folder_frame(self.data)
         path = train_embedder(self.data, self.out, model, replace(base, **given), save_every=self.save_every)
         print(f"wrote {path}")
+
+
+def check_folder_frame(data: Path) -> None:
+    """Refuse a folder whose faces lie elsewhere than in the CelebA frame."""
+    from latentrot.data.celeba import FaceFolder  # noqa: PLC0415
+    from latentrot.faces.frame_check import check_frame  # noqa: PLC0415
+
+    check_frame(FaceFolder(data))

@@ -19,7 +19,7 @@ from PIL import Image
 
 from latentrot.data.frame import face_box
 from latentrot.data.images import SUFFIXES, read_image
-from latentrot.data.tables import as_names, read_table, to_files
+from latentrot.data.tables import as_names, as_numbers, read_table, to_files
 from latentrot.errors import LatentrotError, one_line
 
 __all__ = ["FaceFolder", "held_out", "open_folder"]
@@ -47,6 +47,7 @@ TABLES: dict[str, list[str] | None] = {
     "views": None,
     "clip": None,
     "landmarks68": None,
+    "transforms": None,
 }
 USED = {"identity_CelebA": "people", "list_attr_celeba": "attributes", "list_eval_partition": "partition"}
 
@@ -73,8 +74,9 @@ def as_column(names: list[str], folder: Path) -> pa.Array:
     try:
         return pa.array(names, pa.string())
     except UnicodeEncodeError as error:
+        odd = [name for name in names if not name.isascii() and name != name.encode(errors="replace").decode()]
         raise LatentrotError(
-            f"{one_line(folder)} holds a picture whose name is not UTF-8; rename it: {error}"
+            f"{one_line(folder)} holds {len(odd)} pictures whose names are not UTF-8, such as {one_line(odd[0])}; rename them"
         ) from error
 
 
@@ -134,6 +136,7 @@ class FaceFolder:
         names = sorted(name for name in os.listdir(self.image_dir) if is_picture(name))
         if not names:
             raise self.without_pictures()
+        as_column(names, self.image_dir)
         return names
 
     @property
@@ -141,7 +144,7 @@ class FaceFolder:
         """Names of the pictures, sorted, in a column: of ten million, a tenth of what `ids` takes. Read anew each time.
 
         Raises:
-            LatentrotError: no pictures, or a name that is no text.
+            LatentrotError: no pictures, or a name that is not UTF-8, which no table could hold.
         """
         piles, pile = [], []
         with os.scandir(self.image_dir) as entries:
@@ -210,7 +213,10 @@ class FaceFolder:
         None without list_landmarks_align_celeba. CelebA's numbers are for 178 pixels of width.
         """
         table = self._table("list_landmarks_align_celeba")
-        return None if table is None else table.to_numpy(np.float64).reshape(-1, 5, 2)
+        if table is None:
+            return None
+        path = self.find_table("list_landmarks_align_celeba")
+        return as_numbers(table, list(table.columns), path or self.root).to_numpy(np.float64).reshape(-1, 5, 2)
 
     # --- what is read and what is not ---------------------------------------------------------------------------------
 

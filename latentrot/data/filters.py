@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import ast
 import difflib
+import logging
 import operator
 import re
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
+from latentrot.data.tables import as_names
 from latentrot.errors import LatentrotError
 
 __all__ = ["matching"]
+
+log = logging.getLogger(__name__)
+Value: TypeAlias = "np.ndarray | float | str"
 
 COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq,
@@ -26,12 +32,21 @@ COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 }
 
 
+@dataclass(frozen=True)
+class Answer:
+    """For each row whether a condition holds, and whether it does not; where a value is missing it is neither."""
+
+    yes: np.ndarray
+    no: np.ndarray
+
+
 def matching(attributes: pd.DataFrame, expression: str) -> pd.Series:
     """Which rows a filter such as `Male == 1 and Eyeglasses == -1` keeps.
 
-    A filter compares columns with numbers (==, !=, <, <=, >, >=, also chained: `-10 < yaw_deg < 10`) and joins
-    comparisons by `and`, `or`, `not` and parentheses. A column whose name is no word of that language, such as
-    5_o_Clock_Shadow, may be written as it is or between backticks. Nothing else is understood, and nothing is executed.
+    A filter compares columns with numbers (==, !=, <, <=, >, >=, also chained: `-10 < yaw_deg < 10`), or columns of names
+    with a name (`light == "left"`, `identity != 612`), and joins comparisons by `and`, `or`, `not` and parentheses. A column
+    whose name is no word of that language, such as 5_o_Clock_Shadow, may be written as it is or between backticks. Nothing
+    else is understood, and nothing is executed. A row is left out where what it lacks decides; a warning counts those.
 
     Args:
         attributes: the table whose columns the filter names.
@@ -41,17 +56,22 @@ def matching(attributes: pd.DataFrame, expression: str) -> pd.Series:
         Bool by the table's index.
 
     Raises:
-        LatentrotError: not a filter, or an unknown column (with the closest names).
+        LatentrotError: not a filter, an unknown column (with the closest names), a number compared with names, or a value
+            that an attribute of two values never has.
     """
     text, table = _with_plain_names(expression, attributes)
     try:
         tree = ast.parse(text.strip(), mode="eval")
-        keep = _condition(tree.body, table, expression)
+        answer = _condition(tree.body, table, expression)
     except (SyntaxError, RecursionError, MemoryError, ValueError, TypeError) as error:
         if isinstance(error, LatentrotError):
             raise
         raise LatentrotError(f"cannot understand the filter {expression!r}: {_advice(expression, error)}") from error
-    return pd.Series(keep, index=attributes.index, dtype=bool)
+    if unknown := int((~(answer.yes | answer.no)).sum()):
+        log.warning(
+            "filter %r: %d of %d rows lack a value it asks for, and are left out", expression, unknown, len(table)
+        )
+    return pd.Series(answer.yes, index=attributes.index, dtype=bool)
 
 
 def _with_plain_names(expression: str, table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
@@ -77,46 +97,94 @@ def _advice(expression: str, error: Exception) -> str:
     return f"{error}; expected something like Male == 1 and Eyeglasses == -1"
 
 
-def _condition(node: ast.expr, table: pd.DataFrame, expression: str) -> np.ndarray:
+def _condition(node: ast.expr, table: pd.DataFrame, expression: str) -> Answer:
     match node:
         case ast.BoolOp(op=op, values=values):
-            join = np.logical_and if isinstance(op, ast.And) else np.logical_or
-            return join.reduce([_condition(v, table, expression) for v in values])
+            parts = [_condition(v, table, expression) for v in values]
+            every, some = np.logical_and.reduce, np.logical_or.reduce
+            yes, no = [p.yes for p in parts], [p.no for p in parts]
+            return Answer(every(yes), some(no)) if isinstance(op, ast.And) else Answer(some(yes), every(no))
         case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return ~_condition(operand, table, expression)
+            inner = _condition(operand, table, expression)
+            return Answer(inner.no, inner.yes)
         case ast.Compare(left=left, ops=ops, comparators=rest):
             return _comparison([left, *rest], ops, table, expression)
     raise _refused(node, expression, "a comparison such as Male == 1")
 
 
-def _comparison(nodes: list[ast.expr], ops: list[ast.cmpop], table: pd.DataFrame, expression: str) -> np.ndarray:
+def _comparison(nodes: list[ast.expr], ops: list[ast.cmpop], table: pd.DataFrame, expression: str) -> Answer:
     if any(isinstance(n, ast.BinOp) for n in nodes):  # & and | bind more tightly than comparisons
         raise LatentrotError(
             f"cannot understand the filter {expression!r}: {_advice(expression, TypeError('arithmetic'))}"
         )
     values = [_value(n, table, expression) for n in nodes]
-    keep = np.ones(len(table), bool)
+    yes, no = np.ones(len(table), bool), np.zeros(len(table), bool)
     for op, left, right in zip(ops, values, values[1:], strict=False):
         if type(op) not in COMPARISONS:
             raise LatentrotError(f"filter {expression!r}: {type(op).__name__} is not one of == != < <= > >=")
-        keep &= np.asarray(COMPARISONS[type(op)](left, right), bool)
-    return keep
+        left, right = _alike(left, right, op, expression)  # noqa: PLW2901
+        known = np.asarray(pd.notna(left) & pd.notna(right), bool)
+        holds = np.zeros(len(table), bool)
+        holds[known] = COMPARISONS[type(op)](_rows(left, known), _rows(right, known))
+        yes, no = yes & holds, no | (known & ~holds)
+    return Answer(yes, no)
 
 
-def _value(node: ast.expr, table: pd.DataFrame, expression: str) -> np.ndarray | float:
+def _rows(value: Value, rows: np.ndarray) -> Value:
+    """Some rows of a column; a lone number or name as it is."""
+    return value[rows] if isinstance(value, np.ndarray) else value
+
+
+def _alike(left: Value, right: Value, op: ast.cmpop, expression: str) -> tuple[Value, Value]:
+    """Both sides as numbers, or, where a column holds names, both as names.
+
+    Raises:
+        LatentrotError: names compared by size, numbers compared with a name, or with a value that a column never has.
+    """
+    named = [isinstance(v, np.ndarray) and v.dtype == object for v in (left, right)]
+    columns = [isinstance(v, np.ndarray) for v in (left, right)]
+    if any(named):
+        if not isinstance(op, (ast.Eq, ast.NotEq)):
+            raise LatentrotError(f"filter {expression!r}: a column of names is compared by == or != only")
+        if all(columns) and not all(named):
+            raise LatentrotError(f"filter {expression!r} compares a column of names with one of numbers")
+        left, right = (v if isinstance(v, np.ndarray) else as_names([v])[0] for v in (left, right))
+    elif isinstance(left, str) or isinstance(right, str):
+        text = left if isinstance(left, str) else right
+        raise LatentrotError(f"filter {expression!r}: {text!r} is a name, and compared with numbers; write a number")
+    if isinstance(op, (ast.Eq, ast.NotEq)) and sum(columns) == 1:
+        _check_occurs(*((left, right) if columns[0] else (right, left)), expression)
+    return left, right
+
+
+def _check_occurs(column: Value, value: Value, expression: str) -> None:
+    """Refuse, or warn of, a value that a column never has: `!=` would keep everybody."""
+    found = pd.unique(pd.Series(column).dropna())
+    if value in found or not len(found):
+        return
+    if len(found) == 2 and not isinstance(value, str):
+        raise LatentrotError(
+            f"filter {expression!r}: {value:g} never occurs there; there are {found[0]} and {found[1]}"
+        )
+    log.warning("filter %r: %s never occurs there", expression, value)
+
+
+def _value(node: ast.expr, table: pd.DataFrame, expression: str) -> Value:
     match node:
-        case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
-            return number
+        case ast.Constant(value=int() | float() | str() as given) if not isinstance(given, bool):
+            return given
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
             return -number
         case ast.Name(id=name):
             return _column(name, table, expression)
-    raise _refused(node, expression, "a column or a number")
+    raise _refused(node, expression, "a column, a number or a name in quotes")
 
 
 def _column(name: str, table: pd.DataFrame, expression: str) -> np.ndarray:
     if name in table.columns:
-        return table[name].to_numpy()
+        column = table[name]
+        numbers = pd.api.types.is_numeric_dtype(column)
+        return column.to_numpy(np.float64, na_value=np.nan) if numbers else as_names(column).to_numpy(object)
     columns = [str(c) for c in table.columns]
     near = difflib.get_close_matches(name, columns, n=3, cutoff=0.5)
     near = near or [c for c in columns if c.lower() == name.lower()]

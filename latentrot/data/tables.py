@@ -15,7 +15,16 @@ import pandas as pd
 
 from latentrot.errors import LatentrotError, one_line
 
-__all__ = ["as_names", "check_unique", "read_columns", "read_rows", "read_table", "to_files"]
+__all__ = [
+    "as_names",
+    "as_numbers",
+    "check_unique",
+    "parse_table",
+    "read_columns",
+    "read_rows",
+    "read_table",
+    "to_files",
+]
 
 #: what a picture's name ends in: such a field in the first line means that there is no header
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".pgm", ".ppm")
@@ -23,6 +32,8 @@ PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", "
 WHOLE = re.compile(r"^(\d+)\.0$")
 #: columns that hold names, also where all of them are numbers
 NAMES = ("identity", "head")
+#: a number with a decimal comma between other separators, as some countries' spreadsheets write it
+DECIMAL_COMMA = re.compile(r"(?:^|[;\t ])-?\d+,\d+(?=[;\t ]|$)", re.MULTILINE)
 #: beyond this many bytes a first line is no header
 LONGEST_LINE = 100_000
 
@@ -52,7 +63,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
             not given, or a picture named twice.
     """
     try:
-        table = pd.read_parquet(path).reset_index() if path.suffix == ".parquet" else _parse(path, columns)
+        table = pd.read_parquet(path).reset_index() if path.suffix == ".parquet" else parse_table(path, columns)
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         if isinstance(error, LatentrotError):
             raise
@@ -116,6 +127,27 @@ def to_files(table: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
     return table.reindex(pd.Index(names, dtype=object)).set_axis(index)
 
 
+def as_numbers(table: pd.DataFrame, columns: Sequence[str], path: Path) -> pd.DataFrame:
+    """The table with some columns as numbers; empty cells stay empty.
+
+    Raises:
+        LatentrotError: a cell that is no number, with its column and picture.
+    """
+    table = table.copy()
+    for column in columns:
+        numbers = pd.to_numeric(table[column], errors="coerce").replace([np.inf, -np.inf], np.nan)
+        wrong = numbers.isna() & table[column].notna()
+        if wrong.any():
+            row = int(np.argmax(wrong.to_numpy()))
+            image, cell = one_line(table.index[row]), one_line(table[column].iloc[row])
+            raise LatentrotError(
+                f"{one_line(path)}: {column} of {image} is {cell!r}; expected a number (wrong in {int(wrong.sum())} of "
+                f"{len(table)} rows)"
+            )
+        table[column] = numbers.astype(np.float64)
+    return table
+
+
 def check_unique(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """The table itself.
 
@@ -129,24 +161,36 @@ def check_unique(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     return table
 
 
-def _parse(path: Path, columns: Sequence[str] | None) -> pd.DataFrame:
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
+def parse_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """A text table as it is, in any dialect; see `read_table`, which makes more of it."""
+    with path.open("rb") as file:
+        encoding = "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"  # Excel writes both
+    with path.open(encoding=encoding, errors="replace") as file:
         first = file.readline(LONGEST_LINE).strip()
-        counted = first.isdecimal()
-        header = file.readline(LONGEST_LINE).strip() if counted else first
+        stated = re.fullmatch("sep=(.)", first)  # Excel's own way to name the separator
+        skipped = int(first.isdecimal() or stated is not None)
+        header = file.readline(LONGEST_LINE).strip() if skipped else first
         row = file.readline(LONGEST_LINE).strip()
+        rows = row + "\n" + file.read(LONGEST_LINE)
     if not header:
         raise LatentrotError(f"the table {one_line(path)} is empty; expected a header and a row for each picture")
-    separator = next((s for s in ",;\t" if s in header), r"\s+")
+    separator = stated[1] if stated else _separator(header)
     names = _fields(header, separator)
     if named := not _is_picture(names[0]):
         names = ["image_id", *names] if len(_fields(row, separator)) == len(names) + 1 else names
     else:
         names = _given(path, columns, len(names))
+    decimal = "," if separator != "," and DECIMAL_COMMA.search(rows) else "."
     return pd.read_csv(
-        path, sep=separator, skiprows=int(counted) + int(named), names=names, index_col=False, skipinitialspace=True,
-        dtype=dict.fromkeys((names[0], *NAMES), str), encoding="utf-8-sig",
+        path, sep=separator, skiprows=skipped + int(named), names=names, index_col=False, skipinitialspace=True,
+        dtype=dict.fromkeys((names[0], *NAMES), str), encoding=encoding, decimal=decimal,
     )  # fmt: skip
+
+
+def _separator(header: str) -> str:
+    """What stands between a header's names most often; spaces where nothing else does."""
+    best = max(",;\t", key=header.count)
+    return best if best in header else r"\s+"
 
 
 def _fields(line: str, separator: str) -> list[str]:

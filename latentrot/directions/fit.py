@@ -18,6 +18,7 @@ from latentrot.directions.calibrate import calibrate, calibration_sources
 from latentrot.directions.directions import Directions
 from latentrot.directions.frequencies import shrink_noise
 from latentrot.directions.lines import CentroidLine, YawBins, YawDirections
+from latentrot.directions.signs import check_yaw_sign
 from latentrot.directions.statistics import Statistics, gather
 from latentrot.errors import LatentrotError
 from latentrot.faces.estimate import LIGHTS
@@ -114,7 +115,8 @@ def fit_directions(
         calibrated: called with the number of pictures decoded since the last call, and how many there are in all.
 
     Raises:
-        LatentrotError: unknown light, too few matching pictures, or a model of another latent space.
+        LatentrotError: unknown light, too few matching pictures, a model of another latent space, labels of other images, or
+            a yaw of the other sign.
     """
     config = config or FitConfig()
     if light not in (*LIGHTS, "any"):
@@ -125,6 +127,8 @@ def fit_directions(
         store.space.require_same(LatentSpace.of(model, store.space.schedule), str(store.root))
     labels = require_same_images(store, labels)
     rows = chosen_rows(labels, config)
+    if model is not None:
+        check_yaw_sign(store, rows, model, labeler)
     statistics = gather_statistics(store, labels, config, progress)
     fitted, used = fitted_lines(statistics, store.space, light, config)
     directions = nominal_directions(fitted, store.space, light, config, labels.attrs.get("labeler", ""), used)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from latentrot.data.celeba import FaceFolder, held_out
 from latentrot.data.frame import CROP_BOX
-from latentrot.data.tables import read_columns
+from latentrot.data.tables import as_numbers, read_columns
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.pairs import EvaluationConfig, Pairs, pair_table
 from latentrot.evaluation.place import landmarks_of
@@ -98,7 +98,8 @@ def table_beside(folder: FaceFolder, name: str, column: str) -> pd.DataFrame:
     path = folder.root / f"{name}.csv"
     if not path.is_file():
         raise LatentrotError(f"no {path.name} in {path.parent}: it names each picture's {column}")
-    return read_columns(path, [column])
+    table = read_columns(path, [column])
+    return as_numbers(table, [column], path) if column == "yaw_deg" else table
 
 
 def all_pairs(frames: pd.DataFrame) -> pd.DataFrame:

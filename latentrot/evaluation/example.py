@@ -12,6 +12,7 @@ from latentrot.evaluation.pairs import EvaluationConfig
 from latentrot.evaluation.report import examples
 from latentrot.evaluation.run import TRUTH, Evaluation, evaluate
 from latentrot.files import write_atomically
+from latentrot.output import write_owned
 from latentrot.portrait.results import make_folder, synthetic_metadata
 from latentrot.rotators.latent.rotator import LatentRotator, load_latent_rotator
 
@@ -47,9 +48,13 @@ def turn_example(model: str, out: Path, device: str | None = None, dtype: str | 
     metadata = synthetic_metadata(
         {"model": rotator.model.name, "asked_deg": [f["requested_deg"] for f in report["frames"]]}
     )
-    write_image(out / "strip.png", examples(evaluation, 1), metadata)
-    write_atomically(out / "report.json", lambda p: p.write_text(json.dumps(report, indent=2) + "\n"))
-    return [out / "strip.png", out / "report.json"]
+
+    def write() -> list[Path]:
+        write_image(out / "strip.png", examples(evaluation, 1), metadata)
+        write_atomically(out / "report.json", lambda p: p.write_text(json.dumps(report, indent=2) + "\n"))
+        return [out / "strip.png", out / "report.json"]
+
+    return write_owned(out, write)
 
 
 def example_report(evaluation: Evaluation, rotator: LatentRotator) -> dict:

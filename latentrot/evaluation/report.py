@@ -19,6 +19,7 @@ from latentrot.evaluation.people import data_set_of
 from latentrot.evaluation.published import PROTOCOL_COLUMNS, SPINMEROUND, SPINMEROUND_SOURCE
 from latentrot.evaluation.run import BASELINES, CEILING, FLOOR, TRUTH, Evaluation
 from latentrot.files import write_atomically
+from latentrot.output import write_owned
 from latentrot.portrait.results import synthetic_metadata
 
 __all__ = ["evaluation_figure", "examples", "markdown_table", "protocol_table", "summary", "write_evaluation"]
@@ -272,7 +273,11 @@ def write_evaluation(evaluation: Evaluation, report: dict[str, Any], out: Path) 
         "evaluation.md": lambda p: p.write_text(markdown_table(report) + "\n"),
         "evaluation.png": lambda p: figure.savefig(p, format="png", dpi=100),
     }
-    for name, write in writers.items():
-        write_atomically(out / name, write)
-    write_image(out / "examples.png", examples(evaluation), metadata)
-    return [*(out / name for name in writers), out / "examples.png"]
+
+    def write() -> list[Path]:
+        for name, content in writers.items():
+            write_atomically(out / name, content)
+        write_image(out / "examples.png", examples(evaluation), metadata)
+        return [*(out / name for name in writers), out / "examples.png"]
+
+    return write_owned(out, write)

@@ -10,6 +10,7 @@ import pandas as pd
 from PIL import Image
 
 from latentrot.data.celeba import FaceFolder
+from latentrot.data.tables import as_numbers
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.pairs import EvaluationConfig, Pairs, pair_table
 from latentrot.faces.network import LIGHTS
@@ -145,6 +146,8 @@ def read_table(path: Path) -> pd.DataFrame:
         raise LatentrotError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
     if table.empty:
         raise LatentrotError(f"{path} names no view; {MAKE}")
+    numbers = table.columns.intersection(["yaw_deg", "pitch_deg"])
+    table = as_numbers(table.set_index("image_id", drop=False), list(numbers), path).reset_index(drop=True)
     if "pitch_deg" in table:
         table = table[table["pitch_deg"] == min(table["pitch_deg"], key=abs)]
     return table.assign(yaw_deg=table["yaw_deg"].astype(float).round(1) + 0.0)

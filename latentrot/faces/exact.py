@@ -6,7 +6,7 @@ import pandas as pd
 
 from latentrot.data.celeba import FaceFolder
 from latentrot.data.digests import image_digests
-from latentrot.data.tables import read_rows
+from latentrot.data.tables import as_numbers, read_rows
 from latentrot.errors import LatentrotError
 from latentrot.faces.network import LIGHTS
 
@@ -28,7 +28,7 @@ def read_exact_labels(folder: FaceFolder) -> pd.DataFrame:
         LatentrotError: a table or a column is missing, or a picture has no row in them, or an unknown light.
     """
     pose, light = (read_columns(folder, name, columns) for name, columns in TABLES.items())
-    table = pose.astype(float).join(light)
+    table = as_numbers(pose, TABLES["pose"], folder.root / "pose.csv").join(light)
     if unknown := sorted(set(table["light"]) - set(LIGHTS)):
         raise LatentrotError(f"{folder.root / 'light.csv'} names the lights {unknown}; expected {', '.join(LIGHTS)}")
     for name in LIGHTS:

@@ -10,10 +10,10 @@ import torch
 
 from latentrot.bundles import DEFAULT_BUNDLE
 from latentrot.data.celeba import FaceFolder
-from latentrot.data.digests import image_digests
+from latentrot.data.digests import image_digests, names_some
 from latentrot.data.images import to_tensor
-from latentrot.data.tables import check_unique, read_table
-from latentrot.errors import LatentrotError
+from latentrot.data.tables import as_numbers, check_unique, read_table
+from latentrot.errors import LatentrotError, one_line
 from latentrot.faces.attributes import (
     AttributeNetwork,
     attribute_table,
@@ -224,9 +224,21 @@ def read_labels(path: Path | str) -> pd.DataFrame:
     if "identity" in table:  # who is not named is nobody else
         table["identity"] = table["identity"].fillna(table.index.to_series())
     _check_columns(table, str(path))
+    table = _complete(as_numbers(table, [c for c in COLUMNS if c != "light"], path), path)
     if unknown := sorted(set(table["light"].astype(str)) - set(LIGHTS)):
         raise LatentrotError(f"{path} names the lights {', '.join(unknown)}; expected {', '.join(LIGHTS)}")
     return table
+
+
+def _complete(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The rows that say both yaw and light; the others are left out, and said."""
+    lacking = table.index[table[["yaw_deg", "light"]].isna().any(axis=1)].tolist()
+    if len(lacking) == len(table):
+        raise LatentrotError(f"{one_line(path)} gives no picture both yaw_deg and light; fill these columns")
+    if lacking:
+        log.warning("%s: %d of %d rows lack yaw_deg or light, and are left out: %s",
+                    path, len(lacking), len(table), names_some(lacking))  # fmt: skip
+    return table.drop(index=lacking)
 
 
 def check_labels_path(path: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,10 @@ import pandas as pd
 from latentrot.data.animation import ANIMATED
 from latentrot.data.images import ENCODERS, SUFFIXES
 from latentrot.errors import LatentrotError, one_line
-from latentrot.files import check_writable, write_atomically
+from latentrot.files import check_writable, output_names
+from latentrot.output import own_folder
 from latentrot.portrait.photograph import Edited
-from latentrot.portrait.results import make_folder, report, write_edited, write_views
+from latentrot.portrait.results import report, write_edited, write_views
 
 __all__ = ["Outcome", "edit_folder", "failure_table", "list_photographs"]
 
@@ -54,12 +54,6 @@ def list_photographs(folder: Path) -> list[Path]:
     return names
 
 
-def output_names(paths: list[Path]) -> list[str]:
-    """A PNG's name for each photograph: its own stem, or its whole name where two share a stem."""
-    stems = Counter(p.stem.casefold() for p in paths)
-    return [f"{p.stem if stems[p.stem.casefold()] == 1 else p.name}.png" for p in paths]
-
-
 def check_folders(source: Path, out: Path) -> None:
     """Refuse to write results among their sources.
 
@@ -81,7 +75,8 @@ def edit_folder(paths: list[Path], out: Path, edit: Callable[[Path], Edited]) ->
     Args:
         paths: from `list_photographs`.
         out: folder for the results: NAME.png each; of several turns a folder NAME with a picture for each, and views.csv,
-            a row for each picture. Made if missing, and gone again where nothing was written.
+            a row for each picture. Made if missing, and gone again where nothing was written; what an earlier run wrote
+            there and this one does not is removed (see `latentrot.output`).
         edit: what is done to one photograph.
 
     Yields:
@@ -90,26 +85,24 @@ def edit_folder(paths: list[Path], out: Path, edit: Callable[[Path], Edited]) ->
     Raises:
         LatentrotError: the folder cannot be made.
     """
-    new = not os.path.exists(out)
-    make_folder(out)  # before the work, so that a folder that cannot be made costs none
     table: list[dict[str, object]] = []
-    for path, name in zip(paths, output_names(paths), strict=True):
-        try:
-            edited = edit(path)
-            if edited.count == 1:
-                write_edited(edited, out / name)
-                yield Outcome(path, report(edited, out / name), "")
-                continue
-            stem = Path(name).stem
-            rows = write_views(edited, out / stem, stem)
-            table = [*table, *rows]
-            write_atomically(out / "views.csv", lambda p, t=table: pd.DataFrame(t).to_csv(p, index=False))
-            yield Outcome(path, report(edited, out / stem), "", tuple(rows))
-        except (LatentrotError, OSError) as error:
-            reason = one_line(error, 600)
-            yield Outcome(path, {"input": str(path), "output": None, "error": reason}, reason)
-    if new and not any(out.iterdir()):
-        out.rmdir()
+    with own_folder(out) as written:  # before the work, so that a folder that cannot be made costs none
+        for path, name in zip(paths, output_names(paths, ".png"), strict=True):
+            try:
+                edited = edit(path)
+                if edited.count == 1:
+                    written.add(*write_edited(edited, out / name))
+                    yield Outcome(path, report(edited, out / name), "")
+                    continue
+                stem = Path(name).stem
+                rows = write_views(edited, out / stem, stem)
+                table = [*table, *rows]
+                written.add(*(out / str(row["file"]) for row in rows))
+                written.write_csv(out / "views.csv", pd.DataFrame(table))
+                yield Outcome(path, report(edited, out / stem), "", tuple(rows))
+            except (LatentrotError, OSError) as error:
+                reason = one_line(error, 600)
+                yield Outcome(path, {"input": str(path), "output": None, "error": reason}, reason)
 
 
 def failure_table(outcomes: list[Outcome]) -> str:

@@ -13,6 +13,7 @@ from latentrot.devices import resolve_device
 from latentrot.errors import LatentrotError, one_line
 from latentrot.faces.alignment import Alignment
 from latentrot.faces.detect import Face, choose_face, detect_upright
+from latentrot.faces.frame_check import check_crop
 from latentrot.faces.framing import frame_face
 from latentrot.progress import Clock
 
@@ -94,11 +95,11 @@ def open_portrait(path: Path, config: EditConfig | None = None) -> Portrait:
     """Read a photograph, find its faces and choose those to edit; needs no diffusion model.
 
     Raises:
-        LatentrotError: an unreadable image, no face in it, no such face, not a square crop.
+        LatentrotError: an unreadable image, no face in it, no such face, not a square crop of one.
     """
     config = config or EditConfig()
     if config.crop:
-        return read_crop(path)
+        return read_crop(path, config)
     clock = Clock()
     portrait = read_portrait(path, config)
     clock.lap("find face", portrait.seconds)
@@ -115,11 +116,11 @@ def _one(portrait: Portrait, which: str) -> tuple[tuple[Face, ...], str]:
     return (face,), warning
 
 
-def read_crop(path: Path) -> Portrait:
+def read_crop(path: Path, config: EditConfig) -> Portrait:
     """Read an image that is a square crop in the CelebA frame.
 
     Raises:
-        LatentrotError: it cannot be read, or is not square.
+        LatentrotError: it cannot be read, is not square, or its face does not lie in the frame.
     """
     clock = Clock()
     photograph = read_photograph(path)
@@ -127,6 +128,8 @@ def read_crop(path: Path) -> Portrait:
     if height != width:
         raise LatentrotError(f"{one_line(path)} is {width}x{height}; --crop expects a square face crop")
     clock.lap("read")
+    if not config.reify:  # the detector need not know a painted face
+        check_crop(photograph.pixels, path, config.perception_device)
     return Portrait(path, photograph, warnings=photograph.notes, seconds=clock.seconds)
 
 

@@ -17,6 +17,7 @@ from latentrot.data.images import ENCODERS, check_target, resize, strip, write_i
 from latentrot.data.metadata import SOURCE_TYPE, SYNTHETIC
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import check_writable, write_atomically
+from latentrot.output import write_owned
 
 if TYPE_CHECKING:
     from latentrot.portrait.face import EditedFace
@@ -193,7 +194,7 @@ def write_edited(edited: Edited, out: Path) -> list[Path]:
     """
     metadata = metadata_of(edited)
     if is_folder(out):
-        return write_folder(edited, out, metadata)
+        return write_owned(out, lambda: write_folder(edited, out, metadata))
     if moves(out, edited.count):
         frames, milliseconds = animate(edited)
         write_animation(out, frames, milliseconds, metadata)

@@ -14,6 +14,7 @@ from latentrot.data.animation import write_animation
 from latentrot.data.images import resize, strip, to_uint8, write_image
 from latentrot.errors import LatentrotError
 from latentrot.files import write_atomically
+from latentrot.output import write_owned
 from latentrot.portrait.portrait import Portrait
 from latentrot.portrait.results import make_folder, synthetic_metadata
 from latentrot.rotators.spin.reconstruct import export_views
@@ -116,7 +117,13 @@ def as_pictures(views: Views) -> tuple[list[np.ndarray], list[np.ndarray]]:
 
 
 def write_spun(spun: Spun, out: Path, *, motion: str, mesh: str | None) -> list[Path]:
-    """Write views/, normals/, poses.csv, sheet.png, turntable.MOTION and head.MESH into a folder.
+    """As `spun_files`, as one run's; returns the two folders of images and the other files."""
+    files = write_owned(out, lambda: spun_files(spun, out, motion=motion, mesh=mesh))
+    return list(dict.fromkeys(f if f.parent == out else f.parent for f in files))
+
+
+def spun_files(spun: Spun, out: Path, *, motion: str, mesh: str | None) -> list[Path]:
+    """Write views/, normals/, poses.csv, sheet.png, turntable.MOTION and head.MESH into a folder; returns all files.
 
     Args:
         spun: a head.
@@ -124,12 +131,14 @@ def write_spun(spun: Spun, out: Path, *, motion: str, mesh: str | None) -> list[
         motion: gif, webp or mp4, which needs PyAV.
         mesh: glb or ply, which need trimesh; None: no mesh.
     """
+    files: list[Path] = []
     images, normals = as_pictures(spun.views)
     metadata = synthetic_metadata(spun.facts)
     for name, pictures in (("views", images), ("normals", normals)):
         make_folder(out / name)
         for i, picture in enumerate(pictures):
-            write_image(out / name / f"{i:03d}.png", picture, metadata)
+            files.append(out / name / f"{i:03d}.png")
+            write_image(files[-1], picture, metadata)
     table = pd.DataFrame(spun.views.pose.numpy().round(3), columns=["yaw_deg", "pitch_deg"])
     table.insert(0, "image_id", [f"{i:03d}.png" for i in range(len(table))])
     write_atomically(out / "poses.csv", lambda p: table.to_csv(p, index=False))
@@ -139,7 +148,7 @@ def write_spun(spun: Spun, out: Path, *, motion: str, mesh: str | None) -> list[
     some = np.unique(np.linspace(0, len(images) - 1, 8).astype(int))
     sheet = strip([images[i] for i in some] + [normals[i] for i in some], columns=len(some))
     write_image(out / "sheet.png", sheet, metadata)
-    files = [out / "views", out / "normals", out / "poses.csv", turntable, out / "sheet.png"]
+    files += [out / "poses.csv", turntable, out / "sheet.png"]
     if mesh is not None:
         files.append(out / f"head.{mesh}")
         export_views(spun.views, files[-1])
@@ -148,8 +157,12 @@ def write_spun(spun: Spun, out: Path, *, motion: str, mesh: str | None) -> list[
 
 def write_between(people: Sequence[Views], out: Path, facts: Mapping[str, object], *, motion: str) -> list[Path]:
     """Write between.png, a person a row, and between.MOTION, their faces in motion (gif, webp or mp4)."""
+    return write_owned(out, lambda: between_files(people, out, facts, motion))
+
+
+def between_files(people: Sequence[Views], out: Path, facts: Mapping[str, object], motion: str) -> list[Path]:
+    """The files of `write_between`."""
     metadata, faces = synthetic_metadata(facts), [as_pictures(views)[0] for views in people]
-    make_folder(out)
     write_image(out / "between.png", strip([p for row in faces for p in row], columns=len(YAWS)), metadata)
     front = YAWS.index(0.0)
     moving = out / f"between.{motion}"

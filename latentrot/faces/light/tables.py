@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from latentrot.data.tables import to_files
+from latentrot.data.tables import as_numbers, parse_table, to_files
 from latentrot.errors import LatentrotError
 from latentrot.faces.network import LIGHTS
 from latentrot.files import write_atomically
@@ -137,8 +137,10 @@ def _from_table(path: Path, columns: Mapping[str, str], values: Mapping[Any, str
     if unknown := sorted(set(columns) - {"image_id", "light", "confidence"}):
         raise LatentrotError(f"columns {', '.join(unknown)}: expected image_id, light or confidence")
     try:
-        table = pd.read_parquet(path).reset_index() if path.suffix == ".parquet" else pd.read_csv(path)
+        table = pd.read_parquet(path).reset_index() if path.suffix == ".parquet" else parse_table(path)
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        if isinstance(error, LatentrotError):
+            raise
         raise LatentrotError(f"cannot read the lights {path}: {error}") from error
     theirs = {name: columns.get(name, name) for name in ("image_id", "light", "confidence")}
     needed = [theirs[name] for name in ("image_id", "light", *(["confidence"] if "confidence" in columns else []))]
@@ -147,7 +149,8 @@ def _from_table(path: Path, columns: Mapping[str, str], values: Mapping[Any, str
             f"{path} has no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}: say what they "
             'are called, for example columns={"image_id": "file", "light": "side"}'
         )
-    confidence = table[theirs["confidence"]] if theirs["confidence"] in table else np.ones(len(table))
+    given = theirs["confidence"] in table
+    confidence = as_numbers(table, [theirs["confidence"]], path)[theirs["confidence"]] if given else np.ones(len(table))
     return _rows(path, table[theirs["image_id"]].astype(str), table[theirs["light"]], confidence, values)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from latentrot.data.celeba import FaceFolder, held_out, open_folder
-from latentrot.data.tables import read_table, to_files
+from latentrot.data.tables import as_numbers, read_table, to_files
 from latentrot.errors import LatentrotError, one_line
 
 __all__ = ["PairFolder", "Partner", "Source", "open_pair_folder", "plan_sources"]
@@ -124,7 +124,8 @@ def open_pair_folder(root: Path) -> PairFolder:
         raise LatentrotError(
             f"{one_line(pose_path)} lacks the column yaw_deg; it has {', '.join(map(str, table.columns))}"
         )
-    poses = to_files(table.assign(pitch_deg=table.get("pitch_deg", 0.0))[["yaw_deg", "pitch_deg"]], faces.ids).dropna()
+    table = as_numbers(table.assign(pitch_deg=table.get("pitch_deg", 0.0)), ["yaw_deg", "pitch_deg"], pose_path)
+    poses = to_files(table[["yaw_deg", "pitch_deg"]], faces.ids).dropna()
     if poses.empty:
         raise LatentrotError(f"{one_line(pose_path)} gives no pose of any of the {len(faces.ids)} pictures beside it")
     marks = faces.find_table("landmarks68")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from latentrot.data.celeba import FaceFolder
 from latentrot.data.frame import crop_box
-from latentrot.data.tables import read_table, to_files
+from latentrot.data.tables import as_numbers, read_columns, to_files
 from latentrot.errors import LatentrotError
 from latentrot.faces.network import CROP_SIZE
 
@@ -57,7 +57,9 @@ def read_pose(folder: FaceFolder) -> Tensor:
         raise LatentrotError(
             f"no such table: {folder.root / 'pose.csv'}; it holds each picture's yaw_deg and pitch_deg"
         )
-    table = to_files(read_table(path), folder.ids)
+    table = to_files(
+        as_numbers(read_columns(path, ["yaw_deg", "pitch_deg"]), ["yaw_deg", "pitch_deg"], path), folder.ids
+    )
     return torch.tensor(table[["yaw_deg", "pitch_deg"]].to_numpy(np.float32))
 
 

@@ -1,0 +1,66 @@
+"""Photographs into the CelebA frame: `align`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from latentrot.cli.common import at_least
+from latentrot.errors import LatentrotError, one_line
+from latentrot.files import check_writable
+
+__all__ = ["Align"]
+
+
+@dataclass(frozen=True)
+class Align:
+    """Align the largest face of each photograph of a folder to the CelebA frame, for label, embed, train and edit --crop.
+
+    Writes NAME.png each and transforms.csv, a row for each image. Photographs that cannot be aligned are listed, and the exit
+    code is 2 where there are any.
+    """
+
+    source: Annotated[Path, tyro.conf.Positional]
+    """folder of photographs, subfolders included, or one photograph"""
+    out: Path = Path("aligned")
+    """folder of the aligned images"""
+    size: int | None = None
+    """side in pixels of a square of the face alone; by default the whole frame, 178x218"""
+    device: str | None = None
+    """cpu, cuda or cuda:N; by default cuda where there is one"""
+
+    def run(self) -> None:
+        """Align, write, list what could not be aligned."""
+        if self.size is not None:
+            at_least("--size", self.size, 16)
+        from latentrot.faces.align import align_folder, photographs_in, transform_table  # noqa: PLC0415
+        from latentrot.output import own_folder  # noqa: PLC0415
+
+        if not self.source.exists():
+            raise LatentrotError(f"no such folder: {one_line(self.source)}; give a folder of photographs, or one")
+        paths = photographs_in(self.source)
+        if self.out.resolve() in (self.source.resolve(), *self.source.resolve().parents):
+            raise LatentrotError(f"{one_line(self.out)} holds the photographs; choose another folder for --out")
+        check_writable(self.out)
+        from latentrot.devices import resolve_device  # noqa: PLC0415
+        from latentrot.progress import Progress  # noqa: PLC0415
+
+        device = str(resolve_device(self.device))
+        done = []
+        with own_folder(self.out) as written, Progress("align", len(paths)) as bar:
+            for aligned in align_folder(paths, self.out, self.size, device):
+                done.append(aligned)
+                bar.update()
+                if not aligned.error:
+                    written.add(self.out / aligned.name)
+            written.write_csv(self.out / "transforms.csv", transform_table(done, self.source))
+        failed = [a for a in done if a.error]
+        print(f"aligned {len(done) - len(failed)} of {len(done)} photographs; wrote {one_line(self.out)}")
+        for a in failed:
+            print(f"{one_line(a.path)}: {a.error}", file=sys.stderr)
+        if failed:
+            raise LatentrotError(f"{len(failed)} of {len(done)} photographs could not be aligned")

@@ -1,0 +1,114 @@
+"""Bring a folder of photographs into the CelebA frame, as `label`, `embed` and `train` take them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from latentrot.data.celeba import is_picture
+from latentrot.data.frame import FRAME_HEIGHT, FRAME_WIDTH
+from latentrot.data.images import read_photograph, write_image
+from latentrot.errors import LatentrotError, one_line
+from latentrot.faces.alignment import Alignment
+from latentrot.faces.detect import detect_upright
+from latentrot.faces.framing import frame_face
+from latentrot.files import output_names
+
+__all__ = ["Aligned", "align_folder", "align_image", "photographs_in", "transform_table"]
+
+#: a face is written this many times as large as it is in its photograph at most: beyond, its frame is mostly made up
+MOST_ENLARGED = 8.0
+
+
+@dataclass(frozen=True, eq=False)
+class Aligned:
+    """What became of one photograph.
+
+    Attributes:
+        path: the photograph.
+        name: of the aligned image.
+        alignment: photograph -> CelebA frame; None where there is none.
+        faces: how many were found.
+        quarters: quarter turns counterclockwise that brought the photograph upright, before the alignment.
+        error: why it could not be aligned; empty where it was.
+    """
+
+    path: Path
+    name: str
+    alignment: Alignment | None = None
+    faces: int = 0
+    quarters: int = 0
+    error: str = ""
+
+
+def photographs_in(source: Path) -> list[Path]:
+    """The photographs in a folder and in those inside it, sorted; or the one given.
+
+    Raises:
+        LatentrotError: there is none.
+    """
+    if source.is_file():
+        return [source]
+    found = sorted(Path(root) / name for root, _, names in os.walk(source) for name in names if is_picture(name))
+    if not found:
+        raise LatentrotError(f"no photographs in {one_line(source)}; give a folder of photographs, or one")
+    return found
+
+
+def align_image(image: np.ndarray, alignment: Alignment, size: int | None = None) -> np.ndarray:
+    """A photograph in the CelebA frame: (218, 178, 3), or the (size, size, 3) square of the face crop; uint8."""
+    if size is not None:
+        return alignment.crop(image, size)
+    beside = (FRAME_HEIGHT - FRAME_WIDTH) // 2
+    return alignment.crop(image, FRAME_HEIGHT, (-beside, 0, FRAME_WIDTH + beside, FRAME_HEIGHT))[:, beside:-beside]
+
+
+def align_folder(
+    paths: Sequence[Path], out: Path, size: int | None = None, device: str | None = None
+) -> Iterator[Aligned]:
+    """Align the largest face of each photograph and write it.
+
+    Args:
+        paths: the photographs.
+        out: the folder, which is there; images are PNG files of the photographs' names.
+        size: side of the square; None: the whole 178x218 frame.
+        device: where the detector runs; the CPU by default.
+
+    Yields:
+        What became of each photograph, when its image is whole.
+    """
+    for path, name in zip(paths, output_names(paths, ".png"), strict=True):
+        try:
+            yield _align_one(path, out / name, size, device)
+        except LatentrotError as error:
+            yield Aligned(path, name, error=one_line(error))
+
+
+def _align_one(path: Path, target: Path, size: int | None, device: str | None) -> Aligned:
+    photograph = read_photograph(path)
+    faces, quarters = detect_upright(photograph.pixels, device)
+    if not faces:
+        raise LatentrotError("no face is seen in it")
+    image = np.ascontiguousarray(np.rot90(photograph.pixels, quarters))
+    alignment = frame_face(image, faces[0].landmarks, device)
+    if alignment.scale > MOST_ENLARGED:
+        raise LatentrotError(f"its largest face is {alignment.crop_side:.0f} pixels wide; expected 16 at least")
+    write_image(target, align_image(image, alignment, size))
+    return Aligned(path, target.name, alignment, len(faces), quarters)
+
+
+def transform_table(aligned: Sequence[Aligned], source: Path) -> pd.DataFrame:
+    """A row for each image written: its source, the transform (a b c; d e f) of (column, row, 1) to the frame, how it lay."""
+    columns = ["image_id", "source", *"abcdef", "roll_deg", "scale", "faces", "quarter_turns"]
+    base = source if source.is_dir() else source.parent
+    rows = [
+        [a.name, a.path.relative_to(base).as_posix(), *a.alignment.matrix.ravel().round(6), round(a.alignment.roll_deg, 3),
+         round(a.alignment.scale, 6), a.faces, a.quarters]
+        for a in aligned if a.alignment is not None
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=pd.Index(columns))

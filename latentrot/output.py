@@ -1,0 +1,156 @@
+"""Output folders belong to the run that wrote them: what it wrote is listed, and replaced as a whole by the next run.
+
+The next run into the same folder removes what the last one wrote and it does not write anew, so that reports and images of
+different runs never lie side by side. Files that no run listed, or that have been changed since, are not touched. The lists
+lie in the user's folder for such things, named by a digest of the output folder's path; without them nothing is removed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import platformdirs
+
+from latentrot.errors import LatentrotError, one_line
+from latentrot.files import write_atomically
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Written", "list_of", "own_folder", "write_owned"]
+
+log = logging.getLogger(__name__)
+
+
+def list_of(folder: Path) -> Path:
+    """Where the list of an output folder's files lies."""
+    key = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:24]
+    return platformdirs.user_state_path("latentrot", appauthor=False) / "outputs" / f"{key}.json"
+
+
+def _stamp(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+class Written:
+    """The files a run writes into a folder.
+
+    Args:
+        folder: the folder, which is there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.list, self.files = folder, list_of(folder), set[Path]()
+        self.before = self._read()
+
+    def _read(self) -> dict[str, list[int]]:
+        try:
+            listed = json.loads(self.list.read_text(encoding="utf-8"))["files"]
+            return {str(name): list(stamp) for name, stamp in listed.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+
+    def add(self, *paths: Path) -> None:
+        """Say that files in the folder are this run's."""
+        self.files.update(paths)
+
+    def write_csv(self, path: Path, table: pd.DataFrame) -> None:
+        """Write a table without its index, and say so; names that are no text are escaped."""
+        write_atomically(path, lambda p: table.to_csv(p, index=False, encoding="utf-8", errors="backslashreplace"))
+        self.add(path)
+
+    def _name(self, path: Path) -> str:
+        return os.path.relpath(path, self.folder)
+
+    def save(self, names: dict[str, list[int]]) -> None:
+        """Write the list."""
+        text = json.dumps({"kind": "latentrot output", "folder": str(self.folder.resolve()), "files": names}, indent=1)
+        with suppress(LatentrotError):  # a user without a home: the next run removes nothing
+            write_atomically(self.list, lambda p: p.write_text(text + "\n", encoding="utf-8"))
+
+    def listed(self) -> dict[str, list[int]]:
+        """This run's files that are there, with size and time."""
+        return {self._name(p): _stamp(p) for p in sorted(self.files) if p.is_file()}
+
+    def finish(self, complete: bool) -> int:
+        """Remove what an earlier run left and this one did not write anew; only where this one is complete.
+
+        Returns:
+            How many files were removed.
+        """
+        mine = self.listed()
+        stale = {n: s for n, s in self.before.items() if n not in mine}
+        if not complete:
+            self.save({**stale, **mine})
+            return 0
+        removed = sum(self._remove(self.folder / name, stamp) for name, stamp in stale.items())
+        if removed:
+            log.info("%s: removed %d files of the run before, which this one did not write", self.folder, removed)
+        if mine or self.before:
+            self.save(mine)
+        return removed
+
+    def _remove(self, path: Path, stamp: list[int]) -> bool:
+        """Remove a file that is as it was written, and its folder if that is now empty."""
+        try:
+            inside = path.resolve().is_relative_to(self.folder.resolve())  # a list is a file that anybody may edit
+            if not inside or _stamp(path) != stamp:
+                return False
+            path.unlink()
+        except OSError:
+            return False
+        with suppress(OSError):
+            if path.parent != self.folder:
+                path.parent.rmdir()
+        return True
+
+
+@contextmanager
+def own_folder(folder: Path) -> Iterator[Written]:
+    """Write a folder's files as one run: make it, list what is written, and remove what an earlier run left.
+
+    Args:
+        folder: made if missing, and gone again where nothing was written into a new one.
+
+    Raises:
+        LatentrotError: it cannot be made or written to.
+    """
+    new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise LatentrotError(f"cannot make the folder {one_line(folder)}: {one_line(error)}") from error
+    written = Written(folder)
+    try:
+        yield written
+    except BaseException:
+        with suppress(LatentrotError):
+            written.finish(complete=False)
+        raise
+    else:
+        written.finish(complete=True)
+    finally:
+        if new and not written.files:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def write_owned(folder: Path, write: Callable[[], Sequence[Path]]) -> list[Path]:
+    """Write a folder's files as one run (see `own_folder`).
+
+    Args:
+        folder: the folder, made if missing.
+        write: writes and returns all files.
+    """
+    with own_folder(folder) as written:
+        files = list(write())
+        written.add(*files)
+    return files
