@@ -40,6 +40,8 @@ __all__ = ["Change", "apply_change", "difference", "without_checkerboard", "with
 CHECKERBOARD = (44 / 64, 60 / 64)
 #: width of the fade at the crop's edge, in half-widths of it
 EDGE = 0.12
+#: a change of brightness is taken in proportion to no less than this brightness (0 to 2), and multiplies it by 1 + so much
+DARKEST, GAINS = 0.1, (-0.8, 1.0)
 #: a residual is added from this much on: less than eight bits show
 FAINT = 0.25 / 127.5
 #: photograph pixels are moved from this many on
@@ -107,6 +109,8 @@ def difference(
     residual = without_checkerboard(residual)
     residual = without_part_means(residual, face, mask, properties)
     residual = faded_only(residual, start[0].double().numpy(), face, properties)
+    if all(p.shades for p in properties):
+        residual = shading_only(residual, start[0].double().numpy())
 
     # where the properties may change anything
     fine = resized(residual, n)[0].permute(1, 2, 0).numpy() * mask[..., None]
@@ -186,6 +190,13 @@ def faded_only(residual: np.ndarray, start: np.ndarray, face: FaceMap, propertie
     weights = resized(face.parts, residual.shape[-1])[0].numpy()
     where = sum(weights[PARTS.index(name)] for name in fades)
     return residual + np.clip(where, 0, 1) * (greyer - residual)
+
+
+def shading_only(residual: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """A residual (3, s, s) as a change of brightness in proportion to the image (3, s, s) in [-1, 1], so that hues stay."""
+    brightness = (start + 1).mean(0, keepdims=True)
+    gain = residual.mean(0, keepdims=True) / np.maximum(brightness, DARKEST)
+    return (start + 1) * np.clip(gain, *GAINS)
 
 
 def apply_change(photograph: np.ndarray, alignment: Alignment, change: Change) -> np.ndarray:
