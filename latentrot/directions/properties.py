@@ -107,7 +107,9 @@ PROPERTIES: tuple[Property, ...] = (
     _attribute("bangs", "Bangs", region="forehead and hair", keeps=("hair", "skin"), limit=(-5.0, 5.0)),
     _attribute("blond", "Blond_Hair", region="hair", keeps=("hair",), limit=(-5.0, 5.0)),
     _attribute("black_hair", "Black_Hair", region="hair", keeps=("hair",), limit=(-5.0, 5.0)),
-    Property("beard", "presence", ("-No_Beard",), "p_No_Beard", negated=True, region="beard", keeps=("skin",), limit=(-5.0, 5.0)),
+    Property(
+        "beard", "presence", ("-No_Beard",), "p_No_Beard", negated=True, region="beard", keeps=("skin",), limit=(-5.0, 5.0),
+    ),
     _attribute("stubble", "5_o_Clock_Shadow", region="beard", keeps=("skin",), limit=(-5.0, 5.0)),
     _attribute("makeup", "Heavy_Makeup", region="face", limit=(-5.0, 5.0)),
     _attribute("bushy_brows", "Bushy_Eyebrows", region="brows", limit=(-3.0, 3.0)),
