@@ -17,6 +17,7 @@ import tyro
 from latentrot import __version__
 from latentrot.bundles import terms_in_one_line
 from latentrot.cli.app import App
+from latentrot.cli.attributes import TrainAttributes
 from latentrot.cli.bench import Bench
 from latentrot.cli.compare import Compare
 from latentrot.cli.edit import Demo, Edit
@@ -59,6 +60,7 @@ COMMANDS: dict[str, Callable[..., Command]] = {
     "train": Train,
     "train-embedder": TrainEmbedder,
     "train-labeler": TrainLabeler,
+    "train-attributes": TrainAttributes,
     "train-face": TrainFace,
     "train-pair": TrainPair,
     "train-person": TrainPerson,
