@@ -35,7 +35,7 @@ def attribute_rows(network: AttributeNetwork, celeba: Path) -> pd.DataFrame:
     """A row per attribute, measured on CelebA's people held out."""
     folder = FaceFolder(celeba)
     apart = held_out(folder.identities.to_numpy(), SHARE)
-    x = to_tensor(folder.read_crops(np.array(folder.ids)[apart], 64))
+    x = to_tensor(folder.read_crops([i for i, a in zip(folder.ids, apart, strict=True) if a], 64))
     truth = attributes_of(folder).numpy()[apart]
     found = estimate_attributes(x, network=network).numpy()
     mirrored = np.abs(estimate_attributes(x.flip(-1), network=network).numpy() - found)

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from latentrot.portrait.find import EditConfig
 
 from latentrot.data.images import Photograph, read_image, write_image
 from latentrot.evaluation import label_check
@@ -18,6 +17,7 @@ from latentrot.files import free_path
 from latentrot.output import list_of, own_folder
 from latentrot.portrait.folder import edit_folder, list_photographs
 from latentrot.portrait.photograph import Edited, TurnedFace
+from latentrot.portrait.portrait import EditConfig
 from latentrot.portrait.results import write_edited
 from latentrot.portrait.spin import Spun, write_between, write_spun
 from latentrot.portrait.turns import Turn

@@ -18,6 +18,7 @@ from latentrot import __version__
 from latentrot.bundles import terms_in_one_line
 from latentrot.cli.align import Align
 from latentrot.cli.app import App
+from latentrot.cli.attributes import TrainAttributes
 from latentrot.cli.bench import Bench
 from latentrot.cli.compare import Compare
 from latentrot.cli.edit import Demo, Edit
@@ -51,7 +52,7 @@ class Command(Protocol):
 
 @dataclass(frozen=True)
 class Train:
-    """Train a network: train model | embedder | labeler | landmarks | parts | pair | person | spin --help."""
+    """Train a network: train model | embedder | labeler | attributes | landmarks | parts | pair | person | spin --help."""
 
     def run(self) -> None:
         """Say what can be trained."""
@@ -83,6 +84,7 @@ FURTHER: dict[str, dict[str, Callable[..., Command]]] = {
         "model": TrainModel,
         "embedder": TrainEmbedder,
         "labeler": TrainLabeler,
+        "attributes": TrainAttributes,
         "landmarks": TrainLandmarks,
         "parts": TrainParts,
         "pair": TrainPair,

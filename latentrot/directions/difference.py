@@ -40,6 +40,10 @@ __all__ = ["Change", "apply_change", "difference", "without_checkerboard", "with
 CHECKERBOARD = (44 / 64, 60 / 64)
 #: width of the fade at the crop's edge, in half-widths of it
 EDGE = 0.12
+#: how far inside its region a warp fades out, as a share of the crop
+INNER = 0.025
+#: a change of brightness is taken in proportion to no less than this brightness (0 to 2), and multiplies it by 1 + so much
+DARKEST, GAINS = 0.1, (-0.8, 1.0)
 #: a residual is added from this much on: less than eight bits show
 FAINT = 0.25 / 127.5
 #: photograph pixels are moved from this many on
@@ -93,12 +97,12 @@ def difference(
     mask = joint_mask(properties, face, walked_face) * edge_fade(n)
 
     # motion: the landmarks' displacement, where the properties may change anything
-    shift = torch.zeros(1, 2, side, side, dtype=torch.float64)
+    shift, warping = torch.zeros(1, 2, side, side, dtype=torch.float64), np.zeros((n, n))
     before, after = landmarks
     if any(p.warp for p in properties) and before is not None and after is not None:
-        warping = joint_mask([p for p in properties if p.warp], face, walked_face) * edge_fade(n)
-        shift = source_shift(before, after, side) * resized(warping[None], side)
-        compensated = seen_at(start, source_positions(shift, side))
+        warping = inner(joint_mask([p for p in properties if p.warp], face, walked_face) * edge_fade(n))
+        shift = source_shift(before, after, side)
+        compensated = seen_at(start, source_positions(shift * resized(warping[None], side), side))
     else:
         compensated = start.double()
 
@@ -107,11 +111,13 @@ def difference(
     residual = without_checkerboard(residual)
     residual = without_part_means(residual, face, mask, properties)
     residual = faded_only(residual, start[0].double().numpy(), face, properties)
+    if all(p.shades for p in properties):
+        residual = shading_only(residual, start[0].double().numpy())
 
     # where the properties may change anything
     fine = resized(residual, n)[0].permute(1, 2, 0).numpy() * mask[..., None]
     fine[np.abs(fine).max(-1) < FAINT] = 0
-    moved = resized(shift[0].numpy(), n)[0].permute(1, 2, 0).numpy() * (mask[..., None] > 0)
+    moved = resized(shift[0].numpy(), n)[0].permute(1, 2, 0).numpy() * warping[..., None]
     return Change(fine.astype(np.float32), moved.astype(np.float32))
 
 
@@ -121,6 +127,12 @@ def joint_mask(properties: Sequence[Property], face: FaceMap, walked_face: FaceM
     if walked_face is not None:
         masks += [region_mask(p.region, walked_face) for p in properties if p.region in WITH_WALKED_PARTS]
     return np.max(masks, axis=0)
+
+
+def inner(mask: np.ndarray) -> np.ndarray:
+    """A mask (n, n) that falls to 0 smoothly towards its own outline, so that a warp leaves the outline where it is."""
+    blurred = cv2.GaussianBlur(mask.astype(np.float64), (0, 0), INNER * len(mask), borderType=cv2.BORDER_REPLICATE)
+    return smoothstep(blurred, 0.5, 0.95) * (mask > 0)
 
 
 def edge_fade(n: int) -> np.ndarray:
@@ -186,6 +198,13 @@ def faded_only(residual: np.ndarray, start: np.ndarray, face: FaceMap, propertie
     weights = resized(face.parts, residual.shape[-1])[0].numpy()
     where = sum(weights[PARTS.index(name)] for name in fades)
     return residual + np.clip(where, 0, 1) * (greyer - residual)
+
+
+def shading_only(residual: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """A residual (3, s, s) as a change of brightness in proportion to the image (3, s, s) in [-1, 1], so that hues stay."""
+    brightness = (start + 1).mean(0, keepdims=True)
+    gain = residual.mean(0, keepdims=True) / np.maximum(brightness, DARKEST)
+    return (start + 1) * np.clip(gain, *GAINS)
 
 
 def apply_change(photograph: np.ndarray, alignment: Alignment, change: Change) -> np.ndarray:

@@ -33,7 +33,7 @@ class Property:
     Attributes:
         name: as users write it.
         unit: of a change: degrees, years, or presence (0 absent, 1 present).
-        columns: columns of the regression whose slopes, added up, are the direction.
+        columns: columns of the regression whose slopes, added up, are the direction; "-NAME" is subtracted.
         measured: column of `latentrot.describe` that says how much of it an image shows; empty: nothing does.
         negated: the measure runs the other way: less of the column is more of the property.
         mirrored: the property it becomes when the image is mirrored; empty: itself.
@@ -41,6 +41,7 @@ class Property:
         region: where in the photograph it may change anything.
         keeps: parts whose mean colour may change; those of all others are held.
         fades: parts whose colour may grow lighter, darker or greyer, but turn no other hue.
+        shades: whether only brightness changes, in proportion to what is there, as light does: every pixel keeps its hue.
         warp: whether the photograph's own pixels move as the landmarks do.
         depth: of the latents that are walked.
         shrinkage: power of the Wiener gain the direction is multiplied by: 0 none, 0.5 its square root, 1 all of it.
@@ -58,11 +59,17 @@ class Property:
     region: Region = "head"
     keeps: tuple[str, ...] = ()
     fades: tuple[str, ...] = ()
+    shades: bool = False
     warp: bool = False
     depth: float = DEEP
     shrinkage: float = 0.5
     limit: tuple[float, float] = (-6.0, 6.0)
     reaches: Literal["difference", "geometry"] = "difference"
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The columns without their signs."""
+        return tuple(c.removeprefix("-") for c in self.columns)
 
     @classmethod
     def of_column(cls, column: str) -> Property:
@@ -75,32 +82,37 @@ def _attribute(name: str, attribute: str, **how: object) -> Property:
     return Property(name, "presence", (attribute,), f"p_{attribute}", **how)  # pyright: ignore[reportArgumentType]
 
 
+#: what is worn over the face hides parts of it, whose mean colours are then no drift
+WORN = ("skin", "hair", "ears", "accessories")
+
 PROPERTIES: tuple[Property, ...] = (
     Property("yaw", "degrees", ("yaw_left", "yaw_right"), "yaw_deg", sign=-1, warp=True, reaches="geometry"),
     _attribute("smile", "Smiling", region="mouth", warp=True, limit=(-6.0, 6.0)),
     _attribute("mouth_open", "Mouth_Slightly_Open", region="mouth", warp=True, limit=(-6.0, 6.0)),
     Property(
-        "age", "years", ("age",), "age_years", region="skin and hair", keeps=("hair",), fades=("hair",), depth=MIDDLE,
-        shrinkage=1.0, limit=(-9.0, 9.0),
+        "age", "years", ("age",), "age_years", region="skin and hair", keeps=("hair",), fades=("hair",), shrinkage=1.0,
+        limit=(-10.0, 10.0),
     ),
-    _attribute("male", "Male", region="head", keeps=("hair",), limit=(-4.0, 4.0)),
+    _attribute("male", "Male", region="head", keeps=("hair",), limit=(-4.0, 3.0)),
     Property(
-        "light_left", "probability", ("light_left",), "p_left", mirrored="light_right", region="person",
-        keeps=("skin", "hair", "neck", "ears", "clothes"), depth=MIDDLE, shrinkage=1.0, limit=(0.0, 2.5),
+        "light_left", "probability", ("light_left", "-light_right"), "p_left", mirrored="light_right", region="person",
+        shades=True, depth=MIDDLE, shrinkage=1.0, limit=(0.0, 1.8),
     ),
     Property(
-        "light_right", "probability", ("light_right",), "p_right", mirrored="light_left", region="person",
-        keeps=("skin", "hair", "neck", "ears", "clothes"), depth=MIDDLE, shrinkage=1.0, limit=(0.0, 2.5),
+        "light_right", "probability", ("light_right", "-light_left"), "p_right", mirrored="light_left", region="person",
+        shades=True, depth=MIDDLE, shrinkage=1.0, limit=(0.0, 1.8),
     ),
-    Property("glasses", "presence", ("glasses_clear",), "p_Eyeglasses", region="eyes", limit=(0.0, 5.0)),
-    Property("sunglasses", "presence", ("glasses_dark",), "p_Eyeglasses", region="eyes", keeps=("skin",), limit=(0.0, 4.0)),
-    _attribute("bangs", "Bangs", region="forehead and hair", keeps=("hair",), limit=(-5.0, 5.0)),
-    _attribute("blond", "Blond_Hair", region="hair", keeps=("hair",), limit=(-4.0, 4.0)),
-    _attribute("black_hair", "Black_Hair", region="hair", keeps=("hair",), limit=(-4.0, 4.0)),
-    Property("beard", "presence", ("No_Beard",), "p_No_Beard", negated=True, region="beard", limit=(-5.0, 5.0)),
-    _attribute("stubble", "5_o_Clock_Shadow", region="beard", limit=(-5.0, 5.0)),
+    Property("glasses", "presence", ("glasses_clear",), "p_Eyeglasses", region="eyes", keeps=WORN, limit=(0.0, 5.0)),
+    Property("sunglasses", "presence", ("glasses_dark",), "p_Eyeglasses", region="eyes", keeps=WORN, limit=(0.0, 4.0)),
+    _attribute("bangs", "Bangs", region="forehead and hair", keeps=("hair", "skin"), limit=(-5.0, 5.0)),
+    _attribute("blond", "Blond_Hair", region="hair", keeps=("hair",), limit=(-5.0, 5.0)),
+    _attribute("black_hair", "Black_Hair", region="hair", keeps=("hair",), limit=(-5.0, 5.0)),
+    Property(
+        "beard", "presence", ("-No_Beard",), "p_No_Beard", negated=True, region="beard", keeps=("skin",), limit=(-5.0, 5.0),
+    ),
+    _attribute("stubble", "5_o_Clock_Shadow", region="beard", keeps=("skin",), limit=(-5.0, 5.0)),
     _attribute("makeup", "Heavy_Makeup", region="face", limit=(-5.0, 5.0)),
-    _attribute("bushy_brows", "Bushy_Eyebrows", region="brows", limit=(-5.0, 5.0)),
+    _attribute("bushy_brows", "Bushy_Eyebrows", region="brows", limit=(-3.0, 3.0)),
     _attribute("eye_bags", "Bags_Under_Eyes", region="eyes", limit=(-5.0, 5.0)),
 )  # fmt: skip
 

@@ -77,11 +77,11 @@ def fit_properties(
     config = config or PropertyFitConfig()
     rows = chosen_rows(labels, config)
     wanted = None if properties is None else [as_property(p, labels) for p in properties]
-    standard = {column for p in PROPERTIES for column in p.columns}
-    own = sorted({c for p in wanted or () for c in p.columns if c in labels and c not in standard})
+    standard = {column for p in PROPERTIES for column in p.column_names}
+    own = sorted({c for p in wanted or () for c in p.column_names if c in labels and c not in standard})
     design = design_of(rows, own)
     sums = gather_joint(store, design, f"{config.where} / {config.held_out}", progress)
-    fitted = wanted or [p for p in PROPERTIES if p.reaches == "difference" and set(p.columns) <= set(sums.names)]
+    fitted = wanted or [p for p in PROPERTIES if p.reaches == "difference" and set(p.column_names) <= set(sums.names)]
     if config.mirror:
         sums = sums + sums.mirrored(store.space.shape, store.space.factor)
     sums, note = enough_columns(sums, fitted)
@@ -115,22 +115,25 @@ def directions_of(
     slopes, explained = ridge_slopes(sums, config.ridge)
     vectors = {}
     for one in properties:
-        if missing := [c for c in one.columns if c not in slopes]:
+        if missing := [c for c in one.column_names if c not in slopes]:
             raise LatentrotError(f"no column {missing[0]!r} for {one.name!r}; the table has {', '.join(slopes)}")
 
         # the direction, without the noise of estimation
-        def denoised(names: Sequence[str], power: float = one.shrinkage) -> np.ndarray:
-            return shrunk(np.sum([slopes[name] for name in names], axis=0), space, power)
-
-        direction = denoised(one.columns)
+        signed = [-slopes[c[1:]] if c.startswith("-") else slopes[c] for c in one.columns]
+        direction = shrunk(np.sum(signed, axis=0), space, one.shrinkage)
 
         # orthogonal to pose, light and colour
         if config.orthogonal:
-            nuisance = [name for name in (*POSE, *LIGHT, *COLOURS) if name in slopes and name not in one.columns]
-            nuisance = [name for name in nuisance if not set(one.columns) <= set(LIGHT) or name not in LIGHT]
-            direction = orthogonal_to(direction, [denoised([name]) for name in nuisance])
+            others = [shrunk(slopes[name], space, one.shrinkage) for name in nuisance_of(one) if name in slopes]
+            direction = orthogonal_to(direction, others)
         vectors[one.name] = torch.from_numpy(direction.reshape(space.shape)).float()
     return vectors, explained
+
+
+def nuisance_of(one: Property) -> list[str]:
+    """Columns that a property's direction is made orthogonal to: pose, light (but for light itself) and colour."""
+    own = {*one.column_names, *(LIGHT if set(one.column_names) & set(LIGHT) else ())}
+    return [name for name in (*POSE, *LIGHT, *COLOURS) if name not in own]
 
 
 def shrunk(slope: np.ndarray, space: LatentSpace, power: float) -> np.ndarray:
@@ -173,7 +176,7 @@ def enough_columns(sums: JointSums, properties: Sequence[Property]) -> tuple[Joi
     """The sums, of fewer columns where there are few latents; and a note that says so, or nothing."""
     if sums.count >= FEW:
         return sums, ""
-    kept = {*ESSENTIAL, *(c for p in properties for c in p.columns)}
+    kept = {*ESSENTIAL, *(c for p in properties for c in p.column_names)}
     fewer = sums.of([name for name in sums.names if name in kept])
     note = f"{sums.count} latents are few: the regression takes {len(fewer.names) - 1} of {len(sums.names) - 1} columns"
     log.warning("%s", note)

@@ -143,7 +143,7 @@ def load_attributes(path: Path | str | None = None, device: torch.device | str |
     name = DEFAULT_BUNDLE if path is None else str(path)
     if (found := find_attributes(name)) is None:
         raise LatentrotError(
-            f"no attributes network at {name}; give a file of train-attributes, a model's folder with "
+            f"no attributes network at {name}; give a file of train attributes, a model's folder with "
             f"attributes.safetensors in it, or nothing for the one of {DEFAULT_BUNDLE}"
         )
     return _read(found, Path(name).name, str(torch.device(device or "cpu")))
@@ -170,6 +170,6 @@ def find_attributes(name: str | Path) -> Path | None:
 
 @cache
 def _read(path: Path, name: str, device: str) -> AttributeNetwork:
-    network = load_weights(AttributeNetwork(), path, KIND, "train-attributes")
+    network = load_weights(AttributeNetwork(), path, KIND, "train attributes")
     network.title = f"{name} {digest_of(path)}"
     return network.to(device)

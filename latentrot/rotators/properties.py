@@ -252,7 +252,7 @@ class PreparedFace:
             raise LatentrotError(
                 f"nothing measures {name}, so that it cannot be changed to {wanted.value:g}; give a change by"
             )
-        change = wanted.value - before if wanted.absolute else wanted.value
+        change = wanted.value - before if wanted.absolute else self.possible(one, wanted.value, before)
         average = float(np.clip(calibration.step_for(change), *one.limit))
         if not (measure and known and (wanted.absolute or one.unit == "years")) or not change or not average:
             return average
@@ -265,6 +265,13 @@ class PreparedFace:
             return np.array([(self.value(name, row) - before) / tolerance for row in rows])
 
         return find_steps([change / tolerance], probes, measured, [longest])[0]
+
+    def possible(self, one: Property, change: float, before: float) -> float:
+        """A change as far as it can be made: nothing is more than present, or less than absent."""
+        if one.unit not in ("presence", "probability") or not np.isfinite(before):
+            return change
+        room = max(1 - before, 0.0) if change > 0 else -max(before, 0.0)
+        return min(change, room) if change > 0 else max(change, room)
 
     def change(self, steps: Mapping[str, float]) -> Change:
         """What steps along several directions change: all added in the latent, decoded once.
@@ -375,12 +382,12 @@ class PreparedFace:
         """One property's row of the report."""
         one, _ = self.editor.of(name)
         was, is_now = self.value(name, self.before), self.value(name, after)
-        missing = wanted.value - (is_now if wanted.absolute else is_now - was)
-        if (
-            one.unit in ("presence", "probability") and not wanted.absolute
-        ):  # more than present, less than absent: none can be
-            goal = np.clip(was + wanted.value, 0, 1)
-            missing = max(0.0, float((goal - is_now) * np.sign(wanted.value)))
+        if wanted.absolute:
+            missing = wanted.value - is_now
+        else:
+            missing = self.possible(one, wanted.value, was) - (is_now - was)
+            if one.unit in ("presence", "probability"):  # more of it than wanted is no miss
+                missing = max(0.0, missing * float(np.sign(wanted.value)))
         reached = not abs(missing) > MISSED * TOLERANCE.get(one.unit, 1.0)
         held = bool(step) and (step >= one.limit[1] or step <= one.limit[0])
         return EditedProperty(name, wanted, step, was, is_now, reached, held)

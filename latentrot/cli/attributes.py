@@ -1,0 +1,39 @@
+"""Train what tells age and attributes: `train attributes`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from latentrot.cli.common import at_least, check_folder, given_of
+from latentrot.files import check_writable
+
+__all__ = ["TrainAttributes"]
+
+
+@dataclass(frozen=True)
+class TrainAttributes:
+    """Train an attributes network: age in years and CelebA's forty attributes, as the bundled faces' was."""
+
+    celeba: Path
+    """aligned CelebA with identity_CelebA.csv and list_attr_celeba.csv"""
+    aged: Path
+    """photographs with known ages: age.csv (image_id, age_years, gender) and crops/"""
+    out: Path = Path("attributes.safetensors")
+    """the network's file"""
+    steps: int | None = None
+    """optimiser steps"""
+    seed: int | None = None
+    """of everything random"""
+
+    def run(self) -> None:
+        """Train, write."""
+        check_folder(self.celeba)
+        check_folder(self.aged, "photographs with known ages")
+        check_writable(self.out)
+        from latentrot.training.attributes import AttributeTrainConfig, train_attributes  # noqa: PLC0415
+
+        given = given_of(self, AttributeTrainConfig)
+        at_least("--steps", given.get("steps", 1), 1)
+        train_attributes(self.celeba, self.aged, self.out, AttributeTrainConfig(**given))
+        print(f"wrote {self.out}")
