@@ -104,7 +104,7 @@ def largest_difference(a: np.ndarray, b: np.ndarray) -> int:
 
 def edited(photo: np.ndarray, alignment: Alignment, rotator: LatentRotator, degrees: float) -> dict[str, float]:
     """A turn of 0 and one of `degrees`, compared with the photograph."""
-    found = Portrait(LFW, Photograph(photo, photo), (alignment,), (), {})
+    found = Portrait(LFW, Photograph(photo, photo), (), (alignment,))
     result = edit_portrait(found, rotator, [0.0, degrees])
     face = result.faces[0]
     left, top, right, bottom = face.patch(1).box

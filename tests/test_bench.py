@@ -58,7 +58,7 @@ def test_command(model_folder, model, tmp_path, capsys):
     data, out = write_pictures(tmp_path / "faces", 40), tmp_path / "bench.csv"
     options = ["--steps", "4", "--more-steps", "--batches", "1", "2", "--repeats", "1", "--people", "2"]
     threads = torch.get_num_threads()
-    given = ["bench", "--model", str(model_folder), "--data", str(data), "--out", str(out), *options]
+    given = ["evaluate", "bench", "--model", str(model_folder), "--data", str(data), "--out", str(out), *options]
     assert main(given) == 0
     assert torch.get_num_threads() == threads
     rows = list(csv.DictReader(out.open()))
@@ -72,7 +72,7 @@ def test_command(model_folder, model, tmp_path, capsys):
     loop, x = PlainLoop.of(model, 4), pictures_for(data, model, 2)
     here = psnr(loop.decode(loop.invert(x)).clamp(-1, 1), x)  # the loop of the table ran in a process of its own
     assert value["round trip", "diffusers, 4 steps", "dB"] == pytest.approx(here, abs=0.5)
-    assert main(["bench", "--steps", "0"]) == 2
+    assert main(["evaluate", "bench", "--steps", "0"]) == 2
 
 
 def test_the_defaults_stand_at_one_place():

@@ -9,7 +9,7 @@ from latentrot.faces.alignment import align_landmarks
 from latentrot.faces.upright import MIRRORED_68, five_of, mirrored, upright_square
 from latentrot.geometry import turn_head
 from latentrot.portrait.compose import face_mask, fill_hidden, fit_colours, replace_face, warp_crop_to_image
-from latentrot.portrait.turns import Turn, parse_sweep, turns_asked
+from latentrot.portrait.turns import Turn, parse_sweep, parse_turns
 
 AWAY = 40.0
 
@@ -107,10 +107,10 @@ def test_mirrored_landmarks_come_back_and_squares_follow_the_photograph(scene):
 
 
 def test_turns_are_read():
-    assert turns_asked(deg=25) == ([Turn(25.0)], False)
-    assert turns_asked(to=-10, pitch="5") == ([Turn(-10.0, 5.0)], True)
-    assert turns_asked(pitch="-20") == ([Turn(0.0, -20.0)], False)
-    grid, absolute = turns_asked(sweep="-60:60:5", pitch="-20:20:3")
+    assert parse_turns(deg=25) == ([Turn(25.0)], False)
+    assert parse_turns(to=-10, pitch="5") == ([Turn(-10.0, 5.0)], True)
+    assert parse_turns(pitch="-20") == ([Turn(0.0, -20.0)], False)
+    grid, absolute = parse_turns(sweep="-60:60:5", pitch="-20:20:3")
     assert not absolute
     assert len(grid) == 15
     assert grid[0] == Turn(-60.0, -20.0)
@@ -134,4 +134,4 @@ def test_turns_are_read():
 )
 def test_turns_that_cannot_be_are_refused(asked, words):
     with pytest.raises(LatentrotError, match=words):
-        turns_asked(**asked)
+        parse_turns(**asked)

@@ -32,6 +32,7 @@ from latentrot.cli.label import CheckLabels, Label, LabelLight, TrainLabeler
 from latentrot.cli.merge import Merge
 from latentrot.cli.mesh import Mesh
 from latentrot.cli.pair import TrainPair
+from latentrot.cli.properties import Properties
 from latentrot.cli.spin import Spin, TrainPerson, TrainSpin
 from latentrot.cli.streams import flush_output, prepare_streams
 from latentrot.cli.train import TrainEmbedder, TrainModel
@@ -70,7 +71,7 @@ COMMANDS: dict[str, Callable[..., Command]] = {
     "train": Train,
     "heads": Heads,
     "mesh": Mesh,
-    "bench": Bench,
+    "properties": Properties,
     "info": Info,
     "demo": Demo,
     "app": App,
@@ -78,7 +79,7 @@ COMMANDS: dict[str, Callable[..., Command]] = {
 #: further commands of a command: `latentrot label check`
 FURTHER: dict[str, dict[str, Callable[..., Command]]] = {
     "embed": {"merge": Merge},
-    "evaluate": {"compare": Compare},
+    "evaluate": {"bench": Bench, "compare": Compare},
     "label": {"check": CheckLabels, "light": LabelLight},
     "train": {
         "model": TrainModel,
@@ -95,6 +96,7 @@ FURTHER: dict[str, dict[str, Callable[..., Command]]] = {
 #: what commands were called in the version before
 RENAMED = {
     "merge": "embed merge",
+    "bench": "evaluate bench",
     "compare": "evaluate compare",
     "check-labels": "label check",
     "label-light": "label light",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from math import isfinite
@@ -19,11 +20,12 @@ from latentrot.errors import LatentrotError
 from latentrot.files import check_writable, free_path
 
 if TYPE_CHECKING:
+    from latentrot.portrait.asked import Asked
     from latentrot.portrait.photograph import Edited
     from latentrot.portrait.portrait import EditConfig
-    from latentrot.portrait.turns import Turn
     from latentrot.portrait.upscale import Upscaler
     from latentrot.rotators.options import RotatorOptions
+    from latentrot.rotators.properties import PropertyEditor
     from latentrot.rotators.protocol import Rotator
 
 __all__ = ["Demo", "Edit"]
@@ -37,9 +39,9 @@ else:
 
 @dataclass(frozen=True)
 class Edit:
-    """Turn the face in a photograph, in every photograph of a folder, or in a video.
+    """Edit the face in a photograph, in every photograph of a folder, or in a video: rotate the head, set properties.
 
-    Exit code 0: all were turned; 2: some or all were not, after everything else was done.
+    Exit code 0: all were edited; 2: some or all were not, after everything else was done.
     """
 
     image: Annotated[Path, tyro.conf.Positional]
@@ -49,8 +51,11 @@ class Edit:
     """turn BY so many measured degrees; > 0: nose to the viewer's right"""
     to: float | None = None
     """turn TO this pose in degrees"""
+    set: tuple[str, ...] = ()
+    """properties, NAME=VALUE: signed BY, unsigned TO, for example smile=+1 age=60 light=left; `latentrot properties` lists
+    them. Together with a rotation, the edited face is rotated"""
     sweep: str | None = None
-    """FIRST:LAST:COUNT, several turns, for example -30:30:7"""
+    """FIRST:LAST:COUNT, several rotations, for example -30:30:7; or of a property, for example smile=-1:1:5"""
     pitch: str | None = None
     """also look up (> 0) or down by so many degrees, or FIRST:LAST:COUNT: every pitch with every turn"""
     rotator: str = "latent"
@@ -83,6 +88,8 @@ class Edit:
     """print one JSON object a picture on standard output, a line each"""
     trust: float | None = None
     """how far the drawn face replaces what geometry continued where the photograph shows nothing, 0 to 1"""
+    property_directions: Path | None = None
+    """folder of directions of properties; by default those that come with the model"""
     options: Annotated[Options, tyro.conf.OmitArgPrefixes] = field(default_factory=Options)
     runtime: Annotated[RuntimeOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RuntimeOptions)
 
@@ -90,18 +97,18 @@ class Edit:
         """Edit, write, report."""
         from latentrot.data.animation import is_animated  # noqa: PLC0415
         from latentrot.data.video import is_video  # noqa: PLC0415
-        from latentrot.portrait.turns import turns_asked  # noqa: PLC0415
+        from latentrot.portrait.asked import parse_edit  # noqa: PLC0415
 
-        turns, absolute = turns_asked(self.deg, self.to, self.sweep, self.pitch)
+        asked = parse_edit(self.deg, self.to, self.sweep, self.pitch, self.set)
         if self.crop_only and self.face == "all":
             raise LatentrotError("--crop-only writes one square; choose its face with --face largest or --face NUMBER")
         self.check_rotator()
         if os.path.isdir(self.image):
-            self.run_folder(turns, absolute)
+            self.run_folder(asked)
         elif is_video(self.image) or is_animated(self.image):
-            self.run_video(turns[0].yaw, absolute)
+            self.run_video(asked)
         else:
-            self.run_picture(turns, absolute)
+            self.run_photograph(asked)
 
     def config(self, absolute: bool) -> EditConfig:
         """How faces are turned."""
@@ -114,19 +121,19 @@ class Edit:
             **({} if self.trust is None else {"trust": self.trust}), device=self.runtime.device,
         )  # fmt: skip
 
-    def run_picture(self, turns: list[Turn], absolute: bool) -> None:
+    def run_photograph(self, asked: Asked) -> None:
         """One photograph; it is read and its face found before the model is loaded."""
         from latentrot.portrait.portrait import open_portrait  # noqa: PLC0415
         from latentrot.portrait.results import check_out, report, write_edited  # noqa: PLC0415
 
         out = self.out or free_path(Path(f"{self.image.stem}-turned.png"))
-        check_out(out, self.image, len(turns))
-        config = self.config(absolute)
+        check_out(out, self.image, asked.count)
+        config = self.config(asked.absolute)
         portrait = open_portrait(self.image, config)
         from latentrot.portrait.photograph import edit_portrait  # noqa: PLC0415  brings torch, which a refusal need not wait for
 
-        upscaler, rotator = self.upscaler(), self.load_rotator()
-        edited = edit_portrait(portrait, rotator, turns, config, upscaler)
+        upscaler, (rotator, editor) = self.upscaler(), self.loaded(asked)
+        edited = edit_portrait(portrait, rotator, asked.turns, config, upscaler, asked.settings, editor)
         files = write_edited(edited, out)
         if self.process is not None:
             from latentrot.portrait.process import write_process  # noqa: PLC0415
@@ -138,7 +145,7 @@ class Edit:
         print_report(edited)
         print("wrote " + ", ".join(map(str, files)))
 
-    def run_folder(self, turns: list[Turn], absolute: bool) -> None:
+    def run_folder(self, asked: Asked) -> None:
         """A folder of photographs, past those that fail."""
         from tqdm import tqdm  # noqa: PLC0415
 
@@ -148,8 +155,11 @@ class Edit:
         out = self.out or free_path(Path(f"{self.image.resolve().name}-turned"))
         check_folders(self.image, out)
         paths = list_photographs(self.image)
-        config, upscaler, rotator = self.config(absolute), self.upscaler(), self.load_rotator()
-        edit = partial(edit_photograph, rotator=rotator, turns=turns, config=config, upscaler=upscaler)
+        config, upscaler, (rotator, editor) = self.config(asked.absolute), self.upscaler(), self.loaded(asked)
+        edit = partial(
+            edit_photograph, rotator=rotator, turns=asked.turns, config=config, upscaler=upscaler,
+            settings=asked.settings, editor=editor,
+        )  # fmt: skip
         outcomes = []
         for outcome in tqdm(edit_folder(paths, out, edit), desc="edit", unit="picture", total=len(paths), disable=None):
             outcomes.append(outcome)
@@ -162,7 +172,7 @@ class Edit:
             print(failure_table(outcomes), file=sys.stderr)
             raise LatentrotError(f"{failed} of {len(paths)} pictures could not be turned")
 
-    def run_video(self, degrees: float, absolute: bool) -> None:
+    def run_video(self, asked: Asked) -> None:
         """A video or an animated picture, frame by frame."""
         from tqdm import tqdm  # noqa: PLC0415
 
@@ -171,7 +181,7 @@ class Edit:
         for option in ("sweep", "pitch", "crop", "crop_only", "reify"):
             if getattr(self, option):
                 raise LatentrotError(
-                    f"--{option.replace('_', '-')} is for pictures that stand still; what moves is turned by --deg or --to"
+                    f"--{option.replace('_', '-')} is not supported for videos and animated images; use --deg, --to or --set"
                 )
         if not (self.face == "largest" or self.face.isdecimal()):
             raise LatentrotError(
@@ -180,7 +190,9 @@ class Edit:
 
         def load() -> VideoEditor:
             upscaler = self.upscaler()
-            return VideoEditor(self.load_rotator(), degrees, self.config(absolute), upscaler)
+            rotator, editor = self.loaded(asked)
+            config = self.config(asked.absolute)
+            return VideoEditor(rotator, asked.turns[0].yaw, config, upscaler, asked.settings[0], editor)
 
         report = edit_video(
             self.image, self.out or free_path(default_out(self.image)), load,
@@ -226,15 +238,34 @@ class Edit:
         if self.process.suffix.lower() not in (".png", ".jpg", ".jpeg"):
             raise LatentrotError(f"--process {self.process}: expected a name ending in .png or .jpg")
 
+    def loaded(self, asked: Asked) -> tuple[Rotator, PropertyEditor | None]:
+        """What rotates heads, and what edits properties; of a head that is not rotated, what leaves it as it is."""
+        from latentrot.portrait.photograph import load_editor_for  # noqa: PLC0415
+        from latentrot.portrait.properties import StillRotator  # noqa: PLC0415
+
+        rotator = StillRotator() if asked.is_still else self.load_rotator()
+        return rotator, load_editor_for(rotator, asked, self.runtime.device, self.property_directions)
+
     def load_rotator(self) -> Rotator:
         """Load the rotator with its options."""
         return load_chosen(self.rotator, self.rotator_options, self.runtime)
+
+
+def property_lines(edited: Edited) -> Iterator[str]:
+    """A line for each property of each setting and face."""
+    for variation in edited.variations:
+        for report in variation.appearance.reports:
+            for row in report.properties:
+                wanted = f"to {row.wanted.value:g}" if row.wanted.absolute else f"by {row.wanted.value:+g}"
+                yield f"{row.name} {wanted}: before {row.before:.2f}, after {row.after:.2f}"
 
 
 def print_report(edited: Edited) -> None:
     """The report of an edit for people."""
     for note in edited.warnings:
         print(f"note: {note}")
+    for words in property_lines(edited):
+        print(words)
     for i, face in enumerate(edited.faces):
         turned = face.turned
         name = f"{edited.path.name}, face {i}" if len(edited.faces) > 1 else edited.path.name

@@ -15,7 +15,7 @@ from typing import Literal
 
 from latentrot.errors import LatentrotError
 
-__all__ = ["DEEP", "MIDDLE", "PROPERTIES", "Property", "Region", "property_named"]
+__all__ = ["DEEP", "MIDDLE", "PROPERTIES", "Property", "Region", "Wanted", "by", "property_named", "to"]
 
 #: depths of the latents that are walked (see `Schedule.depth`): nearly noise, where shapes move; half way, where the
 #: person is kept better and the head turns less
@@ -128,3 +128,26 @@ def property_named(name: str, known: Iterable[Property] = PROPERTIES) -> Propert
         if one.name == name:
             return one
     raise LatentrotError(f"property {name!r}: expected one of {', '.join(p.name for p in known)}")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a property shall become.
+
+    Attributes:
+        value: in the property's unit.
+        absolute: to reach the value, not to change by it.
+    """
+
+    value: float
+    absolute: bool = False
+
+
+def by(value: float) -> Wanted:
+    """Change a property by a value: `by(+1)` for `smile`, `by(-10)` for years."""
+    return Wanted(float(value))
+
+
+def to(value: float) -> Wanted:
+    """Change a property to a value: `to(60)` for years, `to(1)` for present, `to(0)` for absent."""
+    return Wanted(float(value), absolute=True)

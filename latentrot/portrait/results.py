@@ -18,6 +18,7 @@ from latentrot.data.metadata import SOURCE_TYPE, SYNTHETIC
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import check_writable, write_atomically
 from latentrot.output import write_owned
+from latentrot.portrait.properties import property_report
 
 if TYPE_CHECKING:
     from latentrot.portrait.face import EditedFace
@@ -119,6 +120,7 @@ def metadata_of(edited: Edited) -> dict[str, str]:
     turned = faces[0] if len(faces) == 1 else {"faces": faces}
     extra = {"reified": True} if edited.config.reify else {}
     extra |= {"upscaled_by": edited.upscaler} if edited.upscaler else {}
+    extra |= properties_of(edited)
     return synthetic_metadata({"model": edited.model, **extra, **turned})
 
 
@@ -130,7 +132,7 @@ def synthetic_metadata(details: Mapping[str, object]) -> dict[str, str]:
     """
     return {
         "Software": "latentrot",
-        "Description": "synthetic: the face was turned by latentrot",
+        "Description": "synthetic: the face was edited by latentrot",
         SOURCE_TYPE: SYNTHETIC,
         "latentrot": json.dumps(details),
     }
@@ -144,10 +146,18 @@ def report(edited: Edited, output: Path | None) -> dict[str, object]:
         "model": edited.model,
         **({"upscaled_by": edited.upscaler} if edited.upscaler else {}),
     }
+    common |= properties_of(edited)
     faces = [face_report(face) for face in edited.faces]
     if len(faces) == 1:
         return {**common, **faces[0], "notes": edited.warnings}
     return {**common, "faces": faces, "notes": edited.warnings}
+
+
+def properties_of(edited: Edited) -> dict[str, object]:
+    """What became of the properties: for each setting, and with several faces for each of them."""
+    reports = [[property_report(r) for r in v.appearance.reports] for v in edited.variations if v.appearance.reports]
+    each = [r[0] if len(r) == 1 else r for r in reports]
+    return {"properties": each[0] if len(each) == 1 else each} if each else {}
 
 
 def face_report(face: EditedFace) -> dict[str, object]:

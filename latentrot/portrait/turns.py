@@ -10,7 +10,7 @@ import numpy as np
 
 from latentrot.errors import LatentrotError
 
-__all__ = ["Turn", "as_turns", "parse_sweep", "turns_asked"]
+__all__ = ["Turn", "as_turns", "parse_sweep", "parse_turns"]
 
 #: no turn is longer, degrees
 FURTHEST = 90.0
@@ -51,7 +51,7 @@ def parse_sweep(text: str, option: str = "--sweep") -> list[float]:
     return [float(v) for v in np.linspace(first, last, count)]
 
 
-def turns_asked(
+def parse_turns(
     deg: float | None = None, to: float | None = None, sweep: str | None = None, pitch: str | None = None
 ) -> tuple[list[Turn], bool]:
     """The turns that options name, and whether they are poses to reach.
@@ -68,7 +68,7 @@ def turns_asked(
     given = [name for name, value in (("deg", deg), ("to", to), ("sweep", sweep)) if value is not None]
     if len(given) > 1 or not (given or pitch is not None):
         got = " and ".join("--" + g for g in given) or "none of them"
-        raise LatentrotError(f"give one of --deg, --to and --sweep (--pitch alone will do, too); got {got}")
+        raise LatentrotError(f"give one of --deg, --to and --sweep (--pitch or --set alone will do, too); got {got}")
     yaws = (
         [0.0] if not given else parse_sweep(sweep) if sweep is not None else [float((deg if to is None else to) or 0)]
     )

@@ -6,7 +6,7 @@ first appears, then held. A frame whose face cannot be rotated passes as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,10 @@ import numpy as np
 from latentrot.data.animation import check_encoder, open_animation, write_animation
 from latentrot.data.images import Photograph, check_target
 from latentrot.data.video import Frame, Video, encode_mp4, is_video, open_video
+from latentrot.directions.difference import apply_change
+from latentrot.directions.properties import Wanted
 from latentrot.errors import LatentrotError, one_line
+from latentrot.faces.alignment import Alignment
 from latentrot.files import check_writable, write_atomically
 from latentrot.portrait.face import PreparedFace, prepare_face
 from latentrot.portrait.portrait import EditConfig, Portrait
@@ -24,6 +27,7 @@ from latentrot.portrait.results import synthetic_metadata
 from latentrot.portrait.tracking import FaceTracker, SmoothedYaw, TrackedFace
 from latentrot.portrait.turns import Turn
 from latentrot.portrait.upscale import Upscaler
+from latentrot.rotators.properties import PropertyEditor
 from latentrot.rotators.protocol import Prepared, Rotator, capabilities_of
 
 __all__ = ["VideoEditor", "check_video_out", "default_out", "edit_video"]
@@ -38,6 +42,8 @@ class VideoEditor:
         degrees: the rotation, or the pose to hold; > 0: nose to the viewer's right.
         config: pose or rotation, light, face.
         upscaler: restores what the rotator draws.
+        wanted: properties; their steps are searched where the face first appears, then held.
+        editor: of properties, where any are asked for.
 
     Attributes:
         seen: frames so far.
@@ -49,6 +55,8 @@ class VideoEditor:
     degrees: float
     config: EditConfig = field(default_factory=EditConfig)
     upscaler: Upscaler | None = None
+    wanted: Mapping[str, Wanted] = field(default_factory=dict)
+    editor: PropertyEditor | None = None
     seen: int = 0
     yaws: list[tuple[float, float]] = field(default_factory=list)
     refused: str = ""
@@ -56,6 +64,7 @@ class VideoEditor:
     yaw: SmoothedYaw = field(default_factory=SmoothedYaw)
 
     def __post_init__(self) -> None:
+        self.steps: dict[str, float] = {}
         self.tracker = FaceTracker(self.config.face, self.config.perception_device)
 
     def edit(self, frame: np.ndarray, at: float) -> np.ndarray:
@@ -72,20 +81,30 @@ class VideoEditor:
         except LatentrotError as error:  # a blur, a hand before the face: the next frame may do
             self.refused = str(error)
             return frame
-        result = frame.copy()
+        result = face.portrait.image.copy()
         edited.patch(0).paste(result)
         self.yaws.append((face.crop.yaw_deg, edited.turned.frames[0].yaw_deg))
         return result
 
     def prepared(self, frame: np.ndarray, tracked: TrackedFace, at: float) -> PreparedFace:
         """The face of a frame, calibrated as in the frame where it first appeared."""
-        portrait = Portrait(Path(), Photograph(frame, frame), tracked.faces, (tracked.alignment,))
+        image = self.with_properties(frame, tracked.alignment)
+        portrait = Portrait(Path(), Photograph(image, image), tracked.faces, (tracked.alignment,))
         face = prepare_face(portrait, tracked.alignment, self.rotator, self.config, self.like)
         face.crop = face.crop.at_yaw(self.yaw.update(face.crop.yaw_deg, at))
         if self.like is None:
             by = self.degrees - face.crop.yaw_deg if self.config.absolute else self.degrees
             self.like = face.crop = face.crop.calibrated([by], steady=True)
         return face
+
+    def with_properties(self, frame: np.ndarray, alignment: Alignment) -> np.ndarray:
+        """The frame with the properties edited by the same steps as where the face first appeared."""
+        if self.editor is None:
+            return frame
+        face = self.editor.prepare(frame, alignment)
+        if self.like is None:
+            self.steps = {name: face.step_for(name, wanted) for name, wanted in self.wanted.items()}
+        return apply_change(frame, alignment, face.change(self.steps))
 
     def edit_all(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """Frames with their times, rotated one at a time.
@@ -102,7 +121,9 @@ class VideoEditor:
     def details(self) -> dict[str, object]:
         """Model and rotation, for metadata and report."""
         name = capabilities_of(self.rotator).name
-        return {"model": name, "requested_deg": self.degrees, "pose": self.config.absolute}
+        wanted = {n: f"{w.value:g}" if w.absolute else f"{w.value:+g}" for n, w in self.wanted.items()}
+        told = {"properties": wanted} if wanted else {}
+        return {"model": name, "requested_deg": self.degrees, "pose": self.config.absolute, **told}
 
     def report(self) -> dict[str, object]:
         """What was done, in plain numbers; yaws are means over the frames rotated, degrees."""

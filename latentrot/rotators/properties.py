@@ -22,7 +22,7 @@ from latentrot.data.images import to_tensor, to_uint8
 from latentrot.diffusion.load import LatentModel, load_model
 from latentrot.diffusion.schedule import Schedule
 from latentrot.directions.difference import Change, apply_change, difference
-from latentrot.directions.properties import Property
+from latentrot.directions.properties import Property, Wanted, by, to
 from latentrot.directions.property_directions import Calibration, PropertyDirections, load_property_directions
 from latentrot.directions.property_walk import decode_walked, invert_through, walked
 from latentrot.directions.regions import WITH_WALKED_PARTS, FaceMap, map_of
@@ -48,29 +48,6 @@ TOLERANCE = {"degrees": 1.0, "years": 1.5, "presence": 0.08, "probability": 0.08
 MISSED = 3.0
 #: probe steps of a search, as shares of the step that the average calibration names
 PROBES = (0.6, 1.2)
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a property shall become.
-
-    Attributes:
-        value: in the property's unit.
-        absolute: to reach the value, not to change by it.
-    """
-
-    value: float
-    absolute: bool = False
-
-
-def by(value: float) -> Wanted:
-    """Change a property by a value: `by(+1)` for `smile`, `by(-10)` for years."""
-    return Wanted(float(value))
-
-
-def to(value: float) -> Wanted:
-    """Change a property to a value: `to(60)` for years, `to(1)` for present, `to(0)` for absent."""
-    return Wanted(float(value), absolute=True)
 
 
 @dataclass(frozen=True)

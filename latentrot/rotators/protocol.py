@@ -19,6 +19,7 @@ from latentrot.faces.alignment import Alignment, Square
 from latentrot.rotators.options import RotatorOptions
 
 if TYPE_CHECKING:
+    from latentrot.diffusion.load import LatentModel
     from latentrot.faces.network import FaceLabeler
     from latentrot.geometry import HeadFitter
 
@@ -120,6 +121,7 @@ class Capabilities:
         fitter: sets up the head its face is composited with; None: the default.
         learned_from: names of the data sets it learned from, empty where it learned from nobody; None: not said.
         warnings: sentences for its user, which every edit tells.
+        property_model: the diffusion model whose properties are edited along with a rotation; None: the bundled one.
         hint: a few words for a user who chooses among rotators.
         provenance: what a report of measurements says of it, such as the model.
     """
@@ -133,6 +135,7 @@ class Capabilities:
     fitter: HeadFitter | None = None
     learned_from: tuple[str, ...] | None = None
     warnings: tuple[str, ...] = ()
+    property_model: LatentModel | None = None
     hint: str = ""
     provenance: Mapping[str, str] = field(default_factory=dict)
 

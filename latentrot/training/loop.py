@@ -45,15 +45,15 @@ FIRST_CHECKPOINT_S = 60.0
 class Task(Protocol):
     """What a network is taught: everything about a run but the loop."""
 
-    def batch(self, step: int) -> tuple[torch.Tensor, ...]:
+    def batch(self, step: int, /) -> tuple[torch.Tensor, ...]:
         """Everything random of a step, drawn from (seed, step) alone, samples along the first dimension of each."""
         ...
 
-    def loss(self, model: Any, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    def loss(self, model: Any, batch: tuple[torch.Tensor, ...], /) -> torch.Tensor:
         """The loss of a network on samples of a batch."""
         ...
 
-    def export(self, out: Path, average: Any, step: int) -> None:
+    def export(self, out: Path, average: Any, step: int, /) -> None:
         """Write what the averaged weights are used as after so many steps, and what shows how good they are."""
         ...
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from latentrot.bundles import direction_files, directions_in, trained_on
+from latentrot.bundles import direction_files, directions_in, properties_in, trained_on
 from latentrot.data.images import resize, to_tensor, to_uint8
 from latentrot.data.similarity import psnr
 from latentrot.diffusion.load import LatentModel, load_model
@@ -210,6 +210,11 @@ class LatentRotator:
     def learned_from(self) -> tuple[str, ...] | None:
         """Data sets that the model's card says it, its directions and its label network learned from."""
         return trained_on(self.model.folder)
+
+    @property
+    def property_model(self) -> LatentModel | None:
+        """The model, where directions of properties come with it."""
+        return self.model if properties_in(self.model.folder) is not None else None
 
     @property
     def provenance(self) -> dict[str, str]:

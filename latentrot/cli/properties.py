@@ -1,0 +1,25 @@
+"""What can be edited beside the pose: `properties`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Properties"]
+
+
+@dataclass(frozen=True)
+class Properties:
+    """List the properties that `edit --set` knows: unit, range, and what came along on people held out."""
+
+    model: str | None = None
+    """a diffusers folder, a Hub id or a bundled model; by default faces64"""
+    directions: Path | None = None
+    """folder of directions of properties; by default those that come with the model"""
+
+    def run(self) -> None:
+        """Print a table."""
+        from latentrot.portrait.properties import property_table  # noqa: PLC0415
+        from latentrot.rotators.properties import load_property_editor  # noqa: PLC0415
+
+        print(property_table(load_property_editor(self.model, self.directions, "cpu")).to_string())

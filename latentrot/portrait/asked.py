@@ -1,0 +1,117 @@
+"""What an edit is asked for: rotations and settings of properties, as the words of a command say them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from latentrot.directions.properties import Wanted, by, to
+from latentrot.errors import LatentrotError
+from latentrot.portrait.turns import Turn, parse_turns
+
+__all__ = ["Asked", "parse_edit", "parse_set"]
+
+#: words for values of properties that have sides
+SIDES = {"light": ("left", "right")}
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)$")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an edit is asked for: every rotation with every setting.
+
+    Attributes:
+        turns: rotations, by so many degrees or to poses.
+        absolute: whether they are poses to reach.
+        settings: of properties; an empty one leaves them as they are.
+    """
+
+    turns: tuple[Turn, ...]
+    absolute: bool = False
+    settings: tuple[dict[str, Wanted], ...] = ({},)
+
+    @property
+    def count(self) -> int:
+        """Results asked for."""
+        return len(self.turns) * len(self.settings)
+
+    @property
+    def is_still(self) -> bool:
+        """Whether properties alone are edited."""
+        return any(self.settings) and not self.absolute and not any(t.yaw or t.pitch for t in self.turns)
+
+
+def parse_edit(
+    deg: float | None = None,
+    to_yaw: float | None = None,
+    sweep: str | None = None,
+    pitch: str | None = None,
+    words: Sequence[str] = (),
+) -> Asked:
+    """What the options of `edit` ask for.
+
+    Args:
+        deg: by how many degrees of yaw.
+        to_yaw: to which yaw.
+        sweep: FIRST:LAST:COUNT of yaw, or NAME=FIRST:LAST:COUNT of a property.
+        pitch: degrees, or FIRST:LAST:COUNT.
+        words: NAME=VALUE of properties.
+
+    Raises:
+        LatentrotError: nothing is asked for, or what is asked for contradicts itself.
+    """
+    fixed = parse_set(words)
+    of_property = sweep is not None and "=" in sweep
+    swept = parse_property_sweep(sweep) if sweep is not None and of_property else [{}]
+    if again := set(fixed) & set(swept[0]):
+        raise LatentrotError(f"--set and --sweep both name {', '.join(again)}; give it once")
+    settings = tuple({**fixed, **one} for one in swept)
+    rotates = deg is not None or to_yaw is not None or pitch is not None or (sweep is not None and not of_property)
+    turns, absolute = ([Turn()], False)
+    if rotates or not any(settings):
+        turns, absolute = parse_turns(deg, to_yaw, None if of_property else sweep, pitch)
+    asked = Asked(tuple(turns), absolute, settings)
+    if asked.count > 200:
+        raise LatentrotError(f"--sweep and --pitch name {asked.count} results; expected at most 200")
+    return asked
+
+
+def parse_set(words: Sequence[str]) -> dict[str, Wanted]:
+    """Read "smile=+1 age=60 light=left": a signed value changes BY, an unsigned one changes TO.
+
+    Raises:
+        LatentrotError: a word that says no property and value, or a property named twice.
+    """
+    wanted: dict[str, Wanted] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name in SIDES and value in SIDES[name]:
+            name, value = f"{name}_{value}", "1"
+        if not equals or not NUMBER.match(value):
+            sides = " or ".join(f"{n}={side}" for n, known in SIDES.items() for side in known)
+            raise LatentrotError(
+                f"--set {word}: expected NAME=VALUE, for example smile=+1 (by 1), age=60 (to 60) or {sides}"
+            )
+        if name in wanted:
+            raise LatentrotError(f"--set {word}: {name} is named twice; give one value")
+        wanted[name] = by(float(value)) if value[0] in "+-" else to(float(value))
+    return wanted
+
+
+def parse_property_sweep(text: str) -> list[dict[str, Wanted]]:
+    """Read "smile=-1:1:5": five changes of a property BY -1 to +1.
+
+    Raises:
+        LatentrotError: another form.
+    """
+    name, _, values = text.partition("=")
+    parts = values.split(":")
+    if len(parts) != 3 or not all(NUMBER.match(p) for p in parts[:2]) or not parts[2].isdecimal():
+        raise LatentrotError(f"--sweep {text}: expected NAME=FIRST:LAST:COUNT, for example smile=-1:1:5")
+    first, last, count = float(parts[0]), float(parts[1]), int(parts[2])
+    if not 2 <= count <= 200:
+        raise LatentrotError(f"--sweep {text}: expected 2 to 200 values")
+    return [{name: by(float(v))} for v in np.linspace(first, last, count)]

@@ -1,0 +1,119 @@
+"""Edit properties of the faces in a photograph, such as smile, age or light, before their heads are rotated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import pandas as pd
+
+from latentrot.data.images import Photograph
+from latentrot.faces.alignment import Alignment
+from latentrot.portrait.compose import Patch, changed_patch
+from latentrot.portrait.portrait import Portrait
+
+if TYPE_CHECKING:
+    from latentrot.rotators.properties import PropertyEditor, PropertyReport, Wanted
+
+__all__ = ["Appearance", "StillRotator", "edit_appearance", "property_report", "property_table"]
+
+
+@dataclass(frozen=True, eq=False)
+class Appearance:
+    """The properties of a photograph's faces as one edit changed them.
+
+    Attributes:
+        portrait: the photograph with the edited faces; faces and alignments are those of the source.
+        patch: what the edit changed.
+        reports: what was measured, one for each face; empty where nothing was asked for.
+    """
+
+    portrait: Portrait
+    patch: Patch
+    reports: tuple[PropertyReport, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know."""
+        return tuple(note for report in self.reports for note in report.notes)
+
+
+@dataclass(frozen=True)
+class StillRotator:
+    """Leaves heads as they are: what rotates a photograph of which only properties are edited."""
+
+    name: ClassVar[str] = "properties"
+
+    def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
+        """A (s, s, 3) uint8 crop -> the same."""
+        return image
+
+    def rotate_photograph(
+        self, photograph: np.ndarray, face: Alignment, degrees: Sequence[float]
+    ) -> Iterable[np.ndarray]:
+        """A (h, w, 3) uint8 photograph -> the same, as often as there are degrees."""
+        return [photograph] * len(degrees)
+
+
+def edit_appearance(portrait: Portrait, editor: PropertyEditor | None, wanted: Mapping[str, Wanted]) -> Appearance:
+    """Edit properties of the chosen faces of a photograph.
+
+    Args:
+        portrait: from `open_portrait`.
+        editor: of properties; None where nothing is asked for.
+        wanted: property name -> what it shall become.
+
+    Raises:
+        LatentrotError: an unknown property, or a face that cannot be edited.
+    """
+    image = portrait.image
+    if not wanted or editor is None:
+        return Appearance(portrait, Patch((0, 0, 0, 0), image[:0, :0], 1.0, crop_alignment(image)))
+    edited, reports = image, []
+    for alignment in portrait.alignments or (crop_alignment(image),):
+        edited, report = replace(editor.prepare(image, alignment), photograph=edited).edit(wanted)
+        reports.append(report)
+    changed = replace(portrait, photograph=Photograph(edited, edited))
+    return Appearance(changed, changed_patch(image, edited, crop_alignment(image)), tuple(reports))
+
+
+def crop_alignment(image: np.ndarray) -> Alignment:
+    """The alignment of an image that is a face crop already."""
+    from latentrot.rotators.properties import crop_alignment as of_side  # noqa: PLC0415  brings torch
+
+    return of_side(image.shape[0])
+
+
+def property_report(report: PropertyReport) -> dict[str, dict[str, object]]:
+    """What an edit made of each property, in plain numbers: wanted, before, after, reached."""
+    return {
+        row.name: {
+            "wanted": f"{row.wanted.value:g}" if row.wanted.absolute else f"{row.wanted.value:+g}",
+            **({} if np.isnan(row.before) else {"before": round(row.before, 3)}),
+            **({} if np.isnan(row.after) else {"after": round(row.after, 3)}),
+            "reached": bool(row.reached),
+            "step": round(row.step, 3),
+        }
+        for row in report.properties
+    }
+
+
+def property_table(editor: PropertyEditor) -> pd.DataFrame:
+    """What can be edited: a row for each property, as it was calibrated on people held out.
+
+    Returns:
+        unit, from and to (the changes that the longest steps make on average), and of a change of about one unit: identity
+        (mean cosine to the source) and yaw_deg (how far the head turns along), NaN where nobody has measured.
+    """
+    rows = {}
+    for one in editor.properties:
+        if one.reaches == "difference":
+            calibration = editor.calibration(one.name)
+            low, high = calibration.range
+            effects = {name: calibration.side_effects.get(name, np.nan) for name in ("identity", "yaw_deg")}
+            rows[one.name] = {"unit": one.unit, "from": round(low, 2), "to": round(high, 2)} | {
+                name: round(value, 2) for name, value in effects.items()
+            }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("property")
