@@ -40,7 +40,7 @@ __all__ = ["Change", "apply_change", "difference", "without_checkerboard", "with
 CHECKERBOARD = (44 / 64, 60 / 64)
 #: width of the fade at the crop's edge, in half-widths of it
 EDGE = 0.12
-#: what covers the photograph begins to at this mean residual, and hides it wholly from this one on
+#: what covers the photograph begins to where it is darker by so much, and hides it wholly from so much on
 OPAQUE = (0.15, 0.4)
 #: how far inside its region a warp fades out, as a share of the crop
 INNER = 0.025
@@ -127,8 +127,8 @@ def difference(
 
 
 def covering(residual: np.ndarray, walked: torch.Tensor, mask: np.ndarray) -> np.ndarray:
-    """What a walk draws over the photograph: opaque where its residual (3, s, s) is large -> (n, n, 4) as in `Change`."""
-    size = cv2.GaussianBlur(np.abs(residual).mean(0), (0, 0), 0.75)
+    """What a walk draws over the photograph: opaque where its residual (3, s, s) is dark -> (n, n, 4) as in `Change`."""
+    size = cv2.GaussianBlur(-residual.mean(0), (0, 0), 0.75)
     opaque = resized(smoothstep(size, *OPAQUE)[None], len(mask))[0, 0].numpy().clip(0, 1) * mask
     image = resized(walked[0].numpy(), len(mask))[0].numpy().clip(-1, 1)
     return np.concatenate([image, opaque[None]]).transpose(1, 2, 0).astype(np.float32)

@@ -108,7 +108,7 @@ PROPERTIES: tuple[Property, ...] = (
     Property(
         "sunglasses", "presence", ("glasses_dark",), "p_Eyeglasses", region="eyes", keeps=WORN, covers=True, limit=(0.0, 4.0),
     ),
-    _attribute("bangs", "Bangs", region="forehead and hair", keeps=("hair", "skin"), limit=(-5.0, 5.0)),
+    _attribute("bangs", "Bangs", region="forehead and hair", keeps=("skin",), limit=(-5.0, 5.0)),
     _attribute("blond", "Blond_Hair", region="hair", keeps=("hair",), limit=(-5.0, 5.0)),
     _attribute("black_hair", "Black_Hair", region="hair", keeps=("hair",), limit=(-5.0, 5.0)),
     Property(
