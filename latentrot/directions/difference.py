@@ -118,6 +118,9 @@ def difference(
     if all(p.shades for p in properties):
         residual = shading_only(residual, start[0].double().numpy())
 
+    if all(p.covers for p in properties):  # lenses darken, and nothing else is theirs
+        residual = np.minimum(residual, 0)
+
     # where the properties may change anything
     fine = resized(residual, n)[0].permute(1, 2, 0).numpy() * mask[..., None]
     fine[np.abs(fine).max(-1) < FAINT] = 0
