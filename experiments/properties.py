@@ -41,6 +41,8 @@ from latentrot.store.latent_store import LatentStore
 
 JUDGE = Path(__file__).resolve().parents[2] / "shared" / "judge"
 SIDE = 192
+#: what is told beside success and identity, and is 0 where nothing is walked
+UNCHANGED = ("yaw", "background", "skin_colour", "happy", "male", "age")
 
 
 @dataclass(frozen=True)
@@ -102,26 +104,28 @@ def judged(images: list[np.ndarray], editor: PropertyEditor) -> pd.DataFrame:
 
 
 def other_directions(
-    joint: PropertyDirections, store: LatentStore, labels: pd.DataFrame
-) -> dict[str, PropertyDirections]:
-    """Mean difference and SVM on the same latents, as long as the joint direction's steps."""
+    joint: PropertyDirections, store: LatentStore, labels: pd.DataFrame, method: str
+) -> PropertyDirections:
+    """Directions by mean difference or SVM on the same latents, as long as the joint directions."""
     design = design_of(chosen_rows(labels, PropertyFitConfig())).table
     names, latents = zip(*store.batches(set(design.index), 256), strict=True)
     z = torch.cat(latents).flatten(1).numpy()
     rows = design.loc[[n for batch in names for n in batch]]
-    parts = PCA(300, svd_solver="randomized", random_state=0).fit(z)
+    parts = PCA(300 if method == "svm" else 1, svd_solver="randomized", random_state=0).fit(z)
     code = parts.transform(z)
-    found: dict[str, dict[str, torch.Tensor]] = {"mean difference": {}, "svm": {}}
+    vectors = {}
     for one in joint.properties:
-        column = rows[one.columns[0]].to_numpy()
+        column = rows[one.column_names[0]].to_numpy()
         has = column > (np.median(column) if one.unit == "years" else (column.min() + column.max()) / 2)
-        normal = LinearSVC(C=1e-3, class_weight="balanced").fit(code / code.std(0), has).coef_[0] / code.std(0)
-        raw = {"mean difference": z[has].mean(0) - z[~has].mean(0), "svm": normal @ parts.components_}
-        for method, direction in raw.items():
-            calm = shrunk(direction.astype(np.float64), store.space, one.shrinkage if method != "svm" else 0.0)
-            length = float(joint.vectors[one.name].norm()) / np.linalg.norm(calm)
-            found[method][one.name] = torch.from_numpy(calm * length).float().reshape(store.space.shape)
-    return {method: replace(joint, vectors=vectors) for method, vectors in found.items()}
+        if method == "svm":
+            normal = LinearSVC(C=1e-3, class_weight="balanced").fit(code / code.std(0), has).coef_[0] / code.std(0)
+            direction = (normal @ parts.components_).astype(np.float64)
+        else:
+            difference = (z[has].mean(0) - z[~has].mean(0)).astype(np.float64)
+            direction = shrunk(difference, store.space, one.shrinkage)
+        length = float(joint.vectors[one.name].norm()) / np.linalg.norm(direction)
+        vectors[one.name] = torch.from_numpy(direction * length).float().reshape(store.space.shape)
+    return replace(joint, vectors=vectors)
 
 
 def measured(faces: list[PreparedFace], sources: pd.DataFrame, editor: PropertyEditor, goal: Goal, step: float) -> dict:
@@ -176,9 +180,7 @@ def main() -> None:
     for store in stores:
         wanted = {g.prop for g in GOALS if property_named(g.prop).depth == store.space.schedule.depth}
         joint.append(fit_properties(store, labels, sorted(wanted)))
-    editors = {"joint": PropertyEditor(model, joint, attributes)}
-    others = [other_directions(j, s, labels) for j, s in zip(joint, stores, strict=True)]
-    editors |= {m: PropertyEditor(model, [o[m] for o in others], attributes) for m in ("mean difference", "svm")}
+    editor = PropertyEditor(model, joint, attributes)
 
     # people held out, of the half that calibration does not look at
     apart = np.array(folder.ids)[held_out(folder.identities.to_numpy(), 0.1)]
@@ -187,30 +189,32 @@ def main() -> None:
     for name in apart:
         photograph = np.asarray(folder.open_picture(name))
         try:
-            faces.append(editors["joint"].prepare(photograph, aligned_face(photograph)))
+            faces.append(editor.prepare(photograph, aligned_face(photograph)))
         except LatentrotError:
             continue
-        if len(faces) == 3 * int(people):
+        if len(faces) == 2 * int(people):
             break
-    sources = judged([resize(f.small, SIDE) for f in faces], editors["joint"])
+    sources = judged([resize(f.small, SIDE) for f in faces], editor)
     rows = []
-    for goal in GOALS:
-        chosen = (sources.query(goal.of) if goal.of else sources).index[: int(people)]
-        own = sources.loc[chosen].reset_index(drop=True)
-        start = {
-            "step": 0.0,
-            "success": 0.0 if goal.change else own[goal.measure].mean(),
-            "identity": 1.0,
-        } | dict.fromkeys(("yaw", "background", "skin_colour", "happy", "male", "age"), 0.0)
-        for method, editor in editors.items():
+    for method in ("joint", "mean difference", "svm"):
+        if method != "joint":
+            others = [other_directions(j, s, labels, method) for j, s in zip(joint, stores, strict=True)]
+            editor = PropertyEditor(model, others, attributes)
+        for goal in GOALS:
+            chosen = (sources.query(goal.of) if goal.of else sources).index[: int(people)]
+            own = sources.loc[chosen].reset_index(drop=True)
+            before = 0.0 if goal.change else own[goal.measure].mean()
+            start = {"step": 0.0, "success": before, "identity": 1.0} | dict.fromkeys(UNCHANGED, 0.0)
             some = [replace(faces[i], editor=editor, starts=faces[i].starts) for i in chosen]
-            steps = pd.DataFrame([measured(some, own, editor, goal, step) for step in goal.steps[method != "joint" :]])
+            taken = goal.steps[method != "joint" :]
+            steps = pd.DataFrame([measured(some, own, editor, goal, step) for step in taken])
             found = at_goal(steps, goal, start)
-            rows.append(
-                {"goal": goal.name, "method": method, "people": len(chosen), "wanted": goal.goal, **found.to_dict()}
-            )
+            rows.append({"goal": goal.name, "method": method, "people": len(chosen), "wanted": goal.goal, **found})
             print(pd.DataFrame(rows[-1:]).round(3).to_string(index=False, header=len(rows) == 1), flush=True)
-            pd.DataFrame(rows).round(4).to_csv(Path(__file__).with_suffix(".csv"), index=False)
+            table = pd.DataFrame(rows).sort_values(
+                "goal", key=lambda g: g.map([x.name for x in GOALS].index), kind="stable"
+            )
+            table.round(4).to_csv(Path(__file__).with_suffix(".csv"), index=False)
 
 
 if __name__ == "__main__":

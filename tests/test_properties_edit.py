@@ -124,6 +124,27 @@ class TestDifference:
         inner = np.s_[12:52, 12:52]
         assert np.abs(change.residual[inner]).mean() < 0.1 * np.abs(without.residual[inner]).mean()
 
+    def test_what_covers_hides_the_photograph(self):
+        start, _ = images()
+        lens = start.clone()
+        lens[:, :, 10:16, 8:24] = -1
+        sunglasses = replace(property_named("sunglasses"), region="all")
+        change = difference(start, lens, (None, None), face_map(), [sunglasses])
+        image = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
+        edited = apply_change(image, crop_alignment(64), change)
+        assert edited[23:28, 22:42].max() < 40  # the lens, whatever was there
+        outside = apply_change(image, crop_alignment(64), replace(change, drawn=None))[46:]
+        assert np.array_equal(edited[46:], outside)
+
+    def test_light_keeps_hues(self):
+        start, brighter = images()
+        light = replace(property_named("light_left"), region="all")
+        change = difference(start, brighter, (None, None), face_map(), [light])
+        at = torch.nn.functional.interpolate(start, size=64, mode="bicubic")[0].permute(1, 2, 0).numpy() + 1
+        ratio = change.residual / np.maximum(at, 0.05)
+        bright = at.min(-1) > 0.3
+        assert np.abs(ratio[bright] - ratio[bright].mean(-1, keepdims=True)).max() < 0.05
+
     def test_part_means_are_taken_off_unless_kept(self):
         face, residual = face_map(32), np.random.default_rng(0).normal(0.3, 0.1, (3, 32, 32))
         ones = np.ones((32, 32))

@@ -40,6 +40,8 @@ __all__ = ["Change", "apply_change", "difference", "without_checkerboard", "with
 CHECKERBOARD = (44 / 64, 60 / 64)
 #: width of the fade at the crop's edge, in half-widths of it
 EDGE = 0.12
+#: what covers the photograph begins to where it is darker by so much, and hides it wholly from so much on
+OPAQUE = (0.15, 0.4)
 #: how far inside its region a warp fades out, as a share of the crop
 INNER = 0.025
 #: a change of brightness is taken in proportion to no less than this brightness (0 to 2), and multiplies it by 1 + so much
@@ -59,15 +61,17 @@ class Change:
     Attributes:
         residual: (n, n, 3) float32, what is added, images being -1 to 1; exactly 0 where nothing is.
         shift: (n, n, 2) float32 (column, row), how far from each pixel its place in the source lies, the crop being -1 to 1.
+        drawn: (n, n, 4) float32, what hides the photograph, RGB in -1 to 1 and by how much, 0 to 1; None: nothing does.
     """
 
     residual: np.ndarray
     shift: np.ndarray
+    drawn: np.ndarray | None = None
 
     @property
     def is_nothing(self) -> bool:
         """Whether nothing changes at all."""
-        return not (self.residual.any() or self.shift.any())
+        return self.drawn is None and not (self.residual.any() or self.shift.any())
 
 
 def difference(
@@ -114,11 +118,23 @@ def difference(
     if all(p.shades for p in properties):
         residual = shading_only(residual, start[0].double().numpy())
 
+    if all(p.covers for p in properties):  # lenses darken, and nothing else is theirs
+        residual = np.minimum(residual, 0)
+
     # where the properties may change anything
     fine = resized(residual, n)[0].permute(1, 2, 0).numpy() * mask[..., None]
     fine[np.abs(fine).max(-1) < FAINT] = 0
     moved = resized(shift[0].numpy(), n)[0].permute(1, 2, 0).numpy() * warping[..., None]
-    return Change(fine.astype(np.float32), moved.astype(np.float32))
+    drawn = covering(residual, walked, mask) if any(p.covers for p in properties) else None
+    return Change(fine.astype(np.float32), moved.astype(np.float32), drawn)
+
+
+def covering(residual: np.ndarray, walked: torch.Tensor, mask: np.ndarray) -> np.ndarray:
+    """What a walk draws over the photograph: opaque where its residual (3, s, s) is dark -> (n, n, 4) as in `Change`."""
+    size = cv2.GaussianBlur(-residual.mean(0), (0, 0), 0.75)
+    opaque = resized(smoothstep(size, *OPAQUE)[None], len(mask))[0, 0].numpy().clip(0, 1) * mask
+    image = resized(walked[0].numpy(), len(mask))[0].numpy().clip(-1, 1)
+    return np.concatenate([image, opaque[None]]).transpose(1, 2, 0).astype(np.float32)
 
 
 def joint_mask(properties: Sequence[Property], face: FaceMap, walked_face: FaceMap | None) -> np.ndarray:
@@ -247,7 +263,13 @@ def apply_change(photograph: np.ndarray, alignment: Alignment, change: Change) -
 
         # add the residual
         residual = cv2.remap(change.residual, at[0], at[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT) * 127.5
-        result[band] = np.clip(np.round(own + residual), 0, 255).astype(np.uint8)
+        edited = own + residual
+
+        # draw what hides the photograph
+        if change.drawn is not None:
+            layer = cv2.remap(change.drawn, at[0], at[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+            edited = edited + layer[..., 3:] * ((layer[..., :3] + 1) * 127.5 - edited)
+        result[band] = np.clip(np.round(edited), 0, 255).astype(np.uint8)
     return result
 
 

@@ -42,6 +42,7 @@ class Property:
         keeps: parts whose mean colour may change; those of all others are held.
         fades: parts whose colour may grow lighter, darker or greyer, but turn no other hue.
         shades: whether only brightness changes, in proportion to what is there, as light does: every pixel keeps its hue.
+        covers: whether what it draws hides what was there, as dark lenses do, instead of being added to it.
         warp: whether the photograph's own pixels move as the landmarks do.
         depth: of the latents that are walked.
         shrinkage: power of the Wiener gain the direction is multiplied by: 0 none, 0.5 its square root, 1 all of it.
@@ -60,6 +61,7 @@ class Property:
     keeps: tuple[str, ...] = ()
     fades: tuple[str, ...] = ()
     shades: bool = False
+    covers: bool = False
     warp: bool = False
     depth: float = DEEP
     shrinkage: float = 0.5
@@ -103,8 +105,10 @@ PROPERTIES: tuple[Property, ...] = (
         shades=True, depth=MIDDLE, shrinkage=1.0, limit=(0.0, 1.8),
     ),
     Property("glasses", "presence", ("glasses_clear",), "p_Eyeglasses", region="eyes", keeps=WORN, limit=(0.0, 5.0)),
-    Property("sunglasses", "presence", ("glasses_dark",), "p_Eyeglasses", region="eyes", keeps=WORN, limit=(0.0, 4.0)),
-    _attribute("bangs", "Bangs", region="forehead and hair", keeps=("hair", "skin"), limit=(-5.0, 5.0)),
+    Property(
+        "sunglasses", "presence", ("glasses_dark",), "p_Eyeglasses", region="eyes", keeps=WORN, covers=True, limit=(0.0, 4.0),
+    ),
+    _attribute("bangs", "Bangs", region="forehead and hair", keeps=("skin",), limit=(-5.0, 5.0)),
     _attribute("blond", "Blond_Hair", region="hair", keeps=("hair",), limit=(-5.0, 5.0)),
     _attribute("black_hair", "Black_Hair", region="hair", keeps=("hair",), limit=(-5.0, 5.0)),
     Property(

@@ -107,7 +107,7 @@ def region_mask(region: Region, face: FaceMap) -> np.ndarray:
         "forehead and hair": hair + skin * (1 - smoothstep(place, -0.3, -0.1)),
         "mouth": skin * smoothstep(place, 0.2, 0.4),
         "beard": (skin + hair + neck) * smoothstep(place, 0.35, 0.55) * (1 - smoothstep(place, 1.1, 1.3)),
-        "eyes": (head - neck) * smoothstep(place, -0.45, -0.3) * (1 - smoothstep(place, 0.3, 0.45)),
+        "eyes": (head - neck) * smoothstep(place, -0.34, -0.22) * (1 - smoothstep(place, 0.3, 0.45)),
         "brows": skin * smoothstep(place, -0.5, -0.4) * (1 - smoothstep(place, -0.12, -0.04)),
     }
     if region not in masks:
