@@ -1,4 +1,4 @@
-"""All that `latentrot evaluate bench` measures, in one run: ours beside the plain diffusers loop, same weights, pictures, threads."""
+"""All that `latentrot evaluate bench` measures, in one run beside the plain diffusers loop: same weights, images, threads."""
 
 from __future__ import annotations
 
