@@ -34,7 +34,7 @@ from latentrot.geometry import turn_for, turn_head, turned_alignment
 from latentrot.portrait.compose import fill_hidden
 from latentrot.portrait.find import EditConfig
 from latentrot.portrait.photograph import CROP_SIDE, look, model_name
-from latentrot.portrait.results import synthetic_metadata
+from latentrot.portrait.results import earlier, synthetic_metadata
 from latentrot.portrait.upscale import Upscaler
 from latentrot.rotators.latent import LatentRotator
 from latentrot.rotators.mesh import MeshRotator
@@ -379,14 +379,15 @@ def edit_video(
     check_video_out(out, path)
     video = open_video(path) if is_video(path) else open_animation(path)
     turner = load()
-    metadata = synthetic_metadata({**turner.details(), "video": True})
+    metadata = synthetic_metadata({**turner.details(), "video": True, **earlier(video.history)})
 
     frames = turner.turn_all(watch(video.frames, video))
     if out.suffix.lower() == ".mp4":
         write_atomically(out, lambda p: encode_mp4(p, frames, metadata, video))
     else:
         shown = list(frames)
-        write_animation(out, [f.pixels for f in shown], [round(1000 * f.seconds) for f in shown], metadata)
+        times = [round(1000 * f.seconds) for f in shown]
+        write_animation(out, [f.pixels for f in shown], times, metadata, plays=video.plays)
     report: dict[str, Any] = {"input": str(path), "output": str(out), **turner.report(), "fps": round(video.fps, 3)}
     notes = [*video.notes, *getattr(turner.rotator, "notes", ())]
     return {**report, "sound": ", ".join(video.sound) or "none", "notes": notes}

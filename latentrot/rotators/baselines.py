@@ -7,6 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from latentrot.numerics import check_degrees
+
 __all__ = ["MirrorRotator", "NothingRotator"]
 
 
@@ -18,6 +20,7 @@ class NothingRotator:
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
         """A (s, s, 3) uint8 crop, whatever the degrees -> the same."""
+        check_degrees([degrees], 180)
         return image.copy()
 
 
@@ -29,4 +32,5 @@ class MirrorRotator:
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
         """A (s, s, 3) uint8 crop, whatever the degrees -> its mirror image."""
+        check_degrees([degrees], 180)
         return image[:, ::-1].copy()

@@ -24,6 +24,7 @@ from latentrot.directions.warp import carry, landmarks_of_crops
 from latentrot.errors import LatentrotError
 from latentrot.faces.estimate import LIGHTS, estimate_light, estimate_pose, light_names
 from latentrot.faces.network import FaceLabeler
+from latentrot.numerics import check_degrees
 from latentrot.progress import Clock
 from latentrot.store.cache import LatentCache, latent_key
 from latentrot.store.space import LatentSpace
@@ -214,6 +215,7 @@ class LatentRotator:
         Raises:
             LatentrotError: no lines for the light, or not a square picture.
         """
+        check_degrees(degrees)
         # embed and label
         face = image if isinstance(image, Embedded) else self.embed(image, light)
         lines = self.lines_of(face.light)

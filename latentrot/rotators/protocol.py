@@ -11,6 +11,7 @@ import numpy as np
 from latentrot.data.frame import CROP_BOX
 from latentrot.errors import LatentrotError
 from latentrot.faces.alignment import Alignment, Square
+from latentrot.numerics import check_degrees
 
 __all__ = [
     "ROTATORS",
@@ -69,6 +70,7 @@ class PhotographRotator(Rotator, Protocol):
 
 def rotate_many(rotator: Rotator, image: np.ndarray, degrees: Sequence[float]) -> list[np.ndarray]:
     """Several turns of one picture, in the rotator's own quick way if it has one, else one by one."""
+    check_degrees(degrees, 180)
     if isinstance(rotator, ManyRotator):
         return rotator.rotate_many(image, degrees)
     return [rotator.rotate(image, turn) for turn in degrees]
@@ -95,6 +97,7 @@ def rotate_face(
     Returns:
         Squares, one a turn: (size, size, 3) uint8, or whatever size the rotator makes of a crop.
     """
+    check_degrees(degrees, 180)
     if not isinstance(rotator, PhotographRotator):
         return rotate_many(rotator, face.crop(photograph, size, box), degrees)
     return [face.crop(turned, size, box) for turned in rotator.rotate_photograph(photograph, face, degrees)]
