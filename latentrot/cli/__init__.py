@@ -33,6 +33,7 @@ from latentrot.cli.pair import TrainPair
 from latentrot.cli.spin import Spin, TrainPerson, TrainSpin
 from latentrot.cli.streams import flush_output, prepare_streams
 from latentrot.cli.train import Train, TrainEmbedder
+from latentrot.cli.unpack import Unpack
 from latentrot.errors import LatentrotError, one_line
 
 __all__ = ["Edit", "main"]
@@ -49,6 +50,7 @@ class Command(Protocol):
 COMMANDS: dict[str, Callable[..., Command]] = {
     "edit": Edit,
     "align": Align,
+    "unpack": Unpack,
     "embed": Embed,
     "merge": Merge,
     "label": Label,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from latentrot.bundles import PORTRAIT, direction_files
-from latentrot.cli.common import RuntimeOptions, rotator_named
+from latentrot.cli.common import RuntimeOptions, model_named, rotator_named
 from latentrot.errors import LatentrotError
 from latentrot.files import check_writable, free_path
 
@@ -263,7 +263,8 @@ class Edit:
         from latentrot.rotators.latent import load_latent_rotator  # noqa: PLC0415
 
         return load_latent_rotator(
-            self.model, self.directions, self.runtime.device, self.runtime.dtype, measure=not self.fast, cache=self.cache,
+            model_named(self.model, self.runtime), self.directions,
+            self.runtime.device, self.runtime.dtype, measure=not self.fast, cache=self.cache,
             carry=None if self.carry else False, **({} if self.limit is None else {"limit": self.limit}),
         )  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from latentrot.cli.common import RuntimeOptions, at_least, check_folder, rotator_named
+from latentrot.cli.common import RuntimeOptions, at_least, check_folder, model_named, rotator_named
 from latentrot.errors import LatentrotError
 from latentrot.files import check_writable
 
@@ -146,7 +146,11 @@ class Evaluate:
         from latentrot.rotators.latent import load_latent_rotator  # noqa: PLC0415
 
         latent = load_latent_rotator(
-            self.model, self.directions, self.runtime.device, self.runtime.dtype, measure=not self.fast
+            model_named(self.model, self.runtime),
+            self.directions,
+            self.runtime.device,
+            self.runtime.dtype,
+            measure=not self.fast,
         )
         step = "average calibration" if self.fast else "measured on every picture"
         rotators = {
