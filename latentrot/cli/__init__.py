@@ -36,6 +36,7 @@ from latentrot.cli.properties import Properties
 from latentrot.cli.spin import Spin, TrainPerson, TrainSpin
 from latentrot.cli.streams import flush_output, prepare_streams
 from latentrot.cli.train import TrainEmbedder, TrainModel
+from latentrot.cli.unpack import Unpack
 from latentrot.errors import LatentrotError, one_line
 
 __all__ = ["Edit", "main"]
@@ -63,6 +64,7 @@ class Train:
 COMMANDS: dict[str, Callable[..., Command]] = {
     "edit": Edit,
     "align": Align,
+    "unpack": Unpack,
     "embed": Embed,
     "label": Label,
     "fit-directions": FitDirections,

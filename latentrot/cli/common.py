@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_type_hints
 
 import tyro
 
 from latentrot.errors import LatentrotError
 from latentrot.rotators.options import RotatorOptions
 from latentrot.rotators.protocol import Rotator, load_rotator, options_of, rotator_names
+
+if TYPE_CHECKING:
+    from latentrot.diffusion.load import LatentModel
 
 __all__ = [
     "Light",
@@ -22,6 +25,7 @@ __all__ = [
     "chosen_options",
     "given_of",
     "load_chosen",
+    "model_named",
     "rotator_options",
 ]
 
@@ -36,6 +40,10 @@ class RuntimeOptions:
     """cpu, cuda or cuda:N; by default cuda where there is one"""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """precision of the network's evaluations"""
+    scale: float | None = None
+    """by what an autoencoder's latents are multiplied, where the model's folder states it wrongly"""
+    vae: str | None = None
+    """an autoencoder's folder or Hub id, for a latent diffusion model that comes without its own"""
 
 
 def at_least(option: str, value: float, least: float) -> None:
@@ -54,6 +62,15 @@ def given_of(command: object, config: type) -> dict[str, Any]:
     """The options of a command that belong to a configuration and were given."""
     named = {f.name: getattr(command, f.name, None) for f in fields(config)}
     return {name: value for name, value in named.items() if value is not None}
+
+
+def model_named(name: str | None, runtime: RuntimeOptions) -> LatentModel | str | None:
+    """A model's name; the model itself, loaded, where its autoencoder is not taken as its folder has it."""
+    if runtime.scale is None and runtime.vae is None:
+        return name
+    from latentrot.diffusion.load import load_model  # noqa: PLC0415
+
+    return load_model(name, runtime.device, runtime.dtype, scale=runtime.scale, vae=runtime.vae)
 
 
 def rotator_options(without: Sequence[str] = ()) -> type:
@@ -106,6 +123,10 @@ def chosen_options(given: Any, rotators: Sequence[str]) -> dict[str, RotatorOpti
 def load_chosen(name: str, options: RotatorOptions | None, runtime: RuntimeOptions) -> Rotator:
     """Load a rotator; one of your own may also lie in the current folder, which is looked in last."""
     if options is not None:
+        if runtime.scale is not None or runtime.vae is not None:
+            if not options.takes_loaded_model:
+                raise LatentrotError(f"--scale and --vae are not supported by the rotator {name}; leave them out")
+            options = replace(options, model=model_named(getattr(options, "model", None), runtime))
         return options.load(runtime.device, runtime.dtype)
     here = str(Path.cwd())
     if here not in sys.path:

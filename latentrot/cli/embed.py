@@ -129,7 +129,8 @@ class Embed:
         sizes = Sizes(self.batch_size, self.shard_size, self.readers)
         schedule = resolve_schedule(self.steps, self.solver, None)
         here = self.engine == "local" and self.devices is None and (self.workers or 1) == 1
-        model = load_model(self.model, self.runtime.device if here else "cpu", self.runtime.dtype)
+        model = load_model(self.model, self.runtime.device if here else "cpu", self.runtime.dtype,
+                           scale=self.runtime.scale, vae=self.runtime.vae)  # fmt: skip
         if here:
             return embed_folder(
                 folder, model, store, schedule, batch_size=sizes.batch, shard_size=sizes.shard, readers=sizes.readers,
@@ -139,7 +140,8 @@ class Embed:
         numbers = to_do(store, retry=self.retry)
         place = str(store.root.resolve()) if isinstance(store.root, Path) else str(store.root)
         name = str(Path(self.model).resolve()) if self.model and Path(self.model).is_dir() else self.model
-        job = EmbedJob(folder.root, place, name, self.runtime.dtype, sizes, self.retry)
+        scale, vae = self.runtime.scale, self.runtime.vae
+        job = EmbedJob(folder.root, place, name, self.runtime.dtype, sizes, self.retry, scale, vae)
         with progress_bar(store, numbers) as bar:
             return follow(store, counted(self.reports(job, numbers), bar.update), bar)
 

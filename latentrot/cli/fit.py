@@ -69,7 +69,6 @@ class FitDirections:
         for path in paths.values():
             check_writable(path)
         at_least("--calibrate", self.calibrate, 0)
-        from latentrot.diffusion.load import load_model  # noqa: PLC0415
         from latentrot.directions.fit import FitConfig  # noqa: PLC0415
         from latentrot.faces.table import read_labels  # noqa: PLC0415
         from latentrot.store.latent_store import LatentStore  # noqa: PLC0415
@@ -77,7 +76,7 @@ class FitDirections:
         store, labels = LatentStore(self.latents), read_labels(self.labels)
         config = FitConfig(width=self.bins, **given_of(self, FitConfig))
         name = self.model or store.space.model
-        model = load_model(name, self.runtime.device, self.runtime.dtype) if self.calibrate else None
+        model = self.loaded(name) if self.calibrate else None
         for light, path in paths.items():
             directions = self.fit(light, store, labels, config, model)
             directions.save(path)
@@ -86,6 +85,13 @@ class FitDirections:
                 f"{light}: latents per bin {directions.provenance['counts']}, reaches {low:+.0f} to {high:+.0f} degrees"
             )
             print(f"wrote {path}")
+
+    def loaded(self, name: str) -> LatentModel:
+        """The model of the latents."""
+        from latentrot.diffusion.load import load_model  # noqa: PLC0415
+
+        runtime = self.runtime
+        return load_model(name, runtime.device, runtime.dtype, scale=runtime.scale, vae=runtime.vae)
 
     def paths(self) -> dict[str, Path]:
         """The file of each light group that is fitted."""

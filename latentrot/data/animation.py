@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageSequence
 
-from latentrot.data.images import ANIMATED_FORMATS, QUIET_PILLOW, check_target, read_image, to_rgb
-from latentrot.data.metadata import encoder_options
+from latentrot.data.images import ANIMATED_FORMATS, QUIET_PILLOW, check_target, read_frame, read_image
+from latentrot.data.metadata import encoder_options, history_in
 from latentrot.data.video import Frame, Video, check_pyav, encode_mp4
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import write_atomically
@@ -54,9 +54,19 @@ def open_animation(path: Path) -> Video:
     """
     read_image(path)  # refuses what is no picture, too large or too small
     with Image.open(path, formats=ANIMATED_FORMATS) as picture:
-        count = getattr(picture, "n_frames", 1)
+        count, plays = getattr(picture, "n_frames", 1), _plays(picture)
+        history, wide = history_in(picture), bool(picture.info.get("icc_profile"))
         total = sum(_milliseconds(p) for p in ImageSequence.Iterator(picture))
-    return Video(path, 1000 * count / total, _frames(path), count)
+    notes = ("its colours become sRGB",) if wide else ()
+    return Video(path, 1000 * count / total, _frames(path), count, notes=notes, plays=plays, history=history)
+
+
+def _plays(picture: Image.Image) -> int:
+    """How often an animation plays, 0: for ever. A GIF without a number plays once, one of n repeats that often."""
+    loop = picture.info.get("loop")
+    if picture.format == "GIF":
+        return 1 if loop is None else int(loop) + 1 if loop else 0
+    return int(loop or 0)
 
 
 def _milliseconds(frame: Image.Image) -> int:
@@ -69,7 +79,7 @@ def _frames(path: Path) -> Iterator[Frame]:
     at = Fraction(0)
     with Image.open(path, formats=ANIMATED_FORMATS) as picture:
         for image in ImageSequence.Iterator(picture):
-            frame = Frame(to_rgb(image), at, Fraction(_milliseconds(image), 1000))
+            frame = Frame(read_frame(image, path), at, Fraction(_milliseconds(image), 1000))
             at += frame.seconds
             yield frame
 
@@ -106,8 +116,10 @@ def write_animation(
     frames: Sequence[np.ndarray],
     milliseconds: int | Sequence[int],
     metadata: Mapping[str, str] | None = None,
+    *,
+    plays: int = 0,
 ) -> None:
-    """Write an animation; GIF and WebP repeat for ever.
+    """Write an animation.
 
     Args:
         path: where to; the suffix chooses the format: .gif, .webp or .mp4. A file of that name is replaced.
@@ -115,6 +127,7 @@ def write_animation(
             column.
         milliseconds: how long each frame shows, one number for all or one each; GIF rounds to tens.
         metadata: text kept in the file, see `latentrot.data.metadata`.
+        plays: how often a GIF or WebP plays; 0: for ever.
 
     Raises:
         LatentrotError: another suffix, no encoder, a folder that is missing or cannot be written to, a full disk.
@@ -130,30 +143,34 @@ def write_animation(
         return
     encode = _encode_gif if path.suffix.lower() == ".gif" else _encode_webp
     try:
-        content = encode(frames, times, metadata or {})
+        content = encode(frames, times, metadata or {}, plays)
     except Exception as error:  # Pillow's encoders raise OSError, ValueError, struct.error and others
         reason = one_line(error, 120) or type(error).__name__
         raise LatentrotError(f"cannot store {frames[0].shape} frames in {one_line(path)}: {reason}") from error
     write_atomically(path, lambda p: p.write_bytes(content))
 
 
-def _encode_webp(frames: Sequence[np.ndarray], milliseconds: list[int], metadata: Mapping[str, str]) -> bytes:
+def _encode_webp(
+    frames: Sequence[np.ndarray], milliseconds: list[int], metadata: Mapping[str, str], plays: int
+) -> bytes:
     buffer, pictures = io.BytesIO(), [Image.fromarray(f) for f in frames]
     pictures[0].save(
-        buffer, "WEBP", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0, quality=90, method=4,
+        buffer, "WEBP", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=plays, quality=90, method=4,
         **encoder_options("WEBP", metadata),
     )  # fmt: skip
     return buffer.getvalue()
 
 
-def _encode_gif(frames: Sequence[np.ndarray], milliseconds: list[int], metadata: Mapping[str, str]) -> bytes:
+def _encode_gif(
+    frames: Sequence[np.ndarray], milliseconds: list[int], metadata: Mapping[str, str], plays: int
+) -> bytes:
     buffer, palette = io.BytesIO(), _shared_palette(frames)
     pictures = [Image.fromarray(indices) for indices in _dithered(frames, palette)]
     for picture in pictures:
         picture.putpalette(palette.getpalette() or [])
     pictures[0].save(
-        buffer, "GIF", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0, optimize=False,
-        **encoder_options("GIF", metadata),
+        buffer, "GIF", save_all=True, append_images=pictures[1:], duration=milliseconds, optimize=False,
+        **({} if plays == 1 else {"loop": max(0, plays - 1)}), **encoder_options("GIF", metadata),
     )  # fmt: skip
     return buffer.getvalue()
 

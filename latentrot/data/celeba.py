@@ -160,9 +160,18 @@ class FaceFolder:
 
     def without_pictures(self) -> LatentrotError:
         """The error for a folder without pictures, with a hint at what it holds instead."""
+        if self.exports():
+            hint = f"unpack the parquet export: latentrot unpack {one_line(self.root)} --out unpacked/"
+            return LatentrotError(f"no pictures in {one_line(self.image_dir)}; {hint}")
         packed = sorted(p.name for p in (*self.root.iterdir(), *self.root.glob("Img/*")) if p.suffix in ARCHIVES)
         hint = f"; unpack {packed[0]} first" if packed else f"; {self.left_out()}" if self.left_out() else ""
         return LatentrotError(f"no pictures ({', '.join(sorted(SUFFIXES))}) in {one_line(self.image_dir)}{hint}")
+
+    def exports(self) -> list[Path]:
+        """Parquet files in the folder that hold images as bytes."""
+        from latentrot.data.parquet import image_column  # noqa: PLC0415  only where there are no images
+
+        return [p for p in (*self.root.glob("*.parquet"), *self.root.glob("data/*.parquet")) if image_column(p)]
 
     # --- tables -----------------------------------------------------------------------------------------------------
 

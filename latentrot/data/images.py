@@ -31,7 +31,8 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
-from latentrot.data.metadata import carried_exif, encoder_options
+from latentrot.data.metadata import carried_exif, carried_rights, encoder_options, history_in
+from latentrot.data.profiles import UnknownRange, named_profile
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import disk_reason, write_atomically
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Photograph",
+    "read_frame",
     "read_image",
     "read_photograph",
     "resize",
@@ -59,6 +61,8 @@ KINDS = "PNG, JPEG, WebP, AVIF, HEIC, BMP, TIFF or GIF"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif", ".bmp", ".tif", ".tiff", ".gif")
 #: the formats of which one file may hold an animation
 ANIMATED_FORMATS = ("GIF", "WEBP", "PNG", "AVIF")
+#: those of which one file may hold several images that are no animation
+SEVERAL = ("TIFF", "HEIF")
 ENCODERS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 ORIENTATION_TAG = 0x0112
 STDERR_LOCK = threading.Lock()
@@ -206,8 +210,8 @@ def _known_formats() -> tuple[str, ...]:
 
 
 def _frames(picture: Image.Image) -> int:
-    """How many frames an animation has; 1 for every other picture, also for one whose later frames are damaged."""
-    if picture.format not in ANIMATED_FORMATS:
+    """How many frames or pages a file has; 1 also for one whose later frames are damaged."""
+    if picture.format not in (*ANIMATED_FORMATS, *SEVERAL):
         return 1
     try:
         return int(getattr(picture, "n_frames", 1))
@@ -267,6 +271,9 @@ class Photograph:
         profile: the ICC profile of `stored`, as bytes; empty where there is none, which means sRGB.
         notes: what the user should know, such as that only the first frame of an animation is used.
         exif: what its edited versions keep of its EXIF: camera, date, place (see `carried_exif`).
+        rights: who made it and what may be done with it, from its XMP (see `carried_rights`).
+        dpi: pixels an inch, across and down; None where it does not say.
+        history: what earlier edits of ours wrote into it (see `history_in`).
     """
 
     pixels: np.ndarray
@@ -274,6 +281,9 @@ class Photograph:
     profile: bytes = b""
     notes: tuple[str, ...] = ()
     exif: bytes = b""
+    rights: str = ""
+    dpi: tuple[float, float] | None = None
+    history: str = ""
 
     def rotated(self, quarters: int) -> Photograph:
         """The photograph turned counterclockwise by quarter turns."""
@@ -310,10 +320,17 @@ class Photograph:
         return result
 
 
-def _photograph(picture: Image.Image, frames: int) -> Photograph:
+def _photograph(picture: Image.Image, frames: int, path: Path) -> Photograph:
     """A loaded picture -> pixels, profile and notes."""
-    notes = (f"an animation of {frames} frames: only the first is used",) if frames > 1 else ()
+    kind = "an animation" if picture.format in ANIMATED_FORMATS else f"a {picture.format}"
+    parts = "frames" if picture.format in ANIMATED_FORMATS else "images"
+    notes = (f"{kind} of {frames} {parts}: only the first is used",) if frames > 1 else ()
     profile = _own_profile(picture)
+    try:
+        named = b"" if picture.mode in ("L", "1", "CMYK") else named_profile(picture, path)
+        profile = named if picture.format == "PNG" and named else profile or named
+    except UnknownRange as error:
+        notes = (*notes, f"{error}; its values are taken for sRGB")
     stored = to_rgb(_in_srgb(_upright(picture)))
     if not profile or _is_srgb(_profile(profile)):
         return Photograph(stored, stored, profile, notes)
@@ -347,7 +364,10 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
                 frames = _frames(picture)
                 with quiet_libtiff() if picture.format == "TIFF" else nullcontext():
                     picture.load()
-                return replace(_photograph(picture, frames), exif=carried_exif(picture))
+                return replace(
+                    _photograph(picture, frames, path), exif=carried_exif(picture), rights=carried_rights(picture),
+                    dpi=_dpi(picture), history=history_in(picture),
+                )  # fmt: skip
         except Image.UnidentifiedImageError as error:
             raise LatentrotError(f"{name} is not a picture, or is cut short; expected {KINDS}") from error
         except PermissionError as error:
@@ -365,6 +385,11 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
             raise LatentrotError(
                 f"cannot read the picture {name}: {reason}; it is damaged, save or download it again"
             ) from error
+
+
+def read_frame(picture: Image.Image, path: Path) -> np.ndarray:
+    """One frame of an open animation, upright and in sRGB: (h, w, 3) uint8."""
+    return _photograph(picture, 1, path).pixels
 
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
@@ -400,9 +425,19 @@ def check_crop(image: np.ndarray) -> None:
         )
 
 
+def _dpi(picture: Image.Image) -> tuple[float, float] | None:
+    """Pixels an inch, as a picture states them."""
+    try:
+        across, down = (float(v) for v in picture.info["dpi"])
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    return (across, down) if min(across, down) >= 1 and max(across, down) <= 100_000 else None
+
+
 def _encode(
-    image: np.ndarray, kind: str, metadata: Mapping[str, str], profile: bytes = b"", exif: bytes = b""
-) -> bytes:
+    image: np.ndarray, kind: str, metadata: Mapping[str, str], profile: bytes = b"", exif: bytes = b"",
+    rights: str = "", dpi: tuple[float, float] | None = None,
+) -> bytes:  # fmt: skip
     """The whole file in memory, so that a picture that cannot be encoded never touches the disk."""
     buffer, picture = io.BytesIO(), Image.fromarray(image)
     options = {"PNG": {}, "JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95, "method": 4}}[kind]
@@ -410,7 +445,8 @@ def _encode(
         buffer,
         kind,
         **options,
-        **encoder_options(kind, metadata, exif),
+        **encoder_options(kind, metadata, exif, rights),
+        **({} if dpi is None or kind == "WEBP" else {"dpi": dpi}),
         **({"icc_profile": profile} if profile else {}),
     )
     return buffer.getvalue()
@@ -441,6 +477,8 @@ def write_image(
     *,
     profile: bytes = b"",
     exif: bytes = b"",
+    rights: str = "",
+    dpi: tuple[float, float] | None = None,
 ) -> None:
     """Write one picture; the file appears whole under its name, or not at all.
 
@@ -451,6 +489,8 @@ def write_image(
         metadata: text kept in the file, see `latentrot.data.metadata`.
         profile: the ICC profile the array is in; empty means sRGB, of which nothing is written.
         exif: of the photograph it was made from, see `carried_exif`.
+        rights: of that photograph, see `carried_rights`.
+        dpi: pixels an inch; WebP has no place for it but EXIF.
 
     Raises:
         LatentrotError: the array is no picture, the suffix is another, the folder is missing or cannot be written to,
@@ -464,7 +504,7 @@ def write_image(
         raise LatentrotError(f"cannot write {name}: unknown suffix {path.suffix!r}; use .png, .jpg or .webp")
     check_target(path)
     try:
-        content = _encode(array, kind, metadata or {}, profile, exif)
+        content = _encode(array, kind, metadata or {}, profile, exif, rights, dpi)
     except Exception as error:  # Pillow's encoders raise OSError, ValueError, struct.error and others
         reason = one_line(error, 120) or type(error).__name__
         raise LatentrotError(f"cannot store this {array.shape} picture in {name}: {reason}; try .png") from error
@@ -482,7 +522,10 @@ def write_photograph(
         photo: the source, from `read_photograph`.
         metadata: as for `write_image`.
     """
-    write_image(path, photo.own_colours(edited), metadata, profile=photo.profile, exif=photo.exif)
+    write_image(
+        path, photo.own_colours(edited), metadata, profile=photo.profile, exif=photo.exif, rights=photo.rights,
+        dpi=photo.dpi,
+    )  # fmt: skip
 
 
 # ---- arrays and tensors -----------------------------------------------------------------------------------------

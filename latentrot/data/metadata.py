@@ -16,6 +16,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from PIL import Image
@@ -23,7 +24,18 @@ from PIL.PngImagePlugin import PngInfo
 
 from latentrot.errors import LatentrotError, one_line
 
-__all__ = ["SOURCE_TYPE", "SYNTHETIC", "as_text", "carried_exif", "encoder_options", "read_metadata"]
+__all__ = [
+    "SOURCE_TYPE",
+    "SYNTHETIC",
+    "as_text",
+    "carried_exif",
+    "carried_rights",
+    "encoder_options",
+    "history_in",
+    "history_of",
+    "parse_metadata",
+    "read_metadata",
+]
 
 #: IPTC's term for a photograph changed with a trained model, which platforms look for when they mark synthetic pictures
 SYNTHETIC = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
@@ -37,14 +49,25 @@ BLOCKS = (0x8769, 0x8825)
 #: which hold positions in the file and often a small copy of the face as it was
 LEFT_BEHIND = (DESCRIPTION_TAG, ORIENTATION_TAG, 0x0100, 0x0101, 0xA002, 0xA003, 0xA005, 0x927C)
 #: a JPEG has no room for more, bytes
-MOST_EXIF = 60_000
+MOST_EXIF, MOST_RIGHTS = 60_000, 30_000
+RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
+XMP_TAG = 700
+#: what of XMP is said of rights and of who made a photograph: properties by namespace, all of them where none are named
+RIGHTS: dict[str, tuple[str, ...]] = {
+    "http://purl.org/dc/elements/1.1/": ("rights", "creator", "title", "publisher"),
+    "http://ns.adobe.com/xap/1.0/rights/": (),
+    "http://creativecommons.org/ns#": (),
+    "http://ns.useplus.org/ldf/xmp/1.0/": (),
+    "http://ns.adobe.com/photoshop/1.0/": ("Credit", "Source", "AuthorsPosition"),
+    "http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/": ("CreatorContactInfo",),
+}
 XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/"
  xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/">
 <Iptc4xmpExt:DigitalSourceType>{source}</Iptc4xmpExt:DigitalSourceType>
 <dc:description><rdf:Alt><rdf:li xml:lang="x-default">{text}</rdf:li></rdf:Alt></dc:description>
-</rdf:Description></rdf:RDF></x:xmpmeta>
+{rights}</rdf:Description></rdf:RDF></x:xmpmeta>
 <?xpacket end="r"?>"""
 
 
@@ -78,13 +101,61 @@ def carried_exif(picture: Image.Image) -> bytes:
     return content if len(content) < MOST_EXIF else b""
 
 
-def encoder_options(kind: str, metadata: Mapping[str, str], exif: bytes = b"") -> dict[str, Any]:
+def carried_rights(picture: Image.Image) -> str:
+    """What of a photograph's XMP its edited versions keep: who made it, and what may be done with it.
+
+    Returns:
+        Elements of an rdf:Description, each with its own namespaces; empty where there are none that can be read.
+    """
+    content = picture.info.get("xmp") or picture.info.get("XML:com.adobe.xmp") or b""
+    try:
+        if not content and picture.format == "TIFF":
+            content = getattr(picture, "tag_v2", {}).get(XMP_TAG) or b""
+        text = content.decode("utf-8", "replace") if isinstance(content, bytes) else str(content)
+        if "<!DOCTYPE" in text or "<!ENTITY" in text:
+            return ""
+        root = ElementTree.fromstring(text[text.index("<") :].strip("\0 \n"))
+    except Exception:  # a broken packet raises anything, and is no reason to refuse intact pixels
+        return ""
+    kept: list[str] = []
+    for description in root.iter(f"{RDF}Description"):
+        for name, value in description.attrib.items():
+            if _is_right(name):
+                element = ElementTree.Element(name)
+                element.text = value
+                kept.append(ElementTree.tostring(element, encoding="unicode"))
+        kept += [ElementTree.tostring(e, encoding="unicode").strip() for e in description if _is_right(e.tag)]
+    found = "".join(kept)
+    return found if len(found.encode()) <= MOST_RIGHTS else ""
+
+
+def _is_right(name: str) -> bool:
+    """Whether a property, as ElementTree names it, is one of `RIGHTS`."""
+    space, _, local = name.removeprefix("{").partition("}")
+    return local in RIGHTS[space] if RIGHTS.get(space) else space in RIGHTS
+
+
+def history_in(picture: Image.Image) -> str:
+    """What our last edit of a picture wrote into it, which tells of the edits before; empty where it is no edit of ours."""
+    try:
+        return history_of(_found_in(picture))
+    except Exception:  # see `read_metadata`
+        return ""
+
+
+def history_of(metadata: Mapping[str, str]) -> str:
+    """The details of the last edit, as JSON; empty where these are not the metadata of one."""
+    return metadata.get("latentrot", "") if metadata.get("Software") == "latentrot" else ""
+
+
+def encoder_options(kind: str, metadata: Mapping[str, str], exif: bytes = b"", rights: str = "") -> dict[str, Any]:
     """Pillow's options that write metadata into a file.
 
     Args:
         kind: Pillow's name of the format: PNG, JPEG, WEBP or GIF.
         metadata: names and values; nothing is written where there are none.
         exif: from `carried_exif`; GIF has no place for it.
+        rights: from `carried_rights`; nor for these.
 
     Raises:
         ValueError: a name that PNG cannot hold.
@@ -95,14 +166,14 @@ def encoder_options(kind: str, metadata: Mapping[str, str], exif: bytes = b"") -
     if exif:
         carried.load(exif)
     if kind == "PNG":
-        return {**({"pnginfo": _png_text(metadata)} if metadata else {}), **({"exif": carried} if exif else {})}
+        return {**({"pnginfo": _png_text(metadata, rights)} if metadata else {}), **({"exif": carried} if exif else {})}
     if metadata:
         carried[DESCRIPTION_TAG] = as_text(metadata)
     found = {"exif": carried} if metadata or exif else {}
-    return found if SOURCE_TYPE not in metadata else {**found, "xmp": _xmp(metadata).encode()}
+    return found if SOURCE_TYPE not in metadata else {**found, "xmp": _xmp(metadata, rights).encode()}
 
 
-def _png_text(metadata: Mapping[str, str]) -> PngInfo:
+def _png_text(metadata: Mapping[str, str], rights: str) -> PngInfo:
     chunks = PngInfo()
     for key, value in metadata.items():
         key.encode("latin-1")  # PNG keywords are Latin-1; a UnicodeEncodeError names the character
@@ -110,12 +181,12 @@ def _png_text(metadata: Mapping[str, str]) -> PngInfo:
             raise ValueError(f"a metadata key of {len(key)} characters; PNG takes 1 to 79")
         chunks.add_text(key, value)
     if SOURCE_TYPE in metadata:
-        chunks.add_itxt("XML:com.adobe.xmp", _xmp(metadata))
+        chunks.add_itxt("XML:com.adobe.xmp", _xmp(metadata, rights))
     return chunks
 
 
-def _xmp(metadata: Mapping[str, str]) -> str:
-    return XMP.format(source=escape(metadata[SOURCE_TYPE]), text=escape(as_text(metadata)))
+def _xmp(metadata: Mapping[str, str], rights: str) -> str:
+    return XMP.format(source=escape(metadata[SOURCE_TYPE]), text=escape(as_text(metadata)), rights=rights)
 
 
 # ---- reading ----------------------------------------------------------------------------------------------------
@@ -143,22 +214,28 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 def _picture_metadata(path: Path) -> dict[str, str]:
     with Image.open(path, formats=("PNG", "JPEG", "WEBP", "GIF")) as picture:
-        found = {k: str(v) for k, v in picture.info.items() if k in KEYS}
-        if not found:
-            comment = picture.info.get("comment", b"")
-            text = picture.getexif().get(DESCRIPTION_TAG) or (comment if picture.format == "GIF" else b"")
-            found = _parse(text.decode(errors="replace") if isinstance(text, bytes) else str(text))
+        found = _found_in(picture)
         count = getattr(picture, "n_frames", 1)
     return {**found, "frames": str(count)} if found and count > 1 else found
+
+
+def _found_in(picture: Image.Image) -> dict[str, str]:
+    """Names and values in an open picture."""
+    found = {k: str(v) for k, v in picture.info.items() if k in KEYS}
+    if found:
+        return found
+    comment = picture.info.get("comment", b"")
+    text = picture.getexif().get(DESCRIPTION_TAG) or (comment if picture.format == "GIF" else b"")
+    return parse_metadata(text.decode(errors="replace") if isinstance(text, bytes) else str(text))
 
 
 def _mp4_metadata(path: Path) -> dict[str, str]:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         index = next((body for kind, body in _boxes(mapped) if kind == b"moov"), b"")  # the pictures stay on the disk
-    return _parse(_mp4_comment(index))
+    return parse_metadata(_mp4_comment(index))
 
 
-def _parse(text: str) -> dict[str, str]:
+def parse_metadata(text: str) -> dict[str, str]:
     """A JSON object of metadata; any other text is a description."""
     try:
         values = json.loads(text)

@@ -11,7 +11,7 @@ import importlib.util
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from latentrot.data.images import MAX_PIXELS, MIN_SIDE
-from latentrot.data.metadata import as_text
+from latentrot.data.metadata import as_text, history_of, parse_metadata
 from latentrot.errors import LatentrotError, one_line
 
 if TYPE_CHECKING:
@@ -39,6 +39,20 @@ VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 ONLY_FILES = {"protocol_whitelist": "file", "format_whitelist": "mov,mp4,matroska,webm,avi"}
 #: sound that an MP4 holds as it is; any other is encoded anew
 COPIED_SOUND = ("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac")
+#: what of a file's tags an edited version keeps
+TAGS = (
+    "title",
+    "artist",
+    "album",
+    "copyright",
+    "date",
+    "creation_time",
+    "location",
+    "description",
+    "genre",
+    "make",
+    "model",
+)
 #: codes of ITU-T H.273: unknown; BT.709 as matrix, primaries and transfer; BT.601 as matrix
 UNKNOWN, BT709, BT601 = 2, 1, 6
 #: ... BT.2020 as primaries; the transfers of high dynamic range: perceptual quantiser and hybrid log-gamma
@@ -93,6 +107,9 @@ class Video:
         aspect: width of a pixel by its height.
         sound: codecs of its sound tracks.
         notes: what of it cannot be kept.
+        tags: what it says of itself that an edited version keeps: title, author, time and place.
+        plays: how often an animation plays; 0: for ever.
+        history: what earlier edits of ours wrote into it (see `latentrot.data.metadata.history_of`).
     """
 
     path: Path
@@ -104,6 +121,9 @@ class Video:
     aspect: Fraction = Fraction(1)
     sound: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    plays: int = 0
+    history: str = ""
 
 
 def is_video(path: Path) -> bool:
@@ -160,6 +180,8 @@ def open_video(path: Path) -> Video:
         1 / aspect if first.rotation % 180 else aspect,
         tuple(s.codec_context.codec.canonical_name for s in _sound_tracks(container)),
         _not_kept(container, found),
+        {k: v for k, v in container.metadata.items() if k in TAGS},
+        history=history_of(parse_metadata(container.metadata.get("comment", ""))),
     )
 
 
@@ -335,7 +357,7 @@ def encode_mp4(path: Path, frames: Iterable[Frame], metadata: Mapping[str, str],
     like = source or Video(path, 0, frames, 0)
     try:
         with av.open(str(path), "w", format="mp4", container_options={"movflags": "+faststart"}) as out:
-            out.metadata["comment"] = as_text(metadata)
+            out.metadata.update({**like.tags, "comment": as_text(metadata)})
             tracks = [_pictures(out, first, frames, like), *([_sound(out, source)] if source and source.sound else [])]
             for packet in heapq.merge(*tracks, key=lambda p: _seconds(p.dts, p)):
                 out.mux(packet)

@@ -38,6 +38,10 @@ STAGE_FILE = "first_stage.json"
 UNSTATED_SCALE = {"VQModel": 1.0, "AutoencoderKL": 0.18215}
 
 
+#: spread (standard deviation) of scaled latents that raises no doubt, of a batch and of fewer images than so many
+SPREAD, WIDE_SPREAD, FEW = (0.7, 1.3), (0.5, 2.0), 4
+
+
 class FirstStage(Protocol):
     """What stands between pictures (n, 3, h, w) in [-1, 1] and the diffusion's own space (n, c, h', w')."""
 
@@ -127,7 +131,7 @@ class Autoencoder:
     factor = 1
 
     def __init__(self, vae: Any, scale: float | None = None, shift: float = 0.0) -> None:
-        self.vae, self.shift = vae, shift
+        self.vae, self.shift, self.measured = vae, shift, False
         self.scale = float(vae.config["scaling_factor"]) if scale is None else scale
         self.pixels = 2 ** (len(vae.config["block_out_channels"]) - 1)
         self.channels = int(vae.config["latent_channels"])
@@ -147,30 +151,58 @@ class Autoencoder:
         """Pictures -> scaled latents (the mode of the posterior, so that encoding is deterministic)."""
         encoded = self.vae.encode(x.to(self.vae.dtype))
         z = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
-        return (z - self.shift) * self.scale
+        z = (z - self.shift) * self.scale
+        self.check_spread(z)
+        return z
+
+    def check_spread(self, z: torch.Tensor) -> None:
+        """Say once where scaled latents are not spread by about 1, as a diffusion is trained on: another scale is meant."""
+        if self.measured:
+            return
+        self.measured = True
+        spread = float(z.float().std())
+        low, high = SPREAD if len(z) >= FEW else WIDE_SPREAD
+        if not low <= spread <= high and spread > 0:
+            log.warning(
+                "%s: latents of the first %d images have a spread of %.2f at a scale of %g, where a diffusion expects about "
+                "1: if images come out grey or garish, give --scale %.3g", type(self.vae).__name__, len(z), spread,
+                self.scale, self.scale / spread,
+            )  # fmt: skip
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
         """Scaled latents -> pictures."""
         return self.vae.decode((z / self.scale + self.shift).to(self.vae.dtype)).sample
 
 
-def load_first_stage(folder: Path, index: dict[str, Any], device: torch.device) -> FirstStage:
+def load_first_stage(
+    folder: Path, index: dict[str, Any], device: torch.device, *, scale: float | None = None, vae: Path | None = None
+) -> FirstStage:
     """The first stage of a pipeline.
 
     Args:
         folder: of the pipeline.
         index: its model_index.json.
         device: of an autoencoder.
+        scale: of its latents; None: as its config.json says, or as is usual for its kind.
+        vae: an autoencoder's folder, or a pipeline's that has one, instead of the pipeline's own.
 
     Raises:
-        LatentrotError: one of another kind.
+        LatentrotError: one of another kind, or a scale for none.
     """
+    if vae is not None:
+        home = next((vae / part for part in ("vqvae", "vae") if (vae / part / "config.json").is_file()), vae)
+        kind = read_json(home / "config.json", "autoencoder").get("_class_name")
+        return load_autoencoder(home, str(kind), device, scale)
     stage_file = folder / STAGE_FILE
     if stage_file.is_file():
         return lossless(stage_file)
     for part in ("vqvae", "vae"):
         if part in index:
-            return load_autoencoder(folder / part, str((index[part] or [None, None])[1]), device)
+            return load_autoencoder(folder / part, str((index[part] or [None, None])[1]), device, scale)
+    if index.get("_class_name") == "LDMPipeline":  # three channels of latents would pass for colours
+        raise LatentrotError(f"{folder}: an LDMPipeline without its autoencoder; give it: --vae FOLDER")
+    if scale is not None:
+        raise LatentrotError(f"--scale {scale:g}: {folder} has no autoencoder whose latents could be scaled")
     return Identity()
 
 
@@ -192,7 +224,7 @@ def lossless(stage_file: Path) -> FirstStage:
     return Identity()
 
 
-def load_autoencoder(folder: Path, name: str, device: torch.device) -> Autoencoder:
+def load_autoencoder(folder: Path, name: str, device: torch.device, given: float | None = None) -> Autoencoder:
     """An autoencoder, its latents scaled as its config.json says, or as is usual for its kind where that says nothing."""
     if name not in UNSTATED_SCALE:
         raise LatentrotError(f"{folder}: autoencoder {name}; expected VQModel or AutoencoderKL")
@@ -204,7 +236,7 @@ def load_autoencoder(folder: Path, name: str, device: torch.device) -> Autoencod
         raise LatentrotError(
             f"{folder}: an autoencoder of {colours[0]} to {colours[1]} channels; expected 3 to 3 (RGB)"
         )
-    scale, shift = stated.get("scaling_factor"), stated.get("shift_factor")
+    scale, shift = stated.get("scaling_factor") if given is None else given, stated.get("shift_factor")
     if scale is None:
         scale = UNSTATED_SCALE[name]
         log.info("%s states no scaling_factor; taken for %g, as is usual for %s", folder, scale, name)

@@ -93,7 +93,7 @@ def only_one(folder: Path, pattern: str, what: str) -> Path:
 def read_json(path: Path, what: str) -> dict[str, Any]:
     """Read one of a pipeline's configuration files."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8-sig"))  # some editors leave a byte-order mark
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise LatentrotError(
             f"{path.parent}: no readable {what} ({path.name}: {type(error).__name__}); expected a diffusers folder"
@@ -112,7 +112,20 @@ def pipeline_index(folder: Path) -> dict[str, Any]:
         raise LatentrotError(
             f"{folder} holds a {kind} alone; expected a whole diffusers pipeline (with model_index.json) or a UNet2DModel"
         )
+    if not (folder / "model_index.json").exists() and (hint := training_hint(folder)):
+        raise LatentrotError(f"{folder} holds a training's state, no pipeline; {hint}")
     return read_json(folder / "model_index.json", "pipeline")
+
+
+def training_hint(folder: Path) -> str:
+    """What to give instead of a folder that accelerate left; empty where it is none."""
+    states = sorted(folder.glob("checkpoint-*"), key=lambda p: (len(p.name), p.name)) or [folder]
+    found = [p for s in states[::-1] for p in (s / "unet_ema", s / "unet") if (p / "config.json").is_file()]
+    if not found:
+        return ""
+    above = [p for p in (folder, folder.parent) if (p / "model_index.json").is_file()]
+    whole = f"give {above[0]}, the finished pipeline, or " if above else ""
+    return f"{whole}copy {found[0]} as unet/ beside the pipeline's model_index.json and scheduler/ into a new folder"
 
 
 def part_folder(folder: Path, part: str, config: str) -> Path:

@@ -150,8 +150,9 @@ def read_network(folder: Path) -> UNet | UNet2DModel:
 
 
 def load_model(
-    name_or_path: str | Path | None = None, device: str | None = None, dtype: str | torch.dtype | None = None
-) -> LatentModel:
+    name_or_path: str | Path | None = None, device: str | None = None, dtype: str | torch.dtype | None = None,
+    *, scale: float | None = None, vae: str | Path | None = None,
+) -> LatentModel:  # fmt: skip
     """Load a diffusion model of faces.
 
     Args:
@@ -159,6 +160,8 @@ def load_model(
             bundled faces. Unconditional DDIM, DDPM and latent diffusion pipelines are understood.
         device: torch device; by default cuda where there is one, else cpu.
         dtype: precision of the network's evaluations, "float32", "bfloat16" or "float16"; float32 by default.
+        scale: by what an autoencoder's latents are multiplied, where its configuration is wrong.
+        vae: an autoencoder's folder or Hub id, for a pipeline that comes without its own.
 
     Raises:
         LatentrotError: no such model, no such device, or a pipeline of another kind.
@@ -176,7 +179,7 @@ def load_model(
     alpha_bar, noise, prediction = load_noise(folder, index)
     home = part_folder(folder, "unet", "config.json")
     config = read_json(home / "config.json", "U-Net")
-    first_stage = load_first_stage(folder, index, target)
+    first_stage = load_first_stage(folder, index, target, scale=scale, vae=None if vae is None else find_folder(vae)[1])
     size = check_unet(name, config, first_stage)
     unet: Any = read_network(home)  # diffusers' own `to` has no type
     unet = unet.to(target).eval().requires_grad_(False)
@@ -222,9 +225,10 @@ def check_unet(name: str, config: dict[str, Any], first_stage: FirstStage) -> in
             )
     if into != first_stage.channels:
         grey = "; a grey model is none for colour photographs" if into == 1 else ""
+        alone = "; give its autoencoder: --vae FOLDER" if into in (4, 16) and first_stage.title == "identity" else ""
         raise LatentrotError(
             f"{name}: its U-Net takes {into} channels, and its first stage ({first_stage.title}) gives "
-            f"{first_stage.channels}{grey}"
+            f"{first_stage.channels}{grey}{alone}"
         )
     if out != into:
         learned = ": it predicts its variance, too, which is not understood" if out == 2 * into else ""

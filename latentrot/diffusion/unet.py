@@ -337,12 +337,23 @@ class UNet(nn.Module):
         return layers["linear_2"](F.silu(layers["linear_1"](torch.cat(waves))))
 
 
+#: what attention's layers were called in 2022, and are now
+RENAMED = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+
+def modern_name(name: str) -> str:
+    """A weight's name as diffusers has it today."""
+    path, _, kind = name.rpartition(".")
+    place, _, layer = path.rpartition(".")
+    return f"{place}.{RENAMED[layer]}.{kind}" if layer in RENAMED and "attentions" in place else name
+
+
 def load_unet(folder: Path, config: Mapping[str, Any]) -> UNet | None:
     """Read a network's weights straight from its folder; None where they are named otherwise, which diffusers knows."""
     path = folder / WEIGHTS
     if not is_understood(config) or not path.is_file():
         return None
-    weights = {name: value.float() for name, value in load_file(path).items()}
+    weights = {modern_name(name): value.float() for name, value in load_file(path).items()}
     with torch.device("meta"):
         network = UNet(config)
     if network.state_dict().keys() != weights.keys():

@@ -121,7 +121,16 @@ def metadata_of(edited: Edited) -> dict[str, str]:
     extra = {"reified": True} if edited.config.reify else {}
     extra |= {"upscaled_by": edited.upscaler} if edited.upscaler else {}
     extra |= properties_of(edited)
+    extra |= earlier(edited.photograph.history)
     return synthetic_metadata({"model": edited.model, **extra, **turned})
+
+
+def earlier(history: str) -> dict[str, object]:
+    """What is said of the edits before this one: the last one's details, which hold those of the one before."""
+    try:
+        return {"earlier": json.loads(history)} if history else {}
+    except ValueError:
+        return {"earlier": history}
 
 
 def synthetic_metadata(details: Mapping[str, object]) -> dict[str, str]:

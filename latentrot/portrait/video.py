@@ -23,7 +23,7 @@ from latentrot.faces.alignment import Alignment
 from latentrot.files import check_writable, write_atomically
 from latentrot.portrait.face import PreparedFace, prepare_face
 from latentrot.portrait.portrait import EditConfig, Portrait
-from latentrot.portrait.results import synthetic_metadata
+from latentrot.portrait.results import earlier, synthetic_metadata
 from latentrot.portrait.tracking import FaceTracker, SmoothedYaw, TrackedFace
 from latentrot.portrait.turns import Turn
 from latentrot.portrait.upscale import Upscaler
@@ -190,14 +190,15 @@ def edit_video(
     check_video_out(out, path)
     video = open_video(path) if is_video(path) else open_animation(path)
     editor = load()
-    metadata = synthetic_metadata({**editor.details(), "video": True})
+    metadata = synthetic_metadata({**editor.details(), "video": True, **earlier(video.history)})
 
     frames = editor.edit_all(watch(video.frames, video))
     if out.suffix.lower() == ".mp4":
         write_atomically(out, lambda p: encode_mp4(p, frames, metadata, video))
     else:
         shown = list(frames)
-        write_animation(out, [f.pixels for f in shown], [round(1000 * f.seconds) for f in shown], metadata)
+        times = [round(1000 * f.seconds) for f in shown]
+        write_animation(out, [f.pixels for f in shown], times, metadata, plays=video.plays)
     report: dict[str, Any] = {"input": str(path), "output": str(out), **editor.report(), "fps": round(video.fps, 3)}
     notes = [*video.notes, *capabilities_of(editor.rotator).warnings]
     return {**report, "sound": ", ".join(video.sound) or "none", "notes": notes}

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from latentrot.numerics import check_degrees
 from latentrot.rotators.options import RotatorOptions
 
 __all__ = ["MirrorOptions", "MirrorRotator", "NothingOptions", "NothingRotator"]
@@ -21,6 +22,7 @@ class NothingRotator:
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
         """A (s, s, 3) uint8 crop, whatever the degrees -> the same."""
+        check_degrees([degrees], 180)
         return image.copy()
 
 
@@ -33,6 +35,7 @@ class MirrorRotator:
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
         """A (s, s, 3) uint8 crop, whatever the degrees -> its mirror image."""
+        check_degrees([degrees], 180)
         return image[:, ::-1].copy()
 
 

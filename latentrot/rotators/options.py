@@ -26,12 +26,14 @@ class RotatorOptions:
 
     Attributes:
         reifies: whether its rotators have `reify(image)`, which brings a painted face towards photographs.
+        takes_loaded_model: whether `model` may be a model that is loaded already.
         offered: whether the page offers it; a baseline is not.
         draws_process: whether its rotators have `process(image, degrees)`, which draws the steps of one rotation.
     """
 
     reifies: ClassVar[bool] = False
     draws_process: ClassVar[bool] = False
+    takes_loaded_model: ClassVar[bool] = False
     offered: ClassVar[bool] = True
 
     def check(self) -> None:

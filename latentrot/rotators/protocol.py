@@ -16,6 +16,7 @@ import numpy as np
 from latentrot.data.frame import CROP_BOX
 from latentrot.errors import LatentrotError
 from latentrot.faces.alignment import Alignment, Square
+from latentrot.numerics import check_degrees
 from latentrot.rotators.options import RotatorOptions
 
 if TYPE_CHECKING:
@@ -310,6 +311,7 @@ def measure(rotator: Rotator, image: np.ndarray, device: str | None = None) -> t
 
 def rotate_many(rotator: Rotator, image: np.ndarray, degrees: Sequence[float]) -> list[np.ndarray]:
     """Several rotations of one image, in the rotator's own quick way if it has one, else one by one."""
+    check_degrees(degrees, 180)
     if isinstance(rotator, BatchRotator):
         return rotator.rotate_many(image, degrees)
     return [rotator.rotate(image, d) for d in degrees]
@@ -336,6 +338,7 @@ def rotate_face(
     Returns:
         Crops, one for each rotation: (size, size, 3) uint8, or whatever size the rotator makes of a crop.
     """
+    check_degrees(degrees, 180)
     if not takes_photographs(rotator):
         return rotate_many(rotator, face.crop(photograph, size, box), degrees)
     return [face.crop(rotated, size, box) for rotated in rotator.rotate_photograph(photograph, face, degrees)]

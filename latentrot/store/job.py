@@ -26,6 +26,8 @@ class EmbedJob:
         dtype: precision of the network's evaluations.
         sizes: of batches and readers.
         retry: embed shards again that are there.
+        scale: of an autoencoder's latents, see `load_model`.
+        vae: an autoencoder, see `load_model`.
     """
 
     data: Path
@@ -34,6 +36,8 @@ class EmbedJob:
     dtype: str = "float32"
     sizes: Sizes = field(default_factory=Sizes)
     retry: bool = False
+    scale: float | None = None
+    vae: str | None = None
 
     def start(self, device: str | None, threads: int | None = None) -> ShardEmbedder:
         """Load the model.
@@ -45,5 +49,8 @@ class EmbedJob:
         if threads:
             torch.set_num_threads(threads)
         return ShardEmbedder(
-            FaceFolder(self.data), load_model(self.model, device, self.dtype), LatentStore(self.store), self.sizes
+            FaceFolder(self.data),
+            load_model(self.model, device, self.dtype, scale=self.scale, vae=self.vae),
+            LatentStore(self.store),
+            self.sizes,
         )

@@ -44,6 +44,7 @@ class LatentOptions(RotatorOptions):
     )
 
     reifies: ClassVar[bool] = True
+    takes_loaded_model: ClassVar[bool] = True
 
     def check(self) -> None:
         """See `RotatorOptions.check`."""

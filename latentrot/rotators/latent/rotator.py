@@ -22,6 +22,7 @@ from latentrot.directions.warp import landmarks_of_crops
 from latentrot.errors import LatentrotError
 from latentrot.faces.estimate import LIGHTS, estimate_light, estimate_pose, light_names, pose_and_light
 from latentrot.faces.network import FaceLabeler
+from latentrot.numerics import check_degrees
 from latentrot.progress import Clock
 from latentrot.rotators.latent.reify import reify
 from latentrot.rotators.latent.walk import Walk
@@ -104,6 +105,7 @@ class PreparedLatent:
         Args:
             degrees: rotations, each by so many degrees; > 0: nose to the viewer's right.
         """
+        check_degrees(degrees)
         clock, walk = Clock(), self.walk()
         steps = self.steps(walk, degrees)
         clock.lap("measure")

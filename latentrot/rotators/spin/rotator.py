@@ -14,6 +14,7 @@ from latentrot.bundles import DEFAULT_BUNDLE, bundled_folder, trained_on
 from latentrot.data.images import check_crop, resize, to_tensor, to_uint8
 from latentrot.faces.estimate import estimate_pose
 from latentrot.faces.network import load_labeler
+from latentrot.numerics import check_degrees
 from latentrot.rotators.spin.model import SpinModel
 from latentrot.rotators.spin.sample import SampleConfig, Views, identity_of, spin
 
@@ -64,6 +65,7 @@ class SpinRotator:
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
         """Turn a (s, s, 3) uint8 crop in the CelebA frame by degrees (> 0: nose to the viewer's right)."""
+        check_degrees([degrees], 180)
         return self.rotate_many(image, [degrees])[0]
 
     def rotate_many(self, image: np.ndarray, degrees: Sequence[float]) -> list[np.ndarray]:
