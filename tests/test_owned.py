@@ -15,13 +15,16 @@ from latentrot.evaluation import label_check
 from latentrot.evaluation.label_check import write_check
 from latentrot.files import free_path
 from latentrot.output import list_of, own_folder
+from latentrot.portrait.compose import Patch
+from latentrot.portrait.face import EditedFace
 from latentrot.portrait.folder import edit_folder, list_photographs
-from latentrot.portrait.photograph import Edited, TurnedFace
-from latentrot.portrait.portrait import EditConfig
+from latentrot.portrait.photograph import Edited, Variation
+from latentrot.portrait.portrait import EditConfig, Portrait
+from latentrot.portrait.properties import Appearance
 from latentrot.portrait.results import write_edited
 from latentrot.portrait.spin import Spun, write_between, write_spun
 from latentrot.portrait.turns import Turn
-from latentrot.rotators.latent import Frame, Turned
+from latentrot.rotators.protocol import RotatedCrop, RotatedCrops
 from latentrot.rotators.spin.sample import Views
 
 SQUARE = np.full((32, 32, 3), 90, np.uint8)
@@ -29,10 +32,12 @@ SQUARE = np.full((32, 32, 3), 90, np.uint8)
 
 def edited(path: Path, count: int) -> Edited:
     """A square and `count` turns of it."""
-    frames = [Frame(float(i), float(i), 0.0, "left", SQUARE) for i in range(count)]
-    turned = Turned(SQUARE, SQUARE, 0.0, 0.0, "left", frames, float("inf"))
-    face = TurnedFace(turned, tuple(Turn(float(i)) for i in range(count)), None)
-    return Edited(path, Photograph(SQUARE, SQUARE), (face,), "none", [], EditConfig(crop=True))
+    frames = [RotatedCrop(float(i), float(i), 0.0, "left", SQUARE) for i in range(count)]
+    turned = RotatedCrops(SQUARE, SQUARE, 0.0, 0.0, "left", frames, float("inf"))
+    face = EditedFace(turned, tuple(Turn(float(i)) for i in range(count)), None)
+    photograph = Photograph(SQUARE, SQUARE)
+    same = Appearance(Portrait(path, photograph), Patch((0, 0, 0, 0), SQUARE[:0, :0], 1.0, None))
+    return Edited(path, photograph, (Variation(same, (face,)),), "none", [], EditConfig(crop=True))
 
 
 def views(count: int) -> Views:

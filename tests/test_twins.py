@@ -251,7 +251,8 @@ def test_degrees_that_are_none_are_refused(rotator, degrees):
 @pytest.mark.parametrize("degrees", [float("nan"), 120.0, -200.0])
 def test_a_walk_by_no_degrees_is_refused(degrees):
     """Before anything is embedded."""
-    from latentrot.rotators.latent import LatentRotator  # noqa: PLC0415
+    from latentrot.rotators.latent.rotator import LatentRotator  # noqa: PLC0415
 
+    rotator = LatentRotator(None, {})  # type: ignore[arg-type]
     with pytest.raises(LatentrotError, match="expected a number from -90 to 90"):
-        LatentRotator.turn(None, IMAGE, [degrees])  # type: ignore[arg-type]
+        rotator.rotate_many(IMAGE, [degrees])

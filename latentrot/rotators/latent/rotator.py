@@ -230,6 +230,7 @@ class LatentRotator:
 
     def rotate_many(self, image: np.ndarray, degrees: Sequence[float]) -> list[np.ndarray]:
         """Several rotations of one crop, which is inverted once; with `measure` they share one calibration curve."""
+        check_degrees(degrees)
         return [frame.image for frame in self.prepare(image).rotate(degrees).frames]
 
     def prepare(self, image: np.ndarray, light: str = "auto", like: PreparedLatent | None = None) -> PreparedLatent:
