@@ -51,7 +51,7 @@ def test_a_wrong_scale_is_measured_and_another_given(latent_folder, caplog):
 
 def test_a_scale_without_an_autoencoder_is_refused(model_folder):
     """A model of pixels has nothing to scale."""
-    with pytest.raises(LatentrotError, match="--scale 2: .* has no autoencoder"):
+    with pytest.raises(LatentrotError, match=r"--scale 2: .* has no autoencoder"):
         load_model(model_folder, "cpu", scale=2.0)
 
 
@@ -65,7 +65,7 @@ def test_an_autoencoder_may_come_from_elsewhere(latent_folder, tmp_path, given):
     index = json.loads((bare / "model_index.json").read_text())
     index.pop(part.name)
     (bare / "model_index.json").write_text(json.dumps(index))
-    with pytest.raises(LatentrotError):
+    with pytest.raises(LatentrotError, match="LDMPipeline without its autoencoder"):
         load_model(bare, "cpu")
     whole = load_model(latent_folder, "cpu")
     other = load_model(bare, "cpu", vae=part if given == "part" else latent_folder)
@@ -78,7 +78,7 @@ def test_four_channels_without_an_autoencoder_name_the_option(tmp_path):
     folder = save_pixel_model(tmp_path / "m")
     shutil.rmtree(folder / "unet")
     tiny_unet(4).save_pretrained(folder / "unet")
-    with pytest.raises(LatentrotError, match="takes 4 channels.*give its autoencoder: --vae FOLDER"):
+    with pytest.raises(LatentrotError, match=r"takes 4 channels.*give its autoencoder: --vae FOLDER"):
         load_model(folder, "cpu")
 
 
