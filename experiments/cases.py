@@ -41,7 +41,7 @@ class Case:
 
 
 MESH = "--rotator mesh"
-FIT = "fit-directions --latents s --light center --calibrate 0 --held-out 0 --bins 40 --out x.safetensors --labels"
+FIT = "fit-directions --latents s --light center --calibrate 0 --held-out 0 --out x.safetensors --labels"
 EMBED = "embed --model heads64 --out s --data"
 CASES = (
     Case("collide", (f"edit {{c}}/collide --deg 15 {MESH} --out o",)),
