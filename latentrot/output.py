@@ -11,22 +11,22 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import platformdirs
 
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import write_atomically
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 __all__ = ["Written", "list_of", "own_folder", "write_owned"]
 
 log = logging.getLogger(__name__)
+
+
+def _as_text(value: object) -> object:
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def list_of(folder: Path) -> Path:
@@ -62,9 +62,12 @@ class Written:
         """Say that files in the folder are this run's."""
         self.files.update(paths)
 
-    def write_csv(self, path: Path, table: pd.DataFrame) -> None:
-        """Write a table without its index, and say so; names that are no text are escaped."""
-        write_atomically(path, lambda p: table.to_csv(p, index=False, encoding="utf-8", errors="backslashreplace"))
+    def write_csv(self, path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+        """Write a table, and say so; of names that are no text the stray bytes are escaped."""
+        import pandas as pd  # noqa: PLC0415  takes a while, and few runs write a table
+
+        table = pd.DataFrame([{k: _as_text(v) for k, v in row.items()} for row in rows])
+        write_atomically(path, lambda p: table.to_csv(p, index=False))
         self.add(path)
 
     def _name(self, path: Path) -> str:

@@ -134,7 +134,7 @@ def test_aligned_images_lie_in_the_frame(photo, tmp_path, size, shape):
         found = detect_faces(image)[0].landmarks
         eyes = framed(image.shape[1], image.shape[0]).to_frame(found)[:2]
         assert np.abs(eyes - MEAN_LANDMARKS[:2]).max() < 3
-    table = transform_table(done, source.root).set_index("image_id")
+    table = pd.DataFrame(transform_table(done, source.root)).set_index("image_id")
     matrix = table.loc["a.png", list("abcdef")].to_numpy(float).reshape(2, 3)
     eyes = detect_faces(photo)[0].landmarks[:2] @ matrix[:, :2].T + matrix[:, 2]
     assert np.abs(eyes - MEAN_LANDMARKS[:2]).max() < 3

@@ -1,6 +1,7 @@
 """One rule for every command that writes a folder: its files are one run's, and no two outputs share a name."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -148,6 +149,21 @@ def test_a_folder_without_results_is_gone_again(tmp_path):
     with own_folder(tmp_path / "old"):
         pass
     assert [p.name for p in tmp_path.iterdir()] == ["old"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are text on this system")
+def test_names_that_are_no_text_are_escaped_in_tables(tmp_path):
+    """A name in Latin-1 bytes: its images and its table are there."""
+    source = tmp_path / "given"
+    source.mkdir()
+    for name in (b"a.png", b"Jos\xe9.png"):
+        write_image(tmp_path / "x.png", SQUARE)
+        os.rename(tmp_path / "x.png", source / os.fsdecode(name))
+    outcomes = list(edit_folder(list_photographs(source), tmp_path / "out", lambda p: edited(p, 2)))
+    assert [o.error for o in outcomes] == ["", ""]
+    table = pd.read_csv(tmp_path / "out" / "views.csv")
+    assert sorted(set(table["source"])) == ["Jos\\udce9.png", "a.png"]
+    assert len(files_in(tmp_path / "out")) == 5
 
 
 def test_a_name_nobody_gave_replaces_nothing(tmp_path):

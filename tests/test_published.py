@@ -65,7 +65,7 @@ def test_an_autoencoder_may_come_from_elsewhere(latent_folder, tmp_path, given):
     index = json.loads((bare / "model_index.json").read_text())
     index.pop(part.name)
     (bare / "model_index.json").write_text(json.dumps(index))
-    with pytest.raises(LatentrotError):
+    with pytest.raises(LatentrotError, match="LDMPipeline without its autoencoder"):
         load_model(bare, "cpu")
     whole = load_model(latent_folder, "cpu")
     other = load_model(bare, "cpu", vae=part if given == "part" else latent_folder)

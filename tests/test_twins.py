@@ -91,9 +91,16 @@ def test_what_a_png_says_of_its_colours_counts(tmp_path, name, chunks, profile):
     assert np.abs(again.pixels.astype(int) - expected).max() <= 1
 
 
-def test_high_dynamic_range_is_said(tmp_path):
-    """PQ is no curve of eight bits."""
-    assert "high dynamic range" in read_photograph(png(tmp_path / "a.png", cICP=bytes([9, 16, 0, 1]))).notes[0]
+@pytest.mark.parametrize(("transfer", "white"), [(16, 0.5807), (18, 0.75)])
+def test_high_dynamic_range_is_shown_up_to_white(tmp_path, transfer, white):
+    """Reference white is white, and what is brighter is clipped, which a note says; the file's own values stay."""
+    light = CURVES[transfer](np.array([0.0, white, 1.0]))
+    assert light == pytest.approx([0, 1, 1], abs=0.01)
+    photo = read_photograph(png(tmp_path / "a.png", cICP=bytes([9, transfer, 0, 1])))
+    assert photo.notes[0].startswith("high dynamic range (")
+    assert np.abs(photo.pixels.astype(int) - as_srgb(IMAGE, photo.profile)).max() <= 1
+    write_photograph(tmp_path / "b.png", photo.pixels, photo)
+    assert (read_photograph(tmp_path / "b.png").stored == IMAGE).all()
 
 
 def test_adobe_rgb_by_exif(tmp_path):

@@ -32,7 +32,7 @@ from PIL import (
 )
 
 from latentrot.data.metadata import carried_exif, carried_rights, encoder_options, history_in
-from latentrot.data.profiles import UnknownRange, named_profile
+from latentrot.data.profiles import HighRange, named_profile
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import disk_reason, write_atomically
 
@@ -329,8 +329,8 @@ def _photograph(picture: Image.Image, frames: int, path: Path) -> Photograph:
     try:
         named = b"" if picture.mode in ("L", "1", "CMYK") else named_profile(picture, path)
         profile = named if picture.format == "PNG" and named else profile or named
-    except UnknownRange as error:
-        notes = (*notes, f"{error}; its values are taken for sRGB")
+    except HighRange as error:
+        profile, notes = error.profile, (*notes, f"{error}: what is brighter than white is clipped")
     stored = to_rgb(_in_srgb(_upright(picture)))
     if not profile or _is_srgb(_profile(profile)):
         return Photograph(stored, stored, profile, notes)
@@ -431,7 +431,7 @@ def _dpi(picture: Image.Image) -> tuple[float, float] | None:
         across, down = (float(v) for v in picture.info["dpi"])
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
-    return (across, down) if min(across, down) >= 1 and max(across, down) <= 100_000 else None
+    return (across, down) if min(across, down) >= 10 and max(across, down) <= 100_000 else None
 
 
 def _encode(

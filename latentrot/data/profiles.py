@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-__all__ = ["UnknownRange", "named_profile", "rgb_profile"]
+__all__ = ["HighRange", "named_profile", "rgb_profile"]
 
 Primaries = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
 #: chromaticities (x, y) of red, green and blue, by the codes of ITU-T H.273
@@ -30,8 +30,29 @@ SRGB_GAMMA, NEAR = 0.45455, 0.01
 EXIF, INTEROPERABILITY, INDEX = 0x8769, 0xA005, 1
 
 
-class UnknownRange(ValueError):
-    """A file whose numbers are of high dynamic range."""
+#: transfers of high dynamic range, and the light of white in them, candela a square metre (ITU-R BT.2408)
+HIGH, WHITE = {16: "PQ", 18: "HLG"}, 203.0
+
+
+class HighRange(ValueError):
+    """A file whose numbers are of high dynamic range; `profile` shows what is no brighter than white."""
+
+    def __init__(self, message: str, profile: bytes) -> None:
+        super().__init__(message)
+        self.profile = profile
+
+
+def pq_curve(v: np.ndarray) -> np.ndarray:
+    """Light of SMPTE ST 2084 values by that of white, clipped there."""
+    x = v ** (1 / 78.84375)
+    nits = 10_000 * (np.maximum(x - 0.8359375, 0) / (18.8515625 - 18.6875 * x)) ** (1 / 0.1593017578125)
+    return np.minimum(nits / WHITE, 1)
+
+
+def hlg_curve(v: np.ndarray) -> np.ndarray:
+    """Light of hybrid log-gamma values by that of white (0.75), clipped there; the screen's own curve is left out."""
+    light = np.where(v <= 0.5, v**2 / 3, (np.exp((v - 0.55991073) / 0.17883277) + 0.28466892) / 12)
+    return np.minimum(light / 0.265, 1)
 
 
 def srgb_curve(v: np.ndarray) -> np.ndarray:
@@ -48,6 +69,7 @@ def video_curve(v: np.ndarray) -> np.ndarray:
 CURVES: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     1: video_curve, 4: lambda v: v**2.2, 5: lambda v: v**2.8, 6: video_curve, 8: lambda v: v, 13: srgb_curve,
     14: video_curve, 15: video_curve,
+    16: pq_curve, 18: hlg_curve,
 }  # fmt: skip
 
 
@@ -101,7 +123,7 @@ def named_profile(picture: Image.Image, path: Path) -> bytes:
         path: the file.
 
     Raises:
-        UnknownRange: a high dynamic range, which 8 bits do not show.
+        HighRange: a high dynamic range, of which eight bits of sRGB show what is no brighter than white.
     """
     if picture.format == "PNG":
         return _of_png(_chunks(path))
@@ -132,11 +154,11 @@ def _of_png(chunks: dict[bytes, bytes]) -> bytes:
     """CICP counts before iCCP, sRGB and gAMA, as the standard has it; an iCCP is read by Pillow."""
     if len(told := chunks.get(b"cICP", b"")) == 4:
         primaries, transfer = told[0], told[1]
-        if transfer in (16, 18):
-            raise UnknownRange(f"its cICP names a high dynamic range (transfer {transfer})")
         if primaries in PRIMARIES and transfer in CURVES:
-            same = (primaries, transfer) == (1, 13)
-            return b"" if same else rgb_profile(f"cICP {primaries}/{transfer}", PRIMARIES[primaries], CURVES[transfer])
+            profile = rgb_profile(f"cICP {primaries}/{transfer}", PRIMARIES[primaries], CURVES[transfer])
+            if transfer in HIGH:
+                raise HighRange(f"high dynamic range ({HIGH[transfer]})", profile)
+            return b"" if (primaries, transfer) == (1, 13) else profile
     if b"iCCP" in chunks or b"sRGB" in chunks or len(chunks.get(b"gAMA", b"")) != 4:
         return b""
     gamma = struct.unpack(">I", chunks[b"gAMA"])[0] / 100_000

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from latentrot.data.celeba import is_picture
 from latentrot.data.frame import FRAME_HEIGHT, FRAME_WIDTH
@@ -102,13 +101,19 @@ def _align_one(path: Path, target: Path, size: int | None, device: str | None) -
     return Aligned(path, target.name, alignment, len(faces), quarters)
 
 
-def transform_table(aligned: Sequence[Aligned], source: Path) -> pd.DataFrame:
+def transform_table(aligned: Sequence[Aligned], source: Path) -> list[dict[str, object]]:
     """A row for each image written: its source, the transform (a b c; d e f) of (column, row, 1) to the frame, how it lay."""
-    columns = ["image_id", "source", *"abcdef", "roll_deg", "scale", "faces", "quarter_turns"]
     base = source if source.is_dir() else source.parent
-    rows = [
-        [a.name, a.path.relative_to(base).as_posix(), *a.alignment.matrix.ravel().round(6), round(a.alignment.roll_deg, 3),
-         round(a.alignment.scale, 6), a.faces, a.quarters]
-        for a in aligned if a.alignment is not None
-    ]  # fmt: skip
-    return pd.DataFrame(rows, columns=pd.Index(columns))
+    return [
+        {
+            "image_id": a.name,
+            "source": a.path.relative_to(base).as_posix(),
+            **dict(zip("abcdef", a.alignment.matrix.ravel().round(6).tolist(), strict=True)),
+            "roll_deg": round(a.alignment.roll_deg, 3),
+            "scale": round(a.alignment.scale, 6),
+            "faces": a.faces,
+            "quarter_turns": a.quarters,
+        }
+        for a in aligned
+        if a.alignment is not None
+    ]

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from latentrot.data.animation import ANIMATED
 from latentrot.data.images import ENCODERS, SUFFIXES
 from latentrot.errors import LatentrotError, one_line
@@ -98,7 +96,7 @@ def edit_folder(paths: list[Path], out: Path, edit: Callable[[Path], Edited]) ->
                 rows = write_views(edited, out / stem, stem)
                 table = [*table, *rows]
                 written.add(*(out / str(row["file"]) for row in rows))
-                written.write_csv(out / "views.csv", pd.DataFrame(table))
+                written.write_csv(out / "views.csv", table)
                 yield Outcome(path, report(edited, out / stem), "", tuple(rows))
             except (LatentrotError, OSError) as error:
                 reason = one_line(error, 600)
