@@ -9,7 +9,9 @@ import pytest
 import torch
 from tiny import save_pixel_model
 
+from latentrot.bundles import PORTRAIT
 from latentrot.data.frame import CROP_BOX
+from latentrot.data.images import read_image
 from latentrot.diffusion.load import LatentModel, load_model
 from latentrot.diffusion.schedule import Schedule
 from latentrot.diffusion.solve import decode, invert
@@ -20,6 +22,8 @@ from latentrot.directions.property_walk import decode_walked, invert_through, wa
 from latentrot.directions.regions import FaceMap, region_mask
 from latentrot.errors import LatentrotError
 from latentrot.faces.alignment import Alignment
+from latentrot.faces.detect import detect_faces
+from latentrot.faces.framing import frame_face
 from latentrot.faces.parts import BACKGROUND, HAIR, PARTS, SKIN
 from latentrot.rotators.properties import PreparedFace, PropertyEditor, by, crop_alignment, load_property_editor, to
 from latentrot.rotators.property_calibration import (
@@ -296,6 +300,38 @@ class TestEditor:
         found = face.step_for("age", wanted)
         assert abs(2 * (found - step) + 0.1 * (found**2 - step**2)) < 1.6
         assert face.step_for("age", wanted, measure=False) != found or abs(found) == 10.0
+
+
+# --- the bundled directions, on the bundled portrait --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def portrait() -> PreparedFace:
+    image = read_image(PORTRAIT)
+    landmarks = max(detect_faces(image), key=lambda f: f.area).landmarks
+    return load_property_editor().prepare(image, frame_face(image, landmarks))
+
+
+class TestBundled:
+    def test_they_are_calibrated_and_belong_to_the_model(self, portrait):
+        assert {"smile", "age", "male", "light_left", "light_right"} <= {p.name for p in portrait.editor.properties}
+        for one in portrait.editor.properties:
+            found = portrait.editor.calibration(one.name)
+            assert found.people
+            assert found.measured_by.startswith("faces64 ")
+            assert found.range[1] > 0
+
+    def test_a_smile_fades_and_nothing_else_changes(self, portrait):
+        edited, report = portrait.edit({"smile": by(-1)})
+        (smile,) = report.properties
+        assert smile.after < smile.before - 0.3
+        changed = (edited != portrait.photograph).any(-1)
+        assert 0 < changed.mean() < 0.1
+        assert abs(report.after["yaw_deg"] - report.before["yaw_deg"]) < 3
+
+    def test_light_comes_from_the_side_asked_for(self, portrait):
+        _, report = portrait.edit({"light_right": by(1)})
+        assert report.after["p_right"] > report.before["p_right"] + 0.3
 
 
 class FakeFace:
