@@ -6,7 +6,8 @@ No handler, no state and no numbers: `page` decides what happens, and asks the g
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -14,9 +15,11 @@ import gradio as gr
 from gradio.blocks import Block
 
 from latentrot.data.images import SUFFIXES
+from latentrot.directions.properties import Wanted, by
 from latentrot.errors import one_line
 from latentrot.faces.estimate import LIGHTS
 from latentrot.portrait.interactive import MAX_TURN
+from latentrot.rotators.properties import PropertyEditor
 
 __all__ = ["STYLE", "ResultColumn", "SourceColumn", "SweepPanel", "Updates", "problem", "value_list", "warning"]
 
@@ -45,6 +48,57 @@ STYLE = """
 .values dt { font-size: .75rem; color: var(--body-text-color-subdued); margin: 0; }
 .values dd { font-size: 1.05rem; font-weight: 600; margin: 0; font-variant-numeric: tabular-nums; }
 """
+
+
+#: properties that have a slider where they come with the model, in the order of the page; -1 to 1 of the light is its side
+OFFERED = ("smile", "age", "light", "mouth_open", "bangs", "beard", "male", "blond", "black_hair", "glasses")
+#: so many sliders of properties
+MAX_SLIDERS = 8
+#: degrees of pitch that can be asked for
+MAX_PITCH = 20
+
+
+@dataclass(frozen=True)
+class PropertySlider:
+    """A slider of one property.
+
+    Attributes:
+        label: what it is called.
+        low: the least value.
+        high: the greatest value.
+        step: between values.
+        below: the property that values below 0 change.
+        above: the property that values above 0 change.
+    """
+
+    label: str
+    low: float
+    high: float
+    step: float
+    below: str
+    above: str
+
+    def wanted(self, value: float) -> tuple[str, Wanted]:
+        """The property that a value other than 0 changes, and by how much."""
+        if self.below == self.above:
+            return self.above, by(value)
+        return (self.above if value > 0 else self.below), by(abs(value))
+
+
+def sliders_of(editor: PropertyEditor | None) -> list[PropertySlider]:
+    """The sliders of an editor's most useful properties."""
+    known = {p.name: editor.calibration(p.name).range for p in editor.properties} if editor else {}
+    found = []
+    for name in OFFERED:
+        if name == "light" and {"light_left", "light_right"} <= set(known):
+            found.append(PropertySlider("light: left to right", -1, 1, 0.1, "light_left", "light_right"))
+        elif name == "age" and name in known:
+            low, high = (5 * math.floor(abs(v) / 5) for v in known[name])
+            found.append(PropertySlider("age (years)", -low, high, 1, name, name))
+        elif name in known:
+            low, high = known[name]
+            found.append(PropertySlider(name.replace("_", " "), -1 if low < -0.4 else 0, 1, 0.1, name, name))
+    return found[:MAX_SLIDERS]
 
 
 WHAT_ROTATES = "geometry warps what the photograph shows; the rotator draws what it hides"
@@ -147,6 +201,9 @@ class ResultColumn:
     column: gr.Column
     compare: gr.ImageSlider
     yaw: gr.Slider
+    pitch: gr.Slider
+    properties: list[gr.Slider]
+    reset: gr.Button
     rotator: gr.Radio
     readout: gr.HTML
     save: gr.DownloadButton
@@ -154,11 +211,12 @@ class ResultColumn:
     sweep: SweepPanel
 
     @classmethod
-    def lay_out(cls, rotators: Mapping[str, str]) -> Self:
+    def lay_out(cls, rotators: Mapping[str, str], properties: Sequence[PropertySlider] = ()) -> Self:
         """Put the components on the page, all but the placeholder hidden.
 
         Args:
             rotators: names to choose from, the first of them chosen, with a hint each.
+            properties: a slider each.
         """
         empty = gr.HTML('<div class="inner">The turned face appears here.</div>', elem_id="empty")
         with gr.Column(visible=False) as column:
@@ -170,6 +228,18 @@ class ResultColumn:
                 -MAX_TURN, MAX_TURN, value=0, step=1, label="Turn by (degrees)", buttons=[], elem_id="yaw",
                 info="> 0: nose to the viewer's right",
             )  # fmt: skip
+            with gr.Accordion("Face", open=True, elem_id="face-sliders"), gr.Row():
+                pitch = gr.Slider(
+                    -MAX_PITCH, MAX_PITCH, value=0, step=1, label="Look up (degrees)", buttons=[], elem_id="pitch",
+                    min_width=220,
+                )  # fmt: skip
+                sliders = [
+                    gr.Slider(
+                        p.low, p.high, value=0, step=p.step, label=p.label, buttons=[], min_width=220,
+                        elem_id=f"set-{p.above}",
+                    )
+                    for p in properties
+                ]  # fmt: skip
             rotator = gr.Radio(
                 list(rotators), value=next(iter(rotators)), label="Rotator", elem_id="rotator",
                 info="; ".join([WHAT_ROTATES, *(f"{name}: {hint}" for name, hint in rotators.items() if hint)]),
@@ -178,13 +248,19 @@ class ResultColumn:
             with gr.Row():
                 save = gr.DownloadButton("Save the turned photograph", size="sm", elem_id="save")
                 make_sweep = gr.Button("Make a sweep", size="sm", elem_id="sweep")
+                reset = gr.Button("Reset", size="sm", elem_id="reset")
             sweep = SweepPanel.lay_out()
-        return cls(empty, column, compare, yaw, rotator, readout, save, make_sweep, sweep)
+        return cls(empty, column, compare, yaw, pitch, sliders, reset, rotator, readout, save, make_sweep, sweep)
+
+    @property
+    def sliders(self) -> list[gr.Slider]:
+        """Yaw, pitch and the properties."""
+        return [self.yaw, self.pitch, *self.properties]
 
     @property
     def outputs(self) -> list[Block]:
         """What a new face changes."""
-        return [self.empty, self.column, self.yaw, self.sweep.panel, *self.turn_outputs]
+        return [self.empty, self.column, *self.sliders, self.sweep.panel, *self.turn_outputs]
 
     @property
     def turn_outputs(self) -> list[Block]:

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,10 +24,11 @@ import gradio as gr
 import numpy as np
 from gradio.themes import Default, Font
 
-from latentrot.app.layout import STYLE, ResultColumn, SourceColumn, Updates, problem, value_list, warning
+from latentrot.app.layout import STYLE, ResultColumn, SourceColumn, Updates, problem, sliders_of, value_list, warning
 from latentrot.bundles import PORTRAIT
 from latentrot.data.animation import write_animation
 from latentrot.data.images import write_image
+from latentrot.directions.properties import Wanted
 from latentrot.errors import LatentrotError, one_line
 from latentrot.faces.identity import IdentityNetwork
 from latentrot.portrait.interactive import (
@@ -48,6 +49,7 @@ from latentrot.portrait.interactive import (
     take_face,
 )
 from latentrot.portrait.portrait import Portrait
+from latentrot.rotators.properties import PropertyEditor
 from latentrot.rotators.protocol import Rotator, capabilities_of
 
 __all__ = ["Page", "serve"]
@@ -132,6 +134,7 @@ class Page:
         folder: for uploads and results.
         identity: tells how much of the person stays; None: that is not told.
         device: where the networks run that look at photographs.
+        editor: of properties; None: the page has no sliders for them.
     """
 
     def __init__(
@@ -140,8 +143,10 @@ class Page:
         folder: Path,
         identity: IdentityNetwork | None = None,
         device: str | None = None,
+        editor: PropertyEditor | None = None,
     ) -> None:
         self.rotators, self.folder, self.identity, self.device = dict(rotators), folder, identity, device
+        self.editor, self.sliders = editor, sliders_of(editor)
         self.visits: OrderedDict[str, Visit] = OrderedDict()
         self.lock = threading.RLock()
         with gr.Blocks(title="latentrot", analytics_enabled=False, fill_width=True) as self.blocks:
@@ -155,7 +160,9 @@ class Page:
             with gr.Column(scale=2, min_width=300):
                 self.source = SourceColumn.lay_out()
             with gr.Column(scale=3, min_width=420):
-                self.result = ResultColumn.lay_out({name: capabilities_of(r).hint for name, r in self.rotators.items()})
+                self.result = ResultColumn.lay_out(
+                    {name: capabilities_of(r).hint for name, r in self.rotators.items()}, self.sliders
+                )
         gr.HTML(
             "<p>A turned face is a synthetic picture of a real person; every file says so. Nothing is kept once this "
             "page is closed.</p>",
@@ -176,15 +183,18 @@ class Page:
         given.then(lambda: None, [], [source.upload], show_progress="hidden", api_visibility="private")
         source.example.click(self.open_example, [source.light, result.rotator], opened, **opening)
         for choice in (source.face, source.light):
-            choice.input(self.take, [source.face, source.light, result.yaw, result.rotator], opened, **opening)
-        for choice in (result.yaw, result.rotator):
+            choice.input(self.take, [source.face, source.light, result.rotator, *result.sliders], opened, **opening)
+        for choice in (result.rotator, *result.sliders):
             choice.input(
-                self.turn, [result.yaw, result.rotator], [self.message, *result.turn_outputs], trigger_mode="always_last",
-                show_progress="hidden", **queued,
+                self.turn, [result.rotator, *result.sliders], [self.message, *result.turn_outputs],
+                trigger_mode="always_last", show_progress="hidden", **queued,
             )  # fmt: skip
+        result.reset.click(
+            self.reset, [result.rotator], [self.message, *result.sliders, *result.turn_outputs], **queued
+        )
         swept = [self.message, *result.sweep.outputs]
         result.make_sweep.click(
-            self.make_sweep, [result.rotator], swept, show_progress_on=[result.make_sweep], **queued
+            self.make_sweep, [result.rotator, *result.sliders], swept, show_progress_on=[result.make_sweep], **queued
         )
         self.blocks.unload(self.leave)
 
@@ -211,26 +221,36 @@ class Page:
         return self.open(visit, PORTRAIT, light, name)
 
     @answering
-    def take(self, index: int | None, light: str, degrees: float, name: str, request: gr.Request) -> Updates:
+    def take(self, index: int | None, light: str, name: str, *values: Any) -> Updates:
         """Another face or another light was chosen."""
+        *sliders, request = values
         visit = self.visit(request)
         if visit.portrait is None:
             return {}
-        visit.subject = take_face(visit.portrait, index or 0, self.rotators, light, self.device)
-        return self.show_face(visit, index or 0, degrees, name, guessed=light == "auto")
+        visit.subject = take_face(visit.portrait, index or 0, self.rotators, light, self.device, self.editor)
+        return self.show_face(visit, index or 0, self.setting(sliders), name, guessed=light == "auto")
 
     @answering
-    def turn(self, degrees: float, name: str, request: gr.Request) -> Updates:
-        """The slider was moved, or another rotator was chosen."""
-        return self.show_turn(self.visit(request), degrees, name)
+    def turn(self, name: str, *values: Any) -> Updates:
+        """A slider was moved, or another rotator was chosen."""
+        *sliders, request = values
+        return self.show_turn(self.visit(request), self.setting(sliders), name)
 
     @answering
-    def make_sweep(self, name: str, request: gr.Request) -> Updates:
+    def reset(self, name: str, request: gr.Request) -> Updates:
+        """All sliders go back to 0."""
+        zeros: Updates = dict.fromkeys(self.result.sliders, 0)
+        return {**zeros, **self.show_turn(self.visit(request), Setting(), name)}
+
+    @answering
+    def make_sweep(self, name: str, *values: Any) -> Updates:
         """Strip and GIF were asked for."""
+        *sliders, request = values
+        setting = self.setting(sliders)
         visit = self.visit(request)
         subject = required(visit)
-        views = rotate_subject(subject, sweep_of(subject, SWEEP), name)
-        metadata = provenance(self.rotators[name], views)
+        views = rotate_subject(subject, sweep_of(subject, SWEEP), name, setting.pitch, setting.wanted)
+        metadata = provenance(self.rotators[name], views, setting.wanted)
         strip = visit.write("sweep.png", face_strip(subject, views), metadata)
         gif = visit.place("sweep.gif")
         write_animation(gif, animation(subject, views), FRAME_MS, metadata)
@@ -245,20 +265,26 @@ class Page:
             if visit is not None:
                 self.forget(visit)
 
+    def setting(self, values: Sequence[float]) -> Setting:
+        """What the sliders say: yaw, pitch, and the properties."""
+        yaw, pitch, *others = values
+        moved = [(slider, value) for slider, value in zip(self.sliders, others, strict=True) if value]
+        return Setting(yaw, pitch, dict(slider.wanted(value) for slider, value in moved))
+
     # ---- what is shown ------------------------------------------------------------------------------------------
 
     def open(self, visit: Visit, path: Path, light: str, name: str) -> Updates:
         """Put a new photograph on show."""
         portrait = open_shrunk(path, self.device)
-        subject = take_face(portrait, 0, self.rotators, light, self.device)
+        subject = take_face(portrait, 0, self.rotators, light, self.device, self.editor)
         visit.portrait, visit.subject = portrait, subject
         return {
             **self.source.offer_faces(min(len(portrait.faces), MAX_FACES)),
-            self.result.yaw: 0,
-            **self.show_face(visit, 0, 0.0, name, guessed=light == "auto"),
+            **dict.fromkeys(self.result.sliders, 0),
+            **self.show_face(visit, 0, Setting(), name, guessed=light == "auto"),
         }
 
-    def show_face(self, visit: Visit, index: int, degrees: float, name: str, guessed: bool) -> Updates:
+    def show_face(self, visit: Visit, index: int, setting: Setting, name: str, guessed: bool) -> Updates:
         """The face taken, its pose and light, and its turn."""
         subject = required(visit)
         portrait, face = subject.portrait, subject.face.crop
@@ -270,15 +296,15 @@ class Page:
             measured["shrunk to"] = f"{MAX_SIDE} px"
         if portrait.warnings:
             measured["note"] = "; ".join(portrait.warnings)
-        return {**self.source.show(found, measured), **self.result.reveal(), **self.show_turn(visit, degrees, name)}
+        return {**self.source.show(found, measured), **self.result.reveal(), **self.show_turn(visit, setting, name)}
 
-    def show_turn(self, visit: Visit, degrees: float, name: str) -> Updates:
+    def show_turn(self, visit: Visit, setting: Setting, name: str) -> Updates:
         """The face before and after a turn, and what was measured."""
         began = time.perf_counter()
         subject = required(visit)
-        view = rotate_subject(subject, [degrees], name)[0]
+        view = rotate_subject(subject, [setting.yaw], name, setting.pitch, setting.wanted)[0]
         after = visit.write("after.jpg", close_up(subject, view.image))
-        whole = visit.write("turned.jpg", view.image, provenance(self.rotators[name], [view]))
+        whole = visit.write("turned.jpg", view.image, provenance(self.rotators[name], [view], setting.wanted))
         identity = None if self.identity is None else identity_similarity(subject, view, self.identity)
         told = readout(subject, name, view, time.perf_counter() - began, identity)
         return self.result.show(visit.before, after, whole, told)
@@ -314,6 +340,21 @@ class Page:
             with suppress(OSError):  # another thread may have removed it
                 if time.time() - entry.stat().st_mtime > STALE:
                     shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the sliders of the page say.
+
+    Attributes:
+        yaw: by how many degrees.
+        pitch: by how many degrees.
+        wanted: property name -> what it shall become.
+    """
+
+    yaw: float = 0.0
+    pitch: float = 0.0
+    wanted: dict[str, Wanted] = field(default_factory=dict)
 
 
 def required(visit: Visit) -> Subject:
@@ -363,6 +404,7 @@ def serve(
     ready: Callable[[str], object] = print,
     identity: IdentityNetwork | None = None,
     device: str | None = None,
+    editor: PropertyEditor | None = None,
 ) -> None:
     """Serve the page until interrupted; everything visitors gave is removed then.
 
@@ -373,6 +415,7 @@ def serve(
         ready: called with the page's address once it can be opened.
         identity: an identity network, whose cosine is then shown beside the yaw.
         device: where the networks run that look at photographs.
+        editor: of properties; None: there are no sliders for them.
 
     Raises:
         LatentrotError: the address or port cannot be used.
@@ -381,7 +424,7 @@ def serve(
         folder = Path(name).resolve()
         os.environ["GRADIO_TEMP_DIR"] = str(folder)  # read when components are made, and at each upload
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-        page = Page(rotators, folder, identity, device)
+        page = Page(rotators, folder, identity, device, editor)
         fonts = [Font("system-ui"), Font("sans-serif")]  # the default theme's are fetched
         theme = Default(primary_hue="orange", font=fonts, font_mono=[Font("monospace")])
         try:

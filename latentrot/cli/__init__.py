@@ -54,7 +54,7 @@ class Command(Protocol):
 
 @dataclass(frozen=True)
 class Train:
-    """Train a network: train model | embedder | labeler | attributes | landmarks | parts | pair | person | spin --help."""
+    """Train a network; resumes to the exact step."""
 
     def run(self) -> None:
         """Say what can be trained."""
@@ -145,6 +145,19 @@ def split_command(argv: list[str]) -> tuple[str, dict[str, Callable[..., Command
     return "latentrot", COMMANDS, argv
 
 
+def overview() -> str:
+    """All commands, a line each."""
+    lines = []
+    for name, command in COMMANDS.items():
+        further = FURTHER.get(name, {})
+        lines.append(f"  {name:15} {(command.__doc__ or '').strip().splitlines()[0]}")
+        lines += [f"{'':18}{name} {' | '.join(further)}"] if further else []
+    return "\n".join([
+        "latentrot COMMAND --help says what a command takes.", "", "Edit the face in a photograph by walking along "
+        "directions in the latent space", "of a diffusion model.", "", *lines,
+    ])  # fmt: skip
+
+
 def guard_sweep(argv: list[str]) -> list[str]:
     """`--sweep -30:30:7` -> `--sweep=-30:30:7`: a value that starts with a minus sign is not an option."""
     guarded: list[str] = []
@@ -167,9 +180,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(argv: list[str]) -> int:
     """Parse the command line and run its command; returns the exit code."""
-    if argv == ["--version"]:
-        print(f"latentrot {__version__} ({terms_in_one_line()})")
-        return 0
+    if argv in ([], ["--help"], ["-h"], ["--version"]):
+        print(f"latentrot {__version__} ({terms_in_one_line()})" if argv == ["--version"] else overview())
+        return 0 if argv else 2
     relax_gc()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for noisy in ("httpx", "PIL", "accelerate", "diffusers"):

@@ -18,7 +18,7 @@ __all__ = ["Align"]
 
 @dataclass(frozen=True)
 class Align:
-    """Align the largest face of each photograph of a folder to the CelebA frame, for label, embed, train and edit --crop.
+    """Align the faces of a folder to the CelebA frame, for label, embed and train.
 
     Writes NAME.png each and transforms.csv, a row for each image. Photographs that cannot be aligned are listed, and the exit
     code is 2 where there are any.

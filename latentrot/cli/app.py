@@ -5,19 +5,22 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from latentrot.cli.common import given_of
 from latentrot.errors import LatentrotError
 from latentrot.rotators.options import RotatorOptions
-from latentrot.rotators.protocol import Rotator, options_of, rotator_names
+from latentrot.rotators.protocol import Rotator, capabilities_of, options_of, rotator_names
+
+if TYPE_CHECKING:
+    from latentrot.rotators.properties import PropertyEditor
 
 __all__ = ["App"]
 
 
 @dataclass(frozen=True)
 class App:
-    """Open a page in the browser on which a face turns as a slider is dragged."""
+    """Open a page in the browser with sliders for a face."""
 
     host: str = "127.0.0.1"
     """address to listen on; the default is reached from this machine alone, others by whoever reaches it"""
@@ -56,7 +59,8 @@ class App:
         # a service is stopped by SIGTERM: leave the way Ctrl-C does, so that what visitors gave is removed
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         say = "latentrot is at {} (Ctrl-C ends it)".format
-        serve(rotators, self.host, self.port, lambda url: print(say(url), flush=True), identity, self.device)
+        editor = editor_of(next(iter(rotators.values())), self.device)
+        serve(rotators, self.host, self.port, lambda url: print(say(url), flush=True), identity, self.device, editor)
 
     def rotators(self) -> dict[str, Rotator]:
         """The rotators that are offered, by name: all that draw and whose model comes along; the first with the options."""
@@ -67,3 +71,13 @@ class App:
             if made_by.offered and (options.is_available() or not found):
                 found[name] = options.with_identity(self.identity).load(self.device)
         return found
+
+
+def editor_of(rotator: Rotator, device: str | None) -> PropertyEditor | None:
+    """The editor of properties of the rotator's model; None where none come with it."""
+    model = capabilities_of(rotator).property_model
+    if model is None:
+        return None
+    from latentrot.rotators.properties import load_property_editor  # noqa: PLC0415
+
+    return load_property_editor(model, None, device)

@@ -39,7 +39,7 @@ else:
 
 @dataclass(frozen=True)
 class Edit:
-    """Edit the face in a photograph, in every photograph of a folder, or in a video: rotate the head, set properties.
+    """Edit faces: rotate the head, set properties; a photograph, folder or video.
 
     Exit code 0: all were edited; 2: some or all were not, after everything else was done.
     """
@@ -281,7 +281,7 @@ def print_report(edited: Edited) -> None:
 
 @dataclass(frozen=True)
 class Demo:
-    """Turn a bundled public-domain portrait, or a rendered head: a strip, the turned pictures, a report."""
+    """Rotate a bundled public-domain portrait, or a rendered head."""
 
     out: Path = Path("demo")
     """folder"""

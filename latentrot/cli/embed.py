@@ -25,7 +25,7 @@ __all__ = ["Embed"]
 
 @dataclass(frozen=True)
 class Embed:
-    """Embed a folder of faces: pictures -> latents; goes on where it stopped, or was killed.
+    """Invert a folder of aligned faces to latents; resumes after any stop.
 
     What belongs into which shard is written down first; a shard is then embedded as a whole and renamed into place. So the
     same command again does what is left, also of a shard it was stopped in; several at once share the work; images that

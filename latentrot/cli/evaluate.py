@@ -29,7 +29,7 @@ else:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure rotators where the true turned pictures are known, beside doing nothing and mirroring.
+    """Measure rotators where the true rotated images are known.
 
     Of rendered heads every other view is the truth; of real people another frame of the same clip is, and only people are
     measured whom no training of the package has used.

@@ -26,7 +26,7 @@ __all__ = ["FitDirections"]
 
 @dataclass(frozen=True)
 class FitDirections:
-    """Fit the left and the right line of every light group, or of one: latents -> lines.
+    """Fit directions to latents and labels, for each illumination class.
 
     A hundred photographs give lines of every light that work; from a few thousand on they are steady.
     """

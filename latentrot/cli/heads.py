@@ -122,7 +122,7 @@ class HeadsSurface:
 
 @dataclass(frozen=True)
 class Heads:
-    """Rendered heads: `make` a folder of them, `import` the face model they are made from, or thin it to a `surface`."""
+    """Render heads of nobody with exact labels; import the face model."""
 
     action: tyro.conf.OmitSubcommandPrefixes[
         Annotated[HeadsMake, tyro.conf.subcommand("make")]

@@ -13,7 +13,7 @@ __all__ = ["Info"]
 
 @dataclass(frozen=True)
 class Info:
-    """Say what any artefact of ours is, from its header."""
+    """Print the header of any file that latentrot wrote."""
 
     file: Annotated[Path, tyro.conf.Positional]
     """directions, latents, labels, label network, checkpoint, model folder, or a picture latentrot wrote"""

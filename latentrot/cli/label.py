@@ -23,7 +23,7 @@ __all__ = ["CheckLabels", "Label", "LabelLight", "TrainLabeler"]
 
 @dataclass(frozen=True)
 class Label:
-    """Label a folder of faces: yaw, pitch, roll, light, age, attributes and mean colours of every picture."""
+    """Label a folder of aligned faces: pose, light, age, attributes."""
 
     data: Path
     """CelebA folder, or any folder of aligned (178:218) or square face pictures"""

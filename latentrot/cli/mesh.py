@@ -16,7 +16,7 @@ __all__ = ["Mesh"]
 
 @dataclass(frozen=True)
 class Mesh:
-    """Write the head in a photograph as a textured 3D mesh that any viewer opens."""
+    """Write the head in a photograph as a textured 3D mesh."""
 
     image: Annotated[Path, tyro.conf.Positional]
     """the photograph"""

@@ -10,7 +10,7 @@ __all__ = ["Properties"]
 
 @dataclass(frozen=True)
 class Properties:
-    """List the properties that `edit --set` knows: unit, range, and what came along on people held out."""
+    """List the properties that `edit --set` knows, with range and side effects."""
 
     model: str | None = None
     """a diffusers folder, a Hub id or a bundled model; by default faces64"""

@@ -24,7 +24,7 @@ ICT = Path("../shared/data/ict/ict_face_model_light.npz")
 
 @dataclass(frozen=True)
 class Spin:
-    """Draw a head from all around, with its normals: of a photograph, of a new person, or between two people."""
+    """Draw a head from all around: of a photograph, or of a new person."""
 
     image: Annotated[Path | None, tyro.conf.Positional] = None
     """the photograph, or a picture of a head"""

@@ -16,7 +16,7 @@ __all__ = ["Unpack"]
 
 @dataclass(frozen=True)
 class Unpack:
-    """Unpack a data set's parquet export (images as bytes in a column, as Hugging Face has them) into CelebA's layout."""
+    """Unpack a parquet export of a data set into the layout of CelebA."""
 
     source: Annotated[Path, tyro.conf.Positional]
     """the .parquet file, or a folder of them"""

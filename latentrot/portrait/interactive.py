@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,18 @@ from PIL import Image, ImageDraw, ImageFont
 
 from latentrot.data.animation import fit_side, there_and_back
 from latentrot.data.frame import CROP_BOX
-from latentrot.data.images import strip
+from latentrot.data.images import Photograph, strip
+from latentrot.directions.properties import Wanted
 from latentrot.errors import LatentrotError
 from latentrot.faces.alignment import Alignment
 from latentrot.faces.identity import IdentityNetwork
 from latentrot.portrait.face import PreparedFace, prepare_face
 from latentrot.portrait.portrait import EditConfig, Portrait, read_portrait
+from latentrot.portrait.properties import StillRotator
 from latentrot.portrait.results import synthetic_metadata
 from latentrot.portrait.turns import Turn
+from latentrot.rotators.properties import PreparedFace as PreparedProperties
+from latentrot.rotators.properties import PropertyEditor
 from latentrot.rotators.protocol import RotatedCrop, Rotator, capabilities_of
 
 __all__ = [
@@ -47,6 +52,10 @@ MAX_TURN = 40.0
 MAX_SIDE = 1600
 #: so many of the largest faces can be chosen from
 MAX_FACES = 9
+#: so many settings of properties are kept, each with its prepared heads
+KEPT_SETTINGS = 3
+#: what leaves the head as it is
+STILL, STILL_ROTATOR = "still", StillRotator()
 #: side of the crops whose identity is compared, pixels
 IDENTITY_SIDE = 240
 #: how far a close-up reaches beyond the face crop, as a share of the crop's side
@@ -58,22 +67,25 @@ class Subject:
     """One face of a photograph, prepared for each rotator when it is first asked for.
 
     Attributes:
+        portrait: the photograph; its only alignment is that of the face.
+        config: how the face is edited.
         rotators: by name; the first one is prepared at once.
+        editor: of properties; None: they are left as they are.
         prepared: the face by the name of the rotator.
+        varied: the same face with its properties edited, the latest settings.
     """
 
+    portrait: Portrait
+    config: EditConfig
     rotators: Mapping[str, Rotator]
-    prepared: dict[str, PreparedFace]
+    editor: PropertyEditor | None = None
+    prepared: dict[str, PreparedFace] = field(default_factory=dict)
+    varied: dict[tuple[tuple[str, Wanted], ...], Subject] = field(default_factory=dict)
 
     @property
     def face(self) -> PreparedFace:
         """As the first rotator prepared it."""
-        return next(iter(self.prepared.values()))
-
-    @property
-    def portrait(self) -> Portrait:
-        """The photograph."""
-        return self.face.portrait
+        return self.prepared_for(next(iter(self.rotators)))
 
     @property
     def alignment(self) -> Alignment:
@@ -87,10 +99,34 @@ class Subject:
         return max(low, -MAX_TURN), min(high, MAX_TURN)
 
     def prepared_for(self, name: str) -> PreparedFace:
-        """The face, prepared for a rotator."""
+        """The face, prepared for a rotator and calibrated; rotators that set its head up alike share it."""
         if name not in self.prepared:
-            self.prepared[name] = prepare(self.portrait, self.rotators[name], self.face.config, self.face)
+            beside = next((f for f in self.prepared.values() if f.pending is not None), None)
+            rotator = STILL_ROTATOR if name == STILL else self.rotators[name]
+            face = prepare_face(self.portrait, self.alignment, rotator, self.config, beside=beside)
+            face.crop = face.crop.calibrated([-MAX_TURN, MAX_TURN])
+            self.prepared[name] = face
         return self.prepared[name]
+
+    @cached_property
+    def editable(self) -> PreparedProperties:
+        """The face, inverted for edits of its properties."""
+        if self.editor is None:
+            raise LatentrotError("no directions of properties come with this model")
+        return self.editor.prepare(self.portrait.image, self.alignment)
+
+    def with_properties(self, wanted: Mapping[str, Wanted]) -> Subject:
+        """The same face with its properties edited; the latest few are kept."""
+        key = tuple(sorted(wanted.items(), key=lambda item: item[0]))
+        if not key:
+            return self
+        if key not in self.varied:
+            image, _ = self.editable.edit(wanted, measure=False)
+            portrait = replace(self.portrait, photograph=Photograph(image, image))
+            self.varied[key] = Subject(portrait, self.config, self.rotators)
+        for old in list(self.varied)[:-KEPT_SETTINGS]:
+            del self.varied[old]
+        return self.varied[key]
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +159,12 @@ def open_shrunk(path: Path, device: str | None = None) -> Portrait:
 
 
 def take_face(
-    portrait: Portrait, index: int, rotators: Mapping[str, Rotator], light: str = "auto", device: str | None = None
+    portrait: Portrait,
+    index: int,
+    rotators: Mapping[str, Rotator],
+    light: str = "auto",
+    device: str | None = None,
+    editor: PropertyEditor | None = None,
 ) -> Subject:
     """Prepare one face and calibrate it up to `MAX_TURN` degrees to both sides.
 
@@ -133,6 +174,7 @@ def take_face(
         rotators: by name; the first is prepared now, the others when they are asked for.
         light: left, center or right; auto estimates it.
         device: where the networks run that look at the photograph; None: cuda where there is one.
+        editor: of properties; None: they cannot be edited.
 
     Raises:
         LatentrotError: no such face, or no directions for the light.
@@ -142,37 +184,39 @@ def take_face(
         raise LatentrotError(f"no face {index}; the photograph has {count}, counted from 0")
     config = EditConfig(light=light, device=device)
     alignment = portrait.align(portrait.faces[index], config.perception_device)
-    name = next(iter(rotators))
-    return Subject(rotators, {name: prepare(replace(portrait, alignments=(alignment,)), rotators[name], config)})
+    subject = Subject(replace(portrait, alignments=(alignment,)), config, rotators, editor)
+    subject.prepared_for(next(iter(rotators)))
+    return subject
 
 
-def prepare(
-    portrait: Portrait, rotator: Rotator, config: EditConfig, beside: PreparedFace | None = None
-) -> PreparedFace:
-    """The chosen face of a photograph, calibrated; `beside` as in `prepare_face`."""
-    face = prepare_face(portrait, portrait.alignments[0], rotator, config, beside=beside)
-    face.crop = face.crop.calibrated([-MAX_TURN, MAX_TURN])
-    return face
-
-
-def rotate_subject(subject: Subject, degrees: Sequence[float], name: str) -> list[RotatedPhotograph]:
-    """Rotate a face by each of `degrees` (> 0: nose to the viewer's right).
+def rotate_subject(
+    subject: Subject,
+    degrees: Sequence[float],
+    name: str,
+    pitch: float = 0.0,
+    wanted: Mapping[str, Wanted] | None = None,
+) -> list[RotatedPhotograph]:
+    """Edit the properties of a face, then rotate it by each of `degrees` (> 0: nose to the viewer's right).
 
     Args:
         subject: from `take_face`.
         degrees: by how much.
         name: of the rotator.
+        pitch: by how much; > 0: looks up.
+        wanted: property name -> what it shall become.
 
     Raises:
         LatentrotError: a rotation that is not within `MAX_TURN` degrees.
     """
-    for turn in degrees:
+    for turn in (*degrees, pitch):
         if not abs(turn) <= MAX_TURN:
             raise LatentrotError(f"a turn of {turn} degrees: expected between {-MAX_TURN:.0f} and {MAX_TURN:.0f}")
-    edited = subject.prepared_for(name).edit([Turn(turn) for turn in degrees])
+    varied = subject.with_properties(wanted or {})
+    still = varied is not subject and not pitch and not any(degrees)
+    edited = varied.prepared_for(STILL if still else name).edit([Turn(turn, pitch) for turn in degrees])
     results = []
     for i, frame in enumerate(edited.turned.frames):
-        image = subject.portrait.image.copy()
+        image = varied.portrait.image.copy()
         edited.patch(i).paste(image)
         results.append(RotatedPhotograph(frame, image))
     return results
@@ -246,7 +290,10 @@ def animation(subject: Subject, views: Sequence[RotatedPhotograph], side: int = 
     return there_and_back([fit_side(close_up(subject, v.image), side) for v in views])
 
 
-def provenance(rotator: Rotator, views: Sequence[RotatedPhotograph]) -> dict[str, str]:
+def provenance(
+    rotator: Rotator, views: Sequence[RotatedPhotograph], wanted: Mapping[str, Wanted] | None = None
+) -> dict[str, str]:
     """What a file of turned faces says of itself, for `write_image` and `write_animation`."""
     asked = [round(v.frame.requested_deg, 2) for v in views]
-    return synthetic_metadata({"model": capabilities_of(rotator).name, "asked_deg": asked})
+    told = {"properties": {name: f"{w.value:+g}" for name, w in wanted.items()}} if wanted else {}
+    return synthetic_metadata({"model": capabilities_of(rotator).name, "asked_deg": asked, **told})
