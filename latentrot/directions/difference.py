@@ -132,7 +132,7 @@ def difference(
 def together(changes: Sequence[Change]) -> Change:
     """Several changes of one crop as one: what they add is added up, and only the first moves anything."""
     first, *others = changes
-    residual = np.sum([change.residual for change in changes], axis=0, dtype=np.float32)
+    residual = np.stack([change.residual for change in changes]).sum(0)
     return Change(residual, first.shift, first.drawn) if others else first
 
 
