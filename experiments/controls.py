@@ -10,7 +10,7 @@ import numpy as np
 from latentrot.faces.alignment import Alignment
 from latentrot.faces.detect import Face
 from latentrot.geometry import TurnedHead
-from latentrot.geometry.turn import reframed
+from latentrot.geometry.turn import realign_crop
 from latentrot.rotators.mesh.rotator import MeshRotator
 
 __all__ = ["MeanFilled"]
@@ -27,7 +27,7 @@ class MeanFilled:
         """Turn a (s, s, 3) uint8 crop by degrees."""
         head = self.mesh.fitter.fit_crop(image)
         turned = head.turn(degrees)
-        return reframed(head, replace(turned, image=filled(turned)))
+        return realign_crop(head, replace(turned, image=filled(turned)))
 
     def rotate_photograph(
         self, photograph: np.ndarray, face: Face | Alignment, degrees: Sequence[float]

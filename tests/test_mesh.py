@@ -18,9 +18,9 @@ from latentrot.geometry.ears import draw_ear
 from latentrot.geometry.export import as_mesh, export_head
 from latentrot.geometry.fields import curve_through, extrapolated, filled, holes_filled, nearest, signed_distance
 from latentrot.geometry.hair import _largest_box, _quilted
-from latentrot.geometry.sheets import cut_sheet
 from latentrot.geometry.surface import fit_surface, load_surface, rotation
-from latentrot.geometry.turn import reframed
+from latentrot.geometry.triangulate import triangulate_mask
+from latentrot.geometry.turn import realign_crop
 from latentrot.synthetic.head_model import ICT_PATH
 from latentrot.synthetic.ict import read_ict
 
@@ -172,7 +172,7 @@ def test_a_large_photograph_keeps_its_fine_detail():
 
 def test_what_is_no_face_is_refused(frontal):
     rng = np.random.default_rng(1)
-    with pytest.raises(LatentrotError, match="not those of a face"):
+    with pytest.raises(LatentrotError, match="do not fit a face"):
         build_head(frontal.picture, rng.uniform(0, 300, (68, 2)), frontal.parts, SMALL)
     with pytest.raises(LatentrotError, match="68 finite"):
         build_head(frontal.picture, frontal.landmarks[:5], frontal.parts, SMALL)
@@ -218,7 +218,7 @@ def disc(size=81, radius=30.0):
 
 
 def test_a_sheet_has_the_area_of_its_mask_and_every_inner_edge_twice():
-    sheet = cut_sheet(disc())
+    sheet = triangulate_mask(disc())
     a, b, c = sheet.points[sheet.faces].transpose(1, 0, 2).astype(float)
     areas = ((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]) / 2
     assert areas.min() >= 0
@@ -291,7 +291,7 @@ def test_nearest_and_distance_agree():
 @pytest.mark.parametrize("yaw", [-50.0, -20.0, 0.0, 35.0])
 def test_a_turned_crop_stays_in_its_frame(head, yaw):
     turned = turn_head(head, yaw)
-    crop = reframed(head, turned)
+    crop = realign_crop(head, turned)
     assert crop.shape == head.photograph.shape
     if yaw == 0:
         assert np.array_equal(crop, head.photograph)
@@ -500,7 +500,7 @@ class TestHair:
             return (np.abs(turned.image.astype(int) - head.photograph).max(-1) > 60)[away].mean()
 
         left = moved()
-        monkeypatch.setattr("latentrot.geometry.surroundings.LEFT", (9.0, 10.0))
+        monkeypatch.setattr("latentrot.geometry.surroundings.DETACHED", (9.0, 10.0))
         assert left < 0.75 * moved()
 
     def test_lies_over_the_lobes_it_leaves_bare(self, frontal, head):

@@ -400,7 +400,7 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
 # ---- writing ----------------------------------------------------------------------------------------------------
 
 
-def check_picture(image: np.ndarray, what: str = "picture") -> None:
+def check_image(image: np.ndarray, what: str = "picture") -> None:
     """Refuse whatever is not an (h, w, 3) uint8 array.
 
     Raises:
@@ -418,7 +418,7 @@ def check_crop(image: np.ndarray) -> None:
     Raises:
         LatentrotError: naming what was given.
     """
-    check_picture(image, "crop")
+    check_image(image, "crop")
     if image.shape[0] != image.shape[1]:
         raise LatentrotError(
             f"a crop of {image.shape[1]}x{image.shape[0]} pixels; expected a square in the CelebA frame"
@@ -498,7 +498,7 @@ def write_image(
     """
     path = Path(path)
     name = one_line(path)
-    check_picture(array)
+    check_image(array)
     kind = ENCODERS.get(path.suffix.lower())
     if kind is None:
         raise LatentrotError(f"cannot write {name}: unknown suffix {path.suffix!r}; use .png, .jpg or .webp")
@@ -584,7 +584,7 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
     Raises:
         LatentrotError: the picture is not square, or the size is under 1.
     """
-    check_picture(image)
+    check_image(image)
     if image.shape[0] != image.shape[1] or size < 1:
         raise LatentrotError(f"cannot resize a {image.shape} picture to a square of {size}; expected a square and >= 1")
     picture = Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS)  # Pillow widens its filter
@@ -595,7 +595,7 @@ def _check_alike(pictures: Sequence[np.ndarray]) -> None:
     if not pictures:
         raise LatentrotError("no pictures were given; expected at least one")
     for picture in pictures:
-        check_picture(picture)
+        check_image(picture)
     shapes = sorted({p.shape for p in pictures})
     if len(shapes) > 1:
         raise LatentrotError(f"pictures of different sizes: {one_line(shapes, 120)}; resize them to one first")

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from latentrot.data.frame import CROP_BOX
-from latentrot.data.images import check_picture
+from latentrot.data.images import check_image
 from latentrot.errors import LatentrotError
 
 __all__ = ["Alignment", "align_landmarks"]
@@ -101,7 +101,7 @@ class Alignment:
         return int(low[0]), int(low[1]), int(high[0]), int(high[1])
 
     def _check_photo(self, photo: np.ndarray) -> None:
-        check_picture(photo, "photograph")
+        check_image(photo, "photograph")
         if (photo.shape[1], photo.shape[0]) != tuple(self.photo_size):
             raise LatentrotError(
                 f"the photograph is {photo.shape[1]}x{photo.shape[0]}, the alignment belongs to one of "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from latentrot.data.images import check_picture
+from latentrot.data.images import check_image
 from latentrot.errors import LatentrotError
 
 __all__ = ["Face", "choose_face", "detect_faces", "detect_upright", "look_again"]
@@ -63,7 +63,7 @@ def detect_faces(image: np.ndarray, device: str | None = None) -> list[Face]:
     """
     from latentrot.faces.mtcnn import load_mtcnn  # noqa: PLC0415  (torch is slow to import)
 
-    check_picture(image)
+    check_image(image)
     height, width = image.shape[:2]
     shrink = min(1.0, MAX_SIDE / max(height, width))
     searched = Image.fromarray(image)

@@ -1,6 +1,6 @@
-"""A head from a photograph, with the photograph's own pixels: fitted to landmarks, rotated, rendered.
+"""Head geometry: fit a surface to the landmarks of a photograph, texture it with the photograph, rotate and render it.
 
-`HeadFitter.fit` sets a `Head` up, `Head.turn` renders it rotated by measured degrees.
+`HeadFitter.fit` builds a `Head`; `Head.turn` renders it rotated by measured degrees.
 """
 
 from latentrot.geometry.config import MeshConfig

@@ -1,4 +1,4 @@
-"""Textures of the head's two sheets: the photograph with cleaned rims, and a piece of hair to lay on where it is not seen."""
+"""Textures of the head's front and back surface: the photograph with cleaned rims, and synthesized hair."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 
 from latentrot.geometry.config import MeshConfig
 from latentrot.geometry.fields import blur, blur_within, dilated, eroded, extrapolated, filled, ramp
-from latentrot.geometry.hair import LOCK, hair_seen, own_hair, strands_of, typical_hair
+from latentrot.geometry.hair import LOCK, own_hair, strands_of, typical_hair, visible_hair
 from latentrot.geometry.outline import Outline, cheeks_of
 
 __all__ = ["Textures", "make_textures"]
 
 
-#: brightness of the neck under the ears against the cheeks
+#: brightness of the neck under the ears relative to the cheeks
 SHADE = 0.75
 #: height of an ear, in W
 EAR = 0.4
-#: what is larger, as a share of W squared, and worn on the head is a hat, not glasses
+#: an accessory on the head with a larger area than this (share of W squared) is a hat, not glasses
 HAT = 0.15
-#: with so much hair along the crown a head is bald nowhere
+#: shares of hair along the crown between which bare skin at the rim stops being extended to the back
 FULL = 0.6, 0.8
 
 
@@ -30,13 +30,13 @@ class Textures:
     """Textures on the region's grid.
 
     Args:
-        front: (h, w, 3) float32, the photograph, its rim replaced from inside.
+        front: (h, w, 3) float32, the photograph with its rim replaced by colours from inside.
         kept: (h, w) float32, 1 where `front` is the photograph.
         tone: (h, w, 3) float32, blurred colours of the hair in front.
         back_tone: (h, w, 3) float32, blurred colours of the back of the head.
-        strands: (h, w, 3) float32, detail as the hair has it, zero in the mean, everywhere.
-        hair: (h, w) float32, how far a pixel may be redrawn as hair.
-        near_hair: (h, w) float32, the same for skin that hair touches, where the surface jumps from one to the other.
+        strands: (h, w, 3) float32, zero-mean hair detail, defined everywhere.
+        hair: (h, w) float32, weight with which a pixel may be redrawn as hair.
+        near_hair: (h, w) float32, the same for skin next to hair, where the depth is discontinuous.
     """
 
     front: np.ndarray
@@ -56,23 +56,23 @@ def make_textures(
     width: float,
     config: MeshConfig,
 ) -> Textures:
-    """Textures from the region's picture and its masks.
+    """Build the textures from the region's image and its masks.
 
     Args:
-        image: (h, w, 3) the region's picture.
+        image: (h, w, 3) the region's image.
         outline: its masks.
-        seen: (h, w) bool, what lies within the photograph.
-        lobes: (h, w) bool, what shows of ears that hair covers.
+        seen: (h, w) bool, pixels that lie within the photograph.
+        lobes: (h, w) bool, visible parts of ears that hair covers.
         width: W in pixels.
         config: parameters.
     """
     inside, sigma = outline.to_background, LOCK * width
     clean = _clean(outline, seen, width, config)
-    # at the silhouette itself a mask says background rather than hair: what lies inside says which of the two ends there
+    # at the silhouette the parser tends to report background instead of hair: use the class found further inside
     inner = outline.head & (inside > 0.03 * width)
     hair = extrapolated(outline.hair[..., None], inner.astype(np.float32))[..., 0]
     front = _cleaned(image, clean, hair, width)
-    hairy, strand = hair_seen(outline, clean, width)
+    hairy, strand = visible_hair(outline, clean, width)
     locks = strand & (outline.hat < 0.3) & (inside > config.hair_rim * width)
     if hairy:
         strand = own_hair(image, strand, outline, width)
@@ -80,10 +80,10 @@ def make_textures(
     typical = typical_hair(image, strand, inside, width)
     usual, around = blur_within(image, typical, 5 * sigma)
     usual = extrapolated(usual, ramp(around[..., 0], 0.0, 0.02))
-    own = near + config.usual_hair * (usual - near)  # a dark lock beside the face would be drawn wide
+    own = near + config.usual_hair * (usual - near)  # a dark lock beside the face would be stretched visibly
     tone = extrapolated(own, (weight[..., 0] > 0.05).astype(np.float32))
     back_tone = _behind(image, typical, outline, width, config)
-    seam = ramp(inside, 0.0, 0.2 * width)[..., None]  # at the rim the back goes on as the front ends
+    seam = ramp(inside, 0.0, 0.2 * width)[..., None]  # at the rim the back continues the colours of the front
     covered = hairy * ramp(blur(hair, sigma), 0.3, 0.7)[..., None]
     ending = blur(front, 0.6 * sigma)
     ending = ending + covered * (tone - ending)
@@ -103,7 +103,7 @@ def make_textures(
 
 
 def _clean(outline: Outline, seen: np.ndarray, width: float, config: MeshConfig) -> np.ndarray:
-    """(h, w) bool, the head without its rim, whose pixels are half background."""
+    """(h, w) bool, the head without its rim, whose pixels mix with the background."""
     inside = outline.to_background
     rim = config.skin_rim + (config.hair_rim - config.skin_rim) * ramp(outline.hair, 0.2, 0.6)
     depth = np.maximum(blur(rim * width, 0.02 * width), 1.5)
@@ -113,7 +113,7 @@ def _clean(outline: Outline, seen: np.ndarray, width: float, config: MeshConfig)
 
 
 def _behind(image: np.ndarray, typical: np.ndarray, outline: Outline, width: float, config: MeshConfig) -> np.ndarray:
-    """(h, w, 3) colours of the back of the head: its hair's, in the shade, and below the ears the neck's."""
+    """(h, w, 3) colours of the back of the head: shaded hair, and skin of the neck below the ears."""
     far = extrapolated(image, typical.astype(np.float32))
     middle = np.median(image[typical], axis=0)
     tone = np.clip(blur(far, LOCK * width), 0, 255) * 0.75 + 0.25 * middle.astype(np.float32)
@@ -121,7 +121,7 @@ def _behind(image: np.ndarray, typical: np.ndarray, outline: Outline, width: flo
 
 
 def _bald(hair: np.ndarray, outline: Outline, width: float) -> np.ndarray:
-    """(h, w) how far skin that ends above the ears goes on behind: not under a full crown, where it is a bare temple."""
+    """(h, w) weight with which skin above the ears continues on the back: 0 under a full crown, at bare temples."""
     rows = np.arange(len(hair))[:, None]
     upper = ramp(rows, outline.lobe - 0.3 * width, outline.lobe - 0.5 * width)
     crown = outline.head & (outline.to_background < 0.06 * width) & (upper > 0.5)
@@ -130,7 +130,7 @@ def _bald(hair: np.ndarray, outline: Outline, width: float) -> np.ndarray:
 
 
 def _cleaned(image: np.ndarray, clean: np.ndarray, hair: np.ndarray, width: float) -> np.ndarray:
-    """The picture with its rim filled from inside: hair from hair, all else from all else, or each would colour the other."""
+    """The image with its rim filled from inside, hair and other pixels separately so that their colours do not mix."""
     kinds = [clean & (hair > 0.6), clean & (hair < 0.4)]
     if min(kind.sum() for kind in kinds) < 0.01 * width**2:
         return filled(image, clean, 0.025 * width, 8.0)
@@ -141,7 +141,7 @@ def _cleaned(image: np.ndarray, clean: np.ndarray, hair: np.ndarray, width: floa
 
 
 def _near_hair(strand: np.ndarray, lobes: np.ndarray, outline: Outline, width: float) -> np.ndarray:
-    """Skin that hair touches: at the face's side, lobes under hair, and the neck between jaw and hair."""
+    """Skin next to hair: at the side of the face, ear lobes under hair, and the neck between jaw and hair."""
     rows = np.arange(len(strand))[:, None]
     side = dilated(strand & (rows > outline.lobe - 0.6 * width), 0.05 * width) & outline.face
     neck = dilated(strand, 0.15 * width) & ~outline.face & (rows > outline.lobe)
@@ -149,7 +149,7 @@ def _near_hair(strand: np.ndarray, lobes: np.ndarray, outline: Outline, width: f
 
 
 def _nape(tone: np.ndarray, image: np.ndarray, outline: Outline, width: float) -> np.ndarray:
-    """Behind the ears, where no hair hangs, the head's back is the neck's skin, in the shade."""
+    """Set the back of the head below the ears to the shaded skin colour of the neck, except where hair hangs."""
     rows = np.arange(len(tone))[:, None]
     cheeks = cheeks_of(outline, width)
     if not cheeks.any():
@@ -160,12 +160,10 @@ def _nape(tone: np.ndarray, image: np.ndarray, outline: Outline, width: float) -
 
 
 def _under_a_hat(image: np.ndarray, outline: Outline, hair: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray]:
-    """A hat ends where it is seen to end, and side and back below are hair; one that shows none reaches down to the ears.
-
-    There the rest is skin in the shade.
+    """Colour of the head below a hat's brim: the visible hair, or shaded skin down from the ears if no hair is visible.
 
     Returns:
-        (3,) that colour, and (h, 1, 1) how far it counts in a row: nowhere without a hat.
+        (3,) the colour, and (h, 1, 1) its weight per row: 0 everywhere without a hat.
     """
     hat, none = outline.head & (outline.hat > 0.5), (np.zeros(3), np.zeros((len(image), 1, 1), np.float32))
     if hat.sum() < HAT * width**2:
@@ -179,12 +177,12 @@ def _under_a_hat(image: np.ndarray, outline: Outline, hair: np.ndarray, width: f
         shown, shade, brim = cheeks_of(outline, width), SHADE, max(brim, outline.lobe - EAR * width)
     if not shown.any():
         return none
-    below = ramp(rows, brim + 0.05 * width, brim + 0.11 * width)[..., None]  # it sits lower behind
+    below = ramp(rows, brim + 0.05 * width, brim + 0.11 * width)[..., None]  # the brim is lower at the back
     return shade * np.median(image[shown], axis=0), below
 
 
 def _hair_at_rim(outline: Outline, width: float) -> np.ndarray:
-    """(h, w) how much hair the head has at both ends of a row, the nearer end counting more."""
+    """(h, w) share of hair at the two ends of each row, weighted towards the nearer end."""
     head, band = outline.head, max(2, round(0.08 * width))
     count = head.shape[1]
     known = np.asarray(head.any(1), np.float32)

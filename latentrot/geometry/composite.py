@@ -1,7 +1,7 @@
-"""Composite a turned region into its photograph, on all cores.
+"""Composite a rotated region into its photograph, in parallel bands.
 
-The region's grid is coarser or finer than the photograph's. What the grid cannot hold - the difference between the photograph
-and the region's picture of it - is sampled where the pixel comes from, and added.
+The region's grid has another resolution than the photograph. The detail that the grid cannot represent (photograph minus the
+resampled region) is sampled at the source position of each pixel and added.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from latentrot.kernels import in_bands, kernel
 
 __all__ = ["composite"]
 
-#: a weight smaller than this leaves the photograph's pixel as it is
-STILL = 1e-3
+#: weights below this leave the photograph's pixel unchanged
+MIN_WEIGHT = 1e-3
 
 
 def composite(
@@ -21,21 +21,21 @@ def composite(
     box: tuple[int, int, int, int],
     to_region: np.ndarray,
     to_photo: np.ndarray,
-    pictures: tuple[np.ndarray, np.ndarray],
+    images: tuple[np.ndarray, np.ndarray],
     source: np.ndarray,
     fields: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The part of a photograph in a box, with the turned region composited into it.
+    """Composite the rotated region into the part of a photograph inside a box.
 
     Args:
         photograph: (h, w, 3) uint8.
         box: left, top, right, bottom.
         to_region: (2, 3) photograph positions -> region positions.
-        to_photo: (2, 3) the way back.
-        pictures: the region before and after the turn, (r, c, 3) float32.
-        source: (r, c, 2) where in the region each of its pixels comes from.
-        fields: (r, c) each: how far fine detail may be carried, whether anything changed, how far the source shows what
-            is seen, alpha of the head.
+        to_photo: (2, 3) the inverse.
+        images: the region before and after the rotation, (r, c, 3) float32.
+        source: (r, c, 2) source position in the region of each of its pixels.
+        fields: (r, c) each: weight of the fine detail, whether the pixel changed, coverage (how far the source shows what is
+            visible), alpha of the head.
 
     Returns:
         (bottom - top, right - left, 3) uint8; coverage and the head's alpha, float32.
@@ -44,7 +44,7 @@ def composite(
     pixels = photograph[top:bottom, left:right].copy()
     coverage, alpha = np.ones(pixels.shape[:2], np.float32), np.zeros(pixels.shape[:2], np.float32)
     maps = np.ascontiguousarray(np.concatenate([source, np.stack(fields, -1)], -1), np.float32)
-    before, after = (np.ascontiguousarray(p, np.float32) for p in pictures)
+    before, after = (np.ascontiguousarray(p, np.float32) for p in images)
     in_bands(
         _composite, len(pixels), np.ascontiguousarray(photograph), left, top, to_region.astype(np.float64),
         to_photo.astype(np.float64), before, after, maps, pixels, coverage, alpha,
@@ -54,7 +54,7 @@ def composite(
 
 @kernel(inline="always", fastmath=True)
 def _linear(a, x, y, k):  # noqa: ANN001, ANN202  (numba)
-    """Bilinear value of channel k at a position, edges repeated."""
+    """Bilinear value of channel k at a position; edges are repeated."""
     height, width = a.shape[:2]
     x, y = min(max(x - 0.5, 0.0), width - 1.0), min(max(y - 0.5, 0.0), height - 1.0)
     i, j = min(int(x), width - 2), min(int(y), height - 2)
@@ -65,7 +65,7 @@ def _linear(a, x, y, k):  # noqa: ANN001, ANN202  (numba)
 
 @kernel(inline="always", fastmath=True)
 def _weights(t, w):  # noqa: ANN001, ANN202
-    """Catmull and Rom's cubic weights."""
+    """Catmull-Rom cubic weights."""
     w[0] = t * (-0.5 + t * (1.0 - 0.5 * t))
     w[1] = 1.0 + t * t * (-2.5 + 1.5 * t)
     w[2] = t * (0.5 + t * (2.0 - 1.5 * t))
@@ -74,7 +74,7 @@ def _weights(t, w):  # noqa: ANN001, ANN202
 
 @kernel(inline="always", fastmath=True)
 def _cubic(a, x, y, wx, wy, out):  # noqa: ANN001, ANN202
-    """Cubic values of three channels at a position, edges repeated."""
+    """Cubic values of three channels at a position; edges are repeated."""
     height, width = a.shape[:2]
     x, y = min(max(x - 0.5, 0.0), width - 1.0), min(max(y - 0.5, 0.0), height - 1.0)
     i, j = int(x), int(y)
@@ -100,12 +100,12 @@ def _composite(first, last, photograph, left, top, there, back, before, after, m
             x = there[0, 0] * px + there[0, 1] * py + there[0, 2]
             y = there[1, 0] * px + there[1, 1] * py + there[1, 2]
             alpha[row, column] = min(max(_linear(maps, x, y, 5), 0.0), 1.0)
-            if _linear(maps, x, y, 3) <= STILL:
+            if _linear(maps, x, y, 3) <= MIN_WEIGHT:
                 continue
             from_x, from_y, trust = _linear(maps, x, y, 0), _linear(maps, x, y, 1), _linear(maps, x, y, 2)
             coverage[row, column] = min(max(_linear(maps, x, y, 4), 0.0), 1.0)
             _cubic(after, x, y, wx, wy, new)
-            if trust > STILL:
+            if trust > MIN_WEIGHT:
                 source_x = back[0, 0] * from_x + back[0, 1] * from_y + back[0, 2]
                 source_y = back[1, 0] * from_x + back[1, 1] * from_y + back[1, 2]
                 _cubic(before, from_x, from_y, wx, wy, old)

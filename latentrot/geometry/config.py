@@ -1,4 +1,4 @@
-"""Every parameter of the turn by geometry, at one site."""
+"""Parameters of the mesh rotation."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ __all__ = ["MeshConfig"]
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """How a photograph is turned by geometry. Lengths are shares of the face's width W unless a unit is named.
+    """Parameters of the mesh rotation. Lengths are shares of the face width W unless a unit is given.
 
     Args:
-        side: half the width of the region that is worked in.
-        above: the region's reach above the ears.
-        below: its reach below them.
-        smallest_px: faces narrower than this are worked on enlarged.
-        largest_px: faces wider than this are worked on reduced; their fine detail is carried separately.
-        axis_behind: how far behind the face's edge points the turning axis and the head's rim lie.
-        depth_scale: factor on the face's depth in front of the axis.
-        lean_deg: correction of the fitted face's pitch: how far its forehead is leaned towards the viewer.
-        back_depth: how far the back of the head lies behind the rim.
-        swell: how strongly hair and all else swell towards the viewer (the source of the Poisson equation).
-        lobe: how far below the ears' middle their lobes end.
-        hair_cut: below the lobes by this much hair hangs from the head instead of turning with it.
-        hair_rim: depth of the rim whose colours are replaced from inside, hair.
+        side: half the width of the working region.
+        above: extent of the region above the ears.
+        below: extent of the region below the ears.
+        smallest_px: narrower faces are enlarged to this width.
+        largest_px: wider faces are reduced to this width; their fine detail is warped separately.
+        axis_behind: distance of the rotation axis and the head's rim behind the edge points of the face.
+        depth_scale: factor on the depth of the face in front of the axis.
+        lean_deg: correction of the fitted pitch: lean of the forehead towards the viewer.
+        back_depth: depth of the back of the head behind the rim.
+        swell: source term of the Poisson equation: how strongly hair and other soft parts bulge towards the viewer.
+        lobe: distance of the ear lobes below the middle of the ears.
+        hair_cut: hair further below the lobes than this hangs freely and does not rotate with the head.
+        hair_rim: depth of the rim whose colours are replaced from inside, for hair.
         skin_rim: the same for skin.
-        back_shade: brightness of the back of the head against the hair in front.
-        usual_hair: how far hair that is drawn wider than it was seen takes the colour that hair has around there, 0 to 1.
-        strands: strength of the detail of hair that is laid on, against what is seen; as strong, its pattern shows.
-        fade: over so much drawn hair and what the photograph shows run into each other.
-        stretch: enlargements between these two hand hair over to texture that is laid on.
-        torn: enlargements between these two make skin that hair touches hair: there the surface jumps, nothing is seen.
-        give_way: how far from the head the surroundings give way at least.
-        give_way_times: and at least this many times as far as they have to move.
+        back_shade: brightness of the back of the head relative to the hair in front.
+        usual_hair: how far stretched hair takes the average colour of the hair around it, 0 to 1.
+        strands: strength of the synthesized hair detail relative to the visible one; at 1 its pattern is noticeable.
+        fade: width of the transition between synthesized hair and the photograph.
+        stretch: enlargements between which hair is replaced by synthesized texture.
+        torn: enlargements between which skin next to hair is replaced by hair: the depth is discontinuous there.
+        falloff: min distance from the head over which the displacement of the surroundings falls off to zero.
+        falloff_min_ratio: min ratio of that distance to the largest displacement.
         edge: width of the head's soft edge.
-        mirror_from: yaws of the source, degrees, between which the hidden cheek begins to be filled from the seen one.
-        yaw_reach: no turn is longer than this, degrees.
+        mirror_from: source yaws in degrees between which the hidden cheek starts to be filled from the visible one.
+        yaw_reach: max rotation in degrees.
     """
 
     side: float = 1.5
@@ -61,8 +61,8 @@ class MeshConfig:
     fade: float = 0.03
     stretch: tuple[float, float] = (1.15, 1.75)
     torn: tuple[float, float] = (1.4, 2.2)
-    give_way: float = 0.4
-    give_way_times: float = 2.2
+    falloff: float = 0.4
+    falloff_min_ratio: float = 2.2
     edge: float = 0.02
     mirror_from: tuple[float, float] = (5.0, 12.0)
     yaw_reach: float = 120.0
@@ -72,7 +72,7 @@ class MeshConfig:
             raise LatentrotError(
                 f"smallest_px {self.smallest_px}, largest_px {self.largest_px}: expected 64 to 640 pixels in this order"
             )
-        lengths = ("side", "above", "below", "depth_scale", "back_depth", "swell", "give_way", "edge")
+        lengths = ("side", "above", "below", "depth_scale", "back_depth", "swell", "falloff", "edge")
         for name in lengths:
             if not getattr(self, name) > 0:
                 raise LatentrotError(f"{name} {getattr(self, name)}: expected more than 0")

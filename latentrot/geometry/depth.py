@@ -1,7 +1,7 @@
-"""The depth of a whole head from its outline and its face: soft parts swell like a pillow between silhouette and face.
+"""Depth of a whole head from its outline and its face: soft parts are inflated between the silhouette and the face.
 
-Where z is the height over the rim, u = z^2 solves a Poisson equation with u = 0 at the silhouette and the face's own u on the
-face: over a disc that gives a half sphere, and everywhere a rim that is met at a right angle, as a round body's is.
+With z the height over the rim, u = z^2 solves a Poisson equation with u = 0 at the silhouette and the face's own u on the
+face. Over a disc this gives a half sphere; everywhere the surface meets the rim at a right angle, as on a round body.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from latentrot.geometry.outline import Outline
 
 __all__ = ["back_square", "free_edge", "front_square", "inflate"]
 
-#: cells of the Poisson grid a face width
+#: cells of the Poisson grid per face width
 CELLS = 60
-#: over so much above where hair hangs freely the head is flat, as a share of W: it does not turn there, as that does not
+#: height, as a share of W, of the flat zone above freely hanging hair: it must not rotate, like the hair below it
 FLAT = 0.04
 
 
 def front_square(outline: Outline, face_depth: np.ndarray, width: float, config: MeshConfig) -> np.ndarray:
-    """U of the front sheet: (h, w) float32, 0 at the silhouette and beyond.
+    """Squared height u of the front surface: (h, w) float32, 0 at the silhouette and beyond.
 
     Args:
         outline: masks.
@@ -43,19 +43,19 @@ def front_square(outline: Outline, face_depth: np.ndarray, width: float, config:
     away = cv2.distanceTransform((~outline.face).astype(np.uint8), cv2.DIST_L2, 5)
     beside = ramp(away, 0.15 * width, 0.0) * ramp(outline.to_background, 0.0, 0.06 * width)
     at_jaw = below * np.where(outline.face, 1.0, beside)
-    weight = np.maximum(inside, at_jaw)  # the jaw is a real edge: there the face's depth holds up to it
+    weight = np.maximum(inside, at_jaw)  # the jaw is a depth discontinuity: keep the depth of the face up to it
     return (weight * own + (1 - weight) * u).astype(np.float32)
 
 
 def free_edge(outline: Outline, width: float) -> np.ndarray:
-    """(h, w) float32, 1 along the jaw: there the head's edge does not bend back to the rim, whatever lies behind it."""
+    """(h, w) float32, 1 along the jaw, where the edge of the head does not bend back to the rim."""
     rows = np.arange(len(outline.face))[:, None]
     away = cv2.distanceTransform((~outline.face).astype(np.uint8), cv2.DIST_L2, 5)
     return ramp(rows, outline.lobe - 0.12 * width, outline.lobe) * ramp(away, 0.06 * width, 0.02 * width)
 
 
 def back_square(outline: Outline, width: float, config: MeshConfig) -> np.ndarray:
-    """U of the back sheet: (h, w) float32; it meets the rim below the ears, where the neck begins."""
+    """Squared depth u of the back surface: (h, w) float32; it meets the rim below the ears, where the neck begins."""
     rows = np.arange(len(outline.head))[:, None]
     nothing = np.zeros_like(outline.head)
     skull = outline.head & (rows < outline.chin + 0.1 * width)
@@ -64,11 +64,11 @@ def back_square(outline: Outline, width: float, config: MeshConfig) -> np.ndarra
     start, end = outline.lobe - 0.55 * width, outline.lobe - 0.04 * width
     long = _hangs(outline, width)
     nape = np.clip((rows - start) / (end + long * (outline.cut - FLAT * width - end) - start), 0, 1)
-    return (u * (1 - nape**2) ** (1 + 2 * long)).astype(np.float32)  # long hair runs out into what hangs below
+    return (u * (1 - nape**2) ** (1 + 2 * long)).astype(np.float32)  # long hair merges into the hair hanging below
 
 
 def _hangs(outline: Outline, width: float) -> np.ndarray:
-    """(1, w) float32, the columns in which hair hangs from the head: it runs out into what does not turn."""
+    """(1, w) float32, the columns in which hair hangs below the head and must merge into the part that does not rotate."""
     rows = np.arange(len(outline.head))[:, None]
     low = outline.head & ~outline.face & (rows > outline.lobe)
     return np.clip(blur(dilated(low.max(0)[None], 0.1 * width).astype(np.float32), 0.05 * width), 0, 1)
@@ -77,13 +77,13 @@ def _hangs(outline: Outline, width: float) -> np.ndarray:
 def inflate(
     domain: np.ndarray, fixed: np.ndarray, values: np.ndarray, distance: np.ndarray, swell: float, width: float
 ) -> np.ndarray:
-    """Solve laplace(u) = -swell in the domain, u = 0 around it and u = values where fixed.
+    """Solve laplace(u) = -swell in the domain with u = 0 around it and u = values where fixed.
 
     Args:
         domain: (h, w) bool.
         fixed: (h, w) bool.
         values: (h, w) float32.
-        distance: (h, w) to the domain's edge, positive inside; u grows in proportion to it at first.
+        distance: (h, w) to the edge of the domain, positive inside; near the edge u grows in proportion to it.
         swell: strength.
         width: W in pixels.
 
@@ -113,7 +113,7 @@ def inflate(
 
 
 def _poisson(domain: np.ndarray, held: np.ndarray, values: np.ndarray, source: float) -> np.ndarray:
-    """The five-point equation; the picture's border is a mirror."""
+    """Solve the five-point Poisson equation; the image border reflects (Neumann)."""
     free = domain & ~held
     count = int(free.sum())
     u = np.where(held, values, 0.0).astype(np.float64)

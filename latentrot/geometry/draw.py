@@ -1,4 +1,4 @@
-"""Triangles drawn into a depth buffer, on all cores."""
+"""A triangle rasteriser with a depth buffer, in parallel bands."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from latentrot.kernels import in_bands, kernel
 
 __all__ = ["BACK", "FRONT", "NONE", "draw"]
 
-#: what a pixel shows: nothing, the front sheet, the back sheet
+#: what a pixel shows: nothing, the front surface, the back surface
 NONE, FRONT, BACK = 0, 1, 2
 NOTHING = -1e9
 
@@ -16,14 +16,14 @@ NOTHING = -1e9
 def draw(
     points: np.ndarray, faces: np.ndarray, values: np.ndarray, kind: np.ndarray, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw triangles that face the viewer (clockwise in the picture); nearer ones hide farther ones.
+    """Rasterise the triangles that face the viewer (clockwise in the image); nearer triangles hide farther ones.
 
     Args:
         points: (n, 3) positions, edges at pixel borders, z towards the viewer.
         faces: (t, 3) vertices.
-        values: (n, k) what is interpolated between them.
-        kind: (t,) what the triangle is, over 0.
-        size: width and height of the picture.
+        values: (n, k) values to interpolate.
+        kind: (t,) kind of each triangle, greater than 0.
+        size: width and height of the image.
 
     Returns:
         (h, w, k) values, (h, w) kinds (0: nothing), (h, w) depths.

@@ -1,7 +1,7 @@
-"""An ear: a piece of ICT Face Model Light with the shade in its hollows, which photographs taken from the front do not show.
+"""An ear model cut from ICT Face Model Light, with the shade in its hollows, which frontal photographs do not show.
 
-Lengths are widths of the mean face, from the contour landmark in front of the ear; x grows away from the head, y
-*downwards*, z towards the viewer of a frontal face. It is the ear on the viewer's right; the other is its mirror image.
+Lengths are widths of the mean face, measured from the contour landmark in front of the ear; x grows away from the head, y
+*downwards*, z towards the viewer of a frontal face. The model is the ear on the viewer's right; the other one is mirrored.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from latentrot.synthetic.raster import NOTHING, rasterise
 __all__ = ["EAR_PATH", "EarModel", "load_ear", "make_ear", "write_ear"]
 
 KIND = "ear"
-#: where the bundled ear lies
+#: path of the bundled ear
 EAR_PATH = HOME / "head" / "ear.safetensors"
-#: where the model's ears are: the box about one, in mean face widths from the contour landmark
+#: box around an ear of the face model, in mean face widths from the contour landmark
 LOWEST, HIGHEST, INNERMOST, FOREMOST = 0.42, -0.06, -0.05, -0.005
-#: directions from which light falls when the hollows' shade is measured, and the side of the pictures it is measured in
+#: number of light directions for measuring the shade of the hollows, and side in pixels of the renderings
 LIGHTS, SIDE = 200, 700
-#: the rim of what was cut fades over this width; deeper in the head, in mean face widths, lies the ear's own hole
+#: width of the fade at the cut, and depth beyond which an edge is the ear canal and not the cut, in mean face widths
 FADE, DEEP = 0.05, -0.03
-#: a point farther behind what a light sees lies in the shade, mean face widths
+#: a point farther than this behind the visible surface is shaded, mean face widths
 BEHIND = 0.006
 
 
@@ -39,9 +39,9 @@ class EarModel:
 
     Args:
         points: (v, 3) float32.
-        faces: (t, 3) int32, seen from outside clockwise in the picture's coordinates.
-        shade: (v,) float32 brightness under light from everywhere outside, 1 in the mean.
-        whole: (v,) float32, 0 where the ear was cut out of the head, 1 a little way off.
+        faces: (t, 3) int32, clockwise in image coordinates when seen from outside.
+        shade: (v,) float32 brightness under light from all outer directions, 1 on average.
+        whole: (v,) float32, 0 at the cut from the head, rising to 1 a little away from it.
     """
 
     points: np.ndarray
@@ -51,7 +51,7 @@ class EarModel:
 
 
 def make_ear(ict: IctModel) -> EarModel:
-    """Cut the ear out of the face model, and measure how dark its hollows are."""
+    """Cut the ear out of the face model and measure how dark its hollows are."""
     base, marks = ict.base[:ICT_FACE].astype(np.float64), list(ICT_LANDMARKS)
     points = (base - base[marks[16]]) * np.array([1.0, -1.0, 1.0]) / np.ptp(base[marks[:17], 0])
     faces = ict.faces[(ict.faces < ICT_FACE).all(1)][:, ::-1].astype(np.int32)
@@ -71,7 +71,7 @@ def make_ear(ict: IctModel) -> EarModel:
 
 
 def _light_from_outside(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """(v,) share of the lights on the viewer's right that reach a point: of as many pictures those that show it."""
+    """(v,) share of the lights on the viewer's right that reach each point: the share of renderings that show it."""
     reached, rng = np.zeros(len(points)), np.random.default_rng(0)
     whole = np.zeros(len(points), np.float32), len(faces)  # nothing is cut off
     for yaw, pitch in zip(
@@ -87,7 +87,7 @@ def _light_from_outside(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def _off_the_cut(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """(v,) distance to the edges that only one triangle has; the hole of the ear itself is no cut."""
+    """(v,) distance to the boundary edges of the mesh; the boundary of the ear canal does not count."""
     edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
     edges, times = np.unique(edges, axis=0, return_counts=True)
     cut = points[np.unique(edges[times == 1])]
@@ -96,16 +96,16 @@ def _off_the_cut(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def write_ear(ear: EarModel, path: Path | str = EAR_PATH) -> None:
-    """Write an ear in half precision, whole or not at all."""
+    """Write an ear in half precision, atomically."""
     write_piece(Path(path), KIND, vars(ear))
 
 
 @lru_cache(maxsize=1)
 def load_ear(path: Path | str = EAR_PATH) -> EarModel:
-    """Read an ear; the last one read is kept.
+    """Read an ear; the last one is cached.
 
     Raises:
-        LatentrotError: no such file, or another one.
+        LatentrotError: the file is missing or holds something else.
     """
     arrays = read_piece(path, KIND, EarModel.__dataclass_fields__)
     return EarModel(**{name: a.astype(np.int32 if name == "faces" else np.float32) for name, a in arrays.items()})

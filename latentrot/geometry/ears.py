@@ -1,4 +1,4 @@
-"""Ears: a photograph from the front shows their edges; a turned head shows a mean ear in their place and colours."""
+"""Ears: frontal photographs show only their edges; a rotated head shows a mean ear in their place, with their colours."""
 
 from __future__ import annotations
 
@@ -15,51 +15,50 @@ from latentrot.geometry.outline import Outline
 
 __all__ = ["Ear", "draw_ear", "find_ears", "lobes_under_hair"]
 
-#: an ear is seen if at least so much of it is, as a share of W squared
+#: min visible area of an ear, as a share of W squared
 SEEN = 0.008
-#: with more than this share of hair or hat where its upper half is an ear is covered; with less it is there although not seen
+#: above this share of hair or hat over the upper half of an ear, the ear counts as covered; below, as present but not visible
 COVERED = 0.42
-#: a head that looks to a side by more than this sine hides the ear there, and where it is nothing says; by more than the
-#: second it shows the other ear as it is
+#: sines of the head's yaw: above the first the far ear is hidden; above the second the near ear is fully visible, kept
 HIDDEN, SHOWN = 0.2, 0.5
-#: the mean ear is made so much lower or taller, flatter or wider, at most, to be the photograph's
+#: bounds of the scale of the mean ear when it is fitted to the photograph's
 HEIGHTS, WIDTHS = (0.85, 1.1), (0.7, 1.3)
-#: highest and lowest part of the mean ear, and how far out it reaches when seen from the front, in its own units
+#: top and bottom of the mean ear, and its outward extent seen from the front, in its own units
 TOP, BOTTOM, OUT = 0.0, 0.38, 0.12
-#: so far beside the face's edge point an ear begins, in W
+#: distance beside the edge point of the face at which an ear begins, in W
 BEGINS = 0.04
-#: and so far below it its lobe ends, at least and at most
+#: min and max distance of the lobe below that point, in W
 LOBE = 0.3, 0.42
-#: a head that reaches less far beside the face's edge points is narrower than they say: its ears lie farther in
+#: a head that extends less than this beside the edge points of the face is narrower than the landmarks say
 FLAT = 0.06
-#: its colours are at least and at most so many times the cheek's: what is brighter or darker is something else
+#: min and max brightness of an ear relative to the cheek
 LIGHT = 0.65, 1.15
-#: it lies this much less deep than the mean one: the head that it is laid on is flatter too
+#: depth of the drawn ear relative to the mean ear: the head it lies on is flatter, too
 DEEP = 0.75
-#: share of its brightness that falls evenly, into the hollows too
+#: share of ambient light, which reaches the hollows
 EVEN = 0.55
-#: turns, degrees, between which it takes the place of the photograph's
+#: rotations in degrees between which the mean ear replaces the photograph's
 FROM_DEG, WHOLE_DEG = 4.0, 12.0
 
 
 @dataclass(frozen=True, eq=False)
 class Ear:
-    """The mean ear laid on one of the photograph's.
+    """The mean ear fitted to an ear of the photograph.
 
     Args:
         side: 1 on the viewer's right, -1 on the left.
         points: (v, 3) in the region, z over the rim.
-        faces: (t, 3) clockwise in the picture when seen from outside.
+        faces: (t, 3) clockwise in the image when seen from outside.
         shade: (v,) brightness.
-        whole: (v,) 0 where it ends in the head, 1 elsewhere.
+        whole: (v,) 0 where the ear meets the head, 1 elsewhere.
         down: (v,) 0 at its top, 1 at its lobe.
         colours: (2, 3) of the photograph's ear at top and lobe.
-        behind: (h, w) float32, where the photograph's ear is and hair is behind it.
-        below: (h, w) float32, where the photograph's ear is and skin is behind it.
-        ends: (h, w) float32, what of the head lies under the ear, no hair: a turn would make a corner of it.
-        edge: (h,) float32 column at which the head ends under the ear in each row.
-        before: (h, w) float32, skin between the cheek and the ear, which a turn towards it draws wide.
-        skin: (h, w, 3) float32, the cheek's colours, extended.
+        behind: (h, w) float32, the photograph's ear where hair is behind it.
+        below: (h, w) float32, the photograph's ear where skin is behind it.
+        ends: (h, w) float32, hairless part of the head under the ear, which a rotation would turn into a corner.
+        edge: (h,) float32 column at which the head ends under the ear, per row.
+        before: (h, w) float32, skin between the cheek and the ear, which a rotation towards it stretches.
+        skin: (h, w, 3) float32, colours of the cheek, extrapolated.
     """
 
     side: int
@@ -77,7 +76,7 @@ class Ear:
     skin: np.ndarray
 
     def weight(self, yaw_deg: float) -> float:
-        """How far it is drawn after a turn: wholly when the turn shows its side of the head."""
+        """Weight of the ear after a rotation in degrees: 1 when the rotation shows its side of the head."""
         return float(ramp(np.array(-self.side * yaw_deg), FROM_DEG, WHOLE_DEG))
 
 
@@ -90,13 +89,13 @@ def find_ears(
     axes: np.ndarray,
     width: float,
 ) -> tuple[Ear, ...]:
-    """The ears that a head has, those under hair and those it turns away left out.
+    """Fit the visible ears of a head; ears under hair and on the far side of a turned head are left out.
 
     Args:
-        image: (h, w, 3) the region's picture.
+        image: (h, w, 3) the region's image.
         outline: its masks.
         parts: (7, h, w) probabilities.
-        height: (h, w) of the front sheet over the rim.
+        height: (h, w) of the front surface over the rim.
         landmarks: (68, 3) on the face in the region, z over the rim.
         axes: (3, 3) rotation from the head's axes to the region's.
         width: W in pixels.
@@ -120,7 +119,7 @@ def find_ears(
 
 
 def lobes_under_hair(outline: Outline, parts: np.ndarray, landmarks: np.ndarray, width: float) -> np.ndarray:
-    """(h, w) bool, what shows of ears that hair covers, lobes and rings: a turn would draw it as wide as a whole ear.
+    """(h, w) bool, visible parts of ears that hair covers (lobes, rings): a rotation would stretch them to a whole ear.
 
     Args:
         outline: masks.
@@ -138,14 +137,14 @@ def lobes_under_hair(outline: Outline, parts: np.ndarray, landmarks: np.ndarray,
 def _sides(
     landmarks: np.ndarray, shape: tuple[int, ...], width: float
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
-    """Of both sides -1 or 1, the face's edge point, and how far (h, w) pixels lie outwards of it and below, in W."""
+    """For each side: -1 or 1, the edge point of the face, and the (h, w) distances outwards of it and below it, in W."""
     rows, columns = np.mgrid[: shape[0], : shape[1]].astype(np.float32) + 0.5
     for side, mark in ((-1, landmarks[0]), (1, landmarks[16])):
         yield side, mark, side * (columns - mark[0]) / width, (rows - mark[1]) / width
 
 
 def _is_covered(outline: Outline, parts: np.ndarray, out: np.ndarray, down: np.ndarray) -> bool:
-    """Whether hair or a hat lies where the upper half of an ear would be; (h, w) out and down from the face's edge point."""
+    """Whether hair or a hat covers the upper half of an ear; `out` and `down` are (h, w) distances from `_sides`."""
     beside = outline.head & (out > 0) & (out < 0.2) & (down > 0.05) & (down < 0.25)
     return bool(beside.any()) and float((parts[HAIR] + parts[ACCESSORIES])[beside].mean()) > COVERED
 
@@ -154,7 +153,7 @@ def _laid(
     image: np.ndarray, outline: Outline, here: np.ndarray, cheek: np.ndarray, bare: np.ndarray, side: int,
     root: np.ndarray, axes: np.ndarray, width: float,
 ) -> Ear:  # fmt: skip
-    """The mean ear on the pixels of one (h, w), in front of which there is the cheek (h, w), where no hair is (h, w)."""
+    """Fit the mean ear to the ear pixels `here`, next to the skin `cheek`; `bare` is 1 where there is no hair."""
     model = load_ear()
     rows, columns = np.mgrid[: here.shape[0], : here.shape[1]].astype(np.float32) + 0.5
     out, down = side * (columns - root[0]) / width, (rows - root[1]) / width
@@ -198,16 +197,16 @@ def _laid(
 
 
 def draw_ear(ear: Ear, turn: np.ndarray, axis: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """A turned ear.
+    """Render a rotated ear.
 
     Args:
         ear: from `find_ears`.
         turn: (3, 3) rotation.
-        axis: (3,) the point that stays.
+        axis: (3,) the fixed point.
         size: width and height of the region.
 
     Returns:
-        (h, w, 3) float32 colours, known a little beyond it, and (h, w) float32 alpha.
+        (h, w, 3) float32 colours, extrapolated slightly beyond the ear, and (h, w) float32 alpha.
     """
     points, kind = (ear.points - axis) @ turn.T + axis, np.ones(len(ear.faces))
     values, shown, _ = draw(points, ear.faces, np.column_stack([ear.shade, ear.down, ear.whole]), kind, size)

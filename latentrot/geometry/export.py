@@ -1,4 +1,4 @@
-"""The head as a textured mesh in one file, for any viewer."""
+"""Export the head as a textured mesh in one file."""
 
 from __future__ import annotations
 
@@ -13,49 +13,49 @@ from latentrot.geometry.head import Head
 
 __all__ = ["as_mesh", "export_head"]
 
-#: pixels of the region between the exported mesh's points
+#: step of the exported mesh's grid in region pixels
 STEP = 3
 
 
 def as_mesh(head: Head) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The closed head: front and back sheet, joined at their rims.
+    """The closed head: front and back surface, joined at their rims.
 
     Returns:
         (n, 3) points in face widths, x to the viewer's right, y up, z to the viewer; (t, 3) triangles, counter-clockwise
-        from outside; (n, 2) places in `texture`, from its lower left corner; (h, 2w, 3) uint8 texture, front then back.
+        from outside; (n, 2) texture coordinates from the lower left corner; (h, 2w, 3) uint8 texture, front then back.
     """
-    from latentrot.geometry.head import raised  # noqa: PLC0415
-    from latentrot.geometry.sheets import cut_sheet  # noqa: PLC0415
+    from latentrot.geometry.head import lift_mesh  # noqa: PLC0415
+    from latentrot.geometry.triangulate import triangulate_mask  # noqa: PLC0415
 
-    sheet = cut_sheet(head.outline.to_rest, STEP)
-    front, back = raised(sheet, head.outline, head.front_u, head.back_u, head.region.width)
-    count = len(sheet.points)
-    rims = _rim_edges(sheet.faces)
+    mesh = triangulate_mask(head.outline.to_rest, STEP)
+    front, back = lift_mesh(mesh, head.outline, head.front_u, head.back_u, head.region.width)
+    count = len(mesh.points)
+    rims = _rim_edges(mesh.faces)
     skirt = np.concatenate(
         [np.column_stack([rims[:, 1], rims[:, 0], rims[:, 0] + count]),
          np.column_stack([rims[:, 1], rims[:, 0] + count, rims[:, 1] + count])]
     )  # fmt: skip
-    faces = np.concatenate([sheet.faces, sheet.faces[:, ::-1] + count, skirt])
+    faces = np.concatenate([mesh.faces, mesh.faces[:, ::-1] + count, skirt])
     points = (np.concatenate([front, back]) - head.axis) / head.region.width * np.array([1, -1, 1])
     width, height = head.region.size
-    place = np.concatenate([sheet.points, sheet.points + np.array([width, 0])]) / [2 * width, height]
+    place = np.concatenate([mesh.points, mesh.points + np.array([width, 0])]) / [2 * width, height]
     hair = head.colours.back_tone + head.colours.strands
     texture = np.concatenate([head.colours.front, hair], 1).round().clip(0, 255).astype(np.uint8)
     return points, faces[:, ::-1], np.column_stack([place[:, 0], 1 - place[:, 1]]), texture
 
 
 def _rim_edges(faces: np.ndarray) -> np.ndarray:
-    """Edges of one triangle only, in its sense of turning: (m, 2)."""
+    """Boundary edges (edges of one triangle only), in the orientation of their triangle: (m, 2)."""
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     _, first, count = np.unique(np.sort(edges, axis=1), axis=0, return_index=True, return_counts=True)
     return edges[first[count == 1]]
 
 
 def export_head(head: Head, path: Path | str) -> None:
-    """Write a head as glTF (.glb) with its texture inside, whole or not at all.
+    """Write a head as glTF (.glb) with an embedded texture, atomically.
 
     Raises:
-        LatentrotError: trimesh is missing, another suffix, or the file cannot be written.
+        LatentrotError: trimesh is not installed, the suffix is wrong, or the file cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() != ".glb":

@@ -1,4 +1,4 @@
-"""Small operations on pictures and maps: (h, w) or (h, w, c) float32 arrays."""
+"""Small operations on images and maps: (h, w) or (h, w, c) float32 arrays."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 
 
 def blur(a: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur, edges repeated; a wide one on a reduced picture, which it cannot tell from the whole one."""
+    """Gaussian blur, edges repeated; a wide blur runs on a reduced image, which gives the same result."""
     a = np.ascontiguousarray(a, np.float32)
     shrink = int(sigma // 3)
     if shrink < 2 or min(a.shape[:2]) < 4 * shrink:
@@ -40,14 +40,14 @@ def blur(a: np.ndarray, sigma: float) -> np.ndarray:
     return cv2.resize(small, a.shape[1::-1], interpolation=cv2.INTER_LINEAR).reshape(a.shape)
 
 
-def blur_within(picture: np.ndarray, known: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """A picture (h, w, c) blurred over its known pixels alone, and (h, w, 1) what share of the blur they are."""
+def blur_within(image: np.ndarray, known: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """Blur an image (h, w, c) over its known pixels only; also returns (h, w, 1), their share of the kernel."""
     share = blur(known.astype(np.float32), sigma)[..., None]
-    return blur(picture * known[..., None], sigma) / np.maximum(share, 1e-3), share
+    return blur(image * known[..., None], sigma) / np.maximum(share, 1e-3), share
 
 
 def ramp(a: np.ndarray, low: float, high: float) -> np.ndarray:
-    """0 up to `low`, 1 from `high` on, smooth between (also the other way round)."""
+    """Smooth step: 0 up to `low`, 1 from `high` on; `low` may exceed `high`."""
     return smoothstep(a, low, high).astype(np.float32)
 
 
@@ -61,7 +61,7 @@ def sample(
 def sample_at(
     a: np.ndarray, places: np.ndarray, how: int = cv2.INTER_LINEAR, border: int = cv2.BORDER_REPLICATE
 ) -> np.ndarray:
-    """Values of a map at (h, w, 2) places, columns first, edges at pixel borders."""
+    """Values of a map at (h, w, 2) positions, columns first, edges at pixel borders."""
     return sample(a, places[..., 0], places[..., 1], how, border)
 
 
@@ -77,17 +77,17 @@ def _disc(radius: float) -> np.ndarray:
 
 
 def dilated(mask: np.ndarray, radius: float) -> np.ndarray:
-    """A mask dilated by a radius in pixels."""
+    """Dilate a mask by a radius in pixels."""
     return cv2.dilate(mask.astype(np.uint8), _disc(radius)) > 0
 
 
 def eroded(mask: np.ndarray, radius: float) -> np.ndarray:
-    """A mask shrunk by a radius in pixels; the picture's border does not shrink it."""
+    """Erode a mask by a radius in pixels; the image border does not erode it."""
     return cv2.erode(mask.astype(np.uint8), _disc(radius), borderType=cv2.BORDER_REPLICATE) > 0
 
 
 def holes_filled(mask: np.ndarray) -> np.ndarray:
-    """A mask with all that cannot be reached from the picture's border through the sides of pixels outside it."""
+    """Fill the holes of a mask: everything that is not 4-connected to the image border outside it."""
     outside = np.pad(~mask, 1, constant_values=True).astype(np.uint8)
     labels = cv2.connectedComponents(outside, connectivity=4)[1]
     return labels[1:-1, 1:-1] != labels[0, 0]
@@ -101,7 +101,7 @@ def signed_distance(mask: np.ndarray) -> np.ndarray:
 
 
 def nearest(known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each pixel the row and the column of the nearest known one; known ones are their own. One must be known."""
+    """Row and column of the nearest known pixel for each pixel (itself if known). At least one pixel must be known."""
     _, labels = cv2.distanceTransformWithLabels(
         (~known).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )
@@ -113,13 +113,13 @@ def nearest(known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def extrapolated(a: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Smooth values where nothing is known: averages are pushed up a pyramid and pulled down into the gaps.
+    """Fill unknown pixels with smooth values: push averages up a pyramid and pull them down into the gaps.
 
     Source: Gortler, Grzeszczuk, Szeliski, Cohen, "The Lumigraph", SIGGRAPH 1996, section 3.4.
 
     Args:
         a: (h, w, c) values.
-        weight: (h, w) how far they are known, 0 to 1.
+        weight: (h, w) confidence, 0 to 1.
     """
     levels: list[tuple[np.ndarray, np.ndarray]] = [(a * weight[..., None], weight.astype(np.float32))]
     while min(levels[-1][1].shape) > 2:
@@ -135,30 +135,30 @@ def extrapolated(a: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return low.astype(np.float32)
 
 
-def mirrored_detail(picture: np.ndarray, known: np.ndarray, sigma: float, limit: float) -> np.ndarray:
-    """What is finer than sigma in the known part, mirrored at its edge into the rest: (h, w, 3)."""
-    low, _ = blur_within(picture, known, sigma)
-    fine = np.clip((picture - low) * known[..., None], -limit, limit)
+def mirrored_detail(image: np.ndarray, known: np.ndarray, sigma: float, limit: float) -> np.ndarray:
+    """Detail of the known part finer than sigma, mirrored at its edge into the rest: (h, w, 3)."""
+    low, _ = blur_within(image, known, sigma)
+    fine = np.clip((image - low) * known[..., None], -limit, limit)
     rows, columns = nearest(known)
     height, width = known.shape
     y, x = np.mgrid[:height, :width]
     return fine[np.clip(2 * rows - y, 0, height - 1), np.clip(2 * columns - x, 0, width - 1)]
 
 
-def filled(picture: np.ndarray, known: np.ndarray, sigma: float = 0.0, limit: float = 14.0) -> np.ndarray:
-    """A picture whose unknown pixels are smooth, with the known part's detail finer than sigma mirrored in (0: without)."""
+def filled(image: np.ndarray, known: np.ndarray, sigma: float = 0.0, limit: float = 14.0) -> np.ndarray:
+    """Fill the unknown pixels of an image smoothly, with mirrored detail finer than sigma (sigma 0: without detail)."""
     if known.all() or not known.any():
-        return picture
-    base = extrapolated(picture, known.astype(np.float32))
+        return image
+    base = extrapolated(image, known.astype(np.float32))
     if sigma > 0:
-        base = blur(base, 0.5 * sigma) + mirrored_detail(picture, known, sigma, limit)
-    return np.where(known[..., None], picture, base).astype(np.float32)
+        base = blur(base, 0.5 * sigma) + mirrored_detail(image, known, sigma, limit)
+    return np.where(known[..., None], image, base).astype(np.float32)
 
 
 def curve_through(points: np.ndarray, steps: int) -> np.ndarray:
-    """A smooth curve through points (n, 2), n at least 3, in so many steps between two: ((n - 1) steps + 1, 2) float64.
+    """A smooth curve through points (n, 2), n >= 3, with so many steps between two points: ((n - 1) steps + 1, 2) float64.
 
-    A cubic spline whose ends go straight on; scipy.interpolate has one, too, and takes a tenth of a second to import.
+    A cubic spline with straight ends. `scipy.interpolate` has one, too, but takes 0.1 s to import.
     """
     first, last = points[:1], points[-1:]
     longer = np.concatenate([2 * first - points[2:0:-1], points, 2 * last - points[-2:-4:-1]])

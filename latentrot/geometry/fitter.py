@@ -1,4 +1,4 @@
-"""Set up a head from a photograph: landmarks, face parts, surface, texture."""
+"""Build a head from a photograph: landmarks, face parts, surface, texture."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class HeadFitter:
 
     Args:
         config: parameters of the geometry.
-        max_spread: landmarks that scatter more than this (`latentrot.faces.landmarks`) are refused.
-        device: where the networks of landmarks and parts run; the CPU by default.
+        max_spread: faces whose landmarks scatter more than this (`latentrot.faces.landmarks`) are refused.
+        device: device of the landmark and parsing networks; the CPU by default.
     """
 
     config: MeshConfig = field(default_factory=MeshConfig)
@@ -35,27 +35,27 @@ class HeadFitter:
     device: str | None = None
 
     def fit(self, photograph: np.ndarray, face: Face | Alignment, faces: Sequence[Face] = ()) -> Head:
-        """Set up the head of one face; rotate it by `Head.turn`.
+        """Build the head of one face; rotate it with `Head.turn`.
 
         Args:
             photograph: (h, w, 3) uint8.
-            face: where it lies.
-            faces: all faces found in the photograph; the heads of the others are not rotated along.
+            face: the face, or its alignment.
+            faces: all faces found in the photograph; the heads of the others do not move.
 
         Raises:
-            LatentrotError: landmarks cannot be found with any certainty, or are not those of a face.
+            LatentrotError: the landmarks are too uncertain or are not those of a face.
         """
         return build_head(photograph, *self.parse(photograph, face, faces), self.config)
 
     def fit_crop(self, image: np.ndarray) -> Head:
-        """Set up the head of a (s, s, 3) uint8 crop in the CelebA frame; errors as `fit`."""
+        """Build the head of a (s, s, 3) uint8 crop in the CelebA frame; errors as in `fit`."""
         check_crop(image)
         return self.fit(image, face_of_crop(len(image)))
 
     def parse(
         self, photograph: np.ndarray, face: Face | Alignment, faces: Sequence[Face] = ()
     ) -> tuple[np.ndarray, Parts]:
-        """Estimate what `build_head` needs: (68, 2) landmarks and the face parts; arguments as `fit`."""
+        """Estimate the inputs of `build_head`: (68, 2) landmarks and the face parts; arguments as in `fit`."""
         near = face.landmarks if isinstance(face, Face) else face
         marks = estimate_landmarks(photograph, near, device=self.device).require_sure(self.max_spread).points
         parts = estimate_parts(photograph, marks, device=self.device)
@@ -63,7 +63,7 @@ class HeadFitter:
 
 
 def face_of_crop(side: int) -> Face:
-    """Where the face lies in a crop of the CelebA frame with `side` pixels a side."""
+    """The face box and landmarks in a crop of the CelebA frame, `side` pixels a side."""
     left, top, right, _ = CROP_BOX
     scale = side / (right - left)
     return Face(

@@ -1,4 +1,4 @@
-"""Which pixels of a photograph show hair, and hair's detail everywhere."""
+"""Hair: which pixels show it, and synthesized detail for the rest."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import numpy as np
 from latentrot.geometry.fields import blur_within, dilated, eroded
 from latentrot.geometry.outline import Outline, cheeks_of
 
-__all__ = ["LOCK", "hair_seen", "own_hair", "strands_of", "typical_hair"]
+__all__ = ["LOCK", "own_hair", "strands_of", "typical_hair", "visible_hair"]
 
-#: locks of hair are finer than this, as a share of W: what is wider is the hair's tone
+#: scale of a lock of hair as a share of W: finer structure is detail, coarser structure is tone
 LOCK = 0.03
-#: and no brighter or darker than this, in grey values of 255
-MOST = 40.0
-#: colours nearer to each other than this, in grey values, are not told apart
-TOLD_APART = 60.0
-#: a pixel of hair is background or skin if it is so much nearer to its colour: highlights and shades are nearer, too
-ALIKE = 0.3
+#: max amplitude of the detail, in grey values of 255
+MAX_DETAIL = 40.0
+#: colours closer than this, in grey values, cannot be separated
+MIN_COLOUR_DISTANCE = 60.0
+#: a hair pixel is rejected only if it is this much nearer to another class's colour: highlights and shades are nearer, too
+NEARER_RATIO = 0.3
 
 
-def hair_seen(outline: Outline, clean: np.ndarray, width: float) -> tuple[bool, np.ndarray]:
-    """Whether a head has hair, and (h, w) bool where what covers it above and behind is seen: hair, else the scalp's skin."""
+def visible_hair(outline: Outline, clean: np.ndarray, width: float) -> tuple[bool, np.ndarray]:
+    """Whether a head has hair, and (h, w) bool, the visible cover of the head above and behind: hair, else the scalp."""
     inside, rows = outline.to_background, np.arange(len(clean))[:, None]
     strand = clean & (outline.hair > 0.6) & ~dilated(outline.face, 0.02 * width)
-    hairy = bool((strand & (inside > 0.04 * width)).sum() >= 0.03 * width**2)  # a thin seam is a mask that errs
+    hairy = bool((strand & (inside > 0.04 * width)).sum() >= 0.03 * width**2)  # a thin seam is a parsing error
     if not hairy:
         strand = clean & ~outline.face & (rows < outline.lobe - 0.3 * width) & (inside > 0.07 * width)
     if strand.sum() < 0.005 * width**2:
@@ -35,7 +35,7 @@ def hair_seen(outline: Outline, clean: np.ndarray, width: float) -> tuple[bool, 
 
 
 def own_hair(image: np.ndarray, hair: np.ndarray, outline: Outline, width: float) -> np.ndarray:
-    """Hair without what shows through it or lies on it: pixels of the background's or the skin's colour are out."""
+    """The hair mask without pixels that have the colour of the background or the skin."""
     own = np.median(image[typical_hair(image, hair, outline.to_background, width)], axis=0)
     behind = blur_within(image, ~dilated(outline.person, 0.03 * width), 0.1 * width)
     cheeks = cheeks_of(outline, width)
@@ -45,34 +45,34 @@ def own_hair(image: np.ndarray, hair: np.ndarray, outline: Outline, width: float
     kept = hair.copy()
     for other in others:
         apart = np.linalg.norm(other - own, axis=-1)
-        kept &= (ALIKE * off < np.linalg.norm(image - other, axis=-1)) | (apart < TOLD_APART)
+        kept &= (NEARER_RATIO * off < np.linalg.norm(image - other, axis=-1)) | (apart < MIN_COLOUR_DISTANCE)
     return kept if kept.sum() > 0.3 * hair.sum() else hair
 
 
 def typical_hair(image: np.ndarray, strand: np.ndarray, inside: np.ndarray, width: float) -> np.ndarray:
-    """Hair well inside, where masks err less, without its brightest and darkest parts."""
+    """Hair well inside the mask, where parsing is more reliable, without its brightest and darkest parts."""
     deep = strand & (inside > 0.07 * width)
     deep = deep if deep.sum() > 0.01 * width**2 else strand
     return deep & _typical(image, deep)
 
 
 def _typical(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Pixels neither much brighter nor much darker than a mask's middle half: no highlight, no background seen through."""
+    """Pixels within the brightness range of the mask's middle half, widened: neither highlights nor background."""
     light = image.mean(-1)
     low, middle, high = np.percentile(light[mask], (25, 50, 75))
     return (light > middle - 1.5 * (middle - low) - 4) & (light < middle + 1.5 * (high - middle) + 4)
 
 
 def strands_of(detail: np.ndarray, hair: np.ndarray, width: float) -> np.ndarray:
-    """Hair's detail everywhere, (h, w, 3), from the largest piece of it: detail (h, w, 3) where there is hair (h, w)."""
+    """Synthesize hair detail everywhere, (h, w, 3), from the largest piece of `detail` (h, w, 3) in `hair` (h, w)."""
     left, top, right, bottom = _largest_box(hair, 0.03 * width)
-    piece = np.clip(detail[top:bottom, left:right], -MOST, MOST)
-    piece = piece - piece.mean(0) - piece.mean(1, keepdims=True) + piece.mean((0, 1))  # nothing that makes stripes
+    piece = np.clip(detail[top:bottom, left:right], -MAX_DETAIL, MAX_DETAIL)
+    piece = piece - piece.mean(0) - piece.mean(1, keepdims=True) + piece.mean((0, 1))  # remove stripes
     return _quilted(piece, hair.shape, width)
 
 
 def _largest_box(mask: np.ndarray, grain: float) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of an upright rectangle in a mask, large and not narrow; of a grain if there is none."""
+    """Left, top, right, bottom of a large upright rectangle in a mask that is not narrow; one grain wide if there is none."""
     shrink = max(1, round(grain))
     small = mask[::shrink, ::shrink].astype(np.uint8)
     best, found = 0, (0, 0, 1, 1)
@@ -83,7 +83,7 @@ def _largest_box(mask: np.ndarray, grain: float) -> tuple[int, int, int, int]:
         for column in range(small.shape[1]):
             run = np.where(whole[:, column] > 0, run + 1, 0)
             row = int(run.argmax())
-            size = run[row] * height * min(run[row], height)  # a narrow piece would show as stripes
+            size = run[row] * height * min(run[row], height)  # favours square pieces: narrow ones show as stripes
             if size > best:
                 best, found = int(size), (column - int(run[row]) + 1, row, column + 1, row + height)
     left, top, right, bottom = (v * shrink for v in found)
@@ -91,22 +91,22 @@ def _largest_box(mask: np.ndarray, grain: float) -> tuple[int, int, int, int]:
 
 
 def _quilted(detail: np.ndarray, shape: tuple[int, int], width: float) -> np.ndarray:
-    """Detail everywhere like that of a piece: parts of it, laid over each other at random so that none shows again.
+    """Detail everywhere like that of a sample: random patches of it overlap so that no repetition is visible.
 
     Source: Efros and Freeman, "Image Quilting for Texture Synthesis and Transfer", SIGGRAPH 2001; with soft edges instead of
-    cuts, which detail without a mean bears.
+    cuts, which is enough for zero-mean detail.
 
     Args:
-        detail: (k, l, 3), zero in the mean.
+        detail: (k, l, 3), zero-mean.
         shape: (h, w).
-        width: W in pixels; beyond it in each direction what was laid is mirrored.
+        width: W in pixels; beyond it in each direction the result is mirrored.
 
     Returns:
         (h, w, 3) float32, of the same variance.
     """
     rng = np.random.default_rng(0)
     high, wide = (round(min(0.7 * n, 0.25 * width)) for n in detail.shape[:2])
-    if min(high, wide) < 0.04 * width:  # too little hair is seen to say how it looks
+    if min(high, wide) < 0.04 * width:  # too little visible hair for a sample
         return np.zeros((*shape, 3), np.float32)
     window = np.outer(*(np.sin(np.pi * (np.arange(n) + 0.5) / n) for n in (high, wide)))[..., None]
     side = round(width)

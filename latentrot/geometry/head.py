@@ -1,4 +1,4 @@
-"""Build a closed head that can be turned from a photograph, 68 landmarks and the parts' probabilities."""
+"""Build a closed, rotatable head from a photograph, 68 landmarks and part probabilities."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import cv2
 import numpy as np
 
-from latentrot.data.images import check_picture
+from latentrot.data.images import check_image
 from latentrot.errors import LatentrotError
 from latentrot.geometry.calibration import surface_yaw
 from latentrot.geometry.colour import Textures, make_textures
@@ -19,18 +19,18 @@ from latentrot.geometry.ears import Ear, find_ears, lobes_under_hair
 from latentrot.geometry.fields import blur, dilated, eroded, filled, nearest, ramp, values_at
 from latentrot.geometry.outline import Outline, face_area, find_outline
 from latentrot.geometry.region import Region, region_of, warped
-from latentrot.geometry.sheets import Sheet, cut_sheet
 from latentrot.geometry.surface import SurfaceFit, fit_surface, load_surface, rotation
 from latentrot.geometry.symmetry import Symmetry, find_symmetry
+from latentrot.geometry.triangulate import PlanarMesh, triangulate_mask
 
 if TYPE_CHECKING:
     from latentrot.geometry.turn import TurnedHead
 
-__all__ = ["Head", "PartsLike", "build_head", "raised"]
+__all__ = ["Head", "PartProbabilities", "build_head", "lift_mesh"]
 
 
-class PartsLike(Protocol):
-    """What `latentrot.faces.parts` gives: probabilities (7, n, n) and the affine from the photograph to them."""
+class PartProbabilities(Protocol):
+    """Output of `latentrot.faces.parts`: probabilities (7, n, n) and the affine map from the photograph to them."""
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -39,36 +39,37 @@ class PartsLike(Protocol):
 
     @property
     def to_region(self) -> np.ndarray:
-        """(2, 3) photograph positions -> positions in `probabilities`, edges at pixel borders."""
+        """(2, 3) photograph positions -> positions in `probabilities`; edges at pixel borders."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """A head set up to be turned.
+    """A head ready to be rotated.
 
     Args:
         photograph: (h, w, 3) uint8.
-        region: where in it the head is.
-        image: (h, w, 3) float32, the region's picture.
-        plate: the same, the head's inside filled from what surrounds it.
+        region: the working region around the head.
+        image: (h, w, 3) float32, the photograph resampled to the region.
+        plate: the same with the inside of the head filled from its surroundings.
         plate_kept: (h, w) float32, 1 where the plate is the photograph.
-        outside: (h, w, 2) float32 positions, for each pixel of the head the nearest one outside, elsewhere its own.
+        outside: (h, w, 2) float32, position of the nearest pixel outside the head (outside: the pixel itself).
         outline: masks.
         colours: textures.
-        sheet: flat triangles over the head.
-        front: (n, 3) float32 the sheet's points on the front, z over the rim.
-        back: (n, 3) on the back.
-        symmetry: the plane the hidden half is filled across.
-        front_u: (h, w) float32 squared height of the front sheet over the rim.
-        back_u: (h, w) float32 squared depth of the back sheet under it.
-        slope: (h, w, 2) float32 slope of the front sheet across and down.
-        axis: (3,) a point of the turning axis in region pixels; its depth is the rim's, 0.
+        mesh: planar triangle mesh over the head.
+        front: (n, 3) float32, mesh vertices on the front surface, z over the rim.
+        back: (n, 3) the same on the back surface.
+        symmetry: the plane across which the hidden half is filled.
+        front_u: (h, w) float32 squared height of the front surface over the rim.
+        back_u: (h, w) float32 squared depth of the back surface under the rim.
+        slope: (h, w, 2) float32 slope of the front surface, across and down.
+        axis: (3,) a point on the rotation axis in region pixels; its depth is that of the rim, 0.
         pose: yaw and pitch of the head in the photograph, degrees.
         landmarks: (68, 3) on the face in the region, z over the rim.
         fit: the fitted face.
         config: parameters.
-        notes: what the user should know.
+        ears: the fitted ears.
+        notes: warnings for the user.
     """
 
     photograph: np.ndarray
@@ -79,7 +80,7 @@ class Head:
     outside: np.ndarray
     outline: Outline
     colours: Textures
-    sheet: Sheet
+    mesh: PlanarMesh
     front: np.ndarray
     back: np.ndarray
     symmetry: Symmetry
@@ -95,15 +96,15 @@ class Head:
     notes: tuple[str, ...] = ()
 
     def turn(self, yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> TurnedHead:
-        """The photograph with the head rotated BY so many degrees as they are measured on it.
+        """Render the photograph with the head rotated BY these degrees, as measured on the result.
 
         Args:
-            yaw: > 0: nose to the viewer's right.
-            pitch: > 0: looks up.
-            roll: > 0: leans clockwise.
+                yaw: > 0: nose to the viewer's right.
+                pitch: > 0: looks up.
+                roll: > 0: leans clockwise.
 
         Raises:
-            LatentrotError: a rotation the geometry cannot make.
+                LatentrotError: an angle that is not finite or beyond `MeshConfig.yaw_reach`.
         """
         from latentrot.geometry.turn import turn_head  # noqa: PLC0415  which renders heads
 
@@ -111,23 +112,23 @@ class Head:
 
     @cached_property
     def behind(self) -> tuple[np.ndarray, np.ndarray]:
-        """(h, w, 3) float32 the picture without the head and its edge, and (h, w) float32, 1 where that is the photograph.
+        """(h, w, 3) float32 the image without the head and its edge, and (h, w) float32, 1 where that is the photograph.
 
-        Only long turns show it.
+        Visible only after large rotations.
         """
         width = self.region.width
         bare = ~dilated(self.outline.head, _edge(width))
         return filled(self.image, bare, 0.02 * width), bare.astype(np.float32)
 
 
-#: landmarks farther from any face's than this share of the width are no face's
+#: landmarks whose fit error exceeds this share of the width are not those of a face
 WORST_FIT = 0.09
 
 
 def build_head(
-    photograph: np.ndarray, landmarks: np.ndarray, parts: PartsLike, config: MeshConfig | None = None
+    photograph: np.ndarray, landmarks: np.ndarray, parts: PartProbabilities, config: MeshConfig | None = None
 ) -> Head:
-    """Set a head up to be turned.
+    """Build a head that can be rotated.
 
     Args:
         photograph: (h, w, 3) uint8 RGB.
@@ -136,15 +137,15 @@ def build_head(
         config: parameters.
 
     Raises:
-        LatentrotError: no such picture, or landmarks that are no face's.
+        LatentrotError: not an image, or the landmarks are not those of a face.
     """
     config = config or MeshConfig()
-    check_picture(photograph, "photograph")
+    check_image(photograph, "photograph")
     surface, fit = load_surface(), fit_surface(landmarks)
     if fit.error > WORST_FIT or fit.width < 8:
         raise LatentrotError(
-            f"the landmarks are not those of a face that can be turned: {fit.width:.0f} pixels wide, "
-            f"{100 * fit.error:.0f}% of that off any face's; choose another face or photograph"
+            f"the landmarks do not fit a face: width {fit.width:.0f} pixels (expected at least 8), error "
+            f"{100 * fit.error:.0f}% of the width (at most {100 * WORST_FIT:.0f}%); choose another face or photograph"
         )
     region = region_of(fit, (photograph.shape[1], photograph.shape[0]), config)
     width = region.width
@@ -166,9 +167,9 @@ def build_head(
     outline = find_outline(there, marks, face, lobe, region, config)
     front_u, back_u = front_square(outline, depth, width, config), back_square(outline, width, config)
     image = region.crop(photograph)
-    sheet = cut_sheet(outline.to_rest)
+    mesh = triangulate_mask(outline.to_rest)
     height = np.sqrt(front_u)
-    front, back = raised(sheet, outline, front_u, back_u, width)
+    front, back = lift_mesh(mesh, outline, front_u, back_u, width)
     smooth = blur(height, 0.008 * width)
     slope = np.stack([cv2.Sobel(smooth, cv2.CV_32F, i, 1 - i, ksize=3, scale=1 / 8) for i in (1, 0)], -1)
     slope = np.clip(slope, -6, 6).astype(np.float32)
@@ -186,7 +187,7 @@ def build_head(
         outline=outline,
         colours=colours,
         symmetry=find_symmetry(colours.front, height, slope, outline, own, fit.yaw_deg, width, config),
-        sheet=sheet,
+        mesh=mesh,
         front=front,
         back=back,
         front_u=front_u,
@@ -203,19 +204,19 @@ def build_head(
 
 
 def _edge(width: float) -> float:
-    """Pixels on both sides of a head's outline that show some of both."""
+    """Width in pixels of the mixed band on each side of a head's outline."""
     return max(2.0, 0.03 * width)
 
 
 def _outside(outline: Outline, width: float) -> np.ndarray:
-    """For each pixel the position of the nearest one that is not the head, nor, above the neck, at its edge."""
+    """Position of the nearest pixel outside the head for each pixel; above the neck also outside the head's edge."""
     above = np.arange(len(outline.head))[:, None] < outline.lobe - 0.1 * width
     rows, columns = nearest(~(outline.head | (dilated(outline.head, 0.02 * width) & above)))
     return np.stack([columns + 0.5, rows + 0.5], -1).astype(np.float32)
 
 
 def _plate(image: np.ndarray, outline: Outline, core: np.ndarray, region: Region) -> np.ndarray:
-    """The region's picture without the head: background above, and between the shoulders the neck's colours."""
+    """The region's image without the head: background above, colours of the neck between the shoulders."""
     width = region.width
     rows, columns = np.mgrid[: core.shape[0], : core.shape[1]].astype(np.float32)
     behind = filled(image, ~core, 0.02 * width)
@@ -233,12 +234,12 @@ def _plate(image: np.ndarray, outline: Outline, core: np.ndarray, region: Region
 
 
 def _in_region(points: np.ndarray, region: Region) -> np.ndarray:
-    """Points of the photograph in the region; depths keep their zero."""
+    """Photograph points (n, 3) in region coordinates; depths are scaled and keep their zero."""
     return np.column_stack([region.to_region(points[:, :2]), points[:, 2] * region.scale])
 
 
-def _parts_in_region(parts: PartsLike, region: Region) -> np.ndarray:
-    """The parts' probabilities on the region's grid, (7, h, w) float32."""
+def _parts_in_region(parts: PartProbabilities, region: Region) -> np.ndarray:
+    """Part probabilities on the region's grid, (7, h, w) float32."""
     there = np.asarray(parts.to_region, np.float64)
     back = region.inverse
     onward = np.column_stack([there[:, :2] @ back[:, :2], there[:, :2] @ back[:, 2] + there[:, 2]])
@@ -250,29 +251,29 @@ def _parts_in_region(parts: PartsLike, region: Region) -> np.ndarray:
     return np.clip(np.stack(planes), 0, 1)
 
 
-def raised(
-    sheet: Sheet, outline: Outline, front_u: np.ndarray, back_u: np.ndarray, width: float
+def lift_mesh(
+    mesh: PlanarMesh, outline: Outline, front_u: np.ndarray, back_u: np.ndarray, width: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The sheet's points on the front and on the back; at the person's silhouette the two meet."""
-    inside = values_at(outline.to_background, sheet.points)
-    met = np.where(sheet.rim, ramp(inside, 1.5, 4.0), 1.0)
-    held = np.maximum(met, values_at(free_edge(outline, width), sheet.points))
-    front = np.sqrt(np.maximum(values_at(front_u, sheet.points), 0) * held)
-    back = -np.sqrt(np.maximum(values_at(back_u, sheet.points), 0) * met)
-    front, back = (np.column_stack([sheet.points, z]).astype(np.float32) for z in (front, back))
+    """Lift the mesh vertices to the front and the back surface, which meet at the person's silhouette."""
+    inside = values_at(outline.to_background, mesh.points)
+    met = np.where(mesh.rim, ramp(inside, 1.5, 4.0), 1.0)
+    held = np.maximum(met, values_at(free_edge(outline, width), mesh.points))
+    front = np.sqrt(np.maximum(values_at(front_u, mesh.points), 0) * held)
+    back = -np.sqrt(np.maximum(values_at(back_u, mesh.points), 0) * met)
+    front, back = (np.column_stack([mesh.points, z]).astype(np.float32) for z in (front, back))
     return front, back
 
 
 def _notes(fit: SurfaceFit, outline: Outline, region: Region) -> list[str]:
-    """What the user should know about this head."""
+    """Warnings for the user about this head."""
     notes = []
     if abs(fit.yaw_deg) > 45:
-        notes.append(f"the head is turned by {fit.yaw_deg:+.0f} degrees already: half of the face is not seen")
+        notes.append(f"the head is already turned by {fit.yaw_deg:+.0f} degrees: half of the face is hidden")
     if fit.width < 40:
         notes.append(f"the face is only {fit.width:.0f} pixels wide")
     width, height = region.photo_size
     box = region.to_photo(np.argwhere(outline.head)[:, ::-1] + 0.5)
     out = (box[:, 0] < 0) | (box[:, 0] > width) | (box[:, 1] < 0) | (box[:, 1] > height)
     if out.mean() > 0.05:
-        notes.append("the head is cut by the photograph's border")
+        notes.append("the border of the photograph cuts the head off")
     return notes

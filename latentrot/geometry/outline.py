@@ -1,4 +1,4 @@
-"""Which pixels of the region are the person, the head that turns, and the face."""
+"""Masks of the region: the person, the head that rotates, and the face."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from latentrot.geometry.region import Region
 
 __all__ = ["Outline", "cheeks_of", "find_outline"]
 
-#: at the face's rim, so wide in shares of W, what is background with this probability is none of it
-RIM, SURELY = 0.12, 0.8
+#: width of the face's rim as a share of W, and background probability above which a pixel of the rim is not the face
+RIM, BACKGROUND_MIN = 0.12, 0.8
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,15 +32,15 @@ class Outline:
     """Masks of the region, (h, w) each.
 
     Args:
-        person: bool, everything in front of the background that is connected to the face.
-        head: bool, what turns: face, ears, hair down to where it hangs freely, hats and glasses.
+        person: bool, foreground connected to the face.
+        head: bool, the part that rotates: face, ears, hair down to where it hangs freely, hats and glasses.
         face: bool, from jaw to forehead.
-        hair: float32, how much of the person in a pixel is hair or hat, 0 to 1.
-        hat: float32, how much of it is a hat, 0 to 1.
-        clear: bool, surely no background.
+        hair: float32, share of hair or hat in the person's part of a pixel, 0 to 1.
+        hat: float32, share of hat, 0 to 1.
+        clear: bool, certainly not background.
         to_background: float32, distance to the person's silhouette in pixels, positive inside.
         to_rest: float32, distance to the head's edge in pixels, positive inside.
-        lobe: row of the ears' lobes.
+        lobe: row of the ear lobes.
         cut: row below which hair hangs freely.
         chin: row of the chin.
     """
@@ -61,13 +61,13 @@ class Outline:
 def find_outline(
     probabilities: np.ndarray, landmarks: np.ndarray, face: np.ndarray, lobe: float, region: Region, config: MeshConfig
 ) -> Outline:
-    """Masks from the parts' probabilities and the face's outline.
+    """Build the masks from the part probabilities and the outline of the face.
 
     Args:
         probabilities: (7, h, w) of the parts in the region.
         landmarks: (68, 2) region positions.
         face: (h, w) bool, from `face_area`.
-        lobe: row of the ears' lobes.
+        lobe: row of the ear lobes.
         region: the region.
         config: parameters.
     """
@@ -75,8 +75,8 @@ def find_outline(
     rows, columns = np.mgrid[: face.shape[0], : face.shape[1]].astype(np.float32)
     aside = np.abs(columns - region.middle[0]) / width
     cut, chin = lobe + config.hair_cut * width, float(landmarks[8, 1])
-    surely = blur(probabilities[BACKGROUND], 0.01 * width) > SURELY  # landmarks may lie beyond the cheek
-    face = _connected_to(eroded(face, RIM * width), face & ~surely | eroded(face, RIM * width), 0.0)
+    background = blur(probabilities[BACKGROUND], 0.01 * width) > BACKGROUND_MIN  # landmarks may lie beyond the cheek
+    face = _connected_to(eroded(face, RIM * width), face & ~background | eroded(face, RIM * width), 0.0)
     person = blur(1 - probabilities[BACKGROUND], 0.004 * width) > 0.5
     person = _connected_to(face, person | face, 0.02 * width)
     body = probabilities[NECK] + probabilities[CLOTHES]
@@ -111,22 +111,22 @@ def find_outline(
 
 
 def cheeks_of(outline: Outline, width: float) -> np.ndarray:
-    """(h, w) bool, the face's lower sides, well inside."""
+    """(h, w) bool, the lower sides of the face, well inside it."""
     rows = np.arange(len(outline.face))[:, None]
     return outline.face & (rows > outline.lobe - 0.25 * width) & (outline.to_rest > 0.08 * width)
 
 
-def _connected_to(seed: np.ndarray, mask: np.ndarray, thread: float) -> np.ndarray:
-    """The part of a mask that is connected to a seed by more than a thread (its width in pixels), holes filled."""
-    core = eroded(mask, thread) | seed if thread >= 1 else mask
+def _connected_to(seed: np.ndarray, mask: np.ndarray, min_width: float) -> np.ndarray:
+    """The component of a mask that contains most of a seed, holes filled; links narrower than `min_width` pixels are cut."""
+    core = eroded(mask, min_width) | seed if min_width >= 1 else mask
     labels = cv2.connectedComponents(core.astype(np.uint8), connectivity=4)[1]
     own = labels == np.bincount(labels[seed]).argmax()
-    kept = dilated(own, thread) & mask if thread >= 1 else own
+    kept = dilated(own, min_width) & mask if min_width >= 1 else own
     return holes_filled(kept | seed)
 
 
 def _below_jaw(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """(h, w) bool, the columns below the jaw, where only neck and clothes are."""
+    """(h, w) bool, columns and rows below the jaw, where only neck and clothes are."""
     rows, columns = np.mgrid[: shape[0], : shape[1]]
     left, right = landmarks[4, 0], landmarks[12, 0]
     return (columns > left) & (columns < right) & (rows > landmarks[[4, 12], 1].min())
@@ -135,16 +135,16 @@ def _below_jaw(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 def face_area(
     landmarks: np.ndarray, points: np.ndarray, faces: np.ndarray, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The face's area and depth.
+    """Mask and depth of the face.
 
     Args:
-        landmarks: (68, 2) region positions; the jaw's bound the face below.
+        landmarks: (68, 2) region positions; those of the jaw bound the face below.
         points: (v, 3) the fitted surface in the region; its triangles bound the face above.
         faces: (t, 3) triangles of the face alone.
-        size: the region's.
+        size: width and height of the region.
 
     Returns:
-        (h, w) bool, and (h, w) float32 depth, smoothly extended beyond.
+        (h, w) bool, and (h, w) float32 depth, extrapolated smoothly outside.
     """
     _, shown, depth = draw(points, faces, points[:, :2], np.ones(len(faces)), size)
     width, height = size
@@ -157,7 +157,7 @@ def face_area(
     above = (np.arange(height)[:, None] + 0.5) < np.minimum(edge, ears)[None]
     seen = shown > NONE
     area = holes_filled((jaw > 0) | (seen & above))
-    # at the jaw the surface turns under, steeper than a picture can follow: there the depth goes on from inside
+    # at the jaw the surface curves inwards more steeply than a depth map can represent: extrapolate the depth from inside
     width = float(np.ptp(landmarks[:17, 0]))
     known = eroded(seen & area, 0.03 * width).astype(np.float32)
     smooth = blur(extrapolated(np.where(seen, depth, 0)[..., None], known)[..., 0], 0.01 * width)

@@ -1,4 +1,4 @@
-"""The upright region of a photograph that a turn works in, and the transforms between the two."""
+"""The upright working region of a photograph, and the transforms between the two."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["Region", "region_of"]
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """Where the region lies: region position = matrix @ (column, row, 1) of the photograph, a similarity.
+    """A similarity: region position = matrix @ (column, row, 1) of the photograph.
 
     Args:
         matrix: (2, 3) float64.
-        size: the region's width and height in its pixels.
+        size: width and height of the region in its pixels.
         photo_size: width and height of the photograph.
         width: W, the face's width in region pixels.
-        middle: (2,) where the middle between the ears lies in the region.
+        middle: (2,) the midpoint between the ears in the region.
     """
 
     matrix: np.ndarray
@@ -35,7 +35,7 @@ class Region:
 
     @property
     def scale(self) -> float:
-        """Region pixels a photograph pixel."""
+        """Region pixels per photograph pixel."""
         return float(np.sqrt(np.linalg.det(self.matrix[:, :2])))
 
     @property
@@ -53,7 +53,7 @@ class Region:
         return points @ self.inverse[:, :2].T + self.inverse[:, 2]
 
     def box(self) -> tuple[int, int, int, int]:
-        """Left, top, right, bottom of the photograph's pixels that the region touches."""
+        """Left, top, right, bottom of the photograph's pixels covered by the region."""
         w, h = self.size
         corners = self.to_photo(np.array([[0, 0], [w, 0], [0, h], [w, h]], np.float64))
         low, high = np.floor(corners.min(0)).astype(int), np.ceil(corners.max(0)).astype(int)
@@ -61,29 +61,29 @@ class Region:
         return max(int(low[0]), 0), max(int(low[1]), 0), min(int(high[0]), width), min(int(high[1]), height)
 
     def crop(self, photograph: np.ndarray) -> np.ndarray:
-        """The photograph's part in the region, edges repeated: (h, w, 3) float32."""
+        """The photograph resampled to the region, edges repeated: (h, w, 3) float32."""
         left, top, right, bottom = self.box()
         around = photograph[top:bottom, left:right].astype(np.float32)
-        if self.scale < 0.9:  # cubic sampling reaches over two pixels only
+        if self.scale < 0.9:  # cubic sampling has a support of two pixels only
             around = blur(around, 0.42 / self.scale - 0.3)
         shift = self.matrix[:, :2] @ np.array([left, top]) + self.matrix[:, 2]
         return warped(around, np.column_stack([self.matrix[:, :2], shift]), self.size)
 
     def in_photograph(self) -> np.ndarray:
-        """(h, w) bool, which of the region's pixels lie in the photograph."""
+        """(h, w) bool, which pixels of the region lie in the photograph."""
         w, h = self.size
         x, y = np.meshgrid(np.arange(w) + 0.5, np.arange(h) + 0.5)
         there = self.to_photo(np.stack([x, y], -1))
         return np.asarray(((there > 0) & (there < np.array(self.photo_size))).all(-1))
 
 
-def warped(picture: np.ndarray, matrix: np.ndarray, size: tuple[int, int], how: int = cv2.INTER_CUBIC) -> np.ndarray:
-    """A picture resampled: what lies at p comes to lie at matrix @ (p, 1); edges at pixel borders, edges repeated."""
-    return cv2.warpAffine(picture, centred(matrix), size, flags=how, borderMode=cv2.BORDER_REPLICATE)
+def warped(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], how: int = cv2.INTER_CUBIC) -> np.ndarray:
+    """Resample an image: the value at p moves to matrix @ (p, 1); edges at pixel borders, edges repeated."""
+    return cv2.warpAffine(image, centred(matrix), size, flags=how, borderMode=cv2.BORDER_REPLICATE)
 
 
 def region_of(fit: SurfaceFit, photo_size: tuple[int, int], config: MeshConfig) -> Region:
-    """The region around a fitted face, upright by the head's roll."""
+    """The region around a fitted face, rotated upright by the head's roll."""
     width = float(np.clip(fit.width, config.smallest_px, config.largest_px))
     scale = width / fit.width
     linear = scale * rotation(0, 0, -fit.roll_deg)[:2, :2]

@@ -1,9 +1,9 @@
-"""A small statistical face surface, and how it is laid on the 68 landmarks of a photograph.
+"""A small statistical face surface, and its fit to the 68 landmarks of a photograph.
 
 The surface is a piece of ICT Face Model Light (Li, Bladin, Zhao et al., "Learning Formation of Physically-Based Face
-Attributes", CVPR 2020; MIT licence): the face and the front of the head, thinned out, with its first identity modes and a few
+Attributes", CVPR 2020; MIT licence): the face and the front of the head, decimated, with its first identity modes and a few
 expressions. Lengths are widths of the mean face (from landmark 0 to landmark 16); x grows to the viewer's right, y
-*downwards*, z towards the viewer. Fitted is a weak perspective: rotation, scale, shift, and the modes' coefficients.
+*downwards*, z towards the viewer. The fit estimates a weak perspective (rotation, scale, shift) and the mode coefficients.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ __all__ = [
 ]
 
 KIND = "face surface"
-#: where the bundled surface lies
+#: path of the bundled surface
 SURFACE_PATH = HOME / "head" / "face_surface.safetensors"
-#: the vertices of ICT Face Model Light that are the 68 landmarks of the multi-PIE order (from its own repository)
+#: vertices of ICT Face Model Light at the 68 landmarks of the multi-PIE order (from its own repository)
 ICT_LANDMARKS = (
     1225, 1888, 1052, 367, 1719, 1722, 2199, 1447, 966, 3661, 4390, 3927, 3924, 2608, 3272, 4088, 3443,  # jaw
     268, 493, 1914, 2044, 1401, 3615, 4240, 4114, 2734, 2509,  # brows
@@ -43,33 +43,33 @@ ICT_LANDMARKS = (
     5708, 5695, 2081, 0, 4275, 6200, 6213, 6346, 6461, 5518, 5957, 5841,  # lips outside
     5702, 5711, 5533, 6216, 6207, 6470, 5517, 5966,  # lips inside
 )  # fmt: skip
-#: its face, ears and the front of its neck come first; of these, the face without ears and neck
+#: number of vertices of the face with ears and front of the neck, which come first; of these, the face alone
 ICT_FACE, ICT_NARROW = 9409, 6706
-#: identity modes kept, and the expressions that landmarks show
+#: number of identity modes kept, and the expressions that landmarks can show
 IDENTITIES = 20
 EXPRESSIONS = (
     "jawOpen", "mouthSmile_L", "mouthSmile_R", "mouthPucker", "mouthFunnel", "browInnerUp_L", "browInnerUp_R",
     "browDown_L", "browDown_R", "eyeBlink_L", "eyeBlink_R", "mouthUpperUp_L", "mouthUpperUp_R", "mouthLowerDown_L",
     "mouthLowerDown_R",
 )  # fmt: skip
-#: vertices nearer to each other than this are made one, cm; the neck is cut off below this height
+#: cell size for merging vertices, cm; height below which the neck is cut off, cm
 GRAIN_CM, LOWEST_CM = 0.5, -10.5
-#: points on the line along which a contour landmark slides when the cheek hides it
+#: number of points on the path along which a contour landmark slides when the cheek hides it
 SLIDES = 9
 CONTOUR = 17
 
 
 @dataclass(frozen=True, eq=False)
 class FaceSurface:
-    """The mean face and how faces differ. Lengths in mean face widths.
+    """The mean face and its modes of variation. Lengths in mean face widths.
 
     Args:
         mean: (v, 3) float32.
         identities: (m, v, 3) float32, for coefficients of standard deviation 1.
         expressions: (e, v, 3) float32, for coefficients 0 to 1.
-        faces: (t, 3) int32, seen from the front clockwise in the picture's coordinates.
+        faces: (t, 3) int32, clockwise in image coordinates when seen from the front.
         landmarks: (68,) int64 vertices.
-        slides: (17, SLIDES) int64 vertices a contour landmark may slide to, from the landmark towards the face's middle.
+        slides: (17, SLIDES) int64 vertices a contour landmark may slide to, from the landmark towards the middle of the face.
         narrow: (v,) bool, the face without ears and neck.
     """
 
@@ -84,16 +84,16 @@ class FaceSurface:
 
 @dataclass(frozen=True, eq=False)
 class SurfaceFit:
-    """A surface laid on a photograph.
+    """A surface fitted to a photograph.
 
     Args:
         points: (v, 3) float64 vertices in photograph pixels, z towards the viewer.
-        landmarks: (68, 3) the landmarks on it; contour landmarks where the surface, not the silhouette, has them.
+        landmarks: (68, 3) its landmarks; contour landmarks at their vertices, not at the silhouette.
         axes: (3, 3) rotation from the head's axes (right, down, forward) to the photograph's.
         yaw_deg: nose to the viewer's right.
         pitch_deg: looks up.
         roll_deg: leans clockwise.
-        width: the face's width in pixels, as seen from the front.
+        width: frontal width of the face in pixels.
         error: root mean square distance of the 51 inner landmarks, as a share of the width.
     """
 
@@ -107,15 +107,15 @@ class SurfaceFit:
     error: float
 
 
-# --- making and reading it ------------------------------------------------------------------------------------------
+# --- build, read and write --------------------------------------------------------------------------------------------
 
 
 def make_surface(ict: IctModel) -> FaceSurface:
-    """Thin the face model out to what fitting and inflating need."""
+    """Decimate the face model to what fitting and inflating need."""
     base = ict.base[:ICT_FACE].astype(np.float64)
     corners = ict.faces[(ict.faces < ICT_FACE).all(1)]
     keep, place = _thinned(base)
-    triangles = place[corners[:, ::-1]]  # with y downwards the other sense of turning
+    triangles = place[corners[:, ::-1]]  # y points downwards, which reverses the orientation
     whole = (triangles >= 0).all(1) & (np.diff(np.sort(triangles, axis=1), axis=1) > 0).all(1)
     triangles = np.unique(_from_smallest(triangles[whole]), axis=0)
     flip, unit = np.array([1.0, -1.0, 1.0]), np.ptp(base[list(ICT_LANDMARKS[:CONTOUR]), 0])
@@ -137,7 +137,7 @@ def make_surface(ict: IctModel) -> FaceSurface:
 
 
 def _thinned(base: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """One vertex of each small cube, and every landmark -> (v,) which are kept, (n,) where each vertex goes (-1: away)."""
+    """Keep one vertex per cell and every landmark -> (v,) kept vertices, (n,) new index of each vertex (-1: dropped)."""
     used = np.flatnonzero(base[:, 1] > LOWEST_CM)
     cube = np.floor(base[used] / GRAIN_CM).astype(np.int64)
     centre = (cube + 0.5) * GRAIN_CM
@@ -151,13 +151,13 @@ def _thinned(base: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _from_smallest(triangles: np.ndarray) -> np.ndarray:
-    """Every triangle begun at its smallest vertex, its sense of turning kept."""
+    """Rotate each triangle to start at its smallest vertex, keeping its orientation."""
     start = triangles.argmin(1)[:, None]
     return np.take_along_axis(triangles, (start + np.arange(3)) % 3, axis=1)
 
 
 def _slides(mean: np.ndarray, landmarks: np.ndarray, narrow: np.ndarray) -> np.ndarray:
-    """Vertices between each contour landmark and the face's middle, at its height: (17, SLIDES)."""
+    """Vertices between each contour landmark and the middle of the face, at its height: (17, SLIDES)."""
     skin = np.flatnonzero(narrow & (mean[:, 2] > 0))
     rows = []
     for number in range(CONTOUR):
@@ -174,16 +174,16 @@ def _slides(mean: np.ndarray, landmarks: np.ndarray, narrow: np.ndarray) -> np.n
 
 
 def write_surface(surface: FaceSurface, path: Path | str = SURFACE_PATH) -> None:
-    """Write a surface in half precision, whole or not at all."""
+    """Write a surface in half precision, atomically."""
     write_piece(Path(path), KIND, vars(surface), expressions=json.dumps(EXPRESSIONS))
 
 
 @lru_cache(maxsize=1)
 def load_surface(path: Path | str = SURFACE_PATH) -> FaceSurface:
-    """Read a surface; the last one read is kept.
+    """Read a surface; the last one is cached.
 
     Raises:
-        LatentrotError: no such file, or another one.
+        LatentrotError: the file is missing or holds something else.
     """
     arrays = read_piece(path, KIND, FaceSurface.__dataclass_fields__)
     kinds = {"faces": np.int32, "landmarks": np.int64, "slides": np.int64, "narrow": np.bool_}
@@ -192,14 +192,14 @@ def load_surface(path: Path | str = SURFACE_PATH) -> FaceSurface:
 
 # --- fitting --------------------------------------------------------------------------------------------------------
 
-#: rounds of fitting; how far landmarks scatter, as a share of the width: inner ones and contour
+#: iterations of the fit; scatter of inner and contour landmarks as a share of the width
 ROUNDS, INNER_SCATTER, CONTOUR_SCATTER = 12, 0.012, 0.03
-#: how widely expressions are spread around 0
+#: prior standard deviation of the expression coefficients around 0
 EXPRESSION_SPREAD = 0.35
 
 
 def rotation(yaw_deg: float, pitch_deg: float = 0.0, roll_deg: float = 0.0) -> np.ndarray:
-    """(3, 3) rotation of a head, pitch first, then yaw, then roll; x right, y down, z to the viewer, signs as everywhere."""
+    """(3, 3) rotation of a head, pitch first, then yaw, then roll; x right, y down, z to the viewer; signs as in DESIGN."""
     (sy, sp, sr), (cy, cp, cr) = (f(np.radians([yaw_deg, pitch_deg, roll_deg])) for f in (np.sin, np.cos))
     yaw = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     pitch = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
@@ -208,7 +208,7 @@ def rotation(yaw_deg: float, pitch_deg: float = 0.0, roll_deg: float = 0.0) -> n
 
 
 def angles_of(axes: np.ndarray) -> tuple[float, float, float]:
-    """Yaw, pitch and roll in degrees of a rotation made as by `rotation`."""
+    """Yaw, pitch and roll in degrees of a rotation composed as in `rotation`."""
     # the last row is (-sin yaw, cos yaw sin pitch, cos yaw cos pitch), the first column cos yaw (cos roll, sin roll, .)
     yaw = np.arcsin(np.clip(-axes[2, 0], -1, 1))
     pitch = np.arctan2(axes[2, 1], axes[2, 2])
@@ -217,18 +217,18 @@ def angles_of(axes: np.ndarray) -> tuple[float, float, float]:
 
 
 def fit_surface(landmarks: np.ndarray, surface: FaceSurface | None = None) -> SurfaceFit:
-    """Lay the surface on 68 landmarks: Gauss-Newton on pose and coefficients, which are held to their spread.
+    """Fit the surface to 68 landmarks: Gauss-Newton on pose and coefficients, with Gaussian priors on the coefficients.
 
     Args:
         landmarks: (68, 2) photograph pixels, multi-PIE order.
         surface: by default the bundled one.
 
     Raises:
-        LatentrotError: another shape, values that are not finite, or points that coincide.
+        LatentrotError: another shape, values that are not finite, or coinciding points.
     """
     points = np.asarray(landmarks, np.float64)
     if points.shape != (68, 2) or not np.isfinite(points).all() or np.ptp(points, axis=0).min() < 1e-3:
-        raise LatentrotError(f"landmarks of shape {points.shape}; expected 68 finite points that differ")
+        raise LatentrotError(f"landmarks of shape {points.shape}; expected (68, 2) finite, distinct points")
     surface = surface or load_surface()
     modes = np.concatenate([surface.identities, surface.expressions]).astype(np.float64)
     spread = np.r_[np.ones(len(surface.identities)), np.full(len(surface.expressions), EXPRESSION_SPREAD)]
@@ -266,7 +266,7 @@ def fit_surface(landmarks: np.ndarray, surface: FaceSurface | None = None) -> Su
 
 
 def _first_pose(points: np.ndarray, shape: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
-    """Rotation, scale and shift by linear least squares on the inner landmarks, made orthonormal."""
+    """Rotation, scale and shift by linear least squares on the inner landmarks, orthonormalised."""
     inner = slice(CONTOUR, 68)
     p, q = points[inner] - points[inner].mean(0), shape[inner] - shape[inner].mean(0)
     rows = np.linalg.lstsq(q, p, rcond=None)[0].T
@@ -277,7 +277,7 @@ def _first_pose(points: np.ndarray, shape: np.ndarray) -> tuple[np.ndarray, floa
 
 
 def _jacobian(here: np.ndarray, moved: np.ndarray, scale: float) -> np.ndarray:
-    """(68, 2, 6 + modes): how the picture's points move with rotation vector, log scale, shift and coefficients."""
+    """(68, 2, 6 + modes): derivative of the image points by rotation vector, log scale, shift and coefficients."""
     x, y, z = here.T
     zero, one = np.zeros_like(x), np.ones_like(x)
     turn = scale * np.stack([np.stack([zero, z, -y], -1), np.stack([-z, zero, x], -1)], 1)
@@ -287,7 +287,7 @@ def _jacobian(here: np.ndarray, moved: np.ndarray, scale: float) -> np.ndarray:
 
 
 def _small_rotation(vector: np.ndarray) -> np.ndarray:
-    """The rotation by a vector's length about it (Rodrigues)."""
+    """Rotation matrix of a rotation vector (Rodrigues)."""
     angle = float(np.linalg.norm(vector))
     if angle < 1e-12:
         return np.eye(3)
@@ -297,7 +297,7 @@ def _small_rotation(vector: np.ndarray) -> np.ndarray:
 
 
 def _seen_contour(surface: FaceSurface, weights: np.ndarray, modes: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """For each contour landmark the vertex on its slide that lies farthest out in the picture: (17,)."""
+    """Vertex on the slide of each contour landmark that lies farthest out in the image: (17,)."""
     slides = surface.slides
     shape = (surface.mean[slides] + np.tensordot(weights, modes[:, slides], 1)) @ axes.T
     middle = (surface.mean[surface.landmarks[27:36]] @ axes.T).mean(0)

@@ -1,8 +1,7 @@
-"""Warp what surrounds a head so that it fits the turned head's outline.
+"""Warp the surroundings of a head to the outline of the rotated head.
 
-What lies around a head - background, neck, hair that hangs - is drawn along with the head's outline, less and less with
-the distance from it. So outlines keep their own softness and their own wisps of hair, the neck stays joined to the jaw, and
-nothing has to be invented behind the old outline.
+Background, neck and hanging hair move with the outline of the head, less with growing distance. So outlines keep their soft
+edges and loose strands, the neck stays attached to the jaw, and nothing has to be invented behind the old outline.
 """
 
 from __future__ import annotations
@@ -17,32 +16,32 @@ from latentrot.geometry.outline import Outline
 
 __all__ = ["warp_surroundings"]
 
-#: a point of the turned outline this near to the head's edge in the source (pixels) belongs to it
+#: max distance in pixels between a point of the rotated outline and the source's edge for the two to match
 AT_EDGE = 3.0
-#: and one farther from it than this (shares of W) says nothing
-FARTHEST = 0.35
-#: where the outline moves by more than between these (shares of W) what lies around is left where it is
-LEFT = 0.15, 0.3
-#: the shifts are worked out on every second pixel
+#: matches displaced by more than this (shares of W) are ignored
+MAX_EDGE_SHIFT = 0.35
+#: displacements (shares of W) between which the surroundings detach from the outline and stay in place
+DETACHED = 0.15, 0.3
+#: the displacements are computed on every second pixel
 COARSE = 2
 
 
 def warp_surroundings(
     shown: np.ndarray, source: np.ndarray, outline: Outline, direction: np.ndarray, width: float, config: MeshConfig
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The source position that each pixel around the turned head is sampled from.
+    """Compute the source position of each pixel around the rotated head.
 
     Args:
-        shown: (h, w) what the turned head shows (`latentrot.geometry.draw`).
-        source: (h, w, 2) where in the source.
+        shown: (h, w) what the rotated head shows (`latentrot.geometry.draw`).
+        source: (h, w, 2) its source positions.
         outline: masks of the source.
-        direction: (2,) unit vector along which the turn moves points of the picture.
+        direction: (2,) unit vector of the image motion caused by the rotation.
         width: W in pixels.
         config: parameters.
 
     Returns:
-        (h, w, 2) float32 source positions; (h, w) float32 distances to the turned head, positive inside; and (h, w) float32,
-        1 where the outline has moved so far that nothing is drawn along with it.
+        (h, w, 2) float32 source positions; (h, w) float32 distances to the rotated head, positive inside; and (h, w) float32,
+        1 where the outline is displaced so far that the surroundings stay in place.
     """
     to_rest = outline.to_rest
     cover = (shown > 0).astype(np.uint8)
@@ -62,7 +61,9 @@ def warp_surroundings(
     weight = np.zeros(cover.shape, np.float32)
     shift[rows, columns] = edge - here
     sure = np.where(own, 1.0, np.abs(outward @ direction) + 0.05)
-    sure[~own & (np.linalg.norm(edge - there, axis=1) > FARTHEST * width)] = 0  # the edge of a notch, not the outline
+    sure[~own & (np.linalg.norm(edge - there, axis=1) > MAX_EDGE_SHIFT * width)] = (
+        0  # the edge of a notch, not the outline
+    )
     weight[rows, columns] = sure
     small = -(-cover.shape[1] // COARSE), -(-cover.shape[0] // COARSE)
     share = cv2.resize(weight, small, interpolation=cv2.INTER_AREA)
@@ -72,13 +73,13 @@ def warp_surroundings(
     strength = np.clip(share * COARSE, 0, 1)
     field = blur(extrapolated(mean, strength), 0.012 * width / COARSE)
     reach = max(
-        config.give_way * width,
-        config.give_way_times * float((np.linalg.norm(shift[rows, columns], axis=1) * (sure > 0)).max(initial=0)),
+        config.falloff * width,
+        config.falloff_min_ratio * float((np.linalg.norm(shift[rows, columns], axis=1) * (sure > 0)).max(initial=0)),
     )
     field = cv2.resize(field, cover.shape[::-1], interpolation=cv2.INTER_LINEAR)
     y, x = np.mgrid[: cover.shape[0], : cover.shape[1]].astype(np.float32)
-    left = ramp(np.hypot(field[..., 0], field[..., 1]), LEFT[0] * width, LEFT[1] * width)
-    left *= ramp(y, outline.lobe, outline.lobe - 0.3 * width)  # below there are neck and clothes, which stay joined
+    left = ramp(np.hypot(field[..., 0], field[..., 1]), DETACHED[0] * width, DETACHED[1] * width)
+    left *= ramp(y, outline.lobe, outline.lobe - 0.3 * width)  # neck and clothes, below, stay attached
     field *= (
         (1 - left)[..., None] * ramp(-distance, reach, 0.0)[..., None] * _border(cover.shape, 0.15 * width)[..., None]
     )
@@ -88,7 +89,7 @@ def warp_surroundings(
 def _edge_along(
     points: np.ndarray, side: np.ndarray, direction: np.ndarray, to_rest: np.ndarray, width: float
 ) -> np.ndarray:
-    """From each point walk along the direction, to the side given by a sign, until the head ends: (n, 2)."""
+    """Walk from each point along the direction, on the side given by a sign, to the edge of the head: (n, 2)."""
     steps = np.arange(0, 1.3 * width, 1.0)
     way = np.where(side >= 0, 1.0, -1.0)[:, None] * direction
     left = values_at(to_rest, points[:, None] + way[:, None] * steps[:, None]) <= 0
@@ -97,7 +98,7 @@ def _edge_along(
 
 
 def _border(shape: tuple[int, int], fade: float) -> np.ndarray:
-    """1 inside the region, smoothly 0 at its border."""
+    """1 inside the region, falling smoothly to 0 at its border."""
     height, width = shape
     across = np.minimum(np.arange(width), np.arange(width)[::-1])
     down = np.minimum(np.arange(height), np.arange(height)[::-1])

@@ -1,4 +1,4 @@
-"""A cheek that the source hides is filled from the one it shows, in the light of its own side."""
+"""Fill a hidden cheek from the visible one, adapted to the lighting of its own side."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from latentrot.geometry.outline import Outline
 
 __all__ = ["Symmetry", "find_symmetry"]
 
-#: pairs of landmarks that mirror each other, and landmarks in the middle
+#: pairs of mirrored landmarks, and landmarks in the middle
 PAIRS = ((0, 16), (2, 14), (4, 12), (6, 10), (17, 26), (21, 22), (36, 45), (39, 42), (48, 54), (31, 35))
 MIDDLE = (27, 28, 29, 30, 33, 51, 62, 66, 57, 8)
 
 
 @dataclass(frozen=True, eq=False)
 class Symmetry:
-    """The head's plane of symmetry, and what is needed to look across it.
+    """The head's plane of symmetry, with the maps needed to sample across it.
 
     Args:
         normal: (3,) unit vector towards the viewer's right.
         offset: the plane is normal . p = offset, region pixels.
-        height: (h, w) float32 depth of the front sheet over the rim.
-        visible: (h, w) float32, how well the source shows the surface, 0 to 1.
-        ratio: (h, w, 3) float32, by what a mirrored colour is multiplied to have the light of where it goes.
-        strength: 0 for a frontal source, which hides nothing, to 1.
+        height: (h, w) float32 depth of the front surface over the rim.
+        visible: (h, w) float32, visibility of the surface in the source, 0 to 1.
+        ratio: (h, w, 3) float32, factor that adapts a mirrored colour to the lighting at its target.
+        strength: from 0 for a frontal source, which hides nothing, to 1.
     """
 
     normal: np.ndarray
@@ -39,7 +39,7 @@ class Symmetry:
     strength: float
 
     def across(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Points mirrored in the plane."""
+        """Mirror points in the plane."""
         a, b, c = self.normal
         twice = 2 * (a * x + b * y + c * z - self.offset)
         return x - twice * a, y - twice * b, z - twice * c
@@ -49,10 +49,10 @@ def find_symmetry(
     front: np.ndarray, height: np.ndarray, slope: np.ndarray, outline: Outline, landmarks: np.ndarray, yaw_deg: float,
     width: float, config: MeshConfig,
 ) -> Symmetry:  # fmt: skip
-    """The plane from landmarks on the surface, and the light's ratio from where the source shows both sides.
+    """Estimate the plane from landmarks on the surface, and the light ratio where the source shows both sides.
 
     Args:
-        front: (h, w, 3) the front sheet's colours.
+        front: (h, w, 3) colours of the front surface.
         height: (h, w) its depth.
         slope: (h, w, 2) its slope.
         outline: masks.

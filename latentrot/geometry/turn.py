@@ -1,4 +1,4 @@
-"""Turn a head that was set up, and composite it into its photograph."""
+"""Rotate a head and composite it into its photograph."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from latentrot.geometry.head import Head
 from latentrot.geometry.surface import rotation
 from latentrot.geometry.surroundings import warp_surroundings
 
-__all__ = ["TurnedHead", "reframed", "turn_head"]
+__all__ = ["TurnedHead", "realign_crop", "turn_head"]
 
 
 @dataclass(frozen=True, eq=False)
 class TurnedHead:
-    """A turned photograph.
+    """A photograph with its head rotated.
 
     Args:
         image: (h, w, 3) uint8, the whole photograph; pixels that nothing moved are the source's bit for bit.
-        coverage: (h, w) float32, 1 where the source shows what is seen, 0 where it is made up.
-        head: (h, w) float32, how far a pixel is the head, not what surrounds it.
-        landmarks: (68, 2) where the landmarks lie now, photograph pixels.
-        yaw_deg: the head's yaw now, by the fitted face.
-        pitch_deg: its pitch now.
+        coverage: (h, w) float32, 1 where the source shows what is visible, 0 where it is synthesized.
+        head: (h, w) float32, alpha of the head.
+        landmarks: (68, 2) rotated landmarks, photograph pixels.
+        yaw_deg: the head's new yaw, by the fitted face.
+        pitch_deg: its new pitch.
     """
 
     image: np.ndarray
@@ -43,22 +43,22 @@ class TurnedHead:
 
     @property
     def alignment(self) -> Alignment:
-        """Where a crop in the CelebA frame lies on the turned head."""
+        """Alignment of the CelebA frame to the rotated head."""
         height, width = self.image.shape[:2]
         return align_landmarks(five_of(self.landmarks), (width, height))
 
 
-def reframed(head: Head, turned: TurnedHead) -> np.ndarray:
-    """A turned crop whose face lies in the frame as an aligned image's does: what moved aside is moved back.
+def realign_crop(head: Head, turned: TurnedHead) -> np.ndarray:
+    """Warp a rotated crop so that its face is aligned to the CelebA frame again.
 
-    The head turns about an axis behind the face, which the turn therefore moves. Edges are repeated.
+    The head rotates about an axis behind the face, so a rotation shifts the face. Edges are repeated.
 
     Args:
         head: of a crop in the CelebA frame.
         turned: from `turn_head`.
 
     Returns:
-        (s, s, 3) uint8, the crop bit for bit where nothing was turned.
+        (s, s, 3) uint8; unchanged bit for bit if nothing was rotated.
     """
     size = (turned.image.shape[1], turned.image.shape[0])
     was = head.region.to_photo(head.landmarks[:, :2])
@@ -74,36 +74,38 @@ def reframed(head: Head, turned: TurnedHead) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """The turned region: its image, where every pixel comes from, and how far that may be trusted.
+    """The rotated region: its image, the source position of every pixel, and their reliability.
 
     Args:
         image: (h, w, 3) float32.
         source: (h, w, 2) float32 region positions.
-        carried: (h, w) float32, 1 where the source's own pixel is shown.
+        coverage: (h, w) float32, 1 where the source's own pixel is shown.
         head: (h, w) float32 alpha of the head.
     """
 
     image: np.ndarray
     source: np.ndarray
-    carried: np.ndarray
+    coverage: np.ndarray
     head: np.ndarray
 
 
 def turn_head(head: Head, yaw: float, pitch: float = 0.0, roll: float = 0.0) -> TurnedHead:
-    """Turn a head by degrees from where it is.
+    """Rotate a head by degrees relative to its pose in the photograph.
 
     Args:
         head: from `build_head`.
-        yaw: nose to the viewer's right.
-        pitch: looks up.
-        roll: leans clockwise.
+        yaw: > 0: nose to the viewer's right.
+        pitch: > 0: looks up.
+        roll: > 0: leans clockwise.
 
     Raises:
-        LatentrotError: degrees that are no numbers or beyond what a turn can be.
+        LatentrotError: an angle that is not finite or exceeds `MeshConfig.yaw_reach`.
     """
     reach = head.config.yaw_reach
     if not all(np.isfinite(v) and abs(v) <= reach for v in (yaw, pitch, roll)):
-        raise LatentrotError(f"a turn by {yaw}, {pitch}, {roll} degrees; expected at most {reach:g} each way")
+        raise LatentrotError(
+            f"rotation by {yaw}, {pitch}, {roll} degrees; expected angles from -{reach:g} to {reach:g}"
+        )
     was = rotation(*head.pose)
     turn = rotation(0, 0, roll) @ rotation(head.pose[0] + yaw, head.pose[1] + pitch) @ was.T
     marks = (head.landmarks - head.axis) @ turn.T + head.axis
@@ -116,11 +118,13 @@ def turn_head(head: Head, yaw: float, pitch: float = 0.0, roll: float = 0.0) -> 
 
 
 def _turned_layer(head: Head, turn: np.ndarray) -> Layer:
-    """The region with its head turned."""
+    """Render the region with its head rotated."""
     config, width = head.config, head.region.width
     yaw = float(np.degrees(np.arcsin(np.clip(turn[0, 2], -1, 1))))
     source, shown = _rasterised(head, turn, yaw)
-    direction = np.array([turn[0, 2] - turn[2, 0], turn[1, 2] - turn[2, 1]])  # of what is in front
+    direction = np.array(
+        [turn[0, 2] - turn[2, 0], turn[1, 2] - turn[2, 1]]
+    )  # image motion of points in front of the axis
     length = float(np.linalg.norm(direction))
     direction = direction / length if length > 1e-6 else np.array([1.0, 0.0])
     around, inside, left = warp_surroundings(shown, source, head.outline, direction, width, config)
@@ -144,41 +148,41 @@ def _turned_layer(head: Head, turn: np.ndarray) -> Layer:
     return Layer(
         image=image,
         source=np.where(a > 0.5, source, around).astype(np.float32),
-        carried=(rest_kept * (1 - alpha) + kept * alpha),
+        coverage=(rest_kept * (1 - alpha) + kept * alpha),
         head=alpha,
     )
 
 
 def _off_the_head(head: Head, around: np.ndarray, inside: np.ndarray, width: float) -> np.ndarray:
-    """Source positions around the head, those that fall on the head itself moved to its edge."""
+    """Move source positions that lie on the head to its edge, so that the surroundings do not show the head."""
     at_edge = sample_at(head.outside, around, cv2.INTER_NEAREST)
     depth = sample_at(head.outline.to_rest, around)
     rows, columns = np.mgrid[: depth.shape[0], : depth.shape[1]].astype(np.float32) + 0.5
     far = ramp(np.hypot(around[..., 0] - columns, around[..., 1] - rows), 0.08 * width, 0.2 * width)
-    far *= np.maximum(around[..., 1], rows) < head.outline.lobe  # below there are neck and clothes
-    # where the surroundings come from far away and are drawn wide, not even the head's edge may be seen
+    far *= np.maximum(around[..., 1], rows) < head.outline.lobe  # neck and clothes, below, are excluded
+    # where the surroundings are displaced far and stretched, not even the edge of the head may be visible
     fallen = blur(ramp(depth + 4 * far, 1.0, 4.0) * ramp(inside, 1.0, -2.0), 1.5)[..., None]
     return around + fallen * (blur(at_edge, 1.5) - around)
 
 
 def _rasterised(head: Head, turn: np.ndarray, yaw: float) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the turned sheets: for each pixel of the region (h, w, 2) its source position and (h, w) the sheet it shows."""
-    sheet = head.sheet
+    """Rasterise the rotated surfaces: (h, w, 2) source positions and (h, w) which surface each pixel shows."""
+    mesh = head.mesh
     front, back = head.front.copy(), head.back.copy()
     for ear in head.ears:
-        if (away := ear.weight(-yaw)) > 0:  # it lies behind the cheek
-            front[:, 2] *= 1 - away * values_at(ear.behind + ear.below, sheet.points)
-        if (towards := ear.weight(yaw)) > 0:  # below it the head ends where it begins, not in a corner behind it
-            drawn_in = towards * values_at(ear.ends, sheet.points)
-            edge = np.interp(sheet.points[:, 1], np.arange(len(ear.edge)) + 0.5, ear.edge)
+        if (away := ear.weight(-yaw)) > 0:  # the ear disappears behind the cheek
+            front[:, 2] *= 1 - away * values_at(ear.behind + ear.below, mesh.points)
+        if (towards := ear.weight(yaw)) > 0:  # end the head at the front of the ear, not in a corner behind it
+            drawn_in = towards * values_at(ear.ends, mesh.points)
+            edge = np.interp(mesh.points[:, 1], np.arange(len(ear.edge)) + 0.5, ear.edge)
             for part in (front, back):
                 part[:, 0] += drawn_in * (edge - part[:, 0])
     both = np.concatenate([front, back])
     points = (both - head.axis) @ turn.T + head.axis
-    faces = np.concatenate([sheet.faces, sheet.faces[:, ::-1] + len(sheet.points)])
-    kind = np.repeat([FRONT, BACK], len(sheet.faces))
-    source, shown, _ = draw(points, faces, np.concatenate([sheet.points, sheet.points]), kind, head.region.size)
-    sliver = 0.014 * head.region.width  # at free edges the surface frays
+    faces = np.concatenate([mesh.faces, mesh.faces[:, ::-1] + len(mesh.points)])
+    kind = np.repeat([FRONT, BACK], len(mesh.faces))
+    source, shown, _ = draw(points, faces, np.concatenate([mesh.points, mesh.points]), kind, head.region.size)
+    sliver = 0.014 * head.region.width  # the surface frays at free edges
     whole = dilated(eroded(shown > 0, sliver), sliver) & (shown > 0)
     count, parts, sizes, _ = cv2.connectedComponentsWithStats(whole.astype(np.uint8), connectivity=4)
     if count > 2:
@@ -189,7 +193,7 @@ def _rasterised(head: Head, turn: np.ndarray, yaw: float) -> tuple[np.ndarray, n
 def _skin(
     head: Head, turn: np.ndarray, source: np.ndarray, shown: np.ndarray, ears: list[tuple[Ear, float]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Colours of the head's pixels, and the weight of the source's own pixel in each, 0 to 1; ears are drawn over them."""
+    """Colours of the head's pixels, and the weight of the source's own pixel in each, 0 to 1; without the rotated ears."""
     colours, mirrored_border = head.colours, cv2.BORDER_REFLECT
     slope = sample_at(head.slope, source)
     larger = blur(turn[2, 2] - turn[2, 0] * slope[..., 0] - turn[2, 1] * slope[..., 1], 1.5)
@@ -202,8 +206,8 @@ def _skin(
         bare = weight * np.maximum(sample_at(ear.below, source), torn)[..., None]
         front = front + bare * (sample_at(ear.skin, source) - front)
     back = shown == BACK
-    moved = -head.config.back_depth * head.region.width * turn[:2, 2]  # as the back of the head moves
-    strands = _shifted(colours.strands, float(moved[0]), float(moved[1]))
+    displacement = -head.config.back_depth * head.region.width * turn[:2, 2]  # as the back of the head moves
+    strands = _shifted(colours.strands, float(displacement[0]), float(displacement[1]))
     tone = np.where(back[..., None], sample_at(colours.back_tone, source), sample_at(colours.tone, source))
     as_hair = np.where(back, 1.0, as_hair).astype(np.float32)
     as_hair = np.maximum(blur(as_hair, head.config.fade * head.region.width), back)
@@ -217,14 +221,14 @@ def _skin(
 
 
 def _shifted(image: np.ndarray, right: float, down: float) -> np.ndarray:
-    """A image moved by a number of pixels, mirrored beyond its edges."""
+    """Shift an image by a number of pixels, mirrored beyond its edges."""
     matrix = np.array([[1, 0, right], [0, 1, down]], np.float32)
     size = (image.shape[1], image.shape[0])
     return np.asarray(cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT))
 
 
 def _mirrored(head: Head, source: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Colours from across the plane of symmetry, and their weight: more where the source sees that side better."""
+    """Colours from across the plane of symmetry, and their weight: higher where the source shows that side better."""
     mirror = head.symmetry
     x, y, z = mirror.across(source[..., 0], source[..., 1], sample_at(mirror.height, source))
     there = np.stack([x, y], -1)
@@ -237,25 +241,25 @@ def _mirrored(head: Head, source: np.ndarray, shown: np.ndarray) -> tuple[np.nda
 
 
 def _continued(image: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Colours extrapolated a few pixels beyond the outline, for its soft edge."""
+    """Extrapolate colours a few pixels beyond the outline, for its soft edge."""
     weight = known.astype(np.float32)
     near = cv2.blur(image * weight[..., None], (5, 5)) / np.maximum(cv2.blur(weight, (5, 5)), 1e-4)[..., None]
     return np.where(known[..., None], image, near)
 
 
-# --- into the photograph --------------------------------------------------------------------------------------------
+# --- composite into the photograph ------------------------------------------------------------------------------------
 
 
 def _composited(head: Head, layer: Layer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The photograph with the turned region, its coverage, and the head's alpha."""
+    """The photograph with the rotated region, its coverage, and the head's alpha."""
     region, photograph = head.region, head.photograph
     left, top, right, bottom = box = region.box()
     soft = 0.35 * max(region.scale, 1e-6) if region.scale > 1 else 0.0
     rows, columns = np.mgrid[: region.size[1], : region.size[0]].astype(np.float32)
     still = np.maximum(*(np.abs(layer.source[..., i] - p - 0.5) for i, p in enumerate((columns, rows)))) < 1e-3
-    moved = blur(((~still) | (layer.head > 1e-3)).astype(np.float32), 1.0)
+    displacement = blur(((~still) | (layer.head > 1e-3)).astype(np.float32), 1.0)
     images = blur(head.image, soft), blur(layer.image, soft)
-    fields = layer.carried * _smoothly(layer.source), moved, layer.carried, layer.head
+    fields = layer.coverage * _smoothly(layer.source), displacement, layer.coverage, layer.head
     laid = composite(photograph, box, region.matrix, region.inverse, images, layer.source, fields)
     image = photograph.copy()
     coverage, alpha = np.ones(photograph.shape[:2], np.float32), np.zeros(photograph.shape[:2], np.float32)
@@ -265,7 +269,7 @@ def _composited(head: Head, layer: Layer) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def _smoothly(source: np.ndarray) -> np.ndarray:
-    """(h, w) 1 where neighbouring pixels come from neighbouring places, 0 at jumps and where the image is squeezed."""
+    """(h, w) 1 where neighbouring pixels have neighbouring source positions, 0 at jumps and where the image is compressed."""
     across, down = (np.maximum(*np.abs(np.diff(source, axis=i)).transpose(2, 0, 1)) for i in (1, 0))
     jump = np.zeros(source.shape[:2], np.float32)
     jump[:, 1:] = across

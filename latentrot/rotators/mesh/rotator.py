@@ -12,7 +12,7 @@ from latentrot.bundles import bundled_part, trained_on
 from latentrot.faces.alignment import Alignment
 from latentrot.faces.detect import Face
 from latentrot.geometry import HeadFitter, MeshConfig
-from latentrot.geometry.turn import reframed
+from latentrot.geometry.turn import realign_crop
 
 __all__ = ["MeshRotator"]
 
@@ -51,7 +51,7 @@ class MeshRotator:
     def rotate_many(self, image: np.ndarray, degrees: Sequence[float]) -> list[np.ndarray]:
         """Rotate a (s, s, 3) uint8 crop by each of degrees; the head is set up once."""
         head = self.fitter.fit_crop(image)
-        return [reframed(head, head.turn(yaw)) for yaw in degrees]
+        return [realign_crop(head, head.turn(yaw)) for yaw in degrees]
 
     def rotate_photograph(
         self, photograph: np.ndarray, face: Face | Alignment, degrees: Sequence[float]

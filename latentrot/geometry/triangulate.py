@@ -1,4 +1,4 @@
-"""A triangle mesh over the pixels of a mask, cut at its edge between them (marching squares)."""
+"""Triangle mesh over the pixels of a mask, cut between pixels at its edge (marching squares)."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Sheet", "cut_sheet"]
+__all__ = ["PlanarMesh", "triangulate_mask"]
 
 
 @dataclass(frozen=True, eq=False)
-class Sheet:
-    """A flat triangle mesh.
+class PlanarMesh:
+    """A planar triangle mesh.
 
     Args:
         points: (n, 2) float32 positions, edges at pixel borders.
-        faces: (t, 3) int32, clockwise in the picture.
+        faces: (t, 3) int32, clockwise in the image.
         rim: (n,) bool, vertices on the mask's edge.
     """
 
@@ -41,22 +41,22 @@ def _polygons() -> list[np.ndarray]:
 POLYGONS = _polygons()
 
 
-def cut_sheet(field: np.ndarray, step: int = 1) -> Sheet:
-    """Triangles over the part of a picture where a field is positive.
+def triangulate_mask(field: np.ndarray, step: int = 1) -> PlanarMesh:
+    """Triangulate the part of an image where a field is positive.
 
     Args:
-        field: (h, w) float32, signed distance in pixels or the like, positive inside, given at pixel centres.
-        step: pixels between grid points.
+        field: (h, w) float32, for example a signed distance in pixels, positive inside, given at pixel centres.
+        step: grid spacing in pixels.
     """
     f = field[::step, ::step]
     height, width = f.shape
     inside = f > 0
-    corners = [(0, 0), (0, 1), (1, 1), (1, 0)]  # row, column: clockwise in the picture
+    corners = [(0, 0), (0, 1), (1, 1), (1, 0)]  # row, column: clockwise in the image
     case = np.zeros((height - 1, width - 1), np.int64)
     for i, (r, c) in enumerate(corners):
         case |= inside[r : height - 1 + r, c : width - 1 + c].astype(np.int64) << i
     node = np.arange(height * width).reshape(height, width)
-    across, down = height * width + node, 2 * height * width + node  # edge points, named by their first grid point
+    across, down = height * width + node, 2 * height * width + node  # ids of edge points, by their first grid point
     rows, columns = np.nonzero(case)
     here = [node[rows + r, columns + c] for r, c in corners]
     edges = [across[rows, columns], down[rows, columns + 1], across[rows + 1, columns], down[rows, columns]]
@@ -67,14 +67,14 @@ def cut_sheet(field: np.ndarray, step: int = 1) -> Sheet:
         if len(triangles) and len(chosen):
             faces.append(chosen[:, triangles].reshape(-1, 3))
     if not faces:
-        return Sheet(np.zeros((0, 2), np.float32), np.zeros((0, 3), np.int32), np.zeros(0, bool))
+        return PlanarMesh(np.zeros((0, 2), np.float32), np.zeros((0, 3), np.int32), np.zeros(0, bool))
     used, numbered = np.unique(np.concatenate(faces), return_inverse=True)
     points, rim = _positions(used, f)
-    return Sheet((points * step + 0.5).astype(np.float32), numbered.reshape(-1, 3).astype(np.int32), rim)
+    return PlanarMesh((points * step + 0.5).astype(np.float32), numbered.reshape(-1, 3).astype(np.int32), rim)
 
 
 def _positions(used: np.ndarray, f: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Grid positions (column, row) of named points, and which of them are edge points."""
+    """Grid positions (column, row) of point ids, and which of them are edge points."""
     count, width = f.size, f.shape[1]
     kind, first = used // count, used % count
     start = np.stack([first % width, first // width], 1).astype(np.float64)
