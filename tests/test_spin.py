@@ -660,9 +660,9 @@ class TestDoors:
         assert "rendered head" in page.result.rotator.info
         visitor = SimpleNamespace(session_hash="ann")
         page.open_example("auto", "latent", visitor)
-        turned = page.turn("spin", 12, 0, visitor)
+        turned = page.turn("spin", visitor, 12, 0)
         assert page.result.compare in turned, turned
-        assert page.result.sweep.strip in page.make_sweep("spin", 0, 0, visitor)
+        assert page.result.sweep.strip in page.make_sweep("spin", visitor, 0, 0)
 
     @pytest.mark.parametrize(
         ("rotators", "whose"),
