@@ -37,7 +37,7 @@ PLANS = (
 
 def measured(rendered: Rendered, plan: Schedule) -> pd.DataFrame:
     """Embed, fit, turn and measure on one schedule."""
-    lines = lines_by_light(rendered, rendered.latents(plan), replace(LINES, least=1), calibrate=True)
+    lines = lines_by_light(rendered, rendered.latents(plan), replace(LINES, min_count=1), calibrate=True)
     rotator = LatentRotator(rendered.model, lines)
     faces = rendered.embedded(rotator)
     z = torch.cat([face.latent for face in faces])

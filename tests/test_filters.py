@@ -157,7 +157,7 @@ def test_a_yaw_of_the_other_sign_is_refused(store, model, monkeypatch, caplog):
         {"yaw_deg": labels["yaw_deg"].to_numpy()[[0, 11, 1, 10, 2, 9, 3, 8, 4, 7, 5, 6]]}, index=labels.index
     )
     check_yaw_sign(latents, shuffled, model)
-    assert "are the labels those of the latents?" in caplog.text
+    assert "do the labels belong to the latents?" in caplog.text
 
 
 def test_rooms_without_a_header_or_rows(tmp_path: Path):

@@ -24,7 +24,7 @@ pytest.importorskip("s3fs", reason="an extra")
 moto = pytest.importorskip("moto.server", reason="the tests' object store")
 
 PLAN, N = Schedule(steps=2), 10
-CONFIG = FitConfig(width=30, limit=45, least=1, calibrate=0, held_out=0.0)
+CONFIG = FitConfig(width=30, limit=45, min_count=1, calibrate=0, held_out=0.0)
 
 
 @pytest.fixture(scope="module")

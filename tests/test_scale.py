@@ -41,7 +41,7 @@ from latentrot.store.work import ShardEmbedder, Sizes, embed_folder, plan, to_do
 
 PLAN = Schedule(steps=2)
 N = 26
-CONFIG = FitConfig(width=30, limit=45, least=1, calibrate=0, held_out=0.0)
+CONFIG = FitConfig(width=30, limit=45, min_count=1, calibrate=0, held_out=0.0)
 
 
 @pytest.fixture(scope="module")
