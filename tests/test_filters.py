@@ -150,7 +150,7 @@ def test_a_yaw_of_the_other_sign_is_refused(store, model, monkeypatch, caplog):
     latents, labels = store
     assert check_yaw_sign(latents, labels, model) == pytest.approx(1, abs=0.01)
     with pytest.raises(
-        LatentrotError, match=r"yaw has the other sign: .* -18 and .18 degrees decode to faces of .18 and -18"
+        LatentrotError, match=r"yaw_deg has the opposite sign: .* -18 and .18 degrees decode to faces of .18 and -18"
     ):
         check_yaw_sign(latents, -labels, model)
     shuffled = pd.DataFrame(

@@ -78,7 +78,7 @@ def walk(
     if z.ndim == 5:
         walked = walk(z[:, 0], directions, steps, yaw, keep_norm=keep_norm)
         turned = torch.from_numpy(np.abs(directions.turn_for(steps.numpy()))).to(walked)
-        lost = (1 - solver_of(directions.space.schedule).carried) * (turned / FADED_DEG).clamp(max=1)
+        lost = (1 - solver_of(directions.space.schedule).residual_share) * (turned / FADED_DEG).clamp(max=1)
         return torch.stack([walked, (1 - lost)[:, None, None, None] * z[:, 1]], 1)
     walked = z + walk_offset(directions, steps, yaw)
     if keep_norm:

@@ -31,21 +31,21 @@ def cache_folder() -> Path:
     return platformdirs.user_cache_path("latentrot", appauthor=False) / "latents"
 
 
-def latent_key(crop: np.ndarray, space: LatentSpace, tolerance: float, remainder: bool = True) -> str:
+def latent_key(crop: np.ndarray, space: LatentSpace, tolerance: float, residual: bool = True) -> str:
     """What a latent depends on, as a digest: the very pixels, the model, the schedule and the tolerance.
 
     Args:
         crop: (s, s, 3) uint8 at the model's resolution.
         space: model and schedule.
         tolerance: of the inversion.
-        remainder: whether it is kept with its remainder.
+        residual: whether it is stored with its residual latent.
     """
     depends_on = {
         "format": 2,
         "model": space.fingerprint.key,
         "schedule": asdict(space.schedule),
         "tolerance": tolerance,
-        "remainder": remainder,
+        "remainder": residual,
         "shape": crop.shape,
     }
     return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode() + crop.tobytes()).hexdigest()[:40]

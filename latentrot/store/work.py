@@ -228,7 +228,7 @@ class ShardEmbedder:
             size = min(len(x), self.limit or len(x))
             try:
                 plan = self.space.schedule
-                return torch.cat([invert(self.model, p, schedule=plan, remainder=False) for p in x.split(size)])
+                return torch.cat([invert(self.model, p, schedule=plan, residual=False) for p in x.split(size)])
             except RuntimeError as error:
                 short = isinstance(error, torch.OutOfMemoryError) or any(w in str(error) for w in OUT_OF_MEMORY)
                 if not short:
