@@ -257,6 +257,16 @@ class TestEditor:
         assert both.residual.any()
         assert not np.array_equal(both.residual, alone.residual)
 
+    def test_light_is_a_change_of_its_own_beside_others(self, model):
+        light, smile = property_named("light_left"), property_named("smile")
+        editor = PropertyEditor(model, [made(model, DEEP, smile), made(model, MIDDLE, light)])
+        points = leaning().to_photo((upright_landmarks() + 1) / 2 * 128 + CROP_BOX[:2])
+        face = editor.prepare(photograph(), leaning(), points)
+        alone = [face.change({name: 1.5}) for name in ("smile", "light_left")]
+        both = face.change({"light_left": 1.5, "smile": 1.5})
+        assert np.allclose(both.residual, alone[0].residual + alone[1].residual, atol=1e-6)
+        assert np.array_equal(both.shift, alone[0].shift)
+
     def test_a_number_changes_by_it(self, prepared):
         one, _ = prepared.edit({"age": 5})
         two, _ = prepared.edit({"age": by(5)})

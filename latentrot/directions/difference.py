@@ -34,7 +34,7 @@ from latentrot.faces.alignment import Alignment
 from latentrot.faces.parts import PARTS
 from latentrot.numerics import smoothstep
 
-__all__ = ["Change", "apply_change", "difference", "without_checkerboard", "without_part_means"]
+__all__ = ["Change", "apply_change", "difference", "together", "without_checkerboard", "without_part_means"]
 
 #: long steps draw a two-pixel checkerboard: of a 64 pixels' residual these half-waves an image are faded out
 CHECKERBOARD = (44 / 64, 60 / 64)
@@ -127,6 +127,13 @@ def difference(
     moved = resized(shift[0].numpy(), n)[0].permute(1, 2, 0).numpy() * warping[..., None]
     drawn = covering(residual, walked, mask) if any(p.covers for p in properties) else None
     return Change(fine.astype(np.float32), moved.astype(np.float32), drawn)
+
+
+def together(changes: Sequence[Change]) -> Change:
+    """Several changes of one crop as one: what they add is added up, and only the first moves anything."""
+    first, *others = changes
+    residual = np.stack([change.residual for change in changes]).sum(0)
+    return Change(residual, first.shift, first.drawn) if others else first
 
 
 def covering(residual: np.ndarray, walked: torch.Tensor, mask: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from latentrot.data.frame import CROP_BOX
 from latentrot.data.images import to_tensor, to_uint8
 from latentrot.diffusion.load import LatentModel, load_model
 from latentrot.diffusion.schedule import Schedule
-from latentrot.directions.difference import Change, apply_change, difference
+from latentrot.directions.difference import Change, apply_change, difference, together
 from latentrot.directions.properties import Property, Wanted, by, to
 from latentrot.directions.property_directions import Calibration, PropertyDirections, load_property_directions
 from latentrot.directions.property_walk import decode_walked, invert_through, walked
@@ -251,11 +251,18 @@ class PreparedFace:
         return min(change, room) if change > 0 else max(change, room)
 
     def change(self, steps: Mapping[str, float]) -> Change:
-        """What steps along several directions change: all added in the latent, decoded once.
+        """What steps along several directions change: all added in the latent, decoded once; light, which shades, apart.
 
         Args:
             steps: property name -> step in units of its column.
         """
+        shading = {name: step for name, step in steps.items() if self.editor.of(name)[0].shades}
+        others = {name: step for name, step in steps.items() if name not in shading}
+        groups = [group for group in (others, shading) if any(group.values())]
+        return together([self.change_at_once(group) for group in groups or [{}]])
+
+    def change_at_once(self, steps: Mapping[str, float]) -> Change:
+        """What steps along several directions change that reach the photograph alike: property name -> step."""
         # walk and decode
         offsets: dict[int, torch.Tensor] = {}
         properties = []
