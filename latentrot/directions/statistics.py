@@ -29,7 +29,7 @@ from latentrot.directions.lines import Centroids, YawBins, add_by_group
 from latentrot.errors import LatentrotError
 from latentrot.faces.estimate import LIGHTS
 from latentrot.store.latent_store import LatentStore
-from latentrot.store.places import write_whole
+from latentrot.store.places import write_atomic
 from latentrot.store.shard import ShardHeader
 
 __all__ = ["BLOCK", "MIRRORED_LIGHT", "ShardRows", "Statistics", "block_sums", "checked", "gather"]
@@ -231,7 +231,7 @@ def block_sums(
     if left and all(shard.header.checksum for shard in shards):  # without a checksum a changed shard would go unnoticed
         header = {"kind": KIND, "format": FORMAT, "keys": json.dumps(keys)}
         with suppress(LatentrotError):  # a read-only store or a full disk must not stop the fit
-            write_whole(path, save({"sums": torch.from_numpy(sums)}, metadata=header))
+            write_atomic(path, save({"sums": torch.from_numpy(sums)}, metadata=header))
     return sums
 
 
