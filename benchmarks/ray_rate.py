@@ -28,7 +28,7 @@ from latentrot.store.job import EmbedJob
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.space import LatentSpace
 from latentrot.store.verify import verify_store
-from latentrot.store.work import Sizes, plan, to_do
+from latentrot.store.work import Sizes, pending_shards, plan
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class RayRate:
 def timed(job: EmbedJob, workers: int) -> dict[str, object]:
     """Embed with so many workers: pictures per second."""
     store = LatentStore(job.store)
-    numbers = to_do(store)
+    numbers = pending_shards(store)
     begun = time.perf_counter()
     moments, pictures = [], []
     for report in embed_on_ray(job, numbers, workers=workers):

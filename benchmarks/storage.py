@@ -55,7 +55,7 @@ def computed(config: Storage) -> tuple[list[str], torch.Tensor]:
         chosen = np.random.default_rng(0).choice(len(folder.ids), config.pictures, replace=False)
         names = [folder.ids[i] for i in chosen]
         parts = [
-            invert(model, to_tensor(list(folder.read_crops(names[i : i + 50], model.resolution))), remainder=False)
+            invert(model, to_tensor(list(folder.read_crops(names[i : i + 50], model.resolution))), residual=False)
             for i in range(0, len(names), 50)
         ]
         np.savez(config.cache, ids=np.array(names), z=torch.cat(parts).numpy())

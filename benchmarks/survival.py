@@ -83,7 +83,7 @@ def killed_run(data: Path, model: LatentModel, store: LatentStore, after: float)
 
 def slopes(store: LatentStore, labels: pd.DataFrame) -> bytes:
     """All lines of a store, as bytes."""
-    config = FitConfig(width=30, least=1, calibrate=0, held_out=0.0)
+    config = FitConfig(width=30, min_count=1, calibrate=0, held_out=0.0)
     found = [fit_directions(store, labels, light, config) for light in ("left", "center", "right")]
     return b"".join(d.left.numpy().tobytes() + d.right.numpy().tobytes() for d in found)
 

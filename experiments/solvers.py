@@ -22,7 +22,7 @@ from latentrot.devices import resolve_device
 from latentrot.diffusion.load import LatentModel, load_model
 from latentrot.diffusion.precision import computes_bfloat16
 from latentrot.diffusion.schedule import Schedule
-from latentrot.diffusion.solve import decode, evaluations, invert, without_remainder
+from latentrot.diffusion.solve import decode, evaluations, invert, without_residual
 from latentrot.evaluation.bench.plain import PlainLoop
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.space import LatentSpace
@@ -60,7 +60,7 @@ def round_trip_statistics(model: LatentModel, x: torch.Tensor, back: torch.Tenso
         "least_db": float(db.min()),
         "ssim": float(ssim(back, x).mean()),
         "ms_ssim": float(ms_ssim(back, x).mean()),
-        **noise_statistics(without_remainder(z), model.first_stage.factor),
+        **noise_statistics(without_residual(z), model.first_stage.factor),
     }
 
 
@@ -114,7 +114,7 @@ def latents_of(model: LatentModel, plan: Schedule, names: list[str], root: Path)
     for i in range(0, len(todo), BATCH):
         batch = todo[i : i + BATCH]
         x = to_tensor(folder.read_crops(batch, model.resolution))
-        store.append(batch, invert(model, x, schedule=plan, remainder=False), space)
+        store.append(batch, invert(model, x, schedule=plan, residual=False), space)
     return store
 
 

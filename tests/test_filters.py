@@ -150,14 +150,14 @@ def test_a_yaw_of_the_other_sign_is_refused(store, model, monkeypatch, caplog):
     latents, labels = store
     assert check_yaw_sign(latents, labels, model) == pytest.approx(1, abs=0.01)
     with pytest.raises(
-        LatentrotError, match=r"yaw has the other sign: .* -18 and .18 degrees decode to faces of .18 and -18"
+        LatentrotError, match=r"yaw_deg has the opposite sign: .* -18 and .18 degrees decode to faces of .18 and -18"
     ):
         check_yaw_sign(latents, -labels, model)
     shuffled = pd.DataFrame(
         {"yaw_deg": labels["yaw_deg"].to_numpy()[[0, 11, 1, 10, 2, 9, 3, 8, 4, 7, 5, 6]]}, index=labels.index
     )
     check_yaw_sign(latents, shuffled, model)
-    assert "are the labels those of the latents?" in caplog.text
+    assert "do the labels belong to the latents?" in caplog.text
 
 
 def test_rooms_without_a_header_or_rows(tmp_path: Path):

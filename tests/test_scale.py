@@ -38,11 +38,11 @@ from latentrot.store.pool import embed_in_processes
 from latentrot.store.shard import pack_shard, read_header
 from latentrot.store.space import LatentSpace
 from latentrot.store.verify import verify_store
-from latentrot.store.work import ShardEmbedder, Sizes, embed_folder, plan, to_do
+from latentrot.store.work import ShardEmbedder, Sizes, embed_folder, pending_shards, plan
 
 PLAN = Schedule(steps=2)
 N = 26
-CONFIG = FitConfig(width=30, limit=45, least=1, calibrate=0, held_out=0.0)
+CONFIG = FitConfig(width=30, limit=45, min_count=1, calibrate=0, held_out=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -187,9 +187,9 @@ class TestShard:
     def test_the_order_of_shards_follows_the_generator(self, data, model, tmp_path):
         store = LatentStore(tmp_path / "latents")
         plan(FaceFolder(data), store, LatentSpace.of(model, PLAN), Sizes(3, 4))
-        orders = [to_do(store, generator=random.Random(seed)) for seed in (0, 0, 1)]
+        orders = [pending_shards(store, generator=random.Random(seed)) for seed in (0, 0, 1)]
         assert orders[0] == orders[1] != orders[2]
-        assert sorted(orders[0]) == sorted(orders[2]) == sorted(to_do(store)) == list(range(7))
+        assert sorted(orders[0]) == sorted(orders[2]) == sorted(pending_shards(store)) == list(range(7))
 
     @pytest.mark.parametrize("seed", [0, 5])  # 5: the last shard first
     def test_batches_are_halved_when_memory_is_short(self, calm, data, model, tmp_path, monkeypatch, caplog, seed):
@@ -513,7 +513,7 @@ class TestElsewhere:
         store = LatentStore(tmp_path / "latents")
         plan(FaceFolder(data), store, calm.space, Sizes(3, 4))
         job = EmbedJob(data, str(store.root), str(model_folder), sizes=Sizes(3, 4))
-        reports = list(embed_in_processes(job, to_do(store), ["cpu", "cpu"], threads=1))
+        reports = list(embed_in_processes(job, pending_shards(store), ["cpu", "cpu"], threads=1))
         assert sorted(r.number for r in reports) == list(range(7))
         assert checksums(store) == checksums(calm)
 
@@ -536,7 +536,7 @@ class TestElsewhere:
             job = EmbedJob(data, str(store.root), str(model_folder), sizes=Sizes(2, 2))
             done: list[int] = []
             workers: set[int] = set()
-            for report in embed_on_ray(job, to_do(store)):
+            for report in embed_on_ray(job, pending_shards(store)):
                 done.append(report.number)
                 workers.add(report.process)
                 if node is not None and (len(workers) == 2 or len(done) == N // 2 - 2):

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from diffusers.models.unets.unet_2d import UNet2DModel
 from torch import Tensor, nn
 
-from latentrot.diffusion.conditions import WhoEmbedding
+from latentrot.diffusion.conditions import IdentityEmbedding
 from latentrot.faces.person import SIDE, PersonNetwork
 
 __all__ = ["LatentNetwork", "PictureEmbedding", "PixelNetwork", "PoseEmbedding", "widened"]
@@ -70,7 +70,7 @@ class PictureEmbedding(nn.Module):
     def __init__(self, width: int, encoder: PersonNetwork) -> None:
         super().__init__()
         self.encoder = encoder.requires_grad_(True)
-        self.told = WhoEmbedding(width, encoder.length)
+        self.told = IdentityEmbedding(width, encoder.length)
 
     def train(self, mode: bool = True) -> PictureEmbedding:
         """As every module, but the encoder keeps the statistics it came with: its batches are not what they were."""

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from diffusers.models.unets.unet_2d import UNet2DModel
 from torch import Tensor, nn
 
-from latentrot.diffusion.conditions import WhoEmbedding
+from latentrot.diffusion.conditions import IdentityEmbedding
 from latentrot.rotators.spin.cameras import RAY_CHANNELS
 
 __all__ = ["IDENTITY", "AcrossViews", "SpinNetwork", "expanded"]
@@ -75,7 +75,7 @@ class SpinNetwork(nn.Module):
         widths, groups = unet.config["block_out_channels"], unet.config["norm_num_groups"]
         self.unet: Any = unet
         self.finest = finest
-        self.who = WhoEmbedding(4 * widths[0], length)
+        self.who = IdentityEmbedding(4 * widths[0], length)
         down = [AcrossViews(w, groups) if side <= finest else None for w, side in _maps_down(unet)]
         up = [AcrossViews(w, groups) if side <= finest else None for w, side in _maps_up(unet)]
         self.across_down = nn.ModuleList([m or nn.Identity() for m in down])
