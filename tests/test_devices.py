@@ -28,7 +28,7 @@ from latentrot.faces.light.propagate import light_features
 from latentrot.faces.network import load_labeler
 from latentrot.faces.parts import estimate_parts
 from latentrot.store.latent_store import LatentStore
-from latentrot.training import backbone as training
+from latentrot.training import loop
 from latentrot.training.backbone import TrainConfig, train
 from latentrot.training.loop import accelerator_on
 
@@ -193,7 +193,7 @@ class TestTraining:
                     parameter.grad = torch.full_like(parameter, (-1.0) ** i)
 
         monkeypatch.setattr(Accelerator, "backward", backward)
-        monkeypatch.setattr(training, "precision_of", lambda _: "no")  # nor are there kernels to cast for
+        monkeypatch.setattr(loop, "precision_of", lambda _: "no")  # nor are there kernels to cast for
         train(data, tmp_path / "cpu", self.CONFIG, device="cpu")
         with gpus(), networks_run_on() as seen:
             train(data, tmp_path / "gpu", replace(self.CONFIG, steps=1), device=GPU)

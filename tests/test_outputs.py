@@ -181,7 +181,7 @@ def test_notes_of_hostile_files_are_harmless(tmp_path):
         with pytest.raises(LatentrotError):
             describe(tmp_path / name)
     deep = "[" * 100_000
-    assert metadata._parse(deep) == {"Description": deep}
+    assert metadata.parse_metadata(deep) == {"Description": deep}
 
 
 # ---- what --out decides -----------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from tiny import gradients, write_pictures
 
 from latentrot.cli import main
 from latentrot.data.celeba import FaceFolder
+from latentrot.data.digests import image_digests
 from latentrot.diffusion.fingerprint import Fingerprint
 from latentrot.diffusion.load import LatentModel
 from latentrot.diffusion.solve import Schedule
@@ -254,18 +255,24 @@ class TestStopped:
         plan(FaceFolder(data), store, calm.space, Sizes(3, 4))
         path, embedder = store.partial_of(2), ShardEmbedder(FaceFolder(data), model, store, Sizes(3, 4))
         ids = store.manifest.shard_ids(2)[:3]
-        embedder.keep(path, ids, torch.ones(3, *calm.space.shape), {}, 3, {})
+        digests = image_digests(data, store.manifest.shard_ids(2))
+        embedder.keep(path, ids, torch.ones(3, *calm.space.shape), {}, 3, digests[:3])
         content = path.read_bytes()
-        assert embedder.resume(path, store.manifest.shard_ids(2), 3)[2] == 3
+        assert embedder.resume(path, store.manifest.shard_ids(2), 3, digests)[2] == 3
         if damage == "other model":
             path.write_bytes(
                 pack_shard(
-                    ids, torch.ones(3, *calm.space.shape), replace(calm.space, fingerprint=Fingerprint("0" * 16)), [], 3
+                    ids,
+                    torch.ones(3, *calm.space.shape),
+                    replace(calm.space, fingerprint=Fingerprint("0" * 16)),
+                    [],
+                    3,
+                    digests[:3],
                 )
             )
         else:
             path.write_bytes(content[:-9] if damage == "cut" else content[:-9] + b"damaged!!")
-        assert embedder.resume(path, store.manifest.shard_ids(2), 3)[2] == 0
+        assert embedder.resume(path, store.manifest.shard_ids(2), 3, digests)[2] == 0
         embedder.embed_shard(2)
         assert checksums(store)[2] == checksums(calm)[2]
 
@@ -374,7 +381,7 @@ class TestVerify:
             old.append(header.image_ids, torch.zeros(len(header.image_ids), *calm.space.shape), calm.space)
         assert old.image_ids() == calm.image_ids()
         for use in (lambda: verify_store(old), lambda: embed(data, model, old)):
-            with pytest.raises(LatentrotError, match="latentrot merge") as info:
+            with pytest.raises(LatentrotError, match="latentrot embed merge") as info:
                 use()
             complaint(info)
 

@@ -142,11 +142,11 @@ class TestEdits:
         visitor = SimpleNamespace(session_hash="ann")
         page.open_upload(str(small), "auto", "mesh", visitor)
         zeros = [0] * len(page.result.properties)
-        still = page.turn("mesh", 0, 0, *zeros, visitor)
-        smiling = page.turn("mesh", 0, 0, -1, *zeros[1:], visitor)
+        still = page.turn("mesh", visitor, 0, 0, *zeros)
+        smiling = page.turn("mesh", visitor, 0, 0, -1, *zeros[1:])
         assert page.result.compare in smiling, smiling
         assert not np.array_equal(*(read_image(shown[page.result.save]) for shown in (still, smiling)))
-        turned = page.turn("mesh", 10, 5, -1, *zeros[1:], visitor)
+        turned = page.turn("mesh", visitor, 10, 5, -1, *zeros[1:])
         assert page.result.compare in turned, turned
         assert all(page.reset("mesh", visitor)[slider] == 0 for slider in page.result.sliders)
 

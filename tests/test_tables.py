@@ -361,9 +361,9 @@ def test_help_that_nobody_reads_to_the_end_is_no_error(words):
     [
         "label --data {0}/none --out {0}/l.csv", "label --data {0}/faces --out {0}/file/l.csv",
         "label --data {0}/faces --out {0}/l.txt", "embed --data {0}/none --out {0}/latents",
-        "embed --data {0}/faces --out {0}/file/latents", "train --data {0}/none --out {0}/run",
-        "train --data {0}/faces --out {0}/file/run", "fit-directions --latents {0}/none --out {0}/file/lines",
-        "fit-directions --out {0}/lines.safetensors", "label-light --data {0}/faces --out {0}/l.parquet",
+        "embed --data {0}/faces --out {0}/file/latents", "train model --data {0}/none --out {0}/run",
+        "train model --data {0}/faces --out {0}/file/run", "fit-directions --latents {0}/none --out {0}/file/lines",
+        "fit-directions --out {0}/lines.safetensors", "label light --data {0}/faces --out {0}/l.parquet",
     ],
 )  # fmt: skip
 def test_a_mistake_in_the_paths_is_refused_before_anything_slow_is_loaded(tmp_path, words, monkeypatch, capsys):

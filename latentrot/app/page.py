@@ -221,9 +221,8 @@ class Page:
         return self.open(visit, PORTRAIT, light, name)
 
     @answering
-    def take(self, index: int | None, light: str, name: str, *values: Any) -> Updates:
+    def take(self, index: int | None, light: str, name: str, request: gr.Request, *sliders: float) -> Updates:
         """Another face or another light was chosen."""
-        *sliders, request = values
         visit = self.visit(request)
         if visit.portrait is None:
             return {}
@@ -231,9 +230,8 @@ class Page:
         return self.show_face(visit, index or 0, self.setting(sliders), name, guessed=light == "auto")
 
     @answering
-    def turn(self, name: str, *values: Any) -> Updates:
+    def turn(self, name: str, request: gr.Request, *sliders: float) -> Updates:
         """A slider was moved, or another rotator was chosen."""
-        *sliders, request = values
         return self.show_turn(self.visit(request), self.setting(sliders), name)
 
     @answering
@@ -243,9 +241,8 @@ class Page:
         return {**zeros, **self.show_turn(self.visit(request), Setting(), name)}
 
     @answering
-    def make_sweep(self, name: str, *values: Any) -> Updates:
+    def make_sweep(self, name: str, request: gr.Request, *sliders: float) -> Updates:
         """Strip and GIF were asked for."""
-        *sliders, request = values
         setting = self.setting(sliders)
         visit = self.visit(request)
         subject = required(visit)

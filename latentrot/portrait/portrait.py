@@ -13,7 +13,6 @@ from latentrot.devices import resolve_device
 from latentrot.errors import LatentrotError, one_line
 from latentrot.faces.alignment import Alignment
 from latentrot.faces.detect import Face, choose_face, detect_upright
-from latentrot.faces.frame_check import check_crop
 from latentrot.faces.framing import frame_face
 from latentrot.progress import Clock
 
@@ -129,6 +128,8 @@ def read_crop(path: Path, config: EditConfig) -> Portrait:
         raise LatentrotError(f"{one_line(path)} is {width}x{height}; --crop expects a square face crop")
     clock.lap("read")
     if not config.reify:  # the detector need not know a painted face
+        from latentrot.faces.frame_check import check_crop  # noqa: PLC0415  which only crops need
+
         check_crop(photograph.pixels, path, config.perception_device)
     return Portrait(path, photograph, warnings=photograph.warnings, seconds=clock.seconds)
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import pandas as pd
 
 from latentrot.data.images import Photograph
 from latentrot.faces.alignment import Alignment
@@ -15,6 +14,8 @@ from latentrot.portrait.compose import Patch, changed_patch
 from latentrot.portrait.portrait import Portrait
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from latentrot.rotators.properties import PropertyEditor, PropertyReport, Wanted
 
 __all__ = ["Appearance", "StillRotator", "edit_appearance", "property_report", "property_table"]
@@ -107,6 +108,8 @@ def property_table(editor: PropertyEditor) -> pd.DataFrame:
         unit, from and to (the changes that the longest steps make on average), and of a change of about one unit: identity
         (mean cosine to the source) and yaw_deg (how far the head turns along), NaN where nobody has measured.
     """
+    import pandas as pd  # noqa: PLC0415  which no edit waits for
+
     rows = {}
     for one in editor.properties:
         if one.reaches == "difference":
