@@ -209,7 +209,7 @@ def test_bad_uploads_are_refused_in_one_line_and_the_face_stays(visitor, tmp_pat
     page.click("#example")
     yaw = shown_face(page)
     bad = {
-        "notes.png": (b"just some text", "not a picture"),
+        "notes.png": (b"just some text", "not an image"),
         "huge.png": (png_that_claims(60_000, 60_000), "256 million pixels"),
         "large.png": (png_that_claims(17_000, 17_000), "256 million pixels"),
         "<b>none.png": (b"", "empty"),

@@ -60,8 +60,8 @@ def test_a_filter_keeps_those_of_whom_it_is_known(filter_, kept):
 @pytest.mark.parametrize(
     ("filter_", "word"),
     [
-        ("identity > 612", "names is compared by == or !="),
-        ("identity == yaw_deg", "names with one of numbers"),
+        ("identity > 612", "only be compared by == or !="),
+        ("identity == yaw_deg", "text column with a numeric one"),
         ('Male == "1"', "write a number"),
         ("Male != 0", "0 never occurs there; there are 1.0 and -1.0"),
     ],

@@ -49,14 +49,14 @@ def images_of(root: Path) -> FaceFolder:
 def test_rendered_heads_lie_in_the_frame():
     """From the front and in profile."""
     folder = FaceFolder(bundled_example("heads64"))
-    assert [frame_fault(np.asarray(folder.open_picture(i))) for i in folder.ids] == [""] * len(folder.ids)
+    assert [frame_fault(np.asarray(folder.open_image(i))) for i in folder.ids] == [""] * len(folder.ids)
 
 
 @pytest.mark.parametrize(("name", "count"), [("celeba", 60), ("age", 40), ("ytf", 40)])
 def test_no_false_alarm_on_aligned_photographs(shared_data, name, count):
     """Of those in which a face is seen none is off."""
     folder = images_of(shared_data / name)
-    faults = [frame_fault(np.asarray(folder.open_picture(i))) for i in folder.ids[:: len(folder.ids) // count]]
+    faults = [frame_fault(np.asarray(folder.open_image(i))) for i in folder.ids[:: len(folder.ids) // count]]
     assert [f for f in faults if f] == []
     assert faults.count("") > 0.95 * len(faults)
 

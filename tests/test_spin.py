@@ -563,7 +563,7 @@ def test_a_folder_and_a_checkpoint_from_before_identities_had_a_length_are_read(
     save_file(load_file(trained / "spin.safetensors"), folder / "spin.safetensors", header)
     old, new = load_spin_model(folder, "cpu"), load_spin_model(trained, "cpu")
     assert old.person is not None
-    assert not old.notes
+    assert not old.warnings
     assert all(torch.equal(a, b) for a, b in zip(old.network.parameters(), new.network.parameters(), strict=True))
     stored = asdict(config)
     del stored["identity_digest"]

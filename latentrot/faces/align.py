@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from latentrot.data.celeba import is_picture
+from latentrot.data.celeba import is_image_file
 from latentrot.data.frame import FRAME_HEIGHT, FRAME_WIDTH
 from latentrot.data.images import read_photograph, write_image
 from latentrot.errors import LatentrotError, one_line
@@ -53,7 +53,7 @@ def photographs_in(source: Path) -> list[Path]:
     """
     if source.is_file():
         return [source]
-    found = sorted(Path(root) / name for root, _, names in os.walk(source) for name in names if is_picture(name))
+    found = sorted(Path(root) / name for root, _, names in os.walk(source) for name in names if is_image_file(name))
     if not found:
         raise LatentrotError(f"no photographs in {one_line(source)}; give a folder of photographs, or one")
     return found

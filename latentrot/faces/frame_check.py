@@ -114,7 +114,7 @@ def check_frame(folder: FaceFolder, device: str | None = None) -> None:
 def _fault_of(folder: FaceFolder, name: str, device: str | None) -> str | None:
     """As `frame_fault`; None also for an image that cannot be read, which is told where it is used."""
     try:
-        return frame_fault(np.asarray(folder.open_picture(name)), device)
+        return frame_fault(np.asarray(folder.open_image(name)), device)
     except LatentrotError:
         return None
 

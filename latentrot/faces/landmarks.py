@@ -53,12 +53,12 @@ class Landmarks:
 
 
 def estimate_landmarks(
-    picture: np.ndarray, face: np.ndarray | Alignment, *, network: Path | None = None, device: str | None = None
+    image: np.ndarray, face: np.ndarray | Alignment, *, network: Path | None = None, device: str | None = None
 ) -> Landmarks:
     """Find the landmarks of a face.
 
     Args:
-        picture: (h, w, 3) uint8 RGB.
+        image: (h, w, 3) uint8 RGB.
         face: (5, 2) eyes, nose tip and mouth corners as a detector finds them, photograph pixels; or the alignment.
         network: a file of `train landmarks`; None: the bundled one.
         device: torch device; the CPU by default.
@@ -69,13 +69,13 @@ def estimate_landmarks(
     Raises:
         LatentrotError: landmarks of no face, or a network file that cannot be read.
     """
-    size = (picture.shape[1], picture.shape[0])
+    size = (image.shape[1], image.shape[0])
     alignment = face if isinstance(face, Alignment) else align_landmarks(np.asarray(face), size)
-    return estimate_landmarks_of([picture], [alignment], network=network, device=device)[0]
+    return estimate_landmarks_of([image], [alignment], network=network, device=device)[0]
 
 
 def estimate_landmarks_of(
-    pictures: Sequence[np.ndarray],
+    images: Sequence[np.ndarray],
     alignments: Sequence[Alignment],
     *,
     network: Path | None = None,
@@ -83,19 +83,19 @@ def estimate_landmarks_of(
 ) -> list[Landmarks]:
     """Find the landmarks of one face in each of several pictures, in one batch: see `estimate_landmarks`."""
     for look in range(LOOKS):
-        found = _look(pictures, alignments, network, device)
+        found = _look(images, alignments, network, device)
         if not all(np.isfinite(points).all() for points, _ in found):
             raise LatentrotError("the landmark network gave values that are not finite; give another network")
         if look + 1 < LOOKS:
             alignments = [
                 align_landmarks(five_of(points), (p.shape[1], p.shape[0]))
-                for p, (points, _) in zip(pictures, found, strict=True)
+                for p, (points, _) in zip(images, found, strict=True)
             ]
     return [Landmarks(points, float(off / face_width(points))) for points, off in found]
 
 
 def _look(
-    pictures: Sequence[np.ndarray], alignments: Sequence[Alignment], network: Path | None, device: str | None
+    images: Sequence[np.ndarray], alignments: Sequence[Alignment], network: Path | None, device: str | None
 ) -> list[tuple[np.ndarray, float]]:
     """One look at each, averaged with the mirror image's: (68, 2) photograph pixels, the mean distance expected in pixels."""
     import torch  # noqa: PLC0415
@@ -106,7 +106,7 @@ def _look(
     scale = LANDMARK_SIDE / (2 * FRAME_REACH)
     squares = [
         cut_square(p, (alignment.matrix - offset) * scale, LANDMARK_SIDE)
-        for p, alignment in zip(pictures, alignments, strict=True)
+        for p, alignment in zip(images, alignments, strict=True)
     ]
     model = load_face_network(LandmarkNetwork, network, device)
     both = np.stack([view for square in squares for view in (square, square[:, ::-1])])

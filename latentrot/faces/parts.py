@@ -43,7 +43,7 @@ class Parts:
 
 
 def estimate_parts(
-    picture: np.ndarray,
+    image: np.ndarray,
     landmarks: np.ndarray,
     side: int = 256,
     *,
@@ -53,7 +53,7 @@ def estimate_parts(
     """Tell the parts of a head and its surroundings apart.
 
     Args:
-        picture: (h, w, 3) uint8 RGB.
+        image: (h, w, 3) uint8 RGB.
         landmarks: (68, 2) photograph pixels.
         side: of the probabilities returned, pixels; the network sees 256.
         network: a file of `train landmarks`; None: the bundled one.
@@ -72,8 +72,8 @@ def estimate_parts(
     from latentrot.faces.face_networks import PARTS_SIDE, PartsNetwork, load_face_network  # noqa: PLC0415
 
     matrix = upright_square(np.asarray(landmarks, np.float64), PARTS_SIDE, REGION_WIDTHS, REGION_LIFT)
-    square = cut_square(picture, matrix, PARTS_SIDE)
-    inside = cv2.warpAffine(np.ones(picture.shape[:2], np.uint8), centred(matrix), (PARTS_SIDE, PARTS_SIDE))
+    square = cut_square(image, matrix, PARTS_SIDE)
+    inside = cv2.warpAffine(np.ones(image.shape[:2], np.uint8), centred(matrix), (PARTS_SIDE, PARTS_SIDE))
     model = load_face_network(PartsNetwork, network, device)
     x = torch.from_numpy(np.stack([square, square[:, ::-1]])).permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.inference_mode():

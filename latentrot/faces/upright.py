@@ -82,15 +82,15 @@ def centred(matrix: np.ndarray) -> np.ndarray:
     return moved
 
 
-def cut_square(picture: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+def cut_square(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     """What a similarity (photograph -> square) shows: (size, size, 3) uint8, antialiased, edges repeated."""
     import cv2  # noqa: PLC0415
 
     corners = np.array([[0, 0], [size, 0], [0, size], [size, size]], np.float64) - matrix[:, 2]
     around = corners @ np.linalg.inv(matrix[:, :2]).T
-    low = np.clip(np.floor(around.min(0)).astype(int) - 4, 0, [picture.shape[1] - 1, picture.shape[0] - 1])
+    low = np.clip(np.floor(around.min(0)).astype(int) - 4, 0, [image.shape[1] - 1, image.shape[0] - 1])
     high = np.maximum(np.ceil(around.max(0)).astype(int) + 4, low + 1)
-    cut = np.ascontiguousarray(picture[low[1] : high[1], low[0] : high[0]])
+    cut = np.ascontiguousarray(image[low[1] : high[1], low[0] : high[0]])
     moved = np.column_stack([matrix[:, :2], matrix[:, 2] + matrix[:, :2] @ low])
     shrink = np.sqrt(np.linalg.det(matrix[:, :2]))
     if shrink < 0.7:  # bilinear sampling reaches over two pixels only

@@ -131,7 +131,7 @@ def read_crop(path: Path, config: EditConfig) -> Portrait:
         from latentrot.faces.frame_check import check_crop  # noqa: PLC0415  which only crops need
 
         check_crop(photograph.pixels, path, config.perception_device)
-    return Portrait(path, photograph, warnings=photograph.notes, seconds=clock.seconds)
+    return Portrait(path, photograph, warnings=photograph.warnings, seconds=clock.seconds)
 
 
 def read_portrait(path: Path, config: EditConfig, max_side: int | None = None) -> Portrait:
@@ -153,7 +153,7 @@ def read_portrait(path: Path, config: EditConfig, max_side: int | None = None) -
         photograph = replace(photograph, pixels=image, stored=image, profile=b"")
     clock.lap("read")
     faces, quarters = detect_upright(image, config.perception_device)
-    warnings = photograph.notes
+    warnings = photograph.warnings
     if quarters:
         photograph = photograph.rotated(quarters)
         warnings = (*warnings, upright_warning(quarters))

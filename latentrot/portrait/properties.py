@@ -38,7 +38,7 @@ class Appearance:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the user should know."""
-        return tuple(note for report in self.reports for note in report.notes)
+        return tuple(note for report in self.reports for note in report.warnings)
 
 
 @dataclass(frozen=True)

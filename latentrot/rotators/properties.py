@@ -80,13 +80,13 @@ class PropertyReport:
         properties: each that was asked for.
         before: a row of `latentrot.describe` of the source.
         after: the same of the result.
-        notes: what the user should know, a line each.
+        warnings: what the user should know, a line each.
     """
 
     properties: tuple[EditedProperty, ...]
     before: pd.Series
     after: pd.Series
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -352,14 +352,14 @@ class PreparedFace:
         """Measure what an edit did."""
         after = self.before if change.is_nothing else self.described(change)
         rows = tuple(self.edited(name, asked[name], steps[name], after) for name in asked)
-        notes = tuple(
+        warnings = tuple(
             f"{r.name}: wanted {'' if r.wanted.absolute else 'a change of '}{r.wanted.value:g}, got "
             f"{r.after if r.wanted.absolute else r.after - r.before:.2g}"
             + ("; the step is the longest allowed" if r.held else "")
             for r in rows
             if not r.reached
         )
-        return PropertyReport(rows, self.before, after, notes)
+        return PropertyReport(rows, self.before, after, warnings)
 
     def edited(self, name: str, wanted: Wanted, step: float, after: pd.Series) -> EditedProperty:
         """One property's row of the report."""

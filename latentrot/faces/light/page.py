@@ -99,7 +99,7 @@ def _gradio() -> Any:
 def _page(gr: Any, folder: FaceFolder, session: LabelSession, annotator: str) -> gr.Blocks:
     with gr.Blocks(title="latentrot: where does the light come from?", analytics_enabled=False) as page:
         gr.Markdown("### Which side of the picture does the main light come from?")
-        picture = gr.HTML(elem_id="picture")
+        image = gr.HTML(elem_id="picture")
         with gr.Row(elem_id="lights"):
             buttons = {light: gr.Button(f"{text} [{key}]", elem_id=f"say-{light}") for light, key, text in BUTTONS}
             undo = gr.Button("undo [u]", elem_id="say-undo")
@@ -110,7 +110,7 @@ def _page(gr: Any, folder: FaceFolder, session: LabelSession, annotator: str) ->
                 annotator, label="Your name", placeholder="your name, then Enter", elem_id="annotator", container=False
             )
         shown = gr.Textbox(visible="hidden")  # the picture the person sees, which the answer names
-        outputs = [picture, state, shown, *buttons.values()]
+        outputs = [image, state, shown, *buttons.values()]
 
         def show(who: str) -> list[Any]:
             return _shown(gr, folder, session, who)

@@ -148,7 +148,7 @@ def framed(folder: PairFolder, image_id: str, turner: Turner) -> Framed:
     Raises:
         LatentrotError: the picture is missing, damaged, or no face is on it.
     """
-    picture = np.asarray(folder.faces.open_picture(image_id))
+    picture = np.asarray(folder.faces.open_image(image_id))
     marks = landmarks_of(folder, image_id, picture)
     alignment = align_landmarks(five_of(marks), (picture.shape[1], picture.shape[0]))
     return Framed(alignment.crop(picture, turner.side), on_crop(alignment, marks, turner.side))

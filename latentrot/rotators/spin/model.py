@@ -74,7 +74,7 @@ class SpinModel:
         return self.resolution // self.stage.factor
 
     @property
-    def notes(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[str, ...]:
         """What its user should know."""
         if self.person is not None or not self.identity_digest:
             return ()

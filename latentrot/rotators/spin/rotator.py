@@ -56,7 +56,7 @@ class SpinRotator:
             f"{self.name} draws a rendered head of {self.model.resolution} pixels: in a photograph it fills what the "
             "photograph does not show, a square alone is all drawn"
         )
-        return (what, *self.model.notes)
+        return (what, *self.model.warnings)
 
     @property
     def learned_from(self) -> tuple[str, ...] | None:

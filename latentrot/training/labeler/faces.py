@@ -32,7 +32,7 @@ def read_contexts(folder: FaceFolder) -> Tensor:
     """Crops with 8 pixels of surroundings on each side -> (n, 3, 80, 80) uint8."""
 
     def read(name: str) -> np.ndarray:
-        picture = folder.open_picture(name)
+        picture = folder.open_image(name)
         left, top, right, bottom = crop_box(*picture.size)
         margin = (right - left) * (CONTEXT_SIZE - CROP_SIZE) / (2 * CROP_SIZE)
         box = (left - margin, top - margin, right + margin, bottom + margin)
