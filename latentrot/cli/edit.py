@@ -88,6 +88,8 @@ class Edit:
     """print one JSON object a picture on standard output, a line each"""
     trust: float | None = None
     """how far the drawn face replaces what geometry continued where the photograph shows nothing, 0 to 1"""
+    light_follows: bool = False
+    """let the light turn with the head; by default it stays where it was in the room"""
     property_directions: Path | None = None
     """folder of directions of properties; by default those that come with the model"""
     options: Annotated[Options, tyro.conf.OmitArgPrefixes] = field(default_factory=Options)
@@ -102,6 +104,8 @@ class Edit:
         asked = parse_edit(self.deg, self.to, self.sweep, self.pitch, self.set)
         if self.crop_only and self.face == "all":
             raise LatentrotError("--crop-only writes one square; choose its face with --face largest or --face NUMBER")
+        if self.light_follows and (self.crop or self.crop_only):
+            raise LatentrotError("--light-follows turns whole photographs; leave out --crop and --crop-only")
         self.check_rotator()
         if os.path.isdir(self.image):
             self.run_folder(asked)
@@ -118,7 +122,8 @@ class Edit:
             raise LatentrotError(f"--trust {self.trust}: expected between 0 and 1")
         return EditConfig(
             absolute, self.light, self.face, self.crop, self.crop_only, self.reify,
-            **({} if self.trust is None else {"trust": self.trust}), device=self.runtime.device,
+            **({} if self.trust is None else {"trust": self.trust}), light_follows=self.light_follows,
+            device=self.runtime.device,
         )  # fmt: skip
 
     def run_photograph(self, asked: Asked) -> None:
