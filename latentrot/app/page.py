@@ -154,7 +154,10 @@ class Page:
             self._wire()
 
     def _lay_out(self) -> None:
-        gr.HTML("<h1>latentrot</h1><p>Give a photograph, drag the slider, and the face turns.</p>", elem_id="title")
+        gr.HTML(
+            "<h1>latentrot</h1><p>Give a photograph and drag a slider: the head turns, the face changes.</p>",
+            elem_id="title",
+        )
         self.message = gr.HTML(elem_id="message")
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
@@ -164,7 +167,7 @@ class Page:
                     {name: capabilities_of(r).hint for name, r in self.rotators.items()}, self.sliders
                 )
         gr.HTML(
-            "<p>A turned face is a synthetic picture of a real person; every file says so. Nothing is kept once this "
+            "<p>An edited face is a synthetic image of a real person; every file says so. Nothing is kept once this "
             "page is closed.</p>",
             elem_id="foot",
         )
