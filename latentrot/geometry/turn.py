@@ -21,6 +21,9 @@ from latentrot.geometry.surroundings import warp_surroundings
 
 __all__ = ["TurnedHead", "realign_crop", "turn_head"]
 
+#: distance from the head, in W, over which its change of light fades out on the neck
+BESIDE = 0.15
+
 
 @dataclass(frozen=True, eq=False)
 class TurnedHead:
@@ -82,7 +85,7 @@ class Layer:
         source: (h, w, 2) float32 region positions.
         coverage: (h, w) float32, 1 where the source's own pixel is shown.
         head: (h, w) float32 alpha of the head.
-        gain: (h, w) float32, by which its colours were multiplied to keep the light in the room.
+        gain: (h, w) float32, by which the colours were multiplied to keep the light in the room.
     """
 
     image: np.ndarray
@@ -148,8 +151,12 @@ def _turned_layer(head: Head, turn: np.ndarray, light_follows: bool) -> Layer:
         both = alpha + share * (1 - alpha)
         over = share / np.maximum(both, 1e-6)
         skin, kept, alpha = skin + over[..., None] * (colours - skin), kept * (1 - over), both
-    gain = np.ones_like(alpha) if light_follows else _gain(head, turn, source, shown)
-    skin = relight(skin, gain)
+    if light_follows or head.shading.strength == 0:
+        gain = around_gain = np.ones_like(alpha)
+    else:
+        gain = _gain(head, turn, source, shown)
+        around_gain = 1 + _beside(head, around, inside) * (gain - 1)
+        skin, rest = relight(skin, gain), relight(rest, around_gain)
     a = alpha[..., None]
     image = np.clip(rest * (1 - a) + skin * a, 0, 255)
     return Layer(
@@ -157,7 +164,7 @@ def _turned_layer(head: Head, turn: np.ndarray, light_follows: bool) -> Layer:
         source=np.where(a > 0.5, source, around).astype(np.float32),
         coverage=(rest_kept * (1 - alpha) + kept * alpha),
         head=alpha,
-        gain=1 + alpha * (gain - 1),
+        gain=around_gain + alpha * (gain - around_gain),
     )
 
 
@@ -229,11 +236,15 @@ def _skin(
 
 
 def _gain(head: Head, turn: np.ndarray, source: np.ndarray, shown: np.ndarray) -> np.ndarray:
-    """(h, w) gain that leaves the light where it was in the room; 1 where the shading could not be fitted."""
-    if head.shading.strength == 0:
-        return np.ones(shown.shape, np.float32)
+    """(h, w) gain that leaves the light where it was in the room."""
     hair, width = head.outline.hair, head.region.width
     return head_gain(head.shading, head.normals, hair, turn, source, shown > 0, shown == BACK, width)
+
+
+def _beside(head: Head, around: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """(h, w) weight of the head's gain on neck and hanging hair: it fades out from jaw and hair, so that no edge shows."""
+    person = sample_at(blur(head.outline.person.astype(np.float32), 1.0), around)
+    return person * ramp(inside, -BESIDE * head.region.width, 0.0)
 
 
 def _shifted(image: np.ndarray, right: float, down: float) -> np.ndarray:
