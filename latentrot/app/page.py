@@ -154,7 +154,8 @@ class Page:
             self._wire()
 
     def _lay_out(self) -> None:
-        gr.HTML(
+        title = "<h1>latentrot</h1><p>Give a photograph and drag a slider: the head turns, the face changes.</p>"
+        gr.HTML(title, elem_id="title")
             "<h1>latentrot</h1><p>Give a photograph and drag a slider: the head turns, the face changes.</p>",
             elem_id="title",
         )
