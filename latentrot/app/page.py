@@ -156,9 +156,6 @@ class Page:
     def _lay_out(self) -> None:
         title = "<h1>latentrot</h1><p>Give a photograph and drag a slider: the head turns, the face changes.</p>"
         gr.HTML(title, elem_id="title")
-            "<h1>latentrot</h1><p>Give a photograph and drag a slider: the head turns, the face changes.</p>",
-            elem_id="title",
-        )
         self.message = gr.HTML(elem_id="message")
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
