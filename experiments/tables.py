@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -25,7 +26,7 @@ def read(name: str) -> pd.DataFrame:
     return pd.read_csv(HERE / f"{name}.csv")
 
 
-def number(value: float, digits: int) -> str:
+def number(value: Any, digits: int) -> str:
     """A number of so many digits behind the point, without a leading 0."""
     text = f"{value:.{digits}f}"
     return re.sub(r"^(-?)0\.", r"\1.", text)
