@@ -205,9 +205,9 @@ def wrong_files():
     layout = published_layout()
     return {
         "code.pkl": (Sneaky(), "not a file of weights"),
-        "list.pkl": ([torch.zeros(1)], "a list that is no table of tensors"),
-        "text.pkl": ("words", "a str that is no table of tensors"),
-        "numbers.pkl": ({"conv1.weight": 3}, "no table of tensors"),
+        "list.pkl": ([torch.zeros(1)], "a list that is not a table of tensors"),
+        "text.pkl": ("words", "a str that is not a table of tensors"),
+        "numbers.pkl": ({"conv1.weight": 3}, "a table of tensors"),
         "lacking.pkl": (planted({k: v for k, v in layout.items() if k != "fc_yaw.bias"}), "it lacks fc_yaw.bias;"),
         "resnet.pkl": (planted(layout | {"fc.weight": (1000, 2048)}), "it has besides fc.weight;"),
         "bins.pkl": (planted(layout | {"fc_roll.bias": (61,)}), "it has of another shape fc_roll.bias;"),

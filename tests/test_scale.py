@@ -213,7 +213,7 @@ class TestShard:
         for (_, a), (_, b) in zip(calm.batches(), store.batches(), strict=True):
             torch.testing.assert_close(a, b, rtol=2e-3, atol=2e-3)
         monkeypatch.setattr(work, "invert", lambda *_, **__: small(model, torch.zeros(2, 1), schedule=PLAN))
-        with pytest.raises(LatentrotError, match="single picture"):
+        with pytest.raises(LatentrotError, match="single image"):
             embed(data, model, LatentStore(tmp_path / "none"))
 
 

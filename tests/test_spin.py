@@ -37,7 +37,7 @@ from latentrot.rotators.spin.network import IDENTITY
 from latentrot.rotators.spin.reconstruct import carve, export_views
 from latentrot.rotators.spin.sample import (
     ANCHORS_DEG,
-    NOBODY,
+    NULL_IDENTITY,
     SampleConfig,
     Views,
     draw_views,
@@ -517,7 +517,8 @@ class TestIdentityNetworkOfTheUser:
         with torch.no_grad():
             model.network.who.last.weight.add_(0.1)
             named, nobody, long = (
-                model.network(x, 1 - given, given, rays, w[None]) for w in (who, NOBODY, torch.full((512,), torch.nan))
+                model.network(x, 1 - given, given, rays, w[None])
+                for w in (who, NULL_IDENTITY, torch.full((512,), torch.nan))
             )
         assert torch.equal(nobody, long)
         assert not torch.allclose(named, nobody, atol=1e-4)
