@@ -135,7 +135,8 @@ def fit_harmonics(basis: np.ndarray, luminance: np.ndarray) -> tuple[np.ndarray,
         deviation = 1.4826 * np.median(np.abs(residual)) + 1e-6
         weight = _robust_weight(residual / deviation)
     mean = np.average(luminance, weights=weight)
-    return coefficients, 1 - float(weight @ residual**2 / max(weight @ (luminance - mean) ** 2, 1e-12))
+    total, rest = weight @ (luminance - mean) ** 2, weight @ residual**2
+    return coefficients, float((total - rest) / (total + 1e-9 * len(luminance)))
 
 
 def _robust_weight(residual: np.ndarray) -> np.ndarray:
