@@ -119,6 +119,8 @@ def pair_rows(name: str, pairs: Pairs, judge: Judge) -> pd.DataFrame:
         for way, turned in found.items():
             pictures[way] += turned
     table, by = pd.concat(kept), instruments(pairs, judge)
+    if pairs.rendered:  # what the measures say of a perfect rotation
+        pictures["truth"] = list(pairs.pictures[table["truth"].to_numpy()])
     rows = []
     for way, turned in pictures.items():
         measured = measure(pairs, table, turned, by).assign(set=name, way=way)

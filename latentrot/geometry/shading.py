@@ -73,9 +73,9 @@ class Shading:
 
     def __call__(self, normals: np.ndarray) -> np.ndarray:
         """(...) linear luminance at (..., 3) normals, never below the ambient share."""
-        order = int(np.sqrt(len(self.coefficients))) - 1
+        order, coefficients = int(np.sqrt(len(self.coefficients))) - 1, self.coefficients.astype(normals.dtype)
         facing = float(harmonics(np.array([0.0, 0.0, 1.0]), order) @ self.coefficients)
-        return np.maximum(harmonics(normals, order) @ self.coefficients, AMBIENT * max(facing, 1e-4))
+        return np.maximum(harmonics(normals, order) @ coefficients, AMBIENT * max(facing, 1e-4))
 
 
 def harmonics(normals: np.ndarray, order: int = ORDER) -> np.ndarray:
@@ -135,7 +135,8 @@ def fit_harmonics(basis: np.ndarray, luminance: np.ndarray) -> tuple[np.ndarray,
         deviation = 1.4826 * np.median(np.abs(residual)) + 1e-6
         weight = _robust_weight(residual / deviation)
     mean = np.average(luminance, weights=weight)
-    return coefficients, 1 - float(weight @ residual**2 / max(weight @ (luminance - mean) ** 2, 1e-12))
+    total, rest = weight @ (luminance - mean) ** 2, weight @ residual**2
+    return coefficients, float((total - rest) / (total + 1e-9 * len(luminance)))
 
 
 def _robust_weight(residual: np.ndarray) -> np.ndarray:
@@ -223,8 +224,10 @@ def head_gain(
         back: (h, w) bool, where its back surface is.
         width: W in pixels.
     """
-    there = _unit(sample_at(normals, source))
-    return smooth_gain(light_gain(shading, there, turn, back, sample_at(hair, source)), shown, width)
+    there, strands = sample_at(normals, source)[shown], sample_at(hair, source)[shown]
+    log_gain = np.zeros(shown.shape, np.float32)
+    log_gain[shown] = light_gain(shading, _unit(there), turn.astype(np.float32), back[shown], strands)
+    return smooth_gain(log_gain, shown, width)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
