@@ -56,7 +56,7 @@ __all__ = ["Page", "serve"]
 
 #: largest file taken
 MAX_UPLOAD = "25mb"
-#: so many visitors are remembered; whoever was idle longest is asked for the picture again
+#: so many visitors are remembered; whoever was idle longest is asked for the image again
 MAX_VISITS = 32
 #: files of one kind kept for a visitor: the browser may still be fetching the one before the last
 KEPT = 3
@@ -99,7 +99,7 @@ class Visit:
         return folder / name
 
     def write(self, name: str, picture: np.ndarray, metadata: dict[str, str] | None = None) -> str:
-        """Write a picture under a fresh path."""
+        """Write an image under a fresh path."""
         path = self.place(name)
         write_image(path, picture, metadata)
         return str(path)
@@ -320,7 +320,7 @@ class Page:
         return self.visits[key]
 
     def forget(self, visit: Visit) -> None:
-        """Remove a visit's files and let go of its pictures."""
+        """Remove a visit's files and let go of its images."""
         self.hold(visit, None)
         visit.portrait = visit.subject = None
         shutil.rmtree(visit.folder, ignore_errors=True)

@@ -54,7 +54,7 @@ class Views:
     Args:
         yaws: degrees, positive with the nose to the viewer's right.
         pitches: degrees, positive looking up; every yaw is drawn at each.
-        same_light: all heads of one light group share the very same light and background.
+        same_light: all heads of one illumination class share the very same light and background.
     """
 
     yaws: tuple[float, ...] = tuple(float(y) for y in range(-90, 91, 15))
