@@ -23,7 +23,7 @@ store = latentrot.LatentStore(out / "latents")
 embed_folder(folder, model, store)  # goes on where it was stopped
 labels = read_exact_labels(folder)  # yaw, pitch, roll and light as the folder's own tables say
 
-config = FitConfig(width=30, least=1, held_out=0, calibrate=1)
+config = FitConfig(width=30, min_count=1, held_out=0, calibrate=1)
 lines = latentrot.fit_directions(store, labels, "left", config, model=model)
 lines.save(out / "left.safetensors")
-print(f"latents a bin {lines.provenance['counts']}, nominal steps {lines.nominal} turn by {lines.achieved} degrees")
+print(f"latents a bin {lines.provenance['counts']}, nominal steps {lines.step_sizes} turn by {lines.achieved} degrees")

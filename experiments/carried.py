@@ -15,7 +15,13 @@ import torch
 from matplotlib.figure import Figure
 
 from latentrot.data.images import to_tensor, to_uint8
-from latentrot.directions.warp import carry, landmarks_of_crops, shown_share, source_positions, source_shift
+from latentrot.directions.warp import (
+    landmarks_of_crops,
+    source_positions,
+    source_shift,
+    source_visibility,
+    warp_to_walk,
+)
 from latentrot.evaluation.bench.compare import portrait_crop
 from latentrot.rotators.latent.rotator import load_latent_rotator
 
@@ -35,8 +41,8 @@ def main() -> None:
         if before is None or after is None:
             raise SystemExit(f"no landmarks at {turn:+.0f} degrees")
         side = len(face.source)
-        share = shown_share(source_positions(source_shift(before, after, side), side)).float()
-        shown = carry(to_tensor(face.source), walked.start, picture[None])
+        share = source_visibility(source_positions(source_shift(before, after, side), side)).float()
+        shown = warp_to_walk(to_tensor(face.source), walked.start, picture[None])
         panels = [face.source, *to_uint8(torch.cat([walked.start, picture[None]])), share, to_uint8(shown)[0]]
         for column, (panel, title) in enumerate(zip(panels, TITLES, strict=True)):
             axes = figure.add_subplot(len(TURNS), len(TITLES), row * len(TITLES) + column + 1)

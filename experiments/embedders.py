@@ -85,7 +85,7 @@ def main(options: Embedders) -> None:
     crops = FaceFolder(SHARED / "data" / "celeba").read_crops(names, model.resolution)
     yaws = pd.read_csv("data_labels/celeba_pose.csv", index_col="image_id")["yaw_deg"].loc[names].to_numpy()
     x = to_tensor(crops)
-    steps = torch.tensor([0.0, *(lines.nominal_for(t) for t in TURNS)])
+    steps = torch.tensor([0.0, *(lines.step_for(t) for t in TURNS)])
     rows = []
     for name, embed in ways(model, options).items():
         start = time.perf_counter()

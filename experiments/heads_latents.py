@@ -21,7 +21,7 @@ from solvers import noise_statistics
 from latentrot.data.images import to_tensor
 from latentrot.data.similarity import psnr
 from latentrot.diffusion.schedule import Schedule
-from latentrot.diffusion.solve import decode, evaluations, without_remainder
+from latentrot.diffusion.solve import decode, evaluations, without_residual
 from latentrot.rotators.latent.rotator import LatentRotator
 
 PLANS = (
@@ -37,7 +37,7 @@ PLANS = (
 
 def measured(rendered: Rendered, plan: Schedule) -> pd.DataFrame:
     """Embed, fit, turn and measure on one schedule."""
-    lines = lines_by_light(rendered, rendered.latents(plan), replace(LINES, least=1), calibrate=True)
+    lines = lines_by_light(rendered, rendered.latents(plan), replace(LINES, min_count=1), calibrate=True)
     rotator = LatentRotator(rendered.model, lines)
     faces = rendered.embedded(rotator)
     z = torch.cat([face.latent for face in faces])
@@ -45,7 +45,7 @@ def measured(rendered: Rendered, plan: Schedule) -> pd.DataFrame:
     db = psnr(back, to_tensor(np.stack([face.source for face in faces])))
     there, again = evaluations(plan)
     row = {"there": there, "back": again, "psnr_db": float(db.mean()), "least_db": float(db.min())}
-    row |= noise_statistics(without_remainder(z), rendered.model.first_stage.factor)
+    row |= noise_statistics(without_residual(z), rendered.model.first_stage.factor)
     name = f"{plan.solver}, {plan.steps} steps, depth {plan.depth:g}"
     return rendered.compare(name, rotator, faces).assign(**row)
 

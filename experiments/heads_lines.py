@@ -27,7 +27,7 @@ BARE = replace(LINES, calibrate=0)
 
 def with_steps_of(lines: Lines, model: Lines) -> Lines:
     """Other lines with the calibration of some: walked by the very same steps."""
-    return {k: replace(d, nominal=model[k].nominal, achieved=model[k].achieved) for k, d in lines.items()}
+    return {k: replace(d, step_sizes=model[k].step_sizes, achieved=model[k].achieved) for k, d in lines.items()}
 
 
 def regression(rendered: Rendered, store: LatentStore, default: Lines) -> Lines:
@@ -52,9 +52,9 @@ def ways(rendered: Rendered, store: LatentStore) -> dict[str, tuple[Lines, bool]
         "no light filter": {k: replace(d, left=everyone.left, right=everyone.right) for k, d in default.items()},
         "one line": one_line(default, store, rendered.labels),
         "regression on all points": regression(rendered, store, default),
-        "bins of 5 degrees": lines_by_light(rendered, store, replace(BARE, width=5.0, least=1)),
+        "bins of 5 degrees": lines_by_light(rendered, store, replace(BARE, width=5.0, min_count=1)),
         "bins of 30 degrees": lines_by_light(rendered, store, replace(BARE, width=30.0)),
-        "only smiling heads fitted": lines_by_light(rendered, store, replace(BARE, where="Smiling == 1", least=1)),
+        "only smiling heads fitted": lines_by_light(rendered, store, replace(BARE, where="Smiling == 1", min_count=1)),
         "coarse frequencies by the step, too": {k: replace(d, coarse=0) for k, d in default.items()},
         "slopes not shrunk": lines_by_light(rendered, store, replace(BARE, shrink=False)),
         "random direction": {k: random_lines(d, i) for i, (k, d) in enumerate(default.items())},

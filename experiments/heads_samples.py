@@ -76,7 +76,7 @@ def main(options: HeadsSamples) -> None:
             bins = YawBins().assign(yaw)
             halves = two_sets(bins, n, rng)
             held.append(len(halves[0]) / len(np.unique(bins[bins >= 0])))
-            fitted = [YawDirections(least=1).fit(points[rows], yaw[rows]) for rows in halves]
+            fitted = [YawDirections(min_count=1).fit(points[rows], yaw[rows]) for rows in halves]
             for name, shrink in (("raw", False), ("shrunk", True)):
                 one, other = (slopes(half, store.space, shrink=shrink) for half in fitted)
                 cosines[name] += [cosine(one[side], other[side]) for side in SIDES]

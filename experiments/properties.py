@@ -187,7 +187,7 @@ def main() -> None:
     apart = np.random.default_rng(1).permutation(apart[1::2])
     faces = []
     for name in apart:
-        photograph = np.asarray(folder.open_picture(name))
+        photograph = np.asarray(folder.open_image(name))
         try:
             faces.append(editor.prepare(photograph, aligned_face(photograph)))
         except LatentrotError:

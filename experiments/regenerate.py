@@ -20,6 +20,7 @@ import pandas as pd
 import tyro
 
 HERE = Path(__file__).parent
+BENCHMARKS = HERE.parent / "benchmarks"
 CELEBA = Path("../shared/data/celeba")
 
 
@@ -37,26 +38,35 @@ def commands(scratch: Path) -> dict[str, list[str]]:
     def script(name: str, *arguments: str | Path) -> list[str]:
         return [str(HERE / f"{name}.py"), *map(str, arguments)]
 
-    def table(name: str, *arguments: str | Path) -> list[str]:
-        return script(name, *arguments, "--out", HERE / f"{name}.csv")
+    def benchmark(name: str, *arguments: str | Path) -> list[str]:
+        return [str(BENCHMARKS / f"{name}.py"), *map(str, arguments), "--out", str(BENCHMARKS / f"{name}.csv")]
 
     return {
         "heads_evaluation": script("heads_evaluation"),
         "turning": script("turning", "--people", "30"),
         "solvers": script("solvers", "--people", "4"),
-        "survival": table("survival", "--data", CELEBA),
-        "ten_million": table("ten_million"),
-        "fit_throughput": table("fit_throughput", "--scratch", scratch),
-        "ray_rate": table("ray_rate", "--data", CELEBA),
-        "storage": table("storage", "--data", CELEBA, "--cache", scratch / "latents.npz"),
-        "bench": ["-m", "latentrot.cli", "bench", "--data", str(CELEBA), "--out", str(HERE / "bench.csv")],
+        "survival": benchmark("survival", "--data", CELEBA),
+        "ten_million": benchmark("ten_million"),
+        "fit_throughput": benchmark("fit_throughput", "--scratch", scratch),
+        "ray_rate": benchmark("ray_rate", "--data", CELEBA),
+        "storage": benchmark("storage", "--data", CELEBA, "--cache", scratch / "latents.npz"),
+        "bench": [
+            "-m",
+            "latentrot",
+            "evaluate",
+            "bench",
+            "--data",
+            str(CELEBA),
+            "--out",
+            str(BENCHMARKS / "bench.csv"),
+        ],
         "heads_lines": script("heads_lines"),
         "heads_samples": script("heads_samples"),
         "heads_latents": script("heads_latents"),
         "method": script("method"),
         "walk_limit": script("walk_limit", "--people", "24", "--pairs", "24"),
-        "forward": script("forward"),
-        "start": script("start"),
+        "forward": [str(BENCHMARKS / "forward.py")],
+        "start": [str(BENCHMARKS / "start.py")],
     }
 
 

@@ -38,7 +38,7 @@ from latentrot.portrait.spin import BETWEEN, YAWS, circle, mixed
 from latentrot.rotators.protocol import Rotator, load_rotator, rotate_many
 from latentrot.rotators.spin.model import SpinModel, load_spin_model
 from latentrot.rotators.spin.reconstruct import BACKGROUND
-from latentrot.rotators.spin.sample import NOBODY, SampleConfig, Views, draw_views, identity_of, normals_of, spin
+from latentrot.rotators.spin.sample import NULL_IDENTITY, SampleConfig, Views, draw_views, identity_of, normals_of, spin
 from latentrot.synthetic import TEST_SEED, Head, load_head_model, render, sample_head, with_pose
 
 HERE = Path(__file__).parent
@@ -103,7 +103,7 @@ def spinning(
 
     def draw(picture: np.ndarray, yaws: list[float]) -> list[np.ndarray]:
         asked = torch.tensor([[yaw, 0.0] for yaw in yaws])
-        name = identity_of(model, picture) if who else NOBODY
+        name = identity_of(model, picture) if who else NULL_IDENTITY
         square, front = to_tensor(picture)[0], torch.zeros(2)
         if not image:
             parts = [draw_views(model, None, part, name, config).pictures for part in asked.split(config.together)]
@@ -174,7 +174,7 @@ def consistency(model: SpinModel, head: Truth, config: SampleConfig) -> dict[str
         return draw_views(model, anchors.chosen(given), asked, who, replace(config, seed=seed)).pictures[0, :3]
 
     near, other, reseeded = drawn([0, 1, 3], 0), drawn([0, 2, 3], 0), drawn([0, 1, 3], 1)
-    unseen = [draw_views(model, None, asked, NOBODY, replace(config, seed=s)).pictures[0, :3] for s in (0, 1)]
+    unseen = [draw_views(model, None, asked, NULL_IDENTITY, replace(config, seed=s)).pictures[0, :3] for s in (0, 1)]
     true = [head.normals[y] for y in (0.0, *turns[:, 0].tolist())]
     angles = [angle_deg(v[3:], t) for v, t in zip(anchors.pictures, true, strict=True)]
     here = first

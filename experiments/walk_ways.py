@@ -46,7 +46,7 @@ class Way:
     fit: FitConfig = field(default_factory=FitConfig)
     keep_norm: bool = True
     carry: bool = True
-    remainder: float = corrected.SOLVER.carried
+    remainder: float = corrected.SOLVER.residual_share
     lights: tuple[str, ...] = LIGHTS
 
 
@@ -158,7 +158,7 @@ def main(
         if only and name not in (DEFAULT, *only):
             continue
         rotator, drawn = photographs.rotator(way, calibrate), []
-        corrected.SOLVER.carried = way.remainder
+        corrected.SOLVER.residual_share = way.remainder
         for data, some in cases.items():
             rows, pictures = measured(rotator, some, name, judge)
             tables.append(pd.DataFrame(rows).assign(data=data))

@@ -209,7 +209,7 @@ def test_bad_uploads_are_refused_in_one_line_and_the_face_stays(visitor, tmp_pat
     page.click("#example")
     yaw = shown_face(page)
     bad = {
-        "notes.png": (b"just some text", "not a picture"),
+        "notes.png": (b"just some text", "not an image"),
         "huge.png": (png_that_claims(60_000, 60_000), "256 million pixels"),
         "large.png": (png_that_claims(17_000, 17_000), "256 million pixels"),
         "<b>none.png": (b"", "empty"),
@@ -295,7 +295,7 @@ def test_visits_never_mix_and_leave_nothing(tmp_path, identity_weights):
         picture.save(given[name])
         page.open_upload(str(given[name]), "auto", "latent", who[name])
     for name, degrees in (("ann", 12), ("bob", -12)):
-        shown[name] = page.turn("latent", degrees, 0, who[name])
+        shown[name] = page.turn("latent", who[name], degrees, 0)
         assert "identity" in shown[name][page.result.readout]
     for name, other in (("ann", "bob"), ("bob", "ann")):
         before, after = (read_image(p).astype(int) for p in shown[name][page.result.compare])
@@ -324,19 +324,20 @@ def test_a_refusal_changes_nothing_but_the_message(tmp_path, caplog):
     (tmp_path / "text.png").write_text("no picture")
     page, nobody = Page({"latent": load_latent_rotator(device="cpu")}, tmp_path), SimpleNamespace(session_hash="nobody")
     given = {
-        "turn": ("latent", 5, 0), "make_sweep": ("latent", 5, 0),
-        "open_upload": (str(tmp_path / "text.png"), "auto", "latent"), "open_example": ("dusk", "latent"),
+        "turn": ("latent", nobody, 5, 0), "make_sweep": ("latent", nobody, 5, 0),
+        "open_upload": (str(tmp_path / "text.png"), "auto", "latent", nobody),
+        "open_example": ("dusk", "latent", nobody),
     }  # fmt: skip
     outputs = {f.fn.__name__: set(f.outputs) for f in page.blocks.fns.values() if f.fn.__name__ in given}
     assert set(outputs) == set(given)
     for name, values in given.items():
-        answer = getattr(page, name)(*values, nobody)
+        answer = getattr(page, name)(*values)
         assert set(answer) == {page.message}, name
         assert set(answer) <= outputs[name]
         assert re.fullmatch(r'<div class="problem" role="alert">[^<>]+</div>', answer[page.message])
         assert "failed on the server" not in answer[page.message], name
     page.visit(nobody).subject = object()  # whatever else goes wrong is a sentence, too
-    assert "failed on the server" in page.turn("latent", 5, 0, nobody)[page.message]
+    assert "failed on the server" in page.turn("latent", nobody, 5, 0)[page.message]
     assert "Traceback" in caplog.text
 
 

@@ -193,7 +193,7 @@ def test_calibration_measures_with_the_models_own_labels(whole, tmp_path):
         {"yaw_deg": yaw, "light": "left"}, pd.Index([f"{i:03d}.png" for i in range(12)], name="image_id")
     )
     labels.attrs["labeler"] = "somebody"
-    config = FitConfig(width=10, limit=15, least=1, calibrate=2)
+    config = FitConfig(width=10, limit=15, min_count=1, calibrate=2)
     own = fit_directions(store, labels, "left", config, model=model)
     assert own.provenance["labeler"] == load_labeler(whole).title
     assert own.provenance["labels"] == "somebody"

@@ -66,14 +66,14 @@ def test_is_for_its_owner_alone(tmp_path):
 
 
 def test_the_least_recently_used_go_first(tmp_path):
-    cache = LatentCache(tmp_path, most_bytes=3 * 4200)
+    cache = LatentCache(tmp_path, max_bytes=3 * 4200)
     for i, key in enumerate("abc"):
         cache.put(key, torch.full((1, 1, 32, 32), float(i)))
         os.utime(cache.path(key), (time.time() - 100 + i,) * 2)
     assert cache.get("a") is not None
     cache.put("d", torch.zeros(1, 1, 32, 32))
     assert [cache.get(k) is not None for k in "abcd"] == [True, False, True, True]
-    assert sum(p.stat().st_size for p in tmp_path.iterdir()) <= cache.most_bytes
+    assert sum(p.stat().st_size for p in tmp_path.iterdir()) <= cache.max_bytes
 
 
 def test_damage_and_a_place_that_cannot_be_written_are_no_cache(rotator, tmp_path):

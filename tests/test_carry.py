@@ -9,13 +9,13 @@ import torch
 import latentrot.directions.warp as carrying
 from latentrot.data.images import to_tensor
 from latentrot.directions.warp import (
-    carried,
-    carry,
     landmarks_of_crops,
-    shown_share,
     source_positions,
     source_shift,
+    source_visibility,
     thin_plate,
+    warp_between,
+    warp_to_walk,
 )
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.bench.compare import portrait_crop
@@ -57,43 +57,43 @@ def place_of_mark(picture: torch.Tensor) -> np.ndarray:
 
 def test_where_nothing_moves_the_source_comes_back(face):
     blurred = torch.nn.functional.avg_pool2d(face, 3, 1, 1)
-    assert torch.allclose(carry(face, blurred, blurred), face, atol=1e-4)
+    assert torch.allclose(warp_to_walk(face, blurred, blurred), face, atol=1e-4)
 
 
 def test_the_source_goes_where_the_walk_goes(face):
     source = marked(face)
-    shown = carry(source, face, moved(face))
+    shown = warp_to_walk(source, face, moved(face))
     assert np.abs(place_of_mark(shown) - place_of_mark(source) - MOVED).max() < 0.7
 
 
 def test_a_mirrored_walk_carries_the_mirrored_source(face):
     source, walked = marked(face), moved(face)
-    shown = carry(source, face, walked)
-    mirrored = carry(source.flip(-1), face.flip(-1), walked.flip(-1)).flip(-1)
+    shown = warp_to_walk(source, face, walked)
+    mirrored = warp_to_walk(source.flip(-1), face.flip(-1), walked.flip(-1)).flip(-1)
     assert (shown - mirrored).abs().max() < 1e-3  # the landmark network rounds by what the processor has
 
 
 def test_mirrored_landmarks_carry_the_mirrored_source_exactly(face):
     """Without the landmark network, whose own rounding is all that the two differ by above."""
     before, after = landmarks(face), landmarks(face) * [0.6, 1.0] + [0.1, 0.0]
-    shown = carried(face, before, moved(face), after)
-    mirrored = carried(face.flip(-1), before * [-1, 1], moved(face).flip(-1), after * [-1, 1]).flip(-1)
+    shown = warp_between(face, before, moved(face), after)
+    mirrored = warp_between(face.flip(-1), before * [-1, 1], moved(face).flip(-1), after * [-1, 1]).flip(-1)
     assert (shown - mirrored).abs().max() < 1e-5
 
 
 def test_pictures_of_a_batch_are_carried_each_by_itself(face):
     walks = torch.cat([moved(face), face, moved(face).flip(-1)])
-    together = carry(face, face, walks)
-    alone = torch.cat([carry(face, face, w[None]) for w in walks])
+    together = warp_to_walk(face, face, walks)
+    alone = torch.cat([warp_to_walk(face, face, w[None]) for w in walks])
     assert (together - alone).abs().max() < 1e-3
-    assert carry(face, face, walks[:0]).shape == (0, 3, SIDE, SIDE)
+    assert warp_to_walk(face, face, walks[:0]).shape == (0, 3, SIDE, SIDE)
 
 
 def test_without_a_face_the_walk_is_shown(face):
     noise = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 2 - 1
     assert landmarks_of_crops(noise) == [None]
-    assert torch.equal(carry(noise, noise, face), face)
-    assert torch.equal(carry(face, face, noise), noise)
+    assert torch.equal(warp_to_walk(noise, noise, face), face)
+    assert torch.equal(warp_to_walk(face, face, noise), noise)
 
 
 def test_landmarks_that_cannot_be_a_face_are_none(face, monkeypatch):
@@ -107,7 +107,7 @@ def test_landmarks_that_cannot_be_a_face_are_none(face, monkeypatch):
         return real(pictures, alignments, device=device)
 
     monkeypatch.setattr(carrying, "estimate_landmarks_of", fails_on_grey)
-    shown = carry(face, face, torch.cat([moved(face), grey]))
+    shown = warp_to_walk(face, face, torch.cat([moved(face), grey]))
     assert torch.equal(shown[1:], grey)
     assert not torch.equal(shown[:1], moved(face))
 
@@ -117,10 +117,12 @@ def test_what_the_source_does_not_show_is_drawn(face):
     across = torch.linspace(-1, 1, SIDE + 1, dtype=torch.float64)
     middle = (across[1:] + across[:-1]) / 2
     own = torch.stack(torch.meshgrid(middle, middle, indexing="xy"), -1)
-    assert torch.equal(shown_share(own), torch.ones(SIDE, SIDE).double())
-    assert shown_share(own * torch.tensor([0.15, 1.0])).max() == 0  # a pixel of the source over seven
-    assert shown_share(own * torch.tensor([7.0, 1.0]))[:, SIDE // 2].max() == 0  # seven of them in one: behind the face
-    beyond = shown_share(own + torch.tensor([0.5, 0.0]))
+    assert torch.equal(source_visibility(own), torch.ones(SIDE, SIDE).double())
+    assert source_visibility(own * torch.tensor([0.15, 1.0])).max() == 0  # a pixel of the source over seven
+    assert (
+        source_visibility(own * torch.tensor([7.0, 1.0]))[:, SIDE // 2].max() == 0
+    )  # seven of them in one: behind the face
+    beyond = source_visibility(own + torch.tensor([0.5, 0.0]))
     assert beyond[:, : SIDE // 2].min() == 1
     assert beyond[:, -SIDE // 5 :].max() == 0
 
@@ -131,10 +133,10 @@ def test_what_is_pressed_together_is_the_mean_of_what_lies_there(face):
     columns = torch.arange(SIDE) % 2 * 2.0 - 1
     stripes = columns.expand(1, 3, SIDE, SIDE).clone()
     after = before * [0.45, 1.0]
-    shown = carried(stripes, before, stripes, after)
+    shown = warp_between(stripes, before, stripes, after)
     near = shown[0, :, SIDE // 2 - 6 : SIDE // 2 + 6, SIDE // 2 - 4 : SIDE // 2 + 4]
     assert near.abs().max() < 0.25
-    assert torch.equal(carried(stripes, before, stripes, before), stripes)
+    assert torch.equal(warp_between(stripes, before, stripes, before), stripes)
 
 
 def test_far_from_the_face_nothing_moves(face):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from latentrot.cli import guard_sweep, main
 from latentrot.data.images import to_uint8
-from latentrot.directions.search import CalibrationCurve, find_steps, longest_step, probe_steps
+from latentrot.directions.search import CalibrationCurve, find_steps, max_step, probe_steps
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.bench.compare import portrait_crop
 from latentrot.portrait.turns import parse_sweep
@@ -184,20 +184,18 @@ def test_no_step_is_longer_than_allowed_and_what_is_held_is_measured_once():
 
 def test_no_step_is_longer_than_pays_on_the_average_picture():
     own = load_latent_rotator().directions_of("left")
-    lines = replace(own, nominal=(-100.0, -50.0, 0.0, 40.0, 80.0, 160.0), achieved=(-20.0, -10.0, 0.0, 9.0, 10.0, 10.0))
-    assert longest_step(lines, 5.0, 1.0) == longest_step(lines, 30.0, 1.0) == pytest.approx(40)  # nine of ten degrees
-    assert longest_step(lines, -30.0, 1.5) == pytest.approx(-135)  # eighteen of twenty
-    assert longest_step(lines, 0.0) == 0
-    assert probe_steps(lines, [2.0, -3.0], 1.0)[-1] == pytest.approx(40)
-    flat = replace(own, nominal=(-100.0, 0.0, 100.0), achieved=(0.0, 0.0, 0.0))
-    assert 0 < longest_step(flat, 5.0, 1.0) <= 100
-    decoded = replace(lines, carry=False)
-    assert (
-        longest_step(decoded, 5.0, 2.0)
-        == longest_step(decoded, 20.0, 2.0)
-        == pytest.approx(2 * decoded.nominal_for(20))
+    lines = replace(
+        own, step_sizes=(-100.0, -50.0, 0.0, 40.0, 80.0, 160.0), achieved=(-20.0, -10.0, 0.0, 9.0, 10.0, 10.0)
     )
-    assert longest_step(decoded, -40.0, 1.0) == pytest.approx(-200)
+    assert max_step(lines, 5.0, 1.0) == max_step(lines, 30.0, 1.0) == pytest.approx(40)  # nine of ten degrees
+    assert max_step(lines, -30.0, 1.5) == pytest.approx(-135)  # eighteen of twenty
+    assert max_step(lines, 0.0) == 0
+    assert probe_steps(lines, [2.0, -3.0], 1.0)[-1] == pytest.approx(40)
+    flat = replace(own, step_sizes=(-100.0, 0.0, 100.0), achieved=(0.0, 0.0, 0.0))
+    assert 0 < max_step(flat, 5.0, 1.0) <= 100
+    decoded = replace(lines, carry=False)
+    assert max_step(decoded, 5.0, 2.0) == max_step(decoded, 20.0, 2.0) == pytest.approx(2 * decoded.step_for(20))
+    assert max_step(decoded, -40.0, 1.0) == pytest.approx(-200)
 
 
 def test_a_walk_is_held_at_its_limit_and_says_what_it_reached():
@@ -205,7 +203,7 @@ def test_a_walk_is_held_at_its_limit_and_says_what_it_reached():
     face = rotator.prepare(portrait_crop(64), light="left")
     rotated = face.rotate([25.0])
     (frame,) = rotated.frames
-    longest = longest_step(rotator.directions_of("left"), 25.0, 0.4)
+    longest = max_step(rotator.directions_of("left"), 25.0, 0.4)
     walked = face.walk()
     assert np.array_equal(frame.image, to_uint8(walked.at([longest]))[0])
     assert frame.clamped

@@ -15,7 +15,7 @@ from tiny import SIZE, as_batch, gradients, write_pictures
 from latentrot.bundles import PORTRAIT
 from latentrot.cli import main
 from latentrot.data.images import read_image, resize, write_image
-from latentrot.data.similarity import ms_ssim, psnr, ssim
+from latentrot.data.similarity import psnr, ssim
 from latentrot.devices import resolve_device
 from latentrot.diffusion.load import load_model
 from latentrot.diffusion.solve import Schedule, decode, invert
@@ -28,7 +28,7 @@ from latentrot.faces.light.propagate import light_features
 from latentrot.faces.network import load_labeler
 from latentrot.faces.parts import estimate_parts
 from latentrot.store.latent_store import LatentStore
-from latentrot.training import backbone as training
+from latentrot.training import loop
 from latentrot.training.backbone import TrainConfig, train
 from latentrot.training.loop import accelerator_on
 
@@ -96,7 +96,7 @@ class TestEstimators:
         for mine, his in zip(found, wanted, strict=True):
             np.testing.assert_allclose(mine, his, rtol=1e-4, atol=1e-3)
 
-    @pytest.mark.parametrize("measure", [psnr, ssim, ms_ssim])
+    @pytest.mark.parametrize("measure", [psnr, ssim])
     def test_measures_of_pictures_on_two_devices(self, measure):
         a, b = (as_batch(gradients(2, 64, seed)) for seed in (0, 1))
         wanted = measure(a, b)
@@ -193,7 +193,7 @@ class TestTraining:
                     parameter.grad = torch.full_like(parameter, (-1.0) ** i)
 
         monkeypatch.setattr(Accelerator, "backward", backward)
-        monkeypatch.setattr(training, "precision_of", lambda _: "no")  # nor are there kernels to cast for
+        monkeypatch.setattr(loop, "precision_of", lambda _: "no")  # nor are there kernels to cast for
         train(data, tmp_path / "cpu", self.CONFIG, device="cpu")
         with gpus(), networks_run_on() as seen:
             train(data, tmp_path / "gpu", replace(self.CONFIG, steps=1), device=GPU)

@@ -390,7 +390,7 @@ class TestStore:
     def test_holds_the_latents(self, store, plain_model):
         latents = rows_of(store)
         assert sorted(latents) == [f"{i:03d}.png" for i in range(10)]
-        expected = invert(plain_model, as_batch(gradients(10)), schedule=PLAN, remainder=False)
+        expected = invert(plain_model, as_batch(gradients(10)), schedule=PLAN, residual=False)
         for i, z in enumerate(expected):
             assert (latents[f"{i:03d}.png"] - z).abs().max() < 2e-3 * z.abs().max()
 

@@ -67,7 +67,7 @@ class TestDescent:
         assert torch.equal(found.latents, z)
 
     def test_wrong_start(self, model, pictures):
-        with pytest.raises(LatentrotError, match="2 pictures and 1 latents"):
+        with pytest.raises(LatentrotError, match="2 images and 1 start latents"):
             descend(model, pictures, torch.zeros(1, *model.latent_shape))
         with pytest.raises(LatentrotError, match="latents"):
             descend(model, pictures, torch.zeros(2, 3, 8, 8))

@@ -336,12 +336,12 @@ def test_a_teachers_masks_join_those_made_by_hand(tmp_path, found):
     marks = pd.DataFrame(rows, columns=["image", "disagreement", *POINTS])
     faces = parts_faces(tmp_path, marks, tmp_path / "masks", 0.1)
     assert faces.tests[0] == faces.tests[1]
-    assert np.array_equal(faces.pictures[0], faces.pictures[1])
+    assert np.array_equal(faces.images[0], faces.images[1])
     differ = faces.targets[0] != faces.targets[1]
     assert differ.mean() < 0.02  # a squeezed mask's edge
     centre = faces.targets.shape[1] // 2
     assert faces.targets[1, centre, centre] == 1
-    assert faces.pictures.shape[1] == round(256 * MARGIN)
+    assert faces.images.shape[1] == round(256 * MARGIN)
 
 
 def test_masks_move_with_their_squares(monkeypatch):

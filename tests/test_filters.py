@@ -60,8 +60,8 @@ def test_a_filter_keeps_those_of_whom_it_is_known(filter_, kept):
 @pytest.mark.parametrize(
     ("filter_", "word"),
     [
-        ("identity > 612", "names is compared by == or !="),
-        ("identity == yaw_deg", "names with one of numbers"),
+        ("identity > 612", "only be compared by == or !="),
+        ("identity == yaw_deg", "text column with a numeric one"),
         ('Male == "1"', "write a number"),
         ("Male != 0", "0 never occurs there; there are 1.0 and -1.0"),
     ],
@@ -118,7 +118,7 @@ def test_rows_that_lack_light_or_yaw_are_left_out(tmp_path, caplog):
         assert list(read_labels(path).index) == ["a.png"]
     assert "1 of 2 rows lack yaw_deg or light, and are left out: b.png" in caplog.text
     path.write_text(table_text(",", ".", light="").replace(",center,", ",,"))
-    with pytest.raises(LatentrotError, match="gives no picture both"):
+    with pytest.raises(LatentrotError, match="for no image"):
         read_labels(path)
 
 
@@ -150,14 +150,14 @@ def test_a_yaw_of_the_other_sign_is_refused(store, model, monkeypatch, caplog):
     latents, labels = store
     assert check_yaw_sign(latents, labels, model) == pytest.approx(1, abs=0.01)
     with pytest.raises(
-        LatentrotError, match=r"yaw has the other sign: .* -18 and .18 degrees decode to faces of .18 and -18"
+        LatentrotError, match=r"yaw_deg has the opposite sign: .* -18 and .18 degrees decode to faces of .18 and -18"
     ):
         check_yaw_sign(latents, -labels, model)
     shuffled = pd.DataFrame(
         {"yaw_deg": labels["yaw_deg"].to_numpy()[[0, 11, 1, 10, 2, 9, 3, 8, 4, 7, 5, 6]]}, index=labels.index
     )
     check_yaw_sign(latents, shuffled, model)
-    assert "are the labels those of the latents?" in caplog.text
+    assert "do the labels belong to the latents?" in caplog.text
 
 
 def test_rooms_without_a_header_or_rows(tmp_path: Path):

@@ -19,7 +19,7 @@ from latentrot.diffusion.solve import Schedule
 from latentrot.directions.directions import Directions
 from latentrot.directions.fit import FitConfig, fit_directions
 from latentrot.directions.frequencies import coarse_part, keep_octaves, shrink_noise
-from latentrot.directions.lines import CentroidLine, Centroids, YawBins, YawDirections, joined_bins
+from latentrot.directions.lines import CentroidLine, Centroids, YawBins, YawDirections, merge_bins
 from latentrot.directions.walk import walk_offset
 from latentrot.errors import LatentrotError
 from latentrot.store.latent_store import LatentStore
@@ -28,7 +28,7 @@ from latentrot.store.space import LatentSpace
 SHAPE, BLOCK = (12, 4, 4), 2
 MODEL = Fingerprint("0123456789abcdef", "fedcba9876543210", "epsilon", "linear 0.0001 to 0.02, 1000 levels", "identity")
 SPACE = LatentSpace("tiny", MODEL, Schedule(steps=3), SHAPE, BLOCK)
-CONFIG = FitConfig(calibrate=0, least=2)
+CONFIG = FitConfig(calibrate=0, min_count=2)
 
 
 def complaint(info: pytest.ExceptionInfo) -> str:
@@ -208,7 +208,7 @@ class TestLines:
         x, yaw, _, right = planted(600)
         poor = (yaw >= 15) & (yaw < 25)
         keep = ~poor | np.isin(np.arange(600), np.flatnonzero(poor)[:left_over])
-        fitted = YawDirections(least=5).fit(x[keep], yaw[keep])
+        fitted = YawDirections(min_count=5).fit(x[keep], yaw[keep])
         assert fitted.edges_.tolist() == [-45, -35, -25, -15, -5, 5, 25, 35, 45]
         assert fitted.counts_.sum() == keep.sum()
         assert fitted.counts_.min() >= 5
@@ -225,17 +225,17 @@ class TestLines:
         ],
     )
     def test_bins_are_joined_until_each_holds_enough(self, counts, groups, middle):
-        found, at = joined_bins(np.array(counts), 5)
+        found, at = merge_bins(np.array(counts), 5)
         assert [(g.start, g.stop) for g in found] == groups
         assert at == middle
 
     @pytest.mark.parametrize("counts", [[0, 0, 0], [4, 9, 9], [9, 0, 9], [9, 9, 4, 0, 0]])
     def test_too_few_for_two_lines_are_counted(self, counts):
         with pytest.raises(LatentrotError, match=f"{sum(counts)} latents, .* 5 of each") as info:
-            joined_bins(np.array(counts), 5)
+            merge_bins(np.array(counts), 5)
         complaint(info)
 
-    @parametrize_with_checks([YawBins(), Centroids(), CentroidLine(), OnBothSides(least=1)])
+    @parametrize_with_checks([YawBins(), Centroids(), CentroidLine(), OnBothSides(min_count=1)])
     def test_scikit_learn_contract(self, estimator, check):
         check(estimator)
 
@@ -287,18 +287,18 @@ class TestWalk:
         assert (walked[1:] - walked[:-1]).flatten(1).norm(dim=1).max() <= 0.1 * longest * 1.001
 
     def test_crossing_is_where_the_calibration_says(self):
-        d = directions(nominal=(-90.0, 0.0, 90.0), achieved=(-30.0, 0.0, 30.0))
+        d = directions(step_sizes=(-90.0, 0.0, 90.0), achieved=(-30.0, 0.0, 30.0))
         offset = walk_offset(d, torch.tensor([30.0, 60.0]), -10.0)
         torch.testing.assert_close(offset[0], 30 * d.left)
         torch.testing.assert_close(offset[1], 30 * d.left + 30 * d.right)
 
     @pytest.mark.parametrize("yaw", [-50.0, -10.0, 0.0, 10.0, 50.0])
     def test_coarse_frequencies_move_by_the_degrees_turned(self, yaw):
-        table = {"nominal": (-90.0, 0.0, 120.0), "achieved": (-30.0, 0.0, 30.0)}
+        table = {"step_sizes": (-90.0, 0.0, 120.0), "achieved": (-30.0, 0.0, 30.0)}
         steps, turns = torch.tensor([-120.0, -30.0, 40.0, 160.0]), torch.tensor([-40.0, -10.0, 10.0, 40.0])
         d = directions(coarse=2, **table)
         plain = replace(d, coarse=0)
-        by_turns = walk_offset(replace(plain, nominal=(-90.0, 0.0, 90.0), achieved=(-90.0, 0.0, 90.0)), turns, yaw)
+        by_turns = walk_offset(replace(plain, step_sizes=(-90.0, 0.0, 90.0), achieved=(-90.0, 0.0, 90.0)), turns, yaw)
 
         def parts(offset):
             pixels = F.pixel_shuffle(offset, SPACE.factor).double().numpy()
@@ -314,17 +314,17 @@ class TestWalk:
         one, other = (walk_offset(directions(coarse=c), steps, 12.0) for c in (0, 4))
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
-    def test_turn_for_is_nominal_for_backwards(self):
-        d = directions(nominal=(-90.0, -40.0, 0.0, 40.0, 90.0), achieved=(-30.0, -20.0, 0.0, 10.0, 25.0))
+    def test_turn_for_inverts_step_for(self):
+        d = directions(step_sizes=(-90.0, -40.0, 0.0, 40.0, 90.0), achieved=(-30.0, -20.0, 0.0, 10.0, 25.0))
         steps = np.linspace(-200, 200, 81)
-        assert [d.nominal_for(turn) for turn in d.turn_for(steps)] == pytest.approx(steps.tolist())
+        assert [d.step_for(turn) for turn in d.turn_for(steps)] == pytest.approx(steps.tolist())
 
-    def test_nominal_for_is_the_calibration_backwards(self):
-        d = directions(nominal=(-90.0, -40.0, 0.0, 40.0, 90.0), achieved=(-30.0, -20.0, 0.0, 10.0, 25.0))
-        for nominal, achieved in zip(d.nominal, d.achieved, strict=True):
-            assert d.nominal_for(achieved) == pytest.approx(nominal)
+    def test_step_for_inverts_the_calibration(self):
+        d = directions(step_sizes=(-90.0, -40.0, 0.0, 40.0, 90.0), achieved=(-30.0, -20.0, 0.0, 10.0, 25.0))
+        for step_sizes, achieved in zip(d.step_sizes, d.achieved, strict=True):
+            assert d.step_for(achieved) == pytest.approx(step_sizes)
         turns = np.linspace(-60, 60, 400)
-        assert (np.diff([d.nominal_for(t) for t in turns]) > 0).all()
+        assert (np.diff([d.step_for(t) for t in turns]) > 0).all()
         assert d.reach == (-30.0, 25.0)
 
 
@@ -370,9 +370,9 @@ class TestFitDirections:
         everybody = fit_directions(other, labels, "any", replace(config, held_out=0.0))
         assert not torch.allclose(everybody.left, one.left)
 
-    def test_uncalibrated_steps_are_nominal(self, store, labels):
+    def test_uncalibrated_steps_are_degrees(self, store, labels):
         d = fit_directions(store, labels, "center", CONFIG)
-        assert [d.nominal_for(t) for t in (-33.0, 0.0, 12.5)] == [-33.0, 0.0, 12.5]
+        assert [d.step_for(t) for t in (-33.0, 0.0, 12.5)] == [-33.0, 0.0, 12.5]
         assert d.provenance["calibrated_on"] == "0"
 
     def test_calibration_needs_the_model(self, store, labels):
@@ -387,7 +387,7 @@ class TestFitDirections:
 
     def test_no_label_matches(self, store, labels):
         strangers = labels.set_index(pd.Index([f"other-{i}" for i in labels.index]))
-        with pytest.raises(LatentrotError, match="embed and label the same pictures") as info:
+        with pytest.raises(LatentrotError, match="embed and label the same images") as info:
             fit_directions(store, strangers, "left", CONFIG)
         complaint(info)
 
@@ -449,7 +449,7 @@ class TestFile:
         two = Directions.load(tmp_path / "d.safetensors")
         assert torch.equal(one.left, two.left)
         assert torch.equal(one.right, two.right)
-        for name in ("light", "space", "nominal", "achieved", "provenance", "coarse"):
+        for name in ("light", "space", "step_sizes", "achieved", "provenance", "coarse"):
             assert getattr(one, name) == getattr(two, name)
 
     def test_another_kind_is_refused(self, store):

@@ -120,7 +120,7 @@ def test_an_old_store_is_read_and_says_what_it_cannot_vouch_for(store, a, model,
         store.path_of(number).write_bytes(shards.pack_shard(header.image_ids, rows, header.space, [], 2))
     with caplog.at_level(logging.WARNING):
         assert embed_folder(a, model, store, shard_size=2, batch_size=2)[0] == 0
-    assert "6 latents are from before digests were kept" in caplog.text
+    assert "6 latents have no recorded digest" in caplog.text
     assert verify_store(store) == []
     assert "cannot be checked" in verify_store(store, folder=a)[0]
 
@@ -143,7 +143,7 @@ def test_labels_know_their_images(a, store, tmp_path, suffix):
 
 def test_labels_of_other_images_are_refused(store, b, model):
     """A's latents and B's labels give no line."""
-    with pytest.raises(LatentrotError, match=r"labels are of other images than the latents .* 6 of 6 names"):
+    with pytest.raises(LatentrotError, match=r"labels belong to other images than the latents .* 6 of 6 names"):
         fit_directions(store, read_exact_labels(b), "center", FitConfig(calibrate=0, held_out=0))
 
 

@@ -81,7 +81,7 @@ def test_a_light_that_is_not_likely_enough_is_not_named():
     p = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.35, 0.55], [0.0, 0.6, 0.4]])
     assert light_names(p, SURE) == ["left", "unsure", "center"]
     assert light_names(p[:, [2, 1, 0]], SURE) == ["right", "unsure", "center"]  # mirrored
-    with pytest.raises(LatentrotError, match=r"least=1\.5"):
+    with pytest.raises(LatentrotError, match=r"min_probability=1\.5"):
         light_names(p, 1.5)
 
 
@@ -167,7 +167,7 @@ def test_a_folder_is_labelled_and_a_broken_picture_named(pictures, caplog):
 
 def test_a_folder_of_nothing_readable_is_refused(tmp_path):
     (tmp_path / "x.png").write_bytes(b"")
-    with pytest.raises(LatentrotError, match="none of the 1 pictures"):
+    with pytest.raises(LatentrotError, match="none of the 1 images"):
         label_folder(FaceFolder(tmp_path), progress=False)
 
 

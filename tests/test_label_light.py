@@ -182,7 +182,7 @@ def test_agreement_and_disputes():
     table = votes(standing(answers_of(rows)))
     (pair,) = pair_agreements(table)
     # alike 2/3; by chance 2/3 * 1/3 (left) + 1/3 * 2/3 (center) = 4/9
-    assert (pair.first, pair.second, pair.pictures, pair.alike) == ("x", "y", 3, pytest.approx(2 / 3))
+    assert (pair.first, pair.second, pair.images, pair.alike) == ("x", "y", 3, pytest.approx(2 / 3))
     assert pair.kappa == pytest.approx((2 / 3 - 4 / 9) / (1 - 4 / 9))
     assert light_counts(table).tolist() == [[2, 0, 0], [1, 1, 0], [0, 2, 0]]
     assert list(disputed(table).index) == ["b"]

@@ -181,7 +181,7 @@ def test_notes_of_hostile_files_are_harmless(tmp_path):
         with pytest.raises(LatentrotError):
             describe(tmp_path / name)
     deep = "[" * 100_000
-    assert metadata._parse(deep) == {"Description": deep}
+    assert metadata.parse_metadata(deep) == {"Description": deep}
 
 
 # ---- what --out decides -----------------------------------------------------------------------------------------
@@ -286,7 +286,7 @@ def test_a_folder_goes_on_past_bad_files(edit, square, tmp_path):
     (square.parent / "broken.jpg").write_bytes(b"\xff\xd8 no more")
     write_image(square.parent / "face.jpg", ramps(1, 64, 64)[0])
     write_image(square.parent / "wide.webp", ramps(1)[0])
-    (square.parent / "metadata.txt").write_text("not a picture")
+    (square.parent / "metadata.txt").write_text("not an image")
     (square.parent / ".hidden.png").write_text("not looked at")
     code, printed, err = edit(square.parent, "--crop", "--deg", "5", "--out", "results")
     assert code == 2

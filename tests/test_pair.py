@@ -30,8 +30,9 @@ from latentrot.rotators.pair.render import Pairs, Turner, pairs_of, read_pairs, 
 from latentrot.rotators.pair.rotator import PairRotator
 from latentrot.rotators.pair.sample import SampleConfig, denoise, draw, trailing_levels
 from latentrot.rotators.protocol import load_rotator
-from latentrot.training.backbone import TrainConfig, generator_at, run_training, train
+from latentrot.training.backbone import TrainConfig, train
 from latentrot.training.checkpoints import config_of_run
+from latentrot.training.loop import generator_at, run_training
 from latentrot.training.pair import PairTask, pairs_at, rows_at
 
 

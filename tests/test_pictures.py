@@ -163,7 +163,7 @@ def test_bad_files_are_refused_in_one_line(tmp_path, capfd):
             bad[tmp_path / f"cut{cut}.{suffix}"] = content[:cut]
     whole = (tmp_path / "whole.png").read_bytes()
     bad[tmp_path / "flipped.png"] = whole[:60] + bytes(b ^ 0x55 for b in whole[60:200]) + whole[200:]
-    bad[tmp_path / "text.png"] = b"this is a letter, not a picture\n" * 20
+    bad[tmp_path / "text.png"] = b"this is a letter, not an image\n" * 20
     bad[tmp_path / "page.jpg"] = b"<html><body>404</body></html>"
     bad[tmp_path / "zeros.jpg"] = bytes(5000)
     bad[tmp_path / "empty.png"] = b""
@@ -186,7 +186,7 @@ def test_bad_files_are_refused_in_one_line(tmp_path, capfd):
 def test_text_is_no_picture_where_no_plugin_for_heic_is_registered(tmp_path, monkeypatch):
     monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
     (tmp_path / "notes.png").write_text("just some text")
-    with pytest.raises(LatentrotError, match="not a picture"):
+    with pytest.raises(LatentrotError, match="not an image"):
         read_image(tmp_path / "notes.png")
 
 
@@ -196,9 +196,9 @@ def test_bad_paths_are_refused_in_one_line(tmp_path):
     (tmp_path / "folder.png").mkdir()
     os.mkfifo(tmp_path / "pipe.png")
     assert "folder" in refused(read_image, tmp_path / "folder.png")
-    assert "no such picture" in refused(read_image, tmp_path / "dangling.png")
-    assert "no such picture" in refused(read_image, tmp_path / "line\nbreak\x1b[31m.png")
-    assert "not an ordinary file" in refused(read_image, tmp_path / "pipe.png")
+    assert "no such image" in refused(read_image, tmp_path / "dangling.png")
+    assert "no such image" in refused(read_image, tmp_path / "line\nbreak\x1b[31m.png")
+    assert "not a regular file" in refused(read_image, tmp_path / "pipe.png")
     for path in (tmp_path / "loop.png", "nul\0byte.png", "x" * 5000 + ".png", tmp_path / "folder.png" / "a.png", ""):
         refused(read_image, path)
 

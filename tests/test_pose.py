@@ -33,7 +33,7 @@ from latentrot.faces.estimate import LIGHTS, LabelerPose, estimate_light, estima
 from latentrot.faces.hopenet import SIGNS, Hopenet, HopenetPose, expected_angle, load_hopenet
 from latentrot.faces.network import load_labeler
 from latentrot.faces.pose import load_pose_estimator
-from latentrot.faces.table import label_folder, read_labels
+from latentrot.faces.table import label_folder
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
@@ -205,9 +205,9 @@ def wrong_files():
     layout = published_layout()
     return {
         "code.pkl": (Sneaky(), "not a file of weights"),
-        "list.pkl": ([torch.zeros(1)], "a list that is no table of tensors"),
-        "text.pkl": ("words", "a str that is no table of tensors"),
-        "numbers.pkl": ({"conv1.weight": 3}, "no table of tensors"),
+        "list.pkl": ([torch.zeros(1)], "a list that is not a table of tensors"),
+        "text.pkl": ("words", "a str that is not a table of tensors"),
+        "numbers.pkl": ({"conv1.weight": 3}, "a table of tensors"),
         "lacking.pkl": (planted({k: v for k, v in layout.items() if k != "fc_yaw.bias"}), "it lacks fc_yaw.bias;"),
         "resnet.pkl": (planted(layout | {"fc.weight": (1000, 2048)}), "it has besides fc.weight;"),
         "bins.pkl": (planted(layout | {"fc_roll.bias": (61,)}), "it has of another shape fc_roll.bias;"),
@@ -378,7 +378,7 @@ def test_label_by_hopenet_on_the_command_line(greys, snapshot, tmp_path, capsys)
     out = tmp_path / "labels.csv"
     argv = ["label", "--data", greys, "--out", out, "--pose", "hopenet", "--weights", snapshot, "--device", "cpu"]
     assert main([str(a) for a in argv]) == 0
-    table = read_labels(out)
+    table = pd.read_csv(out, index_col="image_id")  # a random network says nothing of grey images
     x = torch.stack([torch.full((3, 224, 224), v) for v in (-1, 128 / 127.5 - 1, 1)])
     expected = estimate_pose(x, estimator=load_hopenet(snapshot)).numpy()
     np.testing.assert_allclose(table[["yaw_deg", "pitch_deg", "roll_deg"]], expected, atol=1e-3)
@@ -593,7 +593,7 @@ def test_check_labels_on_the_command_line(datasets, tmp_path, capsys):
     (celeba / "pose.csv").unlink()
     assert main(argv) == 2
     assert "pose.csv" in capsys.readouterr().err
-    assert main([*argv[:4], str(tmp_path / "nowhere"), *argv[5:]]) == 2
+    assert main([*argv[:5], str(tmp_path / "nowhere"), *argv[6:]]) == 2
     assert "light.csv" in capsys.readouterr().err
 
 

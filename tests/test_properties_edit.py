@@ -116,12 +116,12 @@ class TestDifference:
 
     def test_a_pure_motion_leaves_no_residual(self):
         """Where the walk only moves the face, the photograph's own pixels move and nothing is drawn over them."""
-        from latentrot.directions.warp import seen_at, source_positions, source_shift  # noqa: PLC0415
+        from latentrot.directions.warp import sample_source, source_positions, source_shift  # noqa: PLC0415
 
         start, _ = images(side=64)
         points = upright_landmarks()
         moved = points + np.where(np.arange(68) >= 48, 0.06, 0.0)[:, None]
-        walked_image = seen_at(start, source_positions(source_shift(points, moved, 64), 64)).float()
+        walked_image = sample_source(start, source_positions(source_shift(points, moved, 64), 64)).float()
         everywhere = Property("all", "presence", ("x",), region="all", warp=True)
         change = difference(start, walked_image, (points, moved), face_map(), [everywhere])
         without = difference(start, walked_image, (None, None), face_map(), [everywhere])

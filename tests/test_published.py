@@ -143,7 +143,7 @@ def test_a_parquet_export_is_unpacked(tmp_path, monkeypatch, capsys, packed):
     assert "latentrot unpack export --out unpacked/" in capsys.readouterr().err
     assert main(["unpack", "export", "--out", "unpacked"]) == 0
     folder = FaceFolder(Path("unpacked"))
-    assert all((np.asarray(folder.open_picture(i)) == image).all() for i, image in zip(folder.ids, images, strict=True))
+    assert all((np.asarray(folder.open_image(i)) == image).all() for i, image in zip(folder.ids, images, strict=True))
     assert folder.identities.tolist() == ["7", "7", "8", "9", "9"]
     assert folder.attributes is not None
     assert folder.attributes["Male"].tolist() == [1, 1, -1, 1, -1]

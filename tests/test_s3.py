@@ -24,7 +24,7 @@ pytest.importorskip("s3fs", reason="an extra")
 moto = pytest.importorskip("moto.server", reason="the tests' object store")
 
 PLAN, N = Schedule(steps=2), 10
-CONFIG = FitConfig(width=30, limit=45, least=1, calibrate=0, held_out=0.0)
+CONFIG = FitConfig(width=30, limit=45, min_count=1, calibrate=0, held_out=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -112,11 +112,11 @@ def test_a_stopped_shard_is_finished(bucket, data, plain_model, monkeypatch):
 
 def test_two_that_plan_at_once(bucket, plain_model):
     """An object that is there is never written over: the second plan loses, and looks again."""
-    from latentrot.store.places import as_place, create_whole  # noqa: PLC0415
+    from latentrot.store.places import as_place, create_atomic  # noqa: PLC0415
 
     path = as_place(f"{bucket}/race") / "manifest-00000.parquet"
-    assert create_whole(path, b"first")
-    assert not create_whole(path, b"second")
+    assert create_atomic(path, b"first")
+    assert not create_atomic(path, b"second")
     assert path.read_bytes() == b"first"
 
 

@@ -22,6 +22,7 @@ from tiny import gradients, write_pictures
 
 from latentrot.cli import main
 from latentrot.data.celeba import FaceFolder
+from latentrot.data.digests import image_digests
 from latentrot.diffusion.fingerprint import Fingerprint
 from latentrot.diffusion.load import LatentModel
 from latentrot.diffusion.solve import Schedule
@@ -37,11 +38,11 @@ from latentrot.store.pool import embed_in_processes
 from latentrot.store.shard import pack_shard, read_header
 from latentrot.store.space import LatentSpace
 from latentrot.store.verify import verify_store
-from latentrot.store.work import ShardEmbedder, Sizes, embed_folder, plan, to_do
+from latentrot.store.work import ShardEmbedder, Sizes, embed_folder, pending_shards, plan
 
 PLAN = Schedule(steps=2)
 N = 26
-CONFIG = FitConfig(width=30, limit=45, least=1, calibrate=0, held_out=0.0)
+CONFIG = FitConfig(width=30, limit=45, min_count=1, calibrate=0, held_out=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -186,9 +187,9 @@ class TestShard:
     def test_the_order_of_shards_follows_the_generator(self, data, model, tmp_path):
         store = LatentStore(tmp_path / "latents")
         plan(FaceFolder(data), store, LatentSpace.of(model, PLAN), Sizes(3, 4))
-        orders = [to_do(store, generator=random.Random(seed)) for seed in (0, 0, 1)]
+        orders = [pending_shards(store, generator=random.Random(seed)) for seed in (0, 0, 1)]
         assert orders[0] == orders[1] != orders[2]
-        assert sorted(orders[0]) == sorted(orders[2]) == sorted(to_do(store)) == list(range(7))
+        assert sorted(orders[0]) == sorted(orders[2]) == sorted(pending_shards(store)) == list(range(7))
 
     @pytest.mark.parametrize("seed", [0, 5])  # 5: the last shard first
     def test_batches_are_halved_when_memory_is_short(self, calm, data, model, tmp_path, monkeypatch, caplog, seed):
@@ -212,7 +213,7 @@ class TestShard:
         for (_, a), (_, b) in zip(calm.batches(), store.batches(), strict=True):
             torch.testing.assert_close(a, b, rtol=2e-3, atol=2e-3)
         monkeypatch.setattr(work, "invert", lambda *_, **__: small(model, torch.zeros(2, 1), schedule=PLAN))
-        with pytest.raises(LatentrotError, match="single picture"):
+        with pytest.raises(LatentrotError, match="single image"):
             embed(data, model, LatentStore(tmp_path / "none"))
 
 
@@ -254,18 +255,24 @@ class TestStopped:
         plan(FaceFolder(data), store, calm.space, Sizes(3, 4))
         path, embedder = store.partial_of(2), ShardEmbedder(FaceFolder(data), model, store, Sizes(3, 4))
         ids = store.manifest.shard_ids(2)[:3]
-        embedder.keep(path, ids, torch.ones(3, *calm.space.shape), {}, 3, {})
+        digests = image_digests(data, store.manifest.shard_ids(2))
+        embedder.keep(path, ids, torch.ones(3, *calm.space.shape), {}, 3, digests[:3])
         content = path.read_bytes()
-        assert embedder.resume(path, store.manifest.shard_ids(2), 3)[2] == 3
+        assert embedder.resume(path, store.manifest.shard_ids(2), 3, digests)[2] == 3
         if damage == "other model":
             path.write_bytes(
                 pack_shard(
-                    ids, torch.ones(3, *calm.space.shape), replace(calm.space, fingerprint=Fingerprint("0" * 16)), [], 3
+                    ids,
+                    torch.ones(3, *calm.space.shape),
+                    replace(calm.space, fingerprint=Fingerprint("0" * 16)),
+                    [],
+                    3,
+                    digests[:3],
                 )
             )
         else:
             path.write_bytes(content[:-9] if damage == "cut" else content[:-9] + b"damaged!!")
-        assert embedder.resume(path, store.manifest.shard_ids(2), 3)[2] == 0
+        assert embedder.resume(path, store.manifest.shard_ids(2), 3, digests)[2] == 0
         embedder.embed_shard(2)
         assert checksums(store)[2] == checksums(calm)[2]
 
@@ -374,7 +381,7 @@ class TestVerify:
             old.append(header.image_ids, torch.zeros(len(header.image_ids), *calm.space.shape), calm.space)
         assert old.image_ids() == calm.image_ids()
         for use in (lambda: verify_store(old), lambda: embed(data, model, old)):
-            with pytest.raises(LatentrotError, match="latentrot merge") as info:
+            with pytest.raises(LatentrotError, match="latentrot embed merge") as info:
                 use()
             complaint(info)
 
@@ -506,7 +513,7 @@ class TestElsewhere:
         store = LatentStore(tmp_path / "latents")
         plan(FaceFolder(data), store, calm.space, Sizes(3, 4))
         job = EmbedJob(data, str(store.root), str(model_folder), sizes=Sizes(3, 4))
-        reports = list(embed_in_processes(job, to_do(store), ["cpu", "cpu"], threads=1))
+        reports = list(embed_in_processes(job, pending_shards(store), ["cpu", "cpu"], threads=1))
         assert sorted(r.number for r in reports) == list(range(7))
         assert checksums(store) == checksums(calm)
 
@@ -529,7 +536,7 @@ class TestElsewhere:
             job = EmbedJob(data, str(store.root), str(model_folder), sizes=Sizes(2, 2))
             done: list[int] = []
             workers: set[int] = set()
-            for report in embed_on_ray(job, to_do(store)):
+            for report in embed_on_ray(job, pending_shards(store)):
                 done.append(report.number)
                 workers.add(report.process)
                 if node is not None and (len(workers) == 2 or len(done) == N // 2 - 2):

@@ -37,7 +37,7 @@ from latentrot.rotators.spin.network import IDENTITY
 from latentrot.rotators.spin.reconstruct import carve, export_views
 from latentrot.rotators.spin.sample import (
     ANCHORS_DEG,
-    NOBODY,
+    NULL_IDENTITY,
     SampleConfig,
     Views,
     draw_views,
@@ -50,8 +50,8 @@ from latentrot.rotators.spin.sample import (
 from latentrot.synthetic import load_head_model, render, with_pose
 from latentrot.synthetic import views as rendering
 from latentrot.synthetic.views import HeadViews, read_views, render_views
-from latentrot.training.backbone import generator_at, run_training
 from latentrot.training.checkpoints import config_of_run
+from latentrot.training.loop import generator_at, run_training
 from latentrot.training.person import Classifier, cosface_loss, same_or_not
 from latentrot.training.spin import SpinTask, embed_people, identity_of_run, person_of_run, samples_at
 
@@ -471,7 +471,8 @@ def trained(config: SpinConfig, tmp_path_factory: pytest.TempPathFactory) -> Pat
     person.facts = {"data": "rendered heads, celeba"}
     task = SpinTask(begin_model(config, person, "cpu"), some_heads(), some_people(), some_heads(1), config)
     out = tmp_path_factory.mktemp("trained")
-    return run_training(task, task.model.network, replace(config, steps=2), out, save_every=9, device="cpu")
+    run_training(task, task.model.network, replace(config, steps=2), out, save_every=9, device="cpu")
+    return out / "model"
 
 
 @pytest.fixture(scope="module")
@@ -499,7 +500,9 @@ def told(config: SpinConfig, weights: list[Path], tmp_path_factory: pytest.TempP
     task = SpinTask(
         begin_model(known, network, "cpu"), heads, embed_people(network, heads.occasion), some_heads(1), known
     )
-    return run_training(task, task.model.network, known, tmp_path_factory.mktemp("told"), save_every=9, device="cpu")
+    out = tmp_path_factory.mktemp("told")
+    run_training(task, task.model.network, known, out, save_every=9, device="cpu")
+    return out / "model"
 
 
 class TestIdentityNetworkOfTheUser:
@@ -514,7 +517,8 @@ class TestIdentityNetworkOfTheUser:
         with torch.no_grad():
             model.network.who.last.weight.add_(0.1)
             named, nobody, long = (
-                model.network(x, 1 - given, given, rays, w[None]) for w in (who, NOBODY, torch.full((512,), torch.nan))
+                model.network(x, 1 - given, given, rays, w[None])
+                for w in (who, NULL_IDENTITY, torch.full((512,), torch.nan))
             )
         assert torch.equal(nobody, long)
         assert not torch.allclose(named, nobody, atol=1e-4)
@@ -560,7 +564,7 @@ def test_a_folder_and_a_checkpoint_from_before_identities_had_a_length_are_read(
     save_file(load_file(trained / "spin.safetensors"), folder / "spin.safetensors", header)
     old, new = load_spin_model(folder, "cpu"), load_spin_model(trained, "cpu")
     assert old.person is not None
-    assert not old.notes
+    assert not old.warnings
     assert all(torch.equal(a, b) for a, b in zip(old.network.parameters(), new.network.parameters(), strict=True))
     stored = asdict(config)
     del stored["identity_digest"]
@@ -660,9 +664,9 @@ class TestDoors:
         assert "rendered head" in page.result.rotator.info
         visitor = SimpleNamespace(session_hash="ann")
         page.open_example("auto", "latent", visitor)
-        turned = page.turn("spin", 12, 0, visitor)
+        turned = page.turn("spin", visitor, 12, 0)
         assert page.result.compare in turned, turned
-        assert page.result.sweep.strip in page.make_sweep("spin", 0, 0, visitor)
+        assert page.result.sweep.strip in page.make_sweep("spin", visitor, 0, 0)
 
     @pytest.mark.parametrize(
         ("rotators", "whose"),

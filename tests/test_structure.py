@@ -42,10 +42,10 @@ def test_imports_point_one_way(path):
     assert not wrong, f"{path.relative_to(ROOT)} imports from {wrong}, which come after it"
 
 
-EXPERIMENTS = ROOT.parent / "experiments"
+SCRIPTS = [*(ROOT.parent / "experiments").glob("*.py"), *(ROOT.parent / "benchmarks").glob("*.py")]
 
 
-@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted(SCRIPTS), ids=lambda p: p.stem)
 def test_every_name_an_experiment_takes_from_the_package_is_there(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module.startswith("latentrot"):

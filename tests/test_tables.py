@@ -52,7 +52,7 @@ def test_every_dialect_says_the_same(tmp_path, name):
     [
         ("", "empty"),
         ("000001.jpg,1\n", "no header and 2 columns"),
-        ("image_id,A\n000001.jpg,1\n000001.jpg,2\n", "000001.jpg among them"),
+        ("image_id,A\n000001.jpg,1\n000001.jpg,2\n", "such as 000001.jpg"),
         ('image_id,A\n"000001.jpg,1\n', "cannot read"),
     ],
 )
@@ -140,7 +140,7 @@ def test_a_picture_nobody_names_is_its_own_person_and_changes_nobody_else(tmp_pa
     old.assign(identity=[612.0, np.nan, 613.0]).to_csv(tmp_path / "old.csv", index=False)
     assert read_labels(tmp_path / "old.csv")["identity"].tolist() == ["612", "000002.jpg", "613"]
     pd.concat([old, old.iloc[:1]]).to_csv(tmp_path / "twice.csv", index=False)
-    with pytest.raises(LatentrotError, match=r"names 1 pictures twice, 000001\.jpg"):
+    with pytest.raises(LatentrotError, match=r"lists 1 images twice, such as 000001\.jpg"):
         read_labels(tmp_path / "twice.csv")
 
 
@@ -166,9 +166,9 @@ def test_what_is_not_used_is_said_once_before_the_work(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         open_folder(root)
     assert [r.getMessage().replace(str(root), "a") for r in caplog.records] == [
-        "a: 3 pictures; no tables beside them",
-        "left out: 2 files (.arw), 3 pictures in subfolders",
-        "not understood, and not used: notes.txt",
+        "a: 3 images; no tables beside them",
+        "left out: 2 files (.arw), 3 images in subfolders",
+        "unknown tables are ignored: notes.txt",
     ]
     (tmp_path / "packed").mkdir()
     (tmp_path / "packed" / "img_align_celeba.zip").write_bytes(b"PK")
@@ -289,10 +289,10 @@ def test_an_animation_says_so(tmp_path):
     for suffix in ("gif", "webp", "png"):
         frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:], duration=50)
         photo = read_photograph(tmp_path / f"a.{suffix}")
-        assert photo.notes == ("an animation of 4 frames: only the first is used",)
+        assert photo.warnings == ("an animation of 4 frames: only the first is used",)
         assert np.abs(photo.pixels.astype(int) - gradients(1, 32)[0]).mean() < 12
     frames[0].save(tmp_path / "still.webp")
-    assert read_photograph(tmp_path / "still.webp").notes == ()
+    assert read_photograph(tmp_path / "still.webp").warnings == ()
 
 
 @pytest.mark.parametrize("suffix", ["avif", "heic"])
@@ -361,9 +361,9 @@ def test_help_that_nobody_reads_to_the_end_is_no_error(words):
     [
         "label --data {0}/none --out {0}/l.csv", "label --data {0}/faces --out {0}/file/l.csv",
         "label --data {0}/faces --out {0}/l.txt", "embed --data {0}/none --out {0}/latents",
-        "embed --data {0}/faces --out {0}/file/latents", "train --data {0}/none --out {0}/run",
-        "train --data {0}/faces --out {0}/file/run", "fit-directions --latents {0}/none --out {0}/file/lines",
-        "fit-directions --out {0}/lines.safetensors", "label-light --data {0}/faces --out {0}/l.parquet",
+        "embed --data {0}/faces --out {0}/file/latents", "train model --data {0}/none --out {0}/run",
+        "train model --data {0}/faces --out {0}/file/run", "fit-directions --latents {0}/none --out {0}/file/lines",
+        "fit-directions --out {0}/lines.safetensors", "label light --data {0}/faces --out {0}/l.parquet",
     ],
 )  # fmt: skip
 def test_a_mistake_in_the_paths_is_refused_before_anything_slow_is_loaded(tmp_path, words, monkeypatch, capsys):

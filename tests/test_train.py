@@ -254,7 +254,7 @@ class TestDraws:
         config = replace(TINY, held_out=0.5, small_steps=0, mirror=False, patch=1)
         away = held_out(people, 0.5)
         assert 0 < away.sum() < 12
-        pictures = training.read_pictures(tmp_path, config)
+        pictures = training.read_images(tmp_path, config)
         crops = folder.read_crops(folder.ids, SIZE).astype(np.float32) / 127.5 - 1
         seen = np.zeros(12, bool)
         for step in range(12):

@@ -14,9 +14,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from latentrot.data.animation import open_animation, write_animation
 from latentrot.data.images import read_photograph, write_photograph
-from latentrot.data.metadata import carried_rights, history_of, read_metadata
+from latentrot.data.metadata import history_of, kept_rights, read_metadata
 from latentrot.data.profiles import ADOBE, ADOBE_GAMMA, CURVES, PRIMARIES, rgb_profile
-from latentrot.data.video import Frame, encode_mp4, open_video
+from latentrot.data.video import VideoFrame, encode_mp4, open_video
 from latentrot.errors import LatentrotError
 from latentrot.portrait.results import earlier, synthetic_metadata
 from latentrot.rotators.baselines import MirrorRotator, NothingRotator
@@ -97,7 +97,7 @@ def test_high_dynamic_range_is_shown_up_to_white(tmp_path, transfer, white):
     light = CURVES[transfer](np.array([0.0, white, 1.0]))
     assert light == pytest.approx([0, 1, 1], abs=0.01)
     photo = read_photograph(png(tmp_path / "a.png", cICP=bytes([9, transfer, 0, 1])))
-    assert photo.notes[0].startswith("high dynamic range (")
+    assert photo.warnings[0].startswith("high dynamic range (")
     assert np.abs(photo.pixels.astype(int) - as_srgb(IMAGE, photo.profile)).max() <= 1
     write_photograph(tmp_path / "b.png", photo.pixels, photo)
     assert (read_photograph(tmp_path / "b.png").stored == IMAGE).all()
@@ -147,7 +147,7 @@ def test_a_broken_packet_is_no_reason_to_refuse(tmp_path, xmp):
     """Nor is one that defines entities."""
     Image.fromarray(IMAGE).save(tmp_path / "a.jpg", xmp=xmp)
     with Image.open(tmp_path / "a.jpg") as picture:
-        assert carried_rights(picture) == ""
+        assert kept_rights(picture) == ""
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
@@ -164,7 +164,7 @@ def test_pages_beyond_the_first_are_told(tmp_path):
     """A scanner's TIFF."""
     pages = [Image.fromarray(IMAGE)] * 2
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
-    assert read_photograph(tmp_path / "a.tif").notes == ("a TIFF of 2 images: only the first is used",)
+    assert read_photograph(tmp_path / "a.tif").warnings == ("a TIFF of 2 images: only the first is used",)
 
 
 def test_animations_are_upright_and_in_srgb(tmp_path):
@@ -175,7 +175,7 @@ def test_animations_are_upright_and_in_srgb(tmp_path):
     options = {"save_all": True, "append_images": frames[1:], "lossless": True, "duration": 40}
     frames[0].save(tmp_path / "a.webp", exif=exif, icc_profile=ADOBE_PROFILE, **options)
     video = open_animation(tmp_path / "a.webp")
-    assert video.notes == ("its colours become sRGB",)
+    assert video.warnings == ("its colours become sRGB",)
     for i, frame in enumerate(video.frames):
         wanted = np.rot90(as_srgb(np.roll(IMAGE, i, 1), ADOBE_PROFILE), -1)
         assert frame.pixels.shape == wanted.shape
@@ -202,7 +202,7 @@ def test_an_animation_plays_as_often_as_its_source(tmp_path, plays, source, targ
 def test_a_video_keeps_its_tags(tmp_path):
     """Title, author, time and place."""
     av = pytest.importorskip("av")
-    frames = [Frame(np.tile(IMAGE, (2, 2, 1)), Fraction(i, 10), Fraction(1, 10)) for i in range(3)]
+    frames = [VideoFrame(np.tile(IMAGE, (2, 2, 1)), Fraction(i, 10), Fraction(1, 10)) for i in range(3)]
     encode_mp4(tmp_path / "plain.mp4", iter(frames), {})
     tags = {
         "title": "T",

@@ -143,7 +143,7 @@ def broken(folder: Path) -> dict[str, str]:
     (folder / "loop.pth").symlink_to("loop.pth")
     return {
         "cut-shapes.safetensors": "cut-shapes", "stranger.safetensors": "no network", "grey.safetensors": "channels",
-        "code.pth": "could run code", "list.pth": "no table", "cut.safetensors": "again", "cut.pth": "again",
+        "code.pth": "could execute code", "list.pth": "no table", "cut.safetensors": "again", "cut.pth": "again",
         "empty.safetensors": "again", "empty.pth": "again", "noise.pth": "noise.pth", "plain-pickle.pth": "run code",
         "weights.onnx": "unknown suffix", "folder.pth": "no weights file", "loop.pth": "no weights file",
         "nowhere.pth": "check the path", "nul\0.pth": "check the path",

@@ -13,7 +13,7 @@ from PIL import Image
 from latentrot.cli import main
 from latentrot.data.images import read_image
 from latentrot.data.metadata import SOURCE_TYPE, SYNTHETIC, read_metadata
-from latentrot.data.video import Colour, Frame, Video, encode_mp4, open_video
+from latentrot.data.video import Colour, Video, VideoFrame, encode_mp4, open_video
 from latentrot.errors import LatentrotError
 from latentrot.portrait.tracking import SmoothedLandmarks
 
@@ -60,7 +60,7 @@ def sound_packets(path: Path) -> list[bytes]:
         return [bytes(p) for p in file.demux(file.streams.audio) if p.size]
 
 
-def again(source: Path, out: Path) -> tuple[Video, list[Frame], Video, list[Frame]]:
+def again(source: Path, out: Path) -> tuple[Video, list[VideoFrame], Video, list[VideoFrame]]:
     """A video, and the video written from its frames."""
     video = open_video(source)
     frames = list(video.frames)
@@ -156,7 +156,7 @@ def test_ten_bits_become_eight_and_high_dynamic_range_says_so(tmp_path, transfer
     source = encode(tmp_path / "a.mp4", [ramp] * 2, [], pixel_format="yuv420p10le", color_trc=transfer, **wide)
     video, frames, written, back = again(source, tmp_path / "out.mp4")
     assert written.colour == Colour(1, 1, 1)
-    assert any(word in n for n in video.notes) if word else video.notes == ()
+    assert any(word in n for n in video.warnings) if word else video.warnings == ()
     grey = frames[0].pixels[32].astype(int)
     assert np.ptp(grey, axis=1).max() <= 4  # grey stays grey
     assert (np.diff(grey.mean(1)) > -2).all()
@@ -180,7 +180,7 @@ def test_a_video_on_its_side_is_set_upright(tmp_path, quarters):
         assert frame.pixels.shape == (48, 64, 3)
         assert frame.pixels[4:20, 4:28].mean() > 180
         assert frame.pixels[28:, 36:].mean() < 20
-    assert written.notes == ()
+    assert written.warnings == ()
 
 
 def test_what_is_not_kept_is_said(tmp_path):
@@ -189,11 +189,11 @@ def test_what_is_not_kept_is_said(tmp_path):
         options = {"rate": FPS, "width": 56, "height": 40, "pix_fmt": "yuv420p"}
         for track in [out.add_stream("libx264", **options) for _ in range(2)]:
             out.mux([*track.encode(av.VideoFrame.from_ndarray(greys(1)[0])), *track.encode()])
-    assert open_video(path).notes == ("1 video track not kept",)
+    assert open_video(path).warnings == ("1 video track not kept",)
 
 
 def test_odd_sizes_are_made_even(tmp_path):
-    frames = [Frame(g, Fraction(i, 10), Fraction(1, 10)) for i, g in enumerate(greys(3, 41, 57))]
+    frames = [VideoFrame(g, Fraction(i, 10), Fraction(1, 10)) for i, g in enumerate(greys(3, 41, 57))]
     encode_mp4(tmp_path / "a.mp4", frames, {})
     assert [s.pixels.shape for s in open_video(tmp_path / "a.mp4").frames] == [(42, 58, 3)] * 3
 

@@ -154,7 +154,8 @@ class Page:
             self._wire()
 
     def _lay_out(self) -> None:
-        gr.HTML("<h1>latentrot</h1><p>Give a photograph, drag the slider, and the face turns.</p>", elem_id="title")
+        title = "<h1>latentrot</h1><p>Give a photograph and drag a slider: the head turns, the face changes.</p>"
+        gr.HTML(title, elem_id="title")
         self.message = gr.HTML(elem_id="message")
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
@@ -164,7 +165,7 @@ class Page:
                     {name: capabilities_of(r).hint for name, r in self.rotators.items()}, self.sliders
                 )
         gr.HTML(
-            "<p>A turned face is a synthetic picture of a real person; every file says so. Nothing is kept once this "
+            "<p>An edited face is a synthetic image of a real person; every file says so. Nothing is kept once this "
             "page is closed.</p>",
             elem_id="foot",
         )
@@ -221,9 +222,8 @@ class Page:
         return self.open(visit, PORTRAIT, light, name)
 
     @answering
-    def take(self, index: int | None, light: str, name: str, *values: Any) -> Updates:
+    def take(self, index: int | None, light: str, name: str, request: gr.Request, *sliders: float) -> Updates:
         """Another face or another light was chosen."""
-        *sliders, request = values
         visit = self.visit(request)
         if visit.portrait is None:
             return {}
@@ -231,9 +231,8 @@ class Page:
         return self.show_face(visit, index or 0, self.setting(sliders), name, guessed=light == "auto")
 
     @answering
-    def turn(self, name: str, *values: Any) -> Updates:
+    def turn(self, name: str, request: gr.Request, *sliders: float) -> Updates:
         """A slider was moved, or another rotator was chosen."""
-        *sliders, request = values
         return self.show_turn(self.visit(request), self.setting(sliders), name)
 
     @answering
@@ -243,9 +242,8 @@ class Page:
         return {**zeros, **self.show_turn(self.visit(request), Setting(), name)}
 
     @answering
-    def make_sweep(self, name: str, *values: Any) -> Updates:
+    def make_sweep(self, name: str, request: gr.Request, *sliders: float) -> Updates:
         """Strip and GIF were asked for."""
-        *sliders, request = values
         setting = self.setting(sliders)
         visit = self.visit(request)
         subject = required(visit)

@@ -8,6 +8,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
@@ -181,7 +182,10 @@ def main(argv: list[str] | None = None) -> int:
 def run(argv: list[str]) -> int:
     """Parse the command line and run its command; returns the exit code."""
     if argv in ([], ["--help"], ["-h"], ["--version"]):
-        print(f"latentrot {__version__} ({terms_in_one_line()})" if argv == ["--version"] else overview())
+        with suppress(BrokenPipeError):  # whoever reads it may have gone
+            print(
+                f"latentrot {__version__} ({terms_in_one_line()})" if argv == ["--version"] else overview(), flush=True
+            )
         return 0 if argv else 2
     relax_gc()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)

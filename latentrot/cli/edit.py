@@ -277,11 +277,13 @@ def print_report(edited: Edited) -> None:
         print(f"{name}: yaw {turned.yaw_deg:+.1f}, pitch {turned.pitch_deg:+.1f} degrees, light {turned.light}")
         if isfinite(turned.round_trip_psnr_db):
             print(f"the latent alone decodes to within {turned.round_trip_psnr_db:.1f} dB of the source")
+        if any(v.appearance.reports for v in edited.variations) and not any(t.yaw or t.pitch for t in face.asked):
+            continue  # nothing was rotated
         print("  turn asked   yaw before   yaw after   pitch after   light after   from the photograph")
         for k, f in enumerate(turned.frames):
             ends = f"{f.requested_deg:+10.1f} {turned.yaw_deg:+12.1f} {f.yaw_deg:+11.1f} {f.pitch_deg:+13.1f}"
             print(f"  {ends}   {f.light:11} {f'{face.coverage[k]:12.0%}' if face.coverage else ''}".rstrip())
-        print("seconds: " + ", ".join(f"{k} {v:.2f}" for k, v in turned.seconds.items()))
+    print("seconds: " + ", ".join(f"{k} {v:.2f}" for k, v in edited.turned.seconds.items()))
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ class Embed:
         from latentrot.diffusion.solve import resolve_schedule  # noqa: PLC0415
         from latentrot.store.job import EmbedJob  # noqa: PLC0415
         from latentrot.store.space import LatentSpace  # noqa: PLC0415
-        from latentrot.store.work import Sizes, embed_folder, follow, plan, progress_bar, to_do  # noqa: PLC0415
+        from latentrot.store.work import Sizes, embed_folder, follow, pending_shards, plan, progress_bar  # noqa: PLC0415
 
         sizes = Sizes(self.batch_size, self.shard_size, self.readers)
         schedule = resolve_schedule(self.steps, self.solver, None)
@@ -137,7 +137,7 @@ class Embed:
                 retry=self.retry,
             )  # fmt: skip
         plan(folder, store, LatentSpace.of(model, schedule), sizes)
-        numbers = to_do(store, retry=self.retry)
+        numbers = pending_shards(store, retry=self.retry)
         place = str(store.root.resolve()) if isinstance(store.root, Path) else str(store.root)
         name = str(Path(self.model).resolve()) if self.model and Path(self.model).is_dir() else self.model
         scale, vae = self.runtime.scale, self.runtime.vae

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import tyro
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from latentrot.diffusion.load import LatentModel
     from latentrot.directions.directions import Directions
     from latentrot.directions.fit import FitConfig
+    from latentrot.directions.property_directions import PropertyDirections
     from latentrot.store.latent_store import LatentStore
 
 __all__ = ["FitDirections"]
@@ -39,6 +40,11 @@ class FitDirections:
     """table made by label"""
     out: Path | None = None
     """a folder for LIGHT.safetensors, by default directions/; with --light also a file, NAME.safetensors"""
+    property: tuple[str, ...] = ()
+    """properties to fit instead of the yaw: names (smile, age, ...) or numeric columns of the table; by default the yaw and
+    all properties whose columns the table has, with --light the yaw alone"""
+    data: Path | None = None
+    """folder of the labelled images: properties are calibrated on those of people held out; without it they are not"""
     where: str = ""
     """attribute filter, for example "Male == 1 and Eyeglasses == -1" """
     bins: float = 10.0
@@ -64,8 +70,8 @@ class FitDirections:
     runtime: Annotated[RuntimeOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RuntimeOptions)
 
     def run(self) -> None:
-        """Fit, calibrate, write; light by light."""
-        paths = self.paths()
+        """Fit, calibrate, write: the yaw light by light, then the properties."""
+        paths = {} if self.property and self.light is None else self.paths()
         for path in paths.values():
             check_writable(path)
         at_least("--calibrate", self.calibrate, 0)
@@ -85,6 +91,49 @@ class FitDirections:
                 f"{light}: latents per bin {directions.provenance['counts']}, reaches {low:+.0f} to {high:+.0f} degrees"
             )
             print(f"wrote {path}")
+        if self.property or self.light is None:
+            self.fit_properties(store, labels, name)
+
+    def fit_properties(self, store: LatentStore, labels: pd.DataFrame, name: str) -> None:
+        """Directions of properties, calibrated where there are images to measure on."""
+        from latentrot.directions.property_fit import PropertyFitConfig, available_properties, fit_properties  # noqa: PLC0415
+        from latentrot.progress import Progress  # noqa: PLC0415
+
+        wanted = list(self.property) or [p.name for p in available_properties(labels)]
+        if not wanted:
+            return
+        config = PropertyFitConfig(self.where, self.mirror, self.held_out)
+        with Progress("fit properties", len(labels), "latent") as bar:
+            directions = fit_properties(store, labels, wanted, config, bar.update)
+        out = self.property_path(store)
+        if self.data is not None:
+            directions = self.calibrated_properties(directions, labels, name)
+        directions.save(out)
+        print(f"properties: {', '.join(directions.names)}; {directions.provenance['images']} latents")
+        print(f"wrote {out}")
+
+    def property_path(self, store: LatentStore) -> Path:
+        """The file of the directions of properties."""
+        if self.out is not None and self.out.suffix == ".safetensors":
+            return self.out
+        return (self.out or Path("directions")) / "properties" / f"depth-{store.space.schedule.depth:g}.safetensors"
+
+    def calibrated_properties(
+        self, directions: PropertyDirections, labels: pd.DataFrame, name: str
+    ) -> PropertyDirections:
+        """The directions with what their steps do on people held out."""
+        from latentrot.data.celeba import FaceFolder  # noqa: PLC0415
+        from latentrot.directions.property_fit import held_out_images  # noqa: PLC0415
+        from latentrot.faces.attributes import attributes_beside  # noqa: PLC0415
+        from latentrot.progress import Progress  # noqa: PLC0415
+        from latentrot.rotators.properties import PropertyEditor  # noqa: PLC0415
+        from latentrot.rotators.property_calibration import calibrate_properties  # noqa: PLC0415
+
+        model = self.loaded(name)
+        editor = PropertyEditor(model, [directions], attributes_beside(model.folder, model.device))
+        folder, people = FaceFolder(cast("Path", self.data)), held_out_images(labels, self.held_out)
+        with Progress("calibrate properties", len(directions.names), "property") as bar:
+            return calibrate_properties(editor, folder, people, progress=lambda _: bar.update())[0]
 
     def loaded(self, name: str) -> LatentModel:
         """The model of the latents."""

@@ -41,6 +41,6 @@ class Mesh:
         fitter = HeadFitter(device=config.perception_device)
         head = fitter.fit(portrait.image, portrait.alignments[0], portrait.faces)
         export_head(head, self.out)
-        for line in (*portrait.warnings, *head.notes):
+        for line in (*portrait.warnings, *head.warnings):
             print(f"note: {line}")
         print(f"a head turned by {head.pose[0]:+.0f} degrees, pitch {head.pose[1]:+.0f}; wrote {self.out}")

@@ -80,7 +80,7 @@ class Spin:
         """Say what should be known, write the files."""
         from latentrot.portrait.spin import write_spun  # noqa: PLC0415
 
-        for note in spun.notes:
+        for note in spun.warnings:
             print(f"note: {note}")
         return write_spun(spun, self.out, motion=self.motion, mesh=None if self.mesh == "none" else self.mesh)
 

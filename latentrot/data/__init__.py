@@ -1,1 +1,1 @@
-"""Pictures and tables in: CelebA's layout, image files, video frames, and the frame that faces are aligned to."""
+"""Read and write images, videos and tables: CelebA's layout, image files, video frames, and the aligned face frame."""

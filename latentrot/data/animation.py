@@ -1,4 +1,4 @@
-"""Animated pictures: GIF, WebP and MP4, written whole or not at all."""
+"""Animated images: GIF, WebP and MP4, written atomically."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image, ImageSequence
 
 from latentrot.data.images import ANIMATED_FORMATS, QUIET_PILLOW, check_target, read_frame, read_image
 from latentrot.data.metadata import encoder_options, history_in
-from latentrot.data.video import Frame, Video, check_pyav, encode_mp4
+from latentrot.data.video import Video, VideoFrame, check_pyav, encode_mp4
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import write_atomically
 
@@ -27,44 +27,44 @@ __all__ = [
     "write_animation",
 ]
 
-#: suffixes of files that move
+#: suffixes of animated formats
 ANIMATED = (".gif", ".webp", ".mp4")
-#: colours of a GIF; the 256th is left to Pillow, for what does not change from frame to frame
+#: colours of a GIF; the 256th is left to Pillow, for pixels that do not change between frames
 GIF_COLOURS = 255
-#: a frame without a duration, or with one under 11 ms, shows so long in browsers (milliseconds)
+#: duration that browsers give a frame without one or with less than 11 ms (milliseconds)
 UNTIMED, SHORTEST = 100, 11
 
 
 def is_animated(path: Path) -> bool:
-    """Whether a file is a GIF, WebP or PNG of several frames; False for whatever cannot be read."""
-    if not os.path.isfile(path):  # to open a pipe would wait for its writer
+    """Whether a file is a GIF, WebP or PNG with several frames; False for anything that cannot be read."""
+    if not os.path.isfile(path):  # opening a pipe would block
         return False
     try:
-        with QUIET_PILLOW, Image.open(path, formats=ANIMATED_FORMATS) as picture:
-            return getattr(picture, "is_animated", False)
-    except Exception:  # Pillow's readers leak struct.error, KeyError and others; `read_image` says what is wrong
+        with QUIET_PILLOW, Image.open(path, formats=ANIMATED_FORMATS) as image:
+            return getattr(image, "is_animated", False)
+    except Exception:  # Pillow's readers leak struct.error, KeyError and others; `read_image` reports the reason
         return False
 
 
 def open_animation(path: Path) -> Video:
-    """Begin to read an animated picture, as `open_video` does a video; transparent pixels are laid on white.
+    """Start reading an animated image, as `open_video` does for a video; transparent pixels are composited on white.
 
     Raises:
         LatentrotError: see `read_image`.
     """
-    read_image(path)  # refuses what is no picture, too large or too small
-    with Image.open(path, formats=ANIMATED_FORMATS) as picture:
-        count, plays = getattr(picture, "n_frames", 1), _plays(picture)
-        history, wide = history_in(picture), bool(picture.info.get("icc_profile"))
-        total = sum(_milliseconds(p) for p in ImageSequence.Iterator(picture))
-    notes = ("its colours become sRGB",) if wide else ()
-    return Video(path, 1000 * count / total, _frames(path), count, notes=notes, plays=plays, history=history)
+    read_image(path)  # refuses non-images, too large and too small ones
+    with Image.open(path, formats=ANIMATED_FORMATS) as image:
+        count, plays = getattr(image, "n_frames", 1), _plays(image)
+        history, wide = history_in(image), bool(image.info.get("icc_profile"))
+        total = sum(_milliseconds(p) for p in ImageSequence.Iterator(image))
+    warnings = ("its colours become sRGB",) if wide else ()
+    return Video(path, 1000 * count / total, _frames(path), count, warnings=warnings, plays=plays, history=history)
 
 
-def _plays(picture: Image.Image) -> int:
-    """How often an animation plays, 0: for ever. A GIF without a number plays once, one of n repeats that often."""
-    loop = picture.info.get("loop")
-    if picture.format == "GIF":
+def _plays(image: Image.Image) -> int:
+    """Number of plays of an animation, 0: endless. A GIF without a loop count plays once, one with n repeats n times."""
+    loop = image.info.get("loop")
+    if image.format == "GIF":
         return 1 if loop is None else int(loop) + 1 if loop else 0
     return int(loop or 0)
 
@@ -74,23 +74,23 @@ def _milliseconds(frame: Image.Image) -> int:
     return given if given >= SHORTEST else UNTIMED
 
 
-def _frames(path: Path) -> Iterator[Frame]:
-    """Frames with their times; a file that is damaged later on ends early."""
+def _frames(path: Path) -> Iterator[VideoFrame]:
+    """Frames with their times; a damaged file ends early."""
     at = Fraction(0)
-    with Image.open(path, formats=ANIMATED_FORMATS) as picture:
-        for image in ImageSequence.Iterator(picture):
-            frame = Frame(read_frame(image, path), at, Fraction(_milliseconds(image), 1000))
+    with Image.open(path, formats=ANIMATED_FORMATS) as animation:
+        for image in ImageSequence.Iterator(animation):
+            frame = VideoFrame(read_frame(image, path), at, Fraction(_milliseconds(image), 1000))
             at += frame.seconds
             yield frame
 
 
 def there_and_back(frames: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Frames in order and back again, so that the last leads into the first: n frames -> 2n - 2."""
+    """Frames forwards and backwards, so that the last leads into the first: n frames -> 2n - 2."""
     return [*frames, *frames[-2:0:-1]]
 
 
 def fit_side(image: np.ndarray, longest: int) -> np.ndarray:
-    """A picture shrunk, antialiased, so that no side is longer than `longest` pixels; as it is where none is."""
+    """Shrink an image, antialiased, so that no side exceeds `longest` pixels; smaller images are returned unchanged."""
     share = longest / max(image.shape[:2])
     if share >= 1:
         return image
@@ -99,14 +99,14 @@ def fit_side(image: np.ndarray, longest: int) -> np.ndarray:
 
 
 def check_encoder(path: Path) -> None:
-    """Refuse a suffix that does not move, and an MP4 where nothing can encode it.
+    """Refuse a suffix of a format without animation, and an MP4 without an encoder.
 
     Raises:
-        LatentrotError: saying what to use or to install.
+        LatentrotError: with the suffix to use or the package to install.
     """
     suffix = path.suffix.lower()
     if suffix not in ANIMATED:
-        raise LatentrotError(f"cannot write {one_line(path)}: {suffix!r} does not move; use .gif, .webp or .mp4")
+        raise LatentrotError(f"cannot write {one_line(path)}: {suffix!r} is not animated; use .gif, .webp or .mp4")
     if suffix == ".mp4":
         check_pyav(f"writing {one_line(path)} (a .gif or a .webp does not)")
 
@@ -122,15 +122,14 @@ def write_animation(
     """Write an animation.
 
     Args:
-        path: where to; the suffix chooses the format: .gif, .webp or .mp4. A file of that name is replaced.
-        frames: (h, w, 3) uint8 pictures of one size. In an MP4 odd sides are made even by repeating the last row or
-            column.
-        milliseconds: how long each frame shows, one number for all or one each; GIF rounds to tens.
-        metadata: text kept in the file, see `latentrot.data.metadata`.
-        plays: how often a GIF or WebP plays; 0: for ever.
+        path: target; the suffix selects the format: .gif, .webp or .mp4. An existing file is replaced.
+        frames: (h, w, 3) uint8 images of one size. For an MP4 odd sides are made even by repeating the last row or column.
+        milliseconds: duration of the frames, one number for all or one each; GIF rounds to tens.
+        metadata: text stored in the file, see `latentrot.data.metadata`.
+        plays: number of plays of a GIF or WebP; 0: endless.
 
     Raises:
-        LatentrotError: another suffix, no encoder, a folder that is missing or cannot be written to, a full disk.
+        LatentrotError: another suffix, no encoder, a folder that is missing or not writable, a full disk.
     """
     path = Path(path)
     check_encoder(path)
@@ -138,7 +137,7 @@ def write_animation(
     times = [milliseconds] * len(frames) if isinstance(milliseconds, int) else list(milliseconds)
     if path.suffix.lower() == ".mp4":
         starts = [Fraction(sum(times[:i]), 1000) for i in range(len(frames))]
-        timed = [Frame(f, at, Fraction(ms, 1000)) for f, at, ms in zip(frames, starts, times, strict=True)]
+        timed = [VideoFrame(f, at, Fraction(ms, 1000)) for f, at, ms in zip(frames, starts, times, strict=True)]
         write_atomically(path, lambda p: encode_mp4(p, timed, metadata or {}))
         return
     encode = _encode_gif if path.suffix.lower() == ".gif" else _encode_webp
@@ -153,9 +152,9 @@ def write_animation(
 def _encode_webp(
     frames: Sequence[np.ndarray], milliseconds: list[int], metadata: Mapping[str, str], plays: int
 ) -> bytes:
-    buffer, pictures = io.BytesIO(), [Image.fromarray(f) for f in frames]
-    pictures[0].save(
-        buffer, "WEBP", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=plays, quality=90, method=4,
+    buffer, images = io.BytesIO(), [Image.fromarray(f) for f in frames]
+    images[0].save(
+        buffer, "WEBP", save_all=True, append_images=images[1:], duration=milliseconds, loop=plays, quality=90, method=4,
         **encoder_options("WEBP", metadata),
     )  # fmt: skip
     return buffer.getvalue()
@@ -165,23 +164,23 @@ def _encode_gif(
     frames: Sequence[np.ndarray], milliseconds: list[int], metadata: Mapping[str, str], plays: int
 ) -> bytes:
     buffer, palette = io.BytesIO(), _shared_palette(frames)
-    pictures = [Image.fromarray(indices) for indices in _dithered(frames, palette)]
-    for picture in pictures:
-        picture.putpalette(palette.getpalette() or [])
-    pictures[0].save(
-        buffer, "GIF", save_all=True, append_images=pictures[1:], duration=milliseconds, optimize=False,
+    images = [Image.fromarray(indices) for indices in _dithered(frames, palette)]
+    for image in images:
+        image.putpalette(palette.getpalette() or [])
+    images[0].save(
+        buffer, "GIF", save_all=True, append_images=images[1:], duration=milliseconds, optimize=False,
         **({} if plays == 1 else {"loop": max(0, plays - 1)}), **encoder_options("GIF", metadata),
     )  # fmt: skip
     return buffer.getvalue()
 
 
 def _shared_palette(frames: Sequence[np.ndarray]) -> Image.Image:
-    """One palette for all frames: with one each, the background would flicker."""
+    """One palette for all frames: with one palette each the background would flicker."""
     samples = np.concatenate([fit_side(f, 256) for f in frames[:: max(1, len(frames) // 6)]])
     return Image.fromarray(samples).quantize(GIF_COLOURS, Image.Quantize.MEDIANCUT)
 
 
 def _dithered(frames: Sequence[np.ndarray], palette: Image.Image) -> list[np.ndarray]:
-    """(h, w) palette indices of each frame; pixels that do not change keep the first frame's dither."""
+    """(h, w) palette indices of each frame; unchanged pixels keep the dithering of the first frame."""
     indices = [np.array(Image.fromarray(f).quantize(palette=palette)) for f in frames]
     return [np.where((f == frames[0]).all(-1), indices[0], i) for f, i in zip(frames, indices, strict=True)]

@@ -1,4 +1,4 @@
-"""Read a folder of faces: CelebA, as any of its distributors lay it out, or any folder of aligned or square pictures."""
+"""Read a folder of faces: CelebA in the layout of any of its distributors, or any folder of aligned or square images."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ __all__ = ["FaceFolder", "held_out", "open_folder"]
 
 log = logging.getLogger(__name__)
 
-#: what the folder of aligned pictures is called
+#: names of the folder of aligned images
 ALIGNED = ("img_align_celeba", "img_align_celeba_png")
 TABLE_SUFFIXES = (".csv", ".txt", ".tsv", ".parquet")
 ARCHIVES = (".zip", ".7z", ".001", ".tar", ".gz")
-#: files that may lie among pictures and are no pictures left out
+#: suffixes of files that are expected beside images and not reported as left out
 BESIDE = (*TABLE_SUFFIXES, ".json", ".md", ".html", ".safetensors")
-#: tables we know of, and the columns after the picture's name where the file does not say
+#: known tables, and their columns after the image name if the file has no header
 TABLES: dict[str, list[str] | None] = {
     "identity_CelebA": ["identity"],
     "list_attr_celeba": None,
@@ -53,16 +53,16 @@ USED = {"identity_CelebA": "people", "list_attr_celeba": "attributes", "list_eva
 
 
 def held_out(identities: Sequence[object] | pd.Series | np.ndarray, share: float = 0.1) -> np.ndarray:
-    """Which rows belong to the people kept for testing: a fixed share of the identities, chosen by a hash of the name.
+    """Which rows belong to the held-out people: a fixed share of the identities, chosen by a hash of the name.
 
-    The choice depends on nothing but the identity, so every command, on any subset, keeps the same people apart.
+    The choice depends on the identity only, so every command holds out the same people, on any subset.
 
     Args:
-        identities: (n,) one identity per picture.
-        share: part of the identities held out, 0 to 1.
+        identities: (n,) one identity per image.
+        share: share of the identities to hold out, 0 to 1.
 
     Returns:
-        (n,) bool, True where the person is held out.
+        (n,) bool, True for held-out people.
     """
     names = [str(i).encode() for i in as_names(identities)]
     digest = np.array([int.from_bytes(hashlib.sha256(b"person " + n).digest()[:4], "big") for n in names], np.float64)
@@ -76,44 +76,44 @@ def as_column(names: list[str], folder: Path) -> pa.Array:
     except UnicodeEncodeError as error:
         odd = [name for name in names if not name.isascii() and name != name.encode(errors="replace").decode()]
         raise LatentrotError(
-            f"{one_line(folder)} holds {len(odd)} pictures whose names are not UTF-8, such as {one_line(odd[0])}; rename them"
+            f"{one_line(folder)} holds {len(odd)} images whose names are not UTF-8, such as {one_line(odd[0])}; rename them"
         ) from error
 
 
-def holds_pictures(folder: Path) -> bool:
-    """Whether pictures lie in a folder itself."""
-    return folder.is_dir() and any(is_picture(entry.name) for entry in os.scandir(folder))
+def has_images(folder: Path) -> bool:
+    """Whether a folder itself contains images."""
+    return folder.is_dir() and any(is_image_file(entry.name) for entry in os.scandir(folder))
 
 
-def is_picture(name: str) -> bool:
-    """Whether a file is taken for a picture: by its suffix; hidden files are not."""
+def is_image_file(name: str) -> bool:
+    """Whether a file name has an image suffix; hidden files are ignored."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
 
 
 def open_folder(root: Path) -> FaceFolder:
-    """A folder of pictures, saying once, before any work, what is used of it and what is not.
+    """Open a folder of images; logs once, before any work, what of it is used and what is not.
 
     Raises:
-        LatentrotError: no such folder, no pictures in it, or a table we know of that cannot be read.
+        LatentrotError: no such folder, no images in it, or a known table that cannot be read.
     """
     folder = FaceFolder(root)
     log.info("%s", folder.contents())
     if left_out := folder.left_out():
         log.warning("%s", left_out)
     if unknown := folder.not_understood():
-        log.warning("not understood, and not used: %s", ", ".join(one_line(name) for name in unknown))
+        log.warning("unknown tables are ignored: %s", ", ".join(one_line(name) for name in unknown))
     return folder
 
 
 @dataclass(frozen=True)
 class FaceFolder:
-    """A folder of face pictures in the CelebA frame (aligned, 178:218) or already cropped to a square.
+    """A folder of face images in the CelebA frame (aligned, 178:218) or already cropped to a square.
 
-    CelebA is understood as its authors ship it (`Anno/`, `Eval/`, `Img/`), as torchvision lays it out (`celeba/`), as
-    Kaggle does (`img_align_celeba/img_align_celeba/`) and as one folder of pictures beside its tables.
+    CelebA is supported as its authors distribute it (`Anno/`, `Eval/`, `Img/`), as torchvision does (`celeba/`), as Kaggle
+    does (`img_align_celeba/img_align_celeba/`), and as one folder of images beside its tables.
 
     Args:
-        root: the folder; pictures lie in it or in one of those inside it.
+        root: the folder; images lie in it or in one of its subfolders.
     """
 
     root: Path
@@ -121,54 +121,54 @@ class FaceFolder:
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root))
         if not self.root.is_dir():
-            raise LatentrotError(f"no such folder: {self.root}; give a folder of aligned face pictures")
+            raise LatentrotError(f"no such folder: {self.root}; give a folder of aligned face images")
 
     @cached_property
     def image_dir(self) -> Path:
-        """Where the pictures are."""
+        """The folder of the images."""
         inside = [self.root / place / name for place in ("", "Img", "celeba") for name in ALIGNED]
         found = [path for folder in inside for path in (folder / folder.name, folder) if path.is_dir()]
-        return next((path for path in found if holds_pictures(path)), found[-1] if found else self.root)
+        return next((path for path in found if has_images(path)), found[-1] if found else self.root)
 
     @cached_property
     def ids(self) -> list[str]:
-        """Names of the pictures, sorted."""
-        names = sorted(name for name in os.listdir(self.image_dir) if is_picture(name))
+        """Names of the images, sorted."""
+        names = sorted(name for name in os.listdir(self.image_dir) if is_image_file(name))
         if not names:
-            raise self.without_pictures()
+            raise self.no_images_error()
         as_column(names, self.image_dir)
         return names
 
     @property
     def names(self) -> pa.ChunkedArray:
-        """Names of the pictures, sorted, in a column: of ten million, a tenth of what `ids` takes. Read anew each time.
+        """Sorted image names in an Arrow column: ten million take a tenth of the memory of `ids`. Read anew each time.
 
         Raises:
-            LatentrotError: no pictures, or a name that is not UTF-8, which no table could hold.
+            LatentrotError: no images, or a name that is not UTF-8, which a table cannot hold.
         """
         piles, pile = [], []
         with os.scandir(self.image_dir) as entries:
             for entry in entries:
-                if is_picture(entry.name):
+                if is_image_file(entry.name):
                     pile.append(entry.name)
                 if len(pile) == 100_000:
                     piles, pile = [*piles, as_column(pile, self.image_dir)], []
         names = pa.chunked_array([*piles, as_column(pile, self.image_dir)])
         if not len(names):
-            raise self.without_pictures()
+            raise self.no_images_error()
         return names.sort()
 
-    def without_pictures(self) -> LatentrotError:
-        """The error for a folder without pictures, with a hint at what it holds instead."""
+    def no_images_error(self) -> LatentrotError:
+        """The error for a folder without images, with a hint at its contents."""
         if self.exports():
             hint = f"unpack the parquet export: latentrot unpack {one_line(self.root)} --out unpacked/"
-            return LatentrotError(f"no pictures in {one_line(self.image_dir)}; {hint}")
+            return LatentrotError(f"no images in {one_line(self.image_dir)}; {hint}")
         packed = sorted(p.name for p in (*self.root.iterdir(), *self.root.glob("Img/*")) if p.suffix in ARCHIVES)
         hint = f"; unpack {packed[0]} first" if packed else f"; {self.left_out()}" if self.left_out() else ""
-        return LatentrotError(f"no pictures ({', '.join(sorted(SUFFIXES))}) in {one_line(self.image_dir)}{hint}")
+        return LatentrotError(f"no images ({', '.join(sorted(SUFFIXES))}) in {one_line(self.image_dir)}{hint}")
 
     def exports(self) -> list[Path]:
-        """Parquet files in the folder that hold images as bytes."""
+        """Parquet files in the folder that contain images as bytes."""
         from latentrot.data.parquet import image_column  # noqa: PLC0415  only where there are no images
 
         return [p for p in (*self.root.glob("*.parquet"), *self.root.glob("data/*.parquet")) if image_column(p)]
@@ -177,7 +177,7 @@ class FaceFolder:
 
     @cached_property
     def table_dirs(self) -> list[Path]:
-        """Where tables may lie: in the folder, in those of CelebA's trees, and above the pictures' own folder."""
+        """Folders searched for tables: the root, those of CelebA's layouts, and the parent of the image folder."""
         base = Path(os.path.abspath(self.root))
         while base.name in (*ALIGNED, "Img"):
             base = base.parent
@@ -186,40 +186,40 @@ class FaceFolder:
         return [place for place in places if place.is_dir()]
 
     def find_table(self, stem: str) -> Path | None:
-        """The folder's table of a name such as `identity_CelebA`, .csv before .txt, .tsv and .parquet."""
+        """Path of a table by its stem, such as `identity_CelebA`; .csv before .txt, .tsv and .parquet."""
         paths = (place / f"{stem}{suffix}" for place in self.table_dirs for suffix in TABLE_SUFFIXES)
         return next((path for path in paths if path.is_file()), None)
 
     def _table(self, stem: str) -> pd.DataFrame | None:
-        """A row for each picture, empty where the table says nothing; None where there is no such table."""
+        """A row per image, empty where the table has none; None without such a table."""
         path = self.find_table(stem)
         return None if path is None else to_files(read_table(path, TABLES[stem]), self.ids)
 
     @cached_property
     def attributes(self) -> pd.DataFrame | None:
-        """CelebA's 40 attributes (+1 or -1) of each picture, or None where the folder has no list_attr_celeba."""
+        """CelebA's 40 attributes (+1 or -1) of each image; None without list_attr_celeba."""
         table = self._table("list_attr_celeba")
-        # some copies write 0 for no
+        # some copies write 0 instead of -1
         return table.replace(0, -1) if table is not None and set(np.unique(table.dropna())) <= {0, 1} else table
 
     @cached_property
     def identities(self) -> pd.Series:
-        """The person on each picture, a name; where no identity_CelebA names one, the picture is its own person."""
+        """Name of the person in each image; an image that identity_CelebA does not list is a person of its own."""
         own = pd.Series(self.ids, index=self.ids, dtype=object)
         table = self._table("identity_CelebA")
         return own if table is None else as_names(table["identity"]).fillna(own)
 
     @cached_property
     def partition(self) -> pd.Series | None:
-        """CelebA's own split of each picture (0 train, 1 validation, 2 test), or None without list_eval_partition."""
+        """CelebA's own split of each image (0 train, 1 validation, 2 test); None without list_eval_partition."""
         table = self._table("list_eval_partition")
         return None if table is None else table["partition"]
 
     @cached_property
     def landmarks(self) -> np.ndarray | None:
-        """(n, 5, 2) float64: eyes, nose and mouth corners (column, row) in the picture's pixels, NaN where not known.
+        """(n, 5, 2) float64: eyes, nose and mouth corners (column, row) in image pixels, NaN where unknown.
 
-        None without list_landmarks_align_celeba. CelebA's numbers are for 178 pixels of width.
+        None without list_landmarks_align_celeba. CelebA's coordinates refer to a width of 178 pixels.
         """
         table = self._table("list_landmarks_align_celeba")
         if table is None:
@@ -227,42 +227,42 @@ class FaceFolder:
         path = self.find_table("list_landmarks_align_celeba")
         return as_numbers(table, list(table.columns), path or self.root).to_numpy(np.float64).reshape(-1, 5, 2)
 
-    # --- what is read and what is not ---------------------------------------------------------------------------------
+    # --- used and unused files ----------------------------------------------------------------------------------------
 
     def contents(self) -> str:
-        """What is used of the folder, in a line: pictures, and which table says what of how many of them."""
+        """One line about what is used: images, and the tables with the number of images they cover."""
         parts = []
         for stem, what in USED.items():
             if path := self.find_table(stem):
                 known = to_files(read_table(path, TABLES[stem]), self.ids).notna().any(axis=1).sum()
                 parts.append(f"{what} of {known} from {os.path.relpath(path, self.root)}")
-        return f"{one_line(self.image_dir)}: {len(self.ids)} pictures; {', '.join(parts) or 'no tables beside them'}"
+        return f"{one_line(self.image_dir)}: {len(self.ids)} images; {', '.join(parts) or 'no tables beside them'}"
 
     def left_out(self) -> str:
-        """The files among the pictures that are not read, counted by suffix, and the pictures in subfolders."""
+        """Unused files in the image folder, counted by suffix, and images in subfolders."""
         others: Counter[str] = Counter()
         inside = 0
         for entry in os.scandir(self.image_dir):
             suffix = os.path.splitext(entry.name)[1].lower()
             if entry.is_dir():
-                inside += sum(is_picture(name) for name in os.listdir(entry)) if self.image_dir == self.root else 0
-            elif not is_picture(entry.name) and not entry.name.startswith(".") and suffix not in BESIDE:
+                inside += sum(is_image_file(name) for name in os.listdir(entry)) if self.image_dir == self.root else 0
+            elif not is_image_file(entry.name) and not entry.name.startswith(".") and suffix not in BESIDE:
                 others[suffix or "no suffix"] += 1
         parts = [f"{n} {'file' if n == 1 else 'files'} ({suffix})" for suffix, n in sorted(others.items())]
-        parts += [f"{inside} pictures in subfolders"] if inside else []
+        parts += [f"{inside} images in subfolders"] if inside else []
         return f"left out: {', '.join(parts)}" if parts else ""
 
     def not_understood(self) -> list[str]:
-        """Tables beside the pictures whose names say nothing to us, relative to the folder."""
+        """Tables beside the images with unknown names, relative to the folder."""
         files = {p for place in self.table_dirs for p in place.iterdir() if p.suffix in TABLE_SUFFIXES}
         return sorted(
             os.path.relpath(p, self.root) for p in files if p.stem not in TABLES and "readme" not in p.stem.lower()
         )
 
-    # --- pictures ---------------------------------------------------------------------------------------------------
+    # --- images ---------------------------------------------------------------------------------------------------
 
-    def open_picture(self, image_id: str) -> Image.Image:
-        """The whole picture in RGB, upright and in sRGB.
+    def open_image(self, image_id: str) -> Image.Image:
+        """The whole image in RGB, upright and in sRGB.
 
         Raises:
             LatentrotError: the file is missing or corrupt, or beyond the limits of `read_image`.
@@ -282,11 +282,11 @@ class FaceFolder:
         Raises:
             LatentrotError: the file is missing or corrupt, or neither square nor of CelebA's proportions.
         """
-        picture = self.open_picture(image_id)
-        picture = picture.crop(face_box(*picture.size))
-        if picture.size != (size, size):
-            picture = picture.resize((size, size), Image.Resampling.LANCZOS)  # Pillow widens the filter: antialiased
-        return np.asarray(picture)
+        image = self.open_image(image_id)
+        image = image.crop(face_box(*image.size))
+        if image.size != (size, size):
+            image = image.resize((size, size), Image.Resampling.LANCZOS)  # Pillow widens the filter when downscaling
+        return np.asarray(image)
 
     def read_crops(self, image_ids: Sequence[str], size: int, workers: int = 2) -> np.ndarray:
         """Many face crops: (n, size, size, 3) uint8 RGB."""
@@ -294,14 +294,14 @@ class FaceFolder:
             return np.stack(list(pool.map(lambda i: self.read_crop(i, size), image_ids)))
 
     def read_readable(self, image_ids: Sequence[str], size: int) -> tuple[list[str], list[np.ndarray], list[str]]:
-        """The crops of the pictures that can be read.
+        """Read the crops of all readable images.
 
         Args:
             image_ids: names from `ids`.
             size: side in pixels.
 
         Returns:
-            The names read, their (size, size, 3) uint8 crops, and one complaint for each of the others.
+            The names read, their (size, size, 3) uint8 crops, and one error message for each of the others.
         """
         names, crops, complaints = [], [], []
         for image_id in image_ids:

@@ -1,4 +1,4 @@
-"""What an image file is, told by its content: names are given to other images again and again."""
+"""Digests that identify image files by content, since names are reused for other images."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from pathlib import Path
 
 __all__ = ["image_digest", "image_digests", "names_some"]
 
-#: a file up to this is digested whole; of a longer one its beginning, middle and end, so many bytes each
-WHOLE, PART = 256 << 10, 64 << 10
+#: files up to this size are digested completely; of larger ones the beginning, middle and end, this many bytes each
+MAX_WHOLE_BYTES, PART_BYTES = 256 << 10, 64 << 10
 #: threads that read files
 READERS = 8
 
 
 def image_digest(path: Path) -> str:
-    """Sixteen hexadecimal digits led by an `x`, which no table takes for a number; empty where the file cannot be read.
+    """Sixteen hexadecimal digits prefixed by `x`, so that no table parses them as a number; empty for unreadable files.
 
-    The size and the bytes count: of files over 256 KiB those of the beginning, the middle and the end, which change in
-    every image that is encoded anew.
+    Size and bytes count; for files over 256 KiB the bytes of the beginning, middle and end, which change whenever an image
+    is encoded again.
     """
     try:
         size = os.path.getsize(path)
         sha = hashlib.blake2b(str(size).encode(), digest_size=8)
         with open(path, "rb") as file:
-            if size <= WHOLE:
+            if size <= MAX_WHOLE_BYTES:
                 sha.update(file.read())
             else:
-                for start in (0, (size - PART) // 2, size - PART):
+                for start in (0, (size - PART_BYTES) // 2, size - PART_BYTES):
                     file.seek(start)
-                    sha.update(file.read(PART))
+                    sha.update(file.read(PART_BYTES))
     except (OSError, ValueError):
         return ""
     return f"x{sha.hexdigest()}"
@@ -43,7 +43,7 @@ def image_digests(folder: Path, names: Sequence[str]) -> list[str]:
         return list(pool.map(lambda name: image_digest(folder / name), names, chunksize=64))
 
 
-def names_some(names: Sequence[str], most: int = 3) -> str:
-    """A few of many names, for a message: "a.jpg, b.jpg, c.jpg and 4 others"."""
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} others"
+def names_some(names: Sequence[str], max_names: int = 3) -> str:
+    """A few of many names for a message: "a.jpg, b.jpg, c.jpg and 4 others"."""
+    shown = ", ".join(names[:max_names])
+    return shown if len(names) <= max_names else f"{shown} and {len(names) - max_names} others"

@@ -1,4 +1,4 @@
-"""Filters such as `Male == 1 and Eyeglasses == -1`: which rows of a table they keep. Parsed, never executed."""
+"""Filter expressions such as `Male == 1 and Eyeglasses == -1` on table rows. Parsed, never executed."""
 
 from __future__ import annotations
 
@@ -33,31 +33,31 @@ COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 
 
 @dataclass(frozen=True)
-class Answer:
-    """For each row whether a condition holds, and whether it does not; where a value is missing it is neither."""
+class TernaryMask:
+    """Rows for which a condition is true, and rows for which it is false; rows with missing values are in neither."""
 
     yes: np.ndarray
     no: np.ndarray
 
 
 def matching(attributes: pd.DataFrame, expression: str) -> pd.Series:
-    """Which rows a filter such as `Male == 1 and Eyeglasses == -1` keeps.
+    """Rows that match a filter such as `Male == 1 and Eyeglasses == -1`.
 
-    A filter compares columns with numbers (==, !=, <, <=, >, >=, also chained: `-10 < yaw_deg < 10`), or columns of names
-    with a name (`light == "left"`, `identity != 612`), and joins comparisons by `and`, `or`, `not` and parentheses. A column
-    whose name is no word of that language, such as 5_o_Clock_Shadow, may be written as it is or between backticks. Nothing
-    else is understood, and nothing is executed. A row is left out where what it lacks decides; a warning counts those.
+    A filter compares columns with numbers (==, !=, <, <=, >, >=, also chained: `-10 < yaw_deg < 10`), or text columns with
+    a text (`light == "left"`, `identity != 612`), and combines comparisons by `and`, `or`, `not` and parentheses. A column
+    whose name is not a Python identifier, such as 5_o_Clock_Shadow, may be written as it is or in backticks. Nothing else
+    is allowed, and nothing is executed. Rows for which a missing value decides are left out and counted in a warning.
 
     Args:
         attributes: the table whose columns the filter names.
         expression: the filter.
 
     Returns:
-        Bool by the table's index.
+        Boolean series with the table's index.
 
     Raises:
-        LatentrotError: not a filter, an unknown column (with the closest names), a number compared with names, or a value
-            that an attribute of two values never has.
+        LatentrotError: not a filter, an unknown column (with the closest names), a number compared with text, or a value
+            that a two-valued column never has.
     """
     text, table = _with_plain_names(expression, attributes)
     try:
@@ -75,7 +75,7 @@ def matching(attributes: pd.DataFrame, expression: str) -> pd.Series:
 
 
 def _with_plain_names(expression: str, table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
-    """The filter and the table with columns renamed that Python would not take for names."""
+    """Replace column names that are not Python identifiers in the filter and the table."""
     odd = sorted((c for c in map(str, table.columns) if not c.isidentifier()), key=len, reverse=True)
     plain = {name: f"column_{i}_" for i, name in enumerate(odd)}
     words = "|".join(map(re.escape, odd))
@@ -86,7 +86,7 @@ def _with_plain_names(expression: str, table: pd.DataFrame) -> tuple[str, pd.Dat
 
 
 def _advice(expression: str, error: Exception) -> str:
-    """What to write instead, where that can be guessed."""
+    """A hint how to correct the filter."""
     if re.search(r"(?<![=!<>])=(?!=)", expression):
         return "two equal signs compare, as in Male == 1"
     if wrong := re.search(r"\b(AND|OR|NOT|And|Or|Not)\b|&&?|\|\|?", expression):
@@ -97,22 +97,22 @@ def _advice(expression: str, error: Exception) -> str:
     return f"{error}; expected something like Male == 1 and Eyeglasses == -1"
 
 
-def _condition(node: ast.expr, table: pd.DataFrame, expression: str) -> Answer:
+def _condition(node: ast.expr, table: pd.DataFrame, expression: str) -> TernaryMask:
     match node:
         case ast.BoolOp(op=op, values=values):
             parts = [_condition(v, table, expression) for v in values]
             every, some = np.logical_and.reduce, np.logical_or.reduce
             yes, no = [p.yes for p in parts], [p.no for p in parts]
-            return Answer(every(yes), some(no)) if isinstance(op, ast.And) else Answer(some(yes), every(no))
+            return TernaryMask(every(yes), some(no)) if isinstance(op, ast.And) else TernaryMask(some(yes), every(no))
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             inner = _condition(operand, table, expression)
-            return Answer(inner.no, inner.yes)
+            return TernaryMask(inner.no, inner.yes)
         case ast.Compare(left=left, ops=ops, comparators=rest):
             return _comparison([left, *rest], ops, table, expression)
     raise _refused(node, expression, "a comparison such as Male == 1")
 
 
-def _comparison(nodes: list[ast.expr], ops: list[ast.cmpop], table: pd.DataFrame, expression: str) -> Answer:
+def _comparison(nodes: list[ast.expr], ops: list[ast.cmpop], table: pd.DataFrame, expression: str) -> TernaryMask:
     if any(isinstance(n, ast.BinOp) for n in nodes):  # & and | bind more tightly than comparisons
         raise LatentrotError(
             f"cannot understand the filter {expression!r}: {_advice(expression, TypeError('arithmetic'))}"
@@ -127,38 +127,38 @@ def _comparison(nodes: list[ast.expr], ops: list[ast.cmpop], table: pd.DataFrame
         holds = np.zeros(len(table), bool)
         holds[known] = COMPARISONS[type(op)](_rows(left, known), _rows(right, known))
         yes, no = yes & holds, no | (known & ~holds)
-    return Answer(yes, no)
+    return TernaryMask(yes, no)
 
 
 def _rows(value: Value, rows: np.ndarray) -> Value:
-    """Some rows of a column; a lone number or name as it is."""
+    """The given rows of a column; a scalar unchanged."""
     return value[rows] if isinstance(value, np.ndarray) else value
 
 
 def _alike(left: Value, right: Value, op: ast.cmpop, expression: str) -> tuple[Value, Value]:
-    """Both sides as numbers, or, where a column holds names, both as names.
+    """Convert both sides to numbers, or to text if a column holds text.
 
     Raises:
-        LatentrotError: names compared by size, numbers compared with a name, or with a value that a column never has.
+        LatentrotError: text in an ordering comparison, a number compared with text, or a value that a column never has.
     """
     named = [isinstance(v, np.ndarray) and v.dtype == object for v in (left, right)]
     columns = [isinstance(v, np.ndarray) for v in (left, right)]
     if any(named):
         if not isinstance(op, (ast.Eq, ast.NotEq)):
-            raise LatentrotError(f"filter {expression!r}: a column of names is compared by == or != only")
+            raise LatentrotError(f"filter {expression!r}: a text column can only be compared by == or !=")
         if all(columns) and not all(named):
-            raise LatentrotError(f"filter {expression!r} compares a column of names with one of numbers")
+            raise LatentrotError(f"filter {expression!r} compares a text column with a numeric one")
         left, right = (v if isinstance(v, np.ndarray) else as_names([v])[0] for v in (left, right))
     elif isinstance(left, str) or isinstance(right, str):
         text = left if isinstance(left, str) else right
-        raise LatentrotError(f"filter {expression!r}: {text!r} is a name, and compared with numbers; write a number")
+        raise LatentrotError(f"filter {expression!r}: text {text!r} is compared with numbers; write a number")
     if isinstance(op, (ast.Eq, ast.NotEq)) and sum(columns) == 1:
         _check_occurs(*((left, right) if columns[0] else (right, left)), expression)
     return left, right
 
 
 def _check_occurs(column: Value, value: Value, expression: str) -> None:
-    """Refuse, or warn of, a value that a column never has: `!=` would keep everybody."""
+    """Refuse a value that a two-valued column never has (`!=` would match every row); warn for other columns."""
     found = pd.unique(pd.Series(column).dropna())
     if value in found or not len(found):
         return

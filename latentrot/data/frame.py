@@ -1,4 +1,4 @@
-"""The CelebA frame: where a face lies in an aligned 178x218 picture, and which square of it the models see.
+"""The CelebA frame: position of the face in an aligned 178x218 image, and the square crop seen by the models.
 
 Boxes are (left, top, right, bottom) in pixels, columns growing to the right and rows downwards, edges at pixel borders.
 """
@@ -12,16 +12,16 @@ __all__ = ["CROP_BOX", "FRAME_HEIGHT", "FRAME_WIDTH", "MIRRORED_LANDMARKS", "cro
 FRAME_WIDTH, FRAME_HEIGHT = 178, 218
 #: the face crop: rows 57-185 by columns 25-153 of the 178x218 frame, a 128x128 square
 CROP_BOX = (25, 57, 153, 185)
-#: landmarks (eyes, nose, mouth corners) of a mirrored face in the order of one that is not
+#: landmarks (eyes, nose, mouth corners) of a mirrored face, in the order of the original
 MIRRORED_LANDMARKS = [1, 0, 2, 4, 3]
 
 
 def crop_box(width: int, height: int) -> tuple[int, int, int, int]:
-    """The face crop of an aligned picture of any size with CelebA's framing.
+    """The face crop of an aligned image of any size with CelebA's framing.
 
     Args:
-        width: picture width in pixels.
-        height: picture height in pixels; must be width * 218/178 to within a pixel.
+        width: image width in pixels.
+        height: image height in pixels; must be width * 218/178 to within a pixel.
 
     Raises:
         LatentrotError: the proportions are not CelebA's.
@@ -29,8 +29,8 @@ def crop_box(width: int, height: int) -> tuple[int, int, int, int]:
     scale = width / FRAME_WIDTH
     if abs(height - FRAME_HEIGHT * scale) > 1:
         raise LatentrotError(
-            f"a {width}x{height} picture is not an aligned CelebA copy (178x218 or the same proportions); "
-            "square crops are taken whole, other photographs must be aligned first"
+            f"a {width}x{height} image is not an aligned CelebA copy (178x218 or the same proportions); "
+            "square crops are used whole, other photographs must be aligned first"
         )
     left, top, right, _ = CROP_BOX
     side = round((right - left) * scale)
@@ -39,7 +39,7 @@ def crop_box(width: int, height: int) -> tuple[int, int, int, int]:
 
 
 def face_box(width: int, height: int) -> tuple[int, int, int, int]:
-    """The face crop of an aligned picture, or the whole of a square one, which is a crop already.
+    """The face crop of an aligned image, or the whole of a square image, which is a crop already.
 
     Raises:
         LatentrotError: neither square nor of CelebA's proportions.

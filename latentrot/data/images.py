@@ -1,6 +1,6 @@
-"""Pictures in and out: any ordinary file to an RGB array, an array to a file that is either whole or not there.
+"""Read and write images: files of common formats to RGB arrays, arrays to files, written atomically.
 
-Every command reads pictures here: limits, orientation and colours are the same for all of them.
+Every command reads images here, so limits, orientation and colours are the same for all of them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-# importing a plugin registers its format; of the others Pillow knows none is opened
+# importing a plugin registers its format; no other of Pillow's formats is opened
 from PIL import (
     AvifImagePlugin,  # noqa: F401
     BmpImagePlugin,  # noqa: F401
@@ -31,7 +31,7 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
-from latentrot.data.metadata import carried_exif, carried_rights, encoder_options, history_in
+from latentrot.data.metadata import encoder_options, history_in, kept_exif, kept_rights
 from latentrot.data.profiles import HighRange, named_profile
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import disk_reason, write_atomically
@@ -52,21 +52,21 @@ __all__ = [
     "write_photograph",
 ]
 
-#: the largest cameras have some 200 million pixels; reading takes about 7 bytes of memory for each
+#: the largest cameras have some 200 million pixels; reading takes about 7 bytes of memory per pixel
 MAX_PIXELS = 256_000_000
 MIN_SIDE = 16
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "HEIF")
 KINDS = "PNG, JPEG, WebP, AVIF, HEIC, BMP, TIFF or GIF"
 #: suffixes of the files that can be read
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif", ".bmp", ".tif", ".tiff", ".gif")
-#: the formats of which one file may hold an animation
+#: formats that may contain an animation
 ANIMATED_FORMATS = ("GIF", "WEBP", "PNG", "AVIF")
-#: those of which one file may hold several images that are no animation
+#: formats that may contain several images that are not an animation
 SEVERAL = ("TIFF", "HEIF")
 ENCODERS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 ORIENTATION_TAG = 0x0112
 STDERR_LOCK = threading.Lock()
-#: EXIF orientation -> what brings the stored pixels upright
+#: EXIF orientation -> transposition that makes the stored pixels upright
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -79,10 +79,10 @@ UPRIGHT = {
 
 
 class _QuietPillow:
-    """Neither Pillow's warnings nor its log lines reach the terminal, and its limit of pixels is ours.
+    """Suppresses Pillow's warnings and log lines, and applies our limit of pixels.
 
-    All of these are the whole process's, and folders are read by several threads: the first to enter sets them, the last
-    to leave sets them back.
+    These settings are global to the process and folders are read by several threads: the first to enter applies them, the
+    last to leave restores them.
     """
 
     def __init__(self) -> None:
@@ -113,9 +113,9 @@ QUIET_PILLOW = _QuietPillow()
 
 @contextmanager
 def quiet_libtiff() -> Iterator[None]:
-    """What C code writes straight to standard error is dropped: libtiff does, of every damaged file.
+    """Discard what C code writes to standard error: libtiff does so for every damaged file.
 
-    Works on the whole process, so that one thread at a time may do it and its body should be short.
+    Affects the whole process, so only one thread at a time may use it, for a short time.
     """
     with STDERR_LOCK:
         kept = os.dup(2)
@@ -132,59 +132,57 @@ def quiet_libtiff() -> Iterator[None]:
 
 
 def _check_file(path: Path) -> None:
-    """Refuse everything that is not a readable, regular, non-empty file, before any of it is decoded."""
+    """Refuse anything but a readable, regular, non-empty file before decoding."""
     name = one_line(path)
     try:
         status = path.stat()
     except FileNotFoundError as error:
-        raise LatentrotError(f"no such picture: {name}; check the path") from error
+        raise LatentrotError(f"no such image: {name}; check the path") from error
     except (OSError, ValueError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or one_line(error)
-        raise LatentrotError(f"cannot open the picture {name}: {reason}; check the path") from error
+        raise LatentrotError(f"cannot open the image {name}: {reason}; check the path") from error
     if stat.S_ISDIR(status.st_mode):
-        raise LatentrotError(f"{name} is a folder; give one picture file ({KINDS})")
+        raise LatentrotError(f"{name} is a folder; give one image file ({KINDS})")
     if not stat.S_ISREG(status.st_mode):
-        raise LatentrotError(f"{name} is not an ordinary file; give one picture file ({KINDS})")
+        raise LatentrotError(f"{name} is not a regular file; give one image file ({KINDS})")
     if status.st_size == 0:
-        raise LatentrotError(f"the picture {name} is empty (0 bytes); copy or download it again")
+        raise LatentrotError(f"the image {name} is empty (0 bytes); copy or download it again")
 
 
 def _check_size(width: int, height: int, name: str) -> None:
     if width * height > MAX_PIXELS:
         raise LatentrotError(
-            f"the picture {name} is {width}x{height}, over {MAX_PIXELS // 10**6} million pixels; shrink it first"
+            f"the image {name} is {width}x{height}, over {MAX_PIXELS // 10**6} million pixels; shrink it first"
         )
     if min(width, height) < MIN_SIDE:
-        raise LatentrotError(
-            f"the picture {name} is {width}x{height}, under {MIN_SIDE} pixels a side; give a larger one"
-        )
+        raise LatentrotError(f"the image {name} is {width}x{height}, under {MIN_SIDE} pixels a side; give a larger one")
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    """The picture turned as its EXIF orientation says; as it is stored where the EXIF block cannot be read."""
+def _upright(image: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation; images with an unreadable EXIF block are returned unchanged."""
     try:
-        orientation = picture.getexif().get(ORIENTATION_TAG, 1)
+        orientation = image.getexif().get(ORIENTATION_TAG, 1)
         operation = UPRIGHT.get(int(orientation))
-    except Exception:  # a broken EXIF block raises anything, and is no reason to refuse intact pixels
-        return picture
-    return picture if operation is None else picture.transpose(operation)
+    except Exception:  # a broken EXIF block can raise anything, and the pixels are intact
+        return image
+    return image if operation is None else image.transpose(operation)
 
 
-def to_rgb(picture: Image.Image) -> np.ndarray:
-    """Any of Pillow's 1-, 8- and 16-bit modes -> (h, w, 3) uint8 RGB; alpha is laid on white."""
-    if picture.mode.startswith("I;16"):
-        grey = np.rint(np.asarray(picture).astype(np.float32) / 257)  # 65535 -> 255
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """Convert any of Pillow's 1-, 8- and 16-bit modes to (h, w, 3) uint8 RGB; alpha is composited on white."""
+    if image.mode.startswith("I;16"):
+        grey = np.rint(np.asarray(image).astype(np.float32) / 257)  # 65535 -> 255
         return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
-    if picture.mode in ("I", "F"):
+    if image.mode in ("I", "F"):
         raise LatentrotError("it holds 32-bit values, whose range is unknown")
-    if picture.has_transparency_data:
-        layer = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return np.array(picture.convert("RGB"))
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return np.array(image.convert("RGB"))
 
 
 def _register_heif(path: Path) -> None:
-    """Have Pillow read HEIC where the file is one.
+    """Register Pillow's HEIC plugin if the file is a HEIC.
 
     Raises:
         LatentrotError: it is, and pillow-heif is not installed.
@@ -196,26 +194,26 @@ def _register_heif(path: Path) -> None:
     try:
         import pillow_heif  # noqa: PLC0415  an extra
     except ImportError as error:
-        if start[8:11] in (b"mif", b"msf"):  # may be an AVIF as well, which Pillow reads by itself
+        if start[8:11] in (b"mif", b"msf"):  # may be an AVIF, which Pillow reads without the plugin
             return
         raise LatentrotError(
-            f"{one_line(path)} is a HEIC picture: pip install 'latentrot[heif]', or save it as JPEG"
+            f"{one_line(path)} is a HEIC image: pip install 'latentrot[heif]', or save it as JPEG"
         ) from error
     pillow_heif.register_heif_opener()
 
 
 def _known_formats() -> tuple[str, ...]:
-    """The formats that Pillow can open here: HEIF only once its plugin is registered, AVIF where it was built in."""
+    """The formats that Pillow can open here: HEIF only with its plugin, AVIF only if built in."""
     return tuple(f for f in FORMATS if f not in ("AVIF", "HEIF") or f in Image.OPEN)
 
 
-def _frames(picture: Image.Image) -> int:
-    """How many frames or pages a file has; 1 also for one whose later frames are damaged."""
-    if picture.format not in (*ANIMATED_FORMATS, *SEVERAL):
+def _frames(image: Image.Image) -> int:
+    """Number of frames or pages of a file; 1 if later frames are damaged."""
+    if image.format not in (*ANIMATED_FORMATS, *SEVERAL):
         return 1
     try:
-        return int(getattr(picture, "n_frames", 1))
-    except Exception:  # whatever is wrong with the later frames, the first one is used
+        return int(getattr(image, "n_frames", 1))
+    except Exception:  # only later frames are affected; the first one is used
         return 1
 
 
@@ -224,7 +222,7 @@ def _is_srgb(profile: ImageCms.ImageCmsProfile) -> bool:
 
 
 def _convert(pixels: np.ndarray, source: ImageCms.ImageCmsProfile, target: ImageCms.ImageCmsProfile) -> np.ndarray:
-    """(h, w, 3) uint8 RGB from one profile to another."""
+    """Convert (h, w, 3) uint8 RGB between two profiles."""
     return np.asarray(ImageCms.profileToProfile(Image.fromarray(pixels), source, target, outputMode="RGB"))
 
 
@@ -233,7 +231,7 @@ def _profile(content: bytes) -> ImageCms.ImageCmsProfile:
 
 
 def _colour_space(content: bytes) -> str:
-    """What a profile's numbers are, as the ICC calls it: "RGB", "GRAY", "CMYK"."""
+    """Colour space of a profile in ICC terms: "RGB", "GRAY", "CMYK"."""
     return ImageCms.core.profile_frombytes(content).xcolor_space.strip()
 
 
@@ -241,20 +239,20 @@ def _srgb() -> ImageCms.ImageCmsProfile:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
-def _in_srgb(picture: Image.Image) -> Image.Image:
-    """A CMYK or grey picture with a profile as sRGB; any other, or one whose profile is not of its kind, as it is."""
-    content = picture.info.get("icc_profile") or b""
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """Convert a CMYK or grey image with a profile of its kind to sRGB; others are returned unchanged."""
+    content = image.info.get("icc_profile") or b""
     try:
-        if (picture.mode, _colour_space(content)) in (("CMYK", "CMYK"), ("L", "GRAY")):
-            return ImageCms.profileToProfile(picture, _profile(content), _srgb(), outputMode="RGB") or picture
+        if (image.mode, _colour_space(content)) in (("CMYK", "CMYK"), ("L", "GRAY")):
+            return ImageCms.profileToProfile(image, _profile(content), _srgb(), outputMode="RGB") or image
     except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
-        pass  # a broken profile is no reason to refuse intact pixels
-    return picture
+        pass  # the profile is broken, but the pixels are intact
+    return image
 
 
-def _own_profile(picture: Image.Image) -> bytes:
-    """The ICC profile of a picture whose RGB values it describes, else nothing."""
-    content = picture.info.get("icc_profile") or b""
+def _own_profile(image: Image.Image) -> bytes:
+    """The ICC profile of an image with RGB values; empty otherwise."""
+    content = image.info.get("icc_profile") or b""
     try:
         return content if content and _colour_space(content) == "RGB" else b""
     except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
@@ -263,39 +261,40 @@ def _own_profile(picture: Image.Image) -> bytes:
 
 @dataclass(frozen=True, eq=False)
 class Photograph:
-    """A picture as the networks see it, and what it takes to write it back in its own colours.
+    """A photograph as the networks see it, with what is needed to write it back in its own colours.
 
     Attributes:
         pixels: (h, w, 3) uint8, upright, in sRGB: for every computation.
-        stored: (h, w, 3) uint8, upright, the same picture in its own profile; the same array where that is sRGB.
-        profile: the ICC profile of `stored`, as bytes; empty where there is none, which means sRGB.
-        notes: what the user should know, such as that only the first frame of an animation is used.
-        exif: what its edited versions keep of its EXIF: camera, date, place (see `carried_exif`).
-        rights: who made it and what may be done with it, from its XMP (see `carried_rights`).
-        dpi: pixels an inch, across and down; None where it does not say.
-        history: what earlier edits of ours wrote into it (see `history_in`).
+        stored: (h, w, 3) uint8, upright, in its own profile; the same array if that is sRGB.
+        profile: the ICC profile of `stored`, as bytes; empty if there is none, which means sRGB.
+        warnings: messages for the user, such as that only the first frame of an animation is used.
+        exif: the part of its EXIF that edited versions keep: camera, date, place (see `kept_exif`).
+        rights: author and licence from its XMP (see `kept_rights`).
+        dpi: pixels per inch, across and down; None if not stated.
+        history: record of earlier edits by latentrot (see `history_in`).
     """
 
     pixels: np.ndarray
     stored: np.ndarray
     profile: bytes = b""
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     exif: bytes = b""
     rights: str = ""
     dpi: tuple[float, float] | None = None
     history: str = ""
 
     def rotated(self, quarters: int) -> Photograph:
-        """The photograph turned counterclockwise by quarter turns."""
+        """The photograph rotated counterclockwise by quarter turns."""
         pixels = np.ascontiguousarray(np.rot90(self.pixels, quarters))
         same = self.stored is self.pixels
         return replace(self, pixels=pixels, stored=pixels if same else np.rot90(self.stored, quarters))
 
     def own_colours(self, edited: np.ndarray) -> np.ndarray:
-        """An edited version of `pixels` in the photograph's own profile.
+        """Convert an edited version of `pixels` to the photograph's own profile.
 
-        Only differences are converted: a pixel that was not edited is the file's own, bit for bit, also where its colour
-        does not exist in sRGB.
+        Only differences are converted: a pixel that was not edited keeps the value of the file bit for bit, even if its
+            colour
+        is outside sRGB.
 
         Args:
             edited: (h, w, 3) uint8 sRGB, of the size of `pixels`.
@@ -304,10 +303,10 @@ class Photograph:
             (h, w, 3) uint8 in `profile`.
 
         Raises:
-            LatentrotError: the picture is of another size.
+            LatentrotError: the image has another size.
         """
         if edited.shape != self.pixels.shape:
-            raise LatentrotError(f"edited picture {edited.shape}; expected {self.pixels.shape}, as the photograph")
+            raise LatentrotError(f"edited image {edited.shape}; expected {self.pixels.shape}, as the photograph")
         if self.stored is self.pixels:
             return edited
         result = self.stored.copy()
@@ -320,38 +319,38 @@ class Photograph:
         return result
 
 
-def _photograph(picture: Image.Image, frames: int, path: Path) -> Photograph:
-    """A loaded picture -> pixels, profile and notes."""
-    kind = "an animation" if picture.format in ANIMATED_FORMATS else f"a {picture.format}"
-    parts = "frames" if picture.format in ANIMATED_FORMATS else "images"
-    notes = (f"{kind} of {frames} {parts}: only the first is used",) if frames > 1 else ()
-    profile = _own_profile(picture)
+def _photograph(image: Image.Image, frames: int, path: Path) -> Photograph:
+    """Pixels, profile and warnings of a loaded image."""
+    kind = "an animation" if image.format in ANIMATED_FORMATS else f"a {image.format}"
+    parts = "frames" if image.format in ANIMATED_FORMATS else "images"
+    messages = (f"{kind} of {frames} {parts}: only the first is used",) if frames > 1 else ()
+    profile = _own_profile(image)
     try:
-        named = b"" if picture.mode in ("L", "1", "CMYK") else named_profile(picture, path)
-        profile = named if picture.format == "PNG" and named else profile or named
+        named = b"" if image.mode in ("L", "1", "CMYK") else named_profile(image, path)
+        profile = named if image.format == "PNG" and named else profile or named
     except HighRange as error:
-        profile, notes = error.profile, (*notes, f"{error}: what is brighter than white is clipped")
-    stored = to_rgb(_in_srgb(_upright(picture)))
+        profile, messages = error.profile, (*messages, f"{error}: what is brighter than white is clipped")
+    stored = to_rgb(_in_srgb(_upright(image)))
     if not profile or _is_srgb(_profile(profile)):
-        return Photograph(stored, stored, profile, notes)
+        return Photograph(stored, stored, profile, messages)
     try:
-        return Photograph(_convert(stored, _profile(profile), _srgb()), stored, profile, notes)
-    except ImageCms.PyCMSError:  # a profile nothing can be converted from: taken for sRGB, as without one
-        return Photograph(stored, stored, b"", notes)
+        return Photograph(_convert(stored, _profile(profile), _srgb()), stored, profile, messages)
+    except ImageCms.PyCMSError:  # an unusable profile: assume sRGB, as without one
+        return Photograph(stored, stored, b"", messages)
 
 
 def read_photograph(path: str | os.PathLike[str]) -> Photograph:
-    """Read one picture: upright as its EXIF orientation says, in sRGB, and in its own colours.
+    """Read one image: upright by its EXIF orientation, in sRGB, and in its own colours.
 
-    16-bit pictures become 8-bit ones, transparent pictures are laid on white, palettes, CMYK, grey and 1-bit pictures
-    become RGB; of an animation or a multi-page TIFF the first frame is taken.
+    16-bit images become 8-bit, transparent images are composited on white, palette, CMYK, grey and 1-bit images become RGB;
+    of an animation or a multi-page TIFF the first frame is read.
 
     Args:
         path: a PNG, JPEG, WebP, AVIF, HEIC (needs the extra heif), BMP, TIFF or GIF file.
 
     Raises:
-        LatentrotError: the file is missing, not a file, empty, unreadable, corrupt, cut short, no picture, over 256
-            million pixels or under 16 pixels a side.
+        LatentrotError: the file is missing, not a regular file, empty, unreadable, corrupt, truncated, not an image, over
+            256 million pixels or under 16 pixels a side.
     """
     path = Path(path)
     _check_file(path)
@@ -359,41 +358,41 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
     with QUIET_PILLOW:
         try:
             _register_heif(path)
-            with Image.open(path, formats=_known_formats()) as picture:
-                _check_size(*picture.size, name)
-                frames = _frames(picture)
-                with quiet_libtiff() if picture.format == "TIFF" else nullcontext():
-                    picture.load()
+            with Image.open(path, formats=_known_formats()) as image:
+                _check_size(*image.size, name)
+                frames = _frames(image)
+                with quiet_libtiff() if image.format == "TIFF" else nullcontext():
+                    image.load()
                 return replace(
-                    _photograph(picture, frames, path), exif=carried_exif(picture), rights=carried_rights(picture),
-                    dpi=_dpi(picture), history=history_in(picture),
+                    _photograph(image, frames, path), exif=kept_exif(image), rights=kept_rights(image),
+                    dpi=_dpi(image), history=history_in(image),
                 )  # fmt: skip
         except Image.UnidentifiedImageError as error:
-            raise LatentrotError(f"{name} is not a picture, or is cut short; expected {KINDS}") from error
+            raise LatentrotError(f"{name} is not an image, or is truncated; expected {KINDS}") from error
         except PermissionError as error:
-            raise LatentrotError(f"no permission to read the picture {name}; change its permissions") from error
+            raise LatentrotError(f"no permission to read the image {name}; change its permissions") from error
         except Image.DecompressionBombError as error:
             raise LatentrotError(
-                f"the picture {name} is over {MAX_PIXELS // 10**6} million pixels; shrink it first"
+                f"the image {name} is over {MAX_PIXELS // 10**6} million pixels; shrink it first"
             ) from error
         except LatentrotError as error:
             if name in str(error):
                 raise
-            raise LatentrotError(f"cannot use the picture {name}: {error}; save it with 8 bits a channel") from error
+            raise LatentrotError(f"cannot use the image {name}: {error}; save it with 8 bits per channel") from error
         except Exception as error:  # Pillow's decoders leak struct.error, KeyError, zlib.error and others
             reason = one_line(error, 120) or type(error).__name__
             raise LatentrotError(
-                f"cannot read the picture {name}: {reason}; it is damaged, save or download it again"
+                f"cannot read the image {name}: {reason}; it is damaged, save or download it again"
             ) from error
 
 
-def read_frame(picture: Image.Image, path: Path) -> np.ndarray:
-    """One frame of an open animation, upright and in sRGB: (h, w, 3) uint8."""
-    return _photograph(picture, 1, path).pixels
+def read_frame(image: Image.Image, path: Path) -> np.ndarray:
+    """Read one frame of an open animation, upright and in sRGB: (h, w, 3) uint8."""
+    return _photograph(image, 1, path).pixels
 
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
-    """The pixels of one picture, upright and in sRGB: (h, w, 3) uint8; see `read_photograph`."""
+    """Read the pixels of one image, upright and in sRGB: (h, w, 3) uint8; see `read_photograph`."""
     return read_photograph(path).pixels
 
 
@@ -401,10 +400,10 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def check_image(image: np.ndarray, what: str = "picture") -> None:
-    """Refuse whatever is not an (h, w, 3) uint8 array.
+    """Refuse anything but an (h, w, 3) uint8 array.
 
     Raises:
-        LatentrotError: naming the shape and type that were given.
+        LatentrotError: with the given shape and type.
     """
     if not isinstance(image, np.ndarray):
         raise LatentrotError(f"the {what} is a {type(image).__name__}; expected a numpy array (h, w, 3) of uint8")
@@ -413,10 +412,10 @@ def check_image(image: np.ndarray, what: str = "picture") -> None:
 
 
 def check_crop(image: np.ndarray) -> None:
-    """Refuse whatever is no crop in the CelebA frame: not an (s, s, 3) uint8 array.
+    """Refuse anything but a crop in the CelebA frame: an (s, s, 3) uint8 array.
 
     Raises:
-        LatentrotError: naming what was given.
+        LatentrotError: with what was given.
     """
     check_image(image, "crop")
     if image.shape[0] != image.shape[1]:
@@ -425,10 +424,10 @@ def check_crop(image: np.ndarray) -> None:
         )
 
 
-def _dpi(picture: Image.Image) -> tuple[float, float] | None:
-    """Pixels an inch, as a picture states them."""
+def _dpi(image: Image.Image) -> tuple[float, float] | None:
+    """Pixels per inch stated by an image."""
     try:
-        across, down = (float(v) for v in picture.info["dpi"])
+        across, down = (float(v) for v in image.info["dpi"])
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
     return (across, down) if min(across, down) >= 10 and max(across, down) <= 100_000 else None
@@ -438,10 +437,10 @@ def _encode(
     image: np.ndarray, kind: str, metadata: Mapping[str, str], profile: bytes = b"", exif: bytes = b"",
     rights: str = "", dpi: tuple[float, float] | None = None,
 ) -> bytes:  # fmt: skip
-    """The whole file in memory, so that a picture that cannot be encoded never touches the disk."""
-    buffer, picture = io.BytesIO(), Image.fromarray(image)
+    """Encode the whole file in memory, so that an image that cannot be encoded never reaches the disk."""
+    buffer, encoded = io.BytesIO(), Image.fromarray(image)
     options = {"PNG": {}, "JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95, "method": 4}}[kind]
-    picture.save(
+    encoded.save(
         buffer,
         kind,
         **options,
@@ -453,10 +452,10 @@ def _encode(
 
 
 def check_target(path: Path) -> None:
-    """Refuse a place where no file can be written.
+    """Refuse a path where no file can be written.
 
     Raises:
-        LatentrotError: a null character in the name, a folder of that name, no such parent folder.
+        LatentrotError: a null character in the name, an existing folder of that name, no such parent folder.
     """
     name = one_line(path)
     if "\0" in str(path):
@@ -465,7 +464,7 @@ def check_target(path: Path) -> None:
         if path.is_dir():
             raise LatentrotError(f"cannot write {name}: it is a folder; give a file name")
         if not path.parent.is_dir():
-            raise LatentrotError(f"cannot write {name}: no folder {one_line(path.parent)}; make it first")
+            raise LatentrotError(f"cannot write {name}: no folder {one_line(path.parent)}; create it first")
     except OSError as error:
         raise LatentrotError(f"cannot write {name}: {disk_reason(error, path.parent)}") from error
 
@@ -480,21 +479,21 @@ def write_image(
     rights: str = "",
     dpi: tuple[float, float] | None = None,
 ) -> None:
-    """Write one picture; the file appears whole under its name, or not at all.
+    """Write one image atomically.
 
     Args:
-        path: where to; the suffix chooses the format: .png (lossless), .jpg or .webp (quality 95). A file of that
-            name is replaced.
+        path: target; the suffix selects the format: .png (lossless), .jpg or .webp (quality 95). An existing file is
+            replaced.
         array: (h, w, 3) uint8 RGB.
-        metadata: text kept in the file, see `latentrot.data.metadata`.
-        profile: the ICC profile the array is in; empty means sRGB, of which nothing is written.
-        exif: of the photograph it was made from, see `carried_exif`.
-        rights: of that photograph, see `carried_rights`.
-        dpi: pixels an inch; WebP has no place for it but EXIF.
+        metadata: text stored in the file, see `latentrot.data.metadata`.
+        profile: the ICC profile of the array; empty means sRGB, for which none is written.
+        exif: of the source photograph, see `kept_exif`.
+        rights: of the source photograph, see `kept_rights`.
+        dpi: pixels per inch; WebP stores it in EXIF only.
 
     Raises:
-        LatentrotError: the array is no picture, the suffix is another, the folder is missing or cannot be written to,
-            the disk is full, or the format cannot hold the picture or its metadata.
+        LatentrotError: not an image array, an unknown suffix, a folder that is missing or not writable, a full disk, or a
+            format that cannot hold the image or its metadata.
     """
     path = Path(path)
     name = one_line(path)
@@ -507,14 +506,14 @@ def write_image(
         content = _encode(array, kind, metadata or {}, profile, exif, rights, dpi)
     except Exception as error:  # Pillow's encoders raise OSError, ValueError, struct.error and others
         reason = one_line(error, 120) or type(error).__name__
-        raise LatentrotError(f"cannot store this {array.shape} picture in {name}: {reason}; try .png") from error
+        raise LatentrotError(f"cannot store this {array.shape} image in {name}: {reason}; try .png") from error
     write_atomically(path, lambda p: p.write_bytes(content))
 
 
 def write_photograph(
     path: str | os.PathLike[str], edited: np.ndarray, photo: Photograph, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write an edited photograph in the profile of its source, with its EXIF; what was not edited keeps the source's values.
+    """Write an edited photograph in the profile of its source, with its EXIF; unedited pixels keep the source's values.
 
     Args:
         path: as for `write_image`.
@@ -532,27 +531,27 @@ def write_photograph(
 
 
 def to_tensor(images: np.ndarray | Sequence[np.ndarray]) -> torch.Tensor:
-    """Pictures as the models take them.
+    """Convert images to the models' input.
 
     Args:
-        images: one (h, w, 3) uint8 picture, an (n, h, w, 3) array, or several pictures of one size.
+        images: one (h, w, 3) uint8 image, an (n, h, w, 3) array, or several images of one size.
 
     Returns:
-        (n, 3, h, w) float32 in [-1, 1]; n is 1 for one picture.
+        (n, 3, h, w) float32 in [-1, 1]; n is 1 for one image.
 
     Raises:
-        LatentrotError: not uint8 RGB, or of different sizes.
+        LatentrotError: not uint8 RGB, or different sizes.
     """
-    import torch  # noqa: PLC0415  (reading and writing pictures must not wait for torch)
+    import torch  # noqa: PLC0415  (reading and writing images must not wait for torch)
 
-    pictures = [images] if isinstance(images, np.ndarray) and images.ndim == 3 else list(images)
-    _check_alike(pictures)
-    stacked = torch.from_numpy(np.stack(pictures))  # (n, h, w, 3)
+    batch = [images] if isinstance(images, np.ndarray) and images.ndim == 3 else list(images)
+    _check_alike(batch)
+    stacked = torch.from_numpy(np.stack(batch))  # (n, h, w, 3)
     return stacked.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def to_uint8(x: torch.Tensor) -> np.ndarray:
-    """What the models give as pictures; values beyond [-1, 1] are clipped.
+    """Convert the models' output to images; values beyond [-1, 1] are clipped.
 
     Args:
         x: (n, 3, h, w) floats, nominally in [-1, 1].
@@ -564,15 +563,15 @@ def to_uint8(x: torch.Tensor) -> np.ndarray:
         LatentrotError: another shape, or values that are not finite.
     """
     if x.ndim != 4 or x.shape[1] != 3:
-        raise LatentrotError(f"a tensor of {tuple(x.shape)} is no batch of pictures; expected (n, 3, h, w)")
+        raise LatentrotError(f"a tensor of {tuple(x.shape)} is not a batch of images; expected (n, 3, h, w)")
     x = x.detach().float().cpu()
     if not bool(x.isfinite().all()):
-        raise LatentrotError("the pictures hold values that are not finite (nan or inf): the model diverged")
+        raise LatentrotError("the images contain values that are not finite (nan or inf): the model diverged")
     return np.ascontiguousarray(((x.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy())
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:
-    """A square picture at another size, antialiased.
+    """Resize a square image, antialiased.
 
     Args:
         image: (s, s, 3) uint8.
@@ -582,48 +581,48 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
         (size, size, 3) uint8.
 
     Raises:
-        LatentrotError: the picture is not square, or the size is under 1.
+        LatentrotError: the image is not square, or the size is under 1.
     """
     check_image(image)
     if image.shape[0] != image.shape[1] or size < 1:
-        raise LatentrotError(f"cannot resize a {image.shape} picture to a square of {size}; expected a square and >= 1")
-    picture = Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS)  # Pillow widens its filter
-    return np.array(picture)
+        raise LatentrotError(f"cannot resize a {image.shape} image to a square of {size}; expected a square and >= 1")
+    resized = Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS)  # Pillow widens the filter
+    return np.array(resized)
 
 
-def _check_alike(pictures: Sequence[np.ndarray]) -> None:
-    if not pictures:
-        raise LatentrotError("no pictures were given; expected at least one")
-    for picture in pictures:
-        check_image(picture)
-    shapes = sorted({p.shape for p in pictures})
+def _check_alike(images: Sequence[np.ndarray]) -> None:
+    if not images:
+        raise LatentrotError("no images given; expected at least one")
+    for image in images:
+        check_image(image)
+    shapes = sorted({p.shape for p in images})
     if len(shapes) > 1:
-        raise LatentrotError(f"pictures of different sizes: {one_line(shapes, 120)}; resize them to one first")
+        raise LatentrotError(f"images of different sizes: {one_line(shapes, 120)}; resize them to one first")
 
 
 def strip(images: Sequence[np.ndarray] | np.ndarray, columns: int | None = None, gap: int = 4) -> np.ndarray:
-    """Pictures side by side in one picture, in reading order, on white.
+    """Arrange images in a contact sheet, in reading order, on white.
 
     Args:
-        images: (h, w, 3) uint8 pictures of one size.
-        columns: pictures a row; all in one row by default.
+        images: (h, w, 3) uint8 images of one size.
+        columns: images per row; all in one row by default.
         gap: white pixels between neighbours (none around the outside).
 
     Returns:
         (rows * (h + gap) - gap, columns * (w + gap) - gap, 3) uint8.
 
     Raises:
-        LatentrotError: no pictures, different sizes, fewer than 1 column or a negative gap.
+        LatentrotError: no images, different sizes, fewer than 1 column or a negative gap.
     """
-    pictures = list(images)
-    _check_alike(pictures)
-    columns = len(pictures) if columns is None else columns
+    cells = list(images)
+    _check_alike(cells)
+    columns = len(cells) if columns is None else columns
     if columns < 1 or gap < 0:
         raise LatentrotError(f"columns={columns} and gap={gap}; expected at least 1 column and a gap of 0 or more")
-    height, width, _ = pictures[0].shape
-    rows = -(-len(pictures) // columns)
+    height, width, _ = cells[0].shape
+    rows = -(-len(cells) // columns)
     sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
-    for index, picture in enumerate(pictures):
+    for index, image in enumerate(cells):
         top, left = (index // columns) * (height + gap), (index % columns) * (width + gap)
-        sheet[top : top + height, left : left + width] = picture
+        sheet[top : top + height, left : left + width] = image
     return sheet

@@ -1,8 +1,8 @@
-"""Metadata in pictures and animations: the same names and values written into every format, and read back.
+"""Metadata of images and animations: the same names and values are written into every format, and read back.
 
 | format | where |
 |---|---|
-| PNG | one text chunk for each name, and XMP |
+| PNG | one text chunk per name, and XMP |
 | JPEG, WebP | one JSON object in EXIF ImageDescription, and XMP |
 | GIF | one JSON object in the comment |
 | MP4 | one JSON object in the comment tag |
@@ -28,31 +28,31 @@ __all__ = [
     "SOURCE_TYPE",
     "SYNTHETIC",
     "as_text",
-    "carried_exif",
-    "carried_rights",
     "encoder_options",
     "history_in",
     "history_of",
+    "kept_exif",
+    "kept_rights",
     "parse_metadata",
     "read_metadata",
 ]
 
-#: IPTC's term for a photograph changed with a trained model, which platforms look for when they mark synthetic pictures
+#: IPTC's term for a photograph changed with a trained model, which platforms use to mark synthetic images
 SYNTHETIC = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
-#: the name of IPTC's digital source type; with it the metadata are written as XMP, too
+#: name of IPTC's digital source type; with it the metadata are also written as XMP
 SOURCE_TYPE = "DigitalSourceType"
 KEYS = ("Software", "Description", SOURCE_TYPE, "latentrot")
 DESCRIPTION_TAG, ORIENTATION_TAG = 0x010E, 0x0112
-#: blocks of EXIF with tags of their own: the shot, the place
+#: EXIF blocks with tags of their own: exposure, GPS
 BLOCKS = (0x8769, 0x8825)
-#: tags of a photograph that are not its edited version's: how it lay, its size, its description, and the maker's own notes,
-#: which hold positions in the file and often a small copy of the face as it was
-LEFT_BEHIND = (DESCRIPTION_TAG, ORIENTATION_TAG, 0x0100, 0x0101, 0xA002, 0xA003, 0xA005, 0x927C)
-#: a JPEG has no room for more, bytes
-MOST_EXIF, MOST_RIGHTS = 60_000, 30_000
+#: tags that an edited version must not keep: orientation, size, description, and the maker note, which holds file
+#: offsets and often a thumbnail of the unedited face
+DROPPED_TAGS = (DESCRIPTION_TAG, ORIENTATION_TAG, 0x0100, 0x0101, 0xA002, 0xA003, 0xA005, 0x927C)
+#: max size in a JPEG, bytes
+MAX_EXIF_BYTES, MAX_RIGHTS_BYTES = 60_000, 30_000
 RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 XMP_TAG = 700
-#: what of XMP is said of rights and of who made a photograph: properties by namespace, all of them where none are named
+#: XMP properties about authorship and rights, by namespace; an empty tuple means all of the namespace
 RIGHTS: dict[str, tuple[str, ...]] = {
     "http://purl.org/dc/elements/1.1/": ("rights", "creator", "title", "publisher"),
     "http://ns.adobe.com/xap/1.0/rights/": (),
@@ -75,47 +75,47 @@ XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 
 
 def as_text(metadata: Mapping[str, str]) -> str:
-    """Metadata as one JSON object on one ASCII line, as EXIF demands and every other place can hold."""
+    """Metadata as one JSON object on one ASCII line, as EXIF requires and all other formats accept."""
     return json.dumps(dict(metadata))
 
 
-def carried_exif(picture: Image.Image) -> bytes:
-    """What of a photograph's EXIF its edited versions keep: camera, exposure, date, place; nothing of the picture itself.
+def kept_exif(image: Image.Image) -> bytes:
+    """The part of a photograph's EXIF that edited versions keep: camera, exposure, date, place.
 
-    The pixels are written upright, the small copy of the unedited photograph goes, and the description is ours.
+    Orientation, thumbnail and description are dropped: pixels are written upright and edited, the description is ours.
 
     Returns:
-        An EXIF block; empty where there is none, or none that can be read.
+        An EXIF block; empty if there is none, or none that can be read.
     """
     try:
-        found, kept = picture.getexif(), Image.Exif()
-        kept.update({tag: v for tag, v in found.items() if tag not in (*LEFT_BEHIND, *BLOCKS)})
+        found, kept = image.getexif(), Image.Exif()
+        kept.update({tag: v for tag, v in found.items() if tag not in (*DROPPED_TAGS, *BLOCKS)})
         for block in BLOCKS:
-            tags = {tag: v for tag, v in found.get_ifd(block).items() if tag not in LEFT_BEHIND}
+            tags = {tag: v for tag, v in found.get_ifd(block).items() if tag not in DROPPED_TAGS}
             if tags:
                 kept.get_ifd(block).update(tags)
                 kept[block] = kept.get_ifd(block)
         content = kept.tobytes() if len(kept) else b""
-    except Exception:  # a broken block raises anything, and is no reason to refuse intact pixels
+    except Exception:  # a broken block can raise anything, and the pixels are intact
         return b""
-    return content if len(content) < MOST_EXIF else b""
+    return content if len(content) < MAX_EXIF_BYTES else b""
 
 
-def carried_rights(picture: Image.Image) -> str:
-    """What of a photograph's XMP its edited versions keep: who made it, and what may be done with it.
+def kept_rights(image: Image.Image) -> str:
+    """The part of a photograph's XMP that edited versions keep: authorship and rights.
 
     Returns:
-        Elements of an rdf:Description, each with its own namespaces; empty where there are none that can be read.
+        Elements of an rdf:Description, each with its own namespaces; empty if there are none that can be read.
     """
-    content = picture.info.get("xmp") or picture.info.get("XML:com.adobe.xmp") or b""
+    content = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
     try:
-        if not content and picture.format == "TIFF":
-            content = getattr(picture, "tag_v2", {}).get(XMP_TAG) or b""
+        if not content and image.format == "TIFF":
+            content = getattr(image, "tag_v2", {}).get(XMP_TAG) or b""
         text = content.decode("utf-8", "replace") if isinstance(content, bytes) else str(content)
         if "<!DOCTYPE" in text or "<!ENTITY" in text:
             return ""
         root = ElementTree.fromstring(text[text.index("<") :].strip("\0 \n"))
-    except Exception:  # a broken packet raises anything, and is no reason to refuse intact pixels
+    except Exception:  # a broken packet can raise anything, and the pixels are intact
         return ""
     kept: list[str] = []
     for description in root.iter(f"{RDF}Description"):
@@ -126,50 +126,50 @@ def carried_rights(picture: Image.Image) -> str:
                 kept.append(ElementTree.tostring(element, encoding="unicode"))
         kept += [ElementTree.tostring(e, encoding="unicode").strip() for e in description if _is_right(e.tag)]
     found = "".join(kept)
-    return found if len(found.encode()) <= MOST_RIGHTS else ""
+    return found if len(found.encode()) <= MAX_RIGHTS_BYTES else ""
 
 
 def _is_right(name: str) -> bool:
-    """Whether a property, as ElementTree names it, is one of `RIGHTS`."""
+    """Whether a property name in ElementTree's notation is one of `RIGHTS`."""
     space, _, local = name.removeprefix("{").partition("}")
     return local in RIGHTS[space] if RIGHTS.get(space) else space in RIGHTS
 
 
-def history_in(picture: Image.Image) -> str:
-    """What our last edit of a picture wrote into it, which tells of the edits before; empty where it is no edit of ours."""
+def history_in(image: Image.Image) -> str:
+    """Record of the edits of an image by latentrot, from its metadata; empty for other images."""
     try:
-        return history_of(_found_in(picture))
+        return history_of(_found_in(image))
     except Exception:  # see `read_metadata`
         return ""
 
 
 def history_of(metadata: Mapping[str, str]) -> str:
-    """The details of the last edit, as JSON; empty where these are not the metadata of one."""
+    """Details of the last edit, as JSON; empty if the metadata are not latentrot's."""
     return metadata.get("latentrot", "") if metadata.get("Software") == "latentrot" else ""
 
 
 def encoder_options(kind: str, metadata: Mapping[str, str], exif: bytes = b"", rights: str = "") -> dict[str, Any]:
-    """Pillow's options that write metadata into a file.
+    """Pillow's options for writing metadata into a file.
 
     Args:
         kind: Pillow's name of the format: PNG, JPEG, WEBP or GIF.
-        metadata: names and values; nothing is written where there are none.
-        exif: from `carried_exif`; GIF has no place for it.
-        rights: from `carried_rights`; nor for these.
+        metadata: names and values; may be empty.
+        exif: from `kept_exif`; not supported by GIF.
+        rights: from `kept_rights`; not supported by GIF.
 
     Raises:
         ValueError: a name that PNG cannot hold.
     """
     if kind == "GIF":
         return {"comment": as_text(metadata).encode()} if metadata else {}
-    carried = Image.Exif()
+    kept = Image.Exif()
     if exif:
-        carried.load(exif)
+        kept.load(exif)
     if kind == "PNG":
-        return {**({"pnginfo": _png_text(metadata, rights)} if metadata else {}), **({"exif": carried} if exif else {})}
+        return {**({"pnginfo": _png_text(metadata, rights)} if metadata else {}), **({"exif": kept} if exif else {})}
     if metadata:
-        carried[DESCRIPTION_TAG] = as_text(metadata)
-    found = {"exif": carried} if metadata or exif else {}
+        kept[DESCRIPTION_TAG] = as_text(metadata)
+    found = {"exif": kept} if metadata or exif else {}
     return found if SOURCE_TYPE not in metadata else {**found, "xmp": _xmp(metadata, rights).encode()}
 
 
@@ -193,50 +193,50 @@ def _xmp(metadata: Mapping[str, str], rights: str) -> str:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata in a file, whatever its suffix; printable, each on one line.
+    """Read the metadata of a file, whatever its suffix; printable, one line each.
 
     Returns:
-        Names and values, empty where the file holds none.
+        Names and values, empty if the file holds none.
 
     Raises:
-        LatentrotError: neither a picture nor an MP4.
+        LatentrotError: neither an image nor an MP4.
     """
     try:
         with path.open("rb") as file:
             is_mp4 = file.read(12)[4:8] == b"ftyp"
-        found = _mp4_metadata(path) if is_mp4 else _picture_metadata(path)
+        found = _mp4_metadata(path) if is_mp4 else _image_metadata(path)
     except Exception as error:  # Pillow's readers leak struct.error, KeyError and others
         raise LatentrotError(
-            f"{one_line(path)}: no artefact of ours, and not a picture or video we can read"
+            f"{one_line(path)}: not written by latentrot, and not an image or video that can be read"
         ) from error
     return {one_line(k): one_line(v, 1000) for k, v in found.items()}
 
 
-def _picture_metadata(path: Path) -> dict[str, str]:
-    with Image.open(path, formats=("PNG", "JPEG", "WEBP", "GIF")) as picture:
-        found = _found_in(picture)
-        count = getattr(picture, "n_frames", 1)
+def _image_metadata(path: Path) -> dict[str, str]:
+    with Image.open(path, formats=("PNG", "JPEG", "WEBP", "GIF")) as image:
+        found = _found_in(image)
+        count = getattr(image, "n_frames", 1)
     return {**found, "frames": str(count)} if found and count > 1 else found
 
 
-def _found_in(picture: Image.Image) -> dict[str, str]:
-    """Names and values in an open picture."""
-    found = {k: str(v) for k, v in picture.info.items() if k in KEYS}
+def _found_in(image: Image.Image) -> dict[str, str]:
+    """Names and values in an open image."""
+    found = {k: str(v) for k, v in image.info.items() if k in KEYS}
     if found:
         return found
-    comment = picture.info.get("comment", b"")
-    text = picture.getexif().get(DESCRIPTION_TAG) or (comment if picture.format == "GIF" else b"")
+    comment = image.info.get("comment", b"")
+    text = image.getexif().get(DESCRIPTION_TAG) or (comment if image.format == "GIF" else b"")
     return parse_metadata(text.decode(errors="replace") if isinstance(text, bytes) else str(text))
 
 
 def _mp4_metadata(path: Path) -> dict[str, str]:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        index = next((body for kind, body in _boxes(mapped) if kind == b"moov"), b"")  # the pictures stay on the disk
+        index = next((body for kind, body in _boxes(mapped) if kind == b"moov"), b"")  # does not read the frames
     return parse_metadata(_mp4_comment(index))
 
 
 def parse_metadata(text: str) -> dict[str, str]:
-    """A JSON object of metadata; any other text is a description."""
+    """Parse a JSON object of metadata; any other text is taken as a description."""
     try:
         values = json.loads(text)
     except (ValueError, RecursionError):
@@ -247,22 +247,22 @@ def parse_metadata(text: str) -> dict[str, str]:
 
 
 def _mp4_comment(content: bytes) -> str:
-    """The comment tag in the udta/meta/ilst of a moov box; empty where there is none."""
+    """The comment tag in the udta/meta/ilst of a moov box; empty if there is none."""
     for name in (b"udta", b"meta", b"ilst", b"\xa9cmt", b"data"):
         inside = next((body for kind, body in _boxes(content) if kind == name), b"")
-        content = inside[4:] if name == b"meta" else inside  # meta begins with version and flags
-    return content[8:].decode(errors="replace")  # data begins with type and locale
+        content = inside[4:] if name == b"meta" else inside  # meta starts with version and flags
+    return content[8:].decode(errors="replace")  # data starts with type and locale
 
 
 def _boxes(content: bytes | mmap.mmap) -> Iterator[tuple[bytes, bytes]]:
-    """The boxes in an MP4 box: kind and content; the content of one that holds the pictures themselves is left out."""
+    """Kind and content of the boxes in an MP4 box; without the content of mdat, which holds the frames."""
     start = 0
     while start + 8 <= len(content):
         size, kind = struct.unpack_from(">I4s", content, start)
         head = 8
         if size == 1 and start + 16 <= len(content):
             size, head = struct.unpack_from(">Q", content, start + 8)[0], 16
-        size = size or len(content) - start  # 0: up to the end
+        size = size or len(content) - start  # 0: extends to the end
         if size < head:
             return
         yield kind, b"" if kind == b"mdat" else content[start + head : start + size]

@@ -1,4 +1,4 @@
-"""Unpack a data set's parquet export, images as bytes in a column, into a folder in CelebA's layout."""
+"""Unpack a data set's parquet export (images as bytes in a column) into a folder in CelebA's layout."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from latentrot.files import write_atomically
 
 __all__ = ["image_column", "parquet_exports", "unpack"]
 
-#: what exports call the person on an image
+#: column names of the person in exports
 PEOPLE = ("celeb_id", "identity", "person", "label")
-#: rows in memory at a time
+#: number of rows in memory at a time
 ROWS = 256
-#: what an image's first bytes say of its suffix
+#: suffix of an image by its first bytes
 STARTS = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"RIFF": ".webp"}
 
 
 def image_column(path: Path) -> str | None:
-    """The column of a parquet file that holds images as bytes, bare or as Hugging Face's {bytes, path}; None without one."""
+    """Name of the column with images as bytes, bare or as Hugging Face's {bytes, path}; None without one."""
     try:
         schema = pq.read_schema(path)
     except (OSError, pa.ArrowException):
@@ -37,22 +37,22 @@ def image_column(path: Path) -> str | None:
 
 
 def parquet_exports(root: Path) -> list[Path]:
-    """The parquet files in a folder, or in those inside it, that hold images."""
+    """Parquet files in a folder or its subfolders that contain images."""
     return [p for p in sorted(root.rglob("*.parquet")) if image_column(p)] if root.is_dir() else [root]
 
 
 def unpack(paths: list[Path], out: Path) -> int:
-    """Write the images of parquet files as they are, and the tables of what is said of them.
+    """Write the images of parquet files unchanged, and tables of their labels.
 
     Args:
         paths: from `parquet_exports`.
         out: folder for img_align_celeba/, identity_CelebA.csv and list_attr_celeba.csv.
 
     Returns:
-        How many images were written.
+        Number of images written.
 
     Raises:
-        LatentrotError: a file that cannot be read, or holds no images.
+        LatentrotError: a file that cannot be read, or contains no images.
     """
     told: list[dict[str, Any]] = []
     for path in paths:
@@ -73,7 +73,7 @@ def unpack(paths: list[Path], out: Path) -> int:
 
 
 def _rows(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
-    """What a file says of each image, and the image's bytes."""
+    """Labels and bytes of each image of a file."""
     column = image_column(path)
     if column is None:
         raise LatentrotError(

@@ -1,4 +1,4 @@
-"""Colour spaces that files name without an ICC profile - Adobe RGB by EXIF, PNG's gAMA, cHRM and cICP - as profiles."""
+"""ICC profiles for colour spaces stated without one: Adobe RGB by EXIF, PNG's gAMA, cHRM and cICP."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ ADOBE_GAMMA = 563 / 256
 D65 = (0.3127, 0.3290)
 D50 = np.array([0.9642, 1.0, 0.8249])
 BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
-#: gammas this near to sRGB's 1 / 2.2, with its primaries or none, are what everybody writes for sRGB
+#: gamma of sRGB in gAMA chunks, and the tolerance within which, with sRGB's primaries or none, a file is taken for sRGB
 SRGB_GAMMA, NEAR = 0.45455, 0.01
 EXIF, INTEROPERABILITY, INDEX = 0x8769, 0xA005, 1
 
 
-#: transfers of high dynamic range, and the light of white in them, candela a square metre (ITU-R BT.2408)
+#: transfer functions of high dynamic range, and their luminance of white, candela per square metre (ITU-R BT.2408)
 HIGH, WHITE = {16: "PQ", 18: "HLG"}, 203.0
 
 
 class HighRange(ValueError):
-    """A file whose numbers are of high dynamic range; `profile` shows what is no brighter than white."""
+    """A file with high dynamic range; `profile` maps it up to white and clips what is brighter."""
 
     def __init__(self, message: str, profile: bytes) -> None:
         super().__init__(message)
@@ -43,29 +43,29 @@ class HighRange(ValueError):
 
 
 def pq_curve(v: np.ndarray) -> np.ndarray:
-    """Light of SMPTE ST 2084 values by that of white, clipped there."""
+    """Linear light of SMPTE ST 2084 values relative to white, clipped there."""
     x = v ** (1 / 78.84375)
     nits = 10_000 * (np.maximum(x - 0.8359375, 0) / (18.8515625 - 18.6875 * x)) ** (1 / 0.1593017578125)
     return np.minimum(nits / WHITE, 1)
 
 
 def hlg_curve(v: np.ndarray) -> np.ndarray:
-    """Light of hybrid log-gamma values by that of white (0.75), clipped there; the screen's own curve is left out."""
+    """Linear light of hybrid log-gamma values relative to white (0.75), clipped there; without the display's own curve."""
     light = np.where(v <= 0.5, v**2 / 3, (np.exp((v - 0.55991073) / 0.17883277) + 0.28466892) / 12)
     return np.minimum(light / 0.265, 1)
 
 
 def srgb_curve(v: np.ndarray) -> np.ndarray:
-    """Light of sRGB values, 0 to 1."""
+    """Linear light of sRGB values, 0 to 1."""
     return np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4)
 
 
 def video_curve(v: np.ndarray) -> np.ndarray:
-    """Light of BT.709 values, 0 to 1."""
+    """Linear light of BT.709 values, 0 to 1."""
     return np.where(v < 0.081, v / 4.5, ((v + 0.099) / 1.099) ** (1 / 0.45))
 
 
-#: light of values, by the codes of ITU-T H.273
+#: transfer functions by the codes of ITU-T H.273
 CURVES: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     1: video_curve, 4: lambda v: v**2.2, 5: lambda v: v**2.8, 6: video_curve, 8: lambda v: v, 13: srgb_curve,
     14: video_curve, 15: video_curve,
@@ -81,7 +81,7 @@ def rgb_profile(
     Args:
         name: its description, ASCII.
         primaries: chromaticities of red, green and blue.
-        curve: light of values, both 0 to 1.
+        curve: linear light of values, both 0 to 1.
         white: chromaticity of white.
     """
     corners = np.array([[x / y, 1, (1 - x - y) / y] for x, y in primaries]).T
@@ -115,22 +115,22 @@ def _xyz(values: np.ndarray) -> bytes:
     return b"XYZ \0\0\0\0" + _fixed(values)
 
 
-def named_profile(picture: Image.Image, path: Path) -> bytes:
-    """The colour space that a file without an ICC profile names, as a profile; empty where it is sRGB, or not said.
+def named_profile(image: Image.Image, path: Path) -> bytes:
+    """Profile of the colour space stated by a file without an ICC profile; empty if it is sRGB or not stated.
 
     Args:
-        picture: the open file.
+        image: the open file.
         path: the file.
 
     Raises:
-        HighRange: a high dynamic range, of which eight bits of sRGB show what is no brighter than white.
+        HighRange: a high dynamic range, which eight bits of sRGB can represent up to white only.
     """
-    if picture.format == "PNG":
+    if image.format == "PNG":
         return _of_png(_chunks(path))
     try:
-        index = picture.getexif().get_ifd(EXIF).get(INTEROPERABILITY)
-        told = index.get(INDEX) if isinstance(index, dict) else picture.getexif().get_ifd(INTEROPERABILITY).get(INDEX)
-    except Exception:  # a broken EXIF block raises anything, and says nothing
+        index = image.getexif().get_ifd(EXIF).get(INTEROPERABILITY)
+        told = index.get(INDEX) if isinstance(index, dict) else image.getexif().get_ifd(INTEROPERABILITY).get(INDEX)
+    except Exception:  # a broken EXIF block can raise anything; treat it as missing
         return b""
     text = told.decode("latin-1") if isinstance(told, bytes) else str(told)
     return rgb_profile("Adobe RGB (1998)", ADOBE, lambda v: v**ADOBE_GAMMA) if text.startswith("R03") else b""
@@ -151,7 +151,7 @@ def _chunks(path: Path) -> dict[bytes, bytes]:
 
 
 def _of_png(chunks: dict[bytes, bytes]) -> bytes:
-    """CICP counts before iCCP, sRGB and gAMA, as the standard has it; an iCCP is read by Pillow."""
+    """Profile from PNG chunks: cICP precedes iCCP, sRGB and gAMA by the standard; iCCP is read by Pillow."""
     if len(told := chunks.get(b"cICP", b"")) == 4:
         primaries, transfer = told[0], told[1]
         if primaries in PRIMARIES and transfer in CURVES:
@@ -170,7 +170,7 @@ def _of_png(chunks: dict[bytes, bytes]) -> bytes:
 
 
 def _chromaticities(content: bytes) -> tuple[Primaries, tuple[float, float]]:
-    """Primaries and white of a cHRM chunk; sRGB's where there is none."""
+    """Primaries and white of a cHRM chunk; sRGB's without one."""
     if len(content) != 32:
         return PRIMARIES[1], D65
     v = [x / 100_000 for x in struct.unpack(">8I", content)]

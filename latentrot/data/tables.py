@@ -1,7 +1,7 @@
-"""Tables about pictures, in the dialects they are found in: one reader, rows by the picture's name.
+"""Read tables about images in their various dialects, indexed by image name.
 
-CelebA's authors write a line with the number of rows, a line with the columns and then rows padded by spaces, or rows alone
-(identities, partitions). Others write CSV with a header that names the pictures' column as they like, or none.
+CelebA's authors write a line with the number of rows, a line with the columns and then rows padded by spaces, or rows only
+(identities, partitions). Others write CSV with a header that names the image column arbitrarily, or without one.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ __all__ = [
     "to_files",
 ]
 
-#: what a picture's name ends in: such a field in the first line means that there is no header
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".pgm", ".ppm")
-#: a whole number that went through a column of floats
-WHOLE = re.compile(r"^(\d+)\.0$")
-#: columns that hold names, also where all of them are numbers
+#: suffixes of image names: such a field in the first line means that there is no header
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".pgm", ".ppm")
+#: an integer that was converted to float
+WHOLE_FLOAT = re.compile(r"^(\d+)\.0$")
+#: columns that hold names, even if all of them are numeric
 NAMES = ("identity", "head")
 #: a number with a decimal comma between other separators, as some countries' spreadsheets write it
 DECIMAL_COMMA = re.compile(r"(?:^|[;\t ])-?\d+,\d+(?=[;\t ]|$)", re.MULTILINE)
-#: beyond this many bytes a first line is no header
-LONGEST_LINE = 100_000
+#: a longer first line is not a header
+MAX_LINE_BYTES = 100_000
 
 
 def as_names(values: Sequence[object] | pd.Series | np.ndarray) -> pd.Series:
@@ -44,7 +44,7 @@ def as_names(values: Sequence[object] | pd.Series | np.ndarray) -> pd.Series:
     if pd.api.types.is_float_dtype(series):
         whole = series.dropna() % 1 == 0
         series = series.astype("Int64") if whole.all() else series
-    text = series.astype(object).map(lambda v: None if pd.isna(v) else WHOLE.sub(r"\1", str(v).strip()))
+    text = series.astype(object).map(lambda v: None if pd.isna(v) else WHOLE_FLOAT.sub(r"\1", str(v).strip()))
     return text.astype(object).where(text.notna(), None)
 
 
@@ -53,14 +53,14 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
 
     Args:
         path: .csv, .txt, .tsv (a count line, a header, both or neither; commas, semicolons, tabs or spaces) or .parquet.
-        columns: what the columns after the picture's name are called where the file does not say.
+        columns: names of the columns after the image name, if the file has no header.
 
     Returns:
-        The table by image_id, the first column whatever it was called; names as text, numbers as numbers.
+        The table indexed by image_id (the first column, whatever its name); names as text, numbers as numbers.
 
     Raises:
-        LatentrotError: an unreadable or empty file, rows of another length than the header, no header where `columns` are
-            not given, or a picture named twice.
+        LatentrotError: an unreadable or empty file, rows of another length than the header, no header and no `columns`,
+            or a duplicate image name.
     """
     try:
         table = pd.read_parquet(path).reset_index() if path.suffix == ".parquet" else parse_table(path, columns)
@@ -81,7 +81,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Some columns of a table by image_id.
+    """Read some columns of a table, indexed by image_id.
 
     Raises:
         LatentrotError: as `read_table`; or a column is missing.
@@ -95,28 +95,28 @@ def read_columns(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def read_rows(path: Path, columns: Sequence[str], ids: Sequence[str]) -> pd.DataFrame:
-    """Some columns of a table, a row for each of some pictures in their order.
+    """Read some columns of a table, with one row per given image, in their order.
 
     Raises:
-        LatentrotError: as `read_columns`; or the table says nothing of a picture.
+        LatentrotError: as `read_columns`; or an image is missing in the table.
     """
     rows = to_files(read_columns(path, columns), ids)
     if empty := rows.index[rows.isna().any(axis=1)].tolist():
-        raise LatentrotError(f"{path} says nothing of {len(empty)} of {len(rows)} pictures, {empty[0]} among them")
+        raise LatentrotError(f"{path} has no row for {len(empty)} of {len(rows)} images, such as {empty[0]}")
     return rows
 
 
 def to_files(table: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
-    """The rows of some files: by name, or, for each file whose name the table lacks, by the name without its suffix.
+    """Select the rows of some files: by name, or by the name without suffix if the table lacks the full name.
 
-    A row that names one file exactly is no other file's, and a stem that two rows share is nobody's.
+    A row whose name matches a file exactly belongs to no other file, and an ambiguous stem belongs to none.
 
     Args:
         table: by image_id.
         ids: names of files.
 
     Returns:
-        A row for each of `ids`, in their order; empty where the table says nothing.
+        A row for each of `ids`, in their order; empty where the table has none.
     """
     index = pd.Index(ids, name="image_id")
     rest = table[~table.index.isin(index)]
@@ -128,10 +128,10 @@ def to_files(table: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
 
 
 def as_numbers(table: pd.DataFrame, columns: Sequence[str], path: Path) -> pd.DataFrame:
-    """The table with some columns as numbers; empty cells stay empty.
+    """Convert some columns of a table to numbers; empty cells stay empty.
 
     Raises:
-        LatentrotError: a cell that is no number, with its column and picture.
+        LatentrotError: a cell that is not a number, with its column and image.
     """
     table = table.copy()
     for column in columns:
@@ -149,37 +149,37 @@ def as_numbers(table: pd.DataFrame, columns: Sequence[str], path: Path) -> pd.Da
 
 
 def check_unique(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """The table itself.
+    """Return the table after checking that its image names are unique.
 
     Raises:
-        LatentrotError: it names a picture twice.
+        LatentrotError: a duplicate image name.
     """
     if doubled := table.index[table.index.duplicated()].unique().tolist():
         raise LatentrotError(
-            f"{one_line(path)} names {len(doubled)} pictures twice, {one_line(doubled[0])} among them; keep one row for each"
+            f"{one_line(path)} lists {len(doubled)} images twice, such as {one_line(doubled[0])}; keep one row for each"
         )
     return table
 
 
 def parse_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """A text table as it is, in any dialect; see `read_table`, which makes more of it."""
+    """Parse a text table in any dialect, without type conversion; see `read_table`."""
     with path.open("rb") as file:
         encoding = "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"  # Excel writes both
     with path.open(encoding=encoding, errors="replace") as file:
-        first = file.readline(LONGEST_LINE).strip()
-        stated = re.fullmatch("sep=(.)", first)  # Excel's own way to name the separator
+        first = file.readline(MAX_LINE_BYTES).strip()
+        stated = re.fullmatch("sep=(.)", first)  # how Excel states the separator
         skipped = int(first.isdecimal() or stated is not None)
-        header = file.readline(LONGEST_LINE).strip() if skipped else first
-        row = file.readline(LONGEST_LINE).strip()
-        rows = row + "\n" + file.read(LONGEST_LINE)
+        header = file.readline(MAX_LINE_BYTES).strip() if skipped else first
+        row = file.readline(MAX_LINE_BYTES).strip()
+        rows = row + "\n" + file.read(MAX_LINE_BYTES)
     if not header:
-        raise LatentrotError(f"the table {one_line(path)} is empty; expected a header and a row for each picture")
+        raise LatentrotError(f"the table {one_line(path)} is empty; expected a header and one row per image")
     separator = stated[1] if stated else _separator(header)
     names = _fields(header, separator)
-    if named := not _is_picture(names[0]):
+    if named := not _is_image_name(names[0]):
         names = ["image_id", *names] if len(_fields(row, separator)) == len(names) + 1 else names
     else:
-        names = _given(path, columns, len(names))
+        names = _column_names(path, columns, len(names))
     decimal = "," if separator != "," and DECIMAL_COMMA.search(rows) else "."
     return pd.read_csv(
         path, sep=separator, skiprows=skipped + int(named), names=names, index_col=False, skipinitialspace=True,
@@ -188,7 +188,7 @@ def parse_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFram
 
 
 def _separator(header: str) -> str:
-    """What stands between a header's names most often; spaces where nothing else does."""
+    """The most frequent separator in a header; spaces if there is no other."""
     best = max(",;\t", key=header.count)
     return best if best in header else r"\s+"
 
@@ -197,12 +197,12 @@ def _fields(line: str, separator: str) -> list[str]:
     return line.split() if separator == r"\s+" else [field.strip().strip('"') for field in line.split(separator)]
 
 
-def _is_picture(name: str) -> bool:
-    return name.lower().endswith(PICTURE_SUFFIXES)
+def _is_image_name(name: str) -> bool:
+    return name.lower().endswith(IMAGE_SUFFIXES)
 
 
-def _given(path: Path, columns: Sequence[str] | None, count: int) -> list[str]:
+def _column_names(path: Path, columns: Sequence[str] | None, count: int) -> list[str]:
     if columns is None or len(columns) != count - 1:
-        expected = "a header" if columns is None else f"a header, or {', '.join(columns)} after the picture's name"
+        expected = "a header" if columns is None else f"a header, or {', '.join(columns)} after the image name"
         raise LatentrotError(f"the table {one_line(path)} has no header and {count} columns; expected {expected}")
     return ["image_id", *columns]

@@ -1,7 +1,7 @@
-"""Videos in and out, frame by frame through FFmpeg's libraries (PyAV): memory does not grow with a video's length.
+"""Read and write videos frame by frame with FFmpeg's libraries (PyAV), in constant memory.
 
-Every frame keeps its own time, sound is copied packet by packet, and what the numbers of the file mean as colours is read
-from the file and written into the new one.
+Every frame keeps its time, sound is copied packet by packet, and the colour space is read from the file and written into the
+new one.
 """
 
 from __future__ import annotations
@@ -31,15 +31,16 @@ if TYPE_CHECKING:
     from av.video.reformatter import VideoReformatter
     from av.video.stream import VideoStream
 
-__all__ = ["VIDEOS", "Frame", "Video", "check_pyav", "encode_mp4", "is_video", "open_video"]
+__all__ = ["VIDEOS", "Video", "VideoFrame", "check_pyav", "encode_mp4", "is_video", "open_video"]
 
 #: suffixes of the videos that can be read
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
-#: FFmpeg may open this file only, as one of these containers: a list that names other files or addresses is none
+#: FFmpeg may open only this file, as one of these containers: playlists, which refer to other files or addresses, are
+#: excluded
 ONLY_FILES = {"protocol_whitelist": "file", "format_whitelist": "mov,mp4,matroska,webm,avi"}
-#: sound that an MP4 holds as it is; any other is encoded anew
+#: sound codecs that are copied into an MP4; others are encoded again
 COPIED_SOUND = ("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac")
-#: what of a file's tags an edited version keeps
+#: tags that an edited version keeps
 TAGS = (
     "title",
     "artist",
@@ -57,21 +58,21 @@ TAGS = (
 UNKNOWN, BT709, BT601 = 2, 1, 6
 #: ... BT.2020 as primaries; the transfers of high dynamic range: perceptual quantiser and hybrid log-gamma
 BT2020, HDR = 9, {16: "PQ", 18: "HLG"}
-#: range of the numbers: 16 to 235, as players expect
+#: colour range of the values: 16 to 235, as players expect
 LIMITED = 1
-#: the most samples of sound a second that AAC takes
-MOST_AAC_HERTZ = 96_000
-#: a video without a stated matrix is BT.709 from so many rows on, else BT.601, as players take it
+#: max sample rate of AAC, hertz
+MAX_AAC_HERTZ = 96_000
+#: min number of rows from which a video without a stated matrix is BT.709 instead of BT.601, as players assume
 HD_ROWS = 720
 
 
-class Frame(NamedTuple):
-    """One frame and when it shows.
+class VideoFrame(NamedTuple):
+    """One frame with its time.
 
     Attributes:
         pixels: (h, w, 3) uint8 RGB, upright.
         start: seconds from the beginning.
-        seconds: how long it shows.
+        seconds: duration.
     """
 
     pixels: np.ndarray
@@ -81,7 +82,7 @@ class Frame(NamedTuple):
 
 @dataclass(frozen=True)
 class Colour:
-    """What the numbers in a video mean as colours: codes of ITU-T H.273."""
+    """Colour space of a video: codes of ITU-T H.273."""
 
     matrix: int = BT709
     primaries: int = BT709
@@ -89,53 +90,53 @@ class Colour:
 
     @property
     def is_wide(self) -> bool:
-        """Whether it has to be converted before 8 bits of BT.709 can show it."""
+        """Whether it has to be converted for 8 bits of BT.709."""
         return self.primaries == BT2020 or self.transfer in HDR
 
 
 @dataclass(frozen=True, eq=False)
 class Video:
-    """A video, or an animated picture, that is being read.
+    """A video or an animated image that is being read.
 
     Attributes:
         path: the file.
-        fps: frames a second, on average.
-        frames: one at a time, once.
-        count: about how many there are; 0 where unknown.
+        fps: mean frames per second.
+        frames: iterator over the frames, usable once.
+        count: approximate number of frames; 0 if unknown.
         time_base: unit of its times, seconds.
         colour: of the frames as they are to be written.
-        aspect: width of a pixel by its height.
+        aspect: width of a pixel divided by its height.
         sound: codecs of its sound tracks.
-        notes: what of it cannot be kept.
-        tags: what it says of itself that an edited version keeps: title, author, time and place.
-        plays: how often an animation plays; 0: for ever.
-        history: what earlier edits of ours wrote into it (see `latentrot.data.metadata.history_of`).
+        warnings: what an edited version cannot keep.
+        tags: tags that an edited version keeps: title, author, time and place.
+        plays: number of plays of an animation; 0: endless.
+        history: record of earlier edits by latentrot (see `latentrot.data.metadata.history_of`).
     """
 
     path: Path
     fps: float
-    frames: Iterator[Frame]
+    frames: Iterator[VideoFrame]
     count: int
     time_base: Fraction = Fraction(1, 1000)
     colour: Colour = Colour()
     aspect: Fraction = Fraction(1)
     sound: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     plays: int = 0
     history: str = ""
 
 
 def is_video(path: Path) -> bool:
-    """Whether a name is that of a video that can be read."""
+    """Whether a file name has a suffix of a readable video."""
     return path.suffix.lower() in VIDEOS
 
 
 def check_pyav(purpose: str) -> None:
-    """Refuse a purpose that needs PyAV where it is not installed.
+    """Refuse a purpose that needs PyAV if it is not installed.
 
     Raises:
-        LatentrotError: saying how to install it.
+        LatentrotError: with the install command.
     """
     if importlib.util.find_spec("av") is None:
         raise LatentrotError(f"{purpose} needs PyAV, which is not installed: pip install 'latentrot[video]'")
@@ -145,20 +146,20 @@ def check_pyav(purpose: str) -> None:
 
 
 def open_video(path: Path) -> Video:
-    """Begin to read a video; its first frame is decoded at once, so that a bad file is refused before any work.
+    """Start reading a video; its first frame is decoded at once, so that a bad file is refused before any work.
 
-    Frames are turned upright as the file says. Ten bits become eight; high dynamic range and BT.2020 become BT.709, with
-    what is brighter than white clipped, and a note says so.
+    Frames are rotated upright as the file states. Ten bits become eight; high dynamic range and BT.2020 become BT.709,
+    clipped at white, with a warning.
 
     Raises:
-        LatentrotError: no PyAV, no such file, no video, a damaged one, frames over 64 million pixels or under 16 pixels a
-            side. Frames that are damaged later on are left out.
+        LatentrotError: PyAV is not installed, the file is missing, not a video or damaged, or frames have over 64 million
+            pixels or under 16 pixels a side. Damaged later frames are left out.
     """
     check_pyav(f"reading {one_line(path)}")
     _check_file(path)
     container = _open(path)
     try:
-        stream = _moving_pictures(container, path)
+        stream = _video_stream(container, path)
         frames = _decoded(container, stream)
         first = next(frames, None)
         if first is None:
@@ -206,23 +207,23 @@ def _refuse(path: Path, reason: object) -> LatentrotError:
 
 
 def _open(path: Path) -> InputContainer:
-    """The file as FFmpeg sees it; `file:` so that no name is taken for an option or an address."""
+    """Open the file with FFmpeg; the prefix `file:` prevents names from being parsed as options or addresses."""
     import av  # noqa: PLC0415  (optional)
     from av.error import FFmpegError  # noqa: PLC0415
 
     try:
         return av.open(f"file:{path.resolve()}", container_options=ONLY_FILES, metadata_errors="replace")
     except (FFmpegError, OSError, ValueError) as error:
-        raise _refuse(path, "it is no video, or is damaged") from error
+        raise _refuse(path, "it is not a video, or is damaged") from error
 
 
-def _moving_pictures(container: InputContainer, path: Path) -> VideoStream:
-    """The first track of moving pictures (a cover is none)."""
+def _video_stream(container: InputContainer, path: Path) -> VideoStream:
+    """The first video track that is not a cover image."""
     from av.stream import Disposition  # noqa: PLC0415  (optional)
 
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic and s.codec_context]
     if not streams:
-        raise _refuse(path, "it holds no moving pictures")
+        raise _refuse(path, "it has no video track")
     width, height = streams[0].codec_context.width, streams[0].codec_context.height
     if width * height > MAX_PIXELS or min(width, height) < MIN_SIDE:
         raise LatentrotError(
@@ -234,12 +235,12 @@ def _moving_pictures(container: InputContainer, path: Path) -> VideoStream:
 
 
 def _start(container: InputContainer) -> Fraction:
-    """When a file's first track begins, seconds: its recorder may have counted for hours."""
+    """Start time of a file's first track, seconds: the recorder's clock may not start at 0."""
     return Fraction(max(0, container.start_time or 0), 10**6)
 
 
 def _seconds(ticks: int | None, of: av.VideoFrame | av.Packet) -> Fraction:
-    """A time or a duration; 0 where there is none."""
+    """A time or duration in seconds; 0 if unknown."""
     return (ticks or 0) * (of.time_base or Fraction(0))
 
 
@@ -249,7 +250,7 @@ def _sound_tracks(container: InputContainer) -> list[AudioStream]:
 
 
 def _demuxed(container: InputContainer, *streams: Stream) -> Iterator[av.Packet]:
-    """Packets of some tracks, up to where the file is damaged."""
+    """Packets of some tracks, up to the first damage."""
     from av.error import FFmpegError  # noqa: PLC0415  (optional)
 
     with suppress(FFmpegError):
@@ -257,7 +258,7 @@ def _demuxed(container: InputContainer, *streams: Stream) -> Iterator[av.Packet]
 
 
 def _decode(packet: av.Packet) -> list:
-    """The frames in a packet; none where it is damaged."""
+    """The frames in a packet; none if it is damaged."""
     from av.error import FFmpegError  # noqa: PLC0415  (optional)
 
     try:
@@ -267,7 +268,7 @@ def _decode(packet: av.Packet) -> list:
 
 
 def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
-    """Frames in the order they show, each later than the one before; what is damaged is left out."""
+    """Frames in display order with rising times; damaged ones are left out."""
     last = None
     with container:
         for packet in _demuxed(container, stream):
@@ -279,36 +280,36 @@ def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.Vide
 
 def _frames(
     decoded: Iterable[av.VideoFrame], colour: Colour, start: Fraction, end: Fraction, usual: Fraction
-) -> Iterator[Frame]:
-    """Frames as pixels; each shows until the next one does, the last one to the end, or for as long as is usual."""
+) -> Iterator[VideoFrame]:
+    """Frames as pixels; each is shown until the next one, the last one until the end or for the usual duration."""
     from av.video.reformatter import VideoReformatter  # noqa: PLC0415  (optional)
 
     frame, reformatter = None, VideoReformatter()  # one for all: its tables for high dynamic range take seconds
-    for picture in decoded:
-        pixels = _pixels(picture, colour, frame.pixels.shape if frame else None, reformatter)
-        at = max(_seconds(picture.pts, picture) - start, Fraction(0))
+    for image in decoded:
+        pixels = _pixels(image, colour, frame.pixels.shape if frame else None, reformatter)
+        at = max(_seconds(image.pts, image) - start, Fraction(0))
         if frame is not None:
             yield frame._replace(seconds=at - frame.start)
-        frame = Frame(pixels, at, end - at if end > at else usual)
+        frame = VideoFrame(pixels, at, end - at if end > at else usual)
     if frame is not None:
         yield frame
 
 
 def _matrix(frame: av.VideoFrame) -> int:
-    """The matrix from YUV to RGB that a frame was made with."""
+    """Code of a frame's matrix from YUV to RGB."""
     guess = BT709 if frame.height >= HD_ROWS else BT601
     return guess if frame.colorspace == UNKNOWN else frame.colorspace
 
 
 def _sws_matrix(matrix: int) -> int:
-    """A matrix as libswscale numbers it, which knows only one of the two codes of BT.601."""
+    """Code of a matrix in libswscale, which has only one of the two codes of BT.601."""
     return 5 if matrix == BT601 else matrix
 
 
 def _pixels(
     frame: av.VideoFrame, colour: Colour, shape: tuple[int, ...] | None, reformatter: VideoReformatter
 ) -> np.ndarray:
-    """A frame as upright (h, w, 3) uint8 RGB, of the shape given if any: a stream may change its size on the way."""
+    """A frame as upright (h, w, 3) uint8 RGB, resized to `shape` if given: a stream may change its size midway."""
     quarters = frame.rotation // 90 % 4
     options = {"dst_color_trc": BT709, "dst_color_primaries": BT709} if colour.is_wide else {}
     if shape is not None:
@@ -319,32 +320,34 @@ def _pixels(
 
 
 def _not_kept(container: InputContainer, colour: Colour) -> tuple[str, ...]:
-    """What the turned version of a video will not keep, in words for the user."""
-    notes = []
+    """What an edited version of a video cannot keep, as warnings for the user."""
+    warnings = []
     if colour.transfer in HDR:
-        notes.append(
+        warnings.append(
             f"high dynamic range ({HDR[colour.transfer]}) becomes BT.709; what is brighter than white is clipped"
         )
     elif colour.is_wide:
-        notes.append("BT.2020 becomes BT.709; colours beyond it are clipped")
+        warnings.append("BT.2020 becomes BT.709; colours beyond it are clipped")
     kinds = Counter(s.type for s in container.streams if s.type not in ("video", "audio"))
     kinds["video"] = len(container.streams.video) - 1
     kinds["sound"] = len(container.streams.audio) - len(_sound_tracks(container))
-    return (*notes, *(f"{count} {kind} track{'s' * (count > 1)} not kept" for kind, count in kinds.items() if count))
+    return (*warnings, *(f"{count} {kind} track{'s' * (count > 1)} not kept" for kind, count in kinds.items() if count))
 
 
 # ---- writing ----------------------------------------------------------------------------------------------------
 
 
-def encode_mp4(path: Path, frames: Iterable[Frame], metadata: Mapping[str, str], source: Video | None = None) -> None:
-    """Encode H.264 in 4:2:0 with 8 bits, which every player shows.
+def encode_mp4(
+    path: Path, frames: Iterable[VideoFrame], metadata: Mapping[str, str], source: Video | None = None
+) -> None:
+    """Encode H.264 in 4:2:0 with 8 bits, which every player supports.
 
     Args:
-        path: the file, written as it grows: give `write_atomically`'s.
+        path: the file, written while it grows: pass the path given by `write_atomically`.
         frames: of one size, at least one; odd sides are made even by repeating the last row or column.
-        metadata: text kept in the file, see `latentrot.data.metadata`.
-        source: the video they come from: its unit of time, colours and pixel shape are kept, and all of its sound, copied
-            where an MP4 can hold it, else encoded as AAC.
+        metadata: text stored in the file, see `latentrot.data.metadata`.
+        source: the video they come from: its time base, colours and pixel aspect are kept, and all of its sound, copied if
+            an MP4 supports the codec, else encoded as AAC.
 
     Raises:
         OSError: the video could not be written.
@@ -358,15 +361,20 @@ def encode_mp4(path: Path, frames: Iterable[Frame], metadata: Mapping[str, str],
     try:
         with av.open(str(path), "w", format="mp4", container_options={"movflags": "+faststart"}) as out:
             out.metadata.update({**like.tags, "comment": as_text(metadata)})
-            tracks = [_pictures(out, first, frames, like), *([_sound(out, source)] if source and source.sound else [])]
+            tracks = [
+                _video_packets(out, first, frames, like),
+                *([_sound(out, source)] if source and source.sound else []),
+            ]
             for packet in heapq.merge(*tracks, key=lambda p: _seconds(p.dts, p)):
                 out.mux(packet)
     except FFmpegError as error:
         raise OSError(error.errno, f"the video could not be encoded: {one_line(error.strerror)}") from error
 
 
-def _pictures(out: OutputContainer, first: Frame, rest: Iterable[Frame], like: Video) -> Iterator[av.Packet]:
-    """Frames as H.264."""
+def _video_packets(
+    out: OutputContainer, first: VideoFrame, rest: Iterable[VideoFrame], like: Video
+) -> Iterator[av.Packet]:
+    """Encode frames as H.264."""
     height, width = first.pixels.shape[:2]
     rate = Fraction(like.fps or 1 / first.seconds).limit_denominator(1001)
     stream = out.add_stream("libx264", rate=rate, options={"crf": "16"})
@@ -377,33 +385,33 @@ def _pictures(out: OutputContainer, first: Frame, rest: Iterable[Frame], like: V
     context.color_range = LIMITED
     seconds: dict[int, Fraction] = {}
     for frame in chain([first], rest):
-        picture = _to_encode(frame, like)
-        seconds[picture.pts or 0] = frame.seconds
-        yield from _timed(stream.encode(picture), seconds)
+        image = _to_encode(frame, like)
+        seconds[image.pts or 0] = frame.seconds
+        yield from _timed(stream.encode(image), seconds)
     yield from _timed(stream.encode(), seconds)
 
 
 def _timed(packets: Iterable[av.Packet], seconds: dict[int, Fraction]) -> Iterator[av.Packet]:
-    """Packets that know how long they show."""
+    """Set the duration of packets."""
     for packet in packets:
         packet.duration = round(seconds.pop(packet.pts or 0) / packet.time_base)
         yield packet
 
 
-def _to_encode(frame: Frame, like: Video) -> av.VideoFrame:
-    """A frame as the encoder takes it."""
+def _to_encode(frame: VideoFrame, like: Video) -> av.VideoFrame:
+    """A frame in the encoder's format."""
     import av  # noqa: PLC0415  (optional)
 
     height, width = frame.pixels.shape[:2]
     even = np.pad(frame.pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
-    picture = rgb.reformat(format="yuv420p", dst_colorspace=_sws_matrix(like.colour.matrix), dst_color_range=LIMITED)
-    picture.pts, picture.time_base = round(frame.start / like.time_base), like.time_base
-    return picture
+    image = rgb.reformat(format="yuv420p", dst_colorspace=_sws_matrix(like.colour.matrix), dst_color_range=LIMITED)
+    image.pts, image.time_base = round(frame.start / like.time_base), like.time_base
+    return image
 
 
 def _sound(out: OutputContainer, source: Video) -> Iterator[av.Packet]:
-    """All sound of a video: copied where an MP4 can hold it, else encoded as AAC."""
+    """All sound of a video: copied if an MP4 supports the codec, else encoded as AAC."""
     with _open(source.path) as container:
         start = _start(container)
         tracks = {s.index: _add_sound(out, s) for s in _sound_tracks(container)}
@@ -419,23 +427,23 @@ def _sound(out: OutputContainer, source: Video) -> Iterator[av.Packet]:
 
 
 def _is_copied(stream: AudioStream) -> bool:
-    """Whether an MP4 holds a sound as it is."""
+    """Whether an MP4 supports a sound codec."""
     return stream.codec_context.codec.canonical_name in COPIED_SOUND
 
 
 def _add_sound(out: OutputContainer, stream: AudioStream) -> AudioStream:
-    """A track for the sound of another."""
+    """Add a track for the sound of another one."""
     if _is_copied(stream):
         track = out.add_stream_from_template(stream)
     else:
         layout = {1: "mono", 2: "stereo"}.get(stream.layout.nb_channels, stream.layout.name)
-        track = out.add_stream("aac", rate=min(stream.rate, MOST_AAC_HERTZ), layout=layout)
+        track = out.add_stream("aac", rate=min(stream.rate, MAX_AAC_HERTZ), layout=layout)
     track.metadata.update({k: v for k, v in stream.metadata.items() if k in ("language", "title")})
     return track
 
 
 def _as_aac(packet: av.Packet, track: AudioStream, start: Fraction) -> Iterator[av.Packet]:
-    """What a packet of another codec becomes; the last, empty one brings out what is left."""
+    """Encode a packet of another codec as AAC; the last, empty packet flushes the encoder."""
     for frame in _decode(packet):
         if frame.pts is not None and frame.time_base:
             frame.pts -= round(start / frame.time_base)

@@ -1,4 +1,4 @@
-"""Weights files that a user brings, read as tensors alone: nothing in them is run."""
+"""Read weights files of users as tensors only; no code in them is executed."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["read_weights"]
 
 
 def read_weights(path: Path) -> dict[str, Any]:
-    """The tensors in a weights file, read without running anything in it.
+    """Read the tensors in a weights file without executing code.
 
     Raises:
-        LatentrotError: no such file, another suffix, a damaged file, one that holds more than tensors.
+        LatentrotError: a missing file, another suffix, a damaged file, or content other than tensors.
     """
     name = one_line(path)
     if path.suffix.lower() not in (".safetensors", ".pth", ".pt", ".ckpt"):
@@ -39,7 +39,7 @@ def read_weights(path: Path) -> dict[str, Any]:
                 state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise LatentrotError(
-            f"{name} holds more than tensors, or is damaged, and is not read because that could run code; "
+            f"{name} holds more than tensors, or is damaged; it is not read because that could execute code; "
             "ask for a .safetensors file of the same network"
         ) from error
     except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:

@@ -1,1 +1,1 @@
-"""Diffusion backbones: read one from disk, bring pictures into its own space, train one."""
+"""Diffusion models: load one from disk, invert images into its latent space, decode latents."""

@@ -1,4 +1,4 @@
-"""Larger networks around the U-Net of an unconditional model of pixels: how they begin, and how they are written."""
+"""Networks built around the U-Net of an unconditional pixel model: initialise and save them."""
 
 from __future__ import annotations
 
@@ -21,26 +21,28 @@ __all__ = ["begin_pixels", "save_network"]
 
 
 def begin_pixels(
-    start: str, device: str | None, whose: str
+    start: str, device: str | None, user: str
 ) -> tuple[LatentModel, PixelUnshuffle, DDIMScheduler, UNet2DModel]:
-    """The model of pixels that a network begins as, its first stage, its schedule, and its U-Net in single precision.
+    """Load the pixel model that a network starts from: its first stage, its schedule, and its U-Net in single precision.
 
     Args:
         start: a diffusers folder, a Hub id or a bundled model.
         device: torch device.
-        whose: what begins so, for errors.
+        user: the network to start, for error messages.
 
     Raises:
-        LatentrotError: no such model, or one of latents, or one that predicts something else than the velocity.
+        LatentrotError: there is no such model, it is a latent diffusion model, or it does not predict the velocity.
     """
     model = load_model(start, device)
     stage = model.first_stage
     if not isinstance(stage, PixelUnshuffle):
         if stage.factor != 1 or model.latent_shape[0] != 3:
-            raise LatentrotError(f"{start} works on latents; {whose} starts from a model of pixels")
+            raise LatentrotError(f"{start} is a latent diffusion model; {user} needs a pixel model to start from")
         stage = PixelUnshuffle(1)
     if model.prediction_type != "v_prediction":
-        raise LatentrotError(f"{start} predicts {model.prediction_type}; {whose} starts from v_prediction")
+        raise LatentrotError(
+            f"{start} predicts {model.prediction_type}; {user} needs a model that predicts v_prediction"
+        )
     plain = UNet2DModel.from_pretrained(model.folder / "unet", torch_dtype=torch.float32)
     return model, stage, read_scheduler(model.folder / "scheduler"), plain
 
@@ -48,21 +50,21 @@ def begin_pixels(
 def save_network(
     folder: Path, unet: Any, scheduler: DDIMScheduler, weights: dict[str, Tensor], part: str, header: dict[str, str]
 ) -> None:
-    """Write a network in half precision: its U-Net and schedule as diffusers does, all else as one file, the last.
+    """Write a network in half precision: U-Net and schedule in diffusers' format, the rest as one file, last.
 
     Args:
-        folder: where to; made if need be.
-        unet: the network's own, for its configuration.
+        folder: target folder; created if missing.
+        unet: the U-Net of the network, for its configuration.
         scheduler: the schedule.
-        weights: of the whole network; those of the U-Net begin with `unet.`.
-        part: name of the file for all else.
-        header: of that file.
+        weights: of the whole network; names of U-Net weights begin with `unet.`.
+        part: name of the file for the other weights.
+        header: metadata of that file.
     """
     kinds: dict[bool, dict[str, Tensor]] = {True: {}, False: {}}
     for name, tensor in weights.items():
         kinds[name.startswith("unet.")][name.removeprefix("unet.")] = tensor.detach().cpu().half().contiguous()
     (folder / "unet").mkdir(parents=True, exist_ok=True)
-    unet.register_to_config(_name_or_path=None)  # where another model lay is nobody's business
+    unet.register_to_config(_name_or_path=None)  # do not publish a local path
     unet.save_config(folder / "unet")
     path = folder / "unet" / "diffusion_pytorch_model.safetensors"
     write_atomically(path, lambda p: save_file(kinds[True], p, metadata={"format": "pt"}))

@@ -1,4 +1,4 @@
-"""What a diffusion network is told beside the noise level, as vectors that are added to its embedding."""
+"""Conditions of a diffusion network besides the noise level, as vectors added to its time embedding."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["WhoEmbedding"]
+__all__ = ["IdentityEmbedding"]
 
 
-class WhoEmbedding(nn.Module):
-    """An identity embedding as a share of the noise level's, zero at first.
+class IdentityEmbedding(nn.Module):
+    """Adds an identity embedding to the noise level's embedding; zero-initialised.
 
-    Published models have it take the place of a word in a prompt, for cross attention; a U-Net without one takes it beside
-    the noise level.
+    Published models insert the identity as a token of the prompt, for cross attention; a U-Net without cross attention takes
+    it with the noise level.
 
     Args:
         width: of the noise level's embedding.
-        length: of the identity's.
+        length: of the identity embedding.
     """
 
     def __init__(self, width: int, length: int) -> None:
@@ -29,8 +29,8 @@ class WhoEmbedding(nn.Module):
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
-    def forward(self, who: Tensor) -> Tensor:
-        """(b, length) unit vectors, NaN where nobody is named -> (b, width); of nobody one NaN is enough."""
-        known = torch.isfinite(who).all(-1, keepdim=True)
-        scaled = torch.nan_to_num(who) * self.length**0.5
+    def forward(self, identity: Tensor) -> Tensor:
+        """(b, length) unit vectors, NaN for no identity (one NaN is enough) -> (b, width)."""
+        known = torch.isfinite(identity).all(-1, keepdim=True)
+        scaled = torch.nan_to_num(identity) * self.length**0.5
         return self.last(F.silu(self.first(torch.where(known, scaled, self.nobody))))

@@ -1,8 +1,8 @@
-"""Embed by gradient descent on the latent, through the decoder: the alternative to running the ODE backwards.
+"""Embed by gradient descent on the latent through the decoder: the alternative to running the ODE backwards.
 
-After Asperti, Evangelista, Marro, Merizzi, "Image Embedding for Denoising Generative Models", 2023. It needs no inverse and
-no exactness of any solver, only many times the work; what it finds is a latent that decodes into the picture, not the one
-the ODE leads to.
+After Asperti, Evangelista, Marro, Merizzi, "Image Embedding for Denoising Generative Models", 2023. It needs neither an
+inverse nor an exact solver, but many times the computation. It finds a latent that decodes into the image, not the one the
+ODE leads to.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from torch.utils.checkpoint import checkpoint
 from latentrot.data.similarity import decibels
 from latentrot.diffusion.load import LatentModel
 from latentrot.diffusion.schedule import Schedule
-from latentrot.diffusion.solve import check_batch, without_remainder
+from latentrot.diffusion.solve import check_batch, without_residual
 from latentrot.diffusion.solvers import solver_of
 from latentrot.errors import LatentrotError
 
-__all__ = ["Descended", "DescentConfig", "descend"]
+__all__ = ["DescentConfig", "DescentResult", "descend"]
 
 
 @dataclass(frozen=True)
 class DescentConfig:
-    """How the descent goes.
+    """Parameters of the descent.
 
     Args:
-        target_db: a picture that comes back this well is left as it is.
-        iterations: at most so many, each a decoding and its gradient.
-        rate: Adam's step, in units of the latent.
+        target_db: images with a round trip at least this good are not optimised further.
+        iterations: max number of iterations, each a decoding and its gradient.
+        rate: learning rate of Adam, in units of the latent.
     """
 
     target_db: float = 40.0
@@ -39,13 +39,13 @@ class DescentConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class Descended:
-    """What a descent found.
+class DescentResult:
+    """Result of a descent.
 
     Attributes:
-        latents: (n, c, h, w) float32, each the best seen.
-        psnr_db: (n,) how well they decode into the pictures, before any clipping.
-        iterations: that were made.
+        latents: (n, c, h, w) float32, the best of each descent.
+        psnr_db: (n,) PSNR of their decodings, before clipping.
+        iterations: number of iterations made.
     """
 
     latents: torch.Tensor
@@ -54,7 +54,7 @@ class Descended:
 
 
 class Recomputed:
-    """A model whose evaluations are done again on the way back instead of being kept: memory of one step, not of all."""
+    """A model with gradient checkpointing: evaluations are recomputed in the backward pass, so memory is that of one step."""
 
     def __init__(self, model: LatentModel) -> None:
         self.model = model
@@ -63,13 +63,13 @@ class Recomputed:
         return getattr(self.model, name)
 
     def velocity(self, x: torch.Tensor, level: int) -> torch.Tensor:
-        """As the model's."""
+        """`LatentModel.velocity`, checkpointed."""
         return checkpoint(self.model.velocity, x, level, use_reentrant=False)
 
 
 def decode_with_gradient(model: LatentModel, z: torch.Tensor, schedule: Schedule) -> torch.Tensor:
-    """(n, c, h, w) latents -> (n, c, h, w) states of the pictures, from which gradients flow back."""
-    recomputed = cast("LatentModel", Recomputed(model))  # all but `velocity` is the model's
+    """(n, c, h, w) latents -> (n, c, h, w) decoded states, differentiable."""
+    recomputed = cast("LatentModel", Recomputed(model))  # delegates everything except `velocity`
     return solver_of(schedule).decode(recomputed, z, schedule)
 
 
@@ -79,26 +79,26 @@ def descend(
     start: torch.Tensor,
     schedule: Schedule | None = None,
     config: DescentConfig | None = None,
-) -> Descended:
-    """Find latents that decode into pictures.
+) -> DescentResult:
+    """Find latents that decode into given images.
 
     Args:
         model: from `load_model`.
-        x: (n, 3, h, w) pictures in [-1, 1] at the model's resolution.
-        start: (n, c, h', w') latents to start from: noise, those of `invert`, or those of `embed_with`. Remainders are left
-            out, so that the plain inverse's beside them start lower than the fixed point's.
+        x: (n, 3, h, w) images in [-1, 1] at the model's resolution.
+        start: (n, c, h', w') latents to start from: noise, those of `invert`, or those of `embed_with`. Residual latents are
+            dropped, so latents of the plain inverse start at a lower PSNR than those of the fixed point.
         schedule: of the decoding.
-        config: when to stop.
+        config: stopping criteria.
 
     Raises:
         LatentrotError: wrong shapes.
     """
     plan, config = schedule or Schedule(), config or DescentConfig()
     check_batch(x, [(3, model.resolution, model.resolution)], "pictures")
-    start = without_remainder(start)
+    start = without_residual(start)
     check_batch(start, [model.latent_shape], "latents")
     if len(start) != len(x):
-        raise LatentrotError(f"{len(x)} pictures and {len(start)} latents to start from: expected as many")
+        raise LatentrotError(f"{len(x)} images and {len(start)} start latents; expected one latent per image")
     with torch.no_grad():
         aim = model.first_stage.encode(x.to(model.device, torch.float32)).double()
     z = start.to(model.device).double().requires_grad_()
@@ -112,9 +112,9 @@ def descend(
         best[better], best_db = z.detach()[better], torch.maximum(db, best_db)
         waiting = best_db < config.target_db
         if done == config.iterations or not waiting.any():
-            return Descended(best.float().cpu(), best_db.cpu(), done)
+            return DescentResult(best.float().cpu(), best_db.cpu(), done)
         optimizer.zero_grad()
-        # of the logarithm, so that a picture nearly there still gets a gradient; those that are there get none
+        # log error: the gradient does not vanish near the target; images that reached it are masked out
         (error.log() * waiting).sum().backward()
         optimizer.step()
         done += 1

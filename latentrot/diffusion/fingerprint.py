@@ -1,4 +1,4 @@
-"""What tells one model's latents from another's: everything that shapes a latent, part by part."""
+"""Fingerprint of a model: everything that shapes its latents, part by part."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Everything of a model that shapes a latent; a part that an old file does not know is empty.
+    """Everything of a model that shapes its latents; parts missing in an old file are empty.
 
     Args:
         weights: first 16 hexadecimal digits of the SHA-256 of the U-Net's weights.
-        network: the same of what its configuration says beside their shapes, such as activations and normalisation.
+        network: the same of the rest of its configuration, such as activations and normalisation.
         prediction: what the U-Net predicts.
-        noise: the noise schedule in words.
-        first_stage: what lies between pictures and the diffusion's own space; of an autoencoder with a digest and its scale.
+        noise: description of the noise schedule.
+        first_stage: the map between images and the diffusion space; for an autoencoder with digest and scale.
     """
 
     weights: str
@@ -40,22 +40,22 @@ class Fingerprint:
 
     @classmethod
     def from_header(cls, header: Mapping[str, str]) -> Fingerprint:
-        """Read from an artefact's header; from before there were fingerprints it knows the weights alone."""
+        """Read it from an artefact's header; old headers without a fingerprint hold the weights' digest alone."""
         parts = json.loads(header.get("fingerprint", "{}"))
         return cls(header["digest"], **{f.name: str(parts.get(f.name, "")) for f in fields(cls)[1:]})
 
     def header(self) -> dict[str, str]:
-        """As written into an artefact's header."""
+        """Header entries of an artefact."""
         parts = {name: value for name, value in asdict(self).items() if value and name != "weights"}
         return {"digest": self.weights, **({"fingerprint": json.dumps(parts)} if parts else {})}
 
     @property
     def key(self) -> str:
-        """All parts as one digest."""
+        """Digest over all parts."""
         return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:16]
 
     def difference(self, other: Fingerprint) -> tuple[str, str, str] | None:
-        """The first part that both know and that differs: its name, this one's value and the other's; None: no part."""
+        """First part that both hold and that differs: its name, this value and the other's; None if there is none."""
         for part, name in PARTS.items():
             mine, theirs = getattr(self, part), getattr(other, part)
             if mine and theirs and mine != theirs:
@@ -63,7 +63,7 @@ class Fingerprint:
         return None
 
     def require_same(self, other: Fingerprint, what: str, model: str, here: str) -> None:
-        """Refuse another model; say once what an old file cannot vouch for.
+        """Refuse another model; warn once about parts that an old file does not hold.
 
         Raises:
             LatentrotError: a part differs between `what`, made with `model` (self), and the model `here` (other).
@@ -72,24 +72,24 @@ class Fingerprint:
             part, mine, theirs = differs
             raise LatentrotError(
                 f"{what} belongs to model {model!r} with {part} {mine}, but here {here!r} has {theirs}; "
-                "use the model it was made with, or make it anew"
+                "use the model it was made with, or compute it again"
             )
         if unknown := self.unknown:
             warn_once(what, ", ".join(unknown))
 
     @property
     def unknown(self) -> list[str]:
-        """The parts an old file says nothing of, in words."""
+        """Descriptions of the parts that an old file does not hold."""
         return [name for part, name in PARTS.items() if not getattr(self, part)]
 
 
 @cache
 def warn_once(what: str, parts: str) -> None:
-    """Name the parts of a model that a file from an earlier version cannot vouch for."""
-    log.warning("%s is from an earlier version and cannot vouch for its model's %s: taken for the same", what, parts)
+    """Warn once about the parts of a model that a file of an earlier version does not record."""
+    log.warning("%s is from an earlier version, which did not record its model's %s: assumed to match", what, parts)
 
 
-#: the parts in words, in the order in which they are compared
+#: descriptions of the parts, in the order of comparison
 PARTS = {
     "weights": "digest",
     "network": "U-Net configuration",
@@ -108,7 +108,7 @@ def weights_digest(module: torch.nn.Module) -> str:
     return sha.hexdigest()[:16]
 
 
-#: what a `UNet2DModel` takes where its configuration says nothing, of all that shapes its answers beside the weights
+#: defaults of `UNet2DModel` for all options that shape its output besides the weights
 UNET_DEFAULTS: dict[str, Any] = {
     "center_input_sample": False, "time_embedding_type": "positional", "time_embedding_dim": None, "freq_shift": 0,
     "flip_sin_to_cos": True, "mid_block_type": "UNetMidBlock2D", "layers_per_block": 2, "mid_block_scale_factor": 1,
@@ -120,15 +120,15 @@ UNET_DEFAULTS: dict[str, Any] = {
 
 
 def unet_config_digest(config: Mapping[str, Any]) -> str:
-    """A digest of what a U-Net's configuration says, whoever runs it; values that are the defaults do not count."""
+    """Digest of a U-Net's configuration, independent of the implementation; default values do not count."""
     told = {k: config[k] for k, usual in UNET_DEFAULTS.items() if k in config and plain(config[k]) != usual}
     return hashlib.sha256(json.dumps(plain(told), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def config_digest(module: Any, beside: tuple[str, ...] = ()) -> str:
-    """A digest of what a diffusers model's configuration says, beside some names.
+    """Digest of a diffusers model's configuration, except the options in `beside`.
 
-    Values that are the defaults do not count, so that a version which knows further options finds the same.
+    Default values do not count, so versions with additional options compute the same digest.
     """
     defaults = {name: p.default for name, p in inspect.signature(type(module).__init__).parameters.items()}
     told = {
@@ -139,12 +139,12 @@ def config_digest(module: Any, beside: tuple[str, ...] = ()) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON gives it back: tuples are lists."""
+    """A value as after a JSON round trip: tuples become lists."""
     return json.loads(json.dumps(value, default=str))
 
 
 def noise_in_words(config: Mapping[str, Any]) -> str:
-    """A scheduler's noise schedule, from all that its cumulative products depend on."""
+    """Description of a scheduler's noise schedule: all that its cumulative products depend on."""
     count = int(config["num_train_timesteps"])
     if (given := config.get("trained_betas")) is not None:
         betas = hashlib.sha256(json.dumps(list(given)).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""First stages: invertible or learned maps between pictures and the space the diffusion runs in."""
+"""First stages: invertible or learned maps between images and the diffusion space."""
 
 from __future__ import annotations
 
@@ -28,54 +28,54 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-#: of first_stage.json, raised when an older version would misread it
+#: version of first_stage.json, raised when an older version would misread it
 STAGE_FORMAT = 1
 STAGE_FILE = "first_stage.json"
 
-#: by what latents are multiplied where the configuration does not say: an AutoencoderKL is taken for Stable Diffusion's,
-#: whose early folders left it out; latent diffusion models with a VQModel, such as CompVis/ldm-celebahq-256, were trained on
-#: latents as they are, although diffusers fills in the other number and its pipeline then decodes other colours
+#: scale of latents if the configuration states none: for an AutoencoderKL that of Stable Diffusion (early folders omit it);
+#: latent diffusion models with a VQModel, such as CompVis/ldm-celebahq-256, were trained on unscaled latents, although
+#: diffusers fills in the other number and its pipeline then decodes wrong colours
 UNSTATED_SCALE = {"VQModel": 1.0, "AutoencoderKL": 0.18215}
 
 
-#: spread (standard deviation) of scaled latents that raises no doubt, of a batch and of fewer images than so many
+#: plausible standard deviation of scaled latents, of a batch and of a batch smaller than FEW images
 SPREAD, WIDE_SPREAD, FEW = (0.7, 1.3), (0.5, 2.0), 4
 
 
 class FirstStage(Protocol):
-    """What stands between pictures (n, 3, h, w) in [-1, 1] and the diffusion's own space (n, c, h', w')."""
+    """Map between images (n, 3, h, w) in [-1, 1] and the diffusion space (n, c, h', w')."""
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
-        """Pictures -> diffusion space."""
+        """Images -> diffusion space."""
         ...
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
-        """Diffusion space -> pictures."""
+        """Diffusion space -> images."""
         ...
 
     @property
     def factor(self) -> int:
-        """Pixels of a picture unshuffled into one position, as a side: what mirroring a latent has to undo."""
+        """Side of the pixel block that is unshuffled into one position; mirroring a latent has to undo it."""
         ...
 
     @property
     def pixels(self) -> int:
-        """Pixels of a picture that one position stands for, as a side."""
+        """Image pixels per position of the diffusion space, along a side."""
         ...
 
     @property
     def channels(self) -> int:
-        """Channels of the diffusion's own space."""
+        """Channels of the diffusion space."""
         ...
 
     @property
     def title(self) -> str:
-        """What it is, in words that differ where its latents do."""
+        """Description that differs where the latents differ."""
         ...
 
 
 def mirror_latents(z: torch.Tensor, factor: int) -> torch.Tensor:
-    """The latents of the mirrored pictures, as far as the network treats left and right alike.
+    """Latents of the mirrored images, as far as the network treats left and right alike.
 
     Args:
         z: (n, c, h, w) latents.
@@ -94,16 +94,16 @@ class Identity:
     title = "identity"
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the pictures as they are."""
+        """Return the images unchanged."""
         return x
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
-        """Return the pictures as they are."""
+        """Return the images unchanged."""
         return z
 
 
 class PixelUnshuffle:
-    """Each factor x factor block of pixels becomes one position with factor² times the channels; lossless."""
+    """Moves each factor x factor block of pixels into factor² times the channels; lossless."""
 
     def __init__(self, factor: int) -> None:
         self.factor = self.pixels = factor
@@ -124,7 +124,7 @@ class Autoencoder:
 
     Args:
         vae: the network.
-        scale: latents are multiplied by it, after `shift` was taken from them; None: as the network's configuration has it.
+        scale: factor on latents after subtracting `shift`; None: from the network's configuration.
         shift: see `scale`.
     """
 
@@ -148,7 +148,7 @@ class Autoencoder:
         return self._title
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
-        """Pictures -> scaled latents (the mode of the posterior, so that encoding is deterministic)."""
+        """Images -> scaled latents (the mode of the posterior, so that encoding is deterministic)."""
         encoded = self.vae.encode(x.to(self.vae.dtype))
         z = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
         z = (z - self.shift) * self.scale
@@ -156,7 +156,7 @@ class Autoencoder:
         return z
 
     def check_spread(self, z: torch.Tensor) -> None:
-        """Say once where scaled latents are not spread by about 1, as a diffusion is trained on: another scale is meant."""
+        """Warn once if the standard deviation of scaled latents is far from 1, which indicates a wrong scale."""
         if self.measured:
             return
         self.measured = True
@@ -170,24 +170,24 @@ class Autoencoder:
             )  # fmt: skip
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
-        """Scaled latents -> pictures."""
+        """Scaled latents -> images."""
         return self.vae.decode((z / self.scale + self.shift).to(self.vae.dtype)).sample
 
 
 def load_first_stage(
     folder: Path, index: dict[str, Any], device: torch.device, *, scale: float | None = None, vae: Path | None = None
 ) -> FirstStage:
-    """The first stage of a pipeline.
+    """Load the first stage of a pipeline.
 
     Args:
         folder: of the pipeline.
         index: its model_index.json.
         device: of an autoencoder.
-        scale: of its latents; None: as its config.json says, or as is usual for its kind.
-        vae: an autoencoder's folder, or a pipeline's that has one, instead of the pipeline's own.
+        scale: of its latents; None: from its config.json, else the usual value of its class.
+        vae: folder of an autoencoder, or of a pipeline with one, to use instead of the pipeline's own.
 
     Raises:
-        LatentrotError: one of another kind, or a scale for none.
+        LatentrotError: the first stage is of another class, or a scale is given without an autoencoder.
     """
     if vae is not None:
         home = next((vae / part for part in ("vqvae", "vae") if (vae / part / "config.json").is_file()), vae)
@@ -199,21 +199,23 @@ def load_first_stage(
     for part in ("vqvae", "vae"):
         if part in index:
             return load_autoencoder(folder / part, str((index[part] or [None, None])[1]), device, scale)
-    if index.get("_class_name") == "LDMPipeline":  # three channels of latents would pass for colours
-        raise LatentrotError(f"{folder}: an LDMPipeline without its autoencoder; give it: --vae FOLDER")
+    if index.get("_class_name") == "LDMPipeline":  # three latent channels would be taken for RGB
+        raise LatentrotError(f"{folder}: an LDMPipeline without its autoencoder; pass it with --vae FOLDER")
     if scale is not None:
-        raise LatentrotError(f"--scale {scale:g}: {folder} has no autoencoder whose latents could be scaled")
+        raise LatentrotError(
+            f"--scale {scale:g}: {folder} has no autoencoder whose latents could be scaled; leave it out"
+        )
     return Identity()
 
 
 def save_pixel_unshuffle(folder: Path, factor: int) -> None:
-    """Say in a pipeline's folder which lossless first stage it has; a factor of 1 is none."""
+    """Write the description of a lossless first stage into a pipeline's folder; a factor of 1 needs none."""
     stage = {"type": "pixel-unshuffle", "factor": factor} if factor > 1 else {"type": "identity"}
     (folder / STAGE_FILE).write_text(json.dumps({"format": STAGE_FORMAT, **stage}, indent=2) + "\n")
 
 
 def lossless(stage_file: Path) -> FirstStage:
-    """A first stage of ours."""
+    """Read the description of a lossless first stage written by `save_pixel_unshuffle`."""
     stage = read_json(stage_file, "first stage")
     check_format(stage.get("format", 1), STAGE_FORMAT, stage_file)
     factor = stage.get("factor", 0)
@@ -225,12 +227,12 @@ def lossless(stage_file: Path) -> FirstStage:
 
 
 def load_autoencoder(folder: Path, name: str, device: torch.device, given: float | None = None) -> Autoencoder:
-    """An autoencoder, its latents scaled as its config.json says, or as is usual for its kind where that says nothing."""
+    """Load an autoencoder; latents are scaled as its config.json states, else as is usual for its class."""
     if name not in UNSTATED_SCALE:
         raise LatentrotError(f"{folder}: autoencoder {name}; expected VQModel or AutoencoderKL")
     stated = read_json(folder / "config.json", "autoencoder")
     if stated.get("latents_mean") is not None or stated.get("latents_std") is not None:
-        raise LatentrotError(f"{folder}: latents normalised channel by channel (latents_mean), which is not understood")
+        raise LatentrotError(f"{folder}: latents normalised per channel (latents_mean) are not supported")
     colours = (stated.get("in_channels", 3), stated.get("out_channels", 3))
     if colours != (3, 3):
         raise LatentrotError(
@@ -239,7 +241,7 @@ def load_autoencoder(folder: Path, name: str, device: torch.device, given: float
     scale, shift = stated.get("scaling_factor") if given is None else given, stated.get("shift_factor")
     if scale is None:
         scale = UNSTATED_SCALE[name]
-        log.info("%s states no scaling_factor; taken for %g, as is usual for %s", folder, scale, name)
+        log.info("%s states no scaling_factor; using %g, as is usual for %s", folder, scale, name)
     try:
         scale, shift = float(scale), float(shift or 0)
     except (TypeError, ValueError) as error:

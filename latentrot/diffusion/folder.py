@@ -1,9 +1,9 @@
-"""Where the parts of a diffusers model lie: published folders differ in layout, in the weights' suffix and in precision.
+"""Locate the parts of a diffusers model: published folders differ in layout, weights suffix and precision.
 
 | layout | example |
 |---|---|
-| a folder for each part | `unet/`, `scheduler/`, `vqvae/` beside model_index.json |
-| one U-Net at the root | config.json, weights and scheduler_config.json, as google/ddpm-celebahq-256 has them |
+| a folder per part | `unet/`, `scheduler/`, `vqvae/` beside model_index.json |
+| a U-Net at the root | config.json, weights and scheduler_config.json, such as google/ddpm-celebahq-256 |
 | the Hub's cache | `models--google--ddpm-celebahq-256/snapshots/COMMIT` |
 """
 
@@ -19,14 +19,14 @@ from latentrot.errors import LatentrotError, one_line
 
 __all__ = ["find_folder", "load_part", "local_folder", "part_folder", "pipeline_index", "read_json", "weights_in"]
 
-#: a weights file of diffusers: its variant, such as fp16, and its suffix
+#: weights files of diffusers: variant, such as fp16, and suffix
 WEIGHTS = re.compile(r"diffusion_pytorch_model(?:\.(?P<variant>[\w-]+?))?(?:-\d+-of-\d+)?\.(?P<suffix>safetensors|bin)")
-#: what stands in place of a large file in a clone without Git LFS
+#: first bytes of the placeholder for a large file in a clone without Git LFS
 LFS_POINTER = b"version https://git-lfs"
 
 
 def local_folder(name: str) -> Path | None:
-    """The folder of a model that is on this computer; None for a Hub id, which has to be fetched.
+    """The folder of a local model; None for a Hub id, which has to be fetched.
 
     Raises:
         LatentrotError: neither a folder, nor the name of a bundled model, nor a Hub id.
@@ -41,13 +41,13 @@ def local_folder(name: str) -> Path | None:
     if path.exists() or name.count("/") != 1 or name.startswith((".", "/")):
         raise LatentrotError(
             f"no model at {name}; give a diffusers folder (with model_index.json), a Hub id such as "
-            f"google/ddpm-celebahq-256, or one that comes with the package: {', '.join(bundle_names())}"
+            f"google/ddpm-celebahq-256, or a bundled model: {', '.join(bundle_names())}"
         )
     return None
 
 
 def find_folder(name_or_path: str | Path | None) -> tuple[str, Path]:
-    """The model's recorded name and its folder on disk, fetched from the Hub where it is not a folder."""
+    """Recorded name and local folder of a model; a Hub id is fetched."""
     name = DEFAULT_BUNDLE if name_or_path is None else str(name_or_path)
     if here := local_folder(name):
         return name, here
@@ -63,10 +63,10 @@ def find_folder(name_or_path: str | Path | None) -> tuple[str, Path]:
 
 
 def snapshot_in(folder: Path) -> Path:
-    """The model in a folder of the Hub's cache: its main snapshot, or the only one; any other folder as it is.
+    """The snapshot folder in a folder of the Hub's cache: the main or the only one; any other folder is returned as it is.
 
     Raises:
-        LatentrotError: several snapshots of which none is the main one, or a cache of several models.
+        LatentrotError: several snapshots without a main one, or a cache of several models.
     """
     if (folder / "snapshots").is_dir():
         main = folder / "refs" / "main"
@@ -82,7 +82,7 @@ def snapshot_in(folder: Path) -> Path:
 
 
 def only_one(folder: Path, pattern: str, what: str) -> Path:
-    """The only folder of a pattern."""
+    """The only folder that matches a pattern."""
     found = sorted(p for p in folder.glob(pattern) if p.is_dir())
     if len(found) != 1:
         names = ", ".join(p.name for p in found[:4]) or "none"
@@ -104,7 +104,7 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
 
 
 def pipeline_index(folder: Path) -> dict[str, Any]:
-    """model_index.json; of a folder with a U-Net at its root, which needs none, what it would say."""
+    """Read model_index.json, or construct it for a folder with a U-Net at its root."""
     if not (folder / "model_index.json").exists() and (folder / "config.json").is_file():
         kind = read_json(folder / "config.json", "U-Net").get("_class_name")
         if kind == "UNet2DModel":
@@ -113,12 +113,12 @@ def pipeline_index(folder: Path) -> dict[str, Any]:
             f"{folder} holds a {kind} alone; expected a whole diffusers pipeline (with model_index.json) or a UNet2DModel"
         )
     if not (folder / "model_index.json").exists() and (hint := training_hint(folder)):
-        raise LatentrotError(f"{folder} holds a training's state, no pipeline; {hint}")
+        raise LatentrotError(f"{folder} holds a training state, not a pipeline; {hint}")
     return read_json(folder / "model_index.json", "pipeline")
 
 
 def training_hint(folder: Path) -> str:
-    """What to give instead of a folder that accelerate left; empty where it is none."""
+    """What to give instead of a training state folder of accelerate; empty for other folders."""
     states = sorted(folder.glob("checkpoint-*"), key=lambda p: (len(p.name), p.name)) or [folder]
     found = [p for s in states[::-1] for p in (s / "unet_ema", s / "unet") if (p / "config.json").is_file()]
     if not found:
@@ -129,23 +129,23 @@ def training_hint(folder: Path) -> str:
 
 
 def part_folder(folder: Path, part: str, config: str) -> Path:
-    """Where a part's configuration file lies: in a folder of its name, or at the root."""
+    """Folder of a part's configuration file: a folder of its name, or the root."""
     return folder if not (folder / part / config).exists() and (folder / config).exists() else folder / part
 
 
 def weights_in(folder: Path) -> dict[str, Any]:
-    """How diffusers is told which weights file of a part to take: safetensors before .bin, the plain ones before variants.
+    """Options that select a part's weights file for diffusers: safetensors before .bin, plain before variants.
 
     Raises:
-        LatentrotError: there is none, or only the pointer of a clone without Git LFS.
+        LatentrotError: there are no weights, or only the pointer file of a clone without Git LFS.
     """
     found = [(m["suffix"] == "bin", m["variant"] or "", p) for p in sorted(folder.glob("diffusion_pytorch_model*"))
              if (m := WEIGHTS.fullmatch(p.name))]  # fmt: skip
     if not found:
         raise LatentrotError(
-            f"{folder} holds no weights (diffusion_pytorch_model.safetensors or .bin); download the model again, whole"
+            f"{folder} holds no weights (diffusion_pytorch_model.safetensors or .bin); download the complete model again"
         )
-    # the plain weights first, whatever their suffix: a variant is another precision, or other weights altogether
+    # plain weights first, whatever their suffix: a variant has another precision, or other weights altogether
     is_bin, variant, path = min(found, key=lambda f: (f[1] != "", f[1], f[0]))
     with path.open("rb") as file:
         if file.read(len(LFS_POINTER)) == LFS_POINTER:
@@ -154,21 +154,21 @@ def weights_in(folder: Path) -> dict[str, Any]:
 
 
 def load_part(kind: Any, folder: Path, **options: Any) -> Any:
-    """One network of a pipeline, every one of whose weights the folder holds.
+    """Load one network of a pipeline; its weights must be complete.
 
     Raises:
-        LatentrotError: no weights, damaged ones, weights of another network, or a file that would run code.
+        LatentrotError: no weights, damaged weights, weights of another network, or a file that would run code.
     """
     chosen = weights_in(folder)
     try:
-        network, told = kind.from_pretrained(folder, output_loading_info=True, **chosen, **options)
-    except Exception as error:  # pickle, safetensors, torch and diffusers each have their own
+        network, info = kind.from_pretrained(folder, output_loading_info=True, **chosen, **options)
+    except Exception as error:  # pickle, safetensors, torch and diffusers raise different types
         reason = one_line(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__, 160)
         raise LatentrotError(f"{folder}: cannot load its weights: {reason}") from error
-    missing, strange = told.get("missing_keys") or [], told.get("unexpected_keys") or []
-    if missing or strange:
+    missing, unexpected = info.get("missing_keys") or [], info.get("unexpected_keys") or []
+    if missing or unexpected:
         raise LatentrotError(
-            f"{folder}: its weights are not those of its config.json: {len(missing)} are missing and {len(strange)} are not "
-            f"known, {one_line([*missing, *strange][0])} among them; download the model again, whole"
+            f"{folder}: the weights do not match config.json: {len(missing)} missing, {len(unexpected)} unexpected, such as "
+            f"{one_line([*missing, *unexpected][0])}; download the complete model again"
         )
     return network

@@ -1,4 +1,4 @@
-"""Load a diffusion model of faces and ask it one thing: the velocity of the deterministic ODE."""
+"""Load a diffusion model of faces as the velocity field of a deterministic ODE."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ PIPELINES = {"DDIMPipeline", "DDPMPipeline", "LDMPipeline"}
 
 @dataclass(frozen=True)
 class LatentModel:
-    """An unconditional diffusion model seen as one ODE on the quarter circle from picture to noise.
+    """An unconditional diffusion model as one ODE on the quarter circle from image to noise.
 
-    With x = cos(a) x0 + sin(a) noise, the angle a running from 0 (picture) to pi/2 (noise), the probability-flow ODE is
+    With x = cos(a) x0 + sin(a) noise, the angle a running from 0 (image) to pi/2 (noise), the probability-flow ODE is
     dx/da = v(x, a), v = cos(a) noise - sin(a) x0, whatever the network was trained to predict.
 
     Attributes:
-        name: what was asked for: a folder, a Hub id or a bundled model's name.
-        folder: where it lies on disk; directions and a label network may lie beside it (see `latentrot.bundles`).
-        unet: the network, in evaluation mode: the package's own where `latentrot.diffusion.unet` has its blocks,
-            else diffusers'; both are asked alike.
-        alpha_bar: (T,) float64, the schedule's cumulative products, falling with the noise level.
+        name: as passed to `load_model`: a folder, a Hub id or a bundled model's name.
+        folder: its folder; directions and a label network may lie beside it (see `latentrot.bundles`).
+        unet: the network in evaluation mode: `latentrot.diffusion.unet.UNet` if that supports its blocks, else diffusers';
+            both have the same interface.
+        alpha_bar: (T,) float64, cumulative products of the schedule, falling with the noise level.
         prediction_type: epsilon, v_prediction or sample.
-        noise: the schedule in words.
-        first_stage: pictures <-> the diffusion's own space.
-        resolution: side in pixels of the pictures.
+        noise: description of the noise schedule.
+        first_stage: images <-> diffusion space.
+        resolution: side of the images in pixels.
         latent_shape: (c, h, w) of one latent.
-        device: where the network runs.
-        dtype: precision of the network's evaluations; states are kept in float64 all the same.
-        fingerprint: everything of it that shapes a latent.
-        digest: the weights' part of that.
+        device: device of the network.
+        dtype: precision of the network's evaluations; states are always kept in float64.
+        fingerprint: everything that shapes a latent.
+        digest: the part of the fingerprint for the weights.
     """
 
     name: str
@@ -77,7 +77,7 @@ class LatentModel:
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Tells the model from every other one, so that lines and latents of another are refused."""
+        """Identifies the model, so that directions and latents of another model are refused."""
         return Fingerprint(
             weights=self.digest,
             network=unet_config_digest(self.unet.config),
@@ -88,17 +88,17 @@ class LatentModel:
 
     @cached_property
     def labeler(self) -> FaceLabeler:
-        """The label network that belongs to the model, on its device: its folder's, else that of the bundled faces."""
+        """The label network of the model, on its device: that in its folder, else that of the bundled faces."""
         if labeler_in(self.folder) is None:
             return load_labeler(device=self.device)
         return load_labeler(self.name if bundled_folder(self.name) else self.folder, self.device)
 
     def angle(self, level: int) -> float:
-        """Angle in radians of a noise level; level -1 is the clean picture at angle 0."""
+        """Angle in radians of a noise level; level -1 is the clean image at angle 0."""
         return 0.0 if level < 0 else float(np.arccos(np.sqrt(self.alpha_bar[level])))
 
     def velocity(self, x: torch.Tensor, level: int) -> torch.Tensor:
-        """The ODE's right-hand side at a noise level, in x's precision.
+        """Right-hand side of the ODE at a noise level.
 
         Args:
             x: (n, c, h, w) state.
@@ -116,13 +116,13 @@ class LatentModel:
 
 
 def as_velocity(out: torch.Tensor, x: torch.Tensor, alpha_bar: float, prediction_type: str) -> torch.Tensor:
-    """The velocity dx/da of a state, whatever a network predicts.
+    """Convert a network's output to the velocity dx/da.
 
     Args:
-        out: the network's answer, of the state's shape.
+        out: output of the network, of the state's shape.
         x: the state.
-        alpha_bar: the schedule's cumulative product at the state's noise level.
-        prediction_type: what the answer is: v_prediction, epsilon or sample.
+        alpha_bar: cumulative product of the schedule at the state's noise level.
+        prediction_type: type of the output: v_prediction, epsilon or sample.
     """
     if prediction_type == "v_prediction":
         return out
@@ -131,10 +131,10 @@ def as_velocity(out: torch.Tensor, x: torch.Tensor, alpha_bar: float, prediction
 
 
 def read_network(folder: Path) -> UNet | UNet2DModel:
-    """The network in a folder, with float32 weights; diffusers reads what is made of other blocks, or lies otherwise.
+    """Load the network in a folder with float32 weights; falls back to diffusers for unsupported blocks or file names.
 
     Raises:
-        LatentrotError: no weights, damaged ones, or weights of another network.
+        LatentrotError: no weights, damaged weights, or weights of another network.
     """
     chosen = weights_in(folder)
     if chosen == {"use_safetensors": True, "variant": None} and (folder / WEIGHTS).is_file():
@@ -157,11 +157,11 @@ def load_model(
 
     Args:
         name_or_path: a diffusers folder, a Hub id, a folder of the Hub's cache, the name of a bundled model, or None for the
-            bundled faces. Unconditional DDIM, DDPM and latent diffusion pipelines are understood.
-        device: torch device; by default cuda where there is one, else cpu.
+            bundled faces. Unconditional DDIM, DDPM and latent diffusion pipelines are supported.
+        device: torch device; by default cuda if available, else cpu.
         dtype: precision of the network's evaluations, "float32", "bfloat16" or "float16"; float32 by default.
-        scale: by what an autoencoder's latents are multiplied, where its configuration is wrong.
-        vae: an autoencoder's folder or Hub id, for a pipeline that comes without its own.
+        scale: factor on an autoencoder's latents, if its configuration is wrong.
+        vae: folder or Hub id of an autoencoder, for a pipeline without one.
 
     Raises:
         LatentrotError: no such model, no such device, or a pipeline of another kind.
@@ -181,7 +181,7 @@ def load_model(
     config = read_json(home / "config.json", "U-Net")
     first_stage = load_first_stage(folder, index, target, scale=scale, vae=None if vae is None else find_folder(vae)[1])
     size = check_unet(name, config, first_stage)
-    unet: Any = read_network(home)  # diffusers' own `to` has no type
+    unet: Any = read_network(home)  # diffusers' `to` is untyped
     unet = unet.to(target).eval().requires_grad_(False)
     if target.type == "cpu":
         unet = unet.to(memory_format=torch.channels_last)
@@ -201,15 +201,15 @@ def load_model(
 
 
 def check_unet(name: str, config: dict[str, Any], first_stage: FirstStage) -> int:
-    """Refuse a U-Net that is no function of a state and a noise level alone; the side of its states otherwise.
+    """Check that a U-Net is a function of state and noise level only; returns the side of its states.
 
     Args:
-        name: the model's.
+        name: of the model.
         config: the U-Net's config.json.
-        first_stage: what makes its states.
+        first_stage: the first stage of the model.
 
     Raises:
-        LatentrotError: naming what is unlike.
+        LatentrotError: naming the unsupported option.
     """
     kind, into, out = (
         config.get("_class_name", "UNet2DModel"),
@@ -221,26 +221,28 @@ def check_unet(name: str, config: dict[str, Any], first_stage: FirstStage) -> in
     for option in ("num_class_embeds", "class_embed_type"):
         if config.get(option) is not None:
             raise LatentrotError(
-                f"{name}: a class-conditional U-Net ({option} {config[option]}); expected one without classes"
+                f"{name}: a class-conditional U-Net ({option} {config[option]}); expected an unconditional one"
             )
     if into != first_stage.channels:
-        grey = "; a grey model is none for colour photographs" if into == 1 else ""
-        alone = "; give its autoencoder: --vae FOLDER" if into in (4, 16) and first_stage.title == "identity" else ""
+        grey = "; greyscale models are not supported" if into == 1 else ""
+        alone = (
+            "; pass its autoencoder with --vae FOLDER" if into in (4, 16) and first_stage.title == "identity" else ""
+        )
         raise LatentrotError(
-            f"{name}: its U-Net takes {into} channels, and its first stage ({first_stage.title}) gives "
+            f"{name}: its U-Net takes {into} channels, but its first stage ({first_stage.title}) gives "
             f"{first_stage.channels}{grey}{alone}"
         )
     if out != into:
-        learned = ": it predicts its variance, too, which is not understood" if out == 2 * into else ""
+        learned = ": it predicts its variance, too, which is not supported" if out == 2 * into else ""
         raise LatentrotError(f"{name}: its U-Net takes {into} channels and gives {out}{learned}; expected as many")
     return side_of(name, config)
 
 
 def side_of(name: str, config: dict[str, Any]) -> int:
-    """The side of a U-Net's states, from its config.json.
+    """Side of a U-Net's states, from its config.json.
 
     Raises:
-        LatentrotError: none is stated, they are no squares, or the U-Net cannot halve them as often as it does.
+        LatentrotError: it is not stated, the states are not square, or the U-Net cannot halve them often enough.
     """
     stated = config.get("sample_size")
     sides = stated if isinstance(stated, list) else [stated]
@@ -255,11 +257,11 @@ def side_of(name: str, config: dict[str, Any]) -> int:
 
 
 def resolve_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
-    """The precision asked for; says so where the device only imitates it."""
+    """Parse the precision; warns if the device only emulates it."""
     if isinstance(dtype, torch.dtype):
         return dtype
     if dtype == "bfloat16" and not computes_bfloat16(device):
-        log.warning("%s has no bfloat16 arithmetic: it is imitated, and several times slower than float32", device)
+        log.warning("%s has no bfloat16 arithmetic: it is emulated, several times slower than float32", device)
     known = {None: torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if dtype not in known:
         raise LatentrotError(f"dtype {dtype!r}; expected float32, bfloat16 or float16")

@@ -1,4 +1,4 @@
-"""How fast a diffusion model's noise grows, from its scheduler's configuration, as diffusers computes it: bit for bit."""
+"""Noise schedules from scheduler configurations, computed as diffusers does, bit for bit."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from latentrot.errors import LatentrotError, one_line
 __all__ = ["SCHEDULERS", "cumulative_products", "load_noise"]
 
 PREDICTIONS = {"epsilon", "v_prediction", "sample"}
-#: samplers of the one family whose path is x = sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) noise with discrete levels: how they
-#: step through it is their own affair, the path they were trained on is not
+#: samplers of the variance-preserving path x = sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) noise with discrete levels; they step
+#: along it in different ways, but the model was trained on the same path
 SCHEDULERS = (
     "DDIMScheduler", "DDPMScheduler", "PNDMScheduler", "LMSDiscreteScheduler", "EulerDiscreteScheduler",
     "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "KDPM2DiscreteScheduler",
     "KDPM2AncestralDiscreteScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler",
     "DEISMultistepScheduler", "UniPCMultistepScheduler",
 )  # fmt: skip
-#: options that leave that path, and the values that stay on it
+#: options that change the path, and the values that keep it
 STAYS = {"use_flow_sigmas": (None, False), "timestep_type": (None, "discrete")}
-#: what every scheduler takes where its configuration says nothing
+#: defaults common to all schedulers
 DEFAULTS = {"num_train_timesteps": 1000, "beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02}
 
 
@@ -53,7 +53,7 @@ def cumulative_products(config: Mapping[str, Any]) -> np.ndarray:
 
 
 def betas_of(config: Mapping[str, Any]) -> torch.Tensor:
-    """(T,) float32, the share of noise that each level adds."""
+    """(T,) float32, the share of noise added by each level."""
     if config.get("trained_betas") is not None:
         return torch.tensor(config["trained_betas"], dtype=torch.float32)
     name = config.get("beta_schedule", "linear")
@@ -64,17 +64,17 @@ def betas_of(config: Mapping[str, Any]) -> torch.Tensor:
 
 
 def linear(start: float, end: float, levels: int) -> torch.Tensor:
-    """Straight from the first to the last."""
+    """Linear betas."""
     return torch.linspace(start, end, levels, dtype=torch.float32)
 
 
 def scaled_linear(start: float, end: float, levels: int) -> torch.Tensor:
-    """The square of a straight line: latent diffusion's."""
+    """Betas whose square roots are linear, as in latent diffusion."""
     return torch.linspace(start**0.5, end**0.5, levels, dtype=torch.float32) ** 2
 
 
 def sigmoid(start: float, end: float, levels: int) -> torch.Tensor:
-    """A logistic curve: GeoDiff's."""
+    """A logistic curve, as in GeoDiff."""
     return torch.sigmoid(torch.linspace(-6, 6, levels)) * (end - start) + start
 
 
@@ -94,7 +94,7 @@ def laplace(start: float, end: float, levels: int) -> torch.Tensor:
 
 
 def along(left: Callable[[float], float], levels: int) -> torch.Tensor:
-    """The betas of a curve of cumulative products over the share of the levels, none above .999."""
+    """Betas of a curve of cumulative products over the share of the levels, clamped to .999."""
     shares = [i / levels for i in range(levels + 1)]
     return torch.tensor([min(1 - left(b) / left(a), 0.999) for a, b in itertools.pairwise(shares)], dtype=torch.float32)
 
@@ -125,10 +125,10 @@ def load_noise(folder: Path, index: dict[str, Any]) -> tuple[np.ndarray, str, st
         index: its model_index.json.
 
     Returns:
-        The cumulative products (T,) float64, the schedule in words, and the prediction type.
+        Cumulative products (T,) float64, description of the schedule, and prediction type.
 
     Raises:
-        LatentrotError: naming a scheduler of another path, or what is wrong with its configuration.
+        LatentrotError: naming a scheduler with another path, or the invalid option of its configuration.
     """
     config = read_json(part_folder(folder, "scheduler", "scheduler_config.json") / "scheduler_config.json", "scheduler")
     name = str(config.get("_class_name") or (index.get("scheduler") or [None, None])[1])
@@ -143,21 +143,23 @@ def load_noise(folder: Path, index: dict[str, Any]) -> tuple[np.ndarray, str, st
         words = noise_in_words({**DEFAULTS, **config})
     except (ValueError, TypeError, RuntimeError) as error:
         reason = one_line(error, 200)
-        raise LatentrotError(f"{folder}: its scheduler's configuration is not understood: {reason}") from error
+        raise LatentrotError(f"{folder}: unsupported scheduler configuration: {reason}") from error
     if not ((alpha_bar >= 0) & (alpha_bar < 1)).all() or (np.diff(alpha_bar) >= 0).any():
-        raise LatentrotError(f"{folder}: its noise does not rise from level to level; check the betas of its scheduler")
+        raise LatentrotError(f"{folder}: its noise does not rise with every level; check the betas of its scheduler")
     return alpha_bar, words, prediction
 
 
 def refuse_other_path(folder: Path, name: str, config: dict[str, Any]) -> None:
-    """Refuse a scheduler whose path is not the variance-preserving one, by name."""
+    """Refuse a scheduler whose path is not the variance-preserving one."""
     if name not in SCHEDULERS:
         raise LatentrotError(
-            f"{folder}: a model of {name}, whose path from picture to noise is another; expected one of "
+            f"{folder}: {name} models have another path from image to noise; expected one of "
             f"{', '.join(s.removesuffix('Scheduler') for s in SCHEDULERS)}"
         )
     for option, values in STAYS.items():
         if config.get(option) not in values:
-            raise LatentrotError(f"{folder}: {name} with {option}={config[option]!r}, which is another path")
+            raise LatentrotError(
+                f"{folder}: {name} with {option}={config[option]!r} is not supported: its path is another one"
+            )
     if config.get("rescale_betas_zero_snr") and name not in SCHEDULERS[:2]:
         raise LatentrotError(f"{folder}: zero-terminal-SNR is only known for DDIM and DDPM schedulers, not {name}")

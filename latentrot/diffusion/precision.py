@@ -1,4 +1,4 @@
-"""Which precision is quick where."""
+"""Native precision of devices."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ __all__ = ["computes_bfloat16"]
 
 
 def computes_bfloat16(device: torch.device) -> bool:
-    """Whether a device has bfloat16 arithmetic of its own.
+    """Whether a device has native bfloat16 arithmetic.
 
-    A processor without it goes through float32 and back at every operation: measured on one with AVX2 alone, a convolution
+    A processor without it converts to float32 and back at every operation: measured on one with AVX2 only, a convolution
     and its gradient took ten times as long as in float32.
 
     Args:
@@ -18,5 +18,5 @@ def computes_bfloat16(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # oneDNN's own answer, which is what decides how the convolutions run; torch names it nowhere else
+    # oneDNN's answer determines how the convolutions run; torch exposes it nowhere else
     return device.type != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

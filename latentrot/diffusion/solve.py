@@ -1,4 +1,4 @@
-"""Picture -> latent -> picture along the deterministic ODE, the same schedule both ways."""
+"""Invert images and decode latents along the deterministic ODE, with the same schedule in both directions."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from latentrot.diffusion.schedule import Schedule
 from latentrot.diffusion.solvers import solver_of
 from latentrot.errors import LatentrotError
 
-__all__ = ["Schedule", "decode", "evaluations", "invert", "without_remainder"]
+__all__ = ["Schedule", "decode", "evaluations", "invert", "without_residual"]
 
 
 def evaluations(schedule: Schedule) -> tuple[int, int]:
-    """Network evaluations per picture: for inversion and for decoding."""
+    """Network evaluations per image: for inversion and for decoding."""
     return solver_of(schedule).evaluations(schedule)
 
 
 def resolve_schedule(steps: int | None, solver: str | None, schedule: Schedule | None) -> Schedule:
-    """A schedule object as it is, or the default one with steps and solver replaced."""
+    """The given schedule, or the default one with steps and solver replaced."""
     if schedule is not None:
         if steps is not None or solver is not None:
             raise LatentrotError("give either a schedule or steps and solver, not both")
@@ -28,7 +28,7 @@ def resolve_schedule(steps: int | None, solver: str | None, schedule: Schedule |
 
 
 def check_batch(x: torch.Tensor, shapes: list[tuple[int, ...]], what: str) -> None:
-    """Refuse anything but a finite float batch of a shape the model has."""
+    """Refuse anything but a finite float batch of one of the given shapes."""
     if not torch.is_floating_point(x) or tuple(x.shape[1:]) not in shapes or not x.ndim:
         expected = " or ".join(f"(n, {', '.join(map(str, s))})" for s in shapes)
         raise LatentrotError(f"{what}: got {x.dtype} {tuple(x.shape)}, expected floats of shape {expected}")
@@ -39,24 +39,24 @@ def check_batch(x: torch.Tensor, shapes: list[tuple[int, ...]], what: str) -> No
 @torch.no_grad()
 def invert(
     model: LatentModel, x: torch.Tensor, steps: int | None = None, solver: str | None = None,
-    *, schedule: Schedule | None = None, tolerance: float | None = None, remainder: bool = True,
+    *, schedule: Schedule | None = None, tolerance: float | None = None, residual: bool = True,
 ) -> torch.Tensor:  # fmt: skip
-    """Embed pictures: run the deterministic ODE from picture to latent.
+    """Invert images: run the deterministic ODE from image to latent.
 
     Args:
         model: from `load_model`.
-        x: (n, 3, h, w) pictures in [-1, 1] at the model's resolution.
-        steps: steps each way (default: `Schedule`'s); evaluations per picture: see `evaluations`.
+        x: (n, 3, h, w) images in [-1, 1] at the model's resolution.
+        steps: steps in each direction (default: `Schedule`'s); evaluations per image: see `evaluations`.
         solver: "corrected", "fixed-point", "exact" or "ddim" (default: `Schedule`'s).
-        schedule: instead of steps and solver, a whole schedule.
-        tolerance: go on with every fixed point until its root mean square residual is below this for all pictures of the
-            batch (pixels in [-1, 1]), or twelve evaluations are spent on it; None spends what the schedule says, which
-            is the same for every picture.
-        remainder: False: latents alone, as they are stored, averaged and walked, for what these alone cost.
+        schedule: a whole schedule instead of steps and solver.
+        tolerance: iterate every fixed point until its root mean square residual is below this for all images of the batch
+            (pixels in [-1, 1]), or up to twelve evaluations; None: the schedule's number of iterations, the same for every
+            image.
+        residual: False: only the latents, as they are stored, averaged and walked, at their own cost.
 
     Returns:
         (n, c, h', w') float32 latents on the CPU. The "corrected" and "exact" solvers return (n, 2, c, h', w'): `[:, 0]` are
-        the latents, `[:, 1]` the remainders by which pictures come back; see `without_remainder`.
+        the latents, `[:, 1]` the residual latents that make the round trip exact; see `without_residual`.
 
     Raises:
         LatentrotError: wrong shape or range of x, or an impossible schedule.
@@ -65,12 +65,12 @@ def invert(
     check_batch(x, [(3, model.resolution, model.resolution)], "pictures")
     state = model.first_stage.encode(x.to(model.device, torch.float32)).double()
     solver_ = solver_of(plan)
-    way = solver_.invert if remainder else solver_.latents
+    way = solver_.invert if residual else solver_.latents
     return way(model, state, plan, tolerance).to("cpu", torch.float32)
 
 
-def without_remainder(z: torch.Tensor) -> torch.Tensor:
-    """(n, c, h, w) or (n, 2, c, h, w) latents of any solver -> (n, c, h, w): what is stored, averaged and walked."""
+def without_residual(z: torch.Tensor) -> torch.Tensor:
+    """Drop residual latents: (n, c, h, w) or (n, 2, c, h, w) -> (n, c, h, w), as stored, averaged and walked."""
     return z if z.ndim == 4 else z[:, 0]
 
 
@@ -79,17 +79,17 @@ def decode(
     model: LatentModel, z: torch.Tensor, steps: int | None = None, solver: str | None = None,
     *, schedule: Schedule | None = None,
 ) -> torch.Tensor:  # fmt: skip
-    """Turn latents into pictures: deterministic, along the schedule `invert` used.
+    """Decode latents into images: deterministic, along the schedule used by `invert`.
 
     Args:
         model: from `load_model`.
-        z: (n, c, h', w') latents, or (n, 2, c, h', w') latents and remainders of a solver that has them.
-        steps: steps each way, the same as for `invert`.
-        solver: the solver `invert` used.
-        schedule: instead of steps and solver, a whole schedule.
+        z: (n, c, h', w') latents, or (n, 2, c, h', w') latents with the residual latents of the solver.
+        steps: steps in each direction, as for `invert`.
+        solver: as for `invert`.
+        schedule: a whole schedule instead of steps and solver.
 
     Returns:
-        (n, 3, h, w) float32 pictures on the CPU, about [-1, 1], not clipped.
+        (n, 3, h, w) float32 images on the CPU, about [-1, 1], not clipped.
 
     Raises:
         LatentrotError: wrong shape of z or an impossible schedule.

@@ -1,9 +1,9 @@
-"""The few blocks of a diffusers `UNet2DModel` that a convolutional U-Net of faces is made of, with its names of weights.
+"""A U-Net of the common blocks of diffusers' `UNet2DModel`, with the same weight names.
 
-Reading them from here instead of from diffusers saves the seconds that importing diffusers takes, and every evaluation some
-passes over the activations: the noise level's share is folded into the bias of the convolution before it, weights are cast
-to the precision of the evaluation once, and on the CPU they are kept in the order in which oneDNN multiplies.
-`tests/test_unet.py` holds the answers to those of diffusers; what is not understood here is left to diffusers.
+Compared with diffusers' own it saves seconds of import time, and some passes over the activations per evaluation: the noise
+level's share is folded into the bias of the preceding convolution, weights are cast to the evaluation's precision once, and
+on the CPU they are kept in oneDNN's blocked layout. `tests/test_unet.py` compares its outputs with those of diffusers;
+unsupported configurations are left to diffusers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import nn
 __all__ = ["Prediction", "UNet", "is_understood", "load_unet"]
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-#: what a configuration must say where it says anything at all: everything else is another architecture
+#: supported values of configuration options, if stated; anything else is another architecture
 EXPECTED: dict[str, tuple[Any, ...]] = {
     "act_fn": ("silu", "swish"),
     "center_input_sample": (False,),
@@ -36,7 +36,7 @@ EXPECTED: dict[str, tuple[Any, ...]] = {
     "upsample_type": ("conv",),
 }
 BLOCKS = {"DownBlock2D", "AttnDownBlock2D"}, {"UpBlock2D", "AttnUpBlock2D"}
-#: what diffusers takes where a configuration leaves it out
+#: diffusers' defaults for missing options
 DEFAULTS: dict[str, Any] = {
     "add_attention": True,
     "attention_head_dim": 8,
@@ -53,13 +53,13 @@ REQUIRED = ("block_out_channels", "down_block_types", "in_channels", "out_channe
 
 
 class Prediction(NamedTuple):
-    """What the network answers, under the name that diffusers gives it."""
+    """Output of the network, under the field name that diffusers uses."""
 
     sample: torch.Tensor
 
 
 def is_understood(config: Mapping[str, Any]) -> bool:
-    """Whether a `UNet2DModel` of this configuration is made of the blocks that are here."""
+    """Whether a `UNet2DModel` of this configuration consists of supported blocks."""
     if any(config.get(name) is None for name in REQUIRED) or not isinstance(config["sample_size"], int):
         return False
     if any(config.get(name, known[0]) not in known for name, known in EXPECTED.items()):
@@ -77,9 +77,9 @@ def is_understood(config: Mapping[str, Any]) -> bool:
 
 
 class Convolution(nn.Conv2d):
-    """A convolution whose frozen weights are kept as an evaluation needs them.
+    """A convolution that caches its frozen weights in the form needed by an evaluation.
 
-    Where gradients flow, or the weights do, it is a plain one.
+    While gradients or weights are tracked by autograd, it is a plain convolution.
     """
 
     def __init__(self, channels: int, out: int, side: int, stride: int = 1, padding: int | None = None) -> None:
@@ -87,7 +87,7 @@ class Convolution(nn.Conv2d):
         self._kept: dict[tuple[object, ...], torch.Tensor] = {}
 
     def forward(self, x: torch.Tensor, shift: torch.Tensor | None = None) -> torch.Tensor:
-        """(n, c, h, w) -> (n, out, h', w'); `shift` (out,) is added to every position, with the bias."""
+        """(n, c, h, w) -> (n, out, h', w'); `shift` (out,) is added to every position, like the bias."""
         assert self.bias is not None
         bias = (self.bias if shift is None else self.bias + shift).to(x.dtype)
         if self.weight.requires_grad or (torch.is_grad_enabled() and x.requires_grad) or not is_packable(x):
@@ -103,10 +103,10 @@ class Convolution(nn.Conv2d):
         return self.kept("cast", x, lambda: self.weight.to(x.dtype))
 
     def packed(self, x: torch.Tensor) -> torch.Tensor:
-        """The weights in the order in which oneDNN multiplies them in x's precision; reordered at the first evaluation."""
+        """The weights in oneDNN's blocked layout for x's precision; reordered at the first evaluation."""
 
         def reorder() -> torch.Tensor:
-            # torch's stubs lack the function
+            # missing in torch's stubs
             return torch._C._nn.mkldnn_reorder_conv2d_weight(  # pyright: ignore[reportAttributeAccessIssue]
                 self.weight.to(x.dtype).to_mkldnn(), self.padding, self.stride, self.dilation, 1, list(x.shape)
             )
@@ -114,19 +114,19 @@ class Convolution(nn.Conv2d):
         return self.kept("packed", x, reorder)
 
     def kept(self, form: str, x: torch.Tensor, make: Callable[[], torch.Tensor]) -> torch.Tensor:
-        """A form of the weights, made anew when they have changed or moved."""
+        """A cached form of the weights, recomputed after they have changed or moved."""
         key = (form, x.dtype, x.device, self.weight.data_ptr(), self.weight._version)
         if key not in self._kept:
             self._kept = {k: v for k, v in self._kept.items() if k[3:] == key[3:]} | {key: make()}
         return self._kept[key]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what is kept: oneDNN's order cannot be copied or stored."""
+        """Drop the cache: oneDNN's layout cannot be copied or stored."""
         return {**self.__dict__, "_kept": {}}
 
 
 def is_packable(x: torch.Tensor) -> bool:
-    """Whether oneDNN multiplies such activations by weights it has reordered."""
+    """Whether oneDNN supports reordered weights for these activations."""
     return (
         x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.bfloat16)
@@ -136,13 +136,13 @@ def is_packable(x: torch.Tensor) -> bool:
 
 
 def activated(norm: nn.GroupNorm, x: torch.Tensor) -> torch.Tensor:
-    """Normalise and activate; in place where no gradient needs what was there before."""
+    """Normalise and activate; in place if no gradient is needed."""
     y = F.group_norm(x, norm.num_groups, norm.weight.to(x.dtype), norm.bias.to(x.dtype), norm.eps)
     return F.silu(y, inplace=not (torch.is_grad_enabled() and y.requires_grad))
 
 
-class Residual(nn.Module):
-    """Two convolutions beside a shortcut, the noise level added between them (`ResnetBlock2D`)."""
+class ResnetBlock(nn.Module):
+    """Two convolutions with a shortcut; the noise level is added between them (`ResnetBlock2D`)."""
 
     def __init__(self, channels: int, out: int, time: int, groups: int, eps: float) -> None:
         super().__init__()
@@ -161,7 +161,7 @@ class Residual(nn.Module):
 
 
 class Attention(nn.Module):
-    """Every position looks at every other, beside a shortcut (`Attention` as `UNet2DModel` uses it)."""
+    """Self-attention over positions with a shortcut (`Attention` as used by `UNet2DModel`)."""
 
     def __init__(self, channels: int, head: int, groups: int, eps: float) -> None:
         super().__init__()
@@ -186,12 +186,12 @@ class Attention(nn.Module):
 
 
 def linear(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
-    """A linear layer in x's precision."""
+    """Apply a linear layer in x's precision."""
     return F.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
 
 
 class Downsample(nn.Module):
-    """Half the side."""
+    """Halve the side."""
 
     def __init__(self, channels: int, padding: int) -> None:
         super().__init__()
@@ -204,7 +204,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Twice the side."""
+    """Double the side."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -219,9 +219,9 @@ class Upsample(nn.Module):
 
 
 class Level(nn.Module):
-    """The residual blocks of one resolution, each with an attention or none of them."""
+    """The residual blocks of one resolution, either all or none with an attention."""
 
-    def __init__(self, resnets: list[Residual], attentions: list[Attention]) -> None:
+    def __init__(self, resnets: list[ResnetBlock], attentions: list[Attention]) -> None:
         super().__init__()
         self.resnets = nn.ModuleList(resnets)
         self.attentions: nn.ModuleList
@@ -231,7 +231,7 @@ class Level(nn.Module):
             self.attentions = nn.ModuleList(attentions)
 
     def layers(self) -> Iterator[tuple[nn.Module, nn.Module | None]]:
-        """Each residual block with its attention."""
+        """Pairs of residual block and attention."""
         attentions = getattr(self, "attentions", [None] * len(self.resnets))
         return zip(self.resnets, attentions, strict=True)
 
@@ -250,8 +250,8 @@ class UNet(nn.Module):
         widths, groups, eps = list(given["block_out_channels"]), given["norm_num_groups"], given["norm_eps"]
         time, count = given["time_embedding_dim"] or widths[0] * 4, given["layers_per_block"]
 
-        def residual(channels: int, out: int) -> Residual:
-            return Residual(channels, out, time, groups, eps)
+        def residual(channels: int, out: int) -> ResnetBlock:
+            return ResnetBlock(channels, out, time, groups, eps)
 
         def attention(channels: int, among: int = groups) -> Attention:
             return Attention(channels, given["attention_head_dim"] or channels, among, eps)
@@ -291,14 +291,14 @@ class UNet(nn.Module):
         self.conv_out = Convolution(widths[0], given["out_channels"], 3)
 
     def forward(self, sample: torch.Tensor, timestep: torch.Tensor | float) -> Prediction:
-        """Ask the network at one noise level.
+        """Evaluate the network at one noise level.
 
         Args:
-            sample: (n, c, h, w) states; computed on in the precision of an enclosing `torch.autocast`, else in their own.
-            timestep: the noise level of all of them.
+            sample: (n, c, h, w) states; computed in the precision of an enclosing `torch.autocast`, else in their own.
+            timestep: the noise level of all states.
 
         Returns:
-            (n, c, h, w), in the precision it was computed in.
+            (n, c, h, w), in the precision of the computation.
         """
         kind = sample.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else sample.dtype
@@ -328,7 +328,7 @@ class UNet(nn.Module):
             return Prediction(self.conv_out(activated(self.conv_norm_out, x)))
 
     def embedding(self, level: float, device: torch.device) -> torch.Tensor:
-        """The noise level as the network takes it: sines and cosines, then two layers -> (t,) float32."""
+        """Sinusoidal embedding of the noise level followed by two layers: (t,) float32."""
         half = self.config["block_out_channels"][0] // 2
         exponent = torch.arange(half, dtype=torch.float32, device=device) / (half - self.config["freq_shift"])
         phase = level * torch.exp(-math.log(10_000) * exponent)
@@ -337,19 +337,19 @@ class UNet(nn.Module):
         return layers["linear_2"](F.silu(layers["linear_1"](torch.cat(waves))))
 
 
-#: what attention's layers were called in 2022, and are now
+#: names of attention layers in 2022, and today
 RENAMED = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
 def modern_name(name: str) -> str:
-    """A weight's name as diffusers has it today."""
+    """Today's diffusers name of a weight."""
     path, _, kind = name.rpartition(".")
     place, _, layer = path.rpartition(".")
     return f"{place}.{RENAMED[layer]}.{kind}" if layer in RENAMED and "attentions" in place else name
 
 
 def load_unet(folder: Path, config: Mapping[str, Any]) -> UNet | None:
-    """Read a network's weights straight from its folder; None where they are named otherwise, which diffusers knows."""
+    """Load a network's weights directly from its folder; None for other file names, which only diffusers handles."""
     path = folder / WEIGHTS
     if not is_understood(config) or not path.is_file():
         return None

@@ -1,1 +1,1 @@
-"""Latents to lines: means by yaw, regressions through them, calibrated steps."""
+"""Directions in latent space: fitted by regression, calibrated in measured units, walked and searched."""

@@ -1,10 +1,10 @@
 """Bring the change of a walk into a photograph: the difference of two decodings after motion compensation.
 
-What is shown is not the decoded face, in which the person is hardly the same even where nothing is walked, but the photograph
-with what the walk has changed:
+The result is not the decoded face, which hardly resembles the person even without a walk, but the photograph with the change
+of the walk:
 
-1. the landmarks of the latent decoded as it is (`start`) and walked (`walked`) say how the face moves; a thin-plate spline
-   through their displacement warps the photograph and `start` alike;
+1. the landmarks of the decoded unchanged latent (`start`) and of the walked one (`walked`) give the motion of the face; a
+   thin-plate spline through their displacement warps the photograph and `start` alike;
 2. what the warp does not explain, the residual `walked - warp(start)`, is added to the warped photograph: without the
    checkerboard of the finest frequencies, without the mean of each part of the head that shall keep its colour, and only
    where the property may change anything.
@@ -29,7 +29,7 @@ from latentrot.data.frame import CROP_BOX
 from latentrot.directions.frequencies import frequency_bands
 from latentrot.directions.properties import Property
 from latentrot.directions.regions import WITH_WALKED_PARTS, FaceMap, region_mask
-from latentrot.directions.warp import seen_at, source_positions, source_shift
+from latentrot.directions.warp import sample_source, source_positions, source_shift
 from latentrot.faces.alignment import Alignment
 from latentrot.faces.parts import PARTS
 from latentrot.numerics import smoothstep
@@ -106,7 +106,7 @@ def difference(
     if any(p.warp for p in properties) and before is not None and after is not None:
         warping = inner(joint_mask([p for p in properties if p.warp], face, walked_face) * edge_fade(n))
         shift = source_shift(before, after, side)
-        compensated = seen_at(start, source_positions(shift * resized(warping[None], side), side))
+        compensated = sample_source(start, source_positions(shift * resized(warping[None], side), side))
     else:
         compensated = start.double()
 

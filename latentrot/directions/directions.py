@@ -1,4 +1,4 @@
-"""The lines of one light group as an artefact: two slopes, the step lengths' calibration, and where they come from."""
+"""Yaw directions of one illumination class as a file: two slopes, the step size calibration, and the provenance."""
 
 from __future__ import annotations
 
@@ -17,52 +17,53 @@ from latentrot.store.space import LatentSpace
 __all__ = ["Directions"]
 
 KIND = "latentrot directions"
-#: of the file, raised when an older version would misread it
+#: version of the file format, raised when an older version would misread it
 FORMAT = 1
 SIGN = "yaw > 0: the nose points to the viewer's right; light: the picture's side the main light comes from"
 
 
 @dataclass(frozen=True, eq=False)
 class Directions:
-    """Two lines of one light group.
+    """Yaw directions of one illumination class: one for each side of the frontal pose.
 
     Attributes:
         light: left, center, right, or any (no light filter).
         left: (c, h, w) float32, change of the latent per degree on the heads-left line.
         right: the same on the heads-right line.
-        space: model and schedule the lines belong to.
-        nominal: (k,) rising step lengths in nominal degrees, 0 among them.
-        achieved: (k,) mean measured change of yaw in degrees for each; not falling.
-        provenance: what else the header records, as strings: bins, counts, r2, filter, version.
-        coarse: frequencies below so many half-waves a picture are walked by measured degrees (see `walk_offset`).
-        carry: whether a picture's own pixels go along with a walk (see `latentrot.directions.warp`), as in the calibration.
+        space: model and schedule that the directions belong to.
+        step_sizes: (k,) rising step sizes in degrees of the fitted line, 0 among them.
+        achieved: (k,) mean measured change of yaw in degrees for each step size; not falling.
+        provenance: further header entries, as strings: bins, counts, r2, filter, version.
+        coarse: frequencies below this many half-waves per image are walked by measured degrees (see `walk_offset`).
+        carry: whether the image's own pixels are warped along with a walk, as in the calibration
+            (see `latentrot.directions.warp`).
     """
 
     light: str
     left: torch.Tensor
     right: torch.Tensor
     space: LatentSpace
-    nominal: tuple[float, ...]
+    step_sizes: tuple[float, ...]
     achieved: tuple[float, ...]
     provenance: dict[str, str]
     coarse: int = 0
     carry: bool = False
 
-    def nominal_for(self, degrees: float) -> float:
-        """The nominal step for a measured turn, both in degrees; beyond the calibrated range its last slope goes on."""
-        return float(beyond(np.array([degrees]), np.array(self.achieved), np.array(self.nominal))[0])
+    def step_for(self, degrees: float) -> float:
+        """Step size for a measured turn in degrees; extrapolated in proportion beyond the calibrated range."""
+        return float(interpolate_from_zero(np.array([degrees]), np.array(self.achieved), np.array(self.step_sizes))[0])
 
-    def turn_for(self, nominal: np.ndarray) -> np.ndarray:
-        """The measured turns of (k,) nominal steps, both in degrees: `nominal_for` the other way round."""
-        return beyond(nominal, np.array(self.nominal), np.array(self.achieved))
+    def turn_for(self, step_sizes: np.ndarray) -> np.ndarray:
+        """Measured turns in degrees of (k,) step sizes: the inverse of `step_for`."""
+        return interpolate_from_zero(step_sizes, np.array(self.step_sizes), np.array(self.achieved))
 
     @property
     def reach(self) -> tuple[float, float]:
-        """Turns in degrees within which the step length was calibrated."""
+        """Min and max calibrated turn in degrees."""
         return self.achieved[0], self.achieved[-1]
 
     def save(self, path: Path) -> None:
-        """Write one safetensors file whose JSON header carries everything but the two lines."""
+        """Write one safetensors file; the JSON header holds everything except the two slopes."""
         header = {
             "kind": KIND,
             "format": str(FORMAT),
@@ -70,7 +71,7 @@ class Directions:
             "sign": SIGN,
             "coarse": str(self.coarse),
             "carry": str(self.carry),
-            "calibration": json.dumps({"nominal": self.nominal, "achieved": self.achieved}),
+            "calibration": json.dumps({"nominal": self.step_sizes, "achieved": self.achieved}),
             **self.space.header(),
             **self.provenance,
         }
@@ -79,10 +80,10 @@ class Directions:
 
     @classmethod
     def load(cls, path: Path) -> Directions:
-        """Read what `save` wrote.
+        """Read a file written by `save`.
 
         Raises:
-            LatentrotError: no such file, or it is not a directions file.
+            LatentrotError: the file is missing or is not a directions file.
         """
         remedy = "make directions with: latentrot fit-directions --light NAME"
         header, lines = read_tensors(path, KIND, FORMAT, remedy)
@@ -108,22 +109,22 @@ class Directions:
                 left=lines["left"],
                 right=lines["right"],
                 space=LatentSpace.from_header(header),
-                nominal=tuple(table["nominal"]),
+                step_sizes=tuple(table["nominal"]),
                 achieved=tuple(table["achieved"]),
                 provenance={k: v for k, v in header.items() if k not in known},
                 coarse=int(header.get("coarse", 0)),
-                carry=header.get("carry") == "True",  # lines that do not say so are older than it
+                carry=header.get("carry") == "True",  # files without the entry predate it
             )
         except (KeyError, ValueError, TypeError) as error:
             reason = f"lacks {error}" if isinstance(error, KeyError) else one_line(error)
             raise LatentrotError(
-                f"the header of {path} {reason}; it is damaged, or of another version: make it anew with: "
+                f"the header of {path} {reason}; the file is damaged or of another version: fit it again with: "
                 "latentrot fit-directions --light NAME"
             ) from error
 
 
-def beyond(x: np.ndarray, known: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Linear interpolation between known points through (0, 0); outside them in proportion to the outermost one."""
+def interpolate_from_zero(x: np.ndarray, known: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Linear interpolation between known points through (0, 0); outside them in proportion to the outermost point."""
     found = np.interp(x, known, values)
     if known[-1] > 0:
         found = np.where(x > known[-1], values[-1] * x / known[-1], found)

@@ -1,4 +1,4 @@
-"""From a store of latents and a table of labels to the two lines of one light group."""
+"""Fit the two yaw lines of one illumination class from a store of latents and a table of labels."""
 
 from __future__ import annotations
 
@@ -31,33 +31,33 @@ __all__ = ["FitConfig", "fit_directions", "gather_statistics"]
 
 log = logging.getLogger(__name__)
 
-#: latents from which on lines are steady; fewer do work, but are mostly noise
+#: number of latents from which on the lines are stable; fewer work, but the lines are mostly noise
 STEADY = 2_000
-#: the calibration table of lines nobody has calibrated: a nominal degree is taken for a degree
+#: calibration table of uncalibrated directions: the step size in degrees is taken for the turn in degrees
 UNCALIBRATED = (-180.0, 0.0, 180.0)
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How lines are fitted.
+    """Parameters of a fit.
 
     Args:
         width: yaw bin width in degrees.
         limit: largest |yaw| of the bins, degrees.
-        least: fewest latents per bin; smaller bins are joined with their neighbours.
-        where: attribute filter such as "Male == 1 and Eyeglasses == -1"; empty: everybody.
+        min_count: min number of latents per bin; smaller bins are merged with their neighbours.
+        where: attribute filter such as "Male == 1 and Eyeglasses == -1"; empty: all images.
         mirror: use every latent a second time, mirrored, with yaw negated and light swapped; in the calibration, too.
-        shrink: take the estimation noise out of the slopes (see `shrink_noise`).
-        coarse: frequencies below so many half-waves a picture are walked by measured degrees (see `walk_offset`); 0: none.
+        shrink: remove the estimation noise from the slopes (see `shrink_noise`).
+        coarse: frequencies below this many half-waves per image are walked by measured degrees (see `walk_offset`); 0: none.
         held_out: share of the people left out of fitting and calibration (0 to 1).
-        carry: a picture's own pixels go along with a walk (see `latentrot.directions.warp`), in calibration and turns.
-        calibrate: pictures the step length is calibrated on; 0 leaves it nominal.
-        seed: of the choice of the calibration pictures.
+        carry: warp the image's own pixels along with a walk (see `latentrot.directions.warp`), in calibration and turns.
+        calibrate: number of images to calibrate the step size on; 0: leave it uncalibrated.
+        seed: of the choice of the calibration images.
     """
 
     width: float = 10.0
     limit: float = 45.0
-    least: int = 5
+    min_count: int = 5
     where: str = ""
     mirror: bool = True
     shrink: bool = True
@@ -69,21 +69,21 @@ class FitConfig:
 
 
 def chosen_rows(labels: pd.DataFrame, config: FitConfig) -> pd.DataFrame:
-    """The labelled pictures that may be used: filter met, people not held out."""
+    """The labelled images that may be used: they match the filter and their people are not held out."""
     rows = labels
     if config.where:
         rows = rows[matching(rows, config.where)]
     if "identity" in rows:
         rows = rows[~held_out(rows["identity"].to_numpy(), config.held_out)]
     if rows.empty:
-        raise LatentrotError(f"no labelled picture is left after the filter {config.where!r}; loosen it")
+        raise LatentrotError(f"no labelled image matches the filter {config.where!r}; loosen it")
     return rows
 
 
 def gather_statistics(
     store: LatentStore, labels: pd.DataFrame, config: FitConfig, progress: Callable[[int], object] | None = None
 ) -> Statistics:
-    """Sums per yaw bin and light of the pictures a fit may use: from the store's statistics, or one streaming pass."""
+    """Sums per yaw bin and light of the usable images: from the store's statistics, or in one streaming pass."""
     bins = YawBins(config.width, config.limit)
     return gather(store, chosen_rows(labels, config), bins, f"{config.where} / {config.held_out}", progress)
 
@@ -99,30 +99,30 @@ def fit_directions(
     progress: Callable[[int], object] | None = None,
     calibrated: Callable[[int, int], object] | None = None,
 ) -> Directions:
-    """Fit the two lines of one light group, and calibrate their step length.
+    """Fit the two lines of one illumination class and calibrate their step size.
 
-    A light group too small for two lines takes the pictures of every light instead, and says so in a warning and in the
-    file's header.
+    An illumination class with too few latents for two lines uses the images of every light instead, and records this in a
+    warning and in the file's header.
 
     Args:
         store: the latents.
         labels: image_id -> yaw_deg, light, and attributes and identity where known (see `read_labels`).
         light: left, center, right, or any for no light filter.
         config: bins, filter, calibration.
-        model: the model the latents are of, for the calibration; may be None if config.calibrate is 0.
-        labeler: the label network that measures degrees in the calibration; None: the one that belongs to the model.
+        model: the model of the latents, for the calibration; may be None if config.calibrate is 0.
+        labeler: the label network that measures degrees in the calibration; None: the model's own.
         progress: called with the number of latents read since the last call.
-        calibrated: called with the number of pictures decoded since the last call, and how many there are in all.
+        calibrated: called with the number of images decoded since the last call and the total.
 
     Raises:
-        LatentrotError: unknown light, too few matching pictures, a model of another latent space, labels of other images, or
-            a yaw of the other sign.
+        LatentrotError: unknown light, too few matching images, a model of another latent space, labels of other images, or
+            yaw labels of the opposite sign.
     """
     config = config or FitConfig()
     if light not in (*LIGHTS, "any"):
         raise LatentrotError(f"light {light!r}: expected {', '.join(LIGHTS)}, or any")
     if config.calibrate and model is None:
-        raise LatentrotError("calibration decodes walked latents: give the model, or calibrate=0")
+        raise LatentrotError("calibration decodes walked latents and needs a model; pass model=..., or set calibrate=0")
     if model is not None:
         store.space.require_same(LatentSpace.of(model, store.space.schedule), str(store.root))
     labels = require_same_images(store, labels)
@@ -131,7 +131,7 @@ def fit_directions(
         check_yaw_sign(store, rows, model, labeler)
     statistics = gather_statistics(store, labels, config, progress)
     fitted, used = fitted_lines(statistics, store.space, light, config)
-    directions = nominal_directions(fitted, store.space, light, config, labels.attrs.get("labeler", ""), used)
+    directions = uncalibrated_directions(fitted, store.space, light, config, labels.attrs.get("labeler", ""), used)
     if model is None or not config.calibrate:
         return directions
     sources = calibration_sources(store, rows, used, config.calibrate, config.seed, config.mirror)
@@ -141,14 +141,14 @@ def fit_directions(
 def fitted_lines(
     statistics: Statistics, space: LatentSpace, light: str, config: FitConfig
 ) -> tuple[YawDirections, str]:
-    """The lines of a light group, or of all lights where it holds too few latents; and the light they are of."""
+    """The lines of an illumination class, or of all lights if it has too few latents; and the light they are fitted on."""
     bins = YawBins(config.width, config.limit)
     if not statistics.counts.any():
-        raise LatentrotError("no latent has a label; embed and label the same pictures")
+        raise LatentrotError("no latent has a label; embed and label the same images")
 
     def fit(group: str) -> YawDirections:
         centroids = statistics.centroids(group, space.shape, space.factor, mirror=config.mirror)
-        return YawDirections(bins, config.least).fit_centroids(centroids)
+        return YawDirections(bins, config.min_count).fit_centroids(centroids)
 
     try:
         fitted, used = fit(light), light
@@ -156,21 +156,21 @@ def fitted_lines(
         if light == "any":
             raise
         fitted, used = fit("any"), "any"
-        log.warning("%s: %s. The pictures of every light are used instead", light, error)
+        log.warning("%s: %s. The images of every light are used instead", light, error)
     if len(fitted.counts_) < len(bins.edges) - 1:
         edges = " ".join(f"{edge:g}" for edge in fitted.edges_)
         log.warning(
-            "%s: yaw bins of fewer than %d latents are joined; their edges are now %s", light, config.least, edges
+            "%s: yaw bins of fewer than %d latents are merged; their edges are now %s", light, config.min_count, edges
         )
     if (count := int(fitted.counts_.sum())) < STEADY:
-        log.warning("%s: lines of %d latents are mostly noise; with %d or more they are steady", light, count, STEADY)
+        log.warning("%s: lines of %d latents are mostly noise; use %d or more for stable lines", light, count, STEADY)
     return fitted, used
 
 
-def nominal_directions(
+def uncalibrated_directions(
     fitted: YawDirections, space: LatentSpace, light: str, config: FitConfig, labels: str, used: str
 ) -> Directions:
-    """The lines as an artefact, not yet calibrated."""
+    """Uncalibrated directions from the fitted lines."""
     from latentrot import __version__  # noqa: PLC0415  the package's top level imports this module lazily
 
     return Directions(
@@ -178,7 +178,7 @@ def nominal_directions(
         left=slope_of(fitted.left_, space, config),
         right=slope_of(fitted.right_, space, config),
         space=space,
-        nominal=UNCALIBRATED,
+        step_sizes=UNCALIBRATED,
         achieved=UNCALIBRATED,
         provenance={
             "version": __version__,
@@ -199,7 +199,7 @@ def nominal_directions(
 
 
 def slope_of(line: CentroidLine, space: LatentSpace, config: FitConfig) -> torch.Tensor:
-    """A line's slope as a (c, h, w) float32 latent, its estimation noise shrunk on the pixel grid."""
+    """Slope of a line as a (c, h, w) float32 latent, denoised on the pixel grid if `config.shrink`."""
     slope = torch.from_numpy(line.slope_.reshape(space.shape))
     if config.shrink:
         pixels = F.pixel_shuffle(slope, space.factor).numpy()

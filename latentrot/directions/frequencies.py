@@ -9,20 +9,20 @@ __all__ = ["coarse_part", "frequency_bands", "keep_octaves", "shrink_noise"]
 
 
 def frequency_bands(shape: tuple[int, ...]) -> np.ndarray:
-    """(h, w) radial frequency of each coefficient of a cosine transform, rounded to whole half-waves per picture."""
+    """(h, w) radial frequency of each coefficient of a cosine transform, rounded to whole half-waves per image."""
     rows, columns = np.indices(shape)
     return np.hypot(rows, columns).round().astype(int)
 
 
-def coarse_part(picture: np.ndarray, below: int) -> np.ndarray:
-    """What of a (c, h, w) picture varies by fewer than `below` half-waves over it -> (c, h, w) float64."""
-    spectrum = np.asarray(dctn(picture, axes=(1, 2), norm="ortho"))
-    spectrum[:, frequency_bands(picture.shape[1:]) >= below] = 0
+def coarse_part(image: np.ndarray, below: int) -> np.ndarray:
+    """Low-pass: the part of a (c, h, w) image below `below` half-waves per image -> (c, h, w) float64."""
+    spectrum = np.asarray(dctn(image, axes=(1, 2), norm="ortho"))
+    spectrum[:, frequency_bands(image.shape[1:]) >= below] = 0
     return np.asarray(idctn(spectrum, axes=(1, 2), norm="ortho"))
 
 
 def keep_octaves(source: np.ndarray, walked: np.ndarray) -> np.ndarray:
-    """Scale every octave of spatial frequencies of some pictures to the length it has in their source.
+    """Scale every octave of spatial frequencies of walked images to its length in their source.
 
     Args:
         source: (1, c, h, w) on the pixel grid.
@@ -42,23 +42,23 @@ def keep_octaves(source: np.ndarray, walked: np.ndarray) -> np.ndarray:
     return np.asarray(idctn(spectrum, axes=(2, 3), norm="ortho"))
 
 
-def shrink_noise(picture: np.ndarray, power: float = 1.0) -> np.ndarray:
-    """Take the white noise of estimation out of a slope, by Wiener shrinkage per spatial frequency.
+def shrink_noise(image: np.ndarray, power: float = 1.0) -> np.ndarray:
+    """Remove the white estimation noise from a slope, by Wiener shrinkage per spatial frequency.
 
-    A latent is mostly white noise, so a mean over few thousand of them still is: most of a raw slope's length is
-    estimation error, spread evenly over all frequencies, while what turns a head is smooth. The noise floor is read off
-    the slope's own finest frequencies.
+    A latent is mostly white noise, so a mean over a few thousand latents still is: most of the length of a raw slope is
+    estimation error, spread evenly over all frequencies, while the signal that turns a head is smooth. The noise floor is
+    estimated from the slope's own finest frequencies.
 
     Args:
-        picture: (c, h, w) slope on the pixel grid.
+        image: (c, h, w) slope on the pixel grid.
         power: of the gain: 1 shrinks as Wiener does, 0.5 by the square root of that, 0 not at all.
 
     Returns:
-        (c, h, w) of smaller length.
+        (c, h, w), shorter than the input.
     """
-    spectrum = np.asarray(dctn(picture, axes=(1, 2), norm="ortho"))
-    band = frequency_bands(picture.shape[1:])
+    spectrum = np.asarray(dctn(image, axes=(1, 2), norm="ortho"))
+    band = frequency_bands(image.shape[1:])
     density = np.bincount(band.ravel(), (spectrum**2).mean(0).ravel()) / np.bincount(band.ravel())
-    floor = np.median(density[min(picture.shape[1:]) // 2 :])
+    floor = np.median(density[min(image.shape[1:]) // 2 :])
     gain = np.clip(1 - floor / np.maximum(density, 1e-30), 0, 1) ** power
     return np.asarray(idctn(spectrum * gain[band], axes=(1, 2), norm="ortho"))

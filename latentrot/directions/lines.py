@@ -1,4 +1,4 @@
-"""Latents to lines: yaw bins, streaming centroids, and one weighted regression of latent on yaw for each side.
+"""Fit lines to latents: yaw bins, streaming centroids, and one weighted regression of latent on yaw for each side.
 
 After Asperti, Colasuonno, Guerra, "Illumination and Shadows in Head Rotation", Electronics 13(15):3091, 2024.
 """
@@ -24,19 +24,19 @@ __all__ = [
     "add_by_group",
 ]
 
-#: scikit-learn's own, which it annotates by defaults that are strings
+#: scikit-learn's type for estimator tags; its annotations are strings
 validated = cast("Callable[..., Any]", validate_data)
 
 
 class YawBins(TransformerMixin, BaseEstimator):
     """Yaw bins of equal width, the middle one centred on the frontal pose.
 
-    Width and limit fix the bins, so that yaw can be binned before anything is fitted (`edges`, `assign`); as a transformer
-    it takes columns of yaw to columns of bin numbers.
+    Width and limit determine the bins, so yaw can be binned before fitting (`edges`, `assign`). As a transformer it maps
+    columns of yaw to columns of bin numbers.
 
     Args:
         width: bin width in degrees.
-        limit: the outermost bins end at or before +-limit degrees; heads turned further are left out.
+        limit: the outermost bins end at or before +-limit degrees; larger yaws are left out.
 
     Attributes:
         edges_: (bins + 1,) rising bin edges in degrees.
@@ -50,23 +50,25 @@ class YawBins(TransformerMixin, BaseEstimator):
     def edges(self) -> np.ndarray:
         """(bins + 1,) rising bin edges in degrees."""
         if not 0 < self.width <= 2 * self.limit:
-            raise LatentrotError(f"yaw bins of width {self.width} within +-{self.limit} degrees: no bin fits")
+            raise LatentrotError(
+                f"yaw bins of width {self.width} within +-{self.limit} degrees: no bin fits; expected width <= limit"
+            )
         beside = int((self.limit - self.width / 2) / self.width + 1e-9)
         return (np.arange(2 * beside + 2) - beside - 0.5) * self.width
 
     def assign(self, yaw: np.ndarray) -> np.ndarray:
         """(n,) yaw in degrees -> (n,) bin numbers, -1 outside all bins.
 
-        A yaw on an edge goes to the bin nearer the frontal pose, on either side, so that mirrored poses share mirrored bins.
+        A yaw on an edge goes to the bin nearer the frontal pose on either side, so that mirrored poses share mirrored bins.
         """
         yaw, edges = np.asarray(yaw), self.edges
         outer = edges[edges > 0]
-        beside = np.searchsorted(outer, np.abs(yaw), side="left")  # bins away from the middle one
+        beside = np.searchsorted(outer, np.abs(yaw), side="left")  # number of bins away from the middle one
         index = len(outer) - 1 + np.where(yaw < 0, -beside, beside)
         return np.where(beside < len(outer), index, -1)
 
     def fit(self, X: np.ndarray, y: object = None) -> Self:
-        """Take the shape of (n, columns) yaw in degrees; the edges follow from width and limit alone."""
+        """Record the number of columns of (n, columns) yaw in degrees; the edges depend on width and limit only."""
         validated(self, X=X)
         self.edges_ = self.edges
         return self
@@ -77,42 +79,42 @@ class YawBins(TransformerMixin, BaseEstimator):
         return self.assign(np.asarray(validated(self, X=X, reset=False)))
 
     def __sklearn_tags__(self) -> Tags:
-        """Bin numbers are integers whatever the yaw is kept in."""
+        """Declare integer output for any input dtype."""
         tags = super().__sklearn_tags__()
         tags.transformer_tags = TransformerTags(preserves_dtype=[])
         return tags
 
 
-class _FittedToYaw(BaseEstimator):
-    """What is fitted to latents X with their yaw y, which is required."""
+class _YawEstimator(BaseEstimator):
+    """Base of estimators fitted to latents X with their yaw y, which is required."""
 
     def __sklearn_tags__(self) -> Tags:
-        """Scikit-learn is told that y is required."""
+        """Declare that y is required."""
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         return tags
 
     def _validated(
-        self, X: np.ndarray, y: np.ndarray, *, reset: bool = True, least: int = 1
+        self, X: np.ndarray, y: np.ndarray, *, reset: bool = True, min_count: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
-        """At least so many (n, d) latents as they are kept and (n,) float64 yaw; ValueError where they are of no use."""
-        latents, yaw = validated(self, X=X, y=y, y_numeric=True, reset=reset, ensure_min_samples=least)
+        """(n, d) latents in their own dtype and (n,) float64 yaw; ValueError for fewer than `min_count` or invalid values."""
+        latents, yaw = validated(self, X=X, y=y, y_numeric=True, reset=reset, ensure_min_samples=min_count)
         return np.asarray(latents), np.asarray(yaw, np.float64)
 
 
-#: latents added at a time: few enough to stay in a processor's cache in float64
+#: latents added at a time: few enough to stay in the processor's cache in float64
 ROWS = 16
 
 
 def add_by_group(into: np.ndarray, X: np.ndarray, groups: np.ndarray) -> None:
     """Add each row to the sum of its group, in float64.
 
-    Sums of half-precision numbers are exact here, since these are multiples of 2^-24 and 53 bits hold 2^29 of them: no order
-    and no cut into parts changes a bit of the result, up to half a billion latents of ordinary size. (One matrix product with
-    the groups' indicators takes four times as long: nearly all it multiplies by is zero.)
+    Sums of half-precision numbers are exact here: all are multiples of 2^-24, and 53 bits hold 2^29 of them. So neither the
+    order nor the partition changes a bit of the result, up to half a billion latents of ordinary size. (One matrix product
+    with the groups' indicator matrix takes four times as long, since nearly all of its factors are zero.)
 
     Args:
-        into: (groups + 1, d) sums, changed in place; the last takes the rows without a group.
+        into: (groups + 1, d) sums, changed in place; the last row takes the rows without a group.
         X: (n, d) of any floating type.
         groups: (n,) group of each row, -1 for none.
     """
@@ -122,21 +124,23 @@ def add_by_group(into: np.ndarray, X: np.ndarray, groups: np.ndarray) -> None:
     single = torch.empty(ROWS, X.shape[1])
     for start in range(0, len(x), ROWS):
         rows = x[start : start + ROWS]
-        if rows.dtype == torch.float16:  # processors widen halves to single precision, and that again, but not at once
+        if (
+            rows.dtype == torch.float16
+        ):  # converting via float32 is faster: CPUs have no direct half to double instruction
             rows = single[: len(rows)].copy_(rows)
         sums.index_add_(0, index[start : start + ROWS], wide[: len(rows)].copy_(rows))
 
 
-class Centroids(_FittedToYaw):
+class Centroids(_YawEstimator):
     """Mean latent of each yaw bin; streaming, float64, constant memory.
 
     Args:
-        bins: the yaw bins; None: the default ones.
+        bins: the yaw bins; None: the default bins.
 
     Attributes:
-        counts_: (bins,) latents seen per bin.
+        counts_: (bins,) number of latents per bin.
         means_: (bins, d) mean latents; NaN where a bin is empty.
-        yaw_: (bins,) mean yaw in degrees of what is in each bin.
+        yaw_: (bins,) mean yaw per bin in degrees.
     """
 
     def __init__(self, bins: YawBins | None = None) -> None:
@@ -155,7 +159,7 @@ class Centroids(_FittedToYaw):
         return self.add(counts, sums[:number], yaw)
 
     def add(self, counts: np.ndarray, sums: np.ndarray, yaw: np.ndarray) -> Self:
-        """Add (bins,) counts, (bins, d) sums of latents and (bins,) sums of yaw taken elsewhere."""
+        """Add (bins,) counts, (bins, d) sums of latents and (bins,) sums of yaw computed elsewhere."""
         if not hasattr(self, "counts_"):
             self.counts_ = np.zeros(len(counts), np.int64)
             self._sums, self._yaw = np.zeros(sums.shape), np.zeros(len(counts))
@@ -167,18 +171,20 @@ class Centroids(_FittedToYaw):
         return self
 
     def merge(self, other: Self) -> Self:
-        """Add what another one has seen, as if its latents had been added here.
+        """Add the sums of another instance, as if its latents had been added here.
 
         Raises:
-            LatentrotError: its bins or its latents' shape are others.
+            LatentrotError: its bins or the shape of its latents differ.
         """
         mine, theirs = (self.bins or YawBins()).edges, (other.bins or YawBins()).edges
         if not np.array_equal(mine, theirs):
-            raise LatentrotError(f"bin edges {theirs.tolist()} cannot be merged into {mine.tolist()}")
+            raise LatentrotError(
+                f"bin edges {theirs.tolist()} cannot be merged into {mine.tolist()}; expected the same edges"
+            )
         return self.add(other.counts_, other._sums, other._yaw) if hasattr(other, "counts_") else self
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
-        """Forget everything, then `partial_fit`."""
+        """Reset, then `partial_fit`."""
         for name in ("counts_", "_sums", "_yaw"):
             self.__dict__.pop(name, None)
         return self.partial_fit(X, y)
@@ -197,20 +203,20 @@ class Centroids(_FittedToYaw):
         with np.errstate(invalid="ignore"):
             return self._yaw / self.counts_
 
-    def joined(self, groups: list[slice]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of groups of neighbouring bins: (k, d) mean latents, (k,) mean yaw in degrees, (k,) counts."""
+    def grouped(self, groups: list[slice]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """For groups of neighbouring bins: (k, d) mean latents, (k,) mean yaw in degrees, (k,) counts."""
         check_is_fitted(self, "counts_")
         counts = np.array([self.counts_[group].sum() for group in groups])
         means = np.stack([self._sums[group].sum(0) for group in groups]) / counts[:, None]
         return means, np.array([self._yaw[group].sum() for group in groups]) / counts, counts
 
 
-def joined_outside_in(counts: np.ndarray, least: int) -> list[slice]:
-    """Neighbouring bins, the outermost first, joined until each group holds `least`; what is left joins the last group."""
+def merge_outside_in(counts: np.ndarray, min_count: int) -> list[slice]:
+    """Merge neighbouring bins from the outermost on until each group holds `min_count`; the rest joins the last group."""
     groups: list[slice] = []
     start = 0
     for stop in range(1, len(counts) + 1):
-        if counts[start:stop].sum() >= least:
+        if counts[start:stop].sum() >= min_count:
             groups.append(slice(start, stop))
             start = stop
     if groups:
@@ -218,43 +224,44 @@ def joined_outside_in(counts: np.ndarray, least: int) -> list[slice]:
     return groups
 
 
-def joined_bins(counts: np.ndarray, least: int) -> tuple[list[slice], int]:
-    """Join neighbouring yaw bins until each holds enough latents.
+def merge_bins(counts: np.ndarray, min_count: int) -> tuple[list[slice], int]:
+    """Merge neighbouring yaw bins until each group holds enough latents.
 
-    The middle one grows to both sides alike, so that it stays centred on the frontal pose; on each side of it, bins are
-    joined from the outside in.
+    The middle group grows to both sides equally, so that it stays centred on the frontal pose; on each side of it, bins are
+    merged from the outside in.
 
     Args:
         counts: (bins,) latents per bin, an odd number of bins.
-        least: fewest latents a group may hold.
+        min_count: min number of latents per group.
 
     Returns:
-        The groups as slices of the bins, in order, and which of them is the middle one.
+        The groups as slices of the bins, in order, and the index of the middle group.
 
     Raises:
-        LatentrotError: too few latents for a middle group and one on each side of it.
+        LatentrotError: too few latents for a middle group and one group on each side of it.
     """
-    least, middle = max(1, least), len(counts) // 2
+    min_count, middle = max(1, min_count), len(counts) // 2
     for reach in range(middle):
         low, high = middle - reach, middle + reach + 1
-        left = joined_outside_in(counts[:low], least)
-        right = joined_outside_in(counts[high:][::-1], least)
-        if counts[low:high].sum() >= least and left and right:
+        left = merge_outside_in(counts[:low], min_count)
+        right = merge_outside_in(counts[high:][::-1], min_count)
+        if counts[low:high].sum() >= min_count and left and right:
             mirrored = [slice(len(counts) - g.stop, len(counts) - g.start) for g in reversed(right)]
             return [*left, slice(low, high), *mirrored], len(left)
     raise LatentrotError(
         f"{counts.sum()} latents, {counts[:middle].sum()} of heads turned left, {counts[middle]} frontal, "
-        f"{counts[middle + 1 :].sum()} turned right: two lines need {least} of each; embed more pictures or loosen the filter"
+        f"{counts[middle + 1 :].sum()} turned right: two lines need {min_count} of each; embed more images or loosen the "
+        "filter"
     )
 
 
-class CentroidLine(_FittedToYaw):
-    """Weighted linear regression of latent on yaw through centroids.
+class CentroidLine(_YawEstimator):
+    """Weighted linear regression of latent on yaw, fitted to centroids.
 
     Attributes:
         slope_: (d,) change of the latent per degree of yaw.
         intercept_: (d,) latent at yaw 0.
-        r2_: share of the centroids' weighted variance the line explains, 0 to 1.
+        r2_: share of the weighted variance of the centroids that the line explains, 0 to 1.
     """
 
     def fit(self, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> Self:
@@ -281,37 +288,37 @@ class CentroidLine(_FittedToYaw):
         return self
 
 
-class YawDirections(_FittedToYaw):
+class YawDirections(_YawEstimator):
     """Two lines through the centroids: heads turned left (yaw <= 0) and right (yaw >= 0), both through the middle bin.
 
     Args:
-        bins: the yaw bins; None: the default ones.
-        least: fewest latents a bin may hold; smaller ones are joined with their neighbours (see `joined_bins`).
+        bins: the yaw bins; None: the default bins.
+        min_count: min number of latents per bin; smaller bins are merged with their neighbours (see `merge_bins`).
 
     Attributes:
         left_: CentroidLine of the bins at or left of frontal.
         right_: CentroidLine of the bins at or right of frontal.
-        counts_: (k,) latents per bin, after joining.
+        counts_: (k,) latents per bin after merging.
         edges_: (k + 1,) rising edges of those bins in degrees.
     """
 
-    def __init__(self, bins: YawBins | None = None, least: int = 5) -> None:
+    def __init__(self, bins: YawBins | None = None, min_count: int = 5) -> None:
         self.bins = bins
-        self.least = least
+        self.min_count = min_count
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
         """Fit to (n, d) latents with (n,) yaw in degrees."""
-        X, y = self._validated(X, y, least=3)
+        X, y = self._validated(X, y, min_count=3)
         return self.fit_centroids(Centroids(self.bins).fit(X, y))
 
     def fit_centroids(self, centroids: Centroids) -> Self:
-        """Fit to centroids gathered elsewhere, for example while streaming a store.
+        """Fit to centroids computed elsewhere, for example while streaming a store.
 
         Raises:
-            LatentrotError: too few latents, even when bins are joined.
+            LatentrotError: too few latents, even after merging bins.
         """
-        groups, middle = joined_bins(centroids.counts_, self.least)
-        means, yaw, counts = centroids.joined(groups)
+        groups, middle = merge_bins(centroids.counts_, self.min_count)
+        means, yaw, counts = centroids.grouped(groups)
         self.left_ = CentroidLine().fit(means[: middle + 1], yaw[: middle + 1], counts[: middle + 1])
         self.right_ = CentroidLine().fit(means[middle:], yaw[middle:], counts[middle:])
         self.counts_ = counts

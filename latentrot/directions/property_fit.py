@@ -23,7 +23,7 @@ from latentrot.errors import LatentrotError
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.space import LatentSpace
 
-__all__ = ["PropertyFitConfig", "directions_of", "fit_properties"]
+__all__ = ["PropertyFitConfig", "available_properties", "directions_of", "fit_properties", "held_out_images"]
 
 log = logging.getLogger(__name__)
 
@@ -161,6 +161,19 @@ def chosen_rows(labels: pd.DataFrame, config: PropertyFitConfig) -> pd.DataFrame
     if kept.empty:
         raise LatentrotError(f"no labelled image is left after the filter {config.where!r}; loosen it")
     return kept
+
+
+def available_properties(labels: pd.DataFrame) -> list[Property]:
+    """The known properties whose columns a table of labels has; empty where it has no attributes."""
+    columns = set(design_of(labels).names) if "Smiling" in labels or "p_Smiling" in labels else set()
+    return [p for p in PROPERTIES if p.reaches == "difference" and set(p.column_names) <= columns]
+
+
+def held_out_images(labels: pd.DataFrame, share: float) -> list[str]:
+    """The labelled images of people left out of the fit, by the same hash of their identity."""
+    if "identity" not in labels:
+        return []
+    return labels.index[held_out(labels["identity"].to_numpy(), share)].tolist()
 
 
 def as_property(wanted: Property | str, labels: pd.DataFrame) -> Property:

@@ -1,4 +1,4 @@
-"""Whether a table's yaw has the sign of the package's, asked of the latents themselves."""
+"""Check the sign of a table's yaw against the latents themselves."""
 
 from __future__ import annotations
 
@@ -18,46 +18,46 @@ from latentrot.store.latent_store import LatentStore
 __all__ = ["check_yaw_sign"]
 
 log = logging.getLogger(__name__)
-#: latents decoded on either side, and the fewest that say anything
-MOST, FEWEST = 8, 3
-#: measured difference between the sides as a share of the labelled one: below the first it is the other way round, below
-#: the second the labels say little of the images
+#: max number of latents decoded on either side, and the min number for a decision
+MAX_LATENTS, MIN_LATENTS = 8, 3
+#: measured difference between the sides as a share of the labelled one: below the first the sign is opposite, below the
+#: second the labels hardly agree with the images
 OPPOSITE, UNLIKE = -0.3, 0.2
 
 
 def check_yaw_sign(
     store: LatentStore, labels: pd.DataFrame, model: LatentModel, labeler: FaceLabeler | None = None
 ) -> float:
-    """Decode the latents that a table calls turned farthest to either side, and measure them.
+    """Decode the latents with the largest labelled yaw on either side and measure them.
 
     Args:
         store: the latents.
         labels: image_id -> yaw_deg.
         model: of the latents.
-        labeler: the label network that measures; None: the model's.
+        labeler: the label network that measures; None: the model's own.
 
     Returns:
-        The measured difference of yaw between the two sides as a share of the labelled one; nan where a side is too small.
+        The measured difference of yaw between the two sides as a share of the labelled one; nan if a side is too small.
 
     Raises:
-        LatentrotError: the table's yaw has the other sign.
+        LatentrotError: the table's yaw has the opposite sign.
     """
     there = {name for _, header in store.headers() for name in header.image_ids}
     yaw = labels["yaw_deg"][labels.index.isin(there)].sort_values()
-    sides = [yaw[yaw < 0].head(MOST), yaw[yaw > 0].tail(MOST)]
-    if min(map(len, sides)) < FEWEST:
+    sides = [yaw[yaw < 0].head(MAX_LATENTS), yaw[yaw > 0].tail(MAX_LATENTS)]
+    if min(map(len, sides)) < MIN_LATENTS:
         return float("nan")
     measured = [_mean_yaw(store, set(side.index), model, labeler) for side in sides]
     labelled = float(sides[1].mean() - sides[0].mean())
     share = (measured[1] - measured[0]) / labelled
     if share < OPPOSITE:
         raise LatentrotError(
-            f"the labels' yaw has the other sign: images labelled {sides[0].mean():+.0f} and {sides[1].mean():+.0f} degrees "
+            f"yaw_deg has the opposite sign: images labelled {sides[0].mean():+.0f} and {sides[1].mean():+.0f} degrees "
             f"decode to faces of {measured[0]:+.0f} and {measured[1]:+.0f}; negate yaw_deg (> 0: nose to the viewer's right)"
         )
     if share < UNLIKE:
         log.warning(
-            "images labelled %.0f degrees apart decode to faces %.0f degrees apart: are the labels those of the latents?",
+            "images labelled %.0f degrees apart decode to faces %.0f degrees apart; do the labels belong to the latents?",
             labelled, measured[1] - measured[0],
         )  # fmt: skip
     return share

@@ -1,9 +1,9 @@
-"""What the lines need of a store: sums of latents per yaw bin and light, kept beside the shards for the next fit.
+"""Sums of latents per yaw bin and light, the input of the regression; cached beside the shards for the next fit.
 
-Shards are taken in blocks: the 27 sums of nine bins and three lights, kept for every shard, would add a fifth to a store;
-kept for 64 shards they add a third of a percent. A block's file is held against all it depends on, the checksum of each
-shard and the group of each of its rows. Sums of half-precision latents in float64 are exact, so that neither the order of
-shards nor the way they were cut changes a bit. The folder `statistics` may be deleted at any time.
+Shards are grouped in blocks: the 27 sums of nine bins and three lights, kept per shard, would add a fifth to a store; kept
+per 64 shards they add a third of a percent. The file of a block is checked against all it depends on: the checksum of each
+shard and the group of each of its rows. Sums of half-precision latents in float64 are exact, so neither the order nor the
+partition into shards changes a bit. The folder `statistics` may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from latentrot.directions.lines import Centroids, YawBins, add_by_group
 from latentrot.errors import LatentrotError
 from latentrot.faces.estimate import LIGHTS
 from latentrot.store.latent_store import LatentStore
-from latentrot.store.places import write_whole
+from latentrot.store.places import write_atomic
 from latentrot.store.shard import ShardHeader
 
 __all__ = ["BLOCK", "MIRRORED_LIGHT", "ShardRows", "Statistics", "block_sums", "checked", "gather"]
 
 KIND, FORMAT = "latentrot statistics", "1"
-#: the light of a mirrored picture
+#: the light of a mirrored image
 MIRRORED_LIGHT = {"left": "right", "right": "left"}
-#: shards whose sums lie in one file
+#: number of shards per file of sums
 BLOCK = 64
 
 
@@ -59,18 +59,18 @@ class Statistics:
 
     @classmethod
     def empty(cls, bins: YawBins, d: int) -> Statistics:
-        """Sums of no latents: all zero."""
+        """All-zero sums."""
         n = len(bins.edges) - 1
         return cls(bins, np.zeros((n, 3), np.int64), np.zeros((n, 3, d)), np.zeros((n, 3)))
 
     def centroids(self, light: str, shape: tuple[int, int, int], factor: int, *, mirror: bool) -> Centroids:
-        """Centroids of one light group.
+        """Centroids of one illumination class.
 
         Args:
             light: left, center, right, or any for all of them.
             shape: (c, h, w) of a latent.
-            factor: the first stage's, which mirroring needs.
-            mirror: count every latent a second time, mirrored: the mirrored sum is the sum of the mirrored.
+            factor: of the first stage, needed for mirroring.
+            mirror: count every latent a second time, mirrored; the mirrored sum is the sum of the mirrored latents.
         """
         found = Centroids(self.bins)
         for name in LIGHTS if light == "any" else (light,):
@@ -86,13 +86,13 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Assigned:
-    """One shard's rows with their groups.
+    """The rows of one shard with their groups.
 
     Attributes:
-        number: the shard's.
-        header: its header.
+        number: of the shard.
+        header: of the shard.
         groups: (n,) three times the bin plus the light of each row, -1 for none.
-        yaw: (n,) degrees; 0 where there is no label.
+        yaw: (n,) degrees; 0 without a label.
     """
 
     number: int
@@ -102,14 +102,14 @@ class Assigned:
 
     @property
     def key(self) -> str:
-        """Digest of all that the shard's sums depend on."""
+        """Digest of everything the sums of the shard depend on."""
         sha = hashlib.sha256(self.header.checksum.encode())
         sha.update(self.groups.astype("<i4").tobytes())
         return sha.hexdigest()[:32]
 
     @property
     def count(self) -> int:
-        """Rows that take part."""
+        """Number of rows used."""
         return int((self.groups >= 0).sum())
 
     def add_to(self, sums: np.ndarray, latents: torch.Tensor) -> None:
@@ -120,26 +120,26 @@ class Assigned:
 
 
 class ShardRows(Protocol):
-    """What of one shard is summed up, and how; `Assigned` for yaw, rows of columns for other properties."""
+    """Which rows of a shard are summed, and how; `Assigned` for yaw, rows of columns for other properties."""
 
     @property
     def number(self) -> int:
-        """The shard's."""
+        """Number of the shard."""
         ...
 
     @property
     def header(self) -> ShardHeader:
-        """Its header."""
+        """Header of the shard."""
         ...
 
     @property
     def key(self) -> str:
-        """Digest of all that its sums depend on."""
+        """Digest of everything the sums depend on."""
         ...
 
     @property
     def count(self) -> int:
-        """Rows that take part."""
+        """Number of rows used."""
         ...
 
     def add_to(self, sums: np.ndarray, latents: torch.Tensor) -> None:
@@ -148,10 +148,10 @@ class ShardRows(Protocol):
 
 
 class Lookup:
-    """The group and yaw of every labelled picture, by name.
+    """Group and yaw of every labelled image, by name.
 
     Args:
-        rows: image_id -> yaw_deg and light, of the pictures that take part.
+        rows: image_id -> yaw_deg and light, of the images used.
         bins: the yaw bins.
     """
 
@@ -163,7 +163,7 @@ class Lookup:
         self.groups = np.where((bin_ >= 0) & (light >= 0), 3 * bin_ + light, -1)
 
     def assign(self, number: int, header: ShardHeader) -> Assigned:
-        """Group and yaw of one shard's rows."""
+        """Look up group and yaw of the rows of one shard."""
         at = self.index.get_indexer(pd.Index(header.image_ids, dtype=self.index.dtype))
         groups = np.where(at >= 0, self.groups[at], -1)
         return Assigned(number, header, groups, np.where(groups >= 0, self.yaw[at], 0.0))
@@ -176,14 +176,14 @@ def gather(
     choice: str = "",
     progress: Callable[[int], object] | None = None,
 ) -> Statistics:
-    """Sums over the labelled latents of a store, read from its files of statistics as far as these are still true.
+    """Sums over the labelled latents of a store; valid cached sums are reused.
 
     Args:
         store: the latents.
-        rows: image_id -> yaw_deg and light, of the pictures that take part.
+        rows: image_id -> yaw_deg and light, of the images used.
         bins: the yaw bins.
-        choice: how `rows` were chosen, in any words: each choice has files of its own.
-        progress: called with the number of labelled latents dealt with since the last call.
+        choice: description of how `rows` were chosen; each choice has its own cache files.
+        progress: called with the number of labelled latents processed since the last call.
     """
     total = Statistics.empty(bins, int(np.prod(store.space.shape)))
     n, lookup = total.counts.size, Lookup(rows, bins)
@@ -200,10 +200,10 @@ def gather(
 
 
 def checked(store: LatentStore, number: int, header: ShardHeader) -> ShardHeader:
-    """A shard's header, which is of the store's own model and schedule.
+    """Return a shard's header after checking that its model and schedule are the store's.
 
     Raises:
-        LatentrotError: somebody has put a shard of another one into the folder.
+        LatentrotError: the shard belongs to another model or schedule.
     """
     header.space.require_same(store.space, str(store.path_of(number)))
     return header
@@ -216,7 +216,7 @@ def block_sums(
     shape: tuple[int, ...],
     progress: Callable[[int], object] | None,
 ) -> np.ndarray:
-    """Sums over a block's shards, of the shape given: what its file holds, and the shards it does not know of."""
+    """Sums over the shards of a block, of the given shape: cached ones plus those of shards that are not cached."""
     keys = {str(shard.number): shard.key for shard in shards}
     known, sums = read_block(path, keys, shape)
     for shard in shards:
@@ -228,15 +228,15 @@ def block_sums(
             left[number].add_to(sums, latents)
         if progress is not None:
             progress(left[number].count)
-    if left and all(shard.header.checksum for shard in shards):  # one without could not be told from another
+    if left and all(shard.header.checksum for shard in shards):  # without a checksum a changed shard would go unnoticed
         header = {"kind": KIND, "format": FORMAT, "keys": json.dumps(keys)}
-        with suppress(LatentrotError):  # somebody else's store, or a full disk: the fit goes on without
-            write_whole(path, save({"sums": torch.from_numpy(sums)}, metadata=header))
+        with suppress(LatentrotError):  # a read-only store or a full disk must not stop the fit
+            write_atomic(path, save({"sums": torch.from_numpy(sums)}, metadata=header))
     return sums
 
 
 def read_block(path: Path | UPath, keys: dict[str, str], shape: tuple[int, ...]) -> tuple[set[str], np.ndarray]:
-    """Which shards a block's file covers, and their sums; nothing where it covers one that is no longer the same."""
+    """Shards covered by a block's file, and their sums; nothing if one of them has changed."""
     nothing = set(), np.zeros(shape)
     try:
         content = path.read_bytes()
@@ -246,5 +246,5 @@ def read_block(path: Path | UPath, keys: dict[str, str], shape: tuple[int, ...])
             return nothing
         sums = load(content)["sums"].numpy()
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
-        return nothing  # damaged, or not there: it is made anew
+        return nothing  # damaged or missing: it is computed again
     return (set(covered), sums) if sums.shape == shape else nothing

@@ -1,4 +1,4 @@
-"""Move one latent along the lines of its light group."""
+"""Walk one latent along the directions of its illumination class."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ from latentrot.directions.frequencies import coarse_part, keep_octaves
 
 __all__ = ["walk", "walk_offset"]
 
-#: degrees within which a turn lets go of what it does not carry of a remainder: no picture of a sweep stands out
+#: degrees of turn over which the lost share of the residual latent fades out, so that no image of a sweep stands out
 FADED_DEG = 5.0
 
 
-def walk_offset(directions: Directions, nominal: torch.Tensor, yaw: float) -> torch.Tensor:
-    """What to add to a latent to walk it: along its own side's line up to the frontal pose, beyond it along the other's.
+def walk_offset(directions: Directions, steps: torch.Tensor, yaw: float) -> torch.Tensor:
+    """Offset that walks a latent: along its own side's direction up to the frontal pose, beyond it along the other side's.
 
-    Averaging over people washes out fine structure, which is why a step must be several nominal degrees long to turn a head
-    by one. What is coarse, the light and the colours, survives averaging: walked as far, it would change several times as
-    much as it does with the pose. So frequencies below `directions.coarse` move by the degrees the head really turns.
+    Averaging over people removes fine structure, which is why a step of several degrees of the fitted line is needed to turn
+    a head by one measured degree. Coarse structure (light and colours) survives averaging: walked equally far, it would
+    change several times as much as it does with the pose. So frequencies below `directions.coarse` move by measured degrees.
 
     Args:
-        directions: of the picture's light group.
-        nominal: (k,) steps in nominal degrees, signed.
-        yaw: the picture's own yaw in degrees.
+        directions: of the image's illumination class.
+        steps: (k,) signed step sizes.
+        yaw: yaw of the image in degrees.
 
     Returns:
         (k, c, h, w) float32 offsets; exactly zero for a zero step.
+        (k, c, h, w) float32 offsets; exactly zero for a zero step.
     """
-    steps = nominal.to(torch.float64)
+    steps = steps.to(torch.float64)
     left, right = directions.left.double(), directions.right.double()
-    frontal = directions.nominal_for(-yaw)  # the step at which the walk crosses the frontal pose
+    frontal = directions.step_for(-yaw)  # the step at which the walk crosses the frontal pose
     if not directions.coarse:
         return two_sided(steps, frontal, left, right).float()
     turns = torch.from_numpy(directions.turn_for(steps.numpy()))
@@ -43,7 +44,7 @@ def walk_offset(directions: Directions, nominal: torch.Tensor, yaw: float) -> to
 
 
 def two_sided(steps: torch.Tensor, frontal: float, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """(k,) steps along two slopes (c, h, w), which change over at the step `frontal` -> (k, c, h, w)."""
+    """Offsets of (k,) steps along two slopes (c, h, w), switching at the step `frontal`: (k, c, h, w)."""
     steps = steps.reshape(-1, 1, 1, 1)
     on_left = steps.clamp(max=frontal) - min(0.0, frontal)
     on_right = steps.clamp(min=frontal) - max(0.0, frontal)
@@ -51,38 +52,38 @@ def two_sided(steps: torch.Tensor, frontal: float, left: torch.Tensor, right: to
 
 
 def coarse_slope(slope: torch.Tensor, directions: Directions) -> torch.Tensor:
-    """The coarse frequencies of a slope, on the pixel grid: (c, h, w) float64 -> the same."""
+    """The coarse frequencies of a slope, computed on the pixel grid: (c, h, w) float64 -> the same."""
     pixels = F.pixel_shuffle(slope, directions.space.factor).numpy()
     return F.pixel_unshuffle(torch.from_numpy(coarse_part(pixels, directions.coarse)), directions.space.factor)
 
 
 def walk(
-    z: torch.Tensor, directions: Directions, nominal: torch.Tensor, yaw: float, *, keep_norm: bool = True
+    z: torch.Tensor, directions: Directions, steps: torch.Tensor, yaw: float, *, keep_norm: bool = True
 ) -> torch.Tensor:
-    """Walk one latent along its lines.
+    """Walk one latent along its directions.
 
     Args:
-        z: (1, c, h, w) the picture's own latent; or (1, 2, c, h, w) with its remainder, of which the solver's share
-            (`carried`) is kept beyond the first `FADED_DEG` degrees turned on average, and more of it before.
-        directions: of its light group.
-        nominal: (k,) steps in nominal degrees, signed.
-        yaw: the picture's own yaw in degrees.
-        keep_norm: scale each octave of spatial frequencies of a walked latent back to its source's length. Noise lives
-            on a shell; a long straight walk leaves it, most of all in the few coarse frequencies the lines are made
-            of, and the decoder answers with blown-out pictures.
+        z: (1, c, h, w) the latent of the image; or (1, 2, c, h, w) with its residual latent. The solver's share of the
+            residual latent (`residual_share`) is kept from `FADED_DEG` degrees of average turn on, and more of it before.
+        directions: of its illumination class.
+        steps: (k,) signed step sizes.
+        yaw: yaw of the image in degrees.
+        keep_norm: rescale each octave of spatial frequencies of a walked latent to its length in the source. Noise lies on
+            a shell; a long straight walk leaves it, mostly in the few coarse frequencies that dominate the directions, and
+            the decoder then produces overexposed images.
 
     Returns:
         (k, c, h, w) float32 latents, or (k, 2, c, h, w); the source itself, bit for bit, for a zero step.
     """
     if z.ndim == 5:
-        walked = walk(z[:, 0], directions, nominal, yaw, keep_norm=keep_norm)
-        turned = torch.from_numpy(np.abs(directions.turn_for(nominal.numpy()))).to(walked)
-        lost = (1 - solver_of(directions.space.schedule).carried) * (turned / FADED_DEG).clamp(max=1)
+        walked = walk(z[:, 0], directions, steps, yaw, keep_norm=keep_norm)
+        turned = torch.from_numpy(np.abs(directions.turn_for(steps.numpy()))).to(walked)
+        lost = (1 - solver_of(directions.space.schedule).residual_share) * (turned / FADED_DEG).clamp(max=1)
         return torch.stack([walked, (1 - lost)[:, None, None, None] * z[:, 1]], 1)
-    walked = z + walk_offset(directions, nominal, yaw)
+    walked = z + walk_offset(directions, steps, yaw)
     if keep_norm:
         factor = directions.space.factor
         kept = keep_octaves(F.pixel_shuffle(z, factor).numpy(), F.pixel_shuffle(walked, factor).numpy())
         kept = F.pixel_unshuffle(torch.from_numpy(kept).float(), factor)
-        walked = torch.where(nominal[:, None, None, None] == 0, z, kept)
+        walked = torch.where(steps[:, None, None, None] == 0, z, kept)
     return walked

@@ -159,7 +159,7 @@ def jitter_spread(
     for image_id in folder.ids if ids is None else ids:
         moves = generator.uniform(-reach, reach, (draws, 3))
         try:
-            crops = moved_crops(folder.open_picture(image_id), estimator.crop_size, moves)
+            crops = moved_crops(folder.open_image(image_id), estimator.crop_size, moves)
         except LatentrotError as error:
             log.warning("left out: %s", error)
             continue

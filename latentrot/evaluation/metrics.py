@@ -64,7 +64,7 @@ def ssim(a: np.ndarray, b: np.ndarray, region: np.ndarray | None = None) -> floa
     """
     check_pair(a, b)
     x, y = (torch.from_numpy(grey(p))[None, None] * 2 - 1 for p in (a, b))
-    values = similarity.likeness_maps(x, y)[0][0, 0].numpy()
+    values = similarity.similarity_map(x, y)[0, 0].numpy()
     edge = similarity.WINDOW // 2
     return mean_in(values, None if region is None else region[edge:-edge, edge:-edge])
 

@@ -111,7 +111,7 @@ class Pairs:
         """A picture with what lies around its crop, and where the face lies in it; None where there is only the crop."""
         if self.folder is None:
             return None
-        photograph = np.asarray(self.folder.open_picture(self.names[row]))
+        photograph = np.asarray(self.folder.open_image(self.names[row]))
         height, width = photograph.shape[:2]
         if height == width:
             return None

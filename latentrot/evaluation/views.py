@@ -124,7 +124,7 @@ def read_views(root: Path | str) -> Views:
             f"expected one of {', '.join(LIGHTS)}"
         )
     names = grid.to_numpy().ravel().tolist()
-    size = min(folder.open_picture(names[0]).size)
+    size = min(folder.open_image(names[0]).size)
     shape = (len(heads), len(yaws), size, size)
     pictures = folder.read_crops(names, size).reshape(*shape, 3)
     masks = read_masks(folder.root / "masks", names, size)

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from latentrot.data.frame import CROP_BOX, MIRRORED_LANDMARKS
 from latentrot.evaluation.metrics import grey
 from latentrot.evaluation.pairs import Pairs
-from latentrot.faces.detect import look_again
+from latentrot.faces.detect import refine_landmarks
 from latentrot.faces.framing import CENTRE, INPUT, SIDE
 
 __all__ = ["FittedYaw", "landmark_yaw", "pixel_yaw"]
@@ -50,8 +50,8 @@ def landmark_features(pictures: np.ndarray) -> np.ndarray:
     squares = np.stack(
         [np.asarray(Image.fromarray(p).resize((INPUT, INPUT), Image.Resampling.BICUBIC, box=box)) for p in pictures]
     )
-    plain, _ = look_again(squares)
-    mirrored, _ = look_again(squares[:, :, ::-1])
+    plain, _ = refine_landmarks(squares)
+    mirrored, _ = refine_landmarks(squares[:, :, ::-1])
     mirrored = mirrored[:, MIRRORED_LANDMARKS] * [-1, 1] + [1, 0]
     return ((plain + mirrored) / 2).reshape(len(pictures), -1)
 

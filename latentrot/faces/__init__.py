@@ -1,1 +1,1 @@
-"""What a picture shows: faces, their pose and light, who it is; and how each estimator was trained."""
+"""Face analysis: detection, alignment, landmarks, parsing, pose and light, attributes, identity."""

@@ -1,4 +1,4 @@
-"""Bring a folder of photographs into the CelebA frame, as `label`, `embed` and `train` take them."""
+"""Align a folder of photographs to the CelebA frame, the input format of `label`, `embed` and `train`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from latentrot.data.celeba import is_picture
+from latentrot.data.celeba import is_image_file
 from latentrot.data.frame import FRAME_HEIGHT, FRAME_WIDTH
 from latentrot.data.images import read_photograph, write_image
 from latentrot.errors import LatentrotError, one_line
@@ -20,21 +20,21 @@ from latentrot.files import output_names
 
 __all__ = ["Aligned", "align_folder", "align_image", "photographs_in", "transform_table"]
 
-#: a face is written this many times as large as it is in its photograph at most: beyond, its frame is mostly made up
-MOST_ENLARGED = 8.0
+#: max enlargement of a face; beyond it, most of the frame would be interpolated
+MAX_ENLARGEMENT = 8.0
 
 
 @dataclass(frozen=True, eq=False)
 class Aligned:
-    """What became of one photograph.
+    """Result of one photograph.
 
     Attributes:
         path: the photograph.
-        name: of the aligned image.
-        alignment: photograph -> CelebA frame; None where there is none.
-        faces: how many were found.
-        quarters: quarter turns counterclockwise that brought the photograph upright, before the alignment.
-        error: why it could not be aligned; empty where it was.
+        name: name of the aligned image.
+        alignment: photograph -> CelebA frame; None if it failed.
+        faces: number of faces found.
+        quarters: counterclockwise quarter turns that brought the photograph upright, before the alignment.
+        error: why it could not be aligned; empty on success.
     """
 
     path: Path
@@ -46,21 +46,21 @@ class Aligned:
 
 
 def photographs_in(source: Path) -> list[Path]:
-    """The photographs in a folder and in those inside it, sorted; or the one given.
+    """Photographs in a folder and its subfolders, sorted; or the given file.
 
     Raises:
         LatentrotError: there is none.
     """
     if source.is_file():
         return [source]
-    found = sorted(Path(root) / name for root, _, names in os.walk(source) for name in names if is_picture(name))
+    found = sorted(Path(root) / name for root, _, names in os.walk(source) for name in names if is_image_file(name))
     if not found:
-        raise LatentrotError(f"no photographs in {one_line(source)}; give a folder of photographs, or one")
+        raise LatentrotError(f"no photographs in {one_line(source)}; give a folder of photographs, or one photograph")
     return found
 
 
 def align_image(image: np.ndarray, alignment: Alignment, size: int | None = None) -> np.ndarray:
-    """A photograph in the CelebA frame: (218, 178, 3), or the (size, size, 3) square of the face crop; uint8."""
+    """Align a photograph to the CelebA frame: (218, 178, 3), or the (size, size, 3) face crop; uint8."""
     if size is not None:
         return alignment.crop(image, size)
     beside = (FRAME_HEIGHT - FRAME_WIDTH) // 2
@@ -74,12 +74,12 @@ def align_folder(
 
     Args:
         paths: the photographs.
-        out: the folder, which is there; images are PNG files of the photographs' names.
+        out: an existing folder; images are written as PNG under the photographs' names.
         size: side of the square; None: the whole 178x218 frame.
-        device: where the detector runs; the CPU by default.
+        device: device of the detector; the CPU by default.
 
     Yields:
-        What became of each photograph, when its image is whole.
+        The result of each photograph, after its image is written.
     """
     for path, name in zip(paths, output_names(paths, ".png"), strict=True):
         try:
@@ -92,17 +92,17 @@ def _align_one(path: Path, target: Path, size: int | None, device: str | None) -
     photograph = read_photograph(path)
     faces, quarters = detect_upright(photograph.pixels, device)
     if not faces:
-        raise LatentrotError("no face is seen in it")
+        raise LatentrotError("no face found in it")
     image = np.ascontiguousarray(np.rot90(photograph.pixels, quarters))
     alignment = frame_face(image, faces[0].landmarks, device)
-    if alignment.scale > MOST_ENLARGED:
-        raise LatentrotError(f"its largest face is {alignment.crop_side:.0f} pixels wide; expected 16 at least")
+    if alignment.scale > MAX_ENLARGEMENT:
+        raise LatentrotError(f"its largest face is {alignment.crop_side:.0f} pixels wide; expected at least 16")
     write_image(target, align_image(image, alignment, size))
     return Aligned(path, target.name, alignment, len(faces), quarters)
 
 
 def transform_table(aligned: Sequence[Aligned], source: Path) -> list[dict[str, object]]:
-    """A row for each image written: its source, the transform (a b c; d e f) of (column, row, 1) to the frame, how it lay."""
+    """A row per aligned image: its source, transform (a b c; d e f) of (column, row, 1) to the frame, quarter turns."""
     base = source if source.is_dir() else source.parent
     return [
         {

@@ -1,7 +1,7 @@
 """The attributes network: age in years and CelebA's forty attributes from one small face crop.
 
-Attributes are read off the whole crop. Age is read off the face alone (`FACE_WINDOW`): the photographs with known ages show
-little more than the face, and what lies around it must not count.
+Attributes are estimated from the whole crop, age from the face only (`FACE_WINDOW`): photographs with known ages show little
+more than the face, and its surroundings must not count.
 
 Source of the attributes: Liu, Luo, Wang, Tang, "Deep Learning Face Attributes in the Wild", ICCV 2015.
 """
@@ -36,17 +36,17 @@ ATTRIBUTES = (
 )  # fmt: skip
 #: the column of the age in years
 AGE = "age_years"
-#: columns of `estimate_attributes`: age in years, and the probability of each attribute (p_, as those of the light:
-#: the plain names are CelebA's own +1 and -1)
+#: columns of `estimate_attributes`: age in years, and the probability of each attribute (prefix p_, as for the light:
+#: CelebA's plain names hold +1 and -1)
 ATTRIBUTE_COLUMNS = (AGE, *(f"p_{name}" for name in ATTRIBUTES))
-#: rows and columns of the 64x64 crop that age is read off
+#: rows and columns of the 64x64 crop used for the age
 FACE_WINDOW = (slice(14, 62), slice(10, 54))
 #: age in years at output 0, and years per unit of output
 AGE_CENTER, AGE_SCALE = 45.0, 20.0
-#: youngest and oldest answer: those of the adults it learned from
+#: min and max age: those of the adults in the training set
 AGES = (18.0, 90.0)
 KIND = "latentrot attributes"
-#: crops the network sees at a time
+#: number of crops per forward pass
 CHUNK = 256
 
 
@@ -54,7 +54,7 @@ class AttributeNetwork(nn.Module):
     """Age and attributes of 64x64 crops in the CelebA frame.
 
     Attributes:
-        title: what it is called where its answers are recorded: the name it was asked for by and a digest of its file.
+        title: its name in records of its results: the requested name and a digest of its file.
     """
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class AttributeNetwork(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """Device of the weights."""
         return next(self.parameters()).device
 
     def logits(self, x: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class AttributeNetwork(nn.Module):
         return self.attributes(self.head(self.trunk(x)))
 
     def years(self, x: Tensor) -> Tensor:
-        """(n, 3, 64, 64) in [-1, 1] -> (n,) age in years, read off the face alone."""
+        """(n, 3, 64, 64) in [-1, 1] -> (n,) age in years, from the face only."""
         return self.age(self.head(self.trunk(face_alone(x))))[:, 0] * AGE_SCALE + AGE_CENTER
 
     def forward(self, x: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ class AttributeNetwork(nn.Module):
 
 
 def face_alone(x: Tensor) -> Tensor:
-    """(n, 3, 64, 64) crops with all but the face grey."""
+    """(n, 3, 64, 64) crops with everything but the face grey."""
     alone = torch.zeros_like(x)
     rows, columns = FACE_WINDOW
     alone[:, :, rows, columns] = x[:, :, rows, columns]
@@ -102,19 +102,19 @@ def face_alone(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def estimate_attributes(x: Tensor, *, network: AttributeNetwork | None = None, mirror: bool = True) -> Tensor:
-    """Age and attributes of faces.
+    """Estimate age and attributes of faces.
 
     Args:
         x: (n, 3, h, h) crops in the CelebA frame, float in [-1, 1], of any size.
-        network: the attributes network, on any device; None takes the one of the bundled faces.
-        mirror: average with the mirrored image, so that mirroring an image changes nothing.
+        network: the attributes network, on any device; None: that of the bundled faces.
+        mirror: average with the mirrored image, so that the result is invariant to mirroring.
 
     Returns:
         (n, 41) float32 on x's device in the order of ATTRIBUTE_COLUMNS: age in years (18 to 90), then the probability, 0 to
         1, of each of CelebA's attributes.
 
     Raises:
-        LatentrotError: `x` is not a batch of square RGB crops, or no attributes network is there.
+        LatentrotError: `x` is not a batch of square RGB crops, or there is no attributes network.
     """
     net = network or load_attributes(device=x.device)
     crops = x.to(net.device)
@@ -124,37 +124,37 @@ def estimate_attributes(x: Tensor, *, network: AttributeNetwork | None = None, m
 
 
 def attribute_table(values: Tensor, names: list[str] | None = None) -> pd.DataFrame:
-    """(n, 41) of `estimate_attributes` as a table with ATTRIBUTE_COLUMNS, by image_id where names are given."""
+    """Convert (n, 41) of `estimate_attributes` to a table with ATTRIBUTE_COLUMNS, by image_id if names are given."""
     index = None if names is None else pd.Index(names, name="image_id")
     return pd.DataFrame(values.cpu().numpy().astype(np.float32), index=index, columns=pd.Index(ATTRIBUTE_COLUMNS))
 
 
 def load_attributes(path: Path | str | None = None, device: torch.device | str | None = None) -> AttributeNetwork:
-    """Load an attributes network, ready for estimating.
+    """Load an attributes network for inference.
 
     Args:
-        path: the name of a bundled model, a model's folder that holds one (attributes.safetensors), or a file written by
-            `train_attributes`; None takes the one of the bundled faces. Bundled ones are read once per device and kept.
-        device: where to put it; None is the CPU.
+        path: name of a bundled model, a model's folder with attributes.safetensors, or a file written by
+            `train_attributes`; None: that of the bundled faces. Bundled networks are cached per device.
+        device: target device; None: the CPU.
 
     Raises:
-        LatentrotError: there is none, or the file is unreadable or of another kind.
+        LatentrotError: it is missing, or the file is unreadable or of another kind.
     """
     name = DEFAULT_BUNDLE if path is None else str(path)
     if (found := find_attributes(name)) is None:
         raise LatentrotError(
-            f"no attributes network at {name}; give a file of train attributes, a model's folder with "
+            f"no attributes network at {name}; give a file written by train attributes, a model's folder with "
             f"attributes.safetensors in it, or nothing for the one of {DEFAULT_BUNDLE}"
         )
     return _read(found, Path(name).name, str(torch.device(device or "cpu")))
 
 
 def attributes_beside(labeler: str | Path, device: torch.device | str | None = None) -> AttributeNetwork | None:
-    """The attributes network that comes with a label network: of the same bundled model or folder; None where none does.
+    """Load the attributes network of the same bundled model or folder as a label network; None if there is none.
 
     Args:
-        labeler: as `load_labeler` takes it, but not None.
-        device: where to put it; None is the CPU.
+        labeler: as for `load_labeler`, but not None.
+        device: target device; None: the CPU.
     """
     folder = bundled_folder(str(labeler)) or Path(labeler)
     found = attributes_in(folder if folder.is_dir() else folder.parent)
@@ -162,7 +162,7 @@ def attributes_beside(labeler: str | Path, device: torch.device | str | None = N
 
 
 def find_attributes(name: str | Path) -> Path | None:
-    """The attributes network a name means: of a bundled model, of a model's folder, or a file; None where there is none."""
+    """Path of the attributes network meant by a name: a bundled model, a model's folder, or a file; None if missing."""
     folder = bundled_folder(str(name)) or Path(name)
     path = attributes_in(folder) if folder.is_dir() else folder
     return path if path is not None and path.is_file() else None

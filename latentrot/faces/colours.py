@@ -1,7 +1,8 @@
-"""Mean colours of a face crop: of the face, of what surrounds it, and how bright the eyes are beside the cheeks.
+"""Mean colours of a face crop: of the face, of its surroundings, and the brightness of the eyes relative to the cheeks.
 
-They are nuisance columns of a regression on many properties: without them whatever is photographed in warmer or darker
-colours on average, such as a smile on a stage, takes these colours along.
+They are nuisance columns of a regression on many properties: without them a property that is photographed in warmer or
+    darker
+light on average, such as a smile on a stage, would include that light.
 """
 
 from __future__ import annotations
@@ -17,21 +18,21 @@ __all__ = ["COLOUR_COLUMNS", "EYE_TO_CHEEK", "estimate_colours"]
 #: columns of `estimate_colours`
 EYE_TO_CHEEK = "eye_to_cheek"
 COLOUR_COLUMNS = (*(f"{place}_{channel}" for place in ("face", "around") for channel in "rgb"), EYE_TO_CHEEK)
-#: the face in the 64x64 crop, an ellipse: centre (column, row) and half axes; beyond `AROUND` times of it: surroundings
+#: the face in the 64x64 crop, an ellipse: centre (column, row) and half axes; beyond `AROUND` times them: surroundings
 CENTRE, HALF_AXES, AROUND = (32.0, 38.0), (15.0, 20.0), 1.6
 #: (rows, columns) of the left eye and the left cheek in the 64x64 crop; the right ones are their mirror images
 EYE, CHEEK = (slice(24, 31), slice(17, 28)), (slice(36, 43), slice(17, 25))
 
 
 def estimate_colours(x: Tensor) -> Tensor:
-    """Mean colours of face crops.
+    """Estimate mean colours of face crops.
 
     Args:
         x: (n, 3, h, h) crops in the CelebA frame, float in [-1, 1], of any size.
 
     Returns:
         (n, 7) float32 in the order of COLOUR_COLUMNS: mean RGB of the face and of its surroundings, 0 to 1, and the
-        brightness of the eyes' region as a share of the cheeks'. Mirroring an image changes nothing.
+        brightness of the eye region relative to the cheeks. Invariant to mirroring.
 
     Raises:
         LatentrotError: `x` is not a batch of square RGB crops.
@@ -46,7 +47,7 @@ def estimate_colours(x: Tensor) -> Tensor:
 
 
 def _ellipse(device: torch.device) -> Tensor:
-    """(64, 64) distance from the face's centre; 1 on the ellipse."""
+    """(64, 64) normalised distance from the face's centre; 1 on the ellipse."""
     ticks = torch.arange(CROP_SIZE, device=device) + 0.5
     across, down = ((ticks - centre) / half for centre, half in zip(CENTRE, HALF_AXES, strict=True))
     return (across[None, :] ** 2 + down[:, None] ** 2).sqrt()

@@ -1,4 +1,4 @@
-"""Find the faces in a photograph: boxes and five landmarks, by the bundled detector (`latentrot.faces.mtcnn`)."""
+"""Face detection: boxes and five landmarks, by the bundled detector (`latentrot.faces.mtcnn`)."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from PIL import Image
 from latentrot.data.images import check_image
 from latentrot.errors import LatentrotError
 
-__all__ = ["Face", "choose_face", "detect_faces", "detect_upright", "look_again"]
+__all__ = ["Face", "choose_face", "detect_faces", "detect_upright", "refine_landmarks"]
 
-#: longer pictures are shrunk to this side before detection (pixels); landmarks come back at full size
+#: larger images are reduced to this side for detection (pixels); results refer to the full size
 MAX_SIDE = 1280
-#: the smallest face looked for, in pixels of the picture searched; smaller pictures hold no face
+#: size of the smallest face searched for, in pixels of the searched image; also the min side of an image
 MIN_FACE = 20
 
 
-#: the detector's score from which a face stands upright without a doubt, and the least for which a photograph is turned;
+#: score above which a face is certainly upright, and min score for rotating a photograph;
 #: of 161 photographs, each in all four positions, the upright one had the highest score every time
 UPRIGHT_SCORE, TURN_SCORE = 0.999, 0.99
 
 
 @dataclass(frozen=True, eq=False)
 class Face:
-    """One face found.
+    """A detected face.
 
     Coordinates are photograph pixels with edges at pixel borders (the first pixel's centre lies at 0.5, 0.5), columns
     first; left and right are the viewer's.
@@ -49,17 +49,17 @@ class Face:
 
 
 def detect_faces(image: np.ndarray, device: str | None = None) -> list[Face]:
-    """Every face in a photograph, largest first.
+    """Detect every face in a photograph, largest first.
 
     Args:
         image: (h, w, 3) uint8 RGB.
-        device: where to run the detector ("cpu", "cuda", ...); the CPU by default.
+        device: device of the detector ("cpu", "cuda", ...); the CPU by default.
 
     Returns:
-        The faces, largest visible box first; empty where there is none.
+        The faces, largest visible box first; may be empty.
 
     Raises:
-        LatentrotError: the array is no picture.
+        LatentrotError: not an image array.
     """
     from latentrot.faces.mtcnn import load_mtcnn  # noqa: PLC0415  (torch is slow to import)
 
@@ -76,7 +76,7 @@ def detect_faces(image: np.ndarray, device: str | None = None) -> list[Face]:
     back = np.array([width / searched.width, height / searched.height])
     # the detector counts box pixels from 1, both ends included, and landmarks from the border of the first pixel
     corners = (np.asarray(boxes, np.float64) - [1, 1, 0, 0]) * np.tile(back, 2)
-    corners = np.clip(corners, 0, [width, height, width, height])  # a face half outside counts for what shows
+    corners = np.clip(corners, 0, [width, height, width, height])  # only the visible part of a face counts
     points = np.asarray(landmarks, np.float64) * back
     faces = [
         Face((float(b[0]), float(b[1]), float(b[2]), float(b[3])), float(s), p)
@@ -86,17 +86,17 @@ def detect_faces(image: np.ndarray, device: str | None = None) -> list[Face]:
 
 
 def detect_upright(image: np.ndarray, device: str | None = None) -> tuple[list[Face], int]:
-    """Every face in a photograph that may lie on its side or stand on its head.
+    """Detect every face in a photograph of unknown orientation.
 
-    The detector finds faces in any position, but is less sure of those that are not upright: where it is not sure, all four
-    are tried and the one it is surest of counts.
+    The detector finds faces in any orientation, but with a lower score if they are not upright: below `UPRIGHT_SCORE` all
+    four orientations are tried and the one with the highest score is used.
 
     Args:
         image: (h, w, 3) uint8 RGB.
         device: as for `detect_faces`.
 
     Returns:
-        The faces, largest first, and the quarter turns counterclockwise (`np.rot90`) after which they were found.
+        The faces, largest first, and the counterclockwise quarter turns (`np.rot90`) after which they were found.
     """
     found = detect_faces(image, device)
     if sureness(found) >= UPRIGHT_SCORE:
@@ -107,16 +107,16 @@ def detect_upright(image: np.ndarray, device: str | None = None) -> tuple[list[F
 
 
 def sureness(faces: Sequence[Face]) -> float:
-    """The detector's score of the face it is surest of, 0 where there is none."""
+    """Highest score of some faces, 0 if there are none."""
     return max((face.score for face in faces), default=0.0)
 
 
-def look_again(squares: np.ndarray, device: str | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Landmarks by the detector's last network alone, in squares that each hold one face.
+def refine_landmarks(squares: np.ndarray, device: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Refine landmarks with the detector's last network, in squares that each contain one face.
 
     Args:
-        squares: (n, 48, 48, 3) uint8, the face from brow to chin as large as the square or a little smaller.
-        device: where to run it; the CPU by default.
+        squares: (n, 48, 48, 3) uint8, the face from brow to chin fills the square or a little less.
+        device: device of the network; the CPU by default.
 
     Returns:
         (n, 5, 2) landmarks as shares of the square's side, ordered as in `Face`; (n,) confidence, 0 to 1.
@@ -133,22 +133,22 @@ def look_again(squares: np.ndarray, device: str | None = None) -> tuple[np.ndarr
 
 
 def choose_face(faces: Sequence[Face], which: str | int = "largest") -> tuple[Face, str]:
-    """The face to work on.
+    """Choose the face to edit.
 
     Args:
         faces: as `detect_faces` returns them, largest first.
         which: "largest", or the index of a face in that order, from 0.
 
     Returns:
-        The face, and a note for the user: empty unless a choice was made among several without being asked for.
+        The face, and a warning for the user: non-empty if one of several was chosen by default.
 
     Raises:
         LatentrotError: there is no face, no face of that index, or `which` is neither "largest" nor an index.
     """
     if not faces:
         raise LatentrotError(
-            "no face found in the photograph; give one with a larger, clearer face, "
-            "or --crop for a picture that is already cropped to the face"
+            "no face found in the photograph; use one with a larger, clearer face, "
+            "or --crop for an image that is already cropped to the face"
         )
     if which != "largest":
         return _face_at(faces, which), ""

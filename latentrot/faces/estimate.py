@@ -16,13 +16,13 @@ from latentrot.faces.network import CROP_SIZE, LIGHTS, POSE_SCALE, FaceLabeler, 
 
 __all__ = ["LIGHTS", "LabelerPose", "PoseEstimator", "estimate_light", "estimate_pose", "light_names", "pose_and_light"]
 
-#: pictures the network sees at a time
+#: number of images per forward pass
 CHUNK = 256
-#: the probability from which a light counts as an answer
+#: min probability for a light to count as known
 SURE = 0.6
-#: the name of no answer
+#: name of an unknown light
 UNSURE = "unsure"
-#: what mirroring does to yaw, pitch and roll
+#: signs of yaw, pitch and roll under mirroring
 MIRROR_SIGNS = (-1.0, 1.0, -1.0)
 
 
@@ -39,7 +39,7 @@ def check_crops(x: Tensor) -> None:
 
 
 def prepare(x: Tensor, size: int = CROP_SIZE) -> Tensor:
-    """Check crops and bring them to a network's size: (n, 3, h, h) float -> (n, 3, size, size) float32.
+    """Check crops and resize them to a network's input: (n, 3, h, h) float -> (n, 3, size, size) float32.
 
     Raises:
         LatentrotError: another shape or an integer type.
@@ -52,16 +52,16 @@ def prepare(x: Tensor, size: int = CROP_SIZE) -> Tensor:
 
 
 class PoseEstimator(Protocol):
-    """Anything that says where heads point. `estimate_pose` adds the mirrored picture to any of them."""
+    """An estimator of head pose. `estimate_pose` averages any of them with the mirrored image."""
 
     @property
     def name(self) -> str:
-        """What it is called in reports."""
+        """Its name in reports."""
         ...
 
     @property
     def crop_size(self) -> int:
-        """Side in pixels of the crops it works on; pictures are best read at this size."""
+        """Side in pixels of its input crops; images are best read at this size."""
         ...
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -98,13 +98,13 @@ class LabelerPose:
 def estimate_pose(
     x: Tensor, *, estimator: PoseEstimator | None = None, labeler: FaceLabeler | None = None, mirror: bool = True
 ) -> Tensor:
-    """Where a head points.
+    """Estimate the head pose.
 
     Args:
         x: (n, 3, h, h) crops in the CelebA frame, float in [-1, 1], of any size.
-        estimator: what estimates; None takes the label network.
-        labeler: the label network to take, where `estimator` is None, on any device; None takes the bundled one.
-        mirror: average with the mirrored picture, so that mirroring a picture negates yaw and roll exactly, whatever the
+        estimator: the estimator; None: the label network.
+        labeler: the label network if `estimator` is None, on any device; None: the bundled one.
+        mirror: average with the mirrored image, so that mirroring an image negates yaw and roll exactly, whatever the
             estimator.
 
     Returns:
@@ -119,7 +119,7 @@ def estimate_pose(
     parts = []
     for crop in x.float().split(CHUNK):
         pose = estimate(crop)
-        if mirror:  # mirrored before any resizing: resizing a mirrored picture rounds differently
+        if mirror:  # mirrored before any resizing: resizing a mirrored image rounds differently
             pose = (pose + estimate(crop.flip(-1)) * torch.tensor(MIRROR_SIGNS, device=pose.device)) / 2
         parts.append(pose)
     return torch.cat(parts)
@@ -127,12 +127,12 @@ def estimate_pose(
 
 @torch.no_grad()
 def estimate_light(x: Tensor, *, labeler: FaceLabeler | None = None, mirror: bool = True) -> Tensor:
-    """Which side of the picture the main light comes from.
+    """Estimate from which side of the image the main light comes.
 
     Args:
         x: (n, 3, h, h) crops in the CelebA frame, float in [-1, 1], of any size.
-        labeler: the network, on any device; None takes the bundled one.
-        mirror: average with the mirrored picture, so that mirroring a picture swaps left and right exactly.
+        labeler: the network, on any device; None: the bundled one.
+        mirror: average with the mirrored image, so that mirroring an image swaps left and right exactly.
 
     Returns:
         (n, 3) float32 probabilities in the order of LIGHTS: left, center, right, as the viewer sees it.
@@ -150,30 +150,29 @@ def estimate_light(x: Tensor, *, labeler: FaceLabeler | None = None, mirror: boo
     return torch.cat(parts)
 
 
-def light_names(probabilities: Tensor, least: float = 0.0) -> list[str]:
-    """The likeliest light of each picture, or none where no light is likely enough.
+def light_names(probabilities: Tensor, min_probability: float = 0.0) -> list[str]:
+    """The most probable light of each image, or "unsure".
 
     Args:
-        probabilities: (n, 3) as `estimate_light` returns them.
-        least: a likeliest light less probable than this is not named (0 to 1); errors of the label network are
-            reported at `SURE`.
+        probabilities: (n, 3) as returned by `estimate_light`.
+        min_probability: below it a light counts as "unsure" (0 to 1); errors of the label network are reported at `SURE`.
 
     Returns:
-        n times "left", "center", "right" or, below `least`, "unsure".
+        n times "left", "center", "right" or "unsure".
 
     Raises:
         LatentrotError: another shape, or no probability.
     """
     if probabilities.ndim != 2 or probabilities.shape[1] != len(LIGHTS):
         raise LatentrotError(f"probabilities of shape {tuple(probabilities.shape)}: expected (n, {len(LIGHTS)})")
-    if not 0 <= least <= 1:
-        raise LatentrotError(f"least={least}: expected a probability, 0 to 1")
+    if not 0 <= min_probability <= 1:
+        raise LatentrotError(f"min_probability={min_probability}: expected a probability, 0 to 1")
     best, which = probabilities.max(1)
-    return [LIGHTS[int(i)] if p >= least else UNSURE for p, i in zip(best, which, strict=True)]
+    return [LIGHTS[int(i)] if p >= min_probability else UNSURE for p, i in zip(best, which, strict=True)]
 
 
 def pose_and_light(image: np.ndarray, labeler: FaceLabeler | None = None) -> tuple[float, float, str]:
-    """Yaw and pitch in degrees and the likeliest light of one (s, s, 3) uint8 crop; `labeler` as in `estimate_pose`."""
+    """Yaw and pitch in degrees and the most probable light of one (s, s, 3) uint8 crop; `labeler` as in `estimate_pose`."""
     x = to_tensor(image)
     yaw, pitch = (float(v) for v in estimate_pose(x, labeler=labeler)[0, :2])
     return yaw, pitch, light_names(estimate_light(x, labeler=labeler))[0]

@@ -1,4 +1,4 @@
-"""Labels that are known, not estimated: those a generator of pictures writes beside them."""
+"""Exact labels: tables written by a generator of images, not estimated."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ TABLES = {"pose": ["yaw_deg", "pitch_deg", "roll_deg"], "light": ["light"]}
 
 
 def read_exact_labels(folder: FaceFolder) -> pd.DataFrame:
-    """The labels a folder brings in `pose.csv` and `light.csv`.
+    """Read the labels of a folder from `pose.csv` and `light.csv`.
 
     Args:
-        folder: pictures beside pose.csv (image_id, yaw_deg, pitch_deg, roll_deg) and light.csv (image_id, light).
+        folder: images beside pose.csv (image_id, yaw_deg, pitch_deg, roll_deg) and light.csv (image_id, light).
 
     Returns:
-        One row per picture, as `label_folder` returns it: the columns of a label table, every light with probability 1.
+        One row per image, as from `label_folder`: the columns of a label table, every light with probability 1.
 
     Raises:
-        LatentrotError: a table or a column is missing, or a picture has no row in them, or an unknown light.
+        LatentrotError: a missing table, column or row, or an unknown light.
     """
     pose, light = (read_columns(folder, name, columns) for name, columns in TABLES.items())
     table = as_numbers(pose, TABLES["pose"], folder.root / "pose.csv").join(light)
@@ -38,7 +38,7 @@ def read_exact_labels(folder: FaceFolder) -> pd.DataFrame:
 
 
 def read_columns(folder: FaceFolder, name: str, columns: list[str]) -> pd.DataFrame:
-    """Some columns of one of the folder's tables, a row for each of its pictures in their order."""
+    """Read some columns of one of the folder's tables, a row per image in their order."""
     path = folder.find_table(name)
     if path is None:
         raise LatentrotError(

@@ -1,4 +1,4 @@
-"""The two small networks that say what a face is made of: 68 landmarks with their scatter, and a part for each pixel."""
+"""Two small networks: 68 landmarks with their scatter, and the face part of each pixel."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from latentrot.faces.layers import Residual, conv, digest_of, load_weights, save
 
 __all__ = ["LandmarkNetwork", "PartsNetwork", "load_face_network", "save_face_network"]
 
-#: side of the square the landmark network sees, pixels
+#: side of the landmark network's input, pixels
 LANDMARK_SIDE = 128
-#: side of the square the parts network sees, pixels
+#: side of the parts network's input, pixels
 PARTS_SIDE = 256
 CLASSES = 7
-#: both begin with blocks of so many pixels a side: few wide maps are quicker than many narrow ones
+#: both networks start with an unshuffle of blocks with this side: few wide maps are faster than many narrow ones
 PATCH = 4
 
 
 class LandmarkNetwork(nn.Module):
-    """68 landmarks in a square around a face, each with how far it is expected to be off.
+    """68 landmarks in a square around a face, each with its expected error.
 
     Attributes:
-        title: what it is called where its answers are recorded.
+        title: its name in records of its results.
     """
 
     kind = "latentrot landmarks"
@@ -67,13 +67,13 @@ class LandmarkNetwork(nn.Module):
 
 
 class PartsNetwork(nn.Module):
-    """A U-Net that names the part of every pixel in a square around a head.
+    """A U-Net that classifies the face part of every pixel in a square around a head.
 
     Source: Ronneberger, Fischer, Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI 2015, with
     residual blocks.
 
     Attributes:
-        title: what it is called where its answers are recorded.
+        title: its name in records of its results.
     """
 
     kind = "latentrot parts"
@@ -109,17 +109,17 @@ FILES = {"latentrot landmarks": "landmarks.safetensors", "latentrot parts": "par
 
 
 def save_face_network(network: LandmarkNetwork | PartsNetwork, path: Path, provenance: Mapping[str, object]) -> None:
-    """Write a network with what it learned from and how far it errs."""
+    """Write a network with its training sets and errors."""
     save_weights(network, path, network.kind, {k: json.dumps(v) for k, v in provenance.items()})
 
 
 def load_face_network(make: type[Network], path: Path | None = None, device: str | None = None) -> Network:
-    """Load a network, ready for estimating; bundled ones are read once per device and kept.
+    """Load a network for inference; bundled ones are cached per device.
 
     Args:
         make: LandmarkNetwork or PartsNetwork.
         path: a file written by `train landmarks`; None: the bundled one.
-        device: where to put it; None is the CPU.
+        device: target device; None: the CPU.
 
     Raises:
         LatentrotError: the file is missing, unreadable, or of another kind or version.

@@ -1,7 +1,8 @@
-"""Whether images lie in the CelebA frame, as everything behind takes for granted: asked of the face detector.
+"""Check with the face detector whether images are aligned to the CelebA frame, as all later steps assume.
 
-Measured with the limits below on 200 images each, off of those in which a face is seen: aligned CelebA 0, UTKFace in CelebA's
-crop 0, YouTube Faces aligned 0, rendered heads up to 90 degrees 0; raw LFW 200.
+Measured with the limits below on 200 images each, number of misaligned ones among those with a face: aligned CelebA 0,
+    UTKFace
+in CelebA's crop 0, YouTube Faces aligned 0, rendered heads up to 90 degrees 0; raw LFW 200.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ from latentrot.faces.framing import ONCE, landmarks_in_frame
 __all__ = ["check_crop", "check_frame", "frame_fault", "framed"]
 
 log = logging.getLogger(__name__)
-#: images of a folder that are looked at
+#: number of images of a folder that are checked
 SAMPLE = 48
-#: share of those whose face may lie elsewhere before a folder is refused, and the fewest that refuse it
-MOST_OFF, FEWEST_OFF = 0.5, 3
-#: a face in the frame is so large by the mean face, lies so far from its place (frame pixels), leans so far (degrees)
-SIZES, FURTHEST, LEAN = (0.8, 1.7), 20.0, 20.0
-#: eyes nearer than this by the mean face's are a profile's: the line between them says nothing of how a head leans
+#: share of misaligned images above which a folder is refused, and the min number of them
+MAX_OFFSET, FEWEST_OFF = 0.5, 3
+#: bounds of the face's size relative to the mean face; max distance from its position (frame pixels); max roll (degrees)
+SIZES, MAX_SHIFT, LEAN = (0.8, 1.7), 20.0, 20.0
+#: distance of the eyes relative to the mean face below which a face is a profile, whose roll cannot be measured
 PROFILE = 0.6
 
 
 def framed(width: int, height: int) -> Alignment:
-    """The alignment of an image that is a square crop of the CelebA frame, or the whole of it at any size."""
+    """Alignment of an image that is a square crop of the CelebA frame, or the whole frame at any size."""
     left, top, right, _ = CROP_BOX
     square = width == height
     scale = (right - left) / width if square else FRAME_WIDTH / width
@@ -43,14 +44,14 @@ def framed(width: int, height: int) -> Alignment:
 
 
 def frame_fault(image: np.ndarray, device: str | None = None) -> str | None:
-    """What is wrong with where a face lies in an image that is to be in the CelebA frame.
+    """Describe how a face deviates from the CelebA frame.
 
     Args:
         image: (h, w, 3) uint8, square or of CelebA's proportions.
         device: where the detector runs; the CPU by default.
 
     Returns:
-        Nothing wrong: an empty string; a fault in words; None where no face is seen anywhere.
+        An empty string for an aligned face; a description of the deviation; None if no face is found.
     """
     alignment = framed(image.shape[1], image.shape[0])
     points = landmarks_in_frame(image, alignment, ONCE, device)
@@ -63,7 +64,7 @@ def frame_fault(image: np.ndarray, device: str | None = None) -> str | None:
 
 
 def _fault(points: np.ndarray) -> str:
-    """What is wrong with five landmarks in frame pixels, the mean face being right."""
+    """Deviation of five landmarks in frame pixels from the mean face."""
     (eyes, mouth, across), (mean_eyes, mean_mouth, mean_across) = _measures(points), _measures(MEAN_LANDMARKS)
     # eyes draw together in profile, and the mouth nears them when a head looks down: the larger of both is the face's size
     size = max(
@@ -72,27 +73,27 @@ def _fault(points: np.ndarray) -> str:
     lean = abs(float(np.degrees(np.arctan2(across[1], across[0]))))
     away = float(np.hypot(*(eyes - mean_eyes)))
     if not SIZES[0] <= size <= SIZES[1]:
-        return f"its face is {size:.2f} times as large as one in the frame"
-    if away > FURTHEST:
-        return f"its face lies {away / (CROP_BOX[2] - CROP_BOX[0]):.0%} of the crop's side away from its place"
+        return f"its face is {size:.2f} times as large as in the frame"
+    if away > MAX_SHIFT:
+        return f"its face is displaced by {away / (CROP_BOX[2] - CROP_BOX[0]):.0%} of the crop's side"
     frontal = np.hypot(*across) > PROFILE * np.hypot(*mean_across)
     return f"its face leans by {lean:.0f} degrees" if frontal and lean > LEAN else ""
 
 
 def _measures(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Middle of the eyes, middle of the mouth, and the way from eye to eye, of (5, 2) landmarks."""
+    """Midpoint of the eyes, midpoint of the mouth, and vector between the eyes, of (5, 2) landmarks."""
     return points[:2].mean(0), points[3:].mean(0), points[1] - points[0]
 
 
 def check_frame(folder: FaceFolder, device: str | None = None) -> None:
-    """Look at a sample of a folder's images, and say by name which do not lie in the CelebA frame.
+    """Check a sample of a folder's images for alignment to the CelebA frame, and name those that are not.
 
     Args:
         folder: the images.
-        device: where the detector runs; the CPU by default.
+        device: device of the detector; the CPU by default.
 
     Raises:
-        LatentrotError: more than half of the sample, and three at least, show their face elsewhere.
+        LatentrotError: more than half of the sample, and at least three images, are misaligned.
     """
     ids = folder.ids
     sample = [ids[i] for i in np.unique(np.linspace(0, len(ids) - 1, SAMPLE).round().astype(int))]
@@ -103,33 +104,33 @@ def check_frame(folder: FaceFolder, device: str | None = None) -> None:
         return
     seen = counts["off"] + counts[""]
     said = (
-        f"{len(off)} of {seen} faces looked at in {one_line(folder.image_dir)} do not lie in the CelebA frame: "
+        f"{len(off)} of {seen} checked faces in {one_line(folder.image_dir)} are not aligned to the CelebA frame: "
         f"{names_some(off)} ({faults[off[0]]}); align them with: latentrot align {one_line(folder.root)} --out aligned/"
     )
-    if len(off) >= FEWEST_OFF and len(off) > MOST_OFF * len(sample):
-        raise LatentrotError(f"{said}; or give --no-check-frame if they do")
+    if len(off) >= FEWEST_OFF and len(off) > MAX_OFFSET * len(sample):
+        raise LatentrotError(f"{said}; or pass --no-check-frame if they are")
     log.warning("%s", said)
 
 
 def _fault_of(folder: FaceFolder, name: str, device: str | None) -> str | None:
-    """As `frame_fault`; None also for an image that cannot be read, which is told where it is used."""
+    """As `frame_fault`; None also for an image that cannot be read, which is reported where it is used."""
     try:
-        return frame_fault(np.asarray(folder.open_picture(name)), device)
+        return frame_fault(np.asarray(folder.open_image(name)), device)
     except LatentrotError:
         return None
 
 
 def check_crop(image: np.ndarray, path: Path, device: str | None = None) -> None:
-    """Refuse an image that is given as a crop and shows its face elsewhere, or none.
+    """Refuse an image passed as a crop whose face is elsewhere or missing.
 
     Raises:
-        LatentrotError: saying what is wrong, and what to do.
+        LatentrotError: with the deviation and what to do.
     """
     fault = frame_fault(image, device)
     if fault == "":
         return
-    what = fault or "no face is seen in it"
+    what = fault or "no face found in it"
     raise LatentrotError(
-        f"{one_line(path)} is no crop in the CelebA frame: {what}; leave --crop out, or align it with: latentrot align "
+        f"{one_line(path)} is not a crop in the CelebA frame: {what}; leave --crop out, or align it with: latentrot align "
         f"{one_line(path)} --out aligned/"
     )

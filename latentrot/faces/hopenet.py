@@ -1,8 +1,8 @@
-"""Hopenet, a second opinion on head pose: a ResNet-50 with a classifier over 66 bins of 3 degrees for each angle.
+"""Hopenet, an alternative estimator of head pose: a ResNet-50 with a classifier over 66 bins of 3 degrees per angle.
 
 After Ruiz, Chong, Rehg, "Fine-Grained Head Pose Estimation Without Keypoints", CVPR Workshops 2018; snapshots and code at
-github.com/natanielruiz/deep-head-pose. The network here has the published names and shapes, so the published snapshots
-load as they are. They are not part of this package: give their path or address.
+github.com/natanielruiz/deep-head-pose. The network has the published names and shapes, so the published snapshots load
+unchanged. They are not part of this package: give their path or address.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ __all__ = ["Hopenet", "HopenetPose", "load_hopenet"]
 
 #: side in pixels of the network's input. The snapshots were trained on squares 1.17 to 1.44 times as wide as the box around
 #: the 68 landmarks, cut at random heights, and tested by their authors on squares of 1.57 boxes' height. In the CelebA
-#: frame that box measures roughly 84 pixels, so the 128-pixel crop is about 1.5 boxes wide, and its centre is among
-#: theirs: the crop as a whole is what Hopenet expects, and is only resized.
+#: frame that box measures roughly 84 pixels, so the 128-pixel crop is about 1.5 boxes wide and its centre is within their
+#: range: the crop is used whole and only resized.
 INPUT_SIZE = 224
-#: ImageNet's channel means and standard deviations, for pictures in [0, 1]
+#: ImageNet's channel means and standard deviations, for images in [0, 1]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BINS, BIN_WIDTH_DEG, FIRST_BIN_DEG = 66, 3.0, -99.0
 #: from the published signs of yaw, pitch and roll to ours. Published `utils.draw_axis` draws the nose, the axis out of
-#: the picture, towards column -sin(yaw) and row -sin(pitch): yaw > 0 is the viewer's left, the opposite of ours, pitch > 0
+#: the image, towards column -sin(yaw) and row -sin(pitch): yaw > 0 is the viewer's left, the opposite of ours, pitch > 0
 #: is up, as ours. It draws the head's rightward axis towards (cos(roll), sin(roll)), rows growing downwards: roll > 0
 #: leans clockwise, as ours. The labels it was trained on, 300W-LP's, have the same signs.
 SIGNS = (-1.0, 1.0, 1.0)
-#: pictures the network sees at a time; at 224x224 its first layers need 13 MB for each
+#: number of images per forward pass; at 224x224 its first layers need 13 MB for each
 BATCH = 32
-#: tensors a snapshot may lack: counters that torch had not yet when they were made, and a layer that is never used
+#: tensors a snapshot may lack: counters that older versions of torch did not have, and an unused layer
 OPTIONAL = ("num_batches_tracked", "fc_finetune.weight", "fc_finetune.bias")
 EXPECTED = "the state_dict of a published Hopenet snapshot, for example hopenet_robust_alpha1.pkl"
 
 
 class Hopenet(ResNet):
-    """The published network: (n, 3, 224, 224) pictures, normalised as ImageNet's, to logits over bins."""
+    """The published network: (n, 3, 224, 224) images, normalised as ImageNet's, to logits over bins."""
 
     def __init__(self) -> None:
         super().__init__(Bottleneck, [3, 4, 6, 3], num_classes=1)
@@ -54,7 +54,7 @@ class Hopenet(ResNet):
         self.fc_yaw = nn.Linear(width, BINS)
         self.fc_pitch = nn.Linear(width, BINS)
         self.fc_roll = nn.Linear(width, BINS)
-        self.fc_finetune = nn.Linear(width + 3, 3)  # a leftover in the published snapshots, without effect
+        self.fc_finetune = nn.Linear(width + 3, 3)  # unused, but part of the published snapshots
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, 3, 224, 224) -> (n, 3, 66) logits over the bins of yaw, pitch and roll, in the published signs."""
@@ -65,20 +65,20 @@ class Hopenet(ResNet):
 
 
 def expected_angle(logits: Tensor) -> Tensor:
-    """The mean over the bins: (..., 66) logits -> (...) degrees, bin k standing for 3 k - 99."""
+    """Mean over the bins: (..., 66) logits -> (...) degrees, bin k standing for 3 k - 99."""
     bins = torch.arange(BINS, device=logits.device, dtype=logits.dtype) * BIN_WIDTH_DEG + FIRST_BIN_DEG
     return (logits.softmax(-1) * bins).sum(-1)
 
 
 def normalise(x: Tensor) -> Tensor:
-    """(n, 3, h, w) in [-1, 1] -> the same, centred and scaled as ImageNet's pictures."""
+    """(n, 3, h, w) in [-1, 1] -> the same with ImageNet's normalisation."""
     mean, std = (x.new_tensor(v)[:, None, None] for v in (MEAN, STD))
     return ((x + 1) / 2 - mean) / std
 
 
 @dataclass(frozen=True)
 class HopenetPose:
-    """Hopenet as a `PoseEstimator`: crops in our frame and range in, degrees in our signs out.
+    """Hopenet as a `PoseEstimator`: crops in the CelebA frame in, degrees with our signs out.
 
     Args:
         network: the network, in evaluation mode.
@@ -99,12 +99,12 @@ class HopenetPose:
 
 
 def load_hopenet(weights: Path | str | None = None, device: torch.device | str | None = None) -> HopenetPose:
-    """Hopenet, ready for `estimate_pose(x, estimator=...)`.
+    """Load Hopenet for `estimate_pose(x, estimator=...)`.
 
     Args:
-        weights: a snapshot's path or its http, https or file address, which is fetched once and kept in torch hub's
-            folder. Only tensors are read from it, never code. None leaves the network untrained.
-        device: where to put it; None is the CPU.
+        weights: path or http, https or file address of a snapshot, which is downloaded once and kept in torch hub's folder.
+            Only tensors are read from it, never code. None leaves the network untrained.
+        device: target device; None: the CPU.
 
     Raises:
         LatentrotError: there is no such file or address, or it does not hold Hopenet's weights.
@@ -116,24 +116,24 @@ def load_hopenet(weights: Path | str | None = None, device: torch.device | str |
 
 
 def read_snapshot(source: str) -> object:
-    """What torch finds in a file or at an address."""
+    """Load the content of a file or an address with torch."""
     if urlsplit(source).scheme in ("http", "https", "file"):
         return fetch(source)
     if not Path(source).is_file():
         raise LatentrotError(f"no file {source}; give the path or the address of {EXPECTED}")
     try:
         return torch.load(source, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever the first bytes of a strange file lead it to
+    except Exception as error:  # torch raises various types for files of other kinds
         raise unreadable(source, error) from error
 
 
 def fetch(url: str) -> object:
-    """The snapshot at an address, by way of torch hub's folder."""
-    # hub keeps files under the last part of their address only; two addresses may share it
+    """Download a snapshot via torch hub's folder."""
+    # torch hub names files by the last part of their address; two addresses may share it
     name = f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{PurePosixPath(urlsplit(url).path).name}"
     kept = Path(torch.hub.get_dir()) / "checkpoints" / name
     if urlsplit(url).scheme == "file":
-        kept.unlink(missing_ok=True)  # a local file may have changed since
+        kept.unlink(missing_ok=True)  # a local file may have changed meanwhile
     try:
         with contextlib.redirect_stdout(sys.stderr):
             return torch.hub.load_state_dict_from_url(
@@ -149,24 +149,24 @@ def fetch(url: str) -> object:
 
 
 def unreadable(source: str, error: Exception) -> LatentrotError:
-    """The complaint about a file that torch cannot read as tensors alone."""
+    """The error for a file that torch cannot read as tensors only."""
     return LatentrotError(
-        f"{source} is not a file of weights ({type(error).__name__}); expected {EXPECTED}; a file share's page about it "
+        f"{source} is not a file of weights ({type(error).__name__}); expected {EXPECTED}; the download page of a file host "
         "is not the file"
     )
 
 
 def fill(network: Hopenet, state: object, source: str) -> None:
-    """Put a snapshot's tensors into the network.
+    """Load a snapshot's tensors into the network.
 
     Raises:
-        LatentrotError: it is no table of tensors, or names or shapes are not Hopenet's.
+        LatentrotError: it is not a table of tensors, or its names or shapes are not Hopenet's.
     """
     if isinstance(state, Mapping) and isinstance(state.get("params"), Mapping):
-        state = state["params"]  # some who pass the snapshot on wrap it so
+        state = state["params"]  # some redistributed snapshots are wrapped
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise LatentrotError(
-            f"{source} holds a {type(state).__name__} that is no table of tensors; expected {EXPECTED}"
+            f"{source} holds a {type(state).__name__} that is not a table of tensors; expected {EXPECTED}"
         )
     expected = network.state_dict()
     complaints = {
@@ -180,6 +180,6 @@ def fill(network: Hopenet, state: object, source: str) -> None:
 
 
 def some(names: Iterable[str]) -> str:
-    """A list of names in a message: the first three, and how many more."""
+    """A list of names for a message: the first three, and the number of others."""
     ordered = sorted(names)
     return ", ".join(ordered[:3]) + (f" and {len(ordered) - 3} more" if len(ordered) > 3 else "")

@@ -1,8 +1,8 @@
-"""Who it is, and how much of the person stays, by an identity network the user has.
+"""Identity embeddings and similarity of persons, by an identity network supplied by the user.
 
-The package has none that knows real people well. It reads facenet-pytorch's InceptionResnetV1 (Schroff, Kalenichenko,
-Philbin, "FaceNet: A Unified Embedding for Face Recognition and Clustering", CVPR 2015) from a weights file as its author
-publishes them, 20180402-114759-vggface2.pt.
+The package includes no network that knows real people well. It reads facenet-pytorch's InceptionResnetV1 (Schroff,
+Kalenichenko, Philbin, "FaceNet: A Unified Embedding for Face Recognition and Clustering", CVPR 2015) from the weights file
+published by its author, 20180402-114759-vggface2.pt.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from latentrot.data.weights import read_weights
 from latentrot.errors import LatentrotError, one_line
 from latentrot.faces.layers import digest_of
 
-__all__ = ["IdentityNetwork", "TellsPeopleApart", "load_identity"]
+__all__ = ["IdentityEncoder", "IdentityNetwork", "load_identity"]
 
-#: the detector's mean box in CelebA's frame (left, top, right, bottom), as shares of the face crop: what the network was
-#: trained on, stretched to a square of `INPUT` pixels
+#: the detector's mean box in CelebA's frame (left, top, right, bottom), as shares of the face crop: the network was trained
+#: on it, stretched to a square of `INPUT` pixels
 FACE_BOX = (0.159, 0.075, 0.829, 0.971)
 INPUT = 160
-#: pictures embedded at once
+#: number of images per forward pass
 BATCH = 32
 LENGTH = 512
 
 
-class TellsPeopleApart(Protocol):
-    """A network that puts pictures of one person close together."""
+class IdentityEncoder(Protocol):
+    """A network that maps images of one person to similar embeddings."""
 
     @property
     def length(self) -> int:
-        """Of an embedding."""
+        """Length of an embedding."""
         ...
 
     @property
     def learned_from(self) -> tuple[str, ...]:
-        """Data sets of real people that it learned from."""
+        """Data sets of real people that it was trained on."""
         ...
 
     def embed(self, crops: Sequence[np.ndarray]) -> np.ndarray:
@@ -52,13 +52,13 @@ class TellsPeopleApart(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class IdentityNetwork:
-    """Tells how alike the persons in two crops are.
+    """InceptionResnetV1 as an `IdentityEncoder`.
 
     Args:
-        network: (n, 3, 160, 160) pictures -> (n, 512) unit vectors.
-        digest: what identifies its weights.
+        network: (n, 3, 160, 160) images -> (n, 512) unit vectors.
+        digest: identifies its weights.
         length: of an embedding.
-        learned_from: the set that the weights named above learned from.
+        learned_from: training set of the weights named above.
     """
 
     network: Any
@@ -66,8 +66,8 @@ class IdentityNetwork:
     length: int = LENGTH
     learned_from: tuple[str, ...] = ("vggface2",)
 
-    def likeness(self, a: np.ndarray, b: np.ndarray) -> float:
-        """The cosine of two (s, s, 3) uint8 crops in the CelebA frame: 1 for equal pictures, about 0 for strangers."""
+    def similarity(self, a: np.ndarray, b: np.ndarray) -> float:
+        """The cosine of two (s, s, 3) uint8 crops in the CelebA frame: 1 for equal images, about 0 for strangers."""
         first, second = self.embed([a, b])
         return float(first @ second)
 
@@ -81,21 +81,21 @@ class IdentityNetwork:
 
 
 def face_of(crop: np.ndarray) -> np.ndarray:
-    """What the network sees of a (s, s, 3) uint8 crop: (160, 160, 3)."""
+    """The network's input from a (s, s, 3) uint8 crop: (160, 160, 3)."""
     left, top, right, bottom = (v * len(crop) for v in FACE_BOX)
     box = left, top, right, bottom
     return np.asarray(Image.fromarray(crop).resize((INPUT, INPUT), Image.Resampling.BILINEAR, box))
 
 
 def load_identity(path: str | Path, device: str | None = None) -> IdentityNetwork:
-    """Load InceptionResnetV1's weights; nothing in the file is run.
+    """Load InceptionResnetV1's weights; no code in the file is executed.
 
     Args:
         path: facenet-pytorch's weights, .pt or .safetensors.
         device: torch device; the CPU by default.
 
     Raises:
-        LatentrotError: facenet-pytorch is missing, no such file, a damaged file, weights of another network.
+        LatentrotError: facenet-pytorch is not installed, a missing or damaged file, weights of another network.
     """
     path = Path(path)
     try:
@@ -106,7 +106,7 @@ def load_identity(path: str | Path, device: str | None = None) -> IdentityNetwor
         ) from error
     state = {
         k: v for k, v in read_weights(path).items() if not k.startswith("logits.")
-    }  # names of the training's people
+    }  # identities of the training set
     network = InceptionResnetV1(pretrained=None).eval()
     try:
         network.load_state_dict(state)

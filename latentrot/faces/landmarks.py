@@ -1,4 +1,4 @@
-"""68 landmarks of a face, and how sure they are: by a small network that sees the CelebA frame and what lies around it."""
+"""68 landmarks of a face with their expected error, by a small network on an enlarged CelebA frame."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from latentrot.faces.upright import MIRRORED_68, cut_square, face_width, five_of
 
 __all__ = ["FRAME_CENTRE", "FRAME_REACH", "UNSURE", "Landmarks", "estimate_landmarks", "estimate_landmarks_of"]
 
-#: the square the network sees, in the 178x218 frame: its centre (column, row), and how far it reaches each way
+#: the network's input square in the 178x218 frame: its centre (column, row), and half its side
 FRAME_CENTRE, FRAME_REACH = np.array([89.0, 124.0]), 100.0
-#: looks at a face; every look after the first is placed by the landmarks of the one before
-LOOKS = 2
-#: landmarks that scatter more than this share of the face's width are no face's
+#: number of estimation rounds; each later round is placed by the landmarks of the one before
+ROUNDS = 2
+#: landmarks that scatter more than this share of the face's width are not a face's
 UNSURE = 0.12
 
 
@@ -29,22 +29,22 @@ class Landmarks:
     Attributes:
         points: (68, 2) float64 (column, row) in photograph pixels with edges at pixel borders, in multi-PIE order: jaw from
             the viewer's left 0-16, brows 17-26, nose 27-35, eyes 36-47, mouth 48-67.
-        spread: how far they are expected to be off, as a share of the face's width.
+        spread: expected error, as a share of the face's width.
     """
 
     points: np.ndarray
     spread: float
 
-    def require_sure(self, most: float = UNSURE) -> Landmarks:
-        """The landmarks themselves.
+    def require_sure(self, max_spread: float = UNSURE) -> Landmarks:
+        """Return the landmarks if they are reliable.
 
         Args:
-            most: spread that is still taken.
+            max_spread: max accepted spread.
 
         Raises:
             LatentrotError: they scatter more.
         """
-        if self.spread > most:
+        if self.spread > max_spread:
             raise LatentrotError(
                 f"the face's landmarks are found only to within {100 * self.spread:.0f}% of its width; it is hidden, "
                 "blurred or turned too far: choose another face or photograph"
@@ -53,51 +53,51 @@ class Landmarks:
 
 
 def estimate_landmarks(
-    picture: np.ndarray, face: np.ndarray | Alignment, *, network: Path | None = None, device: str | None = None
+    image: np.ndarray, face: np.ndarray | Alignment, *, network: Path | None = None, device: str | None = None
 ) -> Landmarks:
     """Find the landmarks of a face.
 
     Args:
-        picture: (h, w, 3) uint8 RGB.
-        face: (5, 2) eyes, nose tip and mouth corners as a detector finds them, photograph pixels; or the alignment.
+        image: (h, w, 3) uint8 RGB.
+        face: (5, 2) eyes, nose tip and mouth corners from a detector, photograph pixels; or the alignment.
         network: a file of `train landmarks`; None: the bundled one.
         device: torch device; the CPU by default.
 
     Returns:
-        The landmarks; mirroring the picture mirrors them exactly.
+        The landmarks; mirroring the image mirrors them exactly.
 
     Raises:
-        LatentrotError: landmarks of no face, or a network file that cannot be read.
+        LatentrotError: landmarks that are not a face's, or a network file that cannot be read.
     """
-    size = (picture.shape[1], picture.shape[0])
+    size = (image.shape[1], image.shape[0])
     alignment = face if isinstance(face, Alignment) else align_landmarks(np.asarray(face), size)
-    return estimate_landmarks_of([picture], [alignment], network=network, device=device)[0]
+    return estimate_landmarks_of([image], [alignment], network=network, device=device)[0]
 
 
 def estimate_landmarks_of(
-    pictures: Sequence[np.ndarray],
+    images: Sequence[np.ndarray],
     alignments: Sequence[Alignment],
     *,
     network: Path | None = None,
     device: str | None = None,
 ) -> list[Landmarks]:
-    """Find the landmarks of one face in each of several pictures, in one batch: see `estimate_landmarks`."""
-    for look in range(LOOKS):
-        found = _look(pictures, alignments, network, device)
+    """Find the landmarks of one face in each of several images, in one batch; see `estimate_landmarks`."""
+    for look in range(ROUNDS):
+        found = _estimate_round(images, alignments, network, device)
         if not all(np.isfinite(points).all() for points, _ in found):
-            raise LatentrotError("the landmark network gave values that are not finite; give another network")
-        if look + 1 < LOOKS:
+            raise LatentrotError("the landmark network returned values that are not finite; use another network file")
+        if look + 1 < ROUNDS:
             alignments = [
                 align_landmarks(five_of(points), (p.shape[1], p.shape[0]))
-                for p, (points, _) in zip(pictures, found, strict=True)
+                for p, (points, _) in zip(images, found, strict=True)
             ]
     return [Landmarks(points, float(off / face_width(points))) for points, off in found]
 
 
-def _look(
-    pictures: Sequence[np.ndarray], alignments: Sequence[Alignment], network: Path | None, device: str | None
+def _estimate_round(
+    images: Sequence[np.ndarray], alignments: Sequence[Alignment], network: Path | None, device: str | None
 ) -> list[tuple[np.ndarray, float]]:
-    """One look at each, averaged with the mirror image's: (68, 2) photograph pixels, the mean distance expected in pixels."""
+    """One round, averaged with the mirror image's: (68, 2) photograph pixels, and the mean expected error in pixels."""
     import torch  # noqa: PLC0415
 
     from latentrot.faces.face_networks import LANDMARK_SIDE, LandmarkNetwork, load_face_network  # noqa: PLC0415
@@ -106,7 +106,7 @@ def _look(
     scale = LANDMARK_SIDE / (2 * FRAME_REACH)
     squares = [
         cut_square(p, (alignment.matrix - offset) * scale, LANDMARK_SIDE)
-        for p, alignment in zip(pictures, alignments, strict=True)
+        for p, alignment in zip(images, alignments, strict=True)
     ]
     model = load_face_network(LandmarkNetwork, network, device)
     both = np.stack([view for square in squares for view in (square, square[:, ::-1])])

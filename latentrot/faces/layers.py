@@ -1,4 +1,4 @@
-"""What the networks of this folder have in common: two layers, and their files."""
+"""Layers and file format shared by the networks of this package."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def conv(width_in: int, width_out: int, kernel: int = 3, stride: int = 1) -> nn.
 
 
 class Residual(nn.Module):
-    """Two convolutions around a skip."""
+    """Two convolutions with a skip connection."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -42,23 +42,23 @@ class Residual(nn.Module):
 
 
 def save_weights(network: nn.Module, path: Path, kind: str, metadata: Mapping[str, str]) -> None:
-    """Write a network as safetensors, floats in half precision; whole or not at all."""
+    """Write a network as safetensors, floats in half precision, atomically."""
     tensors = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in network.state_dict().items()}
     content = save(tensors, metadata={"kind": kind, "version": VERSION, **metadata})
     write_atomically(path, lambda p: p.write_bytes(content))
 
 
 def load_weights(network: Network, path: Path, kind: str, made_by: str) -> Network:
-    """Fill a network from a file of `save_weights`: float32, in evaluation mode, its weights frozen.
+    """Load a file of `save_weights` into a network: float32, in evaluation mode, weights frozen.
 
     Args:
         network: of the kind the file holds.
         path: the file.
-        kind: what the file has to say of itself.
+        kind: expected kind in the file's metadata.
         made_by: the command that writes such files.
 
     Raises:
-        LatentrotError: no safetensors file, or one of another kind, version or network.
+        LatentrotError: not a safetensors file, or one of another kind, version or network.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -77,5 +77,5 @@ def load_weights(network: Network, path: Path, kind: str, made_by: str) -> Netwo
 
 
 def digest_of(path: Path) -> str:
-    """What identifies a file of weights where its answers are recorded."""
+    """Digest that identifies a weights file in records of its results."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

@@ -1,11 +1,11 @@
-"""MTCNN: three small convolutional networks in a row find faces and five landmarks, each refining what the last one found.
+"""MTCNN: a cascade of three small convolutional networks that detects faces and five landmarks.
 
-The first looks at every place of a pyramid of smaller pictures and proposes boxes; the second throws most of them out; the
-third keeps the faces and places their landmarks. Boxes that overlap a better one are dropped after every stage.
+The first evaluates every position of an image pyramid and proposes boxes; the second rejects most of them; the third keeps
+the faces and places their landmarks. After every stage boxes that overlap a better one are dropped.
 
 Source: Zhang, Zhang, Li, Qiao, "Joint Face Detection and Alignment Using Multitask Cascaded Convolutional Networks",
 IEEE Signal Processing Letters 23(10), 2016 (arXiv 1604.02878). Weights: facenet-pytorch 2.6.0 (MIT licence, beside them in
-`bundled/mtcnn`); the answers are those of its own detector.
+`bundled/mtcnn`); the results equal those of its own detector.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from latentrot.bundles import DETECTOR
 
 __all__ = ["MTCNN", "load_mtcnn"]
 
-#: what the first network looks at, pixels, and how far apart
+#: receptive field and stride of the first network, pixels
 CELL, STRIDE = 12, 2
-#: from one picture of the pyramid to the next
+#: scale between levels of the image pyramid
 PYRAMID_FACTOR = 0.709
-#: least confidence to pass each stage
+#: min confidence to pass each stage
 PASS = (0.6, 0.7, 0.7)
-#: boxes looked at together, to bound memory
+#: number of boxes per forward pass, to bound memory
 BATCH = 512
 
 
@@ -41,12 +41,12 @@ class Columns(nn.Module):
 
 
 def convolution(channels: int, out: int, side: int) -> list[nn.Module]:
-    """A convolution and its activation."""
+    """A convolution with its activation."""
     return [nn.Conv2d(channels, out, side), nn.PReLU(out)]
 
 
 class Stage(nn.Module):
-    """One of the three networks: layers that its outputs share, then a confidence, a box, and in the last one landmarks."""
+    """One of the three networks: shared layers, then heads for confidence, box, and in the last one landmarks."""
 
     def __init__(self, trunk: list[nn.Module], **heads: nn.Module) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Stage(nn.Module):
         self.heads = nn.ModuleDict(heads)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """RGB pictures (n, 3, h, w), 0 to 255 -> `face`: confidence 0 to 1; `box`, `landmarks`: shares of the box's side."""
+        """RGB images (n, 3, h, w), 0 to 255 -> `face`: confidence 0 to 1; `box`, `landmarks`: shares of the box's side."""
         x = self.trunk((x - 127.5) / 128)
         found = {name: head(x) for name, head in self.heads.items()}
         return found | {"face": found["face"].softmax(1)[:, 1]}
@@ -100,7 +100,7 @@ class MTCNN(nn.Module):
     """The three stages.
 
     Args:
-        smallest: the smallest face looked for, pixels.
+        smallest: size of the smallest face searched for, pixels.
     """
 
     def __init__(self, smallest: int) -> None:
@@ -109,24 +109,24 @@ class MTCNN(nn.Module):
         self.propose, self.refine, self.output = proposal_network(), refinement_network(), output_network()
 
     @torch.inference_mode()
-    def detect(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Every face in a (h, w, 3) uint8 RGB picture.
+    def detect(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Detect every face in a (h, w, 3) uint8 RGB image.
 
         Returns:
             (n, 4) boxes: left, top, right, bottom, counted from 1, both ends inside; (n,) confidence, 0 to 1; and
-            (n, 5, 2) landmarks in pixels from the picture's corner: eyes, nose tip, mouth corners, (column, row) each.
+            (n, 5, 2) landmarks in pixels from the image's corner: eyes, nose tip, mouth corners, (column, row) each.
         """
         device = next(self.parameters()).device
-        image = torch.from_numpy(picture.copy()).to(device).permute(2, 0, 1)[None].float()
+        image = torch.from_numpy(pixels.copy()).to(device).permute(2, 0, 1)[None].float()
         # propose
         boxes, scores = self.proposals(image)
         # refine
-        boxes, found = self.look(self.refine, image, square(boxes), 24)
+        boxes, found = self.run_stage(self.refine, image, square(boxes), 24)
         boxes, scores, found = passing(boxes, found, PASS[1])
         kept = suppress(boxes, scores, 0.7)
         boxes = square(corrected(boxes[kept], found["box"][kept]))
         # place the landmarks
-        boxes, found = self.look(self.output, image, boxes, 48)
+        boxes, found = self.run_stage(self.output, image, boxes, 48)
         boxes, scores, found = passing(boxes, found, PASS[2])
         sides = boxes[:, 2:] - boxes[:, :2] + 1
         landmarks = found["landmarks"].reshape(-1, 2, 5).transpose(1, 2) * sides[:, None] + boxes[:, None, :2] - 1
@@ -135,7 +135,7 @@ class MTCNN(nn.Module):
         return boxes[kept].cpu().numpy(), scores[kept].cpu().numpy(), landmarks[kept].cpu().numpy()
 
     def proposals(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Boxes (n, 4) and their confidence (n,) by the first stage, over a pyramid of (1, 3, h, w)."""
+        """Boxes (n, 4) and confidence (n,) of the first stage, over a pyramid of (1, 3, h, w)."""
         height, width = image.shape[2:]
         scale = CELL / self.smallest
         boxes, scores, shifts = [], [], []
@@ -158,8 +158,8 @@ class MTCNN(nn.Module):
         return box + shift * (box[:, 2:] - box[:, :2]).repeat(1, 2), score
 
     @staticmethod
-    def look(stage: Stage, image: Tensor, boxes: Tensor, side: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """What a stage says of the picture inside (n, 4) boxes; boxes wholly outside the picture are dropped."""
+    def run_stage(stage: Stage, image: Tensor, boxes: Tensor, side: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Apply a stage to the image inside (n, 4) boxes; boxes completely outside the image are dropped."""
         height, width = image.shape[2:]
         low = boxes[:, :2].trunc().int().clamp(min=1) - 1
         high = torch.minimum(boxes[:, 2:].trunc().int(), torch.tensor([width, height], device=boxes.device))
@@ -174,32 +174,32 @@ class MTCNN(nn.Module):
         return boxes[shown], {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def passing(boxes: Tensor, found: dict[str, Tensor], least: float) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """Boxes, confidence and the rest of those surer than `least`."""
-    sure = found["face"] > least
+def passing(boxes: Tensor, found: dict[str, Tensor], min_score: float) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Boxes, confidence and other outputs with a confidence above `min_score`."""
+    sure = found["face"] > min_score
     return boxes[sure], found["face"][sure], {name: values[sure] for name, values in found.items()}
 
 
 def corrected(boxes: Tensor, shift: Tensor) -> Tensor:
-    """Boxes (n, 4) moved by shares of their sides (n, 4)."""
+    """Shift boxes (n, 4) by shares of their sides (n, 4)."""
     return boxes + shift * (boxes[:, 2:] - boxes[:, :2] + 1).repeat(1, 2)
 
 
 def square(boxes: Tensor) -> Tensor:
-    """Boxes (n, 4) grown to squares around the same centres."""
+    """Expand boxes (n, 4) to squares with the same centres."""
     sides = boxes[:, 2:] - boxes[:, :2]
     longer = sides.amax(1, keepdim=True)
     corner = boxes[:, :2] + sides * 0.5 - longer * 0.5
     return torch.cat([corner, corner + longer], 1)
 
 
-def suppress(boxes: Tensor, scores: Tensor, most: float, *, of_the_smaller: bool = False) -> Tensor:
+def suppress(boxes: Tensor, scores: Tensor, max_overlap: float, *, of_the_smaller: bool = False) -> Tensor:
     """Non-maximum suppression: drop boxes that overlap a surer one.
 
     Args:
         boxes: (n, 4).
         scores: (n,) confidence.
-        most: overlap allowed, as a share of the union.
+        max_overlap: overlap allowed, as a share of the union.
         of_the_smaller: as a share of the smaller box instead, with pixels counted both ends inside.
 
     Returns:
@@ -214,7 +214,7 @@ def suppress(boxes: Tensor, scores: Tensor, most: float, *, of_the_smaller: bool
         low, high = np.maximum(box[first, :2], box[rest, :2]), np.minimum(box[first, 2:], box[rest, 2:])
         shared = np.maximum(high - low + np.float32(extra), 0).prod(1)
         whole = np.minimum(area[first], area[rest]) if of_the_smaller else area[first] + area[rest] - shared
-        order = rest[shared <= most * whole]
+        order = rest[shared <= max_overlap * whole]
     return torch.tensor(kept, dtype=torch.long, device=boxes.device)
 
 

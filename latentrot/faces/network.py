@@ -1,8 +1,8 @@
 """The label network: head pose and side of the main light from one small face crop.
 
 Two small convolutional trunks share one file. The pose trunk sees colours; the light trunk sees only grey levels,
-standardised per picture, at half the resolution, and shares nothing with the pose trunk, so that the light cannot be
-read off the pose features.
+standardised per image, at half the resolution, and shares nothing with the pose trunk, so that light cannot be inferred
+from pose features.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from latentrot.faces.layers import Residual, conv, digest_of, load_weights
 
 __all__ = ["CROP_SIZE", "LIGHTS", "POSE_SCALE", "FaceLabeler", "load_labeler"]
 
-#: side in pixels of the crops the network works on
+#: side in pixels of the network's input crops
 CROP_SIZE = 64
-#: the order of the light probabilities: the side of the picture, as the viewer sees it, the main light comes from
+#: order of the light probabilities: the side of the image, as the viewer sees it, from which the main light comes
 LIGHTS = ("left", "center", "right")
 #: degrees per unit of the pose head
 POSE_SCALE = 30.0
@@ -30,7 +30,7 @@ KIND = "latentrot labeler"
 
 
 def head(width: int, hidden: int, out: int, dropout: float) -> nn.Sequential:
-    """From a 4x4 map to `out` numbers, keeping where on the face a feature lies."""
+    """A head from a 4x4 map to `out` numbers that keeps positions."""
     return nn.Sequential(
         nn.Flatten(), nn.Dropout(dropout), nn.Linear(width * 16, hidden), nn.SiLU(inplace=True), nn.Linear(hidden, out)
     )
@@ -40,10 +40,10 @@ class FaceLabeler(nn.Module):
     """Pose and light of 64x64 crops in the CelebA frame.
 
     Signs: yaw > 0, the nose points to the viewer's right; pitch > 0, the face looks up; roll > 0, the head leans
-    clockwise as seen by the viewer; light is the side of the picture the main light comes from.
+    clockwise as seen by the viewer; light is the side of the image the main light comes from.
 
     Attributes:
-        title: what it is called where its labels are recorded: the name it was asked for by and a digest of its file.
+        title: its name in records of its labels: the requested name and a digest of its file.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class FaceLabeler(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """Device of the weights."""
         return next(self.parameters()).device
 
     def pose(self, x: Tensor) -> Tensor:
@@ -68,9 +68,9 @@ class FaceLabeler(nn.Module):
         return self.pose_head(self.pose_trunk(x))
 
     def light_features(self, x: Tensor) -> Tensor:
-        """(n, 3, 64, 64) in [-1, 1] -> (n, 48) what the last layer weighs to tell the light."""
+        """(n, 3, 64, 64) in [-1, 1] -> (n, 48) input of the last layer for the light."""
         grey = F.avg_pool2d(x.mean(1, keepdim=True), 2)  # (n, 1, 32, 32)
-        face = grey[:, :, 6:28, 6:26]  # brightness is judged on the face, not on what is around it
+        face = grey[:, :, 6:28, 6:26]  # brightness is standardised on the face, without its surroundings
         centred = grey - face.mean((2, 3), keepdim=True)
         trunk = self.light_trunk(centred / (face.std((2, 3), correction=0, keepdim=True) + 0.05))
         return self.light_head[:-1](trunk)
@@ -80,7 +80,7 @@ class FaceLabeler(nn.Module):
         return self.light_head[-1](self.light_features(x))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Pose and light at once.
+        """Estimate pose and light.
 
         Args:
             x: (n, 3, 64, 64) float in [-1, 1].
@@ -92,12 +92,12 @@ class FaceLabeler(nn.Module):
 
 
 def load_labeler(path: Path | str | None = None, device: torch.device | str | None = None) -> FaceLabeler:
-    """Load a label network, ready for estimating.
+    """Load a label network for inference.
 
     Args:
-        path: the name of a bundled model, a model's folder that holds one (labeler.safetensors), or a labeler file written
-            by `train_labeler`; None takes the one of the bundled faces. Bundled ones are read once per device and kept.
-        device: where to put it; None is the CPU.
+        path: name of a bundled model, a model's folder with labeler.safetensors, or a file written by `train_labeler`;
+            None: that of the bundled faces. Bundled networks are cached per device.
+        device: target device; None: the CPU.
 
     Returns:
         The network in float32 and evaluation mode, its weights frozen.
@@ -113,7 +113,7 @@ def load_labeler(path: Path | str | None = None, device: torch.device | str | No
 
 
 def _labeler_file(path: Path) -> Path:
-    """The labeler a path means: itself, or the one in a model's folder."""
+    """Resolve a path to a labeler file: itself, or the one in a model's folder."""
     found = labeler_in(path) if path.is_dir() else path
     if found is None or not found.is_file():
         raise LatentrotError(

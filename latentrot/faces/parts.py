@@ -1,4 +1,4 @@
-"""What each pixel around a head is: background, skin, hair, ears, neck, clothes, or something worn."""
+"""Face parsing: background, skin, hair, ears, neck, clothes and accessories of each pixel around a head."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from latentrot.numerics import smoothstep
 
 __all__ = ["PARTS", "REGION_LIFT", "REGION_WIDTHS", "Parts", "estimate_parts", "without_others"]
 
-#: the order of the probabilities; skin is the face with eyes, brows, nose and lips; accessories are hats, glasses, earrings
+#: order of the probabilities; skin is the face with eyes, brows, nose and lips; accessories are hats, glasses, earrings
 PARTS = ("background", "skin", "hair", "ears", "neck", "clothes", "accessories")
 BACKGROUND, SKIN, HAIR, EARS, NECK, CLOTHES, ACCESSORIES = range(len(PARTS))
-#: side of the square that is looked at, and how far its centre lies above the landmarks' middle, face widths
+#: side of the parsed square, and lift of its centre above the landmarks' middle, face widths
 REGION_WIDTHS, REGION_LIFT = 3.2, 0.15
-#: a face smaller than this share of the own one stands far behind, where the network tells it apart by itself
+#: faces smaller than this relative to the own one are far behind, where the network separates them by itself
 SMALLEST_OTHER = 0.4
-#: another's is what lies so many times as far from the middle of its head as from that of the own one, or less; from the
-#: second on it is the own person's
+#: ratios of distances to another head's middle and to the own one's: up to the first a pixel belongs to the other person,
+#: from the second on to the own one
 THEIRS, OWN = 0.54, 0.69
-#: between eyes and mouth it is this many times as far as between the eyes
+#: distance between eyes and mouth relative to that between the eyes
 TALL = 1.05
 
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """The parts around one head.
+    """Part probabilities around one head.
 
     Attributes:
         probabilities: (7, n, n) float32, in the order of `PARTS`, over an upright square.
         to_region: (2, 3) float64: square position = to_region @ (column, row, 1) of the photograph.
-        unseen: share of the square that lies beyond the photograph, where its edge is repeated.
+        unseen: share of the square beyond the photograph, where the edge is repeated.
     """
 
     probabilities: np.ndarray
@@ -43,24 +43,24 @@ class Parts:
 
 
 def estimate_parts(
-    picture: np.ndarray,
+    image: np.ndarray,
     landmarks: np.ndarray,
     side: int = 256,
     *,
     network: Path | None = None,
     device: str | None = None,
 ) -> Parts:
-    """Tell the parts of a head and its surroundings apart.
+    """Parse a head and its surroundings into parts.
 
     Args:
-        picture: (h, w, 3) uint8 RGB.
+        image: (h, w, 3) uint8 RGB.
         landmarks: (68, 2) photograph pixels.
-        side: of the probabilities returned, pixels; the network sees 256.
+        side: of the returned probabilities, pixels; the network's input is 256.
         network: a file of `train landmarks`; None: the bundled one.
         device: torch device; the CPU by default.
 
     Returns:
-        The parts, averaged with the mirrored picture's: mirroring the picture mirrors them exactly.
+        The parts, averaged with the mirrored image's: exactly equivariant to mirroring.
 
     Raises:
         LatentrotError: a network file that cannot be read.
@@ -72,8 +72,8 @@ def estimate_parts(
     from latentrot.faces.face_networks import PARTS_SIDE, PartsNetwork, load_face_network  # noqa: PLC0415
 
     matrix = upright_square(np.asarray(landmarks, np.float64), PARTS_SIDE, REGION_WIDTHS, REGION_LIFT)
-    square = cut_square(picture, matrix, PARTS_SIDE)
-    inside = cv2.warpAffine(np.ones(picture.shape[:2], np.uint8), centred(matrix), (PARTS_SIDE, PARTS_SIDE))
+    square = cut_square(image, matrix, PARTS_SIDE)
+    inside = cv2.warpAffine(np.ones(image.shape[:2], np.uint8), centred(matrix), (PARTS_SIDE, PARTS_SIDE))
     model = load_face_network(PartsNetwork, network, device)
     x = torch.from_numpy(np.stack([square, square[:, ::-1]])).permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.inference_mode():
@@ -86,14 +86,15 @@ def estimate_parts(
 
 
 def without_others(parts: Parts, own: np.ndarray, faces: Sequence[np.ndarray]) -> Parts:
-    """The parts without the heads of other people, who touch one the network sometimes takes for one person.
+    """Remove the heads of other people, which the network sometimes merges with a head they touch.
 
-    A place belongs to whose eyes are clearly nearer, each measured in the face's size. Clothes stay: shoulders overlap.
+    A pixel belongs to the person whose eyes are clearly nearer, in units of the face's size. Clothes stay: shoulders
+    overlap.
 
     Args:
         parts: from `estimate_parts`.
-        own: (5, 2) landmarks of the face that they are of, photograph pixels, ordered as a detector gives them.
-        faces: those of the faces in the photograph, its own may be among them.
+        own: (5, 2) landmarks of the parsed face, photograph pixels, ordered as a detector returns them.
+        faces: those of the faces in the photograph; may include the own one.
     """
     middle, size = own[:2].mean(0), _size_of(own)
     others = [face for face in faces if np.linalg.norm(face[:2].mean(0) - middle) > size / 2]
@@ -115,6 +116,6 @@ def without_others(parts: Parts, own: np.ndarray, faces: Sequence[np.ndarray]) -
 
 
 def _size_of(five: np.ndarray) -> float:
-    """Distance of the eyes in pixels, or of a turned face what its height says."""
+    """Size of a face in pixels: the distance of the eyes, or for a turned face an estimate from its height."""
     across = np.linalg.norm(five[1] - five[0])
     return float(max(across, np.linalg.norm(five[3:].mean(0) - five[:2].mean(0)) / TALL))

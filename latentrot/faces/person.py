@@ -1,4 +1,4 @@
-"""Who it is: a small network of the package's own that puts pictures of one person close together.
+"""A small identity network of the package's own, which maps images of one person to similar embeddings.
 
 Source of the loss it is trained with: Wang et al., "CosFace: Large Margin Cosine Loss for Deep Face Recognition", CVPR 2018.
 """
@@ -21,10 +21,10 @@ from latentrot.faces.layers import Residual, conv, load_weights, save_weights
 __all__ = ["PersonNetwork", "load_person_network", "save_person_network"]
 
 KIND = "latentrot person network"
-#: side in pixels of the crops it works on
+#: side in pixels of its input crops
 SIDE = 64
 LENGTH = 128
-#: a face fills more of the picture than a head does: what is cut off at each side, in pixels
+#: number of pixels cut off at each side: a face fills more of the crop than a head does
 EDGE = 4
 BATCH = 64
 
@@ -33,7 +33,7 @@ class PersonNetwork(nn.Module):
     """Embeddings of 64x64 crops in the CelebA frame.
 
     Attributes:
-        facts: what it learned from and how well it tells people apart, for its file.
+        metadata: training sets and verification accuracy, for its file.
         length: of an embedding.
     """
 
@@ -41,7 +41,7 @@ class PersonNetwork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.facts: dict[str, str] = {}
+        self.metadata: dict[str, str] = {}
         self.trunk = nn.Sequential(
             conv(12, 48, 3, 2), Residual(48), conv(48, 96, 3, 2), Residual(96), conv(96, 160, 3, 2), Residual(160)
         )  # 28 -> 14 -> 7 -> 4
@@ -49,8 +49,8 @@ class PersonNetwork(nn.Module):
 
     @property
     def learned_from(self) -> tuple[str, ...]:
-        """Data sets of real people that it learned from, a tenth of whom stayed out."""
-        sets = self.facts.get("data", "").split(", ")
+        """Data sets of real people that it was trained on; a tenth of the people were held out."""
+        sets = self.metadata.get("data", "").split(", ")
         return tuple(name for name in sets if name not in ("", "rendered heads"))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class PersonNetwork(nn.Module):
 
     @torch.no_grad()
     def embed(self, crops: Sequence[np.ndarray]) -> np.ndarray:
-        """Crops (s, s, 3) uint8 in the CelebA frame -> (n, 128) unit vectors: of each the mean of it and its mirror image."""
+        """Crops (s, s, 3) uint8 in the CelebA frame -> (n, 128) unit vectors, averaged with those of the mirror images."""
         x = to_tensor([resize(crop, SIDE) for crop in crops])
         device = next(self.parameters()).device
         both = [self(part) + self(part.flip(-1)) for part in x.to(device).split(BATCH)]
@@ -68,19 +68,19 @@ class PersonNetwork(nn.Module):
 
 
 def save_person_network(network: PersonNetwork, path: Path) -> None:
-    """Write a network with its facts; floats in half precision."""
-    save_weights(network, path, KIND, network.facts)
+    """Write a network with its metadata; floats in half precision."""
+    save_weights(network, path, KIND, network.metadata)
 
 
 def load_person_network(path: Path, device: str | None = None) -> PersonNetwork:
-    """Read a network that `train person` wrote, frozen.
+    """Load a network written by `train person`, frozen.
 
     Raises:
-        LatentrotError: no such file, or another kind of file.
+        LatentrotError: the file is missing or of another kind.
     """
     if not path.is_file():
-        raise LatentrotError(f"no network at {path}; make one with: latentrot train person --out RUN")
+        raise LatentrotError(f"no network at {path}; train one with: latentrot train person --out RUN")
     network = load_weights(PersonNetwork(), path, KIND, "train person")
     with safe_open(path, "pt") as file:
-        network.facts = {k: v for k, v in file.metadata().items() if k not in ("kind", "version")}
+        network.metadata = {k: v for k, v in file.metadata().items() if k not in ("kind", "version")}
     return network.to(device or "cpu")

@@ -1,4 +1,4 @@
-"""The pose estimators by name."""
+"""Pose estimators by name."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def load_pose_estimator(
     name: str = "bundled", weights: Path | str | None = None, device: torch.device | str | None = None,
     *, labeler: FaceLabeler | None = None,
 ) -> PoseEstimator:  # fmt: skip
-    """Load what says where heads point.
+    """Load a pose estimator.
 
     Args:
         name: bundled (a label network) or hopenet.
-        weights: path or address of Hopenet's published snapshot; the bundled network brings its own.
-        device: where to put it; None is the CPU.
-        labeler: the label network that "bundled" means, on `device`; None takes the one of the bundled faces.
+        weights: path or address of Hopenet's published snapshot; must be None for the bundled network.
+        device: target device; None: the CPU.
+        labeler: the label network used by "bundled", on `device`; None: that of the bundled faces.
 
     Raises:
-        LatentrotError: an unknown name, weights where none belong or none where some do, or a wrong file.
+        LatentrotError: an unknown name, unexpected or missing weights, or a wrong file.
     """
     if name == "bundled":
         if weights is not None:
-            raise LatentrotError(f"weights {weights}: the bundled pose network brings its own; they belong to hopenet")
+            raise LatentrotError(f"weights {weights}: the bundled pose network has its own; they are for hopenet")
         return LabelerPose(labeler or load_labeler(device=device))
     if name == "hopenet":
         from latentrot.faces.hopenet import EXPECTED, load_hopenet  # noqa: PLC0415  torchvision takes a while

@@ -1,4 +1,4 @@
-"""Label tables: make one for a whole folder, write and read it."""
+"""Label tables: estimate one for a folder, write and read it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = ["COLUMNS", "describe", "label_folder", "read_labels", "with_attribute
 log = logging.getLogger(__name__)
 
 COLUMNS = ("yaw_deg", "pitch_deg", "roll_deg", "light", "p_left", "p_center", "p_right", "confidence")
-#: of the file, raised when an older version would misread it
+#: version of the file format, raised when an older version would misread it
 FORMAT = 1
 
 
@@ -47,30 +47,30 @@ def label_folder(
     batch_size: int = 256,
     progress: bool | None = None,
 ) -> pd.DataFrame:
-    """Estimate pose and light of every picture of a folder; light is always by a label network.
+    """Estimate pose and light of every image of a folder; light always by a label network.
 
-    A picture that cannot be read is left out and named in a warning.
+    An image that cannot be read is left out and named in a warning.
 
     Args:
-        folder: aligned or square face pictures.
-        estimator: what estimates the pose; None takes the label network.
-        labeler: the label network, on `device`; None takes the one of the bundled faces.
-        attributes: what estimates age and attributes, on `device`; None takes the one of the bundled faces where the label
-            network is theirs, too, and leaves these columns out where it is another.
-        mirror: average with the mirrored picture, for all that is estimated.
-        device: where to compute; None is the CPU.
-        batch_size: pictures at a time.
-        progress: show a progress bar; None shows one on a terminal only.
+        folder: aligned or square face images.
+        estimator: pose estimator; None: the label network.
+        labeler: the label network, on `device`; None: that of the bundled faces.
+        attributes: network for age and attributes, on `device`; None: that of the bundled faces if the label network is
+            theirs, too, otherwise these columns are left out.
+        mirror: average all estimates with the mirrored image.
+        device: device of the computation; None: the CPU.
+        batch_size: images at a time.
+        progress: show a progress bar; None: only on a terminal.
 
     Returns:
-        One row per picture, indexed by image_id: yaw_deg, pitch_deg and roll_deg in degrees, light (left, center or
+        One row per image, indexed by image_id: yaw_deg, pitch_deg and roll_deg in degrees, light (left, center or
         right), p_left, p_center and p_right (its probabilities), confidence (the largest of them); age_years and the
-        probabilities of CelebA's attributes (see `estimate_attributes`) where a network estimates them; mean colours (see
-        `estimate_colours`); digest (of the image file, see `image_digest`). Its `attrs` say what estimated them (labeler,
-        pose, attributes); parquet keeps that.
+        probabilities of CelebA's attributes (see `estimate_attributes`), if a network estimates them; mean colours (see
+        `estimate_colours`); digest (of the image file, see `image_digest`). Its `attrs` record the estimators (labeler,
+        pose, attributes); parquet keeps them.
 
     Raises:
-        LatentrotError: the folder holds no pictures or none can be read, or `batch_size` is below 1.
+        LatentrotError: the folder holds no images or none can be read, or `batch_size` is below 1.
     """
     if batch_size < 1:
         raise LatentrotError(f"batch_size={batch_size}: expected at least 1")
@@ -89,7 +89,7 @@ def label_folder(
                 x = to_tensor(crops).to(device or "cpu")
                 parts.append(describe_crops(x, estimator, labeler, attributes, mirror=mirror).set_axis(names))
     if not parts:
-        raise LatentrotError(f"none of the {len(folder.ids)} pictures in {folder.image_dir} can be read")
+        raise LatentrotError(f"none of the {len(folder.ids)} images in {folder.image_dir} can be read")
     table = pd.concat(parts).rename_axis("image_id")
     table["digest"] = image_digests(folder.image_dir, table.index.tolist())
     table.attrs = {"labeler": labeler.title, "pose": estimator.name}
@@ -101,7 +101,7 @@ def label_folder(
 def default_attributes(
     labeler: FaceLabeler | None, device: torch.device | str | None = None
 ) -> AttributeNetwork | None:
-    """The bundled faces' attributes network where the label network is theirs, too (None), and it is there."""
+    """The bundled attributes network if the label network is the bundled one, too (None), and it exists."""
     there = labeler is None and find_attributes(DEFAULT_BUNDLE) is not None
     return load_attributes(device=device) if there else None
 
@@ -113,12 +113,12 @@ def describe(
     attributes: AttributeNetwork | None = None,
     mirror: bool = True,
 ) -> pd.DataFrame:
-    """What face crops show: pose, light, age and attributes.
+    """Describe face crops: pose, light, age and attributes.
 
     Args:
         x: (n, 3, h, h) crops in the CelebA frame, float in [-1, 1], of any size.
-        labeler: the label network; None takes that of the bundled faces.
-        attributes: the attributes network; None takes that of the bundled faces where `labeler` is None.
+        labeler: the label network; None: that of the bundled faces.
+        attributes: the attributes network; None: that of the bundled faces if `labeler` is None.
         mirror: average with the mirrored image.
 
     Returns:
@@ -145,7 +145,7 @@ def describe_crops(
     *,
     mirror: bool,
 ) -> pd.DataFrame:
-    """(n, 3, h, h) crops -> a row each: pose and light, age and attributes where a network estimates them, colours."""
+    """(n, 3, h, h) crops -> one row each: pose and light, age and attributes (with a network), colours."""
     pose = estimate_pose(x, estimator=estimator, mirror=mirror)
     light = estimate_light(x, labeler=labeler, mirror=mirror)
     tables = [_rows(pose.cpu(), light.cpu())]
@@ -156,21 +156,21 @@ def describe_crops(
 
 
 def with_attributes(labels: pd.DataFrame, folder: FaceFolder) -> pd.DataFrame:
-    """Join what the folder's own tables say: the person of each picture, and CelebA's attributes for filters.
+    """Join the folder's own tables: the person of each image, and CelebA's attributes for filters.
 
     Args:
         labels: from `label_folder`.
         folder: the folder they were made from.
 
     Returns:
-        The same rows with a column identity (names, as text) and, where the folder has them, its attributes and CelebA's
+        The same rows with a column identity (names, as text) and, if the folder has them, its attributes and CelebA's
         own partition (0 train, 1 validation, 2 test).
     """
     joined = labels.assign(identity=folder.identities.reindex(labels.index))
     if folder.partition is not None:
         joined = joined.assign(partition=folder.partition.reindex(labels.index))
     joined = joined if folder.attributes is None else joined.join(folder.attributes)
-    joined.attrs = labels.attrs  # a join forgets them
+    joined.attrs = labels.attrs  # pandas drops them in a join
     return joined
 
 
@@ -183,14 +183,14 @@ def _rows(pose: torch.Tensor, light: torch.Tensor) -> pd.DataFrame:
 
 
 def write_labels(table: pd.DataFrame, path: Path | str) -> None:
-    """Write a label table under a temporary name, then rename it: a kill never leaves half a table.
+    """Write a label table atomically.
 
     Args:
-        table: as `label_folder` returns it.
-        path: where to; .parquet or .csv by the suffix.
+        table: as returned by `label_folder`.
+        path: target; .parquet or .csv by the suffix.
 
     Raises:
-        LatentrotError: another suffix, missing columns, a picture named twice, or the file cannot be written.
+        LatentrotError: another suffix, missing columns, a duplicate image name, or the file cannot be written.
     """
     path = Path(path)
     suffix = check_labels_path(path)
@@ -210,18 +210,18 @@ def read_labels(path: Path | str) -> pd.DataFrame:
         The table, indexed by image_id, with the columns of `label_folder` and any further ones.
 
     Raises:
-        LatentrotError: no such file, another suffix, an unreadable file, missing columns, an unknown light, a picture named
-            twice, or a file of a newer version.
+        LatentrotError: a missing or unreadable file, another suffix, missing columns, an unknown light, a duplicate image
+            name, or a file of a newer version.
     """
     path = Path(path)
     check_labels_path(path)
     if not path.is_file():
         raise LatentrotError(
-            f"no label table at {path}; make one with `latentrot label --data DIR --out labels.parquet`"
+            f"no label table at {path}; create one with `latentrot label --data DIR --out labels.parquet`"
         )
     table = read_table(path)
     check_format(table.attrs.pop("format", 1), FORMAT, path)
-    if "identity" in table:  # who is not named is nobody else
+    if "identity" in table:  # an unnamed person is a person of their own
         table["identity"] = table["identity"].fillna(table.index.to_series())
     _check_columns(table, str(path))
     table = _complete(as_numbers(table, [c for c in COLUMNS if c != "light"], path), path)
@@ -231,10 +231,10 @@ def read_labels(path: Path | str) -> pd.DataFrame:
 
 
 def _complete(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """The rows that say both yaw and light; the others are left out, and said."""
+    """Drop rows without yaw or light, with a warning."""
     lacking = table.index[table[["yaw_deg", "light"]].isna().any(axis=1)].tolist()
     if len(lacking) == len(table):
-        raise LatentrotError(f"{one_line(path)} gives no picture both yaw_deg and light; fill these columns")
+        raise LatentrotError(f"{one_line(path)} has both yaw_deg and light for no image; fill these columns")
     if lacking:
         log.warning("%s: %d of %d rows lack yaw_deg or light, and are left out: %s",
                     path, len(lacking), len(table), names_some(lacking))  # fmt: skip
@@ -242,7 +242,7 @@ def _complete(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def check_labels_path(path: Path) -> str:
-    """The suffix of a label table: .parquet or .csv; any other is a LatentrotError."""
+    """Suffix of a label table: .parquet or .csv; any other raises LatentrotError."""
     if path.suffix not in (".parquet", ".csv"):
         raise LatentrotError(f"label table {path}: expected a name ending in .parquet or .csv, not {path.suffix!r}")
     return path.suffix

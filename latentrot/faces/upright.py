@@ -1,4 +1,4 @@
-"""Where a face lies and how it leans, told by its 68 landmarks: the upright square that estimators and rotators work in."""
+"""Geometry of 68 landmarks: position, size and roll of a face, and the upright square used by estimators and rotators."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ __all__ = [
     "upright_square",
 ]
 
-#: landmarks (multi-PIE order) of a mirrored face in the order of one that is not
+#: landmarks (multi-PIE order) of a mirrored face in the order of the original
 MIRRORED_68 = np.array(
     [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31, 45, 44, 43, 42, 47, 46, 39, 38, 37, 36,
      41, 40, 54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
 )  # fmt: skip
-#: distance from between the brows to the chin of a frontal face, as a share of its width
+#: distance from nasion to chin of a frontal face, as a share of its width
 NASION_TO_CHIN = 0.87
 
 
 def mirrored(points: np.ndarray, width: float) -> np.ndarray:
-    """Landmarks (68, 2) as they lie in the mirrored picture of a width in pixels, in their own order."""
+    """Landmarks (68, 2) mirrored in an image of a width in pixels, in their own order."""
     flipped = points[MIRRORED_68].astype(np.float64)
     flipped[:, 0] = width - flipped[:, 0]
     return flipped
 
 
 def five_of(points: np.ndarray) -> np.ndarray:
-    """(68, 2) landmarks -> (5, 2) eye centres, nose tip, mouth corners, as a detector gives them."""
+    """(68, 2) landmarks -> (5, 2) eye centres, nose tip, mouth corners, as from a detector."""
     return np.stack([points[36:42].mean(0), points[42:48].mean(0), points[30], points[48], points[54]])
 
 
 def face_width(points: np.ndarray) -> float:
-    """W in pixels: the distance of the face's edges at ear height, or of a turned face what its height says."""
+    """W in pixels: the distance of the face's edges at ear height, or for a turned face an estimate from its height."""
     across = np.linalg.norm(points[16] - points[0])
     return float(max(across, np.linalg.norm(points[8] - points[27]) / NASION_TO_CHIN))
 
 
 def down_of(points: np.ndarray) -> np.ndarray:
-    """(2,) unit vector from eyes to mouth, steadied by the eyes' line where the face is frontal enough to show it."""
+    """(2,) unit vector from eyes to mouth, stabilised by the line of the eyes if the face is frontal enough."""
     left, right, _, *mouth = five_of(points)
     eyes = right - left
     down = np.mean(mouth, 0) - (left + right) / 2 + np.array([-eyes[1], eyes[0]])
@@ -51,7 +51,7 @@ def down_of(points: np.ndarray) -> np.ndarray:
 
 
 def similarity_to(centre: np.ndarray, down: np.ndarray, scale: float, size: int) -> np.ndarray:
-    """(2, 3) photograph -> square of `size` pixels around a point, upright, so many of its pixels a photograph pixel."""
+    """(2, 3) photograph -> upright square of `size` pixels around a point; `scale`: square pixels per photograph pixel."""
     linear = scale * np.array([[down[1], -down[0]], [down[0], down[1]]])
     return np.column_stack([linear, size / 2 - linear @ centre])
 
@@ -63,7 +63,7 @@ def upright_square(points: np.ndarray, size: int, widths: float, lift: float = 0
         points: (68, 2) landmarks, photograph pixels.
         size: side of the square in its own pixels.
         widths: side of the square in face widths.
-        lift: how far its centre lies above the middle of the landmarks, face widths.
+        lift: distance of its centre above the middle of the landmarks, face widths.
 
     Returns:
         (2, 3) float64: square position = matrix @ (column, row, 1) of the photograph.
@@ -76,24 +76,24 @@ def upright_square(points: np.ndarray, size: int, widths: float, lift: float = 0
 
 
 def centred(matrix: np.ndarray) -> np.ndarray:
-    """A matrix between positions with edges at pixel borders as OpenCV wants it, between pixel centres."""
+    """Convert a matrix between positions with edges at pixel borders to OpenCV's, between pixel centres."""
     moved = matrix.astype(np.float64).copy()
     moved[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
     return moved
 
 
-def cut_square(picture: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    """What a similarity (photograph -> square) shows: (size, size, 3) uint8, antialiased, edges repeated."""
+def cut_square(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    """Resample a square (similarity photograph -> square): (size, size, 3) uint8, antialiased, edges repeated."""
     import cv2  # noqa: PLC0415
 
     corners = np.array([[0, 0], [size, 0], [0, size], [size, size]], np.float64) - matrix[:, 2]
     around = corners @ np.linalg.inv(matrix[:, :2]).T
-    low = np.clip(np.floor(around.min(0)).astype(int) - 4, 0, [picture.shape[1] - 1, picture.shape[0] - 1])
+    low = np.clip(np.floor(around.min(0)).astype(int) - 4, 0, [image.shape[1] - 1, image.shape[0] - 1])
     high = np.maximum(np.ceil(around.max(0)).astype(int) + 4, low + 1)
-    cut = np.ascontiguousarray(picture[low[1] : high[1], low[0] : high[0]])
+    cut = np.ascontiguousarray(image[low[1] : high[1], low[0] : high[0]])
     moved = np.column_stack([matrix[:, :2], matrix[:, 2] + matrix[:, :2] @ low])
     shrink = np.sqrt(np.linalg.det(matrix[:, :2]))
-    if shrink < 0.7:  # bilinear sampling reaches over two pixels only
+    if shrink < 0.7:  # bilinear sampling has a support of two pixels only
         width, height = max(1, round(cut.shape[1] * shrink)), max(1, round(cut.shape[0] * shrink))
         moved = moved @ np.diag([cut.shape[1] / width, cut.shape[0] / height, 1])
         cut = cv2.resize(cut, (width, height), interpolation=cv2.INTER_AREA)

@@ -70,7 +70,7 @@ class Head:
         fit: the fitted face.
         config: parameters.
         ears: the fitted ears.
-        notes: warnings for the user.
+        warnings: warnings for the user.
     """
 
     photograph: np.ndarray
@@ -94,7 +94,7 @@ class Head:
     fit: SurfaceFit
     config: MeshConfig
     ears: tuple[Ear, ...] = ()
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def turn(self, yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0, light_follows: bool = False) -> TurnedHead:
         """Render the photograph with the head rotated BY these degrees, as measured on the result.
@@ -211,7 +211,7 @@ def build_head(
         fit=fit,
         config=config,
         ears=find_ears(image, outline, there, height, own, upright @ fit.axes, width),
-        notes=tuple(_notes(fit, outline, region)),
+        warnings=tuple(_warnings(fit, outline, region)),
     )
 
 
@@ -276,16 +276,16 @@ def lift_mesh(
     return front, back
 
 
-def _notes(fit: SurfaceFit, outline: Outline, region: Region) -> list[str]:
+def _warnings(fit: SurfaceFit, outline: Outline, region: Region) -> list[str]:
     """Warnings for the user about this head."""
-    notes = []
+    warnings = []
     if abs(fit.yaw_deg) > 45:
-        notes.append(f"the head is already turned by {fit.yaw_deg:+.0f} degrees: half of the face is hidden")
+        warnings.append(f"the head is already turned by {fit.yaw_deg:+.0f} degrees: half of the face is hidden")
     if fit.width < 40:
-        notes.append(f"the face is only {fit.width:.0f} pixels wide")
+        warnings.append(f"the face is only {fit.width:.0f} pixels wide")
     width, height = region.photo_size
     box = region.to_photo(np.argwhere(outline.head)[:, ::-1] + 0.5)
     out = (box[:, 0] < 0) | (box[:, 0] > width) | (box[:, 1] < 0) | (box[:, 1] > height)
     if out.mean() > 0.05:
-        notes.append("the border of the photograph cuts the head off")
-    return notes
+        warnings.append("the border of the photograph cuts the head off")
+    return warnings

@@ -127,7 +127,7 @@ class PreparedFace:
         if whole and takes_photographs(self.rotator) and self.alignment is not None:
             return self.edit_photographs(self.rotator, self.alignment, asked, clock)
         drawn = self.draw(by)
-        warnings = (*(self.head.notes if self.head else ()), *drawn.warnings)
+        warnings = (*(self.head.warnings if self.head else ()), *drawn.warnings)
         if upscaler is not None and not self.leaves_to_geometry:
             drawn = upscaler.upscale_rotated(drawn)
         clock.lap("draw", drawn.seconds)

@@ -225,7 +225,7 @@ def rotate_subject(
 def identity_similarity(subject: Subject, rotated: RotatedPhotograph, network: IdentityNetwork) -> float:
     """Cosine of the person in a rotated photograph to the one in the source, by an identity network the user has."""
     images = subject.portrait.image, rotated.image
-    return network.likeness(*(subject.alignment.crop(image, IDENTITY_SIDE) for image in images))
+    return network.similarity(*(subject.alignment.crop(image, IDENTITY_SIDE) for image in images))
 
 
 def sweep_of(subject: Subject, count: int) -> list[float]:

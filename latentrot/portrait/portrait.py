@@ -13,7 +13,6 @@ from latentrot.devices import resolve_device
 from latentrot.errors import LatentrotError, one_line
 from latentrot.faces.alignment import Alignment
 from latentrot.faces.detect import Face, choose_face, detect_upright
-from latentrot.faces.frame_check import check_crop
 from latentrot.faces.framing import frame_face
 from latentrot.progress import Clock
 
@@ -131,8 +130,10 @@ def read_crop(path: Path, config: EditConfig) -> Portrait:
         raise LatentrotError(f"{one_line(path)} is {width}x{height}; --crop expects a square face crop")
     clock.lap("read")
     if not config.reify:  # the detector need not know a painted face
+        from latentrot.faces.frame_check import check_crop  # noqa: PLC0415  which only crops need
+
         check_crop(photograph.pixels, path, config.perception_device)
-    return Portrait(path, photograph, warnings=photograph.notes, seconds=clock.seconds)
+    return Portrait(path, photograph, warnings=photograph.warnings, seconds=clock.seconds)
 
 
 def read_portrait(path: Path, config: EditConfig, max_side: int | None = None) -> Portrait:
@@ -154,7 +155,7 @@ def read_portrait(path: Path, config: EditConfig, max_side: int | None = None) -
         photograph = replace(photograph, pixels=image, stored=image, profile=b"")
     clock.lap("read")
     faces, quarters = detect_upright(image, config.perception_device)
-    warnings = photograph.notes
+    warnings = photograph.warnings
     if quarters:
         photograph = photograph.rotated(quarters)
         warnings = (*warnings, upright_warning(quarters))

@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import pandas as pd
 
 from latentrot.data.images import Photograph
-from latentrot.faces.alignment import Alignment
+from latentrot.faces.alignment import Alignment, crop_alignment
 from latentrot.portrait.compose import Patch, changed_patch
 from latentrot.portrait.portrait import Portrait
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from latentrot.rotators.properties import PropertyEditor, PropertyReport, Wanted
 
 __all__ = ["Appearance", "StillRotator", "edit_appearance", "property_report", "property_table"]
@@ -37,7 +38,7 @@ class Appearance:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the user should know."""
-        return tuple(note for report in self.reports for note in report.notes)
+        return tuple(note for report in self.reports for note in report.warnings)
 
 
 @dataclass(frozen=True)
@@ -70,20 +71,13 @@ def edit_appearance(portrait: Portrait, editor: PropertyEditor | None, wanted: M
     """
     image = portrait.image
     if not wanted or editor is None:
-        return Appearance(portrait, Patch((0, 0, 0, 0), image[:0, :0], 1.0, crop_alignment(image)))
+        return Appearance(portrait, Patch((0, 0, 0, 0), image[:0, :0], 1.0, crop_alignment(len(image))))
     edited, reports = image, []
-    for alignment in portrait.alignments or (crop_alignment(image),):
+    for alignment in portrait.alignments or (crop_alignment(len(image)),):
         edited, report = replace(editor.prepare(image, alignment), photograph=edited).edit(wanted)
         reports.append(report)
     changed = replace(portrait, photograph=Photograph(edited, edited))
-    return Appearance(changed, changed_patch(image, edited, crop_alignment(image)), tuple(reports))
-
-
-def crop_alignment(image: np.ndarray) -> Alignment:
-    """The alignment of an image that is a face crop already."""
-    from latentrot.rotators.properties import crop_alignment as of_side  # noqa: PLC0415  brings torch
-
-    return of_side(image.shape[0])
+    return Appearance(changed, changed_patch(image, edited, crop_alignment(len(image))), tuple(reports))
 
 
 def property_report(report: PropertyReport) -> dict[str, dict[str, object]]:
@@ -107,6 +101,8 @@ def property_table(editor: PropertyEditor) -> pd.DataFrame:
         unit, from and to (the changes that the longest steps make on average), and of a change of about one unit: identity
         (mean cosine to the source) and yaw_deg (how far the head turns along), NaN where nobody has measured.
     """
+    import pandas as pd  # noqa: PLC0415  which no edit waits for
+
     rows = {}
     for one in editor.properties:
         if one.reaches == "difference":

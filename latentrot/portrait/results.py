@@ -18,7 +18,6 @@ from latentrot.data.metadata import SOURCE_TYPE, SYNTHETIC
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import check_writable, write_atomically
 from latentrot.output import write_owned
-from latentrot.portrait.properties import property_report
 
 if TYPE_CHECKING:
     from latentrot.portrait.face import EditedFace
@@ -164,6 +163,8 @@ def report(edited: Edited, output: Path | None) -> dict[str, object]:
 
 def properties_of(edited: Edited) -> dict[str, object]:
     """What became of the properties: for each setting, and with several faces for each of them."""
+    from latentrot.portrait.properties import property_report  # noqa: PLC0415  which a refusal need not wait for
+
     reports = [[property_report(r) for r in v.appearance.reports] for v in edited.variations if v.appearance.reports]
     each = [r[0] if len(r) == 1 else r for r in reports]
     return {"properties": each[0] if len(each) == 1 else each} if each else {}

@@ -36,12 +36,12 @@ class Spun:
 
     Attributes:
         views: in order of yaw.
-        notes: what the user should know.
+        warnings: what the user should know.
         facts: for the files' metadata.
     """
 
     views: Views
-    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
     facts: dict[str, object]
 
 
@@ -64,13 +64,13 @@ def spin_photograph(portrait: Portrait, rotator: SpinRotator, count: int, pitch:
     pose = pose_of(crop)
     views = rotator.spun(crop, pose, circle(count, pitch))
     facts = {"source": portrait.path.name, "yaw_deg": round(float(pose[0]), 1), "pitch_deg": round(float(pose[1]), 1)}
-    return Spun(views, (*portrait.warnings, *rotator.model.notes), facts | facts_of(rotator))
+    return Spun(views, (*portrait.warnings, *rotator.model.warnings), facts | facts_of(rotator))
 
 
 def spin_new(rotator: SpinRotator, count: int, pitch: float = 0.0) -> Spun:
     """Somebody who does not exist; who, the seed says."""
     views = spin(rotator.model, None, torch.zeros(2), circle(count, pitch), config=rotator.sample)
-    return Spun(views, rotator.model.notes, {"source": "nobody"} | facts_of(rotator))
+    return Spun(views, rotator.model.warnings, {"source": "nobody"} | facts_of(rotator))
 
 
 def spin_between(portraits: Sequence[Portrait], rotator: SpinRotator) -> list[Views]:
@@ -80,7 +80,7 @@ def spin_between(portraits: Sequence[Portrait], rotator: SpinRotator) -> list[Vi
         LatentrotError: the model is told nobody.
     """
     if rotator.model.person is None:
-        why = rotator.model.notes or (f"{rotator.name} was trained without identities",)
+        why = rotator.model.warnings or (f"{rotator.name} was trained without identities",)
         raise LatentrotError(f"{why[0]}; people between two need a model that is told who it is")
     first, second = (identity_of(rotator.model, crop_of(portrait, rotator)) for portrait in portraits)
     asked = torch.tensor([[yaw, 0.0] for yaw in YAWS])

@@ -15,7 +15,7 @@ import numpy as np
 
 from latentrot.data.animation import check_encoder, open_animation, write_animation
 from latentrot.data.images import Photograph, check_target
-from latentrot.data.video import Frame, Video, encode_mp4, is_video, open_video
+from latentrot.data.video import Video, VideoFrame, encode_mp4, is_video, open_video
 from latentrot.directions.difference import apply_change
 from latentrot.directions.properties import Wanted
 from latentrot.errors import LatentrotError, one_line
@@ -106,7 +106,7 @@ class VideoEditor:
             self.steps = {name: face.step_for(name, wanted) for name, wanted in self.wanted.items()}
         return apply_change(frame, alignment, face.change(self.steps))
 
-    def edit_all(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+    def edit_all(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
         """Frames with their times, rotated one at a time.
 
         Raises:
@@ -171,7 +171,7 @@ def edit_video(
     path: Path,
     out: Path,
     load: Callable[[], VideoEditor],
-    watch: Callable[[Iterator[Frame], Video], Iterable[Frame]] = lambda frames, video: frames,
+    watch: Callable[[Iterator[VideoFrame], Video], Iterable[VideoFrame]] = lambda frames, video: frames,
 ) -> dict[str, Any]:
     """Turn the face in a video or an animated picture; every frame keeps its time, and a video its sound.
 
@@ -200,5 +200,5 @@ def edit_video(
         times = [round(1000 * f.seconds) for f in shown]
         write_animation(out, [f.pixels for f in shown], times, metadata, plays=video.plays)
     report: dict[str, Any] = {"input": str(path), "output": str(out), **editor.report(), "fps": round(video.fps, 3)}
-    notes = [*video.notes, *capabilities_of(editor.rotator).warnings]
-    return {**report, "sound": ", ".join(video.sound) or "none", "notes": notes}
+    warnings = [*video.warnings, *capabilities_of(editor.rotator).warnings]
+    return {**report, "sound": ", ".join(video.sound) or "none", "notes": warnings}

@@ -17,7 +17,6 @@ import pandas as pd
 import torch
 
 from latentrot.bundles import properties_in
-from latentrot.data.frame import CROP_BOX
 from latentrot.data.images import to_tensor, to_uint8
 from latentrot.diffusion.load import LatentModel, load_model
 from latentrot.diffusion.schedule import Schedule
@@ -29,7 +28,7 @@ from latentrot.directions.regions import WITH_WALKED_PARTS, FaceMap, map_of
 from latentrot.directions.search import find_steps
 from latentrot.directions.warp import landmarks_of_crops
 from latentrot.errors import LatentrotError
-from latentrot.faces.alignment import Alignment
+from latentrot.faces.alignment import Alignment, crop_alignment
 from latentrot.faces.attributes import AttributeNetwork, attributes_beside
 from latentrot.faces.landmarks import estimate_landmarks
 from latentrot.faces.parts import estimate_parts
@@ -81,13 +80,13 @@ class PropertyReport:
         properties: each that was asked for.
         before: a row of `latentrot.describe` of the source.
         after: the same of the result.
-        notes: what the user should know, a line each.
+        warnings: what the user should know, a line each.
     """
 
     properties: tuple[EditedProperty, ...]
     before: pd.Series
     after: pd.Series
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -353,14 +352,14 @@ class PreparedFace:
         """Measure what an edit did."""
         after = self.before if change.is_nothing else self.described(change)
         rows = tuple(self.edited(name, asked[name], steps[name], after) for name in asked)
-        notes = tuple(
+        warnings = tuple(
             f"{r.name}: wanted {'' if r.wanted.absolute else 'a change of '}{r.wanted.value:g}, got "
             f"{r.after if r.wanted.absolute else r.after - r.before:.2g}"
             + ("; the step is the longest allowed" if r.held else "")
             for r in rows
             if not r.reached
         )
-        return PropertyReport(rows, self.before, after, notes)
+        return PropertyReport(rows, self.before, after, warnings)
 
     def edited(self, name: str, wanted: Wanted, step: float, after: pd.Series) -> EditedProperty:
         """One property's row of the report."""
@@ -375,13 +374,6 @@ class PreparedFace:
         reached = not abs(missing) > MISSED * TOLERANCE.get(one.unit, 1.0)
         held = bool(step) and (step >= one.limit[1] or step <= one.limit[0])
         return EditedProperty(name, wanted, step, was, is_now, reached, held)
-
-
-def crop_alignment(side: int) -> Alignment:
-    """The alignment of an image that is a face crop already, of a side in pixels."""
-    left, top, right, _ = CROP_BOX
-    scale = (right - left) / side
-    return Alignment(np.array([[scale, 0, left], [0, scale, top]], np.float64), (side, side))
 
 
 def load_property_editor(

@@ -134,7 +134,7 @@ def candidates(one: Property, value: pd.Series, side: int, config: PropertyCalib
 
 def prepared(editor: PropertyEditor, folder: FaceFolder, name: str) -> PreparedFace | None:
     """A face ready for edits; None where its landmarks cannot be found."""
-    photograph = np.asarray(folder.open_picture(name))
+    photograph = np.asarray(folder.open_image(name))
     try:
         return editor.prepare(photograph, aligned_face(photograph))
     except LatentrotError:

@@ -1,1 +1,1 @@
-"""Latents on disk: planned shards, the manifest that plans them, and the engines that fill them."""
+"""Latents on disk: shards, the manifest that plans them, and the engines that compute them."""

@@ -1,8 +1,7 @@
-"""Latents of photographs already edited, on disk, so that a second edit of the same one need not invert it again.
+"""On-disk cache of the latents of edited photographs, so that a second edit does not repeat the inversion.
 
-A latent decodes into its photograph: to keep it is to keep the photograph. So nothing is kept unless it is asked for
-(`edit --cache`), only its owner can read it, the folder is bounded, and the page, which shows other people's photographs,
-has no cache.
+A latent decodes into its photograph, so storing it means storing the photograph. Therefore the cache is opt-in (`edit
+--cache`), readable by its owner only, and bounded in size; the web page, which edits other people's photographs, has none.
 """
 
 from __future__ import annotations
@@ -27,25 +26,25 @@ __all__ = ["LatentCache", "cache_folder", "latent_key"]
 
 
 def cache_folder() -> Path:
-    """The user's own, where the system keeps such things; on Linux $XDG_CACHE_HOME or ~/.cache, then latentrot/latents."""
+    """The user's cache folder; on Linux latentrot/latents in $XDG_CACHE_HOME or ~/.cache."""
     return platformdirs.user_cache_path("latentrot", appauthor=False) / "latents"
 
 
-def latent_key(crop: np.ndarray, space: LatentSpace, tolerance: float, remainder: bool = True) -> str:
-    """What a latent depends on, as a digest: the very pixels, the model, the schedule and the tolerance.
+def latent_key(crop: np.ndarray, space: LatentSpace, tolerance: float, residual: bool = True) -> str:
+    """Digest of everything a latent depends on: pixels, model, schedule and tolerance.
 
     Args:
         crop: (s, s, 3) uint8 at the model's resolution.
         space: model and schedule.
         tolerance: of the inversion.
-        remainder: whether it is kept with its remainder.
+        residual: whether it is stored with its residual latent.
     """
     depends_on = {
         "format": 2,
         "model": space.fingerprint.key,
         "schedule": asdict(space.schedule),
         "tolerance": tolerance,
-        "remainder": remainder,
+        "remainder": residual,
         "shape": crop.shape,
     }
     return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode() + crop.tobytes()).hexdigest()[:40]
@@ -53,18 +52,18 @@ def latent_key(crop: np.ndarray, space: LatentSpace, tolerance: float, remainder
 
 @dataclass(frozen=True)
 class LatentCache:
-    """A folder of latents by key; the least recently used go first.
+    """A folder of latents by key with least-recently-used eviction.
 
     Args:
-        root: the folder, made on the first write for its owner alone (0700, files 0600).
-        most_bytes: the files never take more than this together.
+        root: the folder, created on the first write for its owner only (0700, files 0600).
+        max_bytes: max total size of the files.
     """
 
     root: Path = field(default_factory=cache_folder)
-    most_bytes: int = 32 * 2**20
+    max_bytes: int = 32 * 2**20
 
     def get(self, key: str) -> torch.Tensor | None:
-        """The latent kept under a key; None where there is none, or what there is is damaged."""
+        """The latent of a key; None if it is missing or damaged."""
         path = self.path(key)
         try:
             with safe_open(path, "pt") as file:
@@ -75,7 +74,7 @@ class LatentCache:
         return latent
 
     def put(self, key: str, latent: torch.Tensor) -> None:
-        """Keep a latent; a cache that cannot be written is no reason for an edit to fail."""
+        """Store a latent; a cache that is not writable does not fail the edit."""
         content = save({"latent": latent.contiguous()})
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -90,16 +89,16 @@ class LatentCache:
         return self.root / f"{key}.safetensors"
 
     def forget_oldest(self) -> None:
-        """Delete the least recently used files beyond the bound."""
+        """Delete the least recently used files above the max total size."""
         files = sorted(((p.stat(), p) for p in self.root.glob("*.safetensors")), key=lambda f: -f[0].st_mtime_ns)
         total = 0
         for status, path in files:
             total += status.st_size
-            if total > self.most_bytes:
+            if total > self.max_bytes:
                 path.unlink(missing_ok=True)
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file that nobody but its owner could read at any moment."""
+    """Write a file that is readable by its owner only at any moment."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(content)

@@ -1,9 +1,8 @@
-"""Many machines: shards are embedded by Ray actors, each of which holds the model.
+"""Embed on several machines: Ray actors hold the model and embed shards.
 
-Ray's core is used rather than Ray Data: what is scheduled is a handful of numbers, no data flows between machines, and a
-shard that was in the hands of a lost node has to go to one that still lives. Restarting the lost actor, as Ray does by
-itself, waits for room to do so, perhaps for ever; here shards are only given to actors that have reported ready, so
-that any number of them may be lost or join on the way.
+Ray Core is used rather than Ray Data: only shard numbers are scheduled, no data flows between machines, and the shard of a
+lost node must go to one that is still alive. Ray's own restart of a lost actor waits for free resources, perhaps forever;
+here shards are assigned only to actors that have reported ready, so any number of them may be lost or join.
 """
 
 from __future__ import annotations
@@ -27,16 +26,16 @@ except ImportError as missing:  # an extra
 __all__ = ["connect", "embed_on_ray"]
 
 log = logging.getLogger(__name__)
-#: losses after which a shard is held to be what kills its workers
-MOST_LOSSES = 5
-#: seconds between two looks at whether machines have joined
-LOOK = 5.0
+#: losses after which a shard is assumed to kill its workers
+MAX_LOSSES = 5
+#: seconds between polls for new machines
+POLL_S = 5.0
 
 
 class Worker:
-    """An actor: a process somewhere in the cluster with the model loaded.
+    """An actor: a process in the cluster with the model loaded.
 
-    A user's mistake is returned, not raised: Ray would wrap it into its own traceback.
+    User errors are returned, not raised: Ray would wrap them in its own traceback.
     """
 
     def __init__(self, job: EmbedJob, threads: int | None) -> None:
@@ -48,11 +47,11 @@ class Worker:
             self.embedder = error
 
     def ready(self) -> LatentrotError | None:
-        """What is wrong with starting, if anything."""
+        """The error that prevented the start, if any."""
         return self.embedder if isinstance(self.embedder, LatentrotError) else None
 
     def embed_shard(self, number: int) -> ShardReport | LatentrotError:
-        """The unit of work."""
+        """Embed one shard."""
         if isinstance(self.embedder, LatentrotError):
             return self.embedder
         try:
@@ -62,10 +61,10 @@ class Worker:
 
 
 def connect(address: str) -> None:
-    """Join a cluster: auto (the one this machine belongs to), ray://HOST:10001, HOST:6379, or local (this machine alone).
+    """Join a cluster: auto (that of this machine), ray://HOST:10001, HOST:6379, or local (this machine only).
 
     Raises:
-        LatentrotError: there is none.
+        LatentrotError: there is no cluster at the address.
     """
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
@@ -77,7 +76,7 @@ def connect(address: str) -> None:
 
 
 def slots() -> tuple[dict[str, float], int]:
-    """What an actor takes, and how many of them the cluster has room for just now."""
+    """Resources of an actor, and the number of actors that currently fit into the cluster."""
     there = ray.cluster_resources()
     kind = "GPU" if there.get("GPU") else "CPU"
     return ({"num_gpus": 1, "num_cpus": 1} if kind == "GPU" else {"num_cpus": 1}), int(there.get(kind, 0))
@@ -86,42 +85,44 @@ def slots() -> tuple[dict[str, float], int]:
 def embed_on_ray(
     job: EmbedJob, numbers: Sequence[int], *, workers: int | None = None, threads: int | None = 1
 ) -> Iterator[ShardReport]:
-    """Embed shards on the cluster `connect` joined.
+    """Embed shards on the cluster joined by `connect`.
 
     Args:
-        job: what to embed; data, store and model must be reachable by the same names on every machine.
+        job: what to embed; data, store and model must have the same names on every machine.
         numbers: of the shards.
-        workers: actors at most; None: one per GPU of the cluster, or per CPU where there is none, and more as machines join.
-        threads: of each actor's computations on the CPU.
+        workers: max number of actors; None: one per GPU of the cluster, or per CPU without GPUs, and more as machines join.
+        threads: CPU threads of each actor.
 
     Raises:
-        LatentrotError: of the first shard that cannot be embedded, or of one that was lost again and again.
+        LatentrotError: of the first shard that cannot be embedded, or of one that was lost repeatedly.
     """
     left, losses = list(numbers), dict.fromkeys(numbers, 0)
-    # actors, whose methods Ray makes at run time
+    # actors; their methods are created by Ray at run time
     starting: dict[ray.ObjectRef, Any] = {}
     running: dict[ray.ObjectRef, tuple[Any, int]] = {}
     try:
         while left or running:
-            # as many actors as there is room and work for
+            # start as many actors as there are resources and shards for
             takes, room = slots()
             wanted = min(workers or room, len(left) + len(running))
             for _ in range(wanted - len(starting) - len(running)):
                 actor = ray.remote(Worker).options(**takes).remote(job, threads)
                 starting[actor.ready.remote()] = actor
-            # whichever answers first: one that is ready, one that is done, one that is lost
-            answered, _ = ray.wait([*starting, *running], num_returns=1, timeout=LOOK)
+            # wait for the first answer: an actor that is ready, done or lost
+            answered, _ = ray.wait([*starting, *running], num_returns=1, timeout=POLL_S)
             for ref in answered:
                 actor, number = (starting.pop(ref), None) if ref in starting else running.pop(ref)
                 try:
                     answer = ray.get(ref)
                 except RayActorError:
                     if number is not None:
-                        log.warning("a worker was lost; shard %d goes to another", number)
+                        log.warning("a worker was lost; shard %d is assigned to another one", number)
                         losses[number] += 1
                         left.append(number)
-                        if losses[number] == MOST_LOSSES:
-                            raise LatentrotError(f"shard {number} has been lost with {MOST_LOSSES} workers") from None
+                        if losses[number] == MAX_LOSSES:
+                            raise LatentrotError(
+                                f"shard {number} was lost with {MAX_LOSSES} workers; see their logs"
+                            ) from None
                     continue
                 if isinstance(answer, LatentrotError):
                     raise answer

@@ -1,4 +1,4 @@
-"""Whether latents are of the images that a folder, or a table of labels, now means by their names."""
+"""Check that latents belong to the current images of a folder, or of a table of labels, not only to the same names."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from latentrot.store.latent_store import LatentStore
 __all__ = ["Changes", "changed_images", "forget_changed", "require_same_images"]
 
 log = logging.getLogger(__name__)
-#: share of a store's images that may have changed before the folder is taken for another one
-FEW = 0.5
+#: share of changed images above which the folder is assumed to be another one
+MAX_CHANGED_SHARE = 0.5
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What a folder holds against a store.
+    """Differences between the images of a folder and those of a store.
 
     Attributes:
-        images: names of the images that are others now.
+        images: names of changed images.
         shards: numbers of the shards that hold their latents.
-        known: images of the folder whose latents say what they were made of.
-        unknown: those whose latents, from before digests were kept, do not.
+        known: number of images of the folder with a recorded digest.
+        unknown: number of images without one, from before digests were recorded.
     """
 
     images: list[str]
@@ -37,7 +37,7 @@ class Changes:
 
 
 def changed_images(store: LatentStore, folder: FaceFolder) -> Changes:
-    """Compare the digests in a store with those of a folder's files; images that are not in the folder do not count."""
+    """Compare the digests in a store with those of a folder's files; images that are not in the folder are ignored."""
     images, shards, known, unknown = [], [], 0, 0
     there = set(folder.ids)
     for number, header in store.headers():
@@ -53,7 +53,7 @@ def changed_images(store: LatentStore, folder: FaceFolder) -> Changes:
 
 
 def forget_changed(store: LatentStore, folder: FaceFolder) -> None:
-    """Have the shards of images that have changed embedded again: they are removed, and said.
+    """Remove the shards of changed images, with a warning, so that they are embedded again.
 
     Raises:
         LatentrotError: more than half have changed: the folder is another one.
@@ -61,15 +61,15 @@ def forget_changed(store: LatentStore, folder: FaceFolder) -> None:
     changes = changed_images(store, folder)
     if changes.unknown:
         log.warning(
-            "%s: %d latents are from before digests were kept; whether they are of the images now in %s nobody can say",
+            "%s: %d latents have no recorded digest; whether they belong to the current images in %s is unknown",
             store.root, changes.unknown, folder.image_dir,
         )  # fmt: skip
     if not changes.images:
         return
-    if len(changes.images) > FEW * changes.known:
+    if len(changes.images) > MAX_CHANGED_SHARE * changes.known:
         raise LatentrotError(
             f"{store.root} holds latents of other images than {folder.image_dir} under {len(changes.images)} of "
-            f"{changes.known} names: {names_some(changes.images)}; give another --out, or the folder it was made of"
+            f"{changes.known} names: {names_some(changes.images)}; use another --out, or the folder it was embedded from"
         )
     log.warning("%d images have changed since they were embedded: %s; %d shards are embedded again",
                 len(changes.images), names_some(changes.images), len(changes.shards))  # fmt: skip
@@ -78,17 +78,17 @@ def forget_changed(store: LatentStore, folder: FaceFolder) -> None:
 
 
 def require_same_images(store: LatentStore, labels: pd.DataFrame) -> pd.DataFrame:
-    """The labels of the very images that the latents are of; others under the same names are left out, and said.
+    """Drop labels of images that differ from the embedded ones of the same name, with a warning.
 
     Args:
         store: the latents.
-        labels: by image_id, with a column `digest` where they know what they were made of.
+        labels: by image_id, with a column `digest` if it was recorded.
 
     Raises:
-        LatentrotError: most are of other images.
+        LatentrotError: most belong to other images.
     """
     if "digest" not in labels:
-        log.info("the labels do not say what images they are of; they are joined with the latents by name alone")
+        log.info("the labels have no digests of their images; they are joined with the latents by name only")
         return labels
     labelled = labels["digest"].dropna().astype(str).to_dict()
     pairs = [
@@ -98,9 +98,9 @@ def require_same_images(store: LatentStore, labels: pd.DataFrame) -> pd.DataFram
         if digest and labelled.get(name)
     ]
     others = [name for name, latent, label in pairs if latent != label]
-    if len(others) > FEW * len(pairs):
+    if len(others) > MAX_CHANGED_SHARE * len(pairs):
         raise LatentrotError(
-            f"the labels are of other images than the latents in {store.root} under {len(others)} of {len(pairs)} names: "
+            f"the labels belong to other images than the latents in {store.root} under {len(others)} of {len(pairs)} names: "
             f"{names_some(others)}; label the folder that was embedded"
         )
     if others:

@@ -1,4 +1,4 @@
-"""An embedding as something that can be sent: to processes of this machine, or to the machines of a cluster."""
+"""A serialisable embedding job, for processes of this machine or of a cluster."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["EmbedJob"]
 
 @dataclass(frozen=True)
 class EmbedJob:
-    """Everything a process elsewhere needs to know; the paths must mean the same there.
+    """Everything that another process needs; the paths must mean the same there.
 
     Args:
-        data: the folder of pictures.
-        store: the store's folder or address; its manifest is written.
+        data: the folder of images.
+        store: the store's folder or address; its manifest must exist.
         model: a diffusers folder or a Hub id; None: the bundled model.
         dtype: precision of the network's evaluations.
         sizes: of batches and readers.
-        retry: embed shards again that are there.
+        retry: embed existing shards again.
         scale: of an autoencoder's latents, see `load_model`.
         vae: an autoencoder, see `load_model`.
     """
@@ -43,8 +43,8 @@ class EmbedJob:
         """Load the model.
 
         Args:
-            device: where to; None: the best there is.
-            threads: of this process's computations; None: as PyTorch has it.
+            device: target device; None: the best available one.
+            threads: CPU threads of this process; None: PyTorch's default.
         """
         if threads:
             torch.set_num_threads(threads)

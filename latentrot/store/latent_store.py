@@ -1,4 +1,4 @@
-"""A folder of latents: safetensors shards and the manifest that planned them; each shard whole or not there."""
+"""A folder of latents: safetensors shards, written atomically, and the manifest that planned them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from upath import UPath
 from latentrot.errors import LatentrotError
 from latentrot.files import write_atomically
 from latentrot.store.manifest import Manifest
-from latentrot.store.places import as_place, listed, write_whole
+from latentrot.store.places import as_place, listed, write_atomic
 from latentrot.store.shard import ShardHeader, pack_shard, read_header, read_rows
 from latentrot.store.space import LatentSpace
 
@@ -31,43 +31,44 @@ INDEX = pa.schema(
 
 
 class LatentStore:
-    """Latents on disk, or wherever fsspec reaches.
+    """Latents on disk, or anywhere fsspec can access.
 
-    Stores written by `embed` begin with a manifest, which says what belongs into which shard. One without, from an earlier
-    version or by `append`, can be read all the same; `latentrot embed merge` makes a planned one of it to go on embedding.
+    Stores written by `embed` start with a manifest, which assigns images to shards. A store without one, from an earlier
+    version or written by `append`, is readable, too; `latentrot embed merge` converts it into a planned store that can be
+    continued.
 
     Args:
-        root: the store's folder, or an address such as s3://bucket/latents; made on the first write.
+        root: the store's folder, or an address such as s3://bucket/latents; created on the first write.
     """
 
     def __init__(self, root: Path | UPath | str) -> None:
         self.root = as_place(root)
 
     def path_of(self, number: int) -> Path | UPath:
-        """Where a shard lies or will lie."""
+        """Path of a shard, whether it exists or not."""
         return self.root / f"shard-{number:05d}.safetensors"
 
     def partial_of(self, number: int) -> Path | UPath:
-        """Where the first pictures of a shard lie whose embedding was stopped."""
+        """Path of the partial shard of an interrupted embedding."""
         return self.root / f"partial-{number:05d}.safetensors"
 
     @property
     def numbers(self) -> list[int]:
-        """Numbers of the shards that are there, rising."""
+        """Numbers of the existing shards, rising."""
         return sorted(int(m[1]) for m in map(SHARD.fullmatch, listed(self.root)) if m)
 
     @property
     def shards(self) -> list[Path | UPath]:
-        """The shards, in order."""
+        """The existing shards, in order."""
         return [self.path_of(n) for n in self.numbers]
 
     @property
     def manifest(self) -> Manifest:
-        """What is planned, as of now."""
+        """The current plan."""
         return Manifest(self.root)
 
     def missing(self) -> list[int]:
-        """Numbers of the shards that are planned and not there: all that is left to do."""
+        """Numbers of the planned shards that do not exist yet."""
         return sorted(set(range(len(self.manifest))) - set(self.numbers))
 
     def header(self, shard: Path | UPath) -> dict[str, str]:
@@ -84,12 +85,12 @@ class LatentStore:
 
     @cached_property
     def space(self) -> LatentSpace:
-        """The space the latents live in: the manifest's, or that of the first shard where there is none."""
+        """The space of the latents: from the manifest, or from the first shard without one."""
         if manifest := self.manifest:
             return manifest.space
         if not self.numbers:
             raise LatentrotError(
-                f"no latents in {self.root}; make them with: latentrot embed --data DIR --out {self.root}"
+                f"no latents in {self.root}; compute them with: latentrot embed --data DIR --out {self.root}"
             )
         headers = self.headers()
         first = next(headers)[1].space
@@ -98,41 +99,41 @@ class LatentStore:
         return first
 
     def image_ids(self) -> list[str]:
-        """Names of all embedded pictures, shard by shard; a list in memory, see `headers` and `count` for large stores."""
+        """Names of all embedded images, shard by shard; a list in memory, see `headers` and `count` for large stores."""
         return [i for _, header in self.headers() for i in header.image_ids]
 
     def count(self) -> int:
-        """How many pictures are embedded."""
+        """Number of embedded images."""
         return sum(header.shape[0] for _, header in self.headers())
 
     def skipped(self) -> Iterator[tuple[int, str, str]]:
-        """Shard number, name and complaint of every picture that could not be read."""
+        """Shard number, name and error message of every image that could not be read."""
         return ((number, *entry) for number, header in self.headers() for entry in header.skipped)
 
     def append(self, image_ids: list[str], latents: torch.Tensor, space: LatentSpace) -> Path | UPath:
-        """Write one more shard, unplanned: (n, c, h, w) latents, stored in half precision.
+        """Write one more, unplanned shard: (n, c, h, w) latents, stored in half precision.
 
         Raises:
-            LatentrotError: the store has a manifest, which would not know of the shard, or cannot be written to.
+            LatentrotError: the store has a manifest, which does not include the shard, or is not writable.
         """
         if self.manifest:
             raise LatentrotError(
-                f"{self.root} has a manifest; append to a folder of its own and use latentrot embed merge"
+                f"{self.root} has a manifest; append to a separate folder and use latentrot embed merge"
             )
         path = self.path_of(max(self.numbers, default=-1) + 1)
-        write_whole(path, pack_shard(image_ids, latents, space, []))
+        write_atomic(path, pack_shard(image_ids, latents, space, []))
         self.__dict__.pop("space", None)
         return path
 
     def write_index(self) -> Path | UPath:
-        """Write index.parquet for other programs: image_id, shard, row; rebuilt from the shards' headers."""
+        """Write index.parquet for other programs: image_id, shard, row; rebuilt from the headers of the shards."""
         path = self.root / "index.parquet"
         if isinstance(path, Path):
             write_atomically(path, self._write_index)
         else:
             sink = pa.BufferOutputStream()
             self._write_index(sink)
-            write_whole(path, sink.getvalue().to_pybytes())
+            write_atomic(path, sink.getvalue().to_pybytes())
         return path
 
     def _write_index(self, sink: Path | pa.BufferOutputStream) -> None:
@@ -142,7 +143,7 @@ class LatentStore:
                 n = len(header.image_ids)
                 shard = pa.DictionaryArray.from_arrays(np.zeros(n, np.int32), [self.path_of(number).name])
                 pile.append(pa.table([header.image_ids, shard, np.arange(n, dtype=np.int32)], schema=INDEX))
-                if len(pile) == 256:  # row groups of some size
+                if len(pile) == 256:  # larger row groups
                     writer.write_table(pa.concat_tables(pile).unify_dictionaries())
                     pile = []
             if pile:
@@ -152,7 +153,7 @@ class LatentStore:
         """Stream the latents in constant memory.
 
         Args:
-            wanted: names of the pictures to yield; None: all.
+            wanted: names of the images to yield; None: all.
             size: latents read at a time.
 
         Yields:
@@ -168,14 +169,14 @@ class LatentStore:
                     yield [n for n, k in zip(names, keep, strict=True) if k], kept
 
     def stream(self, shards: Iterable[tuple[int, ShardHeader]]) -> Iterator[tuple[int, ShardHeader, torch.Tensor]]:
-        """Whole shards as stored, each read while the one before is worked on.
+        """Whole shards as stored; each is read while the one before is being processed.
 
         Args:
-            shards: number and header of those wanted.
+            shards: number and header of the shards to read.
 
         Yields:
-            Number, header, and (n, c, h, w) latents in the precision they are stored in. They lie in a buffer that is
-            used again: only valid until the next one is asked for.
+            Number, header, and (n, c, h, w) latents in the stored precision. They lie in a reused buffer and are valid only
+            until the next iteration.
         """
         buffers: list[torch.Tensor] = [torch.empty(0), torch.empty(0)]
 

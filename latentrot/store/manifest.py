@@ -1,8 +1,8 @@
-"""Which picture belongs to which shard: written before anything is embedded, appended to, never changed.
+"""The plan of a store, which assigns images to shards: written before embedding, append-only.
 
-Every `manifest-NNNNN.parquet` is one part. Its row groups are shards, in order, and its one column names their pictures, so
-that a shard's pictures are read without the others', ten million take no more memory than their letters, and the statistics
-parquet keeps of every row group tell which of them could hold a name at all.
+Every `manifest-NNNNN.parquet` is one part. Its row groups are the shards, in order, and its only column holds the names
+of their images. So the images of one shard are read without the others', ten million take no more memory than their
+characters, and parquet's statistics per row group tell which groups may contain a name.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from upath import UPath
 
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import check_format
-from latentrot.store.places import create_whole, listed
+from latentrot.store.places import create_atomic, listed
 from latentrot.store.space import LatentSpace
 
 __all__ = ["Manifest", "Part", "pack_part"]
 
 KIND = "latentrot manifest"
-#: of the file, raised when an older version would misread it
+#: version of the file format, raised when an older version would misread it
 FORMAT = 1
-#: names compared at a time
+#: number of names compared at a time
 CHUNK = 500_000
 
 
 def part_names(root: Path | UPath) -> list[str]:
-    """Names of a manifest's files, in order."""
+    """Names of the manifest's files, in order."""
     return sorted(n for n in listed(root) if n.startswith("manifest-") and n.endswith(".parquet"))
 
 
 def pack_part(
     shards: Iterable[pa.Array | pa.ChunkedArray], space: LatentSpace, shard_size: int, batch_size: int
 ) -> bytes:
-    """One part of a manifest as a file.
+    """Serialise one part of a manifest.
 
     Args:
-        shards: names of the pictures, longer arrays than `shard_size` are cut into several shards.
-        space: of the latents to be.
-        shard_size: pictures per shard; a shard given shorter stays shorter.
-        batch_size: pictures inverted together.
+        shards: names of the images; arrays longer than `shard_size` are split into several shards.
+        space: of the planned latents.
+        shard_size: images per shard; a shorter array stays one shorter shard.
+        batch_size: images inverted together.
     """
     header = {
         "kind": KIND,
@@ -65,7 +65,7 @@ def pack_part(
 
 
 def _header(file: pq.ParquetFile) -> dict[str, str]:
-    """The strings kept with a parquet file's schema."""
+    """Key-value metadata of a parquet file's schema."""
     return {k.decode(): v.decode() for k, v in (file.schema_arrow.metadata or {}).items()}
 
 
@@ -75,7 +75,7 @@ class Part:
 
     Args:
         path: the file.
-        content: what will be in it, if it is not written yet.
+        content: its future content, if it is not written yet.
     """
 
     path: Path | UPath
@@ -98,20 +98,20 @@ class Part:
             if isinstance(error, LatentrotError):
                 raise
             raise LatentrotError(
-                f"{self.path} is damaged ({one_line(error)}); delete the store, or save its shards by moving them into a "
-                "folder of their own and running: latentrot embed merge FOLDER --out NEW"
+                f"{self.path} is damaged ({one_line(error)}); delete the store, or save its shards by moving them into "
+                "another folder and running: latentrot embed merge FOLDER --out NEW"
             ) from error
         return file
 
     def _source(self) -> Any:
-        """What pyarrow reads: the bytes given, the local file's path, or a stream from elsewhere."""
+        """Input for pyarrow: the given bytes, the path of a local file, or a stream of a remote one."""
         if self.content is not None:
             return pa.BufferReader(self.content)
         return self.path if isinstance(self.path, Path) else self.path.open("rb")
 
     @cached_property
     def header(self) -> dict[str, str]:
-        """What its header says."""
+        """Its header."""
         return _header(self.file)
 
     def __len__(self) -> int:
@@ -119,28 +119,28 @@ class Part:
 
     @cached_property
     def counts(self) -> np.ndarray:
-        """(shards,) pictures of each shard."""
+        """(shards,) number of images per shard."""
         groups = self.file.metadata
         return np.array([groups.row_group(i).num_rows for i in range(len(self))], np.int64)
 
     @cached_property
     def ranges(self) -> tuple[np.ndarray, np.ndarray]:
-        """First and last name of each shard in alphabetical order, (shards,) each."""
+        """Alphabetically first and last name of each shard, (shards,) each."""
         groups = (self.file.metadata.row_group(i).column(0).statistics for i in range(len(self)))
         both = [(s.min, s.max) if s and s.has_min_max else ("", "\U0010ffff") for s in groups]
         return np.array([a for a, _ in both]), np.array([b for _, b in both])
 
     def names(self, shards: Iterable[int]) -> pa.ChunkedArray:
-        """Names of the pictures of some shards of this part."""
+        """Names of the images of some shards of this part."""
         return self.file.read_row_groups(list(shards), use_threads=False).column(0)
 
 
 class Manifest:
-    """All parts of a store's manifest; shards are numbered through them.
+    """All parts of a store's manifest; shards are numbered across them.
 
     Args:
         root: the store's folder.
-        parts: instead of those in the folder.
+        parts: used instead of those in the folder.
     """
 
     def __init__(self, root: Path | UPath, parts: list[Part] | None = None) -> None:
@@ -149,7 +149,7 @@ class Manifest:
         self.starts = np.cumsum([0, *map(len, self.parts)])
 
     def __len__(self) -> int:
-        """How many shards are planned."""
+        """Number of planned shards."""
         return int(self.starts[-1])
 
     def __bool__(self) -> bool:
@@ -157,44 +157,44 @@ class Manifest:
 
     @property
     def space(self) -> LatentSpace:
-        """Of the latents; all parts agree, since `extend` sees to it."""
+        """Space of the latents; `extend` ensures that all parts agree."""
         try:
             return LatentSpace.from_header(self.parts[0].header)
         except (KeyError, ValueError, TypeError) as error:
             raise LatentrotError(
-                f"{self.parts[0].path} does not say what model and schedule it is of ({one_line(error)}); it is damaged, or "
+                f"{self.parts[0].path} does not state its model and schedule ({one_line(error)}); it is damaged, or "
                 "of another version"
             ) from error
 
     @cached_property
     def counts(self) -> np.ndarray:
-        """(shards,) pictures of each shard."""
+        """(shards,) number of images per shard."""
         return np.concatenate([np.zeros(0, np.int64), *(p.counts for p in self.parts)])
 
     def part_of(self, shard: int) -> tuple[Part, int]:
-        """The part a shard is planned in, and its place there."""
+        """The part of a shard, and the shard's index in it."""
         if not 0 <= shard < len(self):
             raise LatentrotError(f"shard {shard}: {self.root} has shards 0 to {len(self) - 1}")
         part = int(np.searchsorted(self.starts, shard, side="right")) - 1
         return self.parts[part], shard - int(self.starts[part])
 
     def shard_ids(self, shard: int) -> list[str]:
-        """Names of one shard's pictures."""
+        """Names of the images of one shard."""
         part, place = self.part_of(shard)
         return part.names([place]).to_pylist()
 
     def batch_size(self, shard: int) -> int:
-        """How many of one shard's pictures are inverted together."""
+        """Number of images of one shard inverted together."""
         return int(self.part_of(shard)[0].header["batch_size"])
 
     def chunks(self, size: int = CHUNK) -> Iterator[tuple[range, pa.ChunkedArray]]:
-        """All names, some whole shards at a time.
+        """Iterate over all names, a few whole shards at a time.
 
         Args:
-            size: names at a time, at least one shard's.
+            size: number of names at a time, at least one shard's.
 
         Yields:
-            The shards, and the names of their pictures.
+            The shards, and the names of their images.
         """
         for part, start in zip(self.parts, self.starts, strict=False):
             block = np.cumsum(part.counts) // size
@@ -203,7 +203,7 @@ class Manifest:
                 yield range(start + here[0], start + here[-1] + 1), part.names(here)
 
     def holds(self, names: pa.Array | pa.ChunkedArray) -> np.ndarray:
-        """Which of some names are planned already: (n,) bool. Quickest, and leanest, for names in alphabetical order."""
+        """Which names are planned already: (n,) bool. Fastest, with least memory, for alphabetically ordered names."""
         known = np.zeros(len(names), bool)
         for start in range(0, len(names), CHUNK):
             some = names.slice(start, CHUNK)
@@ -212,7 +212,7 @@ class Manifest:
             for part in self.parts:
                 first, last = part.ranges
                 here = np.flatnonzero((first <= high) & (last >= low))
-                shards = max(1, CHUNK // max(1, int(part.counts.max())))  # whose names are compared at a time
+                shards = max(1, CHUNK // max(1, int(part.counts.max())))  # number of shards compared at a time
                 for k in range(0, len(here), shards):
                     pile = here[k : k + shards]
                     among = pc.SetLookupOptions(part.names(pile).combine_chunks())
@@ -224,16 +224,16 @@ class Manifest:
         """Plan shards for the names that have none.
 
         Args:
-            names: of pictures, in the order they are to be embedded.
+            names: of images, in the order of embedding.
             space: of the latents; must be the store's.
-            shard_size: pictures per new shard.
-            batch_size: pictures inverted together.
+            shard_size: images per new shard.
+            batch_size: images inverted together.
 
         Returns:
-            The manifest with whatever anybody has planned by now.
+            The manifest, including what concurrent runs have planned.
 
         Raises:
-            LatentrotError: the store is of another space, or cannot be written to.
+            LatentrotError: the store has another space, or is not writable.
         """
         manifest = self
         while True:
@@ -243,5 +243,5 @@ class Manifest:
             if not len(new):
                 return manifest
             part = self.root / f"manifest-{len(manifest.parts):05d}.parquet"
-            create_whole(part, pack_part([new], space, shard_size, batch_size))  # loses to another run: look again
+            create_atomic(part, pack_part([new], space, shard_size, batch_size))  # if another run was first, loop again
             manifest = Manifest(self.root)

@@ -1,4 +1,4 @@
-"""Files of a store wherever it lies: a local folder, or any address fsspec understands (s3://, gs://, memory://)."""
+"""File access for stores: a local folder, or any address fsspec supports (s3://, gs://, memory://)."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from upath import UPath
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import write_atomically
 
-__all__ = ["as_place", "create_whole", "listed", "read_into", "read_range", "same_file", "write_whole"]
+__all__ = ["as_place", "create_atomic", "listed", "read_into", "read_range", "same_file", "write_atomic"]
 
-#: what may be wrong with a file elsewhere; fsspec's file systems raise little else
+#: errors of remote files; fsspec's file systems raise hardly anything else
 REMOTE_ERRORS = (OSError, ValueError, ImportError)
 
 
 def as_place(root: Path | UPath | str) -> Path | UPath:
-    """A folder as a path object: `pathlib.Path` where it is local, else its fsspec counterpart.
+    """A folder as a path object: `pathlib.Path` if it is local, else its fsspec counterpart.
 
     Raises:
-        LatentrotError: an address of an unknown kind, or of one whose driver is not installed.
+        LatentrotError: the protocol is unknown, or its driver is not installed.
     """
     if isinstance(root, (Path, UPath)) or "://" not in str(root):
         return root if isinstance(root, (Path, UPath)) else Path(root)
@@ -37,33 +37,33 @@ def as_place(root: Path | UPath | str) -> Path | UPath:
 
 
 def listed(root: Path | UPath) -> list[str]:
-    """Names of what lies in a folder; empty where there is none."""
+    """Names in a folder; empty if it does not exist."""
     try:
         if isinstance(root, Path):
             return os.listdir(root)
-        root.fs.invalidate_cache()  # others write there too
+        root.fs.invalidate_cache()  # other processes write there, too
         return [entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in root.fs.ls(root.path, detail=True)]
     except (FileNotFoundError, NotADirectoryError):
         return []
 
 
-def write_whole(path: Path | UPath, content: bytes) -> None:
-    """Write a file that is either whole or not there; one of that name is replaced.
+def write_atomic(path: Path | UPath, content: bytes) -> None:
+    """Write a file atomically; an existing one is replaced.
 
     Raises:
-        LatentrotError: no permission, a full disk, nobody there.
+        LatentrotError: no permission, a full disk, or an unreachable address.
     """
     if isinstance(path, Path):
         write_atomically(path, lambda p: p.write_bytes(content))
         return
     try:
-        path.fs.pipe_file(path.path, content)  # an object appears when it is complete
+        path.fs.pipe_file(path.path, content)  # objects become visible when they are complete
     except REMOTE_ERRORS as error:
         raise LatentrotError(f"cannot write {path}: {one_line(error)}") from error
 
 
-def create_whole(path: Path | UPath, content: bytes) -> bool:
-    """`write_whole`, unless a file of that name is there already, made by whomever.
+def create_atomic(path: Path | UPath, content: bytes) -> bool:
+    """`write_atomic`, unless a file of that name exists already.
 
     Returns:
         Whether it was written.
@@ -80,7 +80,7 @@ def create_whole(path: Path | UPath, content: bytes) -> bool:
 
 
 def read_range(path: Path | UPath, start: int, stop: int) -> bytes:
-    """Bytes start to stop of a file, fewer where it is shorter."""
+    """Bytes start to stop of a file, fewer if it is shorter."""
     if isinstance(path, Path):
         with open(path, "rb", buffering=0) as file:
             file.seek(start)
@@ -89,7 +89,7 @@ def read_range(path: Path | UPath, start: int, stop: int) -> bytes:
 
 
 def read_into(path: Path | UPath, start: int, buffer: memoryview) -> int:
-    """Fill a buffer with the bytes of a file from `start` on; returns how many there were."""
+    """Fill a buffer with the bytes of a file from `start` on; returns the number of bytes read."""
     if not isinstance(path, Path):
         content = read_range(path, start, start + len(buffer))
         buffer[: len(content)] = content
@@ -103,7 +103,7 @@ def read_into(path: Path | UPath, start: int, buffer: memoryview) -> int:
 
 
 def same_file(source: Path | UPath, target: Path | UPath) -> None:
-    """Have a file under a second name: a hard link where both lie on one disk, else a copy."""
+    """Give a file a second name: a hard link on the same disk, else a copy."""
     if isinstance(source, Path) and isinstance(target, Path):
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -114,4 +114,4 @@ def same_file(source: Path | UPath, target: Path | UPath) -> None:
         except OSError as error:
             if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP):
                 raise LatentrotError(f"cannot link {source} to {target}: {one_line(error.strerror)}") from error
-    write_whole(target, source.read_bytes())
+    write_atomic(target, source.read_bytes())

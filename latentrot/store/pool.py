@@ -1,4 +1,4 @@
-"""One machine, several processes: one per device, or several on the CPU."""
+"""Embed in several processes of one machine: one per device, or several on the CPU."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ from latentrot.store.work import ShardEmbedder, ShardReport
 
 __all__ = ["devices_of", "embed_in_processes"]
 
-#: what this process embeds with, once `start_worker` has run in it
+#: the embedder of this worker process, set by `start_worker`
 EMBEDDERS: list[ShardEmbedder] = []
 
 
 def devices_of(devices: str | None, workers: int | None, default: str | None) -> tuple[list[str | None], int | None]:
-    """The device of each process, and its threads where several share the processors.
+    """Device of each process, and threads per process if several share the CPU.
 
     Args:
         devices: names joined by commas; None: `default` for each of the workers.
-        workers: processes without a device of their own; None: one.
+        workers: number of processes without a device of their own; None: one.
         default: their device; None: the CPU.
     """
     if devices is not None:
         if workers is not None:
             raise LatentrotError(
-                f"--devices {devices} and --workers {workers}: there is one process per device; give one"
+                f"--devices {devices} and --workers {workers}: there is one process per device; give only one of them"
             )
         names = [name.strip() for name in devices.split(",")]
     else:
         names = [default or "cpu"] * (workers or 1)
     for name in set(names):
-        resolve_device(name)  # complains here rather than in a process of its own
+        resolve_device(name)  # raises here rather than in a worker process
     on_cpu = sum(name == "cpu" for name in names)
     return [*names], max(1, len(os.sched_getaffinity(0)) // on_cpu) if on_cpu else None
 
 
 def start_worker(job: EmbedJob, devices: SimpleQueue[str | None], threads: int | None) -> None:
-    """Make this process a worker on the next free device, which ends when the process that started it does."""
+    """Initialise this process as a worker on the next free device; it ends with its parent process."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once, without a traceback
     threading.Thread(target=end_with_parent, daemon=True).start()
     EMBEDDERS.append(job.start(devices.get(), threads))
 
 
 def end_with_parent() -> None:
-    """A worker left behind by a killed run would hold its device for good."""
+    """Exit when the parent process dies: an orphaned worker would block its device."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -60,23 +60,23 @@ def end_with_parent() -> None:
 
 
 def embed_one(number: int, force: bool) -> ShardReport:
-    """A worker's task."""
+    """Embed one shard in a worker process."""
     return EMBEDDERS[0].embed_shard(number, force=force)
 
 
 def embed_in_processes(
     job: EmbedJob, numbers: Sequence[int], devices: Sequence[str | None], threads: int | None = None
 ) -> Iterator[ShardReport]:
-    """Embed shards by one process per device.
+    """Embed shards with one process per device.
 
-    A process that dies, killed by the system when memory is short for instance, takes the others with it; they are started
-    again for what is left, as long as that gets anything done.
+    If a process dies, for instance killed for lack of memory, the others end, too; all are restarted for the remaining
+    shards, as long as they make progress.
 
     Args:
         job: what to embed.
         numbers: of the shards.
-        devices: of each process; the same one several times starts several processes on it.
-        threads: of each process's computations.
+        devices: of each process; repeat a device to start several processes on it.
+        threads: CPU threads of each process.
 
     Raises:
         LatentrotError: of the first shard that cannot be embedded, or processes died without finishing a shard.
@@ -92,14 +92,14 @@ def embed_in_processes(
             if len(left) == before:
                 raise LatentrotError(
                     f"the processes on {', '.join(str(d or 'the default device') for d in devices)} died before they "
-                    "finished a shard (killed, for want of memory?); use fewer of them, or smaller batches"
+                    "finished a shard (killed for lack of memory?); use fewer of them, or smaller batches"
                 ) from error
 
 
 def one_pool(
     job: EmbedJob, numbers: Sequence[int], devices: Sequence[str | None], threads: int | None
 ) -> Iterator[ShardReport]:
-    """Reports in the order in which shards are finished; nothing is begun any more once one fails."""
+    """Reports in the order in which shards are finished; after a failure no further shard is started."""
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
     free = context.SimpleQueue()
     for device in devices:
@@ -112,7 +112,7 @@ def one_pool(
             yield task.result()
     except BaseException:
         for process in set(multiprocessing.active_children()) - others:
-            process.terminate()  # a shard may take minutes, and half of one is worth nothing
+            process.terminate()  # finishing the shard may take minutes, and partial shards are useless
         raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""One shard: latents of some pictures in a safetensors file whose header says which, how, and what its checksum is."""
+"""One shard: latents of some images in a safetensors file; its header holds their names, provenance and checksum."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from latentrot.store.space import LatentSpace
 __all__ = ["KIND", "ShardHeader", "checksum_of", "pack_shard", "read_header", "read_rows"]
 
 KIND = "latentrot latents"
-#: of the file, raised when an older version would misread it
+#: version of the file format, raised when an older version would misread it
 FORMAT = 1
-#: bytes of a file read at once in the hope that they hold the whole header
+#: number of bytes read first; they usually contain the whole header
 FIRST_READ = 32 << 10
-#: as safetensors limits it
-LONGEST_HEADER = 100_000_000
+#: limit of safetensors
+MAX_HEADER_BYTES = 100_000_000
 DTYPES = {"F16": torch.float16, "F32": torch.float32}
 
 
 @dataclass(frozen=True)
 class ShardHeader:
-    """What a shard's first bytes say.
+    """Parsed header of a shard.
 
     Attributes:
-        metadata: the header's strings as written (`__metadata__`).
-        image_ids: the pictures, row by row.
-        skipped: (image_id, complaint) of the pictures that could not be read.
-        dtype: how the latents are stored.
+        metadata: the strings of the header (`__metadata__`).
+        image_ids: the images, row by row.
+        skipped: (image_id, error message) of the images that could not be read.
+        dtype: of the stored latents.
         shape: (n, c, h, w).
-        start: where in the file the latents begin, bytes.
+        start: offset of the latents in the file, bytes.
     """
 
     metadata: dict[str, str]
@@ -51,32 +51,32 @@ class ShardHeader:
 
     @property
     def space(self) -> LatentSpace:
-        """The space the latents live in."""
+        """The space of the latents."""
         return LatentSpace.from_header(self.metadata)
 
     @property
     def digests(self) -> list[str]:
-        """What each row's image file was (see `image_digest`); empty in shards made before there were digests."""
+        """Digest of each row's image file (see `image_digest`); empty in older shards without digests."""
         return json.loads(self.metadata["digests"]) if "digests" in self.metadata else [""] * len(self.image_ids)
 
     @property
     def checksum(self) -> str:
-        """As written; empty in shards made before there were checksums."""
+        """The stored checksum; empty in older shards without one."""
         return self.metadata.get("checksum", "")
 
     @property
     def size(self) -> int:
-        """Bytes of the latents."""
+        """Size of the latents in bytes."""
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
 
 def raw_bytes(tensor: torch.Tensor) -> memoryview:
-    """The memory of a contiguous tensor on the CPU, not a copy."""
+    """The memory of a contiguous CPU tensor, without a copy."""
     return tensor.numpy().data.cast("B") if tensor.numel() else memoryview(b"")
 
 
 def checksum_of(metadata: dict[str, str], latents: bytes | memoryview) -> str:
-    """SHA-256 of everything a shard says: its header's strings and its latents' bytes."""
+    """SHA-256 of a shard's metadata and the bytes of its latents."""
     sha = hashlib.sha256(json.dumps({k: v for k, v in metadata.items() if k != "checksum"}, sort_keys=True).encode())
     sha.update(latents)
     return sha.hexdigest()
@@ -86,14 +86,14 @@ def pack_shard(
     image_ids: list[str], latents: torch.Tensor, space: LatentSpace, skipped: list[tuple[str, str]], batch: int = 0,
     digests: list[str] | None = None,
 ) -> bytes:  # fmt: skip
-    """A shard's file.
+    """Serialise a shard.
 
     Args:
-        image_ids: n pictures.
+        image_ids: n images.
         latents: (n, c, h, w), stored in half precision.
         space: of the latents.
-        skipped: (image_id, complaint) of the pictures that belong to the shard and could not be read.
-        batch: pictures that were inverted together, which the last bits may depend on; 0: unknown.
+        skipped: (image_id, error message) of the images of the shard that could not be read.
+        batch: number of images inverted together, which the last bits may depend on; 0: unknown.
         digests: of the n image files (see `latentrot.data.digests`); None: unknown.
     """
     latents = latents.half().contiguous()
@@ -111,7 +111,7 @@ def pack_shard(
 
 
 def read_header(path: Path | UPath) -> ShardHeader:
-    """A shard's header, checked against the file's length.
+    """Read a shard's header and check it against the file's length.
 
     Raises:
         LatentrotError: the file is damaged or not a shard of latents.
@@ -119,7 +119,7 @@ def read_header(path: Path | UPath) -> ShardHeader:
     try:
         first = read_range(path, 0, FIRST_READ)
         length = int.from_bytes(first[:8], "little")
-        if len(first) < 8 or not 2 <= length <= LONGEST_HEADER:
+        if len(first) < 8 or not 2 <= length <= MAX_HEADER_BYTES:
             raise ValueError("no safetensors header")
         if len(first) < 8 + length:
             first += read_range(path, len(first), 8 + length)
@@ -128,7 +128,7 @@ def read_header(path: Path | UPath) -> ShardHeader:
         if metadata.get("kind") != KIND:
             raise LatentrotError(f"{path} is not a shard of latents (kind {metadata.get('kind')!r})")
         check_format(metadata.get("format", 1), FORMAT, path)
-        LatentSpace.from_header(metadata)  # whatever it lacks is told now
+        LatentSpace.from_header(metadata)  # raises if an entry is missing
         tensor = table["latents"]
         image_ids, skipped = json.loads(metadata["image_ids"]), json.loads(metadata.get("skipped", "[]"))
         header = ShardHeader(
@@ -148,14 +148,14 @@ def read_header(path: Path | UPath) -> ShardHeader:
 def read_rows(
     path: Path | UPath, header: ShardHeader, start: int = 0, stop: int | None = None, out: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Rows start to stop of a shard: (n, c, h, w) as stored.
+    """Read rows start to stop of a shard: (n, c, h, w) as stored.
 
     Args:
         path: the shard.
         header: its header.
         start: first row.
         stop: row after the last; None: all.
-        out: flat buffer of the shard's dtype to read into, at least as long; None: a new one.
+        out: flat buffer of the shard's dtype to read into, large enough; None: a new one.
     """
     rows = len(range(*slice(start, stop).indices(header.shape[0])))
     row = int(np.prod(header.shape[1:], dtype=np.int64))
@@ -163,5 +163,5 @@ def read_rows(
     if rows:
         view = raw_bytes(buffer)
         if read_into(path, header.start + start * row * header.dtype.itemsize, view) < len(view):
-            raise LatentrotError(f"{path} is damaged (shorter than its header says); delete it and run embed again")
+            raise LatentrotError(f"{path} is damaged (shorter than its header states); delete it and run embed again")
     return buffer.view(rows, *header.shape[1:])

@@ -1,4 +1,4 @@
-"""What latents must have in common to be added, averaged or moved along one another's lines."""
+"""The space of latents: what they must have in common to be added, averaged, or walked along each other's directions."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["LatentSpace"]
 
 @dataclass(frozen=True)
 class LatentSpace:
-    """What latents must have in common to be added, averaged or moved along one another's lines.
+    """What latents must have in common to be added, averaged, or walked along each other's directions.
 
     Attributes:
-        model: the model's name, for people.
-        fingerprint: everything of the model that shapes a latent, for the check.
+        model: name of the model, for display.
+        fingerprint: everything of the model that shapes a latent, for comparison.
         schedule: steps, solver and depth of the inversion.
         shape: (c, h, w) of one latent.
         factor: of the first stage's pixel-unshuffling (see `mirror_latents`).
@@ -34,10 +34,10 @@ class LatentSpace:
 
     @classmethod
     def of(cls, model: LatentModel, schedule: Schedule) -> LatentSpace:
-        """The space a model and a schedule span.
+        """The space of a model with a schedule.
 
         Raises:
-            LatentrotError: the model has no such schedule.
+            LatentrotError: the schedule does not fit the model.
         """
         schedule.levels(model)
         return cls(model.name, model.fingerprint, schedule, model.latent_shape, model.first_stage.factor)
@@ -54,7 +54,7 @@ class LatentSpace:
         )
 
     def header(self) -> dict[str, str]:
-        """As written into an artefact's header."""
+        """Header entries of an artefact."""
         return {
             "model": self.model,
             **self.fingerprint.header(),
@@ -64,7 +64,7 @@ class LatentSpace:
         }
 
     def require_same(self, other: LatentSpace, what: str) -> None:
-        """Refuse another model or schedule, quoting both values; say once what an old file cannot vouch for.
+        """Refuse another model or schedule, quoting both values; warn once about parts that an old file does not record.
 
         Raises:
             LatentrotError: `what` (self) and the one in use (other) differ.
@@ -75,5 +75,5 @@ class LatentSpace:
             if mine != theirs:
                 raise LatentrotError(
                     f"{what} belongs to model {self.model!r} with {name} {mine}, but here {other.model!r} has {theirs}; "
-                    "use the model and schedule it was made with, or make it anew"
+                    "use the model and schedule it was made with, or compute it again"
                 )

@@ -19,25 +19,25 @@ __all__ = ["verify_store"]
 def verify_store(
     store: LatentStore, progress: Callable[[int], object] | None = None, folder: FaceFolder | None = None
 ) -> list[str]:
-    """Check every shard: that it is there, its checksum, its pictures, its shape, and that all numbers are finite.
+    """Check every shard: existence, checksum, images, shape, and that all numbers are finite.
 
     Args:
         store: the store.
         progress: called with 1 for every shard checked.
-        folder: the images; where it is given the latents must be of these.
+        folder: the images; if given, the latents must belong to these.
 
     Returns:
-        A line for each problem; none for a store that is whole.
+        A line for each problem; none for an intact store.
 
     Raises:
-        LatentrotError: nothing is there, or nothing that was planned, so that there is nothing to check against.
+        LatentrotError: the store is empty or has no manifest to check it against.
     """
     manifest, numbers = store.manifest, set(store.numbers)
     if not manifest:
-        _ = store.space  # complains of an empty one
+        _ = store.space  # raises for an empty store
         raise LatentrotError(
-            f"{store.root} was made without a manifest, so there is nothing to check it against; make a planned store of "
-            f"it with: latentrot embed merge {store.root} --out NEW"
+            f"{store.root} has no manifest to check it against; convert it into a planned store "
+            f"with: latentrot embed merge {store.root} --out NEW"
         )
     planned = range(len(manifest))
     problems = [f"{store.path_of(n)}: not in the manifest" for n in sorted(numbers - set(planned))]
@@ -51,7 +51,7 @@ def verify_store(
         changes = changed_images(store, folder)
         problems += [f"{folder.image_dir / name}: not the image that was embedded" for name in changes.images]
         if changes.unknown:
-            problems.append(f"{changes.unknown} latents are from before digests were kept, and cannot be checked")
+            problems.append(f"{changes.unknown} latents have no recorded digest and cannot be checked")
     return problems
 
 
@@ -67,7 +67,7 @@ def ranges(numbers: list[int]) -> list[str]:
 
 
 def faults(store: LatentStore, manifest: Manifest, number: int) -> list[str]:
-    """What is wrong with one shard that is there."""
+    """Problems of one existing shard."""
     path = store.path_of(number)
     try:
         header = read_header(path)
@@ -81,7 +81,7 @@ def faults(store: LatentStore, manifest: Manifest, number: int) -> list[str]:
     skipped = {name for name, _ in header.skipped}
     planned = manifest.shard_ids(number)
     if [i for i in planned if i not in skipped] != header.image_ids or not skipped <= set(planned):
-        found.append("its pictures are not those of the manifest")
+        found.append("its images differ from the manifest's")
     if checksum_of(header.metadata, raw_bytes(latents)) != header.checksum:
         found.append("its checksum is wrong; delete it and run embed again")
     elif not torch.isfinite(latents).all():

@@ -1,4 +1,4 @@
-"""The unit of work of embedding: one shard, planned by the manifest, finished by a rename. Everything else schedules it."""
+"""Embed one shard, as planned by the manifest, written atomically; the other modules schedule this unit of work."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ from latentrot.progress import Progress
 from latentrot.store.identity import forget_changed
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.manifest import Manifest
-from latentrot.store.places import write_whole
+from latentrot.store.places import write_atomic
 from latentrot.store.shard import checksum_of, pack_shard, raw_bytes, read_header, read_rows
 from latentrot.store.space import LatentSpace
 
-__all__ = ["ShardEmbedder", "ShardReport", "Sizes", "embed_folder", "follow", "plan", "to_do"]
+__all__ = ["ShardEmbedder", "ShardReport", "Sizes", "embed_folder", "follow", "pending_shards", "plan"]
 
 log = logging.getLogger(__name__)
-#: seconds after which a temporary file is nobody's any more
+#: age in seconds after which a temporary file is removed as left over
 LEFTOVER_AGE = 3600
-#: seconds of work a kill can cost: so often the finished part of a shard is kept
+#: seconds between writes of a partial shard: the max work lost by a kill
 KEEP_S = 30.0
-#: what PyTorch says when memory is short; on the CPU it has no exception of its own
+#: messages of PyTorch for lack of memory; on the CPU it has no exception of its own
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How embedding is cut up.
+    """Sizes of batches and shards.
 
     Args:
-        batch: pictures inverted together. Kept in the manifest, since the last bits of a latent may depend on it.
-        shard: latents per shard; what a kill can lose.
-        readers: threads of each process that read pictures ahead.
+        batch: images inverted together. Stored in the manifest, since the last bits of a latent may depend on it.
+        shard: latents per shard.
+        readers: threads of each process that read images ahead.
     """
 
     batch: int = 64
@@ -59,14 +59,14 @@ class Sizes:
 
 @dataclass(frozen=True)
 class ShardReport:
-    """What became of one shard.
+    """Result of one shard.
 
     Attributes:
-        number: the shard's.
-        done: pictures embedded now; 0 where somebody else had written the shard meanwhile.
-        planned: pictures that belong to it.
-        skipped: one complaint for each picture that could not be read.
-        process: which one did it.
+        number: of the shard.
+        done: number of images embedded now; 0 if another process has written the shard meanwhile.
+        planned: number of images of the shard.
+        skipped: an error message for each image that could not be read.
+        process: id of the process.
     """
 
     number: int
@@ -77,16 +77,16 @@ class ShardReport:
 
 
 def plan(folder: FaceFolder, store: LatentStore, space: LatentSpace, sizes: Sizes) -> Manifest:
-    """Write the manifest, or extend it by the pictures that are new in the folder; forget the latents of changed ones.
+    """Write the manifest, or extend it by new images of the folder; remove the latents of changed images.
 
     Raises:
-        LatentrotError: the store is of another model or schedule, of other images, or was made without a manifest.
+        LatentrotError: the store has another model, schedule or images, or no manifest.
     """
     manifest = store.manifest
     if not manifest and store.numbers:
         store.space.require_same(space, str(store.root))
         raise LatentrotError(
-            f"{store.root} was made without a manifest, so nothing says what belongs where; make it a planned store "
+            f"{store.root} has no manifest that assigns images to shards; convert it into a planned store "
             f"with: latentrot embed merge {store.root} --out NEW; then embed into that"
         )
     if store.numbers:
@@ -94,13 +94,13 @@ def plan(folder: FaceFolder, store: LatentStore, space: LatentSpace, sizes: Size
     return manifest.extend(folder.names, space, sizes.shard, sizes.batch)
 
 
-def to_do(store: LatentStore, *, retry: bool = False, generator: random.Random | None = None) -> list[int]:
-    """Numbers of the shards to embed, in random order: two runs on one store hardly meet.
+def pending_shards(store: LatentStore, *, retry: bool = False, generator: random.Random | None = None) -> list[int]:
+    """Numbers of the shards to embed, in random order, so that concurrent runs rarely collide.
 
     Args:
         store: with its manifest.
-        retry: also those in which pictures were skipped.
-        generator: what the order is drawn from; None: the system's, another order in every run.
+        retry: include shards in which images were skipped.
+        generator: source of the order; None: the system's, another order in every run.
     """
     numbers = set(store.missing())
     if retry:
@@ -111,13 +111,13 @@ def to_do(store: LatentStore, *, retry: bool = False, generator: random.Random |
 
 
 class ShardEmbedder:
-    """Embeds shards: what each process, or each worker of a cluster, has one of.
+    """Embeds shards; one instance per process or cluster worker.
 
     Args:
-        folder: the pictures.
+        folder: the images.
         model: the model.
         store: with its manifest.
-        sizes: of batches and readers; the batches of a shard are cut as its manifest says, and only ever halved.
+        sizes: of batches and readers; batches of a shard have the size in its manifest, halved if memory is short.
     """
 
     def __init__(self, folder: FaceFolder, model: LatentModel, store: LatentStore, sizes: Sizes) -> None:
@@ -125,24 +125,24 @@ class ShardEmbedder:
         self.manifest = store.manifest
         self.space = self.manifest.space
         self.space.require_same(LatentSpace.of(model, self.space.schedule), str(store.root))
-        self.limit: int | None = None  # pictures that fit into memory together, once that is known
+        self.limit: int | None = None  # number of images that fit into memory together, once known
 
     def embed_shard(
         self, number: int, *, force: bool = False, progress: Callable[[int], object] | None = None
     ) -> ShardReport:
-        """Embed one shard's pictures and write it, whole, in one rename. Doing it twice does no harm.
+        """Embed the images of one shard and write it atomically. Doing it twice is harmless.
 
-        The latents depend on the manifest and the model only, not on what was done before. A picture that cannot be read
-        takes part as a grey one, so that the others' batch stays as it is; the shard's header tells of it, and the shard
-        is complete.
+        The latents depend on the manifest and the model only, not on what was done before. An image that cannot be read is
+        replaced by a grey one, so that the batch of the others is unchanged; it is recorded in the shard's header, and the
+        shard counts as complete.
 
         Args:
-            number: the shard's.
-            force: also where it is there already.
-            progress: called with the number of pictures dealt with since the last call.
+            number: of the shard.
+            force: embed it even if it exists.
+            progress: called with the number of images processed since the last call.
 
         Raises:
-            LatentrotError: the store cannot be written to, or none of the shard's pictures is in the folder.
+            LatentrotError: the store is not writable, or none of the shard's images is in the folder.
         """
         ids = self.manifest.shard_ids(number)
         path = self.store.path_of(number)
@@ -171,7 +171,7 @@ class ShardEmbedder:
                 if time.monotonic() - kept_at > KEEP_S:
                     self.keep(partial, ids[:done], latents[:done], complaints, batch, digests[:done])
                     kept_at = time.monotonic()
-        except BaseException:  # Ctrl-C before all: what is done is kept
+        except BaseException:  # also Ctrl-C: keep the finished batches
             if done > begun:
                 with suppress(Exception):
                     self.keep(partial, ids[:done], latents[:done], complaints, batch, digests[:done])
@@ -181,7 +181,7 @@ class ShardEmbedder:
         skipped = [(ids[i], complaints[i]) for i in sorted(complaints)]
         used = min(batch, limit, self.limit or batch)
         rows, made_of = [ids[i] for i in kept], [digests[i] for i in kept]
-        write_whole(path, pack_shard(rows, latents[kept], self.space, skipped, used, made_of))
+        write_atomic(path, pack_shard(rows, latents[kept], self.space, skipped, used, made_of))
         if partial is not None:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
@@ -191,16 +191,16 @@ class ShardEmbedder:
         self, path: Path | UPath | None, ids: list[str], latents: torch.Tensor, complaints: dict[int, str], batch: int,
         digests: list[str],
     ) -> None:  # fmt: skip
-        """Keep the finished batches of a shard beside the shards; it is a shard itself, of all pictures so far."""
+        """Write the finished batches of a shard as a partial shard beside the shards."""
         if path is not None:
             skipped = [(ids[i], complaints[i]) for i in sorted(complaints) if i < len(ids)]
             used = min(batch, self.limit or batch)
-            write_whole(path, pack_shard(ids, latents, self.space, skipped, used, digests))
+            write_atomic(path, pack_shard(ids, latents, self.space, skipped, used, digests))
 
     def resume(
         self, path: Path | UPath | None, ids: list[str], batch: int, digests: list[str]
     ) -> tuple[torch.Tensor, dict[int, str], int, int]:
-        """What an earlier run kept of a shard: latents with room for the rest, complaints, pictures done, their batch."""
+        """Read a partial shard: latents with room for the rest, error messages, number of images done, batch size."""
         latents, nothing = torch.zeros(len(ids), *self.space.shape, dtype=torch.float16), ({}, 0, batch)
         if path is None or not path.exists():
             return latents, *nothing
@@ -208,10 +208,10 @@ class ShardEmbedder:
             header = read_header(path)
             rows, done = read_rows(path, header), len(header.image_ids)
             header.space.require_same(self.space, str(path))
-        except LatentrotError:  # damaged, or of another model: it is made anew
+        except LatentrotError:  # damaged or of another model: start again
             return latents, *nothing
-        same_pictures = done % batch == 0 and header.image_ids == ids[:done] and header.digests == digests[:done]
-        if not same_pictures or checksum_of(header.metadata, raw_bytes(rows)) != header.checksum:
+        same_images = done % batch == 0 and header.image_ids == ids[:done] and header.digests == digests[:done]
+        if not same_images or checksum_of(header.metadata, raw_bytes(rows)) != header.checksum:
             return latents, *nothing
         latents[:done] = rows
         place = {name: i for i, name in enumerate(header.image_ids)}
@@ -223,42 +223,42 @@ class ShardEmbedder:
         )
 
     def invert(self, x: torch.Tensor) -> torch.Tensor:
-        """Invert pictures, in halves where they do not fit into memory together."""
+        """Invert images, in halves if they do not fit into memory together."""
         while True:
             size = min(len(x), self.limit or len(x))
             try:
                 plan = self.space.schedule
-                return torch.cat([invert(self.model, p, schedule=plan, remainder=False) for p in x.split(size)])
+                return torch.cat([invert(self.model, p, schedule=plan, residual=False) for p in x.split(size)])
             except RuntimeError as error:
                 short = isinstance(error, torch.OutOfMemoryError) or any(w in str(error) for w in OUT_OF_MEMORY)
                 if not short:
                     raise
                 if size == 1:
                     raise LatentrotError(
-                        f"{self.model.device}: not enough memory for a single picture; choose another device"
+                        f"{self.model.device}: not enough memory for a single image; choose another device"
                     ) from error
                 self.limit = (size + 1) // 2
             if self.model.device.type == "cuda":
                 torch.cuda.empty_cache()
-            log.warning("%s: out of memory with %d pictures at a time; going on with %d",
+            log.warning("%s: out of memory with %d images at a time; continuing with %d",
                         self.model.device, size, self.limit)  # fmt: skip
 
     def require_folder(self, number: int, ids: list[str], complaints: dict[int, str]) -> None:
-        """Refuse to call a shard complete when its pictures are somewhere else, or the folder has just gone away."""
+        """Refuse to complete a shard if none of its images is in the folder (another folder, or it was unmounted)."""
         if len(complaints) == len(ids) and not any((self.folder.image_dir / i).exists() for i in ids):
             raise LatentrotError(
-                f"none of the {len(ids)} pictures of shard {number} is in {self.folder.image_dir}; give the folder the store "
-                f"was planned for, or leave them out for good with: latentrot embed merge {self.store.root} --out NEW"
+                f"none of the {len(ids)} images of shard {number} is in {self.folder.image_dir}; use the folder the store "
+                f"was planned for, or drop them permanently with: latentrot embed merge {self.store.root} --out NEW"
             )
 
 
 def read_ahead(
     folder: FaceFolder, ids: list[str], size: int, batch: int, readers: int, first: int = 0
 ) -> Iterator[tuple[int, list[np.ndarray], dict[int, str]]]:
-    """Read a shard's pictures from the `first` on in batches, by threads that are one batch ahead.
+    """Read the images of a shard from `first` on in batches, with threads that are one batch ahead.
 
     Yields:
-        Place of the batch's first picture, (size, size, 3) uint8 crops, grey where unreadable, and complaints by place.
+        Index of the batch's first image, (size, size, 3) uint8 crops, grey if unreadable, and error messages by index.
     """
 
     def read(place: int) -> np.ndarray | str:
@@ -280,7 +280,7 @@ def read_ahead(
 
 
 def follow(store: LatentStore, reports: Iterator[ShardReport], bar: tqdm) -> tuple[int, list[str]]:
-    """Run shards to their end: how many pictures were embedded, and the complaints; then write the index."""
+    """Run shards to completion: number of images embedded, and error messages; then write the index."""
     done, bad = 0, {}
     for report in reports:
         done += report.done
@@ -293,7 +293,7 @@ def follow(store: LatentStore, reports: Iterator[ShardReport], bar: tqdm) -> tup
 
 
 def remove_leftovers(root: Path | UPath) -> None:
-    """Remove what killed runs were writing; what is younger than an hour may be somebody's at work."""
+    """Remove temporary files of killed runs; files younger than an hour may be in use."""
     for path in root.glob(".*.tmp") if isinstance(root, Path) else ():
         with suppress(OSError):
             if time.time() - path.stat().st_mtime > LEFTOVER_AGE:
@@ -301,7 +301,7 @@ def remove_leftovers(root: Path | UPath) -> None:
 
 
 def progress_bar(store: LatentStore, numbers: list[int]) -> Progress:
-    """Pictures done of pictures planned, with rate and time left."""
+    """Progress in images, with rate and remaining time."""
     counts = store.manifest.counts
     left = int(counts[numbers].sum())
     return Progress("embed", int(counts.sum()), initial=int(counts.sum()) - left)
@@ -319,25 +319,25 @@ def embed_folder(
     retry: bool = False,
     generator: random.Random | None = None,
 ) -> tuple[int, list[str]]:
-    """Embed every picture of a folder that the store does not hold yet, in this process.
+    """Embed every image of a folder that the store does not hold yet, in this process.
 
     Args:
-        folder: the pictures.
+        folder: the images.
         model: the model.
-        store: where the latents go; one that exists is continued, if it is of the same model and schedule.
-        schedule: the inversion's; None: the default.
-        batch_size: pictures inverted at a time; of pictures planned earlier, as planned then.
-        shard_size: latents per new shard; what a kill can lose.
-        readers: threads that read pictures ahead.
-        retry: try pictures again that could not be read.
-        generator: what the order of the shards is drawn from (see `to_do`).
+        store: target of the latents; an existing one is continued if it has the same model and schedule.
+        schedule: of the inversion; None: the default.
+        batch_size: images inverted at a time; images planned earlier keep their batch size.
+        shard_size: latents per new shard.
+        readers: threads that read images ahead.
+        retry: try images again that could not be read.
+        generator: source of the order of the shards (see `pending_shards`).
 
     Returns:
-        How many pictures were embedded now, and one line for each that could not be read.
+        Number of images embedded now, and one line for each that could not be read.
     """
     sizes = Sizes(batch_size, shard_size, readers)
     plan(folder, store, LatentSpace.of(model, schedule or Schedule()), sizes)
-    numbers = to_do(store, retry=retry, generator=generator)
+    numbers = pending_shards(store, retry=retry, generator=generator)
     embedder = ShardEmbedder(folder, model, store, sizes)
     with progress_bar(store, numbers) as bar:
         reports = (embedder.embed_shard(n, force=retry, progress=bar.update) for n in numbers)

@@ -1,4 +1,4 @@
-"""Rendered heads: pictures of people who do not exist, whose pose, light and identity are known exactly.
+"""Rendered heads: images of people who do not exist, whose pose, light and identity are known exactly.
 
 Names are imported on first use: whoever turns a photograph needs only the face surface, and no renderer.
 """

@@ -263,7 +263,7 @@ def _hair(model: HeadModel, head: Head, points: np.ndarray) -> tuple[np.ndarray,
 
 
 def _rotation(yaw_deg: float, pitch_deg: float, roll_deg: float) -> np.ndarray:
-    """Pitch first, then yaw, then roll: the nose's azimuth and elevation in the picture are then the yaw and the pitch."""
+    """Pitch first, then yaw, then roll: the nose's azimuth and elevation in the image are then the yaw and the pitch."""
     (sy, sp, sr), (cy, cp, cr) = (f(np.radians([yaw_deg, pitch_deg, roll_deg])) for f in (np.sin, np.cos))
     pitch = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
     yaw = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])

@@ -1,8 +1,8 @@
 """A z-buffer rasteriser: triangles on a grid of samples, symmetric bit for bit.
 
-Columns are counted from the picture's axis: the centre of sample i of n lies at i + 0.5 - n/2. A mirrored triangle then has
+Columns are counted from the image's axis: the centre of sample i of n lies at i + 0.5 - n/2. A mirrored triangle then has
 exactly negated columns, every product below changes its sign or keeps it, and no rounding differs, so a mirrored scene gives
-exactly the mirrored picture. Two triangles at one depth: the first in the list is seen, mirrored or not.
+exactly the mirrored image. Two triangles at one depth: the first in the list is seen, mirrored or not.
 """
 
 from __future__ import annotations

@@ -144,7 +144,7 @@ class Background:
         second: where it ends.
         angle_deg: direction of the gradient.
         amount: of noise.
-        scale: of noise, blobs across the picture.
+        scale: of noise, blobs across the image.
         noise: number of the noise pattern.
     """
 
@@ -158,7 +158,7 @@ class Background:
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """Everything a picture depends on but its size. Angles in degrees; left and right are the viewer's.
+    """Everything an image depends on but its size. Angles in degrees; left and right are the viewer's.
 
     Args:
         seed: of the set it belongs to.
@@ -218,13 +218,13 @@ def with_light_of(head: Head, other: Head) -> Head:
 
 
 def mirror(head: Head) -> Head:
-    """The head whose picture is this one's, flipped left to right, exactly."""
+    """The head whose image is this one's, flipped left to right, exactly."""
     light = replace(head.light, azimuth_deg=-head.light.azimuth_deg)
     return replace(head, light=light, yaw_deg=-head.yaw_deg, roll_deg=-head.roll_deg, mirrored=not head.mirrored)
 
 
 def light_side(azimuth_deg: float) -> str:
-    """The side of the picture a light comes from: left, center or right."""
+    """The side of the image a light comes from: left, center or right."""
     return SIDES[1 + int(azimuth_deg > CENTER_DEG) - int(azimuth_deg < -CENTER_DEG)]
 
 

@@ -1,7 +1,7 @@
-"""Light on a head: a key light with a cast shadow, a fill light, light from everywhere; and the picture itself.
+"""Light on a head: a key light with a cast shadow, a fill light, light from everywhere; and the image itself.
 
 All sums run in an order that a mirrored scene changes only in signs, and the samples of a pixel are added as integers: the
-picture of a mirrored head is the mirrored picture bit for bit.
+image of a mirrored head is the mirrored image bit for bit.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SMALLEST, LARGEST = 8, 1024
 
 @dataclass(frozen=True, eq=False)
 class Render:
-    """A picture of a head, and what is known of it.
+    """An image of a head, and what is known of it.
 
     Args:
         image: (s, s, 3) uint8 sRGB, the square crop of the CelebA frame.
@@ -64,7 +64,7 @@ class Surface(NamedTuple):
     """What is shaded: triangles as the camera and as the light see them.
 
     Args:
-        points: (v, 3) column and row in samples from the picture's centre, and nearness.
+        points: (v, 3) column and row in samples from the image's centre, and nearness.
         faces: (f, 3) vertices of each triangle.
         materials: (f,) what each triangle is made of.
         normals: (v, 3) outward unit normals.
@@ -109,12 +109,12 @@ class Canvas(NamedTuple):
 
 
 def render(model: HeadModel, head: Head, size: int = 64, maps: bool = False) -> Render:
-    """Take a picture of a head.
+    """Take an image of a head.
 
     Args:
         model: from `load_head_model`.
         head: from `sample_head`.
-        size: side of the picture in pixels.
+        size: side of the image in pixels.
         maps: also mask and normals.
 
     Raises:
@@ -149,7 +149,7 @@ def _empty(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _seen(posed: Scene, view: View, samples: int) -> np.ndarray:
-    """Points (v, 3) in samples from the picture's centre, and their nearness."""
+    """Points (v, 3) in samples from the image's centre, and their nearness."""
     scale = samples / (CROP_BOX[2] - CROP_BOX[0])
     nearness = 1 / (CAMERA_CM - posed.points[:, 2])
     column = (view.focal * posed.points[:, 0] * nearness + view.shift[0]) * scale

@@ -1,4 +1,4 @@
-"""Pictures made once for a training and kept on the disk as tensors, in shards that are whole or not there.
+"""Images made once for a training and kept on the disk as tensors, in shards that are whole or not there.
 
 A run that is stopped goes on with the next shard; a shard whose header says that it was made from something else, or that
 is damaged, is made again.

@@ -23,7 +23,7 @@ __all__ = ["HeadViews", "read_views", "render_views"]
 SHARD = 10
 #: the camera looks down or up at a head by up to so many degrees
 PITCH_DEG = 30.0
-#: pictures of each person on another day: other light, expression and clothes, for learning who it is
+#: images of each person on another day: other light, expression and clothes, for learning who it is
 OCCASIONS = 4
 
 
@@ -105,8 +105,8 @@ def render_views(
         folder: where the shards go.
         heads: numbers of the heads.
         seed: of the set, below `latentrot.synthetic.TEST_SEED` for whatever is learned from.
-        views: pictures of each head.
-        size: side of the pictures.
+        views: images of each head.
+        size: side of the images.
         plain: share of heads before one colour.
         workers: processes.
         ict: the face model, made by `latentrot heads import`.

@@ -37,11 +37,11 @@ from latentrot.synthetic.shade import LARGEST, SMALLEST, render
 
 __all__ = ["GENERATOR", "HeadFolder", "Views", "parse_degrees", "write_heads"]
 
-#: what draws the pictures; grows whenever the same settings give other pictures
+#: what draws the images; grows whenever the same settings give other images
 GENERATOR = 1
 #: head numbers of the lights that a whole group shares are counted from here
 SHARED_LIGHT = 2**31
-#: pictures a process draws before it reports
+#: images a process draws before it reports
 CHUNK = 16
 PICTURES, MASKS, NORMALS = "img_align_celeba", "masks", "normals"
 MOUTH_OPEN_CM, PALE_TONE, SMILE = 0.3, 0.12, 0.3
@@ -74,8 +74,8 @@ class HeadFolder:
 
     Args:
         seed: of the set; seeds from TEST_SEED up are for testing: never train or tune on them.
-        count: heads; each is one picture, or one of each view.
-        size: side of the square pictures in pixels.
+        count: heads; each is one image, or one of each view.
+        size: side of the square images in pixels.
         maps: also masks and normals.
         config: how heads are drawn.
         views: every head from many sides, or None.
@@ -105,22 +105,22 @@ class HeadFolder:
 
     @property
     def pictures(self) -> int:
-        """How many pictures there are."""
+        """How many images there are."""
         return self.count * max(1, len(self.poses))
 
-    def head_of(self, picture: int) -> int:
-        """The number of the head in a picture, counted from 0."""
-        return picture // max(1, len(self.poses))
+    def head_of(self, image: int) -> int:
+        """The number of the head in an image, counted from 0."""
+        return image // max(1, len(self.poses))
 
-    def head(self, picture: int) -> Head:
-        """The head in a picture, in its pose and light; pictures are counted from 0."""
+    def head(self, image: int) -> Head:
+        """The head in an image, in its pose and light; images are counted from 0."""
         if self.views is None:
-            return sample_head(self.seed, picture, self.config)
-        yaw, pitch = self.poses[picture % len(self.poses)]
-        return with_pose(_viewed(self.seed, self.head_of(picture), self.config, self.views.same_light), yaw, pitch)
+            return sample_head(self.seed, image, self.config)
+        yaw, pitch = self.poses[image % len(self.poses)]
+        return with_pose(_viewed(self.seed, self.head_of(image), self.config, self.views.same_light), yaw, pitch)
 
     def settings(self) -> dict[str, Any]:
-        """What heads.json says: everything the pictures depend on."""
+        """What heads.json says: everything the images depend on."""
         return {
             "generator": GENERATOR, "seed": self.seed, "test_seeds_from": TEST_SEED, "count": self.count, "size": self.size,
             "maps": self.maps, "config": asdict(self.config),
@@ -157,18 +157,18 @@ def parse_degrees(text: str) -> tuple[float, ...]:
     return tuple(first + step * k for k in range(int((last - first) / step + 1e-9) + 1))
 
 
-def image_id(picture: int) -> str:
+def image_id(image: int) -> str:
     """CelebA's names: counted from 1."""
-    return f"{picture + 1:06d}.png"
+    return f"{image + 1:06d}.png"
 
 
-# --- pictures -------------------------------------------------------------------------------------------------------
+# --- images -------------------------------------------------------------------------------------------------------
 
 
 def write_heads(folder: HeadFolder, out: Path | str, jobs: int = 1) -> int:
     """Draw a folder of heads, or what is missing of it.
 
-    The pictures are the same bit for bit whatever the number of processes and however often it was interrupted. Besides
+    The images are the same bit for bit whatever the number of processes and however often it was interrupted. Besides
     `img_align_celeba/` the folder gets heads.json, list_attr_celeba.csv (only what is known), identity_CelebA.csv,
     list_landmarks_align_celeba.csv (in the 178x218 frame), pose.csv and light.csv; with maps `masks/` (0 background, 1 face,
     2 hair) and `normals/`; with views views.csv.
@@ -179,7 +179,7 @@ def write_heads(folder: HeadFolder, out: Path | str, jobs: int = 1) -> int:
         jobs: processes.
 
     Returns:
-        How many pictures were drawn; the others were there.
+        How many images were drawn; the others were there.
 
     Raises:
         LatentrotError: the folder was made with other settings, no face model, or it cannot be written.
@@ -212,7 +212,7 @@ def _claim(folder: HeadFolder, out: Path) -> None:
                     "use the same settings or another folder"
                 )
     elif (out / PICTURES).is_dir() and any((out / PICTURES).iterdir()):
-        raise LatentrotError(f"{out / PICTURES} holds pictures but {out} no heads.json; use another folder")
+        raise LatentrotError(f"{out / PICTURES} holds images but {out} no heads.json; use another folder")
     write_atomically(path, lambda temporary: temporary.write_text(json.dumps(wanted, indent=1) + "\n"))
 
 
@@ -232,7 +232,7 @@ def _digest(path: Path) -> str:
 
 
 def _draw_all(folder: HeadFolder, out: Path, missing: list[int], jobs: int) -> Iterator[int]:
-    """Draw pictures, in processes where there are several; yields how many are done each time."""
+    """Draw images, in processes where there are several; yields how many are done each time."""
     chunks = [missing[k : k + CHUNK] for k in range(0, len(missing), CHUNK)]
     if jobs == 1 or len(chunks) < 2:
         for chunk in chunks:
@@ -249,17 +249,17 @@ def _draw_all(folder: HeadFolder, out: Path, missing: list[int], jobs: int) -> I
         pool.shutdown(cancel_futures=True)
 
 
-def _draw(folder: HeadFolder, out: Path, pictures: list[int]) -> int:
-    """Draw some pictures in this process."""
+def _draw(folder: HeadFolder, out: Path, images: list[int]) -> int:
+    """Draw some images in this process."""
     model = load_head_model(folder.model)
-    for picture in pictures:
-        drawn = render(model, folder.head(picture), folder.size, folder.maps)
-        name = image_id(picture)
+    for image in images:
+        drawn = render(model, folder.head(image), folder.size, folder.maps)
+        name = image_id(image)
         if drawn.mask is not None and drawn.normals is not None:
             _save(out / MASKS / name, drawn.mask)
             _save(out / NORMALS / name, drawn.normals)
         _save(out / PICTURES / name, drawn.image)  # last: where it is, the others are
-    return len(pictures)
+    return len(images)
 
 
 def _save(path: Path, pixels: np.ndarray) -> None:

@@ -102,12 +102,12 @@ def build_unet(size: int, states: int, channels: tuple[int, ...], layers: int = 
 
 
 def build_model(config: TrainConfig) -> UNet2DModel:
-    """The U-Net of a run, over the unshuffled picture."""
+    """The U-Net of a run, over the unshuffled image."""
     return build_unet(config.resolution // config.patch, 3 * config.patch**2, config.channels, config.layers)
 
 
 def default_config(init: str | None = None) -> TrainConfig:
-    """What a run is unless told otherwise; one that begins with another model's weights needs no small pictures first."""
+    """What a run is unless told otherwise; one that begins with another model's weights needs no small images first."""
     return TrainConfig() if init is None else TrainConfig(init=init, small_steps=0)
 
 
@@ -164,7 +164,7 @@ def build_scheduler(config: TrainConfig) -> DDIMScheduler:
 
 
 def batch_indices(step: int, config: RunConfig, n: int) -> np.ndarray:
-    """Which pictures step `step` sees: successive slices of one reshuffled pass after another -> (batch_size,)."""
+    """Which images step `step` sees: successive slices of one reshuffled pass after another -> (batch_size,)."""
     first = step * config.batch_size
     positions = np.arange(first, first + config.batch_size)
     passes = {int(e): np.random.default_rng((config.seed, 1, int(e))).permutation(n) for e in set(positions // n)}
@@ -183,12 +183,12 @@ def images_at(
 
 
 def training_batch(
-    pictures: torch.Tensor, step: int, config: TrainConfig, timesteps: int
+    images: torch.Tensor, step: int, config: TrainConfig, timesteps: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Pictures, noise and noise levels of one step.
+    """Images, noise and noise levels of one step.
 
     Args:
-        pictures: (n, 3, h, w) uint8, all of them.
+        images: (n, 3, h, w) uint8, all of them.
         step: the step, from which everything random follows.
         config: the run.
         timesteps: number of noise levels of the schedule.
@@ -197,7 +197,7 @@ def training_batch(
         x0 (b, c, h', w') in [-1, 1] after the first stage, noise of the same shape, levels (b,) int64.
     """
     generator = generator_at(step, config)
-    x = images_at(step, pictures, config, generator, config.mirror)
+    x = images_at(step, images, config, generator, config.mirror)
     if step < config.small_steps:
         x = F.avg_pool2d(x, 2)
     x0 = PixelUnshuffle(config.patch).encode(x)
@@ -241,11 +241,11 @@ def sample_grid(model: torch.nn.Module, scheduler: DDIMScheduler, config: TrainC
     return Image.fromarray(((sheet + 1) * 127.5).round().byte().cpu().numpy())
 
 
-def read_pictures(data: Path, config: TrainConfig) -> torch.Tensor:
+def read_images(data: Path, config: TrainConfig) -> torch.Tensor:
     """All training crops, people held out left aside -> (n, 3, resolution, resolution) uint8."""
     folder = open_folder(data)
     kept = np.array(folder.ids)[~held_out(folder.identities.to_numpy(), config.held_out)]
-    log.info("%d pictures in %s, %d held out", len(kept), data, len(folder.ids) - len(kept))
+    log.info("%d images in %s, %d held out", len(kept), data, len(folder.ids) - len(kept))
     crops = folder.read_crops(list(kept), config.resolution)
     return torch.from_numpy(crops).permute(0, 3, 1, 2).contiguous()
 
@@ -256,7 +256,7 @@ def train(
     """Train, or go on training, a DDIM backbone.
 
     Args:
-        data: folder of face pictures (see `latentrot.data.celeba.FaceFolder`).
+        data: folder of face images (see `latentrot.data.celeba.FaceFolder`).
         out: run folder: checkpoint.safetensors, log.csv, samples-*.png and model/ (a diffusers folder).
         config: the run; None takes the checkpoint's, or the defaults where there is none.
         save_every: steps between checkpoints.
@@ -266,15 +266,15 @@ def train(
         The exported model's folder.
 
     Raises:
-        LatentrotError: `out` holds a checkpoint of another run, `data` no pictures, or the model to begin with does not fit.
+        LatentrotError: `out` holds a checkpoint of another run, `data` no images, or the model to begin with does not fit.
     """
     checkpoint = out / CHECKPOINT
     check_writable(checkpoint)
     config = config_of_run(checkpoint, config, TrainConfig)
     # a run that goes on has its weights in the checkpoint, wherever they came from
     model = build_model(config) if checkpoint.is_file() else begin_model(config)
-    task = Backbone(read_pictures(data, config), config, build_scheduler(config))
-    images = images_of_run(data, task.pictures)
+    task = Backbone(read_images(data, config), config, build_scheduler(config))
+    images = images_of_run(data, task.images)
     require_images(checkpoint, images)
     run_training(task, model, config, out, save_every=save_every, device=device, metadata=images)
     return out / MODEL
@@ -282,21 +282,21 @@ def train(
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """The task of an unconditional model: take the noise out of pictures.
+    """The task of an unconditional model: take the noise out of images.
 
     Args:
-        pictures: (n, 3, h, w) uint8, all of them.
+        images: (n, 3, h, w) uint8, all of them.
         config: the run.
         scheduler: its noise levels.
     """
 
-    pictures: torch.Tensor
+    images: torch.Tensor
     config: TrainConfig
     scheduler: DDIMScheduler
 
     def batch(self, step: int) -> tuple[torch.Tensor, ...]:
         """See `training_batch`."""
-        return training_batch(self.pictures, step, self.config, self.scheduler.config["num_train_timesteps"])
+        return training_batch(self.images, step, self.config, self.scheduler.config["num_train_timesteps"])
 
     def loss(self, model: Any, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """Mean squared error of what the network predicts."""

@@ -1,4 +1,4 @@
-"""A network that embeds a picture in one evaluation, trained to reconstruct it through a few decoding steps.
+"""A network that embeds an image in one evaluation, trained to reconstruct it through a few decoding steps.
 
 After the embedding network of Asperti, Evangelista, Marro, Merizzi, "Image Embedding for Denoising Generative Models", 2023.
 """
@@ -22,7 +22,7 @@ from latentrot.diffusion.schedule import Schedule
 from latentrot.diffusion.solve import check_batch
 from latentrot.files import read_tensors, write_atomically
 from latentrot.runs import RunConfig
-from latentrot.training.backbone import TrainConfig, build_unet, images_at, read_pictures
+from latentrot.training.backbone import TrainConfig, build_unet, images_at, read_images
 from latentrot.training.checkpoints import config_of_run, images_of_run, require_images
 from latentrot.training.loop import CHECKPOINT, generator_at, run_training
 
@@ -67,7 +67,7 @@ class EmbedderConfig(RunConfig):
 
 
 class Embedder(torch.nn.Module):
-    """Picture state -> latent.
+    """Image state -> latent.
 
     Args:
         shape: (c, h, w) of states and latents.
@@ -93,12 +93,12 @@ def build_embedder(model: LatentModel, config: EmbedderConfig) -> Embedder:
 
 @torch.no_grad()
 def embed_with(network: Embedder, model: LatentModel, x: torch.Tensor) -> torch.Tensor:
-    """Embed pictures by one evaluation of a network.
+    """Embed images by one evaluation of a network.
 
     Args:
         network: from `load_embedder`.
         model: the model it belongs to.
-        x: (n, 3, h, w) pictures in [-1, 1] at the model's resolution.
+        x: (n, 3, h, w) images in [-1, 1] at the model's resolution.
 
     Returns:
         (n, c, h', w') float32 latents on the CPU, which any schedule of the same depth decodes.
@@ -182,7 +182,7 @@ def train_embedder(
     """Train, or go on training, an embedding network for a model.
 
     Args:
-        data: folder of face pictures (see `FaceFolder`).
+        data: folder of face images (see `FaceFolder`).
         out: run folder: checkpoint.safetensors, log.csv and embedder.safetensors.
         model: the model whose latents are to be found; it is not changed.
         config: the run; None takes the checkpoint's, or the defaults where there is none.
@@ -192,13 +192,13 @@ def train_embedder(
         The exported network's file.
 
     Raises:
-        LatentrotError: `out` holds a checkpoint of another run, or `data` no pictures.
+        LatentrotError: `out` holds a checkpoint of another run, or `data` no images.
     """
     checkpoint = out / CHECKPOINT
     config = config_of_run(checkpoint, config, EmbedderConfig)
     require_model(checkpoint, model)
     space = {"model": model.name, **model.fingerprint.header()}
-    pictures = read_pictures(data, TrainConfig(resolution=model.resolution, held_out=config.held_out))
+    pictures = read_images(data, TrainConfig(resolution=model.resolution, held_out=config.held_out))
     images = images_of_run(data, pictures)
     require_images(checkpoint, images)
     torch.manual_seed(config.seed)

@@ -1,7 +1,7 @@
-"""Train the pair model: draw a person as another picture shows them, from one picture and the poses of both.
+"""Train the pair model: draw a person as another image shows them, from one image and the poses of both.
 
 Source of the idea: novel views of a face from pairs of a photograph and its mirror image, whose relative pose is known
-without any three-dimensional data. Here pairs also come from scenes, and from pictures turned there and back by geometry.
+without any three-dimensional data. Here pairs also come from scenes, and from images turned there and back by geometry.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ class PairTask:
         seen = PairModel(**{**vars(self.model), "network": average})
         drawn = draw(seen, condition, shown.poses[rows])
         average.train(training)
-        pictures = [as_floats(shown.source[rows]), as_floats(condition[:, :3]), drawn, as_floats(shown.target[rows])]
-        sheet = torch.cat([torch.cat(list(p), 1) for p in pictures], 2)  # (3, rows, columns)
+        images = [as_floats(shown.source[rows]), as_floats(condition[:, :3]), drawn, as_floats(shown.target[rows])]
+        sheet = torch.cat([torch.cat(list(p), 1) for p in images], 2)  # (3, rows, columns)
         return Image.fromarray(((sheet.permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255).byte().numpy())
 
 
@@ -162,7 +162,7 @@ def train_pair(
     """Train, or go on training, a pair model; pairs are rendered first, once, and kept in the run's folder.
 
     Args:
-        data: folders of face pictures with poses beside them (see `open_pair_folder`).
+        data: folders of face images with poses beside them (see `open_pair_folder`).
         out: run folder: pairs/, checkpoint.safetensors, log.csv, samples-*.png and model/.
         config: the run; None takes the checkpoint's, or the defaults where there is none.
         save_every: steps between checkpoints.

@@ -94,7 +94,7 @@ class PersonTask:
         network = average.network.eval()
         found = verification(network, self.faces)
         log.info("step %d: people held out are told apart: %s", step, found)
-        network.facts = {
+        network.metadata = {
             "held_out": json.dumps(found), "data": self.data, "config": json.dumps(asdict(self.config)),
             "people": str(len(np.unique(self.learned.names))),
         }  # fmt: skip
@@ -105,18 +105,18 @@ class PersonTask:
 
 
 def head_people(views: HeadViews, share: float, kept_from: str = "heads") -> Faces:
-    """Every picture of rendered heads that shows the face: of one day from all around, and of other days."""
+    """Every image of rendered heads that shows the face: of one day from all around, and of other days."""
     n, k = views.occasion.shape[:2]
     facing = (views.pose[..., 0].abs() <= FACING_DEG).numpy()
-    pictures = torch.cat([views.image[torch.from_numpy(facing)], views.occasion.flatten(0, 1)])
+    images = torch.cat([views.image[torch.from_numpy(facing)], views.occasion.flatten(0, 1)])
     person = np.concatenate([np.repeat(np.arange(n), facing.sum(1)), np.repeat(np.arange(n), k)])
     names = np.array([f"{kept_from} {p}" for p in person])
-    return people_of(pictures.permute(0, 2, 3, 1).numpy(), names, np.zeros(len(names), int), share)
+    return people_of(images.permute(0, 2, 3, 1).numpy(), names, np.zeros(len(names), int), share)
 
 
 def photographed_people(folders: Sequence[Path], share: float) -> Faces | None:
     """The people of folders in CelebA's layout with two photographs or more; None where there are no folders."""
-    pictures, names = [], []
+    images, names = [], []
     for root in folders:
         folder = open_folder(root)
         identity = folder.identities.astype(str)
@@ -124,17 +124,17 @@ def photographed_people(folders: Sequence[Path], share: float) -> Faces | None:
         if not often.any():
             raise LatentrotError(f"{root}: nobody has two photographs by identity_CelebA.csv; leave the folder out")
         chosen = [i for i, many in zip(folder.ids, often, strict=True) if many]
-        pictures.append(folder.read_crops(chosen, SIDE))
+        images.append(folder.read_crops(chosen, SIDE))
         names.append(np.array([f"{root.name} {who}" for who in identity[often]]))
-    if not pictures:
+    if not images:
         return None
-    return people_of(np.concatenate(pictures), np.concatenate(names), np.ones(sum(map(len, names)), int), share)
+    return people_of(np.concatenate(images), np.concatenate(names), np.ones(sum(map(len, names)), int), share)
 
 
-def people_of(pictures: np.ndarray, names: np.ndarray, groups: np.ndarray, share: float) -> Faces:
-    """Pictures (n, 64, 64, 3) with their edges drawn outwards; each person is shown as often as another of the group."""
+def people_of(images: np.ndarray, names: np.ndarray, groups: np.ndarray, share: float) -> Faces:
+    """Images (n, 64, 64, 3) with their edges drawn outwards; each person is shown as often as another of the group."""
     margin = round(SIDE * (MARGIN - 1) / 2)
-    padded = np.pad(pictures, ((0, 0), (margin, margin), (margin, margin), (0, 0)), mode="edge")
+    padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)), mode="edge")
     _, person, count = np.unique(names, return_inverse=True, return_counts=True)
     weights = count[person] ** -0.5
     return Faces(padded, person, groups, weights / weights.sum(), held_out(names, share), names)
@@ -150,7 +150,7 @@ def joined(sets: Sequence[Faces]) -> Faces:
 
 
 def same_or_not(vectors: np.ndarray, names: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """Verification: are two pictures of one person? As many pairs of one person as of two.
+    """Verification: are two images of one person? As many pairs of one person as of two.
 
     Args:
         vectors: (n, d) unit vectors.
@@ -185,12 +185,12 @@ def best_threshold(cosine: np.ndarray, same: np.ndarray) -> float:
 
 def verification(network: PersonNetwork, faces: Faces) -> dict[str, dict[str, float]]:
     """`same_or_not` of the people held out, of rendered heads and of photographs."""
-    margin = (faces.pictures.shape[1] - SIDE) // 2
+    margin = (faces.images.shape[1] - SIDE) // 2
     found = {}
     for group, title in ((0, "rendered"), (1, "photographs")):
         rows = np.flatnonzero(faces.tests & (faces.groups == group))
         if len(np.unique(faces.names[rows])) > 1:
-            crops = faces.pictures[rows][:, margin : margin + SIDE, margin : margin + SIDE]
+            crops = faces.images[rows][:, margin : margin + SIDE, margin : margin + SIDE]
             found[title] = same_or_not(network.embed(list(crops)), faces.names[rows])
     return found
 

@@ -15,13 +15,13 @@ from torch import Tensor
 from latentrot.bundles import bundled_folder, trained_on
 from latentrot.devices import resolve_device
 from latentrot.errors import LatentrotError
-from latentrot.faces.identity import IdentityNetwork, TellsPeopleApart, load_identity
+from latentrot.faces.identity import IdentityEncoder, IdentityNetwork, load_identity
 from latentrot.faces.person import PersonNetwork, load_person_network
 from latentrot.files import check_writable
 from latentrot.rotators.spin.cameras import ray_map, reference_of
 from latentrot.rotators.spin.config import SpinConfig
 from latentrot.rotators.spin.model import PERSON, SpinModel, begin_model, multi_view_folder, save_spin_model
-from latentrot.rotators.spin.sample import NOBODY, SampleConfig, Views, draw_views
+from latentrot.rotators.spin.sample import NULL_IDENTITY, SampleConfig, Views, draw_views
 from latentrot.synthetic.head_model import ICT_PATH
 from latentrot.synthetic.views import HeadViews, read_views, render_views
 from latentrot.training.backbone import MODEL, save_samples
@@ -192,12 +192,12 @@ def noise_levels(given: Tensor, config: SpinConfig, generator: torch.Generator) 
     return (logs + 0.5 * drawn.log()).exp()
 
 
-def embed_people(person: TellsPeopleApart | None, pictures: Tensor) -> Tensor:
-    """(n, k, 3, s, s) uint8 -> (n, k, d), `NOBODY` without a network."""
-    n, k = pictures.shape[:2]
+def embed_people(person: IdentityEncoder | None, images: Tensor) -> Tensor:
+    """(n, k, 3, s, s) uint8 -> (n, k, d), `NULL_IDENTITY` without a network."""
+    n, k = images.shape[:2]
     if person is None:
-        return NOBODY.expand(n, k, -1)
-    crops = list(pictures.flatten(0, 1).permute(0, 2, 3, 1).numpy())
+        return NULL_IDENTITY.expand(n, k, -1)
+    crops = list(images.flatten(0, 1).permute(0, 2, 3, 1).numpy())
     return torch.from_numpy(person.embed(crops)).unflatten(0, (n, k))
 
 

@@ -1,7 +1,7 @@
-"""The ways along the ODE, behind one interface: `invert`, `decode` and `evaluations` of each module's `SOLVER`.
+"""ODE solvers behind one interface: `invert`, `decode` and `evaluations` of each module's `SOLVER`.
 
 In the angle a of `LatentModel` one DDIM step (Song, Meng, Ermon 2021) from a to b is a rotation in the plane of state and
-velocity: x_b = cos(b - a) x_a + sin(b - a) v(x_a, a). All solvers are made of it.
+velocity: x_b = cos(b - a) x_a + sin(b - a) v(x_a, a). All solvers are composed of it.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ __all__ = ["Solver", "solver_of"]
 
 
 class Solver(Protocol):
-    """One way of running the ODE both ways; states are (n, c, h, w) float64 in the diffusion's own space."""
+    """A solver for both directions; states are (n, c, h, w) float64 in the diffusion space."""
 
     states: int
-    """states per picture in what `invert` returns: 1 for (n, c, h, w), 2 for (n, 2, c, h, w): latents and remainders"""
-    carried: float
-    """share of the remainder that a walked latent keeps (see `latentrot.directions.walk.walk`)"""
+    """states per image returned by `invert`: 1 for (n, c, h, w), 2 for (n, 2, c, h, w): latents and residual latents"""
+    residual_share: float
+    """share of the residual latent that a walked latent keeps (see `latentrot.directions.walk.walk`)"""
     any_steps: bool
-    """whether other numbers of steps decode the same latents into nearly the same pictures"""
+    """whether other numbers of steps decode the same latents into nearly the same images"""
 
     def evaluations(self, schedule: Schedule) -> tuple[int, int]:
-        """Network evaluations per picture: for inversion (without a tolerance) and for decoding."""
+        """Network evaluations per image: for inversion (without a tolerance) and for decoding."""
         ...
 
     def invert(
@@ -40,7 +40,7 @@ class Solver(Protocol):
     def latents(
         self, model: LatentModel, state: torch.Tensor, schedule: Schedule, tolerance: float | None
     ) -> torch.Tensor:
-        """(n, c, h, w) clean state -> (n, c, h, w): what `invert` returns without remainders, for what it alone costs."""
+        """(n, c, h, w) clean state -> (n, c, h, w): latents without residual latents, at their own cost."""
         ...
 
     def decode(self, model: LatentModel, z: torch.Tensor, schedule: Schedule) -> torch.Tensor:
@@ -57,5 +57,5 @@ KNOWN: dict[str, Solver] = {
 
 
 def solver_of(schedule: Schedule) -> Solver:
-    """The solver a schedule names."""
+    """The solver named by a schedule."""
     return KNOWN[schedule.solver]

@@ -1,15 +1,15 @@
-"""The plain inverse's latent, and beside it the correction that brings the picture back.
+"""The latent of the plain inverse, with a residual latent that makes the round trip accurate.
 
-A latent from which a picture comes back holds all of the picture's details, each at its place. Walked, the face moves and
-the details stay, and the decoder draws them as scratches and blotches. The plain inverse (`ddim`) loses them: what its
-latents decode into is a little blurred, and walks cleanly. So its latents are what is stored, averaged and walked. What they
-lack of the fixed point's latent is the *remainder*, added before decoding: all of it where nothing is turned, so that the
-picture comes back as from the fixed point, and a share of it where something is. A walk that carries the picture's own pixels
-(`latentrot.directions.warp`) needs no remainder.
+A latent with an accurate round trip holds every detail of the image at its position. After a walk the face has moved but the
+details have not, and the decoder draws them as scratches and blotches. The plain inverse (`ddim`) loses them: its latents
+decode slightly blurred, and walk cleanly. So its latents are stored, averaged and walked. Their difference to the latent of
+the fixed point is the *residual latent*, added before decoding: completely if nothing is turned, so that the round trip is
+that of the fixed point, and partly after a walk. A walk with warped source pixels (`latentrot.directions.warp`) needs no
+residual latent.
 
-That the part of a picture which an inversion misses is best kept aside while the rest is edited is the idea of Direct
-Inversion (Ju, Zeng, Bian, Liu, Xu, "PnP Inversion: Boosting Diffusion-based Editing with 3 Lines of Code", ICLR 2024), which
-keeps it at every step of a guided sampler; here it is kept once, in the latent.
+Keeping the part of an image that the inversion misses aside during an edit is the idea of Direct Inversion (Ju, Zeng, Bian,
+Liu, Xu, "PnP Inversion: Boosting Diffusion-based Editing with 3 Lines of Code", ICLR 2024), which keeps it at every step of a
+guided sampler; here it is kept once, in the latent.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ __all__ = ["SOLVER", "Corrected"]
 
 
 class Corrected:
-    """Latent and remainder, (n, 2, c, h, w); a latent alone is decoded as it is."""
+    """Latent and residual latent, (n, 2, c, h, w); a latent without residual is decoded as it is."""
 
     states = 2
-    #: on real pairs and strangers (`experiments/walk_ways.py`) less lost detail of the face, more drew scratches
-    carried = 0.8
+    #: on real pairs and strangers (`experiments/walk_ways.py`) a smaller share loses detail, a larger one draws scratches
+    residual_share = 0.8
     any_steps = True
 
     def evaluations(self, schedule: Schedule) -> tuple[int, int]:
-        """Those of both inversions; a latent alone (`latents`) costs one a step."""
+        """Those of both inversions; the latent without residual (`latents`) costs one per step."""
         plain, back = ddim.SOLVER.evaluations(schedule)
         return plain + fixed_point.SOLVER.evaluations(schedule)[0], back
 
@@ -46,7 +46,7 @@ class Corrected:
     def latents(
         self, model: LatentModel, state: torch.Tensor, schedule: Schedule, tolerance: float | None
     ) -> torch.Tensor:
-        """The plain inverse alone."""
+        """The plain inverse only."""
         return ddim.SOLVER.invert(model, state, schedule, None)
 
     def decode(self, model: LatentModel, z: torch.Tensor, schedule: Schedule) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Plain DDIM both ways: the usual, inexact inversion, kept for comparison."""
+"""Plain DDIM in both directions: the usual, inexact inversion, for comparison."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ __all__ = ["SOLVER", "Ddim", "decode_ddim"]
 
 
 def decode_ddim(model: LatentModel, z: torch.Tensor, schedule: Schedule) -> torch.Tensor:
-    """Explicit DDIM steps from latent to picture."""
+    """Explicit DDIM steps from latent to image."""
     for step in reversed(steps_of(model, schedule.levels(model))):
         z = rotate(z, model.velocity(z, step.high), -step.turn)
     return z
 
 
 class Ddim:
-    """Each step takes the velocity at the end it starts from, so that the ways there and back are not the same."""
+    """Each step evaluates the velocity at its start, so inversion and decoding do not match exactly."""
 
     states = 1
-    carried = 1.0
+    residual_share = 1.0
     any_steps = True
 
     def evaluations(self, schedule: Schedule) -> tuple[int, int]:
-        """One a step."""
+        """One per step."""
         return schedule.steps, schedule.steps
 
     def invert(
         self, model: LatentModel, state: torch.Tensor, schedule: Schedule, tolerance: float | None
     ) -> torch.Tensor:
-        """Explicit DDIM steps from picture to latent; there is nothing a tolerance could be applied to."""
+        """Explicit DDIM steps from image to latent; the tolerance is ignored."""
         for step in steps_of(model, schedule.levels(model)):
             state = rotate(state, model.velocity(state, max(step.low, 0)), step.turn)
         return state
@@ -40,11 +40,11 @@ class Ddim:
     def latents(
         self, model: LatentModel, state: torch.Tensor, schedule: Schedule, tolerance: float | None
     ) -> torch.Tensor:
-        """As `invert`: there is no remainder."""
+        """As `invert`: there is no residual latent."""
         return self.invert(model, state, schedule, tolerance)
 
     def decode(self, model: LatentModel, z: torch.Tensor, schedule: Schedule) -> torch.Tensor:
-        """Explicit DDIM steps back."""
+        """Explicit DDIM steps from latent to image."""
         return decode_ddim(model, z, schedule)
 
 

@@ -1,4 +1,4 @@
-"""DDIM decoding and its inverse, each implicit step iterated to its fixed point from an extrapolated guess."""
+"""DDIM decoding and its inverse; each implicit step is iterated to its fixed point from an extrapolated guess."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from latentrot.diffusion.solvers.step import invert_step, rotated_from, steps_of
 
 __all__ = ["FIRST_EVALUATIONS", "SOLVER", "FixedPoint", "first_guess"]
 
-#: evaluations of the first inverse steps: next to the picture the ODE is stiff and there is no history to extrapolate
+#: evaluations of the first inverse steps: near the image the ODE is stiff and there is no history to extrapolate
 FIRST_EVALUATIONS = (5, 3, 2)
 
 
@@ -24,12 +24,12 @@ def evaluations_of_step(schedule: Schedule, step: int) -> int:
 
 
 def first_guess(model: LatentModel, state: torch.Tensor, level: int, turn: float) -> torch.Tensor:
-    """Of a first step, with the velocity at its noisier level but of the clean state; one evaluation."""
+    """Guess for the first step: the velocity at its noisier level, evaluated at the clean state; one evaluation."""
     return rotated_from(state, model.velocity(state, level), turn)
 
 
 def extrapolate(points: list[tuple[float, torch.Tensor]], angle: float) -> torch.Tensor:
-    """The velocity at an angle, from one point (constant) or two (linear)."""
+    """Extrapolate the velocity to an angle, from one point (constant) or two (linear)."""
     if len(points) == 1:
         return points[0][1]
     (a, va), (b, vb) = points
@@ -37,20 +37,20 @@ def extrapolate(points: list[tuple[float, torch.Tensor]], angle: float) -> torch
 
 
 class FixedPoint:
-    """Exact to the tolerance spent on it; one state per picture, and any DDIM decoder reads its latents."""
+    """Exact up to its tolerance; one state per image; any DDIM decoder can decode its latents."""
 
     states = 1
-    carried = 1.0
+    residual_share = 1.0
     any_steps = True
 
     def evaluations(self, schedule: Schedule) -> tuple[int, int]:
-        """One a step after the first three."""
+        """One per step after the first three."""
         return 1 + sum(evaluations_of_step(schedule, k) for k in range(schedule.steps)), schedule.steps
 
     def invert(
         self, model: LatentModel, state: torch.Tensor, schedule: Schedule, tolerance: float | None
     ) -> torch.Tensor:
-        """Each step is solved for its noisier end, starting from the velocity of the points before."""
+        """Solve each step for its noisier end, starting from the extrapolated velocity of the preceding points."""
         solved: list[tuple[float, torch.Tensor]] = []  # (angle, velocity) of the last two points
         for k, step in enumerate(steps_of(model, schedule.levels(model))):
             if solved:
@@ -58,7 +58,7 @@ class FixedPoint:
             else:
                 guess = first_guess(model, state, step.high, step.turn)
             noisier = invert_step(model, state, guess, step, evaluations_of_step(schedule, k), tolerance)
-            # the velocity with which a decoding step leads from this very state to the one before
+            # the velocity of the decoding step from this state to the one before
             solved = [*solved[-1:], (step.b, (math.cos(step.turn) * noisier - state) / math.sin(step.turn))]
             state = noisier
         return state
@@ -66,7 +66,7 @@ class FixedPoint:
     def latents(
         self, model: LatentModel, state: torch.Tensor, schedule: Schedule, tolerance: float | None
     ) -> torch.Tensor:
-        """As `invert`: there is no remainder."""
+        """As `invert`: there is no residual latent."""
         return self.invert(model, state, schedule, tolerance)
 
     def decode(self, model: LatentModel, z: torch.Tensor, schedule: Schedule) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""One step between two noise levels, either way."""
+"""One step between two noise levels, in either direction."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 
 from latentrot.diffusion.load import LatentModel
 
-__all__ = ["MOST_EVALUATIONS", "Step", "accelerate", "rms", "rotate", "rotated_from", "steps_of"]
+__all__ = ["MAX_EVALUATIONS", "Step", "accelerate", "rms", "rotate", "rotated_from", "steps_of"]
 
-#: earlier iterations of a step that Anderson acceleration combines with the latest
+#: number of earlier iterations that Anderson acceleration combines with the latest
 MEMORY = 2
-#: evaluations after which a step that does not reach its tolerance is left as it is
-MOST_EVALUATIONS = 12
+#: evaluations after which a step stops without reaching its tolerance
+MAX_EVALUATIONS = 12
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Step:
     """A step of the path, from its cleaner to its noisier end.
 
     Attributes:
-        low: noise level of the cleaner end, -1 for the picture itself.
+        low: noise level of the cleaner end, -1 for the image itself.
         high: noise level of the noisier end.
         a: angle of the cleaner end, radians.
         b: angle of the noisier end.
@@ -41,42 +41,47 @@ class Step:
 
 
 def steps_of(model: LatentModel, levels: list[int]) -> list[Step]:
-    """The steps of a path, from the picture to the latent."""
+    """The steps of a path, from the image to the latent."""
     return [Step(i, k, model.angle(i), model.angle(k)) for i, k in itertools.pairwise(levels)]
 
 
 def rotate(state: torch.Tensor, velocity: torch.Tensor, turn: float) -> torch.Tensor:
-    """A DDIM step: what the ODE does over an angle (> 0: towards noise) while the network's prediction stays the same."""
+    """A DDIM step: the ODE over an angle (> 0: towards noise) with constant prediction."""
     return math.cos(turn) * state + math.sin(turn) * velocity
 
 
 def rotated_from(state: torch.Tensor, velocity: torch.Tensor, turn: float) -> torch.Tensor:
-    """The noisier state that a DDIM step back over `turn`, with the velocity given, takes to `state`."""
+    """The noisier state that a DDIM step back over `turn`, with the given velocity, takes to `state`."""
     return (state + math.sin(turn) * velocity) / math.cos(turn)
 
 
 def invert_step(
-    model: LatentModel, state: torch.Tensor, guess: torch.Tensor, step: Step, least: int, tolerance: float | None
+    model: LatentModel,
+    state: torch.Tensor,
+    guess: torch.Tensor,
+    step: Step,
+    min_evaluations: int,
+    tolerance: float | None,
 ) -> torch.Tensor:
     """The state at the noisier end from which the explicit decoding step arrives at `state`.
 
-    Implicit, since the velocity it needs is the one at the noisier end: iterated to its fixed point.
+    The step is implicit, since it needs the velocity at the noisier end: iterated to its fixed point.
 
     Args:
         model: the model.
         state: (n, c, h, w) at the cleaner end.
-        guess: of the answer.
+        guess: initial guess of the result.
         step: the step.
-        least: evaluations to spend.
-        tolerance: go on until the root mean square residual of every picture is below it; None: spend `least`.
-            Looking at it waits for the device once an iteration, which is less than the evaluations it saves.
+        min_evaluations: min number of evaluations.
+        tolerance: iterate until the root mean square residual of every image is below it; None: `min_evaluations`.
+            The comparison synchronises with the device once per iteration, which costs less than the evaluations it saves.
     """
     tried: list[tuple[torch.Tensor, torch.Tensor]] = []  # (mapped state, residual) of the last iterations
-    for done in range(1, (least if tolerance is None else MOST_EVALUATIONS) + 1):
+    for done in range(1, (min_evaluations if tolerance is None else MAX_EVALUATIONS) + 1):
         mapped = solve_for_noisier(model, state, guess, model.velocity(guess, step.high), step)
         tried = [*tried[-MEMORY:], (mapped, mapped - guess)]
         guess = accelerate(tried)
-        if tolerance is not None and done >= least and rms(tried[-1][1]).max() < tolerance:
+        if tolerance is not None and done >= min_evaluations and rms(tried[-1][1]).max() < tolerance:
             break
     return guess
 
@@ -84,10 +89,10 @@ def invert_step(
 def solve_for_noisier(
     model: LatentModel, state: torch.Tensor, noisier: torch.Tensor, velocity: torch.Tensor, step: Step
 ) -> torch.Tensor:
-    """One fixed-point iteration: the x_b from which a decoding step arrives at `state`, holding the prediction fixed.
+    """One fixed-point iteration: the x_b from which a decoding step arrives at `state` with the prediction held constant.
 
-    What is held is what the network predicts: the velocity, or, for a network that predicts the noise, the noise. To hold
-    the velocity there would fold the iterate back into itself and diverge on long steps.
+    The prediction is the velocity or, for a network that predicts the noise, the noise. Holding the velocity constant there
+    would feed the iterate back into itself and diverge on long steps.
     """
     a, b = step.a, step.b
     if model.prediction_type == "epsilon":
@@ -97,15 +102,15 @@ def solve_for_noisier(
 
 
 def accelerate(tried: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
-    """The next iterate of a fixed point: the combination of the last ones whose residual is least, for each picture.
+    """Next iterate of a fixed point: the combination of the last ones with minimal residual, for each image.
 
-    Next to the picture the map hardly contracts, and plain iteration swings. Source: Anderson, "Iterative Procedures for
+    Near the image the map hardly contracts, and plain iteration oscillates. Source: Anderson, "Iterative Procedures for
     Nonlinear Integral Equations", J. ACM 12(4), 1965, in the form of Walker and Ni, SIAM J. Numer. Anal. 49(4), 2011.
 
     Args:
         tried: (mapped state, residual) of the iterations so far, oldest first, each (n, ...).
 
-    Returns:
+    (n, ...) the mapped state in the first iteration, later the combination.
         (n, ...) the mapped state of a first iteration, the combination after it.
     """
     mapped, residual = tried[-1]
@@ -121,5 +126,5 @@ def accelerate(tried: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
 
 
 def rms(x: torch.Tensor) -> torch.Tensor:
-    """(n, ...) -> (n,) root mean square of each picture."""
+    """(n, ...) -> (n,) root mean square of each image."""
     return x.square().flatten(1).mean(1).sqrt()

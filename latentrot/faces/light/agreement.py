@@ -18,14 +18,14 @@ __all__ = ["PairAgreement", "agreed", "disputed", "fleiss_kappa", "light_counts"
 
 
 class PairAgreement(NamedTuple):
-    """Two annotators on the pictures both were sure of: how many, the share alike, and Cohen's kappa.
+    """Two annotators on the images both were sure of: how many, the share alike, and Cohen's kappa.
 
     Kappa is nan where it is undefined: both gave one and the same light throughout.
     """
 
     first: str
     second: str
-    pictures: int
+    images: int
     alike: float
     kappa: float
 
@@ -37,7 +37,7 @@ def votes(standing: Mapping[tuple[str, str], str]) -> pd.DataFrame:
         standing: {(image_id, annotator): light} from `answers.standing`.
 
     Returns:
-        One row per picture somebody is sure of, one column per annotator: left, center, right, or missing (not asked
+        One row per image somebody is sure of, one column per annotator: left, center, right, or missing (not asked
         or unsure).
     """
     sure = {key: light for key, light in standing.items() if light != UNSURE}
@@ -48,7 +48,7 @@ def votes(standing: Mapping[tuple[str, str], str]) -> pd.DataFrame:
 
 
 def agreed(table: pd.DataFrame) -> pd.Series:
-    """The light of each picture whose annotators all say the same, by image_id; from `votes`."""
+    """The light of each image whose annotators all say the same, by image_id; from `votes`."""
     one = table.nunique(axis=1) == 1
     return table[one].bfill(axis=1).iloc[:, 0].rename("light") if one.any() else pd.Series(dtype=object, name="light")
 
@@ -59,7 +59,7 @@ def disputed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def pair_agreements(table: pd.DataFrame) -> list[PairAgreement]:
-    """Every two annotators who are sure of at least one common picture; from `votes`."""
+    """Every two annotators who are sure of at least one common image; from `votes`."""
     found = []
     for first, second in itertools.combinations(sorted(table.columns), 2):
         both = table[[first, second]].dropna()
@@ -77,7 +77,7 @@ def cohen_kappa(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def light_counts(table: pd.DataFrame) -> np.ndarray:
-    """(pictures, 3) how many annotators say left, center, right, of pictures two or more are sure of; from `votes`."""
+    """(images, 3) how many annotators say left, center, right, of images two or more are sure of; from `votes`."""
     counts = np.stack([(table == light).sum(axis=1).to_numpy() for light in LIGHTS], 1)
     return counts[counts.sum(1) >= 2]
 
@@ -86,11 +86,11 @@ def fleiss_kappa(counts: np.ndarray) -> float:
     """Agreement of any number of annotators beyond chance (Fleiss, Psychological Bulletin 76, 1971).
 
     Args:
-        counts: (n, k) how many annotators put picture i in class j. Fleiss asks for as many annotators on each; where
-            they differ, each picture counts by its own number of pairs and each class by its share of all answers.
+        counts: (n, k) how many annotators put image i in class j. Fleiss asks for as many annotators on each; where
+            they differ, each image counts by its own number of pairs and each class by its share of all answers.
 
     Returns:
-        1 for full agreement, 0 for chance, nan where it is undefined (no picture with two answers, or one class only).
+        1 for full agreement, 0 for chance, nan where it is undefined (no image with two answers, or one class only).
     """
     counts = counts[counts.sum(1) >= 2].astype(float)
     if not len(counts):

@@ -24,12 +24,12 @@ __all__ = ["CHOICES", "UNDO", "UNSURE", "Answer", "AnswerFile", "checked_name", 
 log = logging.getLogger(__name__)
 
 UNDO = "undo"
-#: what a person may say about a picture
+#: what a person may say about an image
 CHOICES = (*LIGHTS, UNSURE)
 
 
 class Answer(NamedTuple):
-    """One row of the file: who said what about which picture, and when (ISO 8601)."""
+    """One row of the file: who said what about which image, and when (ISO 8601)."""
 
     image_id: str
     light: str
@@ -115,8 +115,8 @@ def standing(answers: Iterable[Answer]) -> dict[tuple[str, str], str]:
         answers: rows in the order they were written.
 
     Returns:
-        {(image_id, annotator): light}, the latest answer last. A second answer of one person to one picture replaces
-        the first; an undo takes back that person's latest answer to that picture, so that the one before it counts.
+        {(image_id, annotator): light}, the latest answer last. A second answer of one person to one image replaces
+        the first; an undo takes back that person's latest answer to that image, so that the one before it counts.
     """
     said: dict[tuple[str, str], list[str]] = {}
     for answer in answers:

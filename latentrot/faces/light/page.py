@@ -17,7 +17,7 @@ from PIL import Image
 from latentrot.data.celeba import FaceFolder
 from latentrot.errors import LatentrotError
 from latentrot.faces.light.answers import UNSURE
-from latentrot.faces.light.session import LabelSession, Progress
+from latentrot.faces.light.session import LabelProgress, LabelSession
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["serve"]
 
 HOST = "127.0.0.1"
-#: side in pixels of the picture shown
+#: side in pixels of the image shown
 SHOWN_SIZE = 448
 #: light, its key, and what its button says
 BUTTONS = (("left", "1", "◀ left"), ("center", "2", "center"), ("right", "3", "right ▶"), (UNSURE, "0", "unsure"))
@@ -59,7 +59,7 @@ def serve(folder: FaceFolder, session: LabelSession, *, annotator: str = "", por
     """Show the page on the loopback address until interrupted.
 
     Args:
-        folder: the pictures.
+        folder: the images.
         session: who is asked what; keeps the answers.
         annotator: the name filled in at first.
         port: of 127.0.0.1; None takes the first free one from 7860.
@@ -98,8 +98,8 @@ def _gradio() -> Any:
 
 def _page(gr: Any, folder: FaceFolder, session: LabelSession, annotator: str) -> gr.Blocks:
     with gr.Blocks(title="latentrot: where does the light come from?", analytics_enabled=False) as page:
-        gr.Markdown("### Which side of the picture does the main light come from?")
-        picture = gr.HTML(elem_id="picture")
+        gr.Markdown("### Which side of the image does the main light come from?")
+        image = gr.HTML(elem_id="picture")
         with gr.Row(elem_id="lights"):
             buttons = {light: gr.Button(f"{text} [{key}]", elem_id=f"say-{light}") for light, key, text in BUTTONS}
             undo = gr.Button("undo [u]", elem_id="say-undo")
@@ -109,8 +109,8 @@ def _page(gr: Any, folder: FaceFolder, session: LabelSession, annotator: str) ->
             name = gr.Textbox(
                 annotator, label="Your name", placeholder="your name, then Enter", elem_id="annotator", container=False
             )
-        shown = gr.Textbox(visible="hidden")  # the picture the person sees, which the answer names
-        outputs = [picture, state, shown, *buttons.values()]
+        shown = gr.Textbox(visible="hidden")  # the image the person sees, which the answer names
+        outputs = [image, state, shown, *buttons.values()]
 
         def show(who: str) -> list[Any]:
             return _shown(gr, folder, session, who)
@@ -142,14 +142,14 @@ def _or_complain(gr: Any, act: Callable[[], object]) -> None:
 
 
 def _shown(gr: Any, folder: FaceFolder, session: LabelSession, who: str) -> list[Any]:
-    """Picture, state, the picture's name, and the buttons."""
+    """Image, state, the image's name, and the buttons."""
     if not who.strip():
         return [_frame("Type your name below and press Enter."), "", "", *_usable(gr, False)]
     image_id = session.current(who)
     state = _state(session.progress(who))
     if image_id is None:
         return [_frame("Nothing more to answer. Thank you!"), state, "", *_usable(gr, False)]
-    return [_frame(_picture(folder, image_id)), state, image_id, *_usable(gr, True)]
+    return [_frame(_image(folder, image_id)), state, image_id, *_usable(gr, True)]
 
 
 def _usable(gr: Any, usable: bool) -> list[Any]:
@@ -160,7 +160,7 @@ def _frame(inside: str) -> str:
     return f'<div class="frame">{inside}</div>'
 
 
-def _picture(folder: FaceFolder, image_id: str) -> str:
+def _image(folder: FaceFolder, image_id: str) -> str:
     """The enlarged crop inside the page itself: it can never lag behind the name beside it, nor stay in a cache."""
     file = io.BytesIO()
     Image.fromarray(folder.read_crop(image_id, SHOWN_SIZE)).save(file, "PNG", compress_level=1)
@@ -169,10 +169,10 @@ def _picture(folder: FaceFolder, image_id: str) -> str:
     return f'<img src="data:image/png;base64,{content}" data-image="{name}" alt="{name}">'
 
 
-def _state(now: Progress) -> str:
+def _state(now: LabelProgress) -> str:
     return (
         f'<progress max="{now.batch}" value="{max(now.batch - now.left, 0)}"></progress>'
         f'<div class="row"><span id="answered">answers by you: {now.answered}</span>'
         f"<span>until the next fit: {now.left}</span>"
-        f"<span>settled by hand: {now.hand} of {now.pictures}, disputed: {now.disputed}</span></div>"
+        f"<span>settled by hand: {now.hand} of {now.images}, disputed: {now.disputed}</span></div>"
     )

@@ -1,4 +1,4 @@
-"""From a few hand labels to the light of every picture: self-training on the label network's features.
+"""From a few hand labels to the light of every image: self-training on the label network's features.
 
 Measured on the eight people of Yale B the network never saw, seeds on four of them, right lights on the other four
 (`experiments/light_labels.py`): self-training is right for 95.4 to 96.8 % of them, from 6 seeds to 90 and however
@@ -44,18 +44,18 @@ CENTER = LIGHTS.index("center")
 SURE = 0.9
 #: inverse strength of the ridge on the weights: seeds are few
 RIDGE = 0.3
-#: pictures without a label that are learned from; more take longer and change nothing
+#: images without a label that are learned from; more take longer and change nothing
 LEARNED_FROM = 6000
 
 
 @dataclass(frozen=True)
 class LightFeatures:
-    """What is known of each picture before anybody has said a word.
+    """What is known of each image before anybody has said a word.
 
     Args:
         ids: n names.
-        plain: (n, d) features of the pictures.
-        mirrored: (n, d) features of the mirrored pictures.
+        plain: (n, d) features of the images.
+        mirrored: (n, d) features of the mirrored images.
         network: (n, 3) the label network's probabilities, in the order of LIGHTS.
     """
 
@@ -76,17 +76,17 @@ def folder_features(
     folder: FaceFolder, *, labeler: FaceLabeler | None = None, device: torch.device | str | None = None,
     batch_size: int = 256, progress: bool | None = None,
 ) -> LightFeatures:  # fmt: skip
-    """The features of every picture of a folder; one that cannot be read is left out and named in a warning.
+    """The features of every image of a folder; one that cannot be read is left out and named in a warning.
 
     Args:
-        folder: aligned or square face pictures.
+        folder: aligned or square face images.
         labeler: the label network, on `device`; None takes the one of the bundled faces.
         device: where to compute; None is the CPU.
-        batch_size: pictures at a time.
+        batch_size: images at a time.
         progress: show a progress bar; None shows one on a terminal only.
 
     Raises:
-        LatentrotError: the folder holds no pictures or none can be read.
+        LatentrotError: the folder holds no images or none can be read.
     """
     ids: list[str] = []
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
@@ -103,7 +103,7 @@ def folder_features(
                 ids += names
             bar.update(len(batch))
     if not ids:
-        raise LatentrotError(f"none of the {len(folder.ids)} pictures in {folder.image_dir} can be read")
+        raise LatentrotError(f"none of the {len(folder.ids)} images in {folder.image_dir} can be read")
     return LightFeatures(ids, *(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
@@ -126,13 +126,13 @@ def require_enough(seeds: np.ndarray) -> None:
 
 
 def propagate(features: LightFeatures, seeds: np.ndarray) -> np.ndarray:
-    """The light of every picture from that of a few.
+    """The light of every image from that of a few.
 
-    Every picture is learned from twice, as it is and mirrored with left and right swapped, and the answers for both are
-    averaged: mirroring a picture swaps left and right exactly.
+    Every image is learned from twice, as it is and mirrored with left and right swapped, and the answers for both are
+    averaged: mirroring an image swaps left and right exactly.
 
     Args:
-        features: of n pictures.
+        features: of n images.
         seeds: (n,) index into LIGHTS, or UNLABELLED.
 
     Returns:
@@ -145,7 +145,7 @@ def propagate(features: LightFeatures, seeds: np.ndarray) -> np.ndarray:
     rows = learned_rows(seeds)
     known = seeds[rows]
     swapped = np.where(known == UNLABELLED, UNLABELLED, 2 - known)
-    # balanced: how many pictures of a light people have answered says little about how many there are
+    # balanced: how many images of a light people have answered says little about how many there are
     regression = LogisticRegression(C=RIDGE, class_weight="balanced", max_iter=500)
     model = SelfTrainingClassifier(make_pipeline(StandardScaler(), regression), threshold=SURE)
     with warnings.catch_warnings():
@@ -170,9 +170,9 @@ def held_out_agreement(features: LightFeatures, seeds: np.ndarray, people: np.nd
     """How often the model names the light of a seed it was not shown, nor any of the same person.
 
     Args:
-        features: of n pictures.
+        features: of n images.
         seeds: (n,) index into LIGHTS, or UNLABELLED.
-        people: (n,) whose picture each is.
+        people: (n,) whose image each is.
         folds: parts the people are divided into.
 
     Returns:

@@ -27,19 +27,19 @@ def answer_lines(said: dict[tuple[str, str], str], fit: LightFit) -> list[str]:
     people = ", ".join(f"{count} by {who} ({unsure[who]} unsure)" for who, count in sorted(number.items()))
     lines = [f"answers: {people or 'none'}", f"agreed: {_counts([str(light) for light in fit.hand])}"]
     if absent := len(fit.hand) - int((fit.seeds != UNLABELLED).sum()):
-        lines.append(f"{absent} of the agreed pictures are not in the folder and are not learned from")
+        lines.append(f"{absent} of the agreed images are not in the folder and are not learned from")
     return lines
 
 
 def agreement_lines(votes: pd.DataFrame) -> list[str]:
-    """Kappas, and the pictures annotators contradict each other on."""
+    """Kappas, and the images annotators contradict each other on."""
     lines = [
-        f"agreement of {pair.first} and {pair.second}: {pair.alike:.1%} of {pair.pictures} pictures, "
+        f"agreement of {pair.first} and {pair.second}: {pair.alike:.1%} of {pair.images} images, "
         f"Cohen's kappa {_kappa(pair.kappa)}"
         for pair in pair_agreements(votes)
     ]
     counts = light_counts(votes)
-    lines.append(f"Fleiss' kappa {_kappa(fleiss_kappa(counts))} on {len(counts)} pictures two or more are sure of")
+    lines.append(f"Fleiss' kappa {_kappa(fleiss_kappa(counts))} on {len(counts)} images two or more are sure of")
     contradicted = disputed(votes)
     lines.append(f"disputed, set aside: {len(contradicted)}")
     for image_id, row in contradicted.iterrows():
@@ -52,9 +52,9 @@ def model_lines(fit: LightFit, features: LightFeatures, folder: FaceFolder, doub
 
     Args:
         fit: to the answers.
-        features: of the pictures.
-        folder: the pictures; says whose they are.
-        doubtful: how many of the least certain pictures to name.
+        features: of the images.
+        folder: the images; says whose they are.
+        doubtful: how many of the least certain images to name.
     """
     seeds, people = fit.seeds, folder.identities.reindex(features.ids).to_numpy()
     rows = seeds != UNLABELLED
@@ -64,9 +64,9 @@ def model_lines(fit: LightFit, features: LightFeatures, folder: FaceFolder, doub
     table, lead = fit.table(features), margin(fit.probabilities)
     asked = [row for row in np.argsort(lead, kind="stable") if not rows[row]][:doubtful]
     return [
-        f"of {rows.sum()} agreed pictures the model, shown none of the same person, is right for {held_out}, "
+        f"of {rows.sum()} agreed images the model, shown none of the same person, is right for {held_out}, "
         f"the label network for {before:.1%}",
-        f"all pictures: {_counts(table['light'].tolist())}; {(table['source'] == 'hand').sum()} by hand",
+        f"all images: {_counts(table['light'].tolist())}; {(table['source'] == 'hand').sum()} by hand",
         "least certain: " + (", ".join(f"{features.ids[row]} ({lead[row]:.2f})" for row in asked) or "none"),
     ]
 

@@ -1,4 +1,4 @@
-"""One labelling session: which picture is next for whom, every answer kept, and the model refitted after each batch."""
+"""One labelling session: which image is next for whom, every answer kept, and the model refitted after each batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from latentrot.faces.light.answers import CHOICES, UNDO, Answer, AnswerFile, che
 from latentrot.faces.light.propagate import LightFeatures, enough, margin, propagate, require_enough, seed_rows
 from latentrot.faces.light.tables import light_table
 
-__all__ = ["LabelSession", "Progress", "SessionConfig", "fit_light"]
+__all__ = ["LabelProgress", "LabelSession", "SessionConfig", "fit_light"]
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class SessionConfig:
 
     Args:
         batch: answers of one annotator between two fits.
-        rounds: batches each annotator is asked for; None asks for as long as there are pictures.
-        again: share of a batch, 0 to 1, drawn from pictures others have answered, to measure the agreement on.
+        rounds: batches each annotator is asked for; None asks for as long as there are images.
+        again: share of a batch, 0 to 1, drawn from images others have answered, to measure the agreement on.
     """
 
     batch: int = 20
@@ -58,11 +58,11 @@ class LightFit:
     learned: bool
 
     def least_certain(self, features: LightFeatures) -> list[str]:
-        """All pictures, the most doubtful first."""
+        """All images, the most doubtful first."""
         return [features.ids[row] for row in np.argsort(margin(self.probabilities), kind="stable")]
 
     def table(self, features: LightFeatures) -> pd.DataFrame:
-        """The light of every picture, by hand where people agree (see `tables.light_table`).
+        """The light of every image, by hand where people agree (see `tables.light_table`).
 
         Raises:
             LatentrotError: the seeds are not enough to learn from.
@@ -72,10 +72,10 @@ class LightFit:
 
 
 def fit_light(features: LightFeatures, said: dict[tuple[str, str], str]) -> LightFit:
-    """From answers that count to the light of every picture.
+    """From answers that count to the light of every image.
 
     Args:
-        features: of the pictures.
+        features: of the images.
         said: {(image_id, annotator): light} from `answers.standing`.
     """
     table = votes(said)
@@ -86,17 +86,17 @@ def fit_light(features: LightFeatures, said: dict[tuple[str, str], str]) -> Ligh
 
 
 @dataclass(frozen=True)
-class Progress:
+class LabelProgress:
     """Where an annotator is.
 
     Args:
-        answered: pictures with an answer of theirs that counts.
+        answered: images with an answer of theirs that counts.
         left: answers until the next fit.
         batch: answers between two fits.
         fits: how often the model was fitted to answers in this session.
-        hand: pictures whose light people agree on.
-        disputed: pictures they contradict each other on.
-        pictures: pictures in all.
+        hand: images whose light people agree on.
+        disputed: images they contradict each other on.
+        images: images in all.
     """
 
     answered: int
@@ -105,7 +105,7 @@ class Progress:
     fits: int
     hand: int
     disputed: int
-    pictures: int
+    images: int
 
 
 class LabelSession:
@@ -113,7 +113,7 @@ class LabelSession:
 
     Args:
         answers: where the answers are kept; those it holds already count.
-        features: of the pictures.
+        features: of the images.
         config: how the session goes.
         after_fit: called with the fit after every batch.
     """
@@ -139,7 +139,7 @@ class LabelSession:
     # --- what the page calls ---
 
     def current(self, annotator: str) -> str | None:
-        """The picture this person is to answer now; None when their rounds or the pictures are used up."""
+        """The image this person is to answer now; None when their rounds or the images are used up."""
         with self._lock:
             name = checked_name(annotator)
             queue = self._queues.get(name)
@@ -152,12 +152,12 @@ class LabelSession:
 
         Args:
             annotator: who.
-            image_id: the picture they saw.
+            image_id: the image they saw.
             light: left, center, right or unsure.
 
         Returns:
-            False, and nothing kept, where that picture is not the one asked for: a key pressed twice must not answer a
-            picture nobody has seen.
+            False, and nothing kept, where that image is not the one asked for: a key pressed twice must not answer a
+            image nobody has seen.
 
         Raises:
             LatentrotError: another light, no name, or the answer could not be written.
@@ -176,30 +176,30 @@ class LabelSession:
             return True
 
     def undo(self, annotator: str) -> str | None:
-        """Take this person's latest answer back and ask again; returns the picture, or None where there is none."""
+        """Take this person's latest answer back and ask again; returns the image, or None where there is none."""
         with self._lock:
             name = checked_name(annotator)
             theirs = [i for i, who in self.said if who == name and i in self._known]
             if not theirs:
                 return None
-            self.current(name)  # draws a batch where there is none, so that the picture is put before it
+            self.current(name)  # draws a batch where there is none, so that the image is put before it
             self._keep(self.answers.append(theirs[-1], UNDO, name))
             self._queues[name].insert(0, theirs[-1])
             return theirs[-1]
 
-    def progress(self, annotator: str) -> Progress:
+    def progress(self, annotator: str) -> LabelProgress:
         """Where this person is."""
         with self._lock:
             name = checked_name(annotator)
             table = votes(self.said)
-            return Progress(
+            return LabelProgress(
                 answered=sum(who == name for _, who in self.said),
                 left=len(self._queues.get(name, [])),
                 batch=self.config.batch,
                 fits=self._fits,
                 hand=len(agreed(table)),
                 disputed=len(disputed(table)),
-                pictures=len(self.features.ids),
+                images=len(self.features.ids),
             )
 
     # --- inside ---
@@ -217,7 +217,7 @@ class LabelSession:
         self.said = standing(self._rows)
 
     def _draw(self, name: str) -> list[str]:
-        """The next batch of one person: the most doubtful pictures, and some that others have answered."""
+        """The next batch of one person: the most doubtful images, and some that others have answered."""
         if self.config.rounds is not None and self._rounds.get(name, 0) >= self.config.rounds:
             return []
         batch = self.config.batch
@@ -229,5 +229,5 @@ class LabelSession:
         first = again[: round(batch * self.config.again)]
         drawn = [*first, *new[: batch - len(first)]]
         drawn += again[len(first) :][: batch - len(drawn)]  # nothing new is left
-        # mixed, so that nobody can tell which pictures others have answered
+        # mixed, so that nobody can tell which images others have answered
         return list(np.random.default_rng(len(self._rows)).permutation(drawn)) if drawn else []

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def light_table(ids: Sequence[str], probabilities: np.ndarray, hand: Mapping[str, str] | pd.Series) -> pd.DataFrame:
-    """The light of every picture.
+    """The light of every image.
 
     Args:
         ids: n names.
@@ -76,7 +76,7 @@ def read_light_labels(
         By image_id: light (left, center, right) and confidence (0 to 1; 1 where the file says nothing).
 
     Raises:
-        LatentrotError: an unreadable file, missing columns, an unknown light, a picture named twice, an array that does not
+        LatentrotError: an unreadable file, missing columns, an unknown light, an image named twice, an array that does not
             fit `image_ids` or `order`, or none of `image_ids` in it.
     """
     path = Path(path)
@@ -89,15 +89,15 @@ def read_light_labels(
     else:
         table = _from_table(path, columns or {}, values or {})
     if doubled := sorted(set(table.index[table.index.duplicated()])):
-        raise LatentrotError(f"{path} names {len(doubled)} pictures twice, {doubled[0]} among them")
+        raise LatentrotError(f"{path} names {len(doubled)} images twice, {doubled[0]} among them")
     if image_ids is None:
         return table
     found = to_files(table, image_ids).dropna(subset="light")
     if len(image_ids) and found.empty:
         named = f"{len(table)}, {table.index[0]} among them" if len(table) else "none at all"
         raise LatentrotError(
-            f"{path} names none of the {len(image_ids)} pictures ({image_ids[0]} and so on); it names {named}. Give a table "
-            "of these pictures, or leave it out for the network's lights"
+            f"{path} names none of the {len(image_ids)} images ({image_ids[0]} and so on); it names {named}. Give a table "
+            "of these images, or leave it out for the network's lights"
         )
     return found
 
@@ -110,21 +110,21 @@ def with_light(labels: pd.DataFrame, lights: pd.DataFrame) -> pd.DataFrame:
         lights: from `read_light_labels`.
 
     Returns:
-        The same rows with light and confidence replaced where `lights` names the picture; a warning counts the others.
+        The same rows with light and confidence replaced where `lights` names the image; a warning counts the others.
         p_left, p_center and p_right stay the network's.
 
     Raises:
-        LatentrotError: the two have no picture in common.
+        LatentrotError: the two have no image in common.
     """
     common = labels.index.intersection(lights.index)
     if not len(common):
         raise LatentrotError(
-            f"the lights name none of the {len(labels)} pictures; one is called {labels.index[0]!r}, "
+            f"the lights name none of the {len(labels)} images; one is called {labels.index[0]!r}, "
             f"of the lights {next(iter(lights.index), 'none')!r}"
         )
     if len(common) < len(labels):
         log.warning(
-            "%d of %d pictures keep the network's light: no other is given", len(labels) - len(common), len(labels)
+            "%d of %d images keep the network's light: no other is given", len(labels) - len(common), len(labels)
         )
     replaced = labels.copy()
     for column in ("light", "confidence"):

@@ -252,7 +252,7 @@ class LatentRotator:
         clock.lap("label")
         # what the latent misses of the image is shown as pixels, or else decoded from the residual latent
         faceless = landmarks_of_crops(to_tensor(crop), str(self.model.device))[0] is None if carries else True
-        z = self.invert(crop, remainder=faceless)
+        z = self.invert(crop, residual=faceless)
         clock.lap("invert")
         curve, steady = (None, False) if like is None else (like.curve, like.steady)
         return PreparedLatent(self, crop, z, yaw, pitch, group, clock.seconds, None, curve, steady)
@@ -261,23 +261,23 @@ class LatentRotator:
         """A painted or drawn (s, s, 3) uint8 crop -> the likelier face at the resolution of the model."""
         space = self.any_directions.space
         x = to_tensor(resize(image, self.model.resolution))
-        z = reify(invert(self.model, x, schedule=space.schedule, remainder=False), space.factor)
+        z = reify(invert(self.model, x, schedule=space.schedule, residual=False), space.factor)
         return to_uint8(decode(self.model, z, schedule=space.schedule))[0]
 
     # ---- latents and directions ---------------------------------------------------------------------------------
 
-    def invert(self, crop: np.ndarray, remainder: bool = True) -> torch.Tensor:
+    def invert(self, crop: np.ndarray, residual: bool = True) -> torch.Tensor:
         """(s, s, 3) uint8 at the resolution of the model -> (1, c, h, w), or with its residual where the solver has one.
 
         What is kept in the cache is taken from there.
         """
         space = self.any_directions.space
-        key = latent_key(crop, space, TOLERANCE, remainder) if self.cache else ""
+        key = latent_key(crop, space, TOLERANCE, residual) if self.cache else ""
         kept = self.cache.get(key) if self.cache else None
         if kept is not None:
             return kept
         x = to_tensor(crop)
-        z = invert(self.model, x, schedule=space.schedule, tolerance=TOLERANCE, remainder=remainder)
+        z = invert(self.model, x, schedule=space.schedule, tolerance=TOLERANCE, residual=residual)
         if self.cache:
             self.cache.put(key, z)
         return z

@@ -16,9 +16,9 @@ from latentrot.diffusion.schedule import Schedule
 from latentrot.diffusion.solve import decode
 from latentrot.diffusion.solvers import solver_of
 from latentrot.directions.directions import Directions
-from latentrot.directions.search import CalibrationCurve, clamp_step, find_steps, longest_step, probe_steps
+from latentrot.directions.search import CalibrationCurve, clamp_step, find_steps, max_step, probe_steps
 from latentrot.directions.walk import walk
-from latentrot.directions.warp import carry
+from latentrot.directions.warp import warp_to_walk
 from latentrot.faces.estimate import estimate_pose
 from latentrot.faces.network import FaceLabeler
 
@@ -38,7 +38,7 @@ class Walk:
         yaw_deg: of the source, degrees.
         keep_norm: see `latentrot.directions.walk.walk`.
         carry: show the source's own pixels, warped to where the walk moves the face.
-        limit: max step size, see `latentrot.directions.search.longest_step`.
+        limit: max step size, see `latentrot.directions.search.max_step`.
         schedule: of the decoding.
         decoded: (1, 3, s, s) in [-1, 1], the latent decoded as it is, where it is known.
     """
@@ -100,7 +100,7 @@ class Walk:
         """Decoded images (k, 3, s, s) as they are shown: with the source's own pixels where `carry` is set."""
         if not self.carry:
             return images
-        return carry(to_tensor(self.source), self.start, images, str(self.model.device))
+        return warp_to_walk(to_tensor(self.source), self.start, images, str(self.model.device))
 
     def change(self, steps: Sequence[float]) -> np.ndarray:
         """By how many degrees each of k step sizes rotates the face, by the label network -> (k,)."""
@@ -111,12 +111,12 @@ class Walk:
 
     def longest(self, degrees: Sequence[float]) -> list[float]:
         """The max step size for each rotation, signed as the rotation."""
-        return [longest_step(self.directions, d, self.limit) for d in degrees]
+        return [max_step(self.directions, d, self.limit) for d in degrees]
 
     def average_steps(self, degrees: Sequence[float]) -> list[float]:
         """Step sizes by which the average face rotates by each of degrees."""
-        nominal = map(self.directions.nominal_for, degrees)
-        return [clamp_step(step, most) for step, most in zip(nominal, self.longest(degrees), strict=True)]
+        step_sizes = map(self.directions.step_for, degrees)
+        return [clamp_step(step, most) for step, most in zip(step_sizes, self.longest(degrees), strict=True)]
 
     def measured_steps(self, degrees: Sequence[float]) -> list[float]:
         """Step sizes that rotate this very face by each of degrees; see `find_steps`."""

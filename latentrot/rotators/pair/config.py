@@ -11,7 +11,7 @@ from latentrot.runs import RunConfig
 
 __all__ = ["KINDS", "PairConfig"]
 
-#: kinds of pairs: a picture and its mirror image; two pictures of one scene; a picture turned away and, as condition, back
+#: kinds of pairs: an image and its mirror image; two images of one scene; an image turned away and, as condition, back
 KINDS = ("mirror", "scene", "back")
 
 
@@ -25,10 +25,10 @@ class PairConfig(RunConfig):
         start: a diffusers folder, a Hub id or the name of a bundled model.
         condition: "mesh", the source turned to the target's pose by geometry; "source", the source as it is; "embedding", the
             one vector that an image encoder makes of the source (the latent backbone is told one in any case).
-        shares: of mirror pairs, scenes and pictures turned there and back among the samples; what the folders lack is left
+        shares: of mirror pairs, scenes and images turned there and back among the samples; what the folders lack is left
             out.
         sources: photographs that pairs are made of, over all folders.
-        back_deg: pictures are turned away by up to so many degrees.
+        back_deg: images are turned away by up to so many degrees.
         drop_condition: share of the samples without their condition, for guidance.
         drop_pose: share of the samples without their poses, for guidance.
         mirror: show half of the pairs mirrored.

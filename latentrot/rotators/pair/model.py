@@ -1,4 +1,4 @@
-"""The pair model as a whole: network, schedule, the way from pictures to states; read and written as a folder."""
+"""The pair model as a whole: network, schedule, the way from images to states; read and written as a folder."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ KIND, FORMAT = "latentrot pair model", 1
 PIPELINE = "StableDiffusionImageVariationPipeline"
 #: the identity network that an embedding begins as
 ENCODER = ("spin64", "person.safetensors")
-#: channels of a condition: the picture, and where the source shows it
+#: channels of a condition: the image, and where the source shows it
 CHANNELS = 4
 
 
 class Space(Protocol):
-    """What stands between pictures in [-1, 1] and a backbone's states and conditions."""
+    """What stands between images in [-1, 1] and a backbone's states and conditions."""
 
     def encode(self, x: Tensor) -> Tensor:
         """(n, 3, s, s) -> states."""
@@ -59,7 +59,7 @@ class Space(Protocol):
         ...
 
     def condition(self, c: Tensor) -> Tensor:
-        """(n, 4, s, s) picture in [-1, 1] and 0 to 1 where the source shows it -> what the network takes."""
+        """(n, 4, s, s) image in [-1, 1] and 0 to 1 where the source shows it -> what the network takes."""
         ...
 
 
@@ -88,7 +88,7 @@ class PixelSpace:
 
 @dataclass(frozen=True)
 class EmbeddedSpace(PixelSpace):
-    """States are pixels, unshuffled; of a condition the network embeds the picture."""
+    """States are pixels, unshuffled; of a condition the network embeds the image."""
 
     def condition(self, c: Tensor) -> Tensor:
         """(n, 4, s, s) -> (n, 3, s, s)."""
@@ -102,8 +102,8 @@ class LatentSpace:
     Args:
         stage: the autoencoder.
         encoder: a `CLIPVisionModelWithProjection`.
-        mean: (3,) of the pictures it takes.
-        deviation: (3,) of the pictures it takes.
+        mean: (3,) of the images it takes.
+        deviation: (3,) of the images it takes.
     """
 
     stage: Autoencoder
@@ -124,7 +124,7 @@ class LatentSpace:
 
     @torch.no_grad()
     def condition(self, c: Tensor) -> Tensor:
-        """(n, 4, s, s) -> (n, d): the encoder sees the picture alone."""
+        """(n, 4, s, s) -> (n, d): the encoder sees the image alone."""
         self.encoder.to(c.device)
         size = self.encoder.config.image_size
         x = F.interpolate(c[:, :3], size=(size, size), mode="bicubic", antialias=True, align_corners=False)
@@ -141,9 +141,9 @@ class PairModel:
         backbone: pixel or latent.
         conditioned_on: mesh, source or embedding, as in `PairConfig`.
         network: see `latentrot.rotators.pair.network`.
-        space: pictures <-> states.
+        space: images <-> states.
         scheduler: noise levels.
-        resolution: side in pixels of the pictures.
+        resolution: side in pixels of the images.
         state_shape: (c, h, w) of one state.
         pipeline: the folder whose parts are kept as they are (latent); None: there are none.
         folder: where it was read from; None: it is being trained.

@@ -5,7 +5,7 @@ Two backbones behind one call, `network(noisy, levels, condition, poses)`:
 - pixel: an unconditional U-Net whose first convolution also sees the condition's channels, and whose time embedding the
   poses are added to. All that is new is zero at first, so that without a condition it begins as the model it is made of. A
   condition that lies on the target is kept as far as the network trusts it. Or it sees no condition's channels, and an
-  embedding of the picture is added beside the poses.
+  embedding of the image is added beside the poses.
 - latent: the U-Net of a latent diffusion pipeline with an image encoder; the condition is the image's embedding, the poses
   are a further token beside it.
 
@@ -21,12 +21,12 @@ import torch.nn.functional as F
 from diffusers.models.unets.unet_2d import UNet2DModel
 from torch import Tensor, nn
 
-from latentrot.diffusion.conditions import WhoEmbedding
+from latentrot.diffusion.conditions import IdentityEmbedding
 from latentrot.faces.person import SIDE, PersonNetwork
 
 __all__ = ["LatentNetwork", "PictureEmbedding", "PixelNetwork", "PoseEmbedding", "widened"]
 
-#: how far a picture turned by geometry is off, root mean square of [-1, 1]: with less noise than that the state knows better
+#: how far an image turned by geometry is off, root mean square of [-1, 1]: with less noise than that the state knows better
 SPREAD = 0.25
 #: logit of the trust in a point that the source shows, before anything is learned; in one that it does not, its negative
 TRUST = 2.0
@@ -57,10 +57,10 @@ class PoseEmbedding(nn.Module):
 
 
 class PictureEmbedding(nn.Module):
-    """A picture as one vector, zero at first, that does not say which side the person is seen from.
+    """An image as one vector, zero at first, that does not say which side the person is seen from.
 
-    The encoder is an identity network, trained on with all else: who it is, and what else of a picture all poses share. A
-    picture and its mirror image have one embedding: so the pose can only come from the poses.
+    The encoder is an identity network, trained on with all else: who it is, and what else of an image all poses share. A
+    image and its mirror image have one embedding: so the pose can only come from the poses.
 
     Args:
         width: of the vector.
@@ -70,7 +70,7 @@ class PictureEmbedding(nn.Module):
     def __init__(self, width: int, encoder: PersonNetwork) -> None:
         super().__init__()
         self.encoder = encoder.requires_grad_(True)
-        self.told = WhoEmbedding(width, encoder.length)
+        self.told = IdentityEmbedding(width, encoder.length)
 
     def train(self, mode: bool = True) -> PictureEmbedding:
         """As every module, but the encoder keeps the statistics it came with: its batches are not what they were."""
@@ -78,10 +78,10 @@ class PictureEmbedding(nn.Module):
         self.encoder.eval()
         return self
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """(n, 3, s, s) in [-1, 1], all zero for none -> (n, width)."""
-        given = (pictures != 0).flatten(1).any(1, keepdim=True)
-        x = F.interpolate(pictures, (SIDE, SIDE), mode="area")
+        given = (images != 0).flatten(1).any(1, keepdim=True)
+        x = F.interpolate(images, (SIDE, SIDE), mode="area")
         who = F.normalize(self.encoder(x) + self.encoder(x.flip(-1)))
         return self.told(torch.where(given, who, torch.nan))
 
@@ -89,7 +89,7 @@ class PictureEmbedding(nn.Module):
 class PixelNetwork(nn.Module):
     """The pixel backbone.
 
-    The picture that it expects is a mean of two: what the U-Net makes of the state, and a condition that lies on the target.
+    The image that it expects is a mean of two: what the U-Net makes of the state, and a condition that lies on the target.
     The weights are those of two measurements of one thing, noise against `SPREAD`, times a trust that the U-Net gives for
     every pixel.
 
@@ -124,8 +124,8 @@ class PixelNetwork(nn.Module):
         Args:
             noisy: (n, c, h, w) states.
             levels: (n,) int64 noise levels.
-            condition: (n, k, h, w), the picture's channels and those of where the source shows it, or where it is embedded
-                the pictures (n, 3, s, s); zeros for none.
+            condition: (n, k, h, w), the image's channels and those of where the source shows it, or where it is embedded
+                the images (n, 3, s, s); zeros for none.
             poses: (n, 2, 2) degrees.
         """
         seen, told = noisy, self.poses(poses)

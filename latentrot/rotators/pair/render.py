@@ -1,6 +1,6 @@
-"""Pairs as pictures: sources, as they are or turned by geometry to where their targets are, made once and kept on the disk.
+"""Pairs as images: sources, as they are or turned by geometry to where their targets are, made once and kept on the disk.
 
-Turning by geometry takes a good part of a second a picture, a training step a few hundredths: so conditions are rendered
+Turning by geometry takes a good part of a second an image, a training step a few hundredths: so conditions are rendered
 before the training, in shards that are whole or not there. A run that is stopped goes on with the next shard.
 """
 
@@ -72,7 +72,7 @@ class Turner:
     """Turns square crops by geometry at a model's resolution.
 
     Args:
-        resolution: side of the model's pictures.
+        resolution: side of the model's images.
     """
 
     resolution: int
@@ -114,14 +114,14 @@ class Turner:
     def condition(self, turned: TurnedHead) -> np.ndarray:
         """(s, s, 4) uint8: the turned head in the CelebA frame, and how far the source shows each pixel."""
         alignment = turned.alignment
-        picture = alignment.crop(turned.image, self.resolution)
+        image = alignment.crop(turned.image, self.resolution)
         seen = np.rint(255 * turned.coverage).astype(np.uint8)[..., None].repeat(3, 2)
-        return np.concatenate([picture, alignment.crop(seen, self.resolution)[..., :1]], -1)
+        return np.concatenate([image, alignment.crop(seen, self.resolution)[..., :1]], -1)
 
 
 @dataclass(frozen=True, eq=False)
 class Framed:
-    """A picture with its landmarks.
+    """An image with its landmarks.
 
     Args:
         square: (s, s, 3) uint8, the crop in the CelebA frame, enlarged.
@@ -143,24 +143,24 @@ class Framed:
 
 
 def framed(folder: PairFolder, image_id: str, turner: Turner) -> Framed:
-    """Read a picture, find its landmarks and lay the CelebA frame by them, as an edit does.
+    """Read an image, find its landmarks and lay the CelebA frame by them, as an edit does.
 
     Raises:
-        LatentrotError: the picture is missing, damaged, or no face is on it.
+        LatentrotError: the image is missing, damaged, or no face is on it.
     """
-    picture = np.asarray(folder.faces.open_picture(image_id))
-    marks = landmarks_of(folder, image_id, picture)
-    alignment = align_landmarks(five_of(marks), (picture.shape[1], picture.shape[0]))
-    return Framed(alignment.crop(picture, turner.side), on_crop(alignment, marks, turner.side))
+    image = np.asarray(folder.faces.open_image(image_id))
+    marks = landmarks_of(folder, image_id, image)
+    alignment = align_landmarks(five_of(marks), (image.shape[1], image.shape[0]))
+    return Framed(alignment.crop(image, turner.side), on_crop(alignment, marks, turner.side))
 
 
-def landmarks_of(folder: PairFolder, image_id: str, picture: np.ndarray) -> np.ndarray:
-    """(68, 2) picture pixels: those of the folder's table where it has them, else as they are found."""
+def landmarks_of(folder: PairFolder, image_id: str, image: np.ndarray) -> np.ndarray:
+    """(68, 2) image pixels: those of the folder's table where it has them, else as they are found."""
     row = np.full(136, np.nan) if folder.landmarks is None else folder.landmarks.loc[image_id].to_numpy(np.float64)
     if np.isfinite(row).all():
-        return row.reshape(68, 2) * (picture.shape[1] / FRAME_WIDTH)
-    left, top, right, _ = face_box(picture.shape[1], picture.shape[0])
-    found = estimate_landmarks(picture, face_of_crop(right - left).landmarks + np.array([left, top]))
+        return row.reshape(68, 2) * (image.shape[1] / FRAME_WIDTH)
+    left, top, right, _ = face_box(image.shape[1], image.shape[0])
+    found = estimate_landmarks(image, face_of_crop(right - left).landmarks + np.array([left, top]))
     return found.require_sure().points
 
 
@@ -176,9 +176,9 @@ def pairs_of(
     """Every pair of one source, one after the other; those whose partner cannot be read are left out with a line each.
 
     Args:
-        source: the picture.
+        source: the image.
         folder: it lies in.
-        turner: how pictures are turned.
+        turner: how images are turned.
         back_deg: it is turned away by up to so many degrees.
         geometry: turn the source to its targets, and make pairs of turns there and back; without, both are left out.
 
@@ -213,7 +213,7 @@ def shown(head: Head | None, here: Framed, there: Framed, turner: Turner) -> np.
         head: the source's, to be turned; None: the source is shown as it is.
         here: the source.
         there: the target.
-        turner: how pictures are turned.
+        turner: how images are turned.
     """
     yaw, pitch = np.subtract(there.pose, here.pose if head is None else head.pose)
     if max(abs(yaw), abs(pitch)) > FARTHEST:
@@ -236,7 +236,7 @@ def mirror_pair(head: Head | None, here: Framed, source: Source, turner: Turner)
 def scene_pairs(
     head: Head | None, here: Framed, source: Source, folder: PairFolder, turner: Turner
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The source as shown for the poses of other pictures of its scene, and those pictures."""
+    """The source as shown for the poses of other images of its scene, and those images."""
     for partner in source.partners:
         try:
             there = framed(folder, partner.image_id, turner)
@@ -252,7 +252,7 @@ def scene_pairs(
 def back_pairs(
     head: Head, here: Framed, source: Source, turner: Turner, back_deg: float
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The source turned away and, as condition, back; the untouched picture is what it should have become."""
+    """The source turned away and, as condition, back; the untouched image is what it should have become."""
     rng = np.random.default_rng((source.seed, 3))
     sides = rng.permutation([-1, 1])
     for side in sides[:BACKS]:
@@ -299,7 +299,7 @@ def render_pairs(
         sources: from `plan_sources`.
         roots: the folders they lie in.
         resolution: of the model.
-        back_deg: pictures are turned away by up to so many degrees.
+        back_deg: images are turned away by up to so many degrees.
         geometry: see `pairs_of`.
         workers: processes.
         name: first word of the shards' names.
@@ -343,7 +343,5 @@ def read_pairs(paths: Sequence[Path]) -> Pairs:
     """
     pairs = Pairs(**read_shards(paths))
     if not len(pairs):
-        raise LatentrotError(
-            f"none of the pictures could be turned; {len(paths)} shards in {paths[0].parent} are empty"
-        )
+        raise LatentrotError(f"none of the images could be turned; {len(paths)} shards in {paths[0].parent} are empty")
     return pairs

@@ -24,7 +24,7 @@ class PairRotator:
 
     Args:
         model: from `load_pair_model`.
-        sample: how pictures are drawn.
+        sample: how images are drawn.
     """
 
     model: PairModel
@@ -49,7 +49,7 @@ class PairRotator:
         """Turn a (s, s, 3) uint8 crop by each of degrees, in one batch -> squares at the model's resolution.
 
         Raises:
-            LatentrotError: not a square picture, or its head cannot be turned.
+            LatentrotError: not a square image, or its head cannot be turned.
         """
         if not len(degrees):
             return []
@@ -65,7 +65,7 @@ class PairRotator:
 
         Returns:
             (2 s, (k + 2) s, 3) uint8: above the source, the condition, and the states after each of k steps; below the
-            source, the condition, and the pictures that the states are expected to become.
+            source, the condition, and the images that the states are expected to become.
         """
         condition, poses = self.asked(image, [degrees])
         with torch.no_grad():

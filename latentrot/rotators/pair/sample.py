@@ -1,4 +1,4 @@
-"""Draw with a pair model: the deterministic ODE from noise to picture in few evaluations."""
+"""Draw with a pair model: the deterministic ODE from noise to image in few evaluations."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = ["SampleConfig", "denoise", "draw"]
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """How pictures are drawn.
+    """How images are drawn.
 
     Args:
-        steps: of the ODE; evaluations a picture where both guidances are 1, else twice or three times as many. None: one
-            where the condition lies on the target, else 12: a single one is the mean of all that the picture might be.
-        keep: share that a condition which lies on the target has in the picture, where the source shows the point. What the
-            network expects is a mean of many pictures, close to the truth and nobody in particular; geometry's is off, and
+        steps: of the ODE; evaluations an image where both guidances are 1, else twice or three times as many. None: one
+            where the condition lies on the target, else 12: a single one is the mean of all that the image might be.
+        keep: share that a condition which lies on the target has in the image, where the source shows the point. What the
+            network expects is a mean of many images, close to the truth and nobody in particular; geometry's is off, and
             somebody. A mean of both is closer than either.
         guide_condition: how much the condition counts: 1 as trained, 0 not at all, more than 1 exaggerated.
         guide_pose: the same of the poses.
-        seed: of the noise, which is the same for every picture.
+        seed: of the noise, which is the same for every image.
     """
 
     steps: int | None = None
@@ -48,7 +48,7 @@ class SampleConfig:
 def denoise(
     model: PairModel, condition: Tensor, poses: Tensor, config: SampleConfig
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Go from noise to pictures.
+    """Go from noise to images.
 
     Args:
         model: from `load_pair_model`.
@@ -57,7 +57,7 @@ def denoise(
         config: how.
 
     Yields:
-        After each step the state (n, c, h, w), and the picture it is expected to become, (n, c, h, w).
+        After each step the state (n, c, h, w), and the image it is expected to become, (n, c, h, w).
     """
     generator = torch.Generator().manual_seed(config.seed)
     x = torch.randn(1, *model.state_shape, generator=generator).expand(len(poses), -1, -1, -1).to(model.device)
@@ -67,9 +67,9 @@ def denoise(
     for level, lower in zip(levels, [*levels[1:], -1], strict=True):
         a, b = (np.arccos(np.sqrt(model.alpha_bar[i])) if i >= 0 else 0.0 for i in (level, lower))
         v = velocity(model, x, level, given, poses, config)
-        picture, noise = np.cos(a) * x - np.sin(a) * v, np.sin(a) * x + np.cos(a) * v
-        x = np.cos(b) * picture + np.sin(b) * noise
-        yield x, picture
+        image, noise = np.cos(a) * x - np.sin(a) * v, np.sin(a) * x + np.cos(a) * v
+        x = np.cos(b) * image + np.sin(b) * noise
+        yield x, image
 
 
 def trailing_levels(count: int, steps: int) -> list[int]:
@@ -102,11 +102,11 @@ def velocity(model: PairModel, x: Tensor, level: int, condition: Tensor, poses: 
 
 @torch.no_grad()
 def draw(model: PairModel, condition: Tensor, poses: Tensor, config: SampleConfig | None = None) -> Tensor:
-    """Pictures, (n, 3, s, s) float32 in [-1, 1] on the CPU; see `denoise`."""
+    """Images, (n, 3, s, s) float32 in [-1, 1] on the CPU; see `denoise`."""
     config = config or SampleConfig()
     *_, (_, state) = denoise(model, condition, poses, config)
-    picture = model.space.decode(state).clamp(-1, 1).float().cpu()
+    image = model.space.decode(state).clamp(-1, 1).float().cpu()
     if not model.aligned:
-        return picture
+        return image
     turned, shown = condition[:, :3].float() / 127.5 - 1, condition[:, 3:].float() / 255
-    return picture + config.keep * shown * (turned - picture)
+    return image + config.keep * shown * (turned - image)

@@ -76,7 +76,7 @@ def _camera_rays(turned: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def held_at(turned: Tensor) -> Tensor:
-    """Where the head's middle lies in a picture, (..., 2) frame pixels from the crop's: the landmarks' middle stays."""
+    """Where the head's middle lies in an image, (..., 2) frame pixels from the crop's: the landmarks' middle stays."""
     held = turned @ torch.tensor(LANDMARKS, dtype=turned.dtype)
     at = FOCAL * held[..., :2] * held.new_tensor([1, -1]) / (DISTANCE - held[..., 2:])
     return held.new_tensor([0, LANDMARK_ROW]) - at

@@ -18,7 +18,7 @@ class SpinConfig(RunConfig):
         start: an unconditional model of pixels that predicts the velocity (a diffusers folder, a Hub id or a bundled one), or
             a multi-view one to go on from.
         people: rendered heads to train on.
-        views: pictures of each, all around.
+        views: images of each, all around.
         together: views drawn together in a sample, those given among them.
         single_steps: steps at the start with one view given; after them none, one or three, a third of the samples each.
         frontal: share of the samples whose first given view shows the face, as a photograph would.

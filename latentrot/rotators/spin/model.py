@@ -16,7 +16,7 @@ from latentrot.diffusion.backbone import begin_pixels, save_network
 from latentrot.diffusion.first_stage import PixelUnshuffle, load_first_stage, save_pixel_unshuffle
 from latentrot.diffusion.scheduler import read_scheduler
 from latentrot.errors import LatentrotError, one_line
-from latentrot.faces.identity import TellsPeopleApart, load_identity
+from latentrot.faces.identity import IdentityEncoder, load_identity
 from latentrot.faces.person import PersonNetwork, load_person_network, save_person_network
 from latentrot.files import read_tensors
 from latentrot.rotators.spin.config import SpinConfig
@@ -46,7 +46,7 @@ class SpinModel:
     Attributes:
         name: what was asked for.
         network: see `latentrot.rotators.spin.network`.
-        stage: pictures <-> states.
+        stage: images <-> states.
         scheduler: whose noise levels the network counts in.
         person: tells people apart; None: the model is told nobody.
         resolution: side in pixels of the views.
@@ -58,7 +58,7 @@ class SpinModel:
     network: SpinNetwork
     stage: PixelUnshuffle
     scheduler: DDIMScheduler
-    person: TellsPeopleApart | None
+    person: IdentityEncoder | None
     resolution: int
     folder: Path | None = None
     identity_digest: str = ""
@@ -74,7 +74,7 @@ class SpinModel:
         return self.resolution // self.stage.factor
 
     @property
-    def notes(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[str, ...]:
         """What its user should know."""
         if self.person is not None or not self.identity_digest:
             return ()
@@ -94,7 +94,7 @@ class SpinModel:
         return torch.cat([image, normals], 1).unflatten(0, states.shape[:-3])
 
 
-def begin_model(config: SpinConfig, person: TellsPeopleApart | None, device: str | None = None) -> SpinModel:
+def begin_model(config: SpinConfig, person: IdentityEncoder | None, device: str | None = None) -> SpinModel:
     """The model of a run before its first step: the unconditional one, view by view, or a multi-view one as it is.
 
     Raises:
@@ -195,7 +195,7 @@ def takes_identity(name_or_path: str | Path | None = None) -> bool:
     return folder is not None and bool(_read_part(str(folder), folder)[0].get("identity_digest"))
 
 
-def _person_of(name: str, folder: Path, digest: str, identity: Path | None, device: str) -> TellsPeopleApart | None:
+def _person_of(name: str, folder: Path, digest: str, identity: Path | None, device: str) -> IdentityEncoder | None:
     """The network that tells a model who it is: its folder's, or the user's."""
     if identity is None:
         own = folder / PERSON

@@ -1,6 +1,6 @@
-"""The multi-view network: a diffusion U-Net of single pictures that looks across the views of a head.
+"""The multi-view network: a diffusion U-Net of single images that looks across the views of a head.
 
-Its blocks are diffusers', its weights at first those of an unconditional model of pictures. What is new is zero at first, so
+Its blocks are diffusers', its weights at first those of an unconditional model of images. What is new is zero at first, so
 that it begins as that model, view by view: further input channels (normals, mask, rays), the normals' output, the attention
 across views, the identity, and beside every view the first one that is given, as in Liu et al., "Zero-1-to-3", ICCV 2023:
 what a head stands before, and its colours, need not be found by attention then.
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from diffusers.models.unets.unet_2d import UNet2DModel
 from torch import Tensor, nn
 
-from latentrot.diffusion.conditions import WhoEmbedding
+from latentrot.diffusion.conditions import IdentityEmbedding
 from latentrot.rotators.spin.cameras import RAY_CHANNELS
 
 __all__ = ["IDENTITY", "AcrossViews", "SpinNetwork", "expanded"]
@@ -75,7 +75,7 @@ class SpinNetwork(nn.Module):
         widths, groups = unet.config["block_out_channels"], unet.config["norm_num_groups"]
         self.unet: Any = unet
         self.finest = finest
-        self.who = WhoEmbedding(4 * widths[0], length)
+        self.who = IdentityEmbedding(4 * widths[0], length)
         down = [AcrossViews(w, groups) if side <= finest else None for w, side in _maps_down(unet)]
         up = [AcrossViews(w, groups) if side <= finest else None for w, side in _maps_up(unet)]
         self.across_down = nn.ModuleList([m or nn.Identity() for m in down])
@@ -92,7 +92,7 @@ class SpinNetwork(nn.Module):
         return above - 1 + (wanted - low) / (high - low)
 
     def forward(self, x: Tensor, s: Tensor, given: Tensor, rays: Tensor, who: Tensor) -> Tensor:
-        """The pictures and normals that noisy ones come from.
+        """The images and normals that noisy ones come from.
 
         Args:
             x: (b, p, c, h, w) states: image and normals side by side; those given without noise.
@@ -155,7 +155,7 @@ def _maps_up(unet: UNet2DModel) -> list[tuple[int, int]]:
 
 
 def expanded(unet: UNet2DModel) -> UNet2DModel:
-    """A U-Net of pictures as one of pictures and normals that also sees the first given view, each place's ray and mask.
+    """A U-Net of images as one of images and normals that also sees the first given view, each place's ray and mask.
 
     It answers as before.
 

@@ -40,7 +40,7 @@ def seen_in(points: np.ndarray, pose: torch.Tensor) -> np.ndarray:
         pose: (v, 2) degrees.
 
     Returns:
-        (v, n, 2) columns and rows as shares of the picture's side.
+        (v, n, 2) columns and rows as shares of the image's side.
     """
     turned = rotation(pose)
     at = np.einsum("vij,nj->vni", turned.numpy(), points)

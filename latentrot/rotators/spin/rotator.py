@@ -20,7 +20,7 @@ from latentrot.rotators.spin.sample import SampleConfig, Views, identity_of, spi
 
 __all__ = ["SpinRotator", "pose_of"]
 
-#: whose label network tells a picture's pose where the one of photographs is not in this build
+#: whose label network tells an image's pose where the one of photographs is not in this build
 HEADS = "heads64"
 
 
@@ -56,7 +56,7 @@ class SpinRotator:
             f"{self.name} draws a rendered head of {self.model.resolution} pixels: in a photograph it fills what the "
             "photograph does not show, a square alone is all drawn"
         )
-        return (what, *self.model.notes)
+        return (what, *self.model.warnings)
 
     @property
     def learned_from(self) -> tuple[str, ...] | None:
@@ -72,7 +72,7 @@ class SpinRotator:
         """Turn a (s, s, 3) uint8 crop by each of degrees -> squares at the model's resolution.
 
         Raises:
-            LatentrotError: not a square picture.
+            LatentrotError: not a square image.
         """
         check_crop(image)
         if not len(degrees):

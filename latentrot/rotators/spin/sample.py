@@ -1,4 +1,4 @@
-"""Draw with a multi-view model: one sample of views, and a whole head from a picture, from a name, or from nothing."""
+"""Draw with a multi-view model: one sample of views, and a whole head from an image, from a name, or from nothing."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from latentrot.errors import LatentrotError
 from latentrot.rotators.spin.cameras import ray_map, reference_of
 from latentrot.rotators.spin.model import SpinModel
 
-__all__ = ["ANCHORS_DEG", "NOBODY", "SampleConfig", "Views", "draw_views", "identity_of", "normals_of", "spin"]
+__all__ = ["ANCHORS_DEG", "NULL_IDENTITY", "SampleConfig", "Views", "draw_views", "identity_of", "normals_of", "spin"]
 
 #: yaws of the views that are drawn first, from which all others are
 ANCHORS_DEG = (45.0, -45.0, 90.0, -90.0, 135.0, -135.0, 180.0)
 #: an identity that is not told, whatever its length
-NOBODY = torch.full((1,), torch.nan)
+NULL_IDENTITY = torch.full((1,), torch.nan)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Views:
     """Some views of one head.
 
     Args:
-        pictures: (n, 6, s, s) float in [-1, 1], image and normals in the camera's frame.
+        images: (n, 6, s, s) float in [-1, 1], image and normals in the camera's frame.
         pose: (n, 2) float32, yaw and pitch in degrees.
     """
 
@@ -85,17 +85,17 @@ def spin(
     image: Tensor | None,
     pose: Tensor,
     asked: Tensor,
-    who: Tensor = NOBODY,
+    who: Tensor = NULL_IDENTITY,
     config: SampleConfig | None = None,
 ) -> Views:
     """A head from any side (Galanakis et al., SpinMeRound, ICCV 2025, sampling).
 
     Args:
         model: from `load_spin_model`.
-        image: (3, s, s) in [-1, 1], the picture in the CelebA frame; None: a new person.
+        image: (3, s, s) in [-1, 1], the image in the CelebA frame; None: a new person.
         pose: (2,) its yaw and pitch in degrees.
         asked: (n, 2) poses of the views asked for.
-        who: (d,) embedding of the person; `NOBODY`: not told.
+        who: (d,) embedding of the person; `NULL_IDENTITY`: not told.
         config: how.
 
     Returns:
@@ -106,13 +106,13 @@ def spin(
     if image is None:
         first = draw_views(model, None, pose[None], who, config)
         who = identity_of(model, to_uint8(first.pictures[:, :3])[0]) if who.isnan().all() else who
-    # (a) the picture is aligned already; its normals, the picture's own channels held to what they are
+    # (a) the image is aligned already; its normals, the image's own channels held to what they are
     else:
         first = Views(normals_of(model, image, pose, who, config)[None], pose[None])
     # (b) anchors all around, drawn together
     turn = torch.tensor([[yaw, 0.0] for yaw in ANCHORS_DEG])
     anchors = first.joined(draw_views(model, first, level(first.pose[0] + turn), who, config))
-    # (c) every view from the picture and the two anchors nearest to it
+    # (c) every view from the image and the two anchors nearest to it
     drawn: dict[int, Tensor] = {}
     for given, rows in nearest_anchors(anchors.pose, asked, config.together - 3):
         views = draw_views(model, anchors.chosen(given), asked[rows], who, config)
@@ -121,8 +121,8 @@ def spin(
 
 
 def identity_of(model: SpinModel, crop: np.ndarray) -> Tensor:
-    """The embedding of the person in a (s, s, 3) uint8 crop, (d,); `NOBODY` where the model is told nobody."""
-    return NOBODY if model.person is None else torch.from_numpy(model.person.embed([crop])[0])
+    """The embedding of the person in a (s, s, 3) uint8 crop, (d,); `NULL_IDENTITY` where the model is told nobody."""
+    return NULL_IDENTITY if model.person is None else torch.from_numpy(model.person.embed([crop])[0])
 
 
 def level(pose: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ def nearest_anchors(anchors: Tensor, asked: Tensor, most: int) -> list[tuple[lis
     """Which views are drawn together from which anchors: the first, and the two nearest of the others.
 
     Args:
-        anchors: (a, 2) poses, the picture's first.
+        anchors: (a, 2) poses, the image's first.
         asked: (n, 2) poses.
         most: views in one sample beside the three given.
 
@@ -154,7 +154,11 @@ def nearest_anchors(anchors: Tensor, asked: Tensor, most: int) -> list[tuple[lis
 
 @torch.no_grad()
 def draw_views(
-    model: SpinModel, given: Views | None, asked: Tensor, who: Tensor = NOBODY, config: SampleConfig | None = None
+    model: SpinModel,
+    given: Views | None,
+    asked: Tensor,
+    who: Tensor = NULL_IDENTITY,
+    config: SampleConfig | None = None,
 ) -> Views:
     """Draw views together.
 
@@ -162,7 +166,7 @@ def draw_views(
         model: from `load_spin_model`.
         given: what is known, the first of them what others are told relative to; None: nothing.
         asked: (n, 2) poses in degrees.
-        who: (d,) or `NOBODY`.
+        who: (d,) or `NULL_IDENTITY`.
         config: how.
 
     Returns:
@@ -182,21 +186,21 @@ def draw_views(
 
 @torch.no_grad()
 def normals_of(
-    model: SpinModel, image: Tensor, pose: Tensor, who: Tensor = NOBODY, config: SampleConfig | None = None
+    model: SpinModel, image: Tensor, pose: Tensor, who: Tensor = NULL_IDENTITY, config: SampleConfig | None = None
 ) -> Tensor:
-    """A picture's normals by channel-wise inpainting (Papantoniou et al., Relightify, ICCV 2023).
+    """An image's normals by channel-wise inpainting (Papantoniou et al., Relightify, ICCV 2023).
 
-    At every noise level the image's channels are the picture's own with that much noise; the normals' are drawn.
+    At every noise level the image's channels are the image's own with that much noise; the normals' are drawn.
 
     Args:
         model: from `load_spin_model`.
         image: (3, s, s) in [-1, 1].
         pose: (2,) its yaw and pitch.
-        who: (d,) or `NOBODY`.
+        who: (d,) or `NULL_IDENTITY`.
         config: how.
 
     Returns:
-        (6, s, s) the picture and its normals.
+        (6, s, s) the image and its normals.
     """
     config = config or SampleConfig()
     sample = Sample(model, pose[None], torch.zeros(1), who, config)
@@ -216,7 +220,7 @@ class Sample:
         model: the model.
         pose: (p, 2) of all views.
         given: (p,) 1 where a view is known.
-        who: (d,) or `NOBODY`.
+        who: (d,) or `NULL_IDENTITY`.
         config: how.
     """
 

@@ -49,8 +49,8 @@ def placements(n: int, config: FaceTrainConfig, generator: torch.Generator) -> t
     return torch.stack([first, second], 1), flip
 
 
-def spoiled(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Pictures as cameras, screens and hands spoil them: colour, grey, softness, grain, things in front: (n, 3, h, w)."""
+def augment_photometric(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Images as cameras, screens and hands spoil them: colour, grey, softness, grain, things in front: (n, 3, h, w)."""
     n, size = len(x), x.shape[-1]
 
     def draw(low: float, high: float, *shape: int) -> Tensor:
@@ -78,7 +78,7 @@ def squares_at(
 ) -> tuple[Tensor, Tensor, Tensor, np.ndarray]:
     """One step's squares as the network sees them, their placements, which are mirrored, and their rows."""
     x, matrix, flip, rows, generator = clean_squares_at(faces, step, config, size)
-    return spoiled(x, generator), matrix, flip, rows
+    return augment_photometric(x, generator), matrix, flip, rows
 
 
 def clean_squares_at(
@@ -88,39 +88,39 @@ def clean_squares_at(
     rows = rows_at(step, faces.weights, config)
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
     matrix, flip = placements(len(rows), config, generator)
-    kept = torch.from_numpy(faces.pictures[rows]).permute(0, 3, 1, 2).float() / 127.5 - 1
+    kept = torch.from_numpy(faces.images[rows]).permute(0, 3, 1, 2).float() / 127.5 - 1
     grid = F.affine_grid(matrix, [len(rows), 3, size, size], align_corners=False)
     x = F.grid_sample(kept, grid, padding_mode="border", align_corners=False)
     return x, matrix, flip, rows, generator
 
 
 def landmark_batch(faces: Faces, step: int, config: FaceTrainConfig) -> tuple[Tensor, Tensor]:
-    """(b, 3, 128, 128) pictures and (b, 68, 2) landmarks, -1 to 1."""
+    """(b, 3, 128, 128) images and (b, 68, 2) landmarks, -1 to 1."""
     x, matrix, flip, rows = squares_at(faces, step, config, LANDMARK_SIDE)
-    kept = torch.from_numpy(faces.targets[rows]) / faces.pictures.shape[1] * 2 - 1
+    kept = torch.from_numpy(faces.targets[rows]) / faces.images.shape[1] * 2 - 1
     points = torch.linalg.solve(matrix[:, :, :2], (kept - matrix[:, None, :, 2]).transpose(1, 2)).transpose(1, 2)
     order = torch.from_numpy(MIRRORED_68)
     return x, torch.where(flip[:, None, None], points[:, order], points)
 
 
 def parts_batch(faces: Faces, step: int, config: FaceTrainConfig) -> tuple[Tensor, Tensor, np.ndarray]:
-    """(b, 3, 256, 256) pictures, (b, 256, 256) parts, and the set each is of."""
+    """(b, 3, 256, 256) images, (b, 256, 256) parts, and the set each is of."""
     x, matrix, _, rows, generator = clean_squares_at(faces, step, config, PARTS_SIDE)
     grid = F.affine_grid(matrix, [len(rows), 1, PARTS_SIDE, PARTS_SIDE], align_corners=False)
     masks = torch.from_numpy(faces.targets[rows]).float()[:, None]
     beyond = (grid.abs() > 1).any(-1)
     y = F.grid_sample(masks, grid, mode="nearest", padding_mode="border", align_corners=False)[:, 0].long()
     y = torch.where(beyond, UNKNOWN, y)
-    return spoiled(with_neighbours(x, y, generator), generator), y, faces.groups[rows]
+    return augment_photometric(with_neighbours(x, y, generator), generator), y, faces.groups[rows]
 
 
 def with_neighbours(x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-    """Some pictures with the head of another one beside and behind the own one, where background is and stays the answer.
+    """Some images with the head of another one beside and behind the own one, where background is and stays the answer.
 
     Source: Ghiasi et al., "Simple Copy-Paste is a Strong Data Augmentation Method for Instance Segmentation", CVPR 2021.
 
     Args:
-        x: (n, 3, s, s) pictures.
+        x: (n, 3, s, s) images.
         y: (n, s, s) parts.
         generator: draws which, and where.
     """

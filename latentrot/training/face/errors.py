@@ -19,7 +19,7 @@ from latentrot.training.loop import channels_last
 
 def plain_squares(faces: Faces, size: int) -> Tensor:
     """The network's squares without any displacement: (n, 3, size, size)."""
-    x = torch.from_numpy(faces.pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+    x = torch.from_numpy(faces.images).permute(0, 3, 1, 2).float() / 127.5 - 1
     matrix = torch.tensor([[1 / MARGIN, 0, 0], [0, 1 / MARGIN, 0]]).expand(len(x), 2, 3)
     return F.grid_sample(x, F.affine_grid(matrix, [len(x), 3, size, size], align_corners=False), align_corners=False)
 
@@ -28,14 +28,14 @@ def plain_squares(faces: Faces, size: int) -> Tensor:
 def landmark_errors(network: nn.Module, faces: Faces) -> dict[str, float]:
     """Mean distance in percent of the outer eye corners' distance, by set, on what is given; each with its mirror image."""
     found = []
-    for rows in np.array_split(np.arange(len(faces.pictures)), max(1, len(faces.pictures) // 128)):
+    for rows in np.array_split(np.arange(len(faces.images)), max(1, len(faces.images) // 128)):
         x = plain_squares(faces.subset(rows), LANDMARK_SIDE)
         points, back = (
             network(channels_last(x))[0],
             network(channels_last(x.flip(-1)))[0][:, torch.from_numpy(MIRRORED_68)],
         )
         found.append(((points + back * torch.tensor([-1.0, 1.0])) / 2).numpy())
-    wanted = (faces.targets / faces.pictures.shape[1] * 2 - 1) * MARGIN
+    wanted = (faces.targets / faces.images.shape[1] * 2 - 1) * MARGIN
     off = np.linalg.norm(np.concatenate(found) - wanted, axis=-1).mean(1)
     corners = np.linalg.norm(wanted[:, 36] - wanted[:, 45], axis=-1)
     percent = 100 * off / np.maximum(corners, 1e-6)

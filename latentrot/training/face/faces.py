@@ -61,7 +61,7 @@ class Faces:
     """Squares around faces, `MARGIN` times as large as what a network sees.
 
     Args:
-        pictures: (n, s, s, 3) uint8.
+        images: (n, s, s, 3) uint8.
         targets: (n, 68, 2) float32 landmarks in pixels of the squares, or (n, s, s) uint8 masks.
         groups: (n,) which set each is of.
         weights: (n,) how often each is drawn.
@@ -69,7 +69,7 @@ class Faces:
         names: (n,) for tables.
     """
 
-    pictures: np.ndarray
+    images: np.ndarray
     targets: np.ndarray
     groups: np.ndarray
     weights: np.ndarray
@@ -118,12 +118,12 @@ def marks_of(data: Path, images: Sequence[str]) -> pd.DataFrame:
     """
     rows = []
     for name in tqdm(images, desc="mark", disable=None):
-        picture = read_image(data / name)
-        middle = np.array(picture.shape[1::-1]) / 2
-        faces = detect_faces(picture)
+        image = read_image(data / name)
+        middle = np.array(image.shape[1::-1]) / 2
+        faces = detect_faces(image)
         if faces:
             face = min(faces, key=lambda f: float(np.linalg.norm(f.landmarks.mean(0) - middle)))
-            rows.append([name, 0.0, *estimate_landmarks(picture, face.landmarks).points.flatten()])
+            rows.append([name, 0.0, *estimate_landmarks(image, face.landmarks).points.flatten()])
     return pd.DataFrame(rows, columns=["image", "disagreement", *POINTS])
 
 
@@ -150,20 +150,20 @@ def landmark_faces(data: Path, teacher: pd.DataFrame, share: float) -> Faces:
     table = landmark_rows(data, teacher)
     size = round(LANDMARK_SIDE * MARGIN)
     grain = LANDMARK_SIDE / (2 * FRAME_REACH)
-    pictures = np.zeros((len(table), size, size, 3), np.uint8)
+    images = np.zeros((len(table), size, size, 3), np.uint8)
     targets = np.zeros((len(table), 68, 2), np.float32)
     for i, points in enumerate(tqdm(points_of(table), desc="read", disable=None)):
         with Image.open(data / str(table["image"][i])) as file:
-            picture = file.convert("RGB")
-        alignment = align_landmarks(five_of(points), picture.size)
+            image = file.convert("RGB")
+        alignment = align_landmarks(five_of(points), image.size)
         linear = alignment.matrix[:, :2] * grain
         shift = (alignment.matrix[:, 2] - FRAME_CENTRE) * grain + size / 2
         matrix = np.column_stack([linear, shift])
-        pictures[i] = cut_square(np.asarray(picture), matrix, size)
+        images[i] = cut_square(np.asarray(image), matrix, size)
         targets[i] = points @ linear.T + shift
     tests = held_out(table["person"].astype(str).to_numpy(), share)
     return Faces(
-        pictures,
+        images,
         targets,
         table["set"].to_numpy(str),
         table["weight"].to_numpy(float),
@@ -214,7 +214,7 @@ def parts_faces(data: Path, teacher: pd.DataFrame, masks: Path | None, share: fl
     pairs = masked_photographs(data, masks)
     pairs = pairs[pairs["image"].isin(known.index)].reset_index(drop=True)
     size = round(PARTS_SIDE * MARGIN)
-    pictures = np.zeros((len(pairs), size, size, 3), np.uint8)
+    images = np.zeros((len(pairs), size, size, 3), np.uint8)
     targets = np.zeros((len(pairs), size, size), np.uint8)
     marks = points_of(known.loc[pairs["image"]])
     files = zip(pairs["image"], pairs["mask"], pairs["set"], strict=True)
@@ -222,12 +222,12 @@ def parts_faces(data: Path, teacher: pd.DataFrame, masks: Path | None, share: fl
         with Image.open(data / image) as file:
             picture = file.convert("RGB")
         matrix = upright_square(marks[i], size, REGION_WIDTHS * MARGIN, REGION_LIFT)
-        pictures[i] = cut_square(np.asarray(picture), matrix, size)
+        images[i] = cut_square(np.asarray(picture), matrix, size)
         targets[i] = mask_in(Path(mask), picture.size, matrix, size)
         if kind == "taught":
             targets[i] = own_person(targets[i])
     faces = Faces(
-        pictures,
+        images,
         targets,
         pairs["set"].to_numpy(str),
         pairs["weight"].to_numpy(float),

@@ -25,7 +25,7 @@ def landmark_loss(points: Tensor, scatter: Tensor, wanted: Tensor) -> Tensor:
 
 
 def parts_loss(logits: Tensor, wanted: Tensor, joined: Tensor) -> Tensor:
-    """Cross entropy over the parts as each picture's set joins them.
+    """Cross entropy over the parts as each image's set joins them.
 
     Args:
         logits: (n, 7, h, w).

@@ -1,4 +1,4 @@
-"""Vary pictures as cameras and detectors do: place, size and lean; exposure, colours, sharpness and noise."""
+"""Vary images as cameras and detectors do: place, size and lean; exposure, colours, sharpness and noise."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def warp(contexts: Tensor, config: WarpConfig, generator: torch.Generator) -> tu
     zoom = uniform(n, 1 - config.scale, 1 + config.scale, generator) * CROP_SIZE / CONTEXT_SIZE
     reach = config.shift / 128 * 2 * CROP_SIZE / CONTEXT_SIZE  # in half-widths of the context
     cos, sin = roll.deg2rad().cos() * zoom, roll.deg2rad().sin() * zoom
-    # rows grow downwards, so the picture turns clockwise when each place looks back anticlockwise
+    # rows grow downwards, so the image turns clockwise when each place looks back anticlockwise
     across = torch.stack([cos, sin, uniform(n, -reach, reach, generator)], 1)
     down = torch.stack([-sin, cos, uniform(n, -reach, reach, generator)], 1)
     grid = F.affine_grid(torch.stack([across, down], 1), [n, 1, CROP_SIZE, CROP_SIZE], align_corners=False)
@@ -88,6 +88,6 @@ def photograph(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def mirror_half(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Mirror a random half of the pictures; returns them and (n,) bool, true where mirrored."""
+    """Mirror a random half of the images; returns them and (n,) bool, true where mirrored."""
     flip = torch.rand(len(x), generator=generator) < 0.5
     return torch.where(flip[:, None, None, None], x.flip(-1), x), flip

@@ -21,8 +21,8 @@ class LabelTrainConfig(RunConfig):
         scale: crops are this much smaller or larger, as a share.
         shift: crops are moved by up to this many pixels of the 178x218 frame.
         roll: crops lean by up to this many degrees.
-        confident: least probability of a label CelebA pictures are given in self-training.
-        center_share: share of CelebA's training pictures that are to be called lit from the center.
+        confident: least probability of a label CelebA images are given in self-training.
+        center_share: share of CelebA's training images that are to be called lit from the center.
         held_out: share of CelebA's people kept for measuring.
         yale_held_out: number of Yale people (the last ones by name) kept for measuring.
     """

@@ -1,4 +1,4 @@
-"""Train the label network on pictures whose pose and light are known exactly, as those of a generator of heads are."""
+"""Train the label network on images whose pose and light are known exactly, as those of a generator of heads are."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 def train_known_light(
     network: FaceLabeler, crops: Tensor, light: Tensor, config: LabelTrainConfig, stages: Stages
 ) -> None:
-    """Teach the light, as many pictures from each side: crops (n, 3, 64, 64) uint8, light (n,) index into LIGHTS."""
+    """Teach the light, as many images from each side: crops (n, 3, 64, 64) uint8, light (n,) index into LIGHTS."""
     rows = [torch.nonzero(light == side)[:, 0] for side in range(len(LIGHTS))]
 
     def draw(generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -69,7 +69,7 @@ def train_exact_labeler(heads: Path, out: Path, config: LabelTrainConfig | None 
     """Train the label network on a folder with exact labels and write it.
 
     Args:
-        heads: pictures with `pose.csv` (image_id, yaw_deg, pitch_deg, roll_deg), `light.csv` (image_id, light) and
+        heads: images with `pose.csv` (image_id, yaw_deg, pitch_deg, roll_deg), `light.csv` (image_id, light) and
             `identity_CelebA.csv`, as `latentrot heads make` writes them.
         out: the safetensors file to write.
         config: the run; None takes the defaults. `pose_steps` and `light_steps` must not be 0.
@@ -98,7 +98,7 @@ def train_exact_labeler(heads: Path, out: Path, config: LabelTrainConfig | None 
     train_pose(network, crops[kept], pose[kept], config, stages)
     errors = measure_exact(network, crops[test], pose[test], light[test])
     heads_seen = len(set(identity[~apart]))
-    save_labeler(network, out, config, errors, f"{int(kept.sum())} pictures of {heads_seen} heads with exact labels")
+    save_labeler(network, out, config, errors, f"{int(kept.sum())} images of {heads_seen} heads with exact labels")
     stages.remove()
     log.info("held-out heads: %s", errors)
     return errors
@@ -109,6 +109,6 @@ def check_split(folder: FaceFolder, light: Tensor, tested: int) -> None:
     counts = torch.bincount(light, minlength=len(LIGHTS)).tolist()
     if not tested or min(counts) < 1:
         raise LatentrotError(
-            f"{folder.root}: {tested} pictures of heads held out and {dict(zip(LIGHTS, counts, strict=True))} to learn from; "
+            f"{folder.root}: {tested} images of heads held out and {dict(zip(LIGHTS, counts, strict=True))} to learn from; "
             "expected some of each; give a folder of more heads, with identity_CelebA.csv"
         )

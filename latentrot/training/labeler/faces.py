@@ -1,4 +1,4 @@
-"""The pictures the label network learns from: CelebA with its surroundings, and Yale B in linear light."""
+"""The images the label network learns from: CelebA with its surroundings, and Yale B in linear light."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def read_contexts(folder: FaceFolder) -> Tensor:
     """Crops with 8 pixels of surroundings on each side -> (n, 3, 80, 80) uint8."""
 
     def read(name: str) -> np.ndarray:
-        picture = folder.open_picture(name)
-        left, top, right, bottom = crop_box(*picture.size)
+        image = folder.open_image(name)
+        left, top, right, bottom = crop_box(*image.size)
         margin = (right - left) * (CONTEXT_SIZE - CROP_SIZE) / (2 * CROP_SIZE)
         box = (left - margin, top - margin, right + margin, bottom + margin)
-        return np.asarray(picture.resize((CONTEXT_SIZE, CONTEXT_SIZE), Image.Resampling.BICUBIC, box=box))
+        return np.asarray(image.resize((CONTEXT_SIZE, CONTEXT_SIZE), Image.Resampling.BICUBIC, box=box))
 
     return torch.from_numpy(np.stack([read(name) for name in folder.ids])).permute(0, 3, 1, 2).contiguous()
 
@@ -48,15 +48,13 @@ def center_crop(contexts: Tensor) -> Tensor:
 
 
 def read_pose(folder: FaceFolder) -> Tensor:
-    """The folder's reference pose: (n, 2) yaw and pitch in degrees, NaN for a picture the table lacks.
+    """The folder's reference pose: (n, 2) yaw and pitch in degrees, NaN for an image the table lacks.
 
     Raises:
         LatentrotError: no `pose.csv`.
     """
     if (path := folder.find_table("pose")) is None:
-        raise LatentrotError(
-            f"no such table: {folder.root / 'pose.csv'}; it holds each picture's yaw_deg and pitch_deg"
-        )
+        raise LatentrotError(f"no such table: {folder.root / 'pose.csv'}; it holds each image's yaw_deg and pitch_deg")
     table = to_files(
         as_numbers(read_columns(path, ["yaw_deg", "pitch_deg"]), ["yaw_deg", "pitch_deg"], path), folder.ids
     )
@@ -69,7 +67,7 @@ class YaleFaces:
 
     Args:
         pixels: (n, 40, 40) float in [0, 1], proportional to the light.
-        azimuth: (n,) degrees, positive where the light is on the picture's left.
+        azimuth: (n,) degrees, positive where the light is on the image's left.
         person: (n,) name of the person.
     """
 
@@ -91,14 +89,14 @@ def read_yale(root: Path, darkest: float = 0.03) -> YaleFaces:
     """Read the Yale B faces, leaving out those too dark to see (mean brightness below `darkest`)."""
     path = Path(root) / "light.csv"
     if not path.is_file():
-        raise LatentrotError(f"no such table: {path}; it names each picture's light (image, azimuth_deg)")
+        raise LatentrotError(f"no such table: {path}; it names each image's light (image, azimuth_deg)")
     table = pd.read_csv(path)
     side = YALE_BOX[2]
-    pictures = [
+    images = [
         np.asarray(Image.open(Path(root) / name).convert("L").resize((side, side), Image.Resampling.LANCZOS))
         for name in table["image"]
     ]
-    pixels = torch.from_numpy(np.stack(pictures)).float() / 255
+    pixels = torch.from_numpy(np.stack(images)).float() / 255
     faces = YaleFaces(pixels, table["azimuth_deg"].to_numpy(), table["image"].str.split("/").str[0].to_numpy())
     return faces.select((pixels.mean((1, 2)) >= darkest).numpy())
 
@@ -112,7 +110,7 @@ def in_frame(faces: Tensor, size: int) -> Tensor:
 
 
 def yale_crops(root: Path, people: slice | None = None) -> tuple[Tensor, np.ndarray]:
-    """Yale B pictures as the label network is to see them, those too dark to see left out.
+    """Yale B images as the label network is to see them, those too dark to see left out.
 
     Args:
         root: the folder that holds `light.csv` and one folder per person.

@@ -1,8 +1,8 @@
 """Train the label network: pose from labelled CelebA crops, light from relit Yale faces and then from CelebA itself.
 
-Light has no labels on ordinary photographs. The pictures of one person in Yale B are aligned to the pixel and light
+Light has no labels on ordinary photographs. The images of one person in Yale B are aligned to the pixel and light
 adds up, so a weighted sum of them is that face under soft, mixed light with a known main side. A network trained on
-such sums labels CelebA; where it is sure, and sure of the mirrored picture too, its labels join the training set. These
+such sums labels CelebA; where it is sure, and sure of the mirrored image too, its labels join the training set. These
 are drawn in equal numbers from turned faces lit on the side they look to and on the other side, so that the light
 cannot be guessed from the yaw.
 
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 DATA = "CelebA (aligned; yaw and pitch by 3DDFA V2) and extended Yale B; research use only"
 SIGNS = (
     "yaw > 0: nose to the viewer's right; pitch > 0: face looks up; roll > 0: head leans clockwise as seen by the "
-    "viewer; light: the side of the picture, as seen by the viewer, the main light comes from"
+    "viewer; light: the side of the image, as seen by the viewer, the main light comes from"
 )
 
 
@@ -52,7 +52,7 @@ def measure(network: FaceLabeler, x: Tensor, pose: Tensor, yale: tuple[Tensor, n
         yale: crops (m, 3, 64, 64) and (m,) index into LIGHTS.
 
     Returns:
-        Counts, mean absolute errors in degrees, and shares of the Yale pictures.
+        Counts, mean absolute errors in degrees, and shares of the Yale images.
     """
     light = estimate_light(yale[0], labeler=network)
     right = light.argmax(1).numpy() == yale[1]

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 def pseudo_labels(
     network: FaceLabeler, x: Tensor, yaw: np.ndarray, config: LabelTrainConfig, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures whose light the network is sure of, balanced over the sides and, for turned faces, over the yaw.
+    """Images whose light the network is sure of, balanced over the sides and, for turned faces, over the yaw.
 
     Args:
         network: as trained so far.
@@ -103,7 +103,7 @@ def train_light(
 
 
 def set_center_share(network: FaceLabeler, x: Tensor, share: float) -> None:
-    """Move the bias of `center` so that this share of the pictures (n, 3, 64, 64) is called lit from the center."""
+    """Move the bias of `center` so that this share of the images (n, 3, 64, 64) is called lit from the center."""
     logits = estimate_light(x, labeler=network).log()
     lead = logits[:, 1] - torch.maximum(logits[:, 0], logits[:, 2])
     last = network.light_head[-1]

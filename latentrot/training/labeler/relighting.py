@@ -1,6 +1,6 @@
-"""Relight faces: the pictures of one person under single lights add up to that person under soft, mixed light.
+"""Relight faces: the images of one person under single lights add up to that person under soft, mixed light.
 
-The pictures of one person in Yale B are aligned to the pixel, and light adds up: a weighted sum of them is that face under
+The images of one person in Yale B are aligned to the pixel, and light adds up: a weighted sum of them is that face under
 soft light with a known main side.
 """
 
@@ -26,7 +26,7 @@ class Relighter:
 
         Args:
             faces: the people to relight.
-            surroundings: (m, 3, 80, 80) uint8 pictures to put around the faces.
+            surroundings: (m, 3, 80, 80) uint8 images to put around the faces.
         """
         self.surroundings = surroundings
         level = faces.pixels.mean((1, 2), keepdim=True)
@@ -44,7 +44,7 @@ class Relighter:
         self.mask = ((1.1 - radius) / 0.2).clamp(0, 1)[None, None]
 
     def pick(self, person: int, light: int, generator: torch.Generator) -> Tensor:
-        """One picture of a person with light from the given side: (40, 40)."""
+        """One image of a person with light from the given side: (40, 40)."""
         rows = self.rows[person][light]
         return self.keys[rows[int(torch.randint(len(rows), (1,), generator=generator))]]
 

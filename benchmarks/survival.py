@@ -4,7 +4,7 @@ The model is a tiny random one, so that what is tried is the bookkeeping: real p
 into shards of eight. Each run is a copy of this process, which spares it importing everything, killed by SIGKILL after a
 random while; some pictures are unreadable. Writes survival.csv, a row per kill and one for the end.
 
-    python experiments/survival.py --data ../shared/data/celeba --out experiments/survival.csv
+    python benchmarks/survival.py --data ../shared/data/celeba --out benchmarks/survival.csv
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Survival:
 
     data: Path = Path("../shared/data/celeba")
     """folder of face pictures"""
-    out: Path = Path("experiments/survival.csv")
+    out: Path = Path("benchmarks/survival.csv")
     """table to write"""
     pictures: int = 300
     """how many of them"""
@@ -83,7 +83,7 @@ def killed_run(data: Path, model: LatentModel, store: LatentStore, after: float)
 
 def slopes(store: LatentStore, labels: pd.DataFrame) -> bytes:
     """All lines of a store, as bytes."""
-    config = FitConfig(width=30, least=1, calibrate=0, held_out=0.0)
+    config = FitConfig(width=30, min_count=1, calibrate=0, held_out=0.0)
     found = [fit_directions(store, labels, light, config) for light in ("left", "center", "right")]
     return b"".join(d.left.numpy().tobytes() + d.right.numpy().tobytes() for d in found)
 

@@ -3,7 +3,7 @@
 Embeds some CelebA photographs with the bundled model (once: the latents are kept in a scratch file, never in the repository),
 fits lines to the latents as computed and as stored in each way, and compares the lines. Writes a csv.
 
-    python experiments/storage.py --data ../shared/data/celeba --cache /tmp/latents.npz --out experiments/storage.csv
+    python benchmarks/storage.py --data ../shared/data/celeba --cache /tmp/latents.npz --out benchmarks/storage.csv
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Storage:
     """folder of the pose and light tables"""
     cache: Path = Path("/tmp/latents.npz")
     """latents as computed: read if there, else made"""
-    out: Path = Path("experiments/storage.csv")
+    out: Path = Path("benchmarks/storage.csv")
     """table to write"""
     pictures: int = 1000
     """how many, chosen at random"""
@@ -55,7 +55,7 @@ def computed(config: Storage) -> tuple[list[str], torch.Tensor]:
         chosen = np.random.default_rng(0).choice(len(folder.ids), config.pictures, replace=False)
         names = [folder.ids[i] for i in chosen]
         parts = [
-            invert(model, to_tensor(list(folder.read_crops(names[i : i + 50], model.resolution))), remainder=False)
+            invert(model, to_tensor(list(folder.read_crops(names[i : i + 50], model.resolution))), residual=False)
             for i in range(0, len(names), 50)
         ]
         np.savez(config.cache, ids=np.array(names), z=torch.cat(parts).numpy())

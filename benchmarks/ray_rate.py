@@ -4,7 +4,7 @@ Starts a real cluster of two nodes of one processor each on this machine, as pro
 then two. The time counts from each worker's first shard to the last one, since a worker takes seconds to start. To be run on
 a machine with two processors to spare.
 
-    python experiments/ray_rate.py --data ../shared/data/celeba --out experiments/ray_rate.csv
+    python benchmarks/ray_rate.py --data ../shared/data/celeba --out benchmarks/ray_rate.csv
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from latentrot.store.job import EmbedJob
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.space import LatentSpace
 from latentrot.store.verify import verify_store
-from latentrot.store.work import Sizes, plan, to_do
+from latentrot.store.work import Sizes, pending_shards, plan
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class RayRate:
 
     data: Path = Path("../shared/data/celeba")
     """folder of face pictures"""
-    out: Path = Path("experiments/ray_rate.csv")
+    out: Path = Path("benchmarks/ray_rate.csv")
     """table to write"""
     pictures: int = 240
     """how many of them"""
@@ -48,7 +48,7 @@ class RayRate:
 def timed(job: EmbedJob, workers: int) -> dict[str, object]:
     """Embed with so many workers: pictures per second."""
     store = LatentStore(job.store)
-    numbers = to_do(store)
+    numbers = pending_shards(store)
     begun = time.perf_counter()
     moments, pictures = [], []
     for report in embed_on_ray(job, numbers, workers=workers):

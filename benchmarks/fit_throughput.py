@@ -4,7 +4,7 @@ Makes a store of 200,000 random latents of 64x64 pictures (12x32x32 in half prec
 it again. dd and the fit read the same files, first with none of them in the page cache (cold), then with all of them (warm).
 Then a second fit with the same bins, which reads statistics only. Each in a copy of this process, to measure its memory.
 
-    python experiments/fit_throughput.py --scratch /tmp --out experiments/fit_throughput.csv
+    python benchmarks/fit_throughput.py --scratch /tmp --out benchmarks/fit_throughput.csv
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SPACE = LatentSpace("none", Fingerprint("0123456789abcdef"), Schedule(), (12, 32
 class Throughput:
     """Time fits beside dd."""
 
-    out: Path = Path("experiments/fit_throughput.csv")
+    out: Path = Path("benchmarks/fit_throughput.csv")
     """table to write"""
     latents: int = 200_000
     """how many"""

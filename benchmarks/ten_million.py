@@ -5,7 +5,7 @@ files, their checksums made up), files of statistics. Two halves are merged into
 taken away and some names added, and what is left to do is found. Each step runs in a copy of this process, whose peak
 memory is measured with and without what the imported libraries take. Writes a csv.
 
-    python experiments/ten_million.py --out experiments/ten_million.csv
+    python benchmarks/ten_million.py --out benchmarks/ten_million.csv
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ PER_SHARD = 512
 class TenMillion:
     """Time the bookkeeping of a large store."""
 
-    out: Path = Path("experiments/ten_million.csv")
+    out: Path = Path("benchmarks/ten_million.csv")
     """table to write"""
     pictures: int = 10_000_000
     """how many the store has"""

@@ -1,7 +1,7 @@
 """Try inputs that once failed, as their users would, and print a line for each: exit code, what came out, what was said.
 
-    python experiments/cases.py ../shared/cases            # this code
-    PYTHONPATH=OTHER python experiments/cases.py ...       # another copy of the package
+    python benchmarks/cases.py ../shared/cases            # this code
+    PYTHONPATH=OTHER python benchmarks/cases.py ...       # another copy of the package
 
 Nothing is judged here but tracebacks: what is right is for the reader, and for the tests.
 """

@@ -1,8 +1,8 @@
 """Where the time of a command goes that is started cold: in a fresh process, its files in the page cache.
 
-    python experiments/start.py
-    python experiments/start.py --trees before=../older after=. --repeats 5
-    python experiments/start.py --bytecode compiled --threads 1    # on a computer that others use, read processor seconds
+    python benchmarks/start.py
+    python benchmarks/start.py --trees before=../older after=. --repeats 5
+    python benchmarks/start.py --bytecode compiled --threads 1    # on a computer that others use, read processor seconds
 
 Commands are timed with bytecode compiled, as `make` leaves it, and without, as where no bytecode may be written. Of an
 edit of the bundled portrait also the imports, by package, and the stages of the work. Writes start.csv beside this

@@ -1,6 +1,6 @@
 """The package's own network beside diffusers': seconds of inverting and decoding by equally many evaluations, paired.
 
-    python experiments/forward.py
+    python benchmarks/forward.py
 
 Twenty plain DDIM steps each way: the plain diffusers loop (`latentrot.evaluation.bench.plain`), the same steps through
 diffusers' network as the package would run it (channels last, autocast for bfloat16), and through its own. The ways take

@@ -1,0 +1,107 @@
+"""Write the tables of README and manual anew from the CSV files beside this script.
+
+    python experiments/tables.py
+
+A table stands between `<!-- table NAME -->` and `<!-- end NAME -->`; everything between the two is replaced. A test fails
+where a page differs from its CSV file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+HERE = Path(__file__).parent
+#: pages that hold tables
+PAGES = ("README.md", "docs/howto/properties.md", "docs/explain/degrees.md", "docs/explain/properties.md")
+BLOCK = re.compile(r"(<!-- table (?P<name>[\w-]+) -->\n).*?(<!-- end (?P=name) -->)", re.DOTALL)
+
+
+def read(name: str) -> pd.DataFrame:
+    """A table of measurements."""
+    return pd.read_csv(HERE / f"{name}.csv")
+
+
+def number(value: Any, digits: int) -> str:
+    """A number of so many digits behind the point, without a leading 0."""
+    text = f"{value:.{digits}f}"
+    return re.sub(r"^(-?)0\.", r"\1.", text)
+
+
+def rotators() -> list[list[str]]:
+    """Rotators on frames of one clip: one number a cell."""
+    table = read("leaderboard").query("set == 'ytf' and turn == 'all'").set_index("way")
+    rows = [["rotator", "identity to the true frame", "yaw error, degrees", "squared error x 1000"]]
+    for way in ("nothing", "mesh", "latent", "pair"):
+        row = table.loc[way]
+        figures = number(row["identity_true"], 3), number(row["yaw_error_judge_deg"], 1)
+        rows.append([f"`{way}`", *figures, number(1000 * row["squared_error_face"], 1)])
+    return rows
+
+
+def goals() -> list[list[str]]:
+    """What an edit of a property costs at a fixed success, by three ways of finding its direction."""
+    table = read("properties")
+    rows = [["goal", "success", *(f"identity, {m}" for m in ("joint", "mean difference", "svm")), "yaw moved, joint"]]
+    for goal, part in table.groupby("goal", sort=False):
+        by = part.set_index("method")
+        reached = (by["success"] - by["wanted"]).abs() < 0.01 * by["wanted"]
+        cells = [number(by.loc[m, "identity"], 2) if reached[m] else "-" for m in ("joint", "mean difference", "svm")]
+        rows.append([str(goal), f"{by.loc['joint', 'success']:.3g}", *cells, number(by.loc["joint", "yaw"], 1)])
+    return rows
+
+
+def attributes() -> list[list[str]]:
+    """The attributes that the network tells best and worst."""
+    table = read("attributes")
+    known = table[table["auc"].notna()].sort_values("auc", ascending=False)
+    rows = [["attribute", "AUC", "accuracy"]]
+    for _, row in pd.concat([known.head(6), known.tail(4)]).iterrows():
+        rows.append([str(row["name"]), number(row["auc"], 3), number(row["accuracy"], 3)])
+    return rows
+
+
+def turns() -> list[list[str]]:
+    """Mean absolute error of turns, with steps measured on the image and by the average calibration."""
+    table = read("turning")
+    names = {
+        "two lines, light group, measured on the picture": "measured on the image",
+        "two lines, light group": "`--fast`",
+    }
+    rows = [["mean absolute error, degrees", "-30", "-15", "+15", "+30"]]
+    for way, shown in names.items():
+        found = table[table["way"] == way].set_index("requested_deg")["yaw_mae_deg"]
+        rows.append([shown, *(number(found[d], 1) for d in (-30.0, -15.0, 15.0, 30.0))])
+    return rows
+
+
+TABLES: Mapping[str, Callable[[], list[list[str]]]] = {
+    "rotators": rotators, "goals": goals, "turns": turns, "attributes": attributes,
+}  # fmt: skip
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """Rows, the first of them the head, as a table."""
+    head, *rest = rows
+    lines = [head, ["---"] * len(head), *rest]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def renewed(text: str) -> str:
+    """A page with all its tables written anew."""
+    return BLOCK.sub(lambda m: m[1] + markdown(TABLES[m["name"]]()) + m[3], text)
+
+
+def main() -> None:
+    """Write every page anew."""
+    for page in PAGES:
+        path = HERE.parent / page
+        path.write_text(renewed(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
