@@ -95,7 +95,7 @@ def light() -> list[list[str]]:
         errors = by["absolute_error_face" if name == "heads" else "squared_error_face"]
         pairs = (" / ".join(number(v, 3) for v in by[m]) for m in ("ssim_face", "identity_true"))
         shown = [number(errors.iloc[0], 1), number(errors.iloc[1], 1), f"{by['share_better'].iloc[1]:.0%}"]
-        rows.append([names[name].format(turn), str(by["people"].iloc[0]), *shown, *pairs])
+        rows.append([names[str(name)].format(turn), str(by["people"].iloc[0]), *shown, *pairs])
     return rows
 
 
