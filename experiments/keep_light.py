@@ -142,7 +142,7 @@ def summary(rows: pd.DataFrame) -> Iterator[dict[str, object]]:
         better = float((errors["light kept"] < errors["light follows"]).mean())
         for way, own in part.groupby("way", sort=False):
             means = own[[m for m in (*MEASURED, "absolute_error_face") if m in own]].mean().round(3)
-            row = {"set": own["set"].iloc[0], "turn": size, "way": way, "pictures": len(own)}
+            row: dict[str, object] = {"set": own["set"].iloc[0], "turn": size, "way": way, "pictures": len(own)}
             row |= {"people": own["person"].nunique(), **means}
             yield row | ({"share_better": round(better, 3)} if way == "light kept" else {})
 

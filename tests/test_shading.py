@@ -1,15 +1,22 @@
 """Light that stays when a head rotates: on planted normals and on a planted head under a known light."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from test_mesh import CENTRE, MIRRORED, SIZE, SMALL, WIDTH, Planted, PlantedParts, head_of
 
+from latentrot.cli.edit import Edit
+from latentrot.errors import LatentrotError
 from latentrot.geometry import build_head, turn_head
 from latentrot.geometry.draw import draw
 from latentrot.geometry.shading import GAMMA, RATIO, Shading, fit_harmonics, harmonics, light_gain, relight
 from latentrot.geometry.surface import load_surface, rotation
+from latentrot.portrait.compose import compose
+from latentrot.portrait.portrait import EditConfig
+from latentrot.portrait.turns import Turn
+from latentrot.rotators.pair.render import Turner
 
 LEFT = np.array([-0.75, -0.2, 0.63])
 SKIN = np.array([0.55, 0.36, 0.28])
@@ -144,3 +151,22 @@ def test_a_dark_skin_is_lit_as_a_bright_one_is(head):
     ratio = dark.shading.coefficients / head.shading.coefficients
     assert dark.shading.strength == 1
     assert ratio[1] / ratio[0] == pytest.approx(1, abs=0.15)
+
+
+def test_an_edit_keeps_the_light_unless_it_is_asked_to_let_it_follow(head):
+    left, top, right, bottom = head.region.box()
+    for follows in (False, True):
+        config = Edit(Path("photo.jpg"), deg=20, light_follows=follows).config(absolute=False)
+        assert config == EditConfig(light_follows=follows)
+        patch = compose(head, Turn(20, 0), None, config)
+        assert np.array_equal(patch.pixels, head.turn(20, light_follows=follows).image[top:bottom, left:right])
+
+
+@pytest.mark.parametrize("option", ["crop", "crop_only"])
+def test_a_crop_alone_cannot_let_the_light_follow(option):
+    with pytest.raises(LatentrotError, match="--light-follows"):
+        Edit(Path("photo.jpg"), deg=20, light_follows=True, **{option: True}).run()
+
+
+def test_what_the_pair_model_is_shown_is_not_relit():
+    assert Turner(64).config.light_follows

@@ -31,7 +31,7 @@ __all__ = [
     "surface_normals",
 ]
 
-#: order of the harmonics: on real pairs 1 measures better than 2, which follows beards and brows
+#: order of the harmonics: 2 is better on rendered heads, but worse on real pairs
 ORDER = 1
 #: exponent between pixel values and linear light; luminance of linear red, green, blue (ITU-R BT.709)
 GAMMA, LUMINANCE = 2.2, (0.2126, 0.7152, 0.0722)
