@@ -253,7 +253,7 @@ class TestLabeler:
         assert main(["info", str(tmp_path / "l.parquet")]) == 0
         assert f"labeler: {load_labeler(whole).title}" in capsys.readouterr().out
         own = label_folder(FaceFolder(faces), labeler=load_labeler(whole), progress=False)
-        pd.testing.assert_frame_equal(read_labels(tmp_path / "l.parquet")[own.columns], own)
+        pd.testing.assert_frame_equal(read_labels(tmp_path / "l.parquet")[own.columns], own, check_dtype=False)
         assert not np.allclose(own["yaw_deg"], label_folder(FaceFolder(faces), progress=False)["yaw_deg"], atol=0.1)
 
 
@@ -283,7 +283,7 @@ class TestExact:
         root = write_views(tmp_path / "v", heads=2)
         light = pd.read_csv(root / "light.csv")
         for change, match in (
-            (light.iloc[1:], "says nothing of 1 of 14 pictures, 000001.png"),
+            (light.iloc[1:], "has no row for 1 of 14 images, such as 000001.png"),
             (light.assign(light="above"), r"names the lights \['above'\]"),
             (light.rename(columns={"light": "side"}), "lacks the columns light"),
         ):
@@ -309,7 +309,7 @@ class TestTraining:
             header = file.metadata()
         assert json.loads(header["held_out"]) == errors
         learned = (~held_out(heads.unique())).sum()
-        assert header["data"] == f"{7 * learned} pictures of {learned} heads with exact labels"
+        assert header["data"] == f"{7 * learned} images of {learned} heads with exact labels"
         assert load_labeler(out).title.startswith("labeler.safetensors ")
 
     def test_from_the_command_line(self, tmp_path, capsys):
@@ -339,7 +339,7 @@ class TestTraining:
             (["--heads", ".", "--yaleb", "."], ["got --yaleb and --heads"]),
             (["--heads", ".", "--light-steps", "0"], ["--light-steps 0", "at least 1"]),
             (["--heads", "."], ["pose.csv"]),
-            (["--heads", "v"], ["0 pictures of heads held out"]),
+            (["--heads", "v"], ["0 images of heads held out"]),
         ],
     )
     def test_mistakes(self, argv, words, tmp_path, capsys, monkeypatch):

@@ -179,7 +179,7 @@ class TestShard:
         store.shards[3].unlink()
         (tmp_path / "elsewhere").mkdir()
         shutil.copy(data / "000.png", tmp_path / "elsewhere")
-        with pytest.raises(LatentrotError, match=r"none of the 4 pictures of shard 3.*merge") as info:
+        with pytest.raises(LatentrotError, match=r"none of the 4 images of shard 3.*merge") as info:
             embed(tmp_path / "elsewhere", model, store)
         complaint(info)
         assert store.missing() == [3]
@@ -205,8 +205,8 @@ class TestShard:
         store = LatentStore(tmp_path / "latents")
         assert embed(data, model, store, seed=seed) == (N, [])
         whole = [
-            "cpu: out of memory with 3 pictures at a time; going on with 2",
-            "cpu: out of memory with 2 pictures at a time; going on with 1",
+            "cpu: out of memory with 3 images at a time; continuing with 2",
+            "cpu: out of memory with 2 images at a time; continuing with 1",
         ]  # the last shard holds two pictures only: where it comes first, three at a time are never tried
         assert [r.getMessage() for r in caplog.records] == whole[order[0] == 6 :]
         assert read_header(store.shards[0]).metadata["batch"] == "1"
@@ -364,7 +364,7 @@ class TestVerify:
         lines = verify_store(store)
         assert len(lines) == 5
         for line, what in zip(
-            lines, ("00009.*not in the manifest", "shards 0 ", "00001.*checksum", "00002.*damaged", "00003.*not those"),
+            lines, ("00009.*not in the manifest", "shards 0 ", "00001.*checksum", "00002.*damaged", "00003.*differ from the manifest"),
             strict=True,
         ):  # fmt: skip
             assert re.search(what, line)
@@ -419,7 +419,7 @@ class TestMerge:
         np.testing.assert_allclose(*(np.frombuffer(slopes(s, labels), np.float32) for s in (out, calm)), atol=1e-3)
 
     def test_duplicates(self, halves, calm, tmp_path):
-        with pytest.raises(LatentrotError, match=r"15 pictures.*011\.png.*--drop-duplicates") as info:
+        with pytest.raises(LatentrotError, match=r"15 images.*011\.png.*--drop-duplicates") as info:
             merge_stores([halves[1], calm], LatentStore(tmp_path / "c"))
         complaint(info)
         out = LatentStore(tmp_path / "c")
