@@ -21,7 +21,7 @@ from latentrot.files import check_writable
 from latentrot.rotators.spin.cameras import ray_map, reference_of
 from latentrot.rotators.spin.config import SpinConfig
 from latentrot.rotators.spin.model import PERSON, SpinModel, begin_model, multi_view_folder, save_spin_model
-from latentrot.rotators.spin.sample import NULL_IDENTITY, SampleConfig, Views, draw_views
+from latentrot.rotators.spin.sample import NULL_IDENTITY, SpinSampleConfig, SpinViews, draw_views
 from latentrot.synthetic.head_model import ICT_PATH
 from latentrot.synthetic.views import HeadViews, read_views, render_views
 from latentrot.training.backbone import MODEL, save_samples
@@ -124,10 +124,10 @@ def sheet_rows(model: SpinModel, heads: HeadViews, row: int) -> np.ndarray:
     others = [int(i) for i in torch.linspace(0, len(yaw) - 1, 9).long() if i != first][:7]
     order = [first, *others]
     truth = views_of(heads, torch.tensor([row]), torch.tensor([order]))[0]
-    given = Views(truth[:1], heads.pose[row, [first]])
+    given = SpinViews(truth[:1], heads.pose[row, [first]])
     embedded = embed_people(model.person, heads.image[[row]][:, [first]])[0, 0]
-    drawn = draw_views(model, given, heads.pose[row, others], embedded, SampleConfig(steps=6, guidance=2.0))
-    shown = torch.cat([truth[:1], drawn.pictures])
+    drawn = draw_views(model, given, heads.pose[row, others], embedded, SpinSampleConfig(steps=6, guidance=2.0))
+    shown = torch.cat([truth[:1], drawn.images])
     lines = [truth[:, :3], shown[:, :3], shown[:, 3:]]
     sheet = torch.cat([torch.cat(list(line), 2) for line in lines], 1)  # (3, rows, columns)
     return ((sheet.permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255).byte().numpy()
