@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from latentrot.data.celeba import FaceFolder
-from latentrot.data.digests import PART, WHOLE, image_digest
+from latentrot.data.digests import MAX_WHOLE_BYTES, PART_BYTES, image_digest
 from latentrot.data.tables import read_table, to_files
 from latentrot.directions.fit import FitConfig, fit_directions
 from latentrot.errors import LatentrotError
@@ -66,7 +66,7 @@ def latents_of(store: LatentStore) -> dict[str, torch.Tensor]:
 
 def test_a_digest_is_of_the_content_and_its_length(tmp_path):
     """Long files are told by their beginning, middle and end."""
-    content = bytes(np.random.default_rng(0).integers(0, 256, WHOLE + 3 * PART, np.uint8))
+    content = bytes(np.random.default_rng(0).integers(0, 256, MAX_WHOLE_BYTES + 3 * PART_BYTES, np.uint8))
     path = tmp_path / "x.jpg"
     seen = set()
     for changed in (content, content + b"x", b"x" + content[1:], content[:-1] + b"x",
@@ -177,7 +177,7 @@ def test_a_checkpoint_that_does_not_say_is_believed(tmp_path, caplog):
 
     save_file({"x": torch.zeros(1)}, tmp_path / "c.safetensors", metadata={"step": "1"})
     require_images(tmp_path / "c.safetensors", images_of_run(tmp_path, torch.zeros(2, 3, 4, 4, dtype=torch.uint8)))
-    assert "taken for the same" in caplog.text
+    assert "assumed to be the same" in caplog.text
 
 
 def test_stems_are_matched_row_by_row():

@@ -551,7 +551,7 @@ class TestIdentityNetworkOfTheUser:
         known = replace(config, identity_digest=load_identity(weights[0]).digest)
         assert identity_of_run(config, None, None, "cpu") is None
         assert identity_of_run(known, None, weights[0], "cpu").digest == known.identity_digest
-        with pytest.raises(LatentrotError, match="give --identity"):
+        with pytest.raises(LatentrotError, match="pass --identity"):
             identity_of_run(known, None, None, "cpu")
         with pytest.raises(LatentrotError, match="leave one out"):
             identity_of_run(config, tmp_path / "person.safetensors", weights[0], "cpu")
