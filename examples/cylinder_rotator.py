@@ -1,4 +1,4 @@
-"""A rotator of your own: the head as a cylinder that carries the picture."""
+"""A rotator of your own: the head as a cylinder that carries the image."""
 
 import numpy as np
 

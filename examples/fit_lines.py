@@ -1,6 +1,6 @@
 """A small store of latents, and lines fitted to it: `python fit_lines.py [FOLDER OF CROPS [OUT]]`.
 
-Seven pictures of one head teach its own turn and nobody else's; from a hundred people on lines turn strangers.
+Seven images of one head teach its own turn and nobody else's; from a hundred people on lines turn strangers.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Picture to latent and back by each solver, in decibels: `python round_trip.py [STEPS]`."""
+"""Image to latent and back by each solver, in decibels: `python round_trip.py [STEPS]`."""
 
 import sys
 

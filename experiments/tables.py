@@ -11,12 +11,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 HERE = Path(__file__).parent
 #: pages that hold tables
-PAGES = ("README.md", "docs/howto/properties.md", "docs/explain/degrees.md", "docs/explain/properties.md")
+PAGES = (
+    "README.md",
+    "docs/howto/properties.md",
+    "docs/explain/degrees.md",
+    "docs/explain/properties.md",
+    "docs/explain/light.md",
+)
 BLOCK = re.compile(r"(<!-- table (?P<name>[\w-]+) -->\n).*?(<!-- end (?P=name) -->)", re.DOTALL)
 
 
@@ -25,7 +32,7 @@ def read(name: str) -> pd.DataFrame:
     return pd.read_csv(HERE / f"{name}.csv")
 
 
-def number(value: float, digits: int) -> str:
+def number(value: Any, digits: int) -> str:
     """A number of so many digits behind the point, without a leading 0."""
     text = f"{value:.{digits}f}"
     return re.sub(r"^(-?)0\.", r"\1.", text)
@@ -78,8 +85,23 @@ def turns() -> list[list[str]]:
     return rows
 
 
+def light() -> list[list[str]]:
+    """The same heads rotated by geometry, with the light following and kept."""
+    table = read("keep_light").query("set != 'lfw' and not (set == 'heads' and turn == 'all')")
+    names = {"ytf": "real pairs", "ytf, others": "real pairs of others", "heads": "rendered heads, {} degrees"}
+    rows = [["set", "people", "error, light follows", "light kept", "better for", "SSIM", "identity"]]
+    for (name, turn), part in table.groupby(["set", "turn"], sort=False):
+        by = part.set_index("way").loc[["light follows", "light kept"]]
+        errors = by["absolute_error_face" if name == "heads" else "squared_error_face"]
+        pairs = (" / ".join(number(v, 3) for v in by[m]) for m in ("ssim_face", "identity_true"))
+        shown = [number(errors.iloc[0], 1), number(errors.iloc[1], 1), f"{by['share_better'].iloc[1]:.0%}"]
+        rows.append([names[str(name)].format(turn), str(by["people"].iloc[0]), *shown, *pairs])
+    return rows
+
+
 TABLES: Mapping[str, Callable[[], list[list[str]]]] = {
     "rotators": rotators, "goals": goals, "turns": turns, "attributes": attributes,
+    "light": light,
 }  # fmt: skip
 
 

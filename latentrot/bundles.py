@@ -1,6 +1,6 @@
 """The models that come with the package, and what a model's folder may hold beside the model itself.
 
-A model folder is a diffusers folder. Where it also holds `directions/` (the lines, a file per light group) and
+A model folder is a diffusers folder. Where it also holds `directions/` (the lines, a file per illumination class) and
 `labeler.safetensors` (the label network the lines were calibrated with), whoever loads the model gets them with it; so one
 folder is all there is to publish. Bundled models have the same layout.
 """

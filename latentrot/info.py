@@ -21,7 +21,7 @@ def describe(path: Path) -> dict[str, str]:
     Args:
         path: the name of a bundled model, or any artefact: directions, a shard or a store of latents, a label network, a
             training checkpoint, a label
-            table, a diffusers model folder, a picture or animation that was written.
+            table, a diffusers model folder, an image or animation that was written.
 
     Returns:
         Names and values, in the order to print them.
@@ -102,7 +102,7 @@ def describe_tensors(path: Path) -> dict[str, str]:
 
 
 def describe_picture(path: Path) -> dict[str, str]:
-    """A picture or animation latentrot wrote says so."""
+    """An image or animation latentrot wrote says so."""
     with QUIET_PILLOW:
         metadata = read_metadata(path)
     if "latentrot" not in " ".join([*metadata, *metadata.values()]):

@@ -344,8 +344,8 @@ def test_a_refusal_changes_nothing_but_the_message(tmp_path, caplog):
 def test_the_identity_network_tells_faces_apart(identity_weights, tmp_path, capsys):
     network = load_identity(identity_weights)
     face = read_image(PORTRAIT)[90:306, 150:366]
-    assert network.likeness(face, face) == pytest.approx(1, abs=1e-5)
-    assert network.likeness(face, face[::-1].copy()) < 0.999  # random weights tell little apart
+    assert network.similarity(face, face) == pytest.approx(1, abs=1e-5)
+    assert network.similarity(face, face[::-1].copy()) < 0.999  # random weights tell little apart
     torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pt")
     (tmp_path / "cut.pt").write_bytes(identity_weights.read_bytes()[:5000])
     for name, words in (("other.pt", "InceptionResnetV1"), ("cut.pt", "download"), ("none.pt", "check the path")):

@@ -419,7 +419,7 @@ class TestFolders:
             tmp_path / "clip.csv", index=False
         )
         folder = open_pair_folder(tmp_path)
-        assert "1 pictures that are not there, gone.png among them" in caplog.text
+        assert "1 images that are not there, gone.png among them" in caplog.text
         sources = {s.image_id: s for s in plan_sources([folder], 9, 0.0, 0)}
         assert {p.image_id for p in sources["0.png"].partners} == {"1.png"}
         (tmp_path / "1.png").write_bytes(b"damaged")

@@ -246,7 +246,7 @@ class ResultColumn:
             )  # fmt: skip
             readout = gr.HTML(elem_id="readout")
             with gr.Row():
-                save = gr.DownloadButton("Save the turned photograph", size="sm", elem_id="save")
+                save = gr.DownloadButton("Save the photograph", size="sm", elem_id="save")
                 make_sweep = gr.Button("Make a sweep", size="sm", elem_id="sweep")
                 reset = gr.Button("Reset", size="sm", elem_id="reset")
             sweep = SweepPanel.lay_out()

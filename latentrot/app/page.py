@@ -56,7 +56,7 @@ __all__ = ["Page", "serve"]
 
 #: largest file taken
 MAX_UPLOAD = "25mb"
-#: so many visitors are remembered; whoever was idle longest is asked for the picture again
+#: so many visitors are remembered; whoever was idle longest is asked for the image again
 MAX_VISITS = 32
 #: files of one kind kept for a visitor: the browser may still be fetching the one before the last
 KEPT = 3
@@ -99,7 +99,7 @@ class Visit:
         return folder / name
 
     def write(self, name: str, picture: np.ndarray, metadata: dict[str, str] | None = None) -> str:
-        """Write a picture under a fresh path."""
+        """Write an image under a fresh path."""
         path = self.place(name)
         write_image(path, picture, metadata)
         return str(path)
@@ -154,7 +154,8 @@ class Page:
             self._wire()
 
     def _lay_out(self) -> None:
-        gr.HTML("<h1>latentrot</h1><p>Give a photograph, drag the slider, and the face turns.</p>", elem_id="title")
+        title = "<h1>latentrot</h1><p>Give a photograph and drag a slider: the head turns, the face changes.</p>"
+        gr.HTML(title, elem_id="title")
         self.message = gr.HTML(elem_id="message")
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
@@ -164,7 +165,7 @@ class Page:
                     {name: capabilities_of(r).hint for name, r in self.rotators.items()}, self.sliders
                 )
         gr.HTML(
-            "<p>A turned face is a synthetic picture of a real person; every file says so. Nothing is kept once this "
+            "<p>An edited face is a synthetic image of a real person; every file says so. Nothing is kept once this "
             "page is closed.</p>",
             elem_id="foot",
         )
@@ -319,7 +320,7 @@ class Page:
         return self.visits[key]
 
     def forget(self, visit: Visit) -> None:
-        """Remove a visit's files and let go of its pictures."""
+        """Remove a visit's files and let go of its images."""
         self.hold(visit, None)
         visit.portrait = visit.subject = None
         shutil.rmtree(visit.folder, ignore_errors=True)

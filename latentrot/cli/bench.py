@@ -28,7 +28,7 @@ class Bench:
     more_steps: tuple[int, ...] = (50, 100)
     """more steps for the plain loop, to come up to our round trip"""
     people: int = 8
-    """pictures of the round trip"""
+    """images of the round trip"""
     repeats: int = 3
     """runs of which the median is taken"""
     threads: int | None = None

@@ -29,7 +29,7 @@ class Compare:
     face: str = "largest"
     """which face: largest, or its number"""
     crop: bool = False
-    """the picture is already a square crop in the CelebA frame"""
+    """the image is already a square crop in the CelebA frame"""
 
     def run(self) -> None:
         """Turn, write."""

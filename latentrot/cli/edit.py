@@ -45,8 +45,8 @@ class Edit:
     """
 
     image: Annotated[Path, tyro.conf.Positional]
-    """the picture, a folder of pictures (subfolders are not read), or a video (.mp4, .mov, .mkv, .webm, .avi); an animated
-    picture (GIF, WebP, PNG) is turned frame by frame as a video is"""
+    """the image, a folder of images (subfolders are not read), or a video (.mp4, .mov, .mkv, .webm, .avi); an animated
+    image (GIF, WebP, PNG) is turned frame by frame as a video is"""
     deg: float | None = None
     """turn BY so many measured degrees; > 0: nose to the viewer's right"""
     to: float | None = None
@@ -60,21 +60,21 @@ class Edit:
     """also look up (> 0) or down by so many degrees, or FIRST:LAST:COUNT: every pitch with every turn"""
     rotator: str = "latent"
     """latent: a walk along the model's lines, whose face fills what the photograph did not show; mesh: geometry alone, quick
-    and at any size; pair: a diffusion model trained on pairs of pictures, which mends what geometry shows; spin: a
+    and at any size; pair: a diffusion model trained on pairs of images, which mends what geometry shows; spin: a
     multi-view diffusion model of whole heads; or a rotator of your own as package.module:name"""
     out: Path | None = None
-    """.png or .jpg: the turned picture, or a strip of a sweep; .webp: the picture, or a sweep in motion; .gif or .mp4:
-    a sweep in motion, there and back, or before and after; without a suffix: a folder for strip, turned pictures and
+    """.png or .jpg: the turned image, or a strip of a sweep; .webp: the image, or a sweep in motion; .gif or .mp4:
+    a sweep in motion, there and back, or before and after; without a suffix: a folder for strip, turned images and
     report; by default NAME-turned.png in the current folder, numbered where
-    something is there. A folder given again is replaced. For a folder of pictures: another folder, NAME.png each, or with
+    something is there. A folder given again is replaced. For a folder of images: another folder, NAME.png each, or with
     several turns a folder NAME each, with poses in the file names and all of them in views.csv; for a video: an .mp4; for an
-    animated picture: a .gif, .webp or .mp4"""
+    animated image: a .gif, .webp or .mp4"""
     light: Literal["auto", "left", "center", "right"] = "auto"
-    """side of the picture the main light comes from"""
+    """side of the image the main light comes from"""
     face: str = "largest"
     """which face: largest, its number, or all"""
     crop: bool = False
-    """the picture is already a square crop in the CelebA frame"""
+    """the image is already a square crop in the CelebA frame"""
     crop_only: bool = False
     """write the turned square alone, at the model's resolution, instead of pasting it back"""
     reify: bool = False
@@ -85,9 +85,11 @@ class Edit:
     process: Path | None = None
     """with --rotator pair: a .png or .jpg of how the turned face comes out of the noise, of the first turn"""
     json: bool = False
-    """print one JSON object a picture on standard output, a line each"""
+    """print one JSON object an image on standard output, a line each"""
     trust: float | None = None
     """how far the drawn face replaces what geometry continued where the photograph shows nothing, 0 to 1"""
+    light_follows: bool = False
+    """let the light turn with the head; by default it stays where it was in the room"""
     property_directions: Path | None = None
     """folder of directions of properties; by default those that come with the model"""
     options: Annotated[Options, tyro.conf.OmitArgPrefixes] = field(default_factory=Options)
@@ -102,6 +104,8 @@ class Edit:
         asked = parse_edit(self.deg, self.to, self.sweep, self.pitch, self.set)
         if self.crop_only and self.face == "all":
             raise LatentrotError("--crop-only writes one square; choose its face with --face largest or --face NUMBER")
+        if self.light_follows and (self.crop or self.crop_only):
+            raise LatentrotError("--light-follows turns whole photographs; leave out --crop and --crop-only")
         self.check_rotator()
         if os.path.isdir(self.image):
             self.run_folder(asked)
@@ -118,7 +122,8 @@ class Edit:
             raise LatentrotError(f"--trust {self.trust}: expected between 0 and 1")
         return EditConfig(
             absolute, self.light, self.face, self.crop, self.crop_only, self.reify,
-            **({} if self.trust is None else {"trust": self.trust}), device=self.runtime.device,
+            **({} if self.trust is None else {"trust": self.trust}), light_follows=self.light_follows,
+            device=self.runtime.device,
         )  # fmt: skip
 
     def run_photograph(self, asked: Asked) -> None:
@@ -173,7 +178,7 @@ class Edit:
             raise LatentrotError(f"{failed} of {len(paths)} pictures could not be turned")
 
     def run_video(self, asked: Asked) -> None:
-        """A video or an animated picture, frame by frame."""
+        """A video or an animated image, frame by frame."""
         from tqdm import tqdm  # noqa: PLC0415
 
         from latentrot.portrait.video import VideoEditor, default_out, edit_video  # noqa: PLC0415
@@ -272,11 +277,13 @@ def print_report(edited: Edited) -> None:
         print(f"{name}: yaw {turned.yaw_deg:+.1f}, pitch {turned.pitch_deg:+.1f} degrees, light {turned.light}")
         if isfinite(turned.round_trip_psnr_db):
             print(f"the latent alone decodes to within {turned.round_trip_psnr_db:.1f} dB of the source")
+        if any(v.appearance.reports for v in edited.variations) and not any(t.yaw or t.pitch for t in face.asked):
+            continue  # nothing was rotated
         print("  turn asked   yaw before   yaw after   pitch after   light after   from the photograph")
         for k, f in enumerate(turned.frames):
             ends = f"{f.requested_deg:+10.1f} {turned.yaw_deg:+12.1f} {f.yaw_deg:+11.1f} {f.pitch_deg:+13.1f}"
             print(f"  {ends}   {f.light:11} {f'{face.coverage[k]:12.0%}' if face.coverage else ''}".rstrip())
-        print("seconds: " + ", ".join(f"{k} {v:.2f}" for k, v in turned.seconds.items()))
+    print("seconds: " + ", ".join(f"{k} {v:.2f}" for k, v in edited.turned.seconds.items()))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Pictures to latents: `embed`."""
+"""Images to latents: `embed`."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Embed:
 
     What belongs into which shard is written down first; a shard is then embedded as a whole and renamed into place. So the
     same command again does what is left, also of a shard it was stopped in; several at once share the work; images that
-    have come into the folder are added, and those that have changed are embedded again. A picture that cannot be read is
+    have come into the folder are added, and those that have changed are embedded again. An image that cannot be read is
     left out and noted; --retry tries it again.
 
-    Several machines, the pictures and --out being paths or addresses that all of them reach:
+    Several machines, the images and --out being paths or addresses that all of them reach:
 
       (machine 1) ray start --head
 
@@ -42,7 +42,7 @@ class Embed:
     """
 
     data: Path | None = None
-    """CelebA folder, or any folder of aligned (178:218) or square face pictures"""
+    """CelebA folder, or any folder of aligned (178:218) or square face images"""
     out: str = "latents"
     """the store's folder, or an address fsspec knows, such as s3://bucket/latents"""
     model: str | None = None
@@ -52,11 +52,11 @@ class Embed:
     solver: Literal["corrected", "fixed-point", "exact", "ddim"] | None = None
     """how the ODE is solved, both ways"""
     batch_size: int = 64
-    """pictures at a time; halved where they do not fit into memory"""
+    """images at a time; halved where they do not fit into memory"""
     shard_size: int = 512
-    """pictures per shard, of shards planned now"""
+    """images per shard, of shards planned now"""
     readers: int = 4
-    """threads of each process that read pictures ahead"""
+    """threads of each process that read images ahead"""
     devices: str | None = None
     """several devices, a process each: cuda:0,cuda:1"""
     workers: int | None = None
@@ -66,7 +66,7 @@ class Embed:
     address: str = "auto"
     """the cluster's: auto (the one this machine is in), ray://HOST:10001, or local"""
     retry: bool = False
-    """embed shards with unreadable pictures again"""
+    """embed shards with unreadable images again"""
     verify: bool = False
     """embed nothing: check every shard against the manifest, with --data also against the images, and exit with 2 and a line
     for each problem"""

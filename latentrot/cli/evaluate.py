@@ -54,7 +54,7 @@ class Evaluate:
     """turns: to the poses of --targets; views: rendered heads to all other views of their set, with the columns that
     multi-view papers publish"""
     source_yaw: float = 0.0
-    """rendered heads: pose of the pictures that are turned, degrees"""
+    """rendered heads: pose of the images that are turned, degrees"""
     targets: tuple[float, ...] | None = None
     """rendered heads: poses to turn to, degrees; by default -45 to 45 in steps of 15"""
     everybody: bool = False

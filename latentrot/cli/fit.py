@@ -33,7 +33,7 @@ class FitDirections:
     """
 
     light: Light | None = None
-    """side of the picture the main light comes from; by default each of the three, a file each"""
+    """side of the image the main light comes from; by default each of the three, a file each"""
     latents: str = "latents"
     """store made by embed: a folder, or an address fsspec knows"""
     labels: Path = Path("labels.parquet")
@@ -56,17 +56,17 @@ class FitDirections:
     held_out: float = 0.1
     """share of the people left out, to measure on (0 to 1)"""
     coarse: int | None = None
-    """frequencies below so many half-waves a picture are walked by measured degrees, the finer ones by the calibrated step;
+    """frequencies below so many half-waves an image are walked by measured degrees, the finer ones by the calibrated step;
     by default none; 4 halved the change of light on rendered heads"""
     carry: bool = True
-    """a picture's own pixels go along with a walk, in the calibration and in every turn; --no-carry: walks are shown as
+    """an image's own pixels go along with a walk, in the calibration and in every turn; --no-carry: walks are shown as
     decoded"""
     calibrate: int = 32
-    """pictures the step length is calibrated on; 0: nominal steps"""
+    """images the step length is calibrated on; 0: step sizes"""
     model: str | None = None
     """the model of the latents; by default the one named in the store"""
     seed: int = 0
-    """of the choice of calibration pictures"""
+    """of the choice of calibration images"""
     runtime: Annotated[RuntimeOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RuntimeOptions)
 
     def run(self) -> None:
@@ -143,7 +143,7 @@ class FitDirections:
         return load_model(name, runtime.device, runtime.dtype, scale=runtime.scale, vae=runtime.vae)
 
     def paths(self) -> dict[str, Path]:
-        """The file of each light group that is fitted."""
+        """The file of each illumination class that is fitted."""
         if self.light is not None and self.out is not None and self.out.suffix:
             if self.out.suffix != ".safetensors":
                 raise LatentrotError(f"--out {self.out}: expected a folder, or a name ending in .safetensors")
@@ -157,7 +157,7 @@ class FitDirections:
     def fit(
         self, light: str, store: LatentStore, labels: pd.DataFrame, config: FitConfig, model: LatentModel | None
     ) -> Directions:
-        """One light group's lines, with progress of what takes the time: the latents are read, then pictures decoded."""
+        """One illumination class's lines, with progress of what takes the time: the latents are read, then images decoded."""
         from latentrot.directions.fit import fit_directions  # noqa: PLC0415
         from latentrot.progress import Progress  # noqa: PLC0415
 

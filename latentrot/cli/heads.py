@@ -20,7 +20,7 @@ __all__ = ["Heads", "HeadsImport", "HeadsMake", "HeadsSurface"]
 class HeadsMake:
     """Render a folder of heads in CelebA's layout, with pose, light, identity and landmarks exactly known.
 
-    Goes on where it was interrupted. The same seed gives the same pictures, bit for bit.
+    Goes on where it was interrupted. The same seed gives the same images, bit for bit.
     """
 
     out: Path
@@ -30,7 +30,7 @@ class HeadsMake:
     seed: int = 0
     """of the set; seeds from 1000000 up are for testing only: never train or tune on them"""
     size: int = 64
-    """side of the square pictures in pixels"""
+    """side of the square images in pixels"""
     jobs: int = 2
     """processes"""
     maps: bool = False

@@ -16,7 +16,7 @@ class Info:
     """Print the header of any file that latentrot wrote."""
 
     file: Annotated[Path, tyro.conf.Positional]
-    """directions, latents, labels, label network, checkpoint, model folder, or a picture latentrot wrote"""
+    """directions, latents, labels, label network, checkpoint, model folder, or an image latentrot wrote"""
 
     def run(self) -> None:
         """Print name and value, a line each."""

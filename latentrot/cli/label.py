@@ -1,4 +1,4 @@
-"""What pictures show: `label`, `label light`, `label check`, `train labeler`."""
+"""What images show: `label`, `label light`, `label check`, `train labeler`."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Label:
     """Label a folder of aligned faces: pose, light, age, attributes."""
 
     data: Path
-    """CelebA folder, or any folder of aligned (178:218) or square face pictures"""
+    """CelebA folder, or any folder of aligned (178:218) or square face images"""
     out: Path = Path("labels.parquet")
     """.parquet or .csv"""
     light: Path | None = None
     """take the light from this table (.csv or .parquet: image_id, light) instead of the network's"""
     batch_size: int = 256
-    """pictures at a time"""
+    """images at a time"""
     pose: Literal["bundled", "hopenet"] = "bundled"
     """what estimates the pose"""
     weights: str | None = None
@@ -40,9 +40,9 @@ class Label:
     labeler: str | None = None
     """whose label network: a bundled model (faces64, heads64), a model's folder or a labeler file; by default faces64"""
     exact: bool = False
-    """estimate nothing: take what the folder's own pose.csv and light.csv say, as generated pictures have them"""
+    """estimate nothing: take what the folder's own pose.csv and light.csv say, as generated images have them"""
     mirror: bool = True
-    """average with the mirrored picture"""
+    """average with the mirrored image"""
     check_frame: bool = True
     """look at a sample of the images first, and refuse a folder whose faces do not lie in the CelebA frame"""
     device: str | None = None
@@ -97,18 +97,18 @@ class Label:
 
 @dataclass(frozen=True)
 class LabelLight:
-    """Label where the light comes from: a few pictures by hand, the others by a model that learns from those.
+    """Label where the light comes from: a few images by hand, the others by a model that learns from those.
 
     Without --page the model is fitted to the answers there are. With --page people answer in a browser, the most
-    doubtful pictures first, and the model is fitted again after every batch.
+    doubtful images first, and the model is fitted again after every batch.
     """
 
     data: Path
-    """CelebA folder, or any folder of aligned (178:218) or square face pictures"""
+    """CelebA folder, or any folder of aligned (178:218) or square face images"""
     answers: Path = Path("light_answers.csv")
     """what people said (image_id,light,annotator,time); answers are added one by one, nothing is ever changed"""
     out: Path = Path("light.csv")
-    """the light of every picture: image_id,light,confidence,source"""
+    """the light of every image: image_id,light,confidence,source"""
     page: bool = False
     """open the page on 127.0.0.1; Ctrl-C ends it, fits once more and reports"""
     annotator: str = ""
@@ -116,17 +116,17 @@ class LabelLight:
     batch: int = 20
     """answers of one person between two fits"""
     rounds: int | None = None
-    """batches each person is asked for; by default as many as there are pictures for"""
+    """batches each person is asked for; by default as many as there are images for"""
     again: float = 0.2
     """share of a batch others have answered already, to measure the agreement on (0 to 1)"""
     port: int | None = None
     """by default the first free one from 7860"""
     doubtful: int = 10
-    """how many of the least certain pictures to name"""
+    """how many of the least certain images to name"""
     labeler: str | None = None
     """whose label network: a bundled model (faces64, heads64), a model's folder or a labeler file; by default faces64"""
     device: str | None = None
-    """cpu, cuda or cuda:N; by default the CPU, which spends most of the time on reading the pictures"""
+    """cpu, cuda or cuda:N; by default the CPU, which spends most of the time on reading the images"""
 
     def run(self) -> None:
         """Ask if wanted, fit, write, report."""
@@ -201,7 +201,7 @@ class CheckLabels:
     labeler: str | None = None
     """whose label network: a bundled model (faces64, heads64), a model's folder or a labeler file; by default faces64"""
     mirror: bool = True
-    """average with the mirrored picture"""
+    """average with the mirrored image"""
     device: str | None = None
     """cpu, cuda or cuda:N; by default cuda where there is one"""
 
@@ -234,7 +234,7 @@ class TrainLabeler:
     yaleb: Path | None = None
     """extended Yale B with light.csv (image, azimuth_deg, elevation_deg); needs --celeba"""
     heads: Path | None = None
-    """instead of the two: pictures with exact labels (pose.csv, light.csv, identity_CelebA.csv), as heads make writes"""
+    """instead of the two: images with exact labels (pose.csv, light.csv, identity_CelebA.csv), as heads make writes"""
     out: Path = Path("labeler.safetensors")
     """the network's file"""
     pose_steps: int | None = None

@@ -25,7 +25,7 @@ class Merge:
     out: str = "merged"
     """folder or address of the new one"""
     drop_duplicates: bool = False
-    """keep the first store's latent of a picture that several have, rather than refuse them"""
+    """keep the first store's latent of an image that several have, rather than refuse them"""
 
     def run(self) -> None:
         """Merge, and say how much."""

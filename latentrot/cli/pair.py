@@ -21,8 +21,8 @@ class TrainPair:
     """
 
     data: tuple[Path, ...]
-    """folders of aligned (178:218) or square face pictures, each with pose.csv (or views.csv) beside them, and if there
-    clip.csv (which pictures show one scene) and landmarks68.csv"""
+    """folders of aligned (178:218) or square face images, each with pose.csv (or views.csv) beside them, and if there
+    clip.csv (which images show one scene) and landmarks68.csv"""
     out: Path
     """run folder: pairs/, checkpoint, log, sample sheets, model/"""
     backbone: Literal["pixel", "latent"] | None = None
@@ -32,7 +32,7 @@ class TrainPair:
     condition: Literal["mesh", "source", "embedding"] | None = None
     """what the model is shown: the source turned by geometry to the target's pose, the source as it is, or its embedding"""
     shares: tuple[float, float, float] | None = None
-    """of mirror pairs, scenes, and pictures turned there and back"""
+    """of mirror pairs, scenes, and images turned there and back"""
     sources: int | None = None
     """photographs that pairs are made of"""
     steps: int | None = None

@@ -27,7 +27,7 @@ class Spin:
     """Draw a head from all around: of a photograph, or of a new person."""
 
     image: Annotated[Path | None, tyro.conf.Positional] = None
-    """the photograph, or a picture of a head"""
+    """the photograph, or an image of a head"""
     out: Path = Path("spin")
     """folder for views/, normals/, poses.csv, sheet.png, the turntable and the mesh"""
     views: int = 48
@@ -37,7 +37,7 @@ class Spin:
     new: bool = False
     """somebody who does not exist, instead of a photograph; --seed says who"""
     between: tuple[Path, Path] | None = None
-    """people between those in two pictures, by their identities alone: between.png, and between.gif in motion"""
+    """people between those in two images, by their identities alone: between.png, and between.gif in motion"""
     seed: int = 0
     """of the noise"""
     model: str | None = None
@@ -47,11 +47,11 @@ class Spin:
     steps: int | None = None
     """of the sampler; fewer are quicker and blur"""
     guidance: float | None = None
-    """how much picture and identity count; 1 as trained"""
+    """how much image and identity count; 1 as trained"""
     face: str = "largest"
     """which face of the photograph: largest, or its number"""
     crop: bool = False
-    """the pictures are already square crops in the CelebA frame"""
+    """the images are already square crops in the CelebA frame"""
     motion: Literal["gif", "webp", "mp4"] = "gif"
     """format of what moves, turntable.gif or between.gif; mp4 needs PyAV"""
     mesh: Literal["glb", "ply", "none"] = "glb"
@@ -139,7 +139,7 @@ class TrainPerson:
     steps: int | None = None
     """optimiser steps in all"""
     batch_size: int | None = None
-    """pictures a step"""
+    """images a step"""
     learning_rate: float | None = None
     """AdamW's peak rate"""
     seed: int | None = None
@@ -205,7 +205,7 @@ class TrainSpin:
     people: int | None = None
     """rendered heads"""
     views: int | None = None
-    """pictures of each"""
+    """images of each"""
     together: int | None = None
     """views drawn together"""
     single_steps: int | None = None

@@ -20,7 +20,7 @@ class TrainModel:
     """
 
     data: Path
-    """CelebA folder, or any folder of aligned (178:218) or square face pictures"""
+    """CelebA folder, or any folder of aligned (178:218) or square face images"""
     out: Path
     """run folder: checkpoint, log, sample sheets, model/"""
     init: str | None = None
@@ -29,7 +29,7 @@ class TrainModel:
     steps: int | None = None
     """optimiser steps in all"""
     batch_size: int | None = None
-    """pictures a step"""
+    """images a step"""
     resolution: int | None = None
     """side of the crops in pixels"""
     small_steps: int | None = None
@@ -63,7 +63,7 @@ class TrainModel:
 
         at_least("--save-every", self.save_every, 1)
         if self.device is not None:
-            resolve_device(self.device)  # before the pictures are read
+            resolve_device(self.device)  # before the images are read
         checkpoint = self.out / "checkpoint.safetensors"
         base = checkpoint_config(checkpoint, TrainConfig) if checkpoint.is_file() else default_config(self.init)
         given = given_of(self, TrainConfig)
@@ -75,10 +75,10 @@ class TrainModel:
 
 @dataclass(frozen=True)
 class TrainEmbedder:
-    """Train a network that embeds a picture in one evaluation; goes on where it stopped, to the exact step."""
+    """Train a network that embeds an image in one evaluation; goes on where it stopped, to the exact step."""
 
     data: Path
-    """CelebA folder, or any folder of aligned (178:218) or square face pictures"""
+    """CelebA folder, or any folder of aligned (178:218) or square face images"""
     out: Path
     """run folder: checkpoint, log, embedder.safetensors"""
     model: str | None = None
@@ -86,7 +86,7 @@ class TrainEmbedder:
     steps: int | None = None
     """optimiser steps in all"""
     batch_size: int | None = None
-    """pictures a step"""
+    """images a step"""
     channels: tuple[int, ...] | None = None
     """U-Net widths, finest level first"""
     decode_steps: int | None = None

@@ -1,1 +1,1 @@
-"""How well a rotator turns heads whose true turned pictures are known; any rotator behind the protocol."""
+"""How well a rotator turns heads whose true turned images are known; any rotator behind the protocol."""

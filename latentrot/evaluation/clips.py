@@ -26,7 +26,7 @@ NEAREST = 5.0
 
 
 def is_clips(root: Path) -> bool:
-    """Whether a folder says which of its pictures show one scene."""
+    """Whether a folder says which of its images show one scene."""
     return (root / "clip.csv").is_file()
 
 
@@ -34,7 +34,7 @@ def read_clips(root: Path | str, config: EvaluationConfig | None = None) -> Pair
     """Read a folder of clips.
 
     Args:
-        root: pictures, as `FaceFolder` reads them, beside clip.csv (image_id, clip: pictures of one clip show one person in
+        root: images, as `FaceFolder` reads them, beside clip.csv (image_id, clip: images of one clip show one person in
             one scene), pose.csv (image_id, yaw_deg) and, if there, identity_CelebA.csv (else every clip is a person) and
             landmarks68.csv (image_id, x0, y0, ... in frame pixels; else landmarks are estimated).
         config: who is measured, how many pairs, the crops' size.
@@ -80,7 +80,7 @@ def measured_people(frames: pd.DataFrame, config: EvaluationConfig) -> pd.DataFr
 
 
 def read_frames(folder: FaceFolder) -> pd.DataFrame:
-    """A row for each picture that all tables name: image_id, clip, yaw_deg, person."""
+    """A row for each image that all tables name: image_id, clip, yaw_deg, person."""
     clip, pose = table_beside(folder, "clip", "clip"), table_beside(folder, "pose", "yaw_deg")
     table = clip.join(pose, how="inner")
     table = table[table.index.isin(folder.ids) & np.isfinite(table["yaw_deg"])]
@@ -94,7 +94,7 @@ def read_frames(folder: FaceFolder) -> pd.DataFrame:
 
 
 def table_beside(folder: FaceFolder, name: str, column: str) -> pd.DataFrame:
-    """One column of a table beside the pictures, by image_id."""
+    """One column of a table beside the images, by image_id."""
     path = folder.root / f"{name}.csv"
     if not path.is_file():
         raise LatentrotError(f"no {path.name} in {path.parent}: it names each picture's {column}")

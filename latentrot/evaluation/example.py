@@ -26,7 +26,7 @@ def turn_example(model: str, out: Path, device: str | None = None, dtype: str | 
 
     Args:
         model: a bundled model, a model's folder or a Hub id, with a folder of views of at least one head in `example/`.
-        out: folder for strip.png (the true pictures above the turned ones, the source first) and report.json.
+        out: folder for strip.png (the true images above the turned ones, the source first) and report.json.
         device: torch device.
         dtype: precision of the network's evaluations.
 

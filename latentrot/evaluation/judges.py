@@ -34,10 +34,10 @@ class Judge:
 
 
 class Once:
-    """An estimate that is made once for every picture: baselines and references show the same ones again and again.
+    """An estimate that is made once for every image: baselines and references show the same ones again and again.
 
     Args:
-        estimate: (n) pictures -> n values.
+        estimate: (n) images -> n values.
     """
 
     def __init__(self, estimate: Callable[[Sequence[np.ndarray]], Sequence[Any] | np.ndarray]) -> None:
@@ -45,7 +45,7 @@ class Once:
         self.known: dict[bytes, Any] = {}
 
     def __call__(self, pictures: Sequence[np.ndarray]) -> list[Any]:
-        """Values of pictures, (n, s, s, 3) uint8 of one size."""
+        """Values of images, (n, s, s, 3) uint8 of one size."""
         keys = [picture.tobytes() for picture in pictures]
         new = {key: picture for key, picture in zip(keys, pictures, strict=True) if key not in self.known}
         if new:

@@ -1,6 +1,6 @@
 """How far labels can be trusted: errors on people held out, steadiness under another crop and a mirror, speed.
 
-Nothing here is trained or tuned; the pictures are those of people whom training left out.
+Nothing here is trained or tuned; the images are those of people whom training left out.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["CheckConfig", "LabelCheck", "check_labels", "jitter_spread", "write_
 
 log = logging.getLogger(__name__)
 
-#: pictures read and labelled at a time
+#: images read and labelled at a time
 BATCH = 256
 #: what labels should reach: part and number of the report -> the bound, and whether it is a least or a largest value
 TARGETS = {
@@ -55,10 +55,10 @@ class CheckConfig:
         held_out: share of CelebA's people that training left out.
         yale_held_out: number of Yale people (the last ones by name) that training left out.
         sure: least probability of a light that counts as an answer; below it the network abstains.
-        mirror: estimate with the mirrored picture as well.
-        draws: crops a picture is seen in for its spread.
-        jitter_pictures: pictures the spread is averaged over.
-        seed: of the choice of these pictures and of their crops.
+        mirror: estimate with the mirrored image as well.
+        draws: crops an image is seen in for its spread.
+        jitter_pictures: images the spread is averaged over.
+        seed: of the choice of these images and of their crops.
     """
 
     held_out: float = LabelTrainConfig.held_out
@@ -77,7 +77,7 @@ class LabelCheck:
     Args:
         report: its parts (pose, jitter, speed, light, light_mirror, targets), ready for JSON.
         yaw_deg: (n, 2) reference and estimated yaw of the people held out.
-        confusion: (3, 4) Yale B pictures by true light and by answer; the last column counts abstentions.
+        confusion: (3, 4) Yale B images by true light and by answer; the last column counts abstentions.
     """
 
     report: dict[str, dict]
@@ -88,11 +88,11 @@ class LabelCheck:
 # --- steadiness under another crop ----------------------------------------------------------------------------------
 
 
-def moved_crops(picture: Image.Image, size: int, moves: np.ndarray) -> np.ndarray:
+def moved_crops(image: Image.Image, size: int, moves: np.ndarray) -> np.ndarray:
     """The face crop as a slightly different alignment would have cut it.
 
     Args:
-        picture: aligned or square; where a crop reaches over its edge, the edge is drawn outwards.
+        image: aligned or square; where a crop reaches over its edge, the edge is drawn outwards.
         size: side in pixels of the crops returned.
         moves: (k, 3) change of the crop's side as a share of it, then shift to the right and downwards in pixels of the
             178x218 frame.
@@ -101,17 +101,17 @@ def moved_crops(picture: Image.Image, size: int, moves: np.ndarray) -> np.ndarra
         (k, size, size, 3) uint8; no move at all gives what `FaceFolder.read_crop` does, but for the resampling filter,
         which here sees beyond the crop's edge.
     """
-    left, top, right, bottom = face_box(*picture.size)
+    left, top, right, bottom = face_box(*image.size)
     unit = (right - left) / (CROP_BOX[2] - CROP_BOX[0])
     centres = np.array([left + right, top + bottom]) / 2 + moves[:, 1:] * unit  # (k, 2)
     halves = (right - left) / 2 * (1 + moves[:, :1])  # (k, 1)
     boxes = np.hstack([centres - halves, centres + halves])  # (k, 4)
-    overhang = max(0, *(-boxes.min(0)[:2]), *(boxes.max(0)[2:] - picture.size))
+    overhang = max(0, *(-boxes.min(0)[:2]), *(boxes.max(0)[2:] - image.size))
     if margin := int(np.ceil(overhang)):
         padding = ((margin, margin), (margin, margin), (0, 0))
-        picture = Image.fromarray(np.pad(np.asarray(picture), padding, mode="edge"))
+        image = Image.fromarray(np.pad(np.asarray(image), padding, mode="edge"))
     resized = (
-        picture.resize((size, size), Image.Resampling.LANCZOS, box=(left, top, right, bottom))
+        image.resize((size, size), Image.Resampling.LANCZOS, box=(left, top, right, bottom))
         for left, top, right, bottom in (boxes + margin).tolist()
     )
     return np.stack([np.asarray(crop) for crop in resized])
@@ -131,13 +131,13 @@ def jitter_spread(
 ) -> np.ndarray:
     """How much a pose swings with the crop it is estimated from.
 
-    A picture that cannot be read is left out and named in a warning.
+    An image that cannot be read is left out and named in a warning.
 
     Args:
-        folder: aligned or square face pictures.
+        folder: aligned or square face images.
         estimator: what estimates; None takes the bundled network.
-        ids: which pictures; None takes all.
-        draws: crops per picture, at random.
+        ids: which images; None takes all.
+        draws: crops per image, at random.
         scale: crops are up to this much smaller or larger, as a share.
         shift: crops are moved by up to this many pixels of the 178x218 frame, each way.
         mirror: average with the mirrored crop.
@@ -145,10 +145,10 @@ def jitter_spread(
         seed: of the crops.
 
     Returns:
-        (3,) degrees: the standard deviation of yaw, pitch and roll over a picture's crops, averaged over the pictures.
+        (3,) degrees: the standard deviation of yaw, pitch and roll over an image's crops, averaged over the images.
 
     Raises:
-        LatentrotError: fewer than two draws, or no picture that can be read.
+        LatentrotError: fewer than two draws, or no image that can be read.
     """
     if draws < 2:
         raise LatentrotError(f"draws={draws}: a spread needs at least 2")
@@ -174,7 +174,7 @@ def jitter_spread(
 
 
 def light_confusion(probabilities: Tensor, truth: np.ndarray, sure: float) -> np.ndarray:
-    """Pictures by true light and by answer.
+    """Images by true light and by answer.
 
     Args:
         probabilities: (n, 3) as `estimate_light` gives them.
@@ -202,7 +202,7 @@ def light_errors(confusion: np.ndarray) -> dict[str, float]:
 
 
 def mirror_agreement(x: Tensor, sure: float, labeler: FaceLabeler | None = None) -> dict[str, float]:
-    """How often a picture and its mirror image are said to be lit from the same side of the face.
+    """How often an image and its mirror image are said to be lit from the same side of the face.
 
     Args:
         x: (n, 3, h, h) crops, float in [-1, 1].
@@ -232,7 +232,7 @@ def mirror_agreement(x: Tensor, sure: float, labeler: FaceLabeler | None = None)
 
 
 def strangers(folder: FaceFolder, share: float) -> tuple[list[str], Tensor]:
-    """The pictures of people held out that have a reference pose: their names, and (n, 2) yaw and pitch in degrees."""
+    """The images of people held out that have a reference pose: their names, and (n, 2) yaw and pitch in degrees."""
     pose = read_pose(folder)
     rows = held_out(folder.identities.to_numpy(), share) & torch.isfinite(pose).all(1).numpy()
     if not rows.any():
@@ -245,7 +245,7 @@ def strangers(folder: FaceFolder, share: float) -> tuple[list[str], Tensor]:
 def timed_poses(
     folder: FaceFolder, ids: Sequence[str], estimator: PoseEstimator, device: torch.device | str, *, mirror: bool
 ) -> tuple[Tensor, dict[str, float]]:
-    """Label pictures as `label_folder` does and time it.
+    """Label images as `label_folder` does and time it.
 
     Returns:
         (n, 3) degrees on the CPU, and faces per second of the networks alone (pose and light) and with reading files.
@@ -302,7 +302,7 @@ def check_labels(
         device: where to compute; None is the CPU.
 
     Raises:
-        LatentrotError: a table is missing, a picture cannot be read, or nobody is held out.
+        LatentrotError: a table is missing, an image cannot be read, or nobody is held out.
     """
     config, device = config or CheckConfig(), device or "cpu"
     labeler = labeler or load_labeler(device=device)

@@ -16,7 +16,7 @@ def confusion_figure(counts: np.ndarray, truths: Sequence[str], answers: Sequenc
     """How often each truth was given each answer.
 
     Args:
-        counts: (len(truths), len(answers)) numbers of pictures.
+        counts: (len(truths), len(answers)) numbers of images.
         truths: names of the rows.
         answers: names of the columns.
         title: above the figure.
@@ -52,7 +52,7 @@ def yaw_error_figure(truth_deg: np.ndarray, estimated_deg: np.ndarray, title: st
         width: of the bins in degrees that the mean absolute error is drawn for.
 
     Returns:
-        A point for each picture (estimated minus reference), and the mean absolute error of each bin.
+        A point for each image (estimated minus reference), and the mean absolute error of each bin.
 
     Raises:
         LatentrotError: not two rows of equally many angles, at least one.

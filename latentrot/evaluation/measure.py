@@ -1,4 +1,4 @@
-"""What is measured of turned pictures, beside what they truly look like turned."""
+"""What is measured of turned images, beside what they truly look like turned."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from latentrot.faces.network import FaceLabeler
 
 __all__ = ["MEASURES", "Instruments", "instruments_for", "measure"]
 
-#: what is measured of every turned picture; the report carries the words
+#: what is measured of every turned image; the report carries the words
 MEASURES = {
     "yaw_error_deg": "absolute difference of the label network's yaw to the true yaw, degrees",
     "yaw_error_pixels_deg": "the same by kernel ridge regression on pixels, fitted to views of other heads (rendered heads)",
@@ -46,15 +46,15 @@ MEASURES = {
 
 @dataclass(frozen=True, eq=False)
 class Instruments:
-    """What turned pictures are measured with.
+    """What turned images are measured with.
 
     Attributes:
         network: the label network: yaw, pitch, light.
         yaws: further estimates of the yaw, by measure.
         perceptual: LPIPS, where it is at hand.
-        landmarks: of each of (n) pictures; None where there is no face.
-        pose: of (n) pictures, by the judge that was given, if it says any.
-        identity: of (n) pictures, by the judge that was given, if it says any.
+        landmarks: of each of (n) images; None where there is no face.
+        pose: of (n) images, by the judge that was given, if it says any.
+        identity: of (n) images, by the judge that was given, if it says any.
     """
 
     network: FaceLabeler
@@ -86,17 +86,17 @@ def measure(
     instruments: Instruments,
     refused: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """Measure turned pictures.
+    """Measure turned images.
 
     Args:
         pairs: the truth.
-        table: which of its pairs were turned: a row for each picture.
-        turned: (n) pictures, (s, s, 3) uint8, or larger ones around the crop, of real people.
+        table: which of its pairs were turned: a row for each image.
+        turned: (n) images, (s, s, 3) uint8, or larger ones around the crop, of real people.
         instruments: from `instruments_for`.
         refused: (n,) bool, those that were not turned; None: all were.
 
     Returns:
-        One row per picture: pair (the table's index), person, light, requested_deg, turn, true_yaw_deg, yaw_deg (by the
+        One row per image: pair (the table's index), person, light, requested_deg, turn, true_yaw_deg, yaw_deg (by the
         label network), and the `MEASURES`, not a number where they were not taken.
     """
     rows = pd.DataFrame({"pair": table.index, **{c: table[c].to_numpy() for c in ("person", "requested_deg", "turn")}})
@@ -129,7 +129,7 @@ HEAD = ("pair", "person", "light", "requested_deg", "turn", "true_yaw_deg", "yaw
 def place_all(
     pairs: Pairs, true: np.ndarray, turned: Sequence[np.ndarray], landmarks: Once
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Turned pictures laid on the true ones where both faces are found: (n, s, s, 3), and (n,) whether."""
+    """Turned images laid on the true ones where both faces are found: (n, s, s, 3), and (n,) whether."""
     here, there = landmarks(turned), landmarks([pairs.pictures[row] for row in true])
     laid = [laid_on(picture, a, b, pairs.size) for picture, a, b in zip(turned, here, there, strict=True)]
     pictures = [pairs.middle(picture) if moved is None else moved for picture, moved in zip(turned, laid, strict=True)]
@@ -137,7 +137,7 @@ def place_all(
 
 
 def labels_of(pairs: Pairs, true: np.ndarray, pictures: np.ndarray, network: FaceLabeler) -> pd.DataFrame:
-    """What the label network says of pictures, and of the true ones."""
+    """What the label network says of images, and of the true ones."""
     x, y = to_tensor(pictures), to_tensor(pairs.pictures[true])
     pose, true_pose = (estimate_pose(p, labeler=network).numpy() for p in (x, y))
     called = np.array(light_names(estimate_light(x, labeler=network)))
@@ -156,7 +156,7 @@ def labels_of(pairs: Pairs, true: np.ndarray, pictures: np.ndarray, network: Fac
 def judged(
     pairs: Pairs, true: np.ndarray, sources: np.ndarray, placed: np.ndarray, instruments: Instruments
 ) -> dict[str, np.ndarray]:
-    """The measures that a judge takes, of pictures that lie where the true ones do."""
+    """The measures that a judge takes, of images that lie where the true ones do."""
     found: dict[str, np.ndarray] = {}
     if instruments.pose is not None:
         found["yaw_error_judge_deg"] = np.abs(np.stack(instruments.pose(list(placed)))[:, 0] - pairs.yaws[true])
@@ -171,7 +171,7 @@ def judged(
 def likeness_to(
     pairs: Pairs, row: int, picture: np.ndarray, perceptual: Callable[[np.ndarray, np.ndarray], float] | None
 ) -> dict[str, float]:
-    """How like a picture is to the true one, and among how many rendered heads it is the likest."""
+    """How like an image is to the true one, and among how many rendered heads it is the likest."""
     true, face = pairs.pictures[row], pairs.faces[row]
     rank = rank_of(pairs, row, picture) if pairs.rendered else np.nan
     return {

@@ -1,4 +1,4 @@
-"""How alike two pictures are, and how sure a mean is. Pictures are uint8; values are taken in [0, 1]."""
+"""How alike two images are, and how sure a mean is. Images are uint8; values are taken in [0, 1]."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ LUMA = np.array([0.299, 0.587, 0.114])
 
 
 def grey(pictures: np.ndarray) -> np.ndarray:
-    """Luma of pictures: (..., 3) uint8 -> (...) float64 in [0, 1]."""
+    """Luma of images: (..., 3) uint8 -> (...) float64 in [0, 1]."""
     return pictures @ LUMA / 255
 
 
 def check_pair(a: np.ndarray, b: np.ndarray) -> None:
-    """Refuse pictures of unequal shape or another type.
+    """Refuse images of unequal shape or another type.
 
     Raises:
-        LatentrotError: not two (h, w, 3) uint8 pictures of one size.
+        LatentrotError: not two (h, w, 3) uint8 images of one size.
     """
     if a.shape != b.shape or a.ndim != 3 or a.shape[-1] != 3 or a.dtype != np.uint8 or b.dtype != np.uint8:
         raise LatentrotError(
@@ -33,7 +33,7 @@ def check_pair(a: np.ndarray, b: np.ndarray) -> None:
 
 
 def squared_error(a: np.ndarray, b: np.ndarray, region: np.ndarray | None = None) -> float:
-    """Mean over pixels and channels of the squared difference of two (h, w, 3) uint8 pictures, in units of [0, 1].
+    """Mean over pixels and channels of the squared difference of two (h, w, 3) uint8 images, in units of [0, 1].
 
     Args:
         a: (h, w, 3) uint8.
@@ -41,7 +41,7 @@ def squared_error(a: np.ndarray, b: np.ndarray, region: np.ndarray | None = None
         region: (h, w) bool, the pixels compared; None: all. Not a number where it is empty.
 
     Raises:
-        LatentrotError: not two pictures of one size.
+        LatentrotError: not two images of one size.
     """
     check_pair(a, b)
     squares = np.square((a.astype(np.float64) - b) / 255)
@@ -49,10 +49,10 @@ def squared_error(a: np.ndarray, b: np.ndarray, region: np.ndarray | None = None
 
 
 def ssim(a: np.ndarray, b: np.ndarray, region: np.ndarray | None = None) -> float:
-    """Structural similarity of two pictures' luma, 1 for equal ones (at most), near 0 for unrelated ones.
+    """Structural similarity of two images' luma, 1 for equal ones (at most), near 0 for unrelated ones.
 
     Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to structural similarity", 2004: an
-    11x11 Gaussian window of standard deviation 1.5, averaged where the whole window lies inside the picture.
+    11x11 Gaussian window of standard deviation 1.5, averaged where the whole window lies inside the image.
 
     Args:
         a: (h, w, 3) uint8, at least 11 pixels to a side.
@@ -60,11 +60,11 @@ def ssim(a: np.ndarray, b: np.ndarray, region: np.ndarray | None = None) -> floa
         region: (h, w) bool, the windows' centres that count; None: all.
 
     Raises:
-        LatentrotError: not two pictures of one size, or too small.
+        LatentrotError: not two images of one size, or too small.
     """
     check_pair(a, b)
     x, y = (torch.from_numpy(grey(p))[None, None] * 2 - 1 for p in (a, b))
-    values = similarity.likeness_maps(x, y)[0][0, 0].numpy()
+    values = similarity.similarity_map(x, y)[0, 0].numpy()
     edge = similarity.WINDOW // 2
     return mean_in(values, None if region is None else region[edge:-edge, edge:-edge])
 
@@ -75,23 +75,23 @@ def mean_in(values: np.ndarray, region: np.ndarray | None) -> float:
     return float(chosen.mean()) if chosen.size else float("nan")
 
 
-def identity_rank(picture: np.ndarray, gallery: np.ndarray, true: int, region: np.ndarray) -> int:
+def identity_rank(image: np.ndarray, gallery: np.ndarray, true: int, region: np.ndarray) -> int:
     """The place of the true head among a gallery, by likeness of what sets each head apart from their average.
 
-    The likeness is the cosine between the two pictures' deviations from the gallery's mean, inside the region. A blurred
-    picture, which deviates less, is thus not taken for the most average head.
+    The likeness is the cosine between the two images' deviations from the gallery's mean, inside the region. A blurred
+    image, which deviates less, is thus not taken for the most average head.
 
     Args:
-        picture: (h, w, 3) uint8 the turned picture.
-        gallery: (n, h, w, 3) uint8 true pictures of n heads in the same pose and light.
-        true: which of them is the picture's own.
+        image: (h, w, 3) uint8 the turned image.
+        gallery: (n, h, w, 3) uint8 true images of n heads in the same pose and light.
+        true: which of them is the image's own.
         region: (h, w) bool, the pixels to compare.
 
     Returns:
         1 where no other head is likelier, up to n.
     """
     heads = gallery[:, region].reshape(len(gallery), -1) / 255.0  # (n, pixels x 3)
-    apart, own = heads - heads.mean(0), picture[region].ravel() / 255.0 - heads.mean(0)
+    apart, own = heads - heads.mean(0), image[region].ravel() / 255.0 - heads.mean(0)
     likeness = apart @ own / np.maximum(np.linalg.norm(apart, axis=1) * np.linalg.norm(own), 1e-12)
     return 1 + int(np.sum(likeness > likeness[true] + 1e-12))
 

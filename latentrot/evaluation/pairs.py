@@ -1,4 +1,4 @@
-"""Pairs of pictures: one to turn, and what it truly looks like turned. Rendered heads and real people alike."""
+"""Pairs of images: one to turn, and what it truly looks like turned. Rendered heads and real people alike."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from latentrot.faces.alignment import Alignment
 
 __all__ = ["WIDE_BOX", "EvaluationConfig", "Pairs", "pair_table"]
 
-#: columns of a table of pairs: the independent unit, rows of the pictures, the turn, and the turn rounded to its bin
+#: columns of a table of pairs: the independent unit, rows of the images, the turn, and the turn rounded to its bin
 COLUMNS = {"person": str, "source": int, "truth": int, "requested_deg": float, "turn": float}
 
 
@@ -33,7 +33,7 @@ class EvaluationConfig:
             the identity galleries.
         resamples: draws of the bootstrap.
         seed: of the draws, and of the choice of pairs.
-        source_yaw: rendered heads: pose of the pictures given to the rotator, degrees.
+        source_yaw: rendered heads: pose of the images given to the rotator, degrees.
         targets: rendered heads: true poses to turn to, degrees, of which those that the views lack, and the source's own, are
             left out; None: all views.
         everybody: real people: all of them, not only those held out from the package's trainings.
@@ -55,21 +55,21 @@ class EvaluationConfig:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Pictures, and which of them are what others look like turned.
+    """Images, and which of them are what others look like turned.
 
     Attributes:
         root: the folder they come from.
         rendered: whether everything but the pose is equal in a pair and the pose is known exactly; else two frames of one
             scene, whose faces have to be laid on each other first.
-        names: (n,) of the pictures.
-        pictures: (n, s, s, 3) uint8 crops in the CelebA frame.
-        faces: (n, s, s) bool, true on the face; only of pictures that are some pair's truth.
+        names: (n,) of the images.
+        images: (n, s, s, 3) uint8 crops in the CelebA frame.
+        faces: (n, s, s) bool, true on the face; only of images that are some pair's truth.
         yaws: (n,) degrees.
-        people: (n,) whom each picture shows.
+        people: (n,) whom each image shows.
         lights: (n,) the side the main light comes from; empty where nobody knows.
-        table: the pairs: person, source and truth (rows of the pictures), requested_deg, turn (the bin).
+        table: the pairs: person, source and truth (rows of the images), requested_deg, turn (the bin).
         nearest: pairs of the same turns, whose source is another frame of the scene that happens to have nearly the true
-            pose: what a perfect rotator can hope for. Empty for rendered heads, whose true picture is all that there is.
+            pose: what a perfect rotator can hope for. Empty for rendered heads, whose true image is all that there is.
         still: pairs of two frames in nearly one pose: what is left where nothing is to be turned. Likewise.
         folder: where photographs are read that reach beyond the crops; None: there are none.
     """
@@ -89,16 +89,16 @@ class Pairs:
 
     @property
     def size(self) -> int:
-        """Side of the pictures in pixels."""
+        """Side of the images in pixels."""
         return self.pictures.shape[1]
 
     @property
     def wide(self) -> int:
-        """Side in pixels of pictures that show all the frame's width around the crop; a crop's where there is no more."""
+        """Side in pixels of images that show all the frame's width around the crop; a crop's where there is no more."""
         return self.size + 2 * round(self.size * MARGIN / (CROP_BOX[2] - CROP_BOX[0])) if self.folder else self.size
 
     def middle(self, picture: np.ndarray) -> np.ndarray:
-        """The crop of a (w, w, 3) picture around it."""
+        """The crop of a (w, w, 3) image around it."""
         edge = (len(picture) - self.size) // 2
         return picture[edge : edge + self.size, edge : edge + self.size]
 
@@ -108,7 +108,7 @@ class Pairs:
         return sorted(set(self.table["person"]))
 
     def photograph(self, row: int) -> tuple[np.ndarray, Alignment] | None:
-        """A picture with what lies around its crop, and where the face lies in it; None where there is only the crop."""
+        """An image with what lies around its crop, and where the face lies in it; None where there is only the crop."""
         if self.folder is None:
             return None
         photograph = np.asarray(self.folder.open_image(self.names[row]))

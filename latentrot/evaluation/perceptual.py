@@ -1,4 +1,4 @@
-"""Learned perceptual distance of two pictures, where what it takes is at hand: nothing is fetched."""
+"""Learned perceptual distance of two images, where what it takes is at hand: nothing is fetched."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def lpips_at_hand() -> Callable[[np.ndarray, np.ndarray], float] | None:
     """LPIPS (Zhang, Isola, Efros, Shechtman, Wang, 2018) on AlexNet, by torchmetrics.
 
     Returns:
-        A distance of two (h, w, 3) uint8 pictures of at least 32 pixels to a side, 0 for equal ones; None where torchmetrics
+        A distance of two (h, w, 3) uint8 images of at least 32 pixels to a side, 0 for equal ones; None where torchmetrics
         is not installed or torchvision's AlexNet was never fetched.
     """
     if find_spec("torchmetrics") is None or not alexnet_weights().is_file():

@@ -21,22 +21,22 @@ SCALE, SHIFT = 1.5, 0.3
 CENTRE = np.array([CROP_BOX[0] + CROP_BOX[2], CROP_BOX[1] + CROP_BOX[3]]) / 2
 
 
-def landmarks_of(picture: np.ndarray, crop: int) -> Landmarks:
-    """68 landmarks of a (w, w, 3) uint8 picture around the CelebA crop, picture pixels.
+def landmarks_of(image: np.ndarray, crop: int) -> Landmarks:
+    """68 landmarks of a (w, w, 3) uint8 image around the CelebA crop, image pixels.
 
     A turned face may lie elsewhere than the frame says, so it is looked for first.
 
     Args:
-        picture: its middle is the crop's.
+        image: its middle is the crop's.
         crop: the crop's side in its pixels; w or less.
     """
-    faces = detect_faces(picture)
+    faces = detect_faces(image)
     if faces:
-        return estimate_landmarks(picture, faces[0].landmarks)
+        return estimate_landmarks(image, faces[0].landmarks)
     scale = (CROP_BOX[2] - CROP_BOX[0]) / crop
-    left, top = CENTRE - scale * len(picture) / 2
-    alignment = Alignment(np.array([[scale, 0, left], [0, scale, top]], np.float64), picture.shape[1::-1])
-    return estimate_landmarks(picture, alignment)
+    left, top = CENTRE - scale * len(image) / 2
+    alignment = Alignment(np.array([[scale, 0, left], [0, scale, top]], np.float64), image.shape[1::-1])
+    return estimate_landmarks(image, alignment)
 
 
 def found_in(picture: np.ndarray, crop: int) -> Landmarks | None:

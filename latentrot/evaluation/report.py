@@ -1,4 +1,4 @@
-"""An evaluation in words, numbers and pictures."""
+"""An evaluation in words, numbers and images."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
         What was evaluated on what, the meaning of the measures, and for every way (`ways`) and for the paired differences
         of each rotator to what it has to beat (`differences`, by rotator and by what): `all` turns, `by_turn` and
         `by_light`, each with the measures' mean, low and high end of the 95% interval (bootstrap over people), and the
-        numbers of people and of pictures.
+        numbers of people and of images.
     """
     from latentrot import __version__  # noqa: PLC0415  the package's top level imports this module lazily
 
@@ -97,7 +97,7 @@ def gallery_size(people: np.ndarray, lights: np.ndarray, light: str) -> int:
 
 
 def difference(own: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
-    """The measures of one way minus those of another, picture by picture, where both have one."""
+    """The measures of one way minus those of another, image by image, where both have one."""
     both = own.index.intersection(other.index)
     measures = list(MEASURES)
     apart = own.loc[both, measures] - other.loc[both, measures]
@@ -119,7 +119,7 @@ def cells_of(rows: pd.DataFrame, evaluation: Evaluation) -> dict[str, object]:
 
 
 def intervals(rows: pd.DataFrame, resamples: int, seed: int) -> dict[str, Cell]:
-    """Mean and 95% interval of each measure; the pictures of one person are averaged first, for they are not independent."""
+    """Mean and 95% interval of each measure; the images of one person are averaged first, for they are not independent."""
     people = rows.groupby("person")[list(MEASURES)].mean()
     cells: dict[str, Cell] = {
         name: {"mean": None, "low": None, "high": None, "people": 0, "pictures": 0} for name in MEASURES
@@ -183,7 +183,7 @@ def protocol_table(report: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"In italics, from other data and so no ranking: {SPINMEROUND_SOURCE}."])
 
 
-# ---- pictures ---------------------------------------------------------------------------------------------------
+# ---- images ---------------------------------------------------------------------------------------------------
 
 
 def evaluation_figure(report: dict[str, Any], title: str = "") -> Figure:
@@ -214,12 +214,12 @@ def evaluation_figure(report: dict[str, Any], title: str = "") -> Figure:
 
 
 def examples(evaluation: Evaluation, most: int = 3, side: int = 128) -> np.ndarray:
-    """Rows of pictures, the source first: somebody truly turned, and below turned by each rotator.
+    """Rows of images, the source first: somebody truly turned, and below turned by each rotator.
 
     Args:
         evaluation: from `evaluate`.
         most: people at most: the first of each light, or those turned farthest.
-        side: of each picture in pixels.
+        side: of each image in pixels.
     """
     pairs = evaluation.pairs
     table = pairs.table.reset_index(drop=True)
@@ -239,7 +239,7 @@ def examples(evaluation: Evaluation, most: int = 3, side: int = 128) -> np.ndarr
 
 
 def shown_sources(evaluation: Evaluation, most: int) -> list[int]:
-    """Rows of the pictures whose turns are shown: of different lights, or of different people turned far."""
+    """Rows of the images whose turns are shown: of different lights, or of different people turned far."""
     pairs = evaluation.pairs
     table = pairs.table
     if pairs.rendered:
@@ -258,7 +258,7 @@ def write_evaluation(evaluation: Evaluation, report: dict[str, Any], out: Path) 
         out: folder, made if missing.
 
     Returns:
-        The files: evaluation.json, .csv (every picture's measures), .md (the table), .png, and examples.png.
+        The files: evaluation.json, .csv (every image's measures), .md (the table), .png, and examples.png.
     """
     data = report["data"]
     whom = "heads never seen" if data["rendered"] else "people never seen"

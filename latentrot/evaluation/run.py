@@ -32,7 +32,7 @@ __all__ = ["BASELINES", "CEILING", "FLOOR", "TRUTH", "Evaluation", "evaluate", "
 
 #: what every rotator is measured beside
 BASELINES = ("nothing", "mirror")
-#: the true pictures, measured as if a rotator had made them: what the measures say of a perfect one
+#: the true images, measured as if a rotator had made them: what the measures say of a perfect one
 TRUTH = "truth"
 #: real people: the frame of the same clip that is nearest to the true pose; two frames in one pose, nothing turned
 CEILING, FLOOR = "nearest frame", "same pose"
@@ -48,10 +48,10 @@ class Evaluation:
         pairs: the truth.
         labeler: title of the label network that measured.
         judge: name of the judge that was given; empty where none was.
-        rows: one per way and turned picture: way, and the columns of `measure`.
-        pictures: by way that turned anything, a picture for each of the pairs, (w, w, 3) uint8: at the truth's size, or
+        rows: one per way and turned image: way, and the columns of `measure`.
+        images: by way that turned anything, an image for each of the pairs, (w, w, 3) uint8: at the truth's size, or
             with more around it where a whole photograph was turned.
-        seconds: by way, mean per turned picture.
+        seconds: by way, mean per turned image.
         provenance: what else is to be recorded, such as the model's name.
     """
 
@@ -67,7 +67,7 @@ class Evaluation:
 
 
 def read_pairs(root: Path | str, config: EvaluationConfig) -> Pairs:
-    """Read a folder whose pictures show people or heads in several poses: of clips, or of rendered views.
+    """Read a folder whose images show people or heads in several poses: of clips, or of rendered views.
 
     Raises:
         LatentrotError: the folder is neither, or does not hold what was asked for.
@@ -93,7 +93,7 @@ def evaluate(
     provenance: Mapping[str, str] | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Evaluation:
-    """Measure rotators on people or heads whose true turned pictures are known, beside doing nothing and mirroring.
+    """Measure rotators on people or heads whose true turned images are known, beside doing nothing and mirroring.
 
     Args:
         rotators: by name, or one, which is then called "rotator": anything with `rotate(image, degrees) -> image`. Where
@@ -104,11 +104,11 @@ def evaluate(
             `label_network`, else the one of the bundled faces.
         judge: further estimates of yaw and identity.
         provenance: what else is to be recorded.
-        progress: called with 1 after every picture turned by all.
+        progress: called with 1 after every image turned by all.
 
     Raises:
         LatentrotError: no pairs there, nothing left to turn, a rotator that may have learned from these people, or that
-            returns something else than square pictures.
+            returns something else than square images.
     """
     config = config or EvaluationConfig()
     named = dict(rotators) if isinstance(rotators, Mapping) else {"rotator": rotators}
@@ -129,7 +129,7 @@ def evaluate(
 
 
 def references(pairs: Pairs, instruments: Instruments) -> dict[str, pd.DataFrame]:
-    """What no rotator made: the true pictures themselves, and of real people other frames of their clips."""
+    """What no rotator made: the true images themselves, and of real people other frames of their clips."""
     tables = {TRUTH: (pairs.table, "truth"), CEILING: (pairs.nearest, "source"), FLOOR: (pairs.still, "source")}
     return {
         way: measure(pairs, table, list(pairs.pictures[table[column].to_numpy()]), instruments)
@@ -143,7 +143,7 @@ def references(pairs: Pairs, instruments: Instruments) -> dict[str, pd.DataFrame
 
 @dataclass(eq=False)
 class TurnedPictures:
-    """What one way made of the pairs' sources: pictures, which of them it refused, seconds a picture."""
+    """What one way made of the pairs' sources: images, which of them it refused, seconds an image."""
 
     pictures: list[np.ndarray]
     refused: np.ndarray
@@ -189,7 +189,7 @@ def turned_by(rotator: Rotator, pairs: Pairs, source: int, degrees: Sequence[flo
     """One source turned several ways, with all that the photograph shows where the rotator can make use of it.
 
     Returns:
-        The pictures, and the side in pixels that they should have.
+        The images, and the side in pixels that they should have.
     """
     there = pairs.photograph(source) if takes_photographs(rotator) else None
     if there is None:

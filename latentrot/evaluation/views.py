@@ -1,4 +1,4 @@
-"""Heads rendered in several poses, everything else equal: the truth that turned pictures are compared with."""
+"""Heads rendered in several poses, everything else equal: the truth that turned images are compared with."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Views:
     Attributes:
         root: the folder they come from.
         heads: (h,) names.
-        lights: (h,) side of the picture each head's main light comes from.
+        lights: (h,) side of the image each head's main light comes from.
         yaws: (k,) degrees, rising.
-        pictures: (h, k, s, s, 3) uint8.
+        images: (h, k, s, s, 3) uint8.
         masks: (h, k, s, s) bool, true on the face; None where the folder has none.
     """
 
@@ -45,7 +45,7 @@ class Views:
 
     @property
     def size(self) -> int:
-        """Side of the pictures in pixels."""
+        """Side of the images in pixels."""
         return self.pictures.shape[2]
 
     def column(self, yaw: float) -> int:
@@ -103,11 +103,11 @@ def read_views(root: Path | str) -> Views:
     """Read a folder of views.
 
     Args:
-        root: pictures, as `FaceFolder` reads them, with `views.csv` (image_id, head, yaw_deg, light, and pitch_deg, of
-            which the one nearest 0 is taken) and, if there, `masks/` with a picture of the same name each, 1 on the face.
+        root: images, as `FaceFolder` reads them, with `views.csv` (image_id, head, yaw_deg, light, and pitch_deg, of
+            which the one nearest 0 is taken) and, if there, `masks/` with an image of the same name each, 1 on the face.
 
     Raises:
-        LatentrotError: no such folder or table, a missing column, view or picture, or a head lit from several sides.
+        LatentrotError: no such folder or table, a missing column, view or image, or a head lit from several sides.
     """
     folder = FaceFolder(Path(root))
     table = read_table(folder.root / "views.csv")

@@ -1,4 +1,4 @@
-"""Second opinions on the yaw that have nothing to do with the label network: regressions on the pictures of other people."""
+"""Second opinions on the yaw that have nothing to do with the label network: regressions on the images of other people."""
 
 from __future__ import annotations
 
@@ -22,48 +22,48 @@ from latentrot.faces.framing import CENTRE, INPUT, SIDE
 
 __all__ = ["FittedYaw", "landmark_yaw", "pixel_yaw"]
 
-#: side in pixels of the grey pictures the regression sees
+#: side in pixels of the grey images the regression sees
 GREY_SIDE = 32
 FOLDS = 5
 
 
 def pixel_features(pictures: np.ndarray) -> np.ndarray:
-    """Grey pictures, small and standardised one by one: (n, h, w, 3) uint8 -> (n, 1024) float64."""
+    """Grey images, small and standardised one by one: (n, h, w, 3) uint8 -> (n, 1024) float64."""
     x = torch.from_numpy(grey(pictures))[:, None]
     small = F.interpolate(x, size=(GREY_SIDE, GREY_SIDE), mode="bilinear", antialias=True).flatten(1).numpy()
     centred = small - small.mean(1, keepdims=True)
     return centred / (centred.std(1, keepdims=True) + 1e-6)
 
 
-def landmark_features(pictures: np.ndarray) -> np.ndarray:
-    """Five landmarks by the face detector, looked for in each picture and in its mirror image.
+def landmark_features(images: np.ndarray) -> np.ndarray:
+    """Five landmarks by the face detector, looked for in each image and in its mirror image.
 
     Args:
-        pictures: (n, h, w, 3) uint8 crops in the CelebA frame.
+        images: (n, h, w, 3) uint8 crops in the CelebA frame.
 
     Returns:
         (n, 10) shares of the square looked at; what the detector is unsure of is no less a pair of numbers.
     """
-    side = pictures.shape[2] / (CROP_BOX[2] - CROP_BOX[0])
+    side = images.shape[2] / (CROP_BOX[2] - CROP_BOX[0])
     left, top = (CENTRE[i] - SIDE / 2 - CROP_BOX[i] for i in (0, 1))
     box = (left * side, top * side, (left + SIDE) * side, (top + SIDE) * side)
     squares = np.stack(
-        [np.asarray(Image.fromarray(p).resize((INPUT, INPUT), Image.Resampling.BICUBIC, box=box)) for p in pictures]
+        [np.asarray(Image.fromarray(p).resize((INPUT, INPUT), Image.Resampling.BICUBIC, box=box)) for p in images]
     )
     plain, _ = refine_landmarks(squares)
     mirrored, _ = refine_landmarks(squares[:, :, ::-1])
     mirrored = mirrored[:, MIRRORED_LANDMARKS] * [-1, 1] + [1, 0]
-    return ((plain + mirrored) / 2).reshape(len(pictures), -1)
+    return ((plain + mirrored) / 2).reshape(len(images), -1)
 
 
 class FittedYaw:
-    """Regression of yaw on features, fitted to the pictures of other people than the one it is asked about.
+    """Regression of yaw on features, fitted to the images of other people than the one it is asked about.
 
     What looks like no face at all is taken for frontal.
 
     Args:
-        pairs: pictures of at least two people.
-        features: (n, h, w, 3) uint8 pictures -> (n, d).
+        pairs: images of at least two people.
+        features: (n, h, w, 3) uint8 images -> (n, d).
         regression: makes the regression to be fitted.
     """
 
@@ -80,7 +80,7 @@ class FittedYaw:
             self.fold |= dict.fromkeys(pairs.people[unseen], i)
 
     def estimate(self, pictures: np.ndarray, people: np.ndarray) -> np.ndarray:
-        """Yaws of pictures (n, h, w, 3) uint8 of people (n,) -> (n,) degrees."""
+        """Yaws of images (n, h, w, 3) uint8 of people (n,) -> (n,) degrees."""
         x, folds = self.features(pictures), np.array([self.fold[person] for person in people])
         yaws = np.empty(len(pictures))
         for fold in set(folds):

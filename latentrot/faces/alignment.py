@@ -14,7 +14,7 @@ from latentrot.data.frame import CROP_BOX
 from latentrot.data.images import check_image
 from latentrot.errors import LatentrotError
 
-__all__ = ["Alignment", "align_landmarks"]
+__all__ = ["Alignment", "align_landmarks", "crop_alignment"]
 
 #: mean landmarks of 1,001 aligned CelebA images, found as in `latentrot.faces.framing` and symmetrised about the axis
 #: of the frame (column 89): left eye, right eye, nose tip, left and right mouth corner; left is the viewer's
@@ -194,3 +194,10 @@ def align_landmarks(landmarks: np.ndarray, photo_size: tuple[int, int]) -> Align
             f"the landmarks {points.round(1).tolist()} are not those of a face in a {width}x{height} photograph"
         )
     return Alignment(matrix, (int(width), int(height)))
+
+
+def crop_alignment(side: int) -> Alignment:
+    """The alignment of an image that is a face crop already, of a side in pixels."""
+    left, top, right, _ = CROP_BOX
+    scale = (right - left) / side
+    return Alignment(np.array([[scale, 0, left], [0, scale, top]], np.float64), (side, side))

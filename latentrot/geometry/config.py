@@ -39,6 +39,7 @@ class MeshConfig:
         edge: width of the head's soft edge.
         mirror_from: source yaws in degrees between which the hidden cheek starts to be filled from the visible one.
         yaw_reach: max rotation in degrees.
+        light_follows: the light rotates with the head; else it stays where it was in the room.
     """
 
     side: float = 1.5
@@ -66,6 +67,7 @@ class MeshConfig:
     edge: float = 0.02
     mirror_from: tuple[float, float] = (5.0, 12.0)
     yaw_reach: float = 120.0
+    light_follows: bool = False
 
     def __post_init__(self) -> None:
         if not 64 <= self.smallest_px <= self.largest_px <= 640:

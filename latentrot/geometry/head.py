@@ -19,6 +19,7 @@ from latentrot.geometry.ears import Ear, find_ears, lobes_under_hair
 from latentrot.geometry.fields import blur, dilated, eroded, filled, nearest, ramp, values_at
 from latentrot.geometry.outline import Outline, face_area, find_outline
 from latentrot.geometry.region import Region, region_of, warped
+from latentrot.geometry.shading import Shading, fit_shading, surface_normals
 from latentrot.geometry.surface import SurfaceFit, fit_surface, load_surface, rotation
 from latentrot.geometry.symmetry import Symmetry, find_symmetry
 from latentrot.geometry.triangulate import PlanarMesh, triangulate_mask
@@ -95,20 +96,21 @@ class Head:
     ears: tuple[Ear, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    def turn(self, yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> TurnedHead:
+    def turn(self, yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0, light_follows: bool = False) -> TurnedHead:
         """Render the photograph with the head rotated BY these degrees, as measured on the result.
 
         Args:
                 yaw: > 0: nose to the viewer's right.
                 pitch: > 0: looks up.
                 roll: > 0: leans clockwise.
+                light_follows: the light rotates with the head, whatever `MeshConfig.light_follows` says.
 
         Raises:
                 LatentrotError: an angle that is not finite or beyond `MeshConfig.yaw_reach`.
         """
         from latentrot.geometry.turn import turn_head  # noqa: PLC0415  which renders heads
 
-        return turn_head(self, surface_yaw(yaw), pitch, roll)
+        return turn_head(self, surface_yaw(yaw), pitch, roll, light_follows)
 
     @cached_property
     def behind(self) -> tuple[np.ndarray, np.ndarray]:
@@ -119,6 +121,16 @@ class Head:
         width = self.region.width
         bare = ~dilated(self.outline.head, _edge(width))
         return filled(self.image, bare, 0.02 * width), bare.astype(np.float32)
+
+    @cached_property
+    def normals(self) -> np.ndarray:
+        """(h, w, 3) float32 smoothed normals of the front surface."""
+        return surface_normals(self.slope, self.outline.head, self.region.width)
+
+    @cached_property
+    def shading(self) -> Shading:
+        """How the light of the photograph falls on the head."""
+        return fit_shading(self.image, self.normals, self.outline, self.landmarks, self.region.width)
 
 
 #: landmarks whose fit error exceeds this share of the width are not those of a face

@@ -15,10 +15,14 @@ from latentrot.geometry.draw import BACK, FRONT, NONE, draw
 from latentrot.geometry.ears import Ear, draw_ear
 from latentrot.geometry.fields import blur, dilated, eroded, ramp, sample, sample_at, values_at
 from latentrot.geometry.head import Head
+from latentrot.geometry.shading import head_gain, relight
 from latentrot.geometry.surface import rotation
 from latentrot.geometry.surroundings import warp_surroundings
 
 __all__ = ["TurnedHead", "realign_crop", "turn_head"]
+
+#: distance from the head, in W, over which its change of light fades out on the neck
+BESIDE = 0.15
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,15 +85,17 @@ class Layer:
         source: (h, w, 2) float32 region positions.
         coverage: (h, w) float32, 1 where the source's own pixel is shown.
         head: (h, w) float32 alpha of the head.
+        gain: (h, w) float32, by which the colours were multiplied to keep the light in the room.
     """
 
     image: np.ndarray
     source: np.ndarray
     coverage: np.ndarray
     head: np.ndarray
+    gain: np.ndarray
 
 
-def turn_head(head: Head, yaw: float, pitch: float = 0.0, roll: float = 0.0) -> TurnedHead:
+def turn_head(head: Head, yaw: float, pitch: float = 0.0, roll: float = 0.0, light_follows: bool = False) -> TurnedHead:
     """Rotate a head by degrees relative to its pose in the photograph.
 
     Args:
@@ -97,6 +103,7 @@ def turn_head(head: Head, yaw: float, pitch: float = 0.0, roll: float = 0.0) -> 
         yaw: > 0: nose to the viewer's right.
         pitch: > 0: looks up.
         roll: > 0: leans clockwise.
+        light_follows: the light rotates with the head, whatever `MeshConfig.light_follows` says.
 
     Raises:
         LatentrotError: an angle that is not finite or exceeds `MeshConfig.yaw_reach`.
@@ -114,10 +121,11 @@ def turn_head(head: Head, yaw: float, pitch: float = 0.0, roll: float = 0.0) -> 
     if yaw == pitch == roll == 0:
         ones = np.ones(head.photograph.shape[:2], np.float32)
         return TurnedHead(head.photograph.copy(), ones, ones, landmarks, *pose)
-    return TurnedHead(*_composited(head, _turned_layer(head, turn)), landmarks, *pose)
+    follows = light_follows or head.config.light_follows
+    return TurnedHead(*_composited(head, _turned_layer(head, turn, follows)), landmarks, *pose)
 
 
-def _turned_layer(head: Head, turn: np.ndarray) -> Layer:
+def _turned_layer(head: Head, turn: np.ndarray, light_follows: bool) -> Layer:
     """Render the region with its head rotated."""
     config, width = head.config, head.region.width
     yaw = float(np.degrees(np.arcsin(np.clip(turn[0, 2], -1, 1))))
@@ -143,6 +151,12 @@ def _turned_layer(head: Head, turn: np.ndarray) -> Layer:
         both = alpha + share * (1 - alpha)
         over = share / np.maximum(both, 1e-6)
         skin, kept, alpha = skin + over[..., None] * (colours - skin), kept * (1 - over), both
+    if light_follows or head.shading.strength == 0:
+        gain = around_gain = np.ones_like(alpha)
+    else:
+        gain = _gain(head, turn, source, shown)
+        around_gain = 1 + _beside(head, around, inside) * (gain - 1)
+        skin, rest = relight(skin, gain), relight(rest, around_gain)
     a = alpha[..., None]
     image = np.clip(rest * (1 - a) + skin * a, 0, 255)
     return Layer(
@@ -150,6 +164,7 @@ def _turned_layer(head: Head, turn: np.ndarray) -> Layer:
         source=np.where(a > 0.5, source, around).astype(np.float32),
         coverage=(rest_kept * (1 - alpha) + kept * alpha),
         head=alpha,
+        gain=around_gain + alpha * (gain - around_gain),
     )
 
 
@@ -220,6 +235,18 @@ def _skin(
     return _continued(skin, shown > 0), kept
 
 
+def _gain(head: Head, turn: np.ndarray, source: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """(h, w) gain that leaves the light where it was in the room."""
+    hair, width = head.outline.hair, head.region.width
+    return head_gain(head.shading, head.normals, hair, turn, source, shown > 0, shown == BACK, width)
+
+
+def _beside(head: Head, around: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """(h, w) weight of the head's gain on neck and hanging hair: it fades out from jaw and hair, so that no edge shows."""
+    person = sample_at(blur(head.outline.person.astype(np.float32), 1.0), around)
+    return person * ramp(inside, -BESIDE * head.region.width, 0.0)
+
+
 def _shifted(image: np.ndarray, right: float, down: float) -> np.ndarray:
     """Shift an image by a number of pixels, mirrored beyond its edges."""
     matrix = np.array([[1, 0, right], [0, 1, down]], np.float32)
@@ -259,7 +286,7 @@ def _composited(head: Head, layer: Layer) -> tuple[np.ndarray, np.ndarray, np.nd
     still = np.maximum(*(np.abs(layer.source[..., i] - p - 0.5) for i, p in enumerate((columns, rows)))) < 1e-3
     displacement = blur(((~still) | (layer.head > 1e-3)).astype(np.float32), 1.0)
     images = blur(head.image, soft), blur(layer.image, soft)
-    fields = layer.coverage * _smoothly(layer.source), displacement, layer.coverage, layer.head
+    fields = layer.gain * layer.coverage * _smoothly(layer.source), displacement, layer.coverage, layer.head
     laid = composite(photograph, box, region.matrix, region.inverse, images, layer.source, fields)
     image = photograph.copy()
     coverage, alpha = np.ones(photograph.shape[:2], np.float32), np.zeros(photograph.shape[:2], np.float32)

@@ -15,7 +15,7 @@ from latentrot.rotators.protocol import Rotator, rotate_face, rotate_many
 
 __all__ = ["comparison_sheet"]
 
-#: side in pixels of a picture on the sheet, and height of the line of words above it
+#: side in pixels of an image on the sheet, and height of the line of words above it
 SIDE, LINE = 256, 28
 
 
@@ -31,13 +31,13 @@ def comparison_sheet(
         path: the photograph.
         rotators: by name.
         degrees: turns; > 0: nose to the viewer's right.
-        config: which face, and whether the picture is a crop already.
+        config: which face, and whether the image is a crop already.
 
     Returns:
         (h, w, 3) uint8: a row for each rotator, the source first and then its turns, each with its words above it.
 
     Raises:
-        LatentrotError: the picture cannot be read, there is no face, or a rotator refuses it.
+        LatentrotError: the image cannot be read, there is no face, or a rotator refuses it.
     """
     if not rotators or not degrees:
         raise LatentrotError("nothing to compare: expected at least one rotator and one turn")
@@ -57,7 +57,7 @@ def comparison_sheet(
 
 
 def captioned(picture: np.ndarray, words: str) -> np.ndarray:
-    """A (s, s, 3) uint8 picture at the sheet's size, with words above it, black on white."""
+    """A (s, s, 3) uint8 image at the sheet's size, with words above it, black on white."""
     whole = np.full((LINE + SIDE, SIDE, 3), 255, np.uint8)
     whole[LINE:] = picture if len(picture) == SIDE else resize(picture, SIDE)
     canvas = Image.fromarray(whole)

@@ -26,7 +26,7 @@ class Outcome:
         path: the photograph.
         report: the edit in plain numbers; of a failure: input, output (None) and error.
         error: why it failed, one line; empty where it did not.
-        views: of several turns, a row for each picture written.
+        views: of several turns, a row for each image written.
     """
 
     path: Path
@@ -36,7 +36,7 @@ class Outcome:
 
 
 def list_photographs(folder: Path) -> list[Path]:
-    """The pictures lying in a folder, by their suffix, sorted; neither hidden files nor those in subfolders.
+    """The images lying in a folder, by their suffix, sorted; neither hidden files nor those in subfolders.
 
     Raises:
         LatentrotError: the folder cannot be read, or holds none.
@@ -72,8 +72,8 @@ def edit_folder(paths: list[Path], out: Path, edit: Callable[[Path], Edited]) ->
 
     Args:
         paths: from `list_photographs`.
-        out: folder for the results: NAME.png each; of several turns a folder NAME with a picture for each, and views.csv,
-            a row for each picture. Made if missing, and gone again where nothing was written; what an earlier run wrote
+        out: folder for the results: NAME.png each; of several turns a folder NAME with an image for each, and views.csv,
+            a row for each image. Made if missing, and gone again where nothing was written; what an earlier run wrote
             there and this one does not is removed (see `latentrot.output`).
         edit: what is done to one photograph.
 

@@ -236,21 +236,21 @@ def sweep_of(subject: Subject, count: int) -> list[float]:
 # ---- images to show ---------------------------------------------------------------------------------------------
 
 
-def close_up(subject: Subject, picture: np.ndarray) -> np.ndarray:
+def close_up(subject: Subject, image: np.ndarray) -> np.ndarray:
     """The upright part of a photograph around a face: (h, w, 3) uint8, at the photograph's own grain.
 
     Args:
         subject: whose face.
-        picture: the photograph or a turned version, (h, w, 3) uint8 of its size.
+        image: the photograph or a turned version, (h, w, 3) uint8 of its size.
     """
     left, top, right, bottom = CROP_BOX
     margin = AROUND * (right - left)
     corners = np.array([[left, top], [right, top], [left, bottom], [right, bottom]], np.float64)
     outer = subject.alignment.to_photo(corners + margin * np.array([[-1, -1], [1, -1], [-1, 1], [1, 1]]))
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     low = np.clip(np.floor(outer.min(0)), 0, None).astype(int)
     high = np.minimum(np.ceil(outer.max(0)), [width, height]).astype(int)
-    return picture[low[1] : high[1], low[0] : high[0]]
+    return image[low[1] : high[1], low[0] : high[0]]
 
 
 def mark_faces(portrait: Portrait, chosen: int, side: int = 720) -> np.ndarray:

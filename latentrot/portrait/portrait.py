@@ -36,6 +36,7 @@ class EditConfig:
         crop_only: the result is the rotated crop alone.
         reify: bring a painted face towards the photographs the model knows first.
         trust: weight of a drawn face against what geometry extrapolates where the source shows nothing, 0 to 1.
+        light_follows: the light rotates with the head; else it stays where it was in the room.
         device: where the networks run that look at the image; None: cuda where there is one, else the CPU.
     """
 
@@ -46,6 +47,7 @@ class EditConfig:
     crop_only: bool = False
     reify: bool = False
     trust: float = TRUST
+    light_follows: bool = False
     device: str | None = None
 
     @property

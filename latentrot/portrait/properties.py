@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from latentrot.data.images import Photograph
-from latentrot.faces.alignment import Alignment
+from latentrot.faces.alignment import Alignment, crop_alignment
 from latentrot.portrait.compose import Patch, changed_patch
 from latentrot.portrait.portrait import Portrait
 
@@ -71,20 +71,13 @@ def edit_appearance(portrait: Portrait, editor: PropertyEditor | None, wanted: M
     """
     image = portrait.image
     if not wanted or editor is None:
-        return Appearance(portrait, Patch((0, 0, 0, 0), image[:0, :0], 1.0, crop_alignment(image)))
+        return Appearance(portrait, Patch((0, 0, 0, 0), image[:0, :0], 1.0, crop_alignment(len(image))))
     edited, reports = image, []
-    for alignment in portrait.alignments or (crop_alignment(image),):
+    for alignment in portrait.alignments or (crop_alignment(len(image)),):
         edited, report = replace(editor.prepare(image, alignment), photograph=edited).edit(wanted)
         reports.append(report)
     changed = replace(portrait, photograph=Photograph(edited, edited))
-    return Appearance(changed, changed_patch(image, edited, crop_alignment(image)), tuple(reports))
-
-
-def crop_alignment(image: np.ndarray) -> Alignment:
-    """The alignment of an image that is a face crop already."""
-    from latentrot.rotators.properties import crop_alignment as of_side  # noqa: PLC0415  brings torch
-
-    return of_side(image.shape[0])
+    return Appearance(changed, changed_patch(image, edited, crop_alignment(len(image))), tuple(reports))
 
 
 def property_report(report: PropertyReport) -> dict[str, dict[str, object]]:

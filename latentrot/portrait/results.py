@@ -1,4 +1,4 @@
-"""What an edit leaves behind: a picture, a strip, an animation or a folder, and a report in plain numbers."""
+"""What an edit leaves behind: an image, a strip, an animation or a folder, and a report in plain numbers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["check_out", "face_strip", "report", "synthetic_metadata", "write_edi
 LONGEST_SIDE, CROP_SIDE = 1280, 256
 #: an animation goes one way in so many milliseconds, but shows no frame for less or more than these
 ONE_WAY_MS, FRAME_MS = 1500, (30, 250)
-#: how long the source and the turned picture show where there is nothing between them
+#: how long the source and the turned image show where there is nothing between them
 BEFORE_AFTER_MS = 1000
 
 
@@ -73,7 +73,7 @@ def check_out(out: Path, source: Path, count: int) -> None:
         raise LatentrotError(f"{one_line(out)} is the photograph itself; choose another name")
 
 
-# ---- pictures ---------------------------------------------------------------------------------------------------
+# ---- images ---------------------------------------------------------------------------------------------------
 
 
 def face_strip(edited: Edited, side: int = 192) -> np.ndarray:
@@ -206,8 +206,8 @@ def write_edited(edited: Edited, out: Path) -> list[Path]:
 
     Args:
         edited: from `edit_photograph`.
-        out: a picture (.png, .jpg; .webp of a single turn): the turned photograph, or a strip of several turns; an
-            animation (.gif, .mp4; .webp of several turns): there and back; a folder: strip, pictures and report.
+        out: an image (.png, .jpg; .webp of a single turn): the turned photograph, or a strip of several turns; an
+            animation (.gif, .mp4; .webp of several turns): there and back; a folder: strip, images and report.
 
     Returns:
         The files written, each whole or not at all.
@@ -224,7 +224,7 @@ def write_edited(edited: Edited, out: Path) -> list[Path]:
 
 
 def write_still(out: Path, edited: Edited, metadata: dict[str, str]) -> None:
-    """The turned picture, or a strip of several turns."""
+    """The turned image, or a strip of several turns."""
     if edited.count == 1:
         write_turn(out, edited, 0, metadata)
     else:
@@ -240,7 +240,7 @@ def write_turn(out: Path, edited: Edited, i: int, metadata: dict[str, str]) -> N
 
 
 def write_views(edited: Edited, folder: Path, stem: str) -> list[dict[str, object]]:
-    """Every turn as a picture of its own, its pose in its name -> a row for each: file, and degrees asked and measured."""
+    """Every turn as an image of its own, its pose in its name -> a row for each: file, and degrees asked and measured."""
     make_folder(folder)
     metadata, face = metadata_of(edited), edited.faces[0]
     rows: list[dict[str, object]] = []
@@ -262,7 +262,7 @@ def write_views(edited: Edited, folder: Path, stem: str) -> list[dict[str, objec
 
 
 def write_folder(edited: Edited, out: Path, metadata: dict[str, str]) -> list[Path]:
-    """Strip, turned pictures and report in a folder, which is made."""
+    """Strip, turned images and report in a folder, which is made."""
     make_folder(out)
     written = [out / "strip.png"]
     write_image(written[0], face_strip(edited), metadata)

@@ -112,7 +112,7 @@ def facts_of(rotator: SpinRotator) -> dict[str, object]:
 
 
 def as_pictures(views: SpinViews) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Images, and normals as pictures."""
+    """Images, and normals as images."""
     return list(to_uint8(views.images[:, :3])), list(to_uint8(views.images[:, 3:]))
 
 

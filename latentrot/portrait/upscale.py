@@ -25,7 +25,7 @@ __all__ = ["Upscaler", "load_upscaler"]
 #: where the CelebA crop lies in the frame that face networks are trained on, as a share of its side: FFHQ's eyes, at
 #: (192.98, 239.95) and (318.90, 240.19) of 512, laid on CelebA's (`latentrot.faces.alignment.MEAN_LANDMARKS`)
 FFHQ_LEFT, FFHQ_TOP, FFHQ_SIDE = 0.095, 0.122, 0.81
-#: side of a face network's picture where it names none, pixels
+#: side of a face network's image where it names none, pixels
 FACE_SIDE = 512
 #: no result is larger than this, pixels a side: what is pasted is no finer than the photograph
 MAX_SIDE = 2048
@@ -105,7 +105,7 @@ def load_upscaler(path: str | Path, device: str | None = None) -> Upscaler:
 
     Raises:
         LatentrotError: spandrel is missing, no such file, a file that is damaged or would run code, weights of no network
-            spandrel knows, or a network that does not turn one RGB picture into another.
+            spandrel knows, or a network that does not turn one RGB image into another.
     """
     path = Path(path)
     name = one_line(path)

@@ -138,7 +138,7 @@ class VideoEditor:
 
 
 def kinds_of(source: Path) -> tuple[str, ...]:
-    """Suffixes that a turned video, or a turned animated picture, may have; the first is the default."""
+    """Suffixes that a turned video, or a turned animated image, may have; the first is the default."""
     if is_video(source):
         return (".mp4",)
     return (".gif", ".webp", ".mp4") if source.suffix.lower() == ".gif" else (".webp", ".gif", ".mp4")
@@ -173,11 +173,11 @@ def edit_video(
     load: Callable[[], VideoEditor],
     watch: Callable[[Iterator[VideoFrame], Video], Iterable[VideoFrame]] = lambda frames, video: frames,
 ) -> dict[str, Any]:
-    """Turn the face in a video or an animated picture; every frame keeps its time, and a video its sound.
+    """Turn the face in a video or an animated image; every frame keeps its time, and a video its sound.
 
     Args:
-        path: the video or picture.
-        out: an .mp4, for a picture also a .gif or .webp; a file of that name is replaced once the new one is whole.
+        path: the video or image.
+        out: an .mp4, for an image also a .gif or .webp; a file of that name is replaced once the new one is whole.
         load: makes the editor, after the video was seen to be readable.
         watch: wraps the frames as they are turned, for a progress bar.
 

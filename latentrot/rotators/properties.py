@@ -17,7 +17,6 @@ import pandas as pd
 import torch
 
 from latentrot.bundles import properties_in
-from latentrot.data.frame import CROP_BOX
 from latentrot.data.images import to_tensor, to_uint8
 from latentrot.diffusion.load import LatentModel, load_model
 from latentrot.diffusion.schedule import Schedule
@@ -29,7 +28,7 @@ from latentrot.directions.regions import WITH_WALKED_PARTS, FaceMap, map_of
 from latentrot.directions.search import find_steps
 from latentrot.directions.warp import landmarks_of_crops
 from latentrot.errors import LatentrotError
-from latentrot.faces.alignment import Alignment
+from latentrot.faces.alignment import Alignment, crop_alignment
 from latentrot.faces.attributes import AttributeNetwork, attributes_beside
 from latentrot.faces.landmarks import estimate_landmarks
 from latentrot.faces.parts import estimate_parts
@@ -375,13 +374,6 @@ class PreparedFace:
         reached = not abs(missing) > MISSED * TOLERANCE.get(one.unit, 1.0)
         held = bool(step) and (step >= one.limit[1] or step <= one.limit[0])
         return EditedProperty(name, wanted, step, was, is_now, reached, held)
-
-
-def crop_alignment(side: int) -> Alignment:
-    """The alignment of an image that is a face crop already, of a side in pixels."""
-    left, top, right, _ = CROP_BOX
-    scale = (right - left) / side
-    return Alignment(np.array([[scale, 0, left], [0, scale, top]], np.float64), (side, side))
 
 
 def load_property_editor(

@@ -43,7 +43,7 @@ class BenchConfig:
         steps: steps each way at which ours and the plain loop are compared.
         batches: batch sizes of the throughput.
         more_steps: steps the plain loop is given to come up to our round trip.
-        people: pictures of the round trip.
+        people: images of the round trip.
         repeats: runs of which the median is taken.
     """
 
@@ -71,7 +71,7 @@ def portrait_crop(size: int) -> np.ndarray:
 
 
 def pictures_for(data: Path | None, model: LatentModel, people: int) -> torch.Tensor:
-    """People of a folder held out from training, one picture each; without a folder the bundled portrait -> (n, 3, h, w)."""
+    """People of a folder held out from training, one image each; without a folder the bundled portrait -> (n, 3, h, w)."""
     if data is None:
         return to_tensor(portrait_crop(model.resolution))
     folder = FaceFolder(data)
@@ -122,7 +122,7 @@ def our_ways(config: BenchConfig) -> dict[str, Schedule]:
 def fidelity_and_throughput(
     model: LatentModel, x: torch.Tensor, name: str | None, config: BenchConfig
 ) -> Iterator[Row]:
-    """Decibels back, and pictures a second each way, of ours and of the plain loop."""
+    """Decibels back, and images a second each way, of ours and of the plain loop."""
     flops = flops_of(model)
     for way, plan in our_ways(config).items():
         there, back = evaluations(plan)
@@ -156,7 +156,7 @@ def round_trip(way: str, spent: tuple[int, int], db: float, least: float) -> Ite
 
 
 def sweep(x: torch.Tensor, config: BenchConfig) -> Iterator[Row]:
-    """Seven turns of one picture with everything loaded, beside the plain script: invert, walk, decode seven."""
+    """Seven turns of one image with everything loaded, beside the plain script: invert, walk, decode seven."""
     crop = to_uint8(x)[0]
     for way, measured in (("ours, --fast", False), ("ours, measured on the picture", True)):
         rotator = load_latent_rotator(device="cpu", measure=measured)

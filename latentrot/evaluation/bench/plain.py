@@ -40,7 +40,7 @@ class PlainLoop:
         unet: the network.
         alpha_bar: (T,) the schedule's cumulative products.
         prediction: epsilon, v_prediction or sample.
-        first_stage: pictures <-> the diffusion's own space.
+        first_stage: images <-> the diffusion's own space.
         steps: steps each way.
     """
 
@@ -83,17 +83,17 @@ class PlainLoop:
 
     @torch.no_grad()
     def invert(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, 3, h, w) pictures -> (n, c, h', w') latents."""
+        """(n, 3, h, w) images -> (n, c, h', w') latents."""
         return self.run(self.there, self.first_stage.encode(x))
 
     @torch.no_grad()
     def decode(self, z: torch.Tensor) -> torch.Tensor:
-        """(n, c, h', w') latents -> (n, 3, h, w) pictures."""
+        """(n, c, h', w') latents -> (n, 3, h, w) images."""
         return self.first_stage.decode(self.run(self.back, z))
 
 
 def measure(loop: PlainLoop, x: torch.Tensor, batches: list[int], frames: int, repeats: int) -> dict[str, Any]:
-    """Round trip, throughput, and a sweep: invert one picture, move the latent, decode each frame."""
+    """Round trip, throughput, and a sweep: invert one image, move the latent, decode each frame."""
     rows = []
     for batch in batches:
         part = x[torch.arange(batch) % len(x)]
@@ -124,10 +124,10 @@ def time_plain(
     """`measure` in a fresh process with this one's number of threads; on the CPU, in float32.
 
     Args:
-        x: (n, 3, h, w) pictures in [-1, 1].
+        x: (n, 3, h, w) images in [-1, 1].
         model: folder, Hub id or None for the bundled model.
         steps: each way.
-        batches: batch sizes to time; the pictures are repeated to fill them.
+        batches: batch sizes to time; the images are repeated to fill them.
         frames: of the sweep; 0 leaves it out.
         repeats: the median of so many runs is taken.
     """

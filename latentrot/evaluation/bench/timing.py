@@ -29,7 +29,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def flops_of(model: LatentModel) -> int:
-    """Floating-point operations of one network evaluation of one picture (a multiplication and an addition are two)."""
+    """Floating-point operations of one network evaluation of one image (a multiplication and an addition are two)."""
     # with a gradient asked for the own network's convolutions are torch's, which the counter knows
     state = torch.zeros(1, *model.latent_shape, requires_grad=True)
     with FlopCounterMode(display=False) as counter:

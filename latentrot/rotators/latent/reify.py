@@ -1,6 +1,6 @@
 """Bring a painted or drawn face towards the photographs a model knows.
 
-Any picture can be embedded and comes back as it was, but a picture unlike what the model was trained on has a latent unlike
+Any image can be embedded and comes back as it was, but an image unlike what the model was trained on has a latent unlike
 noise: some octaves of spatial frequencies are too long, others too short. Taken part of the way to the lengths of white noise
 it is decoded as a face the model finds likelier, at the same place and of the same features.
 
@@ -23,18 +23,18 @@ __all__ = ["reify", "towards_noise"]
 STRENGTH = 0.5
 
 
-def towards_noise(picture: np.ndarray, strength: float = STRENGTH) -> np.ndarray:
+def towards_noise(image: np.ndarray, strength: float = STRENGTH) -> np.ndarray:
     """Take the length of every octave of spatial frequencies part of the way to that of unit white noise.
 
     Args:
-        picture: (c, h, w) latent on the pixel grid.
+        image: (c, h, w) latent on the pixel grid.
         strength: 0 leaves it, 1 goes all the way.
 
     Returns:
         (c, h, w) float64.
     """
-    spectrum = np.asarray(dctn(picture, axes=(1, 2), norm="ortho"))
-    octave = np.floor(np.log2(np.maximum(frequency_bands(picture.shape[1:]), 1))).astype(int)
+    spectrum = np.asarray(dctn(image, axes=(1, 2), norm="ortho"))
+    octave = np.floor(np.log2(np.maximum(frequency_bands(image.shape[1:]), 1))).astype(int)
     for i in range(octave.max() + 1):
         inside = octave == i
         rms = np.sqrt(np.mean(spectrum[:, inside] ** 2))

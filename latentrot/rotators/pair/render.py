@@ -84,9 +84,9 @@ class Turner:
 
     @property
     def config(self) -> MeshConfig:
-        """The geometry at no finer a grid than the result can show."""
+        """The geometry at no finer a grid than the result can show; the light is left to the model."""
         width = int(np.clip(round(1.5 * self.resolution), 96, 280))
-        return MeshConfig(smallest_px=width, largest_px=width)
+        return MeshConfig(smallest_px=width, largest_px=width, light_follows=True)
 
     def head_of(self, square: np.ndarray, marks: np.ndarray | None = None) -> Head:
         """Set up the head in a crop in the CelebA frame, (s, s, 3) uint8 of any size.

@@ -1,0 +1,229 @@
+"""Light kept in the room against light that rotates with the head, on the same heads: `mesh` and `--light-follows`.
+
+    python experiments/keep_light.py
+
+Reads ../shared/data; the judge in ../shared/judge measures yaw and identity. Each head is set up once and rotated both ways:
+
+- `ytf`: two frames of one clip of people held out, the one rotated to the other's pose. The ridge of the fit and the order of
+  its harmonics were chosen on these people;
+- `ytf, others`: the same of people that nothing of the light was chosen on (the networks of landmarks and parts may have seen
+  them: alike both ways);
+- `heads`: rendered heads, each in a light of its own that stays, rotated from the front;
+- `lfw`: photographs of people held out, rotated by -35 to 35 degrees: whether the label network still calls the face lit from
+  the side that it calls the source lit from.
+
+Writes keep_light.csv beside this script: a row for each set, turn and way. `--strips FOLDER` keeps before, light follows and
+light kept of each person of LFW to look at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import tyro
+from tqdm import tqdm
+
+from latentrot.data.celeba import held_out
+from latentrot.data.images import read_image, to_tensor, write_image
+from latentrot.errors import LatentrotError
+from latentrot.evaluation.judges import Judge, Once, load_judge
+from latentrot.evaluation.measure import Instruments, measure
+from latentrot.evaluation.pairs import WIDE_BOX, EvaluationConfig, Pairs
+from latentrot.evaluation.place import found_in
+from latentrot.evaluation.run import read_pairs
+from latentrot.faces.detect import detect_faces
+from latentrot.faces.estimate import estimate_light, light_names
+from latentrot.faces.framing import frame_face
+from latentrot.faces.network import load_labeler
+from latentrot.geometry import Head, HeadFitter, TurnedHead
+from latentrot.geometry.turn import realign_crop
+from latentrot.synthetic.sample import TEST_SEED
+from latentrot.synthetic.write import HeadFolder, ViewGrid, write_heads
+
+HERE = Path(__file__).parent
+WORK = Path("runs/keep_light")
+ANGLES = (-45.0, -30.0, -15.0, 0.0, 15.0, 30.0, 45.0)
+TURNS = (-35.0, -25.0, -15.0, 15.0, 25.0, 35.0)
+#: what is compared: does the light follow?
+WAYS = {"light follows": True, "light kept": False}
+#: measures of real pairs and heads; the first decides which way is better
+MEASURED = ("squared_error_face", "ssim_face", "identity_true", "yaw_error_judge_deg", "light_kept")
+
+
+@dataclass(frozen=True)
+class KeepLight:
+    """Options.
+
+    Args:
+        data: the photographs for development.
+        judge: measures yaw and identity.
+        others: people of `ytf, others`.
+        heads: rendered heads.
+        people: people of LFW.
+        strips: folder to keep the photographs of LFW in.
+        sets: what is measured; the rows of other sets stay as they are.
+        out: table.
+    """
+
+    data: Path = Path("../shared/data")
+    judge: Path = Path("../shared/judge/judge.py")
+    others: int = 60
+    heads: int = 16
+    people: int = 30
+    strips: Path | None = None
+    sets: tuple[str, ...] = ("ytf", "ytf, others", "heads", "lfw")
+    out: Path = HERE / "keep_light.csv"
+
+
+def instruments(pairs: Pairs, judge: Judge) -> Instruments:
+    """The label network and the judge, without further estimates of the yaw."""
+    landmarks = Once(lambda pictures: [found_in(p, pairs.size) for p in pictures])
+    pose, identity = (Once(f) if f else None for f in (judge.pose, judge.identity))
+    return Instruments(load_labeler(), {}, None, landmarks, pose, identity)
+
+
+def rotated(pairs: Pairs, source: int, degrees: list[float]) -> dict[str, list[np.ndarray]]:
+    """One source rotated both ways, framed as the truth is."""
+    there, fitter = pairs.photograph(source), HeadFitter()
+    if there is None:
+        head = fitter.fit_crop(pairs.pictures[source])
+        return {way: [realign_crop(head, t) for t in turns_of(head, degrees, f)] for way, f in WAYS.items()}
+    photograph, alignment = there
+    head = fitter.fit(photograph, alignment)
+    return {
+        way: [alignment.crop(t.image, pairs.wide, WIDE_BOX) for t in turns_of(head, degrees, follows)]
+        for way, follows in WAYS.items()
+    }
+
+
+def turns_of(head: Head, degrees: list[float], light_follows: bool) -> Iterator[TurnedHead]:
+    """A head rotated by each of degrees."""
+    return (head.turn(yaw, light_follows=light_follows) for yaw in degrees)
+
+
+def pair_rows(name: str, pairs: Pairs, judge: Judge) -> pd.DataFrame:
+    """A row for each pair and way: the measures, and the mean absolute difference in the face, 0 to 255."""
+    pictures: dict[str, list[np.ndarray]] = {way: [] for way in WAYS}
+    kept = []
+    for source, part in tqdm(pairs.table.groupby("source", sort=False), desc=name, disable=None):
+        try:
+            found = rotated(pairs, int(source), part["requested_deg"].tolist())  # type: ignore[arg-type]
+        except LatentrotError as error:
+            print(f"{pairs.names[int(source)]}: {error}")  # type: ignore[arg-type]
+            continue
+        kept.append(part)
+        for way, turned in found.items():
+            pictures[way] += turned
+    table, by = pd.concat(kept), instruments(pairs, judge)
+    if pairs.rendered:  # what the measures say of a perfect rotation
+        pictures["truth"] = list(pairs.pictures[table["truth"].to_numpy()])
+    rows = []
+    for way, turned in pictures.items():
+        measured = measure(pairs, table, turned, by).assign(set=name, way=way)
+        if pairs.rendered:
+            measured["absolute_error_face"] = [
+                np.abs(p.astype(float) - pairs.pictures[t])[pairs.faces[t]].mean()
+                for p, t in zip(turned, table["truth"], strict=True)
+            ]
+        rows.append(measured)
+    return pd.concat(rows, ignore_index=True)
+
+
+def summary(rows: pd.DataFrame) -> Iterator[dict[str, object]]:
+    """Means for each set, size of the turn and way; squared errors times 1000, and the share of pairs that are better."""
+    rows = rows.assign(size=rows["turn"].abs(), squared_error_face=1000 * rows["squared_error_face"])
+    parts = [("all", rows), *((f"{size:g}", part) for size, part in rows[rows["set"] == "heads"].groupby("size"))]
+    for size, part in parts:
+        errors = part.pivot(index="pair", columns="way", values="squared_error_face")
+        better = float((errors["light kept"] < errors["light follows"]).mean())
+        for way, own in part.groupby("way", sort=False):
+            means = own[[m for m in (*MEASURED, "absolute_error_face") if m in own]].mean().round(3)
+            row: dict[str, object] = {"set": own["set"].iloc[0], "turn": size, "way": way, "pictures": len(own)}
+            row |= {"people": own["person"].nunique(), **means}
+            yield row | ({"share_better": round(better, 3)} if way == "light kept" else {})
+
+
+def drawn_heads(count: int) -> Path:
+    """Rendered heads, each in its own light."""
+    write_heads(HeadFolder(TEST_SEED, count, size=128, maps=True, views=ViewGrid(ANGLES)), WORK / "heads", 1)
+    return WORK / "heads"
+
+
+def others(options: KeepLight) -> Pairs:
+    """A pair of each of some people who are not held out."""
+    pairs = read_pairs(options.data / "ytf", EvaluationConfig(everybody=True, per_person=1))
+    table = pairs.table[~held_out(pairs.table["person"])]
+    one = table.sample(frac=1, random_state=0).drop_duplicates("person").sort_values("person")
+    return replace(pairs, table=one.iloc[: options.others].reset_index(drop=True))
+
+
+def strangers(options: KeepLight) -> Iterator[tuple[str, np.ndarray, Head]]:
+    """Photographs of people of LFW held out, and the heads in them."""
+    lfw, done = options.data / "lfw", 0
+    names = np.array(sorted(p.name for p in lfw.iterdir() if p.is_dir()))
+    for name in np.random.default_rng(11).permutation(names[held_out(names)]):
+        photograph = read_image(sorted((lfw / name).glob("*.jpg"))[0])
+        faces = detect_faces(photograph)
+        try:
+            head = HeadFitter().fit(photograph, frame_face(photograph, faces[0].landmarks), faces) if faces else None
+        except LatentrotError as error:
+            print(f"{name}: {error}")
+            continue
+        if head is None:
+            continue
+        yield str(name), photograph, head
+        done += 1
+        if done == options.people:
+            return
+
+
+def light_of(turned: TurnedHead) -> str:
+    """The side that the label network calls a face lit from."""
+    return str(light_names(estimate_light(to_tensor(turned.alignment.crop(turned.image, 128)[None])))[0])
+
+
+def light_rows(options: KeepLight) -> Iterator[dict[str, object]]:
+    """Shares of photographs whose light is called as before, for each size of the turn and way."""
+    rows = []
+    for i, (name, photograph, head) in enumerate(tqdm(strangers(options), total=options.people, disable=None)):
+        light, strip = light_of(head.turn(0.0)), []
+        for way, follows in WAYS.items():
+            turned = list(turns_of(head, list(TURNS), follows))
+            lights = [light_of(t) for t in turned]
+            rows += [(name, way, abs(turn), lit == light) for turn, lit in zip(TURNS, lights, strict=True)]
+            strip.append(np.hstack([photograph, *(turned[k].image for k in (0, 1, 4, 5))]))
+        if options.strips is not None:
+            options.strips.mkdir(parents=True, exist_ok=True)
+            write_image(options.strips / f"{i:02d}-{name}-{light}.png", np.vstack(strip))
+    table = pd.DataFrame(rows, columns=["person", "way", "turn", "kept"])
+    for (turn, way), part in table.groupby(["turn", "way"], sort=False):
+        shares = {"light_kept": round(float(part["kept"].mean()), 3), "people": part["person"].nunique()}
+        yield {"set": "lfw", "turn": f"{turn:g}", "way": way, "pictures": len(part), **shares}
+
+
+def main(options: KeepLight) -> None:
+    """Rotate, measure, write."""
+    judge, rows = load_judge(options.judge), []
+    makes = {
+        "ytf": lambda: read_pairs(options.data / "ytf", EvaluationConfig()),
+        "ytf, others": lambda: others(options),
+        "heads": lambda: read_pairs(
+            drawn_heads(options.heads), EvaluationConfig(targets=tuple(t for t in ANGLES if t))
+        ),
+    }
+    for name in options.sets:
+        rows += light_rows(options) if name == "lfw" else summary(pair_rows(name, makes[name](), judge))
+    table = pd.DataFrame(rows)
+    if options.out.is_file():
+        before = pd.read_csv(options.out)
+        table = pd.concat([before[~before["set"].isin(options.sets)], table])
+    table.to_csv(options.out, index=False)
+    print(table.to_string(index=False))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(KeepLight, description=__doc__))
