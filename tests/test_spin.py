@@ -381,14 +381,14 @@ class TestPerson:
     def test_a_mirrored_picture_is_the_same_person_and_the_file_keeps_its_facts(self, tmp_path):
         torch.manual_seed(0)
         network = PersonNetwork().eval()
-        network.facts = {"data": "rendered heads, celeba", "people": "7"}
+        network.metadata = {"data": "rendered heads, celeba", "people": "7"}
         picture = gradients(1, 64)[0]
         a, b = network.embed([picture, np.ascontiguousarray(picture[:, ::-1])])
         assert np.allclose(a, b, atol=1e-5)
         assert np.linalg.norm(a) == pytest.approx(1, abs=1e-5)
         save_person_network(network, tmp_path / "person.safetensors")
         loaded = load_person_network(tmp_path / "person.safetensors")
-        assert loaded.facts == network.facts
+        assert loaded.metadata == network.metadata
         assert loaded.learned_from == ("celeba",)
         assert loaded.embed([picture])[0] @ a > 0.99
         assert (tmp_path / "person.safetensors").stat().st_size < 5e6
@@ -468,7 +468,7 @@ def trained(config: SpinConfig, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """The folder of a model with a person network, hardly trained."""
     torch.manual_seed(0)
     person = PersonNetwork().eval()
-    person.facts = {"data": "rendered heads, celeba"}
+    person.metadata = {"data": "rendered heads, celeba"}
     task = SpinTask(begin_model(config, person, "cpu"), some_heads(), some_people(), some_heads(1), config)
     out = tmp_path_factory.mktemp("trained")
     run_training(task, task.model.network, replace(config, steps=2), out, save_every=9, device="cpu")
@@ -553,7 +553,7 @@ class TestIdentityNetworkOfTheUser:
         assert identity_of_run(known, None, weights[0], "cpu").digest == known.identity_digest
         with pytest.raises(LatentrotError, match="pass --identity"):
             identity_of_run(known, None, None, "cpu")
-        with pytest.raises(LatentrotError, match="leave one out"):
+        with pytest.raises(LatentrotError, match="leave one of them out"):
             identity_of_run(config, tmp_path / "person.safetensors", weights[0], "cpu")
 
 

@@ -24,7 +24,7 @@ from latentrot.files import check_writable
 from latentrot.rotators.pair.config import KINDS, PairConfig
 from latentrot.rotators.pair.model import PairModel, begin_model, save_pair_model
 from latentrot.rotators.pair.pairs import open_pair_folder, plan_sources, plan_strangers
-from latentrot.rotators.pair.render import Pairs, read_pairs, render_pairs
+from latentrot.rotators.pair.render import RenderedPairs, read_pairs, render_pairs
 from latentrot.rotators.pair.sample import draw
 from latentrot.training.backbone import MODEL, save_samples, stratified_levels, target_of
 from latentrot.training.checkpoints import config_of_run, images_of_run, require_images
@@ -49,8 +49,8 @@ class PairTask:
     """
 
     model: PairModel
-    pairs: Pairs
-    strangers: Pairs | None
+    pairs: RenderedPairs
+    strangers: RenderedPairs | None
     config: PairConfig
     data_sets: tuple[str, ...] = ()
 
@@ -109,7 +109,7 @@ def as_floats(x: torch.Tensor) -> torch.Tensor:
     return x.float() / 127.5 - 1
 
 
-def condition_of(pairs: Pairs, rows: torch.Tensor, config: PairConfig) -> torch.Tensor:
+def condition_of(pairs: RenderedPairs, rows: torch.Tensor, config: PairConfig) -> torch.Tensor:
     """(k, 4, s, s) uint8 conditions of some pairs, or what is embedded for them."""
     if config.condition == "mesh":
         return pairs.condition[rows]
@@ -131,7 +131,7 @@ def rows_at(step: int, kinds: np.ndarray, config: PairConfig) -> np.ndarray:
 
 
 def pairs_at(
-    step: int, pairs: Pairs, config: PairConfig, generator: torch.Generator
+    step: int, pairs: RenderedPairs, config: PairConfig, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The pairs of one step, some mirrored, some without condition or poses.
 

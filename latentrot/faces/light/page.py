@@ -32,9 +32,9 @@ BUTTONS = (("left", "1", "◀ left"), ("center", "2", "center"), ("right", "3", 
 CSS = """
 .gradio-container { max-width: 640px !important; margin: 0 auto !important; }
 .gradio-container main { padding: 12px !important; }
-#image .frame { height: min(57vh, 448px); display: flex; align-items: center; justify-content: center;
+#picture .frame { height: min(57vh, 448px); display: flex; align-items: center; justify-content: center;
   border-radius: 12px; background: #17181c; color: #c9ccd3; overflow: hidden; font-size: 17px; }
-#image img { height: 100%; aspect-ratio: 1; margin: 0; border-radius: 0; }
+#picture img { height: 100%; aspect-ratio: 1; margin: 0; border-radius: 0; }
 #lights { gap: 8px; } #lights button { min-width: 0; font-size: 15px; padding: 11px 4px; }
 #state progress { display: block; width: 100%; height: 5px; margin-bottom: 6px; appearance: none; border: 0; }
 #state progress::-webkit-progress-bar { background: #8883; }

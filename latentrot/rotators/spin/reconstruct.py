@@ -16,7 +16,7 @@ from latentrot.rotators.spin.sample import SpinViews
 __all__ = ["carve", "export_views", "seen_in"]
 
 #: radii that are tried, cm, and how many
-NEAREST, FARTHEST, STEPS = 2.0, 18.0, 65
+NEAREST, MAX_DISTANCE, STEPS = 2.0, 18.0, 65
 #: of the sphere whose points are moved: each halves its edges
 FINENESS = 5
 #: rounds of smoothing, against the grain of small silhouettes
@@ -87,7 +87,7 @@ def carve(directions: np.ndarray, views: SpinViews) -> np.ndarray:
     Returns:
         (n,) radii, at least `NEAREST`.
     """
-    radii = np.linspace(NEAREST, FARTHEST, STEPS)
+    radii = np.linspace(NEAREST, MAX_DISTANCE, STEPS)
     points = directions[:, None] * radii[:, None]  # (n, STEPS, 3)
     outside = emptiness(points.reshape(-1, 3), views).reshape(points.shape[:2]) > OUTSIDE
     first = np.where(outside.any(1), outside.argmax(1), STEPS - 1)

@@ -139,13 +139,13 @@ def level(pose: Tensor) -> Tensor:
     return torch.stack([(pose[:, 0] + 180) % 360 - 180, pose[:, 1]], 1)
 
 
-def nearest_anchors(anchors: Tensor, asked: Tensor, most: int) -> list[tuple[list[int], list[int]]]:
+def nearest_anchors(anchors: Tensor, asked: Tensor, max_views: int) -> list[tuple[list[int], list[int]]]:
     """Which views are drawn together from which anchors: the first, and the two nearest of the others.
 
     Args:
         anchors: (a, 2) poses, the image's first.
         asked: (n, 2) poses.
-        most: views in one sample beside the three given.
+        max_views: views in one sample beside the three given.
 
     Returns:
         Rows of the anchors, and rows of the views asked for.
@@ -155,7 +155,9 @@ def nearest_anchors(anchors: Tensor, asked: Tensor, most: int) -> list[tuple[lis
     groups: dict[tuple[int, ...], list[int]] = {}
     for row, pair in enumerate(pairs):
         groups.setdefault((0, *pair), []).append(row)
-    return [(list(given), rows[i : i + most]) for given, rows in groups.items() for i in range(0, len(rows), most)]
+    return [
+        (list(given), rows[i : i + max_views]) for given, rows in groups.items() for i in range(0, len(rows), max_views)
+    ]
 
 
 # --- one sample -----------------------------------------------------------------------------------------------------------
@@ -273,8 +275,8 @@ class Sample:
         if self.config.guidance == 1 or (not self.given.any() and self.who.isnan().all()):
             return told
         blank = x * (1 - self.given)[..., None, None, None]
-        untold = self.model.network(blank, levels, self.given, self.rays, torch.full_like(self.who, torch.nan))
-        return untold + self.config.guidance * (told - untold)
+        unconditional = self.model.network(blank, levels, self.given, self.rays, torch.full_like(self.who, torch.nan))
+        return unconditional + self.config.guidance * (told - unconditional)
 
 
 def noise_schedule(config: SpinSampleConfig) -> list[float]:
