@@ -42,7 +42,7 @@ from latentrot.faces.network import load_labeler
 from latentrot.geometry import Head, HeadFitter, TurnedHead
 from latentrot.geometry.turn import realign_crop
 from latentrot.synthetic.sample import TEST_SEED
-from latentrot.synthetic.write import HeadFolder, Views, write_heads
+from latentrot.synthetic.write import HeadFolder, ViewGrid, write_heads
 
 HERE = Path(__file__).parent
 WORK = Path("runs/keep_light")
@@ -149,7 +149,7 @@ def summary(rows: pd.DataFrame) -> Iterator[dict[str, object]]:
 
 def drawn_heads(count: int) -> Path:
     """Rendered heads, each in its own light."""
-    write_heads(HeadFolder(TEST_SEED, count, size=128, maps=True, views=Views(ANGLES)), WORK / "heads", 1)
+    write_heads(HeadFolder(TEST_SEED, count, size=128, maps=True, views=ViewGrid(ANGLES)), WORK / "heads", 1)
     return WORK / "heads"
 
 

@@ -42,7 +42,7 @@ from latentrot.faces.framing import frame_face
 from latentrot.portrait.results import make_folder
 from latentrot.rotators.protocol import load_rotator
 from latentrot.synthetic.sample import TEST_SEED
-from latentrot.synthetic.write import HeadFolder, Views, write_heads
+from latentrot.synthetic.write import HeadFolder, ViewGrid, write_heads
 
 HERE = Path(__file__).parent
 WORK = Path("runs/leaderboard")
@@ -130,7 +130,7 @@ def drawn_heads(count: int, out: Path) -> Path:
     """Rendered heads at the size of the photographs' crops."""
     angles = (-45.0, -30.0, -15.0, 0.0, 15.0, 30.0, 45.0)
     write_heads(
-        HeadFolder(TEST_SEED, count, size=128, maps=True, views=Views(angles, same_light=True)),
+        HeadFolder(TEST_SEED, count, size=128, maps=True, views=ViewGrid(angles, same_light=True)),
         out,
         os.cpu_count() or 1,
     )

@@ -34,7 +34,7 @@ from latentrot.rotators.protocol import RotatedCrops
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.work import embed_folder
 from latentrot.synthetic.sample import TEST_SEED
-from latentrot.synthetic.write import HeadFolder, Views, write_heads
+from latentrot.synthetic.write import HeadFolder, ViewGrid, write_heads
 
 __all__ = ["HERE", "LIGHTS", "Rendered", "lines_by_light"]
 
@@ -115,7 +115,7 @@ class Rendered:
     def truth(self) -> Pairs:
         """Unseen heads truly turned."""
         angles = (-45.0, -30.0, -15.0, 0.0, 15.0, 30.0, 45.0)
-        folder = HeadFolder(TEST_SEED, self.unseen, maps=True, views=Views(angles, same_light=True))
+        folder = HeadFolder(TEST_SEED, self.unseen, maps=True, views=ViewGrid(angles, same_light=True))
         config = EvaluationConfig(targets=TURNS, people=self.tested)
         return read_pairs(drawn(folder, WORK / f"views-{self.unseen}"), config)
 

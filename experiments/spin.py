@@ -38,8 +38,16 @@ from latentrot.portrait.spin import BETWEEN, YAWS, circle, mixed
 from latentrot.rotators.protocol import Rotator, load_rotator, rotate_many
 from latentrot.rotators.spin.model import SpinModel, load_spin_model
 from latentrot.rotators.spin.reconstruct import BACKGROUND
-from latentrot.rotators.spin.sample import NULL_IDENTITY, SampleConfig, Views, draw_views, identity_of, normals_of, spin
-from latentrot.synthetic import TEST_SEED, Head, load_head_model, render, sample_head, with_pose
+from latentrot.rotators.spin.sample import (
+    NULL_IDENTITY,
+    SpinSampleConfig,
+    SpinViews,
+    draw_views,
+    identity_of,
+    normals_of,
+    spin,
+)
+from latentrot.synthetic import TEST_SEED, HeadParameters, load_head_model, render, sample_head, with_pose
 
 HERE = Path(__file__).parent
 SHARED = HERE.parent.parent / "shared"
@@ -82,7 +90,7 @@ class Truth:
     normals: dict[float, np.ndarray]
 
 
-def truth_of(head: Head, yaws: tuple[float, ...]) -> Truth:
+def truth_of(head: HeadParameters, yaws: tuple[float, ...]) -> Truth:
     """Render a head level from some sides."""
     model = load_head_model(SHARED / "data" / "ict" / "ict_face_model_light.npz")
     drawn = {yaw: render(model, with_pose(head, yaw), 64, maps=True) for yaw in yaws}
@@ -97,7 +105,7 @@ def as_drawing(rotator: Rotator) -> Draw:
 
 
 def spinning(
-    model: SpinModel, config: SampleConfig, *, image: bool = True, who: bool = True, normals: bool = True
+    model: SpinModel, config: SpinSampleConfig, *, image: bool = True, who: bool = True, normals: bool = True
 ) -> Draw:
     """The multi-view model, with some of what it is told left out."""
 
@@ -106,12 +114,12 @@ def spinning(
         name = identity_of(model, picture) if who else NULL_IDENTITY
         square, front = to_tensor(picture)[0], torch.zeros(2)
         if not image:
-            parts = [draw_views(model, None, part, name, config).pictures for part in asked.split(config.together)]
+            parts = [draw_views(model, None, part, name, config).images for part in asked.split(config.together)]
             return list(to_uint8(torch.cat(parts)[:, :3]))
         if normals:
-            return list(to_uint8(spin(model, square, front, asked, name, config).pictures[:, :3]))
-        bare = Views(torch.cat([square, torch.zeros_like(square)])[None], front[None])
-        parts = [draw_views(model, bare, part, name, config).pictures for part in asked.split(config.together - 1)]
+            return list(to_uint8(spin(model, square, front, asked, name, config).images[:, :3]))
+        bare = SpinViews(torch.cat([square, torch.zeros_like(square)])[None], front[None])
+        parts = [draw_views(model, bare, part, name, config).images for part in asked.split(config.together - 1)]
         return list(to_uint8(torch.cat(parts)[:, :3]))
 
     return draw
@@ -161,26 +169,26 @@ def rms(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(((a - b) / 2).square().mean().sqrt())
 
 
-def consistency(model: SpinModel, head: Truth, config: SampleConfig) -> dict[str, float]:
+def consistency(model: SpinModel, head: Truth, config: SpinSampleConfig) -> dict[str, float]:
     """What one head's views have to do with each other."""
     square, front = to_tensor(head.images[0.0])[0], torch.zeros(2)
     who = identity_of(model, head.images[0.0])
-    first = Views(normals_of(model, square, front, who, config)[None], front[None])
+    first = SpinViews(normals_of(model, square, front, who, config)[None], front[None])
     turns = torch.tensor([[y, 0.0] for y in (45.0, -45.0, 90.0, -90.0, 135.0, -135.0, 180.0)])
     anchors = first.joined(draw_views(model, first, turns, who, config))
     asked = torch.tensor([[30.0, 0.0]])
 
     def drawn(given: list[int], seed: int) -> torch.Tensor:
-        return draw_views(model, anchors.chosen(given), asked, who, replace(config, seed=seed)).pictures[0, :3]
+        return draw_views(model, anchors.chosen(given), asked, who, replace(config, seed=seed)).images[0, :3]
 
     near, other, reseeded = drawn([0, 1, 3], 0), drawn([0, 2, 3], 0), drawn([0, 1, 3], 1)
-    unseen = [draw_views(model, None, asked, NULL_IDENTITY, replace(config, seed=s)).pictures[0, :3] for s in (0, 1)]
+    unseen = [draw_views(model, None, asked, NULL_IDENTITY, replace(config, seed=s)).images[0, :3] for s in (0, 1)]
     true = [head.normals[y] for y in (0.0, *turns[:, 0].tolist())]
-    angles = [angle_deg(v[3:], t) for v, t in zip(anchors.pictures, true, strict=True)]
+    angles = [angle_deg(v[3:], t) for v, t in zip(anchors.images, true, strict=True)]
     here = first
     for step in range(1, 9):
         here = draw_views(model, here, torch.tensor([[(45.0 * step + 180) % 360 - 180, 0.0]]), who, config)
-    back = to_uint8(here.pictures[:, :3])[0]
+    back = to_uint8(here.images[:, :3])[0]
     return {
         "rms_other_anchors": rms(near, other), "rms_other_seed": rms(near, reseeded), "rms_two_people": rms(*unseen),
         "normals_input_deg": angles[0], "normals_anchors_deg": float(np.mean(angles[1:])),
@@ -200,12 +208,12 @@ def angle_deg(drawn: torch.Tensor, true: np.ndarray) -> float:
 # --- sheets --------------------------------------------------------------------------------------------------------------
 
 
-def rows_of(views: Views) -> list[np.ndarray]:
+def rows_of(views: SpinViews) -> list[np.ndarray]:
     """A head's images, then its normals."""
-    return [*to_uint8(views.pictures[:, :3]), *to_uint8(views.pictures[:, 3:])]
+    return [*to_uint8(views.images[:, :3]), *to_uint8(views.images[:, 3:])]
 
 
-def write_sheets(model: SpinModel, heads: list[Truth], config: SampleConfig) -> None:
+def write_sheets(model: SpinModel, heads: list[Truth], config: SpinSampleConfig) -> None:
     """Six heads; new people; people between two."""
     asked = torch.tensor([[yaw, 0.0] for yaw in YAWS])
     rows: list[np.ndarray] = []
@@ -222,13 +230,13 @@ def write_sheets(model: SpinModel, heads: list[Truth], config: SampleConfig) -> 
     shares = torch.linspace(0, 1, BETWEEN + 2).tolist()
     between = [draw_views(model, None, asked, mixed(a, b, share), config) for share in shares]
     write_image(
-        HERE / "spin_between.png", strip([p for v in between for p in to_uint8(v.pictures[:, :3])], columns=len(YAWS))
+        HERE / "spin_between.png", strip([p for v in between for p in to_uint8(v.images[:, :3])], columns=len(YAWS))
     )
 
 
 def main(options: Options) -> None:
     """Measure, write."""
-    model, config = load_spin_model(options.model), SampleConfig()
+    model, config = load_spin_model(options.model), SpinSampleConfig()
     yaws = (0.0, *FRONT, *BACK)
     heads = [truth_of(sample_head(SEED, i), yaws) for i in tqdm(range(options.people), desc="render", disable=None)]
     ways = [(name, as_drawing(load_rotator(name)), heads) for name in options.rotators]
@@ -246,7 +254,7 @@ def main(options: Options) -> None:
     print(pd.DataFrame(rows).to_string(index=False))
 
 
-def write_consistency(model: SpinModel, heads: list[Truth], config: SampleConfig) -> None:
+def write_consistency(model: SpinModel, heads: list[Truth], config: SpinSampleConfig) -> None:
     """The table of what a head's views have to do with each other, and the time of a view among 48."""
     found = [consistency(model, head, config) for head in tqdm(heads, desc="consistency", disable=None)]
     begun = time.perf_counter()
@@ -258,7 +266,7 @@ def write_consistency(model: SpinModel, heads: list[Truth], config: SampleConfig
 
 
 def ablations(
-    model: SpinModel, config: SampleConfig, heads: list[Truth], options: Options
+    model: SpinModel, config: SpinSampleConfig, heads: list[Truth], options: Options
 ) -> list[tuple[str, Draw, list[Truth]]]:
     """The model with some of what it is told left out, with other numbers of steps and with guidance, on some heads."""
     some = heads[: options.ablations]

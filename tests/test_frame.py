@@ -97,7 +97,7 @@ def test_a_folder_is_named_or_refused(photo, alignment, tmp_path, caplog):
     check_frame(some)
     assert "1 of 6 checked faces" in caplog.text
     assert "raw.png" in caplog.text
-    with pytest.raises(LatentrotError, match=r"4 of 5 faces looked at .* 1.png, 2.png, 3.png and 1 others"):
+    with pytest.raises(LatentrotError, match=r"4 of 5 checked faces .* 1.png, 2.png, 3.png and 1 others"):
         check_frame(folder_of(tmp_path / "most", {"0.png": good, **{f"{i}.png": off for i in range(1, 5)}}))
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     check_frame(folder_of(tmp_path / "noise", {"0.png": noise}))

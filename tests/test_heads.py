@@ -14,8 +14,8 @@ from latentrot.data.celeba import FaceFolder
 from latentrot.errors import LatentrotError
 from latentrot.faces.light.tables import read_light_labels
 from latentrot.synthetic import (
-    Head,
     HeadConfig,
+    HeadParameters,
     load_head_model,
     mirror,
     render,
@@ -25,7 +25,7 @@ from latentrot.synthetic import (
 from latentrot.synthetic.head_model import landmarks
 from latentrot.synthetic.ict import import_ict, read_ict
 from latentrot.synthetic.sample import light_side
-from latentrot.synthetic.write import HeadFolder, Views, parse_degrees, write_heads
+from latentrot.synthetic.write import HeadFolder, ViewGrid, parse_degrees, write_heads
 
 SIZE = 24
 
@@ -43,11 +43,11 @@ def model(ict):
     return load_head_model(ict)
 
 
-def hairy(index: int) -> Head:
+def hairy(index: int) -> HeadParameters:
     return sample_head(5, index, HeadConfig(bald=0.0))
 
 
-def lit(head: Head, azimuth: float) -> Head:
+def lit(head: HeadParameters, azimuth: float) -> HeadParameters:
     return dataclasses.replace(head, light=dataclasses.replace(head.light, azimuth_deg=azimuth, elevation_deg=20.0))
 
 
@@ -56,7 +56,9 @@ def lit(head: Head, azimuth: float) -> Head:
 
 def test_a_head_depends_on_seed_and_index_alone():
     first, again = sample_head(3, 7), sample_head(3, 7)
-    assert all(np.array_equal(getattr(first, f.name), getattr(again, f.name)) for f in dataclasses.fields(Head))
+    assert all(
+        np.array_equal(getattr(first, f.name), getattr(again, f.name)) for f in dataclasses.fields(HeadParameters)
+    )
     for other in (sample_head(3, 8), sample_head(4, 7)):
         assert not np.array_equal(first.identity, other.identity)
         assert first.hair != other.hair
@@ -186,9 +188,9 @@ def test_every_reader_takes_the_folder(made):
 
 def test_another_folder_is_refused_with_both_values(made, tmp_path):
     heads, out = made
-    with pytest.raises(LatentrotError, match="made with seed 9, asked for is 10"):
+    with pytest.raises(LatentrotError, match="made with seed 9, not 10"):
         write_heads(dataclasses.replace(heads, seed=10), out)
-    with pytest.raises(LatentrotError, match="made with count 20, asked for is 19"):
+    with pytest.raises(LatentrotError, match="made with count 20, not 19"):
         write_heads(dataclasses.replace(heads, count=19), out)
     (tmp_path / "img_align_celeba").mkdir()
     (tmp_path / "img_align_celeba" / "somebody.png").write_bytes(b"")
@@ -197,12 +199,12 @@ def test_another_folder_is_refused_with_both_values(made, tmp_path):
 
 
 def test_views_are_equal_but_for_the_pose(ict, model):
-    views = Views((-30.0, 0.0, 30.0), (0.0, 20.0), same_light=True)
+    views = ViewGrid((-30.0, 0.0, 30.0), (0.0, 20.0), same_light=True)
     folder = HeadFolder(seed=1, count=4, size=SIZE, views=views, model=ict)
-    assert folder.pictures == 24
+    assert folder.image_count == 24
     heads = [folder.head(p) for p in range(24)]
     assert [(h.yaw_deg, h.pitch_deg) for h in heads[:6]] == [(y, p) for p in (0, 20) for y in (-30, 0, 30)]
-    rest = [f.name for f in dataclasses.fields(Head) if f.name not in {"yaw_deg", "pitch_deg"}]
+    rest = [f.name for f in dataclasses.fields(HeadParameters) if f.name not in {"yaw_deg", "pitch_deg"}]
     for head in heads[1:6]:
         assert all(np.array_equal(getattr(head, n), getattr(heads[0], n)) for n in rest)
     assert [light_side(h.light.azimuth_deg) for h in heads[::6]] == ["left", "center", "right", "left"]

@@ -177,7 +177,7 @@ def test_a_checkpoint_that_does_not_say_is_believed(tmp_path, caplog):
 
     save_file({"x": torch.zeros(1)}, tmp_path / "c.safetensors", metadata={"step": "1"})
     require_images(tmp_path / "c.safetensors", images_of_run(tmp_path, torch.zeros(2, 3, 4, 4, dtype=torch.uint8)))
-    assert "taken for the same" in caplog.text
+    assert "assumed to be the same" in caplog.text
 
 
 def test_stems_are_matched_row_by_row():

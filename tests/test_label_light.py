@@ -103,7 +103,7 @@ def test_a_torn_last_line_is_left_out_and_the_next_row_is_whole(tmp_path, torn, 
     path = tmp_path / "answers.csv"
     path.write_text(f"{HEADER}a.png,left,ann,{TIME}\n{torn}", encoding="utf-8")
     assert [a.image_id for a in read_answers(path)] == ["a.png"]
-    assert "cut short" in caplog.text
+    assert "truncated" in caplog.text
     AnswerFile(path).append("c.png", "right", "ann")
     assert [a.image_id for a in read_answers(path)] == ["a.png", "c.png"]
 
@@ -384,12 +384,12 @@ def test_other_peoples_tables(tmp_path):
     assert list(read_light_labels(tmp_path / "t.parquet", image_ids=["b.jpg", "z.jpg"]).index) == ["b.jpg"]
     with pytest.raises(LatentrotError, match=r"no column image_id, light; it has file, side, p"):
         read_light_labels(path)
-    with pytest.raises(LatentrotError, match=r"names the lights '\?', 'F', 'L'; expected left, center, right"):
+    with pytest.raises(LatentrotError, match=r"contains the lights '\?', 'F', 'L'; expected left, center, right"):
         read_light_labels(path, columns=columns)
     with pytest.raises(LatentrotError, match="columns side: expected"):
         read_light_labels(path, columns={"side": "light"})
     path.write_text("image_id,light\na,left\na,right\n")
-    with pytest.raises(LatentrotError, match="1 pictures twice, a among them"):
+    with pytest.raises(LatentrotError, match="1 images twice, such as a"):
         read_light_labels(path)
     with pytest.raises(LatentrotError, match="no lights at"):
         read_light_labels(tmp_path / "none.csv")
@@ -419,7 +419,7 @@ def test_unfit_arrays_are_refused(tmp_path):
         (np.zeros(3, int), None, "shape .3,.: it needs as many image_ids, none are given"),
         (np.zeros(3, int), list("ab"), "2 are given"),
         (np.zeros((3, 2)), list("abc"), r"expected \(n,\) or \(n, 3\)"),
-        (np.array([0, 1, 7]), list("abc"), "names the lights 7"),
+        (np.array([0, 1, 7]), list("abc"), "contains the lights 7"),
         (np.array([[0.1, 0.9, 0], [np.nan, 0, 1], [1, 0, 0]]), list("abc"), "row 1: .*scores from 0 up"),
         (np.zeros((3, 3)), list("abc"), "row 0"),
         (np.array(["left", None, 1], object), list("abc"), "cannot read the lights"),
@@ -439,8 +439,8 @@ def test_a_label_table_takes_its_light_from_elsewhere(faces, tmp_path, capsys, c
     table, network = read_labels(out), label_folder(FaceFolder(faces), progress=False)
     assert table["light"].tolist() == ["right", "left", *network["light"][2:]]
     assert table["confidence"].tolist()[:2] == [1, 1]
-    assert "28 of 30 pictures keep the network's light" in caplog.text
-    with pytest.raises(LatentrotError, match=r"none of the 30 pictures; one is called '00\.png', of the lights 'x'"):
+    assert "28 of 30 images keep the network's light" in caplog.text
+    with pytest.raises(LatentrotError, match=r"none of the 30 images; one is called '00\.png', of the lights 'x'"):
         with_light(network, pd.DataFrame({"light": ["left"], "confidence": [1.0]}, index=["x"]))
 
 
@@ -459,7 +459,7 @@ def test_the_command_fits_writes_and_reports(faces, tmp_path, capsys):
     printed = capsys.readouterr().out
     for words in (
         "answers: 15 by a1 (1 unsure), 13 by a2 (0 unsure)", "agreed: 13 (left 5, center 4, right 4)",
-        "1 of the agreed pictures are not in the folder", "agreement of a1 and a2: 92.3% of 13 pictures, Cohen's kappa 0.8",
+        "1 of the agreed images are not in the folder", "agreement of a1 and a2: 92.3% of 13 images, Cohen's kappa 0.8",
         "disputed, set aside: 1\n  12.png: a1 left, a2 center", "12 by hand", "least certain: ", f"wrote {out}",
     ):  # fmt: skip
         assert words in printed

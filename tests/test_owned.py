@@ -26,7 +26,7 @@ from latentrot.portrait.results import write_edited
 from latentrot.portrait.spin import Spun, write_between, write_spun
 from latentrot.portrait.turns import Turn
 from latentrot.rotators.protocol import RotatedCrop, RotatedCrops
-from latentrot.rotators.spin.sample import Views
+from latentrot.rotators.spin.sample import SpinViews
 
 SQUARE = np.full((32, 32, 3), 90, np.uint8)
 
@@ -41,9 +41,9 @@ def edited(path: Path, count: int) -> Edited:
     return Edited(path, photograph, (Variation(same, (face,)),), "none", [], EditConfig(crop=True))
 
 
-def views(count: int) -> Views:
+def views(count: int) -> SpinViews:
     poses = torch.tensor([[float(i), 0.0] for i in range(count)])
-    return Views(torch.zeros(count, 6, 16, 16), poses)
+    return SpinViews(torch.zeros(count, 6, 16, 16), poses)
 
 
 def write_photographs(out: Path, count: int, turns: int) -> None:

@@ -26,9 +26,9 @@ from latentrot.rotators.pair.config import KINDS, PairConfig
 from latentrot.rotators.pair.model import begin_model, load_pair_model, save_pair_model
 from latentrot.rotators.pair.network import PictureEmbedding, PoseEmbedding
 from latentrot.rotators.pair.pairs import open_pair_folder, plan_sources, plan_strangers
-from latentrot.rotators.pair.render import Pairs, Turner, pairs_of, read_pairs, render_pairs
+from latentrot.rotators.pair.render import RenderedPairs, Turner, pairs_of, read_pairs, render_pairs
 from latentrot.rotators.pair.rotator import PairRotator
-from latentrot.rotators.pair.sample import SampleConfig, denoise, draw, trailing_levels
+from latentrot.rotators.pair.sample import PairSampleConfig, denoise, draw, trailing_levels
 from latentrot.rotators.protocol import load_rotator
 from latentrot.training.backbone import TrainConfig, train
 from latentrot.training.checkpoints import config_of_run
@@ -50,10 +50,10 @@ def config(start: Path) -> PairConfig:
     )  # fmt: skip
 
 
-def some_pairs(n: int = 12, size: int = SIZE) -> Pairs:
+def some_pairs(n: int = 12, size: int = SIZE) -> RenderedPairs:
     pictures = torch.from_numpy(gradients(3 * n, size)).permute(0, 3, 1, 2)
     seen = torch.full((n, 1, size, size), 255, dtype=torch.uint8)
-    return Pairs(
+    return RenderedPairs(
         torch.cat([pictures[:n], seen], 1), pictures[n : 2 * n], pictures[2 * n :],
         torch.randn(n, 2, 2, generator=torch.Generator().manual_seed(1)) * 20,
         torch.arange(n, dtype=torch.uint8) % len(KINDS),
@@ -140,7 +140,7 @@ class TestPoses:
         poses = torch.zeros(n, 2, 2)
         poses[:, 1, 0] = yaw
         blank = torch.full((n, 4, SIZE, SIZE), 128, dtype=torch.uint8)
-        pairs = Pairs(blank, blank[:, :3], target, poses, torch.ones(n, dtype=torch.uint8))
+        pairs = RenderedPairs(blank, blank[:, :3], target, poses, torch.ones(n, dtype=torch.uint8))
         learned = replace(
             config, steps=100, batch_size=8, learning_rate=4e-3, decay=20, ema=0.9, drop_pose=0.0, mirror=False
         )
@@ -278,7 +278,7 @@ class TestLatentBackbone:
         assert all(torch.equal(v, stays[k]) for k, v in task.model.space.encoder.state_dict().items())
         loaded = load_pair_model(tmp_path / "run" / "model", "cpu")
         args = (task.pairs.condition[:2], task.pairs.poses[:2])
-        drawn = draw(loaded, *args, SampleConfig(steps=2))
+        drawn = draw(loaded, *args, PairSampleConfig(steps=2))
         assert drawn.shape == (2, 3, SIZE, SIZE)
         average = load_file(tmp_path / "run" / "checkpoint.safetensors")
         key = "poses.last.weight"
@@ -315,7 +315,7 @@ class TestDrawing:
         condition, poses = task.pairs.condition[:2], task.pairs.poses[:2]
 
         def drawn(condition, poses, **guide):
-            return draw(task.model, condition, poses, SampleConfig(steps=2, keep=0.0, **guide))
+            return draw(task.model, condition, poses, PairSampleConfig(steps=2, keep=0.0, **guide))
 
         plain, nowhere = drawn(condition, poses), torch.full_like(poses, torch.nan)
         assert torch.allclose(drawn(condition, poses, guide_condition=1.0, guide_pose=1.0), plain)
@@ -327,16 +327,16 @@ class TestDrawing:
     def test_keeps_so_much_of_what_geometry_shows_and_nothing_of_the_rest(self, task):
         condition, poses = task.pairs.condition[:2].clone(), task.pairs.poses[:2]
         condition[:, 3, :, :4], condition[:, 3, :, 4:] = 0, 255
-        none, half, whole = (draw(task.model, condition, poses, SampleConfig(keep=k)) for k in (0.0, 0.5, 1.0))
+        none, half, whole = (draw(task.model, condition, poses, PairSampleConfig(keep=k)) for k in (0.0, 0.5, 1.0))
         assert torch.equal(none[..., :4], whole[..., :4])
         assert torch.allclose(whole[..., 4:], condition[:, :3, :, 4:].float() / 127.5 - 1, atol=1e-6)
         assert torch.allclose(half, (none + whole) / 2, atol=1e-6)
         with pytest.raises(LatentrotError, match=r"keep 1\.5"):
-            SampleConfig(keep=1.5)
+            PairSampleConfig(keep=1.5)
 
     def test_the_last_state_is_the_picture(self, task):
         *_, (state, picture) = denoise(
-            task.model, task.pairs.condition[:1], task.pairs.poses[:1], SampleConfig(steps=3)
+            task.model, task.pairs.condition[:1], task.pairs.poses[:1], PairSampleConfig(steps=3)
         )
         assert torch.allclose(state, picture, atol=1e-5)
 
@@ -495,7 +495,7 @@ class TestRotator:
         assert np.abs(rotator.rotate(square, 15).astype(int) - turned[1]).max() <= 1
 
     def test_process_shows_every_step(self, folder, faces):
-        rotator = PairRotator(load_pair_model(folder, "cpu"), SampleConfig(steps=3, keep=0.0))
+        rotator = PairRotator(load_pair_model(folder, "cpu"), PairSampleConfig(steps=3, keep=0.0))
         square = read_image(faces / "0.png")
         strip = rotator.process(square, 20, steps=3)
         assert strip.shape == (2 * SIZE, 5 * SIZE, 3)

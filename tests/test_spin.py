@@ -38,8 +38,8 @@ from latentrot.rotators.spin.reconstruct import carve, export_views
 from latentrot.rotators.spin.sample import (
     ANCHORS_DEG,
     NULL_IDENTITY,
-    SampleConfig,
-    Views,
+    SpinSampleConfig,
+    SpinViews,
     draw_views,
     identity_of,
     nearest_anchors,
@@ -293,12 +293,12 @@ class TestTraining:
         assert loss() < 0.9 * before
         model = load_spin_model(tmp_path / "model", "cpu")
         asked = torch.tensor([[float(yaw), 0.0] for yaw in (-90, 0, 45, 90, 170)])
-        sample = SampleConfig(steps=3, guidance=2.0, together=5)
+        sample = SpinSampleConfig(steps=3, guidance=2.0, together=5)
         image = torch.zeros(3, SIZE, SIZE)
         drawn = spin(model, image, torch.zeros(2), asked, config=sample)
-        assert drawn.pictures.shape == (5, 6, SIZE, SIZE)
-        assert drawn.pictures.isfinite().all()
-        assert torch.equal(drawn.pictures, spin(model, image, torch.zeros(2), asked, config=sample).pictures)
+        assert drawn.images.shape == (5, 6, SIZE, SIZE)
+        assert drawn.images.isfinite().all()
+        assert torch.equal(drawn.images, spin(model, image, torch.zeros(2), asked, config=sample).images)
 
 
 class TestSampling:
@@ -318,19 +318,19 @@ class TestSampling:
 
         known = replace(model, network=Known())
         pose = torch.zeros(4, 2)
-        drawn = draw_views(known, Views(truth[:1], pose[:1]), pose[1:], config=SampleConfig(steps=4))
-        assert torch.allclose(drawn.pictures, truth[1:], atol=1e-4)
+        drawn = draw_views(known, SpinViews(truth[:1], pose[:1]), pose[1:], config=SpinSampleConfig(steps=4))
+        assert torch.allclose(drawn.images, truth[1:], atol=1e-4)
 
     def test_the_pictures_own_channels_are_held_while_its_normals_are_drawn(self, task):
         image = torch.rand(3, SIZE, SIZE) * 2 - 1
-        both = normals_of(task.model, image, torch.zeros(2), config=SampleConfig(steps=3))
+        both = normals_of(task.model, image, torch.zeros(2), config=SpinSampleConfig(steps=3))
         assert torch.equal(both[:3], image)
-        other = normals_of(task.model, -image, torch.zeros(2), config=SampleConfig(steps=3))
+        other = normals_of(task.model, -image, torch.zeros(2), config=SpinSampleConfig(steps=3))
         assert both[3:].isfinite().all()
         assert other.shape == both.shape
 
     def test_noise_levels_fall_to_none(self):
-        levels = noise_schedule(SampleConfig(steps=5))
+        levels = noise_schedule(SpinSampleConfig(steps=5))
         assert levels[0] == pytest.approx(40)
         assert levels[-2] == pytest.approx(0.01)
         assert levels[-1] == 0
@@ -352,7 +352,7 @@ class TestSampling:
     @pytest.mark.parametrize("wrong", [{"steps": 1}, {"together": 4}, {"lowest": 0.0}])
     def test_options_that_cannot_be_are_refused(self, wrong):
         with pytest.raises(LatentrotError) as info:
-            SampleConfig(**wrong)
+            SpinSampleConfig(**wrong)
         assert "\n" not in str(info.value)
 
 
@@ -381,14 +381,14 @@ class TestPerson:
     def test_a_mirrored_picture_is_the_same_person_and_the_file_keeps_its_facts(self, tmp_path):
         torch.manual_seed(0)
         network = PersonNetwork().eval()
-        network.facts = {"data": "rendered heads, celeba", "people": "7"}
+        network.metadata = {"data": "rendered heads, celeba", "people": "7"}
         picture = gradients(1, 64)[0]
         a, b = network.embed([picture, np.ascontiguousarray(picture[:, ::-1])])
         assert np.allclose(a, b, atol=1e-5)
         assert np.linalg.norm(a) == pytest.approx(1, abs=1e-5)
         save_person_network(network, tmp_path / "person.safetensors")
         loaded = load_person_network(tmp_path / "person.safetensors")
-        assert loaded.facts == network.facts
+        assert loaded.metadata == network.metadata
         assert loaded.learned_from == ("celeba",)
         assert loaded.embed([picture])[0] @ a > 0.99
         assert (tmp_path / "person.safetensors").stat().st_size < 5e6
@@ -419,7 +419,7 @@ class TestPerson:
             assert begun or (out / "person.safetensors").read_bytes() == theirs
 
 
-def ball(radius: float, count: int, size: int) -> Views:
+def ball(radius: float, count: int, size: int) -> SpinViews:
     """What the model's own camera sees of a ball about the head's middle: its exact normals."""
     pose = circle(count)
     rays = ray_map(pose[:, None], pose, size)[:, 0, :6]  # in each camera's own axes
@@ -428,7 +428,7 @@ def ball(radius: float, count: int, size: int) -> Views:
     squared = along.square() - origin.square().sum(1) + radius**2
     hit = origin + (along - squared.clamp_min(0).sqrt())[:, None] * way
     normals = hit / radius * (squared > 0)[:, None]
-    return Views(torch.cat([torch.full_like(normals, 0.5), normals], 1), pose)
+    return SpinViews(torch.cat([torch.full_like(normals, 0.5), normals], 1), pose)
 
 
 class TestReconstruction:
@@ -453,7 +453,7 @@ class TestReconstruction:
 
     def test_silhouettes_with_nothing_in_common_are_refused(self, tmp_path):
         pytest.importorskip("trimesh", reason="meshes are trimesh's")
-        nothing = Views(torch.zeros(6, 6, 16, 16), circle(6))
+        nothing = SpinViews(torch.zeros(6, 6, 16, 16), circle(6))
         with pytest.raises(LatentrotError, match="too little in common"):
             export_views(nothing, tmp_path / "head.glb")
         assert not list(tmp_path.iterdir())
@@ -468,7 +468,7 @@ def trained(config: SpinConfig, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """The folder of a model with a person network, hardly trained."""
     torch.manual_seed(0)
     person = PersonNetwork().eval()
-    person.facts = {"data": "rendered heads, celeba"}
+    person.metadata = {"data": "rendered heads, celeba"}
     task = SpinTask(begin_model(config, person, "cpu"), some_heads(), some_people(), some_heads(1), config)
     out = tmp_path_factory.mktemp("trained")
     run_training(task, task.model.network, replace(config, steps=2), out, save_every=9, device="cpu")
@@ -551,9 +551,9 @@ class TestIdentityNetworkOfTheUser:
         known = replace(config, identity_digest=load_identity(weights[0]).digest)
         assert identity_of_run(config, None, None, "cpu") is None
         assert identity_of_run(known, None, weights[0], "cpu").digest == known.identity_digest
-        with pytest.raises(LatentrotError, match="give --identity"):
+        with pytest.raises(LatentrotError, match="pass --identity"):
             identity_of_run(known, None, None, "cpu")
-        with pytest.raises(LatentrotError, match="leave one out"):
+        with pytest.raises(LatentrotError, match="leave one of them out"):
             identity_of_run(config, tmp_path / "person.safetensors", weights[0], "cpu")
 
 

@@ -11,7 +11,7 @@ import tyro
 from latentrot.files import check_writable
 
 if TYPE_CHECKING:
-    from latentrot.synthetic.write import Views
+    from latentrot.synthetic.write import ViewGrid
 
 __all__ = ["Heads", "HeadsImport", "HeadsMake", "HeadsSurface"]
 
@@ -61,15 +61,15 @@ class HeadsMake:
         model = self.model or ICT_PATH
         folder = HeadFolder(self.seed, self.count, self.size, self.maps, config, self.chosen_views(), model)
         drawn = write_heads(folder, self.out, self.jobs)
-        print(f"drew {drawn} of {folder.pictures} pictures of {self.count} heads; wrote {self.out}")
+        print(f"drew {drawn} of {folder.image_count} pictures of {self.count} heads; wrote {self.out}")
 
-    def chosen_views(self) -> Views | None:
+    def chosen_views(self) -> ViewGrid | None:
         """The views asked for."""
-        from latentrot.synthetic.write import Views, parse_degrees  # noqa: PLC0415
+        from latentrot.synthetic.write import ViewGrid, parse_degrees  # noqa: PLC0415
 
         if not self.views:
             return None
-        return Views(parse_degrees(self.yaws), parse_degrees(self.pitches), self.same_light)
+        return ViewGrid(parse_degrees(self.yaws), parse_degrees(self.pitches), self.same_light)
 
 
 @dataclass(frozen=True)

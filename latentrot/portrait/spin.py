@@ -19,7 +19,7 @@ from latentrot.portrait.portrait import Portrait
 from latentrot.portrait.results import make_folder, synthetic_metadata
 from latentrot.rotators.spin.reconstruct import export_views
 from latentrot.rotators.spin.rotator import SpinRotator, pose_of
-from latentrot.rotators.spin.sample import Views, draw_views, identity_of, spin
+from latentrot.rotators.spin.sample import SpinViews, draw_views, identity_of, spin
 
 __all__ = ["Spun", "circle", "spin_between", "spin_new", "spin_photograph", "write_between", "write_spun"]
 
@@ -40,7 +40,7 @@ class Spun:
         facts: for the files' metadata.
     """
 
-    views: Views
+    views: SpinViews
     warnings: tuple[str, ...]
     facts: dict[str, object]
 
@@ -73,7 +73,7 @@ def spin_new(rotator: SpinRotator, count: int, pitch: float = 0.0) -> Spun:
     return Spun(views, rotator.model.warnings, {"source": "nobody"} | facts_of(rotator))
 
 
-def spin_between(portraits: Sequence[Portrait], rotator: SpinRotator) -> list[Views]:
+def spin_between(portraits: Sequence[Portrait], rotator: SpinRotator) -> list[SpinViews]:
     """People between two, who are told by their identity alone, from the same noise: the first, those between, the second.
 
     Raises:
@@ -111,9 +111,9 @@ def facts_of(rotator: SpinRotator) -> dict[str, object]:
 # --- files ---------------------------------------------------------------------------------------------------------------
 
 
-def as_pictures(views: Views) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def as_pictures(views: SpinViews) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Images, and normals as images."""
-    return list(to_uint8(views.pictures[:, :3])), list(to_uint8(views.pictures[:, 3:]))
+    return list(to_uint8(views.images[:, :3])), list(to_uint8(views.images[:, 3:]))
 
 
 def write_spun(spun: Spun, out: Path, *, motion: str, mesh: str | None) -> list[Path]:
@@ -155,12 +155,12 @@ def spun_files(spun: Spun, out: Path, *, motion: str, mesh: str | None) -> list[
     return files
 
 
-def write_between(people: Sequence[Views], out: Path, facts: Mapping[str, object], *, motion: str) -> list[Path]:
+def write_between(people: Sequence[SpinViews], out: Path, facts: Mapping[str, object], *, motion: str) -> list[Path]:
     """Write between.png, a person a row, and between.MOTION, their faces in motion (gif, webp or mp4)."""
     return write_owned(out, lambda: between_files(people, out, facts, motion))
 
 
-def between_files(people: Sequence[Views], out: Path, facts: Mapping[str, object], motion: str) -> list[Path]:
+def between_files(people: Sequence[SpinViews], out: Path, facts: Mapping[str, object], motion: str) -> list[Path]:
     """The files of `write_between`."""
     metadata, faces = synthetic_metadata(facts), [as_pictures(views)[0] for views in people]
     write_image(out / "between.png", strip([p for row in faces for p in row], columns=len(YAWS)), metadata)

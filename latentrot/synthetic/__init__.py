@@ -1,6 +1,6 @@
-"""Rendered heads: images of people who do not exist, whose pose, light and identity are known exactly.
+"""Rendered heads: synthetic people with exact pose, light and identity labels.
 
-Names are imported on first use: whoever turns a photograph needs only the face surface, and no renderer.
+Names are imported on first use: editing a photograph needs only the face surface, not the renderer.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 _HOMES = {
     "TEST_SEED": "sample",
-    "Head": "sample",
+    "HeadParameters": "sample",
     "HeadConfig": "sample",
     "HeadModel": "head_model",
     "Render": "shade",
@@ -24,7 +24,7 @@ __all__ = [*_HOMES]  # noqa: PLE0604  the names are strings
 
 if TYPE_CHECKING:
     from latentrot.synthetic.head_model import HeadModel, load_head_model
-    from latentrot.synthetic.sample import TEST_SEED, Head, HeadConfig, mirror, sample_head, with_pose
+    from latentrot.synthetic.sample import TEST_SEED, HeadConfig, HeadParameters, mirror, sample_head, with_pose
     from latentrot.synthetic.shade import Render, render
 
 

@@ -1,4 +1,4 @@
-"""The face model made ready to render: what of it is seen, hair around it, people's shapes, poses, the camera."""
+"""The renderable head: visible part of the face model, hair, shapes, poses, camera."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from latentrot.kernels import kernel
 from latentrot.synthetic.ict import IctModel, read_ict
 from latentrot.synthetic.paint import EYE, HAIR, INNER, SKIN, TEETH, Paint, hair_cut, hair_volume, paint_model
 from latentrot.synthetic.raster import NOTHING, rasterise
-from latentrot.synthetic.sample import Head
+from latentrot.synthetic.sample import HeadParameters
 
 __all__ = [
     "ICT_PATH",
@@ -31,39 +31,39 @@ __all__ = [
     "scene",
 ]
 
-#: where the converted face model is looked for
+#: default path of the converted face model
 ICT_PATH = Path("../shared/data/ict/ict_face_model_light.npz")
-#: vertices of the head, the neck and the mouth's inside come first
+#: number of vertices of the head with neck and inside of the mouth, and without that inside; they come first
 HEAD_VERTICES, OUTER_VERTICES = 13294, 11248
 #: vertices around the viewer's left eye and right eye, the nose tip, the mouth corners
 LANDMARKS = (
     (1507, 1542, 1537, 1528, 1518, 1511), (3742, 3751, 3756, 3721, 3725, 3732), (4857,), (5708,), (6213,)
 )  # fmt: skip
-#: the inner rims' middles of the upper and the lower lip
+#: middles of the inner rims of the upper and the lower lip
 INNER_LIPS = (5533, 5517)
-#: the camera's distance from the head's middle in cm: that of a portrait
+#: distance of the camera from the middle of the head in cm, as for a portrait
 CAMERA_CM = 130.0
-#: the middle of the head, which hair is measured from, and which it turns about
+#: middle of the head: origin of the hair's grid and centre of rotation
 MIDDLE = np.array([0.0, 5.0, 0.5])
 HAIR_COLUMNS, HAIR_ROWS = 121, 52
-#: below this elevation long hair hangs down instead of following the head; cm a degree
+#: elevation below which long hair hangs down instead of following the head; its length in cm per degree
 HANG_DEG, HANG_CM = 0.0, 0.24
 
 
 @dataclass(frozen=True, eq=False)
 class HeadModel:
-    """What is rendered of the face model, and what never changes.
+    """The renderable part of the face model and constants derived from it.
 
     Args:
-        base: (n, 3) float32 the mean face in cm: only the vertices that are seen.
+        base: (n, 3) float32 the mean face in cm, visible vertices only.
         modes: (157, n, 3) float32 identity and expression modes.
         faces: (t, 3) int32 triangles of the head, then of the hair, whose vertices follow the head's.
-        mat: (t,) int8 what a triangle is: SKIN, INNER, TEETH, EYE, HAIR.
-        head_faces: how many of them are the head's.
-        paint: where on the head what is.
-        hair_at: (r, c) int64 the vertex that each point of the hair's grid grows from.
+        mat: (t,) int8 material of each triangle: SKIN, INNER, TEETH, EYE, HAIR.
+        head_faces: number of triangles of the head.
+        paint: paint maps of the head.
+        hair_at: (r, c) int64 the vertex from which each point of the hair's grid grows.
         hair_rest: (r, c, 3) float64 the grid on the mean face.
-        occlusion: (n,) float32 how much of its surroundings a vertex sees, 0 to 1.
+        occlusion: (n,) float32 ambient visibility of each vertex, 0 to 1.
     """
 
     base: np.ndarray
@@ -79,12 +79,12 @@ class HeadModel:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A head in its pose.
+    """A posed head.
 
     Args:
         points: (v, 3) float64 positions in cm, the camera looking along -z; the head's, then the hair's.
         normals: (v, 3) float64 outward unit normals.
-        cut: (v,) float32 over 0 where there is hair.
+        cut: (v,) float32 greater than 0 where there is hair.
     """
 
     points: np.ndarray
@@ -110,10 +110,10 @@ class View:
 
 @lru_cache(maxsize=1)
 def load_head_model(path: Path | str = ICT_PATH) -> HeadModel:
-    """Read the face model and make it ready, some seconds; the last one read is kept.
+    """Load the face model and prepare it for rendering (some seconds); the last one is cached.
 
     Raises:
-        LatentrotError: no such file, or another topology.
+        LatentrotError: a missing file, or another topology.
     """
     ict = read_ict(path)
     faces, mat, keep = _seen_faces(ict)
@@ -135,14 +135,14 @@ def load_head_model(path: Path | str = ICT_PATH) -> HeadModel:
 
 
 def _seen_faces(ict: IctModel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Triangles without lashes, tear films and eye sockets -> (t, 3) faces, (t,) what they are, vertices kept."""
+    """Triangles without lashes, tear films and eye sockets -> (t, 3) faces, (t,) materials, kept vertices."""
     names = [str(n) for n in ict.mats]
     kinds = {"M_Face": SKIN, "M_BackHead": SKIN, "M_GumsTongue": INNER, "M_Teeth": TEETH,
              "M_ScleraLeft": EYE, "M_ScleraRight": EYE}  # fmt: skip
     mat = np.array([kinds.get(n, -1) for n in names], np.int8)[ict.mat]
     first = ict.faces.min(1)
     mat[(mat == SKIN) & (first >= OUTER_VERTICES)] = INNER
-    mat[(mat == INNER) & (first >= HEAD_VERTICES) & (ict.faces.max(1) < 14062)] = -1  # the eyes' sockets
+    mat[(mat == INNER) & (first >= HEAD_VERTICES) & (ict.faces.max(1) < 14062)] = -1  # eye sockets
     keep = np.unique(np.concatenate([np.arange(OUTER_VERTICES), ict.faces[mat >= 0].ravel()]))
     place = np.full(len(ict.base), -1, np.int32)
     place[keep] = np.arange(len(keep), dtype=np.int32)
@@ -150,10 +150,10 @@ def _seen_faces(ict: IctModel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _hair_grid(base: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The hair's grid on the scalp: rows from the crown down, columns by azimuth from behind over the left to behind.
+    """The hair's grid on the scalp: rows from the crown down, columns by azimuth from the back over the left to the back.
 
     Returns:
-        (r, c) the vertex each point grows from, and (r, c, 3) its position on the mean face, the ears smoothed away.
+        (r, c) the root vertex of each point, and (r, c, 3) its position on the mean face, with the ears smoothed away.
     """
     outer = base[:OUTER_VERTICES].astype(np.float64)
     scalp = np.flatnonzero((np.abs(outer[:, 0]) < 7.9) & (outer[:, 1] > -12))
@@ -166,7 +166,7 @@ def _hair_grid(base: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def hair_angles() -> tuple[np.ndarray, np.ndarray]:
-    """Azimuth (c,) and elevation (r,) of the hair's grid in degrees; 0 azimuth is the front, positive x positive."""
+    """Azimuth (c,) and elevation (r,) of the hair's grid in degrees; azimuth 0 is the front, positive towards positive x."""
     return np.linspace(-180, 180, HAIR_COLUMNS), np.linspace(90, -80, HAIR_ROWS)
 
 
@@ -179,14 +179,14 @@ def hair_directions() -> np.ndarray:
 
 
 def _grid_faces(first: int) -> np.ndarray:
-    """Two triangles for each cell of the hair's grid, its vertices counted from `first`."""
+    """Two triangles per cell of the hair's grid, with vertex numbers from `first`."""
     at = first + np.arange(HAIR_ROWS * HAIR_COLUMNS, dtype=np.int32).reshape(HAIR_ROWS, HAIR_COLUMNS)
     a, b, c, d = at[:-1, :-1], at[1:, :-1], at[1:, 1:], at[:-1, 1:]
     return np.stack([np.stack([a, b, c], -1), np.stack([a, c, d], -1)], 2).reshape(-1, 3)
 
 
 def _occlusion(base: np.ndarray, faces: np.ndarray, directions: int = 64, size: int = 256) -> np.ndarray:
-    """How much of its hemisphere each vertex sees: the share of free directions on a Fibonacci sphere."""
+    """Ambient visibility of each vertex: the share of unoccluded directions on a Fibonacci sphere."""
     turn = np.arange(directions) * np.pi * (3 - np.sqrt(5))
     height = 1 - 2 * (np.arange(directions) + 0.5) / directions
     flat = np.sqrt(1 - height**2)
@@ -211,7 +211,7 @@ def _occlusion(base: np.ndarray, faces: np.ndarray, directions: int = 64, size: 
 
 @kernel
 def _add_modes(points: np.ndarray, modes: np.ndarray, weights: np.ndarray) -> None:
-    """Points (n, 3) += sum of weights (k,) * modes (k, n, 3), one by one: the same sum whatever the machine is doing."""
+    """Points (n, 3) += sum of weights (k,) * modes (k, n, 3), one by one, for a reproducible order of summation."""
     flat = points.reshape(-1)
     for k in range(len(weights)):
         weight = weights[k]
@@ -241,15 +241,15 @@ def vertex_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return normals
 
 
-def _shape(model: HeadModel, head: Head) -> np.ndarray:
-    """(n, 3) float64 a person with an expression, facing the camera, not mirrored."""
+def _shape(model: HeadModel, head: HeadParameters) -> np.ndarray:
+    """(n, 3) float64 vertices of a person with an expression, frontal, not mirrored."""
     points = model.base.copy()
     _add_modes(points, model.modes, np.concatenate([head.identity, head.expression]).astype(np.float32))
     return points.astype(np.float64)
 
 
-def _hair(model: HeadModel, head: Head, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (r, c, 3) of the hair around a head (n, 3), and where it is (r, c): over 0."""
+def _hair(model: HeadModel, head: HeadParameters, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (r, c, 3) of the hair around a head (n, 3), and its extent (r, c): greater than 0 where there is hair."""
     azimuth, elevation = hair_angles()
     cut = hair_cut(head.hair, azimuth[None, :], elevation[:, None])
     volume = hair_volume(head.hair, azimuth[None, :], elevation[:, None], cut)
@@ -263,7 +263,7 @@ def _hair(model: HeadModel, head: Head, points: np.ndarray) -> tuple[np.ndarray,
 
 
 def _rotation(yaw_deg: float, pitch_deg: float, roll_deg: float) -> np.ndarray:
-    """Pitch first, then yaw, then roll: the nose's azimuth and elevation in the image are then the yaw and the pitch."""
+    """Pitch first, then yaw, then roll: yaw and pitch are then azimuth and elevation of the nose in the image."""
     (sy, sp, sr), (cy, cp, cr) = (f(np.radians([yaw_deg, pitch_deg, roll_deg])) for f in (np.sin, np.cos))
     pitch = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
     yaw = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
@@ -273,7 +273,7 @@ def _rotation(yaw_deg: float, pitch_deg: float, roll_deg: float) -> np.ndarray:
 
 @kernel
 def _turn(points: np.ndarray, rotation: np.ndarray) -> np.ndarray:
-    """Points (v, 3) @ rotation.T in a fixed order of sums, which a mirrored pose changes only in signs."""
+    """Points (v, 3) @ rotation.T in a fixed order of summation, so that a mirrored pose changes only signs."""
     turned = np.empty_like(points)
     for v in range(points.shape[0]):
         x, y, z = points[v, 0], points[v, 1], points[v, 2]
@@ -282,16 +282,16 @@ def _turn(points: np.ndarray, rotation: np.ndarray) -> np.ndarray:
     return turned
 
 
-def _flip(head: Head) -> np.ndarray:
+def _flip(head: HeadParameters) -> np.ndarray:
     return np.array([-1.0 if head.mirrored else 1.0, 1.0, 1.0])
 
 
-def scene(model: HeadModel, head: Head) -> Scene:
-    """The head and its hair in their pose."""
+def scene(model: HeadModel, head: HeadParameters) -> Scene:
+    """Pose the head and its hair."""
     points = _shape(model, head)
     grid, cut = _hair(model, head, points)
     points = np.concatenate([points, grid.reshape(-1, 3)])
-    # normals before the flip: they flip with the points
+    # compute normals before flipping: they are flipped with the points
     normals = vertex_normals(points, model.faces)
     rotation = _rotation(head.yaw_deg, head.pitch_deg, head.roll_deg)
     count = len(model.base)
@@ -303,21 +303,21 @@ def scene(model: HeadModel, head: Head) -> Scene:
 # --- the camera -----------------------------------------------------------------------------------------------------
 
 
-def _some_points(model: HeadModel, head: Head, rows: list[int]) -> np.ndarray:
-    """Some vertices (k, 3) of a person with an expression, facing the camera, not mirrored."""
+def _some_points(model: HeadModel, head: HeadParameters, rows: list[int]) -> np.ndarray:
+    """Some vertices (k, 3) of a person with an expression, frontal, not mirrored."""
     weights = np.concatenate([head.identity, head.expression]).astype(np.float64)
     moved = np.einsum("k,kvc->vc", weights, model.modes[:, rows].astype(np.float64), optimize=False)
     return model.base[rows].astype(np.float64) + moved
 
 
-def mouth_gap_cm(model: HeadModel, head: Head) -> float:
-    """How far the lips' middles are apart."""
+def mouth_gap_cm(model: HeadModel, head: HeadParameters) -> float:
+    """Distance of the lips' middles in cm."""
     upper, lower = _some_points(model, head, list(INNER_LIPS))
     return float(upper[1] - lower[1])
 
 
-def _five_points(model: HeadModel, head: Head) -> np.ndarray:
-    """The five landmarks (5, 3) of a person with an expression, relative to the head's middle, facing the camera."""
+def _five_points(model: HeadModel, head: HeadParameters) -> np.ndarray:
+    """The five landmarks (5, 3) of a person with an expression, relative to the middle of the head, frontal."""
     points = _some_points(model, head, [v for group in LANDMARKS for v in group])
     owner = np.repeat(np.arange(5), [len(group) for group in LANDMARKS])
     return np.stack([points[owner == k].mean(0) for k in range(5)]) - MIDDLE
@@ -328,21 +328,21 @@ def _project(points: np.ndarray, focal: float) -> np.ndarray:
     return focal * points[:, :2] * np.array([1, -1]) / (CAMERA_CM - points[:, 2:])
 
 
-def camera(model: HeadModel, head: Head) -> View:
-    """Frame a head as CelebA would.
+def camera(model: HeadModel, head: HeadParameters) -> View:
+    """Frame a head as in CelebA, by one rule for all yaws.
 
-    One rule for all yaws. The size is that of the similarity which CelebA's alignment would find for this person facing the
-    camera (eyes and mouth, in `latentrot.faces.alignment`'s weights), and it stays whatever the pose: a similarity fitted to
-    a turned face sees its eyes closer together and enlarges it, by 14 % at 45 degrees, and gives no sense near a profile, so
-    that the views of one head would differ by more than their pose. The position is the one of that similarity in the pose
-    itself: the weighted centre of the five projected landmarks lies where it lies in CelebA's mean face. The lean is kept.
+    The size is that of the similarity that CelebA's alignment would find for this person facing the camera (eyes and mouth,
+    with the weights of `latentrot.faces.alignment`), for all poses. A similarity fitted to a turned face would see its eyes
+    closer together and enlarge it, by 14 % at 45 degrees, and is undefined near profile, so the views of one head would
+    differ by more than their pose. The position is that of the similarity in the actual pose: the weighted centre of the
+    five projected landmarks is that of CelebA's mean face. Roll is kept.
     """
     weights = LANDMARK_WEIGHTS / LANDMARK_WEIGHTS.sum()
     five = _five_points(model, head)
-    # the axis is the crop's own, half a pixel beside it nothing would be symmetric
+    # the axis is the crop's own; half a pixel beside it nothing would be symmetric
     wanted = MEAN_LANDMARKS - np.array([(CROP_BOX[0] + CROP_BOX[2]) / 2, (CROP_BOX[1] + CROP_BOX[3]) / 2])
     centre = weights @ wanted
-    centre[0] = 0.0  # but for rounding it is: the mean face is symmetric
+    centre[0] = 0.0  # up to rounding it is 0: the mean face is symmetric
     front = _project(five, 1.0)
     front, spread = front - weights @ front, wanted - centre
     focal = float((weights @ (front * spread)).sum() / (weights @ front**2).sum())
@@ -351,7 +351,7 @@ def camera(model: HeadModel, head: Head) -> View:
     return View(focal, (float(centre[0] - at[0]), float(centre[1] - at[1])))
 
 
-def landmarks(model: HeadModel, head: Head) -> np.ndarray:
+def landmarks(model: HeadModel, head: HeadParameters) -> np.ndarray:
     """(5, 2) viewer's left and right eye, nose tip, left and right mouth corner: columns and rows in the 178x218 frame."""
     view = camera(model, head)
     turned = _turn(_five_points(model, head) * _flip(head), _rotation(head.yaw_deg, head.pitch_deg, head.roll_deg))

@@ -1,4 +1,4 @@
-"""ICT Face Model Light: read it as arrays, or convert a clone of its repository into them.
+"""ICT Face Model Light: read its arrays, or convert a clone of its repository into them.
 
 Source: Li, Bladin, Zhao et al., "Learning Formation of Physically-Based Face Attributes", CVPR 2020; the light version is
 published under the MIT licence by the USC Institute for Creative Technologies. Lengths are centimetres; x grows to the
@@ -25,14 +25,14 @@ NEUTRAL = "generic_neutral_mesh.obj"
 
 @dataclass(frozen=True, eq=False)
 class IctModel:
-    """The face model's arrays.
+    """Arrays of the face model.
 
     Args:
         base: (v, 3) float32 the mean face, in cm.
         faces: (t, 3) int32 triangles.
         uvfaces: (t, 3) int32 triangles in `uv`.
         uv: (u, 2) float32 texture positions.
-        mat: (t,) int8 the material of a triangle, into `mats`.
+        mat: (t,) int8 material of each triangle, index into `mats`.
         mats: names of the materials.
         ids: (100, v, 3) float16 identity modes, for coefficients of standard deviation 1.
         expr: (e, v, 3) float16 expression modes, for coefficients 0 to 1.
@@ -51,10 +51,10 @@ class IctModel:
 
 
 def read_ict(path: Path | str) -> IctModel:
-    """Read the arrays that `write_ict` wrote.
+    """Read the arrays written by `write_ict`.
 
     Raises:
-        LatentrotError: no such file, not such a file, or another topology than ICT Face Model Light's.
+        LatentrotError: a missing file, another kind of file, or another topology than ICT Face Model Light's.
     """
     path = Path(path)
     if not path.is_file():
@@ -77,13 +77,13 @@ def read_ict(path: Path | str) -> IctModel:
 
 
 def write_ict(model: IctModel, path: Path | str) -> None:
-    """Write the arrays as .npz, whole or not at all."""
+    """Write the arrays as .npz, atomically."""
     path = Path(path)
     if path.suffix != ".npz":
         raise LatentrotError(f"face model {path}: expected a name ending in .npz, not {path.suffix!r}")
 
     def write(temporary: Path) -> None:
-        with open(temporary, "wb") as file:  # given a name, numpy would add a suffix to it
+        with open(temporary, "wb") as file:  # given a path, numpy would append a suffix
             np.savez_compressed(file, **vars(model))
 
     write_atomically(path, write)
@@ -99,10 +99,10 @@ def import_ict(clone: Path | str) -> IctModel:
         clone: the clone, or the folder FaceXModel inside it.
 
     Returns:
-        The model; quadrilaterals are cut into triangles from their first corner.
+        The model; quadrilaterals are split into triangles from their first corner.
 
     Raises:
-        LatentrotError: files are missing or cannot be read, or do not fit together.
+        LatentrotError: files are missing, unreadable, or inconsistent.
     """
     folder = Path(clone)
     folder = folder / "FaceXModel" if (folder / "FaceXModel").is_dir() else folder
@@ -133,10 +133,10 @@ def import_ict(clone: Path | str) -> IctModel:
 
 
 def _mode(path: Path, base: np.ndarray) -> np.ndarray:
-    """How a mesh differs from the mean face: (v, 3) float16."""
+    """Difference of a mesh from the mean face: (v, 3) float16."""
     positions = _positions(path)
     if positions.shape != base.shape:
-        raise LatentrotError(f"{path} has {len(positions)} vertices, {NEUTRAL} {len(base)}; the clone is not whole")
+        raise LatentrotError(f"{path} has {len(positions)} vertices, {NEUTRAL} {len(base)}; clone the repository again")
     return (positions - base).astype(np.float16)
 
 
@@ -186,7 +186,7 @@ def _corner(path: Path, word: str) -> tuple[int, int]:
 
 
 def _triangulate(polygons: list[list[tuple[int, int]]]) -> tuple[np.ndarray, list[int]]:
-    """Fans from the first corner: (t, 3, 2) int32 vertex and texture indices, and which polygon each comes from."""
+    """Fans from the first corner: (t, 3, 2) int32 vertex and texture indices, and the polygon of each triangle."""
     triangles, owners = [], []
     for number, polygon in enumerate(polygons):
         for second, third in pairwise(polygon[1:]):

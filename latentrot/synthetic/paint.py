@@ -1,4 +1,4 @@
-"""Where on the fixed topology what is: lips, brows, irises, cheeks, beard, ears; and where hair grows."""
+"""Paint maps on the fixed topology: lips, brows, irises, cheeks, beard, ears; and extent and volume of hair."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ COLLAR_CM = -13.5
 
 @dataclass(frozen=True, eq=False)
 class Paint:
-    """What each vertex of the head is painted with: signed distances in cm on the mean face, over 0 inside, and others.
+    """Paint maps of the head's vertices: signed distances in cm on the mean face (greater than 0 inside), and others.
 
     Args:
         lips: distance inside the lips' rim.
-        brow: minus the distance from a brow's middle line, in units in which its taper is straightened.
-        lid: minus the distance from the lids' rims.
+        brow: negative distance from a brow's middle line, scaled so that its taper becomes constant.
+        lid: negative distance from the lids' rims.
         iris: (n, 2) position on the eyeball from its front pole, in cm; far away elsewhere.
         red: 0 to 1, cheeks, nose, ears.
-        beard: 0 to 1, where a beard grows.
+        beard: 0 to 1, density of the beard.
         cloth: distance below the collar.
         ear: 0 or 1.
-        azimuth: from the head's middle, degrees, 0 at the front.
+        azimuth: from the middle of the head, degrees, 0 at the front.
         elevation: likewise.
         rest: (n, 3) cm, positions on the mean face.
     """
@@ -55,7 +55,7 @@ class Paint:
 
 
 def paint_model(base: np.ndarray, faces: np.ndarray, mat: np.ndarray, middle: np.ndarray) -> Paint:
-    """Find everything on the mean face (n, 3)."""
+    """Compute all maps on the mean face (n, 3)."""
     rest = base.astype(np.float64)
     offset = rest - middle
     ear = _is_ear(rest)
@@ -78,7 +78,7 @@ def _curve(points: np.ndarray, closed: bool) -> np.ndarray:
     """A smooth curve through (k, d) points: (200, d)."""
     points = np.concatenate([points, points[:1]]) if closed else points
     spline, _ = splprep(points.T, s=0, per=closed, k=3 if len(points) > 3 else 2)
-    return np.stack(splev(np.linspace(0, 1, 200), cast("Any", spline)), -1)  # the stubs take tuples only
+    return np.stack(splev(np.linspace(0, 1, 200), cast("Any", spline)), -1)  # the stubs accept tuples only
 
 
 def _lips(rest: np.ndarray) -> np.ndarray:
@@ -136,8 +136,8 @@ def _beard(rest: np.ndarray) -> np.ndarray:
 
 # --- hair -----------------------------------------------------------------------------------------------------------
 
-#: how low short hair reaches, in degrees of elevation, by azimuth: forehead (0: see Hair.hairline_deg), temples, sideburns,
-#: over the ears, nape
+#: lowest elevation of short hair in degrees, by azimuth: forehead (0: see Hair.hairline_deg), temples, sideburns, over the
+#: ears, nape
 SHORT_AZIMUTH = np.array([0, 22, 40, 54, 62, 69, 74, 80, 106, 114, 128, 145, 180], float)
 SHORT_ELEVATION = np.array([0, 0, -1, -7, -20, -46, -46, -24, -22, -46, -60, -70, -74], float)
 
@@ -157,12 +157,12 @@ def _wave(seed: int, at: np.ndarray, per_degree: float) -> np.ndarray:
 
 
 def hair_cut(hair: Hair, azimuth: np.ndarray, elevation: np.ndarray) -> np.ndarray:
-    """How far inside the hair a direction from the head's middle is, in degrees; under 0 there is none.
+    """Signed angular distance inside the hair of a direction from the middle of the head, degrees; < 0: no hair.
 
     Args:
         hair: the hair.
         azimuth: degrees, 0 at the front; broadcast against `elevation`.
-        elevation: degrees; for hanging hair, below 0, the place along it.
+        elevation: degrees; for hanging hair, below 0, the position along it.
     """
     if hair.bald:
         return np.full(np.broadcast_shapes(np.shape(azimuth), np.shape(elevation)), -90.0)
@@ -178,7 +178,7 @@ def hair_cut(hair: Hair, azimuth: np.ndarray, elevation: np.ndarray) -> np.ndarr
 
 
 def hair_volume(hair: Hair, azimuth: np.ndarray, elevation: np.ndarray, cut: np.ndarray) -> np.ndarray:
-    """How far the hair stands off the scalp in cm; the same arguments, and what `hair_cut` returned."""
+    """Distance of the hair from the scalp in cm; arguments as for `hair_cut`, and its result."""
     rim = 0.03 + 0.97 * smoothstep(cut, -6, 34 if hair.length == 0 else 20)
     top = 0.55 + 0.45 * smoothstep(elevation, 0, 60)
     parting = 1 - 0.35 * np.exp(-(((azimuth - hair.parting) / 9) ** 2)) * smoothstep(elevation, 10, 40) * (
@@ -188,6 +188,6 @@ def hair_volume(hair: Hair, azimuth: np.ndarray, elevation: np.ndarray, cut: np.
         hair.noise + 3, azimuth + 40 * np.sin(elevation / 25), 0.14
     )
     curls = hair.curl * 0.5 * _wave(hair.noise + 4, azimuth + 3 * elevation, 0.12) * smoothstep(cut, 0, 12)
-    # at the crown all azimuths meet: nothing may depend on them there
+    # all azimuths meet at the crown, so nothing may depend on them there
     calm = smoothstep(90 - elevation, 0, 35)
     return hair.volume_cm * rim * (top * (1 + calm * (parting - 1)) * (1 + 0.22 * calm * waves) + calm * curls)

@@ -1,4 +1,4 @@
-"""Files of what is cut out of ICT Face Model Light, in half precision."""
+"""Files of parts of ICT Face Model Light, in half precision."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from latentrot.files import check_format, write_atomically
 
 __all__ = ["read_piece", "write_piece"]
 
-#: of the files, raised when an older version would misread one
+#: version of the file format, raised when an older version would misread it
 FORMAT = 1
 SOURCE = {
     "source": "ICT Face Model Light, MIT licence, (c) 2020 USC Institute for Creative Technologies",
     "unit": "width of the mean face",
 }
-#: numbers with a fraction, numbers of vertices, what is kept as it is
+#: stored types of floats, vertex indices, and masks
 STORED = {"f": np.float16, "i": np.int16, "b": np.bool_}
 
 
 def write_piece(path: Path, kind: str, arrays: Mapping[str, np.ndarray], **more: str) -> None:
-    """Write arrays, whole or not at all.
+    """Write arrays, atomically.
 
     Args:
         path: the file.
-        kind: what its header says it is, after "latentrot".
+        kind: kind in its header, after "latentrot".
         arrays: by name.
-        more: for the header.
+        more: further header entries.
     """
     tensors = {name: np.ascontiguousarray(a, STORED[a.dtype.kind]) for name, a in arrays.items()}
     header = {"kind": f"latentrot {kind}", "format": str(FORMAT), **SOURCE, **more}
@@ -39,10 +39,10 @@ def write_piece(path: Path, kind: str, arrays: Mapping[str, np.ndarray], **more:
 
 
 def read_piece(path: Path | str, kind: str, names: Iterable[str]) -> dict[str, np.ndarray]:
-    """Read arrays that `write_piece` wrote.
+    """Read arrays written by `write_piece`.
 
     Raises:
-        LatentrotError: no such file, another one, or of a later format.
+        LatentrotError: a missing file, another kind of file, or a later format.
     """
     try:
         with safe_open(str(path), "numpy") as file:
@@ -50,5 +50,5 @@ def read_piece(path: Path | str, kind: str, names: Iterable[str]) -> dict[str, n
             return {name: file.get_tensor(name) for name in names}
     except (OSError, SafetensorError) as error:
         raise LatentrotError(
-            f"{path} is no {kind}: {one_line(error)}; make one by `latentrot heads surface`"
+            f"{path} is not a {kind} file: {one_line(error)}; create one with `latentrot heads surface`"
         ) from error

@@ -1,8 +1,9 @@
-"""A z-buffer rasteriser: triangles on a grid of samples, symmetric bit for bit.
+"""A z-buffer rasteriser on a grid of samples, symmetric bit for bit.
 
-Columns are counted from the image's axis: the centre of sample i of n lies at i + 0.5 - n/2. A mirrored triangle then has
-exactly negated columns, every product below changes its sign or keeps it, and no rounding differs, so a mirrored scene gives
-exactly the mirrored image. Two triangles at one depth: the first in the list is seen, mirrored or not.
+Columns are counted from the axis of the image: the centre of sample i of n lies at i + 0.5 - n/2. A mirrored triangle
+    then has
+exactly negated columns, every product below keeps or changes its sign, and no rounding differs, so a mirrored scene gives
+exactly the mirrored image. Of two triangles at one depth the first in the list is visible, mirrored or not.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from latentrot.kernels import kernel
 
 __all__ = ["NOTHING", "edge", "rasterise"]
 
-#: what a sample shows where there is no triangle
+#: value of a sample without a triangle
 NOTHING = -1
 
 
 @kernel
 def edge(ax: float, ay: float, bx: float, by: float, px: float, py: float) -> float:
-    """Twice the signed area of a, b, p."""
+    """Twice the signed area of the triangle a, b, p."""
     return (bx - ax) * (py - ay) - (by - ay) * (px - ax)
 
 
@@ -32,10 +33,10 @@ def rasterise(
     Args:
         points: (v, 3) float64 column and row in samples, from the centre of the grid; larger third is nearer.
         faces: (t, 3) int32.
-        cut: (v,) float32; where interpolated under 0, the triangle is not there (hair ends).
-        cut_from: the first triangle this is asked of.
-        depth: (h, w) float64, filled with the depth seen; holds -inf at the start.
-        seen: (h, w) int32, filled with the triangle seen; holds NOTHING at the start.
+        cut: (v,) float32; the triangle is transparent where the interpolated value is under 0 (hair ends).
+        cut_from: index of the first triangle to which `cut` applies.
+        depth: (h, w) float64, receives the visible depth; must be initialised with -inf.
+        seen: (h, w) int32, receives the visible triangle; must be initialised with NOTHING.
     """
     height, width = depth.shape
     half_w, half_h = width / 2, height / 2
@@ -51,7 +52,7 @@ def rasterise(
         area = edge(ax, ay, bx, by, cx, cy)
         if area == 0.0:
             continue
-        # a little wide: which samples are inside is decided below, where it is symmetric
+        # slightly enlarged: the exact, symmetric inside test follows below
         first_i = max(0, int(np.ceil(low_x + half_w - 0.501)))
         last_i = min(width - 1, int(np.floor(high_x + half_w - 0.499)))
         first_j = max(0, int(np.ceil(low_y + half_h - 0.501)))

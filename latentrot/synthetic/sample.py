@@ -1,4 +1,4 @@
-"""What a head is: random parameters, each a function of the seed and the head's number alone."""
+"""Random parameters of heads; each is a function of the seed and the head's number alone."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ __all__ = [
     "TEST_SEED",
     "Background",
     "Hair",
-    "Head",
     "HeadConfig",
+    "HeadParameters",
     "KeyLight",
     "light_side",
     "mirror",
@@ -24,9 +24,9 @@ __all__ = [
     "with_pose",
 ]
 
-#: seeds from here up are for testing: no model is ever trained or tuned on their heads
+#: seeds from here on are for testing: no model is trained or tuned on their heads
 TEST_SEED = 1_000_000
-#: lights nearer to the front than this many degrees are called center
+#: max azimuth in degrees of a light that counts as center
 CENTER_DEG = 25.0
 SIDES = ("left", "center", "right")
 HairColour = Literal["black", "brown", "blond", "red", "gray"]
@@ -45,19 +45,19 @@ IRIS_COLOURS = np.array(
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """How heads are drawn. Angles in degrees; left and right are the viewer's.
+    """Distribution of the heads. Angles in degrees; left and right are the viewer's.
 
     Args:
         yaw_sd: standard deviation of the yaw, positive with the nose to the right.
-        yaw_max: yaws beyond are drawn again.
+        yaw_max: max absolute yaw; larger ones are drawn again.
         pitch_sd: standard deviation of the pitch, positive looking up.
         roll_sd: standard deviation of the roll, positive leaning clockwise.
-        identity_scale: how far from the mean face people are, in the model's own standard deviations.
-        expression_scale: how strong expressions are.
+        identity_scale: deviation from the mean face, in the model's own standard deviations.
+        expression_scale: strength of expressions.
         bald: share of heads without hair.
-        light_max: the key light's largest azimuth, to either side.
-        light_gap: no key light comes from nearer than this to the border between center and a side.
-        elevation_max: the key light's largest elevation; the smallest is 0.
+        light_max: max azimuth of the key light, to either side.
+        light_gap: min distance of the key light's azimuth from the border between center and a side.
+        elevation_max: max elevation of the key light; the min is 0.
     """
 
     yaw_sd: float = 20.0
@@ -85,13 +85,13 @@ class HeadConfig:
 
 @dataclass(frozen=True)
 class KeyLight:
-    """Where the light comes from; fixed to the camera, not to the head.
+    """Lighting; fixed to the camera, not to the head.
 
     Args:
         azimuth_deg: 0 from the camera, positive from the viewer's right.
         elevation_deg: positive from above.
         strength: of the key light.
-        ambient: of the light from everywhere.
+        ambient: of the ambient light.
         fill: of a second light without shadow, from the camera's side.
         warmth: -1 bluish to 1 reddish.
     """
@@ -110,16 +110,16 @@ class Hair:
 
     Args:
         bald: no hair at all.
-        colour: its name.
+        colour: name of its colour.
         rgb: its sRGB colour, 0 to 255.
-        volume_cm: how far it stands off the scalp.
-        length: 0 cropped over the ears, over 0 hanging beside the face (1: to the shoulders).
-        hairline_deg: elevation of the hairline over the forehead, seen from the middle of the head.
-        fringe_deg: how far a fringe hangs below it.
-        temples_deg: azimuth at which long hair begins to fall beside the face.
+        volume_cm: its distance from the scalp.
+        length: 0 cropped over the ears, above 0 hanging beside the face (1: to the shoulders).
+        hairline_deg: elevation of the hairline over the forehead, from the middle of the head.
+        fringe_deg: extent of a fringe below it.
+        temples_deg: azimuth from which on long hair hangs beside the face.
         curl: 0 straight to 1 curly.
         parting: azimuth of the parting in degrees.
-        noise: number of its noise pattern.
+        noise: seed of its noise pattern.
     """
 
     bald: bool
@@ -137,15 +137,15 @@ class Hair:
 
 @dataclass(frozen=True)
 class Background:
-    """Two sRGB colours (0 to 255), a gradient's direction, smooth noise between them.
+    """Background: a gradient of two sRGB colours (0 to 255) with smooth noise.
 
     Args:
-        first: where the gradient begins.
-        second: where it ends.
+        first: start colour.
+        second: end colour.
         angle_deg: direction of the gradient.
         amount: of noise.
         scale: of noise, blobs across the image.
-        noise: number of the noise pattern.
+        noise: seed of the noise pattern.
     """
 
     first: tuple[float, float, float]
@@ -157,31 +157,31 @@ class Background:
 
 
 @dataclass(frozen=True, eq=False)
-class Head:
-    """Everything an image depends on but its size. Angles in degrees; left and right are the viewer's.
+class HeadParameters:
+    """All parameters of an image except its size. Angles in degrees; left and right are the viewer's.
 
     Args:
-        seed: of the set it belongs to.
-        index: its number there.
+        seed: of its set.
+        index: its number in the set.
         identity: (100,) coefficients of the identity modes.
         expression: (57,) coefficients of the expression modes.
         skin: sRGB colour, 0 to 255.
         tone: 0 the palest skin to 1 the darkest.
-        lips: how much redder than the skin the lips are.
-        blush: how much redder the cheeks and the nose are.
-        stubble: how dark the beard's area is.
-        brow_cm: half the brows' width.
-        brow_dark: how dark the brows are.
+        lips: redness of the lips relative to the skin.
+        blush: redness of the cheeks and the nose.
+        stubble: darkness of the beard area.
+        brow_cm: half the width of the brows.
+        brow_dark: darkness of the brows.
         iris: sRGB colour, 0 to 255.
         gaze: (2,) shift of the irises in cm, right and up.
         cloth: sRGB colour, 0 to 255.
         hair: the hair.
         light: the light.
-        background: what is behind the head.
+        background: the background.
         yaw_deg: positive: nose to the viewer's right.
         pitch_deg: positive: looks up.
         roll_deg: positive: leans clockwise.
-        mirrored: the face, the hair and the background are flipped; pose and light are as written.
+        mirrored: flips face, hair and background, but neither pose nor light.
     """
 
     seed: int
@@ -207,35 +207,35 @@ class Head:
     mirrored: bool = field(default=False)
 
 
-def with_pose(head: Head, yaw_deg: float, pitch_deg: float = 0.0, roll_deg: float = 0.0) -> Head:
-    """The same head, light and background in another pose."""
+def with_pose(head: HeadParameters, yaw_deg: float, pitch_deg: float = 0.0, roll_deg: float = 0.0) -> HeadParameters:
+    """The head with the same light and background in another pose."""
     return replace(head, yaw_deg=float(yaw_deg), pitch_deg=float(pitch_deg), roll_deg=float(roll_deg))
 
 
-def with_light_of(head: Head, other: Head) -> Head:
-    """The same head under another's light, before its background."""
+def with_light_of(head: HeadParameters, other: HeadParameters) -> HeadParameters:
+    """The head with the light and background of another one."""
     return replace(head, light=other.light, background=other.background)
 
 
-def mirror(head: Head) -> Head:
-    """The head whose image is this one's, flipped left to right, exactly."""
+def mirror(head: HeadParameters) -> HeadParameters:
+    """The head whose image is exactly the mirrored image."""
     light = replace(head.light, azimuth_deg=-head.light.azimuth_deg)
     return replace(head, light=light, yaw_deg=-head.yaw_deg, roll_deg=-head.roll_deg, mirrored=not head.mirrored)
 
 
 def light_side(azimuth_deg: float) -> str:
-    """The side of the image a light comes from: left, center or right."""
+    """Side of the image from which a light comes: left, center or right."""
     return SIDES[1 + int(azimuth_deg > CENTER_DEG) - int(azimuth_deg < -CENTER_DEG)]
 
 
-def sample_head(seed: int, index: int, config: HeadConfig | None = None, side: str | None = None) -> Head:
-    """Draw a head.
+def sample_head(seed: int, index: int, config: HeadConfig | None = None, side: str | None = None) -> HeadParameters:
+    """Draw the parameters of a head.
 
     Args:
-        seed: of the set; seeds from TEST_SEED up are for testing only.
-        index: number of the head in the set; the head depends on nothing but these two and the settings.
-        config: how heads are drawn.
-        side: the light's side (left, center, right); None draws it too.
+        seed: of the set; seeds from TEST_SEED on are for testing only.
+        index: number of the head in the set; the head depends only on these two and the config.
+        config: distribution of the heads.
+        side: the light's side (left, center, right); None: random.
 
     Raises:
         LatentrotError: a negative seed or index, or an unknown side.
@@ -243,13 +243,13 @@ def sample_head(seed: int, index: int, config: HeadConfig | None = None, side: s
     if seed < 0 or index < 0:
         raise LatentrotError(f"seed {seed}, index {index}: expected 0 or more")
     config = config or HeadConfig()
-    # a stream for each part: a part that draws more numbers one day does not change the others
+    # an independent random stream per part, so that changes to one part do not affect the others
     face, look, hair, light, behind, pose = (
         np.random.default_rng(s) for s in np.random.SeedSequence((seed, index)).spawn(6)
     )
     tone = float(look.beta(1.1, 1.9))
     skin = _skin(tone, look)
-    return Head(
+    return HeadParameters(
         seed=seed,
         index=index,
         identity=(config.identity_scale * face.standard_normal(100)).astype(np.float32),
@@ -274,7 +274,7 @@ def sample_head(seed: int, index: int, config: HeadConfig | None = None, side: s
 
 
 def sample_light(rng: np.random.Generator, config: HeadConfig, side: str | None = None) -> KeyLight:
-    """Draw a light: a third of them from either side, a third from the front, evenly within each."""
+    """Draw a light: a third from either side, a third from the front, uniform within each."""
     drawn = SIDES[rng.integers(3)]
     side = side or drawn
     if side not in SIDES:
@@ -344,7 +344,7 @@ def _background(rng: np.random.Generator) -> Background:
 
 # --- expressions ----------------------------------------------------------------------------------------------------
 
-#: ICT's 57 expressions in their order; LR: one for the left, one for the right side
+#: ICT's 57 expressions in their order; LR: one for the left and one for the right side
 _NAMES = (
     "PupilDilate_LR browDown_LR browInnerUp_LR browOuterUp_LR cheekPuff_LR cheekRaiser_LR cheekSquint_LR",
     "eyeBlink_LR eyeLookDown_LR eyeLookIn_LR eyeLookOut_LR eyeLookUp_LR eyeSquint_LR eyeWide_LR jawForward",
@@ -360,7 +360,7 @@ EXPRESSIONS = [
 
 
 def _expression(rng: np.random.Generator, scale: float) -> np.ndarray:
-    """(57,) coefficients: often a smile, sometimes an open mouth, brows and lids a little; sides nearly equal."""
+    """(57,) coefficients: often a smile, sometimes an open mouth, slight brows and lids; nearly symmetric."""
     weights = dict.fromkeys(EXPRESSIONS, 0.0)
 
     def put(name: str, value: float) -> None:

@@ -1,6 +1,6 @@
-"""Light on a head: a key light with a cast shadow, a fill light, light from everywhere; and the image itself.
+"""Shading of a head: key light with a cast shadow, fill light, ambient light; and the final image.
 
-All sums run in an order that a mirrored scene changes only in signs, and the samples of a pixel are added as integers: the
+All sums run in an order in which a mirrored scene changes only signs, and the samples of a pixel are added as integers: the
 image of a mirrored head is the mirrored image bit for bit.
 """
 
@@ -28,29 +28,29 @@ from latentrot.synthetic.head_model import (
 )
 from latentrot.synthetic.paint import EYE, HAIR, SKIN, TEETH
 from latentrot.synthetic.raster import NOTHING, edge, rasterise
-from latentrot.synthetic.sample import Background, Head
+from latentrot.synthetic.sample import Background, HeadParameters
 
 __all__ = ["BACKGROUND_CLASS", "FACE_CLASS", "HAIR_CLASS", "Render", "render"]
 
 BACKGROUND_CLASS, FACE_CLASS, HAIR_CLASS = 0, 1, 2
-#: samples of a pixel along a side; odd, so that one lies in its centre
+#: samples per pixel and side; odd, so that one lies in its centre
 SAMPLES = 3
-#: the shadow map: samples along a side, and what it covers in cm
+#: shadow map: samples per side, and its extent in cm
 SHADOW_SIZE, SHADOW_CM = 256, 32.0
-#: one over the unit in which light is added up
+#: inverse of the unit of the integer light sums
 UNITS = 1 << 20
 SMALLEST, LARGEST = 8, 1024
 
 
 @dataclass(frozen=True, eq=False)
 class Render:
-    """An image of a head, and what is known of it.
+    """An image of a head with exact maps and landmarks.
 
     Args:
         image: (s, s, 3) uint8 sRGB, the square crop of the CelebA frame.
-        mask: (s, s) uint8 0 background, 1 face (skin, eyes, mouth, neck, clothes), 2 hair at the pixels' centres; or None.
-        normals: (s, s, 3) uint8 outward normals there, 0 to 255 for -1 to 1: to the viewer's right, up, to the viewer; 128
-            in the background; or None.
+        mask: (s, s) uint8 at the pixel centres: 0 background, 1 face (skin, eyes, mouth, neck, clothes), 2 hair; or None.
+        normals: (s, s, 3) uint8 outward normals at the pixel centres, 0 to 255 for -1 to 1: to the viewer's right, up, to the
+            viewer; 128 in the background; or None.
         landmarks: (5, 2) viewer's left and right eye, nose tip, mouth corners: columns and rows of the 178x218 frame.
     """
 
@@ -61,15 +61,15 @@ class Render:
 
 
 class Surface(NamedTuple):
-    """What is shaded: triangles as the camera and as the light see them.
+    """Geometry for shading: triangles in camera and light coordinates.
 
     Args:
         points: (v, 3) column and row in samples from the image's centre, and nearness.
         faces: (f, 3) vertices of each triangle.
-        materials: (f,) what each triangle is made of.
+        materials: (f,) material of each triangle.
         normals: (v, 3) outward unit normals.
-        attributes: (v, 13) what is painted there; the columns' use is in `_paint_skin`.
-        lit: (v, 3) the vertices in the key light's axes, in samples of the shadow map.
+        attributes: (v, 13) paint values; `_paint_skin` defines the columns.
+        lit: (v, 3) vertices in the key light's axes, in samples of the shadow map.
     """
 
     points: np.ndarray
@@ -81,10 +81,10 @@ class Surface(NamedTuple):
 
 
 class Paints(NamedTuple):
-    """What it is shaded with.
+    """Colours and lights for shading.
 
     Args:
-        shadow: (m, m) depths that the key light reaches.
+        shadow: (m, m) depths reached by the key light.
         palette: (7, 3) linear colours by row.
         lights: (4, 3) direction of the key light, its colour, ambient colour, (fill, gaze to the right, gaze up).
     """
@@ -95,7 +95,7 @@ class Paints(NamedTuple):
 
 
 class Canvas(NamedTuple):
-    """What shading fills in.
+    """Output buffers of shading.
 
     Args:
         light: (s, s, 3) int64, light of each pixel, the sum of its samples.
@@ -108,14 +108,14 @@ class Canvas(NamedTuple):
     normals: np.ndarray
 
 
-def render(model: HeadModel, head: Head, size: int = 64, maps: bool = False) -> Render:
-    """Take an image of a head.
+def render(model: HeadModel, head: HeadParameters, size: int = 64, maps: bool = False) -> Render:
+    """Render an image of a head.
 
     Args:
         model: from `load_head_model`.
         head: from `sample_head`.
         size: side of the image in pixels.
-        maps: also mask and normals.
+        maps: also render mask and normals.
 
     Raises:
         LatentrotError: a size out of range.
@@ -125,11 +125,11 @@ def render(model: HeadModel, head: Head, size: int = 64, maps: bool = False) -> 
     posed = scene(model, head)
     cut_from = model.head_faces
     faces = model.faces if not head.hair.bald else model.faces[:cut_from]
-    # what the camera sees
+    # camera visibility
     points = _seen(posed, camera(model, head), size * SAMPLES)
     depth, seen = _empty(size * SAMPLES)
     rasterise(points, faces, posed.cut, cut_from, depth, seen)
-    # what the light sees
+    # light visibility
     direction = _direction(head.light.azimuth_deg, head.light.elevation_deg)
     lit = _along(posed.points, light_axes(direction), SHADOW_SIZE / SHADOW_CM)
     shadow, caster = _empty(SHADOW_SIZE)
@@ -183,7 +183,7 @@ def _to_linear(rgb: object) -> np.ndarray:
 
 
 def _to_srgb(light: np.ndarray) -> np.ndarray:
-    """Linear light -> sRGB 0 to 1, the highlights rolled off."""
+    """Linear light -> sRGB 0 to 1, with highlight roll-off."""
     rolled = np.where(light < 0.7, light, 0.7 + 0.3 * np.tanh((light - 0.7) / 0.3))
     return np.where(rolled <= 0.0031308, rolled * 12.92, 1.055 * np.maximum(rolled, 1e-9) ** (1 / 2.4) - 0.055)
 
@@ -192,7 +192,7 @@ def _to_srgb(light: np.ndarray) -> np.ndarray:
 SKIN_ROW, LIP_ROW, HAIR_ROW, BROW_ROW, IRIS_ROW, CLOTH_ROW, NUMBERS_ROW = range(7)
 
 
-def _palette(head: Head) -> np.ndarray:
+def _palette(head: HeadParameters) -> np.ndarray:
     """(7, 3) linear colours; the last row: brow half width, stubble, blush."""
     skin = _to_linear(head.skin)
     lip = skin * (1 - head.lips * np.array([0.30, 0.58, 0.50])) + head.lips * np.array([0.03, 0.0, 0.0])
@@ -203,7 +203,7 @@ def _palette(head: Head) -> np.ndarray:
     return np.stack([skin, lip, hair, brow, _to_linear(head.iris), _to_linear(head.cloth), numbers])
 
 
-def _lights(head: Head, direction: np.ndarray) -> np.ndarray:
+def _lights(head: HeadParameters, direction: np.ndarray) -> np.ndarray:
     """(4, 3): direction of the key light, its colour, ambient colour, (fill, gaze to the right, gaze up)."""
     light = head.light
     tint = np.array([1 + 0.08 * light.warmth, 1.0, 1 - 0.10 * light.warmth])
@@ -211,8 +211,8 @@ def _lights(head: Head, direction: np.ndarray) -> np.ndarray:
     return np.stack([direction, light.strength * tint, light.ambient * (2 - tint), fill])
 
 
-def _attributes(model: HeadModel, head: Head, posed: Scene) -> np.ndarray:
-    """(v, 13) float32, for the head's vertices and then the hair's; see the columns' use in `_paint`."""
+def _attributes(model: HeadModel, head: HeadParameters, posed: Scene) -> np.ndarray:
+    """(v, 13) float32, for the head's vertices, then the hair's; `_paint_skin` defines the columns."""
     paint, count = model.paint, len(model.base)
     table = np.zeros((len(posed.points), 13), np.float32)
     table[:, 0] = posed.cut
@@ -274,7 +274,7 @@ _step = kernel(smoothstep)
 
 @kernel
 def _lattice(i: int, j: int, k: int) -> float:
-    """A number -1 to 1 that belongs to a point of a lattice."""
+    """Hash of a lattice point to a number from -1 to 1."""
     h = np.uint32((i * 73856093) ^ (j * 19349663) ^ (k * 83492791))
     h = np.uint32((h ^ (h >> np.uint32(13))) * np.uint32(1274126177))
     h = np.uint32(h ^ (h >> np.uint32(16)))
@@ -283,7 +283,7 @@ def _lattice(i: int, j: int, k: int) -> float:
 
 @kernel
 def _noise3(x: float, y: float, z: float) -> float:
-    """Smooth noise in space, -1 to 1, cells of side 1."""
+    """Smooth 3-D noise, -1 to 1, cells of side 1."""
     i, j, k = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
     u, v, w = x - i, y - j, z - k
     u, v, w = _step(u, 0.0, 1.0), _step(v, 0.0, 1.0), _step(w, 0.0, 1.0)
@@ -304,7 +304,7 @@ def _blend(colour: np.ndarray, other: np.ndarray, amount: float) -> None:
 
 @kernel
 def _paint_skin(at: np.ndarray, palette: np.ndarray, colour: np.ndarray) -> bool:
-    """Fill in the albedo of skin and what is painted on it; True where it is hair on the scalp."""
+    """Set the albedo of skin with its paint; True where it is hair on the scalp."""
     skin = palette[SKIN_ROW]
     brow_cm, stubble, blush = palette[NUMBERS_ROW]
     grain = (
@@ -348,7 +348,7 @@ def _paint_eye(at: np.ndarray, palette: np.ndarray, gaze_x: float, gaze_y: float
 @kernel
 def _paint_hair(at: np.ndarray, palette: np.ndarray, colour: np.ndarray) -> None:
     azimuth, along, seed = at[10], at[11], at[12]
-    # strands run down the head: noise fine across them, coarse along them; none where all azimuths meet
+    # strands run down the head: noise fine across them, coarse along them; none at the crown, where all azimuths meet
     calm = _step(86.0 - along, 0.0, 25.0)
     strand = 0.55 * _noise3(azimuth * 0.55, along * 0.035, seed) + 0.45 * _noise3(azimuth * 1.4, along * 0.06, seed + 7)
     tone = 1 + calm * 0.5 * strand
@@ -358,13 +358,13 @@ def _paint_hair(at: np.ndarray, palette: np.ndarray, colour: np.ndarray) -> None
 
 @kernel
 def _lit(nearest, depth) -> float:  # noqa: ANN001  (numba: numbers)
-    """1 where nothing is nearer to the light than a point, else 0."""
+    """1 if nothing is nearer to the light than a point, else 0."""
     return 1.0 if nearest <= depth else 0.0
 
 
 @kernel
 def _lookup(shadow: np.ndarray, u: float, v: float, depth: float) -> float:
-    """Share of light at (u, v) samples from the map's centre: four neighbours, weighted; symmetric in u."""
+    """Share of light at (u, v) samples from the map's centre: four neighbours, bilinear; symmetric in u."""
     half = shadow.shape[0] // 2
     right = u >= 0
     a = abs(u) - 0.5
@@ -382,7 +382,7 @@ def _lookup(shadow: np.ndarray, u: float, v: float, depth: float) -> float:
 
 @kernel
 def _visible(shadow: np.ndarray, u: float, v: float, depth: float) -> float:
-    """Share of the key light that arrives: nine soft looks at the shadow map."""
+    """Share of the key light that arrives: nine samples of the shadow map for a soft shadow."""
     apart = 2.0
     total = 0.0
     for row in range(-1, 2):
@@ -394,14 +394,14 @@ def _visible(shadow: np.ndarray, u: float, v: float, depth: float) -> float:
 
 @kernel
 def _shade(seen: np.ndarray, surface: Surface, paints: Paints, behind: np.ndarray, canvas: Canvas) -> None:
-    """Shade every sample and add the samples of a pixel.
+    """Shade every sample and add the samples of each pixel.
 
     Args:
-        seen: (samples, samples) the triangle that each sample shows, or NOTHING.
+        seen: (samples, samples) visible triangle of each sample, or NOTHING.
         surface: the triangles.
         paints: colours and lights.
         behind: (s, s, 3) linear light of the background.
-        canvas: filled in.
+        canvas: output.
     """
     points, attributes, vertex_normals, lit = surface.points, surface.attributes, surface.normals, surface.lit
     light, normals = canvas.light, canvas.normals
@@ -451,14 +451,14 @@ def _shade_sample(
     colour: np.ndarray,
     out: np.ndarray,
 ) -> bool:
-    """Light leaving one sample towards the camera -> out (3,); True where it is hair."""
+    """Light from one sample towards the camera -> out (3,); True where it is hair."""
     palette, lights = paints.palette, paints.lights
     is_hair = kind == HAIR
     shine, gloss, open_ = 0.045, 14.0, at[9]
     soft_r, soft_g, soft_b = 0.0, 0.0, 0.0
     if kind == SKIN:
         is_hair = _paint_skin(at, palette, colour)
-        soft_r, soft_g, soft_b = 0.30, 0.14, 0.10  # light seeps into skin, red the farthest
+        soft_r, soft_g, soft_b = 0.30, 0.14, 0.10  # subsurface scattering, strongest in red
         shine = 0.045 + 0.06 * _step(at[1], -0.05, 0.1)
     elif kind == EYE:
         _paint_eye(at, palette, lights[3, 1], lights[3, 2], colour)

@@ -1,7 +1,7 @@
-"""Images made once for a training and kept on the disk as tensors, in shards that are whole or not there.
+"""Training images rendered once and stored as tensors, in shards written atomically.
 
-A run that is stopped goes on with the next shard; a shard whose header says that it was made from something else, or that
-is damaged, is made again.
+An interrupted run continues with the next shard; a shard that is damaged, or was made from other settings by its header, is
+rendered again.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ __all__ = ["RenderJob", "read_shards", "render_shards"]
 
 @dataclass(frozen=True)
 class RenderJob:
-    """A shard to be made.
+    """A shard to render.
 
     Args:
         path: its file.
-        header: what it is made from.
-        arguments: what its maker is called with.
+        header: its settings.
+        arguments: arguments of the function that renders it.
     """
 
     path: Path
@@ -40,7 +40,7 @@ class RenderJob:
     arguments: tuple[Any, ...]
 
     def is_done(self) -> bool:
-        """Whether the shard is there and made from the same, as far as it says."""
+        """Whether the shard exists and was made from the same settings, by its header."""
         try:
             with safe_open(self.path, "pt") as file:
                 told = file.metadata() or {}
@@ -49,7 +49,7 @@ class RenderJob:
             return False
 
     def run(self, make: Callable[..., dict[str, torch.Tensor]]) -> None:
-        """Make the shard and write it."""
+        """Render the shard and write it."""
         tensors = make(*self.arguments)
         write_atomically(self.path, lambda p: save_file(tensors, p, metadata=self.header))
 
@@ -57,13 +57,13 @@ class RenderJob:
 def render_shards(
     jobs: Sequence[RenderJob], make: Callable[..., dict[str, torch.Tensor]], *, what: str, workers: int = 1
 ) -> list[Path]:
-    """Make all shards that are not there yet.
+    """Render all shards that do not exist yet.
 
     Args:
         jobs: the shards.
-        make: gives a shard's tensors by name; a function of a module where there are several workers.
-        what: is rendered, for the progress.
-        workers: processes.
+        make: returns a shard's tensors by name; a module-level function if there are several workers.
+        what: what is rendered, for the progress bar.
+        workers: number of processes.
 
     Returns:
         The shards' files, in order.
@@ -83,13 +83,13 @@ def render_shards(
 
 
 def one_thread() -> None:
-    """Have a worker compute in one thread: several workers whose threads wait for each other are slower than one worker."""
+    """Limit a worker to one thread: several workers with competing threads are slower than one worker."""
     torch.set_num_threads(1)
     threadpool_limits(1)
 
 
 def read_shards(paths: Sequence[Path]) -> dict[str, torch.Tensor]:
-    """The tensors of all shards, one after another.
+    """Concatenated tensors of all shards.
 
     Raises:
         LatentrotError: a shard cannot be read.

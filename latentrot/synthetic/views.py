@@ -1,7 +1,7 @@
-"""Rendered heads seen from all around with exact normals, and on other days: what networks of many views learn from.
+"""Rendered heads from all around with exact normals, and on other occasions: training data for multi-view networks.
 
-The head turns, camera, light and background stay, as everywhere in this package. Normals are in the camera's frame: to the
-viewer's right, up, to the viewer. Heads are rendered before the training, in shards that are whole or not there.
+The head rotates; camera, light and background stay, as everywhere in this package. Normals are in the camera's frame:
+to the viewer's right, up, to the viewer. Heads are rendered before the training, in shards written atomically.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import numpy as np
 import torch
 
 from latentrot.synthetic.head_model import ICT_PATH, HeadModel, load_head_model
-from latentrot.synthetic.sample import Head, sample_head, with_light_of, with_pose
+from latentrot.synthetic.sample import HeadParameters, sample_head, with_light_of, with_pose
 from latentrot.synthetic.shade import render
 from latentrot.synthetic.shards import RenderJob, read_shards, render_shards
 
 __all__ = ["HeadViews", "read_views", "render_views"]
 
-#: heads of one shard
+#: heads per shard
 SHARD = 10
-#: the camera looks down or up at a head by up to so many degrees
+#: max pitch of the views, up or down
 PITCH_DEG = 30.0
-#: images of each person on another day: other light, expression and clothes, for learning who it is
+#: images of each person on other occasions (light, expression, clothes), for learning identity
 OCCASIONS = 4
 
 
@@ -35,7 +35,7 @@ class HeadViews:
         image: (n, v, 3, s, s) uint8.
         normals: (n, v, 3, s, s) uint8, 0 to 255 for -1 to 1, in the camera's frame, 128 in the background.
         pose: (n, v, 2) float32, yaw and pitch in degrees.
-        occasion: (n, k, 3, s, s) uint8, the same people on other days, the face to the viewer.
+        occasion: (n, k, 3, s, s) uint8, the same people on other occasions, frontal.
     """
 
     image: torch.Tensor
@@ -48,14 +48,14 @@ class HeadViews:
 
 
 def poses_of(head: int, seed: int, views: int) -> np.ndarray:
-    """(views, 2) yaw and pitch: one yaw in each equal part of the circle, so that any number of views goes all around."""
+    """(views, 2) yaw and pitch, stratified: one yaw in each equal part of the circle, so that any number covers it."""
     rng = np.random.default_rng((seed, 5, head))
     yaw = (np.arange(views) + rng.uniform(0, 1, views)) * 360 / views - 180
     return np.column_stack([yaw, rng.uniform(-PITCH_DEG, PITCH_DEG, views)])
 
 
-def head_of(index: int, seed: int, plain: float) -> Head:
-    """A head, with a background of one colour in a share of them."""
+def head_of(index: int, seed: int, plain: float) -> HeadParameters:
+    """A head; with a background of one colour for a share of the heads."""
     head = sample_head(seed, index)
     if np.random.default_rng((seed, 6, index)).uniform() >= plain:
         return head
@@ -63,7 +63,7 @@ def head_of(index: int, seed: int, plain: float) -> Head:
     return replace(head, background=replace(head.background, second=first, amount=0.0))
 
 
-def on_another_day(head: Head, other: Head) -> Head:
+def on_another_day(head: HeadParameters, other: HeadParameters) -> HeadParameters:
     """The same person in another's pose, light, expression and clothes."""
     lit = with_light_of(head, other)
     return with_pose(
@@ -99,17 +99,23 @@ def render_views(
     folder: Path, heads: range, *, seed: int, views: int, size: int, plain: float = 0.5, workers: int = 1,
     ict: Path = ICT_PATH,
 ) -> list[Path]:  # fmt: skip
-    """Render all heads that are not there yet.
+    """Render all heads that do not exist yet.
 
     Args:
-        folder: where the shards go.
+        folder: target of the shards.
         heads: numbers of the heads.
-        seed: of the set, below `latentrot.synthetic.TEST_SEED` for whatever is learned from.
+        seed: of the set, below `latentrot.synthetic.TEST_SEED` for training data.
         views: images of each head.
         size: side of the images.
-        plain: share of heads before one colour.
-        workers: processes.
+        plain: share of heads with a background of one colour.
+        workers: number of processes.
         ict: the face model, made by `latentrot heads import`.
+
+    Returns:
+        The shards, in order.
+
+    Raises:
+        LatentrotError: the face model is missing.
 
     Returns:
         The shards, in order.
@@ -117,7 +123,7 @@ def render_views(
     Raises:
         LatentrotError: no face model.
     """
-    load_head_model(ict)  # a mistake is told before anything is written
+    load_head_model(ict)  # fail before anything is written
     header = {
         "kind": "latentrot head views",
         "seed": str(seed),
@@ -138,7 +144,7 @@ def render_views(
 
 
 def read_views(paths: list[Path]) -> HeadViews:
-    """All heads of some shards.
+    """Read all heads of some shards.
 
     Raises:
         LatentrotError: a shard cannot be read.

@@ -1,4 +1,4 @@
-"""A folder of rendered heads in CelebA's own layout, so that every command reads it like CelebA."""
+"""Write a folder of rendered heads in CelebA's own layout, so that every command reads it like CelebA."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from latentrot.synthetic.sample import (
     EXPRESSIONS,
     SIDES,
     TEST_SEED,
-    Head,
     HeadConfig,
+    HeadParameters,
     light_side,
     sample_head,
     with_light_of,
@@ -35,26 +35,26 @@ from latentrot.synthetic.sample import (
 )
 from latentrot.synthetic.shade import LARGEST, SMALLEST, render
 
-__all__ = ["GENERATOR", "HeadFolder", "Views", "parse_degrees", "write_heads"]
+__all__ = ["GENERATOR", "HeadFolder", "ViewGrid", "parse_degrees", "write_heads"]
 
-#: what draws the images; grows whenever the same settings give other images
+#: version of the renderer, raised whenever the same settings give other images
 GENERATOR = 1
-#: head numbers of the lights that a whole group shares are counted from here
+#: offset of the numbers of lights shared by a whole illumination class
 SHARED_LIGHT = 2**31
-#: images a process draws before it reports
+#: images that a process renders between reports
 CHUNK = 16
-PICTURES, MASKS, NORMALS = "img_align_celeba", "masks", "normals"
+IMAGES, MASKS, NORMALS = "img_align_celeba", "masks", "normals"
 MOUTH_OPEN_CM, PALE_TONE, SMILE = 0.3, 0.12, 0.3
 
 
 @dataclass(frozen=True)
-class Views:
-    """Every head from many sides, all else equal.
+class ViewGrid:
+    """A grid of views of every head, all else equal.
 
     Args:
         yaws: degrees, positive with the nose to the viewer's right.
-        pitches: degrees, positive looking up; every yaw is drawn at each.
-        same_light: all heads of one illumination class share the very same light and background.
+        pitches: degrees, positive looking up; combined with every yaw.
+        same_light: all heads of one illumination class share the same light and background.
     """
 
     yaws: tuple[float, ...] = tuple(float(y) for y in range(-90, 91, 15))
@@ -65,20 +65,20 @@ class Views:
         for name, limit in (("yaws", 180), ("pitches", 60)):
             values = getattr(self, name)
             if not values or len(set(values)) != len(values) or not all(abs(v) <= limit for v in values):
-                raise LatentrotError(f"{name} {values}: expected different angles of {limit} degrees at most")
+                raise LatentrotError(f"{name} {values}: expected distinct angles of at most {limit} degrees")
 
 
 @dataclass(frozen=True)
 class HeadFolder:
-    """What a folder of heads holds.
+    """Contents of a folder of heads.
 
     Args:
-        seed: of the set; seeds from TEST_SEED up are for testing: never train or tune on them.
-        count: heads; each is one image, or one of each view.
+        seed: of the set; seeds from TEST_SEED on are for testing: never train or tune on them.
+        count: number of heads; each is one image, or one per view.
         size: side of the square images in pixels.
-        maps: also masks and normals.
-        config: how heads are drawn.
-        views: every head from many sides, or None.
+        maps: also write masks and normals.
+        config: distribution of the heads.
+        views: a grid of views of every head, or None.
         model: the face model, made by `latentrot heads import`.
     """
 
@@ -87,7 +87,7 @@ class HeadFolder:
     size: int = 64
     maps: bool = False
     config: HeadConfig = field(default_factory=HeadConfig)
-    views: Views | None = None
+    views: ViewGrid | None = None
     model: Path = ICT_PATH
 
     def __post_init__(self) -> None:
@@ -104,15 +104,15 @@ class HeadFolder:
         return [(y, p) for p in self.views.pitches for y in self.views.yaws] if self.views else []
 
     @property
-    def pictures(self) -> int:
-        """How many images there are."""
+    def image_count(self) -> int:
+        """Number of images."""
         return self.count * max(1, len(self.poses))
 
     def head_of(self, image: int) -> int:
-        """The number of the head in an image, counted from 0."""
+        """Number of the head in an image, counted from 0."""
         return image // max(1, len(self.poses))
 
-    def head(self, image: int) -> Head:
+    def head(self, image: int) -> HeadParameters:
         """The head in an image, in its pose and light; images are counted from 0."""
         if self.views is None:
             return sample_head(self.seed, image, self.config)
@@ -120,7 +120,7 @@ class HeadFolder:
         return with_pose(_viewed(self.seed, self.head_of(image), self.config, self.views.same_light), yaw, pitch)
 
     def settings(self) -> dict[str, Any]:
-        """What heads.json says: everything the images depend on."""
+        """Contents of heads.json: everything the images depend on."""
         return {
             "generator": GENERATOR, "seed": self.seed, "test_seeds_from": TEST_SEED, "count": self.count, "size": self.size,
             "maps": self.maps, "config": asdict(self.config),
@@ -130,8 +130,8 @@ class HeadFolder:
 
 
 @lru_cache(maxsize=64)
-def _viewed(seed: int, index: int, config: HeadConfig, same_light: bool) -> Head:
-    """A head whose light's side goes round left, center, right with its number."""
+def _viewed(seed: int, index: int, config: HeadConfig, same_light: bool) -> HeadParameters:
+    """A head whose light cycles through left, center, right with its number."""
     side = SIDES[index % len(SIDES)]
     head = sample_head(seed, index, config, side)
     shared = SHARED_LIGHT + index % len(SIDES)
@@ -142,7 +142,7 @@ def parse_degrees(text: str) -> tuple[float, ...]:
     """`-45:45:15` (from, to, step) or `-20,0,20` -> degrees.
 
     Raises:
-        LatentrotError: neither, or a step that does not lead from the first to the last.
+        LatentrotError: neither form, or a step that does not lead from the first to the last angle.
     """
     try:
         if ":" not in text:
@@ -153,12 +153,12 @@ def parse_degrees(text: str) -> tuple[float, ...]:
             f"angles {text!r}: expected FROM:TO:STEP such as -45:45:15, or a list such as -20,0,20"
         ) from error
     if not (step > 0 and last >= first and (last - first) / step <= 360):
-        raise LatentrotError(f"angles {text!r}: expected a step over 0 that leads from the first angle to the last")
+        raise LatentrotError(f"angles {text!r}: expected a positive step that leads from the first angle to the last")
     return tuple(first + step * k for k in range(int((last - first) / step + 1e-9) + 1))
 
 
 def image_id(image: int) -> str:
-    """CelebA's names: counted from 1."""
+    """File names as in CelebA: counted from 1."""
     return f"{image + 1:06d}.png"
 
 
@@ -166,20 +166,20 @@ def image_id(image: int) -> str:
 
 
 def write_heads(folder: HeadFolder, out: Path | str, jobs: int = 1) -> int:
-    """Draw a folder of heads, or what is missing of it.
+    """Render a folder of heads, or the missing part of it.
 
-    The images are the same bit for bit whatever the number of processes and however often it was interrupted. Besides
-    `img_align_celeba/` the folder gets heads.json, list_attr_celeba.csv (only what is known), identity_CelebA.csv,
-    list_landmarks_align_celeba.csv (in the 178x218 frame), pose.csv and light.csv; with maps `masks/` (0 background, 1 face,
-    2 hair) and `normals/`; with views views.csv.
+    The images are the same bit for bit whatever the number of processes and interruptions. Besides `img_align_celeba/` the
+    folder gets heads.json, list_attr_celeba.csv (known attributes only), identity_CelebA.csv,
+    list_landmarks_align_celeba.csv (in the 178x218 frame), pose.csv and light.csv; with maps `masks/` (0 background, 1
+    face, 2 hair) and `normals/`; with views views.csv.
 
     Args:
-        folder: what to draw.
-        out: where.
-        jobs: processes.
+        folder: what to render.
+        out: the folder.
+        jobs: number of processes.
 
     Returns:
-        How many images were drawn; the others were there.
+        Number of images rendered now.
 
     Raises:
         LatentrotError: the folder was made with other settings, no face model, or it cannot be written.
@@ -187,12 +187,12 @@ def write_heads(folder: HeadFolder, out: Path | str, jobs: int = 1) -> int:
     out = Path(out)
     if jobs < 1:
         raise LatentrotError(f"jobs {jobs}: expected at least 1")
-    model = load_head_model(folder.model)  # a mistake is told before anything is written
+    model = load_head_model(folder.model)  # fail before anything is written
     _claim(folder, out)
-    for name in (PICTURES, *((MASKS, NORMALS) if folder.maps else ())):
+    for name in (IMAGES, *((MASKS, NORMALS) if folder.maps else ())):
         (out / name).mkdir(parents=True, exist_ok=True)
-    there = {entry.name for entry in os.scandir(out / PICTURES)}
-    missing = [p for p in range(folder.pictures) if image_id(p) not in there]
+    there = {entry.name for entry in os.scandir(out / IMAGES)}
+    missing = [p for p in range(folder.image_count) if image_id(p) not in there]
     with tqdm(total=len(missing), unit="head", disable=None) as progress:
         for done in _draw_all(folder, out, missing, jobs):
             progress.update(done)
@@ -201,18 +201,18 @@ def write_heads(folder: HeadFolder, out: Path | str, jobs: int = 1) -> int:
 
 
 def _claim(folder: HeadFolder, out: Path) -> None:
-    """Write heads.json, or compare with the one that is there; a set may only grow."""
+    """Write heads.json, or compare with the existing one; only the number of heads may grow."""
     path, wanted = out / "heads.json", folder.settings()
     if path.is_file():
         there = _read_settings(path)
         for name, value in wanted.items():
             if there.get(name) != value and not (name == "count" and there.get(name, 0) < value):
                 raise LatentrotError(
-                    f"{out} was made with {name} {json.dumps(there.get(name))}, asked for is {json.dumps(value)}; "
+                    f"{out} was made with {name} {json.dumps(there.get(name))}, not {json.dumps(value)}; "
                     "use the same settings or another folder"
                 )
-    elif (out / PICTURES).is_dir() and any((out / PICTURES).iterdir()):
-        raise LatentrotError(f"{out / PICTURES} holds images but {out} no heads.json; use another folder")
+    elif (out / IMAGES).is_dir() and any((out / IMAGES).iterdir()):
+        raise LatentrotError(f"{out / IMAGES} holds images but {out} no heads.json; use another folder")
     write_atomically(path, lambda temporary: temporary.write_text(json.dumps(wanted, indent=1) + "\n"))
 
 
@@ -232,25 +232,25 @@ def _digest(path: Path) -> str:
 
 
 def _draw_all(folder: HeadFolder, out: Path, missing: list[int], jobs: int) -> Iterator[int]:
-    """Draw images, in processes where there are several; yields how many are done each time."""
+    """Render images, in several processes if requested; yields the number of finished images each time."""
     chunks = [missing[k : k + CHUNK] for k in range(0, len(missing), CHUNK)]
     if jobs == 1 or len(chunks) < 2:
         for chunk in chunks:
             yield _draw(folder, out, chunk)
         return
-    # spawned: a forked child would inherit the threads' locks of whatever else is loaded
+    # spawn: a forked child would inherit locked mutexes of other threads
     pool = ProcessPoolExecutor(min(jobs, len(chunks)), multiprocessing.get_context("spawn"))
     try:
         for job in as_completed([pool.submit(_draw, folder, out, chunk) for chunk in chunks]):
             yield job.result()
     except BrokenProcessPool as error:
-        raise LatentrotError("a process that draws heads was killed, perhaps for memory; try fewer --jobs") from error
+        raise LatentrotError("a rendering process was killed, perhaps for lack of memory; try fewer --jobs") from error
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _draw(folder: HeadFolder, out: Path, images: list[int]) -> int:
-    """Draw some images in this process."""
+    """Render some images in this process."""
     model = load_head_model(folder.model)
     for image in images:
         drawn = render(model, folder.head(image), folder.size, folder.maps)
@@ -258,7 +258,7 @@ def _draw(folder: HeadFolder, out: Path, images: list[int]) -> int:
         if drawn.mask is not None and drawn.normals is not None:
             _save(out / MASKS / name, drawn.mask)
             _save(out / NORMALS / name, drawn.normals)
-        _save(out / PICTURES / name, drawn.image)  # last: where it is, the others are
+        _save(out / IMAGES / name, drawn.image)  # last: its existence means that the others are complete
     return len(images)
 
 
@@ -272,10 +272,10 @@ LANDMARK_COLUMNS = [f"{n}_{a}" for n in ("lefteye", "righteye", "nose", "leftmou
 
 
 def _write_tables(folder: HeadFolder, model: HeadModel, out: Path) -> None:
-    heads = [folder.head(p) for p in range(folder.pictures)]
-    index = pd.Index([image_id(p) for p in range(folder.pictures)], name="image_id")
+    heads = [folder.head(p) for p in range(folder.image_count)]
+    index = pd.Index([image_id(p) for p in range(folder.image_count)], name="image_id")
 
-    def write(name: str, rows: Callable[[int, Head], dict[str, Any]]) -> None:
+    def write(name: str, rows: Callable[[int, HeadParameters], dict[str, Any]]) -> None:
         table = pd.DataFrame([rows(p, head) for p, head in enumerate(heads)], index=index)
         write_atomically(out / name, table.to_csv)
 
@@ -289,7 +289,7 @@ def _write_tables(folder: HeadFolder, model: HeadModel, out: Path) -> None:
         write("views.csv", lambda p, head: {"head": folder.head_of(p), **view_row(head)})
 
 
-def pose_row(head: Head) -> dict[str, float]:
+def pose_row(head: HeadParameters) -> dict[str, float]:
     """The pose in degrees."""
     return {
         "yaw_deg": round(head.yaw_deg, 4),
@@ -298,19 +298,19 @@ def pose_row(head: Head) -> dict[str, float]:
     }
 
 
-def light_row(head: Head) -> dict[str, Any]:
-    """The key light: its side and where it is, in degrees."""
+def light_row(head: HeadParameters) -> dict[str, Any]:
+    """The key light: its side, and its position in degrees."""
     azimuth, elevation = round(head.light.azimuth_deg, 4), round(head.light.elevation_deg, 4)
     return {"light": light_side(azimuth), "azimuth_deg": azimuth, "elevation_deg": elevation}
 
 
-def view_row(head: Head) -> dict[str, Any]:
+def view_row(head: HeadParameters) -> dict[str, Any]:
     """Yaw, pitch and light."""
     return {"yaw_deg": head.yaw_deg, "pitch_deg": head.pitch_deg, "light": light_side(head.light.azimuth_deg)}
 
 
-def attributes(model: HeadModel, head: Head) -> dict[str, int]:
-    """CelebA's attributes, +1 or -1, as far as the head's parameters tell them."""
+def attributes(model: HeadModel, head: HeadParameters) -> dict[str, int]:
+    """CelebA's attributes, +1 or -1, as far as the head's parameters determine them."""
     smile = np.mean([head.expression[EXPRESSIONS.index(f"mouthSmile_{side}")] for side in "LR"])
     hair = head.hair
     known = {

@@ -1,1 +1,1 @@
-"""What each network is taught, and how a run is kept and resumed."""
+"""Training: one loop with exact resumption, and the task of each network."""

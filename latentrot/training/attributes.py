@@ -1,8 +1,8 @@
 """Train the attributes network: CelebA's forty attributes and, from photographs with known ages, age in years.
 
-Each image knows one part of the answer only: one of CelebA its attributes, one with a known age its age and the person's
-gender. The loss of a batch is the sum of what is known (masked multi-task loss). Ages are learned from the face alone, since
-the rim of their crops is mirrored padding.
+Each image has only some of the labels: CelebA its attributes, an image of known age the age and gender. The loss of a batch
+sums over the known labels (masked multi-task loss). Ages are learned from the face only, since the rim of their crops is
+mirrored padding.
 
 Photographs used: CelebA and UTKFace, both for research only.
 """
@@ -51,15 +51,15 @@ MALE = ATTRIBUTES.index("Male")
 
 @dataclass(frozen=True)
 class AttributeTrainConfig(RunConfig):
-    """What a training run is; written into the file's metadata.
+    """Configuration of a training run; written into the file's metadata.
 
     Args:
-        aged: images with a known age a step.
-        scale: crops are this much smaller or larger, as a share.
-        shift: crops are moved by up to this many pixels of the 178x218 frame.
-        roll: crops lean by up to this many degrees.
-        age_weight: weight of the age's loss beside that of the attributes.
-        held_out: share of the people (and of the images with a known age) kept for measuring.
+        aged: images with known age per step.
+        scale: max relative change of the crops' size.
+        shift: max shift of the crops in pixels of the 178x218 frame.
+        roll: max roll of the crops in degrees.
+        age_weight: weight of the age's loss relative to that of the attributes.
+        held_out: share of the people (and of the images with known age) held out for evaluation.
     """
 
     steps: int = 2400
@@ -83,7 +83,7 @@ class AgedFaces:
         crops: (n, 3, 64, 64) uint8.
         age: (n,) years.
         male: (n,) 1 for a man, 0 for a woman.
-        held_out: (n,) bool, kept for measuring by a hash of the image's name.
+        held_out: (n,) bool, held out for evaluation by a hash of the image's name.
     """
 
     crops: Tensor
@@ -154,7 +154,7 @@ def train_attributes(
 
 
 def attributes_of(folder: FaceFolder) -> Tensor:
-    """CelebA's attributes of a folder: (n, 40) 1 present, 0 absent, NaN where the table says nothing.
+    """CelebA's attributes of a folder: (n, 40) 1 present, 0 absent, NaN if missing.
 
     Raises:
         LatentrotError: no table, or one without an attribute.
@@ -203,7 +203,7 @@ def fit_attributes(
 
 
 def varied(contexts: Tensor, config: AttributeTrainConfig, generator: torch.Generator) -> Tensor:
-    """(n, 3, 80, 80) in [0, 1] -> (n, 3, 64, 64) in [-1, 1], as cameras and detectors vary them."""
+    """Augment like cameras and detectors: (n, 3, 80, 80) in [0, 1] -> (n, 3, 64, 64) in [-1, 1]."""
     x, _ = warp(contexts, config, generator)
     return photograph(mirror_half(x, generator)[0], generator)
 
@@ -217,7 +217,7 @@ def masked_cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
 def attribute_errors(
     network: AttributeNetwork, x: Tensor, truth: Tensor, aged: Tensor, age: Tensor
 ) -> dict[str, float]:
-    """Errors on people held out: crops (n, 3, 64, 64) with (n, 40) attributes, crops (m, 3, 64, 64) with (m,) years."""
+    """Errors on held-out people: crops (n, 3, 64, 64) with (n, 40) attributes, crops (m, 3, 64, 64) with (m,) years."""
     found = estimate_attributes(x, network=network)[:, 1:]
     years = estimate_attributes(aged, network=network)[:, 0]
     right = ((found > 0.5) == (truth > 0.5)).float().mean()

@@ -41,25 +41,25 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-#: the folder of a run that holds its model
+#: name of the folder in a run that holds its model
 MODEL = "model"
 
 
 @dataclass(frozen=True)
 class TrainConfig(RunConfig):
-    """What a training run of a backbone is; written into its checkpoints, so that a resumed run is the same run.
+    """Configuration of a backbone's training run; stored in its checkpoints, so that a resumed run is the same run.
 
     Args:
         resolution: side in pixels of the square crops.
-        small_steps: steps at the start trained at half the resolution, where a step costs a quarter.
+        small_steps: initial steps trained at half the resolution, where a step costs a quarter.
         patch: pixel-unshuffle factor of the lossless first stage (1: none).
         channels: U-Net widths, from the finest level to the coarsest.
         layers: residual blocks per level.
         prediction_type: what the network predicts (v_prediction, epsilon or sample).
-        mirror: show half of the images mirrored.
-        held_out: share of the people kept out of training, for measuring on strangers (0 to 1).
-        init: the model whose weights the run begins with (a bundled model's name, a diffusers folder or a Hub id); None:
-            random ones.
+        mirror: mirror half of the images.
+        held_out: share of the people held out of training, for evaluation on strangers (0 to 1).
+        init: model to initialise the weights from (a bundled model's name, a diffusers folder or a Hub id); None: random
+            weights.
     """
 
     steps: int = 9_500
@@ -107,15 +107,15 @@ def build_model(config: TrainConfig) -> UNet2DModel:
 
 
 def default_config(init: str | None = None) -> TrainConfig:
-    """What a run is unless told otherwise; one that begins with another model's weights needs no small images first."""
+    """Default configuration; a run initialised from another model needs no steps at half the resolution."""
     return TrainConfig() if init is None else TrainConfig(init=init, small_steps=0)
 
 
 def begin_model(config: TrainConfig) -> UNet2DModel:
-    """The network of a run before its first step: drawn from the seed, or with the weights of the model `config.init`.
+    """The network of a run before its first step: random by the seed, or with the weights of the model `config.init`.
 
     Raises:
-        LatentrotError: no such model, or one that is built otherwise than the run's.
+        LatentrotError: there is no such model, or its architecture differs from the run's.
     """
     torch.manual_seed(config.seed)
     unet = build_model(config)
@@ -127,7 +127,7 @@ def begin_model(config: TrainConfig) -> UNet2DModel:
 
 
 def check_start(start: LatentModel, unet: UNet2DModel, config: TrainConfig) -> None:
-    """Refuse to begin with the weights of a network that is built otherwise or predicts something else.
+    """Refuse to initialise from a network with another architecture or prediction type.
 
     The resolution may differ: convolutions work at any.
 
@@ -154,7 +154,7 @@ def check_start(start: LatentModel, unet: UNet2DModel, config: TrainConfig) -> N
 
 
 def build_scheduler(config: TrainConfig) -> DDIMScheduler:
-    """The cosine schedule, without the clipping that would make inversion impossible."""
+    """The cosine schedule without clipping, which would make inversion impossible."""
     return DDIMScheduler(
         beta_schedule="squaredcos_cap_v2",
         prediction_type=cast("Any", config.prediction_type),  # a literal to the type checker
@@ -164,7 +164,7 @@ def build_scheduler(config: TrainConfig) -> DDIMScheduler:
 
 
 def batch_indices(step: int, config: RunConfig, n: int) -> np.ndarray:
-    """Which images step `step` sees: successive slices of one reshuffled pass after another -> (batch_size,)."""
+    """Indices of the images of a step: successive slices of reshuffled passes -> (batch_size,)."""
     first = step * config.batch_size
     positions = np.arange(first, first + config.batch_size)
     passes = {int(e): np.random.default_rng((config.seed, 1, int(e))).permutation(n) for e in set(positions // n)}
@@ -189,7 +189,7 @@ def training_batch(
 
     Args:
         images: (n, 3, h, w) uint8, all of them.
-        step: the step, from which everything random follows.
+        step: the step, which seeds all randomness.
         config: the run.
         timesteps: number of noise levels of the schedule.
 
@@ -206,13 +206,13 @@ def training_batch(
 
 
 def stratified_levels(n: int, timesteps: int, generator: torch.Generator) -> torch.Tensor:
-    """(n,) int64 noise levels: each step covers the whole range, which steadies the loss at no cost."""
+    """(n,) int64 noise levels, stratified over the whole range in each step, which reduces the loss's variance."""
     u = (torch.arange(n) + torch.rand(n, generator=generator)) / n
     return (u[torch.randperm(n, generator=generator)] * timesteps).long().clamp_(0, timesteps - 1)
 
 
 def target_of(scheduler: DDIMScheduler, x0: torch.Tensor, noise: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
-    """What the network is asked for, by the schedule's prediction type."""
+    """Training target by the schedule's prediction type."""
     kind = prediction_type_of(scheduler)
     if kind == "v_prediction":
         return velocity_of(scheduler, x0, noise, levels)
@@ -225,7 +225,7 @@ def target_of(scheduler: DDIMScheduler, x0: torch.Tensor, noise: torch.Tensor, l
 
 @torch.no_grad()
 def sample_grid(model: torch.nn.Module, scheduler: DDIMScheduler, config: TrainConfig, n: int = 16) -> Image.Image:
-    """A square sheet of generated faces: always the same noise, so that sheets of one run can be compared."""
+    """A square contact sheet of generated faces, always from the same noise, so that those of one run are comparable."""
     size = config.resolution // config.patch
     z = torch.randn(n, 3 * config.patch**2, size, size, generator=torch.Generator().manual_seed(config.seed))
     device = next(model.parameters()).device
@@ -242,7 +242,7 @@ def sample_grid(model: torch.nn.Module, scheduler: DDIMScheduler, config: TrainC
 
 
 def read_images(data: Path, config: TrainConfig) -> torch.Tensor:
-    """All training crops, people held out left aside -> (n, 3, resolution, resolution) uint8."""
+    """All training crops without held-out people -> (n, 3, resolution, resolution) uint8."""
     folder = open_folder(data)
     kept = np.array(folder.ids)[~held_out(folder.identities.to_numpy(), config.held_out)]
     log.info("%d images in %s, %d held out", len(kept), data, len(folder.ids) - len(kept))
@@ -253,12 +253,12 @@ def read_images(data: Path, config: TrainConfig) -> torch.Tensor:
 def train(
     data: Path, out: Path, config: TrainConfig | None = None, *, save_every: int = 500, device: str | None = None
 ) -> Path:
-    """Train, or go on training, a DDIM backbone.
+    """Train a DDIM backbone, or resume its training.
 
     Args:
         data: folder of face images (see `latentrot.data.celeba.FaceFolder`).
         out: run folder: checkpoint.safetensors, log.csv, samples-*.png and model/ (a diffusers folder).
-        config: the run; None takes the checkpoint's, or the defaults where there is none.
+        config: the run; None: the checkpoint's, or the defaults without one.
         save_every: steps between checkpoints.
         device: "cpu", "cuda" or "cuda:N"; by default accelerate decides.
 
@@ -266,12 +266,12 @@ def train(
         The exported model's folder.
 
     Raises:
-        LatentrotError: `out` holds a checkpoint of another run, `data` no images, or the model to begin with does not fit.
+        LatentrotError: `out` holds a checkpoint of another run, `data` has no images, or `config.init` does not fit.
     """
     checkpoint = out / CHECKPOINT
     check_writable(checkpoint)
     config = config_of_run(checkpoint, config, TrainConfig)
-    # a run that goes on has its weights in the checkpoint, wherever they came from
+    # a resumed run has its weights in the checkpoint, whatever it was initialised from
     model = build_model(config) if checkpoint.is_file() else begin_model(config)
     task = Backbone(read_images(data, config), config, build_scheduler(config))
     images = images_of_run(data, task.images)
@@ -282,7 +282,7 @@ def train(
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """The task of an unconditional model: take the noise out of images.
+    """Task of an unconditional model: denoise images.
 
     Args:
         images: (n, 3, h, w) uint8, all of them.
@@ -299,7 +299,7 @@ class Backbone:
         return training_batch(self.images, step, self.config, self.scheduler.config["num_train_timesteps"])
 
     def loss(self, model: Any, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """Mean squared error of what the network predicts."""
+        """Mean squared error of the prediction."""
         x0, noise, levels = batch
         noisy = add_noise(self.scheduler, x0, noise, levels).contiguous(memory_format=torch.channels_last)
         return F.mse_loss(model(noisy, levels).sample.float(), target_of(self.scheduler, x0, noise, levels))
@@ -320,5 +320,5 @@ class Backbone:
 
 
 def save_samples(out: Path, step: int, sheet: Image.Image) -> None:
-    """Write a contact sheet of what a network draws after so many steps."""
+    """Write a contact sheet of samples at a step."""
     write_atomically(out / f"samples-{step:06d}.png", lambda p: sheet.save(p, "PNG"))

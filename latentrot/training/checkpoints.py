@@ -1,4 +1,4 @@
-"""Checkpoints of training runs: everything a run needs to go on as if nothing had happened, in one safetensors file."""
+"""Checkpoints: the complete state of a training run in one safetensors file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 Config = TypeVar("Config")
 KIND = "latentrot training checkpoint"
-#: of a checkpoint, raised when an older version would misread it
+#: version of the checkpoint format, raised when an older version would misread it
 FORMAT = 1
 
 
@@ -39,7 +39,7 @@ def save_checkpoint(
     path: Path, model: torch.nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer, step: int,
     config: Any, metadata: Mapping[str, str] | None = None,
 ) -> None:  # fmt: skip
-    """Everything a run needs to go on as if nothing had happened, in one safetensors file; `metadata` go into its header."""
+    """Write the complete state of a run into one safetensors file; `metadata` goes into its header."""
     tensors: dict[str, torch.Tensor] = {}
     for prefix, module in (("model", model), ("average", average)):
         tensors |= {f"{prefix}.{k}": v.cpu().contiguous() for k, v in module.state_dict().items()}
@@ -58,7 +58,7 @@ def save_checkpoint(
 def load_checkpoint(
     path: Path, model: torch.nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer
 ) -> int:
-    """Restore what `save_checkpoint` wrote; returns the number of steps done."""
+    """Restore a checkpoint; returns the number of steps done."""
     with safe_open(path, "pt") as file:
         step = int(file.metadata()["step"])
         stored: dict[str, dict[str, torch.Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
@@ -72,7 +72,7 @@ def load_checkpoint(
         i, key = name.split(".", 1)
         state.setdefault(int(i), {})[key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    # the moments must lie in memory as their weights do (channels last): the fused step pairs them by position
+    # the moments need the same memory layout as their weights (channels last): the fused step pairs them by position
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             moments = optimizer.state[parameter]
@@ -82,13 +82,13 @@ def load_checkpoint(
 
 
 def images_of_run(data: Path, images: torch.Tensor) -> dict[str, str]:
-    """What a checkpoint says of the images it is trained on: the folder, how many, and a digest of every pixel."""
+    """Identification of a run's images: the folder, their number, and a digest of every pixel."""
     digest = hashlib.blake2b(images.contiguous().numpy().reshape(-1).data, digest_size=8).hexdigest()
     return {"data": str(data.resolve()), "images": str(len(images)), "images_digest": digest}
 
 
 def require_images(checkpoint: Path, images: Mapping[str, str]) -> None:
-    """Refuse to go on with other images than a run was begun with; a checkpoint that says nothing is believed.
+    """Refuse to resume with other images; a checkpoint that does not record its images is accepted with a warning.
 
     Raises:
         LatentrotError: naming both folders.
@@ -96,13 +96,13 @@ def require_images(checkpoint: Path, images: Mapping[str, str]) -> None:
     if not checkpoint.is_file():
         return
     with safe_open(checkpoint, "pt") as file:
-        told = file.metadata()
-    if "images_digest" not in told:
-        log.warning("%s does not say what images it was trained on; they are taken for the same", checkpoint)
-    elif told["images_digest"] != images["images_digest"]:
+        metadata = file.metadata()
+    if "images_digest" not in metadata:
+        log.warning("%s does not record its training images; they are assumed to be the same", checkpoint)
+    elif metadata["images_digest"] != images["images_digest"]:
         raise LatentrotError(
-            f"the checkpoint was trained on {told['images']} images of {told['data']}, and {images['data']} holds "
-            f"{images['images']} others; give the images it was begun with, or choose another --out"
+            f"the checkpoint was trained on {metadata['images']} images of {metadata['data']}, and {images['data']} holds "
+            f"{images['images']} others; use the original images, or choose another --out"
         )
 
 
@@ -113,7 +113,7 @@ def checkpoint_config(path: Path, kind: type[Config]) -> Config:
             header = file.metadata()
             stored = json.loads(header["config"])
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise LatentrotError(f"{path} is damaged ({one_line(error)}); delete it to start anew") from error
+        raise LatentrotError(f"{path} is damaged ({one_line(error)}); delete it to start again") from error
     check_format(header.get("format", 1), FORMAT, path)
     if unknown := sorted(set(stored) - {f.name for f in fields(cast("Any", kind))}):
         raise LatentrotError(f"{path} is of another command or version ({', '.join(unknown)}); choose another --out")
@@ -121,7 +121,7 @@ def checkpoint_config(path: Path, kind: type[Config]) -> Config:
 
 
 def config_of_run(checkpoint: Path, given: Config | None, kind: type[Config]) -> Config:
-    """The configuration of a run that is begun or gone on with: the one given, the checkpoint's, or the default.
+    """The configuration of a new or resumed run: the given one, the checkpoint's, or the default.
 
     Raises:
         LatentrotError: the checkpoint is damaged, or of another run than the one given.
@@ -136,11 +136,11 @@ def config_of_run(checkpoint: Path, given: Config | None, kind: type[Config]) ->
 
 
 def check_same_run(stored: Any, given: Any, free: tuple[str, ...] = ("steps", "decay")) -> None:
-    """A resumed run may differ in what is `free`: by default be longer or end differently, but not be another run."""
+    """Check that a resumed run differs only in the `free` options, by default its length and end."""
     for field in fields(stored):
         old, new = getattr(stored, field.name), getattr(given, field.name)
         if field.name not in free and old != new:
             raise LatentrotError(
-                f"the checkpoint was trained with {field.name}={old!r}, this run asks for {new!r}; "
+                f"the checkpoint was trained with {field.name}={old!r}, but this run has {new!r}; "
                 "resume with the same value or choose another --out"
             )

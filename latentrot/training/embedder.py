@@ -28,24 +28,24 @@ from latentrot.training.loop import CHECKPOINT, generator_at, run_training
 
 __all__ = ["Embedder", "EmbedderConfig", "embed_with", "load_embedder", "train_embedder"]
 
-#: the file of a run's folder that holds the network
+#: file name of the network in a run's folder
 EMBEDDER = "embedder.safetensors"
 KIND = "latentrot embedder"
-#: of the file, raised when an older version would misread it
+#: version of the file format, raised when an older version would misread it
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class EmbedderConfig(RunConfig):
-    """What a training run of an embedding network is; written into its checkpoints.
+    """Configuration of an embedding network's training run; stored in its checkpoints.
 
     Args:
         channels: U-Net widths, from the finest level to the coarsest.
-        decode_steps: decoding steps the reconstruction goes through while training.
+        decode_steps: number of decoding steps of the reconstruction during training.
         depth: of the latents, as in `Schedule`.
-        prior: weight of the latents' distance from unit length per dimension.
-        mirror: show half of the images mirrored.
-        held_out: share of the people kept out of training (0 to 1).
+        prior: weight of the deviation of the latents' mean square from 1.
+        mirror: mirror half of the images.
+        held_out: share of the people held out of training (0 to 1).
     """
 
     steps: int = 4_000
@@ -81,19 +81,19 @@ class Embedder(torch.nn.Module):
         self.unet = build_unet(shape[1], shape[0], channels)
 
     def forward(self, state: torch.Tensor) -> torch.Tensor:
-        """(n, c, h, w) -> the same: what the network answers is the noise, of which the latent is made."""
+        """(n, c, h, w) -> the same: the network predicts the noise, from which the latent is computed."""
         noise = self.unet(state, 0).sample
         return math.cos(self.angle) * state + math.sin(self.angle) * noise
 
 
 def build_embedder(model: LatentModel, config: EmbedderConfig) -> Embedder:
-    """A fresh network for a model."""
+    """A newly initialised network for a model."""
     return Embedder(model.latent_shape, config.channels, model.angle(config.schedule.levels(model)[-1]))
 
 
 @torch.no_grad()
 def embed_with(network: Embedder, model: LatentModel, x: torch.Tensor) -> torch.Tensor:
-    """Embed images by one evaluation of a network.
+    """Embed images with one evaluation of a network.
 
     Args:
         network: from `load_embedder`.
@@ -108,21 +108,21 @@ def embed_with(network: Embedder, model: LatentModel, x: torch.Tensor) -> torch.
 
 
 def load_embedder(path: Path, model: LatentModel) -> Embedder:
-    """Read what `train_embedder` wrote.
+    """Load a network written by `train_embedder`.
 
     Raises:
         LatentrotError: no such file, another kind of file, or the network of another model.
     """
-    header, weights = read_tensors(path, KIND, FORMAT, "make an embedding network with: latentrot train embedder")
+    header, weights = read_tensors(path, KIND, FORMAT, "train an embedding network with: latentrot train embedder")
     Fingerprint.from_header(header).require_same(model.fingerprint, str(path), header["model"], model.name)
     stored = json.loads(header["config"])
     network = build_embedder(model, EmbedderConfig(**{**stored, "channels": tuple(stored["channels"])}))
-    network.load_state_dict(weights)  # half precision becomes the network's
+    network.load_state_dict(weights)  # converts half to single precision
     return network.to(model.device).eval().requires_grad_(False)
 
 
 def save_embedder(path: Path, network: torch.nn.Module, model: LatentModel, config: EmbedderConfig) -> None:
-    """Write the weights in half precision with what they belong to."""
+    """Write the weights in half precision with the fingerprint of their model."""
     header = {
         "kind": KIND,
         "format": str(FORMAT),
@@ -136,10 +136,10 @@ def save_embedder(path: Path, network: torch.nn.Module, model: LatentModel, conf
 
 @dataclass(frozen=True, eq=False)
 class EmbedderTask:
-    """The task of an embedding network: a latent from which the image comes back in a few decoding steps.
+    """Task of an embedding network: a latent that reconstructs the image in a few decoding steps.
 
     Args:
-        model: whose latents are found; it is not changed.
+        model: the decoder; it is not changed.
         images: (n, 3, h, w) uint8, all of them.
         config: the run.
     """
@@ -153,7 +153,7 @@ class EmbedderTask:
         return (images_at(step, self.images, self.config, generator_at(step, self.config), self.config.mirror),)
 
     def loss(self, network: Any, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """Squared error of the reconstruction, and how far the latents' mean square is from 1."""
+        """Squared error of the reconstruction, plus the deviation of the latents' mean square from 1."""
         state = self.model.first_stage.encode(batch[0])
         z = network(state).float()
         back = decode_with_gradient(self.model, z, self.config.schedule)
@@ -166,7 +166,7 @@ class EmbedderTask:
 
 
 def require_model(checkpoint: Path, model: LatentModel) -> None:
-    """Refuse to go on with another model than a checkpoint was begun with; one from before it said so may be gone on with."""
+    """Refuse to resume with another model than the checkpoint's; checkpoints that do not record it are accepted."""
     if checkpoint.is_file():
         with safe_open(checkpoint, "pt") as file:
             header = file.metadata()
@@ -179,13 +179,13 @@ def require_model(checkpoint: Path, model: LatentModel) -> None:
 def train_embedder(
     data: Path, out: Path, model: LatentModel, config: EmbedderConfig | None = None, *, save_every: int = 200
 ) -> Path:
-    """Train, or go on training, an embedding network for a model.
+    """Train an embedding network for a model, or resume its training.
 
     Args:
         data: folder of face images (see `FaceFolder`).
         out: run folder: checkpoint.safetensors, log.csv and embedder.safetensors.
-        model: the model whose latents are to be found; it is not changed.
-        config: the run; None takes the checkpoint's, or the defaults where there is none.
+        model: the model to embed into; it is not changed.
+        config: the run; None: the checkpoint's, or the defaults without one.
         save_every: steps between checkpoints.
 
     Returns:

@@ -1,6 +1,6 @@
-"""The training loop of every network; resumes to the exact step.
+"""The training loop of all networks, with exact resumption.
 
-Everything random is drawn from generators seeded by (seed, step), never from a running state: a run that was killed and
+All randomness is drawn from generators seeded by (seed, step), never from a running state: a run that was killed and
 resumed sees the same batches, noise levels and noise as one that was not, whatever the number of processes.
 """
 
@@ -33,20 +33,20 @@ __all__ = ["CHECKPOINT", "Task", "channels_last", "generator_at", "learning_rate
 
 log = logging.getLogger(__name__)
 
-#: the file of a run's folder that it goes on from
+#: file name of a run's checkpoint
 CHECKPOINT = "checkpoint.safetensors"
 LOG_COLUMNS = ("step", "loss", "learning_rate")
-#: the environment variable by which accelerate is told a device
+#: environment variable that selects accelerate's device
 ACCELERATE_DEVICE = "ACCELERATE_TORCH_DEVICE"
-#: the first checkpoint of a run is written after so many seconds, so that one sees it work and may stop it
+#: time of the first checkpoint of a run, so that the user sees it work and may stop it
 FIRST_CHECKPOINT_S = 60.0
 
 
 class Task(Protocol):
-    """What a network is taught: everything about a run but the loop."""
+    """A training task: everything about a run except the loop."""
 
     def batch(self, step: int, /) -> tuple[torch.Tensor, ...]:
-        """Everything random of a step, drawn from (seed, step) alone, samples along the first dimension of each."""
+        """All random inputs of a step, drawn from (seed, step) alone; samples along the first dimension of each."""
         ...
 
     def loss(self, model: Any, batch: tuple[torch.Tensor, ...], /) -> torch.Tensor:
@@ -54,24 +54,24 @@ class Task(Protocol):
         ...
 
     def export(self, out: Path, average: Any, step: int, /) -> None:
-        """Write what the averaged weights are used as after so many steps, and what shows how good they are."""
+        """Export the averaged weights at a step, with samples or errors that show their quality."""
         ...
 
 
 def learning_rate_at(step: int, config: RunConfig) -> float:
-    """Linear warm-up, plateau, linear decay to zero: a plateau can be prolonged, a cosine cannot."""
+    """Linear warm-up, plateau, linear decay to zero: unlike a cosine, a plateau can be prolonged."""
     rise = min(1.0, (step + 1) / max(1, config.warmup))
     fall = min(1.0, (config.steps - step) / max(1, config.decay))
     return config.learning_rate * min(rise, fall)
 
 
 def generator_at(step: int, config: RunConfig) -> torch.Generator:
-    """What everything random of one step is drawn from."""
+    """The generator for all randomness of one step."""
     return torch.Generator().manual_seed(config.seed * 1_000_003 + step)
 
 
 def channels_last(x: torch.Tensor) -> torch.Tensor:
-    """Images in the memory layout in which a CPU convolves quickest."""
+    """Convert images to the memory layout in which a CPU convolves fastest."""
     return x.contiguous(memory_format=torch.channels_last)
 
 
@@ -86,23 +86,23 @@ def run_training(
     metadata: Mapping[str, str] | None = None,
     trained: Sequence[nn.Module] = (),
 ) -> nn.Module:
-    """Train a network, or go on training it, through accelerate.
+    """Train a network with accelerate, or resume its training.
 
     Args:
-        task: what is taught.
-        model: the network, as it is at the start of a run.
+        task: the training task.
+        model: the network at the start of the run.
         config: the run.
-        out: run folder: the checkpoint, log.csv and what the task exports.
+        out: run folder: the checkpoint, log.csv and the exports of the task.
         save_every: steps between checkpoints.
         device: "cpu", "cuda" or "cuda:N"; None: accelerate decides.
-        metadata: what else the checkpoint says, such as the images it learned from.
-        trained: the parts of the network whose weights change; none named: all of it.
+        metadata: further entries of the checkpoint, such as the training images.
+        trained: parts of the network to train; if empty, all of it.
 
     Returns:
         The network with its averaged weights.
 
     Raises:
-        LatentrotError: the loss is not finite; the last checkpoint stays as it is.
+        LatentrotError: the loss is not finite; the last checkpoint is kept.
     """
     checkpoint = out / CHECKPOINT
     out.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ def run_training(
         keep_large_blocks()
     torch.manual_seed(config.seed)
 
-    # the network on its device before the optimiser is made, which holds on to the weights it is given
+    # move the network to its device before creating the optimiser, which keeps references to the weights
     model = model.to(accelerator.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True).to(
         accelerator.device
@@ -133,12 +133,12 @@ def run_training(
         batch = tuple(part[mine].to(accelerator.device) for part in task.batch(step))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate_at(step, config)
-        torch.manual_seed(config.seed * 7_919 + step)  # dropout follows the step alone
+        torch.manual_seed(config.seed * 7_919 + step)  # makes dropout a function of the step
         loss = task.loss(prepared, batch)
         if not torch.isfinite(loss):
             raise LatentrotError(
                 f"the loss of step {step} is {loss.item()}; {out} keeps the {kept} steps before the last checkpoint; "
-                "begin anew in another folder with a lower --learning-rate, or look for what is wrong with the images"
+                "start again in another folder with a lower --learning-rate, or check the images"
             )
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(weights, config.max_grad_norm)
@@ -146,7 +146,7 @@ def run_training(
         optimizer.zero_grad()
         average.update_parameters(model)
 
-        # what is kept of it
+        # checkpoint
         if accelerator.is_main_process:
             if step % 20 == 0:
                 record(out / "log.csv", step, loss.item(), learning_rate_at(step, config))
@@ -157,7 +157,9 @@ def run_training(
                 save_checkpoint(checkpoint, model, average, optimizer, step + 1, config, metadata)
                 task.export(out, average.module, step + 1)
                 if first:
-                    log.info("first checkpoint after %d steps; stop when you like, the same command goes on", step + 1)
+                    log.info(
+                        "first checkpoint after %d steps; the run may be stopped, the same command resumes it", step + 1
+                    )
         bar.update()
     bar.close()
     accelerator.end_training()
@@ -168,12 +170,12 @@ def run_training(
 
 
 def precision_of(device: str | None) -> str:
-    """What accelerate is told: bfloat16 where the device computes it, else float32 throughout."""
+    """Accelerate's mixed precision: bfloat16 if the device supports it, else float32."""
     return "bf16" if computes_bfloat16(resolve_device(device)) else "no"
 
 
 def accelerator_on(device: str | None) -> Accelerator:
-    """Accelerate's view of the device asked for.
+    """Configure accelerate for the requested device.
 
     Args:
         device: "cpu", "cuda", "cuda:N"; None: as accelerate decides. It knows of no numbers by itself.
@@ -184,13 +186,13 @@ def accelerator_on(device: str | None) -> Accelerator:
     launched = int(os.environ.get("LOCAL_RANK", "-1")) >= 0
     if launched and device not in (None, "cpu"):
         raise LatentrotError(
-            f"device {device!r}: of several processes each has its own; leave --device out, or give cpu"
+            f"device {device!r}: each of several processes has its own; leave --device out, or use cpu"
         )
     if device is None or launched:
         return Accelerator(mixed_precision=precision_of(device), cpu=device == "cpu")
     target = resolve_device(device)
     before = os.environ.get(ACCELERATE_DEVICE)
-    AcceleratorState._reset_state(reset_partial_state=True)  # the process's: an earlier run may have been elsewhere
+    AcceleratorState._reset_state(reset_partial_state=True)  # global state: an earlier run may have used another device
     os.environ[ACCELERATE_DEVICE] = str(target)
     try:
         return Accelerator(mixed_precision=precision_of(device), cpu=target.type == "cpu")
@@ -204,11 +206,11 @@ def accelerator_on(device: str | None) -> Accelerator:
 
 
 def forget_after(path: Path, start: int) -> None:
-    """Drop the log's rows from step `start` on: a run killed after its checkpoint takes those steps again."""
+    """Drop the log's rows from step `start` on: a resumed run repeats the steps after its checkpoint."""
     if not path.is_file():
         return
     head, *rows = path.read_text(errors="replace").splitlines(keepends=True) or [""]
-    if head.strip() != ",".join(LOG_COLUMNS):  # empty, or of another version: kept aside, and begun anew
+    if head.strip() != ",".join(LOG_COLUMNS):  # empty, or of another version: rename it and start a new one
         if head.strip():
             log.warning("%s has other columns than %s; it is now %s.old", path, ", ".join(LOG_COLUMNS), path.name)
             path.replace(path.with_name(path.name + ".old"))

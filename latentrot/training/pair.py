@@ -1,7 +1,8 @@
-"""Train the pair model: draw a person as another image shows them, from one image and the poses of both.
+"""Train the pair model: synthesize a person's image in another pose, from one image and the poses of both.
 
-Source of the idea: novel views of a face from pairs of a photograph and its mirror image, whose relative pose is known
-without any three-dimensional data. Here pairs also come from scenes, and from images turned there and back by geometry.
+The idea: novel views of a face from pairs of a photograph and its mirror image, whose relative pose is known without
+    any 3-D
+data. Here pairs also come from scenes, and from images rotated back and forth by geometry.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from latentrot.files import check_writable
 from latentrot.rotators.pair.config import KINDS, PairConfig
 from latentrot.rotators.pair.model import PairModel, begin_model, save_pair_model
 from latentrot.rotators.pair.pairs import open_pair_folder, plan_sources, plan_strangers
-from latentrot.rotators.pair.render import Pairs, read_pairs, render_pairs
+from latentrot.rotators.pair.render import RenderedPairs, read_pairs, render_pairs
 from latentrot.rotators.pair.sample import draw
 from latentrot.training.backbone import MODEL, save_samples, stratified_levels, target_of
 from latentrot.training.checkpoints import config_of_run, images_of_run, require_images
@@ -31,25 +32,25 @@ from latentrot.training.loop import CHECKPOINT, generator_at, run_training
 
 __all__ = ["PairTask", "pairs_at", "train_pair"]
 
-#: people held out on the sample sheets
+#: number of held-out people on the contact sheets
 SHOWN = 8
 
 
 @dataclass(frozen=True, eq=False)
 class PairTask:
-    """The task of a pair model, for `latentrot.training.loop.run_training`.
+    """Task of a pair model, for `latentrot.training.loop.run_training`.
 
     Args:
         model: at the start of the run.
         pairs: to train on.
-        strangers: pairs of people held out, for sample sheets; None: there are none.
+        strangers: pairs of held-out people, for contact sheets; None: no contact sheets.
         config: the run.
         data_sets: names of the folders' data sets, for the model's card.
     """
 
     model: PairModel
-    pairs: Pairs
-    strangers: Pairs | None
+    pairs: RenderedPairs
+    strangers: RenderedPairs | None
     config: PairConfig
     data_sets: tuple[str, ...] = ()
 
@@ -62,7 +63,7 @@ class PairTask:
         return target, condition, poses, noise, levels
 
     def loss(self, model: Any, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """Mean squared error of what the network predicts."""
+        """Mean squared error of the prediction."""
         target, condition, poses, noise, levels = batch
         given = torch.isfinite(condition).flatten(1).all(1)
         x0 = self.model.space.encode(target)
@@ -79,7 +80,7 @@ class PairTask:
         save_samples(out, step, self.samples(average))
 
     def samples(self, average: torch.nn.Module) -> Image.Image:
-        """People held out, a row each: source, condition, drawn, truth."""
+        """Held-out people, a row each: source, condition, sample, truth."""
         shown = self.strangers or self.pairs
         rows = torch.linspace(0, len(shown) - 1, min(SHOWN, len(shown))).long()
         condition = condition_of(shown, rows, self.config)
@@ -94,7 +95,7 @@ class PairTask:
 
 
 def card_of_run(config: PairConfig, data_sets: tuple[str, ...]) -> str:
-    """A card that says what a model was made of; `trained_on` only where a tenth of the people was kept out of training."""
+    """Model card; `trained_on` is stated only if a tenth of the people was held out."""
     named = [f"trained_on: {', '.join(data_sets)}"] if data_sets and config.held_out >= 0.1 else []
     kept = (
         f"{config.held_out:.0%} of the people of {', '.join(data_sets) or 'unnamed folders'} were kept out of training"
@@ -108,8 +109,8 @@ def as_floats(x: torch.Tensor) -> torch.Tensor:
     return x.float() / 127.5 - 1
 
 
-def condition_of(pairs: Pairs, rows: torch.Tensor, config: PairConfig) -> torch.Tensor:
-    """(k, 4, s, s) uint8 of some pairs: what the network is shown, or what is embedded for it."""
+def condition_of(pairs: RenderedPairs, rows: torch.Tensor, config: PairConfig) -> torch.Tensor:
+    """(k, 4, s, s) uint8 conditions of some pairs, or what is embedded for them."""
     if config.condition == "mesh":
         return pairs.condition[rows]
     source = pairs.source[rows]
@@ -117,7 +118,7 @@ def condition_of(pairs: Pairs, rows: torch.Tensor, config: PairConfig) -> torch.
 
 
 def rows_at(step: int, kinds: np.ndarray, config: PairConfig) -> np.ndarray:
-    """Which pairs a step sees: kinds by their shares, then one of the kind -> (batch_size,)."""
+    """Indices of the pairs of a step: kinds by their shares, then one of the kind -> (batch_size,)."""
     rng = np.random.default_rng((config.seed, 1, step))
     places = [np.flatnonzero(kinds == k) for k in range(len(KINDS))]
     shares = np.array([share if len(place) else 0 for share, place in zip(config.shares, places, strict=True)], float)
@@ -130,13 +131,13 @@ def rows_at(step: int, kinds: np.ndarray, config: PairConfig) -> np.ndarray:
 
 
 def pairs_at(
-    step: int, pairs: Pairs, config: PairConfig, generator: torch.Generator
+    step: int, pairs: RenderedPairs, config: PairConfig, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The pairs of one step, some mirrored, some without condition or poses.
 
     Returns:
-        Targets (b, 3, s, s) in [-1, 1], conditions (b, 4, s, s) with the last channel 0 to 1 and NaN where there is to be
-        none, poses (b, 2, 2) with NaN where they are to be unknown.
+        Targets (b, 3, s, s) in [-1, 1]; conditions (b, 4, s, s) with the last channel 0 to 1, NaN for a dropped condition;
+        poses (b, 2, 2), NaN for unknown ones.
     """
     rows = torch.from_numpy(rows_at(step, pairs.kind.numpy(), config))
     target, seen, poses = as_floats(pairs.target[rows]), condition_of(pairs, rows, config).float(), pairs.poses[rows]
@@ -159,21 +160,21 @@ def train_pair(
     workers: int = 1,
     device: str | None = None,
 ) -> Path:
-    """Train, or go on training, a pair model; pairs are rendered first, once, and kept in the run's folder.
+    """Train a pair model, or resume its training; pairs are rendered once and kept in the run's folder.
 
     Args:
         data: folders of face images with poses beside them (see `open_pair_folder`).
         out: run folder: pairs/, checkpoint.safetensors, log.csv, samples-*.png and model/.
-        config: the run; None takes the checkpoint's, or the defaults where there is none.
+        config: the run; None: the checkpoint's, or the defaults without one.
         save_every: steps between checkpoints.
-        workers: processes that render.
+        workers: number of rendering processes.
         device: "cpu" forces the CPU; by default accelerate decides.
 
     Returns:
         The exported model's folder.
 
     Raises:
-        LatentrotError: `out` holds a checkpoint of another run, a folder has no poses, or nothing is left to train on.
+        LatentrotError: `out` holds a checkpoint of another run, a folder has no poses, or no training pairs are left.
     """
     checkpoint = out / CHECKPOINT
     check_writable(checkpoint)
@@ -182,7 +183,7 @@ def train_pair(
     model = begin_model(config, device)
     sources = plan_sources(folders, config.sources, config.held_out, config.seed)
     if not sources:
-        raise LatentrotError(f"everybody in {', '.join(map(str, data))} is held out (held_out {config.held_out})")
+        raise LatentrotError(f"all people in {', '.join(map(str, data))} are held out (held_out {config.held_out})")
     strangers = plan_strangers(folders, SHOWN, config.held_out, config.seed)
     render = partial(
         render_pairs, out / "pairs", roots=folders, resolution=model.resolution, back_deg=config.back_deg,

@@ -1,4 +1,4 @@
-"""Train the network that tells people apart: on rendered heads, and on photographs of known people."""
+"""Train the identity network on rendered heads and on photographs of known people."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ log = logging.getLogger(__name__)
 PERSON_CONFIG = FaceTrainConfig(
     steps=2_500, decay=1_700, batch_size=64, learning_rate=2e-3, roll=8.0, scale=0.08, shift=0.03, weight_decay=0.05
 )
-#: the file of the network in the run folder
+#: file name of the network in the run folder
 NAME = "person.safetensors"
-#: of the loss: how far apart classes are pushed, and the inverse temperature
+#: margin of the loss, and its inverse temperature
 COS_MARGIN, COS_SCALE = 0.25, 24.0
-#: a rendered head turned farther does not show who it is
+#: max yaw of a rendered head that shows its identity
 FACING_DEG = 70.0
-#: pairs of each kind that verification is measured on, at most
+#: max number of pairs of each kind for verification
 PAIRS = 4_000
 
 
 class Classifier(nn.Module):
-    """The network, and a direction for each person it learns from.
+    """The network with a class vector for each person of the training set.
 
     Args:
-        people: how many.
+        people: number of people.
     """
 
     def __init__(self, people: int) -> None:
@@ -59,19 +59,19 @@ class Classifier(nn.Module):
 
 
 def cosface_loss(cosine: Tensor, person: Tensor) -> Tensor:
-    """CosFace: cross entropy of cosines, that of the right person lessened by a margin."""
+    """CosFace: cross entropy of cosines, with a margin subtracted from that of the true person."""
     return F.cross_entropy(COS_SCALE * (cosine - COS_MARGIN * F.one_hot(person, cosine.shape[1])), person)
 
 
 @dataclass(frozen=True, eq=False)
 class PersonTask:
-    """The task of telling people apart.
+    """Task of the identity network.
 
     Args:
-        learned: faces to train on, with who it is as the target.
-        faces: these and those held out.
+        learned: faces to train on, with their identity as target.
+        faces: these and the held-out ones.
         config: the run.
-        data: what is learned from, for the network's header.
+        data: names of the training sets, for the network's header.
     """
 
     learned: Faces
@@ -80,7 +80,7 @@ class PersonTask:
     data: str
 
     def batch(self, step: int) -> tuple[Tensor, ...]:
-        """Crops of a step and who each shows."""
+        """Crops of a step and their identities."""
         x, _, _, rows = squares_at(self.learned, step, self.config, SIDE)
         return x, torch.from_numpy(self.learned.targets[rows])
 
@@ -90,10 +90,10 @@ class PersonTask:
         return cosface_loss(model(channels_last(x)).float(), person)
 
     def export(self, out: Path, average: Any, step: int) -> None:
-        """Write the averaged network with how well it tells apart people held out."""
+        """Write the averaged network with its verification accuracy on held-out people."""
         network = average.network.eval()
         found = verification(network, self.faces)
-        log.info("step %d: people held out are told apart: %s", step, found)
+        log.info("step %d: verification of held-out people: %s", step, found)
         network.metadata = {
             "held_out": json.dumps(found), "data": self.data, "config": json.dumps(asdict(self.config)),
             "people": str(len(np.unique(self.learned.names))),
@@ -101,11 +101,11 @@ class PersonTask:
         save_person_network(network, out / NAME)
 
 
-# --- who is learned from ------------------------------------------------------------------------------------------------
+# --- training sets -------------------------------------------------------------------------------------------------------
 
 
 def head_people(views: HeadViews, share: float, kept_from: str = "heads") -> Faces:
-    """Every image of rendered heads that shows the face: of one day from all around, and of other days."""
+    """Every image of rendered heads that shows the face: of one occasion from all around, and of other occasions."""
     n, k = views.occasion.shape[:2]
     facing = (views.pose[..., 0].abs() <= FACING_DEG).numpy()
     images = torch.cat([views.image[torch.from_numpy(facing)], views.occasion.flatten(0, 1)])
@@ -115,24 +115,24 @@ def head_people(views: HeadViews, share: float, kept_from: str = "heads") -> Fac
 
 
 def photographed_people(folders: Sequence[Path], share: float) -> Faces | None:
-    """The people of folders in CelebA's layout with two photographs or more; None where there are no folders."""
+    """The people with at least two photographs in folders of CelebA's layout; None without folders."""
     images, names = [], []
     for root in folders:
         folder = open_folder(root)
         identity = folder.identities.astype(str)
         often = identity.map(identity.value_counts()).to_numpy() > 1
         if not often.any():
-            raise LatentrotError(f"{root}: nobody has two photographs by identity_CelebA.csv; leave the folder out")
+            raise LatentrotError(f"{root}: no person has two photographs by identity_CelebA.csv; leave the folder out")
         chosen = [i for i, many in zip(folder.ids, often, strict=True) if many]
         images.append(folder.read_crops(chosen, SIDE))
-        names.append(np.array([f"{root.name} {who}" for who in identity[often]]))
+        names.append(np.array([f"{root.name} {name}" for name in identity[often]]))
     if not images:
         return None
     return people_of(np.concatenate(images), np.concatenate(names), np.ones(sum(map(len, names)), int), share)
 
 
 def people_of(images: np.ndarray, names: np.ndarray, groups: np.ndarray, share: float) -> Faces:
-    """Images (n, 64, 64, 3) with their edges drawn outwards; each person is shown as often as another of the group."""
+    """Images (n, 64, 64, 3), padded by their edges; people are sampled uniformly within the group."""
     margin = round(SIDE * (MARGIN - 1) / 2)
     padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)), mode="edge")
     _, person, count = np.unique(names, return_inverse=True, return_counts=True)
@@ -141,12 +141,12 @@ def people_of(images: np.ndarray, names: np.ndarray, groups: np.ndarray, share: 
 
 
 def joined(sets: Sequence[Faces]) -> Faces:
-    """Several groups, each as often as another."""
+    """Concatenate groups with equal sampling weight."""
     whole = Faces(*(np.concatenate([getattr(s, f) for s in sets]) for f in Faces.__dataclass_fields__))
     return replace(whole, targets=np.unique(whole.names, return_inverse=True)[1])
 
 
-# --- how well people are told apart --------------------------------------------------------------------------------------
+# --- verification --------------------------------------------------------------------------------------------------------
 
 
 def same_or_not(vectors: np.ndarray, names: np.ndarray, seed: int = 0) -> dict[str, float]:
@@ -154,11 +154,11 @@ def same_or_not(vectors: np.ndarray, names: np.ndarray, seed: int = 0) -> dict[s
 
     Args:
         vectors: (n, d) unit vectors.
-        names: (n,) who is who.
+        names: (n,) identities.
         seed: of the pairs.
 
     Returns:
-        Accuracy in percent, at the threshold that is best for the other half of the pairs; and how many pairs.
+        Accuracy in percent, at the threshold that is best for the other half of the pairs; and the number of pairs.
     """
     rng = np.random.default_rng(seed)
     a, b = np.triu_indices(len(names), 1)
@@ -176,7 +176,7 @@ def same_or_not(vectors: np.ndarray, names: np.ndarray, seed: int = 0) -> dict[s
 
 
 def best_threshold(cosine: np.ndarray, same: np.ndarray) -> float:
-    """The cosine above which calling a pair the same person is right most often."""
+    """The cosine threshold with the highest verification accuracy."""
     order = np.argsort(cosine)
     right = np.concatenate([[same.sum()], same.sum() + np.cumsum(np.where(same[order], -1, 1))])
     edges = np.concatenate([[-2.0], cosine[order]])
@@ -184,7 +184,7 @@ def best_threshold(cosine: np.ndarray, same: np.ndarray) -> float:
 
 
 def verification(network: PersonNetwork, faces: Faces) -> dict[str, dict[str, float]]:
-    """`same_or_not` of the people held out, of rendered heads and of photographs."""
+    """`same_or_not` of held-out people, of rendered heads and of photographs."""
     margin = (faces.images.shape[1] - SIDE) // 2
     found = {}
     for group, title in ((0, "rendered"), (1, "photographs")):
@@ -199,7 +199,7 @@ def train_person(
     heads: HeadViews | None, folders: Sequence[Path], out: Path, config: FaceTrainConfig = PERSON_CONFIG,
     save_every: int = 500, device: str | None = None,
 ) -> Path:  # fmt: skip
-    """Train the network; goes on where it stopped, to the exact step.
+    """Train the network, or resume its training exactly.
 
     Args:
         heads: rendered heads, from `latentrot.synthetic.views`; None: only photographs.
@@ -210,7 +210,7 @@ def train_person(
         device: "cpu", "cuda" or "cuda:N"; None: accelerate decides.
 
     Returns:
-        The network's file, which also says how well it tells apart people held out.
+        The network's file, which also holds its verification accuracy on held-out people.
 
     Raises:
         LatentrotError: a folder without identities, or `out` holds a checkpoint of another run.

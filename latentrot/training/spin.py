@@ -1,4 +1,4 @@
-"""Train the multi-view model: several views of a head drawn together, from none, one or three that are given."""
+"""Train the multi-view model: several views of a head sampled together, given none, one or three of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from latentrot.files import check_writable
 from latentrot.rotators.spin.cameras import ray_map, reference_of
 from latentrot.rotators.spin.config import SpinConfig
 from latentrot.rotators.spin.model import PERSON, SpinModel, begin_model, multi_view_folder, save_spin_model
-from latentrot.rotators.spin.sample import NULL_IDENTITY, SampleConfig, Views, draw_views
+from latentrot.rotators.spin.sample import NULL_IDENTITY, SpinSampleConfig, SpinViews, draw_views
 from latentrot.synthetic.head_model import ICT_PATH
 from latentrot.synthetic.views import HeadViews, read_views, render_views
 from latentrot.training.backbone import MODEL, save_samples
@@ -30,52 +30,52 @@ from latentrot.training.loop import CHECKPOINT, generator_at, run_training
 
 __all__ = ["SpinTask", "embed_people", "samples_at", "train_spin"]
 
-#: heads are rendered with this seed and the run's; the training of other networks of the package uses other ones
+#: seed of the rendered heads, together with the run's; other networks of the package use other seeds
 SEED = 20
 #: side in pixels of the heads rendered for the bundled models
 SIZE = 64
-#: heads that are not trained on, on the sample sheets
+#: number of held-out heads on the contact sheets
 SHOWN = 3
-#: a view turned no farther than this shows the face
+#: max yaw of a view that shows the face
 FACING_DEG = 60.0
-#: how many views are given
+#: possible numbers of given views
 GIVEN = (0, 1, 3)
 
 
 @dataclass(frozen=True, eq=False)
 class SpinTask:
-    """The task of a multi-view model, for `latentrot.training.loop.run_training`.
+    """Task of a multi-view model, for `latentrot.training.loop.run_training`.
 
     Args:
         model: at the start of the run.
         heads: to train on.
-        who: (n, k, d) several embeddings of each head, NaN where nobody is named.
-        strangers: heads for the sample sheets.
+        identity: (n, k, d) several embeddings of each head, NaN for no identity.
+        strangers: heads for the contact sheets.
         config: the run.
     """
 
     model: SpinModel
     heads: HeadViews
-    who: Tensor
+    identity: Tensor
     strangers: HeadViews
     config: SpinConfig
 
     def batch(self, step: int) -> tuple[Tensor, ...]:
         """Views, poses, which are given, which of those are blank, identities, noise and its level of a step."""
         generator = generator_at(step, self.config)
-        views, pose, given, blank, who = samples_at(step, self.heads, self.who, self.config, generator)
+        views, pose, given, blank, identity = samples_at(step, self.heads, self.identity, self.config, generator)
         size = self.model.size
         noise = torch.randn(*views.shape[:2], 6 * self.model.stage.factor**2, size, size, generator=generator)
-        return views, pose, given, blank, who, noise, noise_levels(given, self.config, generator)
+        return views, pose, given, blank, identity, noise, noise_levels(given, self.config, generator)
 
     def loss(self, model: Any, batch: tuple[Tensor, ...]) -> Tensor:
-        """EDM's loss over the views that are drawn: the squared error, weighed by 1 / c_out²."""
-        views, pose, given, blank, who, noise, level = batch
+        """EDM's loss over the sampled views: the squared error, weighted by 1 / c_out²."""
+        views, pose, given, blank, identity, noise, level = batch
         x0 = self.model.encode(views)
         s = level[:, None] * (1 - given)
         x = x0 * (1 - blank[:, None] * given)[..., None, None, None] + s[..., None, None, None] * noise
         rays = ray_map(pose.cpu(), reference_of(pose, given).cpu(), self.model.size).to(x.device)
-        denoised = model(x, s, given, rays, who)
+        denoised = model(x, s, given, rays, identity)
         weight = (1 - given) * (1 + level[:, None].square()) / level[:, None].square()
         error = (denoised.float() - x0).square().mean((2, 3, 4))
         return (weight * error).sum() / (1 - given).sum()
@@ -87,7 +87,7 @@ class SpinTask:
         save_samples(out, step, self.samples(average))
 
     def samples(self, average: torch.nn.Module) -> Image.Image:
-        """Heads that are not trained on: true views above, views drawn from the first below, then their normals."""
+        """Held-out heads: true views above, views sampled from the first below, then their normals."""
         training = average.training
         average.eval()
         model = SpinModel(**{**vars(self.model), "network": average})
@@ -97,12 +97,12 @@ class SpinTask:
 
 
 def card_of_run(model: SpinModel, config: SpinConfig) -> str:
-    """A card that says what a model was made of; `trained_on` names the sets of real people, a tenth of whom stayed out."""
+    """Model card; `trained_on` names the sets of real people, a tenth of whom were held out."""
     start = bundled_folder(config.start) or Path(config.start)
     sets = {"rendered", *(trained_on(start) or ()), *(model.person.learned_from if model.person else ())}
     made = f"Made with `latentrot train spin`: {config.people} rendered heads, from {start.name}."
     if config.identity_digest:
-        made += f" Who it is, InceptionResnetV1 tells with weights (digest {config.identity_digest}) that are not here."
+        made += f" Identities: InceptionResnetV1 with weights (digest {config.identity_digest}) not included here."
     return "\n".join(
         [
             "---",
@@ -118,22 +118,22 @@ def card_of_run(model: SpinModel, config: SpinConfig) -> str:
 
 
 def sheet_rows(model: SpinModel, heads: HeadViews, row: int) -> np.ndarray:
-    """(3 s, p s, 3) uint8: one head, seven views drawn from the one that faces the viewer most."""
+    """(3 s, p s, 3) uint8: one head, seven views sampled from its most frontal one."""
     yaw = heads.pose[row, :, 0]
     first = int(yaw.abs().argmin())
     others = [int(i) for i in torch.linspace(0, len(yaw) - 1, 9).long() if i != first][:7]
     order = [first, *others]
     truth = views_of(heads, torch.tensor([row]), torch.tensor([order]))[0]
-    given = Views(truth[:1], heads.pose[row, [first]])
+    given = SpinViews(truth[:1], heads.pose[row, [first]])
     embedded = embed_people(model.person, heads.image[[row]][:, [first]])[0, 0]
-    drawn = draw_views(model, given, heads.pose[row, others], embedded, SampleConfig(steps=6, guidance=2.0))
-    shown = torch.cat([truth[:1], drawn.pictures])
+    drawn = draw_views(model, given, heads.pose[row, others], embedded, SpinSampleConfig(steps=6, guidance=2.0))
+    shown = torch.cat([truth[:1], drawn.images])
     lines = [truth[:, :3], shown[:, :3], shown[:, 3:]]
     sheet = torch.cat([torch.cat(list(line), 2) for line in lines], 1)  # (3, rows, columns)
     return ((sheet.permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255).byte().numpy()
 
 
-# --- what a step sees ----------------------------------------------------------------------------------------------------
+# --- batches -------------------------------------------------------------------------------------------------------------
 
 
 def views_of(heads: HeadViews, rows: Tensor, columns: Tensor) -> Tensor:
@@ -143,13 +143,13 @@ def views_of(heads: HeadViews, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def samples_at(
-    step: int, heads: HeadViews, who: Tensor, config: SpinConfig, generator: torch.Generator
+    step: int, heads: HeadViews, identity: Tensor, config: SpinConfig, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The samples of one step, some mirrored, some without identity or with blank views.
 
     Returns:
-        Views (b, p, 6, s, s) in [-1, 1], those given first; poses (b, p, 2) in degrees; (b, p) 1 where given; (b,) 1 where
-        the given ones are blank; identities (b, d), NaN where nobody is named.
+        Views (b, p, 6, s, s) in [-1, 1], the given ones first; poses (b, p, 2) in degrees; (b, p) 1 for given views; (b,) 1
+        if the given ones are blank; identities (b, d), NaN for no identity.
     """
     rng = np.random.default_rng((config.seed, 2, step))
     b, p = config.batch_size, config.together
@@ -160,7 +160,7 @@ def samples_at(
     counts = np.ones(b, int) if step < config.single_steps else rng.choice(GIVEN, b)
     given = torch.from_numpy(np.arange(p) < counts[:, None]).float()
     views, pose = views_of(heads, rows, columns), heads.pose[rows[:, None], columns]
-    embedded = who[rows, torch.from_numpy(rng.integers(who.shape[1], size=b))]
+    embedded = identity[rows, torch.from_numpy(rng.integers(identity.shape[1], size=b))]
     flip, blank, lost = (torch.rand(3, b, generator=generator) < torch.tensor(
         [[0.5 * config.mirror], [config.drop_images], [config.drop_identity]])).unbind()  # fmt: skip
     views = torch.where(flip[:, None, None, None, None], mirrored(views), views)
@@ -169,7 +169,7 @@ def samples_at(
 
 
 def columns_of(yaw: np.ndarray, count: int, frontal: float, rng: np.random.Generator) -> np.ndarray:
-    """Which views of a head a sample takes; in a share of the samples the first one shows the face."""
+    """Indices of the views of a head in a sample; in a share of the samples the first one shows the face."""
     order = rng.permutation(len(yaw))
     facing = np.flatnonzero(np.abs(yaw[order]) <= FACING_DEG)
     if rng.uniform() < frontal and len(facing):
@@ -178,14 +178,14 @@ def columns_of(yaw: np.ndarray, count: int, frontal: float, rng: np.random.Gener
 
 
 def mirrored(views: Tensor) -> Tensor:
-    """Mirror images of views (..., 6, s, s), whose normals then point to the other side."""
+    """Mirror views (..., 6, s, s), including the direction of their normals."""
     return views.flip(-1) * views.new_tensor([1, 1, 1, -1, 1, 1])[:, None, None]
 
 
 def noise_levels(given: Tensor, config: SpinConfig, generator: torch.Generator) -> Tensor:
-    """(b,) deviations of the noise, log-normal; the log-SNR is lowered by log N for N views drawn.
+    """(b,) standard deviations of the noise, log-normal; the log-SNR is lowered by log N for N sampled views.
 
-    Views of one head tell much of each other, so that more noise is needed to hide as much.
+    Views of one head are redundant, so more noise is needed to hide the same information.
     """
     drawn = (1 - given).sum(1)
     logs = config.noise_mean + config.noise_deviation * torch.randn(len(given), generator=generator)
@@ -213,17 +213,17 @@ def train_spin(
     device: str | None = None,
     ict: Path = ICT_PATH,
 ) -> Path:
-    """Train, or go on training, a multi-view model; heads are rendered first, once.
+    """Train a multi-view model, or resume its training; heads are rendered once.
 
     Args:
         out: run folder: heads/, person.safetensors, checkpoint.safetensors, log.csv, samples-*.png and model/.
-        config: the run; None takes the checkpoint's, or the defaults where there is none.
-        person: a network that `train person` wrote, kept in the run's folder; None: the run's own, that of a multi-view
-            model to start from, or nobody is named.
-        identity: weights of an identity network instead, which are not kept: a run that is gone on with needs them again.
+        config: the run; None: the checkpoint's, or the defaults without one.
+        person: a network written by `train person`, copied to the run's folder; None: the run's own, that of a multi-view
+            start model, or no identities.
+        identity: weights of an identity network to use instead, which are not copied: a resumed run needs them again.
         heads: folder of the rendered heads; None: the run's own.
         save_every: steps between checkpoints.
-        workers: processes that render.
+        workers: number of rendering processes.
         device: "cpu" forces the CPU; by default accelerate decides.
         ict: the face model.
 
@@ -231,7 +231,7 @@ def train_spin(
         The exported model's folder.
 
     Raises:
-        LatentrotError: `out` holds a checkpoint of another run or a run with another network of people; no face model.
+        LatentrotError: `out` holds a checkpoint of another run or a run with another identity network; no face model.
     """
     checkpoint = out / CHECKPOINT
     check_writable(checkpoint)
@@ -254,20 +254,20 @@ def train_spin(
 def identity_of_run(
     config: SpinConfig, person: Path | None, given: Path | None, device: str | None
 ) -> IdentityNetwork | None:
-    """The user's network whose embeddings a run is told instead of the package's own."""
+    """The user's identity network that a run uses instead of the package's own."""
     if given is None:
         if config.identity_digest:
             raise LatentrotError(
-                f"this run is told who it is by weights of digest {config.identity_digest}; give --identity"
+                f"this run uses identity weights with digest {config.identity_digest}; pass --identity"
             )
         return None
     if person is not None:
-        raise LatentrotError(f"--person {person} and --identity {given}: one network tells who it is; leave one out")
+        raise LatentrotError(f"--person {person} and --identity {given}: leave one of them out")
     return load_identity(given, str(resolve_device(device)))
 
 
 def person_of_run(out: Path, given: Path | None, start: str) -> PersonNetwork | None:
-    """The network whose embeddings a run is told, kept beside its checkpoint; by default that of a multi-view start."""
+    """The run's identity network, copied beside its checkpoint; by default that of a multi-view start model."""
     kept, began = out / PERSON, out / CHECKPOINT
     of_start = multi_view_folder(start)
     if given is None and of_start and (of_start / PERSON).is_file() and not began.is_file():

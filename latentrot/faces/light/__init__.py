@@ -1,1 +1,1 @@
-"""The main light, labelled by hand: a page that asks people, their answers and agreement, and a model taught by them."""
+"""Hand labels of the main light: a labelling page, the answers and their agreement, and a model trained on them."""

@@ -1,4 +1,4 @@
-"""How far annotators agree, and what they agree on."""
+"""Agreement between annotators."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["PairAgreement", "agreed", "disputed", "fleiss_kappa", "light_counts"
 
 
 class PairAgreement(NamedTuple):
-    """Two annotators on the images both were sure of: how many, the share alike, and Cohen's kappa.
+    """Agreement of two annotators on the images both are sure of: number, share of equal lights, and Cohen's kappa.
 
-    Kappa is nan where it is undefined: both gave one and the same light throughout.
+    Kappa is nan if it is undefined: both gave one and the same light throughout.
     """
 
     first: str
@@ -31,13 +31,13 @@ class PairAgreement(NamedTuple):
 
 
 def votes(standing: Mapping[tuple[str, str], str]) -> pd.DataFrame:
-    """Who is sure of what.
+    """Table of the lights that annotators are sure of.
 
     Args:
         standing: {(image_id, annotator): light} from `answers.standing`.
 
     Returns:
-        One row per image somebody is sure of, one column per annotator: left, center, right, or missing (not asked
+        One row per image that somebody is sure of, one column per annotator: left, center, right, or missing (not asked
         or unsure).
     """
     sure = {key: light for key, light in standing.items() if light != UNSURE}
@@ -48,18 +48,18 @@ def votes(standing: Mapping[tuple[str, str], str]) -> pd.DataFrame:
 
 
 def agreed(table: pd.DataFrame) -> pd.Series:
-    """The light of each image whose annotators all say the same, by image_id; from `votes`."""
+    """The light of each image on which all annotators agree, by image_id; from `votes`."""
     one = table.nunique(axis=1) == 1
     return table[one].bfill(axis=1).iloc[:, 0].rename("light") if one.any() else pd.Series(dtype=object, name="light")
 
 
 def disputed(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `votes` whose annotators contradict each other."""
+    """The rows of `votes` in which annotators disagree."""
     return table[table.nunique(axis=1) > 1]
 
 
 def pair_agreements(table: pd.DataFrame) -> list[PairAgreement]:
-    """Every two annotators who are sure of at least one common image; from `votes`."""
+    """Agreement of every two annotators with at least one common image; from `votes`."""
     found = []
     for first, second in itertools.combinations(sorted(table.columns), 2):
         both = table[[first, second]].dropna()
@@ -70,14 +70,14 @@ def pair_agreements(table: pd.DataFrame) -> list[PairAgreement]:
 
 
 def cohen_kappa(first: np.ndarray, second: np.ndarray) -> float:
-    """Cohen's kappa of two annotators' lights (n,); nan where both gave one and the same light throughout."""
+    """Cohen's kappa of two annotators' lights (n,); nan if both gave one and the same light throughout."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # 0/0 is an answer here: undefined
+        warnings.simplefilter("ignore")  # 0/0 means undefined here
         return float(cohen_kappa_score(first, second, labels=list(LIGHTS)))
 
 
 def light_counts(table: pd.DataFrame) -> np.ndarray:
-    """(images, 3) how many annotators say left, center, right, of images two or more are sure of; from `votes`."""
+    """(images, 3) votes for left, center, right, for images with at least two votes; from `votes`."""
     counts = np.stack([(table == light).sum(axis=1).to_numpy() for light in LIGHTS], 1)
     return counts[counts.sum(1) >= 2]
 
@@ -86,11 +86,11 @@ def fleiss_kappa(counts: np.ndarray) -> float:
     """Agreement of any number of annotators beyond chance (Fleiss, Psychological Bulletin 76, 1971).
 
     Args:
-        counts: (n, k) how many annotators put image i in class j. Fleiss asks for as many annotators on each; where
-            they differ, each image counts by its own number of pairs and each class by its share of all answers.
+        counts: (n, k) number of annotators who put image i in class j. Fleiss assumes equally many annotators per image;
+            otherwise each image counts by its own number of pairs and each class by its share of all answers.
 
     Returns:
-        1 for full agreement, 0 for chance, nan where it is undefined (no image with two answers, or one class only).
+        1 for full agreement, 0 for chance, nan if undefined (no image with two answers, or one class only).
     """
     counts = counts[counts.sum(1) >= 2].astype(float)
     if not len(counts):

@@ -1,7 +1,8 @@
-"""Answers of people to "where does the light come from?": an append-only CSV that outlives the process writing it.
+"""Annotators' answers to "where does the light come from?": an append-only CSV.
 
-One row per answer: image_id, light (left, center, right or unsure), annotator, time (ISO 8601, UTC). Nothing is ever
-changed: taking an answer back is one more row, with `undo` for its light.
+One row per answer: image_id, light (left, center, right or unsure), annotator, time (ISO 8601, UTC). Rows are never
+    changed:
+an answer is retracted by one more row with the light `undo`.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ __all__ = ["CHOICES", "UNDO", "UNSURE", "Answer", "AnswerFile", "checked_name", 
 log = logging.getLogger(__name__)
 
 UNDO = "undo"
-#: what a person may say about an image
+#: possible answers
 CHOICES = (*LIGHTS, UNSURE)
 
 
 class Answer(NamedTuple):
-    """One row of the file: who said what about which image, and when (ISO 8601)."""
+    """One row of the file: image, light, annotator, and time (ISO 8601)."""
 
     image_id: str
     light: str
@@ -44,23 +45,23 @@ HEADER = ",".join(Answer._fields)
 
 
 def read_answers(path: Path | str) -> list[Answer]:
-    """All rows of an answers file, in the order they were written, undo rows among them.
+    """Read all rows of an answers file in order, including undo rows.
 
-    A last line that was cut short when its writer was killed is left out, with a warning.
+    A last line that was truncated when its writer was killed is dropped with a warning.
 
     Args:
         path: the CSV.
 
     Returns:
-        The rows; `standing` tells which of them count.
+        The rows; `standing` selects those that count.
 
     Raises:
-        LatentrotError: no such file, another header, or a line that is no answer (with its number).
+        LatentrotError: a missing file, another header, or an invalid line (with its number).
     """
     path = Path(path)
     whole, torn = _split_torn(_content(path))
     if torn:
-        log.warning("%s: its last line, %r, was cut short and is left out", path, torn.decode(errors="replace"))
+        log.warning("%s: its last line, %r, is truncated and is left out", path, torn.decode(errors="replace"))
     try:
         lines = whole.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -81,7 +82,7 @@ def _content(path: Path) -> bytes:
 
 
 def _split_torn(content: bytes) -> tuple[bytes, bytes]:
-    """What is whole, and the last line if it was cut short: it has no line end and is no answer."""
+    """Split off the last line if it has no line end and is not a complete answer."""
     head, end, last = content.rpartition(b"\n")
     if not last or not end:
         return content, b""
@@ -109,14 +110,14 @@ def _parsed(line: str, where: str) -> Answer:
 
 
 def standing(answers: Iterable[Answer]) -> dict[tuple[str, str], str]:
-    """The answers that count.
+    """Select the answers that count.
 
     Args:
         answers: rows in the order they were written.
 
     Returns:
         {(image_id, annotator): light}, the latest answer last. A second answer of one person to one image replaces
-        the first; an undo takes back that person's latest answer to that image, so that the one before it counts.
+        the first; an undo retracts that person's latest answer to that image, so that the one before it counts.
     """
     said: dict[tuple[str, str], list[str]] = {}
     for answer in answers:
@@ -132,7 +133,7 @@ def standing(answers: Iterable[Answer]) -> dict[tuple[str, str], str]:
 
 
 def checked_name(annotator: str) -> str:
-    """An annotator's name without the spaces around it; LatentrotError where there is none or it is no single line."""
+    """Strip an annotator's name; LatentrotError if it is empty or has several lines."""
     name = annotator.strip()
     if not name or not name.isprintable():
         raise LatentrotError(f"annotator {annotator!r}: expected a name on one line")
@@ -140,13 +141,13 @@ def checked_name(annotator: str) -> str:
 
 
 class AnswerFile:
-    """Where answers are kept: a row is on the disk before `append` returns.
+    """An answers file; a row is on the disk before `append` returns.
 
     Args:
-        path: the CSV; made, with its folder, where there is none.
+        path: the CSV; created, with its folder, if missing.
 
     Raises:
-        LatentrotError: it cannot be made or read, or holds something else.
+        LatentrotError: it cannot be created or read, or holds something else.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -154,18 +155,18 @@ class AnswerFile:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise LatentrotError(f"cannot make the folder {self.path.parent}: {error.strerror}") from error
+            raise LatentrotError(f"cannot create the folder {self.path.parent}: {error.strerror}") from error
         if not self.path.is_file() or not self.path.stat().st_size:
             self._append_line(HEADER)
         read_answers(self.path)
         self._mend()
 
     def read(self) -> list[Answer]:
-        """All rows, also those another process has added since."""
+        """All rows, including those added by other processes."""
         return read_answers(self.path)
 
     def append(self, image_id: str, light: str, annotator: str) -> Answer:
-        """Keep an answer, or take one back (light `undo`).
+        """Write an answer, or retract one (light `undo`).
 
         Raises:
             LatentrotError: an unknown light, no name, or the row could not be written.
@@ -183,7 +184,7 @@ class AnswerFile:
         try:
             file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             try:
-                os.write(file, f"{line}\n".encode())  # one call: two writers' lines never mix
+                os.write(file, f"{line}\n".encode())  # one call: lines of concurrent writers do not mix
                 os.fsync(file)
             finally:
                 os.close(file)
@@ -191,7 +192,7 @@ class AnswerFile:
             raise LatentrotError(f"cannot write to {self.path}: {error.strerror}") from error
 
     def _mend(self) -> None:
-        """Make the file end in a line end, without a line that was cut short: the next row starts on its own line."""
+        """Drop a truncated last line and end the file with a line end, so that the next row starts on its own line."""
         content = _content(self.path)
         torn = _split_torn(content)[1]
         if torn:

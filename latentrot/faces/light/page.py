@@ -1,4 +1,4 @@
-"""The page on which people say where the light comes from: it shows, passes keys on, and calls the session."""
+"""The labelling page for the main light: shows images, handles keys, and calls the session."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 __all__ = ["serve"]
 
 HOST = "127.0.0.1"
-#: side in pixels of the image shown
+#: side of the displayed image in pixels
 SHOWN_SIZE = 448
-#: light, its key, and what its button says
+#: light, its key, and its button text
 BUTTONS = (("left", "1", "◀ left"), ("center", "2", "center"), ("right", "3", "right ▶"), (UNSURE, "0", "unsure"))
 CSS = """
 .gradio-container { max-width: 640px !important; margin: 0 auto !important; }
 .gradio-container main { padding: 12px !important; }
-#image .frame { height: min(57vh, 448px); display: flex; align-items: center; justify-content: center;
+#picture .frame { height: min(57vh, 448px); display: flex; align-items: center; justify-content: center;
   border-radius: 12px; background: #17181c; color: #c9ccd3; overflow: hidden; font-size: 17px; }
-#image img { height: 100%; aspect-ratio: 1; margin: 0; border-radius: 0; }
+#picture img { height: 100%; aspect-ratio: 1; margin: 0; border-radius: 0; }
 #lights { gap: 8px; } #lights button { min-width: 0; font-size: 15px; padding: 11px 4px; }
 #state progress { display: block; width: 100%; height: 5px; margin-bottom: 6px; appearance: none; border: 0; }
 #state progress::-webkit-progress-bar { background: #8883; }
@@ -42,7 +42,7 @@ CSS = """
 #state .row { display: flex; justify-content: space-between; gap: 12px; opacity: .8; flex-wrap: wrap; font-size: 13px; }
 #who { align-items: center; } #who .prose p { font-size: 14px; opacity: .8; text-align: right; }
 """
-# Gradio has no key bindings: a key presses the button of its name, unless somebody is typing or holding it down
+# Gradio has no key bindings: a key clicks the button of its name, except while typing or on key repeat
 KEYS = """<script>
 document.addEventListener("keydown", (event) => {
   if (event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -56,17 +56,17 @@ document.addEventListener("keydown", (event) => {
 
 
 def serve(folder: FaceFolder, session: LabelSession, *, annotator: str = "", port: int | None = None) -> None:
-    """Show the page on the loopback address until interrupted.
+    """Serve the page on the loopback address until interrupted.
 
     Args:
         folder: the images.
-        session: who is asked what; keeps the answers.
-        annotator: the name filled in at first.
-        port: of 127.0.0.1; None takes the first free one from 7860.
+        session: the labelling session, which stores the answers.
+        annotator: initial name.
+        port: of 127.0.0.1; None: the first free one from 7860.
 
     Raises:
-        LatentrotError: Gradio is not installed, or the port is taken.
-        KeyboardInterrupt: as it came.
+        LatentrotError: Gradio is not installed, or the port is in use.
+        KeyboardInterrupt: when interrupted.
     """
     gr = _gradio()
     page = _page(gr, folder, session, annotator)
@@ -84,7 +84,7 @@ def serve(folder: FaceFolder, session: LabelSession, *, annotator: str = "", por
         threading.Event().wait()
     finally:
         page.close(verbose=False)
-        page.server.force_exit = True  # else a stream that a browser holds might be waited for without end
+        page.server.force_exit = True  # do not wait for streams that a browser keeps open
 
 
 def _gradio() -> Any:
@@ -109,7 +109,7 @@ def _page(gr: Any, folder: FaceFolder, session: LabelSession, annotator: str) ->
             name = gr.Textbox(
                 annotator, label="Your name", placeholder="your name, then Enter", elem_id="annotator", container=False
             )
-        shown = gr.Textbox(visible="hidden")  # the image the person sees, which the answer names
+        shown = gr.Textbox(visible="hidden")  # name of the displayed image, sent with the answer
         outputs = [image, state, shown, *buttons.values()]
 
         def show(who: str) -> list[Any]:
@@ -134,7 +134,7 @@ def _page(gr: Any, folder: FaceFolder, session: LabelSession, annotator: str) ->
 
 
 def _or_complain(gr: Any, act: Callable[[], object]) -> None:
-    """Do it; what goes wrong is shown on the page in a line."""
+    """Run an action; show its error on the page in one line."""
     try:
         act()
     except LatentrotError as error:
@@ -142,7 +142,7 @@ def _or_complain(gr: Any, act: Callable[[], object]) -> None:
 
 
 def _shown(gr: Any, folder: FaceFolder, session: LabelSession, who: str) -> list[Any]:
-    """Image, state, the image's name, and the buttons."""
+    """Image, state, name of the image, and the buttons."""
     if not who.strip():
         return [_frame("Type your name below and press Enter."), "", "", *_usable(gr, False)]
     image_id = session.current(who)
@@ -161,7 +161,7 @@ def _frame(inside: str) -> str:
 
 
 def _image(folder: FaceFolder, image_id: str) -> str:
-    """The enlarged crop inside the page itself: it can never lag behind the name beside it, nor stay in a cache."""
+    """The enlarged crop, embedded in the page: it is always in step with its name, and is not cached."""
     file = io.BytesIO()
     Image.fromarray(folder.read_crop(image_id, SHOWN_SIZE)).save(file, "PNG", compress_level=1)
     content = base64.b64encode(file.getvalue()).decode()

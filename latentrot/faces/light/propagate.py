@@ -1,10 +1,9 @@
-"""From a few hand labels to the light of every image: self-training on the label network's features.
+"""Propagate a few hand labels to all images: self-training on the label network's features.
 
-Measured on the eight people of Yale B the network never saw, seeds on four of them, right lights on the other four
-(`experiments/light_labels.py`): self-training is right for 95.4 to 96.8 % of them, from 6 seeds to 90 and however
-lopsided, label spreading for 91.9 to 96.3 %, the same regression without self-training for 93.8 to 95.9 %. The
-brightness of 36 parts of the face does worse in place of the network's features (82.6 to 88.6 %), and no better beside
-them.
+Measured on the eight people of Yale B that the network never saw, seeds on four of them, correct lights on the other four
+(`experiments/light_labels.py`): self-training 95.4 to 96.8 %, from 6 seeds to 90 and however imbalanced, label
+spreading 91.9 to 96.3 %, the same regression without self-training 93.8 to 95.9 %. The brightness of 36 parts of the
+face does worse instead of the network's features (82.6 to 88.6 %), and no better in addition to them.
 """
 
 from __future__ import annotations
@@ -36,21 +35,21 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-#: in an array of lights, as index into LIGHTS: no label
+#: index of an unlabelled image in arrays of lights
 UNLABELLED = -1
-#: index into LIGHTS of light from the middle, which mirroring leaves alone
+#: index of frontal light in LIGHTS, which mirroring does not change
 CENTER = LIGHTS.index("center")
-#: probability from which the model's own label is learned from in the next step
+#: min probability of a pseudo-label to be used in the next step of self-training
 SURE = 0.9
-#: inverse strength of the ridge on the weights: seeds are few
+#: inverse strength of the ridge penalty on the weights: there are few seeds
 RIDGE = 0.3
-#: images without a label that are learned from; more take longer and change nothing
+#: max number of unlabelled images used for training; more take longer without effect
 LEARNED_FROM = 6000
 
 
 @dataclass(frozen=True)
 class LightFeatures:
-    """What is known of each image before anybody has said a word.
+    """Features of each image before any hand label.
 
     Args:
         ids: n names.
@@ -67,7 +66,7 @@ class LightFeatures:
 
 @torch.no_grad()
 def light_features(x: torch.Tensor, labeler: FaceLabeler | None = None) -> np.ndarray:
-    """What a label network (None: the bundled faces') knows of the light: crops (n, 3, h, h) in [-1, 1] -> (n, 48)."""
+    """The label network's light features (None: the bundled faces'): crops (n, 3, h, h) in [-1, 1] -> (n, 48)."""
     network = labeler or load_labeler(device=x.device)
     return network.light_features(prepare(x.to(network.device))).cpu().numpy()
 
@@ -76,14 +75,14 @@ def folder_features(
     folder: FaceFolder, *, labeler: FaceLabeler | None = None, device: torch.device | str | None = None,
     batch_size: int = 256, progress: bool | None = None,
 ) -> LightFeatures:  # fmt: skip
-    """The features of every image of a folder; one that cannot be read is left out and named in a warning.
+    """Compute the features of every image of a folder; unreadable images are left out with a warning.
 
     Args:
         folder: aligned or square face images.
-        labeler: the label network, on `device`; None takes the one of the bundled faces.
-        device: where to compute; None is the CPU.
+        labeler: the label network, on `device`; None: that of the bundled faces.
+        device: device of the computation; None: the CPU.
         batch_size: images at a time.
-        progress: show a progress bar; None shows one on a terminal only.
+        progress: show a progress bar; None: only on a terminal.
 
     Raises:
         LatentrotError: the folder holds no images or none can be read.
@@ -108,28 +107,28 @@ def folder_features(
 
 
 def seed_rows(ids: list[str], lights: Mapping[str, str]) -> np.ndarray:
-    """Labels by name -> (n,) index into LIGHTS in the order of `ids`, UNLABELLED where there is none."""
+    """Labels by name -> (n,) index into LIGHTS in the order of `ids`, UNLABELLED if missing."""
     return np.array([LIGHTS.index(lights[i]) if i in lights else UNLABELLED for i in ids], int)
 
 
 def enough(seeds: np.ndarray) -> bool:
-    """Whether there is something to tell apart: light from the middle and from a side (the mirror gives the other)."""
+    """Whether both frontal light and light from a side are present (mirroring provides the other side)."""
     side = (seeds != CENTER) & (seeds != UNLABELLED)
     return bool((seeds == CENTER).any() and side.any())
 
 
 def require_enough(seeds: np.ndarray) -> None:
-    """LatentrotError, with what there is, where the seeds are not enough."""
+    """LatentrotError with the label counts if the seeds are not enough."""
     if not enough(seeds):
         found = ", ".join(f"{name} {(seeds == i).sum()}" for i, name in enumerate(LIGHTS))
         raise LatentrotError(f"agreed hand labels: {found}; needed are at least one center and one left or right")
 
 
 def propagate(features: LightFeatures, seeds: np.ndarray) -> np.ndarray:
-    """The light of every image from that of a few.
+    """Estimate the light of every image from a few labels.
 
-    Every image is learned from twice, as it is and mirrored with left and right swapped, and the answers for both are
-    averaged: mirroring an image swaps left and right exactly.
+    Every image is used twice, as it is and mirrored with left and right swapped, and the results for both are averaged:
+    mirroring an image swaps left and right exactly.
 
     Args:
         features: of n images.
@@ -139,44 +138,44 @@ def propagate(features: LightFeatures, seeds: np.ndarray) -> np.ndarray:
         (n, 3) probabilities in the order of LIGHTS.
 
     Raises:
-        LatentrotError: no seed lit from the middle, or none from a side.
+        LatentrotError: no seed with frontal light, or none with light from a side.
     """
     require_enough(seeds)
     rows = learned_rows(seeds)
     known = seeds[rows]
     swapped = np.where(known == UNLABELLED, UNLABELLED, 2 - known)
-    # balanced: how many images of a light people have answered says little about how many there are
+    # balanced: the number of labelled images per light says little about the distribution of the lights
     regression = LogisticRegression(C=RIDGE, class_weight="balanced", max_iter=500)
     model = SelfTrainingClassifier(make_pipeline(StandardScaler(), regression), threshold=SURE)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "y contains no unlabeled samples")  # people have answered everything
+        warnings.filterwarnings("ignore", "y contains no unlabeled samples")  # everything is labelled
         model.fit(np.concatenate([features.plain[rows], features.mirrored[rows]]), np.concatenate([known, swapped]))
     return (model.predict_proba(features.plain) + model.predict_proba(features.mirrored)[:, ::-1]) / 2
 
 
 def learned_rows(seeds: np.ndarray) -> np.ndarray:
-    """The rows to learn from: every seed, and a fixed random choice of the others."""
+    """Rows used for training: every seed, and a fixed random choice of the others."""
     others = np.random.default_rng(0).permutation(np.flatnonzero(seeds == UNLABELLED))[:LEARNED_FROM]
     return np.concatenate([np.flatnonzero(seeds != UNLABELLED), others])
 
 
 def margin(probabilities: np.ndarray) -> np.ndarray:
-    """(n, 3) probabilities -> (n,) how far the likeliest light leads the next; 0 is utter doubt."""
+    """(n, 3) probabilities -> (n,) lead of the most probable light over the next; 0 is maximal doubt."""
     ranked = np.sort(probabilities, 1)
     return ranked[:, -1] - ranked[:, -2]
 
 
 def held_out_agreement(features: LightFeatures, seeds: np.ndarray, people: np.ndarray, folds: int = 5) -> float:
-    """How often the model names the light of a seed it was not shown, nor any of the same person.
+    """Accuracy on held-out seeds: cross-validation over people.
 
     Args:
         features: of n images.
         seeds: (n,) index into LIGHTS, or UNLABELLED.
-        people: (n,) whose image each is.
-        folds: parts the people are divided into.
+        people: (n,) the person in each image.
+        folds: number of folds.
 
     Returns:
-        Share of the seeds, 0 to 1; nan where they are too few to divide.
+        Share of correct seeds, 0 to 1; nan if there are too few.
     """
     rows = np.flatnonzero(seeds != UNLABELLED)
     folds = min(folds, len(np.unique(people[rows])))

@@ -1,4 +1,4 @@
-"""What a set of answers amounts to, in lines for people."""
+"""Text report on a set of answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["agreement_lines", "answer_lines", "model_lines"]
 
 
 def answer_lines(said: dict[tuple[str, str], str], fit: LightFit) -> list[str]:
-    """Who answered how much, and what of it is learned from."""
+    """Number of answers per annotator, and how many of them are used for training."""
     number, unsure = (
         Counter(who for _, who in said),
         Counter(who for (_, who), light in said.items() if light == UNSURE),
@@ -27,12 +27,12 @@ def answer_lines(said: dict[tuple[str, str], str], fit: LightFit) -> list[str]:
     people = ", ".join(f"{count} by {who} ({unsure[who]} unsure)" for who, count in sorted(number.items()))
     lines = [f"answers: {people or 'none'}", f"agreed: {_counts([str(light) for light in fit.hand])}"]
     if absent := len(fit.hand) - int((fit.seeds != UNLABELLED).sum()):
-        lines.append(f"{absent} of the agreed images are not in the folder and are not learned from")
+        lines.append(f"{absent} of the agreed images are not in the folder and are not used for training")
     return lines
 
 
 def agreement_lines(votes: pd.DataFrame) -> list[str]:
-    """Kappas, and the images annotators contradict each other on."""
+    """Kappas, and the images on which annotators disagree."""
     lines = [
         f"agreement of {pair.first} and {pair.second}: {pair.alike:.1%} of {pair.images} images, "
         f"Cohen's kappa {_kappa(pair.kappa)}"
@@ -48,13 +48,13 @@ def agreement_lines(votes: pd.DataFrame) -> list[str]:
 
 
 def model_lines(fit: LightFit, features: LightFeatures, folder: FaceFolder, doubtful: int) -> list[str]:
-    """How good the model is on seeds it was not shown, what it says, and what it doubts most.
+    """Accuracy on held-out seeds, distribution of the lights, and the least certain images.
 
     Args:
         fit: to the answers.
         features: of the images.
-        folder: the images; says whose they are.
-        doubtful: how many of the least certain images to name.
+        folder: the images, with their identities.
+        doubtful: number of least certain images to list.
     """
     seeds, people = fit.seeds, folder.identities.reindex(features.ids).to_numpy()
     rows = seeds != UNLABELLED

@@ -1,4 +1,4 @@
-"""One labelling session: which image is next for whom, every answer kept, and the model refitted after each batch."""
+"""A labelling session: selects the next image for each annotator, stores answers, and refits the model after each batch."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = ["LabelProgress", "LabelSession", "SessionConfig", "fit_light"]
 
 @dataclass(frozen=True)
 class SessionConfig:
-    """How a session goes.
+    """Parameters of a session.
 
     Args:
         batch: answers of one annotator between two fits.
-        rounds: batches each annotator is asked for; None asks for as long as there are images.
-        again: share of a batch, 0 to 1, drawn from images others have answered, to measure the agreement on.
+        rounds: batches per annotator; None: as long as there are images.
+        again: share of a batch, 0 to 1, drawn from images that others have answered, to measure the agreement.
     """
 
     batch: int = 20
@@ -41,14 +41,14 @@ class SessionConfig:
 
 @dataclass(frozen=True)
 class LightFit:
-    """What the answers so far amount to.
+    """Result of the answers so far.
 
     Args:
-        votes: who is sure of what, from `agreement.votes`.
+        votes: lights that annotators are sure of, from `agreement.votes`.
         hand: the agreed light by image_id.
         seeds: (n,) index into LIGHTS, or UNLABELLED, in the order of the features.
-        probabilities: (n, 3) in the order of LIGHTS; the label network's while the seeds are not enough.
-        learned: whether they come from the seeds.
+        probabilities: (n, 3) in the order of LIGHTS; the label network's while there are not enough seeds.
+        learned: whether they are based on the seeds.
     """
 
     votes: pd.DataFrame
@@ -58,21 +58,21 @@ class LightFit:
     learned: bool
 
     def least_certain(self, features: LightFeatures) -> list[str]:
-        """All images, the most doubtful first."""
+        """All images, the least certain first."""
         return [features.ids[row] for row in np.argsort(margin(self.probabilities), kind="stable")]
 
     def table(self, features: LightFeatures) -> pd.DataFrame:
-        """The light of every image, by hand where people agree (see `tables.light_table`).
+        """The light of every image, by hand if people agree (see `tables.light_table`).
 
         Raises:
-            LatentrotError: the seeds are not enough to learn from.
+            LatentrotError: there are not enough seeds.
         """
         require_enough(self.seeds)
         return light_table(features.ids, self.probabilities, self.hand)
 
 
 def fit_light(features: LightFeatures, said: dict[tuple[str, str], str]) -> LightFit:
-    """From answers that count to the light of every image.
+    """Estimate the light of every image from the answers that count.
 
     Args:
         features: of the images.
@@ -87,16 +87,16 @@ def fit_light(features: LightFeatures, said: dict[tuple[str, str], str]) -> Ligh
 
 @dataclass(frozen=True)
 class LabelProgress:
-    """Where an annotator is.
+    """Progress of an annotator.
 
     Args:
-        answered: images with an answer of theirs that counts.
+        answered: images with a counting answer of theirs.
         left: answers until the next fit.
         batch: answers between two fits.
-        fits: how often the model was fitted to answers in this session.
-        hand: images whose light people agree on.
-        disputed: images they contradict each other on.
-        images: images in all.
+        fits: number of fits in this session.
+        hand: images on whose light people agree.
+        disputed: images on which they disagree.
+        images: total number of images.
     """
 
     answered: int
@@ -109,12 +109,12 @@ class LabelProgress:
 
 
 class LabelSession:
-    """Asks several people, safely from several threads.
+    """A session with several annotators; thread-safe.
 
     Args:
-        answers: where the answers are kept; those it holds already count.
+        answers: the answers file; existing answers count.
         features: of the images.
-        config: how the session goes.
+        config: parameters of the session.
         after_fit: called with the fit after every batch.
     """
 
@@ -139,7 +139,7 @@ class LabelSession:
     # --- what the page calls ---
 
     def current(self, annotator: str) -> str | None:
-        """The image this person is to answer now; None when their rounds or the images are used up."""
+        """The next image for this person; None when their rounds or the images are used up."""
         with self._lock:
             name = checked_name(annotator)
             queue = self._queues.get(name)
@@ -148,15 +148,15 @@ class LabelSession:
             return queue[0] if queue else None
 
     def answer(self, annotator: str, image_id: str, light: str) -> bool:
-        """Keep an answer; it is on the disk when this returns.
+        """Store an answer; it is on the disk when this returns.
 
         Args:
-            annotator: who.
-            image_id: the image they saw.
+            annotator: their name.
+            image_id: the displayed image.
             light: left, center, right or unsure.
 
         Returns:
-            False, and nothing kept, where that image is not the one asked for: a key pressed twice must not answer a
+            False, without storing anything, if that image is not the current one: a key pressed twice must not answer an
             image nobody has seen.
 
         Raises:
@@ -176,19 +176,19 @@ class LabelSession:
             return True
 
     def undo(self, annotator: str) -> str | None:
-        """Take this person's latest answer back and ask again; returns the image, or None where there is none."""
+        """Retract this person's latest answer and ask again; returns the image, or None if there is none."""
         with self._lock:
             name = checked_name(annotator)
             theirs = [i for i, who in self.said if who == name and i in self._known]
             if not theirs:
                 return None
-            self.current(name)  # draws a batch where there is none, so that the image is put before it
+            self.current(name)  # draws a batch if there is none, so that the image is inserted before it
             self._keep(self.answers.append(theirs[-1], UNDO, name))
             self._queues[name].insert(0, theirs[-1])
             return theirs[-1]
 
     def progress(self, annotator: str) -> LabelProgress:
-        """Where this person is."""
+        """Progress of this person."""
         with self._lock:
             name = checked_name(annotator)
             table = votes(self.said)
@@ -202,7 +202,7 @@ class LabelSession:
                 images=len(self.features.ids),
             )
 
-    # --- inside ---
+    # --- internal ---
 
     def _fit(self) -> None:
         self._rows = self.answers.read()
@@ -217,7 +217,7 @@ class LabelSession:
         self.said = standing(self._rows)
 
     def _draw(self, name: str) -> list[str]:
-        """The next batch of one person: the most doubtful images, and some that others have answered."""
+        """The next batch of one person: the least certain images, and some that others have answered."""
         if self.config.rounds is not None and self._rounds.get(name, 0) >= self.config.rounds:
             return []
         batch = self.config.batch
@@ -228,6 +228,6 @@ class LabelSession:
         new = [i for i in self._order if i not in theirs | others | waiting]
         first = again[: round(batch * self.config.again)]
         drawn = [*first, *new[: batch - len(first)]]
-        drawn += again[len(first) :][: batch - len(drawn)]  # nothing new is left
-        # mixed, so that nobody can tell which images others have answered
+        drawn += again[len(first) :][: batch - len(drawn)]  # no new images are left
+        # shuffled, so that annotators cannot tell which images others have answered
         return list(np.random.default_rng(len(self._rows)).permutation(drawn)) if drawn else []

@@ -1,4 +1,4 @@
-"""Tables of lights: ours, and those other people made."""
+"""Tables of lights: read, write, and combine with label tables."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def light_table(ids: Sequence[str], probabilities: np.ndarray, hand: Mapping[str
 
     Args:
         ids: n names.
-        probabilities: (n, 3) the model's, in the order of LIGHTS.
-        hand: lights given by people, by name; they stand against the model's.
+        probabilities: (n, 3) from the model, in the order of LIGHTS.
+        hand: hand labels by name; they override the model's.
 
     Returns:
         By image_id: light (left, center, right), confidence (the model's probability of it; 1 where by hand), source
@@ -42,7 +42,7 @@ def light_table(ids: Sequence[str], probabilities: np.ndarray, hand: Mapping[str
 
 
 def write_light_table(table: pd.DataFrame, path: Path | str) -> None:
-    """Write a table from `light_table` as CSV, whole or not at all; LatentrotError where it cannot be written."""
+    """Write a table from `light_table` as CSV, atomically; LatentrotError if it cannot be written."""
     path = Path(path)
     if path.suffix != ".csv":
         raise LatentrotError(f"light table {path}: expected a name ending in .csv, not {path.suffix!r}")
@@ -60,28 +60,27 @@ def read_light_labels(
     values: Mapping[Any, str | None] | None = None,
     order: Sequence[str] = LIGHTS,
 ) -> pd.DataFrame:
-    """Read lights, whoever made them.
+    """Read lights from a table or array of any source.
 
     Args:
         path: a .csv or .parquet table, or an .npy array: (n,) of names or of indices into `order`, or (n, 3) of scores,
             a column per light in `order`.
-        image_ids: names of the rows of an array; of a table, the only rows returned.
-        columns: what a table calls its columns, for example {"image_id": "file", "light": "side"}; those left out are
-            called as here.
-        values: what its lights mean, for example {"L": "left", 0: "center", "?": None}; None leaves a row out, as
-            does an empty cell. Values not named must be left, center or right.
-        order: which light each index or column of an array stands for.
+        image_ids: names of the rows of an array; for a table, the only rows returned.
+        columns: column names of the table, for example {"image_id": "file", "light": "side"}; default: as here.
+        values: meaning of its lights, for example {"L": "left", 0: "center", "?": None}; None drops a row, as does an
+            empty cell. Other values must be left, center or right.
+        order: the light of each index or column of an array.
 
     Returns:
-        By image_id: light (left, center, right) and confidence (0 to 1; 1 where the file says nothing).
+        By image_id: light (left, center, right) and confidence (0 to 1; 1 if the file has none).
 
     Raises:
-        LatentrotError: an unreadable file, missing columns, an unknown light, an image named twice, an array that does not
-            fit `image_ids` or `order`, or none of `image_ids` in it.
+        LatentrotError: an unreadable file, missing columns, an unknown light, a duplicate image name, an array that does
+            not fit `image_ids` or `order`, or none of `image_ids` in it.
     """
     path = Path(path)
     if not path.is_file():
-        raise LatentrotError(f"no lights at {path}; make some with `latentrot label light --data DIR --out {path}`")
+        raise LatentrotError(f"no lights at {path}; create them with `latentrot label light --data DIR --out {path}`")
     if sorted(order) != sorted(LIGHTS):
         raise LatentrotError(f"order {', '.join(map(str, order))}: expected {', '.join(LIGHTS)} in any order")
     if path.suffix == ".npy":
@@ -89,7 +88,7 @@ def read_light_labels(
     else:
         table = _from_table(path, columns or {}, values or {})
     if doubled := sorted(set(table.index[table.index.duplicated()])):
-        raise LatentrotError(f"{path} names {len(doubled)} images twice, {doubled[0]} among them")
+        raise LatentrotError(f"{path} lists {len(doubled)} images twice, such as {doubled[0]}; keep one row for each")
     if image_ids is None:
         return table
     found = to_files(table, image_ids).dropna(subset="light")
@@ -103,7 +102,7 @@ def read_light_labels(
 
 
 def with_light(labels: pd.DataFrame, lights: pd.DataFrame) -> pd.DataFrame:
-    """Take the light of a label table from elsewhere.
+    """Replace the light of a label table.
 
     Args:
         labels: from `label_folder`.
@@ -119,12 +118,14 @@ def with_light(labels: pd.DataFrame, lights: pd.DataFrame) -> pd.DataFrame:
     common = labels.index.intersection(lights.index)
     if not len(common):
         raise LatentrotError(
-            f"the lights name none of the {len(labels)} images; one is called {labels.index[0]!r}, "
+            f"the lights contain none of the {len(labels)} images; one is called {labels.index[0]!r}, "
             f"of the lights {next(iter(lights.index), 'none')!r}"
         )
     if len(common) < len(labels):
         log.warning(
-            "%d of %d images keep the network's light: no other is given", len(labels) - len(common), len(labels)
+            "%d of %d images keep the network's light: the table has none for them",
+            len(labels) - len(common),
+            len(labels),
         )
     replaced = labels.copy()
     for column in ("light", "confidence"):
@@ -146,8 +147,8 @@ def _from_table(path: Path, columns: Mapping[str, str], values: Mapping[Any, str
     needed = [theirs[name] for name in ("image_id", "light", *(["confidence"] if "confidence" in columns else []))]
     if missing := [name for name in needed if name not in table.columns]:
         raise LatentrotError(
-            f"{path} has no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}: say what they "
-            'are called, for example columns={"image_id": "file", "light": "side"}'
+            f"{path} has no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}: pass their "
+            'names, for example columns={"image_id": "file", "light": "side"}'
         )
     given = theirs["confidence"] in table
     confidence = as_numbers(table, [theirs["confidence"]], path)[theirs["confidence"]] if given else np.ones(len(table))
@@ -187,7 +188,7 @@ def _rows(
     meant = [None if pd.isna(value) else values.get(value, value) for value in lights]
     if unknown := sorted({repr(value) for value in meant if value is not None and value not in LIGHTS}):
         raise LatentrotError(
-            f"{path} names the lights {', '.join(unknown[:8])}; expected {', '.join(LIGHTS)}: say what they mean, for "
+            f"{path} contains the lights {', '.join(unknown[:8])}; expected {', '.join(LIGHTS)}: pass their meaning, for "
             'example values={"L": "left"}'
         )
     table = pd.DataFrame({"light": pd.Series(meant, dtype=object), "confidence": np.asarray(confidence, float)})

@@ -28,7 +28,7 @@ from latentrot.rotators.pair.network import LatentNetwork, PixelNetwork, widened
 from latentrot.rotators.pair.options import DEFAULT
 
 __all__ = [
-    "LatentSpace",
+    "AutoencoderSpace",
     "PairModel",
     "PixelSpace",
     "Space",
@@ -96,7 +96,7 @@ class EmbeddedSpace(PixelSpace):
 
 
 @dataclass(frozen=True, eq=False)
-class LatentSpace:
+class AutoencoderSpace:
     """States are an autoencoder's latents, conditions an image encoder's embeddings; both stay as they are.
 
     Args:
@@ -254,7 +254,7 @@ def _latent_model(
     vae.requires_grad_(False)
     pixels = 2 ** (len(vae.config["block_out_channels"]) - 1)
     size = int(unet.config["sample_size"])
-    space = LatentSpace(Autoencoder(vae), encoder, tuple(look["image_mean"]), tuple(look["image_std"]))
+    space = AutoencoderSpace(Autoencoder(vae), encoder, tuple(look["image_mean"]), tuple(look["image_std"]))
     network = LatentNetwork(unet).to(device)
     shape = (int(unet.config["in_channels"]), size, size)
     return PairModel(name, "latent", condition, network, space, scheduler, size * pixels, shape, folder)

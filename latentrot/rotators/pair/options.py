@@ -19,7 +19,7 @@ DEFAULT = "pair64"
 
 @dataclass(frozen=True)
 class PairOptions(RotatorOptions):
-    """See the help of each field, and `latentrot.rotators.pair.sample.SampleConfig`."""
+    """See the help of each field, and `latentrot.rotators.pair.sample.PairSampleConfig`."""
 
     model: str | None = option(
         None, f"a folder that training wrote, or the name of a bundled model; by default {DEFAULT}"
@@ -42,10 +42,10 @@ class PairOptions(RotatorOptions):
         """See `RotatorOptions.load`."""
         from latentrot.rotators.pair.model import load_pair_model  # noqa: PLC0415
         from latentrot.rotators.pair.rotator import PairRotator  # noqa: PLC0415
-        from latentrot.rotators.pair.sample import SampleConfig  # noqa: PLC0415
+        from latentrot.rotators.pair.sample import PairSampleConfig  # noqa: PLC0415
 
         given: dict[str, Any] = {k: v for k, v in {"steps": self.steps, "keep": self.keep}.items() if v is not None}
-        sample = SampleConfig(
+        sample = PairSampleConfig(
             guide_condition=self.guide_condition, guide_pose=self.guide_pose, seed=self.seed, **given
         )  # fmt: skip
         return PairRotator(load_pair_model(self.model, device), sample)

@@ -32,7 +32,7 @@ from latentrot.rotators.pair.config import KINDS
 from latentrot.rotators.pair.pairs import BACKS, PairFolder, Source
 from latentrot.synthetic.shards import RenderJob, read_shards, render_shards
 
-__all__ = ["Pairs", "Turner", "read_pairs", "render_pairs"]
+__all__ = ["RenderedPairs", "Turner", "read_pairs", "render_pairs"]
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +41,11 @@ SHARD = 24
 #: side of the squares that are turned, times the resolution; the geometry works on faces of two thirds of that
 ENLARGED = 2.25
 #: turns of pairs beyond this many degrees are left out: nothing of the source is seen in the target
-FARTHEST = 80.0
+MAX_DISTANCE = 80.0
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs:
+class RenderedPairs:
     """Pairs at a model's resolution.
 
     Args:
@@ -196,7 +196,7 @@ def pairs_of(
 def pair_of(
     condition: np.ndarray, source: np.ndarray, target: np.ndarray, poses: Sequence[tuple[float, float]], kind: str, size: int
 ) -> dict[str, np.ndarray]:  # fmt: skip
-    """One pair as arrays of `Pairs`, channels first."""
+    """One pair as arrays of `RenderedPairs`, channels first."""
     return {
         "condition": condition.transpose(2, 0, 1),
         "source": resize(source, size).transpose(2, 0, 1),
@@ -216,7 +216,7 @@ def shown(head: Head | None, here: Framed, there: Framed, turner: Turner) -> np.
         turner: how images are turned.
     """
     yaw, pitch = np.subtract(there.pose, here.pose if head is None else head.pose)
-    if max(abs(yaw), abs(pitch)) > FARTHEST:
+    if max(abs(yaw), abs(pitch)) > MAX_DISTANCE:
         return None
     if head is not None:
         return turner.condition(turn_head(head, yaw, pitch))
@@ -274,7 +274,7 @@ def back_pairs(
 def render_sources(
     sources: Sequence[Source], roots: Sequence[PairFolder], resolution: int, back_deg: float, geometry: bool
 ) -> dict[str, torch.Tensor]:
-    """The pairs of some sources, as arrays of `Pairs`; a source that cannot be turned is left out with a line."""
+    """The pairs of some sources, as arrays of `RenderedPairs`; a source that cannot be turned is left out with a line."""
     turner, found = Turner(resolution), []
     for source in sources:
         try:
@@ -335,13 +335,13 @@ def header_of(
     }
 
 
-def read_pairs(paths: Sequence[Path]) -> Pairs:
+def read_pairs(paths: Sequence[Path]) -> RenderedPairs:
     """All pairs of some shards.
 
     Raises:
         LatentrotError: a shard cannot be read, or there is no pair at all.
     """
-    pairs = Pairs(**read_shards(paths))
+    pairs = RenderedPairs(**read_shards(paths))
     if not len(pairs):
         raise LatentrotError(f"none of the images could be turned; {len(paths)} shards in {paths[0].parent} are empty")
     return pairs

@@ -13,7 +13,7 @@ from latentrot.data.images import check_crop, resize, to_tensor, to_uint8
 from latentrot.faces.estimate import estimate_pose
 from latentrot.rotators.pair.model import PairModel
 from latentrot.rotators.pair.render import Turner
-from latentrot.rotators.pair.sample import SampleConfig, denoise, draw
+from latentrot.rotators.pair.sample import PairSampleConfig, denoise, draw
 
 __all__ = ["PairRotator"]
 
@@ -28,7 +28,7 @@ class PairRotator:
     """
 
     model: PairModel
-    sample: SampleConfig = field(default_factory=SampleConfig)
+    sample: PairSampleConfig = field(default_factory=PairSampleConfig)
 
     @property
     def name(self) -> str:

@@ -14,11 +14,11 @@ from latentrot.diffusion.scheduler import prediction_type_of
 from latentrot.errors import LatentrotError
 from latentrot.rotators.pair.model import PairModel
 
-__all__ = ["SampleConfig", "denoise", "draw"]
+__all__ = ["PairSampleConfig", "denoise", "draw"]
 
 
 @dataclass(frozen=True)
-class SampleConfig:
+class PairSampleConfig:
     """How images are drawn.
 
     Args:
@@ -46,7 +46,7 @@ class SampleConfig:
 
 
 def denoise(
-    model: PairModel, condition: Tensor, poses: Tensor, config: SampleConfig
+    model: PairModel, condition: Tensor, poses: Tensor, config: PairSampleConfig
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Go from noise to images.
 
@@ -77,7 +77,9 @@ def trailing_levels(count: int, steps: int) -> list[int]:
     return [max(round(count * (1 - i / steps)) - 1, 0) for i in range(steps)]
 
 
-def velocity(model: PairModel, x: Tensor, level: int, condition: Tensor, poses: Tensor, config: SampleConfig) -> Tensor:
+def velocity(
+    model: PairModel, x: Tensor, level: int, condition: Tensor, poses: Tensor, config: PairSampleConfig
+) -> Tensor:
     """dx/da with classifier-free guidance over condition and poses.
 
     Source: Ho, Salimans, "Classifier-Free Diffusion Guidance", 2022; with two conditions, one after the other, as in Brooks,
@@ -101,9 +103,9 @@ def velocity(model: PairModel, x: Tensor, level: int, condition: Tensor, poses: 
 
 
 @torch.no_grad()
-def draw(model: PairModel, condition: Tensor, poses: Tensor, config: SampleConfig | None = None) -> Tensor:
+def draw(model: PairModel, condition: Tensor, poses: Tensor, config: PairSampleConfig | None = None) -> Tensor:
     """Images, (n, 3, s, s) float32 in [-1, 1] on the CPU; see `denoise`."""
-    config = config or SampleConfig()
+    config = config or PairSampleConfig()
     *_, (_, state) = denoise(model, condition, poses, config)
     image = model.space.decode(state).clamp(-1, 1).float().cpu()
     if not model.aligned:

@@ -20,7 +20,7 @@ DEFAULT = "spin64"
 
 @dataclass(frozen=True)
 class SpinOptions(RotatorOptions):
-    """See the help of each field, and `latentrot.rotators.spin.sample.SampleConfig`."""
+    """See the help of each field, and `latentrot.rotators.spin.sample.SpinSampleConfig`."""
 
     model: str | None = option(
         None, f"a folder that training wrote, or the name of a bundled model; by default {DEFAULT}"
@@ -44,9 +44,11 @@ class SpinOptions(RotatorOptions):
         """See `RotatorOptions.load`."""
         from latentrot.rotators.spin.model import load_spin_model  # noqa: PLC0415
         from latentrot.rotators.spin.rotator import SpinRotator  # noqa: PLC0415
-        from latentrot.rotators.spin.sample import SampleConfig  # noqa: PLC0415
+        from latentrot.rotators.spin.sample import SpinSampleConfig  # noqa: PLC0415
 
         given: dict[str, Any] = {
             k: v for k, v in {"steps": self.steps, "guidance": self.guidance}.items() if v is not None
         }
-        return SpinRotator(load_spin_model(self.model, device, self.identity), SampleConfig(seed=self.seed, **given))
+        return SpinRotator(
+            load_spin_model(self.model, device, self.identity), SpinSampleConfig(seed=self.seed, **given)
+        )

@@ -11,12 +11,12 @@ from latentrot.data.frame import CROP_BOX
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import write_atomically
 from latentrot.rotators.spin.cameras import DISTANCE, FOCAL, held_at, rotation
-from latentrot.rotators.spin.sample import Views
+from latentrot.rotators.spin.sample import SpinViews
 
 __all__ = ["carve", "export_views", "seen_in"]
 
 #: radii that are tried, cm, and how many
-NEAREST, FARTHEST, STEPS = 2.0, 18.0, 65
+NEAREST, MAX_DISTANCE, STEPS = 2.0, 18.0, 65
 #: of the sphere whose points are moved: each halves its edges
 FINENESS = 5
 #: rounds of smoothing, against the grain of small silhouettes
@@ -57,12 +57,12 @@ def lookup(maps: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return maps[np.arange(len(maps))[:, None], row, column], inside
 
 
-def as_maps(views: Views) -> np.ndarray:
+def as_maps(views: SpinViews) -> np.ndarray:
     """Views as (v, s, s, 6) arrays."""
-    return views.pictures.permute(0, 2, 3, 1).numpy()
+    return views.images.permute(0, 2, 3, 1).numpy()
 
 
-def emptiness(points: np.ndarray, views: Views) -> np.ndarray:
+def emptiness(points: np.ndarray, views: SpinViews) -> np.ndarray:
     """(n,) share of the views that show background where a point (n, 3) is, among those in which it is seen at all."""
     solid = (np.linalg.norm(as_maps(views)[..., 3:], axis=-1, keepdims=True) > BACKGROUND).astype(np.float32)
     empty, shown = np.zeros(len(points)), np.zeros(len(points))
@@ -74,7 +74,7 @@ def emptiness(points: np.ndarray, views: Views) -> np.ndarray:
     return np.where(shown > 0, empty / np.maximum(shown, 1), 1.0)
 
 
-def carve(directions: np.ndarray, views: Views) -> np.ndarray:
+def carve(directions: np.ndarray, views: SpinViews) -> np.ndarray:
     """How far the head reaches in each direction from its middle, cm: until a share of the views show background.
 
     Laurentini, "The visual hull concept for silhouette-based image understanding", PAMI 1994, made soft, of a head taken for
@@ -87,14 +87,14 @@ def carve(directions: np.ndarray, views: Views) -> np.ndarray:
     Returns:
         (n,) radii, at least `NEAREST`.
     """
-    radii = np.linspace(NEAREST, FARTHEST, STEPS)
+    radii = np.linspace(NEAREST, MAX_DISTANCE, STEPS)
     points = directions[:, None] * radii[:, None]  # (n, STEPS, 3)
     outside = emptiness(points.reshape(-1, 3), views).reshape(points.shape[:2]) > OUTSIDE
     first = np.where(outside.any(1), outside.argmax(1), STEPS - 1)
     return radii[np.maximum(first - 1, 0)]
 
 
-def painted(points: np.ndarray, normals: np.ndarray, views: Views) -> tuple[np.ndarray, np.ndarray]:
+def painted(points: np.ndarray, normals: np.ndarray, views: SpinViews) -> tuple[np.ndarray, np.ndarray]:
     """Colours (n, 3) uint8 and normals (n, 3) of a surface's points, from the views that see them best."""
     maps = as_maps(views)
     place = seen_in(points, views.pose)
@@ -111,7 +111,7 @@ def painted(points: np.ndarray, normals: np.ndarray, views: Views) -> tuple[np.n
     return np.rint((np.clip(colour, -1, 1) + 1) * 127.5).astype(np.uint8), drawn
 
 
-def export_views(views: Views, path: Path) -> None:
+def export_views(views: SpinViews, path: Path) -> None:
     """Write a head as glTF (.glb) or PLY (.ply) with colours and normals at its points, whole or not at all.
 
     Args:

@@ -16,7 +16,7 @@ from latentrot.faces.estimate import estimate_pose
 from latentrot.faces.network import load_labeler
 from latentrot.numerics import check_degrees
 from latentrot.rotators.spin.model import SpinModel
-from latentrot.rotators.spin.sample import SampleConfig, Views, identity_of, spin
+from latentrot.rotators.spin.sample import SpinSampleConfig, SpinViews, identity_of, spin
 
 __all__ = ["SpinRotator", "pose_of"]
 
@@ -40,7 +40,7 @@ class SpinRotator:
     """
 
     model: SpinModel
-    sample: SampleConfig = field(default_factory=SampleConfig)
+    sample: SpinSampleConfig = field(default_factory=SpinSampleConfig)
 
     hint: ClassVar[str] = "slow, and what it draws is a rendered head"
 
@@ -79,9 +79,9 @@ class SpinRotator:
             return []
         pose = pose_of(image)
         asked = torch.stack([pose + torch.tensor([turn, 0.0]) for turn in degrees]).float()
-        return list(to_uint8(self.spun(image, pose, asked).pictures[:, :3]))
+        return list(to_uint8(self.spun(image, pose, asked).images[:, :3]))
 
-    def spun(self, image: np.ndarray, pose: Tensor, asked: Tensor) -> Views:
+    def spun(self, image: np.ndarray, pose: Tensor, asked: Tensor) -> SpinViews:
         """The head of a (s, s, 3) uint8 crop with a pose (2,), in each of the poses asked for (n, 2)."""
         square = to_tensor(resize(image, self.model.resolution))[0]
         return spin(self.model, square, pose, asked, identity_of(self.model, image), self.sample)

@@ -16,7 +16,16 @@ from latentrot.errors import LatentrotError
 from latentrot.rotators.spin.cameras import ray_map, reference_of
 from latentrot.rotators.spin.model import SpinModel
 
-__all__ = ["ANCHORS_DEG", "NULL_IDENTITY", "SampleConfig", "Views", "draw_views", "identity_of", "normals_of", "spin"]
+__all__ = [
+    "ANCHORS_DEG",
+    "NULL_IDENTITY",
+    "SpinSampleConfig",
+    "SpinViews",
+    "draw_views",
+    "identity_of",
+    "normals_of",
+    "spin",
+]
 
 #: yaws of the views that are drawn first, from which all others are
 ANCHORS_DEG = (45.0, -45.0, 90.0, -90.0, 135.0, -135.0, 180.0)
@@ -25,7 +34,7 @@ NULL_IDENTITY = torch.full((1,), torch.nan)
 
 
 @dataclass(frozen=True)
-class SampleConfig:
+class SpinSampleConfig:
     """How views are drawn.
 
     Args:
@@ -56,7 +65,7 @@ class SampleConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class Views:
+class SpinViews:
     """Some views of one head.
 
     Args:
@@ -64,19 +73,19 @@ class Views:
         pose: (n, 2) float32, yaw and pitch in degrees.
     """
 
-    pictures: Tensor
+    images: Tensor
     pose: Tensor
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
-    def joined(self, other: Views) -> Views:
+    def joined(self, other: SpinViews) -> SpinViews:
         """These, then others."""
-        return Views(torch.cat([self.pictures, other.pictures]), torch.cat([self.pose, other.pose]))
+        return SpinViews(torch.cat([self.images, other.images]), torch.cat([self.pose, other.pose]))
 
-    def chosen(self, rows: Sequence[int]) -> Views:
+    def chosen(self, rows: Sequence[int]) -> SpinViews:
         """Some of them."""
-        return Views(self.pictures[list(rows)], self.pose[list(rows)])
+        return SpinViews(self.images[list(rows)], self.pose[list(rows)])
 
 
 @torch.no_grad()
@@ -86,8 +95,8 @@ def spin(
     pose: Tensor,
     asked: Tensor,
     who: Tensor = NULL_IDENTITY,
-    config: SampleConfig | None = None,
-) -> Views:
+    config: SpinSampleConfig | None = None,
+) -> SpinViews:
     """A head from any side (Galanakis et al., SpinMeRound, ICCV 2025, sampling).
 
     Args:
@@ -101,14 +110,14 @@ def spin(
     Returns:
         The views asked for, in their order.
     """
-    config = config or SampleConfig()
+    config = config or SpinSampleConfig()
     # a new person begins with a view of the face, and is then who that shows
     if image is None:
         first = draw_views(model, None, pose[None], who, config)
-        who = identity_of(model, to_uint8(first.pictures[:, :3])[0]) if who.isnan().all() else who
+        who = identity_of(model, to_uint8(first.images[:, :3])[0]) if who.isnan().all() else who
     # (a) the image is aligned already; its normals, the image's own channels held to what they are
     else:
-        first = Views(normals_of(model, image, pose, who, config)[None], pose[None])
+        first = SpinViews(normals_of(model, image, pose, who, config)[None], pose[None])
     # (b) anchors all around, drawn together
     turn = torch.tensor([[yaw, 0.0] for yaw in ANCHORS_DEG])
     anchors = first.joined(draw_views(model, first, level(first.pose[0] + turn), who, config))
@@ -116,8 +125,8 @@ def spin(
     drawn: dict[int, Tensor] = {}
     for given, rows in nearest_anchors(anchors.pose, asked, config.together - 3):
         views = draw_views(model, anchors.chosen(given), asked[rows], who, config)
-        drawn |= dict(zip(rows, views.pictures, strict=True))
-    return Views(torch.stack([drawn[i] for i in range(len(asked))]), asked)
+        drawn |= dict(zip(rows, views.images, strict=True))
+    return SpinViews(torch.stack([drawn[i] for i in range(len(asked))]), asked)
 
 
 def identity_of(model: SpinModel, crop: np.ndarray) -> Tensor:
@@ -130,13 +139,13 @@ def level(pose: Tensor) -> Tensor:
     return torch.stack([(pose[:, 0] + 180) % 360 - 180, pose[:, 1]], 1)
 
 
-def nearest_anchors(anchors: Tensor, asked: Tensor, most: int) -> list[tuple[list[int], list[int]]]:
+def nearest_anchors(anchors: Tensor, asked: Tensor, max_views: int) -> list[tuple[list[int], list[int]]]:
     """Which views are drawn together from which anchors: the first, and the two nearest of the others.
 
     Args:
         anchors: (a, 2) poses, the image's first.
         asked: (n, 2) poses.
-        most: views in one sample beside the three given.
+        max_views: views in one sample beside the three given.
 
     Returns:
         Rows of the anchors, and rows of the views asked for.
@@ -146,7 +155,9 @@ def nearest_anchors(anchors: Tensor, asked: Tensor, most: int) -> list[tuple[lis
     groups: dict[tuple[int, ...], list[int]] = {}
     for row, pair in enumerate(pairs):
         groups.setdefault((0, *pair), []).append(row)
-    return [(list(given), rows[i : i + most]) for given, rows in groups.items() for i in range(0, len(rows), most)]
+    return [
+        (list(given), rows[i : i + max_views]) for given, rows in groups.items() for i in range(0, len(rows), max_views)
+    ]
 
 
 # --- one sample -----------------------------------------------------------------------------------------------------------
@@ -155,11 +166,11 @@ def nearest_anchors(anchors: Tensor, asked: Tensor, most: int) -> list[tuple[lis
 @torch.no_grad()
 def draw_views(
     model: SpinModel,
-    given: Views | None,
+    given: SpinViews | None,
     asked: Tensor,
     who: Tensor = NULL_IDENTITY,
-    config: SampleConfig | None = None,
-) -> Views:
+    config: SpinSampleConfig | None = None,
+) -> SpinViews:
     """Draw views together.
 
     Args:
@@ -172,21 +183,21 @@ def draw_views(
     Returns:
         The views asked for.
     """
-    config = config or SampleConfig()
+    config = config or SpinSampleConfig()
     known = 0 if given is None else len(given)
     size = model.resolution
     pose = asked if given is None else torch.cat([given.pose, asked])
     pictures = torch.zeros(len(pose), 6, size, size)
     if given is not None:
-        pictures[:known] = given.pictures
+        pictures[:known] = given.images
     sample = Sample(model, pose, (torch.arange(len(pose)) < known).float(), who, config)
     states = sample.run(model.encode(pictures.to(model.device))[None])
-    return Views(model.decode(states)[0, known:].clamp(-1, 1).float().cpu(), asked)
+    return SpinViews(model.decode(states)[0, known:].clamp(-1, 1).float().cpu(), asked)
 
 
 @torch.no_grad()
 def normals_of(
-    model: SpinModel, image: Tensor, pose: Tensor, who: Tensor = NULL_IDENTITY, config: SampleConfig | None = None
+    model: SpinModel, image: Tensor, pose: Tensor, who: Tensor = NULL_IDENTITY, config: SpinSampleConfig | None = None
 ) -> Tensor:
     """An image's normals by channel-wise inpainting (Papantoniou et al., Relightify, ICCV 2023).
 
@@ -202,7 +213,7 @@ def normals_of(
     Returns:
         (6, s, s) the image and its normals.
     """
-    config = config or SampleConfig()
+    config = config or SpinSampleConfig()
     sample = Sample(model, pose[None], torch.zeros(1), who, config)
     both = torch.cat([image, torch.zeros_like(image)])[None, None].to(model.device)
     states = sample.run(model.encode(both), image_known=True)
@@ -224,7 +235,7 @@ class Sample:
         config: how.
     """
 
-    def __init__(self, model: SpinModel, pose: Tensor, given: Tensor, who: Tensor, config: SampleConfig) -> None:
+    def __init__(self, model: SpinModel, pose: Tensor, given: Tensor, who: Tensor, config: SpinSampleConfig) -> None:
         self.model, self.config = model, config
         self.given = given[None].to(model.device)
         self.rays = ray_map(pose[None], reference_of(pose[None], given[None]), model.size).to(model.device)
@@ -264,11 +275,11 @@ class Sample:
         if self.config.guidance == 1 or (not self.given.any() and self.who.isnan().all()):
             return told
         blank = x * (1 - self.given)[..., None, None, None]
-        untold = self.model.network(blank, levels, self.given, self.rays, torch.full_like(self.who, torch.nan))
-        return untold + self.config.guidance * (told - untold)
+        unconditional = self.model.network(blank, levels, self.given, self.rays, torch.full_like(self.who, torch.nan))
+        return unconditional + self.config.guidance * (told - unconditional)
 
 
-def noise_schedule(config: SampleConfig) -> list[float]:
+def noise_schedule(config: SpinSampleConfig) -> list[float]:
     """Noise levels from the highest to none."""
     high, low = config.highest ** (1 / config.rho), config.lowest ** (1 / config.rho)
     return [(high + i / (config.steps - 1) * (low - high)) ** config.rho for i in range(config.steps)] + [0.0]

@@ -1,1 +1,1 @@
-"""What the two networks that parse a face are taught: 68 landmarks, and face parts."""
+"""Training of the two face networks: 68 landmarks, and face parsing."""

@@ -1,4 +1,4 @@
-"""One step's batch: crops moved, leaned, mirrored, and degraded as cameras and hands do."""
+"""Batches of the face networks: crops with geometric and photometric augmentation."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from latentrot.faces.upright import MIRRORED_68
 from latentrot.training.face.config import FaceTrainConfig
 from latentrot.training.face.faces import MARGIN, UNKNOWN, Faces
 
-#: share of the squares with parts that get another head beside the own one, and how far apart the two are, face widths
+#: share of the parsing squares with another person's head added, and its distance from the own one, face widths
 NEIGHBOURS = 0.4
 NEIGHBOUR_WIDTHS = (0.9, 1.7)
 
 
 def rows_at(step: int, weights: np.ndarray, config: FaceTrainConfig) -> np.ndarray:
-    """Which squares a step sees: drawn by weight from the seed and the step alone."""
+    """Indices of the squares of a step: drawn by weight from seed and step."""
     rng = np.random.default_rng((config.seed, step))
     return rng.choice(len(weights), config.batch_size, p=weights / weights.sum())
 
 
 def placements(n: int, config: FaceTrainConfig, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Where the network's square lies in the kept one.
+    """Random placement of the network's square in the stored one.
 
     Returns:
-        (n, 2, 3) from positions in it to positions in the kept square, both -1 to 1; (n,) bool, mirrored.
+        (n, 2, 3) from positions in it to positions in the stored square, both -1 to 1; (n,) bool, mirrored.
     """
 
     def uniform(limit: float) -> Tensor:
@@ -50,7 +50,7 @@ def placements(n: int, config: FaceTrainConfig, generator: torch.Generator) -> t
 
 
 def augment_photometric(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Images as cameras, screens and hands spoil them: colour, grey, softness, grain, things in front: (n, 3, h, w)."""
+    """Photometric augmentation: colour, grey, blur, noise, occluders: (n, 3, h, w)."""
     n, size = len(x), x.shape[-1]
 
     def draw(low: float, high: float, *shape: int) -> Tensor:
@@ -76,7 +76,7 @@ def augment_photometric(x: Tensor, generator: torch.Generator) -> Tensor:
 def squares_at(
     faces: Faces, step: int, config: FaceTrainConfig, size: int
 ) -> tuple[Tensor, Tensor, Tensor, np.ndarray]:
-    """One step's squares as the network sees them, their placements, which are mirrored, and their rows."""
+    """One step's augmented squares, their placements, the mirrored ones, and their rows."""
     x, matrix, flip, rows, generator = clean_squares_at(faces, step, config, size)
     return augment_photometric(x, generator), matrix, flip, rows
 
@@ -84,7 +84,7 @@ def squares_at(
 def clean_squares_at(
     faces: Faces, step: int, config: FaceTrainConfig, size: int
 ) -> tuple[Tensor, Tensor, Tensor, np.ndarray, torch.Generator]:
-    """The squares of `squares_at` before they are spoiled, and what goes on drawing."""
+    """The squares of `squares_at` before photometric augmentation, and the generator."""
     rows = rows_at(step, faces.weights, config)
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
     matrix, flip = placements(len(rows), config, generator)
@@ -115,14 +115,14 @@ def parts_batch(faces: Faces, step: int, config: FaceTrainConfig) -> tuple[Tenso
 
 
 def with_neighbours(x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-    """Some images with the head of another one beside and behind the own one, where background is and stays the answer.
+    """Paste the head of another image beside and behind the own one, labelled as background.
 
     Source: Ghiasi et al., "Simple Copy-Paste is a Strong Data Augmentation Method for Instance Segmentation", CVPR 2021.
 
     Args:
         x: (n, 3, s, s) images.
         y: (n, s, s) parts.
-        generator: draws which, and where.
+        generator: source of the choice and the positions.
     """
     n, size = len(x), x.shape[-1]
     others, theirs = x.roll(1, 0), y.roll(1, 0)
@@ -139,6 +139,6 @@ def with_neighbours(x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def moved(x: Tensor, shift: tuple[int, int]) -> Tensor:
-    """(..., h, w) moved down and to the right; 0 where nothing comes from."""
+    """Shift (..., h, w) down and to the right, filled with 0."""
     down, across = shift
     return F.pad(x, (across, -across, down, -down))  # a negative border is cut off

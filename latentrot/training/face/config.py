@@ -1,4 +1,4 @@
-"""What a training run of a face network is."""
+"""Configuration of a face network's training run."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["FaceTrainConfig"]
 
 @dataclass(frozen=True)
 class FaceTrainConfig(RunConfig):
-    """What a training run is; written into its checkpoints and into the metadata of the network.
+    """Configuration of a training run; stored in its checkpoints and in the metadata of the network.
 
     Args:
-        roll: crops lean by up to this many degrees.
-        scale: and are this much smaller or larger, as a share.
-        shift: and lie off by up to this share of their side.
-        held_out: share of the people kept for measuring.
-        init: file of a network whose weights it begins with; None: random ones.
+        roll: max roll of the crops in degrees.
+        scale: max relative change of their size.
+        shift: max shift as a share of their side.
+        held_out: share of the people held out for evaluation.
+        init: file of a network to initialise the weights from; None: random weights.
     """
 
     steps: int = 6_000

@@ -1,4 +1,4 @@
-"""How far the two face networks err on people held out."""
+"""Errors of the two face networks on held-out people."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def plain_squares(faces: Faces, size: int) -> Tensor:
 
 @torch.no_grad()
 def landmark_errors(network: nn.Module, faces: Faces) -> dict[str, float]:
-    """Mean distance in percent of the outer eye corners' distance, by set, on what is given; each with its mirror image."""
+    """Mean distance in percent of the outer eye corners' distance, by set, on labelled points; mirror-averaged."""
     found = []
     for rows in np.array_split(np.arange(len(faces.images)), max(1, len(faces.images) // 128)):
         x = plain_squares(faces.subset(rows), LANDMARK_SIDE)

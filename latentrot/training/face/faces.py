@@ -1,4 +1,4 @@
-"""Photographs of faces with landmarks and masks, as the face networks learn from them."""
+"""Training data of the face networks: photographs with landmarks and masks."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ log = logging.getLogger(__name__)
 
 #: columns of a table of landmarks
 POINTS = [f"{axis}{k}" for k in range(68) for axis in "xy"]
-#: squares are kept this much larger than what the networks see, so that they can be moved, leaned and scaled
+#: stored squares are this much larger than the networks' input, to allow shifts, roll and scaling
 MARGIN = 1.35
-#: the teacher's answers for a photograph and its mirror image may lie so far apart, as a share of the face's size
+#: max distance between a teacher's results for a photograph and its mirror image, as a share of the face's size
 DISAGREEMENT = 0.02
-#: which parts each set of masks joins; parts that stand in no group are told apart by nobody there
+#: groups of parts that each set of masks merges; parts in no group are not distinguished by the set
 GROUPS: dict[str, tuple[tuple[int, ...], ...]] = {
     "celebamask": ((0,), (1,), (2,), (3,), (4,), (5,), (6,)),
     "lfw": ((0, 5, 6), (1, 3, 4), (2,)),
@@ -42,30 +42,30 @@ GROUPS: dict[str, tuple[tuple[int, ...], ...]] = {
     "ccp_heads": ((0,), (1, 3, 4), (2,), (5, 6)),
     "taught": ((0,), (1, 3), (2,), (4,), (5,), (6,)),
 }
-#: how often a photograph of each set is drawn
+#: sampling weight of the photographs of each set
 WEIGHTS = {"celebamask": 3.0, "lfw": 1.0, "fasseg": 1.0, "ccp_heads": 0.5, "taught": 2.0}
-#: labels of pixels beyond the photograph or of no known part
+#: label of pixels beyond the photograph or of unknown parts
 UNKNOWN = 255
-#: skin whose middle lies so near to the landmarks' is of the own face, face widths: glasses part a forehead from a cheek
+#: max distance of a skin component from the landmarks' middle to belong to the own face, face widths: glasses split faces
 OWN_FACE = 0.6
-#: another face in a square counts from this share of the own one's area on
+#: min area of another face in a square to count, as a share of the own one's
 OTHER_FACE = 0.03
-#: skin and hair so much nearer to another face than to the own one are background
+#: ratio of distances below which skin and hair belong to another face and are background
 SURELY_THEIRS = 0.7
-#: parts so near to each other hang together, pixels of a square: between two the teacher is not sure
+#: max gap in pixels of a square between connected parts: the teacher is uncertain at part boundaries
 SEAM = 7
 
 
 @dataclass(frozen=True, eq=False)
 class Faces:
-    """Squares around faces, `MARGIN` times as large as what a network sees.
+    """Squares around faces, `MARGIN` times as large as a network's input.
 
     Args:
         images: (n, s, s, 3) uint8.
         targets: (n, 68, 2) float32 landmarks in pixels of the squares, or (n, s, s) uint8 masks.
-        groups: (n,) which set each is of.
-        weights: (n,) how often each is drawn.
-        tests: (n,) bool, people held out.
+        groups: (n,) set of each.
+        weights: (n,) sampling weight of each.
+        tests: (n,) bool, held-out people.
         names: (n,) for tables.
     """
 
@@ -107,7 +107,7 @@ def read_teacher(path: Path) -> pd.DataFrame:
 
 
 def marks_of(data: Path, images: Sequence[str]) -> pd.DataFrame:
-    """Landmarks by the bundled network, as `read_teacher` gives them: of the face nearest to the middle of each photograph.
+    """Landmarks by the bundled network in `read_teacher`'s format: of the most central face of each photograph.
 
     Args:
         data: the folder.
@@ -146,7 +146,7 @@ def landmark_rows(data: Path, teacher: pd.DataFrame) -> pd.DataFrame:
 
 
 def landmark_faces(data: Path, teacher: pd.DataFrame, share: float) -> Faces:
-    """Squares of the CelebA frame with what lies around it, and landmarks in them."""
+    """Squares of the CelebA frame with their surroundings, and landmarks in them."""
     table = landmark_rows(data, teacher)
     size = round(LANDMARK_SIDE * MARGIN)
     grain = LANDMARK_SIDE / (2 * FRAME_REACH)
@@ -202,11 +202,11 @@ def taught_photographs(masks: Path) -> pd.DataFrame:
 
 
 def parts_faces(data: Path, teacher: pd.DataFrame, masks: Path | None, share: float) -> Faces:
-    """Upright squares around heads with masks: made by hand, and a teacher's.
+    """Upright squares around heads with masks, made by hand or by a teacher.
 
     Args:
         data: the folder with parts/ and lfw/.
-        teacher: landmarks, which say where a head lies: from `read_teacher` or `marks_of`.
+        teacher: landmarks that locate the heads: from `read_teacher` or `marks_of`.
         masks: folder of the teacher's masks; None: made by hand only.
         share: of the people held out.
     """
@@ -247,10 +247,11 @@ def mask_in(path: Path, photo_size: tuple[int, int], matrix: np.ndarray, size: i
 
 
 def own_person(parts: np.ndarray) -> np.ndarray:
-    """A teacher's parts in a square around a head without other people; unknown where no face lies in the middle.
+    """A teacher's parts in a square around a head, without other people; unknown if there is no face in the middle.
 
-    The teacher marks everybody, the network is to mark one. Skin and hair clearly nearer to another face are background;
-    what is nearer to it but may be the own person's, or hangs together with the own face by nothing, says nothing.
+    The teacher parses everybody, the network only one person. Skin and hair clearly nearer to another face become
+    background; pixels nearer to it that may belong to the own person, or are not connected with the own face, become
+    unknown.
     """
     width = len(parts) / (REGION_WIDTHS * MARGIN)
     count, labels, stats, centres = cv2.connectedComponentsWithStats((parts == SKIN).astype(np.uint8))

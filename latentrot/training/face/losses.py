@@ -1,7 +1,7 @@
 """Losses of the two face networks.
 
-Masks of different sets separate different parts: where a set joins parts, the network's probabilities of them are added
-before they are compared, so that a set says nothing about what it does not tell apart.
+Masks of different sets distinguish different parts: where a set merges parts, the network's probabilities of them are added
+before the comparison, so that a set does not penalise what it does not distinguish.
 
 Source of the landmarks' loss: the likelihood of a Laplace distribution whose scale is predicted too (Kendall and Gal, "What
 Uncertainties Do We Need in Bayesian Deep Learning for Computer Vision?", NeurIPS 2017).
@@ -25,12 +25,12 @@ def landmark_loss(points: Tensor, scatter: Tensor, wanted: Tensor) -> Tensor:
 
 
 def parts_loss(logits: Tensor, wanted: Tensor, joined: Tensor) -> Tensor:
-    """Cross entropy over the parts as each image's set joins them.
+    """Cross entropy over the parts as merged by each image's set.
 
     Args:
         logits: (n, 7, h, w).
-        wanted: (n, h, w) parts; `UNKNOWN` says nothing.
-        joined: (n, 256, 7) bool, which parts a label of each image may stand for, see `joined_parts`.
+        wanted: (n, h, w) parts; `UNKNOWN` is ignored.
+        joined: (n, 256, 7) bool, the parts that a label of each image may stand for, see `joined_parts`.
     """
     right = joined[torch.arange(len(joined), device=joined.device)[:, None, None], wanted]
     log_p = logits.float().movedim(1, -1).log_softmax(-1)
@@ -41,7 +41,7 @@ def parts_loss(logits: Tensor, wanted: Tensor, joined: Tensor) -> Tensor:
 
 @cache
 def joined_parts(name: str) -> Tensor:
-    """(256, 7) bool: which parts a label of this set may stand for; all of them where it says nothing."""
+    """(256, 7) bool: the parts that a label of this set may stand for; all of them for unknown labels."""
     table = torch.ones(256, len(PARTS), dtype=torch.bool)
     for group in GROUPS[name]:
         row = torch.zeros(len(PARTS), dtype=torch.bool)

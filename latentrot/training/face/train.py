@@ -1,6 +1,6 @@
-"""Train the network of 68 landmarks and that of face parts, from photographs with points and masks.
+"""Train the landmark network and the parsing network, from photographs with points and masks.
 
-What people marked counts first; a teacher's answers (a table made once, by a program of its own) widen it to more people.
+Hand-made labels come first; a teacher's results (a table computed once, by a separate program) extend them to more people.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ DATA = "YouTube Faces stills, LFW, CelebA, CelebAMask-HQ, LFW Part Labels, FASSE
 
 @dataclass(frozen=True, eq=False)
 class FaceTask:
-    """The task of a face network.
+    """Task of a face network.
 
     Args:
         learned: faces to train on.
-        tests: faces of people held out.
+        tests: faces of held-out people.
         config: the run.
     """
 
@@ -44,19 +44,19 @@ class FaceTask:
     tests: Faces
     config: FaceTrainConfig
 
-    #: the file of the network in the run folder, and what measures it on people held out
+    #: file name of the network in the run folder, and the function that evaluates it on held-out people
     name: ClassVar[str]
     errors: ClassVar[Callable[[nn.Module, Faces], dict]]
 
     def export(self, out: Path, average: Any, step: int) -> None:
-        """Write the averaged network with its errors on people held out."""
+        """Write the averaged network with its errors on held-out people."""
         errors = type(self).errors(average.eval(), self.tests)
         log.info("step %d: %s", step, errors)
         save_face_network(average, out / self.name, {"held_out": errors, "config": asdict(self.config), "data": DATA})
 
 
 class LandmarkTask(FaceTask):
-    """Sixty-eight landmarks and how sure they are."""
+    """Sixty-eight landmarks with their expected errors."""
 
     name = "landmarks.safetensors"
     errors = staticmethod(landmark_errors)
@@ -73,13 +73,13 @@ class LandmarkTask(FaceTask):
 
 
 class PartsTask(FaceTask):
-    """Face parts, as each set of masks tells them apart."""
+    """Face parts, as merged by each set of masks."""
 
     name = "parts.safetensors"
     errors = staticmethod(parts_errors)
 
     def batch(self, step: int) -> tuple[Tensor, ...]:
-        """See `parts_batch`; the sets as the tables of what their labels may stand for."""
+        """See `parts_batch`; sets are given as tables of the parts that their labels may stand for."""
         x, wanted, sets = parts_batch(self.learned, step, self.config)
         return x, wanted, torch.stack([joined_parts(str(name)) for name in sets])
 
@@ -89,7 +89,7 @@ class PartsTask(FaceTask):
         return parts_loss(model(channels_last(x)), wanted, joined)
 
 
-#: by what is taught: the network and its task
+#: network and task by name
 TAUGHT = {"landmarks": (LandmarkNetwork, LandmarkTask), "parts": (PartsNetwork, PartsTask)}
 
 
@@ -97,10 +97,10 @@ def train_face(
     which: Literal["landmarks", "parts"], faces: Faces, out: Path, config: FaceTrainConfig, *, save_every: int = 500,
     device: str | None = None,
 ) -> Path:  # fmt: skip
-    """Train a face network; goes on where it stopped, to the exact step.
+    """Train a face network, or resume its training exactly.
 
     Args:
-        which: what is taught.
+        which: name of the network.
         faces: from `landmark_faces` or `parts_faces`.
         out: run folder: checkpoint.safetensors, log.csv and the network.
         config: the run.

@@ -1,1 +1,1 @@
-"""How the label network is trained."""
+"""Training of the label network."""

@@ -1,4 +1,4 @@
-"""Vary images as cameras and detectors do: place, size and lean; exposure, colours, sharpness and noise."""
+"""Augmentation: position, size and roll; exposure, colours, sharpness and noise."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ __all__ = ["mirror_half", "photograph", "surrounded", "uniform", "warp"]
 
 
 class WarpConfig(Protocol):
-    """What `warp` reads of a run's configuration."""
+    """The configuration used by `warp`."""
 
     @property
     def scale(self) -> float:
-        """Crops are this much smaller or larger, as a share."""
+        """Max relative change of the crops' size."""
         ...
 
     @property
     def shift(self) -> float:
-        """Crops are moved by up to this many pixels of the 178x218 frame."""
+        """Max shift of the crops in pixels of the 178x218 frame."""
         ...
 
     @property
     def roll(self) -> float:
-        """Crops lean by up to this many degrees."""
+        """Max roll of the crops in degrees."""
         ...
 
 
@@ -47,14 +47,14 @@ def warp(contexts: Tensor, config: WarpConfig, generator: torch.Generator) -> tu
         generator: of the random numbers.
 
     Returns:
-        (n, c, 64, 64) crops, and (n,) degrees they were turned by, clockwise as seen by the viewer.
+        (n, c, 64, 64) crops, and (n,) degrees they were rotated by, clockwise as seen by the viewer.
     """
     n = len(contexts)
     roll = uniform(n, -config.roll, config.roll, generator) * (uniform(n, 0, 1, generator) < 0.7)
     zoom = uniform(n, 1 - config.scale, 1 + config.scale, generator) * CROP_SIZE / CONTEXT_SIZE
     reach = config.shift / 128 * 2 * CROP_SIZE / CONTEXT_SIZE  # in half-widths of the context
     cos, sin = roll.deg2rad().cos() * zoom, roll.deg2rad().sin() * zoom
-    # rows grow downwards, so the image turns clockwise when each place looks back anticlockwise
+    # rows grow downwards, so the image rotates clockwise when sampling positions rotate anticlockwise
     across = torch.stack([cos, sin, uniform(n, -reach, reach, generator)], 1)
     down = torch.stack([-sin, cos, uniform(n, -reach, reach, generator)], 1)
     grid = F.affine_grid(torch.stack([across, down], 1), [n, 1, CROP_SIZE, CROP_SIZE], align_corners=False)
@@ -62,7 +62,7 @@ def warp(contexts: Tensor, config: WarpConfig, generator: torch.Generator) -> tu
 
 
 def surrounded(crops: Tensor) -> Tensor:
-    """Crops as `warp` takes them: (n, c, 64, 64) gain surroundings by drawing their edges outwards; (n, c, 80, 80) have."""
+    """Input of `warp`: (n, c, 64, 64) crops are padded by their edges; (n, c, 80, 80) have surroundings."""
     margin = (CONTEXT_SIZE - crops.shape[-1]) // 2
     return F.pad(crops, (margin,) * 4, mode="replicate") if margin else crops
 
@@ -80,7 +80,7 @@ def photograph(x: Tensor, generator: torch.Generator) -> Tensor:
     grey = each(0, 1) < 0.15
     x = torch.where(grey, x.mean(1, keepdim=True), x)
     coarse = int(torch.randint(16, 48, (1,), generator=generator))
-    some = n // 4  # the batch is shuffled: any quarter will do
+    some = n // 4  # the batch is shuffled, so any quarter will do
     small = F.interpolate(x[:some], size=coarse, mode="bilinear", antialias=True)
     x = torch.cat([F.interpolate(small, size=CROP_SIZE, mode="bilinear"), x[some:]])
     x = x + torch.randn(x.shape, generator=generator) * each(0, 0.04)

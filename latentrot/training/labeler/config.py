@@ -1,4 +1,4 @@
-"""What a training of the label network is."""
+"""Configuration of the label network's training."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ __all__ = ["LabelTrainConfig"]
 
 @dataclass(frozen=True)
 class LabelTrainConfig(RunConfig):
-    """What a training run is; written into the labeler's metadata.
+    """Configuration of a training run; written into the labeler's metadata.
 
     Args:
         pose_steps: optimiser steps of the pose half.
-        light_steps: optimiser steps of the light half on relit faces alone.
+        light_steps: optimiser steps of the light half on relit faces only.
         rounds: rounds of self-training of the light half on CelebA.
         round_steps: optimiser steps per round.
-        scale: crops are this much smaller or larger, as a share.
-        shift: crops are moved by up to this many pixels of the 178x218 frame.
-        roll: crops lean by up to this many degrees.
-        confident: least probability of a label CelebA images are given in self-training.
-        center_share: share of CelebA's training images that are to be called lit from the center.
-        held_out: share of CelebA's people kept for measuring.
-        yale_held_out: number of Yale people (the last ones by name) kept for measuring.
+        scale: max relative change of the crops' size.
+        shift: max shift of the crops in pixels of the 178x218 frame.
+        roll: max roll of the crops in degrees.
+        confident: min probability of a pseudo-label of a CelebA image in self-training.
+        center_share: share of CelebA's training images to be classified as lit from the center.
+        held_out: share of CelebA's people held out for evaluation.
+        yale_held_out: number of Yale people (the last ones by name) held out for evaluation.
     """
 
     pose_steps: int = 840

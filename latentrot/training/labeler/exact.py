@@ -1,4 +1,4 @@
-"""Train the label network on images whose pose and light are known exactly, as those of a generator of heads are."""
+"""Train the label network on images with exact pose and light, such as rendered heads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 def train_known_light(
     network: FaceLabeler, crops: Tensor, light: Tensor, config: LabelTrainConfig, stages: Stages
 ) -> None:
-    """Teach the light, as many images from each side: crops (n, 3, 64, 64) uint8, light (n,) index into LIGHTS."""
+    """Train the light half, sides balanced: crops (n, 3, 64, 64) uint8, light (n,) index into LIGHTS."""
     rows = [torch.nonzero(light == side)[:, 0] for side in range(len(LIGHTS))]
 
     def draw(generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -109,6 +109,6 @@ def check_split(folder: FaceFolder, light: Tensor, tested: int) -> None:
     counts = torch.bincount(light, minlength=len(LIGHTS)).tolist()
     if not tested or min(counts) < 1:
         raise LatentrotError(
-            f"{folder.root}: {tested} images of heads held out and {dict(zip(LIGHTS, counts, strict=True))} to learn from; "
+            f"{folder.root}: {tested} images of held-out heads and {dict(zip(LIGHTS, counts, strict=True))} to train on; "
             "expected some of each; give a folder of more heads, with identity_CelebA.csv"
         )

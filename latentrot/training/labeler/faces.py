@@ -1,4 +1,4 @@
-"""The images the label network learns from: CelebA with its surroundings, and Yale B in linear light."""
+"""Training images of the label network: CelebA with its surroundings, and Yale B in linear light."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from latentrot.faces.network import CROP_SIZE
 
 __all__ = ["YaleFaces", "center_crop", "in_frame", "read_contexts", "read_pose", "read_yale", "yale_crops"]
 
-#: side of the crops with their surroundings, from which shifted, scaled and leaning crops are cut
+#: side of the crops with surroundings, from which augmented crops are cut
 CONTEXT_SIZE = 80
-#: where a Yale B face, squeezed to a square, lies in the 64x64 crop: first row, first column, side
+#: position of a Yale B face, resized to a square, in the 64x64 crop: first row, first column, side
 YALE_BOX = (17, 12, 40)
-#: beyond this azimuth, in degrees, a light is on a side
+#: azimuth in degrees from which on a light is on a side
 CENTER_AZIMUTH = 20
 
 
@@ -54,7 +54,7 @@ def read_pose(folder: FaceFolder) -> Tensor:
         LatentrotError: no `pose.csv`.
     """
     if (path := folder.find_table("pose")) is None:
-        raise LatentrotError(f"no such table: {folder.root / 'pose.csv'}; it holds each image's yaw_deg and pitch_deg")
+        raise LatentrotError(f"no such table: {folder.root / 'pose.csv'}; expected yaw_deg and pitch_deg per image")
     table = to_files(
         as_numbers(read_columns(path, ["yaw_deg", "pitch_deg"]), ["yaw_deg", "pitch_deg"], path), folder.ids
     )
@@ -102,7 +102,7 @@ def read_yale(root: Path, darkest: float = 0.03) -> YaleFaces:
 
 
 def in_frame(faces: Tensor, size: int) -> Tensor:
-    """Set (n, 40, 40) faces into a crop of side `size` (64, or 80 with surroundings), their edges drawn outwards."""
+    """Insert (n, 40, 40) faces into crops of side `size` (64, or 80 with surroundings), padded by their edges."""
     top, left, side = YALE_BOX
     margin = (size - CROP_SIZE) // 2
     top, left = top + margin, left + margin
@@ -110,7 +110,7 @@ def in_frame(faces: Tensor, size: int) -> Tensor:
 
 
 def yale_crops(root: Path, people: slice | None = None) -> tuple[Tensor, np.ndarray]:
-    """Yale B images as the label network is to see them, those too dark to see left out.
+    """Yale B images as input of the label network, without those too dark.
 
     Args:
         root: the folder that holds `light.csv` and one folder per person.

@@ -1,10 +1,10 @@
 """Train the label network: pose from labelled CelebA crops, light from relit Yale faces and then from CelebA itself.
 
-Light has no labels on ordinary photographs. The images of one person in Yale B are aligned to the pixel and light
-adds up, so a weighted sum of them is that face under soft, mixed light with a known main side. A network trained on
-such sums labels CelebA; where it is sure, and sure of the mirrored image too, its labels join the training set. These
-are drawn in equal numbers from turned faces lit on the side they look to and on the other side, so that the light
-cannot be guessed from the yaw.
+Ordinary photographs have no light labels. The images of one person in Yale B are aligned to the pixel and light is
+additive, so a weighted sum of them shows that face under soft, mixed light with a known main side. A network trained on
+such sums labels CelebA; where it is certain, also of the mirrored image, its labels join the training set. These are
+sampled in equal numbers from turned faces lit on the side they look to and on the other side, so that light cannot be
+inferred from yaw.
 
 Photographs used: CelebA and the extended Yale B, both for research only.
 """
@@ -43,7 +43,7 @@ SIGNS = (
 
 
 def measure(network: FaceLabeler, x: Tensor, pose: Tensor, yale: tuple[Tensor, np.ndarray]) -> dict[str, float]:
-    """Errors on people never trained on.
+    """Errors on held-out people.
 
     Args:
         network: the labeler.
@@ -72,7 +72,7 @@ def measure(network: FaceLabeler, x: Tensor, pose: Tensor, yale: tuple[Tensor, n
 def save_labeler(
     network: FaceLabeler, path: Path, config: LabelTrainConfig, errors: dict[str, float], data: str
 ) -> None:
-    """Write the network with its provenance: how it was trained, what on, and how far it errs."""
+    """Write the network with its provenance: configuration, training sets, and errors."""
     provenance = {
         "signs": SIGNS,
         "lights": json.dumps(LIGHTS),
@@ -94,14 +94,14 @@ def train_labeler(
         celeba: aligned CelebA with `identity_CelebA.csv` and `pose.csv` (image_id, yaw_deg, pitch_deg).
         yaleb: extended Yale B with `light.csv` (image, azimuth_deg, elevation_deg).
         out: the safetensors file to write.
-        config: the run; None takes the defaults, with which the bundled file was made, its two halves in separate runs
-            (pose_steps=0, light_steps=0) whose weights were then joined.
-        network: a network to go on from; a half whose steps are 0 is kept as it is.
+        config: the run; None: the defaults, with which the bundled file was made, its two halves in separate runs
+            (pose_steps=0, light_steps=0) whose weights were then merged.
+        network: a network to start from; a half with 0 steps is kept unchanged.
 
-    Its stages keep their checkpoints beside `out` until it is written: a run that was stopped goes on, to the exact step.
+    Its stages keep their checkpoints beside `out` until it is written: an interrupted run resumes exactly.
 
     Returns:
-        Errors on people held out, as also written into the file's metadata (see `measure`).
+        Errors on held-out people, as also written into the file's metadata (see `measure`).
 
     Raises:
         LatentrotError: a table is missing.

@@ -1,4 +1,4 @@
-"""Teach the network the side of the main light: on relit faces first, then on photographs by its own sure answers."""
+"""Train the light half: on relit faces first, then by self-training on photographs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 def pseudo_labels(
     network: FaceLabeler, x: Tensor, yaw: np.ndarray, config: LabelTrainConfig, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Images whose light the network is sure of, balanced over the sides and, for turned faces, over the yaw.
+    """Select images with certain pseudo-labels, balanced over the sides and, for turned faces, over yaw.
 
     Args:
         network: as trained so far.
@@ -47,7 +47,7 @@ def pseudo_labels(
     chosen: list[np.ndarray] = []
     for near, far in ((0, 8), (8, 20), (20, 90)):
         band = keep & (np.abs(yaw) >= near) & (np.abs(yaw) < far)
-        # the light comes from the side the nose points to, or from the other one: as many of both
+        # as many images with light from the side the nose points to as from the other side
         same = np.flatnonzero(band & (label == np.where(yaw > 0, 2, 0)))
         other = np.flatnonzero(band & (label == np.where(yaw > 0, 0, 2)))
         number = min(len(same), len(other))
@@ -66,7 +66,7 @@ def train_light(
     config: LabelTrainConfig,
     stages: Stages,
 ) -> None:
-    """Teach the light on relit faces, then on CelebA by its own sure labels: contexts (n, 3, 80, 80) uint8."""
+    """Train the light half on relit faces, then on CelebA with its certain pseudo-labels: contexts (n, 3, 80, 80) uint8."""
     choice = np.random.default_rng(config.seed)
     parts = [network.light_trunk, network.light_head]
 
@@ -103,7 +103,7 @@ def train_light(
 
 
 def set_center_share(network: FaceLabeler, x: Tensor, share: float) -> None:
-    """Move the bias of `center` so that this share of the images (n, 3, 64, 64) is called lit from the center."""
+    """Shift the bias of `center` so that this share of the images (n, 3, 64, 64) is classified as lit from the center."""
     logits = estimate_light(x, labeler=network).log()
     lead = logits[:, 1] - torch.maximum(logits[:, 0], logits[:, 2])
     last = network.light_head[-1]

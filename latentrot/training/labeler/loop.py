@@ -1,4 +1,4 @@
-"""One stage of teaching a label network: some of its parts, by the training loop of every network."""
+"""One stage of training a label network: some of its parts, with the common training loop."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["Stages", "train_stage"]
 
 @dataclass(frozen=True, eq=False)
 class StageTask:
-    """The task of one stage.
+    """Task of one stage.
 
     Args:
-        draw: the batch of a step, drawn from its generator alone.
+        draw: the batch of a step, from its generator.
         loss: of the network on it.
         config: the stage.
-        offset: added to the seed, so that stages draw apart.
+        offset: added to the seed, so that stages differ.
     """
 
     draw: Callable[[torch.Generator], tuple[Tensor, ...]]
@@ -39,16 +39,16 @@ class StageTask:
         return self.draw(torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.offset * 100_003 + step))
 
     def export(self, out: Path, average: Any, step: int) -> None:
-        """Nothing but the checkpoint: the stages together make the network."""
+        """Export nothing: the network is complete only after all stages."""
 
 
 @dataclass(frozen=True)
 class Stages:
-    """Where the stages of a network keep their checkpoints, and of which images.
+    """Checkpoints of the stages of a network.
 
     Args:
         folder: holds a folder for each stage.
-        images: what the checkpoints say of the images, from `images_of_run`.
+        images: identification of the training images, from `images_of_run`.
     """
 
     folder: Path
@@ -56,11 +56,11 @@ class Stages:
 
     @classmethod
     def beside(cls, out: Path, data: Path, images: Tensor) -> Self:
-        """Of the network that will be written to `out`, learned from (n, 3, h, w) uint8 images of a folder."""
+        """The stages of the network that will be written to `out`, trained on (n, 3, h, w) uint8 images of a folder."""
         return cls(out.with_name(f"{out.stem}-run"), images_of_run(data, images))
 
     def remove(self) -> None:
-        """Forget the checkpoints, which only serve a run that was stopped."""
+        """Delete the checkpoints, which are needed only to resume."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -75,17 +75,17 @@ def train_stage(
     loss: Callable[[Any, tuple[Tensor, ...]], Tensor],
     offset: int = 0,
 ) -> None:
-    """Train some parts of a network and leave their averaged weights in it; goes on where it stopped.
+    """Train some parts of a network in place with weight averaging, or resume the training.
 
     Args:
         network: to train.
-        parts: of it, whose weights change.
+        parts: those to train.
         config: the stage.
         stages: where it keeps its checkpoint.
-        name: of its folder.
-        draw: the batch of a step, drawn from its generator alone.
+        name: name of its folder.
+        draw: the batch of a step, from its generator.
         loss: of the network on it.
-        offset: a number of the stage, so that stages draw apart.
+        offset: number of the stage, so that stages differ.
 
     Raises:
         LatentrotError: its folder holds a checkpoint of another run, or of other images.

@@ -1,4 +1,4 @@
-"""Teach the network yaw, pitch and roll."""
+"""Train yaw, pitch and roll."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["pose_errors", "train_pose"]
 
 
 def train_pose(network: FaceLabeler, contexts: Tensor, pose: Tensor, config: LabelTrainConfig, stages: Stages) -> None:
-    """Teach yaw, pitch and roll.
+    """Train the pose half.
 
     Args:
         network: to train.
-        contexts: (n, 3, 80, 80) uint8, or (n, 3, 64, 64) where there are no surroundings.
-        pose: (n, 3) degrees of yaw, pitch and roll, or (n, 2) where heads stand upright.
+        contexts: (n, 3, 80, 80) uint8, or (n, 3, 64, 64) without surroundings.
+        pose: (n, 3) degrees of yaw, pitch and roll, or (n, 2) for upright heads.
         config: the run.
         stages: where checkpoints are kept.
     """
@@ -39,7 +39,7 @@ def train_pose(network: FaceLabeler, contexts: Tensor, pose: Tensor, config: Lab
     def loss(model: FaceLabeler, batch: tuple[Tensor, ...]) -> Tensor:
         x, truth = batch
         x = x.contiguous(memory_format=torch.channels_last)
-        weight = 1 + (truth[:, :1].abs() / 20 - 1).clamp(0, 1)  # turned heads are rare and matter
+        weight = 1 + (truth[:, :1].abs() / 20 - 1).clamp(0, 1)  # turned heads are rare
         error = F.smooth_l1_loss(model.pose(x), truth / POSE_SCALE, beta=0.1, reduction="none")
         return (error * weight).mean()
 

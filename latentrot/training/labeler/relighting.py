@@ -1,7 +1,7 @@
-"""Relight faces: the images of one person under single lights add up to that person under soft, mixed light.
+"""Relight faces: weighted sums of one person's images under single lights show soft, mixed light.
 
-The images of one person in Yale B are aligned to the pixel, and light adds up: a weighted sum of them is that face under
-soft light with a known main side.
+The images of one person in Yale B are aligned to the pixel, and light is additive: a weighted sum of them shows that face
+under soft light with a known main side.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ __all__ = ["Relighter"]
 
 
 class Relighter:
-    """Yale B faces under soft light with a known main side, in front of other surroundings."""
+    """Yale B faces under soft light with a known main side, with random surroundings."""
 
     def __init__(self, faces: YaleFaces, surroundings: Tensor) -> None:
-        """Prepare.
+        """Prepare the faces.
 
         Args:
             faces: the people to relight.
-            surroundings: (m, 3, 80, 80) uint8 images to put around the faces.
+            surroundings: (m, 3, 80, 80) uint8 images for the surroundings of the faces.
         """
         self.surroundings = surroundings
         level = faces.pixels.mean((1, 2), keepdim=True)
-        self.keys = faces.pixels / level  # every light equally strong
+        self.keys = faces.pixels / level  # normalise all lights to equal strength
         names, person = np.unique(faces.person, return_inverse=True)
         self.rows = [
             [torch.from_numpy(np.flatnonzero((person == p) & (faces.light == c))) for c in range(3)]
@@ -69,7 +69,7 @@ class Relighter:
         kind = torch.rand(n, 1, 1, 1, generator=generator)
         plain = torch.rand(n, 1, 1, 1, generator=generator).expand_as(around)
         around = torch.where(kind < 0.2, plain, around)
-        mask = torch.where(kind > 0.7, torch.ones_like(self.mask), self.mask)  # 30%: the face's own edges go on
+        mask = torch.where(kind > 0.7, torch.ones_like(self.mask), self.mask)  # 30 % keep the face's own padding
         x, _ = warp(face * mask + around * (1 - mask), config, generator)
         x, flip = mirror_half(x, generator)
         order = torch.randperm(n, generator=generator)
