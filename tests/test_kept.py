@@ -131,7 +131,7 @@ def test_lights_of_other_pictures_are_told_before_the_work(tmp_path, capsys, mon
     command = ["label", "--data", str(faces), "--light", str(tmp_path / "l.csv"), "--out", str(tmp_path / "o.csv")]
     assert main(command) == 2
     err = capsys.readouterr().err
-    for words in ("l.csv", "none of the 3 pictures", "000.png", "100001.jpg"):
+    for words in ("l.csv", "none of the 3 images", "000.png", "100001.jpg"):
         assert words in err
     assert err.count("\n") == 1
     assert not Path(tmp_path / "o.csv").exists()

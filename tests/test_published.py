@@ -78,7 +78,7 @@ def test_four_channels_without_an_autoencoder_name_the_option(tmp_path):
     folder = save_pixel_model(tmp_path / "m")
     shutil.rmtree(folder / "unet")
     tiny_unet(4).save_pretrained(folder / "unet")
-    with pytest.raises(LatentrotError, match=r"takes 4 channels.*give its autoencoder: --vae FOLDER"):
+    with pytest.raises(LatentrotError, match=r"takes 4 channels.*pass its autoencoder with --vae FOLDER"):
         load_model(folder, "cpu")
 
 
@@ -89,7 +89,7 @@ def test_a_training_s_folder_says_what_to_give(tmp_path):
         tiny_unet().save_pretrained(run / f"checkpoint-{number}" / "unet_ema")
         tiny_unet().save_pretrained(run / f"checkpoint-{number}" / "unet")
     with pytest.raises(
-        LatentrotError, match=r"a training's state, no pipeline; copy .*checkpoint-5000/unet_ema as unet/"
+        LatentrotError, match=r"holds a training state, not a pipeline; copy .*checkpoint-5000/unet_ema as unet/"
     ):
         load_model(run, "cpu")
     save_pixel_model(run)

@@ -68,7 +68,7 @@ class TrainModel:
         base = checkpoint_config(checkpoint, TrainConfig) if checkpoint.is_file() else default_config(self.init)
         given = given_of(self, TrainConfig)
         if self.check_frame:
-            check_folder_frame(self.data)
+            check_folder_frame(self.data, self.device)
         model = train(self.data, self.out, replace(base, **given), save_every=self.save_every, device=self.device)
         print(f"wrote {model}")
 
@@ -120,14 +120,15 @@ class TrainEmbedder:
         given = given_of(self, EmbedderConfig)
         model = load_model(self.model, self.device)
         if self.check_frame:
-            check_folder_frame(self.data)
+            check_folder_frame(self.data, self.device)
         path = train_embedder(self.data, self.out, model, replace(base, **given), save_every=self.save_every)
         print(f"wrote {path}")
 
 
-def check_folder_frame(data: Path) -> None:
+def check_folder_frame(data: Path, device: str | None) -> None:
     """Refuse a folder whose faces lie elsewhere than in the CelebA frame."""
     from latentrot.data.celeba import FaceFolder  # noqa: PLC0415
+    from latentrot.devices import resolve_device  # noqa: PLC0415
     from latentrot.faces.frame_check import check_frame  # noqa: PLC0415
 
-    check_frame(FaceFolder(data))
+    check_frame(FaceFolder(data), str(resolve_device(device)))

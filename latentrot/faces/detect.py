@@ -126,8 +126,9 @@ def refine_landmarks(squares: np.ndarray, device: str | None = None) -> tuple[np
     from latentrot.faces.mtcnn import load_mtcnn  # noqa: PLC0415
 
     x = torch.from_numpy(np.ascontiguousarray(squares)).to(device or "cpu").permute(0, 3, 1, 2).float()
+    network = load_mtcnn(str(device or "cpu"), MIN_FACE)
     with torch.inference_mode():
-        found = load_mtcnn(str(device or "cpu"), MIN_FACE).output(x)
+        found = network.output(x)
     points = found["landmarks"].double().cpu().numpy().reshape(-1, 2, 5).transpose(0, 2, 1)
     return points, found["face"].cpu().numpy()
 
