@@ -139,7 +139,7 @@ class TestCommands:
         assert main([*map(str, command), str(tmp_path / "cpu"), "--device", "cpu"]) == 0
         mine, his = (torch.cat([z for _, z in LatentStore(tmp_path / n).batches()]) for n in ("latents", "cpu"))
         torch.testing.assert_close(mine, his, rtol=1e-2, atol=1e-2)
-        rows = {"image_id": store.image_ids(), "yaw_deg": np.linspace(-30, 30, 12), "pitch_deg": 0.0, "roll_deg": 0.0}
+        rows = {"image_id": store.image_ids(), "yaw_deg": np.linspace(30, -30, 12), "pitch_deg": 0.0, "roll_deg": 0.0}
         lights = {"light": "center", "p_left": 0.0, "p_center": 1.0, "p_right": 0.0, "confidence": 1.0}
         pd.DataFrame({**rows, **lights}).to_csv(tmp_path / "labels.csv", index=False)
         fit = ("fit-directions", "--latents", store.root, "--labels", tmp_path / "labels.csv", "--light", "center")
