@@ -339,7 +339,7 @@ class TestTraining:
             (["--heads", ".", "--yaleb", "."], ["got --yaleb and --heads"]),
             (["--heads", ".", "--light-steps", "0"], ["--light-steps 0", "at least 1"]),
             (["--heads", "."], ["pose.csv"]),
-            (["--heads", "v"], ["0 images of heads held out"]),
+            (["--heads", "v"], ["0 images of held-out heads"]),
         ],
     )
     def test_mistakes(self, argv, words, tmp_path, capsys, monkeypatch):

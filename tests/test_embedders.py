@@ -103,7 +103,7 @@ class TestEmbedder:
         assert errors[0] < errors[1] / 2
 
     def test_another_run_is_refused(self, model, data, undisturbed):
-        with pytest.raises(LatentrotError, match=r"seed=0.*asks for 7"):
+        with pytest.raises(LatentrotError, match=r"seed=0.*this run has 7"):
             train_embedder(data, undisturbed, model, EmbedderConfig(**{**vars(TINY), "seed": 7}))
 
     def test_another_model_is_refused(self, undisturbed, tmp_path):

@@ -223,7 +223,7 @@ def test_a_resumed_run_is_the_undisturbed_one(planted, tmp_path):
     assert saved
     first, second = load_file(whole), load_file(halves)
     assert {k for k in first if not torch.equal(first[k], second[k])} == set()
-    with pytest.raises(LatentrotError, match=r"batch_size=8.* asks for 9"):
+    with pytest.raises(LatentrotError, match=r"batch_size=8.* this run has 9"):
         train_face("landmarks", planted, tmp_path / "halves", replace(TINY, batch_size=9))
 
 

@@ -144,7 +144,7 @@ def broken(folder: Path) -> dict[str, str]:
     return {
         "cut-shapes.safetensors": "cut-shapes", "stranger.safetensors": "no network", "grey.safetensors": "channels",
         "code.pth": "could execute code", "list.pth": "no table", "cut.safetensors": "again", "cut.pth": "again",
-        "empty.safetensors": "again", "empty.pth": "again", "noise.pth": "noise.pth", "plain-pickle.pth": "run code",
+        "empty.safetensors": "again", "empty.pth": "again", "noise.pth": "noise.pth", "plain-pickle.pth": "execute code",
         "weights.onnx": "unknown suffix", "folder.pth": "no weights file", "loop.pth": "no weights file",
         "nowhere.pth": "check the path", "nul\0.pth": "check the path",
     }  # fmt: skip
