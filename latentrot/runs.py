@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from latentrot.errors import LatentrotError
+
 __all__ = ["RunConfig"]
 
 
@@ -32,3 +34,13 @@ class RunConfig:
     ema: float = 0.995
     max_grad_norm: float = 1.0
     seed: int = 0
+
+    def check_ranges(self, *ranges: tuple[str, float, float]) -> None:
+        """Check fields, each given as its name, lowest and highest value.
+
+        Raises:
+            LatentrotError: the first field that is out of its range.
+        """
+        for name, low, high in ranges:
+            if not low <= getattr(self, name) <= high:
+                raise LatentrotError(f"{name} {getattr(self, name)}: expected {low} to {high}")

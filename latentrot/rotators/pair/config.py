@@ -65,9 +65,7 @@ class PairConfig(RunConfig):
             raise LatentrotError(
                 "condition embedding is the pixel backbone's; the latent one embeds what it is shown: expected mesh or source"
             )
-        for name, low, high in (
+        self.check_ranges(
             ("drop_condition", 0, 1), ("drop_pose", 0, 1), ("held_out", 0, 1), ("ema", 0, 1), ("back_deg", 5, 90),
             ("sources", 1, 10**9), ("batch_size", 1, 10**6), ("steps", 1, 10**9),
-        ):  # fmt: skip
-            if not low <= getattr(self, name) <= high:
-                raise LatentrotError(f"{name} {getattr(self, name)}: expected {low} to {high}")
+        )  # fmt: skip

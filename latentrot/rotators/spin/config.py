@@ -53,11 +53,9 @@ class SpinConfig(RunConfig):
     identity_digest: str = ""
 
     def __post_init__(self) -> None:
-        for name, low, high in (
+        self.check_ranges(
             ("drop_identity", 0, 1), ("drop_images", 0, 1), ("plain", 0, 1), ("frontal", 0, 1), ("ema", 0, 1),
             ("people", 1, 10**6), ("together", 4, 64), ("batch_size", 1, 10**6), ("steps", 1, 10**9),
-        ):  # fmt: skip
-            if not low <= getattr(self, name) <= high:
-                raise LatentrotError(f"{name} {getattr(self, name)}: expected {low} to {high}")
+        )  # fmt: skip
         if self.views < self.together:
             raise LatentrotError(f"views {self.views}: expected at least the {self.together} drawn together")
