@@ -8,7 +8,7 @@ import torch
 
 from latentrot.diffusion.load import LatentModel
 from latentrot.diffusion.schedule import Schedule
-from latentrot.diffusion.solvers.ddim import decode_ddim
+from latentrot.diffusion.solvers.ddim import Ddim
 from latentrot.diffusion.solvers.step import invert_step, rotated_from, steps_of
 
 __all__ = ["FIRST_EVALUATIONS", "SOLVER", "FixedPoint", "first_guess"]
@@ -36,12 +36,8 @@ def extrapolate(points: list[tuple[float, torch.Tensor]], angle: float) -> torch
     return vb + (vb - va) * ((angle - b) / (b - a))
 
 
-class FixedPoint:
-    """Exact up to its tolerance; one state per image; any DDIM decoder can decode its latents."""
-
-    states = 1
-    residual_share = 1.0
-    any_steps = True
+class FixedPoint(Ddim):
+    """The inverse of DDIM's decoding, exact up to its tolerance; any DDIM decoder can decode its latents."""
 
     def evaluations(self, schedule: Schedule) -> tuple[int, int]:
         """One per step after the first three."""
@@ -62,16 +58,6 @@ class FixedPoint:
             solved = [*solved[-1:], (step.b, (math.cos(step.turn) * noisier - state) / math.sin(step.turn))]
             state = noisier
         return state
-
-    def latents(
-        self, model: LatentModel, state: torch.Tensor, schedule: Schedule, tolerance: float | None
-    ) -> torch.Tensor:
-        """As `invert`: there is no residual latent."""
-        return self.invert(model, state, schedule, tolerance)
-
-    def decode(self, model: LatentModel, z: torch.Tensor, schedule: Schedule) -> torch.Tensor:
-        """Explicit DDIM steps."""
-        return decode_ddim(model, z, schedule)
 
 
 SOLVER = FixedPoint()
