@@ -94,10 +94,9 @@ class Embed:
         folder = open_folder(self.data.resolve())
         labels = self.read_labels()
         if self.check_frame:
-            from latentrot.devices import resolve_device  # noqa: PLC0415
             from latentrot.faces.frame_check import check_frame  # noqa: PLC0415
 
-            check_frame(folder, str(resolve_device(self.runtime.device)))
+            check_frame(folder, self.runtime.device)
         from latentrot.store.latent_store import LatentStore  # noqa: PLC0415
 
         store = LatentStore(self.out)

@@ -82,7 +82,7 @@ class Label:
         if self.check_frame:
             from latentrot.faces.frame_check import check_frame  # noqa: PLC0415
 
-            check_frame(folder, str(device))
+            check_frame(folder, self.device)
         labeler = load_labeler(self.labeler, device)
         return label_folder(
             folder,

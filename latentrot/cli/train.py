@@ -128,7 +128,6 @@ class TrainEmbedder:
 def check_folder_frame(data: Path, device: str | None) -> None:
     """Refuse a folder whose faces lie elsewhere than in the CelebA frame."""
     from latentrot.data.celeba import FaceFolder  # noqa: PLC0415
-    from latentrot.devices import resolve_device  # noqa: PLC0415
     from latentrot.faces.frame_check import check_frame  # noqa: PLC0415
 
-    check_frame(FaceFolder(data), str(resolve_device(device)))
+    check_frame(FaceFolder(data), device)

@@ -1,8 +1,7 @@
 """Check with the face detector whether images are aligned to the CelebA frame, as all later steps assume.
 
-Measured with the limits below on 200 images each, number of misaligned ones among those with a face: aligned CelebA 0,
-    UTKFace
-in CelebA's crop 0, YouTube Faces aligned 0, rendered heads up to 90 degrees 0; raw LFW 200.
+Measured with the limits below on 200 images each, number of misaligned ones among those with a face:
+aligned CelebA 0, UTKFace in CelebA's crop 0, YouTube Faces aligned 0, rendered heads up to 90 degrees 0; raw LFW 200.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import numpy as np
 from latentrot.data.celeba import FaceFolder
 from latentrot.data.digests import names_some
 from latentrot.data.frame import CROP_BOX, FRAME_WIDTH
+from latentrot.devices import resolve_device
 from latentrot.errors import LatentrotError, one_line
 from latentrot.faces.alignment import MEAN_LANDMARKS, Alignment
 from latentrot.faces.detect import detect_faces
@@ -90,12 +90,12 @@ def check_frame(folder: FaceFolder, device: str | None = None) -> None:
 
     Args:
         folder: the images.
-        device: device of the detector; the CPU by default.
+        device: device of the detector; by default cuda where there is one.
 
     Raises:
-        LatentrotError: more than half of the sample, and at least three images, are misaligned.
+        LatentrotError: more than half of the sample, and at least three images, are misaligned; no such device.
     """
-    ids = folder.ids
+    ids, device = folder.ids, str(resolve_device(device))
     sample = [ids[i] for i in np.unique(np.linspace(0, len(ids) - 1, SAMPLE).round().astype(int))]
     faults = {name: _fault_of(folder, name, device) for name in sample}
     counts = Counter(fault if not fault else "off" for fault in faults.values())
