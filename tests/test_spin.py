@@ -685,8 +685,8 @@ class TestDoors:
     @pytest.mark.parametrize(
         ("argv", "said"),
         [
-            (["spin"], "give one of"),
-            (["spin", "a.png", "--new"], "give one of"),
+            (["spin"], "expected exactly one of"),
+            (["spin", "a.png", "--new"], "expected exactly one of"),
             (["spin", "--new", "--views", "0"], "--views 0"),
             (["spin", "--new", "--out", "a.gif"], "without a suffix"),
             (["spin", "--new", "--mesh", "none", "--model", "no/such"], "no multi-view model at no/such"),

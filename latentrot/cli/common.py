@@ -1,16 +1,17 @@
-"""What several commands share."""
+"""Options and checks shared by several commands."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_type_hints
 
 import tyro
 
 from latentrot.errors import LatentrotError
+from latentrot.files import check_writable
 from latentrot.rotators.options import RotatorOptions
 from latentrot.rotators.protocol import Rotator, load_rotator, options_of, rotator_names
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Light",
     "RuntimeOptions",
+    "TrainOptions",
     "at_least",
     "check_folder",
     "chosen_options",
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 Light = Literal["left", "center", "right"]
+Config = TypeVar("Config")
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,48 @@ class RuntimeOptions:
     """by what an autoencoder's latents are multiplied, where the model's folder states it wrongly"""
     vae: str | None = None
     """an autoencoder's folder or Hub id, for a latent diffusion model that comes without its own"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """Options of every command that runs the training loop; None: the value of the run's checkpoint, or the default."""
+
+    out: Path
+    """run folder: checkpoint, log, samples, and the network"""
+    steps: int | None = None
+    """total number of optimiser steps"""
+    batch_size: int | None = None
+    """samples per step"""
+    learning_rate: float | None = None
+    """AdamW's peak rate"""
+    decay: int | None = None
+    """steps of the final linear decay of the rate"""
+    seed: int | None = None
+    """seed of all randomness"""
+    save_every: int = 500
+    """steps between checkpoints; the first one of a run is written after a minute"""
+    device: str | None = None
+    """cpu, cuda or cuda:N; by default cuda where there is one. Several processes: accelerate launch, without --device"""
+
+    def check(self) -> None:
+        """Refuse numbers below 1 and a run folder that cannot be written, before anything slow is imported."""
+        for name in ("save_every", "workers", "steps", "batch_size"):
+            if (value := getattr(self, name, None)) is not None:
+                at_least(f"--{name.replace('_', '-')}", value, 1)
+        check_writable(self.out / "checkpoint.safetensors")
+
+    def config(self, kind: type[Config], default: Callable[[], Config] | None = None) -> Config:
+        """The configuration of the run: the options given, over those of its checkpoint or else of `default`.
+
+        Args:
+            kind: a subclass of `RunConfig`.
+            default: makes the configuration of a new run; None: `kind` itself.
+        """
+        from latentrot.training.checkpoints import checkpoint_config  # noqa: PLC0415
+
+        checkpoint = self.out / "checkpoint.safetensors"
+        base = checkpoint_config(checkpoint, kind) if checkpoint.is_file() else (default or kind)()
+        return replace(cast("Any", base), **given_of(self, kind))
 
 
 def at_least(option: str, value: float, least: float) -> None:
