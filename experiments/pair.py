@@ -44,7 +44,7 @@ from latentrot.evaluation.run import evaluate
 from latentrot.evaluation.views import read_views
 from latentrot.rotators.mesh.rotator import MeshRotator
 from latentrot.rotators.pair.config import PairConfig
-from latentrot.rotators.pair.render import Turner
+from latentrot.rotators.pair.render import ConditionRenderer
 from latentrot.rotators.protocol import Rotator, load_rotator, rotate_many
 from latentrot.training.pair import train_pair
 
@@ -113,7 +113,7 @@ class Geometry:
     """What the model is shown, without the model: geometry alone at the same resolution, in the turned head's frame."""
 
     def __init__(self, resolution: int = 64) -> None:
-        self.turner = Turner(resolution)
+        self.renderer = ConditionRenderer(resolution)
         self.learned_from = MeshRotator().learned_from
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
@@ -122,8 +122,8 @@ class Geometry:
 
     def rotate_many(self, image: np.ndarray, degrees: list[float]) -> list[np.ndarray]:
         """Turn a crop by each of degrees."""
-        head = self.turner.head_of(image)
-        return [self.turner.condition(head.turn(turn))[..., :3] for turn in degrees]
+        head = self.renderer.fit_head(image)
+        return [self.renderer.render(head.turn(turn))[..., :3] for turn in degrees]
 
 
 def measure(crops: list[np.ndarray], rotator: Rotator, judge: Judge) -> pd.DataFrame:

@@ -34,10 +34,10 @@ from latentrot.errors import LatentrotError
 from latentrot.evaluation.judges import load_judge
 from latentrot.evaluation.metrics import squared_error, ssim
 from latentrot.evaluation.perceptual import lpips_at_hand
-from latentrot.portrait.spin import BETWEEN, YAWS, circle, mixed
+from latentrot.portrait.spin import BETWEEN, YAWS, poses_around, slerp
 from latentrot.rotators.protocol import Rotator, load_rotator, rotate_many
 from latentrot.rotators.spin.model import SpinModel, load_spin_model
-from latentrot.rotators.spin.reconstruct import BACKGROUND
+from latentrot.rotators.spin.reconstruct import MIN_NORMAL_LENGTH
 from latentrot.rotators.spin.sample import (
     NULL_IDENTITY,
     SpinSampleConfig,
@@ -200,7 +200,7 @@ def angle_deg(drawn: torch.Tensor, true: np.ndarray) -> float:
     """Mean angle between drawn (3, s, s) and true (s, s, 3) uint8 normals, where both are of a head."""
     a, b = drawn.permute(1, 2, 0).numpy(), true / 127.5 - 1
     lengths = np.linalg.norm(a, axis=-1), np.linalg.norm(b, axis=-1)
-    both = (lengths[0] > BACKGROUND) & (lengths[1] > BACKGROUND)
+    both = (lengths[0] > MIN_NORMAL_LENGTH) & (lengths[1] > MIN_NORMAL_LENGTH)
     cosine = (a * b).sum(-1)[both] / (lengths[0] * lengths[1])[both]
     return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))).mean())
 
@@ -228,7 +228,7 @@ def write_sheets(model: SpinModel, heads: list[Truth], config: SpinSampleConfig)
         return
     a, b = (identity_of(model, head.images[0.0]) for head in heads[:2])
     shares = torch.linspace(0, 1, BETWEEN + 2).tolist()
-    between = [draw_views(model, None, asked, mixed(a, b, share), config) for share in shares]
+    between = [draw_views(model, None, asked, slerp(a, b, share), config) for share in shares]
     write_image(
         HERE / "spin_between.png", strip([p for v in between for p in to_uint8(v.images[:, :3])], columns=len(YAWS))
     )
@@ -258,7 +258,7 @@ def write_consistency(model: SpinModel, heads: list[Truth], config: SpinSampleCo
     """The table of what a head's views have to do with each other, and the time of a view among 48."""
     found = [consistency(model, head, config) for head in tqdm(heads, desc="consistency", disable=None)]
     begun = time.perf_counter()
-    spin(model, to_tensor(heads[0].images[0.0])[0], torch.zeros(2), circle(48), config=config)
+    spin(model, to_tensor(heads[0].images[0.0])[0], torch.zeros(2), poses_around(48), config=config)
     table = pd.DataFrame(found).mean().round(4)
     table["seconds_a_view_of_48"] = round((time.perf_counter() - begun) / 48, 3)
     table.rename("value").to_csv(HERE / "spin_consistency.csv", index_label="measure")

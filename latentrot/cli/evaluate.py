@@ -45,7 +45,7 @@ class Evaluate:
     """whose label network measures: a bundled model, a model's folder or a file; by default the one of --model"""
     identity: Path | None = None
     """weights of facenet-pytorch's InceptionResnetV1 (20180402-114759-vggface2.pt), which you have: how much of the person
-    stays. A spin model that was trained with these weights is told who it is by them, which flatters it"""
+    stays. A spin model trained with these weights uses them as its identity condition, which favours it"""
     judge: Path | None = None
     """a Python file of yours with pose(images), identity(images) or both, which measures too; it is run"""
     people: int | None = None

@@ -65,8 +65,8 @@ class Spin:
         if self.between is not None:
             portraits = [self.open(path) for path in self.between]
             rotator = self.rotator()
-            facts = {"source": ", ".join(path.name for path in self.between), "model": rotator.name}
-            files = write_between(spin_between(portraits, rotator), self.out, facts, motion=self.motion)
+            provenance = {"source": ", ".join(path.name for path in self.between), "model": rotator.name}
+            files = write_between(spin_between(portraits, rotator), self.out, provenance, motion=self.motion)
         elif self.image is not None:
             portrait = self.open(self.image)
             files = self.write(spin_photograph(portrait, self.rotator(), self.views, self.pitch))
