@@ -151,7 +151,7 @@ def measure(crops: list[np.ndarray], rotator: Rotator, judge: Judge) -> pd.DataF
 def strip_of(rotator: Rotator, size: int) -> np.ndarray:
     """A frontal rendered head and its turns in a row."""
     views = read_views(bundled_example("heads64"))
-    source = views.pictures[0, views.column(0.0)]
+    source = views.images[0, views.column(0.0)]
     cells = [source, *rotate_many(rotator, source, list(TURNS))]
     return np.concatenate([resize(cell, size) for cell in cells], 1)
 

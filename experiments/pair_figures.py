@@ -100,8 +100,8 @@ def main() -> None:
     found = open_portrait(PORTRAIT)
     portrait = found.alignments[0].crop(found.image, SIDE)
     views = read_views(bundled_example("heads64"))
-    head = views.pictures[0, views.column(0.0)]
-    turned = views.pictures[0, views.column(15.0)]
+    head = views.images[0, views.column(0.0)]
+    turned = views.images[0, views.column(15.0)]
     rotators = PairOptions(keep=0.0).load(), PairOptions().load()
     pairs = kinds_of_pairs(portrait, (head, turned))
     draw_method(rotators[0].model, pairs).savefig(HERE / "pair_method.png", dpi=80)

@@ -136,7 +136,7 @@ class Rendered:
 
     def embedded(self, rotator: LatentRotator) -> list[PreparedLatent]:
         """The heads to turn, embedded on a rotator's schedule; the side of the light is known, not estimated."""
-        return [rotator.prepare(self.truth.pictures[source], str(self.truth.lights[source])) for source in self.sources]
+        return [rotator.prepare(self.truth.images[source], str(self.truth.lights[source])) for source in self.sources]
 
     def compare(self, way: str, rotator: LatentRotator, faces: list[PreparedLatent] | None = None) -> pd.DataFrame:
         """Turn the test heads and measure them: a row for each turn."""

@@ -33,7 +33,7 @@ from latentrot.data.images import strip, to_tensor, to_uint8, write_image
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.judges import load_judge
 from latentrot.evaluation.metrics import squared_error, ssim
-from latentrot.evaluation.perceptual import lpips_at_hand
+from latentrot.evaluation.perceptual import installed_lpips
 from latentrot.portrait.spin import BETWEEN, YAWS, poses_around, slerp
 from latentrot.rotators.protocol import Rotator, load_rotator, rotate_many
 from latentrot.rotators.spin.model import SpinModel, load_spin_model
@@ -140,7 +140,7 @@ def as_far_as_it_turns(draw: Draw, image: np.ndarray, name: str) -> tuple[dict[f
 
 def measure(name: str, draw: Draw, heads: list[Truth], model: SpinModel) -> list[dict[str, object]]:
     """One row for front and back each."""
-    perceptual, judge = lpips_at_hand(), SHARED / "judge" / "judge.py"
+    perceptual, judge = installed_lpips(), SHARED / "judge" / "judge.py"
     by_judge = load_judge(judge).identity if judge.is_file() else None
     embed = by_judge or (model.person.embed if model.person else None)
     rows: dict[str, list[dict[str, float]]] = {"front": [], "back": []}

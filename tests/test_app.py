@@ -335,9 +335,9 @@ def test_a_refusal_changes_nothing_but_the_message(tmp_path, caplog):
         assert set(answer) == {page.message}, name
         assert set(answer) <= outputs[name]
         assert re.fullmatch(r'<div class="problem" role="alert">[^<>]+</div>', answer[page.message])
-        assert "failed on the server" not in answer[page.message], name
+        assert "the edit failed" not in answer[page.message], name
     page.visit(nobody).subject = object()  # whatever else goes wrong is a sentence, too
-    assert "failed on the server" in page.turn("latent", nobody, 5, 0)[page.message]
+    assert "the edit failed" in page.turn("latent", nobody, 5, 0)[page.message]
     assert "Traceback" in caplog.text
 
 

@@ -535,7 +535,7 @@ def datasets(tmp_path):
 
 
 def test_check_measures_what_is_planted(datasets, tmp_path):
-    config = CheckConfig(held_out=1.0, mirror=False, jitter_pictures=4, draws=3)
+    config = CheckConfig(held_out=1.0, mirror=False, jitter_images=4, draws=3)
     check = check_labels(*datasets, config, estimator=Brightness())
     report = json.loads(json.dumps(check.report))
     assert report["pose"] == {
@@ -562,9 +562,7 @@ def test_a_target_missed_is_said(datasets):
         def __call__(self, x):
             return super().__call__(x) + 5
 
-    report = check_labels(
-        *datasets, CheckConfig(held_out=1.0, mirror=False, jitter_pictures=2), estimator=Wrong()
-    ).report
+    report = check_labels(*datasets, CheckConfig(held_out=1.0, mirror=False, jitter_images=2), estimator=Wrong()).report
     assert report["targets"]["pose.yaw_mae_deg"] == {"measured": 7, "target": "<= 3", "met": False}
 
 
@@ -648,7 +646,7 @@ def test_the_bundled_pose_is_steady_on_photographs():
 def test_check_of_photographs_holds_out_the_right_people():
     if not (SHARED / "celeba").is_dir() or not (SHARED / "yaleb").is_dir():
         pytest.skip("no photographs at ../shared/data")
-    report = check_labels(SHARED / "celeba", SHARED / "yaleb", CheckConfig(jitter_pictures=5)).report
+    report = check_labels(SHARED / "celeba", SHARED / "yaleb", CheckConfig(jitter_images=5)).report
     assert report["pose"]["pictures"] == 923
     assert report["light"]["pictures"] == 493
     missed = {name for name, row in report["targets"].items() if not row["met"]}

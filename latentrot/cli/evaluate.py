@@ -75,7 +75,7 @@ class Evaluate:
         from tqdm import tqdm  # noqa: PLC0415
 
         from latentrot.devices import resolve_device  # noqa: PLC0415
-        from latentrot.evaluation.people import require_strangers  # noqa: PLC0415
+        from latentrot.evaluation.people import require_held_out  # noqa: PLC0415
         from latentrot.evaluation.report import markdown_table, protocol_table, summary, write_evaluation  # noqa: PLC0415
         from latentrot.evaluation.run import evaluate, read_pairs  # noqa: PLC0415
         from latentrot.faces.network import load_labeler  # noqa: PLC0415
@@ -85,12 +85,12 @@ class Evaluate:
         judge = self.judges()
         pairs = read_pairs(self.data, config)
         rotators, provenance = self.loaded()
-        require_strangers(rotators, self.data, config)
+        require_held_out(rotators, self.data, config)
         labeler = load_labeler(self.labeler, resolve_device(self.runtime.device)) if self.labeler else None
         # rotators without a label network are measured by that of the first that has one
         labeler = labeler or next(filter(None, (capabilities_of(r).label_network for r in rotators.values())), None)
         make_folder(self.out)
-        with tqdm(total=pairs.table["source"].nunique(), desc="evaluate", unit="picture", disable=None) as bar:
+        with tqdm(total=pairs.table["source"].nunique(), desc="evaluate", unit="image", disable=None) as bar:
             evaluation = evaluate(
                 rotators, pairs, config, labeler=labeler, judge=judge, provenance=provenance, progress=bar.update
             )

@@ -67,7 +67,7 @@ class Label:
         table = table if lights is None else with_light(table, lights)
         write_labels(with_attributes(table, folder), self.out)
         counts = ", ".join(f"{n} {count}" for n, count in table["light"].value_counts().items())
-        print(f"labelled {len(table)} pictures ({counts}); wrote {self.out}")
+        print(f"labelled {len(table)} images ({counts}); wrote {self.out}")
 
     def estimated(self, folder: FaceFolder) -> pd.DataFrame:
         """What the networks say."""
@@ -208,7 +208,7 @@ class CheckLabels:
     def run(self) -> None:
         """Measure, print what was measured beside the targets, write."""
         check_folder(self.celeba)
-        check_folder(self.yaleb, "the extended Yale B pictures with light.csv")
+        check_folder(self.yaleb, "the extended Yale B images with light.csv")
         check_writable(self.out)
         from latentrot.devices import resolve_device  # noqa: PLC0415
         from latentrot.evaluation.label_check import CheckConfig, check_labels, write_check  # noqa: PLC0415

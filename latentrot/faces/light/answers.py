@@ -101,7 +101,7 @@ def _parsed(line: str, where: str) -> Answer:
     if answer.light not in (*CHOICES, UNDO):
         raise LatentrotError(f"{where}: light {answer.light!r}; expected {', '.join(CHOICES)} or {UNDO}")
     if not answer.image_id or not answer.annotator:
-        raise LatentrotError(f"{where}: {line!r} names no {'picture' if answer.annotator else 'annotator'}")
+        raise LatentrotError(f"{where}: {line!r} names no {'image' if answer.annotator else 'annotator'}")
     try:
         datetime.fromisoformat(answer.time)
     except ValueError as error:
