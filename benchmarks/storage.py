@@ -26,7 +26,7 @@ from latentrot.diffusion.fingerprint import Fingerprint
 from latentrot.diffusion.load import load_model
 from latentrot.diffusion.solve import Schedule, decode, invert
 from latentrot.directions.lines import YawBins, YawDirections
-from latentrot.store.shard import pack_shard, read_header, read_rows
+from latentrot.store.shard import pack_shard, read_header, read_latent_rows
 from latentrot.store.space import LatentSpace
 
 
@@ -151,7 +151,7 @@ def shard_sizes(z: torch.Tensor, names: list[str]) -> list[dict[str, object]]:
             middle = time.process_time()
             for _ in range(5):
                 header = read_header(path)
-                read_rows(path, header)
+                read_latent_rows(path, header)
             end = time.process_time()
             for measure, value in (
                 ("MB", path.stat().st_size / 1e6), ("header's share", header.start / path.stat().st_size),

@@ -20,7 +20,7 @@ from latentrot.diffusion.first_stage import mirror_latents
 from latentrot.diffusion.load import LatentModel, load_model
 from latentrot.diffusion.schedule import Schedule
 from latentrot.directions.directions import Directions
-from latentrot.directions.fit import FitConfig, chosen_rows, fit_directions
+from latentrot.directions.fit import FitConfig, fit_directions, training_rows
 from latentrot.directions.statistics import MIRRORED_LIGHT
 from latentrot.evaluation.measure import Instruments, instruments_for, measure
 from latentrot.evaluation.metrics import bootstrap_mean
@@ -98,7 +98,7 @@ class Rendered:
         Returns:
             (n, d) latents and (n,) yaw in degrees, within the bins of the default fit.
         """
-        rows = chosen_rows(self.labels, FitConfig())
+        rows = training_rows(self.labels, FitConfig.where, FitConfig.held_out)
         rows = rows[rows["yaw_deg"].abs() < FitConfig().limit]
         mirrored = MIRRORED_LIGHT.get(light, light)
         points, yaws = [], []

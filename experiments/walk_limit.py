@@ -23,7 +23,7 @@ from solvers import SHARED, quick_dtype, strangers
 
 from latentrot.data.celeba import FaceFolder
 from latentrot.data.images import to_tensor, to_uint8
-from latentrot.data.similarity import ssim
+from latentrot.data.similarity import ssim_map
 from latentrot.rotators.latent.rotator import LatentRotator, load_latent_rotator
 
 HERE = Path(__file__).parent
@@ -117,8 +117,8 @@ def rows_of(
                     "yaw_error_deg": abs(yaw[at] - yaw[1]),
                     "identity_truth": who[at] @ who[1],
                     "identity_pair": who[0] @ who[1],
-                    "ssim_truth": float(ssim(a, b)),
-                    "ssim_unturned": float(ssim(to_tensor(case.source), b)),
+                    "ssim_truth": float(ssim_map(a, b).mean((1, 2, 3))),
+                    "ssim_unturned": float(ssim_map(to_tensor(case.source), b).mean((1, 2, 3))),
                     "squared_error": float((a - b).square().mean()),
                 }
             rows.append(row)

@@ -15,7 +15,7 @@ from tiny import SIZE, as_batch, gradients, write_pictures
 from latentrot.bundles import PORTRAIT
 from latentrot.cli import main
 from latentrot.data.images import read_image, resize, write_image
-from latentrot.data.similarity import psnr, ssim
+from latentrot.data.similarity import psnr, ssim_map
 from latentrot.devices import resolve_device
 from latentrot.diffusion.load import load_model
 from latentrot.diffusion.solve import Schedule, decode, invert
@@ -96,7 +96,7 @@ class TestEstimators:
         for mine, his in zip(found, wanted, strict=True):
             np.testing.assert_allclose(mine, his, rtol=1e-4, atol=1e-3)
 
-    @pytest.mark.parametrize("measure", [psnr, ssim])
+    @pytest.mark.parametrize("measure", [psnr, ssim_map])
     def test_measures_of_pictures_on_two_devices(self, measure):
         a, b = (as_batch(gradients(2, 64, seed)) for seed in (0, 1))
         wanted = measure(a, b)

@@ -20,7 +20,7 @@ from latentrot.data.celeba import FaceFolder
 from latentrot.errors import LatentrotError
 from latentrot.faces.light.agreement import agreed, disputed, fleiss_kappa, light_counts, pair_agreements, votes
 from latentrot.faces.light.answers import UNDO, Answer, AnswerFile, read_answers, standing
-from latentrot.faces.light.page import BUTTONS, serve
+from latentrot.faces.light.page import BUTTONS, serve_label_page
 from latentrot.faces.light.propagate import (
     UNLABELLED,
     LightFeatures,
@@ -485,7 +485,7 @@ def test_mistakes_are_one_line(faces, tmp_path, capsys, monkeypatch):
         assert error.splitlines()[-1].startswith("latentrot: ")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(LatentrotError, match=r"pip install .gradio>=6"):
-        serve(None, None)
+        serve_label_page(None, None)
 
 
 # --- the page -------------------------------------------------------------------------------------------------------

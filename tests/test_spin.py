@@ -49,7 +49,7 @@ from latentrot.rotators.spin.sample import (
 )
 from latentrot.synthetic import load_head_model, render, with_pose
 from latentrot.synthetic import views as rendering
-from latentrot.synthetic.views import HeadViews, read_views, render_views
+from latentrot.synthetic.views import HeadViews, read_head_views, render_views
 from latentrot.training.checkpoints import config_of_run
 from latentrot.training.loop import generator_at, run_training
 from latentrot.training.person import Classifier, cosface_loss, same_or_not
@@ -192,7 +192,7 @@ class TestRendering:
         before = [path.stat().st_mtime_ns for path in shards]
         assert render_views(tmp_path, range(2), **options) == shards
         assert [path.stat().st_mtime_ns for path in shards] == before
-        both = read_views(shards)
+        both = read_head_views(shards)
         assert both.image.shape == both.normals.shape == (2, 2, 3, 16, 16)
         model, head = load_head_model(ict), rendering.head_of(1, 3, 0.5)
         yaw, pitch = rendering.poses_of(1, 3, 2)[1]

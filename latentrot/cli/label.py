@@ -168,7 +168,7 @@ class LabelLight:
     def ask(self, folder: FaceFolder, features: LightFeatures) -> None:
         """Serve the page until interrupted; the table is written after every fit."""
         from latentrot.faces.light.answers import AnswerFile  # noqa: PLC0415
-        from latentrot.faces.light.page import serve  # noqa: PLC0415
+        from latentrot.faces.light.page import serve_label_page  # noqa: PLC0415
         from latentrot.faces.light.session import LabelSession, LightFit, SessionConfig  # noqa: PLC0415
         from latentrot.faces.light.tables import write_light_table  # noqa: PLC0415
 
@@ -179,7 +179,7 @@ class LabelLight:
         config = SessionConfig(batch=self.batch, rounds=self.rounds, again=self.again)
         session = LabelSession(AnswerFile(self.answers), features, config, keep)
         try:
-            serve(folder, session, annotator=self.annotator, port=self.port)
+            serve_label_page(folder, session, annotator=self.annotator, port=self.port)
         except KeyboardInterrupt:
             print()
 

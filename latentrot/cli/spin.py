@@ -150,7 +150,7 @@ class TrainPerson(HeadOptions):
         if self.people < 1 and not self.data:
             raise LatentrotError("no training data; give --people, or --data with folders of photographs")
         from latentrot.rotators.spin.config import SpinConfig  # noqa: PLC0415
-        from latentrot.synthetic.views import read_views, render_views  # noqa: PLC0415
+        from latentrot.synthetic.views import read_head_views, render_views  # noqa: PLC0415
         from latentrot.training.face.config import FaceTrainConfig  # noqa: PLC0415
         from latentrot.training.person import PERSON_CONFIG, train_person  # noqa: PLC0415
         from latentrot.training.spin import SEED, SIZE  # noqa: PLC0415
@@ -160,7 +160,7 @@ class TrainPerson(HeadOptions):
             spin = SpinConfig()
             options = {"seed": SEED + spin.seed, "views": spin.views, "size": SIZE, "plain": spin.plain}
             folder = self.heads or self.out / "heads"
-            views = read_views(
+            views = read_head_views(
                 render_views(folder, range(self.people), **options, workers=self.workers, ict=self.face_model)
             )
         config = self.config(FaceTrainConfig, lambda: PERSON_CONFIG)

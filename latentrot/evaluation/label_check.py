@@ -227,7 +227,7 @@ def mirror_agreement(x: Tensor, sure: float, labeler: FaceLabeler | None = None)
 # --- report ----------------------------------------------------------------------------------------------------------
 
 
-def held_out_images(folder: FaceFolder, share: float) -> tuple[list[str], Tensor]:
+def held_out_poses(folder: FaceFolder, share: float) -> tuple[list[str], Tensor]:
     """Names of the images of held-out people with a reference pose, and (n, 2) yaw and pitch in degrees."""
     pose = read_pose(folder)
     rows = held_out(folder.identities.to_numpy(), share) & torch.isfinite(pose).all(1).numpy()
@@ -305,7 +305,7 @@ def check_labels(
     estimator = estimator or LabelerPose(labeler)
     folder = FaceFolder(celeba)
     yale, light = yale_crops(yaleb, slice(-config.yale_held_out, None))
-    ids, truth = held_out_images(folder, config.held_out)
+    ids, truth = held_out_poses(folder, config.held_out)
 
     pose, speed = timed_poses(folder, ids, estimator, device, mirror=config.mirror)
     some = np.random.default_rng(config.seed).permutation(ids)[: config.jitter_images].tolist()

@@ -118,7 +118,7 @@ def measure(
     rows["refused"] = 0.0 if refused is None else refused.astype(float)
     rows = rows.assign(**judged(pairs, true, sources, placed, instruments))
     similarity = [
-        similarity_to(pairs, row, image, instruments.perceptual) for row, image in zip(true, placed, strict=True)
+        image_similarity(pairs, row, image, instruments.perceptual) for row, image in zip(true, placed, strict=True)
     ]
     return pd.concat([rows, pd.DataFrame(similarity)], axis=1).reindex(columns=[*HEAD, *MEASURES])
 
@@ -170,7 +170,7 @@ def judged(
     return found
 
 
-def similarity_to(
+def image_similarity(
     pairs: Pairs, row: int, image: np.ndarray, perceptual: Callable[[np.ndarray, np.ndarray], float] | None
 ) -> dict[str, float]:
     """Similarity of an image to the true one, and its rank among rendered heads."""

@@ -51,8 +51,7 @@ def squared_error(a: np.ndarray, b: np.ndarray, region: np.ndarray | None = None
 def ssim(a: np.ndarray, b: np.ndarray, region: np.ndarray | None = None) -> float:
     """Structural similarity of the luma of two images, at most 1.
 
-    Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to structural similarity", 2004: an
-    11x11 Gaussian window of standard deviation 1.5, averaged over windows completely inside the image.
+    11x11 Gaussian windows of standard deviation 1.5 (see `latentrot.data.similarity.ssim_map`).
 
     Args:
         a: (h, w, 3) uint8, at least 11 pixels to a side.
@@ -64,7 +63,7 @@ def ssim(a: np.ndarray, b: np.ndarray, region: np.ndarray | None = None) -> floa
     """
     check_pair(a, b)
     x, y = (torch.from_numpy(grey(p))[None, None] * 2 - 1 for p in (a, b))
-    values = similarity.similarity_map(x, y)[0, 0].numpy()
+    values = similarity.ssim_map(x, y)[0, 0].numpy()
     edge = similarity.WINDOW // 2
     return mean_in(values, None if region is None else region[edge:-edge, edge:-edge])
 

@@ -25,8 +25,7 @@ from latentrot.portrait.portrait import EditConfig, Portrait, read_portrait
 from latentrot.portrait.properties import StillRotator
 from latentrot.portrait.results import synthetic_metadata
 from latentrot.portrait.turns import Turn
-from latentrot.rotators.properties import PreparedFace as PreparedProperties
-from latentrot.rotators.properties import PropertyEditor
+from latentrot.rotators.properties import InvertedFace, PropertyEditor
 from latentrot.rotators.protocol import RotatedCrop, Rotator, capabilities_of
 
 __all__ = [
@@ -108,7 +107,7 @@ class Subject:
         return self.prepared[name]
 
     @cached_property
-    def editable(self) -> PreparedProperties:
+    def editable(self) -> InvertedFace:
         """The inverted face, for edits of properties."""
         if self.editor is None:
             raise LatentrotError("no directions of properties come with this model")

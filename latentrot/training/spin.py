@@ -23,7 +23,7 @@ from latentrot.rotators.spin.config import SpinConfig
 from latentrot.rotators.spin.model import PERSON, SpinModel, initial_spin_model, multi_view_folder, save_spin_model
 from latentrot.rotators.spin.sample import NULL_IDENTITY, SpinSampleConfig, SpinViews, draw_views
 from latentrot.synthetic.head_model import ICT_PATH
-from latentrot.synthetic.views import HeadViews, read_views, render_views
+from latentrot.synthetic.views import HeadViews, read_head_views, render_views
 from latentrot.training.backbone import MODEL, save_samples
 from latentrot.training.checkpoints import config_of_run
 from latentrot.training.loop import CHECKPOINT, generator_at, run_training
@@ -244,8 +244,8 @@ def train_spin(
     folder = heads or out / "heads"
     shards = render_views(folder, range(config.people), **options, workers=workers, ict=ict)
     held_out = options | {"seed": SEED + 500_000}
-    strangers = read_views(render_views(out / "strangers", range(SHEET_ROWS), **held_out, ict=ict))
-    views = read_views(shards)
+    strangers = read_head_views(render_views(out / "strangers", range(SHEET_ROWS), **held_out, ict=ict))
+    views = read_head_views(shards)
     task = SpinTask(model, views, embed_people(network, views.occasion), strangers, config)
     run_training(task, model.network, config, out, save_every=save_every, device=device)
     return out / MODEL
