@@ -45,7 +45,7 @@ class Storage:
     pictures: int = 1000
     """how many, chosen at random"""
     decoded: int = 16
-    """how many are decoded, to compare the pictures"""
+    """how many are decoded, to compare the images"""
 
 
 def computed(config: Storage) -> tuple[list[str], torch.Tensor]:
@@ -107,7 +107,7 @@ def effect_on_lines(z: torch.Tensor, labels: pd.DataFrame) -> list[dict[str, obj
 
 
 def effect_on_pictures(z: torch.Tensor) -> list[dict[str, object]]:
-    """PSNR in dB between pictures decoded from latents as computed and as stored."""
+    """PSNR in dB between images decoded from latents as computed and as stored."""
     model = load_model(None, "cpu")
     exact = decode(model, z)
     errors = {way: ((decode(model, store(z)) - exact) ** 2).mean((1, 2, 3)) for way, store in WAYS.items()}

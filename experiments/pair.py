@@ -51,7 +51,7 @@ from latentrot.training.pair import train_pair
 HERE = Path(__file__).parent
 WORK = Path("runs/pair")
 TURNS = (-30.0, -15.0, 15.0, 30.0)
-#: name -> what the network is shown, and shares of mirror pairs, scenes, and pictures turned there and back
+#: name -> what the network is shown, and shares of mirror pairs, scenes, and images turned there and back
 VARIANTS: dict[str, tuple[Literal["mesh", "source", "embedding"], tuple[float, float, float]]] = {
     "mirror pairs": ("source", (1, 0, 0)),
     "mirror pairs and scenes": ("source", (0.4, 0.6, 0)),

@@ -1,4 +1,4 @@
-"""The pair model in pictures that may be shown: the public-domain portrait and an unseen rendered head.
+"""The pair model in images that may be shown: the public-domain portrait and an unseen rendered head.
 
     python experiments/pair_figures.py
 
@@ -6,7 +6,7 @@ Writes beside this script
 
 - pair_method.png, a row for each kind of pair: source, what the network is shown of it, the target with noise, what the
   bundled model draws, the target;
-- pair_process.png: the source and what the model is shown of it, then above the states from noise to picture, below what each
+- pair_process.png: the source and what the model is shown of it, then above the states from noise to image, below what each
   is expected to become;
 - pair_examples.png: the source, then turned by -30, -15, +15, +30 degrees, as the network draws it and with half of what
   geometry shows kept.

@@ -126,7 +126,7 @@ class Rendered:
 
     @property
     def sources(self) -> list[int]:
-        """Rows of the pictures to turn, by head."""
+        """Rows of the images to turn, by head."""
         return self.truth.table["source"].drop_duplicates().tolist()
 
     @cached_property
@@ -147,7 +147,7 @@ class Rendered:
         return rows_of(measure(self.truth, table, pictures, self.instruments).assign(way=way), results)
 
     def compare_both(self, way: str, lines: dict[str, Directions], keep_norm: bool = True) -> pd.DataFrame:
-        """Lines walked by the calibrated steps they carry, and by steps measured on each picture."""
+        """Lines walked by the calibrated steps they carry, and by steps measured on each image."""
         tables = []
         for measured, steps in ((False, "the same"), (True, "measured on the picture")):
             rotator = LatentRotator(self.model, lines, measured, keep_norm)

@@ -68,7 +68,7 @@ def round_trip_statistics(model: LatentModel, x: torch.Tensor, back: torch.Tenso
 
 
 def strangers(n: int) -> list[str]:
-    """Pictures of people held out, one each, nearly frontal."""
+    """Images of people held out, one each, nearly frontal."""
     labels = pd.read_csv("data_labels/celeba_pose.csv", index_col="image_id")
     identities = FaceFolder(SHARED / "data" / "celeba").identities
     far = identities[

@@ -84,7 +84,7 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """A head's true views by yaw: pictures and normals, uint8."""
+    """A head's true views by yaw: images and normals, uint8."""
 
     images: dict[float, np.ndarray]
     normals: dict[float, np.ndarray]
@@ -100,7 +100,7 @@ def truth_of(head: HeadParameters, yaws: tuple[float, ...]) -> Truth:
 
 
 def as_drawing(rotator: Rotator) -> Draw:
-    """A rotator as a function from a frontal picture and yaws."""
+    """A rotator as a function from a frontal image and yaws."""
     return lambda image, yaws: rotate_many(rotator, image, yaws)
 
 
@@ -165,7 +165,7 @@ def measure(name: str, draw: Draw, heads: list[Truth], model: SpinModel) -> list
 
 
 def rms(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Root mean squared difference of two pictures, in units of [0, 1]."""
+    """Root mean squared difference of two images, in units of [0, 1]."""
     return float(((a - b) / 2).square().mean().sqrt())
 
 

@@ -28,7 +28,7 @@ def test_the_plain_loop_gets_better_with_steps(model):
     assert many > few + 3
 
 
-def test_operations_are_counted_per_picture(model):
+def test_operations_are_counted_per_image(model):
     """The first convolution alone: 3 x 3 x 3 -> 16 channels at 256 positions, two operations each."""
     assert flops_of(model) > 2 * 27 * 16 * 256
     assert flops_of(model) == flops_of(model)

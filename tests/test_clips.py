@@ -29,7 +29,7 @@ EVERYBODY = EvaluationConfig(everybody=True, resamples=200)
 
 
 def write_clips(root: Path, frames: list[tuple[str, str, float, np.ndarray]]) -> Path:
-    """A folder of clips: (person, clip, yaw, picture) each; landmarks on a circle, so that none have to be estimated."""
+    """A folder of clips: (person, clip, yaw, image) each; landmarks on a circle, so that none have to be estimated."""
     (root / "img_align_celeba").mkdir(parents=True)
     circle = [89 + 40 * np.cos(t) if axis == "x" else 121 + 40 * np.sin(t) for t in np.arange(68) / 10 for axis in "xy"]
     tables: dict[str, list] = {"clip": [], "pose": [], "identity_CelebA": [], "landmarks68": []}
@@ -195,7 +195,7 @@ class OtherWay:
 
 
 class Source:
-    """Returns the picture it was given."""
+    """Returns the image it was given."""
 
     learned_from = ()
 
@@ -273,7 +273,7 @@ class TestCheats:
         assert error[TRUTH] == 0
         assert error[FLOOR] < error[CEILING] + 1e-3 < error["nothing"]
 
-    def test_pictures_and_pairs(self, cheated):
+    def test_images_and_pairs(self, cheated):
         rows = cheated.rows.groupby("way").size()
         assert (rows.drop([FLOOR, CEILING]) == len(cheated.pairs.table)).all()
         assert rows[FLOOR] == len(cheated.pairs.still)
@@ -320,7 +320,7 @@ class TestJudges:
             load_judge(path)
         assert "\n" not in str(info.value)
 
-    def test_a_picture_is_looked_at_once(self):
+    def test_an_image_is_looked_at_once(self):
         seen = []
 
         def estimate(pictures):

@@ -66,7 +66,7 @@ class TestPretence:
 
 class TestEstimators:
     @pytest.mark.parametrize(("pictures", "network"), [(GPU, GPU), ("cpu", GPU), (GPU, "cpu"), ("gpu:0", GPU)])
-    def test_a_label_network_on_another_device_than_the_picture(self, pictures, network):
+    def test_a_label_network_on_another_device_than_the_image(self, pictures, network):
         x = as_batch(gradients(3, 64))
         wanted = estimate_pose(x), estimate_light(x), light_features(x)
         with gpus():
@@ -97,7 +97,7 @@ class TestEstimators:
             np.testing.assert_allclose(mine, his, rtol=1e-4, atol=1e-3)
 
     @pytest.mark.parametrize("measure", [psnr, ssim_map])
-    def test_measures_of_pictures_on_two_devices(self, measure):
+    def test_measures_of_images_on_two_devices(self, measure):
         a, b = (as_batch(gradients(2, 64, seed)) for seed in (0, 1))
         wanted = measure(a, b)
         with gpus():

@@ -104,7 +104,7 @@ class TestMetrics:
         b = np.clip(a.astype(int) + rng.integers(-60, 60, a.shape), 0, 255).astype(np.uint8)
         x, y = (torch.from_numpy(p @ np.array([0.299, 0.587, 0.114]) / 255)[None, None] for p in (a, b))
         _, theirs = metrics.structural_similarity_index_measure(x, y, sigma=1.5, data_range=1.0, return_full_image=True)
-        # it also averages windows that reach beyond the picture, on mirrored pixels
+        # it also averages windows that reach beyond the image, on mirrored pixels
         assert ssim(a, b) == pytest.approx(float(theirs[..., 5:-5, 5:-5].mean()), abs=1e-9)
 
     def test_a_region_is_compared_alone(self):
@@ -129,7 +129,7 @@ class TestMetrics:
         slightly = np.clip(a.astype(int) + 8, 0, 255).astype(np.uint8)
         assert 0.9 < ssim(a, slightly) < 1
 
-    def test_unequal_pictures_are_refused(self):
+    def test_unequal_images_are_refused(self):
         a = np.zeros((12, 12, 3), np.uint8)
         for other in (a[:11], a.astype(float), a[..., 0]):
             with pytest.raises(LatentrotError, match="expected two"):
@@ -215,7 +215,7 @@ class TestPlanted:
         assert (rows["rank"] == 1).all()
 
     @pytest.mark.parametrize("bad", [np.zeros((8, 9, 3), np.uint8), np.zeros((8, 8, 3)), np.zeros((8, 8), np.uint8)])
-    def test_what_is_no_picture_is_refused(self, views, bad):
+    def test_what_is_no_image_is_refused(self, views, bad):
         class Bad:
             def rotate(self, image, degrees):
                 return bad
@@ -245,7 +245,7 @@ def test_the_second_opinion_reads_yaws_of_unseen_heads(views):
     assert np.abs(pixel_yaw(pairs).estimate(pairs.images, pairs.people) - pairs.yaws).mean() < 5
 
 
-def test_landmarks_of_a_mirrored_picture_are_the_mirrored_landmarks():
+def test_landmarks_of_a_mirrored_image_are_the_mirrored_landmarks():
     crop = portrait_crop(64)
     points = landmark_features(np.stack([crop, crop[:, ::-1]])).reshape(2, 5, 2)
     mirrored = points[1][MIRRORED_LANDMARKS] * [-1, 1] + [1, 0]
@@ -327,7 +327,7 @@ class TestReport:
         assert all(f"*{name}*" in table for name in SPINMEROUND)
         assert "other data" in table
 
-    def test_pictures_of_one_person_are_no_independent_evidence(self, perfect):
+    def test_images_of_one_person_are_no_independent_evidence(self, perfect):
         once = summary(perfect)["ways"]["nothing"]["all"]["squared_error"]
         rows = pd.concat([perfect.rows] * 5, ignore_index=True)
         rows["pair"] += np.repeat(np.arange(5) * 1000, len(perfect.rows))
@@ -360,7 +360,7 @@ class TestViews:
         assert (views.masks[2, 0] == disc(-45)).all()
         assert views.lights == ("left", "center", "right") * 2
 
-    def test_without_masks_the_whole_picture_counts(self, tmp_path):
+    def test_without_masks_the_whole_image_counts(self, tmp_path):
         views = read_views(write_views(tmp_path / "v", heads=2, yaws=(0, 30), masks=False))
         assert pairs_of_views(views, EvaluationConfig()).faces.all()
         rows = of(evaluate({"perfect": Perfect(views)}, views.root, EvaluationConfig(**QUICK)), "perfect")

@@ -31,7 +31,7 @@ STILL, MOVING = ("png", "jpg", "webp"), ("gif", "webp", "mp4")
 
 
 def ramps(count: int, height: int = 40, width: int = 56) -> list[np.ndarray]:
-    """Smooth pictures whose left half changes from one to the next."""
+    """Smooth images whose left half changes from one to the next."""
     y, x = np.mgrid[:height, :width]
     base = np.stack([x * 4, y * 6, 255 - x * 2 - y * 2], -1)
     pictures = [base.copy() for _ in range(count)]

@@ -38,7 +38,7 @@ from latentrot.training.pair import PairTask, pair_rows, pairs_at
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny unconditional model over unshuffled pictures."""
+    """A tiny unconditional model over unshuffled images."""
     return save_pixel_model(tmp_path_factory.mktemp("start"), patch=2)
 
 
@@ -159,7 +159,7 @@ class TestBatches:
         assert not torch.equal(first[3], other[3])
 
     def test_mirror_law(self, config):
-        """A pair shown mirrored is the pair of the mirrored pictures with its yaws negated; the pitch stays."""
+        """A pair shown mirrored is the pair of the mirrored images with its yaws negated; the pitch stays."""
         pairs = some_pairs()
         whole = replace(config, drop_condition=0.0, drop_pose=0.0, batch_size=64)
         straight = pairs_at(3, pairs, replace(whole, mirror=False), generator_at(3, whole))
@@ -284,7 +284,7 @@ class TestLatentBackbone:
         key = "poses.last.weight"
         assert torch.equal(loaded.network.state_dict()[key], average[f"average.module.{key}"].half().float())
 
-    def test_pose_and_picture_are_tokens_of_their_own(self, task):
+    def test_pose_and_image_are_tokens_of_their_own(self, task):
         network = task.model.network
         torch.nn.init.normal_(network.poses.last.weight)
         condition, poses = task.pairs.condition[:2], task.pairs.poses[:2]
@@ -336,7 +336,7 @@ class TestDrawing:
         with pytest.raises(LatentrotError, match=r"keep 1\.5"):
             PairSampleConfig(keep=1.5)
 
-    def test_the_last_state_is_the_picture(self, task):
+    def test_the_last_state_is_the_image(self, task):
         *_, (state, picture) = denoise(
             task.model, task.pairs.condition[:1], task.pairs.poses[:1], PairSampleConfig(steps=3)
         )
@@ -382,7 +382,7 @@ class TestEmbedding:
         assert torch.allclose(embedding(pictures.flip(-1)), told, atol=1e-4)
         assert (told[0] - told[1]).abs().max() > 1e-2
 
-    def test_of_no_picture_is_learned_and_leaves_the_encoder_alone(self, embedding):
+    def test_of_no_image_is_learned_and_leaves_the_encoder_alone(self, embedding):
         pictures = torch.cat([torch.rand(1, 3, SIZE, SIZE), torch.zeros(1, 3, SIZE, SIZE)])
         embedding.train()
         embedding(pictures)[1].sum().backward()
@@ -415,7 +415,7 @@ class TestFolders:
             open_pair_folder(tmp_path)
         assert "\n" not in str(info.value)
 
-    def test_a_pair_of_which_one_picture_is_missing_is_named_and_left_out(self, faces, tmp_path, caplog):
+    def test_a_pair_of_which_one_image_is_missing_is_named_and_left_out(self, faces, tmp_path, caplog):
         for path in faces.iterdir():
             (tmp_path / path.name).write_bytes(path.read_bytes())
         pd.DataFrame({"image_id": ["0.png", "1.png", "gone.png"], "clip": [7, 7, 7]}).to_csv(
@@ -459,7 +459,7 @@ class TestRendering:
         assert torch.equal(turned.poses[:1], pairs.poses)
 
     def test_pairs_of_one_portrait(self, faces, tmp_path):
-        """A picture turned there and back comes back; what was hidden on the way is marked."""
+        """An image turned there and back comes back; what was hidden on the way is marked."""
         folder = open_pair_folder(faces)
         sources = plan_sources([folder], 1, 0.0, 0)
         shards = render_pairs(tmp_path, sources, [folder], 64, 30.0)

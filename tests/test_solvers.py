@@ -111,7 +111,7 @@ class TestExact:
             decode(plain_model, z[:, :, :2], 4, "exact")
 
     def test_a_rotator_walks_it(self, plain_model):
-        """From crop to turned pictures with lines fitted along an exact schedule."""
+        """From crop to turned images with lines fitted along an exact schedule."""
         plan = Schedule(steps=5, solver="exact")
         rotator = LatentRotator(plain_model, {"any": lines_of(plain_model, plan)}, measure=False)
         crop = gradients(1)[0]
@@ -195,7 +195,7 @@ class TestEverySolver:
             assert back == 50 <= there <= (108 if solver == "corrected" else 58)
 
 
-def test_rotation_turns_a_picture_into_its_noise():
+def test_rotation_turns_an_image_into_its_noise():
     x0, noise = torch.randn(2, 4, generator=torch.Generator().manual_seed(0)).double()
     at = [math.cos(a) * x0 + math.sin(a) * noise for a in (0.3, 1.1)]
     velocity = math.cos(0.3) * noise - math.sin(0.3) * x0
@@ -219,7 +219,7 @@ class TestSimilarity:
         g = np.exp(-((np.arange(11) - 5) ** 2) / (2 * 1.5**2))
         w = np.outer(g, g) / g.sum() ** 2
         shown = torch.from_numpy(np.stack([a, b])[:, None, None])
-        a, b = (a + 1) / 2, (b + 1) / 2  # published for pictures whose black is zero
+        a, b = (a + 1) / 2, (b + 1) / 2  # published for images whose black is zero
         ma, mb = (w * a).sum(), (w * b).sum()
         va, vb, cov = (w * (a - ma) ** 2).sum(), (w * (b - mb) ** 2).sum(), (w * (a - ma) * (b - mb)).sum()
         c1, c2 = 0.01**2, 0.03**2

@@ -58,7 +58,7 @@ from latentrot.training.spin import SpinTask, embed_people, identity_of_run, per
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny unconditional model over unshuffled pictures."""
+    """A tiny unconditional model over unshuffled images."""
     return save_pixel_model(tmp_path_factory.mktemp("start"), patch=2)
 
 
@@ -101,7 +101,7 @@ def inputs(model, b=2, p=4, seed=0):
 
 
 class TestBeginning:
-    """Untrained, it is the unconditional model of pictures, view by view, in EDM's variables."""
+    """Untrained, it is the unconditional model of images, view by view, in EDM's variables."""
 
     def check(self, model, unet, scheduler, steps, tolerance):
         x, given, rays, who = inputs(model)
@@ -321,7 +321,7 @@ class TestSampling:
         drawn = draw_views(known, SpinViews(truth[:1], pose[:1]), pose[1:], config=SpinSampleConfig(steps=4))
         assert torch.allclose(drawn.images, truth[1:], atol=1e-4)
 
-    def test_the_pictures_own_channels_are_held_while_its_normals_are_drawn(self, task):
+    def test_the_images_own_channels_are_held_while_its_normals_are_drawn(self, task):
         image = torch.rand(3, SIZE, SIZE) * 2 - 1
         both = normals_of(task.model, image, torch.zeros(2), config=SpinSampleConfig(steps=3))
         assert torch.equal(both[:3], image)
@@ -336,7 +336,7 @@ class TestSampling:
         assert levels[-1] == 0
         assert all(a > b for a, b in pairwise(levels))
 
-    def test_every_view_comes_from_the_picture_and_its_two_nearest_anchors_once(self):
+    def test_every_view_comes_from_the_image_and_its_two_nearest_anchors_once(self):
         poses = torch.tensor([[10.0, 0.0], *([yaw + 10, 0.0] for yaw in ANCHORS_DEG)])
         asked = poses_around(48)
         groups = nearest_anchors(poses, asked, 5)
@@ -378,7 +378,7 @@ class TestPerson:
             classifier(x), torch.tensor([1, 2, 0])
         )
 
-    def test_a_mirrored_picture_is_the_same_person_and_the_file_keeps_its_facts(self, tmp_path):
+    def test_a_mirrored_image_is_the_same_person_and_the_file_keeps_its_facts(self, tmp_path):
         torch.manual_seed(0)
         network = PersonNetwork().eval()
         network.metadata = {"data": "rendered heads, celeba", "people": "7"}
@@ -485,7 +485,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         network = facenet.InceptionResnetV1(pretrained=None)
         for layer in network.modules():
             if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
-                torch.nn.init.kaiming_normal_(layer.weight)  # as it is made, every picture gives nearly the same vector
+                torch.nn.init.kaiming_normal_(layer.weight)  # as it is made, every image gives nearly the same vector
         paths.append(folder / f"{seed}.pt")
         torch.save(network.state_dict(), paths[-1])
     return paths
@@ -574,7 +574,7 @@ def test_a_folder_and_a_checkpoint_from_before_identities_had_a_length_are_read(
 
 
 class TestDoors:
-    def test_a_picture_from_all_around(self, trained, tmp_path):
+    def test_an_image_from_all_around(self, trained, tmp_path):
         from PIL import Image  # noqa: PLC0415
 
         Image.fromarray(gradients(1, 32)[0]).save(tmp_path / "head.png")

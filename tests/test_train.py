@@ -207,7 +207,7 @@ class TestDraws:
         assert rate[100] == 0
 
     @pytest.mark.parametrize("n", [3, 4, 10, 16])
-    def test_each_pass_shows_every_picture_once(self, n):
+    def test_each_pass_shows_every_image_once(self, n):
         drawn = np.concatenate([batch_indices(s, TINY, n) for s in range(2 * n)])
         passes = drawn[: len(drawn) // n * n].reshape(-1, n)
         assert all(sorted(p) == list(range(n)) for p in passes)
@@ -237,7 +237,7 @@ class TestDraws:
         assert shapes == [(4, 12, SIZE // 4, SIZE // 4)] * 2 + [(4, 12, SIZE // 2, SIZE // 2)]
 
     @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
-    def test_target_gives_the_picture_back(self, kind):
+    def test_target_gives_the_image_back(self, kind):
         scheduler = build_scheduler(replace(TINY, prediction_type=kind))
         x0, noise = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
         levels = torch.tensor([400, 400])
