@@ -131,7 +131,7 @@ def time_plain(
         repeats: number of runs per median.
     """
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "pictures.npy"
+        path = Path(folder) / "images.npy"
         np.save(path, x.numpy())
         command = [
             sys.executable, "-m", "latentrot.evaluation.bench.plain", str(path),
@@ -148,7 +148,7 @@ def time_plain(
 def main() -> None:
     """Parse, measure, print JSON."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("pictures", type=Path)
+    parser.add_argument("images", type=Path)
     parser.add_argument("--model")
     for name in ("--steps", "--frames", "--repeats", "--threads"):
         parser.add_argument(name, type=int, required=True)
