@@ -143,7 +143,7 @@ def test_a_face_turns_as_the_slider_is_dragged(visitor, tmp_path):
     assert page.locator("#readout .warning").count() == 0
 
     slide(page, -40)
-    assert "beyond" in page.locator("#readout .warning").inner_text()
+    assert "outside" in page.locator("#readout .warning").inner_text()
 
     walked, shown = pixels(page, "after"), page.locator("#compare img").last.get_attribute("src")
     page.locator("#rotator label", has_text="mesh").click()
@@ -335,9 +335,9 @@ def test_a_refusal_changes_nothing_but_the_message(tmp_path, caplog):
         assert set(answer) == {page.message}, name
         assert set(answer) <= outputs[name]
         assert re.fullmatch(r'<div class="problem" role="alert">[^<>]+</div>', answer[page.message])
-        assert "the edit failed" not in answer[page.message], name
+        assert "The edit failed" not in answer[page.message], name
     page.visit(nobody).subject = object()  # whatever else goes wrong is a sentence, too
-    assert "the edit failed" in page.turn("latent", nobody, 5, 0)[page.message]
+    assert "The edit failed" in page.turn("latent", nobody, 5, 0)[page.message]
     assert "Traceback" in caplog.text
 
 

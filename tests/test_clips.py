@@ -128,10 +128,10 @@ class TestHeldOut:
 
         with pytest.raises(LatentrotError, match="does not name its training data"):
             evaluate({"secretive": Secretive()}, crowd, EVERYBODY)
-        with pytest.raises(LatentrotError, match="reader learned from lfw"):
+        with pytest.raises(LatentrotError, match="reader was trained on lfw"):
             evaluate({"nothing": load_rotator("nothing"), "reader": Reader()}, crowd, EvaluationConfig(
                 everybody=True, data_set="LFW"))  # fmt: skip
-        with pytest.raises(LatentrotError, match="mesh learned from ytf"):
+        with pytest.raises(LatentrotError, match="mesh was trained on ytf"):
             evaluate({"mesh": load_rotator("mesh")}, crowd, EvaluationConfig(everybody=True, data_set="ytf"))
 
     def test_heads_of_training_seeds_are_refused(self, tmp_path):

@@ -488,7 +488,7 @@ def test_jitter_refuses_what_has_no_spread(greys, caplog):
     (greys / "broken.png").write_bytes(b"no picture")
     assert jitter_spread(FaceFolder(greys), Brightness(), ids=["broken.png", "0.png"]).shape == (3,)
     assert "broken.png" in caplog.text
-    with pytest.raises(LatentrotError, match="no picture"):
+    with pytest.raises(LatentrotError, match="no image"):
         jitter_spread(FaceFolder(greys), Brightness(), ids=["broken.png"])
 
 

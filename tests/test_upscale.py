@@ -142,7 +142,7 @@ def broken(folder: Path) -> dict[str, str]:
     (folder / "folder.pth").mkdir()
     (folder / "loop.pth").symlink_to("loop.pth")
     return {
-        "cut-shapes.safetensors": "cut-shapes", "stranger.safetensors": "no network", "grey.safetensors": "channels",
+        "cut-shapes.safetensors": "cut-shapes", "stranger.safetensors": "does not know", "grey.safetensors": "channels",
         "code.pth": "could execute code", "list.pth": "no table", "cut.safetensors": "again", "cut.pth": "again",
         "empty.safetensors": "again", "empty.pth": "again", "noise.pth": "noise.pth", "plain-pickle.pth": "execute code",
         "weights.onnx": "unknown suffix", "folder.pth": "no weights file", "loop.pth": "no weights file",
