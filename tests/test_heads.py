@@ -227,7 +227,7 @@ def test_the_command_line_draws_views(ict, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("text", ["", "1:2", "10:0:5", "0:10:0", "a,b"])
-def test_angles_that_mean_nothing_are_refused(text):
+def test_invalid_angles_are_refused(text):
     with pytest.raises(LatentrotError, match="angles"):
         parse_degrees(text)
 
@@ -272,7 +272,7 @@ def test_a_clone_is_converted(tmp_path):
         read_ict(out)
 
 
-def test_what_is_no_clone_is_refused(tmp_path):
+def test_invalid_clones_are_refused(tmp_path):
     with pytest.raises(LatentrotError, match="no generic_neutral_mesh"):
         import_ict(tmp_path)
     write_obj(tmp_path / "generic_neutral_mesh.obj", np.zeros((3, 3)), "f 1 2 3\n")
