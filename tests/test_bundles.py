@@ -138,9 +138,7 @@ class TestFolder:
         assert other.label_network is load_labeler()
         assert other.prepare(crop()).yaw_deg != rotator.prepare(crop()).yaw_deg
 
-    def test_without_either_the_bundled_label_network_and_local_directions_are_used(
-        self, bare, tmp_path, monkeypatch
-    ):
+    def test_without_either_the_bundled_label_network_and_local_directions_are_used(self, bare, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         with pytest.raises(LatentrotError, match="no directions in directions"):
             load_latent_rotator(bare)

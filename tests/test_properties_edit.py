@@ -273,7 +273,7 @@ class TestEditor:
         assert np.array_equal(one, two)
 
     def test_unmeasured_properties_cannot_be_set_to_a_value(self, prepared):
-        with pytest.raises(LatentrotError, match="nothing measures age"):
+        with pytest.raises(LatentrotError, match="age cannot be measured"):
             prepared.edit({"age": to(60)})
 
     def test_an_unknown_property_is_refused_with_the_known_ones(self, prepared):
