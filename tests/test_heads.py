@@ -217,7 +217,7 @@ def test_the_command_line_draws_views(ict, tmp_path, capsys):
     out = tmp_path / "views"
     words = f"heads make --out {out} --count 2 --size 8 --jobs 1 --views --yaws -30:30:30 --model {ict}".split()
     assert main(words) == 0
-    assert "drew 6 of 6 images of 2 heads" in capsys.readouterr().out
+    assert "rendered 6 of 6 images of 2 heads" in capsys.readouterr().out
     table = pd.read_csv(out / "views.csv")
     assert table["yaw_deg"].tolist() == [-30, 0, 30] * 2
     assert table["head"].tolist() == [0, 0, 0, 1, 1, 1]

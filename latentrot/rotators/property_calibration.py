@@ -1,7 +1,7 @@
 """Calibrate directions of properties on photographs of held-out people.
 
-Measurements are taken on the edited photograph, not on the decoded face. A unit of a presence is the difference between absent
-and present as measured by the attributes network; a year is a year of the age estimate.
+Edited photographs are measured, not decoded faces. A unit of a presence is the difference between absent and present as
+measured by the attributes network; a year is a year of the age estimate.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ LACKING = 0.4
 #: change at which side effects are measured, by unit
 EFFECTS_AT = {"presence": 0.8, "probability": 0.5, "years": 10.0}
 #: measures of side effects
-SIDE_EFFECTS = ("yaw_deg", "pitch_deg", "age_years", "p_Male", "p_Smiling", "p_Eyeglasses", "p_Mouth_Slightly_Open", "p_Blond_Hair",
-        "p_left", "p_right", "face_r", "face_g", "face_b", "around_r", "around_g", "around_b")  # fmt: skip
+SIDE_EFFECTS = (
+    "yaw_deg", "pitch_deg", "age_years", "p_Male", "p_Smiling", "p_Eyeglasses", "p_Mouth_Slightly_Open", "p_Blond_Hair",
+    "p_left", "p_right", "face_r", "face_g", "face_b", "around_r", "around_g", "around_b",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

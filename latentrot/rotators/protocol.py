@@ -299,8 +299,9 @@ def prepare(
 
 
 def measure(rotator: Rotator, image: np.ndarray, device: str | None = None) -> tuple[float, float, str]:
-    """Yaw and pitch in degrees and the light of a (s, s, 3) uint8 crop, by the label network of the rotator, or the bundled
-    one on `device` (None: the CPU).
+    """Yaw and pitch in degrees and light of a (s, s, 3) uint8 crop, by the label network of the rotator.
+
+    Without one the bundled network is used, on `device` (None: the CPU).
     """
     from latentrot.faces.estimate import pose_and_light  # noqa: PLC0415  brings torch
     from latentrot.faces.network import load_labeler  # noqa: PLC0415
