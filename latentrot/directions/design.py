@@ -58,8 +58,8 @@ def design_of(labels: pd.DataFrame, own: Sequence[str] = ()) -> Design:
     """Make the design matrix from a label table.
 
     The columns are the yaw to the left and to the right (two hinge functions) and the pitch in tens of degrees; light from
-    the left and from the right, 0 or 1; CelebA's attributes from -1/2 (absent) to 1/2 (present), from CelebA's table if available
-    or else by the attributes network; age in tens of years; clear and dark glasses; mean colours of face and surroundings.
+    the left and from the right, 0 or 1; CelebA's attributes from -1/2 (absent) to 1/2 (present), from CelebA's table or else
+    by the attributes network; age in tens of years; clear and dark glasses; mean colours of face and surroundings.
     Columns that the table lacks are left out.
 
     Args:
