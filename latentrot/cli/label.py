@@ -136,7 +136,7 @@ class LabelLight:
         for path in (self.out, self.answers):
             check_writable(path)
         from latentrot.data.celeba import open_folder  # noqa: PLC0415
-        from latentrot.faces.light.answers import read_answers, standing  # noqa: PLC0415
+        from latentrot.faces.light.answers import read_answers, standing, to_same_images  # noqa: PLC0415
         from latentrot.faces.light.propagate import folder_features  # noqa: PLC0415
         from latentrot.faces.light.report import agreement_lines, answer_lines, model_lines  # noqa: PLC0415
         from latentrot.faces.light.session import fit_light  # noqa: PLC0415
@@ -150,7 +150,7 @@ class LabelLight:
         features = folder_features(folder, labeler=load_labeler(self.labeler, device), device=device)
         if self.page:
             self.ask(folder, features)
-        said = standing(read_answers(self.answers))
+        said = standing(to_same_images(read_answers(self.answers), features.digests))
         fit = fit_light(features, said)
         print("\n".join([*answer_lines(said, fit), *agreement_lines(fit.votes)]))
         write_light_table(fit.table(features), self.out)

@@ -27,7 +27,7 @@ from latentrot.rotators.pair.pairs import open_pair_folder, plan_sources, plan_s
 from latentrot.rotators.pair.render import RenderedPairs, read_pairs, render_pairs
 from latentrot.rotators.pair.sample import draw
 from latentrot.training.backbone import MODEL, save_samples, stratified_levels, target_of
-from latentrot.training.checkpoints import config_of_run, images_of_run, require_images
+from latentrot.training.checkpoints import config_of_run, images_of_run
 from latentrot.training.loop import CHECKPOINT, generator_at, run_training
 
 __all__ = ["PairTask", "pairs_at", "train_pair"]
@@ -196,6 +196,5 @@ def train_pair(
     task = PairTask(model, read_pairs(shards), read_pairs(held) if held else None, config, names)
     rows_at(0, task.pairs.kind.numpy(), config)
     images = images_of_run(Path(data[0]), task.pairs.source)
-    require_images(checkpoint, images)
     run_training(task, model.network, config, out, save_every=save_every, device=device, metadata=images)
     return out / MODEL
