@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from latentrot.diffusion.load import LatentModel
 
 __all__ = [
+    "FrameOptions",
     "Light",
     "RuntimeOptions",
     "at_least",
@@ -44,6 +45,24 @@ class RuntimeOptions:
     """by what an autoencoder's latents are multiplied, where the model's folder states it wrongly"""
     vae: str | None = None
     """an autoencoder's folder or Hub id, for a latent diffusion model that comes without its own"""
+
+
+@dataclass(frozen=True)
+class FrameOptions:
+    """Whether folders of images are checked before they are used."""
+
+    check_frame: bool = True
+    """check a sample of the images first, and refuse a folder whose faces are not aligned to the CelebA frame"""
+
+    def check(self, folders: Sequence[Path], device: str | None = None) -> None:
+        """Refuse a folder whose faces are not aligned to the CelebA frame."""
+        if not self.check_frame:
+            return
+        from latentrot.data.celeba import FaceFolder  # noqa: PLC0415
+        from latentrot.faces.frame_check import check_frame  # noqa: PLC0415
+
+        for folder in folders:
+            check_frame(FaceFolder(folder), device)
 
 
 def at_least(option: str, value: float, least: float) -> None:

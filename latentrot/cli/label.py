@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from latentrot.cli.common import at_least, check_folder, given_of
+import tyro
+
+from latentrot.cli.common import FrameOptions, at_least, check_folder, given_of
 from latentrot.errors import LatentrotError
 from latentrot.files import check_writable
 
@@ -43,8 +45,7 @@ class Label:
     """estimate nothing: take what the folder's own pose.csv and light.csv say, as generated images have them"""
     mirror: bool = True
     """average with the mirrored image"""
-    check_frame: bool = True
-    """look at a sample of the images first, and refuse a folder whose faces do not lie in the CelebA frame"""
+    frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
     device: str | None = None
     """cpu, cuda or cuda:N; by default cuda where there is one"""
 
@@ -79,10 +80,7 @@ class Label:
         from latentrot.faces.table import label_folder  # noqa: PLC0415
 
         device = resolve_device(self.device)
-        if self.check_frame:
-            from latentrot.faces.frame_check import check_frame  # noqa: PLC0415
-
-            check_frame(folder, self.device)
+        self.frame.check([folder.root], self.device)
         labeler = load_labeler(self.labeler, device)
         return label_folder(
             folder,
@@ -127,6 +125,7 @@ class LabelLight:
     """whose label network: a bundled model (faces64, heads64), a model's folder or a labeler file; by default faces64"""
     device: str | None = None
     """cpu, cuda or cuda:N; by default the CPU, which spends most of the time on reading the images"""
+    frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
 
     def run(self) -> None:
         """Ask if wanted, fit, write, report."""
@@ -146,6 +145,7 @@ class LabelLight:
         folder = open_folder(self.data)
         if not self.page:
             read_answers(self.answers)  # a mistake is told before the long part
+        self.frame.check([self.data], self.device)
         device = self.resolved_device()
         features = folder_features(folder, labeler=load_labeler(self.labeler, device), device=device)
         if self.page:
@@ -204,12 +204,14 @@ class CheckLabels:
     """average with the mirrored image"""
     device: str | None = None
     """cpu, cuda or cuda:N; by default cuda where there is one"""
+    frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
 
     def run(self) -> None:
         """Measure, print what was measured beside the targets, write."""
         check_folder(self.celeba)
-        check_folder(self.yaleb, "the extended Yale B pictures with light.csv")
+        check_folder(self.yaleb, "the extended Yale B images with light.csv")
         check_writable(self.out)
+        self.frame.check([self.celeba], self.device)
         from latentrot.devices import resolve_device  # noqa: PLC0415
         from latentrot.evaluation.label_check import CheckConfig, check_labels, write_check  # noqa: PLC0415
         from latentrot.faces.network import load_labeler  # noqa: PLC0415
@@ -245,6 +247,7 @@ class TrainLabeler:
     """optimiser steps of each round of self-training"""
     seed: int | None = None
     """of everything random"""
+    frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
 
     def run(self) -> None:
         """Train, write, print the errors on people held out."""
@@ -255,6 +258,7 @@ class TrainLabeler:
         for name, value in given.items():
             least = 1 if self.heads is not None and name.endswith("_steps") else 0
             at_least(f"--{name.replace('_', '-')}", value, least)
+        self.frame.check([folder for folder in (self.celeba, self.heads) if folder is not None])
         for name, value in self.train(LabelTrainConfig(**given)).items():
             print(f"{name}: {value:g}")
         print(f"wrote {self.out}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from latentrot.cli.common import at_least, check_folder, given_of
+import tyro
+
+from latentrot.cli.common import FrameOptions, at_least, check_folder, given_of
 from latentrot.files import check_writable
 
 __all__ = ["TrainPair"]
@@ -53,6 +55,7 @@ class TrainPair:
     """processes that render pairs"""
     device: str | None = None
     """cpu forces the CPU"""
+    frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
 
     def run(self) -> None:
         """Train with the options given; the others come from the run's checkpoint or the defaults."""
@@ -70,5 +73,6 @@ class TrainPair:
         checkpoint = self.out / "checkpoint.safetensors"
         base = checkpoint_config(checkpoint, PairConfig) if checkpoint.is_file() else PairConfig()
         config = replace(base, **given_of(self, PairConfig))
+        self.frame.check(self.data, self.device)
         options = {"save_every": self.save_every, "workers": self.workers, "device": self.device}
         print(f"wrote {train_pair(self.data, self.out, config, **options)}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from latentrot.cli.common import at_least, check_folder, given_of
+from latentrot.cli.common import FrameOptions, at_least, check_folder, given_of
 from latentrot.errors import LatentrotError
 from latentrot.files import check_writable
 
@@ -152,6 +152,7 @@ class TrainPerson:
     """cpu, cuda or cuda:N; by default cuda where there is one"""
     face_model: Path = ICT
     """made by: latentrot heads import"""
+    frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
 
     def run(self) -> None:
         """Render, read, train, say how well people held out are told apart."""
@@ -162,6 +163,7 @@ class TrainPerson:
         if self.people < 1 and not self.data:
             raise LatentrotError("nobody to learn from; give --people, or --data with folders of photographs")
         check_writable(self.out / "log.csv")
+        self.frame.check(self.data, self.device)
         from dataclasses import replace  # noqa: PLC0415
 
         from latentrot.rotators.spin.config import SpinConfig  # noqa: PLC0415

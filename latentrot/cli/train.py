@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from latentrot.cli.common import at_least, check_folder, given_of
+import tyro
+
+from latentrot.cli.common import FrameOptions, at_least, check_folder, given_of
 from latentrot.files import check_writable
 
 __all__ = ["TrainEmbedder", "TrainModel"]
@@ -46,8 +48,7 @@ class TrainModel:
     """of everything random"""
     save_every: int = 500
     """steps between checkpoints; the first of a run is written after a minute"""
-    check_frame: bool = True
-    """look at a sample of the images first, and refuse a folder whose faces do not lie in the CelebA frame"""
+    frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
     device: str | None = None
     """cpu, cuda or cuda:N; by default cuda where there is one. Several: start by accelerate launch, without --device"""
 
@@ -67,8 +68,7 @@ class TrainModel:
         checkpoint = self.out / "checkpoint.safetensors"
         base = checkpoint_config(checkpoint, TrainConfig) if checkpoint.is_file() else default_config(self.init)
         given = given_of(self, TrainConfig)
-        if self.check_frame:
-            check_folder_frame(self.data, self.device)
+        self.frame.check([self.data], self.device)
         model = train(self.data, self.out, replace(base, **given), save_every=self.save_every, device=self.device)
         print(f"wrote {model}")
 
@@ -97,8 +97,7 @@ class TrainEmbedder:
     """of everything random"""
     save_every: int = 200
     """steps between checkpoints"""
-    check_frame: bool = True
-    """look at a sample of the images first, and refuse a folder whose faces do not lie in the CelebA frame"""
+    frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
     device: str | None = None
     """cpu, cuda or cuda:N; by default cuda where there is one"""
 
@@ -119,15 +118,6 @@ class TrainEmbedder:
         base = checkpoint_config(checkpoint, EmbedderConfig) if checkpoint.is_file() else EmbedderConfig()
         given = given_of(self, EmbedderConfig)
         model = load_model(self.model, self.device)
-        if self.check_frame:
-            check_folder_frame(self.data, self.device)
+        self.frame.check([self.data], self.device)
         path = train_embedder(self.data, self.out, model, replace(base, **given), save_every=self.save_every)
         print(f"wrote {path}")
-
-
-def check_folder_frame(data: Path, device: str | None) -> None:
-    """Refuse a folder whose faces lie elsewhere than in the CelebA frame."""
-    from latentrot.data.celeba import FaceFolder  # noqa: PLC0415
-    from latentrot.faces.frame_check import check_frame  # noqa: PLC0415
-
-    check_frame(FaceFolder(data), device)
