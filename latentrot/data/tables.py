@@ -183,8 +183,13 @@ def parse_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFram
     decimal = "," if separator != "," and DECIMAL_COMMA.search(rows) else "."
     return pd.read_csv(
         path, sep=separator, skiprows=skipped + int(named), names=names, index_col=False, skipinitialspace=True,
-        dtype=dict.fromkeys((names[0], *NAMES), str), encoding=encoding, decimal=decimal,
+        converters={name: _name for name in {names[0], *NAMES} & set(names)}, encoding=encoding, decimal=decimal,
     )  # fmt: skip
+
+
+def _name(cell: str) -> str | None:
+    """A name as it is written, even one that reads as a missing value, such as NA or null; None if empty."""
+    return cell.strip() or None
 
 
 def _separator(header: str) -> str:
