@@ -13,7 +13,7 @@ __all__ = ["Bench"]
 
 @dataclass(frozen=True)
 class Bench:
-    """Measure inversion, decoding and edits beside the plain diffusers loop, on this computer's CPU."""
+    """Measure inversion, decoding and edits beside the plain diffusers loop, on this computer."""
 
     data: Path | None = None
     """CelebA folder: the round trip is measured on people held out from training; by default on the bundled portrait"""
@@ -33,6 +33,8 @@ class Bench:
     """runs of which the median is taken"""
     threads: int | None = None
     """CPU threads; by default torch's choice"""
+    device: str = "cpu"
+    """cpu, cuda or cuda:N"""
 
     def run(self) -> None:
         """Measure, print as it goes, write."""
@@ -50,7 +52,10 @@ class Bench:
             at_least("--batches", batch, 1)
         if self.threads:
             torch.set_num_threads(self.threads)
-        config = BenchConfig(self.steps, self.batches, self.more_steps, self.people, self.repeats)
+        from latentrot.devices import resolve_device  # noqa: PLC0415
+
+        device = str(resolve_device(self.device))
+        config = BenchConfig(self.steps, self.batches, self.more_steps, self.people, self.repeats, device)
         rows = []
         for row in compare(self.data, self.model, config):
             rows.append(row)

@@ -31,14 +31,14 @@ def seconds(work: Callable[[], object]) -> float:
 def flops_of(model: LatentModel) -> int:
     """Floating-point operations of one network evaluation of one image (a multiplication and an addition are two)."""
     # with a gradient asked for the own network's convolutions are torch's, which the counter knows
-    state = torch.zeros(1, *model.latent_shape, requires_grad=True)
+    state = torch.zeros(1, *model.latent_shape, device=model.device, requires_grad=True)
     with FlopCounterMode(display=False) as counter:
         model.velocity(state, len(model.alpha_bar) // 2)
     return counter.get_total_flops()
 
 
-def peak_flops(size: int = 1024, repeats: int = 7) -> float:
-    """Operations per second of a float32 matrix product, the best of some: what this processor gives at most."""
-    a = torch.randn(size, size)
-    best = min(seconds(lambda: a @ a) for _ in range(repeats))
+def peak_flops(size: int = 1024, repeats: int = 7, device: torch.device | str = "cpu") -> float:
+    """Operations per second of a float32 matrix product, the best of some: what this device gives at most."""
+    a = torch.randn(size, size, device=device)
+    best = min(seconds(lambda: float((a @ a)[0, 0])) for _ in range(repeats))  # a number of it: waits for the device
     return 2 * size**3 / best
