@@ -1,6 +1,7 @@
 """The script for a GPU, rehearsed on the processor with a tiny network."""
 
 import importlib.util
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ SPEC = importlib.util.spec_from_file_location("on_gpu", SCRIPT)
 assert SPEC is not None
 assert SPEC.loader is not None
 on_gpu = importlib.util.module_from_spec(SPEC)
+sys.modules["on_gpu"] = on_gpu  # dataclasses look their module up
 SPEC.loader.exec_module(on_gpu)
 
 TINY = TrainConfig(batch_size=4, channels=(16, 32), small_steps=0, ema=0.5)
@@ -41,7 +43,7 @@ def test_packed_crops_come_back(tmp_path):
     assert np.abs(back.permute(0, 2, 3, 1).numpy().astype(int) - images).max() <= 4
 
 
-def test_a_run_writes_pieces_that_make_a_model(tmp_path, monkeypatch, model_folder):
+def test_a_run_writes_pieces_that_make_a_model(tmp_path, monkeypatch):
     """As many as the limit asks for; the model is loaded as any other."""
     monkeypatch.setattr(on_gpu, "PIECE", 100_000)
     monkeypatch.setattr(on_gpu, "TrainConfig", lambda **kw: replace(TINY, **kw))
