@@ -179,8 +179,8 @@ def test_examples_are_short_and_run(example, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out or example.name == "cylinder_rotator.py"
 
 
-def test_five_examples_and_each_is_on_the_start_page():
-    assert len(EXAMPLES) == 5
+def test_six_examples_and_each_is_on_the_start_page():
+    assert len(EXAMPLES) == 6
     for example in EXAMPLES:
         assert f"../examples/{example.name}" in (DOCS / "start.md").read_text()
 
