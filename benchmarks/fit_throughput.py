@@ -1,6 +1,6 @@
 """How fast a fit streams latents, beside dd on the same files, and in how much memory.
 
-Makes a store of 200,000 random latents of 64x64 pictures (12x32x32 in half precision: 4.9 GB) in a scratch folder and removes
+Makes a store of 200,000 random latents of 64x64 images (12x32x32 in half precision: 4.9 GB) in a scratch folder and removes
 it again. dd and the fit read the same files, first with none of them in the page cache (cold), then with all of them (warm).
 Then a second fit with the same bins, which reads statistics only. Each in a copy of this process, to measure its memory.
 

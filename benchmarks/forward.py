@@ -4,7 +4,7 @@
 
 Twenty plain DDIM steps each way: the plain diffusers loop (`latentrot.evaluation.bench.plain`), the same steps through
 diffusers' network as the package would run it (channels last, autocast for bfloat16), and through its own. The ways take
-turns on the same pictures in one process with one thread, timed in processor seconds, so that other work meets
+turns on the same images in one process with one thread, timed in processor seconds, so that other work meets
 all alike. A process for each set of instructions that oneDNN and torch are held to. Writes forward.csv beside this
 script.
 """
@@ -56,7 +56,7 @@ def ways(steps: int, precisions: tuple[str, ...]) -> dict[str, tuple[Callable, C
 
 
 def measure(steps: int, batches: tuple[int, ...], rounds: int, precisions: tuple[str, ...]) -> list[dict[str, object]]:
-    """Median and least seconds a picture, by way, batch and direction."""
+    """Median and least seconds an image, by way, batch and direction."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     todo, rows = ways(steps, precisions), []

@@ -37,7 +37,7 @@ from safetensors.torch import load, save
 from latentrot.data.celeba import held_out, open_folder
 from latentrot.diffusion.first_stage import PixelUnshuffle, save_pixel_unshuffle
 from latentrot.diffusion.scheduler import add_noise
-from latentrot.training.backbone import TrainConfig, begin_model, build_model, build_scheduler, target_of
+from latentrot.training.backbone import TrainConfig, build_model, build_scheduler, initial_model, target_of
 
 ROOT = Path(__file__).parents[1]
 #: side of a crop in pixels, and crops in a row of the packed images
@@ -206,7 +206,7 @@ def train(
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     scheduler = build_scheduler(config)
     scheduler.alphas_cumprod = scheduler.alphas_cumprod.to(device)
-    model = begin_model(config).to(device, memory_format=torch.channels_last).train()
+    model = initial_model(config).to(device, memory_format=torch.channels_last).train()
     average = build_model(config).to(device, memory_format=torch.channels_last).eval()
     average.load_state_dict(model.state_dict())
     network: Any = torch.compile(model) if on_gpu else model

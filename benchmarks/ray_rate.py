@@ -1,6 +1,6 @@
 """How much faster two workers of a Ray cluster embed than one, and that their latents are the same.
 
-Starts a real cluster of two nodes of one processor each on this machine, as processes. First one worker embeds all pictures,
+Starts a real cluster of two nodes of one processor each on this machine, as processes. First one worker embeds all images,
 then two. The time counts from each worker's first shard to the last one, since a worker takes seconds to start. To be run on
 a machine with two processors to spare.
 
@@ -36,7 +36,7 @@ class RayRate:
     """Time one worker and two."""
 
     data: Path = Path("../shared/data/celeba")
-    """folder of face pictures"""
+    """folder of face images"""
     out: Path = Path("benchmarks/ray_rate.csv")
     """table to write"""
     pictures: int = 240
@@ -46,7 +46,7 @@ class RayRate:
 
 
 def timed(job: EmbedJob, workers: int) -> dict[str, object]:
-    """Embed with so many workers: pictures per second."""
+    """Embed with so many workers: images per second."""
     store = LatentStore(job.store)
     numbers = pending_shards(store)
     begun = time.perf_counter()

@@ -26,7 +26,7 @@ from latentrot.diffusion.fingerprint import Fingerprint
 from latentrot.diffusion.load import load_model
 from latentrot.diffusion.solve import Schedule, decode, invert
 from latentrot.directions.lines import YawBins, YawDirections
-from latentrot.store.shard import pack_shard, read_header, read_rows
+from latentrot.store.shard import pack_shard, read_header, read_latent_rows
 from latentrot.store.space import LatentSpace
 
 
@@ -45,7 +45,7 @@ class Storage:
     pictures: int = 1000
     """how many, chosen at random"""
     decoded: int = 16
-    """how many are decoded, to compare the pictures"""
+    """how many are decoded, to compare the images"""
 
 
 def computed(config: Storage) -> tuple[list[str], torch.Tensor]:
@@ -107,7 +107,7 @@ def effect_on_lines(z: torch.Tensor, labels: pd.DataFrame) -> list[dict[str, obj
 
 
 def effect_on_pictures(z: torch.Tensor) -> list[dict[str, object]]:
-    """PSNR in dB between pictures decoded from latents as computed and as stored."""
+    """PSNR in dB between images decoded from latents as computed and as stored."""
     model = load_model(None, "cpu")
     exact = decode(model, z)
     errors = {way: ((decode(model, store(z)) - exact) ** 2).mean((1, 2, 3)) for way, store in WAYS.items()}
@@ -151,7 +151,7 @@ def shard_sizes(z: torch.Tensor, names: list[str]) -> list[dict[str, object]]:
             middle = time.process_time()
             for _ in range(5):
                 header = read_header(path)
-                read_rows(path, header)
+                read_latent_rows(path, header)
             end = time.process_time()
             for measure, value in (
                 ("MB", path.stat().st_size / 1e6), ("header's share", header.start / path.stat().st_size),

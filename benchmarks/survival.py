@@ -1,8 +1,8 @@
-"""Kill an embedding at 50 random moments; afterwards every picture is there once, and the lines are the same to the last bit.
+"""Kill an embedding at 50 random moments; afterwards every image is there once, and the lines are the same to the last bit.
 
 The model is a tiny random one, so that what is tried is the bookkeeping: real photographs are read, inverted and written
 into shards of eight. Each run is a copy of this process, which spares it importing everything, killed by SIGKILL after a
-random while; some pictures are unreadable. Writes survival.csv, a row per kill and one for the end.
+random while; some images are unreadable. Writes survival.csv, a row per kill and one for the end.
 
     python benchmarks/survival.py --data ../shared/data/celeba --out benchmarks/survival.csv
 """
@@ -40,7 +40,7 @@ class Survival:
     """Kill an embedding again and again."""
 
     data: Path = Path("../shared/data/celeba")
-    """folder of face pictures"""
+    """folder of face images"""
     out: Path = Path("benchmarks/survival.csv")
     """table to write"""
     pictures: int = 300
@@ -50,11 +50,11 @@ class Survival:
     longest: float = 0.15
     """when a run is killed at the latest, as a share of the time an undisturbed one takes"""
     seed: int = 0
-    """of the moments, and of the pictures that are damaged"""
+    """of the moments, and of the images that are damaged"""
 
 
 def some_pictures(config: Survival, folder: Path) -> Path:
-    """A folder of links to the first pictures, every hundredth cut in half."""
+    """A folder of links to the first images, every hundredth cut in half."""
     folder.mkdir()
     for i, name in enumerate(FaceFolder(config.data).ids[: config.pictures]):
         source = (FaceFolder(config.data).image_dir / name).resolve()
@@ -89,7 +89,7 @@ def slopes(store: LatentStore, labels: pd.DataFrame) -> bytes:
 
 
 def random_labels(names: list[str], seed: int) -> pd.DataFrame:
-    """Some yaw and light for each picture: the lines need not mean anything here."""
+    """Some yaw and light for each image: the lines need not mean anything here."""
     rng = np.random.default_rng(seed)
     index = pd.Index(names, name="image_id")
     return pd.DataFrame({"yaw_deg": rng.uniform(-44, 44, len(names)),

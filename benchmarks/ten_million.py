@@ -1,4 +1,4 @@
-"""A store of ten million pictures without pixels: how long listing, resuming and merging take, and in how much memory.
+"""A store of ten million images without pixels: how long listing, resuming and merging take, and in how much memory.
 
 Everything but the latents themselves is real: a manifest, 19,532 shards with their headers (their latents are holes in sparse
 files, their checksums made up), files of statistics. Two halves are merged into one; then it is listed, some shards are
@@ -52,7 +52,7 @@ class TenMillion:
 
 
 def names(start: int, stop: int) -> pa.ChunkedArray:
-    """Names of pictures, as a column."""
+    """Names of images, as a column."""
     edges = [*range(start, stop, 1_000_000), stop]
     eight = pc.PadOptions(8, "0")
     parts = []

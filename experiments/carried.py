@@ -1,9 +1,9 @@
-"""What a walk is asked for, and what the picture says itself: the portrait, step by step.
+"""What a walk is asked for, and what the image says itself: the portrait, step by step.
 
     python experiments/carried.py
 
 Writes carried.png beside this script, a row for each turn: the portrait, its latent decoded as it is and walked, each with
-the landmarks found there, how far the portrait shows what the turned picture needs (white: all of it), and what is shown.
+the landmarks found there, how far the portrait shows what the turned image needs (white: all of it), and what is shown.
 """
 
 from __future__ import annotations

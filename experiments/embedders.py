@@ -50,7 +50,7 @@ class Embedders:
 
 
 def ways(model: LatentModel, options: Embedders) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
-    """Name -> pictures to latents of the fixed point's schedule."""
+    """Name -> images to latents of the fixed point's schedule."""
     plan = Schedule(solver="fixed-point")
     config = DescentConfig(target_db=options.target, iterations=options.iterations)
     noise = torch.randn(options.people, *model.latent_shape, generator=torch.Generator().manual_seed(0))

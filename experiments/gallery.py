@@ -1,4 +1,4 @@
-"""A gallery for the README from pictures that may be shown: the bundled portrait, and faces the bundled model drew itself.
+"""A gallery for the README from images that may be shown: the bundled portrait, and faces the bundled model drew itself.
 
     python experiments/gallery.py
 
@@ -62,7 +62,7 @@ def generated(rotator: LatentRotator, seed: int) -> np.ndarray:
 
 
 def source(rotator: LatentRotator, seed: int | None) -> tuple[np.ndarray, Alignment]:
-    """A picture and where its face lies; a generated face is a crop already, its photograph is the crop enlarged."""
+    """An image and where its face lies; a generated face is a crop already, its photograph is the crop enlarged."""
     if seed is None:
         photo = read_image(PORTRAIT)
         return photo, frame_face(photo, choose_face(detect_faces(photo))[0].landmarks)
@@ -100,7 +100,7 @@ def main(out: Path = OUT) -> None:
     """Draw, turn, write.
 
     Args:
-        out: the picture.
+        out: the image.
     """
     rotator = load_latent_rotator()
     sheet = gallery([turned_row(rotator, row) for row in ROWS], [row.caption for row in ROWS])

@@ -1,4 +1,4 @@
-"""heads64 on heads it never saw: what `latentrot evaluate` says of it, kept here with its figure and its pictures.
+"""heads64 on heads it never saw: what `latentrot evaluate` says of it, kept here with its figure and its images.
 
     python experiments/heads_evaluation.py
 

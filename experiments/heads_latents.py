@@ -3,7 +3,7 @@
     python experiments/heads_latents.py
 
 Rendered heads, so the truth is known (see rendered.py): the same few hundred heads embedded by each, lines of each light
-group fitted and calibrated on them, and the same unseen heads turned, by steps measured on each picture. Writes
+group fitted and calibrated on them, and the same unseen heads turned, by steps measured on each image. Writes
 heads_latents.csv beside this script: round trip and noise of the unseen heads' latents, and the measures of the turns.
 """
 

@@ -4,7 +4,7 @@
 
 Rendered heads, so the truth is known (see rendered.py). All ways share sources, latents and run. Every way is walked twice:
 by the very steps that the default's calibration names, which shows how far a direction reaches, and by steps measured on
-each picture, which compares pictures turned equally far. Writes heads_lines.csv beside this script.
+each image, which compares images turned equally far. Writes heads_lines.csv beside this script.
 """
 
 from __future__ import annotations

@@ -27,11 +27,11 @@ class HeadsSheet:
     model: Path = ICT_PATH
     """the face model"""
     out: Path = Path("experiments/heads.png")
-    """picture to write"""
+    """image to write"""
     seed: int = 1
     """of the people"""
     size: int = 96
-    """side of each picture in pixels"""
+    """side of each image in pixels"""
 
 
 def main(config: HeadsSheet) -> None:

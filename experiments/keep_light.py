@@ -30,10 +30,10 @@ from tqdm import tqdm
 from latentrot.data.celeba import held_out
 from latentrot.data.images import read_image, to_tensor, write_image
 from latentrot.errors import LatentrotError
-from latentrot.evaluation.judges import Judge, Once, load_judge
+from latentrot.evaluation.judges import CachedEstimate, Judge, load_judge
 from latentrot.evaluation.measure import Instruments, measure
 from latentrot.evaluation.pairs import WIDE_BOX, EvaluationConfig, Pairs
-from latentrot.evaluation.place import found_in
+from latentrot.evaluation.place import sure_landmarks
 from latentrot.evaluation.run import read_pairs
 from latentrot.faces.detect import detect_faces
 from latentrot.faces.estimate import estimate_light, light_names
@@ -81,8 +81,8 @@ class KeepLight:
 
 def instruments(pairs: Pairs, judge: Judge) -> Instruments:
     """The label network and the judge, without further estimates of the yaw."""
-    landmarks = Once(lambda pictures: [found_in(p, pairs.size) for p in pictures])
-    pose, identity = (Once(f) if f else None for f in (judge.pose, judge.identity))
+    landmarks = CachedEstimate(lambda pictures: [sure_landmarks(p, pairs.size) for p in pictures])
+    pose, identity = (CachedEstimate(f) if f else None for f in (judge.pose, judge.identity))
     return Instruments(load_labeler(), {}, None, landmarks, pose, identity)
 
 
@@ -90,7 +90,7 @@ def rotated(pairs: Pairs, source: int, degrees: list[float]) -> dict[str, list[n
     """One source rotated both ways, framed as the truth is."""
     there, fitter = pairs.photograph(source), HeadFitter()
     if there is None:
-        head = fitter.fit_crop(pairs.pictures[source])
+        head = fitter.fit_crop(pairs.images[source])
         return {way: [realign_crop(head, t) for t in turns_of(head, degrees, f)] for way, f in WAYS.items()}
     photograph, alignment = there
     head = fitter.fit(photograph, alignment)
@@ -120,13 +120,13 @@ def pair_rows(name: str, pairs: Pairs, judge: Judge) -> pd.DataFrame:
             pictures[way] += turned
     table, by = pd.concat(kept), instruments(pairs, judge)
     if pairs.rendered:  # what the measures say of a perfect rotation
-        pictures["truth"] = list(pairs.pictures[table["truth"].to_numpy()])
+        pictures["truth"] = list(pairs.images[table["truth"].to_numpy()])
     rows = []
     for way, turned in pictures.items():
         measured = measure(pairs, table, turned, by).assign(set=name, way=way)
         if pairs.rendered:
             measured["absolute_error_face"] = [
-                np.abs(p.astype(float) - pairs.pictures[t])[pairs.faces[t]].mean()
+                np.abs(p.astype(float) - pairs.images[t])[pairs.faces[t]].mean()
                 for p, t in zip(turned, table["truth"], strict=True)
             ]
         rows.append(measured)

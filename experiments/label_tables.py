@@ -38,7 +38,7 @@ class LabelTables:
 
 
 def cells(table: pd.DataFrame) -> pd.DataFrame:
-    """Counts of pictures by light (rows) and yaw (columns)."""
+    """Counts of images by light (rows) and yaw (columns)."""
     yaw = pd.cut(table["yaw_deg"], list(EDGES), right=False)
     return pd.crosstab(table["light"], yaw).reindex(LIGHTS)
 
@@ -54,7 +54,7 @@ def pose_error(table: pd.DataFrame, folder: FaceFolder) -> pd.DataFrame:
 
 
 def against_hand(table: pd.DataFrame) -> pd.DataFrame:
-    """The label network's light (columns) on the pictures the hand labels (rows) agree on."""
+    """The label network's light (columns) on the images the hand labels (rows) agree on."""
     hand = agreed(votes(standing(read_answers(LABELS / "light_answers.csv"))))
     found = table.reindex(hand.index)
     return pd.crosstab(hand.rename("hand"), found["light"].rename("network")).reindex(LIGHTS)

@@ -9,7 +9,7 @@ Needs the photographs in ../shared/data. Three sets, and of each only people (or
 - `heads`: rendered heads in seven poses, drawn on first use in runs/leaderboard/heads.
 
 Yaw and identity are also measured by ../shared/judge/judge.py where it is there. Every rotator is timed by itself in a fresh
-process: seconds a picture, seconds until the first one, largest memory. Writes leaderboard.csv (a row for each set, way and
+process: seconds an image, seconds until the first one, largest memory. Writes leaderboard.csv (a row for each set, way and
 turn) and leaderboard.png beside this script, each set's whole report to runs/leaderboard, and prints the tables. With
 `--rotators mesh pair` only those are measured; the rows of the others stay.
 """
@@ -50,7 +50,7 @@ WORK = Path("runs/leaderboard")
 SHOWN = ("squared_error_face", "ssim_face", "identity_true", "yaw_error_judge_deg")
 #: the frame with its height for a width, so that one square crop holds it: left, top, right, bottom, frame pixels
 WHOLE_FRAME = (-20, 0, 198, 218)
-#: one rotator in a process of its own: seconds to turn a picture (median of three after the first), largest memory
+#: one rotator in a process of its own: seconds to turn an image (median of three after the first), largest memory
 COST = """
 import json, resource, statistics, sys, time
 from latentrot.evaluation.bench.compare import portrait_crop
@@ -138,7 +138,7 @@ def drawn_heads(count: int, out: Path) -> Path:
 
 
 def cost_of(rotator: str) -> dict[str, float]:
-    """Seconds a picture and until the first, memory in MB, of a rotator alone in a fresh process."""
+    """Seconds an image and until the first, memory in MB, of a rotator alone in a fresh process."""
     started = pd.Timestamp.now("UTC").timestamp()
     path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(

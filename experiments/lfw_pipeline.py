@@ -1,4 +1,4 @@
-"""The way from any photograph to a finished picture, on unaligned photographs of strangers.
+"""The way from any photograph to a finished image, on unaligned photographs of strangers.
 
     python experiments/lfw_pipeline.py --photos 500 --turn 0.2
 

@@ -52,7 +52,7 @@ def brightness(x: torch.Tensor) -> np.ndarray:
 
 
 def draw(rng: np.random.Generator, light: np.ndarray, person: np.ndarray, number: tuple[int, ...]) -> np.ndarray:
-    """Label so many pictures of each light, of four people: (n,) index into LIGHTS, UNLABELLED, or -2 for the others'."""
+    """Label so many images of each light, of four people: (n,) index into LIGHTS, UNLABELLED, or -2 for the others'."""
     inside = np.isin(person, rng.choice(np.unique(person), 4, replace=False))
     known = np.where(inside, UNLABELLED, -2)
     for side, count in enumerate(number):
@@ -61,7 +61,7 @@ def draw(rng: np.random.Generator, light: np.ndarray, person: np.ndarray, number
 
 
 def accuracy(way: Way, plain: np.ndarray, mirrored: np.ndarray, known: np.ndarray, light: np.ndarray) -> float:
-    """Share right among the people without labels, learned from pictures and mirrored pictures."""
+    """Share right among the people without labels, learned from images and mirrored images."""
     labels = np.maximum(known, UNLABELLED)
     labels = np.concatenate([labels, np.where(labels == UNLABELLED, UNLABELLED, 2 - labels)])
     rows = labels != UNLABELLED if not is_semi_supervised(way) else np.ones(len(labels), bool)
@@ -71,7 +71,7 @@ def accuracy(way: Way, plain: np.ndarray, mirrored: np.ndarray, known: np.ndarra
 
 
 def is_semi_supervised(way: Way) -> bool:
-    """Whether it learns from pictures without a label."""
+    """Whether it learns from images without a label."""
     last = getattr(way, "steps", [("", way)])[-1][1]
     return isinstance(last, (SelfTrainingClassifier, LabelSpreading))
 

@@ -1,7 +1,7 @@
 """The mean faces of CelebA by light (rows) and pose (columns), with the figures published for them.
 
-Writes mean_faces.png and mean_faces.csv beside this script: per cell the number of pictures and their variance (mean
-over pixels and channels, pixels in [0, 1]), and the mean squared difference between neighbouring means. Every picture
+Writes mean_faces.png and mean_faces.csv beside this script: per cell the number of images and their variance (mean
+over pixels and channels, pixels in [0, 1]), and the mean squared difference between neighbouring means. Every image
 also counts mirrored, in the mirrored cell, as in the publication (Asperti, Colasuonno, Guerra, 2024).
 
     python experiments/mean_faces.py --data ../shared/data/celeba
@@ -59,7 +59,7 @@ def cell_of(light: np.ndarray, yaw_deg: np.ndarray, central: float) -> np.ndarra
 
 
 def moments(crops: np.ndarray, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Count, mean and variance per cell, every picture mirrored as well.
+    """Count, mean and variance per cell, every image mirrored as well.
 
     Args:
         crops: (n, h, w, 3) uint8.

@@ -74,7 +74,7 @@ def main(options: Method) -> None:
 
     # one unseen head of this light, walked along its lines
     source = next(row for row in rendered.sources if rendered.truth.lights[row] == options.light)
-    face = rendered.rotator.prepare(rendered.truth.pictures[source], options.light)
+    face = rendered.rotator.prepare(rendered.truth.images[source], options.light)
     steps = torch.tensor([lines.step_for(turn) for turn in STEPS])
     walked = walk(face.latent, lines, steps, face.yaw_deg)
     shown = to_uint8(decode(rendered.model, walked, schedule=lines.space.schedule).clamp(-1, 1))

@@ -44,14 +44,14 @@ from latentrot.evaluation.run import evaluate
 from latentrot.evaluation.views import read_views
 from latentrot.rotators.mesh.rotator import MeshRotator
 from latentrot.rotators.pair.config import PairConfig
-from latentrot.rotators.pair.render import Turner
+from latentrot.rotators.pair.render import ConditionRenderer
 from latentrot.rotators.protocol import Rotator, load_rotator, rotate_many
 from latentrot.training.pair import train_pair
 
 HERE = Path(__file__).parent
 WORK = Path("runs/pair")
 TURNS = (-30.0, -15.0, 15.0, 30.0)
-#: name -> what the network is shown, and shares of mirror pairs, scenes, and pictures turned there and back
+#: name -> what the network is shown, and shares of mirror pairs, scenes, and images turned there and back
 VARIANTS: dict[str, tuple[Literal["mesh", "source", "embedding"], tuple[float, float, float]]] = {
     "mirror pairs": ("source", (1, 0, 0)),
     "mirror pairs and scenes": ("source", (0.4, 0.6, 0)),
@@ -113,7 +113,7 @@ class Geometry:
     """What the model is shown, without the model: geometry alone at the same resolution, in the turned head's frame."""
 
     def __init__(self, resolution: int = 64) -> None:
-        self.turner = Turner(resolution)
+        self.renderer = ConditionRenderer(resolution)
         self.learned_from = MeshRotator().learned_from
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
@@ -122,8 +122,8 @@ class Geometry:
 
     def rotate_many(self, image: np.ndarray, degrees: list[float]) -> list[np.ndarray]:
         """Turn a crop by each of degrees."""
-        head = self.turner.head_of(image)
-        return [self.turner.condition(head.turn(turn))[..., :3] for turn in degrees]
+        head = self.renderer.fit_head(image)
+        return [self.renderer.render(head.turn(turn))[..., :3] for turn in degrees]
 
 
 def measure(crops: list[np.ndarray], rotator: Rotator, judge: Judge) -> pd.DataFrame:
@@ -151,7 +151,7 @@ def measure(crops: list[np.ndarray], rotator: Rotator, judge: Judge) -> pd.DataF
 def strip_of(rotator: Rotator, size: int) -> np.ndarray:
     """A frontal rendered head and its turns in a row."""
     views = read_views(bundled_example("heads64"))
-    source = views.pictures[0, views.column(0.0)]
+    source = views.images[0, views.column(0.0)]
     cells = [source, *rotate_many(rotator, source, list(TURNS))]
     return np.concatenate([resize(cell, size) for cell in cells], 1)
 

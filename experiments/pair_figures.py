@@ -1,4 +1,4 @@
-"""The pair model in pictures that may be shown: the public-domain portrait and an unseen rendered head.
+"""The pair model in images that may be shown: the public-domain portrait and an unseen rendered head.
 
     python experiments/pair_figures.py
 
@@ -6,7 +6,7 @@ Writes beside this script
 
 - pair_method.png, a row for each kind of pair: source, what the network is shown of it, the target with noise, what the
   bundled model draws, the target;
-- pair_process.png: the source and what the model is shown of it, then above the states from noise to picture, below what each
+- pair_process.png: the source and what the model is shown of it, then above the states from noise to image, below what each
   is expected to become;
 - pair_examples.png: the source, then turned by -30, -15, +15, +30 degrees, as the network draws it and with half of what
   geometry shows kept.
@@ -28,8 +28,15 @@ from latentrot.portrait.portrait import open_portrait
 from latentrot.rotators.pair.model import PairModel
 from latentrot.rotators.pair.options import PairOptions
 from latentrot.rotators.pair.pairs import Source
-from latentrot.rotators.pair.render import Framed, Turner, back_pairs, mirror_pair, pair_of, shown
-from latentrot.rotators.pair.sample import draw
+from latentrot.rotators.pair.render import (
+    AlignedFace,
+    ConditionRenderer,
+    back_pairs,
+    make_pair,
+    mirror_pair,
+    pair_condition,
+)
+from latentrot.rotators.pair.sample import draw_pairs
 from latentrot.rotators.protocol import rotate_many
 
 HERE = Path(__file__).parent
@@ -40,27 +47,27 @@ LEVEL = 500  # of the noise that is shown
 COLUMNS = ("source", "shown to the network", "target with noise", "drawn", "target")
 
 
-def in_frame(square: np.ndarray, turner: Turner) -> Framed:
+def in_frame(square: np.ndarray, renderer: ConditionRenderer) -> AlignedFace:
     """A square crop in the CelebA frame with its landmarks."""
-    large = resize(square, turner.side)
-    return Framed(large, turner.marks_of(large))
+    large = resize(square, renderer.side)
+    return AlignedFace(large, renderer.landmarks_of(large))
 
 
 def kinds_of_pairs(portrait: np.ndarray, views: tuple[np.ndarray, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
     """One pair of each kind as the network is shown it: the portrait's, and of a frontal and a turned view of one head."""
-    turner = Turner(RESOLUTION)
-    here, frontal, turned = (in_frame(square, turner) for square in (portrait, *views))
-    heads = {face: turner.head_of(face.square, face.marks) for face in (here, frontal, turned)}
-    source = {face: Source(0, "", face.pose, stranger=False, partners=(), seed=4) for face in heads}
-    mirror = mirror_pair(heads[turned], turned, source[turned], turner)
-    condition = shown(heads[frontal], frontal, turned, turner)
+    renderer = ConditionRenderer(RESOLUTION)
+    here, frontal, turned = (in_frame(square, renderer) for square in (portrait, *views))
+    heads = {face: renderer.fit_head(face.square, face.landmarks) for face in (here, frontal, turned)}
+    source = {face: Source(0, "", face.pose, held_out=False, partners=(), seed=4) for face in heads}
+    mirror = mirror_pair(heads[turned], turned, source[turned], renderer)
+    condition = pair_condition(heads[frontal], frontal, turned, renderer)
     assert mirror is not None  # as it would be if it turned too far
     assert condition is not None
     poses = [frontal.pose, turned.pose]
     return {
         "mirror image": mirror,
-        "scene": pair_of(condition, frontal.square, turned.square, poses, "scene", RESOLUTION),
-        "there and back": next(back_pairs(heads[here], here, source[here], turner, 30.0)),
+        "scene": make_pair(condition, frontal.square, turned.square, poses, "scene", RESOLUTION),
+        "there and back": next(back_pairs(heads[here], here, source[here], renderer, 30.0)),
     }
 
 
@@ -73,7 +80,7 @@ def draw_method(model: PairModel, pairs: dict[str, dict[str, np.ndarray]]) -> Fi
         state = model.space.encode(target)
         noisy = add_noise(model.scheduler, state, torch.randn(state.shape, generator=noise), level)
         condition, poses = (torch.from_numpy(np.ascontiguousarray(pair[name]))[None] for name in ("condition", "poses"))
-        drawn = draw(model, condition, poses)
+        drawn = draw_pairs(model, condition, poses)
         pictures = (pair["source"], pair["condition"][:3], model.space.decode(noisy), drawn, pair["target"])
         (yaw, _), (to, _) = pair["poses"]
         labels = (f"{yaw:+.0f}°", f"turned by {to - yaw:+.0f}°", "", "", f"{to:+.0f}°")
@@ -93,8 +100,8 @@ def main() -> None:
     found = open_portrait(PORTRAIT)
     portrait = found.alignments[0].crop(found.image, SIDE)
     views = read_views(bundled_example("heads64"))
-    head = views.pictures[0, views.column(0.0)]
-    turned = views.pictures[0, views.column(15.0)]
+    head = views.images[0, views.column(0.0)]
+    turned = views.images[0, views.column(15.0)]
     rotators = PairOptions(keep=0.0).load(), PairOptions().load()
     pairs = kinds_of_pairs(portrait, (head, turned))
     draw_method(rotators[0].model, pairs).savefig(HERE / "pair_method.png", dpi=80)

@@ -28,14 +28,15 @@ from latentrot.data.celeba import FaceFolder, held_out
 from latentrot.data.images import resize
 from latentrot.diffusion.load import load_model
 from latentrot.directions.design import design_of
+from latentrot.directions.fit import training_rows
 from latentrot.directions.properties import property_named
 from latentrot.directions.property_directions import PropertyDirections
-from latentrot.directions.property_fit import PropertyFitConfig, chosen_rows, fit_properties, shrunk
+from latentrot.directions.property_fit import PropertyFitConfig, fit_properties, shrunk
 from latentrot.errors import LatentrotError
 from latentrot.faces.attributes import attributes_beside
 from latentrot.faces.parts import BACKGROUND, SKIN
 from latentrot.faces.table import read_labels
-from latentrot.rotators.properties import PreparedFace, PropertyEditor
+from latentrot.rotators.properties import InvertedFace, PropertyEditor
 from latentrot.rotators.property_calibration import aligned_face
 from latentrot.store.latent_store import LatentStore
 
@@ -107,7 +108,7 @@ def other_directions(
     joint: PropertyDirections, store: LatentStore, labels: pd.DataFrame, method: str
 ) -> PropertyDirections:
     """Directions by mean difference or SVM on the same latents, as long as the joint directions."""
-    design = design_of(chosen_rows(labels, PropertyFitConfig())).table
+    design = design_of(training_rows(labels, PropertyFitConfig.where, PropertyFitConfig.held_out)).table
     names, latents = zip(*store.batches(set(design.index), 256), strict=True)
     z = torch.cat(latents).flatten(1).numpy()
     rows = design.loc[[n for batch in names for n in batch]]
@@ -128,7 +129,7 @@ def other_directions(
     return replace(joint, vectors=vectors)
 
 
-def measured(faces: list[PreparedFace], sources: pd.DataFrame, editor: PropertyEditor, goal: Goal, step: float) -> dict:
+def measured(faces: list[InvertedFace], sources: pd.DataFrame, editor: PropertyEditor, goal: Goal, step: float) -> dict:
     """One step on all faces: means of what the judges say, and how much else changed."""
     edited, background, skin = [], [], []
     for face in faces:

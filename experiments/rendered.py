@@ -20,7 +20,7 @@ from latentrot.diffusion.first_stage import mirror_latents
 from latentrot.diffusion.load import LatentModel, load_model
 from latentrot.diffusion.schedule import Schedule
 from latentrot.directions.directions import Directions
-from latentrot.directions.fit import FitConfig, chosen_rows, fit_directions
+from latentrot.directions.fit import FitConfig, fit_directions, training_rows
 from latentrot.directions.statistics import MIRRORED_LIGHT
 from latentrot.evaluation.measure import Instruments, instruments_for, measure
 from latentrot.evaluation.metrics import bootstrap_mean
@@ -98,7 +98,7 @@ class Rendered:
         Returns:
             (n, d) latents and (n,) yaw in degrees, within the bins of the default fit.
         """
-        rows = chosen_rows(self.labels, FitConfig())
+        rows = training_rows(self.labels, FitConfig.where, FitConfig.held_out)
         rows = rows[rows["yaw_deg"].abs() < FitConfig().limit]
         mirrored = MIRRORED_LIGHT.get(light, light)
         points, yaws = [], []
@@ -126,7 +126,7 @@ class Rendered:
 
     @property
     def sources(self) -> list[int]:
-        """Rows of the pictures to turn, by head."""
+        """Rows of the images to turn, by head."""
         return self.truth.table["source"].drop_duplicates().tolist()
 
     @cached_property
@@ -136,7 +136,7 @@ class Rendered:
 
     def embedded(self, rotator: LatentRotator) -> list[PreparedLatent]:
         """The heads to turn, embedded on a rotator's schedule; the side of the light is known, not estimated."""
-        return [rotator.prepare(self.truth.pictures[source], str(self.truth.lights[source])) for source in self.sources]
+        return [rotator.prepare(self.truth.images[source], str(self.truth.lights[source])) for source in self.sources]
 
     def compare(self, way: str, rotator: LatentRotator, faces: list[PreparedLatent] | None = None) -> pd.DataFrame:
         """Turn the test heads and measure them: a row for each turn."""
@@ -147,7 +147,7 @@ class Rendered:
         return rows_of(measure(self.truth, table, pictures, self.instruments).assign(way=way), results)
 
     def compare_both(self, way: str, lines: dict[str, Directions], keep_norm: bool = True) -> pd.DataFrame:
-        """Lines walked by the calibrated steps they carry, and by steps measured on each picture."""
+        """Lines walked by the calibrated steps they carry, and by steps measured on each image."""
         tables = []
         for measured, steps in ((False, "the same"), (True, "measured on the picture")):
             rotator = LatentRotator(self.model, lines, measured, keep_norm)

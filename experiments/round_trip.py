@@ -1,10 +1,10 @@
-"""Picture -> latent -> picture: what each solver brings back for its network evaluations, on people held out.
+"""Image -> latent -> image: what each solver brings back for its network evaluations, on people held out.
 
     python experiments/round_trip.py --people 24
 
 Reads ../shared/data/celeba; writes round_trip.csv beside this script. "diffusers" is what one would otherwise write: a plain
-loop over DDIMInverseScheduler and DDIMScheduler, configured as the model is and without clipping. All ways share pictures,
-weights, precision and run; evaluations are network calls per picture from picture to latent and back again.
+loop over DDIMInverseScheduler and DDIMScheduler, configured as the model is and without clipping. All ways share images,
+weights, precision and run; evaluations are network calls per image from image to latent and back again.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def main(people: int = 24) -> None:
     calls, rows = count_evaluations(model), []
     for name, there_and_back in ways().items():
         calls.clear()
-        # one by one: a tolerance is each picture's own
+        # one by one: a tolerance is each image's own
         decibels = np.array([float(psnr(there_and_back(model, p[None]).clamp(-1, 1), p[None])) for p in x])
         rows.append((name, sum(calls) / len(x), decibels.mean(), decibels.min(), len(x)))
         print(f"{name:50} {rows[-1][1]:6.1f} evaluations, {rows[-1][2]:5.1f} dB, least {rows[-1][3]:5.1f}", flush=True)

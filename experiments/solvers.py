@@ -18,7 +18,7 @@ from torchmetrics.functional.image import multiscale_structural_similarity_index
 
 from latentrot.data.celeba import FaceFolder, held_out
 from latentrot.data.images import to_tensor
-from latentrot.data.similarity import psnr, ssim
+from latentrot.data.similarity import psnr, ssim_map
 from latentrot.devices import resolve_device
 from latentrot.diffusion.load import LatentModel, load_model
 from latentrot.diffusion.precision import computes_bfloat16
@@ -61,14 +61,14 @@ def round_trip_statistics(model: LatentModel, x: torch.Tensor, back: torch.Tenso
     return {
         "psnr_db": float(db.mean()),
         "least_db": float(db.min()),
-        "ssim": float(ssim(back, x).mean()),
+        "ssim": float(ssim_map(back, x).mean((1, 2, 3)).mean()),
         "ms_ssim": float(multiscale_structural_similarity_index_measure(back, x, data_range=2.0, betas=SCALES)),
         **noise_statistics(without_residual(z), model.first_stage.factor),
     }
 
 
 def strangers(n: int) -> list[str]:
-    """Pictures of people held out, one each, nearly frontal."""
+    """Images of people held out, one each, nearly frontal."""
     labels = pd.read_csv("data_labels/celeba_pose.csv", index_col="image_id")
     identities = FaceFolder(SHARED / "data" / "celeba").identities
     far = identities[

@@ -33,11 +33,11 @@ from latentrot.data.images import strip, to_tensor, to_uint8, write_image
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.judges import load_judge
 from latentrot.evaluation.metrics import squared_error, ssim
-from latentrot.evaluation.perceptual import lpips_at_hand
-from latentrot.portrait.spin import BETWEEN, YAWS, circle, mixed
+from latentrot.evaluation.perceptual import installed_lpips
+from latentrot.portrait.spin import BETWEEN, YAWS, poses_around, slerp
 from latentrot.rotators.protocol import Rotator, load_rotator, rotate_many
 from latentrot.rotators.spin.model import SpinModel, load_spin_model
-from latentrot.rotators.spin.reconstruct import BACKGROUND
+from latentrot.rotators.spin.reconstruct import MIN_NORMAL_LENGTH
 from latentrot.rotators.spin.sample import (
     NULL_IDENTITY,
     SpinSampleConfig,
@@ -84,7 +84,7 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """A head's true views by yaw: pictures and normals, uint8."""
+    """A head's true views by yaw: images and normals, uint8."""
 
     images: dict[float, np.ndarray]
     normals: dict[float, np.ndarray]
@@ -100,7 +100,7 @@ def truth_of(head: HeadParameters, yaws: tuple[float, ...]) -> Truth:
 
 
 def as_drawing(rotator: Rotator) -> Draw:
-    """A rotator as a function from a frontal picture and yaws."""
+    """A rotator as a function from a frontal image and yaws."""
     return lambda image, yaws: rotate_many(rotator, image, yaws)
 
 
@@ -140,7 +140,7 @@ def as_far_as_it_turns(draw: Draw, image: np.ndarray, name: str) -> tuple[dict[f
 
 def measure(name: str, draw: Draw, heads: list[Truth], model: SpinModel) -> list[dict[str, object]]:
     """One row for front and back each."""
-    perceptual, judge = lpips_at_hand(), SHARED / "judge" / "judge.py"
+    perceptual, judge = installed_lpips(), SHARED / "judge" / "judge.py"
     by_judge = load_judge(judge).identity if judge.is_file() else None
     embed = by_judge or (model.person.embed if model.person else None)
     rows: dict[str, list[dict[str, float]]] = {"front": [], "back": []}
@@ -165,7 +165,7 @@ def measure(name: str, draw: Draw, heads: list[Truth], model: SpinModel) -> list
 
 
 def rms(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Root mean squared difference of two pictures, in units of [0, 1]."""
+    """Root mean squared difference of two images, in units of [0, 1]."""
     return float(((a - b) / 2).square().mean().sqrt())
 
 
@@ -200,7 +200,7 @@ def angle_deg(drawn: torch.Tensor, true: np.ndarray) -> float:
     """Mean angle between drawn (3, s, s) and true (s, s, 3) uint8 normals, where both are of a head."""
     a, b = drawn.permute(1, 2, 0).numpy(), true / 127.5 - 1
     lengths = np.linalg.norm(a, axis=-1), np.linalg.norm(b, axis=-1)
-    both = (lengths[0] > BACKGROUND) & (lengths[1] > BACKGROUND)
+    both = (lengths[0] > MIN_NORMAL_LENGTH) & (lengths[1] > MIN_NORMAL_LENGTH)
     cosine = (a * b).sum(-1)[both] / (lengths[0] * lengths[1])[both]
     return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))).mean())
 
@@ -228,7 +228,7 @@ def write_sheets(model: SpinModel, heads: list[Truth], config: SpinSampleConfig)
         return
     a, b = (identity_of(model, head.images[0.0]) for head in heads[:2])
     shares = torch.linspace(0, 1, BETWEEN + 2).tolist()
-    between = [draw_views(model, None, asked, mixed(a, b, share), config) for share in shares]
+    between = [draw_views(model, None, asked, slerp(a, b, share), config) for share in shares]
     write_image(
         HERE / "spin_between.png", strip([p for v in between for p in to_uint8(v.images[:, :3])], columns=len(YAWS))
     )
@@ -258,7 +258,7 @@ def write_consistency(model: SpinModel, heads: list[Truth], config: SpinSampleCo
     """The table of what a head's views have to do with each other, and the time of a view among 48."""
     found = [consistency(model, head, config) for head in tqdm(heads, desc="consistency", disable=None)]
     begun = time.perf_counter()
-    spin(model, to_tensor(heads[0].images[0.0])[0], torch.zeros(2), circle(48), config=config)
+    spin(model, to_tensor(heads[0].images[0.0])[0], torch.zeros(2), poses_around(48), config=config)
     table = pd.DataFrame(found).mean().round(4)
     table["seconds_a_view_of_48"] = round((time.perf_counter() - begun) / 48, 3)
     table.rename("value").to_csv(HERE / "spin_consistency.csv", index_label="measure")

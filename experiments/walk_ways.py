@@ -40,7 +40,7 @@ COMPARED = ("yaw_error_deg", "identity", "identity_truth", "ssim_truth", "square
 
 @dataclass(frozen=True)
 class Way:
-    """One way to walk: how pictures become latents, how lines are fitted to them, and how they are walked."""
+    """One way to walk: how images become latents, how lines are fitted to them, and how they are walked."""
 
     schedule: Schedule = field(default_factory=Schedule)
     fit: FitConfig = field(default_factory=FitConfig)
@@ -93,7 +93,7 @@ class Photographs:
 
 
 def measured(rotator: LatentRotator, cases: list[Case], way: str, judge: object) -> tuple[list[dict], list[np.ndarray]]:
-    """Every case turned one way: rows of measures, and the pictures."""
+    """Every case turned one way: rows of measures, and the images."""
     rows, pictures = [], []
     for number, case in enumerate(cases):
         result = rotator.prepare(case.source).rotate(case.turns)
@@ -141,7 +141,7 @@ def main(
         work: where latents are kept.
         model: the diffusion model.
         only: ways to walk beside the default; all by default.
-        sheet: .png to draw some of the pictures to, a row for each source and turn, a column for each way; to look at.
+        sheet: .png to draw some of the images to, a row for each source and turn, a column for each way; to look at.
     """
     sys.path.insert(0, str(SHARED / "judge"))
     import judge  # type: ignore[import-not-found]  # noqa: PLC0415

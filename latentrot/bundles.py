@@ -76,7 +76,7 @@ def bundled_part(name: str) -> Path:
 
 def missing_bundle(name: str) -> str:
     """What to do about a network that this build does not bring; empty where it is none of ours, or is there."""
-    if name not in RESEARCH_ONLY or any((home / name).is_dir() for home in homes()):
+    if name not in RESEARCH_ONLY or bundled_part(name).is_dir():
         return ""
     return (
         f"{name} was learned from research-only photographs and is not in this build; put its folder "

@@ -12,10 +12,10 @@ from latentrot.data.images import QUIET_PILLOW
 from latentrot.data.metadata import read_metadata
 from latentrot.errors import LatentrotError
 
-__all__ = ["describe"]
+__all__ = ["describe_file"]
 
 
-def describe(path: Path) -> dict[str, str]:
+def describe_file(path: Path) -> dict[str, str]:
     """What a file or folder is.
 
     Args:
@@ -45,7 +45,7 @@ def describe(path: Path) -> dict[str, str]:
         lights = {str(k): int(v) for k, v in table["light"].value_counts().items()}
         made_by = {str(k): str(v) for k, v in table.attrs.items()}
         return {"kind": "latentrot labels", "pictures": str(len(table)), "light": json.dumps(lights), **made_by}
-    return describe_picture(path)
+    return describe_image(path)
 
 
 def describe_folder(path: Path) -> dict[str, str]:
@@ -101,10 +101,10 @@ def describe_tensors(path: Path) -> dict[str, str]:
     return {**shown, "tensors": f"{len(names)}: " + ", ".join(f"{n} {s}" for n, s in shapes.items())}
 
 
-def describe_picture(path: Path) -> dict[str, str]:
+def describe_image(path: Path) -> dict[str, str]:
     """An image or animation latentrot wrote says so."""
     with QUIET_PILLOW:
         metadata = read_metadata(path)
     if "latentrot" not in " ".join([*metadata, *metadata.values()]):
         raise LatentrotError(f"{path}: a picture without a note that latentrot made it")
-    return {"kind": "animation" if path.suffix.lower() == ".mp4" or "frames" in metadata else "picture", **metadata}
+    return {"kind": "animation" if path.suffix.lower() == ".mp4" or "frames" in metadata else "image", **metadata}

@@ -58,7 +58,7 @@ def own_lists(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPath
 def ramps_pass_for_crops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Most tests turn ramps and noise, which no detector takes for a face; those of the check itself look."""
     if request.path.name != "test_frame.py":
-        monkeypatch.setattr("latentrot.faces.frame_check.check_crop", lambda *_: None)
+        monkeypatch.setattr("latentrot.faces.frame_check.check_crop_frame", lambda *_: None)
 
 
 CHROMIUM = Path("/usr/bin/chromium")

@@ -35,7 +35,7 @@ def identity_weights(tmp_path_factory):
     network = facenet.InceptionResnetV1(pretrained=None)
     for layer in network.modules():
         if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
-            torch.nn.init.kaiming_normal_(layer.weight)  # as it is made, every picture gives nearly the same vector
+            torch.nn.init.kaiming_normal_(layer.weight)  # as it is made, every image gives nearly the same vector
     state = network.state_dict()
     path = tmp_path_factory.mktemp("identity") / "vggface2.pt"
     torch.save({**state, "logits.weight": torch.zeros(3, 512), "logits.bias": torch.zeros(3)}, path)
@@ -100,7 +100,7 @@ def shown_face(page):
 
 
 def slide(page, degrees):
-    """Move the slider; seconds from there to the new picture in the page."""
+    """Move the slider; seconds from there to the new image in the page."""
     after = page.locator("#compare img").last
     old = after.get_attribute("src")
     began = time.monotonic()
@@ -116,7 +116,7 @@ def slide(page, degrees):
 
 
 def pixels(page, which):
-    """One of the two pictures compared, as the browser got it."""
+    """One of the two images compared, as the browser got it."""
     source = page.locator("#compare img")
     element = source.first if which == "before" else source.last
     body = page.request.get(page.evaluate("s => new URL(s, location).href", element.get_attribute("src"))).body()
@@ -195,7 +195,7 @@ def test_of_several_faces_one_is_chosen_and_its_light(visitor, tmp_path):
 
 
 def png_that_claims(width, height):
-    """A tiny file whose header announces a huge picture."""
+    """A tiny file whose header announces a huge image."""
 
     def chunk(kind, body):
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -335,9 +335,9 @@ def test_a_refusal_changes_nothing_but_the_message(tmp_path, caplog):
         assert set(answer) == {page.message}, name
         assert set(answer) <= outputs[name]
         assert re.fullmatch(r'<div class="problem" role="alert">[^<>]+</div>', answer[page.message])
-        assert "failed on the server" not in answer[page.message], name
+        assert "the edit failed" not in answer[page.message], name
     page.visit(nobody).subject = object()  # whatever else goes wrong is a sentence, too
-    assert "failed on the server" in page.turn("latent", nobody, 5, 0)[page.message]
+    assert "the edit failed" in page.turn("latent", nobody, 5, 0)[page.message]
     assert "Traceback" in caplog.text
 
 

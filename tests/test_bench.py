@@ -9,7 +9,7 @@ from tiny import as_batch, gradients, psnr, write_pictures
 
 from latentrot.cli import main
 from latentrot.errors import LatentrotError
-from latentrot.evaluation.bench.compare import BenchConfig, pictures_for, run
+from latentrot.evaluation.bench.compare import BenchConfig, benchmark_images, run_command
 from latentrot.evaluation.bench.plain import PlainLoop
 from latentrot.evaluation.bench.timing import flops_of, median_seconds, peak_flops
 
@@ -28,7 +28,7 @@ def test_the_plain_loop_gets_better_with_steps(model):
     assert many > few + 3
 
 
-def test_operations_are_counted_per_picture(model):
+def test_operations_are_counted_per_image(model):
     """The first convolution alone: 3 x 3 x 3 -> 16 channels at 256 positions, two operations each."""
     assert flops_of(model) > 2 * 27 * 16 * 256
     assert flops_of(model) == flops_of(model)
@@ -43,15 +43,15 @@ def test_median_leaves_the_first_run_out():
 
 def test_strangers_are_measured(tmp_path, model):
     data = write_pictures(tmp_path / "faces", 40)
-    x = pictures_for(data, model, 3)
+    x = benchmark_images(data, model, 3)
     assert x.shape == (3, 3, 16, 16)
     with pytest.raises(LatentrotError, match="held out"):
-        pictures_for(write_pictures(tmp_path / "few", 1), model, 3)
+        benchmark_images(write_pictures(tmp_path / "few", 1), model, 3)
 
 
 def test_a_command_that_fails_is_told():
     with pytest.raises(LatentrotError, match=r"failed: .*nothing"):
-        run(["python", "-c", "raise SystemExit('nothing')"])
+        run_command(["python", "-c", "raise SystemExit('nothing')"])
 
 
 def test_command(model_folder, model, tmp_path, capsys):
@@ -69,7 +69,7 @@ def test_command(model_folder, model, tmp_path, capsys):
     assert value["round trip", "corrected, 12 steps (the default)", "evaluations there"] == 32
     assert value["throughput", "diffusers, 4 steps", "inversions/s at batch 2"] > 0
     assert all(float(r["value"]) > 0 for r in rows)
-    loop, x = PlainLoop.of(model, 4), pictures_for(data, model, 2)
+    loop, x = PlainLoop.of(model, 4), benchmark_images(data, model, 2)
     here = psnr(loop.decode(loop.invert(x)).clamp(-1, 1), x)  # the loop of the table ran in a process of its own
     assert value["round trip", "diffusers, 4 steps", "dB"] == pytest.approx(here, abs=0.5)
     assert main(["evaluate", "bench", "--steps", "0"]) == 2

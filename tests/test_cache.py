@@ -26,7 +26,7 @@ def rotator(model, tmp_path) -> LatentRotator:
     return LatentRotator(model, lines, cache=LatentCache(tmp_path / "cache"))
 
 
-def test_a_picture_is_inverted_once(rotator, monkeypatch):
+def test_an_image_is_inverted_once(rotator, monkeypatch):
     crop = gradients(1)[0]
     first = rotator.invert(crop)
     monkeypatch.setattr(LatentModel, "velocity", lambda *_: pytest.fail("inverted again"))

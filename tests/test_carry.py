@@ -1,4 +1,4 @@
-"""Carrying a picture's own pixels: what must hold of it whatever the face."""
+"""Carrying an image's own pixels: what must hold of it whatever the face."""
 
 from dataclasses import replace
 
@@ -81,7 +81,7 @@ def test_mirrored_landmarks_carry_the_mirrored_source_exactly(face):
     assert (shown - mirrored).abs().max() < 1e-5
 
 
-def test_pictures_of_a_batch_are_carried_each_by_itself(face):
+def test_images_of_a_batch_are_carried_each_by_itself(face):
     walks = torch.cat([moved(face), face, moved(face).flip(-1)])
     together = warp_to_walk(face, face, walks)
     alone = torch.cat([warp_to_walk(face, face, w[None]) for w in walks])
@@ -97,7 +97,7 @@ def test_without_a_face_the_walk_is_shown(face):
 
 
 def test_landmarks_that_cannot_be_a_face_are_none(face, monkeypatch):
-    """One such picture in a batch leaves the others theirs."""
+    """One such image in a batch leaves the others theirs."""
     grey = torch.zeros_like(face)
     real = carrying.estimate_landmarks_of
 
@@ -150,7 +150,7 @@ def test_far_from_the_face_nothing_moves(face):
     assert torch.allclose((own - there)[middle], torch.tensor([0.05, 0.0]).double(), atol=0.01)
 
 
-def test_larger_pictures_go_the_same_way(face):
+def test_larger_images_go_the_same_way(face):
     before = landmarks(face)
     shift = source_shift(before, before * 0.9, SIDE)
     small, large = (source_positions(shift, side) for side in (SIDE, 2 * SIDE))

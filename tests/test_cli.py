@@ -182,7 +182,7 @@ def test_no_step_is_longer_than_allowed_and_what_is_held_is_measured_once():
     assert tried.count(15.0) == 1
 
 
-def test_no_step_is_longer_than_pays_on_the_average_picture():
+def test_no_step_is_longer_than_pays_on_the_average_image():
     own = load_latent_rotator().directions_of("left")
     lines = replace(
         own, step_sizes=(-100.0, -50.0, 0.0, 40.0, 80.0, 160.0), achieved=(-20.0, -10.0, 0.0, 9.0, 10.0, 10.0)
@@ -230,7 +230,7 @@ def test_two_files_for_one_light_are_refused(tmp_path, capsys):
     assert "two files for light 'left'" in err
 
 
-def test_a_face_embedded_once_turns_like_the_picture_itself():
+def test_a_face_embedded_once_turns_like_the_image_itself():
     rotator = load_latent_rotator(measure=False)
     crop = portrait_crop(64)
     face = rotator.prepare(crop, light="left")

@@ -18,9 +18,9 @@ from latentrot.data.celeba import held_out
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.bench.compare import portrait_crop
 from latentrot.evaluation.clips import read_clips
-from latentrot.evaluation.judges import Once, load_judge
+from latentrot.evaluation.judges import CachedEstimate, load_judge
 from latentrot.evaluation.pairs import EvaluationConfig, Pairs
-from latentrot.evaluation.place import found_in, laid_on
+from latentrot.evaluation.place import align_to, sure_landmarks
 from latentrot.evaluation.report import summary
 from latentrot.evaluation.run import CEILING, FLOOR, TRUTH, evaluate
 from latentrot.rotators.protocol import load_rotator, rotator_names
@@ -29,7 +29,7 @@ EVERYBODY = EvaluationConfig(everybody=True, resamples=200)
 
 
 def write_clips(root: Path, frames: list[tuple[str, str, float, np.ndarray]]) -> Path:
-    """A folder of clips: (person, clip, yaw, picture) each; landmarks on a circle, so that none have to be estimated."""
+    """A folder of clips: (person, clip, yaw, image) each; landmarks on a circle, so that none have to be estimated."""
     (root / "img_align_celeba").mkdir(parents=True)
     circle = [89 + 40 * np.cos(t) if axis == "x" else 121 + 40 * np.sin(t) for t in np.arange(68) / 10 for axis in "xy"]
     tables: dict[str, list] = {"clip": [], "pose": [], "identity_CelebA": [], "landmarks68": []}
@@ -159,7 +159,7 @@ class TestPlacing:
         matrix = cv2.getRotationMatrix2D((64, 64), 5, 1.05)
         matrix[:, 2] += [4, -3]
         moved = cv2.warpAffine(crop, matrix, (128, 128), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        laid = laid_on(moved, found_in(moved, 128), found_in(crop, 128), 128)
+        laid = align_to(moved, sure_landmarks(moved, 128), sure_landmarks(crop, 128), 128)
         assert laid is not None
         inside = (slice(24, 104),) * 2
         before, after = (np.mean((p[inside].astype(float) - crop[inside]) ** 2) for p in (moved, laid))
@@ -167,14 +167,14 @@ class TestPlacing:
 
     def test_a_face_on_itself_stays(self):
         crop = portrait_crop(128)
-        there = found_in(crop, 128)
-        laid = laid_on(crop, there, there, 128)
+        there = sure_landmarks(crop, 128)
+        laid = align_to(crop, there, there, 128)
         assert laid is not None
         assert np.abs(laid.astype(int) - crop).max() <= 1
 
     def test_what_is_no_face_is_not_laid(self):
         noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-        assert laid_on(noise, None, found_in(portrait_crop(64), 64), 64) is None
+        assert align_to(noise, None, sure_landmarks(portrait_crop(64), 64), 64) is None
 
 
 # ---- rotators that cheat --------------------------------------------------------------------------------------------
@@ -188,14 +188,14 @@ class OtherWay:
     learned_from = ()
 
     def rotate(self, image, degrees):
-        row = next(i for i, picture in enumerate(self.pairs.pictures) if (picture == image).all())
+        row = next(i for i, picture in enumerate(self.pairs.images) if (picture == image).all())
         own = np.flatnonzero(self.pairs.people == self.pairs.people[row])
         wanted = self.pairs.yaws[row] - degrees
-        return self.pairs.pictures[own[np.abs(self.pairs.yaws[own] - wanted).argmin()]]
+        return self.pairs.images[own[np.abs(self.pairs.yaws[own] - wanted).argmin()]]
 
 
 class Source:
-    """Returns the picture it was given."""
+    """Returns the image it was given."""
 
     learned_from = ()
 
@@ -273,11 +273,11 @@ class TestCheats:
         assert error[TRUTH] == 0
         assert error[FLOOR] < error[CEILING] + 1e-3 < error["nothing"]
 
-    def test_pictures_and_pairs(self, cheated):
+    def test_images_and_pairs(self, cheated):
         rows = cheated.rows.groupby("way").size()
         assert (rows.drop([FLOOR, CEILING]) == len(cheated.pairs.table)).all()
         assert rows[FLOOR] == len(cheated.pairs.still)
-        assert (np.stack(cheated.pictures["source"]) == cheated.pairs.pictures[cheated.pairs.table["source"]]).all()
+        assert (np.stack(cheated.images["source"]) == cheated.pairs.images[cheated.pairs.table["source"]]).all()
 
 
 def test_a_face_that_a_rotator_refuses_is_counted_and_measured_as_it_was(filmed):
@@ -320,14 +320,14 @@ class TestJudges:
             load_judge(path)
         assert "\n" not in str(info.value)
 
-    def test_a_picture_is_looked_at_once(self):
+    def test_an_image_is_looked_at_once(self):
         seen = []
 
         def estimate(pictures):
             seen.extend(pictures)
             return [p.mean() for p in pictures]
 
-        once = Once(estimate)
+        once = CachedEstimate(estimate)
         a, b = plain(0), plain(1)
         assert once([a, b, a]) == [a.mean(), b.mean(), a.mean()]
         assert once([b]) == [b.mean()]

@@ -16,7 +16,7 @@ AWAY = 40.0
 
 @pytest.fixture(scope="module")
 def scene():
-    """A head seen from one side, turned to the other, and the true picture of that."""
+    """A head seen from one side, turned to the other, and the true image of that."""
     head = head_of(planted(yaw=-25))
     return head, turn_head(head, AWAY), planted(yaw=-25 + AWAY)
 

@@ -15,7 +15,7 @@ LABELS = Path(__file__).parents[1] / "data_labels"
 CELEBA = Path(__file__).parents[2] / "shared" / "data" / "celeba"
 
 
-def test_one_light_and_one_pose_for_every_picture():
+def test_one_light_and_one_pose_for_every_image():
     light = read_light_labels(LABELS / "celeba_light.csv")
     pose = pd.read_csv(LABELS / "celeba_pose.csv", index_col="image_id")
     assert list(light.index) == list(pose.index)

@@ -15,7 +15,7 @@ from tiny import SIZE, as_batch, gradients, write_pictures
 from latentrot.bundles import PORTRAIT
 from latentrot.cli import main
 from latentrot.data.images import read_image, resize, write_image
-from latentrot.data.similarity import psnr, ssim
+from latentrot.data.similarity import psnr, ssim_map
 from latentrot.devices import resolve_device
 from latentrot.diffusion.load import load_model
 from latentrot.diffusion.solve import Schedule, decode, invert
@@ -66,7 +66,7 @@ class TestPretence:
 
 class TestEstimators:
     @pytest.mark.parametrize(("pictures", "network"), [(GPU, GPU), ("cpu", GPU), (GPU, "cpu"), ("gpu:0", GPU)])
-    def test_a_label_network_on_another_device_than_the_picture(self, pictures, network):
+    def test_a_label_network_on_another_device_than_the_image(self, pictures, network):
         x = as_batch(gradients(3, 64))
         wanted = estimate_pose(x), estimate_light(x), light_features(x)
         with gpus():
@@ -96,8 +96,8 @@ class TestEstimators:
         for mine, his in zip(found, wanted, strict=True):
             np.testing.assert_allclose(mine, his, rtol=1e-4, atol=1e-3)
 
-    @pytest.mark.parametrize("measure", [psnr, ssim])
-    def test_measures_of_pictures_on_two_devices(self, measure):
+    @pytest.mark.parametrize("measure", [psnr, ssim_map])
+    def test_measures_of_images_on_two_devices(self, measure):
         a, b = (as_batch(gradients(2, 64, seed)) for seed in (0, 1))
         wanted = measure(a, b)
         with gpus():

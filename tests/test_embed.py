@@ -67,7 +67,7 @@ def complaint(info: pytest.ExceptionInfo) -> str:
 
 class TestModel:
     @pytest.mark.parametrize("level", [0, 499, 899])
-    def test_velocity_is_that_of_the_predicted_picture_and_noise(self, model, level):
+    def test_velocity_is_that_of_the_predicted_image_and_noise(self, model, level):
         x = torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(level)).double()
         with torch.no_grad():
             out = model.unet(x.float(), level).sample.double()
@@ -230,7 +230,7 @@ class TestRoundTrip:
 
     def test_acceleration_solves_a_linear_fixed_point_that_plain_iteration_swings_about(self):
         turn = torch.tensor([[-0.95, 0.1], [0.0, 0.5]], dtype=torch.float64)
-        aim = torch.tensor([[1.0, 2.0], [-3.0, 0.5]], dtype=torch.float64)  # two pictures of two pixels
+        aim = torch.tensor([[1.0, 2.0], [-3.0, 0.5]], dtype=torch.float64)  # two images of two pixels
         x, plain, tried = torch.zeros(2, 2).double(), torch.zeros(2, 2).double(), []
         for _ in range(3):
             mapped = (x - aim) @ turn.T + aim
@@ -443,7 +443,7 @@ class TestStore:
             embed(data, plain_model, LatentStore(store.root), Schedule(steps=4))
         complaint(info)
 
-    def test_corrupt_picture(self, tmp_path, plain_model):
+    def test_corrupt_image(self, tmp_path, plain_model):
         data = write_pictures(tmp_path / "some", 5)
         (data / "001.png").write_bytes((data / "002.png").read_bytes()[:60])
         (data / "003.png").write_bytes(b"no picture at all")

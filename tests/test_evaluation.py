@@ -19,7 +19,7 @@ from latentrot.evaluation.bench.compare import portrait_crop
 from latentrot.evaluation.measure import MEASURES
 from latentrot.evaluation.metrics import bootstrap_mean, identity_rank, squared_error, ssim
 from latentrot.evaluation.pairs import EvaluationConfig
-from latentrot.evaluation.perceptual import alexnet_weights, lpips_at_hand
+from latentrot.evaluation.perceptual import alexnet_weights, installed_lpips
 from latentrot.evaluation.published import SPINMEROUND
 from latentrot.evaluation.report import markdown_table, protocol_table, summary, write_evaluation
 from latentrot.evaluation.run import evaluate
@@ -37,10 +37,10 @@ class Perfect:
     def __init__(self, views, source_yaw=0.0):
         self.views, self.source = views, source_yaw
         column = views.column(source_yaw)
-        self.known = {p.tobytes(): h for h, p in enumerate(views.pictures[:, column])}
+        self.known = {p.tobytes(): h for h, p in enumerate(views.images[:, column])}
 
     def rotate(self, image, degrees):
-        return self.views.pictures[self.known[image.tobytes()], self.views.column(self.source + degrees)]
+        return self.views.images[self.known[image.tobytes()], self.views.column(self.source + degrees)]
 
 
 class Stranger(Perfect):
@@ -48,7 +48,7 @@ class Stranger(Perfect):
 
     def rotate(self, image, degrees):
         other = (self.known[image.tobytes()] + 3) % len(self.views.heads)
-        return self.views.pictures[other, self.views.column(self.source + degrees)]
+        return self.views.images[other, self.views.column(self.source + degrees)]
 
 
 def make_perfect():
@@ -105,7 +105,7 @@ class TestMetrics:
         b = np.clip(a.astype(int) + rng.integers(-60, 60, a.shape), 0, 255).astype(np.uint8)
         x, y = (torch.from_numpy(p @ np.array([0.299, 0.587, 0.114]) / 255)[None, None] for p in (a, b))
         _, theirs = metrics.structural_similarity_index_measure(x, y, sigma=1.5, data_range=1.0, return_full_image=True)
-        # it also averages windows that reach beyond the picture, on mirrored pixels
+        # it also averages windows that reach beyond the image, on mirrored pixels
         assert ssim(a, b) == pytest.approx(float(theirs[..., 5:-5, 5:-5].mean()), abs=1e-9)
 
     def test_a_region_is_compared_alone(self):
@@ -130,7 +130,7 @@ class TestMetrics:
         slightly = np.clip(a.astype(int) + 8, 0, 255).astype(np.uint8)
         assert 0.9 < ssim(a, slightly) < 1
 
-    def test_unequal_pictures_are_refused(self):
+    def test_unequal_images_are_refused(self):
         a = np.zeros((12, 12, 3), np.uint8)
         for other in (a[:11], a.astype(float), a[..., 0]):
             with pytest.raises(LatentrotError, match="expected two"):
@@ -216,7 +216,7 @@ class TestPlanted:
         assert (rows["rank"] == 1).all()
 
     @pytest.mark.parametrize("bad", [np.zeros((8, 9, 3), np.uint8), np.zeros((8, 8, 3)), np.zeros((8, 8), np.uint8)])
-    def test_what_is_no_picture_is_refused(self, views, bad):
+    def test_what_is_no_image_is_refused(self, views, bad):
         class Bad:
             def rotate(self, image, degrees):
                 return bad
@@ -235,7 +235,7 @@ class TestPlanted:
         rows = of(evaluate({"perfect": Many(views)}, views.root, EvaluationConfig(**QUICK)), "perfect")
         assert Many.calls == len(views.heads)
         pd.testing.assert_frame_equal(rows, of(perfect, "perfect"))
-        picture = views.pictures[0, 3]
+        picture = views.images[0, 3]
         alone = rotate_many(load_rotator("mirror"), picture, [1, 2])
         assert len(alone) == 2
         assert (alone[1] == picture[:, ::-1]).all()
@@ -243,10 +243,10 @@ class TestPlanted:
 
 def test_the_second_opinion_reads_yaws_of_unseen_heads(views):
     pairs = pairs_of_views(views, EvaluationConfig())
-    assert np.abs(pixel_yaw(pairs).estimate(pairs.pictures, pairs.people) - pairs.yaws).mean() < 5
+    assert np.abs(pixel_yaw(pairs).estimate(pairs.images, pairs.people) - pairs.yaws).mean() < 5
 
 
-def test_landmarks_of_a_mirrored_picture_are_the_mirrored_landmarks():
+def test_landmarks_of_a_mirrored_image_are_the_mirrored_landmarks():
     crop = portrait_crop(64)
     points = landmark_features(np.stack([crop, crop[:, ::-1]])).reshape(2, 5, 2)
     mirrored = points[1][MIRRORED_LANDMARKS] * [-1, 1] + [1, 0]
@@ -259,11 +259,11 @@ def test_landmarks_of_a_mirrored_picture_are_the_mirrored_landmarks():
 def test_lpips_is_measured_where_its_weights_are_at_hand(monkeypatch, tmp_path):
     pytest.importorskip("torchmetrics")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    assert lpips_at_hand() is None
+    assert installed_lpips() is None
     alexnet_weights().parent.mkdir(parents=True)
     torch.manual_seed(0)
     torch.save(torchvision.models.alexnet().state_dict(), alexnet_weights())  # no published weights: random ones
-    distance, (a, b) = lpips_at_hand(), np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    distance, (a, b) = installed_lpips(), np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
     near = a.copy()
     near[20:30, 20:30] = b[20:30, 20:30]
     assert distance(a, a) == 0
@@ -328,7 +328,7 @@ class TestReport:
         assert all(f"*{name}*" in table for name in SPINMEROUND)
         assert "other data" in table
 
-    def test_pictures_of_one_person_are_no_independent_evidence(self, perfect):
+    def test_images_of_one_person_are_no_independent_evidence(self, perfect):
         once = summary(perfect)["ways"]["nothing"]["all"]["squared_error"]
         rows = pd.concat([perfect.rows] * 5, ignore_index=True)
         rows["pair"] += np.repeat(np.arange(5) * 1000, len(perfect.rows))
@@ -356,12 +356,12 @@ class TestReport:
 
 class TestViews:
     def test_what_is_read(self, views):
-        assert views.pictures.shape == (6, 7, SIZE, SIZE, 3)
-        assert (views.pictures[4, 5] == head_picture(4, 30)).all()
+        assert views.images.shape == (6, 7, SIZE, SIZE, 3)
+        assert (views.images[4, 5] == head_picture(4, 30)).all()
         assert (views.masks[2, 0] == disc(-45)).all()
         assert views.lights == ("left", "center", "right") * 2
 
-    def test_without_masks_the_whole_picture_counts(self, tmp_path):
+    def test_without_masks_the_whole_image_counts(self, tmp_path):
         views = read_views(write_views(tmp_path / "v", heads=2, yaws=(0, 30), masks=False))
         assert pairs_of_views(views, EvaluationConfig()).faces.all()
         rows = of(evaluate({"perfect": Perfect(views)}, views.root, EvaluationConfig(**QUICK)), "perfect")
@@ -372,7 +372,7 @@ class TestViews:
         level = pd.read_csv(root / "views.csv")
         other = level.assign(pitch_deg=15, image_id=level["image_id"].to_numpy()[::-1])
         pd.concat([other, level.assign(pitch_deg=-2)]).to_csv(root / "views.csv", index=False)
-        assert (read_views(root).pictures == views.pictures[:2, 3:6:2]).all()
+        assert (read_views(root).images == views.images[:2, 3:6:2]).all()
 
     def test_unfit_folders_are_refused(self, tmp_path, views):
         with pytest.raises(LatentrotError, match="no such folder"):

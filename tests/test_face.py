@@ -66,7 +66,7 @@ def test_landmarks_lie_where_a_face_has_them(found):
     assert 0.005 < found.spread < 0.06
 
 
-def test_a_mirrored_picture_gives_mirrored_landmarks_and_parts(portrait, found):
+def test_a_mirrored_image_gives_mirrored_landmarks_and_parts(portrait, found):
     width = portrait.shape[1]
     five = mirrored_five(FIVE, width)
     other = estimate_landmarks(np.ascontiguousarray(portrait[:, ::-1]), five)
@@ -357,7 +357,7 @@ def test_masks_move_with_their_squares(monkeypatch):
 
 
 def test_a_neighbour_stands_behind_and_stays_background():
-    """What is pasted is another's head, only where the own picture has background, and the answer does not change."""
+    """What is pasted is another's head, only where the own image has background, and the answer does not change."""
     x, y = torch.zeros(40, 3, 64, 64), torch.zeros(40, 64, 64, dtype=torch.long)
     y[:, 12:, 22:42] = 2
     x += torch.arange(40)[:, None, None, None] + 1

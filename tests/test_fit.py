@@ -391,7 +391,7 @@ class TestFitDirections:
             fit_directions(store, strangers, "left", CONFIG)
         complaint(info)
 
-    def test_a_light_too_rare_takes_the_pictures_of_every_light(self, store, labels, caplog):
+    def test_a_light_too_rare_takes_the_images_of_every_light(self, store, labels, caplog):
         rare = labels.assign(light=np.where(np.arange(len(labels)) < 3, "left", "center"))
         config = replace(CONFIG, mirror=False, held_out=0.0)
         lines, everybody = (fit_directions(store, rare, light, config) for light in ("left", "any"))
@@ -515,7 +515,7 @@ class TestShrinkage:
 
 
 class TestOctaves:
-    def test_a_picture_keeps_itself(self):
+    def test_an_image_keeps_itself(self):
         picture = np.random.default_rng(0).normal(size=(1, 3, 16, 16))
         np.testing.assert_allclose(keep_octaves(picture, picture), picture, atol=1e-12)
 

@@ -16,7 +16,7 @@ from latentrot.errors import LatentrotError
 from latentrot.faces.align import align_folder, align_image, photographs_in, transform_table
 from latentrot.faces.alignment import MEAN_LANDMARKS
 from latentrot.faces.detect import detect_faces
-from latentrot.faces.frame_check import check_crop, check_frame, frame_fault, framed
+from latentrot.faces.frame_check import check_crop_frame, check_frame, frame_alignment, frame_fault
 from latentrot.faces.framing import frame_face
 from latentrot.files import output_names
 
@@ -125,10 +125,10 @@ def test_every_command_that_reads_a_folder_checks_it(photo, tmp_path, monkeypatc
 def test_a_crop_must_show_its_face_in_the_frame(photo, alignment, tmp_path, monkeypatch, capsys):
     """A whole portrait, and no face at all, are refused by --crop; the face's own crop is not."""
     with pytest.raises(LatentrotError, match="as large as in the frame; leave --crop out"):
-        check_crop(photo, PORTRAIT)
+        check_crop_frame(photo, PORTRAIT)
     with pytest.raises(LatentrotError, match="no face found in it"):
-        check_crop(np.full((64, 64, 3), 128, np.uint8), PORTRAIT)
-    check_crop(alignment.crop(photo, 128), PORTRAIT)
+        check_crop_frame(np.full((64, 64, 3), 128, np.uint8), PORTRAIT)
+    check_crop_frame(alignment.crop(photo, 128), PORTRAIT)
     monkeypatch.chdir(tmp_path)
     assert main(["edit", str(PORTRAIT), "--crop", "--deg", "15", "--rotator", "mesh"]) == 2
     assert "latentrot align" in capsys.readouterr().err
@@ -151,7 +151,7 @@ def test_aligned_images_lie_in_the_frame(photo, tmp_path, size, shape):
         assert image.shape[:2] == shape
         assert frame_fault(image) == ""
         found = detect_faces(image)[0].landmarks
-        eyes = framed(image.shape[1], image.shape[0]).to_frame(found)[:2]
+        eyes = frame_alignment(image.shape[1], image.shape[0]).to_frame(found)[:2]
         assert np.abs(eyes - MEAN_LANDMARKS[:2]).max() < 3
     table = pd.DataFrame(transform_table(done, source.root)).set_index("image_id")
     matrix = table.loc["a.png", list("abcdef")].to_numpy(float).reshape(2, 3)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from latentrot.cli import main
 
-#: a picture of this size is read, but holds no face: whatever survives a mutation still ends in an error
+#: an image of this size is read, but holds no face: whatever survives a mutation still ends in an error
 HEIGHT, WIDTH = 18, 40
 FORMATS = {
     "png": {},

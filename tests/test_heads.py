@@ -1,4 +1,4 @@
-"""Rendered heads: the same picture always, the mirror law, signs, folders that every reader takes."""
+"""Rendered heads: the same image always, the mirror law, signs, folders that every reader takes."""
 
 import dataclasses
 import json
@@ -76,7 +76,7 @@ def test_poses_and_lights_are_spread_as_set():
 
 
 @pytest.mark.parametrize("index", range(4))
-def test_the_mirrored_head_is_the_mirrored_picture_bit_for_bit(model, index):
+def test_the_mirrored_head_is_the_mirrored_image_bit_for_bit(model, index):
     head = hairy(index)
     straight, flipped = render(model, head, SIZE, maps=True), render(model, mirror(head), SIZE, maps=True)
     assert np.array_equal(flipped.image, straight.image[:, ::-1])
@@ -126,7 +126,7 @@ def test_a_shadow_is_cast(model):
     assert under[forehead].mean() / front[forehead].mean() > 1.3 * under[neck].mean() / front[neck].mean()
 
 
-def test_maps_agree_with_the_picture(model):
+def test_maps_agree_with_the_image(model):
     head = dataclasses.replace(with_pose(hairy(3), 0), light=hairy(3).light)
     bald = dataclasses.replace(head, hair=dataclasses.replace(head.hair, bald=True))
     drawn, shaved = render(model, head, SIZE, maps=True), render(model, bald, SIZE, maps=True)
@@ -159,7 +159,7 @@ def made(model, ict, tmp_path_factory):
     return heads, out
 
 
-def test_pictures_do_not_depend_on_the_number_of_processes_or_on_interruptions(made, tmp_path):
+def test_images_do_not_depend_on_the_number_of_processes_or_on_interruptions(made, tmp_path):
     heads, out = made
     write_heads(dataclasses.replace(heads, count=18), tmp_path, jobs=2)
     for number in (3, 17):
@@ -217,7 +217,7 @@ def test_the_command_line_draws_views(ict, tmp_path, capsys):
     out = tmp_path / "views"
     words = f"heads make --out {out} --count 2 --size 8 --jobs 1 --views --yaws -30:30:30 --model {ict}".split()
     assert main(words) == 0
-    assert "drew 6 of 6 pictures of 2 heads" in capsys.readouterr().out
+    assert "drew 6 of 6 images of 2 heads" in capsys.readouterr().out
     table = pd.read_csv(out / "views.csv")
     assert table["yaw_deg"].tolist() == [-30, 0, 30] * 2
     assert table["head"].tolist() == [0, 0, 0, 1, 1, 1]

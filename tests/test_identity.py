@@ -104,7 +104,7 @@ def test_the_rest_of_a_stopped_shard_is_of_the_same_images(store, a, b, model):
     """What was kept of a shard counts only for the images it was made of."""
     number = 0
     header = shards.read_header(store.path_of(number))
-    rows = shards.read_rows(store.path_of(number), header)
+    rows = shards.read_latent_rows(store.path_of(number), header)
     kept = shards.pack_shard(header.image_ids, rows * 0, header.space, [], 2, header.digests)
     store.path_of(number).unlink()
     store.partial_of(number).write_bytes(kept)
@@ -116,7 +116,7 @@ def test_the_rest_of_a_stopped_shard_is_of_the_same_images(store, a, b, model):
 def test_an_old_store_is_read_and_says_what_it_cannot_vouch_for(store, a, model, caplog, monkeypatch):
     """Shards without digests are taken as they are."""
     for number, header in list(store.headers()):
-        rows = shards.read_rows(store.path_of(number), header)
+        rows = shards.read_latent_rows(store.path_of(number), header)
         store.path_of(number).write_bytes(shards.pack_shard(header.image_ids, rows, header.space, [], 2))
     with caplog.at_level(logging.WARNING):
         assert embed_folder(a, model, store, shard_size=2, batch_size=2)[0] == 0

@@ -41,7 +41,7 @@ def camera_exif(orientation: int = 6) -> Image.Exif:
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
 class TestExif:
-    def test_camera_date_and_place_are_kept_and_the_picture_is_upright(self, tmp_path, suffix):
+    def test_camera_date_and_place_are_kept_and_the_image_is_upright(self, tmp_path, suffix):
         picture = Image.fromarray(gradients(1, 24)[0][:, :18])
         picture.save(tmp_path / "in.jpg", exif=camera_exif(), quality=95)
         photo = read_photograph(tmp_path / "in.jpg")
@@ -124,7 +124,7 @@ class TestWritable:
             check_out(tmp_path / "file" / "results", PORTRAIT, 1)
 
 
-def test_lights_of_other_pictures_are_told_before_the_work(tmp_path, capsys, monkeypatch):
+def test_lights_of_other_images_are_told_before_the_work(tmp_path, capsys, monkeypatch):
     faces = write_pictures(tmp_path / "faces", 3)
     pd.DataFrame({"image_id": ["100001.jpg", "100002.jpg"], "light": "left"}).to_csv(tmp_path / "l.csv", index=False)
     monkeypatch.setattr("latentrot.faces.table.label_folder", lambda *_, **__: pytest.fail("labelled all the same"))

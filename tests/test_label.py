@@ -154,7 +154,7 @@ def pictures(tmp_path):
     return folder
 
 
-def test_a_folder_is_labelled_and_a_broken_picture_named(pictures, caplog):
+def test_a_folder_is_labelled_and_a_broken_image_named(pictures, caplog):
     table = label_folder(FaceFolder(pictures), batch_size=2, progress=False)
     assert list(table.index) == [f"{i}.png" for i in range(5)]
     assert list(table.columns)[: len(COLUMNS)] == list(COLUMNS)
@@ -288,7 +288,7 @@ def test_light_of_strangers_is_not_their_yaw(strangers):
     assert abs(np.corrcoef(light[:, 2] - light[:, 0], truth[:, 0])[0, 1]) < 0.4
     share = torch.bincount(light.argmax(1), minlength=3) / len(x)
     assert share.min() > 0.12
-    # the face is brighter on the side named, pictures of heads turned either way alike
+    # the face is brighter on the side named, images of heads turned either way alike
     face = x[:, :, 18:50].mean(1)
     lean = face[:, :, 14:32].mean((1, 2)) - face[:, :, 32:50].mean((1, 2))
     for turned in (truth[:, 0] < -5, truth[:, 0].abs() <= 5, truth[:, 0] > 5):

@@ -20,7 +20,7 @@ from latentrot.data.celeba import FaceFolder
 from latentrot.errors import LatentrotError
 from latentrot.faces.light.agreement import agreed, disputed, fleiss_kappa, light_counts, pair_agreements, votes
 from latentrot.faces.light.answers import UNDO, Answer, AnswerFile, read_answers, standing, to_same_images
-from latentrot.faces.light.page import BUTTONS, serve
+from latentrot.faces.light.page import BUTTONS, serve_label_page
 from latentrot.faces.light.propagate import (
     UNLABELLED,
     LightFeatures,
@@ -247,7 +247,7 @@ def test_no_answers_and_one_voice_are_no_error():
 # --- propagation ----------------------------------------------------------------------------------------------------
 
 
-def test_features_of_a_mirrored_picture_are_the_mirrored_features(faces):
+def test_features_of_a_mirrored_image_are_the_mirrored_features(faces):
     features = folder_features(FaceFolder(faces), batch_size=7, progress=False)
     crops = np.stack([np.asarray(Image.open(faces / i))[:, ::-1] for i in features.ids])
     x = torch.from_numpy(crops.copy()).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -265,7 +265,7 @@ def test_the_network_weighs_these_features(faces):
 def test_planted_clusters_are_recovered_from_a_few_seeds():
     features, truth = planted()
     seeds = np.full(len(truth), UNLABELLED)
-    for side in (0, 1):  # nobody labelled a picture lit from the right: the mirror tells
+    for side in (0, 1):  # nobody labelled an image lit from the right: the mirror tells
         seeds[np.flatnonzero(truth == side)[:5]] = side
     found = propagate(features, seeds)
     np.testing.assert_allclose(found.sum(1), 1)
@@ -273,7 +273,7 @@ def test_planted_clusters_are_recovered_from_a_few_seeds():
     assert np.corrcoef(margin(found), np.abs(np.abs(features.plain[:, 0]) - 1.5))[0, 1] > 0.2  # doubt lies between
 
 
-def test_mirroring_every_picture_swaps_left_and_right():
+def test_mirroring_every_image_swaps_left_and_right():
     features, truth = planted()
     seeds = np.where(np.arange(len(truth)) < 12, truth, UNLABELLED)
     swapped = np.where(seeds == UNLABELLED, UNLABELLED, 2 - seeds)
@@ -313,7 +313,7 @@ def session(path, count=30, **config):
 
 
 def answer_truly(asked, truth, annotator, number):
-    """Answer so many pictures rightly; returns their names."""
+    """Answer so many images rightly; returns their names."""
     names = []
     for _ in range(number):
         names.append(asked.current(annotator))
@@ -333,7 +333,7 @@ def test_a_session_goes_on_where_the_file_ends(tmp_path):
     assert len(read_answers(tmp_path / "a.csv")) == 30
 
 
-def test_a_key_pressed_twice_answers_one_picture(tmp_path):
+def test_a_key_pressed_twice_answers_one_image(tmp_path):
     asked, _ = session(tmp_path / "a.csv")
     shown = asked.current("ann")
     assert asked.answer("ann", shown, "left")
@@ -355,7 +355,7 @@ def test_undo_asks_again_also_across_batches_and_only_ones_own(tmp_path):
     assert [r.light for r in read_answers(tmp_path / "a.csv")].count(UNDO) == 2
 
 
-def test_two_people_share_the_work_and_some_pictures(tmp_path):
+def test_two_people_share_the_work_and_some_images(tmp_path):
     asked, truth = session(tmp_path / "a.csv", batch=10, again=0.3)
     ann = answer_truly(asked, truth, "ann", 10)
     bob = answer_truly(asked, truth, "bob", 10)
@@ -374,7 +374,7 @@ def test_rounds_end(tmp_path):
             SessionConfig(**bad)
 
 
-def test_the_most_doubtful_pictures_are_asked_and_answers_improve_the_fit(tmp_path):
+def test_the_most_doubtful_images_are_asked_and_answers_improve_the_fit(tmp_path):
     asked, truth = session(tmp_path / "a.csv", count=120, batch=12)
     answer_truly(asked, truth, "ann", 12)
     assert asked.fit.learned
@@ -386,7 +386,7 @@ def test_the_most_doubtful_pictures_are_asked_and_answers_improve_the_fit(tmp_pa
     assert (table["light"] == [LIGHTS[truth[i]] for i in table.index]).mean() > 0.95
 
 
-def test_disputed_pictures_are_no_seeds():
+def test_disputed_images_are_no_seeds():
     features, _ = planted(4)
     rows = ["000.png left x", "000.png right y", "001.png left x", "002.png center x", "003.png unsure x"]
     fit = fit_light(features, standing(answers_of(rows)))
@@ -532,7 +532,7 @@ def test_mistakes_are_one_line(faces, tmp_path, capsys, monkeypatch):
         assert error.splitlines()[-1].startswith("latentrot: ")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(LatentrotError, match=r"pip install .gradio>=6"):
-        serve(None, None)
+        serve_label_page(None, None)
 
 
 # --- the page -------------------------------------------------------------------------------------------------------
@@ -580,7 +580,7 @@ def shown(page):
 
 
 def press(page, key):
-    """Press a key and wait until another picture is there; returns the one answered."""
+    """Press a key and wait until another image is there; returns the one answered."""
     before = shown(page)
     page.keyboard.press(key)
     page.wait_for_function("was => document.querySelector('#picture img')?.dataset.image !== was", arg=before)

@@ -101,7 +101,7 @@ def belongings(tmp_path_factory) -> Path:
 
 
 def write_celeba(folder: Path, example: Path) -> None:
-    """Aligned pictures in CelebA's layout: the views of the rendered head and their mirror images."""
+    """Aligned images in CelebA's layout: the views of the rendered head and their mirror images."""
     pictures = folder / "img_align_celeba"
     pictures.mkdir(parents=True)
     left, top, right, bottom = (v // 2 for v in CROP_BOX)

@@ -103,7 +103,7 @@ def test_pixels_outside_the_region_stay(frontal, head, yaw, pitch, roll):
         assert 0 <= share.min() <= share.max() <= 1
 
 
-def test_mirrored_picture_turned_the_other_way_is_the_mirrored_turn():
+def test_mirrored_image_turned_the_other_way_is_the_mirrored_turn():
     plant = planted(yaw=8)
     wide = plant.picture.shape[1]
     marks = plant.landmarks[MIRRORED] * [-1, 1] + [wide, 0]
@@ -299,7 +299,7 @@ def test_a_turned_crop_stays_in_its_frame(head, yaw):
     size = head.photograph.shape[1::-1]
     was = align_landmarks(five_of(head.region.to_photo(head.landmarks[:, :2])), size)
     again = align_landmarks(five_of(turned.landmarks), size)
-    # the mouth's colours, where the frame has it, are those of the turned picture's mouth
+    # the mouth's colours, where the frame has it, are those of the turned image's mouth
     marks = was.to_photo(again.to_frame(turned.landmarks))
     for k in (30, 48, 54):
         (x, y), (u, v) = np.round(marks[k] - 0.5).astype(int), np.round(turned.landmarks[k] - 0.5).astype(int)

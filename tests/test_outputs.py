@@ -20,7 +20,7 @@ from latentrot.data.metadata import SOURCE_TYPE, SYNTHETIC, read_metadata
 from latentrot.data.video import open_video
 from latentrot.errors import LatentrotError
 from latentrot.files import output_names, write_atomically
-from latentrot.info import describe
+from latentrot.info import describe_file
 from latentrot.portrait.folder import edit_folder, list_photographs
 from latentrot.rotators.latent.reify import towards_noise
 
@@ -31,7 +31,7 @@ STILL, MOVING = ("png", "jpg", "webp"), ("gif", "webp", "mp4")
 
 
 def ramps(count: int, height: int = 40, width: int = 56) -> list[np.ndarray]:
-    """Smooth pictures whose left half changes from one to the next."""
+    """Smooth images whose left half changes from one to the next."""
     y, x = np.mgrid[:height, :width]
     base = np.stack([x * 4, y * 6, 255 - x * 2 - y * 2], -1)
     pictures = [base.copy() for _ in range(count)]
@@ -104,7 +104,7 @@ def test_frames_and_notes_come_back(tmp_path, suffix):
     for frame, given in zip(shown, frames, strict=True):
         assert np.abs(frame[:41, :57].astype(int) - given).mean() < (14 if suffix == "gif" else 8)
     assert {k: read_metadata(path)[k] for k in NOTES} == NOTES
-    assert describe(path)["kind"] == "animation"
+    assert describe_file(path)["kind"] == "animation"
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     if suffix != "mp4":
         with Image.open(path) as picture:
@@ -161,17 +161,17 @@ def test_notes_of_stills_come_back(tmp_path, suffix):
     write_image(path, ramps(1)[0], NOTES)
     assert read_metadata(path) == NOTES
     assert SYNTHETIC.encode() in path.read_bytes()  # as XMP, where others look for it
-    assert describe(path)["kind"] == "picture"
+    assert describe_file(path)["kind"] == "image"
     write_image(path, ramps(1)[0])
     assert read_metadata(path) == {}
     with pytest.raises(LatentrotError, match="without a note"):
-        describe(path)
+        describe_file(path)
 
 
 def test_notes_of_hostile_files_are_harmless(tmp_path):
     path = tmp_path / "a.png"
     write_image(path, ramps(1)[0], {"Description": "latentrot \x1b[31m\nred"})
-    assert all(v.isprintable() for v in describe(path).values())
+    assert all(v.isprintable() for v in describe_file(path).values())
     (tmp_path / "nested.gif").write_bytes(b"GIF89a" + bytes(20))
     mp4 = b"\0\0\0\x10ftypisom\0\0\0\0"
     sizes = (b"\0\0\0\0", b"\0\0\0\1", b"\xff\xff\xff\xff", b"\0\0\0\7")
@@ -179,7 +179,7 @@ def test_notes_of_hostile_files_are_harmless(tmp_path):
         (tmp_path / f"{i}.mp4").write_bytes(mp4 + size + b"moov" + bytes(12))
     for name in ("nested.gif", *(f"{i}.mp4" for i in range(len(sizes)))):
         with pytest.raises(LatentrotError):
-            describe(tmp_path / name)
+            describe_file(tmp_path / name)
     deep = "[" * 100_000
     assert metadata.parse_metadata(deep) == {"Description": deep}
 
@@ -291,11 +291,11 @@ def test_a_folder_goes_on_past_bad_files(edit, square, tmp_path):
     code, printed, err = edit(square.parent, "--crop", "--deg", "5", "--out", "results")
     assert code == 2
     assert sorted(p.name for p in (tmp_path / "results").iterdir()) == ["face.jpg.png", "face.png.png"]
-    assert "turned 2 of 4 pictures" in printed
-    *table, last = [line for line in err.splitlines() if "it/s" not in line and "picture/s" not in line][-3:]
+    assert "turned 2 of 4 images" in printed
+    *table, last = [line for line in err.splitlines() if "it/s" not in line and "image/s" not in line][-3:]
     assert [line.split()[0] for line in table] == ["broken.jpg", "wide.webp"]
     assert "expects a square" in table[1]
-    assert last == "latentrot: 2 of 4 pictures could not be turned"
+    assert last == "latentrot: 2 of 4 images could not be turned"
 
 
 def test_a_folder_reports_one_object_a_line(edit, square):

@@ -23,22 +23,22 @@ from latentrot.faces.alignment import align_landmarks
 from latentrot.faces.detect import detect_faces
 from latentrot.faces.person import PersonNetwork
 from latentrot.rotators.pair.config import KINDS, PairConfig
-from latentrot.rotators.pair.model import begin_model, load_pair_model, save_pair_model
-from latentrot.rotators.pair.network import PictureEmbedding, PoseEmbedding
-from latentrot.rotators.pair.pairs import open_pair_folder, plan_sources, plan_strangers
-from latentrot.rotators.pair.render import RenderedPairs, Turner, pairs_of, read_pairs, render_pairs
+from latentrot.rotators.pair.model import initial_pair_model, load_pair_model, save_pair_model
+from latentrot.rotators.pair.network import ImageEmbedding, PoseEmbedding
+from latentrot.rotators.pair.pairs import open_pair_folder, plan_held_out, plan_sources
+from latentrot.rotators.pair.render import ConditionRenderer, RenderedPairs, pairs_of, read_rendered_pairs, render_pairs
 from latentrot.rotators.pair.rotator import PairRotator
-from latentrot.rotators.pair.sample import PairSampleConfig, denoise, draw, trailing_levels
+from latentrot.rotators.pair.sample import PairSampleConfig, denoise, draw_pairs, trailing_levels
 from latentrot.rotators.protocol import load_rotator
 from latentrot.training.backbone import TrainConfig, train
 from latentrot.training.checkpoints import config_of_run
 from latentrot.training.loop import generator_at, run_training
-from latentrot.training.pair import PairTask, pairs_at, rows_at
+from latentrot.training.pair import PairTask, pair_rows, pairs_at
 
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny unconditional model over unshuffled pictures."""
+    """A tiny unconditional model over unshuffled images."""
     return save_pixel_model(tmp_path_factory.mktemp("start"), patch=2)
 
 
@@ -62,25 +62,25 @@ def some_pairs(n: int = 12, size: int = SIZE) -> RenderedPairs:
 
 @pytest.fixture
 def task(config: PairConfig) -> PairTask:
-    return PairTask(begin_model(config, "cpu"), some_pairs(), None, config)
+    return PairTask(initial_pair_model(config, "cpu"), some_pairs(), None, config)
 
 
 class TestBeginning:
     def test_is_the_model_it_is_made_of(self, config, start):
-        model, plain = begin_model(config, "cpu"), UNet2DModel.from_pretrained(start / "unet")
+        model, plain = initial_pair_model(config, "cpu"), UNet2DModel.from_pretrained(start / "unet")
         x, levels = torch.randn(3, *model.state_shape), torch.tensor([10, 500, 990])
         condition = torch.randn(3, 16, *x.shape[2:])
         poses = torch.tensor([[[10.0, 0], [20, 3]], [[0, 0], [torch.nan, 0]], [[-60, 2], [60, 2]]])
         with torch.no_grad():
             expected = plain(x, levels).sample
-            source = begin_model(replace(config, condition="source"), "cpu")
+            source = initial_pair_model(replace(config, condition="source"), "cpu")
             assert torch.allclose(source.network(x, levels, condition, poses), expected, atol=1e-5)
             assert torch.allclose(model.network(x, levels, torch.zeros_like(condition), poses), expected, atol=1e-5)
-            told = begin_model(replace(config, condition="embedding"), "cpu")
+            told = initial_pair_model(replace(config, condition="embedding"), "cpu")
             assert torch.allclose(told.network(x, levels, torch.rand(3, 3, SIZE, SIZE), poses), expected, atol=1e-5)
 
     def test_what_geometry_shows_is_kept_under_much_noise_and_not_where_it_shows_nothing(self, config):
-        model, generator = begin_model(config, "cpu"), torch.Generator().manual_seed(4)
+        model, generator = initial_pair_model(config, "cpu"), torch.Generator().manual_seed(4)
         noisy, level = torch.randn(1, *model.state_shape, generator=generator), torch.tensor([len(model.alpha_bar) - 1])
         picture = torch.rand(1, 12, *noisy.shape[2:], generator=generator) * 2 - 1
 
@@ -96,7 +96,7 @@ class TestBeginning:
     def test_of_the_bundled_faces_too(self):
         if bundled_folder("faces64") is None:
             pytest.skip("faces64 is not in this build")
-        model, plain = begin_model(PairConfig(), "cpu"), load_model("faces64", "cpu")
+        model, plain = initial_pair_model(PairConfig(), "cpu"), load_model("faces64", "cpu")
         x, levels = torch.randn(1, *plain.latent_shape), 700
         with torch.no_grad():
             poses = torch.full((1, 2, 2), 30.0)
@@ -109,7 +109,7 @@ class TestBeginning:
     )
     def test_from_a_model_of_another_kind_is_refused(self, config, change, said):
         with pytest.raises(LatentrotError, match=said) as info:
-            begin_model(replace(config, **change), "cpu")
+            initial_pair_model(replace(config, **change), "cpu")
         assert "\n" not in str(info.value)
 
 
@@ -144,11 +144,11 @@ class TestPoses:
         learned = replace(
             config, steps=100, batch_size=8, learning_rate=4e-3, decay=20, ema=0.9, drop_pose=0.0, mirror=False
         )
-        task = PairTask(begin_model(learned, "cpu"), pairs, None, learned)
+        task = PairTask(initial_pair_model(learned, "cpu"), pairs, None, learned)
         run_training(task, task.model.network, learned, tmp_path, save_every=1000, device="cpu")
         model = load_pair_model(tmp_path / "model", "cpu")
         asked = torch.tensor([[[0.0, 0], [-30, 0]], [[0, 0], [30, 0]]])
-        drawn = draw(model, blank[:2], asked).mean((1, 2, 3))
+        drawn = draw_pairs(model, blank[:2], asked).mean((1, 2, 3))
         assert drawn[0] + 0.5 < drawn[1]
 
 
@@ -159,7 +159,7 @@ class TestBatches:
         assert not torch.equal(first[3], other[3])
 
     def test_mirror_law(self, config):
-        """A pair shown mirrored is the pair of the mirrored pictures with its yaws negated; the pitch stays."""
+        """A pair shown mirrored is the pair of the mirrored images with its yaws negated; the pitch stays."""
         pairs = some_pairs()
         whole = replace(config, drop_condition=0.0, drop_pose=0.0, batch_size=64)
         straight = pairs_at(3, pairs, replace(whole, mirror=False), generator_at(3, whole))
@@ -174,15 +174,15 @@ class TestBatches:
     def test_kinds_come_by_their_shares(self, config):
         kinds = np.array([0] * 50 + [1] * 5 + [2])
         rows = np.concatenate(
-            [rows_at(s, kinds, replace(config, shares=(0.25, 0.5, 0.25), batch_size=64)) for s in range(30)]
+            [pair_rows(s, kinds, replace(config, shares=(0.25, 0.5, 0.25), batch_size=64)) for s in range(30)]
         )
         assert np.allclose(np.bincount(kinds[rows]) / len(rows), [0.25, 0.5, 0.25], atol=0.04)
-        without = rows_at(0, kinds[:50], replace(config, shares=(0.25, 0.5, 0.25)))
+        without = pair_rows(0, kinds[:50], replace(config, shares=(0.25, 0.5, 0.25)))
         assert (without < 50).all()
 
     def test_none_of_the_kinds_asked_for_is_refused(self, config):
-        with pytest.raises(LatentrotError, match=r"none of the pairs asked for.*0\.0, 1\.0"):
-            rows_at(0, np.zeros(4, int), replace(config, shares=(0.0, 1.0, 0.0)))
+        with pytest.raises(LatentrotError, match=r"the folders provide no pairs.*0\.0, 1\.0"):
+            pair_rows(0, np.zeros(4, int), replace(config, shares=(0.0, 1.0, 0.0)))
 
     def test_dropped_shares(self, config):
         dropped = replace(config, drop_condition=0.5, drop_pose=0.25, batch_size=400)
@@ -192,7 +192,7 @@ class TestBatches:
 
     def test_the_source_itself_as_condition(self, config):
         pairs, plain = some_pairs(), replace(config, condition="source", mirror=False, drop_condition=0.0)
-        rows = rows_at(2, pairs.kind.numpy(), plain)
+        rows = pair_rows(2, pairs.kind.numpy(), plain)
         condition = pairs_at(2, pairs, plain, generator_at(2, plain))[1]
         assert torch.equal(condition[:, :3], pairs.source[rows].float() / 127.5 - 1)
         assert (condition[:, 3] == 1).all()
@@ -204,7 +204,7 @@ class TestTraining:
         return out
 
     def test_resuming_is_exact(self, config, tmp_path, monkeypatch):
-        tasks = [PairTask(begin_model(config, "cpu"), some_pairs(), None, config) for _ in range(3)]
+        tasks = [PairTask(initial_pair_model(config, "cpu"), some_pairs(), None, config) for _ in range(3)]
         self.whole(tasks[0], config, tmp_path / "whole")
 
         def killed(self, step, batch=PairTask.batch):
@@ -231,10 +231,10 @@ class TestTraining:
         loaded = load_pair_model(tmp_path / "model", "cpu")
         stored = load_file(tmp_path / "checkpoint.safetensors")
         weights = {k.removeprefix("average.module."): v for k, v in stored.items() if k.startswith("average.module.")}
-        fresh = begin_model(config, "cpu")
+        fresh = initial_pair_model(config, "cpu")
         fresh.network.load_state_dict({k: v.half().float() for k, v in weights.items()})
         args = (task.pairs.condition[:2], task.pairs.poses[:2])
-        assert torch.allclose(draw(loaded, *args), draw(fresh, *args), atol=1e-4)
+        assert torch.allclose(draw_pairs(loaded, *args), draw_pairs(fresh, *args), atol=1e-4)
 
     def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
         self, task, config, tmp_path, monkeypatch
@@ -266,7 +266,7 @@ class TestLatentBackbone:
     def task(self, config, tmp_path):
         pytest.importorskip("transformers", reason="the image encoder is transformers'")
         latent = replace(config, backbone="latent", start=str(save_image_variation(tmp_path / "pipeline")), steps=4)
-        return PairTask(begin_model(latent, "cpu"), some_pairs(), None, latent)
+        return PairTask(initial_pair_model(latent, "cpu"), some_pairs(), None, latent)
 
     def test_trains_writes_and_draws(self, task, tmp_path):
         before = {k: v.clone() for k, v in task.model.network.state_dict().items()}
@@ -278,13 +278,13 @@ class TestLatentBackbone:
         assert all(torch.equal(v, stays[k]) for k, v in task.model.space.encoder.state_dict().items())
         loaded = load_pair_model(tmp_path / "run" / "model", "cpu")
         args = (task.pairs.condition[:2], task.pairs.poses[:2])
-        drawn = draw(loaded, *args, PairSampleConfig(steps=2))
+        drawn = draw_pairs(loaded, *args, PairSampleConfig(steps=2))
         assert drawn.shape == (2, 3, SIZE, SIZE)
         average = load_file(tmp_path / "run" / "checkpoint.safetensors")
         key = "poses.last.weight"
         assert torch.equal(loaded.network.state_dict()[key], average[f"average.module.{key}"].half().float())
 
-    def test_pose_and_picture_are_tokens_of_their_own(self, task):
+    def test_pose_and_image_are_tokens_of_their_own(self, task):
         network = task.model.network
         torch.nn.init.normal_(network.poses.last.weight)
         condition, poses = task.pairs.condition[:2], task.pairs.poses[:2]
@@ -296,12 +296,12 @@ class TestLatentBackbone:
             assert not torch.allclose(network(x, levels, torch.zeros_like(seen), poses), out, atol=1e-5)
 
     def test_starts_from_no_other_pipeline(self, config, start):
-        with pytest.raises(LatentrotError, match="starts from a StableDiffusionImageVariationPipeline"):
-            begin_model(replace(config, backbone="latent"), "cpu")
+        with pytest.raises(LatentrotError, match="needs a StableDiffusionImageVariationPipeline"):
+            initial_pair_model(replace(config, backbone="latent"), "cpu")
 
     def test_a_pixel_model_starts_from_no_latent_pipeline(self, config, task):
         with pytest.raises(LatentrotError, match="expected an unconditional one"):
-            begin_model(replace(config, start=task.config.start), "cpu")
+            initial_pair_model(replace(config, start=task.config.start), "cpu")
 
 
 class TestDrawing:
@@ -315,7 +315,7 @@ class TestDrawing:
         condition, poses = task.pairs.condition[:2], task.pairs.poses[:2]
 
         def drawn(condition, poses, **guide):
-            return draw(task.model, condition, poses, PairSampleConfig(steps=2, keep=0.0, **guide))
+            return draw_pairs(task.model, condition, poses, PairSampleConfig(steps=2, keep=0.0, **guide))
 
         plain, nowhere = drawn(condition, poses), torch.full_like(poses, torch.nan)
         assert torch.allclose(drawn(condition, poses, guide_condition=1.0, guide_pose=1.0), plain)
@@ -327,14 +327,16 @@ class TestDrawing:
     def test_keeps_so_much_of_what_geometry_shows_and_nothing_of_the_rest(self, task):
         condition, poses = task.pairs.condition[:2].clone(), task.pairs.poses[:2]
         condition[:, 3, :, :4], condition[:, 3, :, 4:] = 0, 255
-        none, half, whole = (draw(task.model, condition, poses, PairSampleConfig(keep=k)) for k in (0.0, 0.5, 1.0))
+        none, half, whole = (
+            draw_pairs(task.model, condition, poses, PairSampleConfig(keep=k)) for k in (0.0, 0.5, 1.0)
+        )
         assert torch.equal(none[..., :4], whole[..., :4])
         assert torch.allclose(whole[..., 4:], condition[:, :3, :, 4:].float() / 127.5 - 1, atol=1e-6)
         assert torch.allclose(half, (none + whole) / 2, atol=1e-6)
         with pytest.raises(LatentrotError, match=r"keep 1\.5"):
             PairSampleConfig(keep=1.5)
 
-    def test_the_last_state_is_the_picture(self, task):
+    def test_the_last_state_is_the_image(self, task):
         *_, (state, picture) = denoise(
             task.model, task.pairs.condition[:1], task.pairs.poses[:1], PairSampleConfig(steps=3)
         )
@@ -342,8 +344,8 @@ class TestDrawing:
 
     def test_each_of_a_batch_is_drawn_as_if_alone(self, task):
         condition, poses = task.pairs.condition[:3], task.pairs.poses[:3]
-        alone = torch.cat([draw(task.model, condition[i : i + 1], poses[i : i + 1]) for i in range(3)])
-        assert torch.allclose(draw(task.model, condition, poses), alone, atol=1e-4)
+        alone = torch.cat([draw_pairs(task.model, condition[i : i + 1], poses[i : i + 1]) for i in range(3)])
+        assert torch.allclose(draw_pairs(task.model, condition, poses), alone, atol=1e-4)
 
 
 def portraits(folder: Path, count: int = 3) -> Path:
@@ -368,10 +370,10 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 class TestEmbedding:
     @pytest.fixture
-    def embedding(self) -> PictureEmbedding:
+    def embedding(self) -> ImageEmbedding:
         torch.manual_seed(0)
-        made = PictureEmbedding(32, PersonNetwork().eval())
-        torch.nn.init.normal_(made.told.last.weight)
+        made = ImageEmbedding(32, PersonNetwork().eval())
+        torch.nn.init.normal_(made.identity_embedding.last.weight)
         return made
 
     def test_does_not_say_from_which_side_a_person_is_seen(self, embedding):
@@ -380,24 +382,25 @@ class TestEmbedding:
         assert torch.allclose(embedding(pictures.flip(-1)), told, atol=1e-4)
         assert (told[0] - told[1]).abs().max() > 1e-2
 
-    def test_of_no_picture_is_learned_and_leaves_the_encoder_alone(self, embedding):
+    def test_of_no_image_is_learned_and_leaves_the_encoder_alone(self, embedding):
         pictures = torch.cat([torch.rand(1, 3, SIZE, SIZE), torch.zeros(1, 3, SIZE, SIZE)])
         embedding.train()
         embedding(pictures)[1].sum().backward()
-        assert embedding.told.nobody.grad.abs().sum() > 0
+        assert embedding.identity_embedding.null_identity.grad.abs().sum() > 0
         assert all(not p.grad.any() for p in embedding.encoder.parameters())
         assert not embedding.encoder.training
 
     def test_learns_with_the_network(self, config):
         told = replace(config, condition="embedding", drop_condition=0.0)
-        task = PairTask(begin_model(told, "cpu"), some_pairs(), None, told)
+        task = PairTask(initial_pair_model(told, "cpu"), some_pairs(), None, told)
         optimizer = torch.optim.AdamW(task.model.network.parameters(), 1e-3)
         for step in range(2):  # the last layer is zero at first: it has to move before the encoder can
             optimizer.zero_grad()
             task.loss(task.model.network, task.batch(step)).backward()
             optimizer.step()
         assert all(
-            p.grad is not None and p.grad.any() for p in task.model.network.picture.encoder.head[-1:].parameters()
+            p.grad is not None and p.grad.any()
+            for p in task.model.network.image_embedding.encoder.head[-1:].parameters()
         )
 
     def test_of_a_latent_backbone_is_refused(self, config):
@@ -412,18 +415,18 @@ class TestFolders:
             open_pair_folder(tmp_path)
         assert "\n" not in str(info.value)
 
-    def test_a_pair_of_which_one_picture_is_missing_is_named_and_left_out(self, faces, tmp_path, caplog):
+    def test_a_pair_of_which_one_image_is_missing_is_named_and_left_out(self, faces, tmp_path, caplog):
         for path in faces.iterdir():
             (tmp_path / path.name).write_bytes(path.read_bytes())
         pd.DataFrame({"image_id": ["0.png", "1.png", "gone.png"], "clip": [7, 7, 7]}).to_csv(
             tmp_path / "clip.csv", index=False
         )
         folder = open_pair_folder(tmp_path)
-        assert "1 images that are not there, gone.png among them" in caplog.text
+        assert "1 images that do not exist, such as gone.png" in caplog.text
         sources = {s.image_id: s for s in plan_sources([folder], 9, 0.0, 0)}
         assert {p.image_id for p in sources["0.png"].partners} == {"1.png"}
         (tmp_path / "1.png").write_bytes(b"damaged")
-        found = pairs_of(sources["0.png"], folder, Turner(SIZE), 30)
+        found = pairs_of(sources["0.png"], folder, ConditionRenderer(SIZE), 30)
         assert [KINDS[int(p["kind"])] for p in found] == ["mirror"]
         assert "left out: the pair of 0.png and 1.png" in caplog.text
 
@@ -440,27 +443,27 @@ class TestFolders:
         assert 0 < len(away) < 20
         assert few == many[:4]
         assert {s.image_id for s in many} == set(names) - away
-        assert {s.image_id for s in plan_strangers([folder], 100, 0.4, 5)} == away
+        assert {s.image_id for s in plan_held_out([folder], 100, 0.4, 5)} == away
 
 
 class TestRendering:
     def test_without_geometry_sources_are_shown_as_they_are(self, faces, tmp_path):
         folder = open_pair_folder(faces)
         sources = plan_sources([folder], 1, 0.0, 0)
-        pairs = read_pairs(render_pairs(tmp_path, sources, [folder], 64, 30.0, geometry=False))
+        pairs = read_rendered_pairs(render_pairs(tmp_path, sources, [folder], 64, 30.0, geometry=False))
         assert pairs.kind.tolist() == [KINDS.index("mirror")]
         assert torch.equal(pairs.condition[:, :3], pairs.source)
         assert (pairs.condition[:, 3] == 255).all()
-        turned = read_pairs(render_pairs(tmp_path / "turned", sources, [folder], 64, 30.0))
+        turned = read_rendered_pairs(render_pairs(tmp_path / "turned", sources, [folder], 64, 30.0))
         assert torch.equal(turned.target[:1], pairs.target)
         assert torch.equal(turned.poses[:1], pairs.poses)
 
     def test_pairs_of_one_portrait(self, faces, tmp_path):
-        """A picture turned there and back comes back; what was hidden on the way is marked."""
+        """An image turned there and back comes back; what was hidden on the way is marked."""
         folder = open_pair_folder(faces)
         sources = plan_sources([folder], 1, 0.0, 0)
         shards = render_pairs(tmp_path, sources, [folder], 64, 30.0)
-        pairs = read_pairs(shards)
+        pairs = read_rendered_pairs(shards)
         assert pairs.condition.shape == (3, 4, 64, 64)
         assert pairs.kind.tolist() == [0, 2, 2]
         for condition, target in zip(pairs.condition[1:].float(), pairs.target[1:].float(), strict=True):
@@ -474,13 +477,13 @@ class TestRendering:
         assert [p.stat().st_mtime_ns for p in shards] == before
         shards[0].write_bytes(b"half")
         render_pairs(tmp_path, sources, [folder], 64, 30.0)
-        assert torch.equal(read_pairs(shards).condition, pairs.condition)
+        assert torch.equal(read_rendered_pairs(shards).condition, pairs.condition)
 
 
 @pytest.fixture(scope="module")
 def folder(config: PairConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained model as `train-pair` writes it."""
-    model = begin_model(config, "cpu")
+    model = initial_pair_model(config, "cpu")
     out = tmp_path_factory.mktemp("pair")
     save_pair_model(model, model.network.state_dict(), out)
     return out

@@ -151,7 +151,7 @@ def test_signs_agree_with_the_published_drawing():
     assert leaning[1] > 0.3  # roll > 0: the right end of the eye line down, which is clockwise
 
 
-def test_pictures_reach_the_network_as_it_was_trained():
+def test_images_reach_the_network_as_it_was_trained():
     class Spy(nn.Module):
         def __init__(self):
             super().__init__()
@@ -279,7 +279,7 @@ def test_torch_hub_finds_the_entries(snapshot):
 
 @dataclass(frozen=True)
 class Moments:
-    """Where a picture's brightness lies: as asymmetric as an estimator can be, and exact."""
+    """Where an image's brightness lies: as asymmetric as an estimator can be, and exact."""
 
     name: str = "moments"
     crop_size: int = 128
@@ -307,7 +307,7 @@ def test_the_mirror_law_holds_exactly_for_every_estimator(estimator, size):
     assert pose.dtype == torch.float32
 
 
-def test_the_mirror_law_holds_for_pictures_as_they_are_read(estimator):
+def test_the_mirror_law_holds_for_images_as_they_are_read(estimator):
     pictures = np.random.default_rng(0).integers(0, 256, (4, 70, 70, 3), np.uint8)
     pose, mirrored = (estimate_pose(to_tensor(p), estimator=estimator) for p in (pictures, pictures[:, :, ::-1].copy()))
     assert torch.equal(mirrored, pose * MIRRORED)  # channels lie last in memory there
@@ -319,7 +319,7 @@ def test_the_bundled_network_is_the_default():
     assert torch.equal(estimate_pose(x), estimate_pose(x, labeler=load_labeler()))
 
 
-def test_no_pictures_and_wrong_pictures(estimator):
+def test_no_images_and_wrong_images(estimator):
     assert estimate_pose(noise()[:0], estimator=estimator).shape == (0, 3)
     with pytest.raises(LatentrotError, match=r"\(1, 3, 64, 48\)"):
         estimate_pose(torch.zeros(1, 3, 64, 48), estimator=estimator)
@@ -411,7 +411,7 @@ def test_mistakes_are_one_line_and_exit_code_2(options, words, greys, hub, tmp_p
 
 @dataclass(frozen=True)
 class Ruler:
-    """Reads off a picture whose red is the column and whose green is the row: the crop's centre and width."""
+    """Reads off an image whose red is the column and whose green is the row: the crop's centre and width."""
 
     name: str = "ruler"
     crop_size: int = 64
@@ -522,7 +522,7 @@ def datasets(tmp_path):
         grey(celeba, name, int(level), (178, 218))
     yaw = 45 * (levels / 127.5 - 1)
     pose = pd.DataFrame({"image_id": names, "yaw_deg": yaw - 2, "pitch_deg": -yaw / 45 + 1})
-    pose.iloc[:11].to_csv(celeba / "pose.csv", index=False)  # one picture has none
+    pose.iloc[:11].to_csv(celeba / "pose.csv", index=False)  # one image has none
     rows = []
     for person in "abcdefghi":
         for azimuth in (-60, 0, 60):
@@ -535,7 +535,7 @@ def datasets(tmp_path):
 
 
 def test_check_measures_what_is_planted(datasets, tmp_path):
-    config = CheckConfig(held_out=1.0, mirror=False, jitter_pictures=4, draws=3)
+    config = CheckConfig(held_out=1.0, mirror=False, jitter_images=4, draws=3)
     check = check_labels(*datasets, config, estimator=Brightness())
     report = json.loads(json.dumps(check.report))
     assert report["pose"] == {
@@ -562,9 +562,7 @@ def test_a_target_missed_is_said(datasets):
         def __call__(self, x):
             return super().__call__(x) + 5
 
-    report = check_labels(
-        *datasets, CheckConfig(held_out=1.0, mirror=False, jitter_pictures=2), estimator=Wrong()
-    ).report
+    report = check_labels(*datasets, CheckConfig(held_out=1.0, mirror=False, jitter_images=2), estimator=Wrong()).report
     assert report["targets"]["pose.yaw_mae_deg"] == {"measured": 7, "target": "<= 3", "met": False}
 
 
@@ -648,7 +646,7 @@ def test_the_bundled_pose_is_steady_on_photographs():
 def test_check_of_photographs_holds_out_the_right_people():
     if not (SHARED / "celeba").is_dir() or not (SHARED / "yaleb").is_dir():
         pytest.skip("no photographs at ../shared/data")
-    report = check_labels(SHARED / "celeba", SHARED / "yaleb", CheckConfig(jitter_pictures=5)).report
+    report = check_labels(SHARED / "celeba", SHARED / "yaleb", CheckConfig(jitter_images=5)).report
     assert report["pose"]["pictures"] == 923
     assert report["light"]["pictures"] == 493
     missed = {name for name, row in report["targets"].items() if not row["met"]}

@@ -25,7 +25,7 @@ from latentrot.faces.alignment import Alignment
 from latentrot.faces.detect import detect_faces
 from latentrot.faces.framing import frame_face
 from latentrot.faces.parts import BACKGROUND, HAIR, PARTS, SKIN
-from latentrot.rotators.properties import PreparedFace, PropertyEditor, by, crop_alignment, load_property_editor, to
+from latentrot.rotators.properties import InvertedFace, PropertyEditor, by, crop_alignment, load_property_editor, to
 from latentrot.rotators.property_calibration import (
     PropertyCalibrationConfig,
     candidates,
@@ -303,8 +303,8 @@ class TestEditor:
     @pytest.mark.parametrize(("wanted", "step"), [(by(6), 2.667), (to(46), 2.667), (by(-5), -2.929), (by(60), 10.0)])
     def test_a_step_is_searched_for_on_the_photograph(self, prepared, monkeypatch, wanted, step):
         """The average calibration is wrong for this person, whose age rises by 2 years a step and a little more."""
-        monkeypatch.setattr(PreparedFace, "change", lambda _, steps: steps["age"])
-        monkeypatch.setattr(PreparedFace, "described", lambda _, s: pd.Series({"age_years": 40 + 2 * s + 0.1 * s**2}))
+        monkeypatch.setattr(InvertedFace, "change", lambda _, steps: steps["age"])
+        monkeypatch.setattr(InvertedFace, "described", lambda _, s: pd.Series({"age_years": 40 + 2 * s + 0.1 * s**2}))
         face = replace(prepared, starts={})
         face.__dict__["before"] = pd.Series({"age_years": 40.0})
         found = face.step_for("age", wanted)
@@ -316,7 +316,7 @@ class TestEditor:
 
 
 @pytest.fixture(scope="module")
-def portrait() -> PreparedFace:
+def portrait() -> InvertedFace:
     image = read_image(PORTRAIT)
     landmarks = max(detect_faces(image), key=lambda f: f.area).landmarks
     return load_property_editor().prepare(image, frame_face(image, landmarks))

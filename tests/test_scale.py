@@ -1,4 +1,4 @@
-"""Embedding that is killed, crowded, spread and merged: every picture once, every checksum right, the same bits."""
+"""Embedding that is killed, crowded, spread and merged: every image once, every checksum right, the same bits."""
 
 import os
 import random
@@ -116,7 +116,7 @@ class TestManifest:
         assert manifest.counts.tolist() == [4] * 6 + [2]
         assert manifest.space == calm.space
 
-    def test_new_pictures_get_shards_of_their_own(self, store, data, model, tmp_path):
+    def test_new_images_get_shards_of_their_own(self, store, data, model, tmp_path):
         more = shutil.copytree(data, tmp_path / "more")
         for i, name in enumerate(("000a.png", "zzz.png", "010b.png")):
             shutil.copy(data / f"{i:03d}.png", more / name)
@@ -126,7 +126,7 @@ class TestManifest:
         assert store.manifest.shard_ids(7) == ["000a.png", "010b.png", "zzz.png"]
         assert verify_store(store) == []
 
-    def test_two_that_plan_at_once_plan_every_picture_once(self, tmp_path, model):
+    def test_two_that_plan_at_once_plan_every_image_once(self, tmp_path, model):
         space = LatentSpace.of(model, PLAN)
         some, others = ([f"{i:05d}.png" for i in range(k, 3000, 2)] for k in (0, 1))
         both = [pa.chunked_array([sorted(names)]) for names in (some, some + others[:700], others)]
@@ -155,7 +155,7 @@ class TestShard:
         assert checksums(other).items() < checksums(calm).items()
         assert sorted(other.missing()) == [0, 1, 3, 4]
 
-    def test_unreadable_and_vanished_pictures_are_noted_and_leave_the_others_alone(self, calm, data, model, tmp_path):
+    def test_unreadable_and_vanished_images_are_noted_and_leave_the_others_alone(self, calm, data, model, tmp_path):
         bad = shutil.copytree(data, tmp_path / "bad")
         (bad / "001.png").write_bytes(b"no picture")
         store = LatentStore(tmp_path / "latents")
@@ -175,7 +175,7 @@ class TestShard:
         assert embed(bad, model, store, retry=True)[1] == []
         assert checksums(store) == checksums(calm)
 
-    def test_a_folder_that_went_away_is_not_a_folder_of_bad_pictures(self, store, data, model, tmp_path):
+    def test_a_folder_that_went_away_is_not_a_folder_of_bad_images(self, store, data, model, tmp_path):
         store.shards[3].unlink()
         (tmp_path / "elsewhere").mkdir()
         shutil.copy(data / "000.png", tmp_path / "elsewhere")
@@ -207,7 +207,7 @@ class TestShard:
         whole = [
             "cpu: out of memory with 3 images at a time; continuing with 2",
             "cpu: out of memory with 2 images at a time; continuing with 1",
-        ]  # the last shard holds two pictures only: where it comes first, three at a time are never tried
+        ]  # the last shard holds two images only: where it comes first, three at a time are never tried
         assert [r.getMessage() for r in caplog.records] == whole[order[0] == 6 :]
         assert read_header(store.shards[0]).metadata["batch"] == "1"
         for (_, a), (_, b) in zip(calm.batches(), store.batches(), strict=True):
@@ -244,7 +244,7 @@ class TestStopped:
         monkeypatch.setattr(work, "invert", lambda m, x, **options: seen.append(len(x)) or original(m, x, **options))
         done, bad = embed_folder(FaceFolder(data_bad), model, store, PLAN, batch_size=3, shard_size=11)
         assert (done, len(bad)) == (10, 1)
-        assert seen == [3, 3, 3, 2]  # no picture twice
+        assert seen == [3, 3, 3, 2]  # no image twice
         assert checksums(store) == checksums(calm)
         assert not store.partial_of(0).exists()
         assert verify_store(store) == []
@@ -553,5 +553,5 @@ class TestElsewhere:
 
 
 def test_gradients_are_all_different():
-    """Otherwise a picture in another's place would go unnoticed here."""
+    """Otherwise an image in another's place would go unnoticed here."""
     assert len({g.tobytes() for g in gradients(N)}) == N

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_mesh import CENTRE, MIRRORED, SIZE, SMALL, WIDTH, Planted, PlantedParts, head_of
+from test_mesh import CENTRE, MIRRORED, SIZE, SMALL, WIDTH, Planted, PlantedParts, fit_head
 
 from latentrot.cli.edit import Edit
 from latentrot.errors import LatentrotError
@@ -16,7 +16,7 @@ from latentrot.geometry.surface import load_surface, rotation
 from latentrot.portrait.compose import compose
 from latentrot.portrait.portrait import EditConfig
 from latentrot.portrait.turns import Turn
-from latentrot.rotators.pair.render import Turner
+from latentrot.rotators.pair.render import ConditionRenderer
 
 LEFT = np.array([-0.75, -0.2, 0.63])
 SKIN = np.array([0.55, 0.36, 0.28])
@@ -60,7 +60,7 @@ def off(image, truth, where):
 
 @pytest.fixture(scope="module")
 def head():
-    return head_of(lit(0))
+    return fit_head(lit(0))
 
 
 @pytest.mark.parametrize("order", [1, 2])
@@ -147,7 +147,7 @@ def test_the_light_follows_where_it_is_asked_to_or_nothing_is_known_of_it(head):
 
 
 def test_a_dark_skin_is_lit_as_a_bright_one_is(head):
-    dark = head_of(lit(0, albedo=0.15 * SKIN))
+    dark = fit_head(lit(0, albedo=0.15 * SKIN))
     ratio = dark.shading.coefficients / head.shading.coefficients
     assert dark.shading.strength == 1
     assert ratio[1] / ratio[0] == pytest.approx(1, abs=0.15)
@@ -169,4 +169,4 @@ def test_a_crop_alone_cannot_let_the_light_follow(option):
 
 
 def test_what_the_pair_model_is_shown_is_not_relit():
-    assert Turner(64).config.light_follows
+    assert ConditionRenderer(64).config.light_follows

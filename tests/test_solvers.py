@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from tiny import SIZE, as_batch, gradients, psnr, save_pixel_model, write_pictures
 
 from latentrot.data.celeba import FaceFolder
-from latentrot.data.similarity import ssim
+from latentrot.data.similarity import ssim_map
 from latentrot.diffusion.load import LatentModel, load_model
 from latentrot.diffusion.schedule import SOLVERS
 from latentrot.diffusion.solve import Schedule, decode, evaluations, invert, without_residual
@@ -111,7 +111,7 @@ class TestExact:
             decode(plain_model, z[:, :, :2], 4, "exact")
 
     def test_a_rotator_walks_it(self, plain_model):
-        """From crop to turned pictures with lines fitted along an exact schedule."""
+        """From crop to turned images with lines fitted along an exact schedule."""
         plan = Schedule(steps=5, solver="exact")
         rotator = LatentRotator(plain_model, {"any": lines_of(plain_model, plan)}, measure=False)
         crop = gradients(1)[0]
@@ -195,7 +195,7 @@ class TestEverySolver:
             assert back == 50 <= there <= (108 if solver == "corrected" else 58)
 
 
-def test_rotation_turns_a_picture_into_its_noise():
+def test_rotation_turns_an_image_into_its_noise():
     x0, noise = torch.randn(2, 4, generator=torch.Generator().manual_seed(0)).double()
     at = [math.cos(a) * x0 + math.sin(a) * noise for a in (0.3, 1.1)]
     velocity = math.cos(0.3) * noise - math.sin(0.3) * x0
@@ -206,11 +206,11 @@ class TestSimilarity:
     def test_equal_mirrored_and_noisy(self):
         x = as_batch(gradients(3, 64))
         noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
-        assert torch.allclose(ssim(x, x), torch.ones(3).double())
-        little, more = ssim(x, x + 0.05 * noise), ssim(x, x + 0.2 * noise)
+        assert torch.allclose(ssim_map(x, x).mean((1, 2, 3)), torch.ones(3).double())
+        little, more = ssim_map(x, x + 0.05 * noise).mean((1, 2, 3)), ssim_map(x, x + 0.2 * noise).mean((1, 2, 3))
         assert (little < 1).all()
         assert (little > more).all()
-        assert torch.allclose(ssim(x.flip(-1), (x + 0.05 * noise).flip(-1)), little)
+        assert torch.allclose(ssim_map(x.flip(-1), (x + 0.05 * noise).flip(-1)).mean((1, 2, 3)), little)
 
     def test_is_what_was_published(self):
         """Means and variances of one window, by hand."""
@@ -219,16 +219,16 @@ class TestSimilarity:
         g = np.exp(-((np.arange(11) - 5) ** 2) / (2 * 1.5**2))
         w = np.outer(g, g) / g.sum() ** 2
         shown = torch.from_numpy(np.stack([a, b])[:, None, None])
-        a, b = (a + 1) / 2, (b + 1) / 2  # published for pictures whose black is zero
+        a, b = (a + 1) / 2, (b + 1) / 2  # published for images whose black is zero
         ma, mb = (w * a).sum(), (w * b).sum()
         va, vb, cov = (w * (a - ma) ** 2).sum(), (w * (b - mb) ** 2).sum(), (w * (a - ma) * (b - mb)).sum()
         c1, c2 = 0.01**2, 0.03**2
         expected = (2 * ma * mb + c1) * (2 * cov + c2) / ((ma**2 + mb**2 + c1) * (va + vb + c2))
-        assert float(ssim(shown[0], shown[1])) == pytest.approx(expected, rel=1e-9)
+        assert float(ssim_map(shown[0], shown[1]).mean((1, 2, 3))) == pytest.approx(expected, rel=1e-9)
 
     def test_too_small(self):
         with pytest.raises(LatentrotError, match="sides of at least 11"):
-            ssim(torch.zeros(1, 3, 10, 10), torch.zeros(1, 3, 10, 10))
+            ssim_map(torch.zeros(1, 3, 10, 10), torch.zeros(1, 3, 10, 10)).mean((1, 2, 3))
 
 
 def test_the_command_line_knows_every_solver():

@@ -27,13 +27,13 @@ from latentrot.faces.identity import load_identity
 from latentrot.faces.person import PersonNetwork, load_person_network, save_person_network
 from latentrot.portrait.photograph import edit_portrait
 from latentrot.portrait.portrait import EditConfig, open_portrait
-from latentrot.portrait.spin import circle, mixed
+from latentrot.portrait.spin import poses_around, slerp
 from latentrot.rotators.mesh.rotator import MeshRotator
 from latentrot.rotators.protocol import load_rotator
-from latentrot.rotators.spin.cameras import DISTANCE, ray_map, reference_of, rotation
+from latentrot.rotators.spin.cameras import DISTANCE_CM, head_to_camera, ray_map, reference_pose
 from latentrot.rotators.spin.config import SpinConfig
-from latentrot.rotators.spin.model import begin_model, load_spin_model, save_spin_model, takes_identity
-from latentrot.rotators.spin.network import IDENTITY
+from latentrot.rotators.spin.model import initial_spin_model, load_spin_model, save_spin_model, takes_identity
+from latentrot.rotators.spin.network import IDENTITY_LENGTH
 from latentrot.rotators.spin.reconstruct import carve, export_views
 from latentrot.rotators.spin.sample import (
     ANCHORS_DEG,
@@ -49,7 +49,7 @@ from latentrot.rotators.spin.sample import (
 )
 from latentrot.synthetic import load_head_model, render, with_pose
 from latentrot.synthetic import views as rendering
-from latentrot.synthetic.views import HeadViews, read_views, render_views
+from latentrot.synthetic.views import HeadViews, read_head_views, render_views
 from latentrot.training.checkpoints import config_of_run
 from latentrot.training.loop import generator_at, run_training
 from latentrot.training.person import Classifier, cosface_loss, same_or_not
@@ -58,7 +58,7 @@ from latentrot.training.spin import SpinTask, embed_people, identity_of_run, per
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny unconditional model over unshuffled pictures."""
+    """A tiny unconditional model over unshuffled images."""
     return save_pixel_model(tmp_path_factory.mktemp("start"), patch=2)
 
 
@@ -80,14 +80,14 @@ def some_heads(n: int = 3, views: int = 6, size: int = SIZE) -> HeadViews:
 
 
 def some_people(n: int = 3) -> torch.Tensor:
-    vectors = torch.randn(n, 2, IDENTITY, generator=torch.Generator().manual_seed(4))
+    vectors = torch.randn(n, 2, IDENTITY_LENGTH, generator=torch.Generator().manual_seed(4))
     return vectors / vectors.norm(dim=-1, keepdim=True)
 
 
 @pytest.fixture
 def task(config: SpinConfig) -> SpinTask:
     heads = some_heads()
-    return SpinTask(begin_model(config, None, "cpu"), heads, some_people(), some_heads(1), config)
+    return SpinTask(initial_spin_model(config, None, "cpu"), heads, some_people(), some_heads(1), config)
 
 
 def inputs(model, b=2, p=4, seed=0):
@@ -96,12 +96,12 @@ def inputs(model, b=2, p=4, seed=0):
     x = torch.randn(b, p, 6 * model.stage.factor**2, model.size, model.size, generator=generator)
     pose = torch.rand(b, p, 2, generator=generator) * 300 - 150
     given = (torch.arange(p) < 1).float().expand(b, -1)
-    rays = ray_map(pose, reference_of(pose, given), model.size)
+    rays = ray_map(pose, reference_pose(pose, given), model.size)
     return x, given, rays, some_people(b)[:, 0]
 
 
 class TestBeginning:
-    """Untrained, it is the unconditional model of pictures, view by view, in EDM's variables."""
+    """Untrained, it is the unconditional model of images, view by view, in EDM's variables."""
 
     def check(self, model, unet, scheduler, steps, tolerance):
         x, given, rays, who = inputs(model)
@@ -124,7 +124,7 @@ class TestBeginning:
             UNet2DModel.from_pretrained(start / "unet"),
             DDIMScheduler.from_pretrained(start / "scheduler"),
         )
-        self.check(begin_model(config, None, "cpu"), unet, scheduler, [3, 400, 800], 1e-4)
+        self.check(initial_spin_model(config, None, "cpu"), unet, scheduler, [3, 400, 800], 1e-4)
 
     def test_goes_on_from_a_multi_view_model(self, task, config, tmp_path):
         """To half precision, in which it was written, and ready to be trained."""
@@ -132,7 +132,7 @@ class TestBeginning:
             for parameter in task.model.network.parameters():
                 parameter.add_(0.02)
         task.export(tmp_path, task.model.network, 0)
-        begun = begin_model(replace(config, start=str(tmp_path / "model")), None, "cpu")
+        begun = initial_spin_model(replace(config, start=str(tmp_path / "model")), None, "cpu")
         x, given, rays, who = inputs(begun)
         levels = torch.full(x.shape[:2], 2.0)
         here, there = (model.network(x, levels, given, rays, who) for model in (begun, task.model))
@@ -145,7 +145,7 @@ class TestBeginning:
             pytest.skip("heads64 is not in this build")
         unet = UNet2DModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
         scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
-        self.check(begin_model(SpinConfig(), None, "cpu"), unet, scheduler, [500], 1e-3)
+        self.check(initial_spin_model(SpinConfig(), None, "cpu"), unet, scheduler, [500], 1e-3)
 
 
 class TestCameras:
@@ -161,18 +161,18 @@ class TestCameras:
     def test_the_first_given_view_is_where_all_others_are_told_from(self):
         pose = torch.tensor([[[30.0, 10], [70, 10]], [[-50.0, 10], [-10, 10]]])
         given = torch.tensor([[1.0, 0], [1, 0]])
-        assert torch.equal(reference_of(pose, given), pose[:, 0])
-        rays = ray_map(pose, reference_of(pose, given), 4)
+        assert torch.equal(reference_pose(pose, given), pose[:, 0])
+        rays = ray_map(pose, reference_pose(pose, given), 4)
         assert torch.allclose(rays[:, 0, :3, 0, 0], torch.tensor([0.0, 0, 1]).expand(2, -1), atol=1e-5)
         # the same turn from another pose of the same pitch is the same camera
         assert torch.allclose(rays[0, 1, :3], rays[1, 1, :3], atol=1e-5)
-        assert torch.equal(reference_of(pose, torch.zeros(2, 2)), torch.zeros(2, 2))
+        assert torch.equal(reference_pose(pose, torch.zeros(2, 2)), torch.zeros(2, 2))
 
     def test_rotations_are_those_that_heads_are_rendered_with(self):
         from latentrot.synthetic.head_model import _rotation  # noqa: PLC0415
 
         poses = torch.tensor([[20.0, -10], [-120, 25]])
-        for pose, found in zip(poses, rotation(poses), strict=True):
+        for pose, found in zip(poses, head_to_camera(poses), strict=True):
             assert torch.allclose(found, torch.from_numpy(_rotation(*pose.tolist(), 0.0)), atol=1e-6)
 
     def test_mirror_law(self):
@@ -192,7 +192,7 @@ class TestRendering:
         before = [path.stat().st_mtime_ns for path in shards]
         assert render_views(tmp_path, range(2), **options) == shards
         assert [path.stat().st_mtime_ns for path in shards] == before
-        both = read_views(shards)
+        both = read_head_views(shards)
         assert both.image.shape == both.normals.shape == (2, 2, 3, 16, 16)
         model, head = load_head_model(ict), rendering.head_of(1, 3, 0.5)
         yaw, pitch = rendering.poses_of(1, 3, 2)[1]
@@ -260,7 +260,7 @@ class TestTraining:
 
     def test_resuming_is_exact(self, config, tmp_path, monkeypatch):
         def fresh():
-            return SpinTask(begin_model(config, None, "cpu"), some_heads(), some_people(), some_heads(1), config)
+            return SpinTask(initial_spin_model(config, None, "cpu"), some_heads(), some_people(), some_heads(1), config)
 
         self.whole(fresh(), config, tmp_path / "whole")
 
@@ -281,7 +281,7 @@ class TestTraining:
 
     def test_loss_falls_and_what_is_written_draws(self, config, tmp_path):
         longer = replace(config, steps=60, learning_rate=4e-3, decay=10, batch_size=4)
-        task = SpinTask(begin_model(longer, None, "cpu"), some_heads(), some_people(), some_heads(1), longer)
+        task = SpinTask(initial_spin_model(longer, None, "cpu"), some_heads(), some_people(), some_heads(1), longer)
         batches = [task.batch(step) for step in range(1000, 1008)]
 
         def loss() -> float:
@@ -321,7 +321,7 @@ class TestSampling:
         drawn = draw_views(known, SpinViews(truth[:1], pose[:1]), pose[1:], config=SpinSampleConfig(steps=4))
         assert torch.allclose(drawn.images, truth[1:], atol=1e-4)
 
-    def test_the_pictures_own_channels_are_held_while_its_normals_are_drawn(self, task):
+    def test_the_images_own_channels_are_held_while_its_normals_are_drawn(self, task):
         image = torch.rand(3, SIZE, SIZE) * 2 - 1
         both = normals_of(task.model, image, torch.zeros(2), config=SpinSampleConfig(steps=3))
         assert torch.equal(both[:3], image)
@@ -336,9 +336,9 @@ class TestSampling:
         assert levels[-1] == 0
         assert all(a > b for a, b in pairwise(levels))
 
-    def test_every_view_comes_from_the_picture_and_its_two_nearest_anchors_once(self):
+    def test_every_view_comes_from_the_image_and_its_two_nearest_anchors_once(self):
         poses = torch.tensor([[10.0, 0.0], *([yaw + 10, 0.0] for yaw in ANCHORS_DEG)])
-        asked = circle(48)
+        asked = poses_around(48)
         groups = nearest_anchors(poses, asked, 5)
         assert sorted(row for _, rows in groups for row in rows) == list(range(48))
         for given, rows in groups:
@@ -349,7 +349,7 @@ class TestSampling:
                 apart = ((poses[1:, 0] - asked[row, 0] + 180) % 360 - 180).abs()
                 assert apart[[g - 1 for g in given[1:]]].max() <= apart.sort().values[1] + 1e-4
 
-    @pytest.mark.parametrize("wrong", [{"steps": 1}, {"together": 4}, {"lowest": 0.0}])
+    @pytest.mark.parametrize("wrong", [{"steps": 1}, {"together": 4}, {"sigma_min": 0.0}])
     def test_options_that_cannot_be_are_refused(self, wrong):
         with pytest.raises(LatentrotError) as info:
             SpinSampleConfig(**wrong)
@@ -378,7 +378,7 @@ class TestPerson:
             classifier(x), torch.tensor([1, 2, 0])
         )
 
-    def test_a_mirrored_picture_is_the_same_person_and_the_file_keeps_its_facts(self, tmp_path):
+    def test_a_mirrored_image_is_the_same_person_and_the_file_keeps_its_facts(self, tmp_path):
         torch.manual_seed(0)
         network = PersonNetwork().eval()
         network.metadata = {"data": "rendered heads, celeba", "people": "7"}
@@ -421,9 +421,9 @@ class TestPerson:
 
 def ball(radius: float, count: int, size: int) -> SpinViews:
     """What the model's own camera sees of a ball about the head's middle: its exact normals."""
-    pose = circle(count)
+    pose = poses_around(count)
     rays = ray_map(pose[:, None], pose, size)[:, 0, :6]  # in each camera's own axes
-    origin, way = rays[:, :3] * DISTANCE, rays[:, 3:]
+    origin, way = rays[:, :3] * DISTANCE_CM, rays[:, 3:]
     along = -(origin * way).sum(1)
     squared = along.square() - origin.square().sum(1) + radius**2
     hit = origin + (along - squared.clamp_min(0).sqrt())[:, None] * way
@@ -453,8 +453,8 @@ class TestReconstruction:
 
     def test_silhouettes_with_nothing_in_common_are_refused(self, tmp_path):
         pytest.importorskip("trimesh", reason="meshes are trimesh's")
-        nothing = SpinViews(torch.zeros(6, 6, 16, 16), circle(6))
-        with pytest.raises(LatentrotError, match="too little in common"):
+        nothing = SpinViews(torch.zeros(6, 6, 16, 16), poses_around(6))
+        with pytest.raises(LatentrotError, match="do not intersect"):
             export_views(nothing, tmp_path / "head.glb")
         assert not list(tmp_path.iterdir())
 
@@ -469,7 +469,7 @@ def trained(config: SpinConfig, tmp_path_factory: pytest.TempPathFactory) -> Pat
     torch.manual_seed(0)
     person = PersonNetwork().eval()
     person.metadata = {"data": "rendered heads, celeba"}
-    task = SpinTask(begin_model(config, person, "cpu"), some_heads(), some_people(), some_heads(1), config)
+    task = SpinTask(initial_spin_model(config, person, "cpu"), some_heads(), some_people(), some_heads(1), config)
     out = tmp_path_factory.mktemp("trained")
     run_training(task, task.model.network, replace(config, steps=2), out, save_every=9, device="cpu")
     return out / "model"
@@ -485,7 +485,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         network = facenet.InceptionResnetV1(pretrained=None)
         for layer in network.modules():
             if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
-                torch.nn.init.kaiming_normal_(layer.weight)  # as it is made, every picture gives nearly the same vector
+                torch.nn.init.kaiming_normal_(layer.weight)  # as it is made, every image gives nearly the same vector
         paths.append(folder / f"{seed}.pt")
         torch.save(network.state_dict(), paths[-1])
     return paths
@@ -498,7 +498,7 @@ def told(config: SpinConfig, weights: list[Path], tmp_path_factory: pytest.TempP
     known = replace(config, identity_digest=network.digest, steps=2)
     heads = some_heads()
     task = SpinTask(
-        begin_model(known, network, "cpu"), heads, embed_people(network, heads.occasion), some_heads(1), known
+        initial_spin_model(known, network, "cpu"), heads, embed_people(network, heads.occasion), some_heads(1), known
     )
     out = tmp_path_factory.mktemp("told")
     run_training(task, task.model.network, known, out, save_every=9, device="cpu")
@@ -511,11 +511,11 @@ class TestIdentityNetworkOfTheUser:
         picture = gradients(1, SIZE)[0]
         who = identity_of(model, picture)
         assert who.shape == (512,)
-        assert model.network.who.length == 512
-        assert load_spin_model(trained, "cpu").network.who.length == IDENTITY
+        assert model.network.identity_embedding.length == 512
+        assert load_spin_model(trained, "cpu").network.identity_embedding.length == IDENTITY_LENGTH
         x, given, rays, _ = inputs(model, b=1)
         with torch.no_grad():
-            model.network.who.last.weight.add_(0.1)
+            model.network.identity_embedding.last.weight.add_(0.1)
             named, nobody, long = (
                 model.network(x, 1 - given, given, rays, w[None])
                 for w in (who, NULL_IDENTITY, torch.full((512,), torch.nan))
@@ -540,11 +540,11 @@ class TestIdentityNetworkOfTheUser:
         common = ["--views", "5", "--steps", "2", "--model", str(told), "--mesh", "none"]
         for name, more in (("without", []), ("with", ["--identity", str(weights[0])])):
             assert main(["spin", "--new", "--out", str(tmp_path / name), *common, *more]) == 0
-            assert ("is told nobody" in capsys.readouterr().out) == (name == "without")
+            assert ("has no identity condition" in capsys.readouterr().out) == (name == "without")
         write_image(tmp_path / "a.png", gradients(1, 32)[0])
         between = ["spin", "--between", *[str(tmp_path / "a.png")] * 2, "--crop", "--out", str(tmp_path / "b"), *common]
         assert main(between) == 2
-        assert "need a model that is told who it is" in capsys.readouterr().err
+        assert "needs a model with an identity condition" in capsys.readouterr().err
         assert main([*between, "--identity", str(weights[0])]) == 0
 
     def test_a_run_goes_on_with_its_own_alone(self, config, weights, tmp_path):
@@ -574,7 +574,7 @@ def test_a_folder_and_a_checkpoint_from_before_identities_had_a_length_are_read(
 
 
 class TestDoors:
-    def test_a_picture_from_all_around(self, trained, tmp_path):
+    def test_an_image_from_all_around(self, trained, tmp_path):
         from PIL import Image  # noqa: PLC0415
 
         Image.fromarray(gradients(1, 32)[0]).save(tmp_path / "head.png")
@@ -603,9 +603,9 @@ class TestDoors:
         assert (tmp_path / "between" / "between.png").is_file()
         model = load_spin_model(trained, "cpu")
         first, second = (identity_of(model, p) for p in gradients(2, 32))
-        assert torch.allclose(mixed(first, second, 0.0), first, atol=1e-4)
-        assert torch.allclose(mixed(first, second, 1.0), second, atol=1e-4)
-        assert mixed(first, second, 0.3).norm() == pytest.approx(1, abs=1e-4)
+        assert torch.allclose(slerp(first, second, 0.0), first, atol=1e-4)
+        assert torch.allclose(slerp(first, second, 1.0), second, atol=1e-4)
+        assert slerp(first, second, 0.3).norm() == pytest.approx(1, abs=1e-4)
 
     def test_what_moves_is_a_video_where_asked(self, trained, tmp_path):
         pytest.importorskip("av")
@@ -644,7 +644,7 @@ class TestDoors:
         changed = (drawn.image_at(0) != bare.image_at(0)).any(-1)
         assert drawn.faces[0].coverage == bare.faces[0].coverage
         assert 0 < changed.sum() < 0.5 * (bare.image_at(0) != found.image).any(-1).sum()
-        assert any(f"a rendered head of {SIZE} pixels" in note for note in drawn.warnings)
+        assert any(f"a rendered head at {SIZE} pixels" in note for note in drawn.warnings)
         square = edit_portrait(found, rotator, [20.0], EditConfig(crop_only=True))
         assert square.image_at(0).shape == (SIZE, SIZE, 3)
 
@@ -685,8 +685,8 @@ class TestDoors:
     @pytest.mark.parametrize(
         ("argv", "said"),
         [
-            (["spin"], "give one of"),
-            (["spin", "a.png", "--new"], "give one of"),
+            (["spin"], "expected exactly one of"),
+            (["spin", "a.png", "--new"], "expected exactly one of"),
             (["spin", "--new", "--views", "0"], "--views 0"),
             (["spin", "--new", "--out", "a.gif"], "without a suffix"),
             (["spin", "--new", "--mesh", "none", "--model", "no/such"], "no multi-view model at no/such"),
@@ -698,7 +698,7 @@ class TestDoors:
                 "--identity is an option of the rotator spin, not of latent",
             ),
             (["train", "spin", "--out", "x", "--face-model", "no-such.npz"], "no-such.npz"),
-            (["train", "person", "--out", "x", "--people", "0"], "nobody to learn from"),
+            (["train", "person", "--out", "x", "--people", "0"], "no training data"),
         ],
     )
     def test_mistakes_are_one_line(self, argv, said, capsys, tmp_path, monkeypatch):
@@ -707,3 +707,15 @@ class TestDoors:
         error = capsys.readouterr().err.strip().splitlines()
         assert said in error[-1]
         assert not list(tmp_path.glob("**/*.*"))
+
+
+def test_weights_saved_under_the_old_names_of_parts_are_loaded(task):
+    network = task.model.network
+    old = {
+        k.replace("identity_embedding.", "who.").replace("null_identity", "nobody"): v + 1
+        for k, v in network.state_dict().items()
+    }
+    assert "who.nobody" in old
+    network.load_state_dict(old)
+    assert all(torch.equal(v, old[k.replace("identity_embedding.", "who.").replace("null_identity", "nobody")])
+               for k, v in network.state_dict().items())  # fmt: skip

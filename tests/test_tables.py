@@ -134,7 +134,7 @@ def test_people_may_be_called_na_or_null(tmp_path):
     assert read_table(path)["identity"].fillna("-").tolist() == ["NA", "null", "-", "007"]
 
 
-def test_a_picture_nobody_names_is_its_own_person_and_changes_nobody_else(tmp_path):
+def test_an_image_nobody_names_is_its_own_person_and_changes_nobody_else(tmp_path):
     pictures(tmp_path / "a")
     (tmp_path / "a" / "identity_CelebA.csv").write_text("image_id,identity\n000001.jpg,612\n000003.jpg,613\n")
     assert FaceFolder(tmp_path / "a").identities.tolist() == ["612", "000002.jpg", "613"]
@@ -281,7 +281,7 @@ def test_cmyk_and_grey_and_broken_profiles(tmp_path):
         photo.own_colours(np.zeros((3, 3, 3), np.uint8))
 
 
-def test_a_folder_is_read_upright_like_every_picture(tmp_path):
+def test_a_folder_is_read_upright_like_every_image(tmp_path):
     picture = gradients(1, 32, seed=5)[0]
     exif = Image.Exif()
     exif[0x0112] = 3

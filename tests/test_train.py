@@ -20,9 +20,9 @@ from latentrot.training import checkpoints, loop
 from latentrot.training.backbone import (
     TrainConfig,
     batch_indices,
-    begin_model,
     build_scheduler,
     default_config,
+    initial_model,
     target_of,
     train,
 )
@@ -137,7 +137,7 @@ class TestInit:
     def test_begins_with_exactly_its_weights(self, data, undisturbed, tmp_path):
         start = undisturbed / "model"
         warm = replace(TINY, init=str(start), seed=1, small_steps=0)
-        assert equal(begin_model(warm).state_dict(), {k: v.float() for k, v in weights(undisturbed).items()})
+        assert equal(initial_model(warm).state_dict(), {k: v.float() for k, v in weights(undisturbed).items()})
         train(data, tmp_path, replace(warm, steps=1, learning_rate=0.0, warmup=0), device="cpu")
         assert equal(weights(tmp_path), weights(undisturbed))
 
@@ -172,7 +172,7 @@ class TestInit:
             train(data, undisturbed, replace(TINY, init="faces64"), device="cpu")
 
     def test_the_bundled_faces_fit_the_defaults(self):
-        begun, faces = begin_model(default_config("faces64")), load_model("faces64", "cpu")
+        begun, faces = initial_model(default_config("faces64")), load_model("faces64", "cpu")
         assert equal(begun.state_dict(), faces.unet.state_dict())
 
 
@@ -207,7 +207,7 @@ class TestDraws:
         assert rate[100] == 0
 
     @pytest.mark.parametrize("n", [3, 4, 10, 16])
-    def test_each_pass_shows_every_picture_once(self, n):
+    def test_each_pass_shows_every_image_once(self, n):
         drawn = np.concatenate([batch_indices(s, TINY, n) for s in range(2 * n)])
         passes = drawn[: len(drawn) // n * n].reshape(-1, n)
         assert all(sorted(p) == list(range(n)) for p in passes)
@@ -237,7 +237,7 @@ class TestDraws:
         assert shapes == [(4, 12, SIZE // 4, SIZE // 4)] * 2 + [(4, 12, SIZE // 2, SIZE // 2)]
 
     @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
-    def test_target_gives_the_picture_back(self, kind):
+    def test_target_gives_the_image_back(self, kind):
         scheduler = build_scheduler(replace(TINY, prediction_type=kind))
         x0, noise = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
         levels = torch.tensor([400, 400])

@@ -198,11 +198,11 @@ def test_odd_sizes_are_made_even(tmp_path):
     assert [s.pixels.shape for s in open_video(tmp_path / "a.mp4").frames] == [(42, 58, 3)] * 3
 
 
-# ---- animated pictures ------------------------------------------------------------------------------------------
+# ---- animated images ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("suffix", "out"), [("gif", "gif"), ("webp", "webp"), ("png", "mp4")])
-def test_animated_pictures_are_turned_frame_by_frame_with_their_times(tmp_path, capfd, monkeypatch, suffix, out):
+def test_animated_images_are_turned_frame_by_frame_with_their_times(tmp_path, capfd, monkeypatch, suffix, out):
     pytest.importorskip("facenet_pytorch")
     monkeypatch.chdir(tmp_path)
     pictures = [Image.fromarray(f) for f in moving_portrait()[:3]]
@@ -225,7 +225,7 @@ def test_animated_pictures_are_turned_frame_by_frame_with_their_times(tmp_path, 
     assert read_metadata(Path(f"a-turned.{out}"))[SOURCE_TYPE] == SYNTHETIC
 
 
-def test_animated_pictures_do_not_become_one_that_stands_still(tmp_path, capfd, monkeypatch):
+def test_animated_images_do_not_become_one_that_stands_still(tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pictures = [Image.fromarray(g) for g in greys(2)]
     pictures[0].save("a.gif", save_all=True, append_images=pictures[1:], duration=50)

@@ -1,4 +1,4 @@
-"""Tiny random diffusion models and pictures: seconds to make, in the real layouts."""
+"""Tiny random diffusion models and images: seconds to make, in the real layouts."""
 
 import json
 from pathlib import Path
@@ -53,7 +53,7 @@ def save_pixel_model(
 
 
 def save_latent_model(folder: Path) -> Path:
-    """An LDM pipeline folder: a VQModel that halves the picture, a U-Net on its latents."""
+    """An LDM pipeline folder: a VQModel that halves the image, a U-Net on its latents."""
     torch.manual_seed(1)
     VQModel(
         block_out_channels=(8, 16),
@@ -92,7 +92,7 @@ def gradients(n: int, size: int = SIZE, seed: int = 0) -> np.ndarray:
 
 
 def as_batch(pictures: np.ndarray) -> torch.Tensor:
-    """Pictures as the models take them: (n, 3, h, w) in [-1, 1]."""
+    """Images as the models take them: (n, 3, h, w) in [-1, 1]."""
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 

@@ -1,4 +1,4 @@
-"""A tiny folder of views: a disc for a head, whose place across the picture is its yaw, its colour the person."""
+"""A tiny folder of views: a disc for a head, whose place across the image is its yaw, its colour the person."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The page: give a photograph, drag the slider."""
+"""The web page."""
 
 from latentrot.app.page import serve
 

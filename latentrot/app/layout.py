@@ -1,6 +1,6 @@
-"""What the page looks like: its components in the order they are seen, and what each of them is given to show.
+"""Layout of the page: its components in their order, and the updates of each group.
 
-No handler, no state and no numbers: `page` decides what happens, and asks the groups here for the update of the browser.
+Event handlers and state are in `page`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from latentrot.rotators.properties import PropertyEditor
 
 __all__ = ["STYLE", "ResultColumn", "SourceColumn", "SweepPanel", "Updates", "problem", "value_list", "warning"]
 
-#: what components show next: a new value, or properties from `gr.update`
+#: updates of components: a new value, or the result of `gr.update`
 Updates = dict[Block, Any]
 
 STYLE = """
@@ -50,11 +50,11 @@ STYLE = """
 """
 
 
-#: properties that have a slider where they come with the model, in the order of the page; -1 to 1 of the light is its side
+#: properties with a slider, if the model has directions of them, in the order of the page; light: -1 left to 1 right
 OFFERED = ("smile", "age", "light", "mouth_open", "bangs", "beard", "male", "blond", "black_hair", "glasses")
-#: so many sliders of properties
+#: max number of sliders of properties
 MAX_SLIDERS = 8
-#: degrees of pitch that can be asked for
+#: max pitch, degrees
 MAX_PITCH = 20
 
 
@@ -63,12 +63,12 @@ class PropertySlider:
     """A slider of one property.
 
     Attributes:
-        label: what it is called.
-        low: the least value.
-        high: the greatest value.
-        step: between values.
-        below: the property that values below 0 change.
-        above: the property that values above 0 change.
+        label: label.
+        low: min value.
+        high: max value.
+        step: step between values.
+        below: property changed by values below 0.
+        above: property changed by values above 0.
     """
 
     label: str
@@ -79,14 +79,14 @@ class PropertySlider:
     above: str
 
     def wanted(self, value: float) -> tuple[str, Wanted]:
-        """The property that a value other than 0 changes, and by how much."""
+        """The property changed by a value other than 0, and its change."""
         if self.below == self.above:
             return self.above, by(value)
         return (self.above if value > 0 else self.below), by(abs(value))
 
 
 def sliders_of(editor: PropertyEditor | None) -> list[PropertySlider]:
-    """The sliders of an editor's most useful properties."""
+    """The sliders for the properties of an editor, at most `MAX_SLIDERS`."""
     known = {p.name: editor.calibration(p.name).range for p in editor.properties} if editor else {}
     found = []
     for name in OFFERED:
@@ -101,29 +101,29 @@ def sliders_of(editor: PropertyEditor | None) -> list[PropertySlider]:
     return found[:MAX_SLIDERS]
 
 
-WHAT_ROTATES = "geometry warps what the photograph shows; the rotator draws what it hides"
+ROTATOR_HINT = "geometry warps what the photograph shows; the rotator draws what it hides"
 
 
 @dataclass(frozen=True, eq=False)
 class SourceColumn:
-    """The left column: the photograph, and the face that is turned."""
+    """The left column: the photograph and the chosen face."""
 
     upload: gr.File
     example: gr.Button
-    picture: gr.Image
+    image: gr.Image
     measured: gr.HTML
     face: gr.Radio
     light: gr.Radio
 
     @classmethod
     def lay_out(cls) -> Self:
-        """Put the components on the page."""
+        """Create the components."""
         return cls(
             upload=gr.File(
                 label="Photograph", file_types=[*SUFFIXES], file_count="single", height=130, elem_id="upload"
             ),
             example=gr.Button("Take the example", size="sm", elem_id="example"),
-            picture=gr.Image(
+            image=gr.Image(
                 label="Face found", interactive=False, buttons=[], height=300, visible=False, elem_id="source",
                 alt_text="The photograph with a box around each face",
             ),
@@ -137,22 +137,22 @@ class SourceColumn:
 
     @property
     def outputs(self) -> list[Block]:
-        """What a new photograph changes."""
-        return [self.upload, self.picture, self.measured, self.face]
+        """Components updated by a new photograph."""
+        return [self.upload, self.image, self.measured, self.face]
 
     def offer_faces(self, count: int) -> Updates:
-        """So many faces to choose from, the first of them chosen; ready for the next upload."""
+        """Offer a number of faces to choose from, with the first one chosen, and clear the upload."""
         names = [f"{i + 1}" for i in range(count)]
         return {self.upload: None, self.face: gr.update(choices=names, value=names[0], visible=count > 1)}
 
-    def show(self, picture: str, measured: Mapping[str, str]) -> Updates:
-        """The photograph's file with its faces marked, and what was measured on the chosen one."""
-        return {self.picture: gr.update(value=picture, visible=True), self.measured: value_list(measured)}
+    def show(self, image: str, measured: Mapping[str, str]) -> Updates:
+        """Show the file of the photograph with marked faces, and the measurements of the chosen one."""
+        return {self.image: gr.update(value=image, visible=True), self.measured: value_list(measured)}
 
 
 @dataclass(frozen=True, eq=False)
 class SweepPanel:
-    """Below the turned face, once asked for: many turns as a strip and as a GIF."""
+    """Below the result, hidden until requested: a sweep as contact sheet and GIF."""
 
     panel: gr.Column
     caption: gr.HTML
@@ -162,7 +162,7 @@ class SweepPanel:
 
     @classmethod
     def lay_out(cls) -> Self:
-        """Put the components on the page, hidden."""
+        """Create the components, hidden."""
         with gr.Column(visible=False) as panel:
             caption = gr.HTML(elem_id="caption")
             strip = gr.Image(
@@ -175,15 +175,15 @@ class SweepPanel:
 
     @property
     def outputs(self) -> list[Block]:
-        """What a new sweep changes."""
+        """Components updated by a new sweep."""
         return [self.panel, self.caption, self.strip, self.save_strip, self.save_gif]
 
     def hide(self) -> Updates:
-        """Of another face."""
+        """Hide the sweep of an earlier face."""
         return {self.panel: gr.update(visible=False)}
 
     def show(self, caption: str, strip: str, gif: str) -> Updates:
-        """Two files and a line of text about them."""
+        """Show the two files with a caption."""
         return {
             self.panel: gr.update(visible=True),
             self.caption: f"<p>{html.escape(caption)}</p>",
@@ -195,7 +195,7 @@ class SweepPanel:
 
 @dataclass(frozen=True, eq=False)
 class ResultColumn:
-    """The right column: a placeholder, then the face before and after the turn, the slider, and what was measured."""
+    """The right column: a placeholder, then the face before and after the edit, the sliders, and the measurements."""
 
     empty: gr.HTML
     column: gr.Column
@@ -212,11 +212,11 @@ class ResultColumn:
 
     @classmethod
     def lay_out(cls, rotators: Mapping[str, str], properties: Sequence[PropertySlider] = ()) -> Self:
-        """Put the components on the page, all but the placeholder hidden.
+        """Create the components, all but the placeholder hidden.
 
         Args:
-            rotators: names to choose from, the first of them chosen, with a hint each.
-            properties: a slider each.
+            rotators: hint by name; the first one is chosen.
+            properties: sliders of properties.
         """
         empty = gr.HTML('<div class="inner">The turned face appears here.</div>', elem_id="empty")
         with gr.Column(visible=False) as column:
@@ -242,7 +242,7 @@ class ResultColumn:
                 ]  # fmt: skip
             rotator = gr.Radio(
                 list(rotators), value=next(iter(rotators)), label="Rotator", elem_id="rotator",
-                info="; ".join([WHAT_ROTATES, *(f"{name}: {hint}" for name, hint in rotators.items() if hint)]),
+                info="; ".join([ROTATOR_HINT, *(f"{name}: {hint}" for name, hint in rotators.items() if hint)]),
             )  # fmt: skip
             readout = gr.HTML(elem_id="readout")
             with gr.Row():
@@ -259,31 +259,31 @@ class ResultColumn:
 
     @property
     def outputs(self) -> list[Block]:
-        """What a new face changes."""
+        """Components updated by a new face."""
         return [self.empty, self.column, *self.sliders, self.sweep.panel, *self.turn_outputs]
 
     @property
     def turn_outputs(self) -> list[Block]:
-        """What a new turn changes."""
+        """Components updated by a new edit."""
         return [self.compare, self.readout, self.save]
 
     def reveal(self) -> Updates:
-        """The column in place of the placeholder, without the sweep of an earlier face."""
+        """Show the column instead of the placeholder, without the sweep of an earlier face."""
         return {self.empty: gr.update(visible=False), self.column: gr.update(visible=True), **self.sweep.hide()}
 
     def show(self, before: str, after: str, whole: str, readout: str) -> Updates:
-        """Files of the close-up before and after the turn and of the whole photograph, and HTML of what was measured."""
+        """Show the close-ups before and after, the file of the whole photograph, and the HTML of the measurements."""
         return {self.compare: (before, after), self.readout: readout, self.save: whole}
 
 
 def problem(text: str) -> str:
-    """A mistake as one line of HTML."""
+    """An error message as one line of HTML."""
     line = one_line(text)
     return f'<div class="problem" role="alert">{html.escape(line[:1].upper() + line[1:])}</div>'
 
 
 def warning(text: str) -> str:
-    """What to bear in mind with a result, as HTML."""
+    """A warning as HTML."""
     return f'<div class="warning">{html.escape(text)}</div>'
 
 

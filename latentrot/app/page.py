@@ -1,7 +1,7 @@
-"""The page: a photograph in, a slider, the turned face at once. Every number comes from the library.
+"""The page: event handlers and state of its visitors.
 
-Everything a visitor gives or gets lies in a folder of their own, which goes when the page is closed; all of them lie in
-one temporary folder, which goes with the server.
+The files of a visitor are in a folder of their own, which is removed when the page is closed; all of them are in one
+temporary folder, which is removed when the server stops.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from latentrot.portrait.interactive import (
     Subject,
     animation,
     close_up,
-    face_strip,
     identity_similarity,
     mark_faces,
     open_shrunk,
     provenance,
     rotate_subject,
+    subject_strip,
     sweep_of,
     take_face,
 )
@@ -54,29 +54,29 @@ from latentrot.rotators.protocol import Rotator, capabilities_of
 
 __all__ = ["Page", "serve"]
 
-#: largest file taken
+#: max size of an upload
 MAX_UPLOAD = "25mb"
-#: so many visitors are remembered; whoever was idle longest is asked for the image again
+#: max number of visitors with state; the one idle longest has to upload again
 MAX_VISITS = 32
-#: files of one kind kept for a visitor: the browser may still be fetching the one before the last
+#: number of files of one kind kept per visitor, because the browser may still be fetching an earlier one
 KEPT = 3
-#: what an interrupted upload left is removed after so many seconds
+#: seconds after which the files of an interrupted upload are removed
 STALE = 900
 SWEEP = 9
-#: each frame of the GIF shows so long
+#: duration of a frame of the GIF
 FRAME_MS = 150
 
 
 @dataclass(eq=False)
 class Visit:
-    """What one open page has: a photograph, the face taken from it, and the files made for it.
+    """State of one open page.
 
     Attributes:
-        folder: the visitor's own; its name cannot be guessed.
-        upload: the file given, where the server put it.
-        portrait: the photograph on show.
-        subject: the face being turned.
-        before: file of the close-up before the turn.
+        folder: folder of its files; its name is random.
+        upload: the uploaded file.
+        portrait: the photograph.
+        subject: the face that is edited.
+        before: file of the close-up before the edit.
     """
 
     folder: Path
@@ -88,7 +88,7 @@ class Visit:
     count: int = 0
 
     def place(self, name: str) -> Path:
-        """A fresh path that ends in `name`; of the earlier ones of that name the latest `KEPT` - 1 stay."""
+        """A new path that ends in `name`; of earlier ones of this name the last `KEPT` - 1 are kept."""
         self.count += 1
         folder = self.folder / str(self.count)
         folder.mkdir(parents=True)
@@ -98,17 +98,17 @@ class Visit:
         earlier.append(folder)
         return folder / name
 
-    def write(self, name: str, picture: np.ndarray, metadata: dict[str, str] | None = None) -> str:
-        """Write an image under a fresh path."""
+    def write(self, name: str, image: np.ndarray, metadata: dict[str, str] | None = None) -> str:
+        """Write an image to a new path."""
         path = self.place(name)
-        write_image(path, picture, metadata)
+        write_image(path, image, metadata)
         return str(path)
 
 
 def answering(handler: Callable[..., Updates]) -> Callable[..., Updates]:
-    """One handler at a time; what goes wrong becomes a sentence on the page, and what was on show stays.
+    """Run handlers one at a time, and show errors as a message on the page.
 
-    The message is the only output of a refusal, since an answer must not name a component that is not among its event's.
+    The message is the only update after an error, because gradio refuses components that are not outputs of the event.
     """
 
     @functools.wraps(handler)
@@ -120,7 +120,9 @@ def answering(handler: Callable[..., Updates]) -> Callable[..., Updates]:
                 return {self.message: problem(str(error))}
             except Exception:
                 logging.getLogger(__name__).exception("%s failed", handler.__name__)
-                return {self.message: problem("that failed on the server, which has noted why; try another photograph")}
+                return {
+                    self.message: problem("the edit failed; the server has logged the reason. Try another photograph")
+                }
 
     return answer
 
@@ -129,12 +131,11 @@ class Page:
     """The page and its visitors.
 
     Args:
-        rotators: to choose from, by name, in the order they are offered; the first measures and marks its reach. Shared by
-            all visitors, one at a time.
-        folder: for uploads and results.
-        identity: tells how much of the person stays; None: that is not told.
-        device: where the networks run that look at photographs.
-        editor: of properties; None: the page has no sliders for them.
+        rotators: by name, in the order of the page; the first one is prepared at once. Shared by all visitors, one at a time.
+        folder: folder of uploads and results.
+        identity: identity network for the similarity to the source; None: it is not shown.
+        device: device of the networks that measure photographs.
+        editor: editor of properties; None: no sliders for them.
     """
 
     def __init__(
@@ -172,7 +173,7 @@ class Page:
 
     def _wire(self) -> None:
         source, result = self.source, self.result
-        # one event at a time, whoever sends it: the network takes every core there is
+        # one event at a time for all visitors: the networks use all cores
         queued: dict[str, Any] = {
             "concurrency_limit": 1, "concurrency_id": "network", "api_visibility": "private",
         }  # fmt: skip
@@ -199,11 +200,11 @@ class Page:
         )
         self.blocks.unload(self.leave)
 
-    # ---- what a visitor does ------------------------------------------------------------------------------------
+    # ---- events -------------------------------------------------------------------------------------------------
 
     @answering
     def open_upload(self, given: str, light: str, name: str, request: gr.Request) -> Updates:
-        """A file was given."""
+        """Open an uploaded file."""
         path = Path(given)
         visit = self.visit(request)
         self.hold(visit, path)
@@ -211,19 +212,19 @@ class Page:
         try:
             return self.open(visit, path, light, name)
         except LatentrotError as error:
-            # messages name files by their path, which is the server's own
+            # do not show paths of the server
             raise LatentrotError(str(error).replace(one_line(path), one_line(path.name))) from error
 
     @answering
     def open_example(self, light: str, name: str, request: gr.Request) -> Updates:
-        """The bundled portrait was asked for."""
+        """Open the bundled portrait."""
         visit = self.visit(request)
         self.hold(visit, None)
         return self.open(visit, PORTRAIT, light, name)
 
     @answering
     def take(self, index: int | None, light: str, name: str, request: gr.Request, *sliders: float) -> Updates:
-        """Another face or another light was chosen."""
+        """Choose another face or light."""
         visit = self.visit(request)
         if visit.portrait is None:
             return {}
@@ -232,47 +233,47 @@ class Page:
 
     @answering
     def turn(self, name: str, request: gr.Request, *sliders: float) -> Updates:
-        """A slider was moved, or another rotator was chosen."""
+        """Apply the sliders with the chosen rotator."""
         return self.show_turn(self.visit(request), self.setting(sliders), name)
 
     @answering
     def reset(self, name: str, request: gr.Request) -> Updates:
-        """All sliders go back to 0."""
+        """Set all sliders to 0."""
         zeros: Updates = dict.fromkeys(self.result.sliders, 0)
         return {**zeros, **self.show_turn(self.visit(request), Setting(), name)}
 
     @answering
     def make_sweep(self, name: str, request: gr.Request, *sliders: float) -> Updates:
-        """Strip and GIF were asked for."""
+        """Make the contact sheet and the GIF of a sweep."""
         setting = self.setting(sliders)
         visit = self.visit(request)
         subject = required(visit)
         views = rotate_subject(subject, sweep_of(subject, SWEEP), name, setting.pitch, setting.wanted)
         metadata = provenance(self.rotators[name], views, setting.wanted)
-        strip = visit.write("sweep.png", face_strip(subject, views), metadata)
+        strip = visit.write("sweep.png", subject_strip(subject, views), metadata)
         gif = visit.place("sweep.gif")
         write_animation(gif, animation(subject, views), FRAME_MS, metadata)
         low, high = views[0].frame.requested_deg, views[-1].frame.requested_deg
-        caption = f"The source, then turned by {low:+.0f} to {high:+.0f} degrees."
+        caption = f"The source and its rotations from {low:+.0f} to {high:+.0f} degrees."
         return self.result.sweep.show(caption, strip, str(gif))
 
     def leave(self, request: gr.Request) -> None:
-        """The page was closed."""
+        """Remove the state of a closed page."""
         with self.lock:
             visit = self.visits.pop(request.session_hash or "", None)
             if visit is not None:
                 self.forget(visit)
 
     def setting(self, values: Sequence[float]) -> Setting:
-        """What the sliders say: yaw, pitch, and the properties."""
+        """The setting of all sliders."""
         yaw, pitch, *others = values
         moved = [(slider, value) for slider, value in zip(self.sliders, others, strict=True) if value]
         return Setting(yaw, pitch, dict(slider.wanted(value) for slider, value in moved))
 
-    # ---- what is shown ------------------------------------------------------------------------------------------
+    # ---- updates ------------------------------------------------------------------------------------------------
 
     def open(self, visit: Visit, path: Path, light: str, name: str) -> Updates:
-        """Put a new photograph on show."""
+        """Open a photograph and show its largest face."""
         portrait = open_shrunk(path, self.device)
         subject = take_face(portrait, 0, self.rotators, light, self.device, self.editor)
         visit.portrait, visit.subject = portrait, subject
@@ -283,7 +284,7 @@ class Page:
         }
 
     def show_face(self, visit: Visit, index: int, setting: Setting, name: str, guessed: bool) -> Updates:
-        """The face taken, its pose and light, and its turn."""
+        """Show the chosen face, its pose and light, and its edit."""
         subject = required(visit)
         portrait, face = subject.portrait, subject.face.crop
         visit.before = visit.write("before.jpg", close_up(subject, portrait.image))
@@ -297,20 +298,20 @@ class Page:
         return {**self.source.show(found, measured), **self.result.reveal(), **self.show_turn(visit, setting, name)}
 
     def show_turn(self, visit: Visit, setting: Setting, name: str) -> Updates:
-        """The face before and after a turn, and what was measured."""
+        """Show the face before and after an edit, and the measurements."""
         began = time.perf_counter()
         subject = required(visit)
         view = rotate_subject(subject, [setting.yaw], name, setting.pitch, setting.wanted)[0]
         after = visit.write("after.jpg", close_up(subject, view.image))
         whole = visit.write("turned.jpg", view.image, provenance(self.rotators[name], [view], setting.wanted))
         identity = None if self.identity is None else identity_similarity(subject, view, self.identity)
-        told = readout(subject, name, view, time.perf_counter() - began, identity)
-        return self.result.show(visit.before, after, whole, told)
+        measurements = readout(subject, name, view, time.perf_counter() - began, identity)
+        return self.result.show(visit.before, after, whole, measurements)
 
     # ---- visitors -----------------------------------------------------------------------------------------------
 
     def visit(self, request: gr.Request) -> Visit:
-        """The visit an event belongs to; a first event begins one, and may end the one idle longest."""
+        """The visit of an event; a new one may replace the one idle longest."""
         key = request.session_hash or ""
         if key not in self.visits:
             self.visits[key] = Visit(Path(tempfile.mkdtemp(prefix="visit-", dir=self.folder)))
@@ -320,19 +321,19 @@ class Page:
         return self.visits[key]
 
     def forget(self, visit: Visit) -> None:
-        """Remove a visit's files and let go of its images."""
+        """Remove the files and images of a visit."""
         self.hold(visit, None)
         visit.portrait = visit.subject = None
         shutil.rmtree(visit.folder, ignore_errors=True)
 
     def hold(self, visit: Visit, path: Path | None) -> None:
-        """Note a visit's upload and remove the one before, unless a visit holds it: equal files are stored once."""
+        """Set the upload of a visit and remove the earlier one unless another visit uses it (gradio deduplicates)."""
         previous, visit.upload = visit.upload, path
         if previous is not None and all(other.upload != previous for other in self.visits.values()):
             previous.unlink(missing_ok=True)
 
     def tidy(self) -> None:
-        """Remove what interrupted uploads left."""
+        """Remove the files of interrupted uploads."""
         used = {v.folder for v in self.visits.values()} | {v.upload.parent for v in self.visits.values() if v.upload}
         for entry in set(self.folder.iterdir()) - used:
             with suppress(OSError):  # another thread may have removed it
@@ -342,12 +343,12 @@ class Page:
 
 @dataclass(frozen=True)
 class Setting:
-    """What the sliders of the page say.
+    """Setting of the sliders.
 
     Attributes:
-        yaw: by how many degrees.
-        pitch: by how many degrees.
-        wanted: property name -> what it shall become.
+        yaw: rotation in degrees of yaw.
+        pitch: rotation in degrees of pitch.
+        wanted: changes by name of the property.
     """
 
     yaw: float = 0.0
@@ -356,10 +357,10 @@ class Setting:
 
 
 def required(visit: Visit) -> Subject:
-    """The face being turned.
+    """The face of a visit.
 
     Raises:
-        LatentrotError: none yet, or none any more.
+        LatentrotError: no photograph yet, or it has been removed.
     """
     if visit.subject is None:
         raise LatentrotError("there is no photograph (any more); give one, or take the example")
@@ -367,13 +368,13 @@ def required(visit: Visit) -> Subject:
 
 
 def readout(subject: Subject, name: str, view: RotatedPhotograph, seconds: float, identity: float | None) -> str:
-    """What was asked, what was measured, and how long it took, as HTML.
+    """Requested rotation, measurements and response time as HTML.
 
     Args:
         subject: the face.
-        name: of the rotator.
-        view: its rotation.
-        seconds: until it was made.
+        name: name of the rotator.
+        view: the rotated photograph.
+        seconds: response time.
         identity: cosine to the source, if known.
     """
     frame, face = view.frame, subject.prepared_for(name).crop
@@ -390,8 +391,8 @@ def readout(subject: Subject, name: str, view: RotatedPhotograph, seconds: float
     if low <= frame.requested_deg <= high:
         return value_list(values)
     return value_list(values) + warning(
-        f"{frame.requested_deg:+.0f}° is beyond the range these lines were calibrated on ({low:+.0f}° to {high:+.0f}°): "
-        "the turn may fall short, and less of the person stays."
+        f"{frame.requested_deg:+.0f}° is outside the calibrated range of the directions ({low:+.0f}° to {high:+.0f}°): "
+        "the rotation may fall short, and the face resembles the person less."
     )
 
 
@@ -404,16 +405,16 @@ def serve(
     device: str | None = None,
     editor: PropertyEditor | None = None,
 ) -> None:
-    """Serve the page until interrupted; everything visitors gave is removed then.
+    """Serve the page until interrupted, then remove all files of its visitors.
 
     Args:
-        rotators: by name, in the order they are offered.
+        rotators: by name, in the order of the page.
         host: address to listen on.
         port: TCP port.
-        ready: called with the page's address once it can be opened.
-        identity: an identity network, whose cosine is then shown beside the yaw.
-        device: where the networks run that look at photographs.
-        editor: of properties; None: there are no sliders for them.
+        ready: called with the address of the page once it is served.
+        identity: identity network for the similarity to the source; None: it is not shown.
+        device: device of the networks that measure photographs.
+        editor: editor of properties; None: no sliders for them.
 
     Raises:
         LatentrotError: the address or port cannot be used.
@@ -423,7 +424,7 @@ def serve(
         os.environ["GRADIO_TEMP_DIR"] = str(folder)  # read when components are made, and at each upload
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         page = Page(rotators, folder, identity, device, editor)
-        fonts = [Font("system-ui"), Font("sans-serif")]  # the default theme's are fetched
+        fonts = [Font("system-ui"), Font("sans-serif")]  # those of the default theme are downloaded
         theme = Default(primary_hue="orange", font=fonts, font_mono=[Font("monospace")])
         try:
             _, address, _ = page.blocks.queue(max_size=64).launch(
@@ -437,4 +438,4 @@ def serve(
             threading.Event().wait()
         finally:
             page.blocks.close(verbose=False)
-            page.blocks.server.force_exit = True  # else a stream that a browser holds might be waited for without end
+            page.blocks.server.force_exit = True  # do not wait for open streams of browsers

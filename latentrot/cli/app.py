@@ -35,7 +35,7 @@ class App:
     identity: Path | None = None
     """weights of facenet-pytorch's InceptionResnetV1 (20180402-114759-vggface2.pt), which you have: how much of the person
     stays is then shown, as the cosine of the turned face to the source (1: the same); by default it is not told. A spin model
-    that was trained with these weights is told who it is by them"""
+    that was trained with these weights uses them as its identity condition"""
 
     def run(self) -> None:
         """Load the model, serve until interrupted."""

@@ -1,16 +1,17 @@
-"""What several commands share."""
+"""Options and checks shared by several commands."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_type_hints
 
 import tyro
 
 from latentrot.errors import LatentrotError
+from latentrot.files import check_writable
 from latentrot.rotators.options import RotatorOptions
 from latentrot.rotators.protocol import Rotator, load_rotator, options_of, rotator_names
 
@@ -21,6 +22,7 @@ __all__ = [
     "FrameOptions",
     "Light",
     "RuntimeOptions",
+    "TrainOptions",
     "at_least",
     "check_folder",
     "chosen_options",
@@ -31,20 +33,21 @@ __all__ = [
 ]
 
 Light = Literal["left", "center", "right"]
+Config = TypeVar("Config")
 
 
 @dataclass(frozen=True)
 class RuntimeOptions:
-    """Where and how precisely the networks run."""
+    """Device and precision of the networks."""
 
     device: str | None = None
     """cpu, cuda or cuda:N; by default cuda where there is one"""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """precision of the network's evaluations"""
     scale: float | None = None
-    """by what an autoencoder's latents are multiplied, where the model's folder states it wrongly"""
+    """scale of an autoencoder's latents, if the model's folder states a wrong one"""
     vae: str | None = None
-    """an autoencoder's folder or Hub id, for a latent diffusion model that comes without its own"""
+    """folder or Hub id of an autoencoder, for a latent diffusion model without one"""
 
 
 @dataclass(frozen=True)
@@ -65,26 +68,68 @@ class FrameOptions:
             check_frame(FaceFolder(folder), device)
 
 
-def at_least(option: str, value: float, least: float) -> None:
-    """Refuse a number that is too small."""
-    if value < least:
-        raise LatentrotError(f"{option} {value}: expected at least {least}")
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """Options of every command that runs the training loop; None: the value of the run's checkpoint, or the default."""
+
+    out: Path
+    """run folder: checkpoint, log, samples, and the network"""
+    steps: int | None = None
+    """total number of optimiser steps"""
+    batch_size: int | None = None
+    """samples per step"""
+    learning_rate: float | None = None
+    """AdamW's peak rate"""
+    decay: int | None = None
+    """steps of the final linear decay of the rate"""
+    seed: int | None = None
+    """seed of all randomness"""
+    save_every: int = 500
+    """steps between checkpoints; the first one of a run is written after a minute"""
+    device: str | None = None
+    """cpu, cuda or cuda:N; by default cuda where there is one. Several processes: accelerate launch, without --device"""
+
+    def check(self) -> None:
+        """Refuse numbers below 1 and a run folder that cannot be written, before anything slow is imported."""
+        for name in ("save_every", "workers", "steps", "batch_size"):
+            if (value := getattr(self, name, None)) is not None:
+                at_least(f"--{name.replace('_', '-')}", value, 1)
+        check_writable(self.out / "checkpoint.safetensors")
+
+    def config(self, kind: type[Config], default: Callable[[], Config] | None = None) -> Config:
+        """The configuration of the run: the options given, over those of its checkpoint or else of `default`.
+
+        Args:
+            kind: a subclass of `RunConfig`.
+            default: makes the configuration of a new run; None: `kind` itself.
+        """
+        from latentrot.training.checkpoints import checkpoint_config  # noqa: PLC0415
+
+        checkpoint = self.out / "checkpoint.safetensors"
+        base = checkpoint_config(checkpoint, kind) if checkpoint.is_file() else (default or kind)()
+        return replace(cast("Any", base), **given_of(self, kind))
 
 
-def check_folder(path: Path, holds: str = "aligned face pictures") -> None:
-    """Refuse a folder that is not there, before anything slow is loaded; `holds` says what is expected in it."""
+def at_least(option: str, value: float, minimum: float) -> None:
+    """Refuse a number below its minimum."""
+    if value < minimum:
+        raise LatentrotError(f"{option} {value}: expected at least {minimum}")
+
+
+def check_folder(path: Path, holds: str = "aligned face images") -> None:
+    """Refuse a missing folder before anything slow is loaded; `holds` names what it should contain."""
     if not path.is_dir():
         raise LatentrotError(f"no such folder: {path}; give a folder of {holds}")
 
 
 def given_of(command: object, config: type) -> dict[str, Any]:
-    """The options of a command that belong to a configuration and were given."""
+    """The fields of a configuration that were given as options of a command."""
     named = {f.name: getattr(command, f.name, None) for f in fields(config)}
     return {name: value for name, value in named.items() if value is not None}
 
 
 def model_named(name: str | None, runtime: RuntimeOptions) -> LatentModel | str | None:
-    """A model's name; the model itself, loaded, where its autoencoder is not taken as its folder has it."""
+    """The name of a model, or the loaded model if --scale or --vae is given."""
     if runtime.scale is None and runtime.vae is None:
         return name
     from latentrot.diffusion.load import load_model  # noqa: PLC0415
@@ -93,9 +138,9 @@ def model_named(name: str | None, runtime: RuntimeOptions) -> LatentModel | str 
 
 
 def rotator_options(without: Sequence[str] = ()) -> type:
-    """A dataclass of the options of all rotators that come with the package, for a command to take.
+    """Make a dataclass of the options of all built-in rotators, except those named in `without`.
 
-    An option that several rotators have stands once, with the help of each; those named in `without` are left out.
+    An option of several rotators appears once, with the help of each.
     """
     helps: dict[str, dict[str, list[str]]] = {}
     merged: dict[str, tuple[Any, Any]] = {}
@@ -107,20 +152,20 @@ def rotator_options(without: Sequence[str] = ()) -> type:
             merged.setdefault(f.name, (types[f.name], f.default))
     made = []
     for name, (kind, default) in merged.items():
-        words = "; ".join(f"{', '.join(names)}: {words}" for words, names in helps[name].items())
-        made.append((name, Annotated[kind, tyro.conf.arg(help=words)], field(default=default)))
+        text = "; ".join(f"{', '.join(names)}: {words}" for words, names in helps[name].items())
+        made.append((name, Annotated[kind, tyro.conf.arg(help=text)], field(default=default)))
     return make_dataclass("RotatorOptions", made, frozen=True)
 
 
 def chosen_options(given: Any, rotators: Sequence[str]) -> dict[str, RotatorOptions | None]:
-    """The options of each rotator that was named; None for one of the user's own.
+    """The options of each named rotator; None for a user-defined one.
 
     Args:
-        given: an instance of `rotator_options()`. An option goes to the first rotator named that has it.
+        given: an instance of `rotator_options()`. An option goes to the first named rotator that has it.
         rotators: names.
 
     Raises:
-        LatentrotError: an option was given that none of the rotators has, or an unknown rotator.
+        LatentrotError: an option that none of the rotators has, or an unknown rotator.
     """
     kinds = {name: options_of(name) for name in rotators}
     wanted = {f.name: getattr(given, f.name) for f in fields(given) if getattr(given, f.name) != f.default}
@@ -140,7 +185,7 @@ def chosen_options(given: Any, rotators: Sequence[str]) -> dict[str, RotatorOpti
 
 
 def load_chosen(name: str, options: RotatorOptions | None, runtime: RuntimeOptions) -> Rotator:
-    """Load a rotator; one of your own may also lie in the current folder, which is looked in last."""
+    """Load a rotator; a user-defined one may also be in the current folder, which is searched last."""
     if options is not None:
         if runtime.scale is not None or runtime.vae is not None:
             if not options.takes_loaded_model:

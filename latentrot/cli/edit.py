@@ -166,16 +166,16 @@ class Edit:
             settings=asked.settings, editor=editor,
         )  # fmt: skip
         outcomes = []
-        for outcome in tqdm(edit_folder(paths, out, edit), desc="edit", unit="picture", total=len(paths), disable=None):
+        for outcome in tqdm(edit_folder(paths, out, edit), desc="edit", unit="image", total=len(paths), disable=None):
             outcomes.append(outcome)
             if self.json:
                 print(json.dumps(outcome.report), flush=True)
         failed = sum(bool(o.error) for o in outcomes)
         if not self.json:
-            print(f"turned {len(paths) - failed} of {len(paths)} pictures into {out}")
+            print(f"turned {len(paths) - failed} of {len(paths)} images into {out}")
         if failed:
             print(failure_table(outcomes), file=sys.stderr)
-            raise LatentrotError(f"{failed} of {len(paths)} pictures could not be turned")
+            raise LatentrotError(f"{failed} of {len(paths)} images could not be turned")
 
     def run_video(self, asked: Asked) -> None:
         """A video or an animated image, frame by frame."""

@@ -85,7 +85,7 @@ class Embed:
         if self.verify:
             return self.check()
         if self.data is None:
-            raise LatentrotError("no pictures given; --data FOLDER (without it, only --verify can run)")
+            raise LatentrotError("no images given; expected --data FOLDER (only --verify works without it)")
         check_folder(self.data)
         check_writable(f"{self.out}/manifest-00000.parquet")
         from latentrot.data.celeba import open_folder  # noqa: PLC0415
@@ -99,12 +99,12 @@ class Embed:
         done, bad = self.embed(store, folder)
         for line in bad:
             print(f"skipped: {line}", file=sys.stderr)
-        print(f"embedded {done} pictures, {len(bad)} skipped; {self.out} holds {store.count()}")
+        print(f"embedded {done} images, {len(bad)} skipped; {self.out} holds {store.count()}")
         if labels is not None:
             from latentrot.directions.fit import FitConfig, gather_statistics  # noqa: PLC0415
 
             counts = gather_statistics(store, labels, FitConfig()).counts
-            print(f"statistics of {counts.sum()} labelled pictures are ready for fit-directions")
+            print(f"statistics of {counts.sum()} labelled images are ready for fit-directions")
 
     def read_labels(self):  # noqa: ANN201  pandas is imported late
         """The label table, if one was given: a wrong path shall not wait for the end of the embedding."""

@@ -53,7 +53,7 @@ class Evaluate:
     """whose label network measures: a bundled model, a model's folder or a file; by default the one of --model"""
     identity: Path | None = None
     """weights of facenet-pytorch's InceptionResnetV1 (20180402-114759-vggface2.pt), which you have: how much of the person
-    stays. A spin model that was trained with these weights is told who it is by them, which flatters it"""
+    stays. A spin model trained with these weights uses them as its identity condition, which favours it"""
     judge: Path | None = None
     """a Python file of yours with pose(images), identity(images) or both, which measures too; it is run"""
     people: int | None = None
@@ -84,7 +84,7 @@ class Evaluate:
         from tqdm import tqdm  # noqa: PLC0415
 
         from latentrot.devices import resolve_device  # noqa: PLC0415
-        from latentrot.evaluation.people import require_strangers  # noqa: PLC0415
+        from latentrot.evaluation.people import require_held_out  # noqa: PLC0415
         from latentrot.evaluation.report import markdown_table, protocol_table, summary, write_evaluation  # noqa: PLC0415
         from latentrot.evaluation.run import evaluate, read_pairs  # noqa: PLC0415
         from latentrot.faces.network import load_labeler  # noqa: PLC0415
@@ -94,13 +94,13 @@ class Evaluate:
         judge = self.judges()
         pairs = read_pairs(self.data, config)
         rotators, provenance = self.loaded()
-        require_strangers(rotators, self.data, config)
+        require_held_out(rotators, self.data, config)
         self.frame.check([self.data], self.runtime.device)
         labeler = load_labeler(self.labeler, resolve_device(self.runtime.device)) if self.labeler else None
         # rotators without a label network are measured by that of the first that has one
         labeler = labeler or next(filter(None, (capabilities_of(r).label_network for r in rotators.values())), None)
         make_folder(self.out)
-        with tqdm(total=pairs.table["source"].nunique(), desc="evaluate", unit="picture", disable=None) as bar:
+        with tqdm(total=pairs.table["source"].nunique(), desc="evaluate", unit="image", disable=None) as bar:
             evaluation = evaluate(
                 rotators, pairs, config, labeler=labeler, judge=judge, provenance=provenance, progress=bar.update
             )

@@ -1,68 +1,44 @@
-"""The two networks that parse a face: `train landmarks`, `train parts`."""
+"""The networks of landmarks and face parts: `train landmarks`, `train parts`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from latentrot.cli.common import at_least, given_of
-from latentrot.files import check_writable
-
-if TYPE_CHECKING:
-    from latentrot.training.face.config import FaceTrainConfig
+from latentrot.cli.common import TrainOptions
 
 __all__ = ["TrainLandmarks", "TrainParts"]
 
 
-@dataclass(frozen=True)
-class FaceOptions:
-    """What both trainings take."""
+@dataclass(frozen=True, kw_only=True)
+class FaceOptions(TrainOptions):
+    """Options of both commands."""
 
     data: Path
     """folder with ytf/, lfw/ and celeba/ for landmarks; parts/ and lfw/ for parts"""
-    out: Path
-    """run folder: checkpoint, log, and the network's file"""
     init: str | None = None
     """a network's file to begin with, such as the bundled one's; by default random weights"""
-    steps: int | None = None
-    """optimiser steps in all"""
-    batch_size: int | None = None
-    """crops a step"""
-    learning_rate: float | None = None
-    """AdamW's peak rate"""
-    seed: int | None = None
-    """of everything random"""
     save_every: int = 250
-    """steps between checkpoints"""
-    device: str | None = None
-    """cpu, cuda or cuda:N; by default cuda where there is one"""
-
-    def config(self) -> FaceTrainConfig:
-        """The run; refuses what cannot be trained before photographs are read."""
-        from latentrot.training.face.config import FaceTrainConfig  # noqa: PLC0415
-
-        for name in ("save_every", "steps", "batch_size"):
-            at_least(f"--{name.replace('_', '-')}", getattr(self, name) or 1, 1)
-        check_writable(self.out / "log.csv")
-        return FaceTrainConfig(**given_of(self, FaceTrainConfig))
+    """steps between checkpoints; the first one of a run is written after a minute"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainLandmarks(FaceOptions):
-    """Train the network of 68 landmarks; goes on where it stopped, to the exact step."""
+    """Train the network of 68 landmarks; resumes to the exact step."""
 
     teacher: Path = Path("marks.parquet")
     """table of a teacher's landmarks (.parquet or .csv: image, disagreement, x0, y0 ... x67, y67), as
     experiments/teach_landmarks.py writes it"""
 
     def run(self) -> None:
-        """Read, train, say how far it errs on people held out."""
-        config = self.config()
+        """Read the images, train, write the network."""
+        self.check()
         from latentrot.faces.face_networks import LandmarkNetwork, load_face_network  # noqa: PLC0415
+        from latentrot.training.face.config import FaceTrainConfig  # noqa: PLC0415
         from latentrot.training.face.faces import landmark_faces, read_teacher  # noqa: PLC0415
         from latentrot.training.face.train import train_face  # noqa: PLC0415
 
+        config = self.config(FaceTrainConfig)
         if self.init is not None:
             load_face_network(LandmarkNetwork, Path(self.init))
         faces = landmark_faces(self.data, read_teacher(self.teacher), config.held_out)
@@ -70,9 +46,9 @@ class TrainLandmarks(FaceOptions):
         print(f"wrote {path}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainParts(FaceOptions):
-    """Train the network of face parts: background, skin, hair, ears, neck, clothes, accessories; goes on where it stopped."""
+    """Train the network of face parts: background, skin, hair, ears, neck, clothes, accessories; resumes exactly."""
 
     teacher: Path | None = None
     """table of landmarks as for `train landmarks`; by default the bundled network's own, kept in OUT/marks.parquet"""
@@ -80,12 +56,14 @@ class TrainParts(FaceOptions):
     """folder of a teacher's masks, as experiments/teach_parts.py writes it, to learn from beside those made by hand"""
 
     def run(self) -> None:
-        """Read, train, say how far it errs on people held out."""
-        config = self.config()
+        """Read the images, train, write the network."""
+        self.check()
         from latentrot.faces.face_networks import PartsNetwork, load_face_network  # noqa: PLC0415
+        from latentrot.training.face.config import FaceTrainConfig  # noqa: PLC0415
         from latentrot.training.face.faces import parts_faces, read_teacher  # noqa: PLC0415
         from latentrot.training.face.train import train_face  # noqa: PLC0415
 
+        config = self.config(FaceTrainConfig)
         if self.init is not None:
             load_face_network(PartsNetwork, Path(self.init))
         teacher = read_teacher(self.teacher or self.marks())

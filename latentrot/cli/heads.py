@@ -61,7 +61,7 @@ class HeadsMake:
         model = self.model or ICT_PATH
         folder = HeadFolder(self.seed, self.count, self.size, self.maps, config, self.chosen_views(), model)
         drawn = write_heads(folder, self.out, self.jobs)
-        print(f"drew {drawn} of {folder.image_count} pictures of {self.count} heads; wrote {self.out}")
+        print(f"drew {drawn} of {folder.image_count} images of {self.count} heads; wrote {self.out}")
 
     def chosen_views(self) -> ViewGrid | None:
         """The views asked for."""

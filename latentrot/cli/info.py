@@ -20,7 +20,7 @@ class Info:
 
     def run(self) -> None:
         """Print name and value, a line each."""
-        from latentrot.info import describe  # noqa: PLC0415
+        from latentrot.info import describe_file  # noqa: PLC0415
 
-        for name, value in describe(self.file).items():
+        for name, value in describe_file(self.file).items():
             print(f"{name}: {value}")

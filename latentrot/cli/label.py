@@ -68,7 +68,7 @@ class Label:
         table = table if lights is None else with_light(table, lights)
         write_labels(with_attributes(table, folder), self.out)
         counts = ", ".join(f"{n} {count}" for n, count in table["light"].value_counts().items())
-        print(f"labelled {len(table)} pictures ({counts}); wrote {self.out}")
+        print(f"labelled {len(table)} images ({counts}); wrote {self.out}")
 
     def estimated(self, folder: FaceFolder) -> pd.DataFrame:
         """What the networks say."""
@@ -168,7 +168,7 @@ class LabelLight:
     def ask(self, folder: FaceFolder, features: LightFeatures) -> None:
         """Serve the page until interrupted; the table is written after every fit."""
         from latentrot.faces.light.answers import AnswerFile  # noqa: PLC0415
-        from latentrot.faces.light.page import serve  # noqa: PLC0415
+        from latentrot.faces.light.page import serve_label_page  # noqa: PLC0415
         from latentrot.faces.light.session import LabelSession, LightFit, SessionConfig  # noqa: PLC0415
         from latentrot.faces.light.tables import write_light_table  # noqa: PLC0415
 
@@ -179,7 +179,7 @@ class LabelLight:
         config = SessionConfig(batch=self.batch, rounds=self.rounds, again=self.again)
         session = LabelSession(AnswerFile(self.answers), features, config, keep)
         try:
-            serve(folder, session, annotator=self.annotator, port=self.port)
+            serve_label_page(folder, session, annotator=self.annotator, port=self.port)
         except KeyboardInterrupt:
             print()
 

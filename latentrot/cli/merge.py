@@ -40,4 +40,4 @@ class Merge:
         stores, out = [LatentStore(root) for root in self.stores], LatentStore(self.out)
         with tqdm(total=sum(len(s.numbers) for s in stores), unit="shard", desc="merge", disable=None) as bar:
             held, dropped = merge_stores(stores, out, drop_duplicates=self.drop_duplicates, progress=bar.update)
-        print(f"{self.out}: {held} pictures in {len(out.numbers)} shards, {dropped} duplicates left out")
+        print(f"{self.out}: {held} images in {len(out.numbers)} shards, {dropped} duplicates left out")

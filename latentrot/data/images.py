@@ -399,7 +399,7 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
 # ---- writing ----------------------------------------------------------------------------------------------------
 
 
-def check_image(image: np.ndarray, what: str = "picture") -> None:
+def check_image(image: np.ndarray, what: str = "image") -> None:
     """Refuse anything but an (h, w, 3) uint8 array.
 
     Raises:

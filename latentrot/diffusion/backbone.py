@@ -1,4 +1,4 @@
-"""Networks built around the U-Net of an unconditional pixel model: initialise and save them."""
+"""Networks built around the U-Net of an unconditional pixel model: initialise, load and save them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from safetensors.torch import save_file
 from torch import Tensor
 
-from latentrot.diffusion.first_stage import PixelUnshuffle
+from latentrot.bundles import missing_bundle
+from latentrot.diffusion.first_stage import PixelUnshuffle, load_first_stage
 from latentrot.diffusion.load import LatentModel, load_model
 from latentrot.diffusion.scheduler import read_scheduler
-from latentrot.errors import LatentrotError
-from latentrot.files import write_atomically
+from latentrot.errors import LatentrotError, one_line
+from latentrot.files import read_tensors, write_atomically
 
-__all__ = ["begin_pixels", "save_network"]
+__all__ = ["begin_pixels", "load_pixels", "read_part", "save_network"]
 
 
 def begin_pixels(
@@ -45,6 +46,44 @@ def begin_pixels(
         )
     plain = UNet2DModel.from_pretrained(model.folder / "unet", torch_dtype=torch.float32)
     return model, stage, read_scheduler(model.folder / "scheduler"), plain
+
+
+def load_pixels(name: str, folder: Path, device: torch.device) -> tuple[UNet2DModel, DDIMScheduler, PixelUnshuffle]:
+    """Load U-Net, schedule and first stage of a network saved by `save_network`; `name` is for error messages.
+
+    Raises:
+        LatentrotError: they cannot be read.
+    """
+    try:
+        unet = UNet2DModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
+        scheduler = read_scheduler(folder / "scheduler")
+        stage = load_first_stage(folder, {}, device)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise LatentrotError(f"{name}: cannot load its weights: {one_line(error)}") from error
+    return unet, scheduler, stage if isinstance(stage, PixelUnshuffle) else PixelUnshuffle(1)
+
+
+def read_part(path: Path, name: str, kind: str, version: int, command: str) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Read the header and the float32 weights of the part that `save_network` writes beside the U-Net.
+
+    Args:
+        path: the file.
+        name: of the model, for error messages.
+        kind: the kind its header must state.
+        version: the newest format that can be read.
+        command: the command that makes such a model, for error messages.
+
+    Raises:
+        LatentrotError: no such file, a damaged one, or one of another kind.
+    """
+    if not path.is_file():
+        raise LatentrotError(
+            missing_bundle(name)
+            or f"no {kind.removeprefix('latentrot ')} at {one_line(name)} (no {path.name}); make one with: latentrot "
+            f"{command}, and give RUN/model"
+        )
+    header, weights = read_tensors(path, kind, version, "copy the folder again")
+    return header, {name: value.float() for name, value in weights.items()}
 
 
 def save_network(

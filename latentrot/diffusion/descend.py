@@ -94,7 +94,7 @@ def descend(
         LatentrotError: wrong shapes.
     """
     plan, config = schedule or Schedule(), config or DescentConfig()
-    check_batch(x, [(3, model.resolution, model.resolution)], "pictures")
+    check_batch(x, [(3, model.resolution, model.resolution)], "images")
     start = without_residual(start)
     check_batch(start, [model.latent_shape], "latents")
     if len(start) != len(x):

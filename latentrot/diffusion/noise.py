@@ -63,12 +63,12 @@ def betas_of(config: Mapping[str, Any]) -> torch.Tensor:
     return SCHEDULES[name](float(config.get("beta_start", 0.0001)), float(config.get("beta_end", 0.02)), levels)
 
 
-def linear(start: float, end: float, levels: int) -> torch.Tensor:
+def linear_betas(start: float, end: float, levels: int) -> torch.Tensor:
     """Linear betas."""
     return torch.linspace(start, end, levels, dtype=torch.float32)
 
 
-def scaled_linear(start: float, end: float, levels: int) -> torch.Tensor:
+def scaled_linear_betas(start: float, end: float, levels: int) -> torch.Tensor:
     """Betas whose square roots are linear, as in latent diffusion."""
     return torch.linspace(start**0.5, end**0.5, levels, dtype=torch.float32) ** 2
 
@@ -100,8 +100,8 @@ def along(left: Callable[[float], float], levels: int) -> torch.Tensor:
 
 
 SCHEDULES: dict[str, Callable[[float, float, int], torch.Tensor]] = {
-    "linear": linear,
-    "scaled_linear": scaled_linear,
+    "linear": linear_betas,
+    "scaled_linear": scaled_linear_betas,
     "squaredcos_cap_v2": cosine,
     "sigmoid": sigmoid,
     "laplace": laplace,

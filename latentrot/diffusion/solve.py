@@ -62,7 +62,7 @@ def invert(
         LatentrotError: wrong shape or range of x, or an impossible schedule.
     """
     plan = resolve_schedule(steps, solver, schedule)
-    check_batch(x, [(3, model.resolution, model.resolution)], "pictures")
+    check_batch(x, [(3, model.resolution, model.resolution)], "images")
     state = model.first_stage.encode(x.to(model.device, torch.float32)).double()
     solver_ = solver_of(plan)
     way = solver_.invert if residual else solver_.latents

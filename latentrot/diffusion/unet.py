@@ -178,15 +178,15 @@ class Attention(nn.Module):
         tokens = F.group_norm(x, norm.num_groups, norm.weight.to(x.dtype), norm.bias.to(x.dtype), norm.eps)
         tokens = tokens.flatten(2).transpose(1, 2)  # (n, h w, c)
         q, k, v = (
-            linear(layer, tokens).unflatten(2, (self.heads, -1)).transpose(1, 2)
+            apply_linear(layer, tokens).unflatten(2, (self.heads, -1)).transpose(1, 2)
             for layer in (self.to_q, self.to_k, self.to_v)
         )
         seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        return x + linear(cast("nn.Linear", self.to_out[0]), seen).transpose(1, 2).reshape(n, c, h, w)
+        return x + apply_linear(cast("nn.Linear", self.to_out[0]), seen).transpose(1, 2).reshape(n, c, h, w)
 
 
-def linear(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
-    """Apply a linear layer in x's precision."""
+def apply_linear(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+    """Apply a apply_linear layer in x's precision."""
     return F.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
 
 

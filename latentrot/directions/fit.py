@@ -68,15 +68,17 @@ class FitConfig:
     seed: int = 0
 
 
-def chosen_rows(labels: pd.DataFrame, config: FitConfig) -> pd.DataFrame:
-    """The labelled images that may be used: they match the filter and their people are not held out."""
-    rows = labels
-    if config.where:
-        rows = rows[matching(rows, config.where)]
+def training_rows(labels: pd.DataFrame, where: str, held_out_share: float) -> pd.DataFrame:
+    """The labelled images that match the filter `where` and whose people are not held out.
+
+    Raises:
+        LatentrotError: there are none.
+    """
+    rows = labels[matching(labels, where)] if where else labels
     if "identity" in rows:
-        rows = rows[~held_out(rows["identity"].to_numpy(), config.held_out)]
+        rows = rows[~held_out(rows["identity"].to_numpy(), held_out_share)]
     if rows.empty:
-        raise LatentrotError(f"no labelled image matches the filter {config.where!r}; loosen it")
+        raise LatentrotError(f"no labelled image is left after the filter {where!r}; loosen it")
     return rows
 
 
@@ -85,7 +87,13 @@ def gather_statistics(
 ) -> Statistics:
     """Sums per yaw bin and light of the usable images: from the store's statistics, or in one streaming pass."""
     bins = YawBins(config.width, config.limit)
-    return gather(store, chosen_rows(labels, config), bins, f"{config.where} / {config.held_out}", progress)
+    return gather(
+        store,
+        training_rows(labels, config.where, config.held_out),
+        bins,
+        f"{config.where} / {config.held_out}",
+        progress,
+    )
 
 
 def fit_directions(
@@ -126,7 +134,7 @@ def fit_directions(
     if model is not None:
         store.space.require_same(LatentSpace.of(model, store.space.schedule), str(store.root))
     labels = require_same_images(store, labels)
-    rows = chosen_rows(labels, config)
+    rows = training_rows(labels, config.where, config.held_out)
     if model is not None:
         check_yaw_sign(store, rows, model, labeler)
     else:

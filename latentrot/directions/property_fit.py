@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from latentrot.data.celeba import held_out
-from latentrot.data.filters import matching
 from latentrot.directions.design import COLOURS, LIGHT, POSE, design_of
+from latentrot.directions.fit import training_rows
 from latentrot.directions.frequencies import shrink_noise
 from latentrot.directions.joint import RIDGE, JointSums, gather_joint, ridge_slopes
 from latentrot.directions.properties import PROPERTIES, Property, property_named
@@ -75,7 +75,7 @@ def fit_properties(
         LatentrotError: a property that is neither known nor a column, or no image left.
     """
     config = config or PropertyFitConfig()
-    rows = chosen_rows(labels, config)
+    rows = training_rows(labels, config.where, config.held_out)
     wanted = None if properties is None else [as_property(p, labels) for p in properties]
     standard = {column for p in PROPERTIES for column in p.column_names}
     own = sorted({c for p in wanted or () for c in p.column_names if c in labels and c not in standard})
@@ -150,17 +150,6 @@ def orthogonal_to(direction: np.ndarray, others: Sequence[np.ndarray]) -> np.nda
         return direction
     basis = np.linalg.qr(np.stack([v / np.linalg.norm(v) for v in others], 1))[0]
     return direction - basis @ (basis.T @ direction)
-
-
-def chosen_rows(labels: pd.DataFrame, config: PropertyFitConfig) -> pd.DataFrame:
-    """The labelled images that may be used: filter met, people not held out."""
-    rows = matching(labels, config.where) if config.where else np.ones(len(labels), bool)
-    kept = labels[rows]
-    if "identity" in kept:
-        kept = kept[~held_out(kept["identity"].to_numpy(), config.held_out)]
-    if kept.empty:
-        raise LatentrotError(f"no labelled image is left after the filter {config.where!r}; loosen it")
-    return kept
 
 
 def available_properties(labels: pd.DataFrame) -> list[Property]:

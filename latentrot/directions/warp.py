@@ -140,7 +140,10 @@ def pixel_positions(side: int) -> np.ndarray:
 
 
 def thin_plate(at: np.ndarray, values: np.ndarray, where: np.ndarray, stiffness: float) -> np.ndarray:
-    """Smoothest interpolant of values at n points (thin-plate spline): (n, 2), (n, c), (m, 2) -> (m, c)."""
+    """Thin-plate spline through values at n points: (n, 2), (n, c), (m, 2) -> (m, c).
+
+    Equal to `scipy.interpolate.RBFInterpolator`, which takes 0.1 s to import.
+    """
     n = len(at)
     system = np.zeros((n + 3, n + 3))
     system[:n, :n] = _bending(at, at) + stiffness * np.eye(n)

@@ -1,1 +1,1 @@
-"""How well a rotator turns heads whose true turned images are known; any rotator behind the protocol."""
+"""Evaluation of rotators against ground truth: rendered heads, and real people photographed in several poses."""

@@ -1,4 +1,4 @@
-"""Real people at several yaws: two frames of one scene are a pair, the one what the other looks like turned."""
+"""Pairs of real people: two frames of one scene with different yaws."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from latentrot.data.frame import CROP_BOX
 from latentrot.data.tables import as_numbers, read_columns
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.pairs import EvaluationConfig, Pairs, pair_table
-from latentrot.evaluation.place import landmarks_of
+from latentrot.evaluation.place import find_landmarks
 
 __all__ = ["is_clips", "read_clips"]
 
-#: bins of the requested turn, degrees: each reaches half a bin to both sides
+#: width of the bins of the rotation, and centre of the last bin, degrees
 BIN, FARTHEST = 15.0, 60.0
-#: two frames of a scene this near in yaw, degrees, show nearly one pose
+#: max difference in yaw of two frames in the same pose, degrees
 STILL = 3.0
-#: the nearest other frame of a scene is farther from the true pose than this at most, degrees
+#: max difference in yaw of the nearest other frame to the true pose, degrees
 NEAREST = 5.0
 
 
 def is_clips(root: Path) -> bool:
-    """Whether a folder says which of its images show one scene."""
+    """Whether a folder is one of clips: it has clip.csv."""
     return (root / "clip.csv").is_file()
 
 
@@ -37,10 +37,10 @@ def read_clips(root: Path | str, config: EvaluationConfig | None = None) -> Pair
         root: images, as `FaceFolder` reads them, beside clip.csv (image_id, clip: images of one clip show one person in
             one scene), pose.csv (image_id, yaw_deg) and, if there, identity_CelebA.csv (else every clip is a person) and
             landmarks68.csv (image_id, x0, y0, ... in frame pixels; else landmarks are estimated).
-        config: who is measured, how many pairs, the crops' size.
+        config: selection of people and pairs, size of the crops.
 
     Returns:
-        The pairs: of each person and bin of the turn at most `config.per_person`, drawn with `config.seed`.
+        At most `config.per_person` pairs of each person and bin of rotation, sampled with `config.seed`.
 
     Raises:
         LatentrotError: a table or column is missing, or no pair is left.
@@ -59,20 +59,20 @@ def read_clips(root: Path | str, config: EvaluationConfig | None = None) -> Pair
         )
     people = sorted(set(turns["person"]))[: config.people]
     rng = np.random.default_rng(config.seed)
-    table = drawn(turns[turns["person"].isin(people)], config.per_person, rng)
+    table = sample_pairs(turns[turns["person"].isin(people)], config.per_person, rng)
     still = both[(both["requested_deg"].abs() <= STILL) & both["person"].isin(people)]
-    still = drawn(still.assign(turn=0.0), config.per_person, rng)
-    pictures = folder.read_crops(frames["image_id"].tolist(), config.size)
+    still = sample_pairs(still.assign(turn=0.0), config.per_person, rng)
+    images = folder.read_crops(frames["image_id"].tolist(), config.size)
     truths = np.union1d(table["truth"], still["truth"])
     return Pairs(
-        folder.root, False, tuple(frames["image_id"]), pictures, face_regions(folder, frames, pictures, truths),
+        folder.root, False, tuple(frames["image_id"]), images, face_regions(folder, frames, images, truths),
         frames["yaw_deg"].to_numpy(float), frames["person"].to_numpy(str), np.full(len(frames), ""), table,
         nearest_frames(table, frames), still, folder,
     )  # fmt: skip
 
 
 def measured_people(frames: pd.DataFrame, config: EvaluationConfig) -> pd.DataFrame:
-    """The frames of the people who may be measured (see `latentrot.evaluation.people`)."""
+    """The frames of held-out people, or of everybody if so configured (see `latentrot.evaluation.people`)."""
     if config.people is not None and config.people < 1:
         raise LatentrotError(f"people={config.people}: expected at least 1")
     kept = frames if config.everybody else frames[held_out(frames["person"].to_numpy())]
@@ -80,7 +80,7 @@ def measured_people(frames: pd.DataFrame, config: EvaluationConfig) -> pd.DataFr
 
 
 def read_frames(folder: FaceFolder) -> pd.DataFrame:
-    """A row for each image that all tables name: image_id, clip, yaw_deg, person."""
+    """One row for each image that is in all tables: image_id, clip, yaw_deg, person."""
     clip, pose = table_beside(folder, "clip", "clip"), table_beside(folder, "pose", "yaw_deg")
     table = clip.join(pose, how="inner")
     table = table[table.index.isin(folder.ids) & np.isfinite(table["yaw_deg"])]
@@ -97,13 +97,13 @@ def table_beside(folder: FaceFolder, name: str, column: str) -> pd.DataFrame:
     """One column of a table beside the images, by image_id."""
     path = folder.root / f"{name}.csv"
     if not path.is_file():
-        raise LatentrotError(f"no {path.name} in {path.parent}: it names each picture's {column}")
+        raise LatentrotError(f"no {path.name} in {path.parent}: expected a table of image_id and {column}")
     table = read_columns(path, [column])
     return as_numbers(table, [column], path) if column == "yaw_deg" else table
 
 
 def all_pairs(frames: pd.DataFrame) -> pd.DataFrame:
-    """Every frame with every other of its clip: the columns of `pair_table`; turns are binned whichever way they go."""
+    """All ordered pairs of frames of one clip, with the columns of `pair_table`; bins are those of the absolute rotation."""
     rows = frames[["person", "clip", "yaw_deg"]].reset_index(names="row")
     both = rows.merge(rows, on=["person", "clip"], suffixes=("", "_true"))
     both = both[both["row"] != both["row_true"]]
@@ -112,15 +112,15 @@ def all_pairs(frames: pd.DataFrame) -> pd.DataFrame:
     return pair_table(list(zip(both["person"], both["row"], both["row_true"], turn, bins, strict=True)))
 
 
-def drawn(pairs: pd.DataFrame, most: int, rng: np.random.Generator) -> pd.DataFrame:
-    """At most so many pairs of each person and bin, at random, in the order of people and turns."""
+def sample_pairs(pairs: pd.DataFrame, max_pairs: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Sample at most `max_pairs` pairs of each person and bin; sorted by person and rotation."""
     shuffled = pairs.iloc[rng.permutation(len(pairs))]
-    kept = shuffled.groupby(["person", "turn"], sort=False).head(most)
+    kept = shuffled.groupby(["person", "turn"], sort=False).head(max_pairs)
     return kept.sort_values(["person", "turn", "source", "truth"]).reset_index(drop=True)
 
 
 def nearest_frames(table: pd.DataFrame, frames: pd.DataFrame) -> pd.DataFrame:
-    """For each pair the other frame of its clip that is nearest to the true yaw, where one is near enough."""
+    """For each pair the other frame of its clip that is nearest to the true yaw, at most `NEAREST` degrees from it."""
     rows: dict[int, tuple[str, int, int, float, float]] = {}
     yaws, clips = frames["yaw_deg"], frames["clip"]
     columns = ["person", "source", "truth", "requested_deg", "turn"]
@@ -132,23 +132,23 @@ def nearest_frames(table: pd.DataFrame, frames: pd.DataFrame) -> pd.DataFrame:
     return pair_table(list(rows.values()), list(rows))
 
 
-def face_regions(folder: FaceFolder, frames: pd.DataFrame, pictures: np.ndarray, truths: np.ndarray) -> np.ndarray:
-    """(n, s, s) bool: the convex hull of the landmarks of those faces that are some pair's truth."""
-    size, path = pictures.shape[1], folder.root / "landmarks68.csv"
-    known = np.full((len(pictures), 68, 2), np.nan)
+def face_regions(folder: FaceFolder, frames: pd.DataFrame, images: np.ndarray, truths: np.ndarray) -> np.ndarray:
+    """(n, s, s) bool: convex hulls of the landmarks, for the images in `truths`."""
+    size, path = images.shape[1], folder.root / "landmarks68.csv"
+    known = np.full((len(images), 68, 2), np.nan)
     if path.is_file():
         table = read_columns(path, [f"{axis}{i}" for i in range(68) for axis in "xy"]).reindex(frames["image_id"])
         left, top, right, _ = CROP_BOX
         known = (table.to_numpy(float).reshape(-1, 68, 2) - [left, top]) * size / (right - left)
-    regions = np.zeros((len(pictures), size, size), bool)
+    regions = np.zeros((len(images), size, size), bool)
     for row in truths:
-        points = known[row] if np.isfinite(known[row]).all() else landmarks_of(pictures[row], size).points
+        points = known[row] if np.isfinite(known[row]).all() else find_landmarks(images[row], size).points
         regions[row] = hull(points, size)
     return regions
 
 
 def hull(points: np.ndarray, size: int) -> np.ndarray:
     """(size, size) bool, true inside the convex hull of (k, 2) points in pixels."""
-    drawn_hull = np.zeros((size, size), np.uint8)
-    around = cv2.convexHull((points - 0.5).round().astype(np.int32))
-    return cv2.fillConvexPoly(drawn_hull, around, 1).astype(bool)
+    mask = np.zeros((size, size), np.uint8)
+    polygon = cv2.convexHull((points - 0.5).round().astype(np.int32))
+    return cv2.fillConvexPoly(mask, polygon, 1).astype(bool)

@@ -1,4 +1,4 @@
-"""One rendered head, turned and truly turned: something to show that needs no photograph of anyone."""
+"""Rotate the rendered example of a model, next to its ground truth."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ NAME = "turned"
 
 
 def turn_example(model: str, out: Path, device: str | None = None, dtype: str | None = None) -> list[Path]:
-    """Turn the example that a model brings, and write it beside the same head truly turned.
+    """Rotate the rendered example in a model's folder and write it next to the ground truth.
 
     Args:
-        model: a bundled model, a model's folder or a Hub id, with a folder of views of at least one head in `example/`.
-        out: folder for strip.png (the true images above the turned ones, the source first) and report.json.
+        model: a bundled model, a model's folder or a Hub id, with views of at least one head in `example/`.
+        out: folder for strip.png (source and true images above the rotated ones) and report.json.
         device: torch device.
-        dtype: precision of the network's evaluations.
+        dtype: precision of the network evaluations.
 
     Returns:
         The files written.
 
     Raises:
-        LatentrotError: no such model, or it brings no example.
+        LatentrotError: no such model, or one without an example.
     """
     rotator = load_latent_rotator(model, device=device, dtype=dtype)
     folder = example_in(rotator.model.folder)
     if folder is None:
         raise LatentrotError(
-            f"the model {model} brings no example (example/views.csv in its folder); bundled are {', '.join(bundle_names())}"
+            f"the model {model} has no example (no example/views.csv in it); bundled models: {', '.join(bundle_names())}"
         )
     make_folder(out)
     evaluation = evaluate({NAME: rotator}, folder, EvaluationConfig(people=1))
@@ -58,7 +58,7 @@ def turn_example(model: str, out: Path, device: str | None = None, dtype: str | 
 
 
 def example_report(evaluation: Evaluation, rotator: LatentRotator) -> dict:
-    """The turns of the first head in plain numbers, each beside the truth and beside doing nothing."""
+    """Measures of each rotation of the first head, with those of the true image and of the baseline `nothing`."""
     tables = {way: rows.set_index("requested_deg") for way, rows in evaluation.rows.groupby("way")}
     own = tables[NAME]
     yaw_of_truth = tables[TRUTH]["yaw_deg"].reindex(own.index)

@@ -1,4 +1,4 @@
-"""Networks that judge and that are not the package's own: who a face is, and where it looks, by a file the user has."""
+"""External estimators of pose and identity, which are not part of the package."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import numpy as np
 from latentrot.errors import LatentrotError, one_line
 from latentrot.faces.identity import IdentityNetwork
 
-__all__ = ["Judge", "Once", "judge_of", "load_judge"]
+__all__ = ["CachedEstimate", "Judge", "judge_of", "load_judge"]
 
 Estimate = Callable[[Sequence[np.ndarray]], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """Says what crops show; either half may be missing.
+    """Estimators of pose and identity of crops; either may be missing.
 
     Attributes:
         name: for the report.
@@ -33,28 +33,28 @@ class Judge:
     identity: Estimate | None = None
 
 
-class Once:
-    """An estimate that is made once for every image: baselines and references show the same ones again and again.
+class CachedEstimate:
+    """Caches an estimate by image, because baselines and references repeat the same images.
 
     Args:
-        estimate: (n) images -> n values.
+        estimate: function of n images with n values.
     """
 
     def __init__(self, estimate: Callable[[Sequence[np.ndarray]], Sequence[Any] | np.ndarray]) -> None:
         self.estimate = estimate
-        self.known: dict[bytes, Any] = {}
+        self.cache: dict[bytes, Any] = {}
 
-    def __call__(self, pictures: Sequence[np.ndarray]) -> list[Any]:
-        """Values of images, (n, s, s, 3) uint8 of one size."""
-        keys = [picture.tobytes() for picture in pictures]
-        new = {key: picture for key, picture in zip(keys, pictures, strict=True) if key not in self.known}
+    def __call__(self, images: Sequence[np.ndarray]) -> list[Any]:
+        """Estimates of (n, s, s, 3) uint8 images of one size."""
+        keys = [image.tobytes() for image in images]
+        new = {key: image for key, image in zip(keys, images, strict=True) if key not in self.cache}
         if new:
-            self.known |= zip(new, self.estimate(list(new.values())), strict=True)
-        return [self.known[key] for key in keys]
+            self.cache |= zip(new, self.estimate(list(new.values())), strict=True)
+        return [self.cache[key] for key in keys]
 
 
 def load_judge(path: Path) -> Judge:
-    """Import a judge from a Python file, which is run.
+    """Import a judge from a Python file, which is executed.
 
     Args:
         path: defines `pose(images)`, `identity(images)` or both, as in `Judge`.
@@ -68,7 +68,7 @@ def load_judge(path: Path) -> Judge:
         )
     spec = importlib.util.spec_from_file_location(f"judge_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise LatentrotError(f"{one_line(path)} is no Python file")
+        raise LatentrotError(f"{one_line(path)} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -81,7 +81,7 @@ def load_judge(path: Path) -> Judge:
 
 
 def judge_of(judge: Judge | None, network: IdentityNetwork | None) -> Judge | None:
-    """A judge whose identity half is InceptionResnetV1 with the weights given, where they are."""
+    """The judge with its identity estimator replaced by a network, if that is given."""
     if network is None:
         return judge
     return Judge(f"{judge.name}, facenet" if judge else "facenet", judge.pose if judge else None, network.embed)

@@ -1,7 +1,4 @@
-"""How far labels can be trusted: errors on people held out, steadiness under another crop and a mirror, speed.
-
-Nothing here is trained or tuned; the images are those of people whom training left out.
-"""
+"""Accuracy of the labels: errors on held-out people, sensitivity to crop and mirror, speed."""
 
 from __future__ import annotations
 
@@ -34,9 +31,9 @@ __all__ = ["CheckConfig", "LabelCheck", "check_labels", "jitter_spread", "write_
 
 log = logging.getLogger(__name__)
 
-#: images read and labelled at a time
+#: batch size
 BATCH = 256
-#: what labels should reach: part and number of the report -> the bound, and whether it is a least or a largest value
+#: target values by part and number of the report
 TARGETS = {
     ("pose", "yaw_mae_deg"): ("<=", 3.0),
     ("jitter", "yaw_spread_deg"): ("<=", 2.0),
@@ -49,16 +46,16 @@ TARGETS = {
 
 @dataclass(frozen=True)
 class CheckConfig:
-    """What is measured, on whom.
+    """Parameters of the measurement.
 
     Args:
-        held_out: share of CelebA's people that training left out.
-        yale_held_out: number of Yale people (the last ones by name) that training left out.
-        sure: least probability of a light that counts as an answer; below it the network abstains.
-        mirror: estimate with the mirrored image as well.
-        draws: crops an image is seen in for its spread.
-        jitter_pictures: images the spread is averaged over.
-        seed: of the choice of these images and of their crops.
+        held_out: share of CelebA's people held out of training.
+        yale_held_out: number of Yale people (the last ones by name) held out of training.
+        sure: min probability of an illumination class; below it the network abstains.
+        mirror: average with the mirrored image.
+        draws: number of jittered crops per image.
+        jitter_images: number of images for the jitter.
+        seed: seed of these images and crops.
     """
 
     held_out: float = LabelTrainConfig.held_out
@@ -66,17 +63,17 @@ class CheckConfig:
     sure: float = SURE
     mirror: bool = True
     draws: int = 8
-    jitter_pictures: int = 250
+    jitter_images: int = 250
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class LabelCheck:
-    """What was measured.
+    """Results of `check_labels`.
 
     Args:
         report: its parts (pose, jitter, speed, light, light_mirror, targets), ready for JSON.
-        yaw_deg: (n, 2) reference and estimated yaw of the people held out.
+        yaw_deg: (n, 2) reference and estimated yaw of held-out people.
         confusion: (3, 4) Yale B images by true light and by answer; the last column counts abstentions.
     """
 
@@ -85,21 +82,21 @@ class LabelCheck:
     confusion: np.ndarray
 
 
-# --- steadiness under another crop ----------------------------------------------------------------------------------
+# --- jitter ----------------------------------------------------------------------------------------------------------
 
 
 def moved_crops(image: Image.Image, size: int, moves: np.ndarray) -> np.ndarray:
-    """The face crop as a slightly different alignment would have cut it.
+    """Jittered face crops, as from a slightly different alignment.
 
     Args:
-        image: aligned or square; where a crop reaches over its edge, the edge is drawn outwards.
+        image: aligned or square; padded by repeating its edge.
         size: side in pixels of the crops returned.
         moves: (k, 3) change of the crop's side as a share of it, then shift to the right and downwards in pixels of the
             178x218 frame.
 
     Returns:
-        (k, size, size, 3) uint8; no move at all gives what `FaceFolder.read_crop` does, but for the resampling filter,
-        which here sees beyond the crop's edge.
+        (k, size, size, 3) uint8; for zero moves the crop of `FaceFolder.read_crop`, except that the resampling filter reads
+        pixels outside the crop.
     """
     left, top, right, bottom = face_box(*image.size)
     unit = (right - left) / (CROP_BOX[2] - CROP_BOX[0])
@@ -129,23 +126,23 @@ def jitter_spread(
     device: torch.device | str | None = None,
     seed: int = 0,
 ) -> np.ndarray:
-    """How much a pose swings with the crop it is estimated from.
+    """Standard deviation of the estimated pose over jittered crops.
 
-    An image that cannot be read is left out and named in a warning.
+    Images that cannot be read are left out with a warning.
 
     Args:
         folder: aligned or square face images.
-        estimator: what estimates; None takes the bundled network.
-        ids: which images; None takes all.
-        draws: crops per image, at random.
-        scale: crops are up to this much smaller or larger, as a share.
-        shift: crops are moved by up to this many pixels of the 178x218 frame, each way.
+        estimator: pose estimator; None: the bundled network.
+        ids: names of the images; None: all.
+        draws: number of random crops per image.
+        scale: max relative change of the crop's side.
+        shift: max shift in pixels of the 178x218 frame.
         mirror: average with the mirrored crop.
-        device: where to compute; None is the CPU.
-        seed: of the crops.
+        device: torch device; None: the CPU.
+        seed: seed of the crops.
 
     Returns:
-        (3,) degrees: the standard deviation of yaw, pitch and roll over an image's crops, averaged over the images.
+        (3,) degrees: standard deviation of yaw, pitch and roll over the crops of an image, averaged over images.
 
     Raises:
         LatentrotError: fewer than two draws, or no image that can be read.
@@ -166,7 +163,7 @@ def jitter_spread(
         pose = estimate_pose(to_tensor(crops).to(device or "cpu"), estimator=estimator, mirror=mirror)
         spreads.append(pose.double().std(0).cpu().numpy())
     if not spreads:
-        raise LatentrotError(f"no picture of {folder.image_dir} can be read")
+        raise LatentrotError(f"no image of {folder.image_dir} can be read")
     return np.mean(spreads, 0)
 
 
@@ -174,15 +171,15 @@ def jitter_spread(
 
 
 def light_confusion(probabilities: Tensor, truth: np.ndarray, sure: float) -> np.ndarray:
-    """Images by true light and by answer.
+    """Confusion of illumination classes.
 
     Args:
         probabilities: (n, 3) as `estimate_light` gives them.
         truth: (n,) index into LIGHTS.
-        sure: least probability that counts as an answer.
+        sure: min probability; below it the network abstains.
 
     Returns:
-        (3, 4) counts; the last column is those without an answer.
+        (3, 4) counts by true and estimated class; the last column counts abstentions.
     """
     best, answer = probabilities.cpu().max(1)
     column = torch.where(best >= sure, answer, len(LIGHTS)).numpy()
@@ -192,7 +189,7 @@ def light_confusion(probabilities: Tensor, truth: np.ndarray, sure: float) -> np
 
 
 def light_errors(confusion: np.ndarray) -> dict[str, float]:
-    """What a confusion (3, 4) comes to."""
+    """Accuracy and abstention rate of a confusion (3, 4)."""
     answered = confusion[:, : len(LIGHTS)]
     return {
         "pictures": int(confusion.sum()),
@@ -202,17 +199,16 @@ def light_errors(confusion: np.ndarray) -> dict[str, float]:
 
 
 def mirror_agreement(x: Tensor, sure: float, labeler: FaceLabeler | None = None) -> dict[str, float]:
-    """How often an image and its mirror image are said to be lit from the same side of the face.
+    """How often the illumination classes of an image and its mirror image agree.
 
     Args:
         x: (n, 3, h, h) crops, float in [-1, 1].
-        sure: least probability that counts as an answer.
-        labeler: the label network; None takes the one of the bundled faces.
+        sure: min probability; below it the network abstains.
+        labeler: the label network; None: the bundled one.
 
     Returns:
-        Shares: agreement of all, sure_share (an answer for both), agreement among these, all by the network alone; then,
-        by labels averaged over the mirror, sure_share_averaged and agreement_averaged, of all, which is 1 if the
-        averaging is right.
+        Shares, of the network alone: agreement, sure_share (both are sure), agreement_where_sure; of labels averaged over the
+        mirror image: sure_share_averaged, and agreement_averaged, which is 1 by construction.
     """
     seen, mirrored = (estimate_light(v, labeler=labeler, mirror=False) for v in (x, x.flip(-1)))
     same = seen.argmax(1) == mirrored.flip(1).argmax(1)
@@ -228,16 +224,16 @@ def mirror_agreement(x: Tensor, sure: float, labeler: FaceLabeler | None = None)
     return {"pictures": len(x), **{k: round(v.float().mean().item(), 4) for k, v in shares.items()}}
 
 
-# --- the whole ------------------------------------------------------------------------------------------------------
+# --- report ----------------------------------------------------------------------------------------------------------
 
 
-def strangers(folder: FaceFolder, share: float) -> tuple[list[str], Tensor]:
-    """The images of people held out that have a reference pose: their names, and (n, 2) yaw and pitch in degrees."""
+def held_out_poses(folder: FaceFolder, share: float) -> tuple[list[str], Tensor]:
+    """Names of the images of held-out people with a reference pose, and (n, 2) yaw and pitch in degrees."""
     pose = read_pose(folder)
     rows = held_out(folder.identities.to_numpy(), share) & torch.isfinite(pose).all(1).numpy()
     if not rows.any():
         raise LatentrotError(
-            f"{folder.root} shows nobody held out with a pose in pose.csv; expected CelebA with both tables"
+            f"{folder.root} has no held-out people with a pose; expected CelebA with identity_CelebA.csv and pose.csv"
         )
     return [folder.ids[i] for i in np.flatnonzero(rows)], pose[torch.from_numpy(rows)]
 
@@ -245,15 +241,15 @@ def strangers(folder: FaceFolder, share: float) -> tuple[list[str], Tensor]:
 def timed_poses(
     folder: FaceFolder, ids: Sequence[str], estimator: PoseEstimator, device: torch.device | str, *, mirror: bool
 ) -> tuple[Tensor, dict[str, float]]:
-    """Label images as `label_folder` does and time it.
+    """Estimate the poses of images as `label_folder` does, and measure the speed.
 
     Returns:
-        (n, 3) degrees on the CPU, and faces per second of the networks alone (pose and light) and with reading files.
+        (n, 3) degrees on the CPU, and faces per second of the networks (pose and light), without and with reading files.
     """
     labeler = load_labeler(device=device)
     reading = computing = 0.0
     poses = []
-    for start in range(-BATCH, len(ids), BATCH):  # the first batch is taken twice: once to warm up, untimed
+    for start in range(-BATCH, len(ids), BATCH):  # the first batch runs twice: the first time is a warm-up
         began = perf_counter()
         x = to_tensor(folder.read_crops(ids[max(start, 0) : max(start, 0) + BATCH], estimator.crop_size)).to(device)
         read = perf_counter()
@@ -271,7 +267,7 @@ def timed_poses(
 
 
 def targets(report: dict[str, dict]) -> dict[str, dict]:
-    """Each target beside what was measured."""
+    """Measured and target values."""
     return {
         f"{part}.{name}": {
             "measured": (value := report[part][name]),
@@ -291,15 +287,15 @@ def check_labels(
     labeler: FaceLabeler | None = None,
     device: torch.device | str | None = None,
 ) -> LabelCheck:
-    """Measure pose and light labels on people held out. Light is always by a label network.
+    """Measure the labels of pose and light on held-out people. Light is always estimated by a label network.
 
     Args:
         celeba: aligned CelebA with `identity_CelebA.csv` and `pose.csv` (image_id, yaw_deg, pitch_deg).
         yaleb: extended Yale B with `light.csv` (image, azimuth_deg, elevation_deg).
-        config: what to measure; None takes the defaults.
-        estimator: what estimates the pose; None takes the label network.
-        labeler: the label network, on `device`; None takes the one of the bundled faces.
-        device: where to compute; None is the CPU.
+        config: parameters; None: the defaults.
+        estimator: pose estimator; None: the label network.
+        labeler: label network on `device`; None: the bundled one.
+        device: torch device; None: the CPU.
 
     Raises:
         LatentrotError: a table is missing, an image cannot be read, or nobody is held out.
@@ -309,10 +305,10 @@ def check_labels(
     estimator = estimator or LabelerPose(labeler)
     folder = FaceFolder(celeba)
     yale, light = yale_crops(yaleb, slice(-config.yale_held_out, None))
-    ids, truth = strangers(folder, config.held_out)
+    ids, truth = held_out_poses(folder, config.held_out)
 
     pose, speed = timed_poses(folder, ids, estimator, device, mirror=config.mirror)
-    some = np.random.default_rng(config.seed).permutation(ids)[: config.jitter_pictures].tolist()
+    some = np.random.default_rng(config.seed).permutation(ids)[: config.jitter_images].tolist()
     spread = jitter_spread(
         folder, estimator, ids=some, draws=config.draws, mirror=config.mirror, device=device, seed=config.seed
     )
@@ -340,12 +336,12 @@ def write_check(check: LabelCheck, out: Path) -> list[Path]:
     pose, light = check.report["pose"], check.report["light"]
     figures = {
         "light_confusion.png": confusion_figure(
-            check.confusion, LIGHTS, [*LIGHTS, "abstained"], f"Light of {light['pictures']} pictures of people held out"
+            check.confusion, LIGHTS, [*LIGHTS, "abstained"], f"Light of {light['pictures']} images of held-out people"
         ),
         "yaw_error.png": yaw_error_figure(
             check.yaw_deg[:, 0],
             check.yaw_deg[:, 1],
-            f"{pose['estimator']}: {pose['yaw_mae_deg']:.2f} degrees off on {pose['pictures']} pictures",
+            f"{pose['estimator']}: {pose['yaw_mae_deg']:.2f} degrees mean error on {pose['pictures']} images",
         ),
     }
     text = json.dumps(check.report, indent=2) + "\n"

@@ -1,4 +1,4 @@
-"""Figures of how good the labels are. Each function returns a matplotlib `Figure` of its own; no global state."""
+"""Figures of the accuracy of labels."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ __all__ = ["confusion_figure", "yaw_error_figure"]
 
 
 def confusion_figure(counts: np.ndarray, truths: Sequence[str], answers: Sequence[str], title: str = "") -> Figure:
-    """How often each truth was given each answer.
+    """Confusion matrix.
 
     Args:
         counts: (len(truths), len(answers)) numbers of images.
         truths: names of the rows.
         answers: names of the columns.
-        title: above the figure.
+        title: title of the figure.
 
     Returns:
-        A table shaded by the share of its row, each cell with its share and its number.
+        A matrix shaded by the share of its row, with share and number in each cell.
 
     Raises:
         LatentrotError: `counts` has another shape.
@@ -43,19 +43,19 @@ def confusion_figure(counts: np.ndarray, truths: Sequence[str], answers: Sequenc
 
 
 def yaw_error_figure(truth_deg: np.ndarray, estimated_deg: np.ndarray, title: str = "", width: float = 10.0) -> Figure:
-    """The error of the yaw against the yaw.
+    """Error of the yaw against the true yaw.
 
     Args:
         truth_deg: (n,) reference yaw.
         estimated_deg: (n,) estimated yaw.
-        title: above the figure.
-        width: of the bins in degrees that the mean absolute error is drawn for.
+        title: title of the figure.
+        width: width of the bins of the mean absolute error, degrees.
 
     Returns:
-        A point for each image (estimated minus reference), and the mean absolute error of each bin.
+        One point per image (estimated minus reference), and the mean absolute error of each bin.
 
     Raises:
-        LatentrotError: not two rows of equally many angles, at least one.
+        LatentrotError: arrays of other shapes, or empty ones.
     """
     if truth_deg.ndim != 1 or truth_deg.shape != estimated_deg.shape or not len(truth_deg):
         raise LatentrotError(
@@ -66,7 +66,7 @@ def yaw_error_figure(truth_deg: np.ndarray, estimated_deg: np.ndarray, title: st
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     axes.axhline(0, color="grey", linewidth=0.8)
-    axes.plot(truth_deg, error, ".", markersize=3, alpha=0.4, label="one picture: estimated minus reference")
+    axes.plot(truth_deg, error, ".", markersize=3, alpha=0.4, label="one image: estimated minus reference")
     axes.plot(centres, mean, "o-", color="black", markersize=4, label=f"mean absolute error per {width:g} degrees")
     axes.set(xlabel="reference yaw (degrees)", ylabel="error of the yaw (degrees)", title=title)
     axes.legend(loc="best", fontsize="small")
@@ -74,7 +74,7 @@ def yaw_error_figure(truth_deg: np.ndarray, estimated_deg: np.ndarray, title: st
 
 
 def binned_mean(place: np.ndarray, value: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of the values whose places fall into one bin, bins centred on multiples of `width`: (centres, means)."""
+    """Means of values by bins of their places, centred on multiples of `width`: (centres, means)."""
     bins = np.round(place / width).astype(int)
     filled = np.unique(bins)
     return filled * width, np.array([value[bins == b].mean() for b in filled])

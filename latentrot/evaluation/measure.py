@@ -1,4 +1,4 @@
-"""What is measured of turned images, beside what they truly look like turned."""
+"""Measures of rotated images against the true images."""
 
 from __future__ import annotations
 
@@ -9,64 +9,64 @@ import numpy as np
 import pandas as pd
 
 from latentrot.data.images import to_tensor
-from latentrot.evaluation.judges import Judge, Once
+from latentrot.evaluation.judges import CachedEstimate, Judge
 from latentrot.evaluation.metrics import identity_rank, squared_error, ssim
 from latentrot.evaluation.pairs import Pairs
-from latentrot.evaluation.perceptual import lpips_at_hand
-from latentrot.evaluation.place import found_in, laid_on
+from latentrot.evaluation.perceptual import installed_lpips
+from latentrot.evaluation.place import align_to, sure_landmarks
 from latentrot.evaluation.yaw import FittedYaw, landmark_yaw, pixel_yaw
 from latentrot.faces.estimate import estimate_light, estimate_pose, light_names
 from latentrot.faces.network import FaceLabeler
 
 __all__ = ["MEASURES", "Instruments", "instruments_for", "measure"]
 
-#: what is measured of every turned image; the report carries the words
+#: measures and their descriptions in the report
 MEASURES = {
     "yaw_error_deg": "absolute difference of the label network's yaw to the true yaw, degrees",
     "yaw_error_pixels_deg": "the same by kernel ridge regression on pixels, fitted to views of other heads (rendered heads)",
     "yaw_error_landmarks_deg": "the same by regression on the detector's five landmarks, fitted to other people or heads",
-    "yaw_error_judge_deg": "the same by the judge that was given",
-    "overturn_deg": "the label network's yaw beyond (below 0: short of) the true one, in the direction of the turn, degrees",
-    "squared_error": "mean squared difference to the true picture over pixels and channels, values in [0, 1]",
-    "squared_error_face": "the same inside the true picture's face",
-    "ssim": "structural similarity to the true picture (luma, 11x11 Gaussian window, standard deviation 1.5)",
-    "ssim_face": "the same inside the true picture's face",
-    "lpips": "learned perceptual distance to the true picture (AlexNet), where torchmetrics and its weights are at hand",
-    "identity_true": "cosine of who is seen to the true picture, by the identity network that was given",
-    "identity_source": "the same to the picture that was turned",
-    "rank": "place of the true head among all heads of its light in the true pose, by pixels on the head; 1 is best",
-    "top1": "share of pictures for which that place is 1",
-    "light_kept": "share of pictures the label network calls lit from the true side; of real people, from the side it calls "
-    "the true picture lit from",
-    "pitch_drift_deg": "absolute difference of the label network's pitch to its pitch of the true picture, degrees",
-    "placed": "share of pictures whose face was found and laid on the true one's before they were compared (real people)",
-    "refused": "share of pictures that the rotator refused to turn; they are measured as they were",
+    "yaw_error_judge_deg": "the same by the given judge",
+    "overturn_deg": "excess rotation: yaw by the label network minus true yaw, in the direction of the rotation, degrees",
+    "squared_error": "mean squared difference to the true image over pixels and channels, values in [0, 1]",
+    "squared_error_face": "the same inside the true image's face",
+    "ssim": "structural similarity to the true image (luma, 11x11 Gaussian window, standard deviation 1.5)",
+    "ssim_face": "the same inside the true image's face",
+    "lpips": "learned perceptual distance to the true image (AlexNet), if torchmetrics and its weights are installed",
+    "identity_true": "cosine of the identity embeddings of rotated and true image, by the given identity network",
+    "identity_source": "the same of rotated and source image",
+    "rank": "rank of the true head among all heads in the true pose and light, by similarity of pixels; 1 is best",
+    "top1": "share of images with rank 1",
+    "light_kept": "share of images whose illumination class by the label network is the true one; for real people the class "
+    "it gives the true image",
+    "pitch_drift_deg": "absolute difference of the label network's pitch to its pitch of the true image, degrees",
+    "placed": "share of images whose face was found and aligned to the true face before the comparison (real people)",
+    "refused": "share of images that the rotator refused to rotate; the source is measured instead",
 }
 
 
 @dataclass(frozen=True, eq=False)
 class Instruments:
-    """What turned images are measured with.
+    """Networks and regressions that measure rotated images.
 
     Attributes:
-        network: the label network: yaw, pitch, light.
-        yaws: further estimates of the yaw, by measure.
-        perceptual: LPIPS, where it is at hand.
-        landmarks: of each of (n) images; None where there is no face.
-        pose: of (n) images, by the judge that was given, if it says any.
-        identity: of (n) images, by the judge that was given, if it says any.
+        network: label network: yaw, pitch, light.
+        yaws: regressions of the yaw, by measure.
+        perceptual: LPIPS; None if not installed.
+        landmarks: landmarks of n images; None for images without a face.
+        pose: pose estimator of the judge, if any.
+        identity: identity network of the judge, if any.
     """
 
     network: FaceLabeler
     yaws: dict[str, FittedYaw]
     perceptual: Callable[[np.ndarray, np.ndarray], float] | None
-    landmarks: Once
-    pose: Once | None = None
-    identity: Once | None = None
+    landmarks: CachedEstimate
+    pose: CachedEstimate | None = None
+    identity: CachedEstimate | None = None
 
 
 def instruments_for(pairs: Pairs, network: FaceLabeler, judge: Judge | None = None) -> Instruments:
-    """Fit the second opinions on the yaw (none where there are no other people to learn from), look LPIPS up."""
+    """Fit the regressions of the yaw (none for a single person), and load LPIPS if it is installed."""
     yaws: dict[str, FittedYaw] = {}
     if len(set(pairs.people)) > 1:
         if pairs.rendered:
@@ -74,8 +74,8 @@ def instruments_for(pairs: Pairs, network: FaceLabeler, judge: Judge | None = No
         yaws["yaw_error_landmarks_deg"] = landmark_yaw(pairs)
     pose, identity = (None, None) if judge is None else (judge.pose, judge.identity)
     return Instruments(
-        network, yaws, lpips_at_hand(), Once(lambda pictures: [found_in(p, pairs.size) for p in pictures]),
-        Once(pose) if pose else None, Once(identity) if identity else None,
+        network, yaws, installed_lpips(), CachedEstimate(lambda images: [sure_landmarks(p, pairs.size) for p in images]),
+        CachedEstimate(pose) if pose else None, CachedEstimate(identity) if identity else None,
     )  # fmt: skip
 
 
@@ -86,25 +86,25 @@ def measure(
     instruments: Instruments,
     refused: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """Measure turned images.
+    """Measure rotated images.
 
     Args:
-        pairs: the truth.
-        table: which of its pairs were turned: a row for each image.
-        turned: (n) images, (s, s, 3) uint8, or larger ones around the crop, of real people.
+        pairs: ground truth.
+        table: n rows of its tables, one for each image.
+        turned: n images, (s, s, 3) uint8, or of real people larger ones centred on the crop.
         instruments: from `instruments_for`.
-        refused: (n,) bool, those that were not turned; None: all were.
+        refused: (n,) bool, images that were not rotated; None: none.
 
     Returns:
         One row per image: pair (the table's index), person, light, requested_deg, turn, true_yaw_deg, yaw_deg (by the
-        label network), and the `MEASURES`, not a number where they were not taken.
+        label network), and the `MEASURES`, NaN where not measured.
     """
     rows = pd.DataFrame({"pair": table.index, **{c: table[c].to_numpy() for c in ("person", "requested_deg", "turn")}})
     true, sources = table["truth"].to_numpy(), table["source"].to_numpy()
     placed, found = (
         (np.stack(turned), np.full(len(turned), np.nan))
         if pairs.rendered
-        else place_all(pairs, true, turned, instruments.landmarks)
+        else align_all(pairs, true, turned, instruments.landmarks)
     )
     rows = pd.concat([rows, labels_of(pairs, true, placed, instruments.network)], axis=1)
     yaw, request = pairs.yaws[true], rows["requested_deg"]
@@ -117,28 +117,30 @@ def measure(
         rows[name] = np.abs(second.estimate(placed, rows["person"].to_numpy(str)) - yaw)
     rows["refused"] = 0.0 if refused is None else refused.astype(float)
     rows = rows.assign(**judged(pairs, true, sources, placed, instruments))
-    likeness = [
-        likeness_to(pairs, row, picture, instruments.perceptual) for row, picture in zip(true, placed, strict=True)
+    similarity = [
+        image_similarity(pairs, row, image, instruments.perceptual) for row, image in zip(true, placed, strict=True)
     ]
-    return pd.concat([rows, pd.DataFrame(likeness)], axis=1).reindex(columns=[*HEAD, *MEASURES])
+    return pd.concat([rows, pd.DataFrame(similarity)], axis=1).reindex(columns=[*HEAD, *MEASURES])
 
 
 HEAD = ("pair", "person", "light", "requested_deg", "turn", "true_yaw_deg", "yaw_deg")
 
 
-def place_all(
-    pairs: Pairs, true: np.ndarray, turned: Sequence[np.ndarray], landmarks: Once
+def align_all(
+    pairs: Pairs, true: np.ndarray, turned: Sequence[np.ndarray], landmarks: CachedEstimate
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Turned images laid on the true ones where both faces are found: (n, s, s, 3), and (n,) whether."""
-    here, there = landmarks(turned), landmarks([pairs.pictures[row] for row in true])
-    laid = [laid_on(picture, a, b, pairs.size) for picture, a, b in zip(turned, here, there, strict=True)]
-    pictures = [pairs.middle(picture) if moved is None else moved for picture, moved in zip(turned, laid, strict=True)]
-    return np.stack(pictures), np.array([float(moved is not None) for moved in laid])
+    """Align rotated to true images where both faces are found: (n, s, s, 3), and (n,) 1 where aligned."""
+    here, there = landmarks(turned), landmarks([pairs.images[row] for row in true])
+    aligned = [align_to(image, a, b, pairs.size) for image, a, b in zip(turned, here, there, strict=True)]
+    images = [
+        pairs.center_crop(image) if moved is None else moved for image, moved in zip(turned, aligned, strict=True)
+    ]
+    return np.stack(images), np.array([float(moved is not None) for moved in aligned])
 
 
-def labels_of(pairs: Pairs, true: np.ndarray, pictures: np.ndarray, network: FaceLabeler) -> pd.DataFrame:
-    """What the label network says of images, and of the true ones."""
-    x, y = to_tensor(pictures), to_tensor(pairs.pictures[true])
+def labels_of(pairs: Pairs, true: np.ndarray, images: np.ndarray, network: FaceLabeler) -> pd.DataFrame:
+    """Measures by the label network, of images and true images."""
+    x, y = to_tensor(images), to_tensor(pairs.images[true])
     pose, true_pose = (estimate_pose(p, labeler=network).numpy() for p in (x, y))
     called = np.array(light_names(estimate_light(x, labeler=network)))
     truly = pairs.lights[true] if pairs.rendered else np.array(light_names(estimate_light(y, labeler=network)))
@@ -156,37 +158,37 @@ def labels_of(pairs: Pairs, true: np.ndarray, pictures: np.ndarray, network: Fac
 def judged(
     pairs: Pairs, true: np.ndarray, sources: np.ndarray, placed: np.ndarray, instruments: Instruments
 ) -> dict[str, np.ndarray]:
-    """The measures that a judge takes, of images that lie where the true ones do."""
+    """Measures by the judge."""
     found: dict[str, np.ndarray] = {}
     if instruments.pose is not None:
         found["yaw_error_judge_deg"] = np.abs(np.stack(instruments.pose(list(placed)))[:, 0] - pairs.yaws[true])
     if instruments.identity is not None:
-        who = np.stack(instruments.identity(list(placed)))
+        embeddings = np.stack(instruments.identity(list(placed)))
         for name, rows in (("identity_true", true), ("identity_source", sources)):
-            known = np.stack(instruments.identity([pairs.pictures[row] for row in rows]))
-            found[name] = np.einsum("nd,nd->n", who, known)
+            known = np.stack(instruments.identity([pairs.images[row] for row in rows]))
+            found[name] = np.einsum("nd,nd->n", embeddings, known)
     return found
 
 
-def likeness_to(
-    pairs: Pairs, row: int, picture: np.ndarray, perceptual: Callable[[np.ndarray, np.ndarray], float] | None
+def image_similarity(
+    pairs: Pairs, row: int, image: np.ndarray, perceptual: Callable[[np.ndarray, np.ndarray], float] | None
 ) -> dict[str, float]:
-    """How like an image is to the true one, and among how many rendered heads it is the likest."""
-    true, face = pairs.pictures[row], pairs.faces[row]
-    rank = rank_of(pairs, row, picture) if pairs.rendered else np.nan
+    """Similarity of an image to the true one, and its rank among rendered heads."""
+    true, face = pairs.images[row], pairs.faces[row]
+    rank = rank_of(pairs, row, image) if pairs.rendered else np.nan
     return {
-        "squared_error": squared_error(picture, true),
-        "squared_error_face": squared_error(picture, true, face),
-        "ssim": ssim(picture, true),
-        "ssim_face": ssim(picture, true, face),
-        "lpips": perceptual(picture, true) if perceptual else np.nan,
+        "squared_error": squared_error(image, true),
+        "squared_error_face": squared_error(image, true, face),
+        "ssim": ssim(image, true),
+        "ssim_face": ssim(image, true, face),
+        "lpips": perceptual(image, true) if perceptual else np.nan,
         "rank": rank,
         "top1": np.nan if np.isnan(rank) else float(rank == 1),
     }
 
 
-def rank_of(pairs: Pairs, row: int, picture: np.ndarray) -> float:
-    """The true head's place among all in its pose and light, where at least half of them have their face."""
+def rank_of(pairs: Pairs, row: int, image: np.ndarray) -> float:
+    """Rank of the true head among all in its pose and light, in the region where at least half of them show the face."""
     gallery = pairs.gallery(row)
     region = pairs.faces[gallery].mean(0) >= 0.5
-    return float(identity_rank(picture, pairs.pictures[gallery], int(np.flatnonzero(gallery == row)[0]), region))
+    return float(identity_rank(image, pairs.images[gallery], int(np.flatnonzero(gallery == row)[0]), region))

@@ -1,4 +1,4 @@
-"""How alike two images are, and how sure a mean is. Images are uint8; values are taken in [0, 1]."""
+"""Similarity of two uint8 images, in units of [0, 1], and confidence intervals of means."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["bootstrap_mean", "grey", "identity_rank", "squared_error", "ssim"]
 LUMA = np.array([0.299, 0.587, 0.114])
 
 
-def grey(pictures: np.ndarray) -> np.ndarray:
+def grey(images: np.ndarray) -> np.ndarray:
     """Luma of images: (..., 3) uint8 -> (...) float64 in [0, 1]."""
-    return pictures @ LUMA / 255
+    return images @ LUMA / 255
 
 
 def check_pair(a: np.ndarray, b: np.ndarray) -> None:
@@ -28,17 +28,17 @@ def check_pair(a: np.ndarray, b: np.ndarray) -> None:
     """
     if a.shape != b.shape or a.ndim != 3 or a.shape[-1] != 3 or a.dtype != np.uint8 or b.dtype != np.uint8:
         raise LatentrotError(
-            f"pictures of shapes {a.shape} and {b.shape}, types {a.dtype} and {b.dtype}: expected two (h, w, 3) uint8"
+            f"images of shapes {a.shape} and {b.shape}, types {a.dtype} and {b.dtype}: expected two (h, w, 3) uint8"
         )
 
 
 def squared_error(a: np.ndarray, b: np.ndarray, region: np.ndarray | None = None) -> float:
-    """Mean over pixels and channels of the squared difference of two (h, w, 3) uint8 images, in units of [0, 1].
+    """Mean squared difference of two (h, w, 3) uint8 images over pixels and channels, in units of [0, 1]; NaN for no pixels.
 
     Args:
         a: (h, w, 3) uint8.
         b: the same.
-        region: (h, w) bool, the pixels compared; None: all. Not a number where it is empty.
+        region: (h, w) bool, pixels to compare; None: all.
 
     Raises:
         LatentrotError: not two images of one size.
@@ -49,70 +49,68 @@ def squared_error(a: np.ndarray, b: np.ndarray, region: np.ndarray | None = None
 
 
 def ssim(a: np.ndarray, b: np.ndarray, region: np.ndarray | None = None) -> float:
-    """Structural similarity of two images' luma, 1 for equal ones (at most), near 0 for unrelated ones.
+    """Structural similarity of the luma of two images, at most 1.
 
-    Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to structural similarity", 2004: an
-    11x11 Gaussian window of standard deviation 1.5, averaged where the whole window lies inside the image.
+    11x11 Gaussian windows of standard deviation 1.5 (see `latentrot.data.similarity.ssim_map`).
 
     Args:
         a: (h, w, 3) uint8, at least 11 pixels to a side.
         b: the same.
-        region: (h, w) bool, the windows' centres that count; None: all.
+        region: (h, w) bool, centres of the windows to average; None: all.
 
     Raises:
         LatentrotError: not two images of one size, or too small.
     """
     check_pair(a, b)
     x, y = (torch.from_numpy(grey(p))[None, None] * 2 - 1 for p in (a, b))
-    values = similarity.similarity_map(x, y)[0, 0].numpy()
+    values = similarity.ssim_map(x, y)[0, 0].numpy()
     edge = similarity.WINDOW // 2
     return mean_in(values, None if region is None else region[edge:-edge, edge:-edge])
 
 
 def mean_in(values: np.ndarray, region: np.ndarray | None) -> float:
-    """Mean of (h, w) values over a region of them; not a number where it is empty."""
+    """Mean of (h, w) values over a region; NaN if it is empty."""
     chosen = values if region is None else values[region]
     return float(chosen.mean()) if chosen.size else float("nan")
 
 
 def identity_rank(image: np.ndarray, gallery: np.ndarray, true: int, region: np.ndarray) -> int:
-    """The place of the true head among a gallery, by likeness of what sets each head apart from their average.
+    """Rank of the true head in a gallery by the cosine of the deviations from the gallery's mean, inside a region.
 
-    The likeness is the cosine between the two images' deviations from the gallery's mean, inside the region. A blurred
-    image, which deviates less, is thus not taken for the most average head.
+    The cosine does not depend on the size of a deviation, so that a blurred image does not match the most average head.
 
     Args:
-        image: (h, w, 3) uint8 the turned image.
-        gallery: (n, h, w, 3) uint8 true images of n heads in the same pose and light.
-        true: which of them is the image's own.
+        image: (h, w, 3) uint8, the rotated image.
+        gallery: (n, h, w, 3) uint8, true images of n heads in the same pose and light.
+        true: index of the head of the image.
         region: (h, w) bool, the pixels to compare.
 
     Returns:
-        1 where no other head is likelier, up to n.
+        1 (no other head is more similar) to n.
     """
     heads = gallery[:, region].reshape(len(gallery), -1) / 255.0  # (n, pixels x 3)
-    apart, own = heads - heads.mean(0), image[region].ravel() / 255.0 - heads.mean(0)
-    likeness = apart @ own / np.maximum(np.linalg.norm(apart, axis=1) * np.linalg.norm(own), 1e-12)
-    return 1 + int(np.sum(likeness > likeness[true] + 1e-12))
+    deviations, own = heads - heads.mean(0), image[region].ravel() / 255.0 - heads.mean(0)
+    cosine = deviations @ own / np.maximum(np.linalg.norm(deviations, axis=1) * np.linalg.norm(own), 1e-12)
+    return 1 + int(np.sum(cosine > cosine[true] + 1e-12))
 
 
 def bootstrap_mean(values: np.ndarray, resamples: int = 2000, seed: int = 0, level: float = 0.95) -> np.ndarray:
-    """Means with their confidence intervals, by drawing the rows again with replacement (percentile bootstrap, scipy).
+    """Means with confidence intervals (percentile bootstrap over rows).
 
     Args:
-        values: (n, ...) one row per independent unit, such as a person; the same draws serve all columns.
-        resamples: number of draws.
-        seed: of the draws.
-        level: of the interval.
+        values: (n, ...) one row per independent unit, such as a person; all columns are resampled together.
+        resamples: number of resamples.
+        seed: seed of the resampling.
+        level: confidence level.
 
     Returns:
-        (3, ...) mean, low and high end; of a single row, which says nothing of how rows differ, only the mean.
+        (3, ...) mean, low and high end; the ends are NaN for a single row.
 
     Raises:
         LatentrotError: no rows.
     """
     if not len(values):
-        raise LatentrotError("no values to take a mean of: expected at least one person")
+        raise LatentrotError("no values to average: expected at least one person")
     if len(values) == 1:
         return np.stack([values[0], np.full_like(values[0], np.nan), np.full_like(values[0], np.nan)])
     drawn = bootstrap(

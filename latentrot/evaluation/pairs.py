@@ -1,4 +1,4 @@
-"""Pairs of images: one to turn, and what it truly looks like turned. Rendered heads and real people alike."""
+"""Pairs of a source image and the true image of its rotation, of rendered heads or real people."""
 
 from __future__ import annotations
 
@@ -15,31 +15,29 @@ from latentrot.faces.alignment import Alignment
 
 __all__ = ["WIDE_BOX", "EvaluationConfig", "Pairs", "pair_table"]
 
-#: columns of a table of pairs: the independent unit, rows of the images, the turn, and the turn rounded to its bin
+#: columns of a table of pairs: the independent unit, indices of the images, the rotation, and the centre of its bin
 COLUMNS = {"person": str, "source": int, "truth": int, "requested_deg": float, "turn": float}
 
 
-#: how far the frame reaches beyond the crop on both sides, frame pixels
+#: margin of the frame around the crop, frame pixels
 MARGIN = CROP_BOX[0]
 WIDE_BOX = (CROP_BOX[0] - MARGIN, CROP_BOX[1] - MARGIN, CROP_BOX[2] + MARGIN, CROP_BOX[3] + MARGIN)
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """What is asked for.
+    """Configuration of an evaluation.
 
     Args:
-        people: how many people (or heads) are turned, the first by name; None: all. Heads that are not turned still stand in
-            the identity galleries.
-        resamples: draws of the bootstrap.
-        seed: of the draws, and of the choice of pairs.
-        source_yaw: rendered heads: pose of the images given to the rotator, degrees.
-        targets: rendered heads: true poses to turn to, degrees, of which those that the views lack, and the source's own, are
-            left out; None: all views.
-        everybody: real people: all of them, not only those held out from the package's trainings.
-        data_set: real people: what the set is called in the cards of models that learned from it; None: as the folder is.
-        per_person: real people: pairs of each person and bin at most.
-        size: real people: side in pixels of the crops that are compared.
+        people: number of people (or heads) to rotate, the first by name; None: all. The identity galleries hold all heads.
+        resamples: number of resamples of the bootstrap.
+        seed: seed of the resampling and of the selection of pairs.
+        source_yaw: rendered heads: yaw of the sources, degrees.
+        targets: rendered heads: yaws to rotate to, degrees; missing views and the source's yaw are left out. None: all views.
+        everybody: real people: measure all of them, not only those held out of training.
+        data_set: real people: name of the data set in the cards of models; None: that of the folder.
+        per_person: real people: max number of pairs of each person and bin.
+        size: real people: side of the compared crops in pixels.
     """
 
     people: int | None = None
@@ -55,29 +53,29 @@ class EvaluationConfig:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Images, and which of them are what others look like turned.
+    """Images, and which of them are the true rotations of others.
 
     Attributes:
-        root: the folder they come from.
-        rendered: whether everything but the pose is equal in a pair and the pose is known exactly; else two frames of one
-            scene, whose faces have to be laid on each other first.
-        names: (n,) of the images.
+        root: their folder.
+        rendered: whether the images of a pair differ in the pose alone, which is exact; otherwise they are two frames of one
+            scene, which are aligned before they are compared.
+        names: (n,) names of the images.
         images: (n, s, s, 3) uint8 crops in the CelebA frame.
-        faces: (n, s, s) bool, true on the face; only of images that are some pair's truth.
+        faces: (n, s, s) bool, masks of the face; only of images that are the truth of a pair.
         yaws: (n,) degrees.
-        people: (n,) whom each image shows.
-        lights: (n,) the side the main light comes from; empty where nobody knows.
-        table: the pairs: person, source and truth (rows of the images), requested_deg, turn (the bin).
-        nearest: pairs of the same turns, whose source is another frame of the scene that happens to have nearly the true
-            pose: what a perfect rotator can hope for. Empty for rendered heads, whose true image is all that there is.
-        still: pairs of two frames in nearly one pose: what is left where nothing is to be turned. Likewise.
-        folder: where photographs are read that reach beyond the crops; None: there are none.
+        people: (n,) identities.
+        lights: (n,) illumination classes; empty if unknown.
+        table: the pairs: person, source and truth (indices of the images), requested_deg, turn (centre of the bin).
+        nearest: pairs with the same truths, whose source is the frame of the scene nearest to the true pose: an upper bound
+            for rotators. Empty for rendered heads.
+        still: pairs of two frames in nearly the same pose: the measures without a rotation. Empty for rendered heads.
+        folder: folder of the whole photographs; None: there are only crops.
     """
 
     root: Path
     rendered: bool
     names: tuple[str, ...]
-    pictures: np.ndarray
+    images: np.ndarray
     faces: np.ndarray
     yaws: np.ndarray
     people: np.ndarray
@@ -90,25 +88,25 @@ class Pairs:
     @property
     def size(self) -> int:
         """Side of the images in pixels."""
-        return self.pictures.shape[1]
+        return self.images.shape[1]
 
     @property
     def wide(self) -> int:
-        """Side in pixels of images that show all the frame's width around the crop; a crop's where there is no more."""
+        """Side in pixels of images of the whole width of the frame; that of a crop if there are only crops."""
         return self.size + 2 * round(self.size * MARGIN / (CROP_BOX[2] - CROP_BOX[0])) if self.folder else self.size
 
-    def middle(self, picture: np.ndarray) -> np.ndarray:
-        """The crop of a (w, w, 3) image around it."""
-        edge = (len(picture) - self.size) // 2
-        return picture[edge : edge + self.size, edge : edge + self.size]
+    def center_crop(self, image: np.ndarray) -> np.ndarray:
+        """The crop in the centre of a (w, w, 3) image."""
+        edge = (len(image) - self.size) // 2
+        return image[edge : edge + self.size, edge : edge + self.size]
 
     @property
     def turned_people(self) -> list[str]:
-        """Those who are turned, by name."""
+        """People whose images are rotated, by name."""
         return sorted(set(self.table["person"]))
 
     def photograph(self, row: int) -> tuple[np.ndarray, Alignment] | None:
-        """An image with what lies around its crop, and where the face lies in it; None where there is only the crop."""
+        """The whole photograph of an image, and the alignment of its face; None if there is only the crop."""
         if self.folder is None:
             return None
         photograph = np.asarray(self.folder.open_image(self.names[row]))
@@ -119,12 +117,12 @@ class Pairs:
         return photograph, Alignment(np.array([[scale, 0, 0], [0, scale, 0]], np.float64), (width, height))
 
     def gallery(self, row: int) -> np.ndarray:
-        """Rows of all rendered heads in the pose and light of one."""
+        """Indices of all rendered heads in the pose and light of one."""
         same = (np.abs(self.yaws - self.yaws[row]) < 0.05) & (self.lights == self.lights[row])
         return np.flatnonzero(same)
 
 
 def pair_table(rows: Sequence[tuple[str, int, int, float, float]], index: Sequence[int] | None = None) -> pd.DataFrame:
-    """Pairs as a table, also where there are none."""
+    """A table of pairs with the columns `COLUMNS`."""
     table = pd.DataFrame(list(rows), columns=pd.Index(COLUMNS), index=None if index is None else pd.Index(index))
     return table.astype(COLUMNS)

@@ -1,4 +1,4 @@
-"""Who may be measured: nothing that was trained on a person is measured on that person."""
+"""Checks that rotators are evaluated on people they were not trained on."""
 
 from __future__ import annotations
 
@@ -10,26 +10,25 @@ from latentrot.errors import LatentrotError
 from latentrot.evaluation.pairs import EvaluationConfig
 from latentrot.rotators.protocol import Rotator, capabilities_of
 
-__all__ = ["data_set_of", "require_strangers"]
+__all__ = ["data_set_of", "require_held_out"]
 
-#: what cards call heads rendered from seeds that are not kept for testing
+#: data set in model cards: heads rendered from the seeds for training
 RENDERED = "rendered"
 
 
 def data_set_of(root: Path, config: EvaluationConfig) -> str:
-    """What a folder's data set is called: as configured, else as the folder is."""
+    """Name of a folder's data set: as configured, or that of the folder."""
     return (config.data_set or root.resolve().name).lower()
 
 
-def require_strangers(rotators: Mapping[str, Rotator], root: Path, config: EvaluationConfig) -> None:
-    """Refuse to measure rotators on people they may have learned from.
+def require_held_out(rotators: Mapping[str, Rotator], root: Path, config: EvaluationConfig) -> None:
+    """Refuse rotators that may have been trained on the people of a folder.
 
-    By default only the tenth of the people is measured that no training of the package uses, of whatever set. Everybody is
-    measured (`config.everybody`) only by rotators that say what they learned from, and that it was another set. Rendered
-    heads are told by their seed, which the folder keeps.
+    By default only the tenth of the people is measured that all trainings of the package hold out. With `config.everybody`
+    each rotator has to name its training data, without this data set. For rendered heads the seed in the folder decides.
 
     Raises:
-        LatentrotError: a rotator that learned from the folder's set, or does not say from what it did.
+        LatentrotError: a rotator trained on the folder's data set, or one that does not name its training data.
     """
     name = data_set_of(root, config)
     seen = heads_for_training(root)
@@ -37,22 +36,22 @@ def require_strangers(rotators: Mapping[str, Rotator], root: Path, config: Evalu
         sets = capabilities_of(rotator).learned_from
         if seen and sets is not None and RENDERED in sets:
             raise LatentrotError(
-                f"{root}: rotator {way} learned from rendered heads of seeds like this folder's; draw others with: "
+                f"{root}: rotator {way} was trained on rendered heads with seeds in this range; render others with: "
                 "latentrot heads make --views --seed 1000000"
             )
         if not config.everybody:
             continue
         if sets is None:
             raise LatentrotError(
-                f"everybody in {root} cannot be measured by rotator {way}, which does not say what it learned from "
-                "(`learned_from`, or `trained_on` in its model's card); measure the people held out"
+                f"rotator {way} cannot be evaluated on everybody in {root}: it does not name its training data "
+                "(`learned_from`, or `trained_on` in the model card); evaluate it on held-out people"
             )
         if name in sets:
-            raise LatentrotError(f"rotator {way} learned from {name}: only the people held out can be measured by it")
+            raise LatentrotError(f"rotator {way} was trained on {name}; evaluate it on held-out people")
 
 
 def heads_for_training(root: Path) -> bool:
-    """Whether a folder's heads were drawn from a seed that is not kept for testing."""
+    """Whether the heads of a folder were rendered from a seed for training."""
     path = root / "heads.json"
     if not path.is_file():
         return False

@@ -1,4 +1,4 @@
-"""Learned perceptual distance of two images, where what it takes is at hand: nothing is fetched."""
+"""LPIPS, if torchmetrics and its weights are installed; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import torch
 
 from latentrot.data.images import to_tensor
 
-__all__ = ["alexnet_weights", "lpips_at_hand"]
+__all__ = ["alexnet_weights", "installed_lpips"]
 
 
 def alexnet_weights() -> Path:
-    """Where torchvision keeps its AlexNet once something has fetched it."""
+    """The file in which torchvision caches the weights of AlexNet."""
     from torchvision.models import AlexNet_Weights  # noqa: PLC0415
 
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(AlexNet_Weights.IMAGENET1K_V1.url).name
 
 
-def lpips_at_hand() -> Callable[[np.ndarray, np.ndarray], float] | None:
+def installed_lpips() -> Callable[[np.ndarray, np.ndarray], float] | None:
     """LPIPS (Zhang, Isola, Efros, Shechtman, Wang, 2018) on AlexNet, by torchmetrics.
 
     Returns:
-        A distance of two (h, w, 3) uint8 images of at least 32 pixels to a side, 0 for equal ones; None where torchmetrics
-        is not installed or torchvision's AlexNet was never fetched.
+        A distance of two (h, w, 3) uint8 images with sides of at least 32 pixels, 0 for equal ones; None if torchmetrics is
+        not installed or the weights of AlexNet are not in torchvision's cache.
     """
     if find_spec("torchmetrics") is None or not alexnet_weights().is_file():
         return None

@@ -1,4 +1,4 @@
-"""Lay a turned face on the true one before they are compared: a shift of the camera is not the rotator's fault."""
+"""Align a rotated face to the true one before they are compared, so that a shift of the camera is no error."""
 
 from __future__ import annotations
 
@@ -12,23 +12,22 @@ from latentrot.faces.detect import detect_faces
 from latentrot.faces.landmarks import Landmarks, estimate_landmarks
 from latentrot.faces.upright import centred, five_of
 
-__all__ = ["found_in", "laid_on", "landmarks_of"]
+__all__ = ["align_to", "find_landmarks", "sure_landmarks"]
 
-#: a placement that scales by more than a half, or moves the middle by more than 0.3 of the crop, has lost the face: a head
-#: turned by 40 degrees is framed a quarter larger than a frontal one, and turned by 60 about its own axis it has moved by a
-#: quarter
+#: max scale, and max shift as a share of the crop, of an alignment; beyond them a face was not found correctly. A rotation by
+#: 40 degrees enlarges a face in the frame by a quarter, and one by 60 moves it by a quarter of the crop
 SCALE, SHIFT = 1.5, 0.3
 CENTRE = np.array([CROP_BOX[0] + CROP_BOX[2], CROP_BOX[1] + CROP_BOX[3]]) / 2
 
 
-def landmarks_of(image: np.ndarray, crop: int) -> Landmarks:
+def find_landmarks(image: np.ndarray, crop: int) -> Landmarks:
     """68 landmarks of a (w, w, 3) uint8 image around the CelebA crop, image pixels.
 
-    A turned face may lie elsewhere than the frame says, so it is looked for first.
+    The face is detected first, because a rotation may move it in the frame.
 
     Args:
-        image: its middle is the crop's.
-        crop: the crop's side in its pixels; w or less.
+        image: image centred on the crop.
+        crop: side of the crop in pixels, at most w.
     """
     faces = detect_faces(image)
     if faces:
@@ -39,28 +38,27 @@ def landmarks_of(image: np.ndarray, crop: int) -> Landmarks:
     return estimate_landmarks(image, alignment)
 
 
-def found_in(picture: np.ndarray, crop: int) -> Landmarks | None:
-    """The same; None where they are too unsure to place anything."""
+def sure_landmarks(image: np.ndarray, crop: int) -> Landmarks | None:
+    """As `find_landmarks`; None if they are too uncertain for an alignment."""
     try:
-        return landmarks_of(picture, crop).require_sure()
+        return find_landmarks(image, crop).require_sure()
     except LatentrotError:
         return None
 
 
-def laid_on(turned: np.ndarray, here: Landmarks | None, there: Landmarks | None, crop: int) -> np.ndarray | None:
-    """A turned face moved, turned in the plane and scaled so that its five points lie on those of the true one.
+def align_to(turned: np.ndarray, here: Landmarks | None, there: Landmarks | None, crop: int) -> np.ndarray | None:
+    """Align a rotated face to the true one by a similarity transform of five landmarks.
 
-    Both faces' points are found by the same network, so that what it always gets wrong cancels.
+    The same network finds the landmarks of both faces, so that its bias cancels.
 
     Args:
-        turned: (w, w, 3) uint8 around the crop, as `landmarks_of` takes it.
+        turned: (w, w, 3) uint8, centred on the crop.
         here: its landmarks.
-        there: the true face's, in its crop.
-        crop: the crops' side in pixels.
+        there: landmarks of the true face in its crop.
+        crop: side of the crop in pixels.
 
     Returns:
-        (crop, crop, 3) uint8, edges repeated; the same values where the points agree. None where a face was not found, or
-        where the one would have to be moved so far that it must have been lost.
+        (crop, crop, 3) uint8, edges repeated; None if a face was not found, or the alignment exceeds `SCALE` or `SHIFT`.
     """
     if here is None or there is None:
         return None

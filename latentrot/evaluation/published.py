@@ -1,10 +1,10 @@
-"""What others publish by the same protocol, from other data: for the shape of a table, not for a ranking."""
+"""Published figures of a similar protocol on other data, for orientation."""
 
 from __future__ import annotations
 
 __all__ = ["PROTOCOL_COLUMNS", "SPINMEROUND", "SPINMEROUND_SOURCE"]
 
-#: columns of Table 1 of SpinMeRound, and which of our measures fills each
+#: columns of Table 1 of SpinMeRound, and the measures of the package that correspond to them
 PROTOCOL_COLUMNS = {"L2": "squared_error", "LPIPS": "lpips", "SSIM": "ssim", "identity": "identity_true"}
 SPINMEROUND_SOURCE = (
     "Galanakis, Lattas, Moschoglou, Kainz, Zafeiriou, SpinMeRound, ICCV 2025 (arXiv 2504.10716), Table 1: NeRSemble, "

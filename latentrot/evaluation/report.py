@@ -1,4 +1,4 @@
-"""An evaluation in words, numbers and images."""
+"""Report of an evaluation: JSON, tables, figures and example images."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from latentrot.portrait.results import synthetic_metadata
 __all__ = ["evaluation_figure", "examples", "markdown_table", "protocol_table", "summary", "write_evaluation"]
 
 Cell = dict[str, float | int | None]
-#: the order of the table's columns, what each is multiplied by, and its decimals; only those that were measured are shown
+#: columns of the table: title, factor, decimals; measures that were not taken are left out
 TABLE = {
     "squared_error_face": ("squared error in the face x 1000", 1000, 1),
     "squared_error": ("over the crop x 1000", 1000, 1),
     "ssim_face": ("SSIM in the face", 1, 3),
     "ssim": ("over the crop", 1, 3),
     "lpips": ("LPIPS", 1, 3),
-    "identity_true": ("identity to the true picture", 1, 3),
+    "identity_true": ("identity to the true image", 1, 3),
     "identity_source": ("to the source", 1, 3),
     "yaw_error_judge_deg": ("yaw error by the judge", 1, 1),
     "yaw_error_landmarks_deg": ("by landmarks", 1, 1),
@@ -44,13 +44,12 @@ TABLE = {
 
 
 def summary(evaluation: Evaluation) -> dict[str, Any]:
-    """The evaluation as JSON can carry it.
+    """Summarise an evaluation, ready for JSON.
 
     Returns:
-        What was evaluated on what, the meaning of the measures, and for every way (`ways`) and for the paired differences
-        of each rotator to what it has to beat (`differences`, by rotator and by what): `all` turns, `by_turn` and
-        `by_light`, each with the measures' mean, low and high end of the 95% interval (bootstrap over people), and the
-        numbers of people and of images.
+        Configuration, data and descriptions of the measures; and, for each way (`ways`) and the paired differences of each
+        rotator to the references (`differences`), for `all` rotations, `by_turn` and `by_light`: mean and 95% interval of
+        each measure (bootstrap over people), and the numbers of people and images.
     """
     from latentrot import __version__  # noqa: PLC0415  the package's top level imports this module lazily
 
@@ -82,7 +81,7 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
         "ways": {way: cells_of(rows, evaluation) for way, rows in tables.items()},
         "differences": {
             name: {
-                way: cells_of(difference(tables[name], tables[way]), evaluation)
+                way: cells_of(paired_difference(tables[name], tables[way]), evaluation)
                 for way in (*BASELINES, CEILING)
                 if way != name and way in tables
             }
@@ -92,20 +91,20 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def gallery_size(people: np.ndarray, lights: np.ndarray, light: str) -> int:
-    """How many heads are lit from a side."""
+    """Number of heads in an illumination class."""
     return len(set(people[lights == light]))
 
 
-def difference(own: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
-    """The measures of one way minus those of another, image by image, where both have one."""
+def paired_difference(own: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """Paired differences of the measures of two ways, for the images that both have."""
     both = own.index.intersection(other.index)
     measures = list(MEASURES)
-    apart = own.loc[both, measures] - other.loc[both, measures]
-    return own.loc[both].assign(**{name: apart[name] for name in measures})
+    differences = own.loc[both, measures] - other.loc[both, measures]
+    return own.loc[both].assign(**{name: differences[name] for name in measures})
 
 
 def cells_of(rows: pd.DataFrame, evaluation: Evaluation) -> dict[str, object]:
-    """Means and intervals of all turns, by turn and by light."""
+    """Means and intervals of all rotations, by rotation and by light."""
 
     def cell(part: pd.DataFrame) -> dict[str, Cell]:
         return intervals(part, evaluation.config.resamples, evaluation.config.seed)
@@ -119,23 +118,23 @@ def cells_of(rows: pd.DataFrame, evaluation: Evaluation) -> dict[str, object]:
 
 
 def intervals(rows: pd.DataFrame, resamples: int, seed: int) -> dict[str, Cell]:
-    """Mean and 95% interval of each measure; the images of one person are averaged first, for they are not independent."""
+    """Mean and 95% interval of each measure over people; the images of one person are averaged first."""
     people = rows.groupby("person")[list(MEASURES)].mean()
     cells: dict[str, Cell] = {
         name: {"mean": None, "low": None, "high": None, "people": 0, "pictures": 0} for name in MEASURES
     }
-    for names, known in alike_columns(people):
+    for names, known in columns_by_people(people):
         ends = bootstrap_mean(known.to_numpy(np.float64), resamples, seed)
         for name, end in zip(names, ends.T, strict=True):
             rounded = [None if np.isnan(v) else round(float(v), 6) for v in end]
-            pictures = int(rows[name].notna().sum())
+            images = int(rows[name].notna().sum())
             cells[name] = dict(zip(("mean", "low", "high"), rounded, strict=True))
-            cells[name] |= {"people": len(known), "pictures": pictures}
+            cells[name] |= {"people": len(known), "pictures": images}
     return cells
 
 
-def alike_columns(people: pd.DataFrame) -> Iterator[tuple[list[str], pd.DataFrame]]:
-    """Columns that are known of the same people, and those people's values: one bootstrap serves them all."""
+def columns_by_people(people: pd.DataFrame) -> Iterator[tuple[list[str], pd.DataFrame]]:
+    """Group columns that are known for the same people, so that one bootstrap serves them all; yields names and values."""
     columns: dict[bytes, list[str]] = {}
     for name in people:
         columns.setdefault(people[name].notna().to_numpy().tobytes(), []).append(str(name))
@@ -149,22 +148,22 @@ def alike_columns(people: pd.DataFrame) -> Iterator[tuple[list[str], pd.DataFram
 
 
 def markdown_table(report: dict[str, Any]) -> str:
-    """All ways, the rotators first, with their 95% intervals, as a Markdown table."""
+    """Means with 95% intervals of all ways, rotators first, as a Markdown table."""
     shown = [name for name in TABLE if name not in report["not_measured"]]
     order = [w for w in (*report["rotators"], *BASELINES, CEILING, FLOOR, TRUTH) if w in report["ways"]]
     lines = [
-        "| | people / pictures | " + " | ".join(TABLE[name][0] for name in shown) + " |",
+        "| | people / images | " + " | ".join(TABLE[name][0] for name in shown) + " |",
         "|---" * (len(shown) + 2) + "|",
     ]
     for way in dict.fromkeys(order):
         cells = report["ways"][way]["all"]
-        counts = f"{cells['squared_error']['people']} / {cells['squared_error']['pictures']}"
-        lines.append(f"| {way} | {counts} | " + " | ".join(in_words(cells[n], *TABLE[n][1:]) for n in shown) + " |")
+        counts = f"{cells['squared_error']['people']} / {cells['squared_error']['images']}"
+        lines.append(f"| {way} | {counts} | " + " | ".join(format_cell(cells[n], *TABLE[n][1:]) for n in shown) + " |")
     return "\n".join(lines)
 
 
-def in_words(cell: Cell, times: float, decimals: int) -> str:
-    """A mean and its interval."""
+def format_cell(cell: Cell, times: float, decimals: int) -> str:
+    """Format a mean and its interval."""
     if cell["mean"] is None:
         return ""
     mean, *ends = (
@@ -174,24 +173,26 @@ def in_words(cell: Cell, times: float, decimals: int) -> str:
 
 
 def protocol_table(report: dict[str, Any]) -> str:
-    """The columns that multi-view papers publish, ours above the published rows, as Markdown."""
+    """The measures that multi-view papers publish, with published figures below, as Markdown."""
     lines = ["| | " + " | ".join(PROTOCOL_COLUMNS) + " |", "|---" * (len(PROTOCOL_COLUMNS) + 1) + "|"]
     for way in (*report["rotators"], *(b for b in BASELINES if b not in report["rotators"])):
         cells = [report["ways"][way]["all"][measure]["mean"] for measure in PROTOCOL_COLUMNS.values()]
         lines.append(f"| {way} | " + " | ".join("" if c is None else f"{c:.3f}" for c in cells) + " |")
     lines += [f"| *{name}* | " + " | ".join(f"*{v:g}*" for v in row) + " |" for name, row in SPINMEROUND.items()]
-    return "\n".join([*lines, "", f"In italics, from other data and so no ranking: {SPINMEROUND_SOURCE}."])
+    return "\n".join(
+        [*lines, "", f"In italics: published figures on other data, not comparable: {SPINMEROUND_SOURCE}."]
+    )
 
 
 # ---- images ---------------------------------------------------------------------------------------------------
 
 
 def evaluation_figure(report: dict[str, Any], title: str = "") -> Figure:
-    """Every measure against the requested turn, a line per way with its 95% intervals.
+    """Plot every measure against the requested rotation, with 95% intervals.
 
     Args:
         report: from `summary`.
-        title: above the figure.
+        title: title of the figure.
     """
     measured = [name for name in MEASURES if name not in report["not_measured"]]
     columns = -(-len(measured) // 3)
@@ -207,46 +208,46 @@ def evaluation_figure(report: dict[str, Any], title: str = "") -> Figure:
             style = {"linestyle": ":", "color": "grey"} if way == TRUTH else {"linestyle": "-", "color": f"C{i}"}
             turns = [float(turn) for turn in cells["by_turn"]]
             axes.errorbar(turns, mean, bars, marker="o", markersize=4, capsize=2, label=way, **style)
-        axes.set(title=measure, xlabel="requested turn (degrees)")
+        axes.set(title=measure, xlabel="requested rotation (degrees)")
     panels[0].legend(fontsize="small")
     figure.suptitle(title)
     return figure
 
 
-def examples(evaluation: Evaluation, most: int = 3, side: int = 128) -> np.ndarray:
-    """Rows of images, the source first: somebody truly turned, and below turned by each rotator.
+def examples(evaluation: Evaluation, max_people: int = 3, side: int = 128) -> np.ndarray:
+    """Contact sheet of some people: source and true images, and below them the images of each rotator.
 
     Args:
         evaluation: from `evaluate`.
-        most: people at most: the first of each light, or those turned farthest.
-        side: of each image in pixels.
+        max_people: max number of people: one of each light, or those with the largest rotations.
+        side: side of each image in pixels.
     """
     pairs = evaluation.pairs
     table = pairs.table.reset_index(drop=True)
-    chosen = [table.index[table["source"] == source] for source in shown_sources(evaluation, most)]
+    chosen = [table.index[table["source"] == source] for source in example_sources(evaluation, max_people)]
     columns = max(map(len, chosen)) + 1
-    blank = np.full_like(pairs.pictures[0], 255)
+    blank = np.full_like(pairs.images[0], 255)
     rows: list[np.ndarray] = []
     for places in chosen:
-        source = pairs.pictures[table["source"][places[0]]]
-        truths = [pairs.pictures[table["truth"][place]] for place in places]
-        for pictures in (
+        source = pairs.images[table["source"][places[0]]]
+        truths = [pairs.images[table["truth"][place]] for place in places]
+        for images in (
             truths,
-            *([pairs.middle(evaluation.pictures[way][p]) for p in places] for way in evaluation.rotators),
+            *([pairs.center_crop(evaluation.images[way][p]) for p in places] for way in evaluation.rotators),
         ):
-            rows += [source, *pictures, *[blank] * (columns - 1 - len(pictures))]
+            rows += [source, *images, *[blank] * (columns - 1 - len(images))]
     return strip([resize(r, side) for r in rows], columns=columns)
 
 
-def shown_sources(evaluation: Evaluation, most: int) -> list[int]:
-    """Rows of the images whose turns are shown: of different lights, or of different people turned far."""
+def example_sources(evaluation: Evaluation, max_people: int) -> list[int]:
+    """Indices of the example sources: one of each light, or those of different people with the largest rotations."""
     pairs = evaluation.pairs
     table = pairs.table
     if pairs.rendered:
         first = table.assign(light=pairs.lights[table["source"]]).drop_duplicates("light")
-        return first["source"].tolist()[:most]
+        return first["source"].tolist()[:max_people]
     far = table.assign(far=table["requested_deg"].abs()).sort_values("far", ascending=False, kind="stable")
-    return far.drop_duplicates("person")["source"].tolist()[:most]
+    return far.drop_duplicates("person")["source"].tolist()[:max_people]
 
 
 def write_evaluation(evaluation: Evaluation, report: dict[str, Any], out: Path) -> list[Path]:
@@ -255,15 +256,15 @@ def write_evaluation(evaluation: Evaluation, report: dict[str, Any], out: Path) 
     Args:
         evaluation: from `evaluate`.
         report: its `summary`.
-        out: folder, made if missing.
+        out: target folder.
 
     Returns:
-        The files: evaluation.json, .csv (every image's measures), .md (the table), .png, and examples.png.
+        The files: evaluation.json, .csv (measures of every image), .md (the table), .png, and examples.png.
     """
     data = report["data"]
-    whom = "heads never seen" if data["rendered"] else "people never seen"
+    subjects = "held-out heads" if data["rendered"] else "held-out people"
     title = (
-        f"{', '.join(evaluation.rotators)}: {data['people']} {whom}, {data['pairs']} turns, means with 95% intervals"
+        f"{', '.join(evaluation.rotators)}: {data['people']} {subjects}, {data['pairs']} rotations; mean, 95% interval"
     )
     figure = evaluation_figure(report, title)
     metadata = synthetic_metadata({"rotator": ", ".join(evaluation.rotators), **evaluation.provenance})

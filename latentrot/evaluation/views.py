@@ -1,4 +1,4 @@
-"""Heads rendered in several poses, everything else equal: the truth that turned images are compared with."""
+"""Pairs of rendered heads, whose images differ in the pose alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 from PIL import Image
 
 from latentrot.data.celeba import FaceFolder
-from latentrot.data.tables import as_numbers
+from latentrot.data.tables import as_numbers, read_table
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.pairs import EvaluationConfig, Pairs, pair_table
 from latentrot.faces.network import LIGHTS
@@ -18,41 +18,41 @@ from latentrot.faces.network import LIGHTS
 __all__ = ["Views", "pairs_of_views", "read_views"]
 
 COLUMNS = ("image_id", "head", "yaw_deg", "light")
-#: the value of the face in a mask; 0 is the background, 2 the hair
+#: value of the face in a mask; 0: background, 2: hair
 FACE = 1
-MAKE = "make some with: latentrot heads make --views --out DIR"
+MAKE = "render some with: latentrot heads make --views --out DIR"
 
 
 @dataclass(frozen=True, eq=False)
 class Views:
-    """Every head in every pose.
+    """Images of every head in every pose.
 
     Attributes:
-        root: the folder they come from.
+        root: their folder.
         heads: (h,) names.
-        lights: (h,) side of the image each head's main light comes from.
-        yaws: (k,) degrees, rising.
+        lights: (h,) illumination classes.
+        yaws: (k,) degrees, ascending.
         images: (h, k, s, s, 3) uint8.
-        masks: (h, k, s, s) bool, true on the face; None where the folder has none.
+        masks: (h, k, s, s) bool, masks of the face; None if the folder has none.
     """
 
     root: Path
     heads: tuple[str, ...]
     lights: tuple[str, ...]
     yaws: np.ndarray
-    pictures: np.ndarray
+    images: np.ndarray
     masks: np.ndarray | None
 
     @property
     def size(self) -> int:
         """Side of the images in pixels."""
-        return self.pictures.shape[2]
+        return self.images.shape[2]
 
     def column(self, yaw: float) -> int:
-        """Which of `yaws` an angle is.
+        """Index of an angle in `yaws`.
 
         Raises:
-            LatentrotError: the heads were not rendered at it.
+            LatentrotError: no views at this angle.
         """
         near = np.flatnonzero(np.abs(self.yaws - yaw) < 0.05)
         if not len(near):
@@ -62,10 +62,10 @@ class Views:
 
 
 def pairs_of_views(views: Views, config: EvaluationConfig) -> Pairs:
-    """One view of every head, with each of its other views that was asked for.
+    """Pair one view of every head with its other views of the configured yaws.
 
     Raises:
-        LatentrotError: no such source pose, no turn left to ask for, or fewer than one head.
+        LatentrotError: no views of the source's yaw, none of the targets, or fewer than one head.
     """
     source, columns = turns_of(views, config)
     count, poses = len(views.heads), len(views.yaws)
@@ -76,16 +76,16 @@ def pairs_of_views(views: Views, config: EvaluationConfig) -> Pairs:
         for h in heads
         for c, turn in zip(columns, degrees, strict=True)
     ]
-    pictures = views.pictures.reshape(-1, views.size, views.size, 3)
-    faces = np.ones(pictures.shape[:3], bool) if views.masks is None else views.masks.reshape(pictures.shape[:3])
+    images = views.images.reshape(-1, views.size, views.size, 3)
+    faces = np.ones(images.shape[:3], bool) if views.masks is None else views.masks.reshape(images.shape[:3])
     return Pairs(
-        views.root, True, tuple(f"{h} at {y:+g}" for h in views.heads for y in views.yaws), pictures, faces,
+        views.root, True, tuple(f"{h} at {y:+g}" for h in views.heads for y in views.yaws), images, faces,
         np.tile(views.yaws, count), np.repeat(views.heads, poses), np.repeat(views.lights, poses), pair_table(rows),
     )  # fmt: skip
 
 
 def turns_of(views: Views, config: EvaluationConfig) -> tuple[int, list[int]]:
-    """Columns of the views: the source's, and those to turn to."""
+    """Indices of the views: that of the source, and those of the targets."""
     if config.people is not None and config.people < 1:
         raise LatentrotError(f"people={config.people}: expected at least 1")
     source = views.column(config.source_yaw)
@@ -103,14 +103,14 @@ def read_views(root: Path | str) -> Views:
     """Read a folder of views.
 
     Args:
-        root: images, as `FaceFolder` reads them, with `views.csv` (image_id, head, yaw_deg, light, and pitch_deg, of
-            which the one nearest 0 is taken) and, if there, `masks/` with an image of the same name each, 1 on the face.
+        root: images, as `FaceFolder` reads them, with `views.csv` (image_id, head, yaw_deg, light, and optionally
+            pitch_deg, of which the value nearest 0 is used) and optionally `masks/` with a mask of the same name each.
 
     Raises:
-        LatentrotError: no such folder or table, a missing column, view or image, or a head lit from several sides.
+        LatentrotError: no such folder or table, a missing column, view or image, or a head with several lights.
     """
     folder = FaceFolder(Path(root))
-    table = read_table(folder.root / "views.csv")
+    table = read_view_table(folder.root / "views.csv")
     heads, yaws = sorted(set(table["head"])), sorted(set(table["yaw_deg"]))
     grid = table.pivot_table("image_id", "head", "yaw_deg", aggfunc="first").reindex(index=heads, columns=yaws)
     empty = np.argwhere(grid.isna().to_numpy())
@@ -126,39 +126,37 @@ def read_views(root: Path | str) -> Views:
     names = grid.to_numpy().ravel().tolist()
     size = min(folder.open_image(names[0]).size)
     shape = (len(heads), len(yaws), size, size)
-    pictures = folder.read_crops(names, size).reshape(*shape, 3)
+    images = folder.read_crops(names, size).reshape(*shape, 3)
     masks = read_masks(folder.root / "masks", names, size)
     return Views(
-        folder.root, tuple(map(str, heads)), tuple(sides[h][0] for h in heads), np.array(yaws, np.float64), pictures,
+        folder.root, tuple(map(str, heads)), tuple(sides[h][0] for h in heads), np.array(yaws, np.float64), images,
         None if masks is None else masks.reshape(shape),
     )  # fmt: skip
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_view_table(path: Path) -> pd.DataFrame:
     """The table of views, yaws rounded to a tenth of a degree."""
     if not path.is_file():
-        raise LatentrotError(f"no views.csv in {path.parent}: it names each picture's head, yaw_deg and light; {MAKE}")
-    try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise LatentrotError(f"cannot read {path}: {error}") from error
+        raise LatentrotError(
+            f"no views.csv in {path.parent}: expected a table of image_id, head, yaw_deg and light; {MAKE}"
+        )
+    table = read_table(path).reset_index()
     if missing := [c for c in COLUMNS if c not in table.columns]:
         raise LatentrotError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
     if table.empty:
         raise LatentrotError(f"{path} names no view; {MAKE}")
-    numbers = table.columns.intersection(["yaw_deg", "pitch_deg"])
-    table = as_numbers(table.set_index("image_id", drop=False), list(numbers), path).reset_index(drop=True)
+    table = as_numbers(table, list(table.columns.intersection(["yaw_deg", "pitch_deg"])), path)
     if "pitch_deg" in table:
         table = table[table["pitch_deg"] == min(table["pitch_deg"], key=abs)]
     return table.assign(yaw_deg=table["yaw_deg"].astype(float).round(1) + 0.0)
 
 
 def read_masks(folder: Path, names: list[str], size: int) -> np.ndarray | None:
-    """(n, size, size) bool, true on the face, or None where there is no such folder."""
+    """(n, size, size) bool masks of the face, or None if there is no such folder."""
     if not folder.is_dir():
         return None
     paths = [(folder / name).with_suffix(".png") for name in names]
     if missing := [p for p in paths if not p.is_file()]:
         raise LatentrotError(f"no mask {missing[0]}; expected one for each view, or no folder {folder}")
-    pictures = [Image.open(p).convert("L").resize((size, size), Image.Resampling.NEAREST) for p in paths]
-    return np.stack([np.asarray(p) == FACE for p in pictures])
+    images = [Image.open(p).convert("L").resize((size, size), Image.Resampling.NEAREST) for p in paths]
+    return np.stack([np.asarray(p) == FACE for p in images])

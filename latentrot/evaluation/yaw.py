@@ -1,4 +1,4 @@
-"""Second opinions on the yaw that have nothing to do with the label network: regressions on the images of other people."""
+"""Estimates of the yaw that are independent of the label network: regressions fitted to the images of other people."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from latentrot.faces.framing import CENTRE, INPUT, SIDE
 
 __all__ = ["FittedYaw", "landmark_yaw", "pixel_yaw"]
 
-#: side in pixels of the grey images the regression sees
+#: side in pixels of the grey images of the regression on pixels
 GREY_SIDE = 32
 FOLDS = 5
 
 
-def pixel_features(pictures: np.ndarray) -> np.ndarray:
-    """Grey images, small and standardised one by one: (n, h, w, 3) uint8 -> (n, 1024) float64."""
-    x = torch.from_numpy(grey(pictures))[:, None]
+def pixel_features(images: np.ndarray) -> np.ndarray:
+    """Small grey images, each standardised: (n, h, w, 3) uint8 -> (n, 1024) float64."""
+    x = torch.from_numpy(grey(images))[:, None]
     small = F.interpolate(x, size=(GREY_SIDE, GREY_SIDE), mode="bilinear", antialias=True).flatten(1).numpy()
     centred = small - small.mean(1, keepdims=True)
     return centred / (centred.std(1, keepdims=True) + 1e-6)
 
 
 def landmark_features(images: np.ndarray) -> np.ndarray:
-    """Five landmarks by the face detector, looked for in each image and in its mirror image.
+    """Five landmarks by the face detector, averaged over each image and its mirror image.
 
     Args:
         images: (n, h, w, 3) uint8 crops in the CelebA frame.
 
     Returns:
-        (n, 10) shares of the square looked at; what the detector is unsure of is no less a pair of numbers.
+        (n, 10) positions, 0 to 1 across the detector's input.
     """
     side = images.shape[2] / (CROP_BOX[2] - CROP_BOX[0])
     left, top = (CENTRE[i] - SIDE / 2 - CROP_BOX[i] for i in (0, 1))
@@ -57,21 +57,19 @@ def landmark_features(images: np.ndarray) -> np.ndarray:
 
 
 class FittedYaw:
-    """Regression of yaw on features, fitted to the images of other people than the one it is asked about.
-
-    What looks like no face at all is taken for frontal.
+    """Cross-validated regression of yaw on features: a person's yaw is estimated by a fit to other people.
 
     Args:
         pairs: images of at least two people.
         features: (n, h, w, 3) uint8 images -> (n, d).
-        regression: makes the regression to be fitted.
+        regression: makes an unfitted regression.
     """
 
     def __init__(
         self, pairs: Pairs, features: Callable[[np.ndarray], np.ndarray], regression: Callable[[], Pipeline]
     ) -> None:
         self.features = features
-        x = features(pairs.pictures)
+        x = features(pairs.images)
         self.fold: dict[str, int] = {}
         self.fitted: list[Pipeline] = []
         folds = GroupKFold(min(FOLDS, len(set(pairs.people))))
@@ -79,17 +77,17 @@ class FittedYaw:
             self.fitted.append(regression().fit(x[seen], pairs.yaws[seen]))
             self.fold |= dict.fromkeys(pairs.people[unseen], i)
 
-    def estimate(self, pictures: np.ndarray, people: np.ndarray) -> np.ndarray:
+    def estimate(self, images: np.ndarray, people: np.ndarray) -> np.ndarray:
         """Yaws of images (n, h, w, 3) uint8 of people (n,) -> (n,) degrees."""
-        x, folds = self.features(pictures), np.array([self.fold[person] for person in people])
-        yaws = np.empty(len(pictures))
+        x, folds = self.features(images), np.array([self.fold[person] for person in people])
+        yaws = np.empty(len(images))
         for fold in set(folds):
             yaws[folds == fold] = self.fitted[fold].predict(x[folds == fold])
         return yaws
 
 
 def pixel_yaw(pairs: Pairs) -> FittedYaw:
-    """Kernel ridge regression on pixels; 3.1 degrees off on 30 rendered heads it had not seen, a linear one 7.8."""
+    """Kernel ridge regression on pixels; mean error on 30 unseen rendered heads 3.1 degrees (linear regression: 7.8)."""
     return FittedYaw(
         pairs,
         pixel_features,
@@ -98,7 +96,7 @@ def pixel_yaw(pairs: Pairs) -> FittedYaw:
 
 
 def landmark_yaw(pairs: Pairs) -> FittedYaw:
-    """Kernel ridge regression on five landmarks, found by the face detector."""
+    """Kernel ridge regression on the five landmarks of the face detector."""
     return FittedYaw(
         pairs,
         landmark_features,

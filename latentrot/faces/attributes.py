@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from latentrot.bundles import DEFAULT_BUNDLE, attributes_in, bundled_folder
 from latentrot.errors import LatentrotError
-from latentrot.faces.estimate import prepare
+from latentrot.faces.estimate import resize_crops
 from latentrot.faces.layers import Residual, conv, digest_of, load_weights
 
 __all__ = [
@@ -118,7 +118,7 @@ def estimate_attributes(x: Tensor, *, network: AttributeNetwork | None = None, m
     """
     net = network or load_attributes(device=x.device)
     crops = x.to(net.device)
-    sides = [prepare(crops), prepare(crops.flip(-1))] if mirror else [prepare(crops)]
+    sides = [resize_crops(crops), resize_crops(crops.flip(-1))] if mirror else [resize_crops(crops)]
     found = torch.stack([torch.cat([net(part) for part in side.split(CHUNK)]) for side in sides]).mean(0)
     return torch.cat([found[:, :1].clamp(*AGES), found[:, 1:]], 1).to(x.device)
 

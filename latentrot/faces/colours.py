@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from latentrot.faces.estimate import prepare
+from latentrot.faces.estimate import resize_crops
 from latentrot.faces.network import CROP_SIZE
 
 __all__ = ["COLOUR_COLUMNS", "EYE_TO_CHEEK", "estimate_colours"]
@@ -37,7 +37,7 @@ def estimate_colours(x: Tensor) -> Tensor:
     Raises:
         LatentrotError: `x` is not a batch of square RGB crops.
     """
-    crops = (prepare(x).clamp(-1, 1) + 1) / 2
+    crops = (resize_crops(x).clamp(-1, 1) + 1) / 2
     distance = _ellipse(x.device)
     means = [_mean(crops, mask.float()) for mask in (distance < 1, distance > AROUND)]
     grey = crops.mean(1)

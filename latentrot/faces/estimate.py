@@ -38,7 +38,7 @@ def check_crops(x: Tensor) -> None:
         raise LatentrotError(f"crops of type {x.dtype} and shape {tuple(x.shape)}: expected floats in [-1, 1]")
 
 
-def prepare(x: Tensor, size: int = CROP_SIZE) -> Tensor:
+def resize_crops(x: Tensor, size: int = CROP_SIZE) -> Tensor:
     """Check crops and resize them to a network's input: (n, 3, h, h) float -> (n, 3, size, size) float32.
 
     Raises:
@@ -91,7 +91,7 @@ class LabelerPose:
 
     def __call__(self, x: Tensor) -> Tensor:
         """(n, 3, h, h) -> (n, 3) degrees; see `PoseEstimator`."""
-        return (self.network.pose(prepare(x.to(self.network.device))) * POSE_SCALE).to(x.device)
+        return (self.network.pose(resize_crops(x.to(self.network.device))) * POSE_SCALE).to(x.device)
 
 
 @torch.no_grad()
@@ -142,7 +142,7 @@ def estimate_light(x: Tensor, *, labeler: FaceLabeler | None = None, mirror: boo
     """
     net = labeler or load_labeler(device=x.device)
     parts = []
-    for crop in prepare(x.to(net.device)).split(CHUNK):
+    for crop in resize_crops(x.to(net.device)).split(CHUNK):
         light = net.light(crop).softmax(1)
         if mirror:
             light = (light + net.light(crop.flip(-1)).softmax(1).flip(1)) / 2

@@ -27,7 +27,7 @@ def read_exact_labels(folder: FaceFolder) -> pd.DataFrame:
     Raises:
         LatentrotError: a missing table, column or row, or an unknown light.
     """
-    pose, light = (read_columns(folder, name, columns) for name, columns in TABLES.items())
+    pose, light = (read_folder_columns(folder, name, columns) for name, columns in TABLES.items())
     table = as_numbers(pose, TABLES["pose"], folder.root / "pose.csv").join(light)
     if unknown := sorted(set(table["light"]) - set(LIGHTS)):
         raise LatentrotError(f"{folder.root / 'light.csv'} names the lights {unknown}; expected {', '.join(LIGHTS)}")
@@ -37,7 +37,7 @@ def read_exact_labels(folder: FaceFolder) -> pd.DataFrame:
     return table.assign(confidence=1.0, digest=image_digests(folder.image_dir, folder.ids))
 
 
-def read_columns(folder: FaceFolder, name: str, columns: list[str]) -> pd.DataFrame:
+def read_folder_columns(folder: FaceFolder, name: str, columns: list[str]) -> pd.DataFrame:
     """Read some columns of one of the folder's tables, a row per image in their order."""
     path = folder.find_table(name)
     if path is None:

@@ -21,7 +21,7 @@ from latentrot.faces.alignment import MEAN_LANDMARKS, Alignment
 from latentrot.faces.detect import detect_faces
 from latentrot.faces.framing import ONCE, landmarks_in_frame
 
-__all__ = ["check_crop", "check_frame", "frame_fault", "framed"]
+__all__ = ["check_crop_frame", "check_frame", "frame_alignment", "frame_fault"]
 
 log = logging.getLogger(__name__)
 #: number of images of a folder that are checked
@@ -34,7 +34,7 @@ SIZES, MAX_SHIFT, LEAN = (0.8, 1.7), 20.0, 20.0
 PROFILE = 0.6
 
 
-def framed(width: int, height: int) -> Alignment:
+def frame_alignment(width: int, height: int) -> Alignment:
     """Alignment of an image that is a square crop of the CelebA frame, or the whole frame at any size."""
     left, top, right, _ = CROP_BOX
     square = width == height
@@ -53,7 +53,7 @@ def frame_fault(image: np.ndarray, device: str | None = None) -> str | None:
     Returns:
         An empty string for an aligned face; a description of the deviation; None if no face is found.
     """
-    alignment = framed(image.shape[1], image.shape[0])
+    alignment = frame_alignment(image.shape[1], image.shape[0])
     points = landmarks_in_frame(image, alignment, ONCE, device)
     if points is None:
         faces = detect_faces(image, device)
@@ -120,7 +120,7 @@ def _fault_of(folder: FaceFolder, name: str, device: str | None) -> str | None:
         return None
 
 
-def check_crop(image: np.ndarray, path: Path, device: str | None = None) -> None:
+def check_crop_frame(image: np.ndarray, path: Path, device: str | None = None) -> None:
     """Refuse an image passed as a crop whose face is elsewhere or missing.
 
     Raises:

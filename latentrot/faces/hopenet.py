@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from latentrot.errors import LatentrotError
-from latentrot.faces.estimate import prepare
+from latentrot.faces.estimate import resize_crops
 
 __all__ = ["Hopenet", "HopenetPose", "load_hopenet"]
 
@@ -93,7 +93,8 @@ class HopenetPose:
         """(n, 3, h, h) -> (n, 3) degrees; see `PoseEstimator`."""
         device = self.network.conv1.weight.device
         parts = [
-            expected_angle(self.network(normalise(prepare(part.to(device), INPUT_SIZE)))) for part in x.split(BATCH)
+            expected_angle(self.network(normalise(resize_crops(part.to(device), INPUT_SIZE))))
+            for part in x.split(BATCH)
         ]
         return (torch.cat(parts) * torch.tensor(SIGNS, device=device)).to(x.device)
 

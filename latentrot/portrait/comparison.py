@@ -15,51 +15,51 @@ from latentrot.rotators.protocol import Rotator, rotate_face, rotate_many
 
 __all__ = ["comparison_sheet"]
 
-#: side in pixels of an image on the sheet, and height of the line of words above it
+#: side of an image on the sheet, and height of its caption, pixels
 SIDE, LINE = 256, 28
 
 
 def comparison_sheet(
     path: Path, rotators: Mapping[str, Rotator], degrees: Sequence[float], config: EditConfig | None = None
 ) -> np.ndarray:
-    """Turn the face of one photograph by several rotators.
+    """Rotate the face of one photograph by several rotators.
 
-    Every rotator shows what it makes of the face's crop by itself, or of the photograph if it can turn one; what `edit`
-    pastes together of two of them is not shown.
+    The images are the output of each rotator on the crop, or on the photograph if it takes photographs, without the
+    compositing of `edit`.
 
     Args:
         path: the photograph.
         rotators: by name.
-        degrees: turns; > 0: nose to the viewer's right.
-        config: which face, and whether the image is a crop already.
+        degrees: rotations in degrees of yaw; > 0: nose to the viewer's right.
+        config: selection of the face, and whether the image is a crop.
 
     Returns:
-        (h, w, 3) uint8: a row for each rotator, the source first and then its turns, each with its words above it.
+        (h, w, 3) uint8: one row per rotator, the source and its rotations, with captions.
 
     Raises:
         LatentrotError: the image cannot be read, there is no face, or a rotator refuses it.
     """
     if not rotators or not degrees:
-        raise LatentrotError("nothing to compare: expected at least one rotator and one turn")
+        raise LatentrotError("nothing to compare: expected at least one rotator and one rotation")
     portrait = open_portrait(path, config)
     face = portrait.alignments[0] if portrait.alignments else None
     source = portrait.image if face is None else face.crop(portrait.image, SIDE)
-    pictures = []
+    images = []
     for name, rotator in rotators.items():
         turned = (
             rotate_many(rotator, portrait.image, degrees)
             if face is None
             else rotate_face(rotator, portrait.image, face, degrees, SIDE)
         )
-        pictures.append(captioned(source, name))
-        pictures += [captioned(picture, f"{turn:+g}") for picture, turn in zip(turned, degrees, strict=True)]
-    return strip(pictures, columns=1 + len(degrees))
+        images.append(captioned(source, name))
+        images += [captioned(image, f"{turn:+g}") for image, turn in zip(turned, degrees, strict=True)]
+    return strip(images, columns=1 + len(degrees))
 
 
-def captioned(picture: np.ndarray, words: str) -> np.ndarray:
-    """A (s, s, 3) uint8 image at the sheet's size, with words above it, black on white."""
+def captioned(image: np.ndarray, words: str) -> np.ndarray:
+    """Resize a (s, s, 3) uint8 image for the sheet and add a caption above it."""
     whole = np.full((LINE + SIDE, SIDE, 3), 255, np.uint8)
-    whole[LINE:] = picture if len(picture) == SIDE else resize(picture, SIDE)
+    whole[LINE:] = image if len(image) == SIDE else resize(image, SIDE)
     canvas = Image.fromarray(whole)
     ImageDraw.Draw(canvas).text((6, 4), words, (0, 0, 0), ImageFont.load_default(size=18))
     return np.asarray(canvas)

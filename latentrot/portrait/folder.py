@@ -47,7 +47,7 @@ def list_photographs(folder: Path) -> list[Path]:
         raise LatentrotError(f"cannot read the folder {one_line(folder)}: {error.strerror}") from error
     if not names:
         raise LatentrotError(
-            f"no pictures ({', '.join(sorted(SUFFIXES))}) in {one_line(folder)}; subfolders are not read"
+            f"no images ({', '.join(sorted(SUFFIXES))}) in {one_line(folder)}; subfolders are not read"
         )
     return names
 

@@ -1,7 +1,6 @@
-"""Edit one face many times, as a page or a notebook does: what is slow is done once and kept.
+"""Interactive edits of one face, for the page or a notebook; the slow preparation runs once.
 
-`read_portrait` finds the faces, `take_face` prepares one of them and calibrates its steps (the slow part, once),
-`rotate_subject` makes rotated photographs of it.
+`open_shrunk` finds the faces, `take_face` prepares one of them and calibrates its steps, `rotate_subject` rotates it.
 """
 
 from __future__ import annotations
@@ -26,8 +25,7 @@ from latentrot.portrait.portrait import EditConfig, Portrait, read_portrait
 from latentrot.portrait.properties import StillRotator
 from latentrot.portrait.results import synthetic_metadata
 from latentrot.portrait.turns import Turn
-from latentrot.rotators.properties import PreparedFace as PreparedProperties
-from latentrot.rotators.properties import PropertyEditor
+from latentrot.rotators.properties import InvertedFace, PropertyEditor
 from latentrot.rotators.protocol import RotatedCrop, Rotator, capabilities_of
 
 __all__ = [
@@ -36,43 +34,43 @@ __all__ = [
     "Subject",
     "animation",
     "close_up",
-    "face_strip",
     "identity_similarity",
     "mark_faces",
     "open_shrunk",
     "provenance",
     "rotate_subject",
+    "subject_strip",
     "sweep_of",
     "take_face",
 ]
 
-#: the farthest rotation to either side that a face is calibrated for, degrees
+#: max calibrated rotation to either side, degrees
 MAX_TURN = 40.0
-#: longer photographs are shrunk to this side, so that a rotation is composited and shown at once (pixels)
+#: photographs are shrunk to this side in pixels, for short response times
 MAX_SIDE = 1600
-#: so many of the largest faces can be chosen from
+#: max number of faces to choose from
 MAX_FACES = 9
-#: so many settings of properties are kept, each with its prepared heads
+#: number of cached settings of properties, each with its prepared heads
 KEPT_SETTINGS = 3
-#: what leaves the head as it is
+#: the rotator for edits of properties alone
 STILL, STILL_ROTATOR = "still", StillRotator()
-#: side of the crops whose identity is compared, pixels
+#: side of the crops for the identity network, pixels
 IDENTITY_SIDE = 240
-#: how far a close-up reaches beyond the face crop, as a share of the crop's side
+#: margin of a close-up around the face crop, relative to the side of the crop
 AROUND = 0.4
 
 
 @dataclass(eq=False)
 class Subject:
-    """One face of a photograph, prepared for each rotator when it is first asked for.
+    """One face of a photograph, prepared for each rotator on first use.
 
     Attributes:
         portrait: the photograph; its only alignment is that of the face.
         config: how the face is edited.
         rotators: by name; the first one is prepared at once.
-        editor: of properties; None: they are left as they are.
-        prepared: the face by the name of the rotator.
-        varied: the same face with its properties edited, the latest settings.
+        editor: editor of properties; None: no properties.
+        prepared: the prepared face by name of the rotator.
+        varied: cache of the face with edited properties, by setting.
     """
 
     portrait: Portrait
@@ -84,7 +82,7 @@ class Subject:
 
     @property
     def face(self) -> PreparedFace:
-        """As the first rotator prepared it."""
+        """The face as prepared for the first rotator."""
         return self.prepared_for(next(iter(self.rotators)))
 
     @property
@@ -94,12 +92,12 @@ class Subject:
 
     @property
     def reach(self) -> tuple[float, float]:
-        """Rotations in degrees within which the first rotator was calibrated, at most `MAX_TURN`."""
+        """Calibrated range of the first rotator in degrees, clamped to `MAX_TURN`."""
         low, high = self.face.crop.reach or (-MAX_TURN, MAX_TURN)
         return max(low, -MAX_TURN), min(high, MAX_TURN)
 
     def prepared_for(self, name: str) -> PreparedFace:
-        """The face, prepared for a rotator and calibrated; rotators that set its head up alike share it."""
+        """The face, prepared for a rotator and calibrated; rotators with the same head fitter share its head."""
         if name not in self.prepared:
             beside = next((f for f in self.prepared.values() if f.pending is not None), None)
             rotator = STILL_ROTATOR if name == STILL else self.rotators[name]
@@ -109,14 +107,14 @@ class Subject:
         return self.prepared[name]
 
     @cached_property
-    def editable(self) -> PreparedProperties:
-        """The face, inverted for edits of its properties."""
+    def editable(self) -> InvertedFace:
+        """The inverted face, for edits of properties."""
         if self.editor is None:
             raise LatentrotError("no directions of properties come with this model")
         return self.editor.prepare(self.portrait.image, self.alignment)
 
     def with_properties(self, wanted: Mapping[str, Wanted]) -> Subject:
-        """The same face with its properties edited; the latest few are kept."""
+        """The face with edited properties; the last `KEPT_SETTINGS` are cached."""
         key = tuple(sorted(wanted.items(), key=lambda item: item[0]))
         if not key:
             return self
@@ -269,7 +267,7 @@ def mark_faces(portrait: Portrait, chosen: int, side: int = 720) -> np.ndarray:
     share = small.shape[1] / portrait.image.shape[1]
     canvas = Image.fromarray(small)
     pen, line = ImageDraw.Draw(canvas), max(2, max(small.shape[:2]) // 180)
-    # the chosen box last, so that no other is drawn across it
+    # draw the chosen box last, on top of the others
     for index in sorted(range(len(faces)), key=lambda i: i == chosen):
         left, top, right, bottom = (v * share for v in faces[index].box)
         colour = "#ff8a1f" if index == chosen else "#ffffff"
@@ -279,10 +277,10 @@ def mark_faces(portrait: Portrait, chosen: int, side: int = 720) -> np.ndarray:
     return np.array(canvas)
 
 
-def face_strip(subject: Subject, views: Sequence[RotatedPhotograph], side: int = 192) -> np.ndarray:
+def subject_strip(subject: Subject, views: Sequence[RotatedPhotograph], side: int = 192) -> np.ndarray:
     """The source crop and the turned crops side by side, `side` pixels each: (side, w, 3) uint8."""
-    pictures = [subject.portrait.image, *(v.image for v in views)]
-    return strip([subject.alignment.crop(p, side) for p in pictures])
+    images = [subject.portrait.image, *(v.image for v in views)]
+    return strip([subject.alignment.crop(p, side) for p in images])
 
 
 def animation(subject: Subject, views: Sequence[RotatedPhotograph], side: int = 384) -> list[np.ndarray]:

@@ -130,9 +130,9 @@ def read_crop(path: Path, config: EditConfig) -> Portrait:
         raise LatentrotError(f"{one_line(path)} is {width}x{height}; --crop expects a square face crop")
     clock.lap("read")
     if not config.reify:  # the detector need not know a painted face
-        from latentrot.faces.frame_check import check_crop  # noqa: PLC0415  which only crops need
+        from latentrot.faces.frame_check import check_crop_frame  # noqa: PLC0415  which only crops need
 
-        check_crop(photograph.pixels, path, config.perception_device)
+        check_crop_frame(photograph.pixels, path, config.perception_device)
     return Portrait(path, photograph, warnings=photograph.warnings, seconds=clock.seconds)
 
 

@@ -1,4 +1,4 @@
-"""The way from noise to a rotated face as an image of its own."""
+"""Contact sheet of the sampling steps of a rotated face."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from latentrot.rotators.protocol import CROP_SIDE, Rotator, capabilities_of
 
 __all__ = ["write_process"]
 
-#: cells of the strip are at least so large, pixels
+#: min side of a cell, pixels
 CELL = 128
 
 
 def write_process(portrait: Portrait, rotator: Rotator, edited: Edited, out: Path) -> Path:
-    """Write the sampling steps of the first rotation of an edit, with metadata that say it is synthetic.
+    """Write the sampling steps of the first rotation of an edit, with metadata.
 
     Raises:
         LatentrotError: the rotator has no `process(image, degrees)`.

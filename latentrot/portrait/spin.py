@@ -1,4 +1,4 @@
-"""A head from all around as files: of a photograph, of a new person, or between two people."""
+"""Draw a head from all sides and write the files: of a photograph, of a new person, or interpolated between two people."""
 
 from __future__ import annotations
 
@@ -21,75 +21,82 @@ from latentrot.rotators.spin.reconstruct import export_views
 from latentrot.rotators.spin.rotator import SpinRotator, pose_of
 from latentrot.rotators.spin.sample import SpinViews, draw_views, identity_of, spin
 
-__all__ = ["Spun", "circle", "spin_between", "spin_new", "spin_photograph", "write_between", "write_spun"]
+__all__ = ["Spun", "poses_around", "spin_between", "spin_new", "spin_photograph", "write_between", "write_spun"]
 
-#: milliseconds a round of the turntable takes, and its side in pixels
+#: duration of a turntable rotation in milliseconds, and its side in pixels
 ROUND_MS, SHOWN_PX = 4_800, 192
-#: people between two, and the yaws each is shown at: what is drawn together in one sample
+#: number of interpolated identities, and the yaws of the views of each, which are drawn in one sample
 BETWEEN = 7
 YAWS = (-135.0, -90.0, -45.0, 0.0, 45.0, 90.0, 135.0, 180.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Spun:
-    """A head from all around.
+    """Views of a head from all sides.
 
     Attributes:
         views: in order of yaw.
-        warnings: what the user should know.
-        facts: for the files' metadata.
+        warnings: for the user.
+        provenance: metadata of the files.
     """
 
     views: SpinViews
     warnings: tuple[str, ...]
-    facts: dict[str, object]
+    provenance: dict[str, object]
 
 
-def circle(count: int, pitch: float = 0.0) -> torch.Tensor:
-    """(count, 2) poses all around, the front among them: yaws evenly from -180 on."""
+def poses_around(count: int, pitch: float = 0.0) -> torch.Tensor:
+    """(count, 2) poses with evenly spaced yaws from -180 degrees, 0 among them."""
     yaw = (torch.arange(count) - count // 2) * (360 / count)
     return torch.stack([yaw, torch.full_like(yaw, pitch)], 1)
 
 
 def spin_photograph(portrait: Portrait, rotator: SpinRotator, count: int, pitch: float = 0.0) -> Spun:
-    """The head in a photograph from all around.
+    """Draw the head of a photograph from all sides.
 
     Args:
         portrait: from `open_portrait`.
         rotator: from `load_rotator`.
-        count: views.
-        pitch: of the views, degrees.
+        count: number of views.
+        pitch: pitch of the views in degrees.
     """
     crop = crop_of(portrait, rotator)
     pose = pose_of(crop)
-    views = rotator.spun(crop, pose, circle(count, pitch))
-    facts = {"source": portrait.path.name, "yaw_deg": round(float(pose[0]), 1), "pitch_deg": round(float(pose[1]), 1)}
-    return Spun(views, (*portrait.warnings, *rotator.model.warnings), facts | facts_of(rotator))
+    views = rotator.draw(crop, pose, poses_around(count, pitch))
+    provenance = {
+        "source": portrait.path.name,
+        "yaw_deg": round(float(pose[0]), 1),
+        "pitch_deg": round(float(pose[1]), 1),
+    }
+    return Spun(views, (*portrait.warnings, *rotator.model.warnings), provenance | provenance_of(rotator))
 
 
 def spin_new(rotator: SpinRotator, count: int, pitch: float = 0.0) -> Spun:
-    """Somebody who does not exist; who, the seed says."""
-    views = spin(rotator.model, None, torch.zeros(2), circle(count, pitch), config=rotator.sample)
-    return Spun(views, rotator.model.warnings, {"source": "nobody"} | facts_of(rotator))
+    """Draw a new person from all sides; the seed of the rotator determines the person."""
+    views = spin(rotator.model, None, torch.zeros(2), poses_around(count, pitch), config=rotator.sample)
+    return Spun(views, rotator.model.warnings, {"source": "nobody"} | provenance_of(rotator))
 
 
 def spin_between(portraits: Sequence[Portrait], rotator: SpinRotator) -> list[SpinViews]:
-    """People between two, who are told by their identity alone, from the same noise: the first, those between, the second.
+    """Interpolate between the identity embeddings of two people; the same noise, no given views.
+
+    Returns:
+        Views of the first person, of the `BETWEEN` interpolated ones, and of the second.
 
     Raises:
-        LatentrotError: the model is told nobody.
+        LatentrotError: the model has no identity condition.
     """
     if rotator.model.person is None:
         why = rotator.model.warnings or (f"{rotator.name} was trained without identities",)
-        raise LatentrotError(f"{why[0]}; people between two need a model that is told who it is")
+        raise LatentrotError(f"{why[0]}; interpolating identities needs a model with an identity condition")
     first, second = (identity_of(rotator.model, crop_of(portrait, rotator)) for portrait in portraits)
-    asked = torch.tensor([[yaw, 0.0] for yaw in YAWS])
+    poses = torch.tensor([[yaw, 0.0] for yaw in YAWS])
     shares = torch.linspace(0, 1, BETWEEN + 2).tolist()
-    return [draw_views(rotator.model, None, asked, mixed(first, second, share), rotator.sample) for share in shares]
+    return [draw_views(rotator.model, None, poses, slerp(first, second, share), rotator.sample) for share in shares]
 
 
-def mixed(a: torch.Tensor, b: torch.Tensor, share: float) -> torch.Tensor:
-    """A unit vector on the great circle from a to b."""
+def slerp(a: torch.Tensor, b: torch.Tensor, share: float) -> torch.Tensor:
+    """Spherical interpolation of unit vectors, from a (share 0) to b (share 1)."""
     angle = torch.arccos((a @ b).clamp(-1, 1))
     if angle < 1e-4:
         return a
@@ -97,13 +104,13 @@ def mixed(a: torch.Tensor, b: torch.Tensor, share: float) -> torch.Tensor:
 
 
 def crop_of(portrait: Portrait, rotator: SpinRotator) -> np.ndarray:
-    """The face crop a model is given: (s, s, 3) uint8 in the CelebA frame."""
+    """The face crop, (s, s, 3) uint8 in the CelebA frame."""
     crops = portrait.alignments
     return crops[0].crop(portrait.image, 2 * rotator.model.resolution) if crops else portrait.image
 
 
-def facts_of(rotator: SpinRotator) -> dict[str, object]:
-    """What a file says of how it was made."""
+def provenance_of(rotator: SpinRotator) -> dict[str, object]:
+    """Metadata of the files that says how they were made."""
     sample = rotator.sample
     return {"model": rotator.name, "steps": sample.steps, "guidance": sample.guidance, "seed": sample.seed}
 
@@ -111,13 +118,13 @@ def facts_of(rotator: SpinRotator) -> dict[str, object]:
 # --- files ---------------------------------------------------------------------------------------------------------------
 
 
-def as_pictures(views: SpinViews) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Images, and normals as images."""
+def as_images(views: SpinViews) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Images and normals, each as (s, s, 3) uint8 arrays."""
     return list(to_uint8(views.images[:, :3])), list(to_uint8(views.images[:, 3:]))
 
 
 def write_spun(spun: Spun, out: Path, *, motion: str, mesh: str | None) -> list[Path]:
-    """As `spun_files`, as one run's; returns the two folders of images and the other files."""
+    """Write the files of `spun_files`, replacing those of an earlier run; returns the two folders and the other files."""
     files = write_owned(out, lambda: spun_files(spun, out, motion=motion, mesh=mesh))
     return list(dict.fromkeys(f if f.parent == out else f.parent for f in files))
 
@@ -126,27 +133,27 @@ def spun_files(spun: Spun, out: Path, *, motion: str, mesh: str | None) -> list[
     """Write views/, normals/, poses.csv, sheet.png, turntable.MOTION and head.MESH into a folder; returns all files.
 
     Args:
-        spun: a head.
-        out: the folder.
-        motion: gif, webp or mp4, which needs PyAV.
-        mesh: glb or ply, which need trimesh; None: no mesh.
+        spun: views of a head.
+        out: target folder.
+        motion: format of the turntable: gif, webp or mp4 (needs PyAV).
+        mesh: format of the mesh: glb or ply (need trimesh); None: no mesh.
     """
     files: list[Path] = []
-    images, normals = as_pictures(spun.views)
-    metadata = synthetic_metadata(spun.facts)
-    for name, pictures in (("views", images), ("normals", normals)):
+    images, normals = as_images(spun.views)
+    metadata = synthetic_metadata(spun.provenance)
+    for name, shown in (("views", images), ("normals", normals)):
         make_folder(out / name)
-        for i, picture in enumerate(pictures):
+        for i, image in enumerate(shown):
             files.append(out / name / f"{i:03d}.png")
-            write_image(files[-1], picture, metadata)
+            write_image(files[-1], image, metadata)
     table = pd.DataFrame(spun.views.pose.numpy().round(3), columns=["yaw_deg", "pitch_deg"])
     table.insert(0, "image_id", [f"{i:03d}.png" for i in range(len(table))])
     write_atomically(out / "poses.csv", lambda p: table.to_csv(p, index=False))
-    shown = [np.concatenate([resize(p, SHOWN_PX) for p in pair], 1) for pair in zip(images, normals, strict=True)]
+    frames = [np.concatenate([resize(p, SHOWN_PX) for p in pair], 1) for pair in zip(images, normals, strict=True)]
     turntable = out / f"turntable.{motion}"
-    write_animation(turntable, shown, ROUND_MS // len(shown), metadata)
-    some = np.unique(np.linspace(0, len(images) - 1, 8).astype(int))
-    sheet = strip([images[i] for i in some] + [normals[i] for i in some], columns=len(some))
+    write_animation(turntable, frames, ROUND_MS // len(frames), metadata)
+    columns = np.unique(np.linspace(0, len(images) - 1, 8).astype(int))
+    sheet = strip([images[i] for i in columns] + [normals[i] for i in columns], columns=len(columns))
     write_image(out / "sheet.png", sheet, metadata)
     files += [out / "poses.csv", turntable, out / "sheet.png"]
     if mesh is not None:
@@ -155,16 +162,18 @@ def spun_files(spun: Spun, out: Path, *, motion: str, mesh: str | None) -> list[
     return files
 
 
-def write_between(people: Sequence[SpinViews], out: Path, facts: Mapping[str, object], *, motion: str) -> list[Path]:
-    """Write between.png, a person a row, and between.MOTION, their faces in motion (gif, webp or mp4)."""
-    return write_owned(out, lambda: between_files(people, out, facts, motion))
+def write_between(
+    people: Sequence[SpinViews], out: Path, provenance: Mapping[str, object], *, motion: str
+) -> list[Path]:
+    """Write between.png, one row per person, and between.MOTION, an animation of the faces (gif, webp or mp4)."""
+    return write_owned(out, lambda: between_files(people, out, provenance, motion))
 
 
-def between_files(people: Sequence[SpinViews], out: Path, facts: Mapping[str, object], motion: str) -> list[Path]:
-    """The files of `write_between`."""
-    metadata, faces = synthetic_metadata(facts), [as_pictures(views)[0] for views in people]
+def between_files(people: Sequence[SpinViews], out: Path, provenance: Mapping[str, object], motion: str) -> list[Path]:
+    """Write the files of `write_between`."""
+    metadata, faces = synthetic_metadata(provenance), [as_images(views)[0] for views in people]
     write_image(out / "between.png", strip([p for row in faces for p in row], columns=len(YAWS)), metadata)
     front = YAWS.index(0.0)
-    moving = out / f"between.{motion}"
-    write_animation(moving, [resize(row[front], SHOWN_PX) for row in faces], 250, metadata)
-    return [out / "between.png", moving]
+    animation = out / f"between.{motion}"
+    write_animation(animation, [resize(row[front], SHOWN_PX) for row in faces], 250, metadata)
+    return [out / "between.png", animation]

@@ -1,7 +1,7 @@
-"""Sharpen a turned crop by a super-resolution or restoration network the user has, before it is pasted back.
+"""Restore rotated crops by a user's super-resolution or face restoration network before they are composited.
 
-The weights are the user's; spandrel tells from their names and shapes what network they belong to. Files are read as tensors
-alone: safetensors, or PyTorch files with nothing in them that would run code.
+spandrel recognises the architecture from the weights. Files are read as tensors only (safetensors, or PyTorch files without
+code).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from latentrot.rotators.protocol import RotatedCrops
 
 __all__ = ["Upscaler", "load_upscaler"]
 
-#: where the CelebA crop lies in the frame that face networks are trained on, as a share of its side: FFHQ's eyes, at
-#: (192.98, 239.95) and (318.90, 240.19) of 512, laid on CelebA's (`latentrot.faces.alignment.MEAN_LANDMARKS`)
+#: position of the CelebA crop in the frame of face networks, relative to its side, from the eyes in FFHQ at
+#: (192.98, 239.95) and (318.90, 240.19) of 512 and those in CelebA (`latentrot.faces.alignment.MEAN_LANDMARKS`)
 FFHQ_LEFT, FFHQ_TOP, FFHQ_SIDE = 0.095, 0.122, 0.81
-#: side of a face network's image where it names none, pixels
+#: default side of the input of face networks, pixels
 FACE_SIDE = 512
-#: no result is larger than this, pixels a side: what is pasted is no finer than the photograph
+#: max side of a result, pixels
 MAX_SIDE = 2048
 
 
@@ -37,7 +37,7 @@ class Upscaler:
 
     Args:
         network: spandrel's descriptor of an image network, on its device, in evaluation mode.
-        name: what it is, for people: architecture and file.
+        name: architecture and file, for reports.
     """
 
     network: Any
@@ -50,10 +50,10 @@ class Upscaler:
             crop: (s, s, 3) uint8 RGB in the CelebA frame.
 
         Returns:
-            (t, t, 3) uint8 of the same framing; t = s times the network's scale, or what a face network draws.
+            (t, t, 3) uint8 of the same framing; t = s times the network's scale, or the size of a face network's output.
 
         Raises:
-            LatentrotError: the network fails on the crop, or would make it larger than 2048 pixels.
+            LatentrotError: the network fails, or its result would be larger than 2048 pixels.
         """
         if self.network.purpose == "FaceSR":
             return self._as_portrait(crop)
@@ -65,7 +65,7 @@ class Upscaler:
         return self._run(crop)
 
     def _as_portrait(self, crop: np.ndarray) -> np.ndarray:
-        """A face network sees the crop where faces lie in its own frame, edges repeated around it."""
+        """Run a face network on the crop, padded to the frame of the network."""
         side = max(FACE_SIDE, int(self.network.size_requirements.minimum))
         inner, left, top = round(side * FFHQ_SIDE), round(side * FFHQ_LEFT), round(side * FFHQ_TOP)
         rest = (top, side - inner - top), (left, side - inner - left), (0, 0)
@@ -75,21 +75,21 @@ class Upscaler:
         size = min(MAX_SIDE, round(inner * k))
         return np.array(Image.fromarray(drawn).resize((size, size), Image.Resampling.LANCZOS, box=box))
 
-    def _run(self, picture: np.ndarray) -> np.ndarray:
+    def _run(self, image: np.ndarray) -> np.ndarray:
         """(s, s, 3) uint8 -> (s * scale, s * scale, 3) uint8."""
-        x = torch.from_numpy(picture).permute(2, 0, 1)[None].to(self.network.device, torch.float32) / 255
+        x = torch.from_numpy(image).permute(2, 0, 1)[None].to(self.network.device, torch.float32) / 255
         try:
             y = self.network(x)
-        except Exception as error:  # dozens of architectures, each with its own way to fail
+        except Exception as error:  # architectures raise errors of many types
             raise LatentrotError(
-                f"{self.name} failed on a crop of {len(picture)} pixels: {one_line(error, 200)}; try another network"
+                f"{self.name} failed on a crop of {len(image)} pixels: {one_line(error, 200)}; try another network"
             ) from error
         if not bool(y.isfinite().all()):
-            raise LatentrotError(f"{self.name} gave values that are not finite (nan or inf); try another network")
+            raise LatentrotError(f"{self.name} returned values that are not finite (nan or inf); try another network")
         return np.ascontiguousarray((y[0].float() * 255).round().byte().permute(1, 2, 0).cpu().numpy())
 
     def upscale_rotated(self, rotated: RotatedCrops) -> RotatedCrops:
-        """All crops of a rotation restored; poses and decibels stay those of the crops the model made."""
+        """Restore all crops of a rotation; the measurements remain those of the original crops."""
         frames = [replace(f, image=self(f.image)) for f in rotated.frames]
         size = len(frames[0].image) if frames else len(rotated.source)
         restored = self(rotated.reconstruction)
@@ -101,11 +101,11 @@ def load_upscaler(path: str | Path, device: str | None = None) -> Upscaler:
 
     Args:
         path: .safetensors, .pth, .pt or .ckpt of any architecture spandrel knows (ESRGAN, SwinIR, DAT, GFPGAN, ...).
-        device: torch device; cuda where there is one by default.
+        device: torch device; None: cuda where there is one.
 
     Raises:
-        LatentrotError: spandrel is missing, no such file, a file that is damaged or would run code, weights of no network
-            spandrel knows, or a network that does not turn one RGB image into another.
+        LatentrotError: spandrel is missing, no such file, a damaged file or one with code, an unknown architecture, or a
+            network that does not map RGB images to RGB images.
     """
     path = Path(path)
     name = one_line(path)
@@ -121,15 +121,15 @@ def load_upscaler(path: str | Path, device: str | None = None) -> Upscaler:
         network = spandrel.ModelLoader(target).load_from_state_dict(state)
     except spandrel.UnsupportedModelError as error:
         raise LatentrotError(
-            f"{name} holds the weights of no network spandrel knows; give an ESRGAN, SwinIR, GFPGAN or similar file"
+            f"{name} holds weights of an architecture that spandrel does not know; give an ESRGAN, SwinIR or GFPGAN file"
         ) from error
-    except Exception as error:  # weights that fit a name but not its shapes raise KeyError, RuntimeError and others
+    except Exception as error:  # mismatched shapes raise KeyError, RuntimeError and others
         raise LatentrotError(
-            f"cannot build a network from {name}: {one_line(error, 200) or type(error).__name__}; it is damaged or cut "
-            "short, download it again"
+            f"cannot build a network from {name}: {one_line(error, 200) or type(error).__name__}; it is damaged or "
+            "truncated, download it again"
         ) from error
     if not isinstance(network, spandrel.ImageModelDescriptor):
-        raise LatentrotError(f"{name} is a network that fills holes; --upscale takes one that restores whole pictures")
+        raise LatentrotError(f"{name} is an inpainting network; --upscale needs one that restores whole images")
     if (network.input_channels, network.output_channels) != (3, 3):
         raise LatentrotError(
             f"{name} takes {network.input_channels} channels and gives {network.output_channels}; expected 3 and 3 (RGB)"

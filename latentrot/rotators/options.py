@@ -1,9 +1,11 @@
-"""What a rotator is loaded with: the options that the command line and `load_rotator` take."""
+"""Options of rotators, for the command line and `load_rotator`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from latentrot.bundles import bundled_part
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,14 +27,16 @@ class RotatorOptions:
     Every field is an option of `edit` and `evaluate` under its own name.
 
     Attributes:
-        reifies: whether its rotators have `reify(image)`, which brings a painted face towards photographs.
+        reifies: whether its rotators have `reify(image)`, which makes a painted face photograph-like.
         takes_loaded_model: whether `model` may be a model that is loaded already.
         offered: whether the page offers it; a baseline is not.
         draws_process: whether its rotators have `process(image, degrees)`, which draws the steps of one rotation.
+        default_model: the bundled folder of networks that is used without a `model`; empty: none is needed.
     """
 
     reifies: ClassVar[bool] = False
     draws_process: ClassVar[bool] = False
+    default_model: ClassVar[str] = ""
     takes_loaded_model: ClassVar[bool] = False
     offered: ClassVar[bool] = True
 
@@ -44,8 +48,9 @@ class RotatorOptions:
         """
 
     def is_available(self) -> bool:
-        """Whether everything these options need comes with the package or was given."""
-        return True
+        """Whether the model is given, or comes with this build of the package."""
+        given = getattr(self, "model", None) is not None
+        return given or not self.default_model or bundled_part(self.default_model).is_dir()
 
     def with_identity(self, weights: Path | None) -> Self:
         """The options with weights of an identity network, where the model was trained with one; else unchanged."""

@@ -36,7 +36,7 @@ from latentrot.faces.table import describe
 from latentrot.store.space import LatentSpace
 
 __all__ = [
-    "EditedProperty", "PreparedFace", "PropertyEditor", "PropertyReport", "Wanted", "by", "load_property_editor", "to",
+    "EditedProperty", "InvertedFace", "PropertyEditor", "PropertyReport", "Wanted", "by", "load_property_editor", "to",
 ]  # fmt: skip
 
 #: side in pixels of the crops that results are measured on, at most
@@ -158,7 +158,7 @@ class PropertyEditor:
 
     def prepare(
         self, photograph: np.ndarray, alignment: Alignment, landmarks: np.ndarray | None = None
-    ) -> PreparedFace:
+    ) -> InvertedFace:
         """Invert a face and find its parts: the costly part that all edits share.
 
         Args:
@@ -176,11 +176,11 @@ class PropertyEditor:
         x = to_tensor(alignment.crop(photograph, self.model.resolution))
         levels = sorted({self.level(d) for d in self.directions})
         latents = dict(zip(levels, invert_through(self.model, x, self.deepest, levels), strict=True))
-        return PreparedFace(self, photograph, alignment, face, latents)
+        return InvertedFace(self, photograph, alignment, face, latents)
 
 
 @dataclass(frozen=True, eq=False)
-class PreparedFace:
+class InvertedFace:
     """A face of a photograph, ready for many edits.
 
     Attributes:

@@ -22,7 +22,7 @@ from latentrot.directions.property_directions import Calibration, PropertyDirect
 from latentrot.errors import LatentrotError
 from latentrot.faces.alignment import Alignment
 from latentrot.faces.person import PersonNetwork, load_person_network
-from latentrot.rotators.properties import PreparedFace, PropertyEditor
+from latentrot.rotators.properties import InvertedFace, PropertyEditor
 
 __all__ = ["PropertyCalibrationConfig", "aligned_face", "calibrate_properties", "presence_of"]
 
@@ -86,7 +86,7 @@ def calibrate_properties(
     if not len(image_ids):
         raise LatentrotError("no images of people held out to calibrate on; give a folder with some")
     shown = editor.describe(to_tensor(folder.read_crops(image_ids, 64))).set_axis(list(image_ids))
-    faces: dict[str, PreparedFace | None] = {}
+    faces: dict[str, InvertedFace | None] = {}
     person = person_network()
     calibrated = []
     for directions in editor.directions:
@@ -106,7 +106,7 @@ def calibrated_property(
     folder: FaceFolder,
     shown: pd.DataFrame,
     config: PropertyCalibrationConfig,
-    faces: dict[str, PreparedFace | None],
+    faces: dict[str, InvertedFace | None],
     person: PersonNetwork | None,
 ) -> Calibration:
     """What steps of one property do; `faces` keeps those that are prepared."""
@@ -132,7 +132,7 @@ def candidates(one: Property, value: pd.Series, side: int, config: PropertyCalib
     return list(value.sample(min(config.people, len(value)), random_state=config.seed).index)
 
 
-def prepared(editor: PropertyEditor, folder: FaceFolder, name: str) -> PreparedFace | None:
+def prepared(editor: PropertyEditor, folder: FaceFolder, name: str) -> InvertedFace | None:
     """A face ready for edits; None where its landmarks cannot be found."""
     photograph = np.asarray(folder.open_image(name))
     try:
@@ -148,7 +148,7 @@ def aligned_face(photograph: np.ndarray) -> Alignment:
     return Alignment(np.array([[scale, 0, 0], [0, scale, 0]], np.float64), (width, height))
 
 
-def measured_step(face: PreparedFace, one: Property, step: float, person: PersonNetwork | None) -> Measured:
+def measured_step(face: InvertedFace, one: Property, step: float, person: PersonNetwork | None) -> Measured:
     """Take one step on one face."""
     change = face.change({one.name: step})
     crop = face.edited_crop(change)

@@ -18,7 +18,7 @@ from latentrot.errors import LatentrotError
 from latentrot.files import write_atomically
 from latentrot.store.manifest import Manifest
 from latentrot.store.places import as_place, listed, write_atomic
-from latentrot.store.shard import ShardHeader, pack_shard, read_header, read_rows
+from latentrot.store.shard import ShardHeader, pack_shard, read_header, read_latent_rows
 from latentrot.store.space import LatentSpace
 
 __all__ = ["LatentStore"]
@@ -164,7 +164,7 @@ class LatentStore:
                 names = header.image_ids[start : start + size]
                 keep = np.array([wanted is None or n in wanted for n in names])
                 if keep.any():
-                    rows = read_rows(self.path_of(number), header, start, start + len(names))
+                    rows = read_latent_rows(self.path_of(number), header, start, start + len(names))
                     kept = rows[torch.from_numpy(keep)].float()
                     yield [n for n, k in zip(names, keep, strict=True) if k], kept
 
@@ -184,7 +184,7 @@ class LatentStore:
             flat = buffers[turn % 2]
             if flat.dtype != header.dtype or flat.numel() * flat.itemsize < header.size:
                 flat = buffers[turn % 2] = torch.empty(header.size // header.dtype.itemsize, dtype=header.dtype)
-            return read_rows(self.path_of(number), header, out=flat)
+            return read_latent_rows(self.path_of(number), header, out=flat)
 
         with ThreadPoolExecutor(1) as reader:
             ahead = None

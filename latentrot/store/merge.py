@@ -13,7 +13,7 @@ from latentrot.errors import LatentrotError
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.manifest import CHUNK, Manifest, Part, pack_part
 from latentrot.store.places import create_atomic, same_file, write_atomic
-from latentrot.store.shard import pack_shard, read_header, read_rows
+from latentrot.store.shard import pack_shard, read_header, read_latent_rows
 from latentrot.store.work import Sizes
 
 __all__ = ["merge_stores"]
@@ -148,7 +148,7 @@ def take_over(source: ShardSource, out: LatentStore, number: int) -> None:
         same_file(path, out.path_of(number))
         return
     keep = torch.tensor([i not in source.drop for i in header.image_ids], dtype=torch.bool)
-    latents = read_rows(path, header)[keep]
+    latents = read_latent_rows(path, header)[keep]
     names = [i for i in header.image_ids if i not in source.drop]
     skipped = [(i, why) for i, why in header.skipped if i not in source.drop]
     batch = int(header.metadata.get("batch", 0))

@@ -17,7 +17,7 @@ from latentrot.files import check_format
 from latentrot.store.places import read_into, read_range
 from latentrot.store.space import LatentSpace
 
-__all__ = ["KIND", "ShardHeader", "checksum_of", "pack_shard", "read_header", "read_rows"]
+__all__ = ["KIND", "ShardHeader", "checksum_of", "pack_shard", "read_header", "read_latent_rows"]
 
 KIND = "latentrot latents"
 #: version of the file format, raised when an older version would misread it
@@ -145,7 +145,7 @@ def read_header(path: Path | UPath) -> ShardHeader:
     return header
 
 
-def read_rows(
+def read_latent_rows(
     path: Path | UPath, header: ShardHeader, start: int = 0, stop: int | None = None, out: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Read rows start to stop of a shard: (n, c, h, w) as stored.

@@ -11,7 +11,7 @@ from latentrot.errors import LatentrotError
 from latentrot.store.identity import changed_images
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.manifest import Manifest
-from latentrot.store.shard import checksum_of, raw_bytes, read_header, read_rows
+from latentrot.store.shard import checksum_of, raw_bytes, read_header, read_latent_rows
 
 __all__ = ["verify_store"]
 
@@ -72,7 +72,7 @@ def faults(store: LatentStore, manifest: Manifest, number: int) -> list[str]:
     try:
         header = read_header(path)
         header.space.require_same(manifest.space, str(path))
-        latents = read_rows(path, header)
+        latents = read_latent_rows(path, header)
     except LatentrotError as error:
         return [str(error).removeprefix(f"{path} ")]
     found = []

@@ -28,7 +28,7 @@ from latentrot.store.identity import forget_changed
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.manifest import Manifest
 from latentrot.store.places import write_atomic
-from latentrot.store.shard import checksum_of, pack_shard, raw_bytes, read_header, read_rows
+from latentrot.store.shard import checksum_of, pack_shard, raw_bytes, read_header, read_latent_rows
 from latentrot.store.space import LatentSpace
 
 __all__ = ["ShardEmbedder", "ShardReport", "Sizes", "embed_folder", "follow", "pending_shards", "plan"]
@@ -206,7 +206,7 @@ class ShardEmbedder:
             return latents, *nothing
         try:
             header = read_header(path)
-            rows, done = read_rows(path, header), len(header.image_ids)
+            rows, done = read_latent_rows(path, header), len(header.image_ids)
             header.space.require_same(self.space, str(path))
         except LatentrotError:  # damaged or of another model: start again
             return latents, *nothing

@@ -17,7 +17,7 @@ from latentrot.synthetic.sample import HeadParameters, sample_head, with_light_o
 from latentrot.synthetic.shade import render
 from latentrot.synthetic.shards import RenderJob, read_shards, render_shards
 
-__all__ = ["HeadViews", "read_views", "render_views"]
+__all__ = ["HeadViews", "read_head_views", "render_views"]
 
 #: heads per shard
 SHARD = 10
@@ -143,7 +143,7 @@ def render_views(
     return render_shards(jobs, render_heads, what="heads", workers=workers)
 
 
-def read_views(paths: list[Path]) -> HeadViews:
+def read_head_views(paths: list[Path]) -> HeadViews:
     """Read all heads of some shards.
 
     Raises:

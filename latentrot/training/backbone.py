@@ -111,7 +111,7 @@ def default_config(init: str | None = None) -> TrainConfig:
     return TrainConfig() if init is None else TrainConfig(init=init, small_steps=0)
 
 
-def begin_model(config: TrainConfig) -> UNet2DModel:
+def initial_model(config: TrainConfig) -> UNet2DModel:
     """The network of a run before its first step: random by the seed, or with the weights of the model `config.init`.
 
     Raises:
@@ -272,7 +272,7 @@ def train(
     check_writable(checkpoint)
     config = config_of_run(checkpoint, config, TrainConfig)
     # a resumed run has its weights in the checkpoint, whatever it was initialised from
-    model = build_model(config) if checkpoint.is_file() else begin_model(config)
+    model = build_model(config) if checkpoint.is_file() else initial_model(config)
     task = Backbone(read_images(data, config), config, build_scheduler(config))
     images = images_of_run(data, task.images)
     run_training(task, model, config, out, save_every=save_every, device=device, metadata=images)

@@ -103,7 +103,7 @@ def embed_with(network: Embedder, model: LatentModel, x: torch.Tensor) -> torch.
     Returns:
         (n, c, h', w') float32 latents on the CPU, which any schedule of the same depth decodes.
     """
-    check_batch(x, [(3, model.resolution, model.resolution)], "pictures")
+    check_batch(x, [(3, model.resolution, model.resolution)], "images")
     return network(model.first_stage.encode(x.to(model.device, torch.float32))).float().cpu()
 
 
@@ -198,10 +198,10 @@ def train_embedder(
     config = config_of_run(checkpoint, config, EmbedderConfig)
     require_model(checkpoint, model)
     space = {"model": model.name, **model.fingerprint.header()}
-    pictures = read_images(data, TrainConfig(resolution=model.resolution, held_out=config.held_out))
-    images = images_of_run(data, pictures)
+    crops = read_images(data, TrainConfig(resolution=model.resolution, held_out=config.held_out))
+    images = images_of_run(data, crops)
     torch.manual_seed(config.seed)
-    task, network = EmbedderTask(model, pictures, config), build_embedder(model, config)
+    task, network = EmbedderTask(model, crops, config), build_embedder(model, config)
     run_training(
         task, network, config, out, save_every=save_every, device=str(model.device), metadata={**space, **images}
     )  # fmt: skip

@@ -1,8 +1,7 @@
-"""Train the pair model: synthesize a person's image in another pose, from one image and the poses of both.
+"""Train the pair model, which draws a person in another pose from one image and the poses of both.
 
-The idea: novel views of a face from pairs of a photograph and its mirror image, whose relative pose is known without
-    any 3-D
-data. Here pairs also come from scenes, and from images rotated back and forth by geometry.
+A photograph and its mirror image are a pair of views whose relative pose is known without any 3-D data. Further pairs are
+images of one scene, and images rotated away and back by geometry.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from latentrot.diffusion.scheduler import add_noise
 from latentrot.errors import LatentrotError
 from latentrot.files import check_writable
 from latentrot.rotators.pair.config import KINDS, PairConfig
-from latentrot.rotators.pair.model import PairModel, begin_model, save_pair_model
-from latentrot.rotators.pair.pairs import open_pair_folder, plan_sources, plan_strangers
-from latentrot.rotators.pair.render import RenderedPairs, read_pairs, render_pairs
-from latentrot.rotators.pair.sample import draw
+from latentrot.rotators.pair.model import PairModel, initial_pair_model, save_pair_model
+from latentrot.rotators.pair.pairs import open_pair_folder, plan_held_out, plan_sources
+from latentrot.rotators.pair.render import RenderedPairs, read_rendered_pairs, render_pairs
+from latentrot.rotators.pair.sample import draw_pairs
 from latentrot.training.backbone import MODEL, save_samples, stratified_levels, target_of
 from latentrot.training.checkpoints import config_of_run, images_of_run
 from latentrot.training.loop import CHECKPOINT, generator_at, run_training
@@ -33,7 +32,7 @@ from latentrot.training.loop import CHECKPOINT, generator_at, run_training
 __all__ = ["PairTask", "pairs_at", "train_pair"]
 
 #: number of held-out people on the contact sheets
-SHOWN = 8
+SHEET_ROWS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,34 +66,34 @@ class PairTask:
         target, condition, poses, noise, levels = batch
         given = torch.isfinite(condition).flatten(1).all(1)
         x0 = self.model.space.encode(target)
-        seen = self.model.space.condition(torch.nan_to_num(condition))
-        seen = seen * given.reshape(-1, *[1] * (seen.ndim - 1))
+        encoded = self.model.space.condition(torch.nan_to_num(condition))
+        encoded = encoded * given.reshape(-1, *[1] * (encoded.ndim - 1))
         noisy = add_noise(self.model.scheduler, x0, noise, levels)
-        predicted = model(noisy, levels, seen, poses)
+        predicted = model(noisy, levels, encoded, poses)
         return F.mse_loss(predicted.float(), target_of(self.model.scheduler, x0, noise, levels))
 
     def export(self, out: Path, average: torch.nn.Module, step: int) -> None:
         """Write the averaged weights as a out / MODEL that `load_pair_model` reads."""
         save_pair_model(self.model, average.state_dict(), out / MODEL)
-        (out / MODEL / "README.md").write_text(card_of_run(self.config, self.data_sets))
+        (out / MODEL / "README.md").write_text(pair_card(self.config, self.data_sets))
         save_samples(out, step, self.samples(average))
 
     def samples(self, average: torch.nn.Module) -> Image.Image:
         """Held-out people, a row each: source, condition, sample, truth."""
         shown = self.strangers or self.pairs
-        rows = torch.linspace(0, len(shown) - 1, min(SHOWN, len(shown))).long()
+        rows = torch.linspace(0, len(shown) - 1, min(SHEET_ROWS, len(shown))).long()
         condition = condition_of(shown, rows, self.config)
         training = average.training
         average.eval()
-        seen = PairModel(**{**vars(self.model), "network": average})
-        drawn = draw(seen, condition, shown.poses[rows])
+        averaged = PairModel(**{**vars(self.model), "network": average})
+        drawn = draw_pairs(averaged, condition, shown.poses[rows])
         average.train(training)
         images = [as_floats(shown.source[rows]), as_floats(condition[:, :3]), drawn, as_floats(shown.target[rows])]
         sheet = torch.cat([torch.cat(list(p), 1) for p in images], 2)  # (3, rows, columns)
         return Image.fromarray(((sheet.permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255).byte().numpy())
 
 
-def card_of_run(config: PairConfig, data_sets: tuple[str, ...]) -> str:
+def pair_card(config: PairConfig, data_sets: tuple[str, ...]) -> str:
     """Model card; `trained_on` is stated only if a tenth of the people was held out."""
     named = [f"trained_on: {', '.join(data_sets)}"] if data_sets and config.held_out >= 0.1 else []
     kept = (
@@ -110,21 +109,21 @@ def as_floats(x: torch.Tensor) -> torch.Tensor:
 
 
 def condition_of(pairs: RenderedPairs, rows: torch.Tensor, config: PairConfig) -> torch.Tensor:
-    """(k, 4, s, s) uint8 conditions of some pairs, or what is embedded for them."""
+    """(k, 4, s, s) uint8 conditions of some pairs."""
     if config.condition == "mesh":
         return pairs.condition[rows]
     source = pairs.source[rows]
     return torch.cat([source, torch.full_like(source[:, :1], 255)], 1)
 
 
-def rows_at(step: int, kinds: np.ndarray, config: PairConfig) -> np.ndarray:
+def pair_rows(step: int, kinds: np.ndarray, config: PairConfig) -> np.ndarray:
     """Indices of the pairs of a step: kinds by their shares, then one of the kind -> (batch_size,)."""
     rng = np.random.default_rng((config.seed, 1, step))
     places = [np.flatnonzero(kinds == k) for k in range(len(KINDS))]
     shares = np.array([share if len(place) else 0 for share, place in zip(config.shares, places, strict=True)], float)
     if not shares.sum():
         raise LatentrotError(
-            f"the folders give none of the pairs asked for; shares {config.shares} of {', '.join(KINDS)}"
+            f"the folders provide no pairs of a kind with a positive share; shares {config.shares} of {', '.join(KINDS)}"
         )
     drawn = rng.choice(len(KINDS), config.batch_size, p=shares / shares.sum())
     return np.array([places[k][rng.integers(len(places[k]))] for k in drawn])
@@ -139,16 +138,15 @@ def pairs_at(
         Targets (b, 3, s, s) in [-1, 1]; conditions (b, 4, s, s) with the last channel 0 to 1, NaN for a dropped condition;
         poses (b, 2, 2), NaN for unknown ones.
     """
-    rows = torch.from_numpy(rows_at(step, pairs.kind.numpy(), config))
-    target, seen, poses = as_floats(pairs.target[rows]), condition_of(pairs, rows, config).float(), pairs.poses[rows]
-    condition = torch.cat([seen[:, :3] / 127.5 - 1, seen[:, 3:] / 255], 1)
-    flip, bare, lost = (torch.rand(3, len(rows), generator=generator) < torch.tensor(
+    rows = torch.from_numpy(pair_rows(step, pairs.kind.numpy(), config))
+    target, stored, poses = as_floats(pairs.target[rows]), condition_of(pairs, rows, config).float(), pairs.poses[rows]
+    condition = torch.cat([stored[:, :3] / 127.5 - 1, stored[:, 3:] / 255], 1)
+    flip, no_condition, no_pose = (torch.rand(3, len(rows), generator=generator) < torch.tensor(
         [[0.5 * config.mirror], [config.drop_condition], [config.drop_pose]])).unbind()  # fmt: skip
-    across = flip[:, None, None, None]
-    target, condition = (torch.where(across, x.flip(-1), x) for x in (target, condition))
+    target, condition = (torch.where(flip[:, None, None, None], x.flip(-1), x) for x in (target, condition))
     poses = torch.where(flip[:, None, None], poses * torch.tensor([-1.0, 1.0]), poses)
-    condition = condition.masked_fill(bare[:, None, None, None], torch.nan)
-    return target, condition, poses.masked_fill(lost[:, None, None], torch.nan)
+    condition = condition.masked_fill(no_condition[:, None, None, None], torch.nan)
+    return target, condition, poses.masked_fill(no_pose[:, None, None], torch.nan)
 
 
 def train_pair(
@@ -180,11 +178,11 @@ def train_pair(
     check_writable(checkpoint)
     config = config_of_run(checkpoint, config, PairConfig)
     folders = [open_pair_folder(Path(folder)) for folder in data]
-    model = begin_model(config, device)
+    model = initial_pair_model(config, device)
     sources = plan_sources(folders, config.sources, config.held_out, config.seed)
     if not sources:
         raise LatentrotError(f"all people in {', '.join(map(str, data))} are held out (held_out {config.held_out})")
-    strangers = plan_strangers(folders, SHOWN, config.held_out, config.seed)
+    strangers = plan_held_out(folders, SHEET_ROWS, config.held_out, config.seed)
     render = partial(
         render_pairs, out / "pairs", roots=folders, resolution=model.resolution, back_deg=config.back_deg,
         geometry=config.geometry,
@@ -193,8 +191,8 @@ def train_pair(
     shards = render(sources=sources, workers=workers, name=f"{plain}pairs")
     held = render(sources=strangers, name=f"{plain}strangers") if strangers else []
     names = tuple(sorted({Path(folder).resolve().name.lower() for folder in data}))
-    task = PairTask(model, read_pairs(shards), read_pairs(held) if held else None, config, names)
-    rows_at(0, task.pairs.kind.numpy(), config)
+    task = PairTask(model, read_rendered_pairs(shards), read_rendered_pairs(held) if held else None, config, names)
+    pair_rows(0, task.pairs.kind.numpy(), config)
     images = images_of_run(Path(data[0]), task.pairs.source)
     run_training(task, model.network, config, out, save_every=save_every, device=device, metadata=images)
     return out / MODEL

@@ -140,7 +140,7 @@ def people_of(images: np.ndarray, names: np.ndarray, groups: np.ndarray, share: 
     return Faces(padded, person, groups, weights / weights.sum(), held_out(names, share), names)
 
 
-def joined(sets: Sequence[Faces]) -> Faces:
+def join_faces(sets: Sequence[Faces]) -> Faces:
     """Concatenate groups with equal sampling weight."""
     whole = Faces(*(np.concatenate([getattr(s, f) for s in sets]) for f in Faces.__dataclass_fields__))
     return replace(whole, targets=np.unique(whole.names, return_inverse=True)[1])
@@ -217,7 +217,7 @@ def train_person(
     """
     sets = [head_people(heads, config.held_out)] if heads is not None else []
     photographs = photographed_people(folders, config.held_out)
-    faces = joined([*sets, photographs] if photographs is not None else sets)
+    faces = join_faces([*sets, photographs] if photographs is not None else sets)
     kept = faces.subset(~faces.tests)
     kept = replace(kept, targets=np.unique(kept.names, return_inverse=True)[1])
     learned = "rendered heads" if heads is not None else ""

@@ -18,12 +18,12 @@ from latentrot.errors import LatentrotError
 from latentrot.faces.identity import IdentityEncoder, IdentityNetwork, load_identity
 from latentrot.faces.person import PersonNetwork, load_person_network
 from latentrot.files import check_writable
-from latentrot.rotators.spin.cameras import ray_map, reference_of
+from latentrot.rotators.spin.cameras import ray_map, reference_pose
 from latentrot.rotators.spin.config import SpinConfig
-from latentrot.rotators.spin.model import PERSON, SpinModel, begin_model, multi_view_folder, save_spin_model
+from latentrot.rotators.spin.model import PERSON, SpinModel, initial_spin_model, multi_view_folder, save_spin_model
 from latentrot.rotators.spin.sample import NULL_IDENTITY, SpinSampleConfig, SpinViews, draw_views
 from latentrot.synthetic.head_model import ICT_PATH
-from latentrot.synthetic.views import HeadViews, read_views, render_views
+from latentrot.synthetic.views import HeadViews, read_head_views, render_views
 from latentrot.training.backbone import MODEL, save_samples
 from latentrot.training.checkpoints import config_of_run, images_of_run
 from latentrot.training.loop import CHECKPOINT, generator_at, run_training
@@ -35,7 +35,7 @@ SEED = 20
 #: side in pixels of the heads rendered for the bundled models
 SIZE = 64
 #: number of held-out heads on the contact sheets
-SHOWN = 3
+SHEET_ROWS = 3
 #: max yaw of a view that shows the face
 FACING_DEG = 60.0
 #: possible numbers of given views
@@ -74,7 +74,7 @@ class SpinTask:
         x0 = self.model.encode(views)
         s = level[:, None] * (1 - given)
         x = x0 * (1 - blank[:, None] * given)[..., None, None, None] + s[..., None, None, None] * noise
-        rays = ray_map(pose.cpu(), reference_of(pose, given).cpu(), self.model.size).to(x.device)
+        rays = ray_map(pose.cpu(), reference_pose(pose, given).cpu(), self.model.size).to(x.device)
         denoised = model(x, s, given, rays, identity)
         weight = (1 - given) * (1 + level[:, None].square()) / level[:, None].square()
         error = (denoised.float() - x0).square().mean((2, 3, 4))
@@ -83,7 +83,7 @@ class SpinTask:
     def export(self, out: Path, average: torch.nn.Module, step: int) -> None:
         """Write the averaged weights as a out / MODEL that `load_spin_model` reads."""
         save_spin_model(self.model, average.state_dict(), out / MODEL)
-        (out / MODEL / "README.md").write_text(card_of_run(self.model, self.config))
+        (out / MODEL / "README.md").write_text(spin_card(self.model, self.config))
         save_samples(out, step, self.samples(average))
 
     def samples(self, average: torch.nn.Module) -> Image.Image:
@@ -91,12 +91,12 @@ class SpinTask:
         training = average.training
         average.eval()
         model = SpinModel(**{**vars(self.model), "network": average})
-        rows = [sheet_rows(model, self.strangers, i) for i in range(min(SHOWN, len(self.strangers)))]
+        rows = [sheet_rows(model, self.strangers, i) for i in range(min(SHEET_ROWS, len(self.strangers)))]
         average.train(training)
         return Image.fromarray(np.concatenate(rows))
 
 
-def card_of_run(model: SpinModel, config: SpinConfig) -> str:
+def spin_card(model: SpinModel, config: SpinConfig) -> str:
     """Model card; `trained_on` names the sets of real people, a tenth of whom were held out."""
     start = bundled_folder(config.start) or Path(config.start)
     sets = {"rendered", *(trained_on(start) or ()), *(model.person.learned_from if model.person else ())}
@@ -155,20 +155,20 @@ def samples_at(
     b, p = config.batch_size, config.together
     rows = torch.from_numpy(rng.integers(len(heads), size=b))
     columns = torch.from_numpy(
-        np.stack([columns_of(heads.pose[r, :, 0].numpy(), p, config.frontal, rng) for r in rows])
+        np.stack([view_columns(heads.pose[r, :, 0].numpy(), p, config.frontal, rng) for r in rows])
     )
     counts = np.ones(b, int) if step < config.single_steps else rng.choice(GIVEN, b)
     given = torch.from_numpy(np.arange(p) < counts[:, None]).float()
     views, pose = views_of(heads, rows, columns), heads.pose[rows[:, None], columns]
     embedded = identity[rows, torch.from_numpy(rng.integers(identity.shape[1], size=b))]
-    flip, blank, lost = (torch.rand(3, b, generator=generator) < torch.tensor(
+    flip, blank, no_identity = (torch.rand(3, b, generator=generator) < torch.tensor(
         [[0.5 * config.mirror], [config.drop_images], [config.drop_identity]])).unbind()  # fmt: skip
-    views = torch.where(flip[:, None, None, None, None], mirrored(views), views)
+    views = torch.where(flip[:, None, None, None, None], mirror_views(views), views)
     pose = torch.where(flip[:, None, None], pose * torch.tensor([-1.0, 1.0]), pose)
-    return views, pose, given, blank.float(), embedded.masked_fill(lost[:, None], torch.nan)
+    return views, pose, given, blank.float(), embedded.masked_fill(no_identity[:, None], torch.nan)
 
 
-def columns_of(yaw: np.ndarray, count: int, frontal: float, rng: np.random.Generator) -> np.ndarray:
+def view_columns(yaw: np.ndarray, count: int, frontal: float, rng: np.random.Generator) -> np.ndarray:
     """Indices of the views of a head in a sample; in a share of the samples the first one shows the face."""
     order = rng.permutation(len(yaw))
     facing = np.flatnonzero(np.abs(yaw[order]) <= FACING_DEG)
@@ -177,7 +177,7 @@ def columns_of(yaw: np.ndarray, count: int, frontal: float, rng: np.random.Gener
     return order[:count]
 
 
-def mirrored(views: Tensor) -> Tensor:
+def mirror_views(views: Tensor) -> Tensor:
     """Mirror views (..., 6, s, s), including the direction of their normals."""
     return views.flip(-1) * views.new_tensor([1, 1, 1, -1, 1, 1])[:, None, None]
 
@@ -236,18 +236,18 @@ def train_spin(
     checkpoint = out / CHECKPOINT
     check_writable(checkpoint)
     config = config_of_run(checkpoint, None, SpinConfig) if config is None else config
-    brought = identity_of_run(config, person, identity, device)
-    config = config_of_run(checkpoint, replace(config, identity_digest=brought.digest if brought else ""), SpinConfig)
-    network = brought or person_of_run(out, person, config.start)
-    model = begin_model(config, network, device)
+    own = identity_of_run(config, person, identity, device)
+    config = config_of_run(checkpoint, replace(config, identity_digest=own.digest if own else ""), SpinConfig)
+    network = own or person_of_run(out, person, config.start)
+    model = initial_spin_model(config, network, device)
     options = {"seed": SEED + config.seed, "views": config.views, "size": model.resolution, "plain": config.plain}
     folder = heads or out / "heads"
     shards = render_views(folder, range(config.people), **options, workers=workers, ict=ict)
-    apart = options | {"seed": SEED + 500_000}
-    strangers = read_views(render_views(out / "strangers", range(SHOWN), **apart, ict=ict))
-    known = read_views(shards)
-    task = SpinTask(model, known, embed_people(network, known.occasion), strangers, config)
-    images = images_of_run(folder, known.image)
+    held_out = options | {"seed": SEED + 500_000}
+    strangers = read_head_views(render_views(out / "strangers", range(SHEET_ROWS), **held_out, ict=ict))
+    views = read_head_views(shards)
+    task = SpinTask(model, views, embed_people(network, views.occasion), strangers, config)
+    images = images_of_run(folder, views.image)
     run_training(task, model.network, config, out, save_every=save_every, device=device, metadata=images)
     return out / MODEL
 
@@ -269,9 +269,9 @@ def identity_of_run(
 
 def person_of_run(out: Path, given: Path | None, start: str) -> PersonNetwork | None:
     """The run's identity network, copied beside its checkpoint; by default that of a multi-view start model."""
-    kept, began = out / PERSON, out / CHECKPOINT
+    kept, resumed = out / PERSON, (out / CHECKPOINT).is_file()
     of_start = multi_view_folder(start)
-    if given is None and of_start and (of_start / PERSON).is_file() and not began.is_file():
+    if given is None and of_start and (of_start / PERSON).is_file() and not resumed:
         given = of_start / PERSON
     if given is not None and not kept.is_file():
         load_person_network(given)

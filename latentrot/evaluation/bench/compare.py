@@ -1,4 +1,4 @@
-"""All that `latentrot evaluate bench` measures, in one run beside the plain diffusers loop: same weights, images, threads."""
+"""Measurements of `latentrot evaluate bench`, next to a plain diffusers loop with the same weights, images and threads."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ from latentrot.rotators.latent.rotator import load_latent_rotator
 
 __all__ = ["BenchConfig", "Row", "compare", "portrait_crop", "write_rows"]
 
-#: turns of the sweep that is timed
+#: rotations of the timed sweep, degrees
 SWEEP = tuple(float(d) for d in np.linspace(-30, 30, 7))
 
 
 @dataclass(frozen=True)
 class BenchConfig:
-    """What is measured.
+    """Parameters of the benchmark.
 
     Args:
-        steps: steps each way at which ours and the plain loop are compared.
+        steps: steps each way of the comparison.
         batches: batch sizes of the throughput.
-        more_steps: steps the plain loop is given to come up to our round trip.
-        people: images of the round trip.
-        repeats: runs of which the median is taken.
-        device: where the networks run, ours and the plain loop's.
+        more_steps: further numbers of steps of the plain loop, for its round trip.
+        people: number of images of the round trip.
+        repeats: number of runs per median.
+        device: device of the networks, of both loops.
     """
 
     steps: int = 20
@@ -72,45 +72,45 @@ def portrait_crop(size: int) -> np.ndarray:
     return found.alignments[0].crop(found.image, size)
 
 
-def pictures_for(data: Path | None, model: LatentModel, people: int) -> torch.Tensor:
-    """People of a folder held out from training, one image each; without a folder the bundled portrait -> (n, 3, h, w)."""
+def benchmark_images(data: Path | None, model: LatentModel, people: int) -> torch.Tensor:
+    """One image each of held-out people of a folder, or the bundled portrait -> (n, 3, h, w)."""
     if data is None:
         return to_tensor(portrait_crop(model.resolution))
     folder = FaceFolder(data)
     unseen = folder.identities[held_out(folder.identities.to_numpy())].drop_duplicates()
     if unseen.empty:
-        raise LatentrotError(f"{data}: nobody in it is held out from training; give a folder of more people")
+        raise LatentrotError(f"{data}: no held-out people; give a folder of more people")
     names = unseen.sample(min(people, len(unseen)), random_state=0).index
     return to_tensor(folder.read_crops(list(names), model.resolution))
 
 
 def compare(data: Path | None = None, name: str | None = None, config: BenchConfig | None = None) -> Iterator[Row]:
-    """Measure, part by part, in float32.
+    """Run the benchmark in float32; yields the rows of its table.
 
     Args:
         data: folder of faces for the round trip; None: the bundled portrait.
         name: the model.
-        config: how much.
+        config: parameters.
     """
     config = config or BenchConfig()
     model = load_model(name, config.device)
-    x = pictures_for(data, model, config.people)
+    x = benchmark_images(data, model, config.people)
     yield from processor(model)
     yield from fidelity_and_throughput(model, x, name, config)
-    if name is None:  # the other parts need directions, which belong to one model
+    if name is None:  # the other parts need the directions of the bundled model
         yield from sweep(x[:1], config)
         yield from commands(config.device)
 
 
 def processor(model: LatentModel) -> Iterator[Row]:
-    """What the least work is, and what the processor gives at most."""
+    """Operations of one evaluation, and the processor's peak."""
     yield Row("processor", "threads", "count", torch.get_num_threads())
     yield Row("processor", "one evaluation of one picture", "GFLOP", flops_of(model) / 1e9)
     yield Row("processor", "matrix product, float32", "GFLOP/s", peak_flops(device=model.device) / 1e9)
 
 
 def our_ways(config: BenchConfig) -> dict[str, Schedule]:
-    """The default, other solvers and latents alone at the default's steps, and what does the same work as the plain loop."""
+    """The default schedule, other solvers with the same steps, and plain DDIM with the steps of the comparison."""
     default = Schedule()
     return {
         f"{default.solver}, {default.steps} steps (the default)": default,
@@ -124,7 +124,7 @@ def our_ways(config: BenchConfig) -> dict[str, Schedule]:
 def fidelity_and_throughput(
     model: LatentModel, x: torch.Tensor, name: str | None, config: BenchConfig
 ) -> Iterator[Row]:
-    """Decibels back, and images a second each way, of ours and of the plain loop."""
+    """Round-trip PSNR, and throughput each way, of the package and of the plain loop."""
     flops = flops_of(model)
     for way, plan in our_ways(config).items():
         there, back = evaluations(plan)
@@ -132,7 +132,7 @@ def fidelity_and_throughput(
         yield from round_trip(way, (there, back), float(db.mean()), float(db.min()))
         for batch in config.batches:
             part = x[torch.arange(batch) % len(x)]
-            z = torch.randn(batch, *model.latent_shape)  # what is decoded does not matter to the time it takes
+            z = torch.randn(batch, *model.latent_shape)  # the time does not depend on the latent
             runs = config.repeats if batch == 1 else 1
             rate = batch / median_seconds(lambda p=part, s=plan: invert(model, p, schedule=s), runs)
             yield Row("throughput", way, f"inversions/s at batch {batch}", rate)
@@ -159,7 +159,7 @@ def round_trip(way: str, spent: tuple[int, int], db: float, least: float) -> Ite
 
 
 def sweep(x: torch.Tensor, config: BenchConfig) -> Iterator[Row]:
-    """Seven turns of one image with everything loaded, beside the plain script: invert, walk, decode seven."""
+    """Seven rotations of one image with all networks loaded: one inversion and seven decodings."""
     crop = to_uint8(x)[0]
     for way, measured in (("ours, --fast", False), ("ours, measured on the picture", True)):
         rotator = load_latent_rotator(device=config.device, measure=measured)
@@ -171,21 +171,21 @@ def sweep(x: torch.Tensor, config: BenchConfig) -> Iterator[Row]:
 
 
 def commands(device: str) -> Iterator[Row]:
-    """Whole commands in fresh processes, and where the time of an edit goes."""
+    """Whole commands in new processes, and the stages of an edit."""
     python = [sys.executable]
     lines = {
         "import latentrot": [*python, "-c", "import latentrot"],
         "latentrot --help": [*python, "-m", "latentrot.cli", "--help"],
     }
     for way, command in lines.items():
-        yield Row("command", way, "s", median_seconds(lambda c=command: run(c), 3))
+        yield Row("command", way, "s", median_seconds(lambda c=command: run_command(c), 3))
     with tempfile.TemporaryDirectory() as folder:
         for flags in ([], ["--fast"]):
             out = str(Path(folder) / "turned.png")
             asked = ["edit", str(PORTRAIT), "--deg", "15", "--json", "--out", out, "--device", device, *flags]
             edit = [*python, "-m", "latentrot.cli", *asked]
             report: dict[str, dict[str, float]] = {}
-            spent = seconds(lambda e=edit, r=report: r.update(json.loads(run(e))))
+            spent = seconds(lambda e=edit, r=report: r.update(json.loads(run_command(e))))
             way = " ".join(["edit --deg 15", *flags])
             yield Row("command", way, "s", spent)
             for stage, part in report["seconds"].items():
@@ -194,13 +194,13 @@ def commands(device: str) -> Iterator[Row]:
 
 
 def write_rows(path: Path, rows: list[Row]) -> None:
-    """Write the numbers as a CSV file."""
+    """Write the rows as a CSV file."""
     table = pd.DataFrame([asdict(row) for row in rows]).round(4)
     write_atomically(path, lambda p: table.to_csv(p, index=False))
 
 
-def run(command: list[str]) -> str:
-    """Run a command with this process's number of threads; its standard output."""
+def run_command(command: list[str]) -> str:
+    """Run a command with this process's number of threads; returns its standard output."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:

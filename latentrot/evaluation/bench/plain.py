@@ -1,8 +1,7 @@
-"""What one would otherwise write: diffusers' own schedulers in a plain loop, configured rightly.
+"""The reference of the benchmark: diffusers' schedulers in a plain loop.
 
-Rightly means: without the clipping that `DDIMInverseScheduler` has by default and no inversion survives. Nothing else is
-done to it. Timed in a process of its own (`python -m latentrot.evaluation.bench.plain`), which never touches what
-`load_model` sets up: memory format, allocator.
+Clipping, the default of `DDIMInverseScheduler`, is off because it breaks inversion; nothing else is changed. It is timed in
+its own process (`python -m latentrot.evaluation.bench.plain`), without the memory format and allocator of `load_model`.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class PlainLoop:
         unet: the network.
         alpha_bar: (T,) the schedule's cumulative products.
         prediction: epsilon, v_prediction or sample.
-        first_stage: images <-> the diffusion's own space.
+        first_stage: images <-> diffusion space.
         steps: steps each way.
     """
 
@@ -57,16 +56,16 @@ class PlainLoop:
             clip_sample=False,
         )
         there = DDIMInverseScheduler.from_config(self.back.config)
-        self.there = cast("DDIMInverseScheduler", there)  # a tuple only where unused options are asked for
+        self.there = cast("DDIMInverseScheduler", there)  # a tuple only with return_unused_kwargs
 
     @classmethod
     def of(cls, model: LatentModel, steps: int) -> PlainLoop:
-        """Around a model that is loaded already."""
+        """Wrap a loaded model."""
         return cls(model.unet, model.alpha_bar, model.prediction_type, model.first_stage, steps)
 
     @classmethod
     def load(cls, name: str | None, steps: int, device: str = "cpu") -> PlainLoop:
-        """Straight from the pipeline's folder."""
+        """Load from the folder of a pipeline."""
         _, folder = find_folder(name)
         index = pipeline_index(folder)
         alpha_bar, _, prediction = load_noise(folder, index)
@@ -76,7 +75,7 @@ class PlainLoop:
 
     @torch.no_grad()
     def run(self, scheduler: DDIMScheduler | DDIMInverseScheduler, state: torch.Tensor) -> torch.Tensor:
-        """One way: (n, c, h, w) -> the same."""
+        """Run a scheduler over all steps: (n, c, h, w) -> (n, c, h, w)."""
         scheduler.set_timesteps(self.steps)
         for t in scheduler.timesteps:
             state = scheduler.step(self.unet(state, t).sample, int(t), state, return_dict=False)[0]
@@ -93,8 +92,8 @@ class PlainLoop:
         return self.first_stage.decode(self.run(self.back, z.to(self.device))).cpu()
 
 
-def measure(loop: PlainLoop, x: torch.Tensor, batches: list[int], frames: int, repeats: int) -> dict[str, Any]:
-    """Round trip, throughput, and a sweep: invert one image, move the latent, decode each frame."""
+def measure_plain(loop: PlainLoop, x: torch.Tensor, batches: list[int], frames: int, repeats: int) -> dict[str, Any]:
+    """Measure round trip, throughput, and a sweep: one inversion, one decoding per frame."""
     rows = []
     for batch in batches:
         part = x[torch.arange(batch) % len(x)]
@@ -123,16 +122,16 @@ def time_plain(
     x: torch.Tensor, model: str | None, steps: int, batches: list[int], *, frames: int = 0, repeats: int = 3,
     device: str = "cpu",
 ) -> dict[str, Any]:  # fmt: skip
-    """`measure` in a fresh process with this one's number of threads, in float32.
+    """`measure_plain` in a new process with this one's number of threads, in float32.
 
     Args:
         x: (n, 3, h, w) images in [-1, 1].
         model: folder, Hub id or None for the bundled model.
-        steps: each way.
+        steps: steps each way.
         batches: batch sizes to time; the images are repeated to fill them.
-        frames: of the sweep; 0 leaves it out.
-        repeats: the median of so many runs is taken.
-        device: where the network runs.
+        frames: number of frames of the sweep; 0: no sweep.
+        repeats: number of runs per median.
+        device: device of the network.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pictures.npy"
@@ -161,9 +160,9 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="*", default=[])
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    x = torch.from_numpy(np.load(given.pictures))
+    x = torch.from_numpy(np.load(given.images))
     loop = PlainLoop.load(given.model, given.steps, given.device)
-    print(json.dumps(measure(loop, x, given.batches, given.frames, given.repeats)))
+    print(json.dumps(measure_plain(loop, x, given.batches, given.frames, given.repeats)))
 
 
 if __name__ == "__main__":

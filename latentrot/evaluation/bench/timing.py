@@ -1,4 +1,4 @@
-"""Seconds, and what the processor could do in them."""
+"""Wall times and floating-point rates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["flops_of", "median_seconds", "peak_flops"]
 
 
 def median_seconds(work: Callable[[], object], repeats: int = 3) -> float:
-    """Median wall time of some runs, after one that warms up where there are several."""
+    """Median wall time in seconds; more than one run is preceded by a warm-up."""
     if repeats > 1:
         work()
     return statistics.median(seconds(work) for _ in range(repeats))
@@ -29,8 +29,8 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def flops_of(model: LatentModel) -> int:
-    """Floating-point operations of one network evaluation of one image (a multiplication and an addition are two)."""
-    # with a gradient asked for the own network's convolutions are torch's, which the counter knows
+    """Floating-point operations of one network evaluation of one image; a multiply-add counts as two."""
+    # with requires_grad the convolutions are torch's own, which the counter knows
     state = torch.zeros(1, *model.latent_shape, device=model.device, requires_grad=True)
     with FlopCounterMode(display=False) as counter:
         model.velocity(state, len(model.alpha_bar) // 2)
@@ -38,7 +38,7 @@ def flops_of(model: LatentModel) -> int:
 
 
 def peak_flops(size: int = 1024, repeats: int = 7, device: torch.device | str = "cpu") -> float:
-    """Operations per second of a float32 matrix product, the best of some: what this device gives at most."""
+    """Peak rate: operations per second of a float32 matrix product, best of some runs."""
     a = torch.randn(size, size, device=device)
-    best = min(seconds(lambda: float((a @ a)[0, 0])) for _ in range(repeats))  # a number of it: waits for the device
+    best = min(seconds(lambda: float((a @ a)[0, 0])) for _ in range(repeats))  # reading a number waits for the device
     return 2 * size**3 / best

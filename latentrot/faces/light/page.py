@@ -22,7 +22,7 @@ from latentrot.faces.light.session import LabelProgress, LabelSession
 if TYPE_CHECKING:
     import gradio as gr
 
-__all__ = ["serve"]
+__all__ = ["serve_label_page"]
 
 HOST = "127.0.0.1"
 #: side of the displayed image in pixels
@@ -55,7 +55,9 @@ document.addEventListener("keydown", (event) => {
 </script>"""
 
 
-def serve(folder: FaceFolder, session: LabelSession, *, annotator: str = "", port: int | None = None) -> None:
+def serve_label_page(
+    folder: FaceFolder, session: LabelSession, *, annotator: str = "", port: int | None = None
+) -> None:
     """Serve the page on the loopback address until interrupted.
 
     Args:

@@ -26,7 +26,7 @@ from latentrot.data.celeba import FaceFolder
 from latentrot.data.digests import image_digests
 from latentrot.data.images import to_tensor
 from latentrot.errors import LatentrotError
-from latentrot.faces.estimate import estimate_light, prepare
+from latentrot.faces.estimate import estimate_light, resize_crops
 from latentrot.faces.network import CROP_SIZE, LIGHTS, FaceLabeler, load_labeler
 
 __all__ = [
@@ -71,7 +71,7 @@ class LightFeatures:
 def light_features(x: torch.Tensor, labeler: FaceLabeler | None = None) -> np.ndarray:
     """The label network's light features (None: the bundled faces'): crops (n, 3, h, h) in [-1, 1] -> (n, 48)."""
     network = labeler or load_labeler(device=x.device)
-    return network.light_features(prepare(x.to(network.device))).cpu().numpy()
+    return network.light_features(resize_crops(x.to(network.device))).cpu().numpy()
 
 
 def folder_features(

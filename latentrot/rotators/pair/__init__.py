@@ -1,1 +1,1 @@
-"""Rotation learned from pairs of images: a diffusion model conditioned on what geometry renders."""
+"""A diffusion model trained on pairs of images of one person, conditioned on a rendering of the source by geometry."""

@@ -1,4 +1,4 @@
-"""What a training run of the pair model is, at one site."""
+"""Configuration of the training of the pair model."""
 
 from __future__ import annotations
 
@@ -11,28 +11,27 @@ from latentrot.runs import RunConfig
 
 __all__ = ["KINDS", "PairConfig"]
 
-#: kinds of pairs: an image and its mirror image; two images of one scene; an image turned away and, as condition, back
+#: kinds of pairs: an image and its mirror image; two images of one scene; an image rotated away and, as condition, back
 KINDS = ("mirror", "scene", "back")
 
 
 @dataclass(frozen=True)
 class PairConfig(RunConfig):
-    """A run of `latentrot train pair`; written into its checkpoints, so that a resumed run is the same run.
+    """Configuration of `latentrot train pair`; stored in its checkpoints.
 
     Args:
-        backbone: "pixel", a small U-Net started from the model `start`; "latent", a latent diffusion pipeline with an image
-            encoder (`StableDiffusionImageVariationPipeline`), which `start` names.
+        backbone: "pixel", a small U-Net initialised from the pixel model `start`; "latent", the latent diffusion pipeline
+            `start` with an image encoder (`StableDiffusionImageVariationPipeline`).
         start: a diffusers folder, a Hub id or the name of a bundled model.
-        condition: "mesh", the source turned to the target's pose by geometry; "source", the source as it is; "embedding", the
-            one vector that an image encoder makes of the source (the latent backbone is told one in any case).
-        shares: of mirror pairs, scenes and images turned there and back among the samples; what the folders lack is left
-            out.
-        sources: photographs that pairs are made of, over all folders.
-        back_deg: images are turned away by up to so many degrees.
-        drop_condition: share of the samples without their condition, for guidance.
-        drop_pose: share of the samples without their poses, for guidance.
-        mirror: show half of the pairs mirrored.
-        held_out: share of the people kept out of training, for measuring on strangers (0 to 1).
+        condition: "mesh", the source rotated to the target's pose by geometry; "source", the source itself; "embedding", an
+            embedding of the source. The latent backbone embeds the condition in any case.
+        shares: sampling probabilities of the `KINDS`; kinds that the folders do not provide are left out.
+        sources: number of photographs to make pairs from, over all folders.
+        back_deg: max yaw by which images are rotated away, degrees.
+        drop_condition: share of the samples without their condition, for classifier-free guidance.
+        drop_pose: share of the samples without their poses, for classifier-free guidance.
+        mirror: mirror half of the pairs.
+        held_out: share of the people held out of training (0 to 1).
     """
 
     backbone: Literal["pixel", "latent"] = "pixel"
@@ -52,7 +51,7 @@ class PairConfig(RunConfig):
 
     @property
     def geometry(self) -> bool:
-        """Whether pairs are made with geometry: to be shown, or to be turned there and back."""
+        """Whether pairs are rendered by geometry, as conditions or as images rotated away."""
         return self.condition == "mesh" or self.shares[KINDS.index("back")] > 0
 
     def __post_init__(self) -> None:
@@ -63,7 +62,7 @@ class PairConfig(RunConfig):
             )
         if self.backbone == "latent" and self.condition == "embedding":
             raise LatentrotError(
-                "condition embedding is the pixel backbone's; the latent one embeds what it is shown: expected mesh or source"
+                "condition embedding is for the pixel backbone; the latent one embeds any condition: expected mesh or source"
             )
         self.check_ranges(
             ("drop_condition", 0, 1), ("drop_pose", 0, 1), ("held_out", 0, 1), ("ema", 0, 1), ("back_deg", 5, 90),

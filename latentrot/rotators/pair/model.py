@@ -1,4 +1,4 @@
-"""The pair model as a whole: network, schedule, the way from images to states; read and written as a folder."""
+"""The pair model: its network, schedule and state space; initialised, saved and loaded."""
 
 from __future__ import annotations
 
@@ -10,21 +10,19 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
-from latentrot.bundles import bundled_part, missing_bundle
+from latentrot.bundles import bundled_part
 from latentrot.devices import resolve_device
-from latentrot.diffusion.backbone import begin_pixels, save_network
-from latentrot.diffusion.first_stage import Autoencoder, PixelUnshuffle, load_first_stage, save_pixel_unshuffle
+from latentrot.diffusion.backbone import begin_pixels, load_pixels, read_part, save_network
+from latentrot.diffusion.first_stage import Autoencoder, PixelUnshuffle, save_pixel_unshuffle
 from latentrot.diffusion.folder import find_folder, read_json
 from latentrot.diffusion.scheduler import read_scheduler
 from latentrot.errors import LatentrotError, one_line
 from latentrot.faces.person import PersonNetwork, load_person_network
-from latentrot.files import read_tensors
 from latentrot.rotators.pair.config import PairConfig
-from latentrot.rotators.pair.network import LatentNetwork, PixelNetwork, widened
+from latentrot.rotators.pair.network import LatentNetwork, PixelNetwork, add_channels
 from latentrot.rotators.pair.options import DEFAULT
 
 __all__ = [
@@ -32,40 +30,40 @@ __all__ = [
     "PairModel",
     "PixelSpace",
     "Space",
-    "begin_model",
+    "initial_pair_model",
     "load_pair_model",
     "save_pair_model",
 ]
 
-#: what is not in the diffusers folder itself: the poses' embedding, with what the model is
+#: file of the weights outside the diffusers U-Net, with the model's settings in its header
 PART = "pair.safetensors"
 KIND, FORMAT = "latentrot pair model", 1
 PIPELINE = "StableDiffusionImageVariationPipeline"
-#: the identity network that an embedding begins as
+#: the identity network that image embeddings are initialised from: bundle and file
 ENCODER = ("spin64", "person.safetensors")
-#: channels of a condition: the image, and where the source shows it
+#: channels of a condition: image and coverage
 CHANNELS = 4
 
 
 class Space(Protocol):
-    """What stands between images in [-1, 1] and a backbone's states and conditions."""
+    """Converts images in [-1, 1] to the states and conditions of a backbone, and back."""
 
     def encode(self, x: Tensor) -> Tensor:
-        """(n, 3, s, s) -> states."""
+        """Images (n, 3, s, s) -> states."""
         ...
 
     def decode(self, z: Tensor) -> Tensor:
-        """States -> (n, 3, s, s)."""
+        """States -> images (n, 3, s, s)."""
         ...
 
     def condition(self, c: Tensor) -> Tensor:
-        """(n, 4, s, s) image in [-1, 1] and 0 to 1 where the source shows it -> what the network takes."""
+        """Image in [-1, 1] and coverage 0 to 1, (n, 4, s, s) -> condition of the network."""
         ...
 
 
 @dataclass(frozen=True)
 class PixelSpace:
-    """States and conditions are pixels, unshuffled.
+    """States and conditions are unshuffled pixels.
 
     Args:
         stage: the first stage.
@@ -78,7 +76,7 @@ class PixelSpace:
         return self.stage.encode(x)
 
     def decode(self, z: Tensor) -> Tensor:
-        """The way back."""
+        """(n, 3 f², s / f, s / f) -> (n, 3, s, s)."""
         return self.stage.decode(z)
 
     def condition(self, c: Tensor) -> Tensor:
@@ -88,7 +86,7 @@ class PixelSpace:
 
 @dataclass(frozen=True)
 class EmbeddedSpace(PixelSpace):
-    """States are pixels, unshuffled; of a condition the network embeds the image."""
+    """States are unshuffled pixels; the network embeds the image of the condition."""
 
     def condition(self, c: Tensor) -> Tensor:
         """(n, 4, s, s) -> (n, 3, s, s)."""
@@ -97,13 +95,13 @@ class EmbeddedSpace(PixelSpace):
 
 @dataclass(frozen=True, eq=False)
 class AutoencoderSpace:
-    """States are an autoencoder's latents, conditions an image encoder's embeddings; both stay as they are.
+    """States are latents of an autoencoder, conditions are embeddings of an image encoder; both networks are frozen.
 
     Args:
         stage: the autoencoder.
         encoder: a `CLIPVisionModelWithProjection`.
-        mean: (3,) of the images it takes.
-        deviation: (3,) of the images it takes.
+        mean: (3,) mean that its inputs are normalised by.
+        deviation: (3,) standard deviation that its inputs are normalised by.
     """
 
     stage: Autoencoder
@@ -114,17 +112,17 @@ class AutoencoderSpace:
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         """(n, 3, s, s) -> (n, c, h, w)."""
-        self.stage.vae.to(x.device)  # of several devices each has its own; nothing happens where it is there already
+        self.stage.vae.to(x.device)  # each device of a parallel run encodes its own batch
         return self.stage.encode(x).float()
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
-        """The way back."""
+        """(n, c, h, w) -> (n, 3, s, s)."""
         return self.stage.decode(z).float()
 
     @torch.no_grad()
     def condition(self, c: Tensor) -> Tensor:
-        """(n, 4, s, s) -> (n, d): the encoder sees the image alone."""
+        """(n, 4, s, s) -> (n, d), embeddings of the image without its coverage."""
         self.encoder.to(c.device)
         size = self.encoder.config.image_size
         x = F.interpolate(c[:, :3], size=(size, size), mode="bicubic", antialias=True, align_corners=False)
@@ -137,16 +135,16 @@ class PairModel:
     """A pair model.
 
     Attributes:
-        name: what was asked for.
+        name: name or path it was loaded by.
         backbone: pixel or latent.
         conditioned_on: mesh, source or embedding, as in `PairConfig`.
         network: see `latentrot.rotators.pair.network`.
         space: images <-> states.
-        scheduler: noise levels.
-        resolution: side in pixels of the images.
+        scheduler: the noise schedule.
+        resolution: side of the images in pixels.
         state_shape: (c, h, w) of one state.
-        pipeline: the folder whose parts are kept as they are (latent); None: there are none.
-        folder: where it was read from; None: it is being trained.
+        pipeline: folder of the frozen parts of a latent backbone; None for a pixel backbone.
+        folder: where it was loaded from; None: it is being trained.
     """
 
     name: str
@@ -167,57 +165,51 @@ class PairModel:
 
     @property
     def aligned(self) -> bool:
-        """Whether a condition lies on the target: geometry has turned it there."""
+        """Whether geometry has aligned the condition with the target."""
         return self.conditioned_on == "mesh"
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Device of the network."""
         return next(self.network.parameters()).device
 
     def condition(self, c: Tensor) -> Tensor:
-        """(n, 4, s, s) uint8 -> what the network takes."""
+        """(n, 4, s, s) uint8 -> condition of the network."""
         x = c.to(self.device).float()
         return self.space.condition(torch.cat([x[:, :3] / 127.5 - 1, x[:, 3:] / 255], 1))
 
 
-# --- the start of a run --------------------------------------------------------------------------------------------------
+# --- initialisation -------------------------------------------------------------------------------------------------------
 
 
-def begin_model(config: PairConfig, device: str | None = None) -> PairModel:
+def initial_pair_model(config: PairConfig, device: str | None = None) -> PairModel:
     """The model of a run before its first step.
 
     Raises:
-        LatentrotError: no such model, or one that the backbone cannot be made of.
+        LatentrotError: no such model, or one that does not fit the backbone.
     """
     torch.manual_seed(config.seed)
-    return _begin_pixel(config, device) if config.backbone == "pixel" else _begin_latent(config, device)
+    return _initial_pixel(config, device) if config.backbone == "pixel" else _initial_latent(config, device)
 
 
-def _begin_pixel(config: PairConfig, device: str | None) -> PairModel:
+def _initial_pixel(config: PairConfig, device: str | None) -> PairModel:
     model, stage, scheduler, plain = begin_pixels(config.start, device, "--backbone pixel")
     pixels, embedded = stage.factor**2, config.condition == "embedding"
-    unet = widened(plain, 0 if embedded else CHANNELS * pixels, pixels if config.condition == "mesh" else 0)
+    unet = add_channels(plain, 0 if embedded else CHANNELS * pixels, pixels if config.condition == "mesh" else 0)
     encoder = load_person_network(bundled_part(ENCODER[0]) / ENCODER[1]) if embedded else None
     network = PixelNetwork(unet, scheduler.alphas_cumprod, (CHANNELS - 1) * pixels, encoder).to(model.device)
+    space = space_of(config.condition, stage)
     return PairModel(
-        config.start,
-        "pixel",
-        config.condition,
-        network,
-        space_of(config.condition, stage),
-        scheduler,
-        model.resolution,
-        model.latent_shape,
+        config.start, "pixel", config.condition, network, space, scheduler, model.resolution, model.latent_shape
     )
 
 
 def space_of(condition: str, stage: PixelUnshuffle) -> PixelSpace:
-    """The space of a pixel model that is shown so."""
+    """The state space of a pixel model with this kind of condition."""
     return EmbeddedSpace(stage) if condition == "embedding" else PixelSpace(stage)
 
 
-def _begin_latent(config: PairConfig, device: str | None) -> PairModel:
+def _initial_latent(config: PairConfig, device: str | None) -> PairModel:
     name, folder = find_folder(config.start)
     return _latent_model(name, folder, config.condition, resolve_device(device))
 
@@ -225,16 +217,14 @@ def _begin_latent(config: PairConfig, device: str | None) -> PairModel:
 def _latent_model(
     name: str, folder: Path, condition: str, device: torch.device, unet_folder: Path | None = None
 ) -> PairModel:
-    """The parts of a pipeline of `PIPELINE`'s layout, its U-Net from another folder if one is given.
+    """Load a pair model from a `PIPELINE`, with the U-Net from `unet_folder` if given.
 
     Raises:
-        LatentrotError: another layout, or parts that cannot be read.
+        LatentrotError: another pipeline, or parts that cannot be read.
     """
     index = read_json(folder / "model_index.json", "pipeline")
     if index.get("_class_name") != PIPELINE:
-        raise LatentrotError(
-            f"{name}: a {index.get('_class_name')} pipeline; --backbone latent starts from a {PIPELINE}"
-        )
+        raise LatentrotError(f"{name} is a {index.get('_class_name')} pipeline; --backbone latent needs a {PIPELINE}")
     try:
         from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel  # noqa: PLC0415
         from transformers import CLIPVisionModelWithProjection  # noqa: PLC0415  an extra
@@ -249,27 +239,27 @@ def _latent_model(
         unet, encoder, vae = unet.to(device), encoder.to(device).eval(), vae.to(device).eval()
     except (OSError, RuntimeError, ValueError) as error:
         raise LatentrotError(f"{name}: cannot load its weights: {one_line(error)}") from error
-    look = read_json(folder / "feature_extractor" / "preprocessor_config.json", "feature extractor")
+    normalisation = read_json(folder / "feature_extractor" / "preprocessor_config.json", "feature extractor")
     encoder.requires_grad_(False)
     vae.requires_grad_(False)
     pixels = 2 ** (len(vae.config["block_out_channels"]) - 1)
     size = int(unet.config["sample_size"])
-    space = AutoencoderSpace(Autoencoder(vae), encoder, tuple(look["image_mean"]), tuple(look["image_std"]))
+    space = AutoencoderSpace(Autoencoder(vae), encoder, *(tuple(normalisation[k]) for k in ("image_mean", "image_std")))
     network = LatentNetwork(unet).to(device)
     shape = (int(unet.config["in_channels"]), size, size)
     return PairModel(name, "latent", condition, network, space, scheduler, size * pixels, shape, folder)
 
 
-# --- on the disk ----------------------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------------------------------
 
 
 def save_pair_model(model: PairModel, weights: dict[str, Tensor], folder: Path) -> None:
-    """Write a model as a folder, its network in half precision.
+    """Save a model as a folder, in half precision.
 
     Args:
         model: the model.
-        weights: of its network, which are written instead of its own.
-        folder: where to.
+        weights: state dict of the network, such as averaged weights.
+        folder: target folder.
     """
     header = {
         "kind": KIND, "format": str(FORMAT), "backbone": model.backbone, "condition": model.conditioned_on,
@@ -282,18 +272,18 @@ def save_pair_model(model: PairModel, weights: dict[str, Tensor], folder: Path) 
 
 
 def load_pair_model(name_or_path: str | Path | None = None, device: str | None = None) -> PairModel:
-    """Read a model that `train pair` wrote.
+    """Load a model saved by `train pair`.
 
     Args:
-        name_or_path: a folder, or the name of a bundled one; None: the bundled one.
-        device: torch device; by default cuda where there is one.
+        name_or_path: a folder, or the name of a bundled model; None: the default one.
+        device: torch device; None: cuda where there is one.
 
     Raises:
-        LatentrotError: no such folder, or it holds no pair model.
+        LatentrotError: no such folder, or no pair model in it.
     """
     name = DEFAULT if name_or_path is None else str(name_or_path)
     folder = bundled_part(name) if not Path(name).is_dir() else Path(name)
-    header, weights = _read_part(name, folder)
+    header, weights = read_part(folder / PART, name, KIND, FORMAT, "train pair --data DIR --out RUN")
     target = resolve_device(device)
     if header["backbone"] == "latent":
         model = _latent_model(name, Path(header["pipeline"]), header["condition"], target, folder / "unet")
@@ -302,38 +292,19 @@ def load_pair_model(name_or_path: str | Path | None = None, device: str | None =
     try:
         model.network.load_state_dict(weights | {f"unet.{k}": v for k, v in model.network.unet.state_dict().items()})
     except RuntimeError as error:
-        raise LatentrotError(f"{name}: its weights do not fit: {one_line(error)}") from error
+        raise LatentrotError(f"{name}: its weights do not fit its network: {one_line(error)}") from error
     model.network.eval().requires_grad_(False)
     return replace(model, folder=folder)
 
 
 def _load_pixel(name: str, folder: Path, header: dict[str, str], device: torch.device) -> PairModel:
-    try:
-        unet = UNet2DModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
-        scheduler = read_scheduler(folder / "scheduler")
-        stage = load_first_stage(folder, {}, device)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise LatentrotError(f"{name}: cannot load its weights: {one_line(error)}") from error
-    states = (CHANNELS - 1) * (stage.factor**2 if isinstance(stage, PixelUnshuffle) else 1)
+    unet, scheduler, stage = load_pixels(name, folder, device)
+    states = (CHANNELS - 1) * stage.pixels**2
     encoder = PersonNetwork() if header["condition"] == "embedding" else None
     network = PixelNetwork(unet, scheduler.alphas_cumprod, states, encoder).to(device)
     if device.type == "cpu":
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     size = int(unet.config["sample_size"])
-    space = space_of(header["condition"], stage if isinstance(stage, PixelUnshuffle) else PixelUnshuffle(1))
-    return PairModel(
-        name, "pixel", header["condition"], network, space, scheduler, size * stage.pixels, (states, size, size)
-    )
-
-
-def _read_part(name: str, folder: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """The header and weights of `PART`."""
-    path = folder / PART
-    if not path.is_file():
-        raise LatentrotError(
-            missing_bundle(name)
-            or f"no pair model at {one_line(name)} (no {PART}); make one with: latentrot train pair --data DIR --out RUN, "
-            "and give RUN/model"
-        )
-    header, weights = read_tensors(path, KIND, FORMAT, "copy the folder again")
-    return header, {name: value.float() for name, value in weights.items()}
+    space = space_of(header["condition"], stage)
+    shape = (states, size, size)
+    return PairModel(name, "pixel", header["condition"], network, space, scheduler, size * stage.pixels, shape)

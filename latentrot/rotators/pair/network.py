@@ -1,15 +1,15 @@
-"""The networks of the pair model: a diffusion backbone that is told what to draw, and from where it is seen.
+"""The networks of the pair model: diffusion backbones conditioned on an image and on the poses of source and target.
 
-Two backbones behind one call, `network(noisy, levels, condition, poses)`:
+Two backbones with one interface, `network(noisy, levels, condition, poses)`:
 
-- pixel: an unconditional U-Net whose first convolution also sees the condition's channels, and whose time embedding the
-  poses are added to. All that is new is zero at first, so that without a condition it begins as the model it is made of. A
-  condition that lies on the target is kept as far as the network trusts it. Or it sees no condition's channels, and an
-  embedding of the image is added beside the poses.
-- latent: the U-Net of a latent diffusion pipeline with an image encoder; the condition is the image's embedding, the poses
-  are a further token beside it.
+- pixel: an unconditional U-Net with the channels of the condition as further inputs, and a pose embedding added to the time
+  embedding. The additions are zero-initialised, so that without a condition it starts as the unconditional model. A
+  condition aligned with the target is blended into the estimate with a predicted confidence. With condition "embedding" the
+  U-Net takes no further channels; an embedding of the image is added to the time embedding.
+- latent: the U-Net of a latent diffusion pipeline with an image encoder; the tokens of the cross attention are the image
+  embedding and a pose embedding.
 
-A condition of zeros is none; a pose that is not a number is unknown, for which a learned vector stands.
+A condition of zeros means none; NaN means an unknown pose, which a learned vector replaces.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ import torch.nn.functional as F
 from diffusers.models.unets.unet_2d import UNet2DModel
 from torch import Tensor, nn
 
-from latentrot.diffusion.conditions import IdentityEmbedding
+from latentrot.diffusion.conditions import IdentityEmbedding, accept_old_names
 from latentrot.faces.person import SIDE, PersonNetwork
 
-__all__ = ["LatentNetwork", "PictureEmbedding", "PixelNetwork", "PoseEmbedding", "widened"]
+__all__ = ["ImageEmbedding", "LatentNetwork", "PixelNetwork", "PoseEmbedding", "add_channels"]
 
-#: how far an image turned by geometry is off, root mean square of [-1, 1]: with less noise than that the state knows better
-SPREAD = 0.25
-#: logit of the trust in a point that the source shows, before anything is learned; in one that it does not, its negative
-TRUST = 2.0
+#: RMS error of images rotated by geometry, in units of [-1, 1]; sets the noise level below which the state is more accurate
+CONDITION_RMSE = 0.25
+#: initial logit of the confidence in pixels that the source shows; negated for the others
+CONFIDENCE = 2.0
 
 
 class PoseEmbedding(nn.Module):
-    """Poses of source and target as one vector, zero at first.
+    """Embedding of the poses of source and target; zero-initialised.
 
     Args:
-        width: of the vector.
-        hidden: of the layer between.
+        width: length of the embedding.
+        hidden: width of the hidden layer.
     """
 
     def __init__(self, width: int, hidden: int = 128) -> None:
@@ -49,56 +49,56 @@ class PoseEmbedding(nn.Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, poses: Tensor) -> Tensor:
-        """(n, 2, 2) yaw and pitch of source and target, degrees, NaN where not known -> (n, width)."""
+        """(n, 2, 2) yaw and pitch of source and target, degrees, NaN for unknown ones -> (n, width)."""
         known = torch.isfinite(poses).all(-1, keepdim=True)
         angles = torch.deg2rad(torch.nan_to_num(poses))
-        seen = torch.cat([angles.sin(), angles.cos()], -1)
-        return self.last(F.silu(self.first(torch.where(known, seen, self.unknown).flatten(1))))
+        features = torch.cat([angles.sin(), angles.cos()], -1)
+        return self.last(F.silu(self.first(torch.where(known, features, self.unknown).flatten(1))))
 
 
-class PictureEmbedding(nn.Module):
-    """An image as one vector, zero at first, that does not say which side the person is seen from.
+class ImageEmbedding(nn.Module):
+    """Mirror-invariant embedding of an image; zero-initialised.
 
-    The encoder is an identity network, trained on with all else: who it is, and what else of an image all poses share. A
-    image and its mirror image have one embedding: so the pose can only come from the poses.
+    The encoder starts as an identity network and is trained along. An image and its mirror image have the same embedding, so
+    that the network learns the pose from the poses alone.
 
     Args:
-        width: of the vector.
+        width: length of the embedding.
         encoder: an identity network.
     """
 
     def __init__(self, width: int, encoder: PersonNetwork) -> None:
         super().__init__()
         self.encoder = encoder.requires_grad_(True)
-        self.told = IdentityEmbedding(width, encoder.length)
+        self.identity_embedding = IdentityEmbedding(width, encoder.length)
+        accept_old_names(self, {"told": "identity_embedding"})
 
-    def train(self, mode: bool = True) -> PictureEmbedding:
-        """As every module, but the encoder keeps the statistics it came with: its batches are not what they were."""
+    def train(self, mode: bool = True) -> ImageEmbedding:
+        """Set the mode; the encoder keeps its batch statistics, because its training batches differ from those here."""
         super().train(mode)
         self.encoder.eval()
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        """(n, 3, s, s) in [-1, 1], all zero for none -> (n, width)."""
+        """(n, 3, s, s) in [-1, 1], zeros for no image -> (n, width)."""
         given = (images != 0).flatten(1).any(1, keepdim=True)
         x = F.interpolate(images, (SIDE, SIDE), mode="area")
-        who = F.normalize(self.encoder(x) + self.encoder(x.flip(-1)))
-        return self.told(torch.where(given, who, torch.nan))
+        identity = F.normalize(self.encoder(x) + self.encoder(x.flip(-1)))
+        return self.identity_embedding(torch.where(given, identity, torch.nan))
 
 
 class PixelNetwork(nn.Module):
     """The pixel backbone.
 
-    The image that it expects is a mean of two: what the U-Net makes of the state, and a condition that lies on the target.
-    The weights are those of two measurements of one thing, noise against `SPREAD`, times a trust that the U-Net gives for
-    every pixel.
+    With an aligned condition its estimate of the image is a weighted mean of the U-Net's estimate and the condition. The
+    weights are inverse variances, of the noise and of `CONDITION_RMSE`, times a confidence that the U-Net predicts per pixel.
 
     Args:
-        unet: takes noisy channels and the condition's; its class embedding is the identity. What it gives beyond the states'
-            channels is the trust, as a logit for each pixel.
-        alpha_bar: (t,) the schedule's cumulative products.
-        states: channels of a state.
-        encoder: what a condition is embedded by; None: the U-Net sees its channels.
+        unet: takes the channels of states and condition; its class embedding is the identity function. Output channels beyond
+            those of a state are the logit of the confidence.
+        alpha_bar: (t,) cumulative products of the schedule.
+        states: number of channels of a state.
+        encoder: identity network that embeds the condition; None: the U-Net takes its channels.
     """
 
     weight: Tensor
@@ -112,44 +112,47 @@ class PixelNetwork(nn.Module):
         self.states = states
         self.aligned = unet.config["out_channels"] > states
         self.poses = PoseEmbedding(width)
-        self.picture = None if encoder is None else PictureEmbedding(width, encoder)
+        self.image_embedding = None if encoder is None else ImageEmbedding(width, encoder)
+        accept_old_names(self, {"picture": "image_embedding"})
         sine, cosine = (1 - alpha_bar).sqrt(), alpha_bar.sqrt()
-        self.register_buffer("weight", (sine / (sine**2 + (SPREAD * cosine) ** 2)).float(), persistent=False)
+        self.register_buffer("weight", (sine / (sine**2 + (CONDITION_RMSE * cosine) ** 2)).float(), persistent=False)
         self.register_buffer("sine", sine.float(), persistent=False)
         self.register_buffer("cosine", cosine.float(), persistent=False)
 
     def forward(self, noisy: Tensor, levels: Tensor, condition: Tensor, poses: Tensor) -> Tensor:
-        """The velocity.
+        """Predict the velocity.
 
         Args:
             noisy: (n, c, h, w) states.
             levels: (n,) int64 noise levels.
-            condition: (n, k, h, w), the image's channels and those of where the source shows it, or where it is embedded
-                the images (n, 3, s, s); zeros for none.
+            condition: (n, k, h, w), the channels of the image and of its coverage, or images (n, 3, s, s) if it is embedded;
+                zeros for none.
             poses: (n, 2, 2) degrees.
         """
-        seen, told = noisy, self.poses(poses)
-        if self.picture is not None:
-            told = told + self.picture(condition)
+        inputs, embedding = noisy, self.poses(poses)
+        if self.image_embedding is not None:
+            embedding = embedding + self.image_embedding(condition)
         else:
-            seen = torch.cat([noisy, condition], 1)
-        out = self.unet(seen.contiguous(memory_format=torch.channels_last), levels, class_labels=told).sample.float()
-        velocity, trust = out[:, : self.states], out[:, self.states :]
+            inputs = torch.cat([noisy, condition], 1)
+        out = self.unet(
+            inputs.contiguous(memory_format=torch.channels_last), levels, class_labels=embedding
+        ).sample.float()
+        velocity, logit = out[:, : self.states], out[:, self.states :]
         if not self.aligned:
             return velocity
-        picture, shown = condition[:, : self.states], condition[:, self.states :]
+        image, coverage = condition[:, : self.states], condition[:, self.states :]
         given = (condition != 0).flatten(1).any(1).float()[:, None, None, None]
-        trust = given * torch.sigmoid(trust + TRUST * (2 * shown - 1))
+        confidence = given * torch.sigmoid(logit + CONFIDENCE * (2 * coverage - 1))
         sine, cosine, weight = (b[levels][:, None, None, None] for b in (self.sine, self.cosine, self.weight))
         expected = cosine * noisy - sine * velocity
-        return velocity + weight * trust.repeat(1, self.states // trust.shape[1], 1, 1) * (expected - picture)
+        return velocity + weight * confidence.repeat(1, self.states // logit.shape[1], 1, 1) * (expected - image)
 
 
 class LatentNetwork(nn.Module):
     """The latent backbone.
 
     Args:
-        unet: a `UNet2DConditionModel`, whose cross attention the tokens go to.
+        unet: a `UNet2DConditionModel` with cross attention.
     """
 
     def __init__(self, unet: Any) -> None:
@@ -158,18 +161,18 @@ class LatentNetwork(nn.Module):
         self.poses = PoseEmbedding(unet.config["cross_attention_dim"])
 
     def forward(self, noisy: Tensor, levels: Tensor, condition: Tensor, poses: Tensor) -> Tensor:
-        """What the pipeline's prediction type says; `condition` is (n, d), embeddings of images, zeros for none."""
+        """Predict in the pipeline's prediction type; `condition` is (n, d) image embeddings, zeros for none."""
         tokens = torch.stack([condition, self.poses(poses)], 1)
         return self.unet(noisy, levels, encoder_hidden_states=tokens).sample
 
 
-def widened(unet: UNet2DModel, channels: int, further: int = 0) -> UNet2DModel:
-    """A U-Net that also takes further channels, which do nothing yet, and a vector beside the noise level's.
+def add_channels(unet: UNet2DModel, channels: int, further: int = 0) -> UNet2DModel:
+    """Add zero-initialised input and output channels to a U-Net, and a vector that is added to its time embedding.
 
     Args:
         unet: an unconditional one.
-        channels: how many more it takes.
-        further: how many more it gives, zero as yet.
+        channels: number of further input channels.
+        further: number of further output channels.
     """
     states = unet.config["in_channels"]
     options = {k: v for k, v in unet.config.items() if not k.startswith("_")}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from latentrot.bundles import missing_bundle
 from latentrot.rotators.options import RotatorOptions, option
 
 if TYPE_CHECKING:
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT", "PairOptions"]
 
-#: the model that comes with the package
+#: the bundled model
 DEFAULT = "pair64"
 
 
@@ -21,22 +20,17 @@ DEFAULT = "pair64"
 class PairOptions(RotatorOptions):
     """See the help of each field, and `latentrot.rotators.pair.sample.PairSampleConfig`."""
 
-    model: str | None = option(
-        None, f"a folder that training wrote, or the name of a bundled model; by default {DEFAULT}"
-    )
+    model: str | None = option(None, f"folder written by train, or the name of a bundled model; by default {DEFAULT}")
     steps: int | None = option(None, "sampling steps")
     keep: float | None = option(
         None, "share of the geometry's rendering in the result where the source shows a point, 0 to 1"
     )
     guide_condition: float = option(1.0, "guidance scale of the condition image")
     guide_pose: float = option(1.0, "guidance scale of the poses")
-    seed: int = option(0, "of the noise")
+    seed: int = option(0, "seed of the noise")
 
+    default_model: ClassVar[str] = DEFAULT
     draws_process: ClassVar[bool] = True
-
-    def is_available(self) -> bool:
-        """See `RotatorOptions.is_available`."""
-        return self.model is not None or not missing_bundle(DEFAULT)
 
     def load(self, device: str | None = None, dtype: str | None = None) -> PairRotator:
         """See `RotatorOptions.load`."""

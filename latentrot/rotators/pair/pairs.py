@@ -1,6 +1,6 @@
-"""Which photographs make pairs: mirror images, frames of one scene, and images turned there and back.
+"""Select the photographs of a training run, and their partners in the same scene.
 
-What a run is made of depends on the folders, the seed and nothing else; raising `sources` adds to it and changes nothing.
+The selection depends on the folders and the seed alone; raising `sources` only adds to it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ __all__ = ["PairFolder", "Partner", "Source", "open_pair_folder", "plan_sources"
 
 log = logging.getLogger(__name__)
 
-#: other images of its scene that one source is paired with, at most
-PARTNERS = 4
-#: poses of one scene nearer than this teach nothing about turning, degrees
-MIN_TURN = 4.0
-#: turns away and back of one source that is in no scene
-BACKS = 2
+#: max number of partners of a source
+MAX_PARTNERS = 4
+#: min difference of the poses of partners, degrees
+MIN_ROTATION_DEG = 4.0
+#: number of pairs of kind "back" of a source without partners
+BACK_PAIRS = 2
 
 
 @dataclass(frozen=True)
@@ -39,21 +39,21 @@ class Partner:
 
 @dataclass(frozen=True)
 class Source:
-    """An image and what it is paired with.
+    """An image and its partners.
 
     Args:
-        folder: which of the folders it lies in.
+        folder: index of its folder.
         image_id: its name there.
         pose: yaw and pitch, degrees.
-        stranger: of the people held out.
+        held_out: whether the person is held out of training.
         partners: other images of its scene.
-        seed: of the turns drawn for it.
+        seed: seed of its random rotations.
     """
 
     folder: int
     image_id: str
     pose: tuple[float, float]
-    stranger: bool
+    held_out: bool
     partners: tuple[Partner, ...]
     seed: int
 
@@ -65,7 +65,7 @@ class PairFolder:
     Args:
         faces: its images.
         poses: yaw_deg and pitch_deg by image_id, of the images that have both.
-        scenes: name of the scene by image_id; empty where the folder has none.
+        scenes: name of the scene by image_id; empty if the folder names none.
         landmarks: (n, 136) in the pixels of a 178x218 frame by image_id, or None.
     """
 
@@ -75,18 +75,18 @@ class PairFolder:
     landmarks: pd.DataFrame | None
 
     def sources(self, number: int, share: float, seed: int) -> list[Source]:
-        """Every image with a pose as a source, in the order of the folder.
+        """All images with a pose as sources, in the order of the folder.
 
         Args:
-            number: of the folder.
-            share: of the people held out.
-            seed: of the run.
+            number: index of the folder.
+            share: share of the people held out.
+            seed: seed of the run.
         """
         strangers = held_out(self.faces.identities.reindex(self.poses.index).to_numpy(), share)
         together = {name: list(group.index) for name, group in self.scenes.groupby(self.scenes)}
         return [
-            Source(number, i, self.pose(i), bool(stranger), self.partners(i, together), seed * 1_000_003 + k)
-            for k, (i, stranger) in enumerate(zip(self.poses.index, strangers, strict=True))
+            Source(number, i, self.pose(i), bool(held_out), self.partners(i, together), seed * 1_000_003 + k)
+            for k, (i, held_out) in enumerate(zip(self.poses.index, strangers, strict=True))
         ]
 
     def pose(self, image_id: str) -> tuple[float, float]:
@@ -95,19 +95,19 @@ class PairFolder:
         return float(yaw), float(pitch)
 
     def partners(self, image_id: str, together: dict[str, list[str]]) -> tuple[Partner, ...]:
-        """The images of its scene that are turned farthest from it."""
+        """The images of its scene with the most different poses."""
         scene = self.scenes.get(image_id)
         others = [Partner(i, self.pose(i)) for i in together.get(scene, []) if i != image_id]  # type: ignore[arg-type]
         here = np.array(self.pose(image_id))
         far = {p: float(np.linalg.norm(np.array(p.pose) - here)) for p in others}
-        return tuple(sorted((p for p in others if far[p] >= MIN_TURN), key=lambda p: -far[p])[:PARTNERS])
+        return tuple(sorted((p for p in others if far[p] >= MIN_ROTATION_DEG), key=lambda p: -far[p])[:MAX_PARTNERS])
 
 
 def open_pair_folder(root: Path) -> PairFolder:
-    """A folder of aligned or square images and the tables that make pairs of them.
+    """Open a folder of aligned or square images with its tables.
 
-    Read are `pose` (or `views`: yaw_deg and, if there, pitch_deg), `clip` (images of one number show one scene; `views`:
-    of one head) and `landmarks68`.
+    The tables are `pose` or `views` (yaw_deg, optionally pitch_deg), and optionally `clip` (the scene of each image; of
+    rendered views the head is taken) and `landmarks68`.
 
     Raises:
         LatentrotError: no such folder, no images, or no poses beside them.
@@ -138,47 +138,47 @@ def open_pair_folder(root: Path) -> PairFolder:
 
 
 def read_scenes(faces: FaceFolder, table: pd.DataFrame, poses: pd.DataFrame) -> pd.Series:
-    """Names of scenes by image_id: from `clip`, or of rendered views the head."""
+    """Names of scenes by image_id, from `clip`, or the head of rendered views."""
     path = faces.find_table("clip")
     if path is None and "head" not in table:
         return pd.Series(dtype=object)
     column = read_table(path).iloc[:, 0] if path else table["head"]
     there = {stem_of(i) for i in faces.ids}
     if missing := [i for i in column.index if stem_of(i) not in there]:
-        log.warning("%s names %d images that are not there, %s among them: their pairs are left out",
+        log.warning("%s names %d images that do not exist, such as %s; their pairs are left out",
                     one_line(path or "views"), len(missing), one_line(missing[0]))  # fmt: skip
     scenes = to_files(column.to_frame("scene"), faces.ids)["scene"].dropna().astype(str)
     return scenes[scenes.index.isin(poses.index)]
 
 
 def stem_of(name: str) -> str:
-    """An image's name without its suffix, by which tables name it too."""
+    """The name of an image without its suffix; tables may use either."""
     return name.rsplit(".", 1)[0]
 
 
 def plan_sources(folders: Sequence[PairFolder], count: int, share: float, seed: int) -> list[Source]:
-    """The sources of a run: so many of those who are not held out, folders and images mixed.
+    """Select the training sources of a run, shuffled over all folders.
 
     Args:
-        folders: all of the run.
-        count: how many.
-        share: of the people held out.
-        seed: of the run.
+        folders: folders of the run.
+        count: max number of sources.
+        share: share of the people held out.
+        seed: seed of the run.
     """
     return _mixed(folders, count, share, seed, strangers=False)
 
 
-def plan_strangers(folders: Sequence[PairFolder], count: int, share: float, seed: int) -> list[Source]:
-    """So many sources of people held out, those of scenes first, for sample sheets."""
+def plan_held_out(folders: Sequence[PairFolder], count: int, share: float, seed: int) -> list[Source]:
+    """Select sources of held-out people for sample sheets, those with partners first; arguments as `plan_sources`."""
     found = _mixed(folders, 10**9, share, seed, strangers=True)
     return sorted(found, key=lambda s: not s.partners)[:count]
 
 
 def _mixed(folders: Sequence[PairFolder], count: int, share: float, seed: int, strangers: bool) -> list[Source]:
-    """Each folder shuffled, then all merged so that any beginning holds equally many of each while they last."""
+    """Shuffle each folder and interleave them, so that every prefix takes equally many of each folder while they last."""
     ranked = []
     for number, folder in enumerate(folders):
-        found = [s for s in folder.sources(number, share, seed) if s.stranger == strangers]
+        found = [s for s in folder.sources(number, share, seed) if s.held_out == strangers]
         order = np.random.default_rng((seed, 2, number)).permutation(len(found))
         ranked += [(rank, number, found[i]) for rank, i in enumerate(order)]
     return [source for _, _, source in sorted(ranked, key=lambda r: r[:2])[:count]]

@@ -1,7 +1,7 @@
-"""Pairs as images: sources, as they are or turned by geometry to where their targets are, made once and kept on the disk.
+"""Render the training pairs into shards: target images, and sources, rotated by geometry to the pose of the target.
 
-Turning by geometry takes a good part of a second an image, a training step a few hundredths: so conditions are rendered
-before the training, in shards that are whole or not there. A run that is stopped goes on with the next shard.
+A rotation by geometry takes longer than a training step, so that conditions are rendered once, before training. Shards are
+written atomically; an interrupted run continues with the next one.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from latentrot.geometry import Head, MeshConfig, TurnedHead, build_head, turn_he
 from latentrot.geometry.fitter import face_of_crop
 from latentrot.geometry.surface import fit_surface
 from latentrot.rotators.pair.config import KINDS
-from latentrot.rotators.pair.pairs import BACKS, PairFolder, Source
+from latentrot.rotators.pair.pairs import BACK_PAIRS, PairFolder, Source
 from latentrot.synthetic.shards import RenderJob, read_shards, render_shards
 
-__all__ = ["RenderedPairs", "Turner", "read_pairs", "render_pairs"]
+__all__ = ["ConditionRenderer", "RenderedPairs", "read_rendered_pairs", "render_pairs"]
 
 log = logging.getLogger(__name__)
 
-#: sources of one shard
+#: number of sources of one shard
 SHARD = 24
-#: side of the squares that are turned, times the resolution; the geometry works on faces of two thirds of that
+#: side of the crops that geometry rotates, relative to the model's resolution
 ENLARGED = 2.25
-#: turns of pairs beyond this many degrees are left out: nothing of the source is seen in the target
-MAX_DISTANCE = 80.0
+#: max rotation of a pair in degrees: beyond it source and target show no common surface
+MAX_ROTATION_DEG = 80.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +49,12 @@ class RenderedPairs:
     """Pairs at a model's resolution.
 
     Args:
-        condition: (n, 4, s, s) uint8, the source turned by geometry to the target's pose, and 255 where the source shows it;
-            without geometry the source as it is, all of it shown.
+        condition: (n, 4, s, s) uint8, the source rotated by geometry to the target's pose, and its coverage (255: visible in
+            the source); without geometry the source itself with full coverage.
         source: (n, 3, s, s) uint8.
         target: (n, 3, s, s) uint8, a photograph.
         poses: (n, 2, 2) float32, yaw and pitch of source and target, degrees.
-        kind: (n,) uint8, the place in `KINDS`.
+        kind: (n,) uint8, index in `KINDS`.
     """
 
     condition: torch.Tensor
@@ -68,51 +68,51 @@ class RenderedPairs:
 
 
 @dataclass(frozen=True)
-class Turner:
-    """Turns square crops by geometry at a model's resolution.
+class ConditionRenderer:
+    """Renders conditions: crops rotated by geometry, at a model's resolution.
 
     Args:
-        resolution: side of the model's images.
+        resolution: side of the model's images in pixels.
     """
 
     resolution: int
 
     @property
     def side(self) -> int:
-        """Side of the squares that are turned: the landmarks' network and the resampling want more than the model shows."""
+        """Side of the crops that geometry rotates; the landmark network needs more pixels than the model has."""
         return round(ENLARGED * self.resolution)
 
     @property
     def config(self) -> MeshConfig:
-        """The geometry at no finer a grid than the result can show; the light is left to the model."""
+        """Parameters of geometry: a grid no finer than the result, and shading that rotates with the head."""
         width = int(np.clip(round(1.5 * self.resolution), 96, 280))
         return MeshConfig(smallest_px=width, largest_px=width, light_follows=True)
 
-    def head_of(self, square: np.ndarray, marks: np.ndarray | None = None) -> Head:
-        """Set up the head in a crop in the CelebA frame, (s, s, 3) uint8 of any size.
+    def fit_head(self, square: np.ndarray, landmarks: np.ndarray | None = None) -> Head:
+        """Fit a head to a crop in the CelebA frame.
 
         Args:
-            square: the crop.
-            marks: (68, 2) landmarks, if they are known, in pixels of an enlarged crop (`side`).
+            square: (s, s, 3) uint8, of any size.
+            landmarks: (68, 2) landmarks in pixels of the enlarged crop (`side`); None: they are estimated.
 
         Raises:
-            LatentrotError: no face, or one hidden or turned too far.
+            LatentrotError: no face, an occluded one, or one rotated too far.
         """
         large = resize(square, self.side)
-        if marks is None:
-            marks = self.marks_of(large)
-        return build_head(large, marks, estimate_parts(large, marks), self.config)
+        if landmarks is None:
+            landmarks = self.landmarks_of(large)
+        return build_head(large, landmarks, estimate_parts(large, landmarks), self.config)
 
-    def marks_of(self, large: np.ndarray) -> np.ndarray:
-        """(68, 2) landmarks of an enlarged crop (`side`), in its pixels.
+    def landmarks_of(self, large: np.ndarray) -> np.ndarray:
+        """Estimate (68, 2) landmarks of an enlarged crop (`side`), in its pixels.
 
         Raises:
-            LatentrotError: no face, or one hidden.
+            LatentrotError: no face, or an occluded one.
         """
         return estimate_landmarks(large, face_of_crop(self.side).landmarks).require_sure().points
 
-    def condition(self, turned: TurnedHead) -> np.ndarray:
-        """(s, s, 4) uint8: the turned head in the CelebA frame, and how far the source shows each pixel."""
+    def render(self, turned: TurnedHead) -> np.ndarray:
+        """(s, s, 4) uint8: the rotated head in the CelebA frame, and its coverage by the source (255: visible)."""
         alignment = turned.alignment
         image = alignment.crop(turned.image, self.resolution)
         seen = np.rint(255 * turned.coverage).astype(np.uint8)[..., None].repeat(3, 2)
@@ -120,42 +120,42 @@ class Turner:
 
 
 @dataclass(frozen=True, eq=False)
-class Framed:
-    """An image with its landmarks.
+class AlignedFace:
+    """An aligned crop with its landmarks.
 
     Args:
-        square: (s, s, 3) uint8, the crop in the CelebA frame, enlarged.
-        marks: (68, 2) in its pixels.
+        square: (s, s, 3) uint8, the enlarged crop in the CelebA frame.
+        landmarks: (68, 2) landmarks in its pixels.
     """
 
     square: np.ndarray
-    marks: np.ndarray
+    landmarks: np.ndarray
 
     @cached_property
     def pose(self) -> tuple[float, float]:
-        """Yaw and pitch of the face that the geometry fits to it."""
-        fit = fit_surface(self.marks)
+        """Yaw and pitch of the fitted face surface, degrees."""
+        fit = fit_surface(self.landmarks)
         return fit.yaw_deg, fit.pitch_deg
 
-    def mirrored(self) -> Framed:
+    def mirrored(self) -> AlignedFace:
         """The mirror image."""
-        return Framed(self.square[:, ::-1].copy(), mirrored(self.marks, self.square.shape[1]))
+        return AlignedFace(self.square[:, ::-1].copy(), mirrored(self.landmarks, self.square.shape[1]))
 
 
-def framed(folder: PairFolder, image_id: str, turner: Turner) -> Framed:
-    """Read an image, find its landmarks and lay the CelebA frame by them, as an edit does.
+def align_face(folder: PairFolder, image_id: str, renderer: ConditionRenderer) -> AlignedFace:
+    """Read an image, estimate its landmarks, and align it to the CelebA frame by them, as an edit does.
 
     Raises:
-        LatentrotError: the image is missing, damaged, or no face is on it.
+        LatentrotError: the image is missing or damaged, or shows no face.
     """
     image = np.asarray(folder.faces.open_image(image_id))
-    marks = landmarks_of(folder, image_id, image)
-    alignment = align_landmarks(five_of(marks), (image.shape[1], image.shape[0]))
-    return Framed(alignment.crop(image, turner.side), on_crop(alignment, marks, turner.side))
+    landmarks = photograph_landmarks(folder, image_id, image)
+    alignment = align_landmarks(five_of(landmarks), (image.shape[1], image.shape[0]))
+    return AlignedFace(alignment.crop(image, renderer.side), to_crop(alignment, landmarks, renderer.side))
 
 
-def landmarks_of(folder: PairFolder, image_id: str, image: np.ndarray) -> np.ndarray:
-    """(68, 2) image pixels: those of the folder's table where it has them, else as they are found."""
+def photograph_landmarks(folder: PairFolder, image_id: str, image: np.ndarray) -> np.ndarray:
+    """(68, 2) landmarks in image pixels, from the folder's table, or estimated."""
     row = np.full(136, np.nan) if folder.landmarks is None else folder.landmarks.loc[image_id].to_numpy(np.float64)
     if np.isfinite(row).all():
         return row.reshape(68, 2) * (image.shape[1] / FRAME_WIDTH)
@@ -164,36 +164,36 @@ def landmarks_of(folder: PairFolder, image_id: str, image: np.ndarray) -> np.nda
     return found.require_sure().points
 
 
-def on_crop(alignment: Alignment, points: np.ndarray, side: int) -> np.ndarray:
-    """Photograph positions (n, 2) -> positions in the face crop of `side` pixels."""
+def to_crop(alignment: Alignment, points: np.ndarray, side: int) -> np.ndarray:
+    """Positions (n, 2) in the photograph -> positions in the face crop of `side` pixels."""
     left, top, right, _ = CROP_BOX
     return (alignment.to_frame(points) - [left, top]) * (side / (right - left))
 
 
 def pairs_of(
-    source: Source, folder: PairFolder, turner: Turner, back_deg: float, geometry: bool = True
+    source: Source, folder: PairFolder, renderer: ConditionRenderer, back_deg: float, geometry: bool = True
 ) -> list[dict[str, np.ndarray]]:
-    """Every pair of one source, one after the other; those whose partner cannot be read are left out with a line each.
+    """All pairs of one source; partners that cannot be read are left out with a warning.
 
     Args:
-        source: the image.
-        folder: it lies in.
-        turner: how images are turned.
-        back_deg: it is turned away by up to so many degrees.
-        geometry: turn the source to its targets, and make pairs of turns there and back; without, both are left out.
+        source: the source.
+        folder: its folder.
+        renderer: renders the conditions.
+        back_deg: max yaw of pairs of kind "back", degrees.
+        geometry: rotate the source to its targets, and make pairs of kind "back".
 
     Raises:
-        LatentrotError: the source itself cannot be read or turned.
+        LatentrotError: the source cannot be read, or has no head that can be fitted.
     """
-    here = framed(folder, source.image_id, turner)
-    head = turner.head_of(here.square, here.marks) if geometry else None
-    found = [mirror_pair(head, here, source, turner), *scene_pairs(head, here, source, folder, turner)]
+    here = align_face(folder, source.image_id, renderer)
+    head = renderer.fit_head(here.square, here.landmarks) if geometry else None
+    found = [mirror_pair(head, here, source, renderer), *scene_pairs(head, here, source, folder, renderer)]
     if head is not None and not source.partners:
-        found += back_pairs(head, here, source, turner, back_deg)
+        found += back_pairs(head, here, source, renderer, back_deg)
     return [pair for pair in found if pair is not None]
 
 
-def pair_of(
+def make_pair(
     condition: np.ndarray, source: np.ndarray, target: np.ndarray, poses: Sequence[tuple[float, float]], kind: str, size: int
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """One pair as arrays of `RenderedPairs`, channels first."""
@@ -206,66 +206,70 @@ def pair_of(
     }
 
 
-def shown(head: Head | None, here: Framed, there: Framed, turner: Turner) -> np.ndarray | None:
-    """What the network is shown of a source for a target, (s, s, 4) uint8; None where the turn between them is too far.
+def pair_condition(
+    head: Head | None, here: AlignedFace, there: AlignedFace, renderer: ConditionRenderer
+) -> np.ndarray | None:
+    """The condition of a pair, (s, s, 4) uint8; None if the rotation between its images is too large.
 
     Args:
-        head: the source's, to be turned; None: the source is shown as it is.
+        head: the head of the source; None: the condition is the source itself.
         here: the source.
         there: the target.
-        turner: how images are turned.
+        renderer: renders the condition.
     """
     yaw, pitch = np.subtract(there.pose, here.pose if head is None else head.pose)
-    if max(abs(yaw), abs(pitch)) > MAX_DISTANCE:
+    if max(abs(yaw), abs(pitch)) > MAX_ROTATION_DEG:
         return None
     if head is not None:
-        return turner.condition(turn_head(head, yaw, pitch))
-    return np.dstack([resize(here.square, turner.resolution), np.full((turner.resolution,) * 2, 255, np.uint8)])
+        return renderer.render(turn_head(head, yaw, pitch))
+    return np.dstack([resize(here.square, renderer.resolution), np.full((renderer.resolution,) * 2, 255, np.uint8)])
 
 
-def mirror_pair(head: Head | None, here: Framed, source: Source, turner: Turner) -> dict[str, np.ndarray] | None:
-    """The source as shown for the pose of its mirror image, and the mirror image."""
+def mirror_pair(
+    head: Head | None, here: AlignedFace, source: Source, renderer: ConditionRenderer
+) -> dict[str, np.ndarray] | None:
+    """The pair of a source and its mirror image."""
     there = here.mirrored()
-    condition = shown(head, here, there, turner)
+    condition = pair_condition(head, here, there, renderer)
     if condition is None:
         return None
     poses = [source.pose, (-source.pose[0], source.pose[1])]
-    return pair_of(condition, here.square, there.square, poses, "mirror", turner.resolution)
+    return make_pair(condition, here.square, there.square, poses, "mirror", renderer.resolution)
 
 
 def scene_pairs(
-    head: Head | None, here: Framed, source: Source, folder: PairFolder, turner: Turner
+    head: Head | None, here: AlignedFace, source: Source, folder: PairFolder, renderer: ConditionRenderer
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The source as shown for the poses of other images of its scene, and those images."""
+    """The pairs of a source and its partners."""
     for partner in source.partners:
         try:
-            there = framed(folder, partner.image_id, turner)
+            there = align_face(folder, partner.image_id, renderer)
         except LatentrotError as error:
             log.warning("left out: the pair of %s and %s: %s", source.image_id, partner.image_id, error)
             continue
-        condition = shown(head, here, there, turner)
+        condition = pair_condition(head, here, there, renderer)
         if condition is not None:
             poses = [source.pose, partner.pose]
-            yield pair_of(condition, here.square, there.square, poses, "scene", turner.resolution)
+            yield make_pair(condition, here.square, there.square, poses, "scene", renderer.resolution)
 
 
 def back_pairs(
-    head: Head, here: Framed, source: Source, turner: Turner, back_deg: float
+    head: Head, here: AlignedFace, source: Source, renderer: ConditionRenderer, back_deg: float
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The source turned away and, as condition, back; the untouched image is what it should have become."""
+    """Pairs whose source is rotated away by geometry, whose condition is rotated back, and whose target is the photograph."""
     rng = np.random.default_rng((source.seed, 3))
     sides = rng.permutation([-1, 1])
-    for side in sides[:BACKS]:
+    for side in sides[:BACK_PAIRS]:
         yaw, pitch = side * rng.uniform(5, back_deg), rng.normal(0, 4)
         try:
             away = turn_head(head, yaw, pitch)
-            back = turn_head(turner.head_of(away.image, away.landmarks), -yaw, -pitch)
+            back = turn_head(renderer.fit_head(away.image, away.landmarks), -yaw, -pitch)
         except LatentrotError as error:
-            log.warning("left out: %s turned by %+.0f degrees and back: %s", source.image_id, yaw, error)
+            log.warning("left out: %s rotated by %+.0f degrees and back: %s", source.image_id, yaw, error)
             continue
-        seen = away.alignment.crop(away.image, turner.resolution)
+        seen = away.alignment.crop(away.image, renderer.resolution)
         poses = [(source.pose[0] + yaw, source.pose[1] + pitch), source.pose]
-        yield pair_of(turner.condition(back), seen, here.square, poses, "back", turner.resolution)
+        yield make_pair(renderer.render(back), seen, here.square, poses, "back", renderer.resolution)
 
 
 # --- shards ------------------------------------------------------------------------------------------------------------
@@ -274,11 +278,11 @@ def back_pairs(
 def render_sources(
     sources: Sequence[Source], roots: Sequence[PairFolder], resolution: int, back_deg: float, geometry: bool
 ) -> dict[str, torch.Tensor]:
-    """The pairs of some sources, as arrays of `RenderedPairs`; a source that cannot be turned is left out with a line."""
-    turner, found = Turner(resolution), []
+    """The pairs of some sources, as arrays of `RenderedPairs`; unusable sources are left out with a warning."""
+    renderer, found = ConditionRenderer(resolution), []
     for source in sources:
         try:
-            found += pairs_of(source, roots[source.folder], turner, back_deg, geometry)
+            found += pairs_of(source, roots[source.folder], renderer, back_deg, geometry)
         except LatentrotError as error:
             log.warning("left out: %s: %s", source.image_id, error)
     columns = {"condition": (4, resolution, resolution), "source": (3, resolution, resolution)}
@@ -292,20 +296,20 @@ def render_pairs(
     folder: Path, sources: Sequence[Source], roots: Sequence[PairFolder], resolution: int, back_deg: float,
     *, geometry: bool = True, workers: int = 1, name: str = "pairs",
 ) -> list[Path]:  # fmt: skip
-    """Render all pairs of a run that are not there yet.
+    """Render the missing shards of a run.
 
     Args:
-        folder: where the shards go.
+        folder: folder of the shards.
         sources: from `plan_sources`.
-        roots: the folders they lie in.
+        roots: the folders of the sources.
         resolution: of the model.
-        back_deg: images are turned away by up to so many degrees.
+        back_deg: max yaw of pairs of kind "back", degrees.
         geometry: see `pairs_of`.
-        workers: processes.
-        name: first word of the shards' names.
+        workers: number of processes.
+        name: prefix of the file names.
 
     Returns:
-        The shards, in order.
+        All shards of the run, in order.
     """
     groups = [sources[i : i + SHARD] for i in range(0, len(sources), SHARD)]
     jobs = [
@@ -322,7 +326,7 @@ def render_pairs(
 def header_of(
     sources: Sequence[Source], roots: Sequence[PairFolder], resolution: int, back_deg: float | None
 ) -> dict[str, str]:
-    """What a shard was made from; `back_deg` is None without geometry."""
+    """Header of a shard, which identifies its inputs; `back_deg` is None without geometry."""
     files = [(s.folder, i) for s in sources for i in (s.image_id, *(p.image_id for p in s.partners))]
     digests = [image_digest(roots[folder].faces.image_dir / image_id) for folder, image_id in files]
     made = [[s.folder, s.image_id, s.seed] for s in sources]
@@ -335,13 +339,13 @@ def header_of(
     }
 
 
-def read_pairs(paths: Sequence[Path]) -> RenderedPairs:
-    """All pairs of some shards.
+def read_rendered_pairs(paths: Sequence[Path]) -> RenderedPairs:
+    """Read the pairs of some shards.
 
     Raises:
-        LatentrotError: a shard cannot be read, or there is no pair at all.
+        LatentrotError: a shard cannot be read, or all are empty.
     """
     pairs = RenderedPairs(**read_shards(paths))
     if not len(pairs):
-        raise LatentrotError(f"none of the images could be turned; {len(paths)} shards in {paths[0].parent} are empty")
+        raise LatentrotError(f"no pairs could be made; all {len(paths)} shards in {paths[0].parent} are empty")
     return pairs

@@ -1,4 +1,4 @@
-"""The pair model behind the protocol that all ways of turning share."""
+"""The pair model as a rotator."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from latentrot.bundles import bundled_part, trained_on
 from latentrot.data.images import check_crop, resize, to_tensor, to_uint8
 from latentrot.faces.estimate import estimate_pose
 from latentrot.rotators.pair.model import PairModel
-from latentrot.rotators.pair.render import Turner
-from latentrot.rotators.pair.sample import PairSampleConfig, denoise, draw
+from latentrot.rotators.pair.render import ConditionRenderer
+from latentrot.rotators.pair.sample import PairSampleConfig, denoise, draw_pairs
 
 __all__ = ["PairRotator"]
 
 
 @dataclass(frozen=True, eq=False)
 class PairRotator:
-    """Draws a face as it is seen from elsewhere.
+    """Draws a face in another pose.
 
     Args:
         model: from `load_pair_model`.
-        sample: how images are drawn.
+        sample: sampling options.
     """
 
     model: PairModel
@@ -32,63 +32,63 @@ class PairRotator:
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """Name in reports."""
         return self.model.name
 
     @property
     def learned_from(self) -> tuple[str, ...] | None:
-        """Data sets that the model's card says it learned from, and those of the networks that geometry needs."""
+        """Data sets that the cards of the model and of the networks of geometry name; None: one of them names none."""
         sets = [trained_on(self.model.folder) if self.model.folder else None, trained_on(bundled_part("face"))]
         return None if None in sets else tuple(sorted({name for some in sets for name in some or ()}))
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
-        """Turn a (s, s, 3) uint8 crop in the CelebA frame by degrees (> 0: nose to the viewer's right)."""
+        """Rotate a (s, s, 3) uint8 crop in the CelebA frame by degrees of yaw (> 0: nose to the viewer's right)."""
         return self.rotate_many(image, [degrees])[0]
 
     def rotate_many(self, image: np.ndarray, degrees: Sequence[float]) -> list[np.ndarray]:
-        """Turn a (s, s, 3) uint8 crop by each of degrees, in one batch -> squares at the model's resolution.
+        """Rotate a (s, s, 3) uint8 crop by each of degrees, in one batch -> crops at the model's resolution.
 
         Raises:
-            LatentrotError: not a square image, or its head cannot be turned.
+            LatentrotError: not a square image, or no head in it.
         """
         if not len(degrees):
             return []
-        return list(to_uint8(draw(self.model, *self.asked(image, degrees), self.sample)))
+        return list(to_uint8(draw_pairs(self.model, *self.inputs(image, degrees), self.sample)))
 
     def process(self, image: np.ndarray, degrees: float, steps: int = 8) -> np.ndarray:
-        """How a turned face comes out of the noise.
+        """Contact sheet of the sampling steps of one rotation.
 
         Args:
             image: (s, s, 3) uint8 crop in the CelebA frame.
-            degrees: the turn.
-            steps: states that are shown.
+            degrees: rotation in degrees of yaw.
+            steps: number k of sampling steps.
 
         Returns:
-            (2 s, (k + 2) s, 3) uint8: above the source, the condition, and the states after each of k steps; below the
-            source, the condition, and the images that the states are expected to become.
+            (2 s, (k + 2) s, 3) uint8. Upper row: source, condition, and the noisy state after each step; lower row: source,
+            condition, and the denoised estimate of each step.
         """
-        condition, poses = self.asked(image, [degrees])
+        condition, poses = self.inputs(image, [degrees])
         with torch.no_grad():
             states = list(denoise(self.model, condition, poses, replace(self.sample, steps=steps)))
             rows = [torch.cat([self.model.space.decode(state[i]) for state in states], 3) for i in (0, 1)]
-        shown = [to_uint8(row.clamp(-1, 1).float().cpu())[0] for row in rows]
-        seen = condition[0, :3].permute(1, 2, 0).numpy()
-        given = np.concatenate([resize(image, self.model.resolution), seen], 1)
-        return np.concatenate([np.concatenate([given, row], 1) for row in shown], 0)
+        sheets = [to_uint8(row.clamp(-1, 1).float().cpu())[0] for row in rows]
+        shown = condition[0, :3].permute(1, 2, 0).numpy()
+        given = np.concatenate([resize(image, self.model.resolution), shown], 1)
+        return np.concatenate([np.concatenate([given, row], 1) for row in sheets], 0)
 
-    def asked(self, image: np.ndarray, degrees: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the model is told for each turn: conditions (n, 4, s, s) uint8, and poses (n, 2, 2) degrees."""
+    def inputs(self, image: np.ndarray, degrees: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs of the model for each rotation: conditions (n, 4, s, s) uint8, and poses (n, 2, 2) in degrees."""
         check_crop(image)
         yaw, pitch = (float(v) for v in estimate_pose(to_tensor(image))[0, :2])
-        poses = torch.tensor([[[yaw, pitch], [yaw + turn, pitch]] for turn in degrees])
+        poses = torch.tensor([[[yaw, pitch], [yaw + d, pitch]] for d in degrees])
         return torch.from_numpy(self.conditions(image, degrees)).permute(0, 3, 1, 2), poses
 
     def conditions(self, image: np.ndarray, degrees: Sequence[float]) -> np.ndarray:
-        """(n, s, s, 4) uint8: the source as it is, or turned by geometry, and 255 where it shows what is seen."""
+        """(n, s, s, 4) uint8: the source, rotated by geometry if the model needs that, and its coverage (255: visible)."""
         size = self.model.resolution
         if not self.model.aligned:
             square = resize(image, size)
             return np.stack([np.concatenate([square, np.full_like(square[..., :1], 255)], -1)] * len(degrees))
-        turner = Turner(size)
-        head = turner.head_of(image)
-        return np.stack([turner.condition(head.turn(turn)) for turn in degrees])
+        renderer = ConditionRenderer(size)
+        head = renderer.fit_head(image)
+        return np.stack([renderer.render(head.turn(d)) for d in degrees])

@@ -1,4 +1,4 @@
-"""Draw with a pair model: the deterministic ODE from noise to image in few evaluations."""
+"""Sample from a pair model: integrate the probability flow ODE in few steps."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from latentrot.diffusion.scheduler import prediction_type_of
 from latentrot.errors import LatentrotError
 from latentrot.rotators.pair.model import PairModel
 
-__all__ = ["PairSampleConfig", "denoise", "draw"]
+__all__ = ["PairSampleConfig", "denoise", "draw_pairs"]
 
 
 @dataclass(frozen=True)
 class PairSampleConfig:
-    """How images are drawn.
+    """Sampling options.
 
     Args:
-        steps: of the ODE; evaluations an image where both guidances are 1, else twice or three times as many. None: one
-            where the condition lies on the target, else 12: a single one is the mean of all that the image might be.
-        keep: share that a condition which lies on the target has in the image, where the source shows the point. What the
-            network expects is a mean of many images, close to the truth and nobody in particular; geometry's is off, and
-            somebody. A mean of both is closer than either.
-        guide_condition: how much the condition counts: 1 as trained, 0 not at all, more than 1 exaggerated.
-        guide_pose: the same of the poses.
-        seed: of the noise, which is the same for every image.
+        steps: sampling steps: one evaluation each, two or three with guidance. None: 1 for a condition aligned with the
+            target, else 12. A single step gives the conditional mean.
+        keep: weight of an aligned condition in the result where the source shows the point, 0 to 1. The conditional mean is
+            accurate but loses identity; the rendering keeps identity but has errors of shape. Their mean is nearest to the
+            true image.
+        guide_condition: guidance scale of the condition; 1: no guidance, 0: without the condition.
+        guide_pose: guidance scale of the poses.
+        seed: seed of the noise, which is the same for every image.
     """
 
     steps: int | None = None
@@ -48,16 +48,16 @@ class PairSampleConfig:
 def denoise(
     model: PairModel, condition: Tensor, poses: Tensor, config: PairSampleConfig
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Go from noise to images.
+    """Sample images, step by step.
 
     Args:
         model: from `load_pair_model`.
         condition: (n, 4, s, s) uint8.
-        poses: (n, 2, 2) degrees, yaw and pitch of source and target; NaN: not known.
-        config: how.
+        poses: (n, 2, 2) degrees, yaw and pitch of source and target; NaN: unknown.
+        config: sampling options.
 
     Yields:
-        After each step the state (n, c, h, w), and the image it is expected to become, (n, c, h, w).
+        After each step the state (n, c, h, w) and the denoised estimate (n, c, h, w).
     """
     generator = torch.Generator().manual_seed(config.seed)
     x = torch.randn(1, *model.state_shape, generator=generator).expand(len(poses), -1, -1, -1).to(model.device)
@@ -73,7 +73,7 @@ def denoise(
 
 
 def trailing_levels(count: int, steps: int) -> list[int]:
-    """Noise levels of so many steps, the highest first and the highest of all among them."""
+    """Noise levels of a number of steps, falling from the highest of all (diffusers' "trailing" spacing)."""
     return [max(round(count * (1 - i / steps)) - 1, 0) for i in range(steps)]
 
 
@@ -82,33 +82,33 @@ def velocity(
 ) -> Tensor:
     """dx/da with classifier-free guidance over condition and poses.
 
-    Source: Ho, Salimans, "Classifier-Free Diffusion Guidance", 2022; with two conditions, one after the other, as in Brooks,
+    Source: Ho, Salimans, "Classifier-Free Diffusion Guidance", 2022; with two conditions as in Brooks,
     Holynski, Efros, "InstructPix2Pix", CVPR 2023.
     """
     levels = torch.full((len(x),), level, device=x.device)
 
-    def told(condition: Tensor, poses: Tensor) -> Tensor:
+    def predict(condition: Tensor, poses: Tensor) -> Tensor:
         out = model.network(x, levels, condition, poses)
         return as_velocity(out, x, model.alpha_bar[level], prediction_type_of(model.scheduler))
 
-    nowhere = torch.full_like(poses, torch.nan)
-    with_both = told(condition, poses)
+    no_pose = torch.full_like(poses, torch.nan)
+    both = predict(condition, poses)
     if config.guide_condition == config.guide_pose == 1:
-        return with_both
-    without_pose = told(condition, nowhere)
+        return both
+    image_only = predict(condition, no_pose)
     if config.guide_condition == 1:
-        return without_pose + config.guide_pose * (with_both - without_pose)
-    alone = told(torch.zeros_like(condition), nowhere)
-    return alone + config.guide_condition * (without_pose - alone) + config.guide_pose * (with_both - without_pose)
+        return image_only + config.guide_pose * (both - image_only)
+    neither = predict(torch.zeros_like(condition), no_pose)
+    return neither + config.guide_condition * (image_only - neither) + config.guide_pose * (both - image_only)
 
 
 @torch.no_grad()
-def draw(model: PairModel, condition: Tensor, poses: Tensor, config: PairSampleConfig | None = None) -> Tensor:
-    """Images, (n, 3, s, s) float32 in [-1, 1] on the CPU; see `denoise`."""
+def draw_pairs(model: PairModel, condition: Tensor, poses: Tensor, config: PairSampleConfig | None = None) -> Tensor:
+    """Sample images, (n, 3, s, s) float32 in [-1, 1] on the CPU; see `denoise`."""
     config = config or PairSampleConfig()
     *_, (_, state) = denoise(model, condition, poses, config)
     image = model.space.decode(state).clamp(-1, 1).float().cpu()
     if not model.aligned:
         return image
-    turned, shown = condition[:, :3].float() / 127.5 - 1, condition[:, 3:].float() / 255
-    return image + config.keep * shown * (turned - image)
+    rendering, coverage = condition[:, :3].float() / 127.5 - 1, condition[:, 3:].float() / 255
+    return image + config.keep * coverage * (rendering - image)

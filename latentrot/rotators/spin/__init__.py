@@ -1,1 +1,1 @@
-"""Heads drawn from all around: a multi-view diffusion model conditioned on identity and given views."""
+"""A multi-view diffusion model of heads, conditioned on an identity embedding and on given views."""

@@ -1,4 +1,4 @@
-"""What a training run of the multi-view model is, at one site."""
+"""Configuration of the training of the multi-view model."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ __all__ = ["SpinConfig"]
 
 @dataclass(frozen=True)
 class SpinConfig(RunConfig):
-    """A run of `latentrot train spin`; written into its checkpoints, so that a resumed run is the same run.
+    """Configuration of `latentrot train spin`; stored in its checkpoints.
 
     Args:
-        start: an unconditional model of pixels that predicts the velocity (a diffusers folder, a Hub id or a bundled one), or
-            a multi-view one to go on from.
-        people: rendered heads to train on.
-        views: images of each, all around.
-        together: views drawn together in a sample, those given among them.
-        single_steps: steps at the start with one view given; after them none, one or three, a third of the samples each.
-        frontal: share of the samples whose first given view shows the face, as a photograph would.
-        attention: the finest maps whose positions look across views, side in places.
-        drop_identity: share of the samples that are not told who it is, for guidance.
-        drop_images: share of the samples whose given views are blank, for guidance.
-        plain: share of the heads whose background is one colour.
-        noise_mean: of the logarithm of the noise level, before it is shifted for the number of views drawn.
-        noise_deviation: of the same.
-        mirror: show half of the samples mirrored.
-        identity_digest: of the weights of the identity network that the user brings; empty: the package's own, or none.
+        start: the initial model: an unconditional pixel model with v_prediction (a diffusers folder, a Hub id or a bundled
+            model), or a multi-view model to fine-tune.
+        people: number of rendered heads.
+        views: number of rendered views of each head.
+        together: number of views in a sample, given and drawn ones.
+        single_steps: steps at the start with one given view; later each sample has none, one or three with equal probability.
+        frontal: share of the samples whose first given view shows the face, as a photograph does.
+        attention: max side of the feature maps with attention across views.
+        drop_identity: share of the samples without the identity condition, for classifier-free guidance.
+        drop_images: share of the samples whose given views are blank, for classifier-free guidance.
+        plain: share of the heads before a background of one colour.
+        noise_mean: mean of the log noise level, before the shift for the number of drawn views.
+        noise_deviation: standard deviation of the log noise level.
+        mirror: mirror half of the samples.
+        identity_digest: digest of the weights of a user's identity network; empty: the package's network, or none.
     """
 
     start: str = "heads64"
@@ -58,4 +58,4 @@ class SpinConfig(RunConfig):
             ("people", 1, 10**6), ("together", 4, 64), ("batch_size", 1, 10**6), ("steps", 1, 10**9),
         )  # fmt: skip
         if self.views < self.together:
-            raise LatentrotError(f"views {self.views}: expected at least the {self.together} drawn together")
+            raise LatentrotError(f"views {self.views}: expected at least together, {self.together}")

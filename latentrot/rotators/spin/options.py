@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from latentrot.bundles import bundled_part
 from latentrot.rotators.options import RotatorOptions, option
 
 if TYPE_CHECKING:
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT", "SpinOptions"]
 
-#: the model that comes with the package, where it comes along
+#: the bundled model
 DEFAULT = "spin64"
 
 
@@ -22,17 +21,13 @@ DEFAULT = "spin64"
 class SpinOptions(RotatorOptions):
     """See the help of each field, and `latentrot.rotators.spin.sample.SpinSampleConfig`."""
 
-    model: str | None = option(
-        None, f"a folder that training wrote, or the name of a bundled model; by default {DEFAULT}"
-    )
+    model: str | None = option(None, f"folder written by train, or the name of a bundled model; by default {DEFAULT}")
     identity: Path | None = option(None, "weights of the identity network that the model was trained with")
     steps: int | None = option(None, "sampling steps")
     guidance: float | None = option(None, "guidance scale of image and identity")
-    seed: int = option(0, "of the noise")
+    seed: int = option(0, "seed of the noise")
 
-    def is_available(self) -> bool:
-        """See `RotatorOptions.is_available`."""
-        return self.model is not None or bundled_part(DEFAULT).is_dir()
+    default_model: ClassVar[str] = DEFAULT
 
     def with_identity(self, weights: Path | None) -> Self:
         """See `RotatorOptions.with_identity`."""

@@ -1,4 +1,4 @@
-"""A head as a mesh from its views: the hull of their silhouettes, its normals and colours those that were drawn."""
+"""A mesh from views of a head: the visual hull of the silhouettes, with the colours and normals of the views."""
 
 from __future__ import annotations
 
@@ -10,47 +10,47 @@ import torch
 from latentrot.data.frame import CROP_BOX
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import write_atomically
-from latentrot.rotators.spin.cameras import DISTANCE, FOCAL, held_at, rotation
+from latentrot.rotators.spin.cameras import DISTANCE_CM, FOCAL_PX, head_center, head_to_camera
 from latentrot.rotators.spin.sample import SpinViews
 
-__all__ = ["carve", "export_views", "seen_in"]
+__all__ = ["carve", "export_views", "project"]
 
-#: radii that are tried, cm, and how many
-NEAREST, MAX_DISTANCE, STEPS = 2.0, 18.0, 65
-#: of the sphere whose points are moved: each halves its edges
-FINENESS = 5
-#: rounds of smoothing, against the grain of small silhouettes
+#: range of the radii that are tested, cm, and their number
+MIN_RADIUS, MAX_RADIUS, RADII = 2.0, 18.0, 65
+#: subdivisions of the initial icosphere
+SUBDIVISIONS = 5
+#: iterations of smoothing, against steps from silhouettes of few pixels
 SMOOTHINGS = 3
-#: a place is outside where this share of the views that show it have background there
-OUTSIDE = 0.12
-#: a drawn normal shorter than this is background
-BACKGROUND = 0.5
-#: what trimesh is told for normals at the points, by suffix
-WRITTEN_WITH = {
+#: a point is outside if more than this share of the views that contain it show background there
+MAX_BACKGROUND_SHARE = 0.12
+#: min length of a drawn normal; shorter ones are background
+MIN_NORMAL_LENGTH = 0.5
+#: options of trimesh that write vertex normals, by suffix
+EXPORT_OPTIONS = {
     ".glb": {"file_type": "glb", "include_normals": True},
     ".ply": {"file_type": "ply", "vertex_normal": True},
 }
 
 
-def seen_in(points: np.ndarray, pose: torch.Tensor) -> np.ndarray:
-    """Where points appear in views.
+def project(points: np.ndarray, pose: torch.Tensor) -> np.ndarray:
+    """Project points into views.
 
     Args:
-        points: (n, 3) cm from the head's middle, in its own axes: x to the viewer's right when it faces the viewer.
+        points: (n, 3) cm from the head's centre, in the axes of the head: x to the viewer's right in a frontal view.
         pose: (v, 2) degrees.
 
     Returns:
-        (v, n, 2) columns and rows as shares of the image's side.
+        (v, n, 2) columns and rows, 0 to 1 across the image.
     """
-    turned = rotation(pose)
+    turned = head_to_camera(pose)
     at = np.einsum("vij,nj->vni", turned.numpy(), points)
-    centre = held_at(turned).numpy()[:, None]
-    place = FOCAL * at[..., :2] * [1, -1] / (DISTANCE - at[..., 2:]) + centre
+    centre = head_center(turned).numpy()[:, None]
+    place = FOCAL_PX * at[..., :2] * [1, -1] / (DISTANCE_CM - at[..., 2:]) + centre
     return place / (CROP_BOX[2] - CROP_BOX[0]) + 0.5
 
 
 def lookup(maps: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Values (v, n, c) of maps (v, s, s, c) at shares of their side (v, n, 2), and where those lie inside (v, n)."""
+    """Values (v, n, c) of maps (v, s, s, c) at positions (v, n, 2) from 0 to 1, and which positions are inside (v, n)."""
     side = maps.shape[1]
     inside = np.asarray(((place >= 0) & (place < 1)).all(-1))
     column, row = (np.clip((place[..., k] * side).astype(int), 0, side - 1) for k in (0, 1))
@@ -62,12 +62,12 @@ def as_maps(views: SpinViews) -> np.ndarray:
     return views.images.permute(0, 2, 3, 1).numpy()
 
 
-def emptiness(points: np.ndarray, views: SpinViews) -> np.ndarray:
-    """(n,) share of the views that show background where a point (n, 3) is, among those in which it is seen at all."""
-    solid = (np.linalg.norm(as_maps(views)[..., 3:], axis=-1, keepdims=True) > BACKGROUND).astype(np.float32)
+def background_share(points: np.ndarray, views: SpinViews) -> np.ndarray:
+    """(n,) share of the views that show background at each point (n, 3), among those that contain it."""
+    solid = (np.linalg.norm(as_maps(views)[..., 3:], axis=-1, keepdims=True) > MIN_NORMAL_LENGTH).astype(np.float32)
     empty, shown = np.zeros(len(points)), np.zeros(len(points))
     for k in range(len(views)):
-        place = seen_in(points, views.pose[k : k + 1])
+        place = project(points, views.pose[k : k + 1])
         value, inside = lookup(solid[k : k + 1], place)
         empty += (inside & (value[..., 0] == 0))[0]
         shown += inside[0]
@@ -75,66 +75,67 @@ def emptiness(points: np.ndarray, views: SpinViews) -> np.ndarray:
 
 
 def carve(directions: np.ndarray, views: SpinViews) -> np.ndarray:
-    """How far the head reaches in each direction from its middle, cm: until a share of the views show background.
+    """Radius of the head in each direction from its centre, cm: a soft visual hull of a star-shaped head.
 
-    Laurentini, "The visual hull concept for silhouette-based image understanding", PAMI 1994, made soft, of a head taken for
-    star-shaped about its middle.
+    Source: Laurentini, "The visual hull concept for silhouette-based image understanding", PAMI 1994.
 
     Args:
-        directions: (n, 3) unit vectors in the head's axes.
-        views: from all around.
+        directions: (n, 3) unit vectors in the axes of the head.
+        views: from all sides.
 
     Returns:
-        (n,) radii, at least `NEAREST`.
+        (n,) radii, at least `MIN_RADIUS`.
     """
-    radii = np.linspace(NEAREST, MAX_DISTANCE, STEPS)
-    points = directions[:, None] * radii[:, None]  # (n, STEPS, 3)
-    outside = emptiness(points.reshape(-1, 3), views).reshape(points.shape[:2]) > OUTSIDE
-    first = np.where(outside.any(1), outside.argmax(1), STEPS - 1)
+    radii = np.linspace(MIN_RADIUS, MAX_RADIUS, RADII)
+    points = directions[:, None] * radii[:, None]  # (n, RADII, 3)
+    outside = background_share(points.reshape(-1, 3), views).reshape(points.shape[:2]) > MAX_BACKGROUND_SHARE
+    first = np.where(outside.any(1), outside.argmax(1), RADII - 1)
     return radii[np.maximum(first - 1, 0)]
 
 
-def painted(points: np.ndarray, normals: np.ndarray, views: SpinViews) -> tuple[np.ndarray, np.ndarray]:
-    """Colours (n, 3) uint8 and normals (n, 3) of a surface's points, from the views that see them best."""
+def colour_points(points: np.ndarray, normals: np.ndarray, views: SpinViews) -> tuple[np.ndarray, np.ndarray]:
+    """Colours (n, 3) uint8 and normals (n, 3) of surface points, a mean of the views weighted by how frontal they are."""
     maps = as_maps(views)
-    place = seen_in(points, views.pose)
+    place = project(points, views.pose)
     value, inside = lookup(maps, place)
-    turned = rotation(views.pose).numpy()
-    facing = np.einsum("vj,nj->vn", turned[:, 2], normals)  # towards each camera
-    solid = np.linalg.norm(value[..., 3:], axis=-1) > BACKGROUND
+    turned = head_to_camera(views.pose).numpy()
+    facing = np.einsum("vj,nj->vn", turned[:, 2], normals)  # cosine to the viewing direction
+    solid = np.linalg.norm(value[..., 3:], axis=-1) > MIN_NORMAL_LENGTH
     weight = np.where(inside & solid & (facing > 0.1), np.maximum(facing, 0) ** 6, 0) + 1e-9
     weight /= weight.sum(0)
     colour = np.einsum("vn,vnc->nc", weight, value[..., :3])
-    drawn = np.einsum("vn,vji,vnj->ni", weight, turned, value[..., 3:])  # back to the head's axes
+    drawn = np.einsum("vn,vji,vnj->ni", weight, turned, value[..., 3:])  # to the axes of the head
     length = np.linalg.norm(drawn, axis=1, keepdims=True)
-    drawn = np.where(length > BACKGROUND, drawn / np.maximum(length, 1e-6), normals)
+    drawn = np.where(length > MIN_NORMAL_LENGTH, drawn / np.maximum(length, 1e-6), normals)
     return np.rint((np.clip(colour, -1, 1) + 1) * 127.5).astype(np.uint8), drawn
 
 
 def export_views(views: SpinViews, path: Path) -> None:
-    """Write a head as glTF (.glb) or PLY (.ply) with colours and normals at its points, whole or not at all.
+    """Write a head as glTF (.glb) or PLY (.ply) with vertex colours and normals.
 
     Args:
-        views: from all around; poses relative to the head's front.
-        path: the file; its suffix chooses the format.
+        views: from all sides, with absolute poses.
+        path: the file; its suffix selects the format.
 
     Raises:
-        LatentrotError: another suffix, trimesh is missing, or the silhouettes have nothing in common.
+        LatentrotError: another suffix, trimesh is missing, or the silhouettes do not intersect.
     """
-    options = WRITTEN_WITH.get(path.suffix.lower())
+    options = EXPORT_OPTIONS.get(path.suffix.lower())
     if options is None:
-        raise LatentrotError(f"mesh {one_line(path)}: expected a name ending in {' or '.join(WRITTEN_WITH)}")
+        raise LatentrotError(f"mesh {one_line(path)}: expected a name ending in {' or '.join(EXPORT_OPTIONS)}")
     try:
         import trimesh  # noqa: PLC0415  (optional)
     except ImportError as error:
         raise LatentrotError("writing a mesh needs trimesh: pip install 'latentrot[mesh]'") from error
-    sphere = trimesh.creation.icosphere(subdivisions=FINENESS)
+    sphere = trimesh.creation.icosphere(subdivisions=SUBDIVISIONS)
     radii = carve(sphere.vertices, views)
-    if not (radii > NEAREST).mean() > 0.5:
-        raise LatentrotError(f"the silhouettes of the {len(views)} views have too little in common; no mesh is written")
-    for _ in range(SMOOTHINGS):  # each radius, and the mean of its neighbours'
+    if not (radii > MIN_RADIUS).mean() > 0.5:
+        raise LatentrotError(
+            f"the silhouettes of the {len(views)} views do not intersect in a head; no mesh is written"
+        )
+    for _ in range(SMOOTHINGS):  # mean of each radius and the mean of its neighbours'
         radii = (radii + np.array([radii[near].mean() for near in sphere.vertex_neighbors])) / 2
     hull = trimesh.Trimesh(sphere.vertices * radii[:, None], sphere.faces, process=False)
-    colours, normals = painted(hull.vertices, hull.vertex_normals, views)
+    colours, normals = colour_points(hull.vertices, hull.vertex_normals, views)
     mesh = trimesh.Trimesh(hull.vertices, hull.faces, vertex_normals=normals, vertex_colors=colours, process=False)
     write_atomically(path, lambda temporary: mesh.export(temporary, **options))

@@ -1,4 +1,4 @@
-"""The multi-view model behind the protocol that all ways of turning share."""
+"""The multi-view model as a rotator."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from latentrot.rotators.spin.sample import SpinSampleConfig, SpinViews, identity
 
 __all__ = ["SpinRotator", "pose_of"]
 
-#: whose label network tells an image's pose where the one of photographs is not in this build
+#: the bundled model whose label network estimates the pose where that of photographs is not in this build
 HEADS = "heads64"
 
 
@@ -32,44 +32,44 @@ def pose_of(crop: np.ndarray) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class SpinRotator:
-    """Draws a head from all around.
+    """Draws a head from any side.
 
     Args:
         model: from `load_spin_model`.
-        sample: how views are drawn.
+        sample: sampling options.
     """
 
     model: SpinModel
     sample: SpinSampleConfig = field(default_factory=SpinSampleConfig)
 
-    hint: ClassVar[str] = "slow, and what it draws is a rendered head"
+    hint: ClassVar[str] = "slow; draws a rendered head"
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """Name in reports."""
         return self.model.name
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What its user should know."""
-        what = (
-            f"{self.name} draws a rendered head of {self.model.resolution} pixels: in a photograph it fills what the "
-            "photograph does not show, a square alone is all drawn"
+        """Warnings for the user."""
+        resolution = (
+            f"{self.name} draws a rendered head at {self.model.resolution} pixels: in a photograph it only fills what the "
+            "photograph does not show, but a square crop is drawn completely"
         )
-        return (what, *self.model.warnings)
+        return (resolution, *self.model.warnings)
 
     @property
     def learned_from(self) -> tuple[str, ...] | None:
-        """Data sets that the model's card says it learned from; None: it says nothing."""
+        """Data sets that the model's card names; None: it names none."""
         return trained_on(self.model.folder) if self.model.folder else None
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
-        """Turn a (s, s, 3) uint8 crop in the CelebA frame by degrees (> 0: nose to the viewer's right)."""
+        """Rotate a (s, s, 3) uint8 crop in the CelebA frame by degrees of yaw (> 0: nose to the viewer's right)."""
         check_degrees([degrees], 180)
         return self.rotate_many(image, [degrees])[0]
 
     def rotate_many(self, image: np.ndarray, degrees: Sequence[float]) -> list[np.ndarray]:
-        """Turn a (s, s, 3) uint8 crop by each of degrees -> squares at the model's resolution.
+        """Rotate a (s, s, 3) uint8 crop by each of degrees -> crops at the model's resolution.
 
         Raises:
             LatentrotError: not a square image.
@@ -78,10 +78,10 @@ class SpinRotator:
         if not len(degrees):
             return []
         pose = pose_of(image)
-        asked = torch.stack([pose + torch.tensor([turn, 0.0]) for turn in degrees]).float()
-        return list(to_uint8(self.spun(image, pose, asked).images[:, :3]))
+        requested = torch.stack([pose + torch.tensor([yaw, 0.0]) for yaw in degrees]).float()
+        return list(to_uint8(self.draw(image, pose, requested).images[:, :3]))
 
-    def spun(self, image: np.ndarray, pose: Tensor, asked: Tensor) -> SpinViews:
-        """The head of a (s, s, 3) uint8 crop with a pose (2,), in each of the poses asked for (n, 2)."""
-        square = to_tensor(resize(image, self.model.resolution))[0]
-        return spin(self.model, square, pose, asked, identity_of(self.model, image), self.sample)
+    def draw(self, image: np.ndarray, pose: Tensor, requested: Tensor) -> SpinViews:
+        """The head of a (s, s, 3) uint8 crop with the pose (2,), in each of the requested poses (n, 2)."""
+        source = to_tensor(resize(image, self.model.resolution))[0]
+        return spin(self.model, source, pose, requested, identity_of(self.model, image), self.sample)

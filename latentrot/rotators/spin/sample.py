@@ -1,4 +1,4 @@
-"""Draw with a multi-view model: one sample of views, and a whole head from an image, from a name, or from nothing."""
+"""Sample from a multi-view model: a set of views, or any number of views of a head from an image, an identity, or nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from latentrot.data.images import to_uint8
 from latentrot.errors import LatentrotError
-from latentrot.rotators.spin.cameras import ray_map, reference_of
+from latentrot.rotators.spin.cameras import ray_map, reference_pose
 from latentrot.rotators.spin.model import SpinModel
 
 __all__ = [
@@ -27,30 +27,30 @@ __all__ = [
     "spin",
 ]
 
-#: yaws of the views that are drawn first, from which all others are
+#: yaws of the anchor views, which are drawn first and condition all others
 ANCHORS_DEG = (45.0, -45.0, 90.0, -90.0, 135.0, -135.0, 180.0)
-#: an identity that is not told, whatever its length
+#: no identity condition, for embeddings of any length
 NULL_IDENTITY = torch.full((1,), torch.nan)
 
 
 @dataclass(frozen=True)
 class SpinSampleConfig:
-    """How views are drawn.
+    """Sampling options.
 
     Args:
-        steps: of the ODE (published: 50); each is an evaluation, made twice where guidance is not 1.
-        guidance: how much images and identity count: 1 as trained, more exaggerates.
-        highest: noise level at the start.
-        lowest: noise level before the last step.
-        rho: how the levels are spread between: more, the denser near the lowest.
-        together: views in one sample.
-        seed: of the noise.
+        steps: sampling steps (published: 50); one evaluation each, two with guidance other than 1.
+        guidance: classifier-free guidance scale of images and identity; 1: no guidance.
+        sigma_max: initial noise level.
+        sigma_min: noise level before the last step.
+        rho: exponent of the noise schedule; a higher one puts more levels near sigma_min.
+        together: number of views in one sample.
+        seed: seed of the noise.
     """
 
     steps: int = 16
     guidance: float = 3.0
-    highest: float = 40.0
-    lowest: float = 0.01
+    sigma_max: float = 40.0
+    sigma_min: float = 0.01
     rho: float = 7.0
     together: int = 8
     seed: int = 0
@@ -59,14 +59,16 @@ class SpinSampleConfig:
         if self.steps < 2:
             raise LatentrotError(f"steps {self.steps}: expected at least 2")
         if self.together < 5:
-            raise LatentrotError(f"together {self.together}: expected at least 5, three of which are given")
-        if not 0 < self.lowest < self.highest:
-            raise LatentrotError(f"noise levels {self.lowest} to {self.highest}: expected rising ones over 0")
+            raise LatentrotError(f"together {self.together}: expected at least 5: three given views and two drawn ones")
+        if not 0 < self.sigma_min < self.sigma_max:
+            raise LatentrotError(
+                f"sigma_min {self.sigma_min}, sigma_max {self.sigma_max}: expected 0 < sigma_min < sigma_max"
+            )
 
 
 @dataclass(frozen=True, eq=False)
 class SpinViews:
-    """Some views of one head.
+    """Views of one head.
 
     Args:
         images: (n, 6, s, s) float in [-1, 1], image and normals in the camera's frame.
@@ -80,11 +82,11 @@ class SpinViews:
         return len(self.images)
 
     def joined(self, other: SpinViews) -> SpinViews:
-        """These, then others."""
+        """Concatenate with other views."""
         return SpinViews(torch.cat([self.images, other.images]), torch.cat([self.pose, other.pose]))
 
     def chosen(self, rows: Sequence[int]) -> SpinViews:
-        """Some of them."""
+        """Select views by index."""
         return SpinViews(self.images[list(rows)], self.pose[list(rows)])
 
 
@@ -93,64 +95,66 @@ def spin(
     model: SpinModel,
     image: Tensor | None,
     pose: Tensor,
-    asked: Tensor,
-    who: Tensor = NULL_IDENTITY,
+    requested: Tensor,
+    identity: Tensor = NULL_IDENTITY,
     config: SpinSampleConfig | None = None,
 ) -> SpinViews:
-    """A head from any side (Galanakis et al., SpinMeRound, ICCV 2025, sampling).
+    """Draw a head in any poses: anchors around the head first, then each view from the nearest ones.
+
+    Source: Galanakis et al., "SpinMeRound", ICCV 2025.
 
     Args:
         model: from `load_spin_model`.
-        image: (3, s, s) in [-1, 1], the image in the CelebA frame; None: a new person.
-        pose: (2,) its yaw and pitch in degrees.
-        asked: (n, 2) poses of the views asked for.
-        who: (d,) embedding of the person; `NULL_IDENTITY`: not told.
-        config: how.
+        image: (3, s, s) in [-1, 1], in the CelebA frame; None: sample a new person.
+        pose: (2,) yaw and pitch of the image in degrees.
+        requested: (n, 2) poses of the views to draw.
+        identity: (d,) embedding of the person, or `NULL_IDENTITY`.
+        config: sampling options.
 
     Returns:
-        The views asked for, in their order.
+        The requested views, in their order.
     """
     config = config or SpinSampleConfig()
-    # a new person begins with a view of the face, and is then who that shows
+    # without an image: draw a view of a face, and take its identity
     if image is None:
-        first = draw_views(model, None, pose[None], who, config)
-        who = identity_of(model, to_uint8(first.images[:, :3])[0]) if who.isnan().all() else who
-    # (a) the image is aligned already; its normals, the image's own channels held to what they are
+        first = draw_views(model, None, pose[None], identity, config)
+        identity = identity_of(model, to_uint8(first.images[:, :3])[0]) if identity.isnan().all() else identity
+    # with an image: add its normals, with the channels of the image fixed
     else:
-        first = SpinViews(normals_of(model, image, pose, who, config)[None], pose[None])
-    # (b) anchors all around, drawn together
+        first = SpinViews(normals_of(model, image, pose, identity, config)[None], pose[None])
+    # anchors around the head, in one sample
     turn = torch.tensor([[yaw, 0.0] for yaw in ANCHORS_DEG])
-    anchors = first.joined(draw_views(model, first, level(first.pose[0] + turn), who, config))
-    # (c) every view from the image and the two anchors nearest to it
+    anchors = first.joined(draw_views(model, first, wrap_yaw(first.pose[0] + turn), identity, config))
+    # every view from the image and the two nearest anchors
     drawn: dict[int, Tensor] = {}
-    for given, rows in nearest_anchors(anchors.pose, asked, config.together - 3):
-        views = draw_views(model, anchors.chosen(given), asked[rows], who, config)
+    for given, rows in nearest_anchors(anchors.pose, requested, config.together - 3):
+        views = draw_views(model, anchors.chosen(given), requested[rows], identity, config)
         drawn |= dict(zip(rows, views.images, strict=True))
-    return SpinViews(torch.stack([drawn[i] for i in range(len(asked))]), asked)
+    return SpinViews(torch.stack([drawn[i] for i in range(len(requested))]), requested)
 
 
 def identity_of(model: SpinModel, crop: np.ndarray) -> Tensor:
-    """The embedding of the person in a (s, s, 3) uint8 crop, (d,); `NULL_IDENTITY` where the model is told nobody."""
+    """The embedding of the person in a (s, s, 3) uint8 crop, (d,); `NULL_IDENTITY` for a model without identities."""
     return NULL_IDENTITY if model.person is None else torch.from_numpy(model.person.embed([crop])[0])
 
 
-def level(pose: Tensor) -> Tensor:
-    """Poses with yaws from -180 to 180."""
+def wrap_yaw(pose: Tensor) -> Tensor:
+    """Poses (n, 2) with yaws wrapped to -180 to 180."""
     return torch.stack([(pose[:, 0] + 180) % 360 - 180, pose[:, 1]], 1)
 
 
-def nearest_anchors(anchors: Tensor, asked: Tensor, max_views: int) -> list[tuple[list[int], list[int]]]:
-    """Which views are drawn together from which anchors: the first, and the two nearest of the others.
+def nearest_anchors(anchors: Tensor, requested: Tensor, max_views: int) -> list[tuple[list[int], list[int]]]:
+    """Group views by their anchors: the first one, and the two of the others that are nearest in yaw.
 
     Args:
-        anchors: (a, 2) poses, the image's first.
-        asked: (n, 2) poses.
-        max_views: views in one sample beside the three given.
+        anchors: (a, 2) poses, that of the image first.
+        requested: (n, 2) poses.
+        max_views: max number of drawn views in one sample.
 
     Returns:
-        Rows of the anchors, and rows of the views asked for.
+        For each sample the indices of its anchors, and those of its requested views.
     """
-    apart = ((asked[:, None, 0] - anchors[None, 1:, 0] + 180) % 360 - 180).abs()
+    apart = ((requested[:, None, 0] - anchors[None, 1:, 0] + 180) % 360 - 180).abs()
     pairs = (apart.argsort(dim=1, stable=True)[:, :2] + 1).sort(1).values.tolist()
     groups: dict[tuple[int, ...], list[int]] = {}
     for row, pair in enumerate(pairs):
@@ -167,119 +171,126 @@ def nearest_anchors(anchors: Tensor, asked: Tensor, max_views: int) -> list[tupl
 def draw_views(
     model: SpinModel,
     given: SpinViews | None,
-    asked: Tensor,
-    who: Tensor = NULL_IDENTITY,
+    requested: Tensor,
+    identity: Tensor = NULL_IDENTITY,
     config: SpinSampleConfig | None = None,
 ) -> SpinViews:
-    """Draw views together.
+    """Draw views in one sample.
 
     Args:
         model: from `load_spin_model`.
-        given: what is known, the first of them what others are told relative to; None: nothing.
-        asked: (n, 2) poses in degrees.
-        who: (d,) or `NULL_IDENTITY`.
-        config: how.
+        given: given views; cameras are relative to the first one. None: no given views.
+        requested: (n, 2) poses in degrees.
+        identity: (d,) or `NULL_IDENTITY`.
+        config: sampling options.
 
     Returns:
-        The views asked for.
+        The requested views.
     """
     config = config or SpinSampleConfig()
     known = 0 if given is None else len(given)
     size = model.resolution
-    pose = asked if given is None else torch.cat([given.pose, asked])
-    pictures = torch.zeros(len(pose), 6, size, size)
+    pose = requested if given is None else torch.cat([given.pose, requested])
+    images = torch.zeros(len(pose), 6, size, size)
     if given is not None:
-        pictures[:known] = given.images
-    sample = Sample(model, pose, (torch.arange(len(pose)) < known).float(), who, config)
-    states = sample.run(model.encode(pictures.to(model.device))[None])
-    return SpinViews(model.decode(states)[0, known:].clamp(-1, 1).float().cpu(), asked)
+        images[:known] = given.images
+    sample = Sample(model, pose, (torch.arange(len(pose)) < known).float(), identity, config)
+    states = sample.run(model.encode(images.to(model.device))[None])
+    return SpinViews(model.decode(states)[0, known:].clamp(-1, 1).float().cpu(), requested)
 
 
 @torch.no_grad()
 def normals_of(
-    model: SpinModel, image: Tensor, pose: Tensor, who: Tensor = NULL_IDENTITY, config: SpinSampleConfig | None = None
+    model: SpinModel,
+    image: Tensor,
+    pose: Tensor,
+    identity: Tensor = NULL_IDENTITY,
+    config: SpinSampleConfig | None = None,
 ) -> Tensor:
-    """An image's normals by channel-wise inpainting (Papantoniou et al., Relightify, ICCV 2023).
+    """Normals of an image by inpainting of channels (Papantoniou et al., "Relightify", ICCV 2023).
 
-    At every noise level the image's channels are the image's own with that much noise; the normals' are drawn.
+    At every noise level the channels of the image are replaced by the image with noise of that level.
 
     Args:
         model: from `load_spin_model`.
         image: (3, s, s) in [-1, 1].
-        pose: (2,) its yaw and pitch.
-        who: (d,) or `NULL_IDENTITY`.
-        config: how.
+        pose: (2,) yaw and pitch of the image in degrees.
+        identity: (d,) or `NULL_IDENTITY`.
+        config: sampling options.
 
     Returns:
         (6, s, s) the image and its normals.
     """
     config = config or SpinSampleConfig()
-    sample = Sample(model, pose[None], torch.zeros(1), who, config)
+    sample = Sample(model, pose[None], torch.zeros(1), identity, config)
     both = torch.cat([image, torch.zeros_like(image)])[None, None].to(model.device)
     states = sample.run(model.encode(both), image_known=True)
     return torch.cat([image, model.decode(states)[0, 0, 3:].clamp(-1, 1).float().cpu()])
 
 
 class Sample:
-    """One run of the sampler: DPM-Solver++ (2M) over the noise levels of Karras et al. 2022.
+    """The sampler of one set of views: DPM-Solver++ (2M) over the noise levels of Karras et al. 2022.
 
     Source: Lu et al., "DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models", 2022. The published
-    sampler is Heun's rule of Karras et al. with 50 steps; with few steps, whose noise levels lie far apart, that rule shoots
-    past the mark and leaves grain.
+    sampler is Heun's method with 50 steps; with few, widely spaced noise levels it overshoots and leaves grain.
 
     Args:
         model: the model.
-        pose: (p, 2) of all views.
-        given: (p,) 1 where a view is known.
-        who: (d,) or `NULL_IDENTITY`.
-        config: how.
+        pose: (p, 2) poses of all views.
+        given: (p,) 1 for given views.
+        identity: (d,) or `NULL_IDENTITY`.
+        config: sampling options.
     """
 
-    def __init__(self, model: SpinModel, pose: Tensor, given: Tensor, who: Tensor, config: SpinSampleConfig) -> None:
+    def __init__(
+        self, model: SpinModel, pose: Tensor, given: Tensor, identity: Tensor, config: SpinSampleConfig
+    ) -> None:
         self.model, self.config = model, config
         self.given = given[None].to(model.device)
-        self.rays = ray_map(pose[None], reference_of(pose[None], given[None]), model.size).to(model.device)
-        self.who = who[None].float().to(model.device)
+        self.rays = ray_map(pose[None], reference_pose(pose[None], given[None]), model.size).to(model.device)
+        self.identity = identity[None].float().to(model.device)
 
     def run(self, known: Tensor, *, image_known: bool = False) -> Tensor:
-        """From noise to views.
+        """Sample the states of the views.
 
         Args:
-            known: (1, p, c, h, w) states of what is known, anything elsewhere.
-            image_known: the image's half of the channels is known of every view.
+            known: (1, p, c, h, w) states; used for given views only, or also for the images of all views.
+            image_known: `known` holds the image of every view, and only the normals are sampled.
         """
-        held = self.given[..., None, None, None].expand_as(known).clone()
-        held[:, :, : known.shape[2] // 2] += (1 - held[:, :, : known.shape[2] // 2]) * image_known
+        mask = self.given[..., None, None, None].expand_as(known).clone()
+        mask[:, :, : known.shape[2] // 2] += (1 - mask[:, :, : known.shape[2] // 2]) * image_known
         generator = torch.Generator().manual_seed(self.config.seed)
         noise = torch.randn(known.shape, generator=generator).to(known)
 
-        def kept(x: Tensor, s: float) -> Tensor:
-            """What is known, with as much noise as there is around it; views that are given are without any."""
-            truth = known + s * noise * (1 - self.given)[..., None, None, None]
-            return held * truth + (1 - held) * x
+        def replace_known(x: Tensor, s: float) -> Tensor:
+            """Replace the known channels by their values, with noise of level s except in given views."""
+            noisy = known + s * noise * (1 - self.given)[..., None, None, None]
+            return mask * noisy + (1 - mask) * x
 
         levels = noise_schedule(self.config)
-        x, before, above = kept(noise * levels[0], levels[0]), None, levels[0]
-        for s, below in pairwise(levels):
-            guess = denoised = self.denoise(x, s)
-            if before is not None and below > 0:  # where the guesses are heading: half as far on as the step is long
-                guess = denoised + (denoised - before) * math.log(s / below) / (2 * math.log(above / s))
-            x = kept(guess + below / s * (x - guess), below)
-            before, above = denoised, s
+        x, previous, s_previous = replace_known(noise * levels[0], levels[0]), None, levels[0]
+        for s, s_next in pairwise(levels):
+            denoised = estimate = self.denoise(x, s)
+            if previous is not None and s_next > 0:  # second order: extrapolate by half a step in log s
+                estimate = denoised + (denoised - previous) * math.log(s / s_next) / (2 * math.log(s_previous / s))
+            x = replace_known(estimate + s_next / s * (x - estimate), s_next)
+            previous, s_previous = denoised, s
         return x
 
     def denoise(self, x: Tensor, s: float) -> Tensor:
-        """D(x; s), with classifier-free guidance over images and identity together."""
+        """D(x; s), with classifier-free guidance of given views and identity together."""
         levels = s * (1 - self.given)
-        told = self.model.network(x, levels, self.given, self.rays, self.who)
-        if self.config.guidance == 1 or (not self.given.any() and self.who.isnan().all()):
-            return told
+        conditional = self.model.network(x, levels, self.given, self.rays, self.identity)
+        if self.config.guidance == 1 or (not self.given.any() and self.identity.isnan().all()):
+            return conditional
         blank = x * (1 - self.given)[..., None, None, None]
-        unconditional = self.model.network(blank, levels, self.given, self.rays, torch.full_like(self.who, torch.nan))
-        return unconditional + self.config.guidance * (told - unconditional)
+        unconditional = self.model.network(
+            blank, levels, self.given, self.rays, torch.full_like(self.identity, torch.nan)
+        )
+        return unconditional + self.config.guidance * (conditional - unconditional)
 
 
 def noise_schedule(config: SpinSampleConfig) -> list[float]:
-    """Noise levels from the highest to none."""
-    high, low = config.highest ** (1 / config.rho), config.lowest ** (1 / config.rho)
+    """Noise levels from sigma_max to 0."""
+    high, low = config.sigma_max ** (1 / config.rho), config.sigma_min ** (1 / config.rho)
     return [(high + i / (config.steps - 1) * (low - high)) ** config.rho for i in range(config.steps)] + [0.0]

@@ -42,7 +42,7 @@ SIGNS = (
 )
 
 
-def measure(network: FaceLabeler, x: Tensor, pose: Tensor, yale: tuple[Tensor, np.ndarray]) -> dict[str, float]:
+def labeler_errors(network: FaceLabeler, x: Tensor, pose: Tensor, yale: tuple[Tensor, np.ndarray]) -> dict[str, float]:
     """Errors on held-out people.
 
     Args:
@@ -101,7 +101,7 @@ def train_labeler(
     Its stages keep their checkpoints beside `out` until it is written: an interrupted run resumes exactly.
 
     Returns:
-        Errors on held-out people, as also written into the file's metadata (see `measure`).
+        Errors on held-out people, as also written into the file's metadata (see `labeler_errors`).
 
     Raises:
         LatentrotError: a table is missing.
@@ -124,7 +124,7 @@ def train_labeler(
     if config.pose_steps:
         train_pose(network, contexts[kept], pose[kept], config, stages)
     yale = yale_crops(yaleb, slice(-config.yale_held_out, None))
-    errors = measure(network, center_crop(contexts[test]), pose[test], yale)
+    errors = labeler_errors(network, center_crop(contexts[test]), pose[test], yale)
     save_labeler(network, out, config, errors, DATA)
     stages.remove()
     log.info("held-out people: %s", errors)

@@ -1,4 +1,4 @@
-"""Pictures in and out, faces found in them, into the CelebA frame and back."""
+"""Images in and out, faces found in them, into the CelebA frame and back."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_bad_files_are_refused_in_one_line(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_text_is_no_picture_where_no_plugin_for_heic_is_registered(tmp_path, monkeypatch):
+def test_text_is_no_image_where_no_plugin_for_heic_is_registered(tmp_path, monkeypatch):
     monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
     (tmp_path / "notes.png").write_text("just some text")
     with pytest.raises(LatentrotError, match="not an image"):
@@ -225,7 +225,7 @@ def test_32_bit_is_refused(tmp_path):
     assert "32-bit" in refused(read_image, tmp_path / "f.tiff")
 
 
-def test_broken_exif_does_not_cost_the_picture(tmp_path, picture):
+def test_broken_exif_does_not_cost_the_image(tmp_path, picture):
     Image.fromarray(picture).save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff garbage", quality=95)
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
@@ -236,7 +236,7 @@ def test_broken_exif_does_not_cost_the_picture(tmp_path, picture):
 # ---- writing ----------------------------------------------------------------------------------------------------
 
 
-def test_written_pictures_come_back(tmp_path, picture):
+def test_written_images_come_back(tmp_path, picture):
     about = {"model": "a b", "note": "größer → 25°"}
     for suffix in ("png", "jpg", "webp"):
         write_image(tmp_path / f"a.{suffix}", picture, about)
@@ -316,7 +316,7 @@ def test_resize_is_antialiased():
     refused(resize, stripes, 0)
 
 
-def test_strip_puts_each_picture_in_its_place():
+def test_strip_puts_each_image_in_its_place():
     pictures = [np.full((5, 6, 3), v, np.uint8) for v in (10, 20, 30)]
     sheet = strip(pictures, columns=2, gap=3)
     assert sheet.shape == (13, 15, 3)
@@ -328,7 +328,7 @@ def test_strip_puts_each_picture_in_its_place():
     refused(strip, pictures, 0)
 
 
-def test_reading_pictures_does_not_wait_for_torch():
+def test_reading_images_does_not_wait_for_torch():
     code = "import sys; from latentrot.faces import alignment, detect; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "False"
@@ -460,7 +460,7 @@ def test_detection_follows_mirroring_and_size(portrait):
     assert np.abs(detect_faces(large)[0].landmarks / 4 - face.landmarks).max() < 0.02 * 512
 
 
-def test_pictures_without_a_face_give_none():
+def test_images_without_a_face_give_none():
     assert detect_faces(np.full((200, 300, 3), 128, np.uint8)) == []
     assert detect_faces(np.zeros((16, 16, 3), np.uint8)) == []
     assert detect_faces(np.zeros((5000, 16, 3), np.uint8)) == []
