@@ -45,7 +45,7 @@ def test_strangers_are_measured(tmp_path, model):
     data = write_pictures(tmp_path / "faces", 40)
     x = benchmark_images(data, model, 3)
     assert x.shape == (3, 3, 16, 16)
-    with pytest.raises(LatentrotError, match="held out"):
+    with pytest.raises(LatentrotError, match="held-out"):
         benchmark_images(write_pictures(tmp_path / "few", 1), model, 3)
 
 

@@ -134,7 +134,7 @@ def time_plain(
         device: device of the network.
     """
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "pictures.npy"
+        path = Path(folder) / "images.npy"
         np.save(path, x.numpy())
         command = [
             sys.executable, "-m", "latentrot.evaluation.bench.plain", str(path),
@@ -152,7 +152,7 @@ def time_plain(
 def main() -> None:
     """Parse, measure, print JSON."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("pictures", type=Path)
+    parser.add_argument("images", type=Path)
     parser.add_argument("--model")
     parser.add_argument("--device", default="cpu")
     for name in ("--steps", "--frames", "--repeats", "--threads"):
