@@ -126,7 +126,7 @@ class TestHeldOut:
         class Reader(Secretive):
             learned_from = ("ytf", "lfw")
 
-        with pytest.raises(LatentrotError, match="does not say what it learned from"):
+        with pytest.raises(LatentrotError, match="does not name its training data"):
             evaluate({"secretive": Secretive()}, crowd, EVERYBODY)
         with pytest.raises(LatentrotError, match="reader learned from lfw"):
             evaluate({"nothing": load_rotator("nothing"), "reader": Reader()}, crowd, EvaluationConfig(
@@ -142,7 +142,7 @@ class TestHeldOut:
         class Drawn:
             learned_from = ("rendered",)
 
-        with pytest.raises(LatentrotError, match="seeds like this folder's"):
+        with pytest.raises(LatentrotError, match="with seeds in this range"):
             evaluate({"drawn": Drawn()}, folder)
 
     def test_the_bundled_models_declare_what_they_learned_from(self):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_mesh import CENTRE, MIRRORED, SIZE, SMALL, WIDTH, Planted, PlantedParts, fit_head
+from test_mesh import CENTRE, MIRRORED, SIZE, SMALL, WIDTH, Planted, PlantedParts, head_of
 
 from latentrot.cli.edit import Edit
 from latentrot.errors import LatentrotError
@@ -60,7 +60,7 @@ def off(image, truth, where):
 
 @pytest.fixture(scope="module")
 def head():
-    return fit_head(lit(0))
+    return head_of(lit(0))
 
 
 @pytest.mark.parametrize("order", [1, 2])
@@ -147,7 +147,7 @@ def test_the_light_follows_where_it_is_asked_to_or_nothing_is_known_of_it(head):
 
 
 def test_a_dark_skin_is_lit_as_a_bright_one_is(head):
-    dark = fit_head(lit(0, albedo=0.15 * SKIN))
+    dark = head_of(lit(0, albedo=0.15 * SKIN))
     ratio = dark.shading.coefficients / head.shading.coefficients
     assert dark.shading.strength == 1
     assert ratio[1] / ratio[0] == pytest.approx(1, abs=0.15)

@@ -157,7 +157,7 @@ def markdown_table(report: dict[str, Any]) -> str:
     ]
     for way in dict.fromkeys(order):
         cells = report["ways"][way]["all"]
-        counts = f"{cells['squared_error']['people']} / {cells['squared_error']['images']}"
+        counts = f"{cells['squared_error']['people']} / {cells['squared_error']['pictures']}"
         lines.append(f"| {way} | {counts} | " + " | ".join(format_cell(cells[n], *TABLE[n][1:]) for n in shown) + " |")
     return "\n".join(lines)
 

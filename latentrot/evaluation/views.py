@@ -10,7 +10,7 @@ import pandas as pd
 from PIL import Image
 
 from latentrot.data.celeba import FaceFolder
-from latentrot.data.tables import as_numbers, read_table
+from latentrot.data.tables import as_numbers
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.pairs import EvaluationConfig, Pairs, pair_table
 from latentrot.faces.network import LIGHTS
@@ -140,12 +140,16 @@ def read_view_table(path: Path) -> pd.DataFrame:
         raise LatentrotError(
             f"no views.csv in {path.parent}: expected a table of image_id, head, yaw_deg and light; {MAKE}"
         )
-    table = read_table(path).reset_index()
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise LatentrotError(f"cannot read {path}: {error}") from error
     if missing := [c for c in COLUMNS if c not in table.columns]:
         raise LatentrotError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
     if table.empty:
         raise LatentrotError(f"{path} names no view; {MAKE}")
-    table = as_numbers(table, list(table.columns.intersection(["yaw_deg", "pitch_deg"])), path)
+    numbers = table.columns.intersection(["yaw_deg", "pitch_deg"])
+    table = as_numbers(table.set_index("image_id", drop=False), list(numbers), path).reset_index(drop=True)
     if "pitch_deg" in table:
         table = table[table["pitch_deg"] == min(table["pitch_deg"], key=abs)]
     return table.assign(yaw_deg=table["yaw_deg"].astype(float).round(1) + 0.0)
