@@ -45,8 +45,8 @@ class Edit:
     """
 
     image: Annotated[Path, tyro.conf.Positional]
-    """the image, a folder of images (subfolders are not read), or a video (.mp4, .mov, .mkv, .webm, .avi); an animated
-    image (GIF, WebP, PNG) is turned frame by frame as a video is"""
+    """the image, a folder of images (or of subfolders with images, one a person), or a video (.mp4, .mov, .mkv, .webm,
+    .avi); an animated image (GIF, WebP, PNG) is turned frame by frame as a video is"""
     deg: float | None = None
     """turn BY so many measured degrees; > 0: nose to the viewer's right"""
     to: float | None = None
@@ -67,8 +67,8 @@ class Edit:
     a sweep in motion, there and back, or before and after; without a suffix: a folder for strip, turned images and
     report; by default NAME-turned.png in the current folder, numbered where
     something is there. A folder given again is replaced. For a folder of images: another folder, NAME.png each, or with
-    several turns a folder NAME each, with poses in the file names and all of them in views.csv; for a video: an .mp4; for an
-    animated image: a .gif, .webp or .mp4"""
+    several turns a folder NAME (or PERSON) each, with poses in the file names and all of them in views.csv; for a video:
+    an .mp4; for an animated image: a .gif, .webp or .mp4"""
     light: Literal["auto", "left", "center", "right"] = "auto"
     """side of the image the main light comes from"""
     face: str = "largest"
@@ -84,6 +84,11 @@ class Edit:
     to the turned face before it is pasted back"""
     process: Path | None = None
     """with --rotator pair: a .png or .jpg of how the turned face comes out of the noise, of the first turn"""
+    also: tuple[Literal["landmarks", "camera", "depth", "normals"], ...] = ()
+    """write beside each view: its 68 landmarks (landmarks.csv), the camera of the head's mesh (cameras.json), depth or
+    normals (16-bit PNG in folders of these names); the results are folders of views as of a sweep, with views.csv"""
+    crops: int | None = None
+    """and its crop aligned for recognition, so many pixels a side: 112 or 224, by the usual five-point template"""
     json: bool = False
     """print one JSON object an image on standard output, a line each"""
     trust: float | None = None
@@ -111,6 +116,8 @@ class Edit:
             self.run_folder(asked)
         elif is_video(self.image) or is_animated(self.image):
             self.run_video(asked)
+        elif self.also or self.crops is not None:
+            self.run_folder(asked)
         else:
             self.run_photograph(asked)
 
@@ -154,19 +161,33 @@ class Edit:
         """A folder of photographs, past those that fail."""
         from tqdm import tqdm  # noqa: PLC0415
 
-        from latentrot.portrait.folder import check_folders, edit_folder, failure_table, list_photographs  # noqa: PLC0415
+        from latentrot.portrait.annotations import Annotations  # noqa: PLC0415
+        from latentrot.portrait.folder import (  # noqa: PLC0415
+            check_folders,
+            check_nested,
+            edit_folder,
+            failure_table,
+            list_photographs,
+        )
         from latentrot.portrait.photograph import edit_photograph  # noqa: PLC0415
 
-        out = self.out or free_path(Path(f"{self.image.resolve().name}-turned"))
+        annotations = Annotations(self.also, self.crops)
+        annotations.check()
+        if annotations and (self.crop or self.crop_only):
+            raise LatentrotError("--also and --crops are of whole photographs; leave out --crop and --crop-only")
+        one = not self.image.is_dir()
+        out = self.out or free_path(Path(f"{self.image.stem if one else self.image.resolve().name}-turned"))
         check_folders(self.image, out)
-        paths = list_photographs(self.image)
+        source, paths = (self.image.parent, [self.image]) if one else (self.image, list_photographs(self.image))
+        check_nested(paths, source, out)
         config, upscaler, (rotator, editor) = self.config(asked.absolute), self.upscaler(), self.loaded(asked)
         edit = partial(
             edit_photograph, rotator=rotator, turns=asked.turns, config=config, upscaler=upscaler,
             settings=asked.settings, editor=editor,
         )  # fmt: skip
         outcomes = []
-        for outcome in tqdm(edit_folder(paths, out, edit), desc="edit", unit="picture", total=len(paths), disable=None):
+        outcomes_of = edit_folder(paths, out, edit, source, annotations)
+        for outcome in tqdm(outcomes_of, desc="edit", unit="picture", total=len(paths), disable=None):
             outcomes.append(outcome)
             if self.json:
                 print(json.dumps(outcome.report), flush=True)
@@ -183,7 +204,7 @@ class Edit:
 
         from latentrot.portrait.video import VideoEditor, default_out, edit_video  # noqa: PLC0415
 
-        for option in ("sweep", "pitch", "crop", "crop_only", "reify"):
+        for option in ("sweep", "pitch", "crop", "crop_only", "reify", "also", "crops"):
             if getattr(self, option):
                 raise LatentrotError(
                     f"--{option.replace('_', '-')} is not supported for videos and animated images; use --deg, --to or --set"

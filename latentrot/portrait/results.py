@@ -245,7 +245,7 @@ def write_views(edited: Edited, folder: Path, stem: str) -> list[dict[str, objec
     metadata, face = metadata_of(edited), edited.faces[0]
     rows: list[dict[str, object]] = []
     for i, (turn, frame) in enumerate(zip(face.asked, face.turned.frames, strict=True)):
-        name = f"{stem}_{turn.name}.png"
+        name = f"{stem}_{turn.name}{setting_name(edited, i)}.png"
         write_turn(folder / name, edited, i, metadata)
         rows.append(
             {
@@ -259,6 +259,15 @@ def write_views(edited: Edited, folder: Path, stem: str) -> list[dict[str, objec
             }
         )
     return rows
+
+
+def setting_name(edited: Edited, i: int) -> str:
+    """What the i-th result's properties are, as part of a file's name: _smile+1; nothing where all results share them."""
+    if len(edited.variations) == 1:
+        return ""
+    reports = edited.variation_of(i)[0].appearance.reports
+    wanted = [(row.name, row.wanted) for row in reports[0].properties] if reports else []
+    return "".join(f"_{n}{w.value:g}" if w.absolute else f"_{n}{w.value:+g}" for n, w in wanted)
 
 
 def write_folder(edited: Edited, out: Path, metadata: dict[str, str]) -> list[Path]:
