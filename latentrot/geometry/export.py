@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from latentrot.data.images import write_image
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import write_atomically
 from latentrot.geometry.camera import MeshPose, camera_of, frontal
@@ -136,7 +136,9 @@ def write_with_trimesh(
 def write_obj(path: Path, points: np.ndarray, faces: np.ndarray, place: np.ndarray, texture: np.ndarray) -> None:
     """Write a mesh as Wavefront OBJ, its material and its texture; arguments from `as_mesh`."""
     material, image = path.with_suffix(".mtl"), path.with_suffix(".texture.png")
-    write_image(image, texture)
+    content = io.BytesIO()
+    Image.fromarray(texture).save(content, "PNG")
+    write_atomically(image, lambda p: p.write_bytes(content.getvalue()))
     write_atomically(material, lambda p: p.write_text(MATERIAL.format(texture=image.name), encoding="utf-8"))
     lines = [f"mtllib {material.name}", "usemtl head"]
     lines += [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in points]
