@@ -102,7 +102,7 @@ class View:
 
 def matrix_of(head: Head, turn: Turn) -> np.ndarray:
     """The rotation of a head's region by a turn."""
-    return view_matrix(head, turn.yaw, turn.pitch)
+    return view_matrix(head, turn.yaw, turn.pitch, turn.roll)
 
 
 @dataclass(frozen=True)
