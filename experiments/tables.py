@@ -23,6 +23,7 @@ PAGES = (
     "docs/explain/degrees.md",
     "docs/explain/properties.md",
     "docs/explain/light.md",
+    "docs/howto/recognition.md",
 )
 BLOCK = re.compile(r"(<!-- table (?P<name>[\w-]+) -->\n).*?(<!-- end (?P=name) -->)", re.DOTALL)
 
@@ -99,9 +100,28 @@ def light() -> list[list[str]]:
     return rows
 
 
+def augmented() -> list[list[str]]:
+    """Landmarks and cameras beside turned views, by yaw; two sides together."""
+    table = read("augmented_set")
+    table["size"] = table["yaw_deg"].abs()
+    found = table.groupby(["measure", "size"])[["inner_percent", "median_px", "p95_px"]].mean()
+    pairs = {
+        "to mediapipe's": "written, mediapipe",
+        "to dlib's": "written, dlib",
+        "these two apart": "dlib, mediapipe",
+        "the package's network to mediapipe's": "mediapipe, own network",
+    }
+    rows = [["turned by, degrees", *pairs, "camera off by, pixels", "by 95% at most"]]
+    for size in sorted(table["size"].unique()):
+        cells = [number(found.loc[(f"landmarks: {pair}", size), "inner_percent"], 1) for pair in pairs.values()]
+        camera = [number(found.loc[("camera", size), name], 2) for name in ("median_px", "p95_px")]
+        rows.append([f"{size:g}", *cells, *camera])
+    return rows
+
+
 TABLES: Mapping[str, Callable[[], list[list[str]]]] = {
     "rotators": rotators, "goals": goals, "turns": turns, "attributes": attributes,
-    "light": light,
+    "light": light, "augmented": augmented,
 }  # fmt: skip
 
 

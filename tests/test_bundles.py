@@ -29,6 +29,7 @@ from latentrot.faces.exact import read_exact_labels
 from latentrot.faces.light.propagate import folder_features
 from latentrot.faces.network import LIGHTS, FaceLabeler, load_labeler
 from latentrot.faces.table import label_folder, read_labels, with_attributes, write_labels
+from latentrot.output import list_of
 from latentrot.rotators.latent.rotator import LatentRotator, load_latent_rotator
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.space import LatentSpace
@@ -173,6 +174,8 @@ class TestFolder:
         assert [f["true_yaw_deg"] for f in report["frames"]] == [-45, -30, -15, 15, 30, 45]
         assert report["source_yaw_deg"] == 0
         assert report["labeler"].startswith("whole ")
+        listed = json.loads(list_of(tmp_path / "demo").read_text())["files"]
+        assert sorted(listed) == sorted(p.name for p in (tmp_path / "demo").iterdir())
         with Image.open(tmp_path / "demo" / "strip.png") as strip:
             assert strip.size == (7 * 132 - 4, 2 * 132 - 4)
             assert "synthetic" in strip.info["Description"]

@@ -143,6 +143,15 @@ def store(tmp_path, model):
     return made, pd.DataFrame({"yaw_deg": yaw}, index=pd.Index([f"{i}.png" for i in range(12)], name="image_id"))
 
 
+def test_yaw_in_radians_is_refused(store, model, monkeypatch):
+    """As the latents tell."""
+    monkeypatch.setattr(signs, "decode", lambda _, z, **__: z / 100)
+    monkeypatch.setattr(signs, "estimate_pose", lambda x, **_: x.mean((2, 3)) * 100)
+    latents, labels = store
+    with pytest.raises(LatentrotError, match=r"yaw_deg seems to be in radians"):
+        check_yaw_sign(latents, np.deg2rad(labels), model)
+
+
 def test_a_yaw_of_the_other_sign_is_refused(store, model, monkeypatch, caplog):
     """The faces that the latents decode to say which way they are turned."""
     monkeypatch.setattr(signs, "decode", lambda _, z, **__: z / 100)

@@ -103,6 +103,25 @@ def test_a_folder_is_named_or_refused(photo, alignment, tmp_path, caplog):
     check_frame(folder_of(tmp_path / "noise", {"0.png": noise}))
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "label --data off --out l.csv", "label light --data off --answers a.csv", "label check --celeba off --yaleb off",
+        "embed --data off --out s", "train model --data off --out r", "train embedder --data off --out r",
+        "train pair --data off --out r", "train person --data off --people 0 --out r", "train labeler --heads off",
+        "train attributes --celeba off --aged off",
+    ],
+)  # fmt: skip
+def test_every_command_that_reads_a_folder_checks_it(photo, tmp_path, monkeypatch, capsys, command):
+    """And writes nothing into the place of its result."""
+    folder_of(tmp_path / "off", {f"{i}.png": photo[:400, :400] for i in range(3)})
+    (tmp_path / "a.csv").write_text("image_id,light,annotator,time,digest\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(command.split()) == 2
+    assert "3 of 3 checked faces in" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.csv", "off"]
+
+
 def test_a_crop_must_show_its_face_in_the_frame(photo, alignment, tmp_path, monkeypatch, capsys):
     """A whole portrait, and no face at all, are refused by --crop; the face's own crop is not."""
     with pytest.raises(LatentrotError, match="as large as in the frame; leave --crop out"):

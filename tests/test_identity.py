@@ -167,7 +167,7 @@ def test_a_run_goes_on_with_its_own_images_only(a, b, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(a.root, moved)
     train(moved, tmp_path / "run", config, save_every=1, device="cpu")
-    with pytest.raises(LatentrotError, match=r"trained on 6 images of .*a, and .*b holds 6 others"):
+    with pytest.raises(LatentrotError, match=r"trained on 6 images of .*a, this run has 6 others of .*b"):
         train(b.root, tmp_path / "run", config, save_every=1, device="cpu")
 
 

@@ -19,7 +19,7 @@ from latentrot.cli import main
 from latentrot.data.celeba import FaceFolder
 from latentrot.errors import LatentrotError
 from latentrot.faces.light.agreement import agreed, disputed, fleiss_kappa, light_counts, pair_agreements, votes
-from latentrot.faces.light.answers import UNDO, Answer, AnswerFile, read_answers, standing
+from latentrot.faces.light.answers import UNDO, Answer, AnswerFile, read_answers, standing, to_same_images
 from latentrot.faces.light.page import BUTTONS, serve_label_page
 from latentrot.faces.light.propagate import (
     UNLABELLED,
@@ -36,7 +36,9 @@ from latentrot.faces.network import LIGHTS, load_labeler
 from latentrot.faces.table import label_folder, read_labels
 
 TIME = "2026-01-02T03:04:05+00:00"
-HEADER = "image_id,light,annotator,time\n"
+HEADER = "image_id,light,annotator,time,digest\n"
+SHORT_HEADER = "image_id,light,annotator,time\n"
+DIGEST = "x0123456789abcdef"
 
 
 def answers_of(rows):
@@ -97,7 +99,16 @@ def test_an_undo_brings_back_what_that_person_said_before():
 
 
 @pytest.mark.parametrize(
-    "torn", ["b.png,le", "b.png,left,an", "b.png,left,ann,", "b.png,left,ann,2026-01-0", 'b"', "é"]
+    "torn",
+    [
+        "b.png,le",
+        f"b.png,left,ann,{TIME},x0123",
+        "b.png,left,an",
+        "b.png,left,ann,",
+        "b.png,left,ann,2026-01-0",
+        'b"',
+        "é",
+    ],
 )
 def test_a_truncated_last_line_is_ignored(tmp_path, torn, caplog):
     path = tmp_path / "answers.csv"
@@ -115,6 +126,41 @@ def test_a_truncated_character_is_ignored(tmp_path):
     assert [a.image_id for a in read_answers(path)] == ["a.png", "c.png"]
 
 
+def test_answers_without_digests_stay_without(tmp_path):
+    path = tmp_path / "answers.csv"
+    path.write_text(f"{SHORT_HEADER}a.png,left,ann,{TIME}\n")
+    AnswerFile(path).append("c.png", "right", "ann", DIGEST)
+    assert [(a.image_id, a.digest) for a in read_answers(path)] == [("a.png", ""), ("c.png", "")]
+    assert path.read_text().startswith(SHORT_HEADER)
+
+
+def test_answers_about_other_images_do_not_count(tmp_path, caplog):
+    """The same name is not enough; a folder of other images is refused."""
+    file = AnswerFile(tmp_path / "answers.csv")
+    for name in ("a.png", "b.png", "c.png"):
+        file.append(name, "left", "ann", DIGEST)
+    now = dict.fromkeys(("a.png", "b.png", "c.png"), DIGEST) | {"b.png": DIGEST[::-1]}
+    assert [a.image_id for a in to_same_images(file.read(), now)] == ["a.png", "c.png"]
+    assert "left out: b.png" in caplog.text
+    with pytest.raises(LatentrotError, match=r"other images than the folder's under 3 of 3 names: a\.png"):
+        to_same_images(file.read(), dict.fromkeys(now, "xfedcba9876543210"))
+
+
+def test_lights_of_other_images_do_not_replace_the_networks(faces, tmp_path, caplog):
+    folder = FaceFolder(faces)
+    features = folder_features(folder)
+    labels = label_folder(folder)
+    table = light_table(features.ids, features.network, {features.ids[0]: "right"}, features.digests)
+    write_light_table(table, tmp_path / "light.csv")
+    lights = read_light_labels(tmp_path / "light.csv")
+    assert with_light(labels, lights)["light"].iloc[0] == "right"
+    lights.loc[features.ids[0], "digest"] = DIGEST
+    assert with_light(labels, lights)["light"].iloc[0] == labels["light"].iloc[0]
+    assert "keep the network's: 00.png" in caplog.text
+    with pytest.raises(LatentrotError, match="the lights belong to other images"):
+        with_light(labels, lights.assign(digest=DIGEST))
+
+
 def test_a_file_written_by_hand_needs_no_last_line_end(tmp_path):
     path = tmp_path / "answers.csv"
     path.write_text(f"{HEADER}a.png,left,ann,{TIME}", newline="")
@@ -130,8 +176,9 @@ def test_a_file_written_by_hand_needs_no_last_line_end(tmp_path):
         (f"{HEADER}a.png,above,ann,{TIME}\n", "line 2: light 'above'; expected left, center, right, unsure or undo"),
         (f"{HEADER}a.png,left,ann,{TIME}\nb.png,left\n", "line 3: .* has 2 fields"),
         (f"{HEADER}a.png,left,,{TIME}\n", "names no annotator"),
+        (f"{HEADER}a.png,left,ann,{TIME},12\n", "digest '12'; expected x and 16 hexadecimal digits"),
         (f"{HEADER}a.png,left,ann,noon\n", "time 'noon'; expected ISO 8601"),
-        ("file,side\n", "starts with 'file,side'; expected 'image_id,light,annotator,time'"),
+        ("file,side\n", "starts with 'file,side'; expected 'image_id,light,annotator,time,digest'"),
         ("", "starts with ''"),
     ],
 )
@@ -464,7 +511,7 @@ def test_the_command_fits_writes_and_reports(faces, tmp_path, capsys):
     ):  # fmt: skip
         assert words in printed
     table = pd.read_csv(out, index_col="image_id")
-    assert list(table.columns) == ["light", "confidence", "source"]
+    assert list(table.columns) == ["light", "confidence", "source", "digest"]
     assert len(table) == 30
     assert (table["light"] == [LIGHTS[i % 3] for i in range(30)]).mean() > 0.9
 

@@ -84,13 +84,15 @@ def test_every_page_is_in_the_contents():
 
 @pytest.fixture(scope="module")
 def belongings(tmp_path_factory) -> Path:
-    """What a reader has: photo.jpg, group.jpg, photos/, crop.png, heads/ and views/, celeba/."""
+    """What a reader has: photo.jpg, group.jpg, photos/, people/, crop.png, heads/ and views/, celeba/."""
     folder = tmp_path_factory.mktemp("reader")
     portrait = Image.open(PORTRAIT).convert("RGB")
     portrait.save(folder / "photo.jpg", quality=95)
     portrait.save(folder / "group.jpg", quality=95)
     (folder / "photos").mkdir()
     portrait.save(folder / "photos" / "one.jpg", quality=95)
+    (folder / "people" / "ann").mkdir(parents=True)
+    portrait.resize((256, 256)).save(folder / "people" / "ann" / "one.jpg", quality=95)
     example = bundled_example("heads64")
     shutil.copyfile(example / "img_align_celeba" / "000004.png", folder / "crop.png")
     shutil.copytree(example, folder / "views")
@@ -179,8 +181,8 @@ def test_examples_are_short_and_run(example, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out or example.name == "cylinder_rotator.py"
 
 
-def test_five_examples_and_each_is_on_the_start_page():
-    assert len(EXAMPLES) == 5
+def test_six_examples_and_each_is_on_the_start_page():
+    assert len(EXAMPLES) == 6
     for example in EXAMPLES:
         assert f"../examples/{example.name}" in (DOCS / "start.md").read_text()
 

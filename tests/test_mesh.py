@@ -206,7 +206,7 @@ def test_the_exported_mesh_is_closed_and_faces_outwards(head, tmp_path):
     assert len(mesh.faces) == len(faces)
     assert mesh.visual.material.baseColorTexture.size == texture.shape[1::-1]
     with pytest.raises(LatentrotError, match="glb"):
-        export_head(head, tmp_path / "head.obj")
+        export_head(head, tmp_path / "head.stl")
 
 
 # --- the pieces -----------------------------------------------------------------------------------------------------

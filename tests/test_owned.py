@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
+from latentrot.bundles import PORTRAIT
+from latentrot.cli import main
 from latentrot.data.images import Photograph, read_image, write_image
 from latentrot.evaluation import label_check
 from latentrot.evaluation.label_check import write_check
@@ -95,6 +97,21 @@ def test_a_folder_holds_the_last_run_only(tmp_path, name):
         assert {str(Path(f)) for f in pd.read_csv(out / "views.csv")["file"]} == {
             f for f in after if f.endswith(".png")
         }
+
+
+def test_aligned_images_are_one_run(tmp_path, monkeypatch):
+    """The image of a photograph that is gone goes, too, and so do those of another size."""
+    monkeypatch.chdir(tmp_path)
+    photo = read_image(PORTRAIT)
+    (tmp_path / "photos").mkdir()
+    for name in ("a.png", "b.png"):
+        write_image(tmp_path / "photos" / name, photo)
+    assert main(["align", "photos", "--out", "out"]) == 0
+    assert files_in(tmp_path / "out") == {"a.png", "b.png", "transforms.csv"}
+    (tmp_path / "photos" / "b.png").unlink()
+    assert main(["align", "photos", "--out", "out", "--size", "64"]) == 0
+    assert files_in(tmp_path / "out") == {"a.png", "transforms.csv"}
+    assert list(pd.read_csv(tmp_path / "out" / "transforms.csv")["image_id"]) == ["a.png"]
 
 
 def test_changed_files_are_not_removed(tmp_path):

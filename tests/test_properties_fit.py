@@ -17,6 +17,7 @@ from latentrot.directions.properties import PROPERTIES, Property, property_named
 from latentrot.directions.property_directions import Calibration, PropertyDirections, load_property_directions
 from latentrot.directions.property_fit import PropertyFitConfig, directions_of, fit_properties
 from latentrot.errors import LatentrotError
+from latentrot.faces.table import read_labels
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.space import LatentSpace
 
@@ -218,6 +219,17 @@ class TestDirections:
         fitted = fit_properties(few, labels[:200], ["smile", "size"], PLAIN)
         assert "few" in fitted.provenance["note"]
         assert "face_r" not in fitted.provenance["columns"]
+
+    def test_a_table_of_one_column_is_enough(self, tmp_path, labels, made):
+        """Of which a file holds nothing else; the planted direction is found where other columns vary beside it."""
+        latents, slopes = made
+        store = make_store(tmp_path / "one", labels, latents)
+        labels[["size"]].to_csv(tmp_path / "sizes.csv")
+        alone = read_labels(tmp_path / "sizes.csv", complete=False)
+        found = fit_properties(store, alone, ["size"], replace(PLAIN, mirror=True)).vectors["size"].flatten().numpy()
+        assert np.corrcoef(found, slopes["size"])[0, 1] > 0.4
+        with pytest.raises(LatentrotError, match="lacks the columns yaw_deg"):
+            read_labels(tmp_path / "sizes.csv")
 
     def test_an_unknown_property_is_refused_with_the_known_ones(self, store, labels):
         with pytest.raises(LatentrotError, match=r"'smirk'.*smile"):

@@ -148,7 +148,7 @@ class TestWhatARotatorSays:
         assert (edited.image_at(1)[:7, :5] == 12).all()
         assert np.array_equal(edited.image_at(1)[7:], portrait.image[7:])
         assert edited.faces[0].coverage == ()
-        with pytest.raises(LatentrotError, match="painter cannot change the pitch"):
+        with pytest.raises(LatentrotError, match="painter cannot change pitch or roll"):
             edit_portrait(portrait, Painter(), [Turn(5.0, 5.0)])
 
     def test_reify_is_refused_where_there_is_none(self, small):

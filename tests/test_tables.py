@@ -127,6 +127,13 @@ def test_every_folder_layout_is_read(tmp_path, tree):
     assert folder.read_crops(folder.ids, 16).shape == (3, 16, 16, 3)
 
 
+def test_people_may_be_called_na_or_null(tmp_path):
+    """Those are names, not missing values; an empty cell is one."""
+    path = tmp_path / "identity_CelebA.csv"
+    path.write_text("image_id,identity\n1.jpg,NA\n2.jpg,null\n3.jpg,\n4.jpg,007\n")
+    assert read_table(path)["identity"].fillna("-").tolist() == ["NA", "null", "-", "007"]
+
+
 def test_an_image_nobody_names_is_its_own_person_and_changes_nobody_else(tmp_path):
     pictures(tmp_path / "a")
     (tmp_path / "a" / "identity_CelebA.csv").write_text("image_id,identity\n000001.jpg,612\n000003.jpg,613\n")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from latentrot.cli.common import at_least, check_folder, given_of
+import tyro
+
+from latentrot.cli.common import FrameOptions, at_least, check_folder, given_of
 from latentrot.files import check_writable
 
 __all__ = ["TrainAttributes"]
@@ -25,6 +28,7 @@ class TrainAttributes:
     """total number of optimiser steps"""
     seed: int | None = None
     """seed of all randomness"""
+    frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
 
     def run(self) -> None:
         """Train, write the network."""
@@ -35,5 +39,6 @@ class TrainAttributes:
 
         given = given_of(self, AttributeTrainConfig)
         at_least("--steps", given.get("steps", 1), 1)
+        self.frame.check([self.celeba])
         train_attributes(self.celeba, self.aged, self.out, AttributeTrainConfig(**given))
         print(f"wrote {self.out}")

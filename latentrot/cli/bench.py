@@ -13,7 +13,7 @@ __all__ = ["Bench"]
 
 @dataclass(frozen=True)
 class Bench:
-    """Measure speed and round trip of inversion, decoding and edits on this CPU, and compare with a plain diffusers loop."""
+    """Measure speed and round trip of inversion, decoding and edits here, and compare with a plain diffusers loop."""
 
     data: Path | None = None
     """CelebA folder whose held-out people are used for the round trip; by default the bundled portrait"""
@@ -33,6 +33,8 @@ class Bench:
     """number of runs per median"""
     threads: int | None = None
     """CPU threads; by default torch's choice"""
+    device: str = "cpu"
+    """cpu, cuda or cuda:N"""
 
     def run(self) -> None:
         """Measure, print rows as they are measured, write the table."""
@@ -50,7 +52,10 @@ class Bench:
             at_least("--batches", batch, 1)
         if self.threads:
             torch.set_num_threads(self.threads)
-        config = BenchConfig(self.steps, self.batches, self.more_steps, self.people, self.repeats)
+        from latentrot.devices import resolve_device  # noqa: PLC0415
+
+        device = str(resolve_device(self.device))
+        config = BenchConfig(self.steps, self.batches, self.more_steps, self.people, self.repeats, device)
         rows = []
         for row in compare(self.data, self.model, config):
             rows.append(row)

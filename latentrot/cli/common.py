@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from latentrot.diffusion.load import LatentModel
 
 __all__ = [
+    "FrameOptions",
     "Light",
     "RuntimeOptions",
     "TrainOptions",
@@ -47,6 +48,24 @@ class RuntimeOptions:
     """scale of an autoencoder's latents, if the model's folder states a wrong one"""
     vae: str | None = None
     """folder or Hub id of an autoencoder, for a latent diffusion model without one"""
+
+
+@dataclass(frozen=True)
+class FrameOptions:
+    """Whether folders of images are checked before they are used."""
+
+    check_frame: bool = True
+    """check a sample of the images first, and refuse a folder whose faces are not aligned to the CelebA frame"""
+
+    def check(self, folders: Sequence[Path], device: str | None = None) -> None:
+        """Refuse a folder whose faces are not aligned to the CelebA frame."""
+        if not self.check_frame:
+            return
+        from latentrot.data.celeba import FaceFolder  # noqa: PLC0415
+        from latentrot.faces.frame_check import check_frame  # noqa: PLC0415
+
+        for folder in folders:
+            check_frame(FaceFolder(folder), device)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import isfinite
@@ -21,8 +21,10 @@ from latentrot.files import check_writable, free_path
 
 if TYPE_CHECKING:
     from latentrot.portrait.asked import Asked
+    from latentrot.portrait.follow import Follower, Motion
     from latentrot.portrait.photograph import Edited
-    from latentrot.portrait.portrait import EditConfig
+    from latentrot.portrait.portrait import EditConfig, Portrait
+    from latentrot.portrait.turns import Turn
     from latentrot.portrait.upscale import Upscaler
     from latentrot.rotators.options import RotatorOptions
     from latentrot.rotators.properties import PropertyEditor
@@ -45,8 +47,8 @@ class Edit:
     """
 
     image: Annotated[Path, tyro.conf.Positional]
-    """the image, a folder of images (subfolders are not read), or a video (.mp4, .mov, .mkv, .webm, .avi); an animated
-    image (GIF, WebP, PNG) is turned frame by frame as a video is"""
+    """the image, a folder of images (or of subfolders with images, one a person), or a video (.mp4, .mov, .mkv, .webm,
+    .avi); an animated image (GIF, WebP, PNG) is turned frame by frame as a video is"""
     deg: float | None = None
     """turn BY so many measured degrees; > 0: nose to the viewer's right"""
     to: float | None = None
@@ -58,6 +60,11 @@ class Edit:
     """FIRST:LAST:COUNT, several rotations, for example -30:30:7; or of a property, for example smile=-1:1:5"""
     pitch: str | None = None
     """also look up (> 0) or down by so many degrees, or FIRST:LAST:COUNT: every pitch with every turn"""
+    pose_of: Path | None = None
+    """turn to the pose of the largest face in this photograph: yaw, pitch and roll"""
+    follow: Path | None = None
+    """follow the motion of the head in this video: a photograph becomes a video, the head in a video is turned along; pose
+    alone, as it changes since the beginning"""
     rotator: str = "latent"
     """latent: a walk along the model's lines, whose face fills what the photograph did not show; mesh: geometry alone, quick
     and at any size; pair: a diffusion model trained on pairs of images, which mends what geometry shows; spin: a
@@ -67,8 +74,8 @@ class Edit:
     a sweep in motion, there and back, or before and after; without a suffix: a folder for strip, turned images and
     report; by default NAME-turned.png in the current folder, numbered where
     something is there. A folder given again is replaced. For a folder of images: another folder, NAME.png each, or with
-    several turns a folder NAME each, with poses in the file names and all of them in views.csv; for a video: an .mp4; for an
-    animated image: a .gif, .webp or .mp4"""
+    several turns a folder NAME (or PERSON) each, with poses in the file names and all of them in views.csv; for a video:
+    an .mp4; for an animated image: a .gif, .webp or .mp4"""
     light: Literal["auto", "left", "center", "right"] = "auto"
     """side of the image the main light comes from"""
     face: str = "largest"
@@ -84,6 +91,11 @@ class Edit:
     to the turned face before it is pasted back"""
     process: Path | None = None
     """with --rotator pair: a .png or .jpg of how the turned face comes out of the noise, of the first turn"""
+    also: tuple[Literal["landmarks", "camera", "depth", "normals"], ...] = ()
+    """write beside each view: its 68 landmarks (landmarks.csv), the camera of the head's mesh (cameras.json), depth or
+    normals (16-bit PNG in folders of these names); the results are folders of views as of a sweep, with views.csv"""
+    crops: int | None = None
+    """and its crop aligned for recognition, so many pixels a side: 112 or 224, by the usual five-point template"""
     json: bool = False
     """print one JSON object an image on standard output, a line each"""
     trust: float | None = None
@@ -99,20 +111,55 @@ class Edit:
         """Edit, write, report."""
         from latentrot.data.animation import is_animated  # noqa: PLC0415
         from latentrot.data.video import is_video  # noqa: PLC0415
-        from latentrot.portrait.asked import parse_edit  # noqa: PLC0415
 
-        asked = parse_edit(self.deg, self.to, self.sweep, self.pitch, self.set)
+        asked = self.asked()
         if self.crop_only and self.face == "all":
             raise LatentrotError("--crop-only writes one square; choose its face with --face largest or --face NUMBER")
         if self.light_follows and (self.crop or self.crop_only):
             raise LatentrotError("--light-follows turns whole photographs; leave out --crop and --crop-only")
         self.check_rotator()
         if os.path.isdir(self.image):
+            if self.follow is not None:
+                raise LatentrotError("--follow moves one photograph or one video; give one, not a folder")
             self.run_folder(asked)
         elif is_video(self.image) or is_animated(self.image):
             self.run_video(asked)
+        elif self.follow is not None:
+            self.run_follow(asked)
+        elif self.also or self.crops is not None:
+            self.run_folder(asked)
         else:
             self.run_photograph(asked)
+
+    def asked(self) -> Asked:
+        """What the options ask for; the pose of another photograph is not known yet."""
+        from latentrot.portrait.asked import Asked, parse_edit, parse_set  # noqa: PLC0415
+        from latentrot.portrait.turns import Turn  # noqa: PLC0415
+
+        other = [name for name in ("pose_of", "follow") if getattr(self, name) is not None]
+        if not other:
+            return parse_edit(self.deg, self.to, self.sweep, self.pitch, self.set)
+        given = [*other, *(name for name in ("deg", "to", "sweep", "pitch") if getattr(self, name) is not None)]
+        if len(given) > 1:
+            named = " and ".join("--" + name.replace("_", "-") for name in given)
+            raise LatentrotError(f"{named} both say how the head turns; give one of them")
+        return Asked((Turn(),), self.pose_of is not None, (parse_set(self.set),))
+
+    def other(self) -> Portrait | None:
+        """The photograph whose pose is taken, if one was given; read before anything slow is loaded."""
+        if self.pose_of is None:
+            return None
+        from latentrot.portrait.pose import open_pose  # noqa: PLC0415
+
+        return open_pose(self.pose_of, self.runtime.device)
+
+    def turns(self, asked: Asked, other: Portrait | None, rotator: Rotator) -> Sequence[Turn]:
+        """The turns asked for; the pose of the other photograph as the rotator's label network measures it."""
+        if other is None:
+            return asked.turns
+        from latentrot.portrait.pose import pose_of  # noqa: PLC0415
+
+        return (pose_of(other, rotator, self.runtime.device),)
 
     def config(self, absolute: bool) -> EditConfig:
         """How faces are turned."""
@@ -123,7 +170,7 @@ class Edit:
         return EditConfig(
             absolute, self.light, self.face, self.crop, self.crop_only, self.reify,
             **({} if self.trust is None else {"trust": self.trust}), light_follows=self.light_follows,
-            device=self.runtime.device,
+            device=self.runtime.device, whole_pose=self.pose_of is not None,
         )  # fmt: skip
 
     def run_photograph(self, asked: Asked) -> None:
@@ -134,11 +181,12 @@ class Edit:
         out = self.out or free_path(Path(f"{self.image.stem}-turned.png"))
         check_out(out, self.image, asked.count)
         config = self.config(asked.absolute)
-        portrait = open_portrait(self.image, config)
+        portrait, other = open_portrait(self.image, config), self.other()
         from latentrot.portrait.photograph import edit_portrait  # noqa: PLC0415  brings torch, which a refusal need not wait for
 
         upscaler, (rotator, editor) = self.upscaler(), self.loaded(asked)
-        edited = edit_portrait(portrait, rotator, asked.turns, config, upscaler, asked.settings, editor)
+        turns = self.turns(asked, other, rotator)
+        edited = edit_portrait(portrait, rotator, turns, config, upscaler, asked.settings, editor)
         files = write_edited(edited, out)
         if self.process is not None:
             from latentrot.portrait.process import write_process  # noqa: PLC0415
@@ -154,19 +202,34 @@ class Edit:
         """A folder of photographs, past those that fail."""
         from tqdm import tqdm  # noqa: PLC0415
 
-        from latentrot.portrait.folder import check_folders, edit_folder, failure_table, list_photographs  # noqa: PLC0415
+        from latentrot.portrait.annotations import Annotations  # noqa: PLC0415
+        from latentrot.portrait.folder import (  # noqa: PLC0415
+            check_folders,
+            check_nested,
+            edit_folder,
+            failure_table,
+            list_photographs,
+        )
         from latentrot.portrait.photograph import edit_photograph  # noqa: PLC0415
 
-        out = self.out or free_path(Path(f"{self.image.resolve().name}-turned"))
+        annotations = Annotations(self.also, self.crops)
+        annotations.check()
+        if annotations and (self.crop or self.crop_only):
+            raise LatentrotError("--also and --crops are of whole photographs; leave out --crop and --crop-only")
+        one = not self.image.is_dir()
+        out = self.out or free_path(Path(f"{self.image.stem if one else self.image.resolve().name}-turned"))
         check_folders(self.image, out)
-        paths = list_photographs(self.image)
+        source, paths = (self.image.parent, [self.image]) if one else (self.image, list_photographs(self.image))
+        check_nested(paths, source, out)
+        other = self.other()
         config, upscaler, (rotator, editor) = self.config(asked.absolute), self.upscaler(), self.loaded(asked)
         edit = partial(
-            edit_photograph, rotator=rotator, turns=asked.turns, config=config, upscaler=upscaler,
+            edit_photograph, rotator=rotator, turns=self.turns(asked, other, rotator), config=config, upscaler=upscaler,
             settings=asked.settings, editor=editor,
         )  # fmt: skip
         outcomes = []
-        for outcome in tqdm(edit_folder(paths, out, edit), desc="edit", unit="image", total=len(paths), disable=None):
+        outcomes_of = edit_folder(paths, out, edit, source, annotations)
+        for outcome in tqdm(outcomes_of, desc="edit", unit="image", total=len(paths), disable=None):
             outcomes.append(outcome)
             if self.json:
                 print(json.dumps(outcome.report), flush=True)
@@ -183,7 +246,7 @@ class Edit:
 
         from latentrot.portrait.video import VideoEditor, default_out, edit_video  # noqa: PLC0415
 
-        for option in ("sweep", "pitch", "crop", "crop_only", "reify"):
+        for option in ("sweep", "pitch", "pose_of", "crop", "crop_only", "reify", "also", "crops"):
             if getattr(self, option):
                 raise LatentrotError(
                     f"--{option.replace('_', '-')} is not supported for videos and animated images; use --deg, --to or --set"
@@ -197,12 +260,63 @@ class Edit:
             upscaler = self.upscaler()
             rotator, editor = self.loaded(asked)
             config = self.config(asked.absolute)
-            return VideoEditor(rotator, asked.turns[0].yaw, config, upscaler, asked.settings[0], editor)
+            follower = self.follower(rotator)
+            return VideoEditor(rotator, asked.turns[0].yaw, config, upscaler, asked.settings[0], editor, follower)
 
         report = edit_video(
             self.image, self.out or free_path(default_out(self.image)), load,
             lambda frames, video: tqdm(frames, desc="edit", unit="frame", total=video.count or None, disable=None),
         )  # fmt: skip
+        self.print_video(report)
+
+    def follower(self, rotator: Rotator) -> Follower | None:
+        """The motion that the head is to follow, if one was given."""
+        if self.follow is None:
+            return None
+        from latentrot.portrait.follow import Follower  # noqa: PLC0415
+
+        return Follower(self.motion(rotator))
+
+    def motion(self, rotator: Rotator) -> Motion:
+        """How the head moves in the driving video."""
+        from tqdm import tqdm  # noqa: PLC0415
+
+        from latentrot.portrait.follow import open_motion, read_motion  # noqa: PLC0415
+
+        assert self.follow is not None
+        return read_motion(
+            open_motion(self.follow), rotator, self.runtime.device,
+            lambda frames, video: tqdm(frames, desc="motion", unit="frame", total=video.count or None, disable=None),
+        )  # fmt: skip
+
+    def run_follow(self, asked: Asked) -> None:
+        """A photograph whose head follows another's motion."""
+        from tqdm import tqdm  # noqa: PLC0415
+
+        from latentrot.portrait.follow import LONGEST_SIDE, check_follow_out, follow_photograph, open_motion  # noqa: PLC0415
+        from latentrot.portrait.portrait import open_portrait  # noqa: PLC0415
+
+        for option in ("crop", "crop_only", "reify", "also", "crops", "process"):
+            if getattr(self, option):
+                raise LatentrotError(f"--{option.replace('_', '-')} is not supported with --follow; leave it out")
+        if self.face == "all":
+            raise LatentrotError("--face all: one face follows; give largest, or its number from 0")
+        assert self.follow is not None
+        out = self.out or free_path(Path(f"{self.image.stem}-turned.mp4"))
+        check_follow_out(out, self.image, self.follow)
+        open_motion(self.follow)
+        config = self.config(absolute=False)
+        portrait = open_portrait(self.image, config, LONGEST_SIDE)
+        upscaler, (rotator, editor) = self.upscaler(), self.loaded(asked)
+        motion = self.motion(rotator)
+        report = follow_photograph(
+            portrait, motion, out, rotator, config, upscaler, asked.settings[0], editor,
+            lambda frames: tqdm(frames, desc="edit", unit="frame", total=len(motion.frames), disable=None),
+        )  # fmt: skip
+        self.print_video(report)
+
+    def print_video(self, report: dict[str, Any]) -> None:
+        """The report of a video."""
         if self.json:
             print(json.dumps(report))
             return
@@ -248,7 +362,7 @@ class Edit:
         from latentrot.portrait.photograph import load_editor_for  # noqa: PLC0415
         from latentrot.portrait.properties import StillRotator  # noqa: PLC0415
 
-        rotator = StillRotator() if asked.is_still else self.load_rotator()
+        rotator = StillRotator() if asked.is_still and self.follow is None else self.load_rotator()
         return rotator, load_editor_for(rotator, asked, self.runtime.device, self.property_directions)
 
     def load_rotator(self) -> Rotator:
@@ -277,7 +391,9 @@ def print_report(edited: Edited) -> None:
         print(f"{name}: yaw {turned.yaw_deg:+.1f}, pitch {turned.pitch_deg:+.1f} degrees, light {turned.light}")
         if isfinite(turned.round_trip_psnr_db):
             print(f"the latent alone decodes to within {turned.round_trip_psnr_db:.1f} dB of the source")
-        if any(v.appearance.reports for v in edited.variations) and not any(t.yaw or t.pitch for t in face.asked):
+        if any(v.appearance.reports for v in edited.variations) and not any(
+            t.yaw or not t.yaw_alone for t in face.asked
+        ):
             continue  # nothing was rotated
         print("  turn asked   yaw before   yaw after   pitch after   light after   from the photograph")
         for k, f in enumerate(turned.frames):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from latentrot.cli.common import RuntimeOptions, at_least, check_folder
+from latentrot.cli.common import FrameOptions, RuntimeOptions, at_least, check_folder
 from latentrot.errors import LatentrotError
 from latentrot.files import check_writable
 
@@ -68,8 +68,7 @@ class Embed:
     """embed shards with unreadable images again"""
     verify: bool = False
     """only check every shard against the manifest, and with --data the images; problems are listed, with exit code 2"""
-    check_frame: bool = True
-    """check a sample of the images first, and refuse a folder whose faces do not lie in the CelebA frame"""
+    frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
     labels: Path | None = None
     """label table: afterwards compute the sums for fit-directions, with its default bins"""
     runtime: Annotated[RuntimeOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RuntimeOptions)
@@ -91,10 +90,7 @@ class Embed:
 
         folder = open_folder(self.data.resolve())
         labels = self.read_labels()
-        if self.check_frame:
-            from latentrot.faces.frame_check import check_frame  # noqa: PLC0415
-
-            check_frame(folder, self.runtime.device)
+        self.frame.check([folder.root], self.runtime.device)
         from latentrot.store.latent_store import LatentStore  # noqa: PLC0415
 
         store = LatentStore(self.out)

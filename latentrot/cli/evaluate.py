@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from latentrot.cli.common import RuntimeOptions, at_least, check_folder, chosen_options, load_chosen, rotator_options
+from latentrot.cli.common import (
+    FrameOptions,
+    RuntimeOptions,
+    at_least,
+    check_folder,
+    chosen_options,
+    load_chosen,
+    rotator_options,
+)
 from latentrot.errors import LatentrotError
 from latentrot.files import check_writable
 from latentrot.rotators.protocol import capabilities_of
@@ -63,6 +71,7 @@ class Evaluate:
     """photographs: name of the data set in the cards of models; by default that of the folder"""
     per_person: int = 2
     """photographs: max number of pairs per person and bin of 15 degrees"""
+    frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
     options: Annotated[Options, tyro.conf.OmitArgPrefixes] = field(default_factory=Options)
     runtime: Annotated[RuntimeOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RuntimeOptions)
 
@@ -86,6 +95,7 @@ class Evaluate:
         pairs = read_pairs(self.data, config)
         rotators, provenance = self.loaded()
         require_held_out(rotators, self.data, config)
+        self.frame.check([self.data], self.runtime.device)
         labeler = load_labeler(self.labeler, resolve_device(self.runtime.device)) if self.labeler else None
         # rotators without a label network are measured by that of the first that has one
         labeler = labeler or next(filter(None, (capabilities_of(r).label_network for r in rotators.values())), None)

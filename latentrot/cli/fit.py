@@ -37,7 +37,7 @@ class FitDirections:
     latents: str = "latents"
     """store made by embed: a folder, or an address of fsspec"""
     labels: Path = Path("labels.parquet")
-    """table made by label"""
+    """table made by label; for --property alone any table with image_id and that column"""
     out: Path | None = None
     """a folder for LIGHT.safetensors, by default directions/; with --light also a file, NAME.safetensors"""
     property: tuple[str, ...] = ()
@@ -78,7 +78,7 @@ class FitDirections:
         from latentrot.faces.table import read_labels  # noqa: PLC0415
         from latentrot.store.latent_store import LatentStore  # noqa: PLC0415
 
-        store, labels = LatentStore(self.latents), read_labels(self.labels)
+        store, labels = LatentStore(self.latents), read_labels(self.labels, complete=bool(paths))
         config = FitConfig(width=self.bins, **given_of(self, FitConfig))
         name = self.model or store.space.model
         model = self.loaded(name) if self.calibrate else None

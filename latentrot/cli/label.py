@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from latentrot.cli.common import at_least, check_folder, given_of
+import tyro
+
+from latentrot.cli.common import FrameOptions, at_least, check_folder, given_of
 from latentrot.errors import LatentrotError
 from latentrot.files import check_writable
 
@@ -43,8 +45,7 @@ class Label:
     """copy the labels in the folder's pose.csv and light.csv, as of rendered images, instead of estimating them"""
     mirror: bool = True
     """average with the mirrored image"""
-    check_frame: bool = True
-    """check a sample of the images first, and refuse a folder whose faces do not lie in the CelebA frame"""
+    frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
     device: str | None = None
     """cpu, cuda or cuda:N; by default cuda where there is one"""
 
@@ -79,10 +80,7 @@ class Label:
         from latentrot.faces.table import label_folder  # noqa: PLC0415
 
         device = resolve_device(self.device)
-        if self.check_frame:
-            from latentrot.faces.frame_check import check_frame  # noqa: PLC0415
-
-            check_frame(folder, self.device)
+        self.frame.check([folder.root], self.device)
         labeler = load_labeler(self.labeler, device)
         return label_folder(
             folder,
@@ -127,6 +125,7 @@ class LabelLight:
     """label network: a bundled model (faces64, heads64), a model's folder or a labeler file; by default faces64"""
     device: str | None = None
     """cpu, cuda or cuda:N; by default the CPU, where reading images dominates"""
+    frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
 
     def run(self) -> None:
         """Ask on the page if requested, fit, write the table, report."""
@@ -136,7 +135,7 @@ class LabelLight:
         for path in (self.out, self.answers):
             check_writable(path)
         from latentrot.data.celeba import open_folder  # noqa: PLC0415
-        from latentrot.faces.light.answers import read_answers, standing  # noqa: PLC0415
+        from latentrot.faces.light.answers import read_answers, standing, to_same_images  # noqa: PLC0415
         from latentrot.faces.light.propagate import folder_features  # noqa: PLC0415
         from latentrot.faces.light.report import agreement_lines, answer_lines, model_lines  # noqa: PLC0415
         from latentrot.faces.light.session import fit_light  # noqa: PLC0415
@@ -146,11 +145,12 @@ class LabelLight:
         folder = open_folder(self.data)
         if not self.page:
             read_answers(self.answers)  # report errors before the slow part
+        self.frame.check([self.data], self.device)
         device = self.resolved_device()
         features = folder_features(folder, labeler=load_labeler(self.labeler, device), device=device)
         if self.page:
             self.ask(folder, features)
-        said = standing(read_answers(self.answers))
+        said = standing(to_same_images(read_answers(self.answers), features.digests))
         fit = fit_light(features, said)
         print("\n".join([*answer_lines(said, fit), *agreement_lines(fit.votes)]))
         write_light_table(fit.table(features), self.out)
@@ -204,12 +204,14 @@ class CheckLabels:
     """average with the mirrored image"""
     device: str | None = None
     """cpu, cuda or cuda:N; by default cuda where there is one"""
+    frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
 
     def run(self) -> None:
         """Measure, print measured and target values, write the report."""
         check_folder(self.celeba)
         check_folder(self.yaleb, "the extended Yale B images with light.csv")
         check_writable(self.out)
+        self.frame.check([self.celeba], self.device)
         from latentrot.devices import resolve_device  # noqa: PLC0415
         from latentrot.evaluation.label_check import CheckConfig, check_labels, write_check  # noqa: PLC0415
         from latentrot.faces.network import load_labeler  # noqa: PLC0415
@@ -245,6 +247,7 @@ class TrainLabeler:
     """optimiser steps of each round of self-training"""
     seed: int | None = None
     """seed of all randomness"""
+    frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
 
     def run(self) -> None:
         """Train, write the network, print its errors on held-out people."""
@@ -255,6 +258,7 @@ class TrainLabeler:
         for name, value in given.items():
             least = 1 if self.heads is not None and name.endswith("_steps") else 0
             at_least(f"--{name.replace('_', '-')}", value, least)
+        self.frame.check([folder for folder in (self.celeba, self.heads) if folder is not None])
         for name, value in self.train(LabelTrainConfig(**given)).items():
             print(f"{name}: {value:g}")
         print(f"wrote {self.out}")

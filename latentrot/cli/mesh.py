@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -21,7 +21,10 @@ class Mesh:
     image: Annotated[Path, tyro.conf.Positional]
     """the photograph"""
     out: Path
-    """the .glb file"""
+    """.glb (its texture inside), .obj (with .mtl and .texture.png beside it) or .ply (colours at the points); the
+    camera that shows the mesh in the photograph lies beside it as .camera.json"""
+    pose: Literal["photograph", "frontal"] = "photograph"
+    """as the head is turned in the photograph, or looking at the viewer"""
     face: str = "largest"
     """which face: largest, or its number"""
     device: str | None = None
@@ -29,18 +32,24 @@ class Mesh:
 
     def run(self) -> None:
         """Find the face, set its head up, write it."""
-        check_writable(self.out)
         from latentrot.geometry import HeadFitter  # noqa: PLC0415
-        from latentrot.geometry.export import export_head  # noqa: PLC0415
+        from latentrot.geometry.export import export_head, mesh_files  # noqa: PLC0415
         from latentrot.portrait.portrait import EditConfig, open_portrait  # noqa: PLC0415
 
+        for file in mesh_files(self.out):
+            check_writable(file)
+            if file.exists() and self.image.exists() and file.samefile(self.image):
+                raise LatentrotError(f"--out {self.out} would replace the photograph; choose another name")
         if self.face == "all":
             raise LatentrotError("a mesh is of one face; choose it with --face largest or --face NUMBER")
         config = EditConfig(face=self.face, device=self.device)
         portrait = open_portrait(self.image, config)
         fitter = HeadFitter(device=config.perception_device)
         head = fitter.fit(portrait.image, portrait.alignments[0], portrait.faces)
-        export_head(head, self.out)
+        files = export_head(head, self.out, self.pose)
         for line in (*portrait.warnings, *head.warnings):
             print(f"note: {line}")
-        print(f"a head turned by {head.pose[0]:+.0f} degrees, pitch {head.pose[1]:+.0f}; wrote {self.out}")
+        print(
+            f"a head turned by {head.pose[0]:+.0f} degrees, pitch {head.pose[1]:+.0f}; wrote "
+            + ", ".join(map(str, files))
+        )

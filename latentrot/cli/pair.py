@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from latentrot.cli.common import TrainOptions, check_folder
+import tyro
+
+from latentrot.cli.common import FrameOptions, TrainOptions, check_folder
 
 __all__ = ["TrainPair"]
 
@@ -36,6 +38,7 @@ class TrainPair(TrainOptions):
     """share of the people held out of training"""
     workers: int = 1
     """number of rendering processes"""
+    frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
 
     def run(self) -> None:
         """Render the pairs, train, write the model."""
@@ -45,5 +48,6 @@ class TrainPair(TrainOptions):
         from latentrot.rotators.pair.config import PairConfig  # noqa: PLC0415
         from latentrot.training.pair import train_pair  # noqa: PLC0415
 
+        self.frame.check(self.data, self.device)
         options = {"save_every": self.save_every, "workers": self.workers, "device": self.device}
         print(f"wrote {train_pair(self.data, self.out, self.config(PairConfig), **options)}")

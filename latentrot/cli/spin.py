@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from latentrot.cli.common import TrainOptions, at_least, check_folder
+from latentrot.cli.common import FrameOptions, TrainOptions, at_least, check_folder
 from latentrot.errors import LatentrotError
 from latentrot.files import check_writable
 
@@ -141,6 +141,7 @@ class TrainPerson(HeadOptions):
     """folders of photographs in CelebA's layout with identity_CelebA.csv"""
     people: int = 600
     """number of rendered heads; 0: none"""
+    frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
 
     def run(self) -> None:
         """Render the heads, train, write the network."""
@@ -149,6 +150,7 @@ class TrainPerson(HeadOptions):
         self.check()
         if self.people < 1 and not self.data:
             raise LatentrotError("no training data; give --people, or --data with folders of photographs")
+        self.frame.check(self.data, self.device)
         from latentrot.rotators.spin.config import SpinConfig  # noqa: PLC0415
         from latentrot.synthetic.views import read_head_views, render_views  # noqa: PLC0415
         from latentrot.training.face.config import FaceTrainConfig  # noqa: PLC0415

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from latentrot.cli.common import TrainOptions, at_least, check_folder
+import tyro
+
+from latentrot.cli.common import FrameOptions, TrainOptions, at_least, check_folder
 
 __all__ = ["TrainEmbedder", "TrainModel"]
 
@@ -19,16 +21,7 @@ class FolderOptions(TrainOptions):
     """CelebA folder, or any folder of aligned (178:218) or square face images"""
     channels: tuple[int, ...] | None = None
     """U-Net widths, finest level first"""
-    check_frame: bool = True
-    """check a sample of the images first, and refuse a folder whose faces do not lie in the CelebA frame"""
-
-    def check_images(self) -> None:
-        """Refuse a folder whose faces lie elsewhere than in the CelebA frame."""
-        if self.check_frame:
-            from latentrot.data.celeba import FaceFolder  # noqa: PLC0415
-            from latentrot.faces.frame_check import check_frame  # noqa: PLC0415
-
-            check_frame(FaceFolder(self.data), self.device)
+    frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +51,7 @@ class TrainModel(FolderOptions):
         if self.device is not None:
             resolve_device(self.device)  # before the images are read
         config = self.config(TrainConfig, lambda: default_config(self.init))
-        self.check_images()
+        self.frame.check([self.data], self.device)
         print(f"wrote {train(self.data, self.out, config, save_every=self.save_every, device=self.device)}")
 
 
@@ -84,5 +77,5 @@ class TrainEmbedder(FolderOptions):
 
         config = self.config(EmbedderConfig)
         model = load_model(self.model, self.device)
-        self.check_images()
+        self.frame.check([self.data], self.device)
         print(f"wrote {train_embedder(self.data, self.out, model, config, save_every=self.save_every)}")

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-__all__ = ["image_digest", "image_digests", "names_some"]
+from latentrot.errors import LatentrotError
+
+__all__ = ["changed_images", "image_digest", "image_digests", "names_some"]
 
 #: files up to this size are digested completely; of larger ones the beginning, middle and end, this many bytes each
 MAX_WHOLE_BYTES, PART_BYTES = 256 << 10, 64 << 10
 #: threads that read files
 READERS = 8
+#: share of changed images above which two folders are assumed to be different ones
+MAX_CHANGED_SHARE = 0.5
 
 
 def image_digest(path: Path) -> str:
@@ -41,6 +45,25 @@ def image_digests(folder: Path, names: Sequence[str]) -> list[str]:
     """The digest of each image of a folder."""
     with ThreadPoolExecutor(READERS) as pool:
         return list(pool.map(lambda name: image_digest(folder / name), names, chunksize=64))
+
+
+def changed_images(recorded: Mapping[str, str], current: Mapping[str, str], claim: str, advice: str) -> list[str]:
+    """Names recorded with another digest than the current one; names without both are ignored.
+
+    Args:
+        recorded: digest by name, when a result was made.
+        current: digest by name, now.
+        claim: beginning of the error message, for example "the labels belong to other images than the latents".
+        advice: its end: what to do.
+
+    Raises:
+        LatentrotError: more than half have changed: they are other images under the same names.
+    """
+    known = [name for name, digest in recorded.items() if digest and current.get(name)]
+    changed = [name for name in known if recorded[name] != current[name]]
+    if len(changed) > MAX_CHANGED_SHARE * len(known):
+        raise LatentrotError(f"{claim} under {len(changed)} of {len(known)} names: {names_some(changed)}; {advice}")
+    return changed
 
 
 def names_some(names: Sequence[str], max_names: int = 3) -> str:

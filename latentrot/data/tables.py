@@ -32,6 +32,8 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".g
 WHOLE_FLOAT = re.compile(r"^(\d+)\.0$")
 #: columns that hold names, even if all of them are numeric
 NAMES = ("identity", "head")
+#: cells that are empty in columns of values; in columns of names they are names
+MISSING = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "null", "NULL", "None")
 #: a number with a decimal comma between other separators, as some countries' spreadsheets write it
 DECIMAL_COMMA = re.compile(r"(?:^|[;\t ])-?\d+,\d+(?=[;\t ]|$)", re.MULTILINE)
 #: a longer first line is not a header
@@ -183,7 +185,8 @@ def parse_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFram
     decimal = "," if separator != "," and DECIMAL_COMMA.search(rows) else "."
     return pd.read_csv(
         path, sep=separator, skiprows=skipped + int(named), names=names, index_col=False, skipinitialspace=True,
-        dtype=dict.fromkeys((names[0], *NAMES), str), encoding=encoding, decimal=decimal,
+        dtype=dict.fromkeys((names[0], *NAMES), str), encoding=encoding, decimal=decimal, keep_default_na=False,
+        na_values={name: "" if name in (names[0], *NAMES) else MISSING for name in names},
     )  # fmt: skip
 
 

@@ -100,11 +100,15 @@ def mirrored_columns(names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pose_and_light(labels: pd.DataFrame) -> dict[str, pd.Series]:
-    yaw = labels["yaw_deg"].astype(float) / 10
-    return {
-        "yaw_left": yaw.clip(upper=0), "yaw_right": yaw.clip(lower=0), "pitch": labels["pitch_deg"].astype(float) / 10,
-        "light_left": (labels["light"] == "left").astype(float), "light_right": (labels["light"] == "right").astype(float),
-    }  # fmt: skip
+    columns = {}
+    if "yaw_deg" in labels:
+        yaw = labels["yaw_deg"].astype(float) / 10
+        columns |= {"yaw_left": yaw.clip(upper=0), "yaw_right": yaw.clip(lower=0)}
+    if "pitch_deg" in labels:
+        columns["pitch"] = labels["pitch_deg"].astype(float) / 10
+    if "light" in labels:
+        columns |= {f"light_{side}": (labels["light"] == side).astype(float) for side in ("left", "right")}
+    return columns
 
 
 def _attributes(labels: pd.DataFrame) -> dict[str, pd.Series]:

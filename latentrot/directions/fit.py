@@ -137,6 +137,8 @@ def fit_directions(
     rows = training_rows(labels, config.where, config.held_out)
     if model is not None:
         check_yaw_sign(store, rows, model, labeler)
+    else:
+        log.warning("--calibrate 0: the sign of yaw_deg is not checked (> 0: nose to the viewer's right)")
     statistics = gather_statistics(store, labels, config, progress)
     fitted, used = fitted_lines(statistics, store.space, light, config)
     directions = uncalibrated_directions(fitted, store.space, light, config, labels.attrs.get("labeler", ""), used)

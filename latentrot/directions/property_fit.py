@@ -180,6 +180,8 @@ def enough_columns(sums: JointSums, properties: Sequence[Property]) -> tuple[Joi
         return sums, ""
     kept = {*ESSENTIAL, *(c for p in properties for c in p.column_names)}
     fewer = sums.of([name for name in sums.names if name in kept])
+    if len(fewer.names) == len(sums.names):
+        return sums, ""
     note = f"{sums.count} latents are few: the regression takes {len(fewer.names) - 1} of {len(sums.names) - 1} columns"
     log.warning("%s", note)
     return fewer, note

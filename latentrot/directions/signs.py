@@ -23,6 +23,8 @@ MAX_LATENTS, MIN_LATENTS = 8, 3
 #: measured difference between the sides as a share of the labelled one: below the first the sign is opposite, below the
 #: second the labels hardly agree with the images
 OPPOSITE, UNLIKE = -0.3, 0.2
+#: share above which the labels are assumed to be radians, of which a degree is 1 / 57
+RADIANS = 10.0
 
 
 def check_yaw_sign(
@@ -40,7 +42,7 @@ def check_yaw_sign(
         The measured difference of yaw between the two sides as a share of the labelled one; nan if a side is too small.
 
     Raises:
-        LatentrotError: the table's yaw has the opposite sign.
+        LatentrotError: the table's yaw has the opposite sign, or is in radians.
     """
     there = {name for _, header in store.headers() for name in header.image_ids}
     yaw = labels["yaw_deg"][labels.index.isin(there)].sort_values()
@@ -54,6 +56,11 @@ def check_yaw_sign(
         raise LatentrotError(
             f"yaw_deg has the opposite sign: images labelled {sides[0].mean():+.0f} and {sides[1].mean():+.0f} degrees "
             f"decode to faces of {measured[0]:+.0f} and {measured[1]:+.0f}; negate yaw_deg (> 0: nose to the viewer's right)"
+        )
+    if share > RADIANS:
+        raise LatentrotError(
+            f"images labelled {labelled:.2g} degrees apart decode to faces {measured[1] - measured[0]:.0f} degrees apart; "
+            "yaw_deg seems to be in radians: multiply it by 57.2958"
         )
     if share < UNLIKE:
         log.warning(

@@ -200,11 +200,12 @@ def write_labels(table: pd.DataFrame, path: Path | str) -> None:
     write_atomically(path, lambda p: table.to_parquet(p) if suffix == ".parquet" else table.to_csv(p))
 
 
-def read_labels(path: Path | str) -> pd.DataFrame:
+def read_labels(path: Path | str, *, complete: bool = True) -> pd.DataFrame:
     """Read a label table.
 
     Args:
-        path: a .parquet or .csv file written by `write_labels`.
+        path: a .parquet or .csv file written by `write_labels`, or a table of one's own.
+        complete: require the columns of `label_folder`; False: take those that are there.
 
     Returns:
         The table, indexed by image_id, with the columns of `label_folder` and any further ones.
@@ -223,9 +224,11 @@ def read_labels(path: Path | str) -> pd.DataFrame:
     check_format(table.attrs.pop("format", 1), FORMAT, path)
     if "identity" in table:  # an unnamed person is a person of their own
         table["identity"] = table["identity"].fillna(table.index.to_series())
-    _check_columns(table, str(path))
-    table = _complete(as_numbers(table, [c for c in COLUMNS if c != "light"], path), path)
-    if unknown := sorted(set(table["light"].astype(str)) - set(LIGHTS)):
+    if complete:
+        _check_columns(table, str(path))
+    table = as_numbers(table, [c for c in COLUMNS if c != "light" and c in table], path)
+    table = _complete(table, path) if complete else table
+    if unknown := sorted(set(table.get("light", pd.Series()).dropna().astype(str)) - set(LIGHTS)):
         raise LatentrotError(f"{path} names the lights {', '.join(unknown)}; expected {', '.join(LIGHTS)}")
     return table
 

@@ -10,13 +10,13 @@ import numpy as np
 from latentrot.errors import LatentrotError
 from latentrot.faces.alignment import Alignment, align_landmarks
 from latentrot.faces.upright import centred, five_of
+from latentrot.geometry.camera import landmarks_at, turn_matrix
 from latentrot.geometry.composite import composite
 from latentrot.geometry.draw import BACK, FRONT, NONE, draw
 from latentrot.geometry.ears import Ear, draw_ear
 from latentrot.geometry.fields import blur, dilated, eroded, ramp, sample, sample_at, values_at
 from latentrot.geometry.head import Head
 from latentrot.geometry.shading import head_gain, relight
-from latentrot.geometry.surface import rotation
 from latentrot.geometry.surroundings import warp_surroundings
 
 __all__ = ["TurnedHead", "realign_crop", "turn_head"]
@@ -113,10 +113,8 @@ def turn_head(head: Head, yaw: float, pitch: float = 0.0, roll: float = 0.0, lig
         raise LatentrotError(
             f"rotation by {yaw}, {pitch}, {roll} degrees; expected angles from -{reach:g} to {reach:g}"
         )
-    was = rotation(*head.pose)
-    turn = rotation(0, 0, roll) @ rotation(head.pose[0] + yaw, head.pose[1] + pitch) @ was.T
-    marks = (head.landmarks - head.axis) @ turn.T + head.axis
-    landmarks = head.region.to_photo(marks[:, :2])
+    turn = turn_matrix(head, yaw, pitch, roll)
+    landmarks = landmarks_at(head, turn)
     pose = head.pose[0] + yaw, head.pose[1] + pitch
     if yaw == pitch == roll == 0:
         ones = np.ones(head.photograph.shape[:2], np.float32)
@@ -128,8 +126,8 @@ def turn_head(head: Head, yaw: float, pitch: float = 0.0, roll: float = 0.0, lig
 def _turned_layer(head: Head, turn: np.ndarray, light_follows: bool) -> Layer:
     """Render the region with its head rotated."""
     config, width = head.config, head.region.width
-    yaw = float(np.degrees(np.arcsin(np.clip(turn[0, 2], -1, 1))))
-    source, shown = _rasterised(head, turn, yaw)
+    yaw = yaw_of(turn)
+    source, shown = _rasterised(head, turn)
     direction = np.array(
         [turn[0, 2] - turn[2, 0], turn[1, 2] - turn[2, 1]]
     )  # image motion of points in front of the axis
@@ -180,9 +178,9 @@ def _off_the_head(head: Head, around: np.ndarray, inside: np.ndarray, width: flo
     return around + fallen * (blur(at_edge, 1.5) - around)
 
 
-def _rasterised(head: Head, turn: np.ndarray, yaw: float) -> tuple[np.ndarray, np.ndarray]:
-    """Rasterise the rotated surfaces: (h, w, 2) source positions and (h, w) which surface each pixel shows."""
-    mesh = head.mesh
+def turned_surfaces(head: Head, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The rotated surfaces: (2n, 3) points in the region, front then back, (t, 3) triangles and (t,) surface of each."""
+    mesh, yaw = head.mesh, yaw_of(turn)
     front, back = head.front.copy(), head.back.copy()
     for ear in head.ears:
         if (away := ear.weight(-yaw)) > 0:  # the ear disappears behind the cheek
@@ -192,17 +190,29 @@ def _rasterised(head: Head, turn: np.ndarray, yaw: float) -> tuple[np.ndarray, n
             edge = np.interp(mesh.points[:, 1], np.arange(len(ear.edge)) + 0.5, ear.edge)
             for part in (front, back):
                 part[:, 0] += drawn_in * (edge - part[:, 0])
-    both = np.concatenate([front, back])
-    points = (both - head.axis) @ turn.T + head.axis
+    points = (np.concatenate([front, back]) - head.axis) @ turn.T + head.axis
     faces = np.concatenate([mesh.faces, mesh.faces[:, ::-1] + len(mesh.points)])
-    kind = np.repeat([FRONT, BACK], len(mesh.faces))
-    source, shown, _ = draw(points, faces, np.concatenate([mesh.points, mesh.points]), kind, head.region.size)
-    sliver = 0.014 * head.region.width  # the surface frays at free edges
+    return points, faces, np.repeat([FRONT, BACK], len(mesh.faces))
+
+
+def yaw_of(turn: np.ndarray) -> float:
+    """Yaw in degrees of a rotation."""
+    return float(np.degrees(np.arcsin(np.clip(turn[0, 2], -1, 1))))
+
+
+def without_slivers(shown: np.ndarray, width: float) -> np.ndarray:
+    """(h, w) bool, the largest part of what a surface shows; at free edges it frays. `width` is the face's in pixels."""
+    sliver = 0.014 * width
     whole = dilated(eroded(shown > 0, sliver), sliver) & (shown > 0)
     count, parts, sizes, _ = cv2.connectedComponentsWithStats(whole.astype(np.uint8), connectivity=4)
-    if count > 2:
-        whole = parts == 1 + sizes[1:, cv2.CC_STAT_AREA].argmax()
-    return source, np.where(whole, shown, NONE).astype(np.uint8)
+    return parts == 1 + sizes[1:, cv2.CC_STAT_AREA].argmax() if count > 2 else whole
+
+
+def _rasterised(head: Head, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rasterise the rotated surfaces: (h, w, 2) source positions and (h, w) which surface each pixel shows."""
+    points, faces, kind = turned_surfaces(head, turn)
+    source, shown, _ = draw(points, faces, np.concatenate([head.mesh.points] * 2), kind, head.region.size)
+    return source, np.where(without_slivers(shown, head.region.width), shown, NONE).astype(np.uint8)
 
 
 def _skin(

@@ -41,7 +41,7 @@ class Asked:
     @property
     def is_still(self) -> bool:
         """Whether properties alone are edited."""
-        return any(self.settings) and not self.absolute and not any(t.yaw or t.pitch for t in self.turns)
+        return any(self.settings) and not self.absolute and not any(t.yaw or not t.yaw_alone for t in self.turns)
 
 
 def parse_edit(

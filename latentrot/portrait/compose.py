@@ -61,7 +61,7 @@ def compose(head: Head, turn: Turn, drawn: np.ndarray | None, config: EditConfig
         drawn: (s, s, 3) uint8, the rotated face in the CelebA frame as a model drew it; None: geometry alone.
         config: how.
     """
-    turned = head.turn(turn.yaw, turn.pitch, light_follows=config.light_follows)
+    turned = head.turn(turn.yaw, turn.pitch, turn.roll, light_follows=config.light_follows)
     if config.reify and drawn is not None:
         return replace_face(head, turned, drawn)
     return fill_hidden(head, turned, drawn, config.trust)

@@ -121,8 +121,8 @@ class PreparedFace:
             LatentrotError: the face cannot be rotated, and why.
         """
         clock = clock or Clock()
-        by = [t.yaw - self.crop.yaw_deg if self.config.absolute else t.yaw for t in turns]
-        asked = tuple(Turn(yaw, t.pitch) for yaw, t in zip(by, turns, strict=True))
+        asked = tuple(map(self.relative, turns))
+        by = [t.yaw for t in asked]
         whole = self.pending is None and not self.config.crop_only
         if whole and takes_photographs(self.rotator) and self.alignment is not None:
             return self.edit_photographs(self.rotator, self.alignment, asked, clock)
@@ -135,6 +135,19 @@ class PreparedFace:
             drawn, asked, self.alignment, self.head, self.config, not self.leaves_to_geometry, warnings=warnings
         )
         return edited if self.head is None else self.composite(edited, clock)
+
+    def relative(self, turn: Turn) -> Turn:
+        """A rotation as asked for -> the one to rotate by."""
+        if not self.config.absolute:
+            return turn
+        yaw = turn.yaw - self.crop.yaw_deg
+        return self.pose.to(turn) if self.config.whole_pose else replace(turn, yaw=yaw)
+
+    @property
+    def pose(self) -> Turn:
+        """Yaw and pitch of the face as the label network measures them, and its roll by its landmarks."""
+        roll = self.head.fit.roll_deg if self.head else self.alignment.roll_deg if self.alignment else 0.0
+        return Turn(self.crop.yaw_deg, self.crop.pitch_deg, roll)
 
     def draw(self, degrees: Sequence[float]) -> RotatedCrops:
         """The crop and its rotations as the rotator draws them; of one that leaves it to geometry, as it is."""
@@ -162,9 +175,9 @@ class PreparedFace:
         self, rotator: PhotographRotator, alignment: Alignment, asked: Sequence[Turn], clock: Clock
     ) -> EditedFace:
         """The face as a rotator of whole photographs rotates it."""
-        if any(t.pitch for t in asked):
+        if not all(t.yaw_alone for t in asked):
             raise LatentrotError(
-                f"the rotator {capabilities_of(self.rotator).name} cannot change the pitch; leave it out"
+                f"the rotator {capabilities_of(self.rotator).name} cannot change pitch or roll; leave them out"
             )
         image, crop = self.portrait.image, self.crop
         rotated = rotator.rotate_photograph(image, alignment, [t.yaw for t in asked])

@@ -16,6 +16,8 @@ from latentrot.faces.alignment import Alignment
 from latentrot.portrait.asked import Asked, parse_set
 from latentrot.portrait.face import EditedFace, prepare_face
 from latentrot.portrait.portrait import EditConfig, Portrait, open_portrait
+from latentrot.portrait.pose import open_pose
+from latentrot.portrait.pose import pose_of as pose_of_face
 from latentrot.portrait.properties import Appearance, StillRotator, edit_appearance
 from latentrot.portrait.turns import Turn, as_turns
 from latentrot.portrait.upscale import Upscaler
@@ -183,8 +185,9 @@ def edit_portrait(
     """
     config, can = config or EditConfig(), capabilities_of(rotator)
     asked = as_turns(turns)
-    if any(t.pitch for t in asked) and (config.crop_only or not portrait.alignments):
-        raise LatentrotError("a pitch needs the whole photograph; leave out --crop and --crop-only")
+    alone = all(t.yaw_alone for t in asked) and not config.whole_pose
+    if not alone and (config.crop_only or not portrait.alignments):
+        raise LatentrotError("a pitch or a roll needs the whole photograph; leave out --crop and --crop-only")
     clock = Clock(dict(portrait.seconds))
     variations = []
     for wanted in settings:
@@ -228,6 +231,7 @@ def edit(
     rotator: Rotator | str = "latent",
     face: str = "largest",
     device: str | None = None,
+    pose_of: Path | str | None = None,
 ) -> Edited:
     """Edit the face in a photograph.
 
@@ -241,6 +245,7 @@ def edit(
         rotator: what draws the rotated face, or its name: latent, mesh, pair, spin, or package.module:name.
         face: "largest", the number of a face, or "all".
         device: "cpu", "cuda" or "cuda:N"; None: cuda where there is one.
+        pose_of: another photograph, whose face's yaw, pitch and roll the head takes; in place of yaw, pitch and to.
 
     Returns:
         The edited photograph: `.image`, `.report`, `.save(path)`.
@@ -248,19 +253,22 @@ def edit(
     Raises:
         LatentrotError: an unreadable file, no face in it, or a face that cannot be edited, and why.
     """
-    config = EditConfig(absolute=to is not None, face=face, device=device)
+    posed = pose_of is not None
+    if posed and (yaw is not None or to is not None or pitch):
+        raise LatentrotError("pose_of and yaw, pitch or to both say how the head turns; give one of them")
+    config = EditConfig(absolute=posed or to is not None, face=face, device=device, whole_pose=posed)
     wanted = parse_set([f"{name}={value}" for name, value in (set or {}).items()])
-    if yaw is None and to is None and not pitch and not wanted:
-        raise LatentrotError("nothing to edit: expected yaw, to, pitch or set")
+    if yaw is None and to is None and not pitch and not wanted and not posed:
+        raise LatentrotError("nothing to edit: expected yaw, to, pitch, pose_of or set")
     portrait = open_portrait(Path(photograph), config)
     yaws = [to] if to is not None else [float(y) for y in np.atleast_1d(0.0 if yaw is None else yaw)]
-    asked = Asked(tuple(Turn(y, pitch) for y in yaws), to is not None, (wanted,))
+    other = open_pose(Path(pose_of), device) if pose_of is not None else None
+    asked = Asked(tuple(Turn(y, pitch) for y in yaws), config.absolute, (wanted,))
     if asked.is_still:
         rotator = StillRotator()
     chosen = load_rotator(rotator, device=device) if isinstance(rotator, str) else rotator
-    return edit_portrait(
-        portrait, chosen, asked.turns, config, None, asked.settings, load_editor_for(chosen, asked, device)
-    )
+    turns = asked.turns if other is None else (pose_of_face(other, chosen, device),)
+    return edit_portrait(portrait, chosen, turns, config, None, asked.settings, load_editor_for(chosen, asked, device))
 
 
 def load_editor_for(

@@ -29,7 +29,8 @@ class EditConfig:
     """How the faces of a photograph are edited.
 
     Args:
-        absolute: rotations are poses to reach, not amounts to rotate by.
+        absolute: rotations are poses to reach, not amounts to rotate by: of yaw.
+        whole_pose: ... of pitch and roll, too.
         light: auto, left, center or right: the illumination class whose directions are walked.
         face: "largest", the number of a face, or "all".
         crop: the image is already a square crop in the CelebA frame.
@@ -49,6 +50,7 @@ class EditConfig:
     trust: float = TRUST
     light_follows: bool = False
     device: str | None = None
+    whole_pose: bool = False
 
     @property
     def perception_device(self) -> str:
@@ -92,8 +94,13 @@ class Portrait:
         return frame_face(self.image, face.landmarks, device)
 
 
-def open_portrait(path: Path, config: EditConfig | None = None) -> Portrait:
+def open_portrait(path: Path, config: EditConfig | None = None, max_side: int | None = None) -> Portrait:
     """Read a photograph, find its faces and choose those to edit; needs no diffusion model.
+
+    Args:
+        path: of the file.
+        config: how it is edited.
+        max_side: a longer photograph is shrunk to this many pixels a side; None: it stays as large as it is.
 
     Raises:
         LatentrotError: an unreadable image, no face in it, no such face, not a square crop of one.
@@ -102,7 +109,7 @@ def open_portrait(path: Path, config: EditConfig | None = None) -> Portrait:
     if config.crop:
         return read_crop(path, config)
     clock = Clock()
-    portrait = read_portrait(path, config)
+    portrait = read_portrait(path, config, max_side)
     clock.lap("find face", portrait.seconds)
     chosen, warning = (portrait.faces, "") if config.face == "all" and portrait.faces else _one(portrait, config.face)
     alignments = tuple(portrait.align(face, config.perception_device) for face in chosen)

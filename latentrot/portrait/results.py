@@ -109,9 +109,11 @@ def metadata_of(edited: Edited) -> dict[str, str]:
     faces = [
         {
             "asked_deg": [round(f.requested_deg, 2) for f in face.turned.frames],
-            **(
-                {"asked_pitch_deg": [round(t.pitch, 2) for t in face.asked]} if any(t.pitch for t in face.asked) else {}
-            ),
+            **{
+                f"asked_{name}_deg": [round(getattr(t, name), 2) for t in face.asked]
+                for name in ("pitch", "roll")
+                if any(getattr(t, name) for t in face.asked)
+            },
             "measured_deg": [round(f.yaw_deg - face.turned.yaw_deg, 2) for f in face.turned.frames],
         }
         for face in edited.faces
@@ -183,6 +185,7 @@ def face_report(face: EditedFace) -> dict[str, object]:
             "light_after": f.light,
             **({"drawn_turn_deg": round(f.drawn_deg, 2), "held_at_limit": f.clamped} if isfinite(f.drawn_deg) else {}),
             **({"requested_pitch_deg": round(turn.pitch, 2)} if turn.pitch else {}),
+            **({"requested_roll_deg": round(turn.roll, 2)} if turn.roll else {}),
             **({"carried": round(face.coverage[i], 3)} if face.coverage else {}),
         }
         for i, (f, turn) in enumerate(zip(turned.frames, face.asked, strict=True))
@@ -245,7 +248,7 @@ def write_views(edited: Edited, folder: Path, stem: str) -> list[dict[str, objec
     metadata, face = metadata_of(edited), edited.faces[0]
     rows: list[dict[str, object]] = []
     for i, (turn, frame) in enumerate(zip(face.asked, face.turned.frames, strict=True)):
-        name = f"{stem}_{turn.name}.png"
+        name = f"{stem}_{turn.name}{setting_name(edited, i)}.png"
         write_turn(folder / name, edited, i, metadata)
         rows.append(
             {
@@ -253,12 +256,22 @@ def write_views(edited: Edited, folder: Path, stem: str) -> list[dict[str, objec
                 "source": edited.path.name,
                 "turn_yaw_deg": round(turn.yaw, 2),
                 "turn_pitch_deg": round(turn.pitch, 2),
+                **({"turn_roll_deg": round(turn.roll, 2)} if turn.roll else {}),
                 "yaw_deg": round(frame.yaw_deg, 2),
                 "pitch_deg": round(frame.pitch_deg, 2),
                 **({"carried": round(face.coverage[i], 3)} if face.coverage else {}),
             }
         )
     return rows
+
+
+def setting_name(edited: Edited, i: int) -> str:
+    """What the i-th result's properties are, as part of a file's name: _smile+1; nothing where all results share them."""
+    if len(edited.variations) == 1:
+        return ""
+    reports = edited.variation_of(i)[0].appearance.reports
+    wanted = [(row.name, row.wanted) for row in reports[0].properties] if reports else []
+    return "".join(f"_{n}{w.value:g}" if w.absolute else f"_{n}{w.value:+g}" for n, w in wanted)
 
 
 def write_folder(edited: Edited, out: Path, metadata: dict[str, str]) -> list[Path]:

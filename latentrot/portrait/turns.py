@@ -23,15 +23,27 @@ class Turn:
     Args:
         yaw: > 0: nose to the viewer's right.
         pitch: > 0: looks up.
+        roll: > 0: leans clockwise.
     """
 
     yaw: float = 0.0
     pitch: float = 0.0
+    roll: float = 0.0
 
     @property
     def name(self) -> str:
-        """As part of a file's name: yaw+15_pitch-20; the pitch only where there is one."""
-        return f"yaw{self.yaw:+g}" + (f"_pitch{self.pitch:+g}" if self.pitch else "")
+        """As part of a file's name: yaw+15_pitch-20_roll+5; pitch and roll only where there is one."""
+        further = (("pitch", self.pitch), ("roll", self.roll))
+        return f"yaw{round(self.yaw, 2):+g}" + "".join(f"_{name}{round(v, 2):+g}" for name, v in further if v)
+
+    def to(self, pose: Turn) -> Turn:
+        """The rotation that takes a head from this pose to another."""
+        return Turn(pose.yaw - self.yaw, pose.pitch - self.pitch, pose.roll - self.roll)
+
+    @property
+    def yaw_alone(self) -> bool:
+        """Whether the head is rotated about the vertical alone."""
+        return not (self.pitch or self.roll)
 
 
 def as_turns(turns: Sequence[Turn | float]) -> list[Turn]:

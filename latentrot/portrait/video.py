@@ -22,6 +22,7 @@ from latentrot.errors import LatentrotError, one_line
 from latentrot.faces.alignment import Alignment
 from latentrot.files import check_writable, write_atomically
 from latentrot.portrait.face import PreparedFace, prepare_face
+from latentrot.portrait.follow import Follower
 from latentrot.portrait.portrait import EditConfig, Portrait
 from latentrot.portrait.results import earlier, synthetic_metadata
 from latentrot.portrait.tracking import FaceTracker, SmoothedYaw, TrackedFace
@@ -44,6 +45,7 @@ class VideoEditor:
         upscaler: restores what the rotator draws.
         wanted: properties; their steps are searched where the face first appears, then held.
         editor: of properties, where any are asked for.
+        follower: the motion of another head by which this one's own motion is turned; None: every frame by the same degrees.
 
     Attributes:
         seen: frames so far.
@@ -57,6 +59,7 @@ class VideoEditor:
     upscaler: Upscaler | None = None
     wanted: Mapping[str, Wanted] = field(default_factory=dict)
     editor: PropertyEditor | None = None
+    follower: Follower | None = None
     seen: int = 0
     yaws: list[tuple[float, float]] = field(default_factory=list)
     refused: str = ""
@@ -77,7 +80,8 @@ class VideoEditor:
             self.like, self.yaw = None, SmoothedYaw()
         try:
             face = self.prepared(frame, tracked, at)
-            edited = face.edit([Turn(self.degrees)], self.upscaler)
+            turn = Turn(self.degrees) if self.follower is None else self.follower.turn(at)
+            edited = face.edit([turn], self.upscaler)
         except LatentrotError as error:  # a blur, a hand before the face: the next frame may do
             self.refused = str(error)
             return frame
@@ -94,7 +98,10 @@ class VideoEditor:
         face.crop = face.crop.at_yaw(self.yaw.update(face.crop.yaw_deg, at))
         if self.like is None:
             by = self.degrees - face.crop.yaw_deg if self.config.absolute else self.degrees
-            self.like = face.crop = face.crop.calibrated([by], steady=True)
+            if self.follower is not None:
+                self.follower.reach = face.crop.reach
+            ends = [by] if self.follower is None else list(self.follower.ends)
+            self.like = face.crop = face.crop.calibrated(ends, steady=True)
         return face
 
     def with_properties(self, frame: np.ndarray, alignment: Alignment) -> np.ndarray:
@@ -123,6 +130,8 @@ class VideoEditor:
         name = capabilities_of(self.rotator).name
         wanted = {n: f"{w.value:g}" if w.absolute else f"{w.value:+g}" for n, w in self.wanted.items()}
         told = {"properties": wanted} if wanted else {}
+        if self.follower is not None:
+            return {"model": name, **self.follower.details(), **told}
         return {"model": name, "requested_deg": self.degrees, "pose": self.config.absolute, **told}
 
     def report(self) -> dict[str, object]:
@@ -200,5 +209,6 @@ def edit_video(
         times = [round(1000 * f.seconds) for f in shown]
         write_animation(out, [f.pixels for f in shown], times, metadata, plays=video.plays)
     report: dict[str, Any] = {"input": str(path), "output": str(out), **editor.report(), "fps": round(video.fps, 3)}
-    warnings = [*video.warnings, *capabilities_of(editor.rotator).warnings]
+    followed = editor.follower.warnings if editor.follower else []
+    warnings = [*video.warnings, *capabilities_of(editor.rotator).warnings, *followed]
     return {**report, "sound": ", ".join(video.sound) or "none", "notes": warnings}

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 import pandas as pd
 
 from latentrot.data.celeba import FaceFolder
-from latentrot.data.digests import image_digests, names_some
+from latentrot.data.digests import MAX_CHANGED_SHARE, image_digests, names_some
+from latentrot.data.digests import changed_images as changed_names
 from latentrot.errors import LatentrotError
 from latentrot.store.latent_store import LatentStore
 
 __all__ = ["Changes", "changed_images", "forget_changed", "require_same_images"]
 
 log = logging.getLogger(__name__)
-#: share of changed images above which the folder is assumed to be another one
-MAX_CHANGED_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -90,19 +89,15 @@ def require_same_images(store: LatentStore, labels: pd.DataFrame) -> pd.DataFram
     if "digest" not in labels:
         log.info("the labels have no digests of their images; they are joined with the latents by name only")
         return labels
-    labelled = labels["digest"].dropna().astype(str).to_dict()
-    pairs = [
-        (name, digest, labelled[name])
+    embedded = {
+        name: digest
         for _, header in store.headers()
         for name, digest in zip(header.image_ids, header.digests, strict=True)
-        if digest and labelled.get(name)
-    ]
-    others = [name for name, latent, label in pairs if latent != label]
-    if len(others) > MAX_CHANGED_SHARE * len(pairs):
-        raise LatentrotError(
-            f"the labels belong to other images than the latents in {store.root} under {len(others)} of {len(pairs)} names: "
-            f"{names_some(others)}; label the folder that was embedded"
-        )
+    }
+    others = changed_names(
+        embedded, labels["digest"].dropna().astype(str).to_dict(),
+        f"the labels belong to other images than the latents in {store.root}", "label the folder that was embedded",
+    )  # fmt: skip
     if others:
         log.warning("%d images have changed between embedding and labelling, and are left out: %s; embed and label again",
                     len(others), names_some(others))  # fmt: skip

@@ -24,7 +24,7 @@ from latentrot.diffusion.scheduler import add_noise, prediction_type_of, velocit
 from latentrot.errors import LatentrotError
 from latentrot.files import check_writable, write_atomically
 from latentrot.runs import RunConfig
-from latentrot.training.checkpoints import config_of_run, images_of_run, require_images
+from latentrot.training.checkpoints import config_of_run, images_of_run
 from latentrot.training.loop import CHECKPOINT, generator_at, run_training
 
 __all__ = [
@@ -275,7 +275,6 @@ def train(
     model = build_model(config) if checkpoint.is_file() else initial_model(config)
     task = Backbone(read_images(data, config), config, build_scheduler(config))
     images = images_of_run(data, task.images)
-    require_images(checkpoint, images)
     run_training(task, model, config, out, save_every=save_every, device=device, metadata=images)
     return out / MODEL
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -81,10 +82,12 @@ def load_checkpoint(
     return step
 
 
-def images_of_run(data: Path, images: torch.Tensor) -> dict[str, str]:
-    """Identification of a run's images: the folder, their number, and a digest of every pixel."""
-    digest = hashlib.blake2b(images.contiguous().numpy().reshape(-1).data, digest_size=8).hexdigest()
-    return {"data": str(data.resolve()), "images": str(len(images)), "images_digest": digest}
+def images_of_run(data: Path | str, images: torch.Tensor | np.ndarray) -> dict[str, str]:
+    """Identification of a run's images: the folder (or a description), their number, and a digest of every pixel."""
+    pixels = np.ascontiguousarray(images).reshape(-1)
+    digest = hashlib.blake2b(pixels.data, digest_size=8).hexdigest()
+    where = str(data.resolve()) if isinstance(data, Path) else data
+    return {"data": where, "images": str(len(images)), "images_digest": digest}
 
 
 def require_images(checkpoint: Path, images: Mapping[str, str]) -> None:
@@ -101,8 +104,8 @@ def require_images(checkpoint: Path, images: Mapping[str, str]) -> None:
         log.warning("%s does not record its training images; they are assumed to be the same", checkpoint)
     elif metadata["images_digest"] != images["images_digest"]:
         raise LatentrotError(
-            f"the checkpoint was trained on {metadata['images']} images of {metadata['data']}, and {images['data']} holds "
-            f"{images['images']} others; use the original images, or choose another --out"
+            f"the checkpoint was trained on {metadata['images']} images of {metadata['data']}, this run has "
+            f"{images['images']} others of {images['data']}; use the original images, or choose another --out"
         )
 
 

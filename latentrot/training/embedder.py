@@ -23,7 +23,7 @@ from latentrot.diffusion.solve import check_batch
 from latentrot.files import read_tensors, write_atomically
 from latentrot.runs import RunConfig
 from latentrot.training.backbone import TrainConfig, build_unet, images_at, read_images
-from latentrot.training.checkpoints import config_of_run, images_of_run, require_images
+from latentrot.training.checkpoints import config_of_run, images_of_run
 from latentrot.training.loop import CHECKPOINT, generator_at, run_training
 
 __all__ = ["Embedder", "EmbedderConfig", "embed_with", "load_embedder", "train_embedder"]
@@ -200,7 +200,6 @@ def train_embedder(
     space = {"model": model.name, **model.fingerprint.header()}
     crops = read_images(data, TrainConfig(resolution=model.resolution, held_out=config.held_out))
     images = images_of_run(data, crops)
-    require_images(checkpoint, images)
     torch.manual_seed(config.seed)
     task, network = EmbedderTask(model, crops, config), build_embedder(model, config)
     run_training(

@@ -27,7 +27,7 @@ from latentrot.errors import LatentrotError
 from latentrot.files import write_atomically
 from latentrot.progress import Progress
 from latentrot.runs import RunConfig
-from latentrot.training.checkpoints import load_checkpoint, save_checkpoint
+from latentrot.training.checkpoints import load_checkpoint, require_images, save_checkpoint
 
 __all__ = ["CHECKPOINT", "Task", "channels_last", "generator_at", "learning_rate_at", "run_training"]
 
@@ -95,16 +95,18 @@ def run_training(
         out: run folder: the checkpoint, log.csv and the exports of the task.
         save_every: steps between checkpoints.
         device: "cpu", "cuda" or "cuda:N"; None: accelerate decides.
-        metadata: further entries of the checkpoint, such as the training images.
+        metadata: further entries of the checkpoint; with those of `images_of_run`, a run on other images is refused.
         trained: parts of the network to train; if empty, all of it.
 
     Returns:
         The network with its averaged weights.
 
     Raises:
-        LatentrotError: the loss is not finite; the last checkpoint is kept.
+        LatentrotError: the loss is not finite, and the last checkpoint is kept; or the checkpoint is of other images.
     """
     checkpoint = out / CHECKPOINT
+    if metadata and "images_digest" in metadata:
+        require_images(checkpoint, metadata)
     out.mkdir(parents=True, exist_ok=True)
     accelerator = accelerator_on(device)
     if accelerator.device.type == "cpu":

@@ -26,7 +26,7 @@ from latentrot.rotators.pair.pairs import open_pair_folder, plan_held_out, plan_
 from latentrot.rotators.pair.render import RenderedPairs, read_rendered_pairs, render_pairs
 from latentrot.rotators.pair.sample import draw_pairs
 from latentrot.training.backbone import MODEL, save_samples, stratified_levels, target_of
-from latentrot.training.checkpoints import config_of_run, images_of_run, require_images
+from latentrot.training.checkpoints import config_of_run, images_of_run
 from latentrot.training.loop import CHECKPOINT, generator_at, run_training
 
 __all__ = ["PairTask", "pairs_at", "train_pair"]
@@ -194,6 +194,5 @@ def train_pair(
     task = PairTask(model, read_rendered_pairs(shards), read_rendered_pairs(held) if held else None, config, names)
     pair_rows(0, task.pairs.kind.numpy(), config)
     images = images_of_run(Path(data[0]), task.pairs.source)
-    require_images(checkpoint, images)
     run_training(task, model.network, config, out, save_every=save_every, device=device, metadata=images)
     return out / MODEL

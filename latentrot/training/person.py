@@ -18,7 +18,7 @@ from latentrot.data.celeba import held_out, open_folder
 from latentrot.errors import LatentrotError
 from latentrot.faces.person import LENGTH, SIDE, PersonNetwork, save_person_network
 from latentrot.synthetic.views import HeadViews
-from latentrot.training.checkpoints import check_same_run, checkpoint_config
+from latentrot.training.checkpoints import check_same_run, checkpoint_config, images_of_run
 from latentrot.training.face.batches import squares_at
 from latentrot.training.face.config import FaceTrainConfig
 from latentrot.training.face.faces import MARGIN, Faces
@@ -213,7 +213,7 @@ def train_person(
         The network's file, which also holds its verification accuracy on held-out people.
 
     Raises:
-        LatentrotError: a folder without identities, or `out` holds a checkpoint of another run.
+        LatentrotError: a folder without identities, or `out` holds a checkpoint of another run or of other images.
     """
     sets = [head_people(heads, config.held_out)] if heads is not None else []
     photographs = photographed_people(folders, config.held_out)
@@ -227,5 +227,6 @@ def train_person(
     torch.manual_seed(config.seed)
     classifier = Classifier(int(kept.targets.max()) + 1)
     task = PersonTask(kept, faces, config, data)
-    run_training(task, classifier, config, out, save_every=save_every, device=device)
+    images = images_of_run(data, kept.images)
+    run_training(task, classifier, config, out, save_every=save_every, device=device, metadata=images)
     return out / NAME

@@ -25,7 +25,7 @@ from latentrot.rotators.spin.sample import NULL_IDENTITY, SpinSampleConfig, Spin
 from latentrot.synthetic.head_model import ICT_PATH
 from latentrot.synthetic.views import HeadViews, read_head_views, render_views
 from latentrot.training.backbone import MODEL, save_samples
-from latentrot.training.checkpoints import config_of_run
+from latentrot.training.checkpoints import config_of_run, images_of_run
 from latentrot.training.loop import CHECKPOINT, generator_at, run_training
 
 __all__ = ["SpinTask", "embed_people", "samples_at", "train_spin"]
@@ -247,7 +247,8 @@ def train_spin(
     strangers = read_head_views(render_views(out / "strangers", range(SHEET_ROWS), **held_out, ict=ict))
     views = read_head_views(shards)
     task = SpinTask(model, views, embed_people(network, views.occasion), strangers, config)
-    run_training(task, model.network, config, out, save_every=save_every, device=device)
+    images = images_of_run(folder, views.image)
+    run_training(task, model.network, config, out, save_every=save_every, device=device, metadata=images)
     return out / MODEL
 
 

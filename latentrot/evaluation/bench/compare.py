@@ -45,6 +45,7 @@ class BenchConfig:
         more_steps: further numbers of steps of the plain loop, for its round trip.
         people: number of images of the round trip.
         repeats: number of runs per median.
+        device: device of the networks, of both loops.
     """
 
     steps: int = 20
@@ -52,6 +53,7 @@ class BenchConfig:
     more_steps: tuple[int, ...] = (50, 100)
     people: int = 8
     repeats: int = 3
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def benchmark_images(data: Path | None, model: LatentModel, people: int) -> torc
 
 
 def compare(data: Path | None = None, name: str | None = None, config: BenchConfig | None = None) -> Iterator[Row]:
-    """Run the benchmark on the CPU, in float32; yields the rows of its table.
+    """Run the benchmark in float32; yields the rows of its table.
 
     Args:
         data: folder of faces for the round trip; None: the bundled portrait.
@@ -91,20 +93,20 @@ def compare(data: Path | None = None, name: str | None = None, config: BenchConf
         config: parameters.
     """
     config = config or BenchConfig()
-    model = load_model(name, "cpu")
+    model = load_model(name, config.device)
     x = benchmark_images(data, model, config.people)
     yield from processor(model)
     yield from fidelity_and_throughput(model, x, name, config)
     if name is None:  # the other parts need the directions of the bundled model
         yield from sweep(x[:1], config)
-        yield from commands()
+        yield from commands(config.device)
 
 
 def processor(model: LatentModel) -> Iterator[Row]:
     """Operations of one evaluation, and the processor's peak."""
     yield Row("processor", "threads", "count", torch.get_num_threads())
     yield Row("processor", "one evaluation of one picture", "GFLOP", flops_of(model) / 1e9)
-    yield Row("processor", "matrix product, float32", "GFLOP/s", peak_flops() / 1e9)
+    yield Row("processor", "matrix product, float32", "GFLOP/s", peak_flops(device=model.device) / 1e9)
 
 
 def our_ways(config: BenchConfig) -> dict[str, Schedule]:
@@ -140,7 +142,8 @@ def fidelity_and_throughput(
     for steps in (config.steps, *config.more_steps):
         batches = list(config.batches) if steps == config.steps else list(config.batches[:1])
         way = f"diffusers, {steps} steps"
-        found = time_plain(x, name, steps, batches, repeats=config.repeats if steps == config.steps else 1)
+        repeats = config.repeats if steps == config.steps else 1
+        found = time_plain(x, name, steps, batches, repeats=repeats, device=config.device)
         yield from round_trip(way, (steps, steps), found["psnr_db"], found["least_db"])
         for row in found["throughput"]:
             yield Row("throughput", way, f"inversions/s at batch {row['batch']}", row["invert"])
@@ -159,15 +162,15 @@ def sweep(x: torch.Tensor, config: BenchConfig) -> Iterator[Row]:
     """Seven rotations of one image with all networks loaded: one inversion and seven decodings."""
     crop = to_uint8(x)[0]
     for way, measured in (("ours, --fast", False), ("ours, measured on the picture", True)):
-        rotator = load_latent_rotator(device="cpu", measure=measured)
+        rotator = load_latent_rotator(device=config.device, measure=measured)
         spent = median_seconds(lambda r=rotator: r.prepare(crop).rotate(SWEEP), config.repeats)
         yield Row("warm sweep of 7", way, "s", spent)
     for steps in (Schedule().steps, 50):
-        found = time_plain(x, None, steps, [], frames=len(SWEEP), repeats=1)
+        found = time_plain(x, None, steps, [], frames=len(SWEEP), repeats=1, device=config.device)
         yield Row("warm sweep of 7", f"diffusers, {steps} steps", "s", found["sweep_s"])
 
 
-def commands() -> Iterator[Row]:
+def commands(device: str) -> Iterator[Row]:
     """Whole commands in new processes, and the stages of an edit."""
     python = [sys.executable]
     lines = {
@@ -179,19 +182,8 @@ def commands() -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         for flags in ([], ["--fast"]):
             out = str(Path(folder) / "turned.png")
-            edit = [
-                *python,
-                "-m",
-                "latentrot.cli",
-                "edit",
-                str(PORTRAIT),
-                "--deg",
-                "15",
-                "--json",
-                "--out",
-                out,
-                *flags,
-            ]
+            asked = ["edit", str(PORTRAIT), "--deg", "15", "--json", "--out", out, "--device", device, *flags]
+            edit = [*python, "-m", "latentrot.cli", *asked]
             report: dict[str, dict[str, float]] = {}
             spent = seconds(lambda e=edit, r=report: r.update(json.loads(run_command(e))))
             way = " ".join(["edit --deg 15", *flags])

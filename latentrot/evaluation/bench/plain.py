@@ -47,6 +47,7 @@ class PlainLoop:
         self, unet: UNet | UNet2DModel, alpha_bar: np.ndarray, prediction: str, first_stage: FirstStage, steps: int
     ) -> None:
         self.unet, self.first_stage, self.steps = unet, first_stage, steps
+        self.device = next(unet.parameters()).device
         before = np.append(1.0, alpha_bar[:-1])
         self.back = DDIMScheduler(
             num_train_timesteps=len(alpha_bar),
@@ -63,14 +64,14 @@ class PlainLoop:
         return cls(model.unet, model.alpha_bar, model.prediction_type, model.first_stage, steps)
 
     @classmethod
-    def load(cls, name: str | None, steps: int) -> PlainLoop:
+    def load(cls, name: str | None, steps: int, device: str = "cpu") -> PlainLoop:
         """Load from the folder of a pipeline."""
         _, folder = find_folder(name)
         index = pipeline_index(folder)
         alpha_bar, _, prediction = load_noise(folder, index)
-        stage = load_first_stage(folder, index, torch.device("cpu"))
+        stage = load_first_stage(folder, index, torch.device(device))
         unet = load_part(UNet2DModel, part_folder(folder, "unet", "config.json"), torch_dtype=torch.float32).eval()
-        return cls(unet, alpha_bar, prediction, stage, steps)
+        return cls(unet.to(device), alpha_bar, prediction, stage, steps)
 
     @torch.no_grad()
     def run(self, scheduler: DDIMScheduler | DDIMInverseScheduler, state: torch.Tensor) -> torch.Tensor:
@@ -82,13 +83,13 @@ class PlainLoop:
 
     @torch.no_grad()
     def invert(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, 3, h, w) images -> (n, c, h', w') latents."""
-        return self.run(self.there, self.first_stage.encode(x))
+        """(n, 3, h, w) images -> (n, c, h', w') latents on the CPU, as `latentrot.invert` returns them."""
+        return self.run(self.there, self.first_stage.encode(x.to(self.device))).cpu()
 
     @torch.no_grad()
     def decode(self, z: torch.Tensor) -> torch.Tensor:
-        """(n, c, h', w') latents -> (n, 3, h, w) images."""
-        return self.first_stage.decode(self.run(self.back, z))
+        """(n, c, h', w') latents -> (n, 3, h, w) images on the CPU."""
+        return self.first_stage.decode(self.run(self.back, z.to(self.device))).cpu()
 
 
 def measure_plain(loop: PlainLoop, x: torch.Tensor, batches: list[int], frames: int, repeats: int) -> dict[str, Any]:
@@ -96,7 +97,7 @@ def measure_plain(loop: PlainLoop, x: torch.Tensor, batches: list[int], frames: 
     rows = []
     for batch in batches:
         part = x[torch.arange(batch) % len(x)]
-        z = torch.randn_like(loop.first_stage.encode(part))
+        z = torch.randn_like(loop.first_stage.encode(part.to(loop.device))).cpu()
         runs = repeats if batch == 1 else 1
         there = batch / median_seconds(lambda p=part: loop.invert(p), runs)
         back = batch / median_seconds(lambda z=z: loop.decode(z), runs)
@@ -118,9 +119,10 @@ def measure_plain(loop: PlainLoop, x: torch.Tensor, batches: list[int], frames: 
 
 
 def time_plain(
-    x: torch.Tensor, model: str | None, steps: int, batches: list[int], *, frames: int = 0, repeats: int = 3
-) -> dict[str, Any]:
-    """`measure_plain` in a new process with this one's number of threads; on the CPU, in float32.
+    x: torch.Tensor, model: str | None, steps: int, batches: list[int], *, frames: int = 0, repeats: int = 3,
+    device: str = "cpu",
+) -> dict[str, Any]:  # fmt: skip
+    """`measure_plain` in a new process with this one's number of threads, in float32.
 
     Args:
         x: (n, 3, h, w) images in [-1, 1].
@@ -129,6 +131,7 @@ def time_plain(
         batches: batch sizes to time; the images are repeated to fill them.
         frames: number of frames of the sweep; 0: no sweep.
         repeats: number of runs per median.
+        device: device of the network.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "images.npy"
@@ -136,7 +139,8 @@ def time_plain(
         command = [
             sys.executable, "-m", "latentrot.evaluation.bench.plain", str(path),
             "--steps", str(steps), "--frames", str(frames),
-            "--repeats", str(repeats), "--threads", str(torch.get_num_threads()), "--batches", *map(str, batches),
+            "--repeats", str(repeats), "--device", device, "--threads", str(torch.get_num_threads()),
+            "--batches", *map(str, batches),
         ]  # fmt: skip
         command += ["--model", model] if model else []
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -150,13 +154,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("images", type=Path)
     parser.add_argument("--model")
+    parser.add_argument("--device", default="cpu")
     for name in ("--steps", "--frames", "--repeats", "--threads"):
         parser.add_argument(name, type=int, required=True)
     parser.add_argument("--batches", type=int, nargs="*", default=[])
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     x = torch.from_numpy(np.load(given.images))
-    loop = PlainLoop.load(given.model, given.steps)
+    loop = PlainLoop.load(given.model, given.steps, given.device)
     print(json.dumps(measure_plain(loop, x, given.batches, given.frames, given.repeats)))
 
 

@@ -31,14 +31,14 @@ def seconds(work: Callable[[], object]) -> float:
 def flops_of(model: LatentModel) -> int:
     """Floating-point operations of one network evaluation of one image; a multiply-add counts as two."""
     # with requires_grad the convolutions are torch's own, which the counter knows
-    state = torch.zeros(1, *model.latent_shape, requires_grad=True)
+    state = torch.zeros(1, *model.latent_shape, device=model.device, requires_grad=True)
     with FlopCounterMode(display=False) as counter:
         model.velocity(state, len(model.alpha_bar) // 2)
     return counter.get_total_flops()
 
 
-def peak_flops(size: int = 1024, repeats: int = 7) -> float:
+def peak_flops(size: int = 1024, repeats: int = 7, device: torch.device | str = "cpu") -> float:
     """Peak rate: operations per second of a float32 matrix product, best of some runs."""
-    a = torch.randn(size, size)
-    best = min(seconds(lambda: a @ a) for _ in range(repeats))
+    a = torch.randn(size, size, device=device)
+    best = min(seconds(lambda: float((a @ a)[0, 0])) for _ in range(repeats))  # reading a number waits for the device
     return 2 * size**3 / best

@@ -1,8 +1,8 @@
 """Annotators' answers to "where does the light come from?": an append-only CSV.
 
-One row per answer: image_id, light (left, center, right or unsure), annotator, time (ISO 8601, UTC). Rows are never
-    changed:
-an answer is retracted by one more row with the light `undo`.
+One row per answer: image_id, light (left, center, right or unsure), annotator, time (ISO 8601, UTC), digest of the image
+file. Rows are never changed: an answer is retracted by one more row with the light `undo`. Files without digests are read
+and continued as they are.
 """
 
 from __future__ import annotations
@@ -11,16 +11,20 @@ import csv
 import io
 import logging
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from latentrot.data.digests import changed_images, names_some
 from latentrot.errors import LatentrotError
 from latentrot.faces.estimate import UNSURE
 from latentrot.faces.network import LIGHTS
 
-__all__ = ["CHOICES", "UNDO", "UNSURE", "Answer", "AnswerFile", "checked_name", "read_answers", "standing"]
+__all__ = [
+    "CHOICES", "UNDO", "UNSURE", "Answer", "AnswerFile", "checked_name", "read_answers", "standing", "to_same_images",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -30,15 +34,19 @@ CHOICES = (*LIGHTS, UNSURE)
 
 
 class Answer(NamedTuple):
-    """One row of the file: image, light, annotator, and time (ISO 8601)."""
+    """One row of the file: image, light, annotator, time (ISO 8601), and the image file's digest (empty: not recorded)."""
 
     image_id: str
     light: str
     annotator: str
     time: str
+    digest: str = ""
 
 
 HEADER = ",".join(Answer._fields)
+DIGEST = re.compile("x[0-9a-f]{16}")
+#: header of files without digests
+SHORT_HEADER = ",".join(Answer._fields[:-1])
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
@@ -66,7 +74,7 @@ def read_answers(path: Path | str) -> list[Answer]:
         lines = whole.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise LatentrotError(f"cannot read the answers {path}: {error}") from error
-    if not lines or lines[0] != HEADER:
+    if not lines or lines[0] not in (HEADER, SHORT_HEADER):
         raise LatentrotError(f"{path} starts with {lines[0] if lines else ''!r}; expected {HEADER!r}")
     return [_parsed(line, f"{path}, line {number}") for number, line in enumerate(lines[1:], 2) if line.strip()]
 
@@ -95,13 +103,15 @@ def _split_torn(content: bytes) -> tuple[bytes, bytes]:
 
 def _parsed(line: str, where: str) -> Answer:
     fields = next(csv.reader([line]))
-    if len(fields) != len(Answer._fields):
+    if len(fields) not in (len(Answer._fields), len(Answer._fields) - 1):
         raise LatentrotError(f"{where}: {line!r} has {len(fields)} fields; expected {HEADER}")
     answer = Answer(*(field.strip() for field in fields))
     if answer.light not in (*CHOICES, UNDO):
         raise LatentrotError(f"{where}: light {answer.light!r}; expected {', '.join(CHOICES)} or {UNDO}")
     if not answer.image_id or not answer.annotator:
         raise LatentrotError(f"{where}: {line!r} names no {'image' if answer.annotator else 'annotator'}")
+    if answer.digest and not DIGEST.fullmatch(answer.digest):
+        raise LatentrotError(f"{where}: digest {answer.digest!r}; expected x and 16 hexadecimal digits")
     try:
         datetime.fromisoformat(answer.time)
     except ValueError as error:
@@ -127,6 +137,27 @@ def standing(answers: Iterable[Answer]) -> dict[tuple[str, str], str]:
         if now:
             said[key] = now
     return {key: lights[-1] for key, lights in said.items()}
+
+
+def to_same_images(answers: Iterable[Answer], digests: Mapping[str, str]) -> list[Answer]:
+    """Drop the answers about images that have changed since, with a warning.
+
+    Args:
+        answers: rows.
+        digests: current digest of each image of the folder, from `image_digests`.
+
+    Raises:
+        LatentrotError: most belong to other images of the same names.
+    """
+    answers = list(answers)
+    changed = changed_images(
+        {a.image_id: a.digest for a in answers}, digests, "the answers belong to other images than the folder's",
+        "use other --answers, or the folder they were given on",
+    )  # fmt: skip
+    if changed:
+        log.warning("%d images have changed since they were answered; those answers are left out: %s",
+                    len(changed), names_some(changed))  # fmt: skip
+    return [a for a in answers if not a.digest or a.digest == digests.get(a.image_id, a.digest)]
 
 
 # --- writing --------------------------------------------------------------------------------------------------------
@@ -160,13 +191,15 @@ class AnswerFile:
             self._append_line(HEADER)
         read_answers(self.path)
         self._mend()
+        with self.path.open(encoding="utf-8-sig") as file:
+            self._columns = len(file.readline().split(","))
 
     def read(self) -> list[Answer]:
         """All rows, including those added by other processes."""
         return read_answers(self.path)
 
-    def append(self, image_id: str, light: str, annotator: str) -> Answer:
-        """Write an answer, or retract one (light `undo`).
+    def append(self, image_id: str, light: str, annotator: str, digest: str = "") -> Answer:
+        """Write an answer, or retract one (light `undo`); the digest only into a file that has the column.
 
         Raises:
             LatentrotError: an unknown light, no name, or the row could not be written.
@@ -174,9 +207,9 @@ class AnswerFile:
         if light not in (*CHOICES, UNDO):
             raise LatentrotError(f"light {light!r}; expected {', '.join(CHOICES)} or {UNDO}")
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
-        answer = Answer(image_id, light, checked_name(annotator), time)
+        answer = Answer(image_id, light, checked_name(annotator), time, digest)
         text = io.StringIO()
-        csv.writer(text, lineterminator="").writerow(answer)
+        csv.writer(text, lineterminator="").writerow(answer[: self._columns])
         self._append_line(text.getvalue())
         return answer
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from sklearn.semi_supervised import SelfTrainingClassifier
 from tqdm import tqdm
 
 from latentrot.data.celeba import FaceFolder
+from latentrot.data.digests import image_digests
 from latentrot.data.images import to_tensor
 from latentrot.errors import LatentrotError
 from latentrot.faces.estimate import estimate_light, resize_crops
@@ -56,12 +57,14 @@ class LightFeatures:
         plain: (n, d) features of the images.
         mirrored: (n, d) features of the mirrored images.
         network: (n, 3) the label network's probabilities, in the order of LIGHTS.
+        digests: digest of each image file by name; empty: unknown.
     """
 
     ids: list[str]
     plain: np.ndarray
     mirrored: np.ndarray
     network: np.ndarray
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 @torch.no_grad()
@@ -103,7 +106,8 @@ def folder_features(
             bar.update(len(batch))
     if not ids:
         raise LatentrotError(f"none of the {len(folder.ids)} images in {folder.image_dir} can be read")
-    return LightFeatures(ids, *(np.concatenate(part) for part in zip(*parts, strict=True)))
+    digests = dict(zip(ids, image_digests(folder.image_dir, ids), strict=True))
+    return LightFeatures(ids, *(np.concatenate(part) for part in zip(*parts, strict=True)), digests=digests)
 
 
 def seed_rows(ids: list[str], lights: Mapping[str, str]) -> np.ndarray:

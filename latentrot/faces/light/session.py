@@ -11,7 +11,7 @@ import pandas as pd
 
 from latentrot.errors import LatentrotError
 from latentrot.faces.light.agreement import agreed, disputed, votes
-from latentrot.faces.light.answers import CHOICES, UNDO, Answer, AnswerFile, checked_name, standing
+from latentrot.faces.light.answers import CHOICES, UNDO, Answer, AnswerFile, checked_name, standing, to_same_images
 from latentrot.faces.light.propagate import LightFeatures, enough, margin, propagate, require_enough, seed_rows
 from latentrot.faces.light.tables import light_table
 
@@ -68,7 +68,7 @@ class LightFit:
             LatentrotError: there are not enough seeds.
         """
         require_enough(self.seeds)
-        return light_table(features.ids, self.probabilities, self.hand)
+        return light_table(features.ids, self.probabilities, self.hand, features.digests)
 
 
 def fit_light(features: LightFeatures, said: dict[tuple[str, str], str]) -> LightFit:
@@ -168,7 +168,7 @@ class LabelSession:
             name = checked_name(annotator)
             if self.current(name) != image_id:
                 return False
-            self._keep(self.answers.append(image_id, light, name))
+            self._keep(self.answers.append(image_id, light, name, self.features.digests.get(image_id, "")))
             self._queues[name].pop(0)
             if not self._queues[name]:
                 self._rounds[name] = self._rounds.get(name, 0) + 1
@@ -183,7 +183,7 @@ class LabelSession:
             if not theirs:
                 return None
             self.current(name)  # draws a batch if there is none, so that the image is inserted before it
-            self._keep(self.answers.append(theirs[-1], UNDO, name))
+            self._keep(self.answers.append(theirs[-1], UNDO, name, self.features.digests.get(theirs[-1], "")))
             self._queues[name].insert(0, theirs[-1])
             return theirs[-1]
 
@@ -205,7 +205,7 @@ class LabelSession:
     # --- internal ---
 
     def _fit(self) -> None:
-        self._rows = self.answers.read()
+        self._rows = to_same_images(self.answers.read(), self.features.digests)
         self.said = standing(self._rows)
         self.fit = fit_light(self.features, self.said)
         self._order = self.fit.least_certain(self.features)

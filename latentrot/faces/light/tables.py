@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from latentrot.data.digests import changed_images, names_some
 from latentrot.data.tables import as_numbers, parse_table, to_files
 from latentrot.errors import LatentrotError
 from latentrot.faces.network import LIGHTS
@@ -20,17 +21,21 @@ __all__ = ["light_table", "read_light_labels", "with_light", "write_light_table"
 log = logging.getLogger(__name__)
 
 
-def light_table(ids: Sequence[str], probabilities: np.ndarray, hand: Mapping[str, str] | pd.Series) -> pd.DataFrame:
+def light_table(
+    ids: Sequence[str], probabilities: np.ndarray, hand: Mapping[str, str] | pd.Series,
+    digests: Mapping[str, str] | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """The light of every image.
 
     Args:
         ids: n names.
         probabilities: (n, 3) from the model, in the order of LIGHTS.
         hand: hand labels by name; they override the model's.
+        digests: digest of each image file by name.
 
     Returns:
         By image_id: light (left, center, right), confidence (the model's probability of it; 1 where by hand), source
-        (hand or model).
+        (hand or model), digest (if given).
     """
     index = pd.Index(ids, name="image_id")
     by_hand = pd.Series(hand, dtype=object).reindex(index)
@@ -38,7 +43,8 @@ def light_table(ids: Sequence[str], probabilities: np.ndarray, hand: Mapping[str
     light = np.where(given, by_hand.to_numpy(), np.array(LIGHTS)[probabilities.argmax(1)])
     confidence = np.where(given, 1.0, probabilities.max(1).round(4))
     source = np.where(given, "hand", "model")
-    return pd.DataFrame({"light": light, "confidence": confidence, "source": source}, index=index)
+    table = pd.DataFrame({"light": light, "confidence": confidence, "source": source}, index=index)
+    return table.assign(digest=[digests.get(name, "") for name in ids]) if digests else table
 
 
 def write_light_table(table: pd.DataFrame, path: Path | str) -> None:
@@ -113,7 +119,7 @@ def with_light(labels: pd.DataFrame, lights: pd.DataFrame) -> pd.DataFrame:
         p_left, p_center and p_right stay the network's.
 
     Raises:
-        LatentrotError: the two have no image in common.
+        LatentrotError: the two have no image in common, or record other images under the same names.
     """
     common = labels.index.intersection(lights.index)
     if not len(common):
@@ -127,6 +133,15 @@ def with_light(labels: pd.DataFrame, lights: pd.DataFrame) -> pd.DataFrame:
             len(labels) - len(common),
             len(labels),
         )
+    if "digest" in lights and "digest" in labels:
+        changed = changed_images(
+            lights["digest"].dropna().to_dict(), labels["digest"].to_dict(),
+            "the lights belong to other images than the folder's", "label the light of this folder",
+        )  # fmt: skip
+        if changed:
+            log.warning("%d images have changed since their light was labelled, and keep the network's: %s",
+                        len(changed), names_some(changed))  # fmt: skip
+        lights = lights.drop(index=changed)
     replaced = labels.copy()
     for column in ("light", "confidence"):
         replaced[column] = lights[column].reindex(labels.index).fillna(labels[column])
@@ -152,7 +167,8 @@ def _from_table(path: Path, columns: Mapping[str, str], values: Mapping[Any, str
         )
     given = theirs["confidence"] in table
     confidence = as_numbers(table, [theirs["confidence"]], path)[theirs["confidence"]] if given else np.ones(len(table))
-    return _rows(path, table[theirs["image_id"]].astype(str), table[theirs["light"]], confidence, values)
+    ids = table[theirs["image_id"]].astype(str)
+    return _rows(path, ids, table[theirs["light"]], confidence, values, table.get("digest"))
 
 
 def _from_array(
@@ -182,8 +198,9 @@ def _from_scores(path: Path, image_ids: Sequence[str], scores: np.ndarray, order
 
 
 def _rows(
-    path: Path, image_ids: Sequence[str] | pd.Series, lights: Any, confidence: Any, values: Mapping[Any, str | None]
-) -> pd.DataFrame:
+    path: Path, image_ids: Sequence[str] | pd.Series, lights: Any, confidence: Any, values: Mapping[Any, str | None],
+    digests: pd.Series | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """Put a table together, its lights translated; rows without a light are left out."""
     meant = [None if pd.isna(value) else values.get(value, value) for value in lights]
     if unknown := sorted({repr(value) for value in meant if value is not None and value not in LIGHTS}):
@@ -192,5 +209,7 @@ def _rows(
             'example values={"L": "left"}'
         )
     table = pd.DataFrame({"light": pd.Series(meant, dtype=object), "confidence": np.asarray(confidence, float)})
+    if digests is not None:
+        table["digest"] = digests.to_numpy()
     table.index = pd.Index([str(i) for i in image_ids], name="image_id")
     return table[table["light"].notna()]

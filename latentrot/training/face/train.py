@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from latentrot.faces.face_networks import LandmarkNetwork, PartsNetwork, load_face_network, save_face_network
-from latentrot.training.checkpoints import check_same_run, checkpoint_config
+from latentrot.training.checkpoints import check_same_run, checkpoint_config, images_of_run
 from latentrot.training.face.batches import landmark_batch, parts_batch
 from latentrot.training.face.config import FaceTrainConfig
 from latentrot.training.face.errors import landmark_errors, parts_errors
@@ -111,7 +111,7 @@ def train_face(
         The file of the network.
 
     Raises:
-        LatentrotError: `out` holds a checkpoint of another run.
+        LatentrotError: `out` holds a checkpoint of another run or of other images.
     """
     kind, task = TAUGHT[which]
     if (out / CHECKPOINT).is_file():
@@ -121,5 +121,6 @@ def train_face(
     if config.init is not None:
         network.load_state_dict(load_face_network(kind, Path(config.init)).state_dict())
     taught = task(faces.subset(~faces.tests), faces.subset(faces.tests), config)
-    run_training(taught, network, config, out, save_every=save_every, device=device)
+    images = images_of_run("the given folders", taught.learned.images)
+    run_training(taught, network, config, out, save_every=save_every, device=device, metadata=images)
     return out / task.name

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from latentrot.runs import RunConfig
-from latentrot.training.checkpoints import check_same_run, checkpoint_config, images_of_run, require_images
+from latentrot.training.checkpoints import check_same_run, checkpoint_config, images_of_run
 from latentrot.training.loop import CHECKPOINT, run_training
 
 __all__ = ["Stages", "train_stage"]
@@ -95,7 +95,6 @@ def train_stage(
     stage = replace(stage, warmup=max(1, stage.steps // 10), decay=stage.steps * 2 // 3)
     if (out / CHECKPOINT).is_file():
         check_same_run(checkpoint_config(out / CHECKPOINT, RunConfig), stage, free=())
-    require_images(out / CHECKPOINT, stages.images)
     task = StageTask(draw, loss, stage, offset)
     average = run_training(
         task, network, stage, out, save_every=stage.steps, device="cpu", metadata=stages.images, trained=parts

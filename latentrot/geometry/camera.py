@@ -1,0 +1,70 @@
+"""Cameras: how the exported mesh of a head lies in the photograph, and in every view of it.
+
+The projection is a weak perspective, as the head was fitted: an affine camera whose last row is (0, 0, 0, 1). Lengths of a
+mesh are face widths, its x grows to the viewer's right, y up, z towards the viewer; pixels have their edges at pixel borders,
+so that the centre of the first one lies at (0.5, 0.5).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from latentrot.geometry.calibration import surface_yaw
+from latentrot.geometry.head import Head
+from latentrot.geometry.surface import rotation
+
+__all__ = ["AXES", "MeshPose", "camera_of", "frontal", "landmarks_at", "project", "turn_matrix", "view_matrix"]
+
+#: pose of an exported mesh: looking at the viewer, or as in the photograph (upright: without its roll)
+MeshPose: TypeAlias = Literal["frontal", "photograph"]
+#: from a mesh's axes (y up) to the image's (y down), and back
+AXES = np.array([1.0, -1.0, 1.0])
+
+
+def turn_matrix(head: Head, yaw: float, pitch: float, roll: float) -> np.ndarray:
+    """(3, 3) rotation about the head's axis in its region, by degrees of the surface."""
+    return rotation(0, 0, roll) @ rotation(head.pose[0] + yaw, head.pose[1] + pitch) @ rotation(*head.pose).T
+
+
+def view_matrix(head: Head, yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> np.ndarray:
+    """The same by measured degrees, as `Head.turn` takes them."""
+    return turn_matrix(head, surface_yaw(yaw), pitch, roll)
+
+
+def frontal(head: Head, points: np.ndarray) -> np.ndarray:
+    """Mesh points (n, 3) in the photograph's pose -> the same looking at the viewer."""
+    return (points * AXES) @ rotation(*head.pose) * AXES
+
+
+def camera_of(head: Head, turn: np.ndarray | None = None, pose: MeshPose = "frontal") -> np.ndarray:
+    """The camera that shows an exported mesh where the head is seen.
+
+    Args:
+        head: set up from the photograph.
+        turn: (3, 3) rotation in its region, from `view_matrix`; None: the photograph itself.
+        pose: of the mesh.
+
+    Returns:
+        (3, 4) float64: (column, row, 1) in pixels of the photograph = camera @ (x, y, z, 1).
+    """
+    turn = np.eye(3) if turn is None else turn
+    to_region = head.region.width * (turn @ rotation(*head.pose) if pose == "frontal" else turn) * AXES
+    inverse = head.region.inverse
+    camera = np.zeros((3, 4))
+    camera[:2, :3] = inverse[:, :2] @ to_region[:2]
+    camera[:2, 3] = inverse[:, :2] @ head.axis[:2] + inverse[:, 2]
+    camera[2, 3] = 1
+    return camera
+
+
+def project(camera: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Mesh points (n, 3) -> (n, 2) pixels of the photograph."""
+    return points @ camera[:2, :3].T + camera[:2, 3]
+
+
+def landmarks_at(head: Head, turn: np.ndarray) -> np.ndarray:
+    """(68, 2) landmarks of the head rotated by a matrix in its region, photograph pixels; hidden ones, too."""
+    moved = (head.landmarks - head.axis) @ turn.T + head.axis
+    return head.region.to_photo(moved[:, :2])

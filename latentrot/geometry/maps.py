@@ -1,0 +1,94 @@
+"""Depth and normals of a head in a view, as 16-bit images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from latentrot.errors import LatentrotError, one_line
+from latentrot.files import write_atomically
+from latentrot.geometry.camera import AXES
+from latentrot.geometry.draw import draw
+from latentrot.geometry.head import Head
+from latentrot.geometry.turn import turned_surfaces, without_slivers
+
+__all__ = [
+    "DEPTH_UNIT",
+    "DEPTH_ZERO",
+    "depth_as_16_bit",
+    "depth_of",
+    "normals_as_16_bit",
+    "surface_maps",
+    "write_16_bit",
+]
+
+#: of a 16-bit depth: the value of the head's axis, and how many stand for one face width; 0 is no head
+DEPTH_ZERO, DEPTH_UNIT = 32_768, 16_384
+
+
+def surface_maps(head: Head, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Depth and normals of a rotated head in its photograph; without the ears that are drawn beside it.
+
+    Args:
+        head: set up from the photograph.
+        turn: (3, 3) rotation in its region, from `latentrot.geometry.camera.view_matrix`.
+
+    Returns:
+        (h, w) float32 depths in face widths, from the head's axis towards the viewer, NaN where there is no head; (h, w, 3)
+        float32 unit normals, x to the viewer's right, y up, z towards the viewer, 0 where there is no head.
+    """
+    region = head.region
+    points, faces, kind = turned_surfaces(head, turn)
+    left, top, right, bottom = region.box()
+    placed = np.column_stack([region.to_photo(points[:, :2]) - [left, top], points[:, 2] / region.width])
+    in_pixels = placed * [1, 1, region.width / region.scale]
+    values, shown, depth = draw(placed, faces, vertex_normals(in_pixels, faces), kind, (right - left, bottom - top))
+    there = without_slivers(shown, region.width / region.scale)
+    width, height = region.photo_size
+    depths, normals = np.full((height, width), np.nan, np.float32), np.zeros((height, width, 3), np.float32)
+    depths[top:bottom, left:right][there] = depth[there]
+    length = np.maximum(np.linalg.norm(values[there], axis=1, keepdims=True), 1e-6)
+    normals[top:bottom, left:right][there] = values[there] / length * AXES
+    return depths, normals
+
+
+def vertex_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Unit normals of vertices, the means of their triangles' by area: (n, 3), towards the viewer of clockwise triangles."""
+    a, b, c = (points[faces[:, i]] for i in range(3))
+    across = np.cross(b - a, c - a)
+    total = np.zeros_like(points, np.float64)
+    for i in range(3):
+        np.add.at(total, faces[:, i], across)
+    return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
+
+
+def depth_as_16_bit(depth: np.ndarray) -> np.ndarray:
+    """(h, w) depths in face widths -> (h, w) uint16, 0 where there is no head."""
+    levels = np.clip(np.rint(DEPTH_ZERO + DEPTH_UNIT * np.nan_to_num(depth)), 1, 65_535)
+    return np.where(np.isnan(depth), 0, levels).astype(np.uint16)
+
+
+def depth_of(values: np.ndarray) -> np.ndarray:
+    """What `depth_as_16_bit` wrote: (h, w) uint16 -> (h, w) float32 face widths, NaN where there is no head."""
+    depth = (values.astype(np.float32) - DEPTH_ZERO) / DEPTH_UNIT
+    return np.where(values == 0, np.nan, depth).astype(np.float32)
+
+
+def normals_as_16_bit(normals: np.ndarray) -> np.ndarray:
+    """(h, w, 3) unit normals -> (h, w, 3) uint16, -1 to 1 as 1 to 65535; black where there is no head."""
+    there = normals.any(2, keepdims=True)
+    return np.where(there, np.rint(32_768 + 32_767 * normals), 0).astype(np.uint16)
+
+
+def write_16_bit(path: Path, values: np.ndarray) -> None:
+    """Write (h, w) or (h, w, 3) uint16 as a PNG.
+
+    Raises:
+        LatentrotError: it cannot be written.
+    """
+    done, content = cv2.imencode(".png", values if values.ndim == 2 else values[..., ::-1])
+    if not done:
+        raise LatentrotError(f"cannot store {values.shape} {values.dtype} values in {one_line(path)}")
+    write_atomically(path, lambda p: p.write_bytes(content.tobytes()))

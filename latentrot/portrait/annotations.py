@@ -1,0 +1,169 @@
+"""What is written beside a view for those who train on it: landmarks, camera, depth, normals, and crops for recognition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+
+import numpy as np
+
+from latentrot.data.images import write_image
+from latentrot.errors import LatentrotError
+from latentrot.faces.landmarks import estimate_landmarks
+from latentrot.faces.recognition import check_crop_side, recognition_crop
+from latentrot.faces.upright import five_of
+from latentrot.geometry.camera import camera_of, landmarks_at, view_matrix
+from latentrot.geometry.export import camera_entry
+from latentrot.geometry.head import Head
+from latentrot.geometry.maps import depth_as_16_bit, normals_as_16_bit, surface_maps, write_16_bit
+from latentrot.portrait.results import make_folder, metadata_of
+from latentrot.portrait.turns import Turn
+
+if TYPE_CHECKING:
+    from latentrot.portrait.photograph import Edited
+
+__all__ = ["Annotated", "Annotation", "Annotations", "View", "annotate"]
+
+Annotation: TypeAlias = Literal["landmarks", "camera", "depth", "normals"]
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What is written beside each view.
+
+    Args:
+        kinds: landmarks, camera, depth, normals.
+        crops: side in pixels of crops aligned for recognition; None: none are written.
+    """
+
+    kinds: tuple[str, ...] = ()
+    crops: int | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.kinds) or self.crops is not None
+
+    def check(self) -> None:
+        """Refuse what cannot be written.
+
+        Raises:
+            LatentrotError: naming it.
+        """
+        if unknown := [kind for kind in self.kinds if kind not in get_args(Annotation)]:
+            raise LatentrotError(f"--also {unknown[0]}: expected one or more of {', '.join(get_args(Annotation))}")
+        if self.crops is not None:
+            check_crop_side(self.crops)
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One result of an edit, and what is known of its largest face.
+
+    Attributes:
+        image: (h, w, 3) uint8.
+        landmarks: (68, 2) pixels of the image: of the rotated head where there is one, else estimated on the image.
+        head: set up from the photograph; None where geometry has no part.
+        turn: of the head, by measured degrees.
+    """
+
+    image: np.ndarray
+    landmarks: np.ndarray
+    head: Head | None
+    turn: Turn
+
+    @classmethod
+    def of(cls, edited: Edited, i: int) -> View:
+        """The i-th result of an edit.
+
+        Raises:
+            LatentrotError: a crop alone was edited, or no landmarks are found.
+        """
+        variation, number = edited.variation_of(i)
+        face, image = variation.faces[0], edited.image_at(i)
+        if edited.is_square or face.alignment is None:
+            raise LatentrotError("annotations are of whole photographs; leave out --crop and --crop-only")
+        turn = face.asked[number]
+        if face.head is None:
+            found = estimate_landmarks(image, face.alignment, device=edited.config.perception_device)
+            return cls(image, found.require_sure().points, None, turn)
+        return cls(image, landmarks_at(face.head, matrix_of(face.head, turn)), face.head, turn)
+
+    def require_head(self, kind: str) -> tuple[Head, np.ndarray]:
+        """The head and the rotation of its region.
+
+        Raises:
+            LatentrotError: geometry has no part in this edit.
+        """
+        if self.head is None:
+            raise LatentrotError(f"--also {kind} needs a head that geometry rotates; use --rotator mesh or latent")
+        return self.head, matrix_of(self.head, self.turn)
+
+
+def matrix_of(head: Head, turn: Turn) -> np.ndarray:
+    """The rotation of a head's region by a turn."""
+    return view_matrix(head, turn.yaw, turn.pitch, turn.roll)
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """What was written beside the views of one photograph.
+
+    Attributes:
+        columns: for each view's row of views.csv: names of its crop, depth and normals.
+        landmarks: for each view a row of landmarks.csv: file, x0, y0 ... x67, y67.
+        cameras: by view an entry of cameras.json.
+        files: written.
+    """
+
+    columns: list[dict[str, object]]
+    landmarks: list[dict[str, object]]
+    cameras: dict[str, dict[str, object]]
+    files: list[Path]
+
+
+def annotate(edited: Edited, names: Sequence[str], out: Path, wanted: Annotations) -> Annotated:
+    """Write what goes with the views of a photograph, each kind of image into a folder of its own under the view's name.
+
+    Args:
+        edited: the photograph.
+        names: of the files of its views, in the folder of all.
+        out: that folder.
+        wanted: what to write.
+
+    Raises:
+        LatentrotError: the edit has no head and one is needed, or a file cannot be written.
+    """
+    columns, landmarks, cameras, metadata = [], [], {}, metadata_of(edited)
+    for i, name in enumerate(names):
+        view = View.of(edited, i)
+        columns.append(write_images(view, out, name, wanted, metadata))
+        if "landmarks" in wanted.kinds:
+            landmarks.append({"file": name, **coordinates(view.landmarks)})
+        if "camera" in wanted.kinds:
+            head, turn = view.require_head("camera")
+            cameras[name] = camera_entry(camera_of(head, turn), (view.image.shape[1], view.image.shape[0]))
+    return Annotated(columns, landmarks, cameras, [out / str(name) for row in columns for name in row.values()])
+
+
+def coordinates(landmarks: np.ndarray) -> dict[str, float]:
+    """(68, 2) landmarks as x0, y0 ... x67, y67."""
+    return {f"{axis}{k}": round(float(v), 2) for k, p in enumerate(landmarks) for axis, v in zip("xy", p, strict=True)}
+
+
+def write_images(view: View, out: Path, name: str, wanted: Annotations, metadata: dict[str, str]) -> dict[str, object]:
+    """Write the images that go with one view; returns their names by kind."""
+    columns: dict[str, object] = {}
+    if wanted.crops is not None:
+        columns["crop"] = f"crops/{name}"
+        crop = recognition_crop(view.image, five_of(view.landmarks), wanted.crops)
+        make_folder((out / f"crops/{name}").parent)
+        write_image(out / f"crops/{name}", crop, metadata)
+    kinds = [kind for kind in ("depth", "normals") if kind in wanted.kinds]
+    if kinds:
+        depth, normals = surface_maps(*view.require_head(kinds[0]))
+        values = {"depth": depth_as_16_bit(depth), "normals": normals_as_16_bit(normals)}
+        for kind in kinds:
+            columns[kind] = f"{kind}/{name}"
+            write_16_bit(out / f"{kind}/{name}", values[kind])
+    return columns
