@@ -36,32 +36,32 @@ from latentrot.numerics import smoothstep
 
 __all__ = ["Change", "apply_change", "difference", "together", "without_checkerboard", "without_part_means"]
 
-#: long steps draw a two-pixel checkerboard: of a 64 pixels' residual these half-waves an image are faded out
+#: range of frequencies, in half-waves per pixel, in which residuals are faded out, because long steps draw a checkerboard
 CHECKERBOARD = (44 / 64, 60 / 64)
-#: width of the fade at the crop's edge, in half-widths of it
+#: width of the fade at the edge of the crop, relative to its half width
 EDGE = 0.12
-#: what covers the photograph begins to where it is darker by so much, and hides it wholly from so much on
+#: range of the darkening from which an occluder is visible to which it is opaque
 OPAQUE = (0.15, 0.4)
-#: how far inside its region a warp fades out, as a share of the crop
+#: width of the fade of a warp inside its region, relative to the crop
 INNER = 0.025
-#: a change of brightness is taken in proportion to no less than this brightness (0 to 2), and multiplies it by 1 + so much
+#: min brightness (0 to 2) for computing the gain of a change of brightness, and range of the gain minus 1
 DARKEST, GAINS = 0.1, (-0.8, 1.0)
-#: a residual is added from this much on: less than eight bits show
+#: min residual that is added; smaller ones are invisible in eight bits
 FAINT = 0.25 / 127.5
-#: photograph pixels are moved from this many on
+#: min displacement in pixels of the photograph
 STILL = 0.02
-#: rows of the photograph changed at a time
+#: rows of the photograph per band
 BAND = 256
 
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """What an edit changes, over the face crop.
+    """The change of an edit, over the face crop.
 
     Attributes:
-        residual: (n, n, 3) float32, what is added, images being -1 to 1; exactly 0 where nothing is.
-        shift: (n, n, 2) float32 (column, row), how far from each pixel its place in the source lies, the crop being -1 to 1.
-        drawn: (n, n, 4) float32, what hides the photograph, RGB in -1 to 1 and by how much, 0 to 1; None: nothing does.
+        residual: (n, n, 3) float32, added to images in [-1, 1]; exactly 0 where nothing changes.
+        shift: (n, n, 2) float32 (column, row), displacement of each pixel to its source position, -1 to 1 across the crop.
+        drawn: (n, n, 4) float32, occluding layer, RGB in [-1, 1] and opacity 0 to 1; None: no layer.
     """
 
     residual: np.ndarray
@@ -70,7 +70,7 @@ class Change:
 
     @property
     def is_nothing(self) -> bool:
-        """Whether nothing changes at all."""
+        """Whether nothing changes."""
         return self.drawn is None and not (self.residual.any() or self.shift.any())
 
 
@@ -82,25 +82,25 @@ def difference(
     properties: Sequence[Property],
     walked_face: FaceMap | None = None,
 ) -> Change:
-    """The motion-compensated difference of two decodings, restricted to what properties may touch.
+    """The motion-compensated difference of two decodings, restricted to the regions of properties.
 
     Args:
-        start: (1, 3, s, s) in [-1, 1], the latent decoded as it is.
-        walked: (1, 3, s, s), decoded after the walk.
-        landmarks: (68, 2) in `start` and in `walked`, -1 to 1 across; None where none are found, and nothing is warped.
-        face: what lies where in the photograph's crop.
-        properties: those that were changed.
-        walked_face: what lies where in `walked`, for properties that move outlines such as the hair's; None: as in `face`.
+        start: (1, 3, s, s) in [-1, 1], the decoded unchanged latent.
+        walked: (1, 3, s, s), the decoded walk.
+        landmarks: (68, 2) in `start` and in `walked`, -1 to 1 across; None: no landmarks, and no warp.
+        face: parts of the head in the crop of the photograph.
+        properties: the changed properties.
+        walked_face: parts of the head in `walked`, for properties that move outlines such as of hair; None: as in `face`.
 
     Returns:
-        The change; nothing at all where `walked` is `start`.
+        The change; none if `walked` equals `start`.
     """
     n, side = face.parts.shape[-1], start.shape[-1]
     if torch.equal(start, walked) or not properties:
         return Change(np.zeros((n, n, 3), np.float32), np.zeros((n, n, 2), np.float32))
     mask = joint_mask(properties, face, walked_face) * edge_fade(n)
 
-    # motion: the landmarks' displacement, where the properties may change anything
+    # motion: displacement of the landmarks, inside the regions
     shift, warping = torch.zeros(1, 2, side, side, dtype=torch.float64), np.zeros((n, n))
     before, after = landmarks
     if any(p.warp for p in properties) and before is not None and after is not None:
@@ -110,7 +110,7 @@ def difference(
     else:
         compensated = start.double()
 
-    # what the motion does not explain
+    # residual of the motion compensation
     residual = (walked.double() - compensated)[0].numpy()
     residual = without_checkerboard(residual)
     residual = without_part_means(residual, face, mask, properties)
@@ -118,10 +118,10 @@ def difference(
     if all(p.shades for p in properties):
         residual = shading_only(residual, start[0].double().numpy())
 
-    if all(p.covers for p in properties):  # lenses darken, and nothing else is theirs
+    if all(p.covers for p in properties):  # dark lenses only darken
         residual = np.minimum(residual, 0)
 
-    # where the properties may change anything
+    # restrict to the regions
     fine = resized(residual, n)[0].permute(1, 2, 0).numpy() * mask[..., None]
     fine[np.abs(fine).max(-1) < FAINT] = 0
     moved = resized(shift[0].numpy(), n)[0].permute(1, 2, 0).numpy() * warping[..., None]
@@ -130,14 +130,14 @@ def difference(
 
 
 def together(changes: Sequence[Change]) -> Change:
-    """Several changes of one crop as one: what they add is added up, and only the first moves anything."""
+    """Combine changes of one crop: residuals are summed, the warp is that of the first."""
     first, *others = changes
     residual = np.stack([change.residual for change in changes]).sum(0)
     return Change(residual, first.shift, first.drawn) if others else first
 
 
 def covering(residual: np.ndarray, walked: torch.Tensor, mask: np.ndarray) -> np.ndarray:
-    """What a walk draws over the photograph: opaque where its residual (3, s, s) is dark -> (n, n, 4) as in `Change`."""
+    """The occluding layer of a walk, opaque where its residual (3, s, s) is dark: (n, n, 4) as in `Change`."""
     size = cv2.GaussianBlur(-residual.mean(0), (0, 0), 0.75)
     opaque = resized(smoothstep(size, *OPAQUE)[None], len(mask))[0, 0].numpy().clip(0, 1) * mask
     image = resized(walked[0].numpy(), len(mask))[0].numpy().clip(-1, 1)
@@ -145,7 +145,7 @@ def covering(residual: np.ndarray, walked: torch.Tensor, mask: np.ndarray) -> np
 
 
 def joint_mask(properties: Sequence[Property], face: FaceMap, walked_face: FaceMap | None) -> np.ndarray:
-    """(n, n) where any of some properties may change the crop."""
+    """Union of the regions of some properties, (n, n)."""
     masks = [region_mask(p.region, face) for p in properties]
     if walked_face is not None:
         masks += [region_mask(p.region, walked_face) for p in properties if p.region in WITH_WALKED_PARTS]
@@ -153,7 +153,7 @@ def joint_mask(properties: Sequence[Property], face: FaceMap, walked_face: FaceM
 
 
 def inner(mask: np.ndarray) -> np.ndarray:
-    """A mask (n, n) that falls to 0 smoothly towards its own outline, so that a warp leaves the outline where it is."""
+    """A mask (n, n) that falls smoothly to 0 towards its outline, so that a warp does not move the outline."""
     blurred = cv2.GaussianBlur(mask.astype(np.float64), (0, 0), INNER * len(mask), borderType=cv2.BORDER_REPLICATE)
     return smoothstep(blurred, 0.5, 0.95) * (mask > 0)
 
@@ -173,7 +173,7 @@ def resized(planes: np.ndarray, side: int) -> torch.Tensor:
 
 
 def without_checkerboard(residual: np.ndarray) -> np.ndarray:
-    """(c, s, s) with the finest frequencies, of which checkerboards are made, faded out."""
+    """Fade out the highest frequencies of a residual (c, s, s), which contain checkerboards."""
     low, high = (share * residual.shape[-1] for share in CHECKERBOARD)
     spectrum = np.asarray(dctn(residual, axes=(1, 2), norm="ortho"))
     return np.asarray(
@@ -184,13 +184,13 @@ def without_checkerboard(residual: np.ndarray) -> np.ndarray:
 def without_part_means(
     residual: np.ndarray, face: FaceMap, mask: np.ndarray, properties: Sequence[Property]
 ) -> np.ndarray:
-    """A residual less its mean over each part of the head, where the change counts; parts in `keeps` stay as they are.
+    """Subtract the mean of a residual over each part of the head, except for parts in `keeps`.
 
     Args:
         residual: (3, s, s).
-        face: of the crop.
-        mask: (n, n) where the change counts.
-        properties: those that were changed.
+        face: parts of the head.
+        mask: (n, n) weights of the mean.
+        properties: the changed properties.
     """
     kept = {part for p in properties for part in p.keeps}
     weights = resized(face.parts, residual.shape[-1])[0].numpy().clip(0, 1)
@@ -203,13 +203,13 @@ def without_part_means(
 
 
 def faded_only(residual: np.ndarray, start: np.ndarray, face: FaceMap, properties: Sequence[Property]) -> np.ndarray:
-    """A residual whose colours, in parts in `fades`, grow lighter, darker or greyer, but turn no other hue.
+    """Restrict a residual to changes of lightness and saturation in parts in `fades`, without changes of hue.
 
     Args:
         residual: (3, s, s).
         start: (3, s, s) in [-1, 1].
-        face: of the crop.
-        properties: those that were changed.
+        face: parts of the head.
+        properties: the changed properties.
     """
     fades = {part for p in properties for part in p.fades}
     if not fades:
@@ -224,7 +224,7 @@ def faded_only(residual: np.ndarray, start: np.ndarray, face: FaceMap, propertie
 
 
 def shading_only(residual: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """A residual (3, s, s) as a change of brightness in proportion to the image (3, s, s) in [-1, 1], so that hues stay."""
+    """Convert a residual (3, s, s) to a gain of the brightness of the image (3, s, s) in [-1, 1], which preserves hues."""
     brightness = (start + 1).mean(0, keepdims=True)
     gain = residual.mean(0, keepdims=True) / np.maximum(brightness, DARKEST)
     return (start + 1) * np.clip(gain, *GAINS)
@@ -235,11 +235,11 @@ def apply_change(photograph: np.ndarray, alignment: Alignment, change: Change) -
 
     Args:
         photograph: (h, w, 3) uint8 RGB.
-        alignment: of the face that the change is of.
-        change: over its crop.
+        alignment: alignment of the face.
+        change: change of its crop.
 
     Returns:
-        (h, w, 3) uint8; bit for bit the photograph where nothing changes.
+        (h, w, 3) uint8, unchanged bit for bit where nothing changes.
     """
     result = photograph.copy()
     if change.is_nothing:
@@ -252,7 +252,7 @@ def apply_change(photograph: np.ndarray, alignment: Alignment, change: Change) -
     for first in range(top, bottom, BAND):
         band = np.s_[first : min(first + BAND, bottom), left:right]
 
-        # where each pixel lies in the crop
+        # positions in the crop
         columns, rows = np.meshgrid(np.arange(left, right) + 0.5, np.arange(band[0].start, band[0].stop) + 0.5)
         at = [to_crop[i, 0] * columns + to_crop[i, 1] * rows + to_crop[i, 2] - 0.5 for i in range(2)]
         at = [v.astype(np.float32) for v in at]
@@ -272,7 +272,7 @@ def apply_change(photograph: np.ndarray, alignment: Alignment, change: Change) -
         residual = cv2.remap(change.residual, at[0], at[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT) * 127.5
         edited = own + residual
 
-        # draw what hides the photograph
+        # draw the occluding layer
         if change.drawn is not None:
             layer = cv2.remap(change.drawn, at[0], at[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
             edited = edited + layer[..., 3:] * ((layer[..., :3] + 1) * 127.5 - edited)
@@ -281,7 +281,7 @@ def apply_change(photograph: np.ndarray, alignment: Alignment, change: Change) -
 
 
 def sampled(photograph: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """A photograph at float positions (pixel centres are whole numbers), edges repeated: as (h, w, 3) uint8."""
+    """Sample a photograph at float positions (pixel centres are integers), edges repeated: (h, w, 3) uint8."""
     low = [max(0, int(np.floor(v.min())) - 3) for v in (columns, rows)]
     high = [int(np.ceil(v.max())) + 4 for v in (columns, rows)]
     around = np.ascontiguousarray(photograph[low[1] : high[1], low[0] : high[0]])

@@ -1,11 +1,11 @@
-"""One regression of the latents on all columns of a table at once, from sums alone.
+"""Joint regression of the latents on all columns of a table, from sums.
 
     z = c + sum_k b_k x_k
 
-`b_k` is what changes with column k while the others stay. Ridge regression needs X'X, X'Z and, for what is left unexplained,
-the sum of z squared; all three are sums over images. So they stream in constant memory, are kept beside the shards, and are
-equal for any cut and order: columns are multiples of 1/64 and latents are half precision, so that products and their sums
-are exact in float64 (z is rounded to multiples of 2^-12 before it is squared).
+`b_k` is the partial effect of column k. Ridge regression needs X'X, X'Z and, for the residual variance, the sum of z squared.
+These sums over images are computed in constant memory and cached with the shards. They do not depend on the order: columns
+are multiples of 1/64 and latents have half precision, so that products and their sums are exact in float64 (z is rounded to
+multiples of 2^-12 before it is squared).
 
 Source: Hoerl and Kennard, "Ridge Regression: Biased Estimation for Nonorthogonal Problems", Technometrics 12(1), 1970.
 """
@@ -30,17 +30,17 @@ from latentrot.store.shard import ShardHeader
 
 __all__ = ["JointSums", "gather_joint", "ridge_slopes", "sums_of"]
 
-#: z is rounded to multiples of so much before it is squared, so that sums of squares are exact, too
+#: z is rounded to multiples of this before it is squared, so that sums of squares are exact
 SQUARED_GRAIN = 2.0**-12
-#: latents multiplied at a time
+#: batch size of the products
 ROWS = 128
-#: of the ridge, in images: columns are scaled to a standard deviation of 1
+#: ridge penalty in images, for columns with a standard deviation of 1
 RIDGE = 20.0
 
 
 @dataclass(frozen=True, eq=False)
 class JointSums:
-    """Sums over images of what the regression needs.
+    """Sums of the regression over images.
 
     Attributes:
         names: the k columns, the intercept ("1") first.
@@ -56,17 +56,17 @@ class JointSums:
 
     @property
     def count(self) -> int:
-        """Images summed up."""
+        """Number of images."""
         return int(self.xx[0, 0])
 
     def __add__(self, other: JointSums) -> JointSums:
-        """Sums over both; of the same columns."""
+        """Add sums of the same columns."""
         if self.names != other.names:
             raise LatentrotError(f"sums over columns {self.names} cannot be added to sums over {other.names}")
         return JointSums(self.names, self.xx + other.xx, self.xz + other.xz, self.zz + other.zz)
 
     def of(self, names: Sequence[str]) -> JointSums:
-        """The sums of a regression on some of the columns; the intercept is among them anyway."""
+        """The sums for some of the columns, and the intercept."""
         kept = [i for i, name in enumerate(self.names) if name == "1" or name in names]
         return JointSums(tuple(self.names[i] for i in kept), self.xx[np.ix_(kept, kept)], self.xz[kept], self.zz)
 
@@ -103,12 +103,12 @@ class ShardColumns:
 
     @property
     def key(self) -> str:
-        """Digest of all that the shard's sums depend on."""
+        """Digest of everything the sums of the shard depend on."""
         return hashlib.sha256(self.header.checksum.encode() + self.x.tobytes()).hexdigest()[:32]
 
     @property
     def count(self) -> int:
-        """Rows that take part."""
+        """Number of used rows."""
         return int(self.x[:, 0].sum())
 
     def add_to(self, sums: np.ndarray, latents: torch.Tensor) -> None:
@@ -134,7 +134,7 @@ def sums_of(x: np.ndarray, z: np.ndarray, names: Sequence[str]) -> JointSums:
 def gather_joint(
     store: LatentStore, design: Design, choice: str = "", progress: Callable[[int], object] | None = None
 ) -> JointSums:
-    """Sums over the labelled latents of a store, read from its files of statistics as far as these are still true.
+    """Sums over the labelled latents of a store, from its cached statistics where they are valid.
 
     Args:
         store: the latents.

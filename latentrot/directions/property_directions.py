@@ -1,4 +1,4 @@
-"""Directions of properties as an artefact: one direction each, their calibration, and where they come from."""
+"""Files of directions of properties, with calibration and provenance."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ REMEDY = "make directions with: latentrot fit-directions"
 
 @dataclass(frozen=True)
 class Calibration:
-    """What steps along one direction do on people held out.
+    """Calibration of one direction on held-out people.
 
     Attributes:
-        steps: (k,) rising steps in units of the column, 0 among them.
-        change: (k,) mean measured change in the property's unit; not falling.
-        side_effects: what came along at a change of about one unit: measured column -> its mean change; identity -> mean
-            cosine to the source.
-        people: images measured on.
-        measured_by: the network that measured.
-        absent: what is measured on photographs where a presence is absent: 0 of its unit.
-        span: how far apart absent and present are on photographs as measured: one unit. 0 and 1 for all but presences.
+        steps: (k,) ascending steps in units of the column, including 0.
+        change: (k,) mean measured change in the property's unit; monotone.
+        side_effects: mean changes of other measures at a change of about one unit, and `identity`, the mean cosine to the
+            source.
+        people: number of images.
+        measured_by: the network of the measurements.
+        absent: mean measure of photographs without the presence; 0 for other units.
+        span: difference of the mean measures with and without the presence, one unit; 1 for other units.
     """
 
     steps: tuple[float, ...]
@@ -50,16 +50,16 @@ class Calibration:
 
     @property
     def range(self) -> tuple[float, float]:
-        """Changes that steps within the limit reach on average."""
+        """Mean changes of the largest steps."""
         return self.change[0], self.change[-1]
 
     def step_for(self, change: float) -> float:
-        """The shortest step that makes a change on average; the longest where none does."""
+        """The smallest step with a mean change; the largest step if none has it."""
         steps, reached = np.array(self.steps), np.array(self.change)
         side = steps >= 0 if change >= 0 else steps <= 0
         order = np.argsort(np.abs(steps[side]))
         outwards = np.maximum.accumulate(np.abs(reached[side][order]))
-        kept = np.append(True, np.diff(outwards) > 0)  # a plateau is reached where it begins
+        kept = np.append(True, np.diff(outwards) > 0)  # of a plateau keep the first step
         return float(np.interp(abs(change), outwards[kept], steps[side][order][kept]))
 
 
@@ -68,11 +68,11 @@ class PropertyDirections:
     """Directions of several properties in one latent space.
 
     Attributes:
-        properties: what they change.
-        vectors: property name -> (c, h, w) float32, change of the latent per unit of the property's column.
-        space: model and schedule the directions belong to.
-        calibrations: property name -> what its steps do; lacking where nobody has measured.
-        provenance: what else the header records, as strings: counts, columns, version.
+        properties: the properties.
+        vectors: by property, (c, h, w) float32, change of the latent per unit of its column.
+        space: latent space (model and schedule).
+        calibrations: by property, if calibrated.
+        provenance: further entries of the header, as strings: counts, columns, version.
     """
 
     properties: tuple[Property, ...]
@@ -87,7 +87,7 @@ class PropertyDirections:
         return [p.name for p in self.properties]
 
     def save(self, path: Path) -> None:
-        """Write one safetensors file, vectors in half precision, whose JSON header carries everything else."""
+        """Write a safetensors file with vectors in half precision and everything else in its JSON header."""
         header = {
             "kind": KIND,
             "format": str(FORMAT),
@@ -101,7 +101,7 @@ class PropertyDirections:
 
     @classmethod
     def load(cls, path: Path) -> PropertyDirections:
-        """Read what `save` wrote.
+        """Read a file written by `save`.
 
         Raises:
             LatentrotError: no such file, or it is not a file of property directions.
@@ -123,7 +123,7 @@ class PropertyDirections:
 
 
 def load_property_directions(paths: Sequence[Path]) -> list[PropertyDirections]:
-    """Read several files, of different depths; refuse a property that two of them hold.
+    """Read several files, of different depths and properties.
 
     Raises:
         LatentrotError: a file that is none, or two directions of one name.
@@ -147,5 +147,5 @@ def _calibration(row: dict[str, Any]) -> Calibration:
 
 
 def _tuples(row: dict[str, Any]) -> dict[str, Any]:
-    """JSON knows no tuples."""
+    """Convert the lists of JSON to tuples."""
     return {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}

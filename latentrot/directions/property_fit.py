@@ -1,4 +1,4 @@
-"""From a store of latents and a table of labels to a direction for every property the table says something about."""
+"""Fit directions of properties to a store of latents and a label table."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ __all__ = ["PropertyFitConfig", "available_properties", "directions_of", "fit_pr
 
 log = logging.getLogger(__name__)
 
-#: below so many latents a regression on every column fits noise, and takes `ESSENTIAL` columns and the properties' own alone
+#: with fewer latents the regression uses only the `ESSENTIAL` columns and those of the properties
 FEW = 1_000
 ESSENTIAL = (*POSE, *LIGHT, "age", "Male", "Smiling")
 
 
 @dataclass(frozen=True)
 class PropertyFitConfig:
-    """How directions of properties are fitted.
+    """Configuration of the fit of directions of properties.
 
     Args:
-        where: attribute filter such as "Male == 1"; empty: everybody.
-        mirror: use every latent a second time, mirrored.
-        held_out: share of the people left out (0 to 1).
+        where: attribute filter such as "Male == 1"; empty: all images.
+        mirror: also use the mirror image of every latent.
+        held_out: share of the people held out (0 to 1).
         ridge: penalty of the regression, in images.
-        orthogonal: take the directions of pose, light and colour out of those of all other properties.
+        orthogonal: make directions orthogonal to those of pose, light and colour.
     """
 
     where: str = ""
@@ -58,7 +58,7 @@ def fit_properties(
     config: PropertyFitConfig | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> PropertyDirections:
-    """Fit a direction for every property, by one regression of the latents on all columns of the table.
+    """Fit directions of properties by a joint regression of the latents on all columns of the table.
 
     Args:
         store: the latents.
@@ -100,16 +100,16 @@ def directions_of(
     """Directions of properties from the sums of a regression.
 
     Args:
-        sums: over the images.
-        properties: whose directions are wanted; their columns are among those of the sums.
+        sums: sums over the images.
+        properties: properties with columns in the sums.
         space: of the latents.
         config: ridge and orthogonality.
 
     Returns:
-        Property name -> (c, h, w) float32 per unit of its column; and the share of variance that all columns explain.
+        (c, h, w) float32 per unit of the column, by property; and the share of the variance explained by all columns.
 
     Raises:
-        LatentrotError: a property whose column the sums lack.
+        LatentrotError: a property without its column in the sums.
     """
     config = config or PropertyFitConfig()
     slopes, explained = ridge_slopes(sums, config.ridge)
@@ -118,7 +118,7 @@ def directions_of(
         if missing := [c for c in one.column_names if c not in slopes]:
             raise LatentrotError(f"no column {missing[0]!r} for {one.name!r}; the table has {', '.join(slopes)}")
 
-        # the direction, without the noise of estimation
+        # shrink the direction
         signed = [-slopes[c[1:]] if c.startswith("-") else slopes[c] for c in one.columns]
         direction = shrunk(np.sum(signed, axis=0), space, one.shrinkage)
 
@@ -131,20 +131,20 @@ def directions_of(
 
 
 def nuisance_of(one: Property) -> list[str]:
-    """Columns that a property's direction is made orthogonal to: pose, light (but for light itself) and colour."""
+    """Columns to which a direction is made orthogonal: pose, light (except for light) and colour."""
     own = {*one.column_names, *(LIGHT if set(one.column_names) & set(LIGHT) else ())}
     return [name for name in (*POSE, *LIGHT, *COLOURS) if name not in own]
 
 
 def shrunk(slope: np.ndarray, space: LatentSpace, power: float) -> np.ndarray:
-    """(d,) slope with the white noise of estimation taken out, on the pixel grid (see `shrink_noise`)."""
+    """Shrink a slope (d,) against white estimation noise, on the pixel grid (see `shrink_noise`)."""
     pixels = F.pixel_shuffle(torch.from_numpy(slope.reshape(1, *space.shape)), space.factor)[0].numpy()
-    calm = torch.from_numpy(shrink_noise(pixels, power))[None]
-    return F.pixel_unshuffle(calm, space.factor).flatten().numpy()
+    smooth = torch.from_numpy(shrink_noise(pixels, power))[None]
+    return F.pixel_unshuffle(smooth, space.factor).flatten().numpy()
 
 
 def orthogonal_to(direction: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
-    """A direction (d,) less its projection onto the span of others."""
+    """Subtract the projection of a direction (d,) onto the span of others."""
     others = [v for v in others if np.linalg.norm(v) > 0]
     if not others:
         return direction
@@ -159,14 +159,14 @@ def available_properties(labels: pd.DataFrame) -> list[Property]:
 
 
 def held_out_images(labels: pd.DataFrame, share: float) -> list[str]:
-    """The labelled images of people left out of the fit, by the same hash of their identity."""
+    """The labelled images of people held out of the fit."""
     if "identity" not in labels:
         return []
     return labels.index[held_out(labels["identity"].to_numpy(), share)].tolist()
 
 
 def as_property(wanted: Property | str, labels: pd.DataFrame) -> Property:
-    """A property declared, known by name, or whatever a column of the table says."""
+    """A property, found by its name or made of a column of the table."""
     if isinstance(wanted, Property):
         return wanted
     if wanted in labels and wanted not in {p.name for p in PROPERTIES}:
@@ -175,7 +175,7 @@ def as_property(wanted: Property | str, labels: pd.DataFrame) -> Property:
 
 
 def enough_columns(sums: JointSums, properties: Sequence[Property]) -> tuple[JointSums, str]:
-    """The sums, of fewer columns where there are few latents; and a note that says so, or nothing."""
+    """The sums, reduced to fewer columns for few latents, and a warning about it, or an empty text."""
     if sums.count >= FEW:
         return sums, ""
     kept = {*ESSENTIAL, *(c for p in properties for c in p.column_names)}
