@@ -182,7 +182,7 @@ class TestFolder:
 
     def test_the_demo_reports_a_missing_example(self, tmp_path, capsys):
         assert main(["demo", "--heads", "--model", "faces64", "--out", str(tmp_path / "d")]) == 2
-        assert "faces64 brings no example" in capsys.readouterr().err
+        assert "faces64 has no example" in capsys.readouterr().err
         assert not (tmp_path / "d").exists()
 
 

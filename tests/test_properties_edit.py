@@ -288,7 +288,7 @@ class TestEditor:
 
     def test_schedules_that_lie_on_different_paths_are_refused(self, model):
         other = made(model, Schedule(3, "ddim", depth=0.4), property_named("age"))
-        with pytest.raises(LatentrotError, match="path"):
+        with pytest.raises(LatentrotError, match="noise levels"):
             PropertyEditor(model, [made(model, DEEP, property_named("smile")), other])
 
     def test_directions_of_another_model_are_refused(self, tmp_path: Path, model):
