@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-__all__ = ["image_digest", "image_digests", "names_some"]
+__all__ = ["folder_digest", "image_digest", "image_digests", "names_some"]
 
 #: files up to this size are digested completely; of larger ones the beginning, middle and end, this many bytes each
 MAX_WHOLE_BYTES, PART_BYTES = 256 << 10, 64 << 10
@@ -41,6 +41,13 @@ def image_digests(folder: Path, names: Sequence[str]) -> list[str]:
     """The digest of each image of a folder."""
     with ThreadPoolExecutor(READERS) as pool:
         return list(pool.map(lambda name: image_digest(folder / name), names, chunksize=64))
+
+
+def folder_digest(folder: Path, suffixes: Sequence[str] = (".safetensors", ".json")) -> str:
+    """Sixteen hexadecimal digits that identify a model's folder: of its files' names and their digests."""
+    files = sorted(p for p in folder.rglob("*") if p.suffix in suffixes)
+    told = "".join(f"{p.relative_to(folder).as_posix()} {image_digest(p)}\n" for p in files)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def names_some(names: Sequence[str], max_names: int = 3) -> str:

@@ -157,10 +157,11 @@ def report(edited: Edited, output: Path | None) -> dict[str, object]:
         **({"upscaled_by": edited.upscaler} if edited.upscaler else {}),
     }
     common |= properties_of(edited)
+    last = {"notes": edited.warnings, **({"edit": edited.recipe.as_json()} if edited.recipe else {})}
     faces = [face_report(face) for face in edited.faces]
     if len(faces) == 1:
-        return {**common, **faces[0], "notes": edited.warnings}
-    return {**common, "faces": faces, "notes": edited.warnings}
+        return {**common, **faces[0], **last}
+    return {**common, "faces": faces, **last}
 
 
 def properties_of(edited: Edited) -> dict[str, object]:
