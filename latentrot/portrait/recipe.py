@@ -121,9 +121,7 @@ def read_recipe(path: Path) -> Recipe:
         )
     recipe = Recipe.from_json(told["edit"], path)
     if not recipe.rotator:
-        raise LatentrotError(
-            f"{one_line(path)}: its edit was made with a rotator object, which no command can load"
-        )
+        raise LatentrotError(f"{one_line(path)}: its edit was made with a rotator object, which no command can load")
     return recipe
 
 
