@@ -135,6 +135,12 @@ class Edited:
 
         return report(self, None)
 
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: the edited photograph; of several results a strip of the face, the source first."""
+        from latentrot.portrait.results import preview  # noqa: PLC0415
+
+        return preview(self)
+
     def save(self, path: Path | str) -> list[Path]:
         """Write the edit: an image, a contact sheet, an animation or a folder, by the name of `path`.
 

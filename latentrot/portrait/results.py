@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from latentrot.data.animation import ANIMATED, check_encoder, fit_side, there_and_back, write_animation
-from latentrot.data.images import ENCODERS, check_target, resize, strip, write_image, write_photograph
+from latentrot.data.images import ENCODERS, as_png, check_target, resize, strip, write_image, write_photograph
 from latentrot.data.metadata import SOURCE_TYPE, SYNTHETIC
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import check_writable, write_atomically
@@ -91,6 +91,12 @@ def shown(picture: np.ndarray) -> np.ndarray:
     if picture.shape[0] == picture.shape[1] < CROP_SIDE:
         return resize(picture, CROP_SIDE)
     return fit_side(picture, LONGEST_SIDE)
+
+
+def preview(edited: Edited) -> bytes:
+    """What a notebook shows of an edit, a PNG: the photograph of a single turn, no side over 1280 pixels; else the strip."""
+    image = shown(edited.image) if edited.count == 1 else fit_side(face_strip(edited), LONGEST_SIDE)
+    return as_png(image, metadata_of(edited))
 
 
 def animate(edited: Edited) -> tuple[list[np.ndarray], int]:
