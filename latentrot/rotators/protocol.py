@@ -125,6 +125,7 @@ class Capabilities:
         property_model: the diffusion model whose properties are edited along with a rotation; None: the bundled one.
         hint: a few words for a user who chooses among rotators.
         provenance: what a report of measurements says of it, such as the model.
+        digests: what identifies its networks and directions, by what they are: an edit is repeated with the same alone.
     """
 
     name: str
@@ -139,6 +140,7 @@ class Capabilities:
     property_model: LatentModel | None = None
     hint: str = ""
     provenance: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 def capabilities_of(rotator: Rotator) -> Capabilities:
