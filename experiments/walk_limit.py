@@ -90,7 +90,7 @@ def walk_case(rotator: LatentRotator, case: Case) -> dict[float, tuple[np.ndarra
     for limit in LIMITS:
         walked.limit = limit  # what was decoded for one limit serves the next
         steps = walked.measured_steps(case.turns)
-        held = [abs(s) >= abs(m) for s, m in zip(steps, walked.longest(case.turns), strict=True)]
+        held = [abs(s) >= abs(m) for s, m in zip(steps, walked.max_steps(case.turns), strict=True)]
         found[limit] = to_uint8(walked.at(steps)), held, walked.change(steps)
     return found
 

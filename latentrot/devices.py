@@ -1,4 +1,4 @@
-"""Where networks run, and in which process."""
+"""Devices of networks, and checks after a fork."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _check_threads() -> None:
-    """Refuse a child whose parent ran networks: their threads are gone, and OpenMP would wait for them for ever.
+    """Refuse a forked process whose parent ran networks: OpenMP would wait forever for its missing threads.
 
     Raises:
         LatentrotError: naming the way that works.
@@ -40,7 +40,7 @@ def _check_threads() -> None:
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:
-    """The device asked for, or the best there is: cuda where there is one, else the CPU.
+    """The given device, or the default: cuda where there is one, else the CPU.
 
     Raises:
         LatentrotError: there is no such device, or the process was forked from one in which networks had run.

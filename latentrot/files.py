@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and of the kind they are taken for."""
+"""Atomic writes, names of outputs, and checks of the kind and format of files."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, replace: bo
 
 
 def output_names(paths: Sequence[Path], suffix: str) -> list[str]:
-    """A name for what is made of each of some files, no two alike, also where case does not count.
+    """Names for the outputs of some files, unique even if case is ignored.
 
     Args:
         paths: the files.
@@ -90,13 +90,13 @@ def output_names(paths: Sequence[Path], suffix: str) -> list[str]:
 
 
 def _alike(names: list[str]) -> list[int]:
-    """Places of the names that others share, whatever their case."""
+    """Indices of names that are not unique if case is ignored."""
     counts = Counter(name.casefold() for name in names)
     return [i for i, name in enumerate(names) if counts[name.casefold()] > 1]
 
 
 def free_path(path: Path) -> Path:
-    """The path itself, or, where something is there, the next with a number: a name that nobody gave replaces nothing."""
+    """The path, or the next one with a number if it exists; for default names, which must not overwrite anything."""
     numbered = (path.with_name(f"{path.stem}-{i}{path.suffix}") for i in count(2))
     return next(p for p in chain([path], numbered) if not os.path.lexists(p))
 
@@ -111,7 +111,7 @@ def disk_reason(error: OSError, folder: Path) -> str:
 
 
 def check_writable(path: Path | str) -> None:
-    """Refuse, before any work, a file or folder that could not be written; makes nothing.
+    """Refuse a file or folder that cannot be written, without creating it.
 
     Args:
         path: the file or folder to be; its parents need not exist yet. Addresses such as s3://... are not looked at.
@@ -139,7 +139,7 @@ def check_writable(path: Path | str) -> None:
 
 
 def check_format(found: object, known: int, path: object) -> None:
-    """Refuse a file of ours in a format that came after this version.
+    """Refuse a file with a newer format than this version can read.
 
     Args:
         found: the number the file carries; files from before there were numbers are of format 1.
@@ -159,7 +159,7 @@ def check_format(found: object, known: int, path: object) -> None:
 
 
 def read_tensors(path: Path, kind: str, known: int, remedy: str) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """A safetensors file of ours: its header, and its tensors by name.
+    """Read the header and the tensors of a safetensors file of this package.
 
     Args:
         path: the file.

@@ -26,7 +26,7 @@ __all__ = ["in_bands", "kernel", "kernel_cache"]
 
 
 def kernel_cache() -> Path:
-    """Where compiled kernels are kept: $NUMBA_CACHE_DIR, or latentrot/kernels in the user's cache folder."""
+    """Cache folder of compiled kernels: $NUMBA_CACHE_DIR, or latentrot/kernels in the user's cache folder."""
     given = numba.config.CACHE_DIR  # type: ignore[attr-defined]  made of the environment
     return Path(given) if given else platformdirs.user_cache_path("latentrot", appauthor=False) / "kernels"
 
@@ -51,7 +51,7 @@ class _OwnCompiled(CompileResultCacheImpl):
 
 
 class _CheckedFiles(IndexDataCacheFile):
-    """numba's files, machine code led by its digest: what a power cut left of a file is never run."""
+    """Cache files of numba with a digest, so that truncated machine code is never run."""
 
     def _load_data(self, name: str) -> Any:
         content = Path(self._data_path(name)).read_bytes()
@@ -67,7 +67,7 @@ class _CheckedFiles(IndexDataCacheFile):
 
 
 class _KernelCache(FunctionCache):
-    """numba's cache of one function, whose every failure means: compile."""
+    """numba's cache of one function; any failure leads to compilation."""
 
     _impl_class = _OwnCompiled
 
@@ -88,13 +88,13 @@ class _KernelCache(FunctionCache):
             super().save_overload(sig, data)
 
     def forget(self) -> None:
-        """Begin a damaged cache anew."""
+        """Clear a damaged cache."""
         with suppress(OSError):
             self.flush()
 
 
 def _cache_of(function: Callable[..., Any]) -> FunctionCache | NullCache:
-    """A function's cache; one that keeps nothing where there is no place for it."""
+    """The cache of a function; one that stores nothing without a writable folder."""
     try:
         return _KernelCache(function)
     except Exception:  # no home, a read-only disk, a file in place of the folder, or sources in an archive

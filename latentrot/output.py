@@ -30,7 +30,7 @@ def _as_text(value: object) -> object:
 
 
 def list_of(folder: Path) -> Path:
-    """Where the list of an output folder's files lies."""
+    """Path of the list of the files of an output folder."""
     key = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:24]
     return platformdirs.user_state_path("latentrot", appauthor=False) / "outputs" / f"{key}.json"
 
@@ -41,7 +41,7 @@ def _stamp(path: Path) -> list[int]:
 
 
 class Written:
-    """The files a run writes into a folder.
+    """The files that a run writes into a folder.
 
     Args:
         folder: the folder, which is there.
@@ -59,11 +59,11 @@ class Written:
             return {}
 
     def add(self, *paths: Path) -> None:
-        """Say that files in the folder are this run's."""
+        """Add files of this run to the list."""
         self.files.update(paths)
 
     def write_csv(self, path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-        """Write a table, and say so; of names that are no text the stray bytes are escaped."""
+        """Write a table and add it to the list; invalid bytes in names are escaped."""
         import pandas as pd  # noqa: PLC0415  takes a while, and few runs write a table
 
         table = pd.DataFrame([{k: _as_text(v) for k, v in row.items()} for row in rows])
@@ -80,11 +80,11 @@ class Written:
             write_atomically(self.list, lambda p: p.write_text(text + "\n", encoding="utf-8"))
 
     def listed(self) -> dict[str, list[int]]:
-        """This run's files that are there, with size and time."""
+        """Existing files of this run, with size and time."""
         return {self._name(p): _stamp(p) for p in sorted(self.files) if p.is_file()}
 
     def finish(self, complete: bool) -> int:
-        """Remove what an earlier run left and this one did not write anew; only where this one is complete.
+        """Remove files of an earlier run that this one did not replace; only after a complete run.
 
         Returns:
             How many files were removed.
@@ -102,7 +102,7 @@ class Written:
         return removed
 
     def _remove(self, path: Path, stamp: list[int]) -> bool:
-        """Remove a file that is as it was written, and its folder if that is now empty."""
+        """Remove an unchanged file, and its folder if that is empty."""
         try:
             inside = path.resolve().is_relative_to(self.folder.resolve())  # a list is a file that anybody may edit
             if not inside or _stamp(path) != stamp:
@@ -118,7 +118,7 @@ class Written:
 
 @contextmanager
 def own_folder(folder: Path) -> Iterator[Written]:
-    """Write a folder's files as one run: make it, list what is written, and remove what an earlier run left.
+    """Write the files of a folder as one run: create it, list its files, and remove those of an earlier run.
 
     Args:
         folder: made if missing, and gone again where nothing was written into a new one.

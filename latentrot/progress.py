@@ -1,4 +1,4 @@
-"""How long work takes: by stage, and how far a long one is, a bar on a terminal, one line elsewhere."""
+"""Times by stage, and progress: a bar on a terminal, one line with an estimate elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tqdm import tqdm
 __all__ = ["Clock", "Progress", "duration"]
 
 log = logging.getLogger(__name__)
-#: seconds of work from which the rest is estimated
+#: seconds of work before the estimate
 SAMPLE_S = 10.0
 
 
@@ -23,7 +23,7 @@ def duration(seconds: float) -> str:
 
 
 class Progress(tqdm):
-    """tqdm, which in a log file or a pipe says once, after some seconds of work, how long the rest will take.
+    """tqdm, which estimates the remaining time once, in one line, if the output is not a terminal.
 
     Args:
         desc: what is done, the line's first word.

@@ -1,4 +1,4 @@
-"""What every training run is told: how long, how fast, from which seed."""
+"""Common configuration of training runs."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ __all__ = ["RunConfig"]
 
 @dataclass(frozen=True)
 class RunConfig:
-    """The part of a training run that does not depend on what is taught; each network has defaults of its own.
+    """Options of every training run; each network has its own defaults.
 
     Args:
-        steps: optimiser steps in all; raising it on a resumed run moves the final decay later.
-        batch_size: samples a step, over all processes.
+        steps: total number of optimiser steps; a resumed run may have more, with a later decay.
+        batch_size: samples per step, over all processes.
         learning_rate: AdamW's peak rate.
         warmup: steps of linear warm-up.
         decay: steps of linear decay to zero at the end.
         weight_decay: AdamW's decoupled weight decay.
-        ema: decay per step of the averaged weights, which are the ones exported.
-        max_grad_norm: gradients are scaled down to this length.
-        seed: of everything random.
+        ema: decay per step of the averaged weights, which are exported.
+        max_grad_norm: max norm of the gradients.
+        seed: seed of all randomness.
     """
 
     steps: int = 1_000

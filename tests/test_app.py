@@ -123,7 +123,7 @@ def pixels(page, which):
     return np.asarray(Image.open(io.BytesIO(body)).convert("RGB")).astype(float)
 
 
-def test_a_face_turns_as_the_slider_is_dragged(visitor, tmp_path):
+def test_a_slider_rotates_the_face(visitor, tmp_path):
     page = visitor()
     assert "127.0.0.1" in page.url
     page.click("#example")
@@ -143,7 +143,7 @@ def test_a_face_turns_as_the_slider_is_dragged(visitor, tmp_path):
     assert page.locator("#readout .warning").count() == 0
 
     slide(page, -40)
-    assert "beyond" in page.locator("#readout .warning").inner_text()
+    assert "outside" in page.locator("#readout .warning").inner_text()
 
     walked, shown = pixels(page, "after"), page.locator("#compare img").last.get_attribute("src")
     page.locator("#rotator label", has_text="mesh").click()
@@ -176,7 +176,7 @@ def test_a_face_turns_as_the_slider_is_dragged(visitor, tmp_path):
     assert "/tmp" not in page.inner_text("body")
 
 
-def test_of_several_faces_one_is_chosen_and_its_light(visitor, tmp_path):
+def test_one_of_several_faces_and_its_light_can_be_chosen(visitor, tmp_path):
     portrait = Image.open(PORTRAIT).convert("RGB")
     both = Image.new("RGB", (portrait.width + 300, portrait.height), "white")
     both.paste(ImageOps.mirror(portrait.resize((300, 300))), (portrait.width, 100))
@@ -272,14 +272,14 @@ def test_two_visitors_at_once_keep_their_own_faces(visitor, tmp_path, site):
     assert [p for p in root.rglob("*") if p.is_file() and p.stat().st_size] == []  # gone with the pages
 
 
-def test_without_gradio_one_line_says_so(capsys, monkeypatch):
+def test_missing_gradio_is_reported_in_one_line(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     monkeypatch.delitem(sys.modules, "latentrot.app.page", raising=False)
     assert main(["app"]) == 2
     assert "pip install 'latentrot[page]'" in capsys.readouterr().err
 
 
-def test_visits_never_mix_and_leave_nothing(tmp_path, identity_weights):
+def test_visits_are_separate_and_leave_no_files(tmp_path, identity_weights):
     pytest.importorskip("gradio")
     from latentrot.app.page import Page, required  # noqa: PLC0415
     from latentrot.rotators.latent.rotator import load_latent_rotator  # noqa: PLC0415
@@ -315,7 +315,7 @@ def test_visits_never_mix_and_leave_nothing(tmp_path, identity_weights):
     assert [p for p in root.rglob("*") if p.is_file()] == []
 
 
-def test_a_refusal_changes_nothing_but_the_message(tmp_path, caplog):
+def test_an_error_only_changes_the_message(tmp_path, caplog):
     """Gradio drops an answer that names a component which is not its event's, and the page no longer follows."""
     pytest.importorskip("gradio")
     from latentrot.app.page import Page  # noqa: PLC0415
@@ -335,13 +335,13 @@ def test_a_refusal_changes_nothing_but_the_message(tmp_path, caplog):
         assert set(answer) == {page.message}, name
         assert set(answer) <= outputs[name]
         assert re.fullmatch(r'<div class="problem" role="alert">[^<>]+</div>', answer[page.message])
-        assert "the edit failed" not in answer[page.message], name
+        assert "The edit failed" not in answer[page.message], name
     page.visit(nobody).subject = object()  # whatever else goes wrong is a sentence, too
-    assert "the edit failed" in page.turn("latent", nobody, 5, 0)[page.message]
+    assert "The edit failed" in page.turn("latent", nobody, 5, 0)[page.message]
     assert "Traceback" in caplog.text
 
 
-def test_the_identity_network_tells_faces_apart(identity_weights, tmp_path, capsys):
+def test_the_identity_network_distinguishes_faces(identity_weights, tmp_path, capsys):
     network = load_identity(identity_weights)
     face = read_image(PORTRAIT)[90:306, 150:366]
     assert network.similarity(face, face) == pytest.approx(1, abs=1e-5)

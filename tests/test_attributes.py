@@ -38,7 +38,7 @@ def network() -> AttributeNetwork:
 
 
 @pytest.mark.parametrize("size", [40, 64, 89])
-def test_mirroring_changes_nothing(size):
+def test_estimates_are_mirror_invariant(size):
     x = noise(size=size)
     found = estimate_attributes(x, network=network())
     assert found.shape == (4, len(ATTRIBUTE_COLUMNS)) == (4, 41)
@@ -46,7 +46,7 @@ def test_mirroring_changes_nothing(size):
     torch.testing.assert_close(estimate_colours(x.flip(-1)), estimate_colours(x), atol=1e-5, rtol=0)
 
 
-def test_age_is_read_off_the_face_alone():
+def test_age_depends_on_the_face_alone():
     x = noise()
     other = x.clone()
     other[:, :, :14], other[..., :10], other[..., 54:] = 1, -1, 0
@@ -55,18 +55,18 @@ def test_age_is_read_off_the_face_alone():
     assert (one[:, 1:] - two[:, 1:]).abs().max() > 1e-4
 
 
-def test_what_is_no_batch_of_crops_is_refused():
+def test_invalid_batches_are_refused():
     with pytest.raises(LatentrotError, match=r"\(3, 64, 64\)"):
         estimate_attributes(torch.zeros(3, 64, 64), network=network())
 
 
-def test_no_network_is_told_with_what_to_do(tmp_path):
+def test_a_missing_network_is_reported_with_a_remedy(tmp_path):
     with pytest.raises(LatentrotError, match=r"attributes\.safetensors"):
         load_attributes(tmp_path)
     assert attributes_beside("heads64") is None  # it has none, and its label tables have no such columns
 
 
-def test_unknown_labels_do_not_count():
+def test_unknown_labels_are_ignored():
     logits, truth = torch.tensor([[0.0, 3.0]]), torch.tensor([[1.0, float("nan")]])
     assert masked_cross_entropy(logits, truth) == pytest.approx(np.log(2))
 
@@ -121,7 +121,7 @@ def test_an_attribute_that_the_table_lacks_is_named(faces, tmp_path):
 # --- the bundled network, where the photographs are -----------------------------------------------------------------------
 
 
-def test_the_bundled_network_knows_people_held_out(shared_data):
+def test_the_bundled_network_is_accurate_on_held_out_people(shared_data):
     """Measured: AUC .969 of smiles, .988 of men, .946 of glasses, age off by 8.2 years; a third worse is another network."""
     folder = FaceFolder(shared_data / "celeba")
     apart = np.flatnonzero(held_out(folder.identities.to_numpy()))[:300]

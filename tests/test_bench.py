@@ -35,13 +35,13 @@ def test_operations_are_counted_per_image(model):
     assert peak_flops(64, 2) > 0
 
 
-def test_median_leaves_the_first_run_out():
+def test_median_excludes_the_warm_up_run():
     calls = []
     median_seconds(lambda: calls.append(1), 3)
     assert len(calls) == 4
 
 
-def test_strangers_are_measured(tmp_path, model):
+def test_held_out_people_are_measured(tmp_path, model):
     data = write_pictures(tmp_path / "faces", 40)
     x = benchmark_images(data, model, 3)
     assert x.shape == (3, 3, 16, 16)
@@ -49,7 +49,7 @@ def test_strangers_are_measured(tmp_path, model):
         benchmark_images(write_pictures(tmp_path / "few", 1), model, 3)
 
 
-def test_a_command_that_fails_is_told():
+def test_a_failing_command_is_reported():
     with pytest.raises(LatentrotError, match=r"failed: .*nothing"):
         run_command(["python", "-c", "raise SystemExit('nothing')"])
 
@@ -75,7 +75,7 @@ def test_command(model_folder, model, tmp_path, capsys):
     assert main(["evaluate", "bench", "--steps", "0"]) == 2
 
 
-def test_the_defaults_stand_at_one_place():
+def test_the_defaults_are_defined_once():
     from latentrot.cli.bench import Bench  # noqa: PLC0415
 
     config, command = BenchConfig(), Bench()

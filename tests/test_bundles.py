@@ -78,7 +78,7 @@ def crop() -> np.ndarray:
     return gradients(1, 64)[0]
 
 
-def test_the_bundled_faces_are_whole():
+def test_the_bundled_faces_are_complete():
     folder = bundles.bundled_folder("faces64")
     assert bundles.DEFAULT_BUNDLE in bundles.bundle_names()
     assert {p.stem for p in bundles.directions_in(folder).iterdir()} == set(LIGHTS)
@@ -89,14 +89,14 @@ def test_the_bundled_faces_are_whole():
 
 
 @pytest.mark.parametrize("name", bundles.bundle_names())
-def test_every_bundled_model_brings_lines_calibrated_with_its_own_labels(name):
+def test_every_bundled_model_has_directions_calibrated_with_its_label_network(name):
     rotator = load_latent_rotator(name, measure=False)
     assert set(rotator.directions) == set(LIGHTS)
     assert rotator.label_network.title.startswith(f"{name} ")
     assert rotator.label_network is load_labeler(name)
 
 
-def test_a_head_it_never_saw_turns_towards_its_true_views(tmp_path):
+def test_a_held_out_head_rotates_towards_its_true_views(tmp_path):
     _, report = turn_example("heads64", tmp_path)
     frames = json.loads(report.read_text())["frames"]
     near = [f for f in frames if abs(f["requested_deg"]) <= 30]
@@ -109,7 +109,7 @@ def test_a_head_it_never_saw_turns_towards_its_true_views(tmp_path):
 
 
 class TestFolder:
-    def test_brings_directions_and_labels(self, whole, tmp_path, monkeypatch):
+    def test_has_directions_and_a_label_network(self, whole, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         rotator = load_latent_rotator(whole, measure=False)
         assert set(rotator.directions) == set(LIGHTS)
@@ -120,7 +120,7 @@ class TestFolder:
         assert torch.equal(estimate_pose(x, labeler=rotator.label_network), estimate_pose(x, labeler=own))
         assert not torch.equal(estimate_pose(x, labeler=own), estimate_pose(x))
 
-    def test_is_measured_by_its_own_labels(self, whole):
+    def test_is_measured_by_its_own_label_network(self, whole):
         own = load_labeler(whole)
         rotator = load_latent_rotator(whole, measure=False)
         turned = rotator.prepare(crop()).rotate([10.0])
@@ -139,7 +139,7 @@ class TestFolder:
         assert other.label_network is load_labeler()
         assert other.prepare(crop()).yaw_deg != rotator.prepare(crop()).yaw_deg
 
-    def test_without_either_takes_the_faces_labels_and_the_current_folders_lines(self, bare, tmp_path, monkeypatch):
+    def test_without_either_the_bundled_label_network_and_local_directions_are_used(self, bare, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         with pytest.raises(LatentrotError, match="no directions in directions"):
             load_latent_rotator(bare)
@@ -148,17 +148,17 @@ class TestFolder:
         assert set(rotator.directions) == {"left"}
         assert rotator.label_network is load_labeler()
 
-    def test_directions_given_go_before_its_own(self, whole, tmp_path):
+    def test_given_directions_take_precedence(self, whole, tmp_path):
         given = write_lines(tmp_path / "mine", load_model(whole))
         assert set(load_latent_rotator(whole, given).directions) == {"left"}
 
-    def test_another_models_lines_are_refused(self, whole, tmp_path):
+    def test_directions_of_another_model_are_refused(self, whole, tmp_path):
         other = save_pixel_model(tmp_path / "other", patch=2, seed=9)
         write_lines(other / "directions", load_model(whole))
         with pytest.raises(LatentrotError, match="belongs to model"):
             load_latent_rotator(other)
 
-    def test_info_says_what_it_brings(self, whole, bare, capsys):
+    def test_info_lists_its_files(self, whole, bare, capsys):
         assert main(["info", str(whole)]) == 0
         assert "directions: center, left, right\nlabeler: whole " in capsys.readouterr().out
         assert main(["info", str(bare)]) == 0
@@ -180,13 +180,13 @@ class TestFolder:
             assert strip.size == (7 * 132 - 4, 2 * 132 - 4)
             assert "synthetic" in strip.info["Description"]
 
-    def test_without_an_example_the_demo_says_so(self, tmp_path, capsys):
+    def test_the_demo_reports_a_missing_example(self, tmp_path, capsys):
         assert main(["demo", "--heads", "--model", "faces64", "--out", str(tmp_path / "d")]) == 2
         assert "faces64 brings no example" in capsys.readouterr().err
         assert not (tmp_path / "d").exists()
 
 
-def test_calibration_measures_with_the_models_own_labels(whole, tmp_path):
+def test_calibration_uses_the_label_network_of_the_model(whole, tmp_path):
     model = load_model(whole)
     write_pictures(tmp_path / "faces", 12)
     store = LatentStore(tmp_path / "latents")
@@ -208,7 +208,7 @@ def test_calibration_measures_with_the_models_own_labels(whole, tmp_path):
     assert Directions.load(tmp_path / "left.safetensors").provenance["labeler"] == own.provenance["labeler"]
 
 
-def test_light_from_the_right_is_calibrated_on_the_mirror_image_of_light_from_the_left(whole, tmp_path):
+def test_calibrations_of_left_and_right_light_are_mirrored(whole, tmp_path):
     model = load_model(whole)
     write_pictures(tmp_path / "faces", 12)
     store = LatentStore(tmp_path / "latents")
@@ -240,14 +240,14 @@ class TestLabeler:
         with pytest.raises(LatentrotError, match=r"no labeler at .*bare; give a labeler file.*faces64"):
             load_labeler(bare)
 
-    def test_the_light_by_hand_starts_from_the_network_given(self, whole, tmp_path):
+    def test_hand_labels_of_light_use_the_given_network(self, whole, tmp_path):
         folder, own = FaceFolder(write_pictures(tmp_path / "faces", 3)), load_labeler(whole)
         features = folder_features(folder, labeler=own, progress=False)
         x = to_tensor(folder.read_crops(folder.ids, 64))
         np.testing.assert_allclose(features.network, estimate_light(x, labeler=own), atol=1e-5)
         assert not np.allclose(features.plain, folder_features(folder, progress=False).plain, atol=1e-2)
 
-    def test_a_table_says_who_made_it(self, whole, tmp_path, capsys):
+    def test_a_table_names_its_source(self, whole, tmp_path, capsys):
         faces = write_pictures(tmp_path / "faces", 3)
         argv = ["label", "--data", str(faces), "--labeler", str(whole), "--out", str(tmp_path / "l.parquet")]
         assert main(argv) == 0
@@ -264,7 +264,7 @@ class TestLabeler:
 
 
 class TestExact:
-    def test_are_taken_from_the_folders_own_tables(self, tmp_path, capsys):
+    def test_are_read_from_the_tables_of_the_folder(self, tmp_path, capsys):
         root = write_views(tmp_path / "v", heads=3)
         argv = ["label", "--data", str(root), "--exact", "--out", str(tmp_path / "l.parquet")]
         assert main(argv) == 0, capsys.readouterr().err
@@ -276,7 +276,7 @@ class TestExact:
         assert (table["identity"] == views["head"]).all()
         assert table.attrs["labeler"].startswith("exact")
 
-    def test_go_through_the_same_files(self, tmp_path):
+    def test_are_written_to_the_same_files(self, tmp_path):
         folder = FaceFolder(write_views(tmp_path / "v", heads=2))
         exact = with_attributes(read_exact_labels(folder), folder)
         write_labels(exact, tmp_path / "l.csv")
@@ -299,7 +299,7 @@ class TestExact:
 
 
 class TestTraining:
-    def test_learns_from_exact_labels(self, tmp_path):
+    def test_is_trained_on_exact_labels(self, tmp_path):
         root = write_views(tmp_path / "v", heads=40)
         out = tmp_path / "labeler.safetensors"
         config = LabelTrainConfig(pose_steps=40, light_steps=25, batch_size=32, ema=0.8, roll=0)
@@ -324,7 +324,7 @@ class TestTraining:
         assert {"yaw_mae_deg", "pitch_mae_deg", "roll_mae_deg", "light_accuracy"} <= set(printed)
         assert out.is_file()
 
-    def test_a_crop_without_surroundings_has_its_edges_drawn_outwards(self):
+    def test_a_crop_without_context_is_padded_by_its_edges(self):
         x = torch.rand(2, 3, 64, 64)
         wide = surrounded(x)
         assert wide.shape == (2, 3, 80, 80)

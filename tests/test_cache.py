@@ -33,12 +33,12 @@ def test_an_image_is_inverted_once(rotator, monkeypatch):
     assert torch.equal(rotator.invert(crop), first)
 
 
-def test_nothing_is_kept_without_a_cache(rotator):
+def test_nothing_is_stored_without_a_cache(rotator):
     replace(rotator, cache=None).invert(gradients(1)[0])
     assert not rotator.cache.root.exists()
 
 
-def test_whatever_a_latent_depends_on_is_in_its_key(model):
+def test_the_key_contains_everything_a_latent_depends_on(model):
     crop, space = gradients(1)[0], LatentSpace.of(model, Schedule())
     other = crop.copy()
     other[3, 4, 1] ^= 1
@@ -54,7 +54,7 @@ def test_whatever_a_latent_depends_on_is_in_its_key(model):
     assert latent_key(np.ascontiguousarray(crop.copy()), replace(space, model="renamed"), 1e-3) in keys
 
 
-def test_is_for_its_owner_alone(tmp_path):
+def test_is_readable_by_its_owner_only(tmp_path):
     before = os.umask(0)
     try:
         cache = LatentCache(tmp_path / "a" / "b")
@@ -65,7 +65,7 @@ def test_is_for_its_owner_alone(tmp_path):
     assert cache.path("k").stat().st_mode & 0o777 == 0o600
 
 
-def test_the_least_recently_used_go_first(tmp_path):
+def test_the_least_recently_used_are_removed_first(tmp_path):
     cache = LatentCache(tmp_path, max_bytes=3 * 4200)
     for i, key in enumerate("abc"):
         cache.put(key, torch.full((1, 1, 32, 32), float(i)))
@@ -76,7 +76,7 @@ def test_the_least_recently_used_go_first(tmp_path):
     assert sum(p.stat().st_size for p in tmp_path.iterdir()) <= cache.max_bytes
 
 
-def test_damage_and_a_place_that_cannot_be_written_are_no_cache(rotator, tmp_path):
+def test_damaged_files_and_unwritable_folders_are_ignored(rotator, tmp_path):
     crop = gradients(1)[0]
     first = rotator.invert(crop)
     (file,) = rotator.cache.root.iterdir()

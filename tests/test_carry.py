@@ -55,25 +55,25 @@ def place_of_mark(picture: torch.Tensor) -> np.ndarray:
     return np.array([(green.sum(0) * ticks).sum() / green.sum(), (green.sum(1) * ticks).sum() / green.sum()])
 
 
-def test_where_nothing_moves_the_source_comes_back(face):
+def test_without_motion_the_source_is_unchanged(face):
     blurred = torch.nn.functional.avg_pool2d(face, 3, 1, 1)
     assert torch.allclose(warp_to_walk(face, blurred, blurred), face, atol=1e-4)
 
 
-def test_the_source_goes_where_the_walk_goes(face):
+def test_the_source_follows_the_motion_of_the_walk(face):
     source = marked(face)
     shown = warp_to_walk(source, face, moved(face))
     assert np.abs(place_of_mark(shown) - place_of_mark(source) - MOVED).max() < 0.7
 
 
-def test_a_mirrored_walk_carries_the_mirrored_source(face):
+def test_a_mirrored_walk_warps_the_mirrored_source(face):
     source, walked = marked(face), moved(face)
     shown = warp_to_walk(source, face, walked)
     mirrored = warp_to_walk(source.flip(-1), face.flip(-1), walked.flip(-1)).flip(-1)
     assert (shown - mirrored).abs().max() < 1e-3  # the landmark network rounds by what the processor has
 
 
-def test_mirrored_landmarks_carry_the_mirrored_source_exactly(face):
+def test_mirrored_landmarks_warp_the_mirrored_source_exactly(face):
     """Without the landmark network, whose own rounding is all that the two differ by above."""
     before, after = landmarks(face), landmarks(face) * [0.6, 1.0] + [0.1, 0.0]
     shown = warp_between(face, before, moved(face), after)
@@ -81,7 +81,7 @@ def test_mirrored_landmarks_carry_the_mirrored_source_exactly(face):
     assert (shown - mirrored).abs().max() < 1e-5
 
 
-def test_images_of_a_batch_are_carried_each_by_itself(face):
+def test_images_of_a_batch_are_warped_independently(face):
     walks = torch.cat([moved(face), face, moved(face).flip(-1)])
     together = warp_to_walk(face, face, walks)
     alone = torch.cat([warp_to_walk(face, face, w[None]) for w in walks])
@@ -96,7 +96,7 @@ def test_without_a_face_the_walk_is_shown(face):
     assert torch.equal(warp_to_walk(face, face, noise), noise)
 
 
-def test_landmarks_that_cannot_be_a_face_are_none(face, monkeypatch):
+def test_implausible_landmarks_are_rejected(face, monkeypatch):
     """One such image in a batch leaves the others theirs."""
     grey = torch.zeros_like(face)
     real = carrying.estimate_landmarks_of
@@ -112,7 +112,7 @@ def test_landmarks_that_cannot_be_a_face_are_none(face, monkeypatch):
     assert not torch.equal(shown[:1], moved(face))
 
 
-def test_what_the_source_does_not_show_is_drawn(face):
+def test_uncovered_parts_are_filled_from_the_walk(face):
     """Positions beyond its border, and what it shows at a slant."""
     across = torch.linspace(-1, 1, SIDE + 1, dtype=torch.float64)
     middle = (across[1:] + across[:-1]) / 2
@@ -127,7 +127,7 @@ def test_what_the_source_does_not_show_is_drawn(face):
     assert beyond[:, -SIDE // 5 :].max() == 0
 
 
-def test_what_is_pressed_together_is_the_mean_of_what_lies_there(face):
+def test_compressed_pixels_are_averaged(face):
     """A pattern of single pixels, pressed to half its width, is grey, and not one of its colours."""
     before = landmarks(face)
     columns = torch.arange(SIDE) % 2 * 2.0 - 1
@@ -150,7 +150,7 @@ def test_far_from_the_face_nothing_moves(face):
     assert torch.allclose((own - there)[middle], torch.tensor([0.05, 0.0]).double(), atol=0.01)
 
 
-def test_larger_images_go_the_same_way(face):
+def test_larger_images_are_warped_alike(face):
     before = landmarks(face)
     shift = source_shift(before, before * 0.9, SIDE)
     small, large = (source_positions(shift, side) for side in (SIDE, 2 * SIDE))
@@ -158,7 +158,7 @@ def test_larger_images_go_the_same_way(face):
     assert (small - halved).abs().max() < 2 / SIDE / 10
 
 
-def test_the_spline_passes_through_its_points_and_keeps_what_is_straight():
+def test_the_spline_interpolates_and_reproduces_affine_maps():
     rng = np.random.default_rng(3)
     points, values = rng.uniform(-1, 1, (20, 2)), rng.normal(size=(20, 2))
     assert np.allclose(thin_plate(points, values, points, 0.0), values)
@@ -166,7 +166,7 @@ def test_the_spline_passes_through_its_points_and_keeps_what_is_straight():
     assert np.allclose(thin_plate(points, points @ linear + 3, elsewhere, 0.1), elsewhere @ linear + 3)
 
 
-def test_lines_say_whether_pixels_are_carried(tmp_path):
+def test_directions_state_whether_pixels_are_warped(tmp_path):
     """Lines of before there was anything to carry are walked as they were calibrated."""
     rotator = load_latent_rotator(measure=False)
     crop = portrait_crop(SIDE)
@@ -186,7 +186,7 @@ def test_lines_say_whether_pixels_are_carried(tmp_path):
         assert np.array_equal(one.image, other.image)
 
 
-def test_a_face_whose_landmarks_are_not_found_keeps_its_remainder():
+def test_a_face_without_landmarks_keeps_its_residual_latent():
     rotator = load_latent_rotator(measure=False)
     noise = (np.random.default_rng(0).random((SIDE, SIDE, 3)) * 255).astype(np.uint8)
     assert rotator.prepare(noise).latent.ndim == 5

@@ -27,7 +27,7 @@ def run(capsys, *argv):
     return code, captured.out, captured.err
 
 
-def test_edit_turns_the_bundled_portrait_and_says_what_it_did(tmp_path, capsys):
+def test_edit_rotates_the_bundled_portrait_and_reports(tmp_path, capsys):
     out = tmp_path / "turned"
     begun = time.perf_counter()
     code, printed, err = run(capsys, "edit", PORTRAIT, "--deg", "15", "--out", out, "--json")
@@ -51,7 +51,7 @@ def test_edit_turns_the_bundled_portrait_and_says_what_it_did(tmp_path, capsys):
     assert "faces64" in printed
 
 
-def test_sweep_of_a_crop_gives_a_frame_each(tmp_path, capsys):
+def test_sweep_of_a_crop_gives_one_frame_per_rotation(tmp_path, capsys):
     square = tmp_path / "crop.png"
     Image.open(PORTRAIT).convert("RGB").crop((150, 90, 366, 306)).save(square)
     code, printed, err = run(
@@ -102,7 +102,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(argv, words, tmp_path, capsys, mo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_face_is_said(tmp_path, capsys):
+def test_a_missing_face_is_reported(tmp_path, capsys):
     noise = np.random.default_rng(0).integers(0, 255, (120, 120, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
     code, _, err = run(capsys, "edit", tmp_path / "noise.png", "--deg", "5", "--out", tmp_path / "o.png")
@@ -152,7 +152,7 @@ def test_a_root_of_the_calibration_curve_is_measured_and_found_again():
     assert once in tried  # the first root was measured itself
 
 
-def test_what_is_measured_roughly_says_where_to_look_and_no_more():
+def test_rough_measurements_only_start_the_search():
     tried = []
 
     def measure(steps):
@@ -171,7 +171,7 @@ def test_what_is_measured_roughly_says_where_to_look_and_no_more():
     assert len(tried) == 1  # a root found roughly is measured once, where that is close enough
 
 
-def test_no_step_is_longer_than_allowed_and_what_is_held_is_measured_once():
+def test_steps_are_clamped_and_clamped_ones_are_measured_once():
     tried = []
 
     def slow(steps):
@@ -182,7 +182,7 @@ def test_no_step_is_longer_than_allowed_and_what_is_held_is_measured_once():
     assert tried.count(15.0) == 1
 
 
-def test_no_step_is_longer_than_pays_on_the_average_image():
+def test_the_limit_follows_from_the_average_calibration():
     own = load_latent_rotator().directions_of("left")
     lines = replace(
         own, step_sizes=(-100.0, -50.0, 0.0, 40.0, 80.0, 160.0), achieved=(-20.0, -10.0, 0.0, 9.0, 10.0, 10.0)
@@ -198,7 +198,7 @@ def test_no_step_is_longer_than_pays_on_the_average_image():
     assert max_step(decoded, -40.0, 1.0) == pytest.approx(-200)
 
 
-def test_a_walk_is_held_at_its_limit_and_says_what_it_reached():
+def test_a_clamped_walk_reports_its_rotation():
     rotator = load_latent_rotator(limit=0.4)
     face = rotator.prepare(portrait_crop(64), light="left")
     rotated = face.rotate([25.0])
@@ -213,7 +213,7 @@ def test_a_walk_is_held_at_its_limit_and_says_what_it_reached():
     assert "of +25 degrees" in rotated.warnings[0]
 
 
-def test_a_limit_must_be_one(tmp_path, capsys):
+def test_invalid_limits_are_refused(tmp_path, capsys):
     for limit in ("0", "-1", "inf", "nan"):
         code, _, err = run(capsys, "edit", PORTRAIT, "--deg", "5", "--limit", limit, "--out", tmp_path / "o.png")
         assert (code, "--limit" in err) == (2, True)

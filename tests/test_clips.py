@@ -62,7 +62,7 @@ def crowd(tmp_path_factory):
 
 
 class TestPairs:
-    def test_a_pair_is_two_frames_of_one_clip_and_the_turn_their_difference(self, crowd):
+    def test_pairs_are_frames_of_one_clip_and_their_difference_in_yaw(self, crowd):
         pairs = read_clips(crowd, EVERYBODY)
         clip = pd.read_csv(crowd / "clip.csv").set_index("image_id")["clip"]
         named = np.array(pairs.names)
@@ -76,7 +76,7 @@ class TestPairs:
         assert (np.abs(np.abs(turn) - pairs.table["turn"]) <= 7.5).all()
         assert set(pairs.table["turn"]) <= {15.0, 30.0, 45.0, 60.0}
 
-    def test_references_show_nearly_the_pose_they_stand_for(self, crowd):
+    def test_references_have_nearly_the_true_pose(self, crowd):
         pairs = read_clips(crowd, EVERYBODY)
         apart = pairs.yaws[pairs.still["source"]] - pairs.yaws[pairs.still["truth"]]
         assert len(apart) > 0
@@ -87,7 +87,7 @@ class TestPairs:
         assert (near["truth"] == asked["truth"]).all()
         assert (near["source"] != asked["source"]).all()
 
-    def test_nobody_counts_for_more_than_their_share(self, crowd):
+    def test_people_have_equal_weight(self, crowd):
         for most in (1, 2, 5):
             pairs = read_clips(crowd, EvaluationConfig(everybody=True, per_person=most))
             assert pairs.table.groupby(["person", "turn"]).size().max() == most
@@ -103,14 +103,14 @@ class TestPairs:
             pd.testing.assert_frame_equal(a.drop(columns="requested_deg"), b.drop(columns="requested_deg"))
             assert a["requested_deg"].to_numpy() == pytest.approx(-b["requested_deg"].to_numpy())
 
-    def test_the_seed_draws(self, crowd):
+    def test_sampling_depends_on_the_seed(self, crowd):
         one, two = (read_clips(crowd, EvaluationConfig(everybody=True, per_person=1, seed=s)).table for s in (0, 1))
         assert one.equals(read_clips(crowd, EvaluationConfig(everybody=True, per_person=1)).table)
         assert not one.equals(two)
 
 
 class TestHeldOut:
-    def test_only_people_that_every_training_leaves_out(self, crowd):
+    def test_only_held_out_people_are_measured(self, crowd):
         pairs = read_clips(crowd)
         people = [f"p{i}" for i in range(60)] + ["many"]
         kept = {p for p, out in zip(people, held_out(people), strict=True) if out}
@@ -118,7 +118,7 @@ class TestHeldOut:
         assert set(pairs.turned_people) == set(pairs.people) == kept
         assert set(read_clips(crowd, EVERYBODY).turned_people) == set(people)
 
-    def test_everybody_only_where_the_rotator_says_it_learned_from_another_set(self, crowd):
+    def test_everybody_needs_rotators_trained_on_another_data_set(self, crowd):
         class Secretive:
             def rotate(self, image, degrees):
                 return image
@@ -128,10 +128,10 @@ class TestHeldOut:
 
         with pytest.raises(LatentrotError, match="does not name its training data"):
             evaluate({"secretive": Secretive()}, crowd, EVERYBODY)
-        with pytest.raises(LatentrotError, match="reader learned from lfw"):
+        with pytest.raises(LatentrotError, match="reader was trained on lfw"):
             evaluate({"nothing": load_rotator("nothing"), "reader": Reader()}, crowd, EvaluationConfig(
                 everybody=True, data_set="LFW"))  # fmt: skip
-        with pytest.raises(LatentrotError, match="mesh learned from ytf"):
+        with pytest.raises(LatentrotError, match="mesh was trained on ytf"):
             evaluate({"mesh": load_rotator("mesh")}, crowd, EvaluationConfig(everybody=True, data_set="ytf"))
 
     def test_heads_of_training_seeds_are_refused(self, tmp_path):
@@ -145,7 +145,7 @@ class TestHeldOut:
         with pytest.raises(LatentrotError, match="with seeds in this range"):
             evaluate({"drawn": Drawn()}, folder)
 
-    def test_the_bundled_models_declare_what_they_learned_from(self):
+    def test_the_bundled_models_name_their_training_data(self):
         assert set(trained_on(bundled_folder("faces64"))) == {"celeba", "utkface", "yaleb"}
         assert trained_on(bundled_folder("heads64")) == ("rendered",)
         assert {"ytf", "lfw", "celeba"} <= set(trained_on(bundled_part("face")))
@@ -154,7 +154,7 @@ class TestHeldOut:
 
 
 class TestPlacing:
-    def test_a_shifted_leaning_face_is_laid_back(self):
+    def test_a_shifted_rolled_face_is_aligned(self):
         crop = portrait_crop(128)
         matrix = cv2.getRotationMatrix2D((64, 64), 5, 1.05)
         matrix[:, 2] += [4, -3]
@@ -165,14 +165,14 @@ class TestPlacing:
         before, after = (np.mean((p[inside].astype(float) - crop[inside]) ** 2) for p in (moved, laid))
         assert after < before / 10
 
-    def test_a_face_on_itself_stays(self):
+    def test_aligning_a_face_to_itself_changes_nothing(self):
         crop = portrait_crop(128)
         there = sure_landmarks(crop, 128)
         laid = align_to(crop, there, there, 128)
         assert laid is not None
         assert np.abs(laid.astype(int) - crop).max() <= 1
 
-    def test_what_is_no_face_is_not_laid(self):
+    def test_images_without_a_face_are_not_aligned(self):
         noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
         assert align_to(noise, None, sure_landmarks(portrait_crop(64), 64), 64) is None
 
@@ -246,20 +246,20 @@ def worse(report, name, than, measure):
 
 
 class TestCheats:
-    def test_a_frame_turned_the_other_way_is_caught_by_its_yaw_and_its_pixels(self, cheated):
+    def test_a_frame_with_the_opposite_rotation_has_larger_errors(self, cheated):
         report = summary(cheated)
         for measure in ("yaw_error_deg", "squared_error_face"):
             assert worse(report, "other way", "nothing", measure), measure
         assert report["ways"]["other way"]["all"]["overturn_deg"]["high"] < -10
 
-    def test_the_source_is_caught_by_its_yaw_and_ties_with_doing_nothing(self, cheated):
+    def test_the_source_equals_the_baseline_nothing(self, cheated):
         report = summary(cheated)
         assert worse(report, "source", CEILING, "yaw_error_deg")
         assert worse(report, "source", CEILING, "squared_error_face")
         tied = report["differences"]["source"]["nothing"]["all"]
         assert all(tied[m]["low"] == tied[m]["high"] == 0 for m in ("yaw_error_deg", "squared_error", "ssim_face"))
 
-    def test_a_sharpened_mirror_is_caught_beside_the_nearest_frame(self, cheated):
+    def test_a_sharpened_mirror_image_is_worse_than_the_nearest_frame(self, cheated):
         report = summary(cheated)
         for measure in ("yaw_error_deg", "squared_error_face", "squared_error"):
             assert worse(report, "sharp mirror", CEILING, measure), measure
@@ -280,7 +280,7 @@ class TestCheats:
         assert (np.stack(cheated.images["source"]) == cheated.pairs.images[cheated.pairs.table["source"]]).all()
 
 
-def test_a_face_that_a_rotator_refuses_is_counted_and_measured_as_it_was(filmed):
+def test_refused_faces_are_counted_and_measured_unchanged(filmed):
     class Picky:
         learned_from = ()
 
@@ -313,14 +313,14 @@ class TestJudges:
         assert rows["identity_true"].between(0.9, 1).all()
 
     @pytest.mark.parametrize(("text", "word"), [("pose = None", "neither"), ("import no_such_thing", "imported")])
-    def test_what_judges_nothing_is_refused(self, text, word, tmp_path):
+    def test_a_judge_without_functions_is_refused(self, text, word, tmp_path):
         path = tmp_path / "judge.py"
         path.write_text(text)
         with pytest.raises(LatentrotError, match=word) as info:
             load_judge(path)
         assert "\n" not in str(info.value)
 
-    def test_an_image_is_looked_at_once(self):
+    def test_estimates_are_cached(self):
         seen = []
 
         def estimate(pictures):
@@ -352,7 +352,7 @@ class TestCommand:
         for way in ("nothing", "mirror", CEILING, FLOOR, TRUTH):
             assert f"| {way} |" in printed
 
-    def test_unfit_folders_are_refused_in_a_line(self, crowd, tmp_path, capsys):
+    def test_unsuitable_folders_are_refused_in_one_line(self, crowd, tmp_path, capsys):
         frames = [f for f in many_people() if f[0] in ("p2", "p3", "p4")]
         assert not held_out([f[0] for f in frames]).any()
         root = write_clips(tmp_path / "c", frames)
@@ -411,7 +411,7 @@ def test_rotators_side_by_side(tmp_path, capsys):
 
 
 @pytest.mark.shared_data
-def test_real_people_never_seen(shared_data):
+def test_real_held_out_people(shared_data):
     config = EvaluationConfig(people=2, per_person=1, resamples=200)
     evaluation = latentrot.evaluate(load_rotator("nothing"), shared_data / "ytf", config)
     assert held_out(evaluation.pairs.people).all()

@@ -26,7 +26,7 @@ def crop_of(truth, side=64):
     return align_landmarks(five_of(truth.landmarks), size).crop(truth.picture, side)
 
 
-def test_what_the_source_shows_is_never_drawn(scene):
+def test_visible_parts_come_from_the_source(scene):
     head, _, truth = scene
     same = turn_head(head, 0.0)
     patch = fill_hidden(head, same, 255 - crop_of(truth), 1.0)
@@ -35,7 +35,7 @@ def test_what_the_source_shows_is_never_drawn(scene):
     assert patch.coverage == pytest.approx(1)
 
 
-def test_without_trust_or_a_drawn_face_geometry_stays_as_it_is(scene):
+def test_without_trust_or_a_drawn_face_geometry_is_unchanged(scene):
     head, turned, truth = scene
     left, top, right, bottom = head.region.box()
     for patch in (fill_hidden(head, turned, None), fill_hidden(head, turned, crop_of(truth), 0.0)):
@@ -43,7 +43,7 @@ def test_without_trust_or_a_drawn_face_geometry_stays_as_it_is(scene):
         assert 0.3 < patch.coverage < 0.98
 
 
-def test_a_true_drawn_face_brings_the_hidden_part_nearer_to_the_truth(scene):
+def test_a_true_drawn_face_reduces_the_error_of_hidden_parts(scene):
     head, turned, truth = scene
     left, top, right, bottom = head.region.box()
     window = np.s_[top:bottom, left:right]
@@ -60,7 +60,7 @@ def test_a_true_drawn_face_brings_the_hidden_part_nearer_to_the_truth(scene):
     assert filled < 0.8 * off(fill_hidden(head, turned, flat, 1.0).pixels)
 
 
-def test_a_replace_facen_face_is_the_drawn_one(scene):
+def test_replace_face_shows_the_drawn_face(scene):
     head, turned, truth = scene
     patch = replace_face(head, turned, np.full_like(crop_of(truth), 77))
     core = face_mask(turned.landmarks - np.array(patch.box[:2]), patch.pixels.shape[:2]) == 1
@@ -68,7 +68,7 @@ def test_a_replace_facen_face_is_the_drawn_one(scene):
     assert (patch.pixels[core] == 77).all()
 
 
-def test_a_crop_comes_back_to_where_it_was_cut(scene):
+def test_a_crop_is_warped_back_to_its_position(scene):
     _, turned, truth = scene
     alignment = turned.alignment
     crop = alignment.crop(truth.picture, 160)
@@ -81,7 +81,7 @@ def test_a_crop_comes_back_to_where_it_was_cut(scene):
     assert np.abs(back - truth.picture)[inside].mean() < 2.5
 
 
-def test_a_planted_cast_is_taken_off():
+def test_a_planted_colour_cast_is_removed():
     rng = np.random.default_rng(0)
     wanted = rng.uniform(60, 200, (80, 80, 3)).astype(np.float32)
     known = np.ones((80, 80), np.float32)
@@ -132,6 +132,6 @@ def test_turns_are_read():
         ({"sweep": "-60:60:50", "pitch": "-20:20:50"}, "at most 200"),
     ],
 )
-def test_turns_that_cannot_be_are_refused(asked, words):
+def test_invalid_rotations_are_refused(asked, words):
     with pytest.raises(LatentrotError, match=words):
         parse_turns(**asked)

@@ -57,7 +57,7 @@ class TestPretence:
         with gpus(), torch.no_grad():
             assert torch.equal(layer.to(GPU)(x.to(GPU)).cpu(), wanted)
 
-    def test_there_is_none_otherwise(self):
+    def test_the_simulated_device_is_absent_by_default(self):
         with gpus():
             assert str(resolve_device(GPU)) == GPU
         with pytest.raises(LatentrotError, match="not available"):

@@ -104,7 +104,7 @@ class TestModel:
         assert all(b > a for a, b in itertools.pairwise(angles))
         assert angles[-1] <= np.pi / 2
 
-    def test_digest_tells_weights_apart(self, model_folder, tmp_path):
+    def test_digest_distinguishes_weights(self, model_folder, tmp_path):
         other = save_pixel_model(tmp_path / "other", seed=1)
         assert load_model(model_folder, "cpu").digest == load_model(model_folder, "cpu").digest
         assert load_model(model_folder, "cpu").digest != load_model(other, "cpu").digest
@@ -187,7 +187,7 @@ class TestLoadingErrors:
         model = load_model("someone/tiny", "cpu")
         assert (model.name, model.digest) == ("someone/tiny", plain_model.digest)
 
-    def test_hub_out_of_reach(self, monkeypatch):
+    def test_hub_without_a_connection(self, monkeypatch):
         def refuse(name, **_):
             raise OSError("offline\nvery much so")
 
@@ -228,7 +228,7 @@ class TestRoundTrip:
         assert quality[2] > quality[0]
         assert all(b > a - 3 for a, b in itertools.pairwise(quality))
 
-    def test_acceleration_solves_a_linear_fixed_point_that_plain_iteration_swings_about(self):
+    def test_acceleration_converges_where_plain_iteration_oscillates(self):
         turn = torch.tensor([[-0.95, 0.1], [0.0, 0.5]], dtype=torch.float64)
         aim = torch.tensor([[1.0, 2.0], [-3.0, 0.5]], dtype=torch.float64)  # two images of two pixels
         x, plain, tried = torch.zeros(2, 2).double(), torch.zeros(2, 2).double(), []
@@ -241,7 +241,7 @@ class TestRoundTrip:
         assert (plain - aim).abs().max() > 1
         assert torch.isfinite(accelerate([(aim, 0 * aim), (aim, 0 * aim)])).all()  # already there
 
-    def test_a_tolerance_is_reached_and_bought_with_evaluations(self, plain_model, pictures, monkeypatch):
+    def test_a_tolerance_is_reached_with_more_evaluations(self, plain_model, pictures, monkeypatch):
         plan = Schedule(steps=8)
         rough = (
             (decode(plain_model, invert(plain_model, pictures, schedule=plan), schedule=plan) - pictures).abs().max()
@@ -309,7 +309,7 @@ class TestSchedule:
         with pytest.raises(LatentrotError, match=r"200 steps.*100 noise levels"):
             Schedule(steps=200, depth=0.1).levels(plain_model)
 
-    def test_both_ways_of_asking_at_once(self, plain_model, pictures):
+    def test_both_forms_of_the_schedule_at_once(self, plain_model, pictures):
         with pytest.raises(LatentrotError, match="not both"):
             invert(plain_model, pictures, 5, schedule=Schedule())
 
@@ -486,7 +486,7 @@ class TestStore:
 
 
 @pytest.mark.skipif(not keep_large_blocks(), reason="the C library is not glibc")
-def test_large_blocks_are_not_faulted_in_again():
+def test_large_blocks_are_reused_by_the_allocator():
     code = """
 import resource, sys
 import numpy as np
@@ -506,7 +506,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     assert faults["keep"] < faults["as it is"] / 10
 
 
-def test_bfloat16_is_warned_of_where_it_is_only_imitated(caplog):
+def test_bfloat16_without_hardware_support_gives_a_warning(caplog):
     cpu = torch.device("cpu")
     with caplog.at_level("WARNING", logger="latentrot"):
         assert resolve_dtype("bfloat16", cpu) == torch.bfloat16

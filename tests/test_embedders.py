@@ -49,7 +49,7 @@ class TestDescent:
         ends = [float((decode(model, (z + s * 1e-2 * way).detach(), schedule=plan) * aim).sum()) for s in (1, -1)]
         assert float((z.grad * way).sum()) == pytest.approx((ends[0] - ends[1]) / 2e-2, rel=0.02)
 
-    def test_comes_nearer_and_stops_where_it_should(self, model, pictures):
+    def test_converges_and_stops_at_the_tolerance(self, model, pictures):
         noise = torch.randn(2, *model.latent_shape, generator=torch.Generator().manual_seed(0))
         start = descend(model, pictures, noise, PLAN, DescentConfig(iterations=0)).psnr_db
         found = descend(model, pictures, noise, PLAN, DescentConfig(target_db=20, iterations=60, rate=0.1))
@@ -59,7 +59,7 @@ class TestDescent:
         error = (decode(model, found.latents, schedule=PLAN) - pictures).square().flatten(1).mean(1)
         assert torch.allclose(10 * torch.log10(4 / error.double()), found.psnr_db, atol=0.01)
 
-    def test_a_latent_that_is_good_enough_is_left_as_it_is(self, model, pictures):
+    def test_a_latent_within_the_tolerance_is_unchanged(self, model, pictures):
         plan = replace(PLAN, solver="fixed-point")
         z = invert(model, pictures, schedule=plan, tolerance=1e-6)
         found = descend(model, pictures, z, plan, DescentConfig(target_db=40))
@@ -91,7 +91,7 @@ class TestEmbedder:
         assert mine.keys() == whole.keys()
         assert all(torch.equal(mine[k], whole[k]) for k in mine)
 
-    def test_what_it_learns_is_to_reconstruct(self, model, data, pictures, tmp_path):
+    def test_training_reduces_the_reconstruction_error(self, model, data, pictures, tmp_path):
         config = EmbedderConfig(steps=20, batch_size=6, channels=(16, 32), decode_steps=2, warmup=2, decay=5, ema=0.7)
         network = load_embedder(train_embedder(data, tmp_path, model, config, save_every=20), model)
         torch.manual_seed(1)

@@ -82,7 +82,7 @@ class TestMetrics:
         half[:, :6] = 51  # a fifth of the range on half the pixels
         assert squared_error(black, half) == pytest.approx(0.02)
 
-    def test_ssim_is_the_formula_in_every_window(self):
+    def test_ssim_matches_the_formula(self):
         rng = np.random.default_rng(0)
         a = rng.integers(0, 256, (14, 13, 3), np.uint8)
         b = np.clip(a.astype(int) + rng.integers(-60, 60, a.shape), 0, 255).astype(np.uint8)
@@ -98,7 +98,7 @@ class TestMetrics:
                 values.append((2 * mu * mv + 1e-4) * (2 * cov + 9e-4) / ((mu**2 + mv**2 + 1e-4) * (var + 9e-4)))
         assert ssim(a, b) == pytest.approx(np.mean(values), abs=1e-9)
 
-    def test_ssim_is_the_one_of_torchmetrics(self):
+    def test_ssim_matches_torchmetrics(self):
         metrics = pytest.importorskip("torchmetrics.functional.image")
         rng = np.random.default_rng(2)
         a = rng.integers(0, 256, (40, 40, 3), np.uint8)
@@ -120,7 +120,7 @@ class TestMetrics:
         assert ssim(a, b, ~half) < 0.5
         assert np.isnan(squared_error(a, b, half & ~half))
 
-    def test_ssim_knows_its_ends(self):
+    def test_ssim_of_equal_and_unrelated_images(self):
         rng = np.random.default_rng(1)
         a, b = rng.integers(0, 256, (2, 40, 40, 3), np.uint8)
         assert ssim(a, a) == pytest.approx(1)
@@ -178,7 +178,7 @@ class TestPlanted:
         truth = of(perfect, "truth")
         pd.testing.assert_frame_equal(rows.drop(columns="way"), truth.drop(columns="way"))
 
-    def test_doing_nothing_scores_its_known_error(self, perfect):
+    def test_the_baseline_nothing_has_its_known_error(self, perfect):
         rows = of(perfect, "nothing")
         for row in rows.itertuples():
             head = int(row.person)
@@ -188,14 +188,14 @@ class TestPlanted:
         assert rows["yaw_error_pixels_deg"].mean() == pytest.approx(rows["requested_deg"].abs().mean(), abs=4)
         assert rows["ssim"].max() < 1
 
-    def test_somebody_else_turns_as_well_but_is_not_recognised(self, views):
+    def test_another_head_has_the_pose_but_not_the_rank(self, views):
         rows = of(evaluate({"stranger": Stranger(views)}, views.root, EvaluationConfig(**QUICK)), "stranger")
         assert rows["rank"].min() == 2
         assert rows["top1"].max() == 0
         assert rows["yaw_error_pixels_deg"].mean() < 5
         assert rows["squared_error"].min() > 0
 
-    def test_mirroring_turns_from_one_side_to_the_other(self, views):
+    def test_the_baseline_mirror_rotates_between_the_sides(self, views):
         config = EvaluationConfig(source_yaw=-30, targets=(30,), **QUICK)
         evaluation = evaluate({"perfect": Perfect(views, -30)}, views.root, config)
         assert set(evaluation.rows["requested_deg"]) == {60}
@@ -216,7 +216,7 @@ class TestPlanted:
         assert (rows["rank"] == 1).all()
 
     @pytest.mark.parametrize("bad", [np.zeros((8, 9, 3), np.uint8), np.zeros((8, 8, 3)), np.zeros((8, 8), np.uint8)])
-    def test_what_is_no_image_is_refused(self, views, bad):
+    def test_invalid_results_are_refused(self, views, bad):
         class Bad:
             def rotate(self, image, degrees):
                 return bad
@@ -224,7 +224,7 @@ class TestPlanted:
         with pytest.raises(LatentrotError, match="the rotator returned"):
             evaluate(Bad(), views.root)
 
-    def test_the_quick_way_to_many_turns_is_taken_where_there_is_one(self, views, perfect):
+    def test_rotate_many_is_used_where_available(self, views, perfect):
         class Many(Perfect):
             calls = 0
 
@@ -241,7 +241,7 @@ class TestPlanted:
         assert (alone[1] == picture[:, ::-1]).all()
 
 
-def test_the_second_opinion_reads_yaws_of_unseen_heads(views):
+def test_the_yaw_regression_works_on_unseen_heads(views):
     pairs = pairs_of_views(views, EvaluationConfig())
     assert np.abs(pixel_yaw(pairs).estimate(pairs.images, pairs.people) - pairs.yaws).mean() < 5
 
@@ -256,7 +256,7 @@ def test_landmarks_of_a_mirrored_image_are_the_mirrored_landmarks():
     assert max(left[1], right[1]) < nose[1]
 
 
-def test_lpips_is_measured_where_its_weights_are_at_hand(monkeypatch, tmp_path):
+def test_lpips_is_measured_if_its_weights_are_installed(monkeypatch, tmp_path):
     pytest.importorskip("torchmetrics")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     assert installed_lpips() is None
@@ -328,7 +328,7 @@ class TestReport:
         assert all(f"*{name}*" in table for name in SPINMEROUND)
         assert "other data" in table
 
-    def test_images_of_one_person_are_no_independent_evidence(self, perfect):
+    def test_intervals_are_over_people_not_images(self, perfect):
         once = summary(perfect)["ways"]["nothing"]["all"]["squared_error"]
         rows = pd.concat([perfect.rows] * 5, ignore_index=True)
         rows["pair"] += np.repeat(np.arange(5) * 1000, len(perfect.rows))
@@ -367,14 +367,14 @@ class TestViews:
         rows = of(evaluate({"perfect": Perfect(views)}, views.root, EvaluationConfig(**QUICK)), "perfect")
         assert (rows["rank"] == 1).all()
 
-    def test_the_most_level_of_several_pitches_is_taken(self, tmp_path, views):
+    def test_the_pitch_nearest_zero_is_used(self, tmp_path, views):
         root = write_views(tmp_path / "v", heads=2, yaws=(0, 30))
         level = pd.read_csv(root / "views.csv")
         other = level.assign(pitch_deg=15, image_id=level["image_id"].to_numpy()[::-1])
         pd.concat([other, level.assign(pitch_deg=-2)]).to_csv(root / "views.csv", index=False)
         assert (read_views(root).images == views.images[:2, 3:6:2]).all()
 
-    def test_unfit_folders_are_refused(self, tmp_path, views):
+    def test_unsuitable_folders_are_refused(self, tmp_path, views):
         with pytest.raises(LatentrotError, match="no such folder"):
             read_views(tmp_path / "none")
         root = write_views(tmp_path / "v", heads=2, yaws=(0, 30))
@@ -397,7 +397,7 @@ class TestViews:
         with pytest.raises(LatentrotError, match=r"no mask .*000002\.png"):
             read_views(root)
 
-    def test_poses_that_are_not_there_are_refused(self, views):
+    def test_missing_poses_are_refused(self, views):
         with pytest.raises(LatentrotError, match=r"no views at a yaw of 7 degrees .* -45, -30"):
             evaluate(load_rotator("nothing"), views.root, EvaluationConfig(source_yaw=7))
         with pytest.raises(LatentrotError, match=r"no views at \+60 degrees"):
@@ -412,7 +412,7 @@ class TestCommand:
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
-    def test_a_rotator_of_ones_own(self, views, tmp_path, capsys):
+    def test_a_user_defined_rotator(self, views, tmp_path, capsys):
         out = tmp_path / "out"
         code, printed, err = self.run(
             capsys, "--data", views.root, "--out", out, "--rotator", "test_evaluation:make_perfect", "--people", "3",

@@ -146,12 +146,12 @@ def test_another_face_takes_its_own_head_but_no_clothes():
 @pytest.mark.parametrize(
     "others", [[], [five_at(80, 100)], [five_at(230, 100, 12.0)]], ids=["none", "own", "far behind"]
 )
-def test_who_is_alone_keeps_the_parts(others):
+def test_a_single_face_keeps_all_parts(others):
     parts = all_one_person()
     assert without_others(parts, five_at(81, 101), others) is parts
 
 
-def test_everybody_in_a_photograph_is_found_with_the_one_who_turns(tmp_path, portrait):
+def test_all_faces_are_found_along_with_the_chosen_one(tmp_path, portrait):
     Image.fromarray(np.hstack([portrait, portrait])).save(tmp_path / "two.png")
     found = open_portrait(tmp_path / "two.png")
     assert len(found.alignments) == 1
@@ -241,14 +241,14 @@ def test_targets_move_with_the_squares_they_belong_to(planted):
     assert apart.median() < 0.12
 
 
-def test_surer_is_better_where_right_and_worse_where_wrong():
+def test_the_loss_rewards_calibrated_confidence():
     wanted = torch.zeros(1, 68, 2)
     sure, unsure = torch.full((1, 68), -4.0), torch.full((1, 68), -1.0)
     assert landmark_loss(wanted + 0.01, sure, wanted) < landmark_loss(wanted + 0.01, unsure, wanted)
     assert landmark_loss(wanted + 0.5, sure, wanted) > landmark_loss(wanted + 0.5, unsure, wanted)
 
 
-def test_a_set_says_nothing_about_what_it_joins():
+def test_merged_labels_do_not_affect_the_loss():
     torch.manual_seed(0)
     logits = torch.zeros(1, 7, 4, 4)
     wanted = torch.full((1, 4, 4), 1)
@@ -308,7 +308,7 @@ def test_glasses_do_not_make_a_forehead_another_face():
     assert np.array_equal(own_person(own), own)
 
 
-def test_a_mask_without_a_face_in_the_middle_says_nothing():
+def test_a_mask_without_a_central_face_is_ignored():
     assert (own_person(head_at(40)) == UNKNOWN).all()
 
 
@@ -372,7 +372,7 @@ def test_a_neighbour_stands_behind_and_stays_background():
     assert torch.equal(seen[:, 0][changed], others[:, 0][changed])
 
 
-def test_moving_and_moving_back_leaves_what_stayed_inside():
+def test_warping_and_unwarping_preserves_the_inside():
     x = torch.arange(3 * 8 * 8).reshape(3, 8, 8).float()
     for shift in ((2, 3), (-2, 3), (0, -4)):
         back = moved(moved(x, shift), (-shift[0], -shift[1]))
@@ -433,7 +433,7 @@ def test_a_start_that_is_no_network_is_refused_before_anything_is_read(tmp_path,
 
 
 @pytest.mark.shared_data
-def test_marked_people_are_met_within_a_twentieth():
+def test_annotated_landmarks_are_met_within_a_twentieth():
     data = Path(__file__).parents[2] / "shared" / "data" / "ytf"
     if not data.is_dir():
         pytest.skip("needs ../shared/data")

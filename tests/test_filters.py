@@ -51,7 +51,7 @@ TABLE = pd.DataFrame(
         ("yaw_deg != 0 or Male == -1", "abc"),
     ],
 )
-def test_a_filter_keeps_those_of_whom_it_is_known(filter_, kept):
+def test_rows_with_unknown_values_are_left_out(filter_, kept):
     """A value that is missing is neither like nor unlike another."""
     keep = matching(TABLE, filter_)
     assert "".join(keep.index[keep]) == kept
@@ -66,13 +66,13 @@ def test_a_filter_keeps_those_of_whom_it_is_known(filter_, kept):
         ("Male != 0", "0 never occurs there; there are 1.0 and -1.0"),
     ],
 )
-def test_a_comparison_without_an_answer_is_refused(filter_, word):
+def test_undecidable_comparisons_are_refused(filter_, word):
     """Rather than to keep everybody, or nobody."""
     with pytest.raises(LatentrotError, match=word):
         matching(TABLE, filter_)
 
 
-def test_what_decides_nothing_is_told(caplog):
+def test_filters_without_effect_are_reported(caplog):
     """Rows left out for what they lack, and names nobody has."""
     with caplog.at_level(logging.WARNING):
         matching(TABLE, "Male == 1")
@@ -169,7 +169,7 @@ def test_a_yaw_of_the_other_sign_is_refused(store, model, monkeypatch, caplog):
     assert "do the labels belong to the latents?" in caplog.text
 
 
-def test_rooms_without_a_header_or_rows(tmp_path: Path):
+def test_tables_without_a_header_or_rows(tmp_path: Path):
     """An empty table is refused by name."""
     (tmp_path / "x.csv").write_text("")
     with pytest.raises(LatentrotError, match="is empty"):

@@ -186,7 +186,7 @@ class TestLines:
         with pytest.raises(LatentrotError, match=r"two different yaws.*3\.0"):
             CentroidLine().fit(np.zeros((len(yaw), 2)), yaw)
 
-    def test_planted_lines_are_found(self):
+    def test_planted_directions_are_found(self):
         # width 5: the middle bin straddles the kink, which shortens a line by under 1 % (over 2 % at width 10)
         x, yaw, left, right = planted()
         fitted = YawDirections(YawBins(5, 45)).fit(x, yaw)
@@ -196,7 +196,7 @@ class TestLines:
             assert abs(length / true_length - 1) < 0.02
             assert line.r2_ > 0.98
 
-    def test_sides_do_not_mix(self):
+    def test_sides_are_independent(self):
         x, yaw, *_ = planted()
         changed = np.where(yaw[:, None] > 10, x + 50, x)
         one, two = YawDirections().fit(x, yaw), YawDirections().fit(changed, yaw)
@@ -265,13 +265,13 @@ class TestWalk:
     @pytest.mark.parametrize(
         ("yaw", "steps", "side"), [(-30.0, [-20.0, 10.0, 29.0], "left"), (30.0, [20.0, -10.0, -29.0], "right")]
     )
-    def test_own_side_goes_along_its_own_line(self, yaw, steps, side):
+    def test_own_side_uses_its_own_direction(self, yaw, steps, side):
         d = directions()
         for step, offset in zip(steps, walk_offset(d, torch.tensor(steps), yaw), strict=True):
             torch.testing.assert_close(offset, step * getattr(d, side))
 
     @pytest.mark.parametrize("yaw", [-12.0, 12.0])
-    def test_beyond_frontal_goes_along_the_other(self, yaw):
+    def test_beyond_frontal_uses_the_other_direction(self, yaw):
         d = directions()
         own, other = (d.left, d.right) if yaw < 0 else (d.right, d.left)
         offset = walk_offset(d, torch.tensor([-yaw, -3 * yaw]), yaw)
@@ -309,7 +309,7 @@ class TestWalk:
         assert coarse == pytest.approx(parts(by_turns)[0], abs=1e-3)
         assert fine == pytest.approx(parts(walk_offset(plain, steps, yaw))[1], abs=1e-3)
 
-    def test_where_a_step_turns_by_itself_coarse_makes_no_difference(self):
+    def test_coarse_has_no_effect_on_a_calibration_of_one(self):
         steps = torch.tensor([-30.0, 5.0, 60.0])
         one, other = (walk_offset(directions(coarse=c), steps, 12.0) for c in (0, 4))
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
@@ -486,7 +486,7 @@ class TestFile:
         assert getattr(SPACE.fingerprint, part) in complaint(info)
         assert "another" in complaint(info)
 
-    def test_an_old_file_says_once_what_it_cannot_vouch_for(self, tmp_path, caplog):
+    def test_missing_fields_of_an_old_file_are_reported_once(self, tmp_path, caplog):
         old = replace(SPACE, fingerprint=Fingerprint(SPACE.fingerprint.weights))
         replace(directions(), space=old).save(tmp_path / "old.safetensors")
         found = Directions.load(tmp_path / "old.safetensors").space
@@ -515,7 +515,7 @@ class TestShrinkage:
 
 
 class TestOctaves:
-    def test_an_image_keeps_itself(self):
+    def test_a_zero_walk_keeps_the_image(self):
         picture = np.random.default_rng(0).normal(size=(1, 3, 16, 16))
         np.testing.assert_allclose(keep_octaves(picture, picture), picture, atol=1e-12)
 

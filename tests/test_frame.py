@@ -77,14 +77,14 @@ def test_raw_photographs_of_people_are_refused(shared_data, tmp_path):
         ((-5, 57, 123, 185), "displaced by"),
     ],
 )
-def test_what_is_wrong_is_said(photo, alignment, box, word):
+def test_the_deviation_is_stated(photo, alignment, box, word):
     """A crop of the frame, one that is too wide or too tight, one beside it."""
     fault = frame_fault(alignment.crop(photo, 128, box))
     assert fault is not None
     assert (fault == "") if not word else (word in fault)
 
 
-def test_a_leaning_face_is_told(photo, alignment):
+def test_a_rolled_face_is_reported(photo, alignment):
     """By thirty degrees."""
     leaning = Image.fromarray(align_image(photo, alignment)).rotate(30, Image.Resampling.BICUBIC, center=(89, 124))
     assert "leans by" in (frame_fault(np.asarray(leaning)) or "")

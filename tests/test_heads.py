@@ -217,7 +217,7 @@ def test_the_command_line_draws_views(ict, tmp_path, capsys):
     out = tmp_path / "views"
     words = f"heads make --out {out} --count 2 --size 8 --jobs 1 --views --yaws -30:30:30 --model {ict}".split()
     assert main(words) == 0
-    assert "drew 6 of 6 images of 2 heads" in capsys.readouterr().out
+    assert "rendered 6 of 6 images of 2 heads" in capsys.readouterr().out
     table = pd.read_csv(out / "views.csv")
     assert table["yaw_deg"].tolist() == [-30, 0, 30] * 2
     assert table["head"].tolist() == [0, 0, 0, 1, 1, 1]
@@ -227,7 +227,7 @@ def test_the_command_line_draws_views(ict, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("text", ["", "1:2", "10:0:5", "0:10:0", "a,b"])
-def test_angles_that_mean_nothing_are_refused(text):
+def test_invalid_angles_are_refused(text):
     with pytest.raises(LatentrotError, match="angles"):
         parse_degrees(text)
 
@@ -272,7 +272,7 @@ def test_a_clone_is_converted(tmp_path):
         read_ict(out)
 
 
-def test_what_is_no_clone_is_refused(tmp_path):
+def test_invalid_clones_are_refused(tmp_path):
     with pytest.raises(LatentrotError, match="no generic_neutral_mesh"):
         import_ict(tmp_path)
     write_obj(tmp_path / "generic_neutral_mesh.obj", np.zeros((3, 3)), "f 1 2 3\n")

@@ -113,7 +113,7 @@ def test_the_rest_of_a_stopped_shard_is_of_the_same_images(store, a, b, model):
     assert all(z.abs().sum() > 0 for z in latents_of(store).values())
 
 
-def test_an_old_store_is_read_and_says_what_it_cannot_vouch_for(store, a, model, caplog, monkeypatch):
+def test_an_old_store_is_read_with_a_warning(store, a, model, caplog, monkeypatch):
     """Shards without digests are taken as they are."""
     for number, header in list(store.headers()):
         rows = shards.read_latent_rows(store.path_of(number), header)
@@ -133,7 +133,7 @@ def test_digests_outlive_a_merge(store, a, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_labels_know_their_images(a, store, tmp_path, suffix):
+def test_labels_store_digests_of_their_images(a, store, tmp_path, suffix):
     """In a table of either kind, read back."""
     path = tmp_path / f"labels{suffix}"
     write_labels(read_exact_labels(a), path)
@@ -155,7 +155,7 @@ def test_labels_of_a_few_other_images_are_left_out(store, a, b, caplog):
     assert "left out: 3.png" in caplog.text
 
 
-def test_labels_that_do_not_say_are_joined_by_name(store, a):
+def test_labels_without_digests_are_joined_by_name(store, a):
     """Tables of before, and other people's."""
     assert len(require_same_images(store, read_exact_labels(a).drop(columns="digest"))) == N
 
@@ -171,7 +171,7 @@ def test_a_run_goes_on_with_its_own_images_only(a, b, tmp_path):
         train(b.root, tmp_path / "run", config, save_every=1, device="cpu")
 
 
-def test_a_checkpoint_that_does_not_say_is_believed(tmp_path, caplog):
+def test_a_checkpoint_without_digests_is_accepted(tmp_path, caplog):
     """Runs of before go on."""
     from safetensors.torch import save_file  # noqa: PLC0415
 

@@ -104,7 +104,7 @@ def test_grey_and_1_bit_become_rgb(tmp_path, picture):
     assert np.array_equal(read_image(tmp_path / "b.png")[..., 2], np.where(picture[..., 0] > 99, 255, 0))
 
 
-def test_alpha_is_laid_on_white(tmp_path, picture):
+def test_alpha_is_composited_on_white(tmp_path, picture):
     alpha = np.zeros(picture.shape[:2], np.uint8)
     alpha[:, :20], alpha[:, 20:30] = 255, 128
     Image.fromarray(np.dstack([picture, alpha])).save(tmp_path / "rgba.png")
@@ -225,7 +225,7 @@ def test_32_bit_is_refused(tmp_path):
     assert "32-bit" in refused(read_image, tmp_path / "f.tiff")
 
 
-def test_broken_exif_does_not_cost_the_image(tmp_path, picture):
+def test_broken_exif_is_ignored(tmp_path, picture):
     Image.fromarray(picture).save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff garbage", quality=95)
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
@@ -236,7 +236,7 @@ def test_broken_exif_does_not_cost_the_image(tmp_path, picture):
 # ---- writing ----------------------------------------------------------------------------------------------------
 
 
-def test_written_images_come_back(tmp_path, picture):
+def test_written_images_are_read_unchanged(tmp_path, picture):
     about = {"model": "a b", "note": "größer → 25°"}
     for suffix in ("png", "jpg", "webp"):
         write_image(tmp_path / f"a.{suffix}", picture, about)
@@ -316,7 +316,7 @@ def test_resize_is_antialiased():
     refused(resize, stripes, 0)
 
 
-def test_strip_puts_each_image_in_its_place():
+def test_strip_places_every_image():
     pictures = [np.full((5, 6, 3), v, np.uint8) for v in (10, 20, 30)]
     sheet = strip(pictures, columns=2, gap=3)
     assert sheet.shape == (13, 15, 3)
@@ -482,7 +482,7 @@ def test_the_largest_face_comes_first_and_the_others_can_be_chosen(portrait):
     assert choose_face(faces[:1]) == (faces[0], "")
 
 
-def test_choices_that_cannot_be_met_are_refused():
+def test_invalid_choices_are_refused():
     face = Face((0.0, 0.0, 9.0, 9.0), 1.0, MEAN_LANDMARKS)
     assert "--crop" in refused(choose_face, [])
     assert "2 faces were found" in refused(choose_face, [face, face], 2)
@@ -517,7 +517,7 @@ def test_unaligned_photographs_are_framed_like_celeba():
     assert np.mean(np.array(misses) < 1.5) > 0.9  # eye centres, in pixels of the 178x218 frame
 
 
-def test_looking_again_undoes_a_bad_first_look(portrait):
+def test_refinement_corrects_a_bad_initial_alignment(portrait):
     photo, face = portrait
     good = frame_face(photo, face.landmarks)
     scale = 1 / good.scale

@@ -63,13 +63,13 @@ class TestExif:
         assert np.abs(again - photo.pixels).max() < 40  # not turned twice
 
     @pytest.mark.parametrize("exif", [b"", b"Exif\0\0broken", b"Exif\0\0" + b"II*\0" + b"\xff" * 40])
-    def test_none_or_a_broken_one_is_no_reason_to_fail(self, tmp_path, suffix, exif):
+    def test_missing_or_broken_metadata_are_ignored(self, tmp_path, suffix, exif):
         Image.fromarray(gradients(1, 24)[0]).save(tmp_path / "in.jpg", exif=exif)
         photo = read_photograph(tmp_path / "in.jpg")
         write_photograph(tmp_path / f"out{suffix}", photo.pixels, photo, synthetic_metadata({"model": "m"}))
         assert "synthetic" in read_metadata(tmp_path / f"out{suffix}")["Description"]
 
-    def test_a_small_copy_of_the_unedited_face_goes(self, tmp_path, suffix):
+    def test_thumbnails_of_the_original_are_removed(self, tmp_path, suffix):
         inside = tmp_path / "small.jpg"
         Image.fromarray(gradients(1, 16, 3)[0]).save(inside, comment=b"the face as it was")
         exif = camera_exif(1)
@@ -112,7 +112,7 @@ class TestWritable:
         with pytest.raises(LatentrotError, match="no permission to write"):
             check_video_out(read_only / "out.gif", tmp_path / "in.gif")
 
-    def test_the_command_tells_before_it_looks_for_a_face(self, read_only, capsys, monkeypatch):
+    def test_the_command_refuses_before_detection(self, read_only, capsys, monkeypatch):
         monkeypatch.setattr("latentrot.portrait.portrait.open_portrait", lambda *_: pytest.fail("looked for a face"))
         for name in ("out.png", "results"):
             assert main(["edit", str(PORTRAIT), "--deg", "10", "--out", str(read_only / name)]) == 2
@@ -124,7 +124,7 @@ class TestWritable:
             check_out(tmp_path / "file" / "results", PORTRAIT, 1)
 
 
-def test_lights_of_other_images_are_told_before_the_work(tmp_path, capsys, monkeypatch):
+def test_lights_of_other_images_are_refused_before_the_work(tmp_path, capsys, monkeypatch):
     faces = write_pictures(tmp_path / "faces", 3)
     pd.DataFrame({"image_id": ["100001.jpg", "100002.jpg"], "light": "left"}).to_csv(tmp_path / "l.csv", index=False)
     monkeypatch.setattr("latentrot.faces.table.label_folder", lambda *_, **__: pytest.fail("labelled all the same"))

@@ -65,7 +65,7 @@ def test_a_damaged_cache_is_made_anew(cache, damage):
     test_compiled_code_is_kept_and_found_again(cache)
 
 
-def test_machine_code_with_a_hole_is_not_run(cache):
+def test_truncated_machine_code_is_not_run(cache):
     """A file of the right length whose middle never reached the disk still unpickles; it is told by its digest."""
     for file in cache.rglob("_draw*.nbc"):
         content = bytearray(file.read_bytes())
@@ -98,7 +98,7 @@ def test_after_a_fork(cache):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.parametrize(("threads", "word"), [(2, "spawn"), (1, "cpu")])
-def test_networks_after_a_fork_are_refused_instead_of_waited_for(cache, threads, word):
+def test_networks_after_a_fork_are_refused(cache, threads, word):
     """OpenMP's threads do not survive a fork; where there was only one, none is missed."""
     code = f"""
     import multiprocessing, torch

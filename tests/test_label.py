@@ -51,7 +51,7 @@ def test_mirror_law(labeler):
 
 
 @pytest.mark.parametrize("size", [32, 64, 128, 200])
-def test_any_size_gives_much_the_same(size):
+def test_estimates_are_similar_for_any_size(size):
     smooth = torch.nn.functional.interpolate(noise(size=8), size=64, mode="bicubic").clamp(-1, 1)
     other = torch.nn.functional.interpolate(smooth, size=size, mode="bilinear", antialias=True)
     assert (estimate_pose(other) - estimate_pose(smooth)).abs().max() < 5
@@ -77,7 +77,7 @@ def test_bytes_are_refused():
         estimate_pose(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
 
 
-def test_a_light_that_is_not_likely_enough_is_not_named():
+def test_uncertain_lights_are_not_assigned():
     p = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.35, 0.55], [0.0, 0.6, 0.4]])
     assert light_names(p, SURE) == ["left", "unsure", "center"]
     assert light_names(p[:, [2, 1, 0]], SURE) == ["right", "unsure", "center"]  # mirrored
@@ -165,7 +165,7 @@ def test_a_folder_is_labelled_and_a_broken_image_named(pictures, caplog):
     np.testing.assert_allclose(table["confidence"], table[["p_left", "p_center", "p_right"]].max(axis=1))
 
 
-def test_a_folder_of_nothing_readable_is_refused(tmp_path):
+def test_a_folder_without_readable_images_is_refused(tmp_path):
     (tmp_path / "x.png").write_bytes(b"")
     with pytest.raises(LatentrotError, match="none of the 1 images"):
         label_folder(FaceFolder(tmp_path), progress=False)
@@ -228,7 +228,7 @@ def test_filters(where, kept):
         "Male == 1; 1", "~Male == 1", "Male == 1 if Male == 1 else Male == 1", "(" * 300,
     ],
 )  # fmt: skip
-def test_anything_but_a_filter_is_refused(where):
+def test_invalid_filters_are_refused(where):
     with pytest.raises(LatentrotError, match="filter"):
         matching(PEOPLE, where)
 
@@ -253,7 +253,7 @@ def strangers():
 
 
 @pytest.mark.shared_data
-def test_pose_of_strangers(strangers):
+def test_pose_of_held_out_people(strangers):
     x, truth = strangers
     error = (estimate_pose(x)[:, :2] - truth).abs().mean(0)
     assert error[0] <= YAW_BOUND  # always saying 0 gives over 10
@@ -272,7 +272,7 @@ def test_pose_is_steady_under_another_crop(strangers):
 
 
 @pytest.mark.shared_data
-def test_light_of_yale_people_never_trained_on():
+def test_light_of_held_out_yale_people():
     x, truth = yale_crops(shared("yaleb"), slice(-LabelTrainConfig().yale_held_out, None))
     right = estimate_light(x).argmax(1).numpy() == truth
     assert len(right) > 400
@@ -282,7 +282,7 @@ def test_light_of_yale_people_never_trained_on():
 
 
 @pytest.mark.shared_data
-def test_light_of_strangers_is_not_their_yaw(strangers):
+def test_light_of_held_out_people_is_independent_of_yaw(strangers):
     x, truth = strangers
     light = estimate_light(x)
     assert abs(np.corrcoef(light[:, 2] - light[:, 0], truth[:, 0])[0, 1]) < 0.4

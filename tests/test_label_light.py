@@ -110,7 +110,7 @@ def test_an_undo_brings_back_what_that_person_said_before():
         "é",
     ],
 )
-def test_a_torn_last_line_is_left_out_and_the_next_row_is_whole(tmp_path, torn, caplog):
+def test_a_truncated_last_line_is_ignored(tmp_path, torn, caplog):
     path = tmp_path / "answers.csv"
     path.write_text(f"{HEADER}a.png,left,ann,{TIME}\n{torn}", encoding="utf-8")
     assert [a.image_id for a in read_answers(path)] == ["a.png"]
@@ -119,7 +119,7 @@ def test_a_torn_last_line_is_left_out_and_the_next_row_is_whole(tmp_path, torn, 
     assert [a.image_id for a in read_answers(path)] == ["a.png", "c.png"]
 
 
-def test_a_torn_character_is_no_obstacle(tmp_path):
+def test_a_truncated_character_is_ignored(tmp_path):
     path = tmp_path / "answers.csv"
     path.write_bytes(f"{HEADER}a.png,left,ann,{TIME}\n".encode() + "é".encode()[:1])
     AnswerFile(path).append("c.png", "right", "ann")
@@ -236,7 +236,7 @@ def test_agreement_and_disputes():
     assert agreed(table).to_dict() == {"a": "left", "c": "center", "d": "right", "e": "left"}
 
 
-def test_no_answers_and_one_voice_are_no_error():
+def test_agreement_of_none_or_one_annotator():
     empty = votes({})
     assert len(agreed(empty)) == len(disputed(empty)) == len(pair_agreements(empty)) == len(light_counts(empty)) == 0
     assert np.isnan(fleiss_kappa(light_counts(empty)))
@@ -256,7 +256,7 @@ def test_features_of_a_mirrored_image_are_the_mirrored_features(faces):
     assert np.abs(features.plain - features.mirrored).max() > 0.1
 
 
-def test_the_network_weighs_these_features(faces):
+def test_the_features_are_those_of_the_network(faces):
     net = load_labeler()
     x = torch.rand(3, 3, 64, 64) * 2 - 1
     torch.testing.assert_close(net.light_head[-1](torch.from_numpy(light_features(x))), net.light(x))
@@ -286,7 +286,7 @@ def test_mirroring_every_image_swaps_left_and_right():
 
 
 @pytest.mark.parametrize("only", [[1], [0, 2], []])
-def test_seeds_that_tell_nothing_apart_are_refused(only):
+def test_seeds_of_one_class_are_refused(only):
     features, truth = planted()
     seeds = np.where(np.isin(truth, only), truth, UNLABELLED)
     with pytest.raises(LatentrotError, match="at least one center and one left or right"):
@@ -343,7 +343,7 @@ def test_a_key_pressed_twice_answers_one_image(tmp_path):
         asked.answer("ann", asked.current("ann"), "above")
 
 
-def test_undo_asks_again_also_across_batches_and_only_ones_own(tmp_path):
+def test_undo_repeats_ones_own_last_question(tmp_path):
     asked, truth = session(tmp_path / "a.csv", batch=2, again=0)
     one, two = answer_truly(asked, truth, "ann", 2)
     (other,) = answer_truly(asked, truth, "bob", 1)
@@ -420,7 +420,7 @@ def test_light_table_round_trip(tmp_path):
         write_light_table(table, tmp_path / "light.txt")
 
 
-def test_other_peoples_tables(tmp_path):
+def test_tables_of_other_formats(tmp_path):
     path = tmp_path / "theirs.csv"
     path.write_text("file,side,p\na.jpg,L,0.9\nb.jpg,F,0.5\nc.jpg,?,0.4\nd.jpg,,0.4\ne.jpg,right,0.6\n")
     columns = {"image_id": "file", "light": "side", "confidence": "p"}

@@ -72,7 +72,7 @@ def test_every_bundled_network_has_a_card_and_the_manual_shows_it():
         assert f"bundled/{card.parent.name}/README.md" in shown
 
 
-def test_every_page_stands_in_the_contents():
+def test_every_page_is_in_the_contents():
     index = (DOCS / "index.md").read_text()
     for page in PAGES:
         if page.is_relative_to(DOCS) and page.name != "index.md":
@@ -201,14 +201,14 @@ def test_the_page_shows_the_rotator_that_is_tested_and_it_is_short():
     assert len((ROOT / "examples" / "cylinder_rotator.py").read_text().splitlines()) < 30
 
 
-def test_the_cylinder_mirrors_and_stands_still(cylinder):
+def test_the_cylinder_obeys_the_mirror_law_and_keeps_still(cylinder):
     picture = np.random.default_rng(0).integers(0, 256, (33, 33, 3), np.uint8)
     assert np.array_equal(cylinder.rotate(picture, 0), picture)
     turned, mirrored = cylinder.rotate(picture, 20), cylinder.rotate(picture[:, ::-1], -20)[:, ::-1]
     assert np.mean(turned != mirrored) < 0.05  # columns that lie half-way between two are rounded one way
 
 
-def test_the_cylinder_is_measured_beside_doing_nothing(cylinder):
+def test_the_cylinder_is_better_than_the_baseline_nothing(cylinder):
     found = latentrot.evaluate({"cylinder": cylinder}, bundled_example("heads64"))
     near = found.rows[found.rows["requested_deg"].abs() == 15].groupby("way")["squared_error"].mean()
     assert 0 < near["cylinder"] < 0.2

@@ -81,7 +81,7 @@ def head(frontal):
     return head_of(frontal)
 
 
-def test_a_turn_by_nothing_gives_the_photograph_bit_for_bit(frontal, head):
+def test_zero_degrees_give_the_photograph_bit_for_bit(frontal, head):
     turned = turn_head(head, 0.0)
     assert np.array_equal(turned.image, frontal.picture)
     assert turned.coverage.min() == 1
@@ -103,7 +103,7 @@ def test_pixels_outside_the_region_stay(frontal, head, yaw, pitch, roll):
         assert 0 <= share.min() <= share.max() <= 1
 
 
-def test_mirrored_image_turned_the_other_way_is_the_mirrored_turn():
+def test_rotation_obeys_the_mirror_law():
     plant = planted(yaw=8)
     wide = plant.picture.shape[1]
     marks = plant.landmarks[MIRRORED] * [-1, 1] + [wide, 0]
@@ -170,7 +170,7 @@ def test_a_large_photograph_keeps_its_fine_detail():
     assert (turned - flat)[rows, columns].std() > 6
 
 
-def test_what_is_no_face_is_refused(frontal):
+def test_implausible_faces_are_refused(frontal):
     rng = np.random.default_rng(1)
     with pytest.raises(LatentrotError, match="the landmarks do not fit"):
         build_head(frontal.picture, rng.uniform(0, 300, (68, 2)), frontal.parts, SMALL)
@@ -181,7 +181,7 @@ def test_what_is_no_face_is_refused(frontal):
 
 
 @pytest.mark.parametrize("yaw", [float("nan"), 500.0])
-def test_impossible_turns_are_refused(head, yaw):
+def test_invalid_rotations_are_refused(head, yaw):
     with pytest.raises(LatentrotError, match="degrees"):
         turn_head(head, yaw)
 
@@ -228,7 +228,7 @@ def test_a_sheet_has_the_area_of_its_mask_and_every_inner_edge_twice():
     assert single.sum() == sheet.rim.sum()
 
 
-def test_a_disc_swells_to_a_bowl():
+def test_a_disc_inflates_to_a_hemisphere():
     distance = disc(161, 60.0)
     nothing = np.zeros(distance.shape, bool)
     u = inflate(distance > 0, nothing, np.zeros(distance.shape, np.float32), distance, 4.0, 120.0)
@@ -249,7 +249,7 @@ def test_nearer_triangles_hide_farther_ones_and_none_shows_its_back():
     assert (draw(points, faces[:, ::-1], points[:, :2], np.ones(4), (20, 20))[1] == 0).all()
 
 
-def test_filling_keeps_what_is_known_and_continues_what_is_even():
+def test_filling_keeps_known_pixels_and_constants():
     known = disc(61, 20.0) < 0
     even = np.full((61, 61, 3), 77, np.float32)
     assert np.allclose(filled(even, known, 2.0), 77, atol=0.5)
@@ -267,7 +267,7 @@ def test_a_curve_goes_through_its_points_and_stays_round():
     assert np.abs(np.linalg.norm(curve, axis=1) - 1).max() < 2e-3
 
 
-def test_holes_are_what_no_side_of_a_pixel_leads_out_of():
+def test_holes_are_enclosed_pixels():
     mask = np.random.default_rng(0).random((60, 80)) < 0.45
     assert np.array_equal(holes_filled(mask), binary_fill_holes(mask))
     ring = np.zeros((9, 9), bool)
@@ -331,7 +331,7 @@ def test_the_box_lies_in_its_mask_and_is_not_narrow():
 class TestEars:
     """A mean ear stands where the photograph's was, on the side that a turn shows, unless hair lies over it."""
 
-    def test_both_are_found_each_beside_its_cheek(self, head):
+    def test_both_ears_are_found(self, head):
         assert [ear.side for ear in head.ears] == [-1, 1]
         for ear, mark in zip(head.ears, head.landmarks[[0, 16]], strict=True):
             off = (ear.points - mark) / head.region.width
@@ -339,7 +339,7 @@ class TestEars:
             assert 0.3 < off[:, 1].max() < 0.5
 
     @pytest.mark.parametrize(("yaw", "sides"), [(25, [-1]), (-25, [1]), (8, [-1, 1]), (40, [])])
-    def test_one_that_the_photograph_hides_or_shows_whole_is_left_out(self, yaw, sides):
+    def test_hidden_or_fully_visible_ears_are_not_drawn(self, yaw, sides):
         assert [ear.side for ear in head_of(planted(yaw=yaw)).ears] == sides
 
     @pytest.mark.parametrize("part", [HAIR, ACCESSORIES])
@@ -351,10 +351,10 @@ class TestEars:
         assert [ear.side for ear in hidden.ears] == [-1]
 
     @pytest.mark.parametrize(("yaw", "drawn"), [(-30, [0, 1]), (-8, [0, 0.5]), (-2, [0, 0]), (2, [0, 0]), (30, [1, 0])])
-    def test_one_comes_into_view_with_the_turn(self, head, yaw, drawn):
+    def test_an_ear_comes_into_view_with_the_rotation(self, head, yaw, drawn):
         assert [ear.weight(yaw) for ear in head.ears] == drawn
 
-    def test_one_is_drawn_where_it_lies(self, head):
+    def test_an_ear_is_drawn_at_its_position(self, head):
         turn = rotation(-25)
         ear = head.ears[1]
         colours, alpha = draw_ear(ear, turn, head.axis, head.region.size)
@@ -409,7 +409,7 @@ class TestHats:
             parts[2, below] = 1
         return build_head(picture, frontal.landmarks, PlantedParts(parts, np.eye(2, 3)), SMALL)
 
-    def test_it_ends_at_its_brim_over_hair(self, frontal):
+    def test_a_hat_ends_at_its_brim_over_hair(self, frontal):
         head = self.hatted(frontal, hair=True)
         width = head.region.width
         lowest = np.nonzero((head.outline.hat > 0.5) & head.outline.head)[0].max()
@@ -418,7 +418,7 @@ class TestHats:
             assert blue[: int(lowest - 0.1 * width)].mean() > 0.5
             assert not blue[int(lowest + 0.2 * width) :].any()
 
-    def test_one_that_shows_no_hair_reaches_the_ears(self, frontal):
+    def test_a_hat_without_visible_hair_reaches_the_ears(self, frontal):
         """The planted head has none: a hat pushed back ends at the same row behind as one that is not."""
         ends = [
             np.nonzero((head.colours.back_tone[..., 2] > head.colours.back_tone[..., 0]).any(1))[0].max()
@@ -426,7 +426,7 @@ class TestHats:
         ]
         assert ends[0] == pytest.approx(ends[1], abs=3)
 
-    def test_a_narrow_band_is_none(self, frontal, head):
+    def test_a_narrow_band_is_no_hat(self, frontal, head):
         parts = frontal.parts.probabilities.copy()
         rows = np.arange(parts.shape[1])
         band = (np.abs(rows - CENTRE[1])[:, None] < 2) & (parts[1] > 0)
@@ -465,7 +465,7 @@ class TestHair:
         rows, columns = np.mgrid[: frontal.picture.shape[0], : frontal.picture.shape[1]]
         return (columns - CENTRE[0]) / WIDTH, (rows - CENTRE[1]) / WIDTH
 
-    def test_is_flat_where_it_hangs(self, frontal):
+    def test_hanging_hair_is_flat(self, frontal):
         head = self.haired(frontal)
         outline, width = head.outline, head.region.width
         beside = outline.head & (np.abs(np.arange(outline.head.shape[1]) - head.axis[0]) > 0.6 * width)
@@ -475,7 +475,7 @@ class TestHair:
             assert np.sqrt(u[low][beside[low]]).max() < 0.03 * width
             assert np.sqrt(u[high][beside[high]]).max() > 0.1 * width
 
-    def test_takes_no_colour_from_a_wall_that_a_mask_calls_hair(self, frontal):
+    def test_hair_takes_no_colour_from_background_in_its_mask(self, frontal):
         across, down = self.places(frontal)
         plain, through = (
             self.haired(frontal, behind=(200, 210, 60), wall=wall) for wall in (None, (across < -0.6) & (down < 0))
@@ -483,13 +483,13 @@ class TestHair:
         inside = plain.outline.head & ~plain.outline.face
         assert np.abs(through.colours.tone - plain.colours.tone)[inside].max() < 12
 
-    def test_of_an_untypical_colour_goes_over_into_the_rest(self, frontal):
+    def test_untypical_hair_colour_blends_into_the_rest(self, frontal):
         across, down = self.places(frontal)
         tone = self.haired(frontal, grey=(across < 0) & (down > -0.1)).colours.tone
         assert np.ptp(tone) > 20  # there is something to go over
         assert max(np.abs(np.diff(tone, axis=axis)).max() for axis in (0, 1)) < 15
 
-    def test_moves_far_without_the_background(self, frontal, monkeypatch):
+    def test_large_rotations_keep_the_background(self, frontal, monkeypatch):
         across, down = self.places(frontal)
         stripes = np.where((across * 10 % 2 < 1)[..., None], 200, 40) + np.zeros(3, int)
         head = self.haired(frontal, behind=stripes[~frontal.face])
@@ -503,7 +503,7 @@ class TestHair:
         monkeypatch.setattr("latentrot.geometry.surroundings.DETACHED", (9.0, 10.0))
         assert left < 0.75 * moved()
 
-    def test_lies_over_the_lobes_it_leaves_bare(self, frontal, head):
+    def test_hair_covers_the_lobes(self, frontal, head):
         across, down = self.places(frontal)
         lobe = (np.abs(across - 0.55) < 0.05) & (np.abs(down - 0.3) < 0.07)
         covered = self.haired(frontal, bare=lobe)

@@ -157,7 +157,7 @@ class TestLayouts:
         (tmp_path / "models--someone--else").mkdir()
         refused(tmp_path, "2 models .*models--someone--else, models--someone--tiny")
 
-    def test_what_is_missing_or_stands_in_for_weights(self, model_folder, tmp_path):
+    def test_missing_files_and_lfs_pointers(self, model_folder, tmp_path):
         folder = shutil.copytree(model_folder, tmp_path / "m")
         weights = folder / "unet" / f"{WEIGHTS}.safetensors"
         stored = load_file(weights)
@@ -178,7 +178,7 @@ def scheduler_classes() -> dict[str, type]:
 
 
 class TestSchedulers:
-    def test_every_one_of_diffusers_is_of_the_path_or_refused_by_its_name(self, model_folder, tmp_path):
+    def test_every_scheduler_of_diffusers_is_supported_or_refused(self, model_folder, tmp_path):
         folder = shutil.copytree(model_folder, tmp_path / "m")
         path = folder / "scheduler" / "scheduler_config.json"
         betas = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "num_train_timesteps": 500}
@@ -207,7 +207,7 @@ class TestSchedulers:
             ("DDIMScheduler", {"num_train_timesteps": "many"}, "unsupported"),
         ],
     )
-    def test_options_that_leave_the_path(self, model_folder, tmp_path, kind, changes, words):
+    def test_unsupported_scheduler_options_are_refused(self, model_folder, tmp_path, kind, changes, words):
         folder = shutil.copytree(model_folder, tmp_path / "m")
         edit_json(folder / "scheduler" / "scheduler_config.json", _class_name=kind, **changes)
         refused(folder, words)
@@ -255,7 +255,7 @@ class TestUnets:
         assert err.count("\n") == 1
         assert not out.exists()
 
-    def test_a_schedule_the_model_has_not_leaves_no_manifest(self, plain_model, tmp_path):
+    def test_an_unsupported_schedule_leaves_no_manifest(self, plain_model, tmp_path):
         faces, store = FaceFolder(write_pictures(tmp_path / "faces", 2)), LatentStore(tmp_path / "latents")
         with pytest.raises(LatentrotError, match="2000 steps"):
             embed_folder(faces, plain_model, store, Schedule(steps=2000))
@@ -377,7 +377,7 @@ class TestFingerprint:
         save_file(changed, weights)
         assert load_model(tmp_path / "c", "cpu").fingerprint.first_stage != three.first_stage
 
-    def test_is_that_of_the_model_not_of_its_wrapping(self, plain_model, model_folder, tmp_path):
+    def test_the_digest_does_not_depend_on_the_file_layout(self, plain_model, model_folder, tmp_path):
         folder = shutil.copytree(model_folder, tmp_path / "m")
         edit_json(folder / "unet" / "config.json", _diffusers_version="0.1.0", an_option_of_a_later_version=3)
         edit_json(
@@ -395,7 +395,7 @@ class TestFingerprint:
         assert whole.unknown == []
 
     @pytest.mark.parametrize("name", ["faces64", "heads64"])
-    def test_bundled_lines_vouch_for_every_part_of_their_model(self, name, caplog):
+    def test_bundled_directions_state_every_part_of_their_model(self, name, caplog):
         rotator = load_latent_rotator(name, device="cpu")
         for lines in rotator.directions.values():
             assert lines.space.fingerprint == rotator.model.fingerprint
@@ -423,7 +423,7 @@ class TestMixtures:
         assert str(other) in str(info.value)
         assert load_latent_rotator(plain_model, tmp_path / "left.safetensors").directions.keys() == {"left"}
 
-    def test_a_rotator_is_not_made_of_lines_of_two_schedules(self, plain_model):
+    def test_a_rotator_refuses_directions_of_two_schedules(self, plain_model):
         rotator_lines = {"left": line(plain_model, Schedule(steps=3)), "right": line(plain_model, Schedule(steps=4))}
         from latentrot.rotators.latent.rotator import LatentRotator  # noqa: PLC0415
 

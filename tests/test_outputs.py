@@ -86,7 +86,7 @@ def frames_of(path: Path) -> list[np.ndarray]:
         return frames
 
 
-def test_there_and_back_closes_the_loop():
+def test_forward_and_backward_closes_the_loop():
     assert there_and_back([1, 2, 3, 4]) == [1, 2, 3, 4, 3, 2]
     assert there_and_back([1, 2]) == [1, 2]
     assert there_and_back([1]) == [1]
@@ -114,7 +114,7 @@ def test_frames_and_notes_come_back(tmp_path, suffix):
             assert picture.info["duration"] == 80
 
 
-def test_what_does_not_move_does_not_flicker_in_a_gif(tmp_path):
+def test_constant_pixels_do_not_flicker_in_a_gif(tmp_path):
     rng = np.random.default_rng(0)
     frames = ramps(4)
     frames = [np.clip(f + rng.integers(0, 9, f.shape), 0, 255).astype(np.uint8) for f in frames]
@@ -213,7 +213,7 @@ def test_the_suffix_decides(edit, square, tmp_path, suffix, turns):
     assert len(said["measured_deg"]) == turns
 
 
-def test_a_photograph_is_pasted_into_or_cropped(edit, tmp_path):
+def test_a_photograph_is_composited_or_cropped(edit, tmp_path):
     before = read_image(PORTRAIT)
     assert edit(PORTRAIT, "--deg", "60", "--out", "pasted.png")[0] == 0
     assert edit(PORTRAIT, "--deg", "60", "--crop-only", "--out", "square.png")[0] == 0
@@ -254,7 +254,7 @@ def test_the_photograph_is_never_overwritten(edit, square):
 # ---- reification ------------------------------------------------------------------------------------------------
 
 
-def test_octaves_go_towards_noise():
+def test_reify_moves_octaves_towards_noise():
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(3, 64, 64))
     assert np.abs(towards_noise(noise) - noise).mean() < 0.2  # the coarsest octave is a handful of numbers
@@ -263,7 +263,7 @@ def test_octaves_go_towards_noise():
     assert np.allclose(towards_noise(noise, 0), noise)
 
 
-def test_a_drawing_becomes_likelier(tmp_path, monkeypatch, capfd):
+def test_reify_increases_the_likelihood(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     photo = Image.fromarray(read_image(PORTRAIT)[90:306, 150:366])
     photo.quantize(8, dither=Image.Dither.NONE).convert("RGB").save("drawing.png")

@@ -114,7 +114,7 @@ def test_aligned_images_are_one_run(tmp_path, monkeypatch):
     assert list(pd.read_csv(tmp_path / "out" / "transforms.csv")["image_id"]) == ["a.png"]
 
 
-def test_what_was_changed_since_is_not_removed(tmp_path):
+def test_changed_files_are_not_removed(tmp_path):
     """A file that somebody has worked on is theirs."""
     for names in (("a.png", "b.png"), ("c.png",)):
         with own_folder(tmp_path / "out") as written:
@@ -145,7 +145,7 @@ def test_a_run_that_fails_removes_nothing(tmp_path):
     assert files_in(out) == {"c.png"}
 
 
-def test_a_list_reaches_no_file_elsewhere(tmp_path):
+def test_a_list_cannot_name_files_elsewhere(tmp_path):
     """Lists are files that anybody may edit."""
     write_image(tmp_path / "outside.png", SQUARE)
     with own_folder(tmp_path / "out") as written:
@@ -158,7 +158,7 @@ def test_a_list_reaches_no_file_elsewhere(tmp_path):
     assert read_image(tmp_path / "outside.png").shape == SQUARE.shape
 
 
-def test_a_folder_without_results_is_gone_again(tmp_path):
+def test_an_empty_output_folder_is_removed(tmp_path):
     """Where it was new; otherwise it stays."""
     with own_folder(tmp_path / "new"):
         pass
@@ -183,7 +183,7 @@ def test_names_that_are_no_text_are_escaped_in_tables(tmp_path):
     assert len(files_in(tmp_path / "out")) == 5
 
 
-def test_a_name_nobody_gave_replaces_nothing(tmp_path):
+def test_default_names_overwrite_nothing(tmp_path):
     """The next free number is taken."""
     for name in ("p-turned.png", "p-turned-2.png"):
         assert free_path(tmp_path / "p-turned.png") == tmp_path / name

@@ -66,7 +66,7 @@ def task(config: PairConfig) -> PairTask:
 
 
 class TestBeginning:
-    def test_is_the_model_it_is_made_of(self, config, start):
+    def test_the_untrained_model_equals_the_unconditional_one(self, config, start):
         model, plain = initial_pair_model(config, "cpu"), UNet2DModel.from_pretrained(start / "unet")
         x, levels = torch.randn(3, *model.state_shape), torch.tensor([10, 500, 990])
         condition = torch.randn(3, 16, *x.shape[2:])
@@ -79,7 +79,7 @@ class TestBeginning:
             told = initial_pair_model(replace(config, condition="embedding"), "cpu")
             assert torch.allclose(told.network(x, levels, torch.rand(3, 3, SIZE, SIZE), poses), expected, atol=1e-5)
 
-    def test_what_geometry_shows_is_kept_under_much_noise_and_not_where_it_shows_nothing(self, config):
+    def test_the_condition_is_used_at_high_noise_where_it_is_visible(self, config):
         model, generator = initial_pair_model(config, "cpu"), torch.Generator().manual_seed(4)
         noisy, level = torch.randn(1, *model.state_shape, generator=generator), torch.tensor([len(model.alpha_bar) - 1])
         picture = torch.rand(1, 12, *noisy.shape[2:], generator=generator) * 2 - 1
@@ -114,7 +114,7 @@ class TestBeginning:
 
 
 class TestPoses:
-    def test_unknown_is_another_answer_than_any_number(self):
+    def test_unknown_poses_have_their_own_embedding(self):
         embedding = PoseEmbedding(8)
         torch.nn.init.normal_(embedding.last.weight)
         poses = torch.zeros(3, 2, 2)
@@ -124,14 +124,14 @@ class TestPoses:
         assert torch.isfinite(out).all()
         assert torch.cdist(out, out)[[0, 0, 1], [1, 2, 2]].min() > 1e-3
 
-    def test_what_is_unknown_is_learned(self):
+    def test_the_embedding_of_unknown_poses_is_trained(self):
         embedding = PoseEmbedding(8)
         torch.nn.init.normal_(embedding.last.weight)
         embedding(torch.full((1, 2, 2), torch.nan)).sum().backward()
         assert embedding.unknown.grad is not None
         assert (embedding.unknown.grad != 0).all()
 
-    def test_a_planted_pose_is_learned_and_steers_what_is_drawn(self, config, tmp_path):
+    def test_a_planted_pose_is_learned_and_controls_samples(self, config, tmp_path):
         """Heads of this world are dark where they look left, and bright where they look right."""
         n = 16
         yaw = torch.linspace(-40, 40, n)
@@ -180,7 +180,7 @@ class TestBatches:
         without = pair_rows(0, kinds[:50], replace(config, shares=(0.25, 0.5, 0.25)))
         assert (without < 50).all()
 
-    def test_none_of_the_kinds_asked_for_is_refused(self, config):
+    def test_missing_kinds_of_pairs_are_refused(self, config):
         with pytest.raises(LatentrotError, match=r"the folders provide no pairs.*0\.0, 1\.0"):
             pair_rows(0, np.zeros(4, int), replace(config, shares=(0.0, 1.0, 0.0)))
 
@@ -226,7 +226,7 @@ class TestTraining:
             assert a.keys() == b.keys()
             assert all(torch.equal(a[k], b[k]) for k in a)
 
-    def test_what_is_written_draws_as_what_was_trained(self, task, config, tmp_path):
+    def test_a_saved_model_draws_like_the_trained_one(self, task, config, tmp_path):
         self.whole(task, config, tmp_path)
         loaded = load_pair_model(tmp_path / "model", "cpu")
         stored = load_file(tmp_path / "checkpoint.safetensors")
@@ -309,7 +309,7 @@ class TestDrawing:
         assert trailing_levels(1000, 4) == [999, 749, 499, 249]
         assert trailing_levels(1000, 1) == [999]
 
-    def test_guidance_of_one_is_none_and_of_zero_forgets(self, task):
+    def test_guidance_of_one_has_no_effect_and_of_zero_removes_the_condition(self, task):
         network = task.model.network
         torch.nn.init.normal_(network.poses.last.weight, std=0.02)
         condition, poses = task.pairs.condition[:2], task.pairs.poses[:2]
@@ -324,7 +324,7 @@ class TestDrawing:
         assert torch.allclose(blind, drawn(condition.flip(0), poses, guide_condition=0.0, guide_pose=0.0), atol=1e-5)
         assert not torch.allclose(drawn(condition, poses, guide_pose=3.0), plain, atol=1e-3)
 
-    def test_keeps_so_much_of_what_geometry_shows_and_nothing_of_the_rest(self, task):
+    def test_keep_applies_to_visible_pixels_only(self, task):
         condition, poses = task.pairs.condition[:2].clone(), task.pairs.poses[:2]
         condition[:, 3, :, :4], condition[:, 3, :, 4:] = 0, 255
         none, half, whole = (
@@ -342,7 +342,7 @@ class TestDrawing:
         )
         assert torch.allclose(state, picture, atol=1e-5)
 
-    def test_each_of_a_batch_is_drawn_as_if_alone(self, task):
+    def test_samples_do_not_depend_on_the_batch(self, task):
         condition, poses = task.pairs.condition[:3], task.pairs.poses[:3]
         alone = torch.cat([draw_pairs(task.model, condition[i : i + 1], poses[i : i + 1]) for i in range(3)])
         assert torch.allclose(draw_pairs(task.model, condition, poses), alone, atol=1e-4)
@@ -376,13 +376,13 @@ class TestEmbedding:
         torch.nn.init.normal_(made.identity_embedding.last.weight)
         return made
 
-    def test_does_not_say_from_which_side_a_person_is_seen(self, embedding):
+    def test_the_embedding_is_mirror_invariant(self, embedding):
         pictures = torch.rand(3, 3, SIZE, SIZE) * 2 - 1
         told = embedding(pictures)
         assert torch.allclose(embedding(pictures.flip(-1)), told, atol=1e-4)
         assert (told[0] - told[1]).abs().max() > 1e-2
 
-    def test_of_no_image_is_learned_and_leaves_the_encoder_alone(self, embedding):
+    def test_a_missing_image_trains_the_null_embedding_alone(self, embedding):
         pictures = torch.cat([torch.rand(1, 3, SIZE, SIZE), torch.zeros(1, 3, SIZE, SIZE)])
         embedding.train()
         embedding(pictures)[1].sum().backward()
@@ -415,7 +415,7 @@ class TestFolders:
             open_pair_folder(tmp_path)
         assert "\n" not in str(info.value)
 
-    def test_a_pair_of_which_one_image_is_missing_is_named_and_left_out(self, faces, tmp_path, caplog):
+    def test_pairs_with_a_missing_image_are_reported_and_left_out(self, faces, tmp_path, caplog):
         for path in faces.iterdir():
             (tmp_path / path.name).write_bytes(path.read_bytes())
         pd.DataFrame({"image_id": ["0.png", "1.png", "gone.png"], "clip": [7, 7, 7]}).to_csv(
@@ -430,7 +430,7 @@ class TestFolders:
         assert [KINDS[int(p["kind"])] for p in found] == ["mirror"]
         assert "left out: the pair of 0.png and 1.png" in caplog.text
 
-    def test_more_sources_keep_those_before_and_strangers_stay_away(self, tmp_path):
+    def test_more_sources_only_add_and_held_out_people_are_excluded(self, tmp_path):
         names = [f"{i:02d}.png" for i in range(20)]
         for name in names:
             Image.fromarray(gradients(1)[0]).save(tmp_path / name)
@@ -447,7 +447,7 @@ class TestFolders:
 
 
 class TestRendering:
-    def test_without_geometry_sources_are_shown_as_they_are(self, faces, tmp_path):
+    def test_without_geometry_the_condition_is_the_source(self, faces, tmp_path):
         folder = open_pair_folder(faces)
         sources = plan_sources([folder], 1, 0.0, 0)
         pairs = read_rendered_pairs(render_pairs(tmp_path, sources, [folder], 64, 30.0, geometry=False))

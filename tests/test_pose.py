@@ -151,7 +151,7 @@ def test_signs_agree_with_the_published_drawing():
     assert leaning[1] > 0.3  # roll > 0: the right end of the eye line down, which is clockwise
 
 
-def test_images_reach_the_network_as_it_was_trained():
+def test_images_are_normalised_as_in_training():
     class Spy(nn.Module):
         def __init__(self):
             super().__init__()
@@ -228,7 +228,7 @@ def test_wrong_files_are_refused_in_one_line(name, tmp_path):
     assert "\n" not in message
 
 
-def test_a_page_about_the_file_is_refused_and_not_kept(snapshot, hub, tmp_path):
+def test_an_html_page_instead_of_weights_is_refused(snapshot, hub, tmp_path):
     path = tmp_path / "hopenet.pkl"
     path.write_text("<html>Sign in to download</html>")
     for source in (path, path.as_uri()):
@@ -448,7 +448,7 @@ def test_jitter_spread_is_the_spread_of_the_crops(rulers):
     assert not np.array_equal(both, jitter_spread(rulers, Ruler(), draws=60, mirror=False, seed=1))
 
 
-def test_jitter_of_a_steady_estimator_is_nothing(greys):
+def test_jitter_of_a_constant_estimator_is_zero(greys):
     np.testing.assert_allclose(jitter_spread(FaceFolder(greys), Brightness()), 0, atol=1e-6)
 
 
@@ -472,7 +472,7 @@ def test_no_move_is_the_plain_crop(tmp_path, size):
         assert difference.max() <= 1
 
 
-def test_moves_go_where_they_say_and_edges_are_drawn_outwards():
+def test_crops_are_moved_as_stated_and_padded():
     right, down, smaller = moved_crops(ruler_picture(178, 218), 128, np.array([[0, 4, 0], [0, 0, 4], [-0.5, 0, 0]]))
     assert np.array_equal(right, np.asarray(ruler_picture(178, 218))[57:185, 29:157])
     assert np.array_equal(down, np.asarray(ruler_picture(178, 218))[61:189, 25:153])
@@ -482,13 +482,13 @@ def test_moves_go_where_they_say_and_edges_are_drawn_outwards():
     assert set(beyond[:, 123:, 0].flat) == {127}
 
 
-def test_jitter_refuses_what_has_no_spread(greys, caplog):
+def test_jitter_needs_two_draws_and_readable_images(greys, caplog):
     with pytest.raises(LatentrotError, match="draws=1"):
         jitter_spread(FaceFolder(greys), draws=1)
     (greys / "broken.png").write_bytes(b"no picture")
     assert jitter_spread(FaceFolder(greys), Brightness(), ids=["broken.png", "0.png"]).shape == (3,)
     assert "broken.png" in caplog.text
-    with pytest.raises(LatentrotError, match="no picture"):
+    with pytest.raises(LatentrotError, match="no image"):
         jitter_spread(FaceFolder(greys), Brightness(), ids=["broken.png"])
 
 
@@ -502,7 +502,7 @@ def test_confusion_counts_answers_and_abstentions():
     assert light_errors(counts) == {"pictures": 5, "accuracy_where_sure": 0.75, "abstained_share": 0.2}
 
 
-def test_mirror_agreement_is_whole_once_averaged():
+def test_averaged_labels_agree_with_the_mirror_image():
     x = torch.nn.functional.interpolate(noise(60, 8), size=64, mode="bicubic").clamp(-1, 1)
     measured = mirror_agreement(x, 0.6)
     assert measured["agreement_averaged"] == 1
@@ -557,7 +557,7 @@ def test_check_measures_what_is_planted(datasets, tmp_path):
         assert Image.open(tmp_path / "out" / name).format == "PNG"
 
 
-def test_a_target_missed_is_said(datasets):
+def test_a_missed_target_is_reported(datasets):
     class Wrong(Brightness):
         def __call__(self, x):
             return super().__call__(x) + 5

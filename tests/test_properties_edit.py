@@ -88,7 +88,7 @@ class TestDifference:
         assert change.is_nothing
         assert np.array_equal(apply_change(photograph(), leaning(), change), photograph())
 
-    def test_what_a_property_cannot_touch_stays_bit_for_bit(self):
+    def test_unaffected_parts_are_unchanged_bit_for_bit(self):
         start, walked_image = images()
         face, points = face_map(), upright_landmarks()
         moved = points + np.where(np.arange(68) >= 48, 0.05, 0.0)[:, None]
@@ -128,7 +128,7 @@ class TestDifference:
         inner = np.s_[12:52, 12:52]
         assert np.abs(change.residual[inner]).mean() < 0.1 * np.abs(without.residual[inner]).mean()
 
-    def test_what_covers_hides_the_photograph(self):
+    def test_occluders_hide_the_photograph(self):
         start, _ = images()
         lens = start.clone()
         lens[:, :, 10:16, 8:24] = -1
@@ -149,7 +149,7 @@ class TestDifference:
         bright = at.min(-1) > 0.3
         assert np.abs(ratio[bright] - ratio[bright].mean(-1, keepdims=True)).max() < 0.05
 
-    def test_part_means_are_taken_off_unless_kept(self):
+    def test_part_means_are_subtracted_unless_kept(self):
         face, residual = face_map(32), np.random.default_rng(0).normal(0.3, 0.1, (3, 32, 32))
         ones = np.ones((32, 32))
         keeps = replace(property_named("smile"), keeps=("hair",))
@@ -158,13 +158,13 @@ class TestDifference:
         assert np.abs(calm[:, skin].mean(1)).max() < 1e-6
         assert np.array_equal(calm[:, hair], residual[:, hair])
 
-    def test_a_checkerboard_is_cut_and_what_is_smooth_is_not(self):
+    def test_checkerboards_are_removed_and_smooth_images_kept(self):
         board = np.indices((64, 64)).sum(0) % 2 * 2.0 - 1
         smooth = np.cos(np.linspace(0, 3, 64))[:, None] * np.ones((1, 64))
         assert np.abs(without_checkerboard(board[None])[0, 8:-8, 8:-8]).max() < 0.05
         assert np.allclose(without_checkerboard(smooth[None])[0], smooth, atol=0.02)
 
-    def test_a_residual_comes_where_it_belongs_at_any_resolution(self):
+    def test_residuals_are_placed_correctly_at_any_resolution(self):
         residual = np.zeros((256, 256, 3), np.float32)
         residual[100:140, 60:110] = 0.5
         change = Change(residual, np.zeros((256, 256, 2), np.float32))
@@ -245,7 +245,7 @@ class TestPath:
 
 class TestEditor:
     @pytest.mark.parametrize("wanted", [{}, {"smile": 0.0}, {"smile": by(0), "age": by(0)}])
-    def test_nothing_wanted_is_the_photograph_bit_for_bit(self, prepared, wanted):
+    def test_no_properties_give_the_photograph_bit_for_bit(self, prepared, wanted):
         image, report = prepared.edit(wanted)
         assert np.array_equal(image, photograph())
         assert all(row.reached or np.isnan(row.before) for row in report.properties)
@@ -267,20 +267,20 @@ class TestEditor:
         assert np.allclose(both.residual, alone[0].residual + alone[1].residual, atol=1e-6)
         assert np.array_equal(both.shift, alone[0].shift)
 
-    def test_a_number_changes_by_it(self, prepared):
+    def test_a_plain_number_changes_by_its_value(self, prepared):
         one, _ = prepared.edit({"age": 5})
         two, _ = prepared.edit({"age": by(5)})
         assert np.array_equal(one, two)
 
-    def test_what_nothing_measures_cannot_be_changed_to_a_value(self, prepared):
-        with pytest.raises(LatentrotError, match="nothing measures age"):
+    def test_unmeasured_properties_cannot_be_set_to_a_value(self, prepared):
+        with pytest.raises(LatentrotError, match="age cannot be measured"):
             prepared.edit({"age": to(60)})
 
     def test_an_unknown_property_is_refused_with_the_known_ones(self, prepared):
         with pytest.raises(LatentrotError, match=r"'smirk'.*smile, age"):
             prepared.edit({"smirk": 1})
 
-    def test_yaw_is_told_to_be_geometrys(self, model):
+    def test_yaw_is_refused_as_a_property(self, model):
         editor = PropertyEditor(model, [made(model, DEEP, property_named("yaw"))])
         points = leaning().to_photo((upright_landmarks() + 1) / 2 * 128 + CROP_BOX[:2])
         with pytest.raises(LatentrotError, match="geometry"):

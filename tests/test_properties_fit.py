@@ -86,7 +86,7 @@ class TestDesign:
         table = design_of(labels).table
         assert np.array_equal(table * GRAIN, (table * GRAIN).round())
 
-    def test_what_other_columns_say_better_is_left_out(self, labels):
+    def test_redundant_columns_are_left_out(self, labels):
         names = design_of(labels).names
         assert "Young" not in names
         assert "Eyeglasses" not in names
@@ -103,7 +103,7 @@ class TestDesign:
         assert len(design_of(some).table) == len(labels)
 
     @pytest.mark.parametrize(("column", "match"), [("nose", "no column 'nose'"), ("word", "no two different numbers")])
-    def test_a_column_that_says_nothing_is_refused(self, labels, column, match):
+    def test_constant_columns_are_refused(self, labels, column, match):
         with pytest.raises(LatentrotError, match=match):
             design_of(labels.assign(word="x"), [column])
 
@@ -116,7 +116,7 @@ class TestSums:
         for name in ("xx", "xz", "zz"):
             assert np.array_equal(getattr(streamed, name), getattr(batch, name))
 
-    def test_any_cut_and_order_gives_the_same_bits(self, tmp_path, labels, made):
+    def test_sums_do_not_depend_on_order_and_chunks(self, tmp_path, labels, made):
         order = np.random.default_rng(3).permutation(len(labels))
         other = make_store(tmp_path, labels.iloc[order], made[0][torch.from_numpy(order)], per_shard=77)
         design = design_of(labels, ["size"])
@@ -177,7 +177,7 @@ class TestDirections:
         size = float(np.linalg.norm(fitted.vectors["smile"]) / np.linalg.norm(made[1]["Smiling"]))
         assert size == pytest.approx(1, abs=0.05)
 
-    def test_each_is_what_changes_while_the_others_stay(self, labels, made):
+    def test_directions_are_partial_effects(self, labels, made):
         """A mean difference of two groups takes along what goes with them; the regression on all columns does not."""
         design = design_of(labels)
         slopes, explained = ridge_slopes(
@@ -210,7 +210,7 @@ class TestDirections:
             one, other = vectors["smile"].flatten().numpy(), slopes[name]
             assert abs(one @ other) < 1e-5 * np.linalg.norm(one) * np.linalg.norm(other)
 
-    def test_people_held_out_take_no_part(self, store, labels):
+    def test_held_out_people_are_excluded(self, store, labels):
         fitted = fit_properties(store, labels, ["smile"], PropertyFitConfig(mirror=False, held_out=0.2))
         assert int(fitted.provenance["images"]) == (~held_out(labels["identity"].to_numpy(), 0.2)).sum()
 

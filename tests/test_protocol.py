@@ -119,7 +119,7 @@ class TestAdded:
 
 
 class TestWhatARotatorSays:
-    def test_a_config_of_ones_own_is_used(self, small):
+    def test_a_users_configuration_is_used(self, small):
         """Two configurations of the geometry give two photographs."""
         portrait = open_portrait(small)
         flat = MeshRotator(MeshConfig(depth_scale=0.6), device="cpu")
@@ -155,7 +155,7 @@ class TestWhatARotatorSays:
         with pytest.raises(LatentrotError, match="nothing cannot reify"):
             edit_portrait(open_portrait(small), load_rotator("nothing"), [0.0], EditConfig(reify=True))
 
-    def test_defaults_where_nothing_is_said(self):
+    def test_missing_attributes_have_defaults(self):
         class Bare:
             def rotate(self, image, degrees):
                 return image

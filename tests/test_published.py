@@ -82,7 +82,7 @@ def test_four_channels_without_an_autoencoder_name_the_option(tmp_path):
         load_model(folder, "cpu")
 
 
-def test_a_training_s_folder_says_what_to_give(tmp_path):
+def test_a_checkpoint_folder_names_the_part_to_use(tmp_path):
     """As accelerate leaves it: the newest averaged weights, and the finished pipeline where there is one."""
     run = tmp_path / "run"
     for number in (500, 5000):
@@ -97,7 +97,7 @@ def test_a_training_s_folder_says_what_to_give(tmp_path):
         load_model(run / "checkpoint-500", "cpu")
 
 
-def test_a_byte_order_mark_is_no_reason_to_refuse(model_folder, tmp_path):
+def test_a_byte_order_mark_is_accepted(model_folder, tmp_path):
     """Some editors leave one."""
     folder = tmp_path / "m"
     shutil.copytree(model_folder, folder)

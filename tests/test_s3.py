@@ -67,7 +67,7 @@ def slopes(store: LatentStore) -> bytes:
     return fit_directions(store, labels, "any", CONFIG).left.numpy().tobytes()
 
 
-def test_what_is_there_is_what_a_folder_holds(bucket, data, plain_model, tmp_path):
+def test_a_bucket_holds_the_same_as_a_folder(bucket, data, plain_model, tmp_path):
     store, folder = LatentStore(f"{bucket}/latents"), LatentStore(tmp_path / "latents")
     assert embed(data, plain_model, store) == embed(data, plain_model, folder) == (N, [])
     assert checksums(store) == checksums(folder)

@@ -110,7 +110,7 @@ def complaint(info: pytest.ExceptionInfo) -> str:
 
 
 class TestManifest:
-    def test_says_what_belongs_where(self, calm):
+    def test_the_manifest_assigns_images_to_shards(self, calm):
         manifest = calm.manifest
         assert [manifest.shard_ids(i) for i in range(len(manifest))] == [h.image_ids for _, h in calm.headers()]
         assert manifest.counts.tolist() == [4] * 6 + [2]
@@ -175,7 +175,7 @@ class TestShard:
         assert embed(bad, model, store, retry=True)[1] == []
         assert checksums(store) == checksums(calm)
 
-    def test_a_folder_that_went_away_is_not_a_folder_of_bad_images(self, store, data, model, tmp_path):
+    def test_a_missing_folder_is_not_treated_as_bad_images(self, store, data, model, tmp_path):
         store.shards[3].unlink()
         (tmp_path / "elsewhere").mkdir()
         shutil.copy(data / "000.png", tmp_path / "elsewhere")
@@ -353,7 +353,7 @@ def mounted(folder: Path, options: str) -> Path:
 
 
 class TestVerify:
-    def test_tells_every_kind_of_damage(self, store, capsys):
+    def test_verify_reports_every_kind_of_damage(self, store, capsys):
         assert verify_store(store) == []
         paths = store.shards
         paths[0].unlink()

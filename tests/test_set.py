@@ -79,7 +79,7 @@ def small(tmp_path):
 
 @needs_properties
 class TestEdits:
-    def test_nothing_gives_the_photograph_bit_for_bit(self, small):
+    def test_an_empty_setting_gives_the_photograph_bit_for_bit(self, small):
         edited = latentrot.edit(small, set={"smile": "+0"}, device="cpu")
         assert np.array_equal(edited.image, read_image(small))
 

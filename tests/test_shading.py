@@ -64,7 +64,7 @@ def head():
 
 
 @pytest.mark.parametrize("order", [1, 2])
-def test_a_planted_light_is_recovered_past_outliers(order):
+def test_a_planted_light_is_recovered_despite_outliers(order):
     basis = harmonics(directions(), order)
     planted = np.r_[0.4, 0.2, -0.1, 0.15, np.full(basis.shape[1] - 4, 0.03)]
     luminance = basis @ planted
@@ -134,7 +134,7 @@ def test_the_mirrored_photograph_rotated_the_other_way_is_the_mirrored_rotation(
     assert np.abs(here - there[:, ::-1]).mean() < 1.0
 
 
-def test_the_light_follows_where_it_is_asked_to_or_nothing_is_known_of_it(head):
+def test_the_light_follows_on_request_or_if_unknown(head):
     follows = turn_head(head, 25, light_follows=True).image
     plain = replace(head, config=replace(head.config, light_follows=True))
     assert np.array_equal(turn_head(plain, 25).image, follows)
@@ -168,5 +168,5 @@ def test_a_crop_alone_cannot_let_the_light_follow(option):
         Edit(Path("photo.jpg"), deg=20, light_follows=True, **{option: True}).run()
 
 
-def test_what_the_pair_model_is_shown_is_not_relit():
+def test_conditions_of_the_pair_model_are_not_relit():
     assert ConditionRenderer(64).config.light_follows

@@ -59,7 +59,7 @@ def lines_of(model: LatentModel, plan: Schedule) -> Directions:
 
 
 class TestExact:
-    def test_comes_back_whatever_the_model(self, model, pictures):
+    def test_round_trip_is_exact_for_every_model(self, model, pictures):
         plan = Schedule(steps=6, solver="exact", depth=depth_for(model))
         z = invert(model, pictures, schedule=plan)
         assert z.shape == (2, 2, *model.latent_shape)
@@ -76,14 +76,14 @@ class TestExact:
         assert z.shape == (2, 2, 12, SIZE // 2, SIZE // 2)
         assert psnr(decode(model, z, 6, "exact"), pictures) > 90
 
-    def test_rough_evaluations_still_come_back(self, plain_model, pictures):
+    def test_round_trip_is_exact_for_rough_evaluations(self, plain_model, pictures):
         half = replace(plain_model, dtype=torch.bfloat16)
         z = invert(half, pictures, 6, "exact")
         exact, usual = psnr(decode(half, z, 6, "exact"), pictures), Schedule(6, "fixed-point")
         assert exact > 45
         assert exact > psnr(decode(half, invert(half, pictures, schedule=usual), schedule=usual), pictures)
 
-    def test_latents_come_nearer_the_ode_than_ddim_by_an_order(self, plain_model, pictures, monkeypatch):
+    def test_latents_are_ten_times_nearer_to_the_ode_than_ddim(self, plain_model, pictures, monkeypatch):
         """On an ODE whose solution is known, x = cos(a / 2)^2 x0: the prediction changes along the way."""
         monkeypatch.setattr(LatentModel, "velocity", lambda self, x, level: -math.tan(self.angle(level) / 2) * x)
         error = {}
@@ -103,7 +103,7 @@ class TestExact:
         alone = decode(plain_model, without_residual(z), 40, "exact")
         assert 25 < psnr(alone, pictures) < psnr(decode(plain_model, z, 40, "exact"), pictures) - 20
 
-    def test_others_refuse_a_remainder(self, plain_model, pictures):
+    def test_other_solvers_refuse_a_residual(self, plain_model, pictures):
         z = invert(plain_model, pictures, 4, "exact")
         with pytest.raises(LatentrotError, match=r"2, 3, 16, 16\), expected floats of shape \(n, 3, 16, 16\)$"):
             decode(plain_model, z, 4, "fixed-point")
@@ -121,7 +121,7 @@ class TestExact:
         assert not np.array_equal(turned.frames[1].image, turned.reconstruction)
         assert rotator.reify(crop).shape == crop.shape
 
-    def test_a_store_keeps_latents_without_remainders(self, plain_model, tmp_path):
+    def test_a_store_holds_latents_without_residuals(self, plain_model, tmp_path):
         folder, store = FaceFolder(write_pictures(tmp_path / "faces", 3)), LatentStore(tmp_path / "latents")
         plan = Schedule(steps=4, solver="exact")
         assert embed_folder(folder, plain_model, store, plan) == (3, [])
@@ -130,7 +130,7 @@ class TestExact:
 
 
 class TestCorrected:
-    def test_walks_the_plain_inverse_and_comes_back_as_the_fixed_point(self, plain_model, pictures):
+    def test_corrected_has_plain_latents_and_the_round_trip_of_fixed_point(self, plain_model, pictures):
         z = invert(plain_model, pictures, 6, "corrected", tolerance=1e-6)
         assert torch.equal(z[:, 0], invert(plain_model, pictures, 6, "ddim"))
         assert torch.allclose(z.sum(1), invert(plain_model, pictures, 6, "fixed-point", tolerance=1e-6), atol=1e-5)
@@ -160,7 +160,7 @@ class TestEverySolver:
         assert (shown[1] - shown[0]).abs().max() > 1e-2
 
     @pytest.mark.parametrize(("solver", "kept"), [("exact", [1, 1, 1, 1]), ("corrected", [0.8, 1, 0.9, 0.8])])
-    def test_a_walk_carries_the_remainder_along(self, plain_model, pictures, solver, kept):
+    def test_a_walk_keeps_the_residual(self, plain_model, pictures, solver, kept):
         plan = Schedule(steps=5, solver=solver)
         z = invert(plain_model, pictures[:1], schedule=plan)
         lines, steps = lines_of(plain_model, plan), torch.tensor([-20.0, 0.0, 2.5, 20.0])
@@ -169,7 +169,7 @@ class TestEverySolver:
         assert torch.equal(walked[:, 0], walk(z[:, 0], lines, steps, 5.0))
 
     @pytest.mark.parametrize("solver", SOLVERS)
-    def test_latents_alone_are_those_beside_the_remainders(self, plain_model, pictures, solver):
+    def test_latents_alone_equal_those_with_residuals(self, plain_model, pictures, solver):
         alone = invert(plain_model, pictures, 5, solver, residual=False)
         assert torch.equal(alone, without_residual(invert(plain_model, pictures, 5, solver)))
 
@@ -212,7 +212,7 @@ class TestSimilarity:
         assert (little > more).all()
         assert torch.allclose(ssim_map(x.flip(-1), (x + 0.05 * noise).flip(-1)).mean((1, 2, 3)), little)
 
-    def test_is_what_was_published(self):
+    def test_matches_the_published_values(self):
         """Means and variances of one window, by hand."""
         rng = np.random.default_rng(0)
         a, b = rng.uniform(-1, 1, (2, 11, 11))

@@ -119,7 +119,7 @@ class TestBeginning:
             # the normals' half is a plain share of the noisy one
             assert torch.allclose(denoised.flatten(0, 1)[:, half:], a * vp[:, half:], atol=tolerance)
 
-    def test_is_the_model_it_is_made_of(self, config, start):
+    def test_the_untrained_model_equals_the_unconditional_one(self, config, start):
         unet, scheduler = (
             UNet2DModel.from_pretrained(start / "unet"),
             DDIMScheduler.from_pretrained(start / "scheduler"),
@@ -149,7 +149,7 @@ class TestBeginning:
 
 
 class TestCameras:
-    def test_rays_meet_where_the_camera_is(self):
+    def test_rays_start_at_the_camera(self):
         pose = torch.tensor([[[0.0, 0], [90, 0], [0, 30], [180, 0]]])
         rays = ray_map(pose, torch.zeros(1, 2), 4)[0]
         origin = rays[:, :3, 0, 0]
@@ -158,7 +158,7 @@ class TestCameras:
         assert torch.allclose(rays[:, 3:6].norm(dim=1), torch.ones(4, 4, 4), atol=1e-5)
         assert ((rays[:, 3:6].mean((2, 3)) * origin).sum(1) < -0.98).all()  # it looks at the head
 
-    def test_the_first_given_view_is_where_all_others_are_told_from(self):
+    def test_cameras_are_relative_to_the_first_given_view(self):
         pose = torch.tensor([[[30.0, 10], [70, 10]], [[-50.0, 10], [-10, 10]]])
         given = torch.tensor([[1.0, 0], [1, 0]])
         assert torch.equal(reference_pose(pose, given), pose[:, 0])
@@ -168,7 +168,7 @@ class TestCameras:
         assert torch.allclose(rays[0, 1, :3], rays[1, 1, :3], atol=1e-5)
         assert torch.equal(reference_pose(pose, torch.zeros(2, 2)), torch.zeros(2, 2))
 
-    def test_rotations_are_those_that_heads_are_rendered_with(self):
+    def test_rotations_match_the_renderer(self):
         from latentrot.synthetic.head_model import _rotation  # noqa: PLC0415
 
         poses = torch.tensor([[20.0, -10], [-120, 25]])
@@ -233,7 +233,7 @@ class TestBatches:
         assert torch.equal(mixed[1][flipped], straight[1][flipped] * torch.tensor([-1.0, 1]))
         assert torch.equal(mixed[0][~flipped], straight[0][~flipped])
 
-    def test_none_one_or_three_are_given_and_some_are_dropped(self, config):
+    def test_numbers_of_given_views_and_dropped_conditions(self, config):
         many = replace(config, batch_size=600)
         _, _, given, blank, who = samples_at(0, some_heads(), some_people(), many, generator_at(0, many))
         counts = given.sum(1)
@@ -243,7 +243,7 @@ class TestBatches:
         single = replace(many, single_steps=5)
         assert (samples_at(4, some_heads(), some_people(), single, generator_at(4, single))[2].sum(1) == 1).all()
 
-    def test_a_given_view_is_not_judged_and_carries_no_noise(self, task):
+    def test_given_views_have_no_loss_and_no_noise(self, task):
         batch = list(task.batch(2))
         changed = [b.clone() for b in batch]
         changed[5] = changed[5] + 7 * batch[2][..., None, None, None]  # noise where views are given
@@ -279,7 +279,7 @@ class TestTraining:
             assert a.keys() == b.keys()
             assert all(torch.equal(a[k], b[k]) for k in a)
 
-    def test_loss_falls_and_what_is_written_draws(self, config, tmp_path):
+    def test_training_reduces_the_loss_and_the_saved_model_draws(self, config, tmp_path):
         longer = replace(config, steps=60, learning_rate=4e-3, decay=10, batch_size=4)
         task = SpinTask(initial_spin_model(longer, None, "cpu"), some_heads(), some_people(), some_heads(1), longer)
         batches = [task.batch(step) for step in range(1000, 1008)]
@@ -302,7 +302,7 @@ class TestTraining:
 
 
 class TestSampling:
-    def test_a_world_of_one_head_is_drawn_from_anywhere(self, task):
+    def test_an_oracle_denoiser_reproduces_its_views(self, task):
         """A denoiser that knows the answer is followed to it, whatever the noise; what is given stays."""
         model = task.model
         truth = torch.rand(4, 6, SIZE, SIZE) * 2 - 1
@@ -321,7 +321,7 @@ class TestSampling:
         drawn = draw_views(known, SpinViews(truth[:1], pose[:1]), pose[1:], config=SpinSampleConfig(steps=4))
         assert torch.allclose(drawn.images, truth[1:], atol=1e-4)
 
-    def test_the_images_own_channels_are_held_while_its_normals_are_drawn(self, task):
+    def test_normals_are_inpainted_with_the_image_fixed(self, task):
         image = torch.rand(3, SIZE, SIZE) * 2 - 1
         both = normals_of(task.model, image, torch.zeros(2), config=SpinSampleConfig(steps=3))
         assert torch.equal(both[:3], image)
@@ -329,7 +329,7 @@ class TestSampling:
         assert both[3:].isfinite().all()
         assert other.shape == both.shape
 
-    def test_noise_levels_fall_to_none(self):
+    def test_noise_levels_fall_to_zero(self):
         levels = noise_schedule(SpinSampleConfig(steps=5))
         assert levels[0] == pytest.approx(40)
         assert levels[-2] == pytest.approx(0.01)
@@ -350,7 +350,7 @@ class TestSampling:
                 assert apart[[g - 1 for g in given[1:]]].max() <= apart.sort().values[1] + 1e-4
 
     @pytest.mark.parametrize("wrong", [{"steps": 1}, {"together": 4}, {"sigma_min": 0.0}])
-    def test_options_that_cannot_be_are_refused(self, wrong):
+    def test_invalid_options_are_refused(self, wrong):
         with pytest.raises(LatentrotError) as info:
             SpinSampleConfig(**wrong)
         assert "\n" not in str(info.value)
@@ -368,7 +368,7 @@ class TestPerson:
         assert 40 < same_or_not(unit[1], names)["accuracy"] < 60
         assert same_or_not(unit[0], names)["pairs"] == 2 * 30 * 6
 
-    def test_its_loss_pulls_a_person_to_its_own_direction(self):
+    def test_the_loss_is_lower_for_the_right_identity(self):
         torch.manual_seed(0)
         classifier = Classifier(3).eval()
         x = torch.rand(3, 3, 64, 64) * 2 - 1
@@ -403,7 +403,7 @@ class TestPerson:
         with pytest.raises(LatentrotError, match="another network"):
             person_of_run(tmp_path / "run", tmp_path / "1.safetensors", str(tmp_path))
 
-    def test_a_run_asks_the_network_of_the_model_it_starts_from(self, task, tmp_path):
+    def test_a_run_uses_the_identity_network_of_its_start_model(self, task, tmp_path):
         """As long as it has begun with it; a run begun without one goes on so."""
         torch.manual_seed(0)
         told = replace(task.model, person=PersonNetwork())
@@ -433,7 +433,7 @@ def ball(radius: float, count: int, size: int) -> SpinViews:
 
 class TestReconstruction:
     @pytest.mark.parametrize(("suffix", "told"), [(".glb", b'"NORMAL"'), (".ply", b"property float nx")])
-    def test_a_ball_is_a_ball(self, suffix, told, tmp_path):
+    def test_a_sphere_is_reconstructed(self, suffix, told, tmp_path):
         trimesh = pytest.importorskip("trimesh", reason="meshes are trimesh's")
         views = ball(6.0, 12, 32)
         directions = torch.nn.functional.normalize(
@@ -451,7 +451,7 @@ class TestReconstruction:
         outward = mesh.vertices[side] / np.linalg.norm(mesh.vertices[side], axis=1, keepdims=True)
         assert np.einsum("nj,nj->n", mesh.vertex_normals[side], outward).mean() > 0.95
 
-    def test_silhouettes_with_nothing_in_common_are_refused(self, tmp_path):
+    def test_disjoint_silhouettes_are_refused(self, tmp_path):
         pytest.importorskip("trimesh", reason="meshes are trimesh's")
         nothing = SpinViews(torch.zeros(6, 6, 16, 16), poses_around(6))
         with pytest.raises(LatentrotError, match="do not intersect"):
@@ -536,7 +536,7 @@ class TestIdentityNetworkOfTheUser:
             "vggface2",
         )
 
-    def test_without_them_nobody_is_told_and_a_note_says_so(self, told, weights, tmp_path, capsys):
+    def test_without_weights_there_is_no_identity_condition_and_a_warning(self, told, weights, tmp_path, capsys):
         common = ["--views", "5", "--steps", "2", "--model", str(told), "--mesh", "none"]
         for name, more in (("without", []), ("with", ["--identity", str(weights[0])])):
             assert main(["spin", "--new", "--out", str(tmp_path / name), *common, *more]) == 0
@@ -547,7 +547,7 @@ class TestIdentityNetworkOfTheUser:
         assert "needs a model with an identity condition" in capsys.readouterr().err
         assert main([*between, "--identity", str(weights[0])]) == 0
 
-    def test_a_run_goes_on_with_its_own_alone(self, config, weights, tmp_path):
+    def test_a_run_resumes_with_its_own_weights_only(self, config, weights, tmp_path):
         known = replace(config, identity_digest=load_identity(weights[0]).digest)
         assert identity_of_run(config, None, None, "cpu") is None
         assert identity_of_run(known, None, weights[0], "cpu").digest == known.identity_digest
@@ -574,7 +574,7 @@ def test_a_folder_and_a_checkpoint_from_before_identities_had_a_length_are_read(
 
 
 class TestDoors:
-    def test_an_image_from_all_around(self, trained, tmp_path):
+    def test_views_of_an_image(self, trained, tmp_path):
         from PIL import Image  # noqa: PLC0415
 
         Image.fromarray(gradients(1, 32)[0]).save(tmp_path / "head.png")
@@ -607,7 +607,7 @@ class TestDoors:
         assert torch.allclose(slerp(first, second, 1.0), second, atol=1e-4)
         assert slerp(first, second, 0.3).norm() == pytest.approx(1, abs=1e-4)
 
-    def test_what_moves_is_a_video_where_asked(self, trained, tmp_path):
+    def test_the_animation_can_be_a_video(self, trained, tmp_path):
         pytest.importorskip("av")
         from latentrot.data.video import open_video  # noqa: PLC0415
 
@@ -630,7 +630,7 @@ class TestDoors:
         assert "--motion mp4 (gif and webp do not) needs PyAV" in capsys.readouterr().err
         assert not list(tmp_path.iterdir())
 
-    def test_the_rotator_keeps_the_protocol(self, trained):
+    def test_the_rotator_follows_the_protocol(self, trained):
         rotator = load_rotator("spin", model=str(trained), device="cpu", steps=2)
         picture = gradients(1, 24)[0]
         many = rotator.rotate_many(picture, [-20, 30])
@@ -638,7 +638,7 @@ class TestDoors:
         assert rotator.rotate_many(picture, []) == []
         assert rotator.learned_from == ("celeba", "rendered")
 
-    def test_in_a_photograph_it_draws_only_what_geometry_does_not_show(self, trained):
+    def test_in_a_photograph_it_fills_hidden_parts_only(self, trained):
         rotator, found = load_rotator("spin", model=trained, device="cpu", steps=2), open_portrait(PORTRAIT)
         drawn, bare = (edit_portrait(found, r, [20.0]) for r in (rotator, MeshRotator()))
         changed = (drawn.image_at(0) != bare.image_at(0)).any(-1)
@@ -648,7 +648,7 @@ class TestDoors:
         square = edit_portrait(found, rotator, [20.0], EditConfig(crop_only=True))
         assert square.image_at(0).shape == (SIZE, SIZE, 3)
 
-    def test_the_page_offers_it_where_a_model_is_and_says_what_it_is(self, trained, tmp_path, monkeypatch):
+    def test_the_page_offers_it_if_the_model_is_available(self, trained, tmp_path, monkeypatch):
         pytest.importorskip("gradio")
         from latentrot.app.page import Page  # noqa: PLC0415
         from latentrot.rotators.latent.rotator import load_latent_rotator  # noqa: PLC0415

@@ -39,7 +39,7 @@ DIALECTS = {
 
 
 @pytest.mark.parametrize("name", DIALECTS)
-def test_every_dialect_says_the_same(tmp_path, name):
+def test_every_dialect_is_read_alike(tmp_path, name):
     (tmp_path / name).write_text(DIALECTS[name], newline="")
     table = read_table(tmp_path / name, ["A", "B_1"])
     assert table.index.tolist() == NAMES
@@ -56,7 +56,7 @@ def test_every_dialect_says_the_same(tmp_path, name):
         ('image_id,A\n"000001.jpg,1\n', "cannot read"),
     ],
 )
-def test_what_is_no_table_is_refused_in_one_line(tmp_path, content, match):
+def test_invalid_tables_are_refused_in_one_line(tmp_path, content, match):
     (tmp_path / "t.csv").write_text(content)
     with pytest.raises(LatentrotError, match=match) as refused:
         read_table(tmp_path / "t.csv")
@@ -111,7 +111,7 @@ TREES = {
 
 
 @pytest.mark.parametrize("tree", TREES)
-def test_every_tree_is_understood(tmp_path, tree):
+def test_every_folder_layout_is_read(tmp_path, tree):
     where, beside, dialect, suffix, given = TREES[tree]
     root = tmp_path / "data"
     if where == ".":
@@ -164,7 +164,7 @@ def test_zeros_for_no_partitions_and_landmarks(tmp_path):
     assert folder.landmarks[0].tolist() == [[69, 109], [106, 113], [77, 142], [73, 152], [108, 154]]
 
 
-def test_what_is_not_used_is_said_once_before_the_work(tmp_path, caplog):
+def test_unused_tables_are_reported_once(tmp_path, caplog):
     root = tmp_path / "a"
     pictures(root)
     pictures(root / "more")
@@ -204,7 +204,7 @@ def test_columns_that_are_no_python_names_can_be_named():
         ("`Mal e` == 1", "no such column"),
     ],
 )
-def test_a_filter_of_another_language_gets_advice(where, advice):
+def test_operators_of_other_languages_get_a_hint(where, advice):
     with pytest.raises(LatentrotError) as refused:
         matching(pd.DataFrame({"Male": [1], "Young": [1]}), where)
     assert advice in str(refused.value)
@@ -356,7 +356,7 @@ def run(*words: str, env: dict[str, str] | None = None) -> subprocess.Popen:
 
 
 @pytest.mark.parametrize("words", [["--help"], ["edit", "--help"]])
-def test_help_that_nobody_reads_to_the_end_is_no_error(words):
+def test_a_closed_pipe_is_no_error(words):
     process = run(*words, env={"PYTHONUNBUFFERED": "1"})
     process.stdout.close()
     assert process.stderr.read() == b""

@@ -134,7 +134,7 @@ class TestResuming:
 class TestInit:
     """A run that begins with another model's weights."""
 
-    def test_begins_with_exactly_its_weights(self, data, undisturbed, tmp_path):
+    def test_starts_from_exactly_these_weights(self, data, undisturbed, tmp_path):
         start = undisturbed / "model"
         warm = replace(TINY, init=str(start), seed=1, small_steps=0)
         assert equal(initial_model(warm).state_dict(), {k: v.float() for k, v in weights(undisturbed).items()})
@@ -237,7 +237,7 @@ class TestDraws:
         assert shapes == [(4, 12, SIZE // 4, SIZE // 4)] * 2 + [(4, 12, SIZE // 2, SIZE // 2)]
 
     @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
-    def test_target_gives_the_image_back(self, kind):
+    def test_the_target_determines_the_image(self, kind):
         scheduler = build_scheduler(replace(TINY, prediction_type=kind))
         x0, noise = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
         levels = torch.tensor([400, 400])
@@ -246,7 +246,7 @@ class TestDraws:
         step = scheduler.step(target_of(scheduler, x0, noise, levels), 400, noisy)
         torch.testing.assert_close(step.pred_original_sample, x0, rtol=1e-3, atol=1e-3)
 
-    def test_people_held_out_are_never_seen(self, tmp_path):
+    def test_held_out_people_are_excluded(self, tmp_path):
         write_pictures(tmp_path, 12)
         folder = FaceFolder(tmp_path)
         people = np.arange(12) // 2

@@ -78,7 +78,7 @@ def adobe_to_srgb(values: tuple[int, int, int]) -> np.ndarray:
         ("sRGB by cICP", {"cICP": bytes([1, 13, 0, 1])}, b""),
     ],
 )
-def test_what_a_png_says_of_its_colours_counts(tmp_path, name, chunks, profile):
+def test_colour_chunks_of_a_png_are_used(tmp_path, name, chunks, profile):
     """And the edited one's unedited pixels are the file's own, in a profile that says the same."""
     photo = read_photograph(png(tmp_path / "a.png", **chunks))
     assert (photo.stored == IMAGE).all()
@@ -143,7 +143,7 @@ def test_rights_are_kept(tmp_path, source, target):
 
 
 @pytest.mark.parametrize("xmp", [b"", b"<", b"no xml", b"\xff\xfe\0", b"<!DOCTYPE x [<!ENTITY a 'b'>]><x>&a;</x>"])
-def test_a_broken_packet_is_no_reason_to_refuse(tmp_path, xmp):
+def test_broken_xmp_is_ignored(tmp_path, xmp):
     """Nor is one that defines entities."""
     Image.fromarray(IMAGE).save(tmp_path / "a.jpg", xmp=xmp)
     with Image.open(tmp_path / "a.jpg") as picture:
@@ -228,7 +228,7 @@ def test_a_video_keeps_its_tags(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
-def test_an_edit_of_an_edit_tells_of_both(tmp_path, suffix):
+def test_an_edit_of_an_edit_records_both(tmp_path, suffix):
     """And of all before."""
     Image.fromarray(IMAGE).save(tmp_path / "0.png")
     photo = read_photograph(tmp_path / "0.png")
@@ -247,7 +247,7 @@ def test_an_edit_of_an_edit_tells_of_both(tmp_path, suffix):
 
 @pytest.mark.parametrize("degrees", [float("nan"), float("inf"), -200.0])
 @pytest.mark.parametrize("rotator", [NothingRotator(), MirrorRotator()])
-def test_degrees_that_are_none_are_refused(rotator, degrees):
+def test_invalid_degrees_are_refused(rotator, degrees):
     """By every rotator, alone and among many."""
     with pytest.raises(LatentrotError, match=f"a turn by {degrees}"):
         rotator.rotate(IMAGE, degrees)

@@ -129,7 +129,7 @@ def test_a_network_that_was_used_can_be_copied(again):
     ],
     ids=str,
 )
-def test_what_is_not_understood_is_left_to_diffusers(changes, tmp_path):
+def test_unsupported_networks_use_diffusers(changes, tmp_path):
     net = theirs(**changes)
     net.save_pretrained(tmp_path)
     read = read_network(tmp_path).eval()

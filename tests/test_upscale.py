@@ -49,7 +49,7 @@ def face() -> np.ndarray:
 
 @pytest.mark.parametrize("scale", [1, 2, 4])
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_the_network_is_told_from_its_weights_and_does_what_it_does(tmp_path, scale, suffix):
+def test_the_architecture_is_recognised_from_the_weights(tmp_path, scale, suffix):
     net, path = esrgan(scale), tmp_path / f"x{suffix}"
     if suffix == ".pth":
         torch.save({"params_ema": net.state_dict()}, path)  # as its authors publish it
@@ -80,7 +80,7 @@ class Portrait(torch.nn.Module):
         return out
 
 
-def test_a_face_network_sees_the_face_where_it_expects_it():
+def test_a_face_network_gets_its_own_frame():
     architecture = spandrel.architectures.ESRGAN.ESRGANArch()
     net = Portrait()
     network = spandrel.ImageModelDescriptor(
@@ -142,7 +142,7 @@ def broken(folder: Path) -> dict[str, str]:
     (folder / "folder.pth").mkdir()
     (folder / "loop.pth").symlink_to("loop.pth")
     return {
-        "cut-shapes.safetensors": "cut-shapes", "stranger.safetensors": "no network", "grey.safetensors": "channels",
+        "cut-shapes.safetensors": "cut-shapes", "stranger.safetensors": "does not know", "grey.safetensors": "channels",
         "code.pth": "could execute code", "list.pth": "no table", "cut.safetensors": "again", "cut.pth": "again",
         "empty.safetensors": "again", "empty.pth": "again", "noise.pth": "noise.pth", "plain-pickle.pth": "execute code",
         "weights.onnx": "unknown suffix", "folder.pth": "no weights file", "loop.pth": "no weights file",

@@ -81,7 +81,7 @@ def clip(tmp_path_factory) -> Path:
 @pytest.mark.parametrize(
     "options", [["--deg", "20", "--fast"], ["--to", "20", "--fast"], ["--deg", "20", "--rotator", "mesh"]]
 )
-def test_a_moving_face_is_turned_and_the_rest_passes(clip, tmp_path, capfd, options):
+def test_a_moving_face_is_rotated_and_other_frames_are_unchanged(clip, tmp_path, capfd, options):
     out = tmp_path / "turned.mp4"
     assert main(["edit", str(clip), *options, "--json", "--out", str(out)]) == 0
     report = json.loads(capfd.readouterr().out)
@@ -183,7 +183,7 @@ def test_a_video_on_its_side_is_set_upright(tmp_path, quarters):
     assert written.warnings == ()
 
 
-def test_what_is_not_kept_is_said(tmp_path):
+def test_lost_streams_are_reported(tmp_path):
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as out:
         options = {"rate": FPS, "width": 56, "height": 40, "pix_fmt": "yuv420p"}
@@ -225,7 +225,7 @@ def test_animated_images_are_turned_frame_by_frame_with_their_times(tmp_path, ca
     assert read_metadata(Path(f"a-turned.{out}"))[SOURCE_TYPE] == SYNTHETIC
 
 
-def test_animated_images_do_not_become_one_that_stands_still(tmp_path, capfd, monkeypatch):
+def test_animated_images_need_an_animated_output(tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pictures = [Image.fromarray(g) for g in greys(2)]
     pictures[0].save("a.gif", save_all=True, append_images=pictures[1:], duration=50)
@@ -303,7 +303,7 @@ def test_a_damaged_stream_ends_early_or_is_refused(clip, tmp_path):
     assert set(seen) <= {(256, 256, 3)}
 
 
-def test_smoothing_holds_what_is_still_and_follows_what_moves():
+def test_smoothing_keeps_still_points_and_follows_motion():
     rng, start = np.random.default_rng(0), np.full((5, 2), 100.0)
     still = SmoothedLandmarks(start)
     path = np.array([still.update(start + rng.normal(0, 1, (5, 2)), 1 / 25, 1.0) for _ in range(100)])

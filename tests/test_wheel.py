@@ -44,7 +44,7 @@ def bundled(wheel: zipfile.ZipFile) -> set[str]:
     return {n.split("/")[2] for n in wheel.namelist() if n.startswith("latentrot/bundled/") and n.count("/") > 2}
 
 
-def test_a_full_wheel_says_that_it_holds_research_only_networks(full):
+def test_a_full_wheel_states_its_research_only_networks(full):
     assert said(full)["License-Expression"] == f"MIT AND {RESEARCH}"
     assert f"LICENSES/{RESEARCH}.txt" in said(full).get_all("License-File")
     assert bundled(full) == {p.name for p in HOME.iterdir() if p.is_dir()}
@@ -82,7 +82,7 @@ def run(site: Path, *words: str, models: Path) -> subprocess.CompletedProcess[st
     return subprocess.run(command, cwd=models, env=variables, capture_output=True, text=True, check=False)
 
 
-def test_a_bare_build_says_so_and_where_models_go(unpacked, tmp_path):
+def test_a_bare_build_names_missing_models_and_their_folder(unpacked, tmp_path):
     assert "not in this build" in run(unpacked, "--version", models=tmp_path).stdout
     done = run(unpacked, "info", "faces64", models=tmp_path)
     assert done.returncode == 2

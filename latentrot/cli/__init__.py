@@ -46,10 +46,10 @@ log = logging.getLogger(__name__)
 
 
 class Command(Protocol):
-    """A command with its options, as tyro makes it of the command line."""
+    """A command with its options, parsed by tyro."""
 
     def run(self) -> None:
-        """Do it, print what came of it."""
+        """Run the command and print its results."""
         ...
 
 
@@ -58,8 +58,8 @@ class Train:
     """Train a network; resumes to the exact step."""
 
     def run(self) -> None:
-        """Say what can be trained."""
-        raise LatentrotError(f"train: expected what to train: {', '.join(FURTHER['train'])}")
+        """Refuse the command without the name of a network."""
+        raise LatentrotError(f"train: expected the name of a network: {', '.join(FURTHER['train'])}")
 
 
 COMMANDS: dict[str, Callable[..., Command]] = {
@@ -96,7 +96,7 @@ FURTHER: dict[str, dict[str, Callable[..., Command]]] = {
         "spin": TrainSpin,
     },
 }
-#: what commands were called in the version before
+#: commands of the previous version
 RENAMED = {
     "merge": "embed merge",
     "bench": "evaluate bench",
@@ -110,22 +110,23 @@ RENAMED = {
 
 @cache
 def relax_gc() -> None:
-    """Collect garbage cycles seldom, and not at the end: importing torch makes hundreds of thousands of objects that stay.
+    """Collect garbage cycles rarely, and not at exit.
 
-    Scanning them takes a tenth of the imports, and a third of a second when the process ends.
+    Importing torch makes hundreds of thousands of permanent objects. Scanning them takes a tenth of the import time, and a
+    third of a second at exit.
     """
     gc.set_threshold(10_000)
     atexit.register(skip_last_collection)
 
 
 def skip_last_collection() -> None:
-    """Spare the last collections; not where triton is loaded, which reports what is not collected as its leaks."""
+    """Skip the collections at exit, except with triton, which reports uncollected objects as leaks."""
     if "triton" not in sys.modules:
         gc.freeze()
 
 
 def renamed(argv: list[str]) -> list[str]:
-    """The command line in today's names, with a warning where it uses a name of the version before."""
+    """Translate a command of the previous version, with a warning."""
     old = argv[0] if argv else ""
     if old == "train" and argv[1:2] and argv[1].startswith("--") and argv[1] != "--help":
         old, new = "train", "train model"
@@ -139,7 +140,7 @@ def renamed(argv: list[str]) -> list[str]:
 
 
 def split_command(argv: list[str]) -> tuple[str, dict[str, Callable[..., Command]], list[str]]:
-    """The program's name with the command that holds further ones, those to choose from, and the rest of the line."""
+    """Program name, available commands and remaining arguments, for a command with subcommands or the top level."""
     further = FURTHER.get(argv[0], {}) if argv else {}
     if len(argv) > 1 and argv[1] in further:
         return f"latentrot {argv[0]}", further, argv[1:]
@@ -147,14 +148,14 @@ def split_command(argv: list[str]) -> tuple[str, dict[str, Callable[..., Command
 
 
 def overview() -> str:
-    """All commands, a line each."""
+    """The list of commands, one line each."""
     lines = []
     for name, command in COMMANDS.items():
         further = FURTHER.get(name, {})
         lines.append(f"  {name:15} {(command.__doc__ or '').strip().splitlines()[0]}")
         lines += [f"{'':18}{name} {' | '.join(further)}"] if further else []
     return "\n".join([
-        "latentrot COMMAND --help says what a command takes.", "", "Edit the face in a photograph by walking along "
+        "latentrot COMMAND --help shows the options of a command.", "", "Edit the face in a photograph by walking along "
         "directions in the latent space", "of a diffusion model.", "", *lines,
     ])  # fmt: skip
 
@@ -171,7 +172,7 @@ def guard_sweep(argv: list[str]) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; a user's mistake is one line on standard error and exit code 2."""
+    """Run a command; user errors are one line on standard error and exit code 2."""
     prepare_streams()
     code = run(sys.argv[1:] if argv is None else argv)
     if reason := flush_output():
@@ -182,7 +183,7 @@ def main(argv: list[str] | None = None) -> int:
 def run(argv: list[str]) -> int:
     """Parse the command line and run its command; returns the exit code."""
     if argv in ([], ["--help"], ["-h"], ["--version"]):
-        with suppress(BrokenPipeError):  # whoever reads it may have gone
+        with suppress(BrokenPipeError):  # the reader may have closed the pipe
             print(
                 f"latentrot {__version__} ({terms_in_one_line()})" if argv == ["--version"] else overview(), flush=True
             )

@@ -23,19 +23,18 @@ class App:
     """Open a page in the browser with sliders for a face."""
 
     host: str = "127.0.0.1"
-    """address to listen on; the default is reached from this machine alone, others by whoever reaches it"""
+    """address to listen on; the default accepts connections from this machine only"""
     port: int = 7860
     """TCP port"""
     model: str | None = None
     """a diffusers folder, a Hub id or a bundled model (faces64, heads64); by default faces64"""
     directions: Path | None = None
-    """folder of directions files; by default those in the model's own folder, else directions/"""
+    """folder of directions files; by default directions/ in the model's folder, or in the current one"""
     device: str | None = None
     """cpu, cuda or cuda:N; by default cuda where there is one"""
     identity: Path | None = None
-    """weights of facenet-pytorch's InceptionResnetV1 (20180402-114759-vggface2.pt), which you have: how much of the person
-    stays is then shown, as the cosine of the turned face to the source (1: the same); by default it is not told. A spin model
-    that was trained with these weights uses them as its identity condition"""
+    """your weights of facenet-pytorch's InceptionResnetV1 (20180402-114759-vggface2.pt), for showing the identity similarity
+    (cosine) to the source. A spin model that was trained with these weights uses them as its identity condition"""
 
     def run(self) -> None:
         """Load the model, serve until interrupted."""
@@ -56,14 +55,14 @@ class App:
 
             identity = load_identity(self.identity, str(resolve_device(self.device)))
         rotators = self.rotators()
-        # a service is stopped by SIGTERM: leave the way Ctrl-C does, so that what visitors gave is removed
+        # handle SIGTERM like Ctrl-C, so that the files of visitors are removed
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         say = "latentrot is at {} (Ctrl-C ends it)".format
         editor = editor_of(next(iter(rotators.values())), self.device)
         serve(rotators, self.host, self.port, lambda url: print(say(url), flush=True), identity, self.device, editor)
 
     def rotators(self) -> dict[str, Rotator]:
-        """The rotators that are offered, by name: all that draw and whose model comes along; the first with the options."""
+        """The rotators of the page by name: the first with the given options, and others whose model is available."""
         found: dict[str, Rotator] = {}
         for name in rotator_names():
             made_by = cast("type[RotatorOptions]", options_of(name))
@@ -74,7 +73,7 @@ class App:
 
 
 def editor_of(rotator: Rotator, device: str | None) -> PropertyEditor | None:
-    """The editor of properties of the rotator's model; None where none come with it."""
+    """The editor of properties of the rotator's model, if it has directions of properties."""
     model = capabilities_of(rotator).property_model
     if model is None:
         return None

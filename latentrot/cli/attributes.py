@@ -1,4 +1,4 @@
-"""Train what tells age and attributes: `train attributes`."""
+"""The attributes network: `train attributes`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["TrainAttributes"]
 
 @dataclass(frozen=True)
 class TrainAttributes:
-    """Train an attributes network: age in years and CelebA's forty attributes, as the bundled faces' was."""
+    """Train an attributes network: age in years and CelebA's forty attributes, like the bundled one."""
 
     celeba: Path
     """aligned CelebA with identity_CelebA.csv and list_attr_celeba.csv"""
@@ -25,13 +25,13 @@ class TrainAttributes:
     out: Path = Path("attributes.safetensors")
     """the network's file"""
     steps: int | None = None
-    """optimiser steps"""
+    """total number of optimiser steps"""
     seed: int | None = None
-    """of everything random"""
+    """seed of all randomness"""
     frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
 
     def run(self) -> None:
-        """Train, write."""
+        """Train, write the network."""
         check_folder(self.celeba)
         check_folder(self.aged, "photographs with known ages")
         check_writable(self.out)

@@ -1,4 +1,4 @@
-"""How fast and how faithful: `bench`."""
+"""Benchmarks: `evaluate bench`."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ __all__ = ["Bench"]
 
 @dataclass(frozen=True)
 class Bench:
-    """Measure inversion, decoding and edits beside the plain diffusers loop, on this computer."""
+    """Measure speed and round trip of inversion, decoding and edits here, and compare with a plain diffusers loop."""
 
     data: Path | None = None
-    """CelebA folder: the round trip is measured on people held out from training; by default on the bundled portrait"""
+    """CelebA folder whose held-out people are used for the round trip; by default the bundled portrait"""
     model: str | None = None
-    """a diffusers folder or a Hub id; by default the bundled model (edits are timed with that one only)"""
+    """a diffusers folder or a Hub id; by default the bundled model (edits are measured with it only)"""
     out: Path | None = None
-    """.csv to write the numbers to"""
+    """.csv file for the results"""
     steps: int = 20
-    """steps each way at which ours and the plain loop are compared"""
+    """steps each way of the comparison"""
     batches: tuple[int, ...] = (1, 16, 64)
     """batch sizes"""
     more_steps: tuple[int, ...] = (50, 100)
-    """more steps for the plain loop, to come up to our round trip"""
+    """further numbers of steps of the plain loop, for its round trip"""
     people: int = 8
-    """images of the round trip"""
+    """number of images of the round trip"""
     repeats: int = 3
-    """runs of which the median is taken"""
+    """number of runs per median"""
     threads: int | None = None
     """CPU threads; by default torch's choice"""
     device: str = "cpu"
     """cpu, cuda or cuda:N"""
 
     def run(self) -> None:
-        """Measure, print as it goes, write."""
+        """Measure, print rows as they are measured, write the table."""
         if self.data is not None:
             check_folder(self.data)
         if self.out is not None:

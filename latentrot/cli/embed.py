@@ -27,12 +27,11 @@ __all__ = ["Embed"]
 class Embed:
     """Invert a folder of aligned faces to latents; resumes after any stop.
 
-    What belongs into which shard is written down first; a shard is then embedded as a whole and renamed into place. So the
-    same command again does what is left, also of a shard it was stopped in; several at once share the work; images that
-    have come into the folder are added, and those that have changed are embedded again. An image that cannot be read is
-    left out and noted; --retry tries it again.
+    A manifest first assigns images to shards; shards are written atomically. Running the command again does the remaining
+    work, even within an interrupted shard; several processes share it. New images of the folder are added, and changed ones
+    embedded again. Unreadable images are skipped and listed; --retry tries them again.
 
-    Several machines, the images and --out being paths or addresses that all of them reach:
+    Several machines, with images and --out at paths or addresses that all of them can access:
 
       (machine 1) ray start --head
 
@@ -44,39 +43,38 @@ class Embed:
     data: Path | None = None
     """CelebA folder, or any folder of aligned (178:218) or square face images"""
     out: str = "latents"
-    """the store's folder, or an address fsspec knows, such as s3://bucket/latents"""
+    """folder of the store, or an address of fsspec, such as s3://bucket/latents"""
     model: str | None = None
     """a diffusers folder, a Hub id or a bundled model (faces64, heads64); by default faces64"""
     steps: int | None = None
-    """steps of the inversion"""
+    """inversion steps"""
     solver: Literal["corrected", "fixed-point", "exact", "ddim"] | None = None
-    """how the ODE is solved, both ways"""
+    """solver of the ODE"""
     batch_size: int = 64
-    """images at a time; halved where they do not fit into memory"""
+    """batch size; halved if a batch does not fit into memory"""
     shard_size: int = 512
-    """images per shard, of shards planned now"""
+    """images per new shard"""
     readers: int = 4
-    """threads of each process that read images ahead"""
+    """threads per process for reading images"""
     devices: str | None = None
-    """several devices, a process each: cuda:0,cuda:1"""
+    """several devices, one process each: cuda:0,cuda:1"""
     workers: int | None = None
-    """several processes on the CPU; with --engine ray: actors at most"""
+    """number of processes on the CPU; with --engine ray: max number of actors"""
     engine: Literal["local", "ray"] = "local"
     """this machine, or a Ray cluster (needs the extra ray)"""
     address: str = "auto"
-    """the cluster's: auto (the one this machine is in), ray://HOST:10001, or local"""
+    """address of the Ray cluster: auto (that of this machine), ray://HOST:10001, or local"""
     retry: bool = False
     """embed shards with unreadable images again"""
     verify: bool = False
-    """embed nothing: check every shard against the manifest, with --data also against the images, and exit with 2 and a line
-    for each problem"""
+    """only check every shard against the manifest, and with --data the images; problems are listed, with exit code 2"""
     frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
     labels: Path | None = None
-    """label table: afterwards, take the sums that fit-directions needs, with its default bins"""
+    """label table: afterwards compute the sums for fit-directions, with its default bins"""
     runtime: Annotated[RuntimeOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RuntimeOptions)
 
     def run(self) -> None:
-        """Embed what the store does not hold yet."""
+        """Embed the images that the store does not hold."""
         for option, value in (
             ("--batch-size", self.batch_size), ("--shard-size", self.shard_size), ("--readers", self.readers),
             ("--workers", 1 if self.workers is None else self.workers),
@@ -107,7 +105,7 @@ class Embed:
             print(f"statistics of {counts.sum()} labelled images are ready for fit-directions")
 
     def read_labels(self):  # noqa: ANN201  pandas is imported late
-        """The label table, if one was given: a wrong path shall not wait for the end of the embedding."""
+        """Read the label table before embedding, so that errors are reported early."""
         if self.labels is None:
             return None
         from latentrot.faces.table import read_labels  # noqa: PLC0415
@@ -115,7 +113,7 @@ class Embed:
         return read_labels(self.labels)
 
     def embed(self, store: LatentStore, folder: FaceFolder) -> tuple[int, list[str]]:
-        """Plan, then have the engine asked for do what is left."""
+        """Plan the shards and run the engine; returns the number of embedded images, and errors."""
         from latentrot.diffusion.load import load_model  # noqa: PLC0415
         from latentrot.diffusion.solve import resolve_schedule  # noqa: PLC0415
         from latentrot.store.job import EmbedJob  # noqa: PLC0415
@@ -142,7 +140,7 @@ class Embed:
             return follow(store, counted(self.reports(job, numbers), bar.update), bar)
 
     def reports(self, job: EmbedJob, numbers: list[int]) -> Iterator[ShardReport]:
-        """What is done, shard by shard, by the engine asked for."""
+        """Run the selected engine; yields a report per shard."""
         if self.engine == "ray":
             from latentrot.store.cluster import connect, embed_on_ray  # noqa: PLC0415
 
@@ -154,7 +152,7 @@ class Embed:
         return embed_in_processes(job, numbers, devices, threads)
 
     def check(self) -> None:
-        """Print what is wrong with the store."""
+        """Check the store and print its problems."""
         from tqdm import tqdm  # noqa: PLC0415
 
         from latentrot.data.celeba import FaceFolder  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""How well rotators turn heads: `evaluate`."""
+"""Evaluation of rotators: `evaluate`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Evaluate"]
 
-#: the options of every rotator, but for the identity network, which measures, too
+#: options of all rotators, except for the identity network, which is an option of the evaluation
 if TYPE_CHECKING:
     Options = Any
 else:
@@ -37,10 +37,10 @@ else:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure rotators where the true rotated images are known.
+    """Measure rotators against ground truth.
 
-    Of rendered heads every other view is the truth; of real people another frame of the same clip is, and only people are
-    measured whom no training of the package has used.
+    The truth is another view of a rendered head, or another frame of the same clip of a real person. By default only people
+    are measured that were held out of all trainings of the package.
     """
 
     data: Path
@@ -48,35 +48,35 @@ class Evaluate:
     out: Path = Path("evaluation")
     """folder for evaluation.json, .csv, .md, .png and examples.png"""
     rotator: tuple[str, ...] = ("latent",)
-    """one or several: latent, mesh, pair, spin, nothing, mirror, or of your own as package.module:name"""
+    """one or several rotators: latent, mesh, pair, spin, nothing, mirror, or your own as package.module:name"""
     labeler: str | None = None
-    """whose label network measures: a bundled model, a model's folder or a file; by default the one of --model"""
+    """label network for the measurement: a bundled model, a model's folder or a file; by default that of --model"""
     identity: Path | None = None
-    """weights of facenet-pytorch's InceptionResnetV1 (20180402-114759-vggface2.pt), which you have: how much of the person
-    stays. A spin model trained with these weights uses them as its identity condition, which favours it"""
+    """your weights of facenet-pytorch's InceptionResnetV1 (20180402-114759-vggface2.pt), for measuring the identity. A
+    spin model trained with these weights uses them as its identity condition, which favours it"""
     judge: Path | None = None
-    """a Python file of yours with pose(images), identity(images) or both, which measures too; it is run"""
+    """Python file with pose(images), identity(images) or both, for further measurements; it is executed"""
     people: int | None = None
-    """how many people or heads are turned; by default all"""
+    """number of people or heads to rotate; by default all"""
     protocol: Literal["turns", "views"] = "turns"
     """turns: to the poses of --targets; views: rendered heads to all other views of their set, with the columns that
     multi-view papers publish"""
     source_yaw: float = 0.0
-    """rendered heads: pose of the images that are turned, degrees"""
+    """rendered heads: yaw of the sources, degrees"""
     targets: tuple[float, ...] | None = None
-    """rendered heads: poses to turn to, degrees; by default -45 to 45 in steps of 15"""
+    """rendered heads: target yaws, degrees; by default -45 to 45 in steps of 15"""
     everybody: bool = False
-    """photographs: everybody in the folder, not only the tenth held out; for rotators that did not learn from it"""
+    """photographs: all people, not only held-out ones; for rotators that were not trained on the data set"""
     data_set: str | None = None
-    """photographs: what the set is called in the cards of models; by default the folder's name"""
+    """photographs: name of the data set in the cards of models; by default that of the folder"""
     per_person: int = 2
-    """photographs: turns of each person and bin of 15 degrees at most"""
+    """photographs: max number of pairs per person and bin of 15 degrees"""
     frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
     options: Annotated[Options, tyro.conf.OmitArgPrefixes] = field(default_factory=Options)
     runtime: Annotated[RuntimeOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RuntimeOptions)
 
     def run(self) -> None:
-        """Turn, measure, write, print the table."""
+        """Rotate, measure, write the results, print the table."""
         check_folder(self.data)
         check_writable(self.out)
         at_least("--people", 1 if self.people is None else self.people, 1)
@@ -112,11 +112,11 @@ class Evaluate:
         print("wrote " + ", ".join(map(str, files)))
 
     def config(self) -> EvaluationConfig:
-        """What is asked for."""
+        """The configuration."""
         from latentrot.evaluation.pairs import EvaluationConfig  # noqa: PLC0415
 
         if self.protocol == "views" and self.targets is not None:
-            raise LatentrotError("--targets choose among the views; --protocol views turns to all of them")
+            raise LatentrotError("--targets and --protocol views, which uses all views, exclude each other")
         targets = EvaluationConfig.targets if self.targets is None else self.targets
         return EvaluationConfig(
             people=self.people, source_yaw=self.source_yaw, everybody=self.everybody, data_set=self.data_set,
@@ -124,7 +124,7 @@ class Evaluate:
         )  # fmt: skip
 
     def judges(self) -> Judge | None:
-        """The networks of the user's that measure, too."""
+        """The user's networks for measurements."""
         from latentrot.evaluation.judges import judge_of, load_judge  # noqa: PLC0415
         from latentrot.faces.identity import load_identity  # noqa: PLC0415
 
@@ -132,7 +132,7 @@ class Evaluate:
         return judge_of(judge, load_identity(self.identity, self.runtime.device) if self.identity else None)
 
     def loaded(self) -> tuple[dict[str, Rotator], dict[str, str]]:
-        """The rotators by name, and what the report says of the first that has a model."""
+        """The rotators by name, and the provenance of the first one with a model."""
         options = chosen_options(self.options, self.rotator)
         rotators: dict[str, Rotator] = {}
         for name, made_by in options.items():

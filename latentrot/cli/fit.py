@@ -1,4 +1,4 @@
-"""Latents to lines: `fit-directions`."""
+"""Directions: `fit-directions`."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ __all__ = ["FitDirections"]
 class FitDirections:
     """Fit directions to latents and labels, for each illumination class.
 
-    A hundred photographs give lines of every light that work; from a few thousand on they are steady.
+    A hundred photographs are enough for a test; directions are stable from a few thousand on.
     """
 
     light: Light | None = None
     """side of the image the main light comes from; by default each of the three, a file each"""
     latents: str = "latents"
-    """store made by embed: a folder, or an address fsspec knows"""
+    """store made by embed: a folder, or an address of fsspec"""
     labels: Path = Path("labels.parquet")
     """table made by label; for --property alone any table with image_id and that column"""
     out: Path | None = None
@@ -44,29 +44,28 @@ class FitDirections:
     """properties to fit instead of the yaw: names (smile, age, ...) or numeric columns of the table; by default the yaw and
     all properties whose columns the table has, with --light the yaw alone"""
     data: Path | None = None
-    """folder of the labelled images: properties are calibrated on those of people held out; without it they are not"""
+    """folder of the labelled images, for calibrating properties on held-out people; without it they are not calibrated"""
     where: str = ""
     """attribute filter, for example "Male == 1 and Eyeglasses == -1" """
     bins: float = 10.0
-    """yaw bin width in degrees; bins that hold too few latents are joined"""
+    """yaw bin width in degrees; bins with too few latents are merged"""
     limit: float = 45.0
-    """largest yaw of the bins in degrees"""
+    """max yaw of the bins in degrees"""
     mirror: bool = True
-    """use every latent mirrored as well"""
+    """also use the mirror image of every latent"""
     held_out: float = 0.1
-    """share of the people left out, to measure on (0 to 1)"""
+    """share of the people held out for measurements (0 to 1)"""
     coarse: int | None = None
-    """frequencies below so many half-waves an image are walked by measured degrees, the finer ones by the calibrated step;
+    """frequencies below this number of half-waves are walked by measured degrees, others by the calibrated step size;
     by default none; 4 halved the change of light on rendered heads"""
     carry: bool = True
-    """an image's own pixels go along with a walk, in the calibration and in every turn; --no-carry: walks are shown as
-    decoded"""
+    """warp the pixels of the image in the calibration and in every rotation; --no-carry: show decoded walks"""
     calibrate: int = 32
-    """images the step length is calibrated on; 0: step sizes"""
+    """number of images for the calibration; 0: no calibration"""
     model: str | None = None
     """the model of the latents; by default the one named in the store"""
     seed: int = 0
-    """of the choice of calibration images"""
+    """seed of the selection of calibration images"""
     runtime: Annotated[RuntimeOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RuntimeOptions)
 
     def run(self) -> None:
@@ -95,7 +94,7 @@ class FitDirections:
             self.fit_properties(store, labels, name)
 
     def fit_properties(self, store: LatentStore, labels: pd.DataFrame, name: str) -> None:
-        """Directions of properties, calibrated where there are images to measure on."""
+        """Fit directions of properties, and calibrate them if there are images."""
         from latentrot.directions.property_fit import PropertyFitConfig, available_properties, fit_properties  # noqa: PLC0415
         from latentrot.progress import Progress  # noqa: PLC0415
 
@@ -121,7 +120,7 @@ class FitDirections:
     def calibrated_properties(
         self, directions: PropertyDirections, labels: pd.DataFrame, name: str
     ) -> PropertyDirections:
-        """The directions with what their steps do on people held out."""
+        """The directions with their calibration on held-out people."""
         from latentrot.data.celeba import FaceFolder  # noqa: PLC0415
         from latentrot.directions.property_fit import held_out_images  # noqa: PLC0415
         from latentrot.faces.attributes import attributes_beside  # noqa: PLC0415
@@ -150,14 +149,14 @@ class FitDirections:
             return {self.light: self.out}
         folder = self.out or Path("directions")
         if folder.suffix == ".safetensors":
-            raise LatentrotError(f"--out {folder}: three lights make three files; give a folder, or one --light")
+            raise LatentrotError(f"--out {folder}: the three lights need three files; give a folder, or one --light")
         lights = get_args(Light) if self.light is None else (self.light,)
         return {light: folder / f"{light}.safetensors" for light in lights}
 
     def fit(
         self, light: str, store: LatentStore, labels: pd.DataFrame, config: FitConfig, model: LatentModel | None
     ) -> Directions:
-        """One illumination class's lines, with progress of what takes the time: the latents are read, then images decoded."""
+        """Fit the directions of one illumination class, with progress of reading latents and decoding images."""
         from latentrot.directions.fit import fit_directions  # noqa: PLC0415
         from latentrot.progress import Progress  # noqa: PLC0415
 

@@ -18,40 +18,40 @@ __all__ = ["Heads", "HeadsImport", "HeadsMake", "HeadsSurface"]
 
 @dataclass(frozen=True)
 class HeadsMake:
-    """Render a folder of heads in CelebA's layout, with pose, light, identity and landmarks exactly known.
+    """Render a folder of heads in CelebA's layout, with exact pose, light, identity and landmarks.
 
-    Goes on where it was interrupted. The same seed gives the same images, bit for bit.
+    Resumes after an interruption. The same seed gives the same images, bit for bit.
     """
 
     out: Path
-    """the folder"""
+    """output folder"""
     count: int = 1000
-    """heads; with --views each is drawn from every side"""
+    """number of heads; with --views each has several views"""
     seed: int = 0
-    """of the set; seeds from 1000000 up are for testing only: never train or tune on them"""
+    """seed of the heads; seeds from 1000000 up are reserved for testing: do not train or tune on them"""
     size: int = 64
     """side of the square images in pixels"""
     jobs: int = 2
-    """processes"""
+    """number of processes"""
     maps: bool = False
     """also masks/ (0 background, 1 face, 2 hair) and normals/"""
     views: bool = False
-    """every head from many sides, all else equal; the light's side goes round left, center, right"""
+    """views of every head that differ in the pose only; lights cycle through left, center, right"""
     yaws: str = "-90:90:15"
     """with --views: degrees, FROM:TO:STEP or a list such as -30,0,30; positive: nose to the viewer's right"""
     pitches: str = "0"
     """with --views: degrees, likewise; positive: looks up"""
     same_light: bool = False
-    """with --views: all heads whose light comes from one side share the very same light and background"""
+    """with --views: heads with light from the same side have identical light and background"""
     yaw_sd: float = 20.0
     """without --views: standard deviation of the yaw in degrees"""
     yaw_max: float = 60.0
-    """without --views: the largest yaw to either side"""
+    """without --views: max yaw to either side"""
     model: Path | None = None
     """the face model; by default where `latentrot heads import` puts it"""
 
     def run(self) -> None:
-        """Draw what is missing, write the tables."""
+        """Render missing images, write the tables."""
         check_writable(self.out / "heads.json")
         from latentrot.synthetic.head_model import ICT_PATH  # noqa: PLC0415
         from latentrot.synthetic.sample import HeadConfig  # noqa: PLC0415
@@ -61,10 +61,10 @@ class HeadsMake:
         model = self.model or ICT_PATH
         folder = HeadFolder(self.seed, self.count, self.size, self.maps, config, self.chosen_views(), model)
         drawn = write_heads(folder, self.out, self.jobs)
-        print(f"drew {drawn} of {folder.image_count} images of {self.count} heads; wrote {self.out}")
+        print(f"rendered {drawn} of {folder.image_count} images of {self.count} heads; wrote {self.out}")
 
     def chosen_views(self) -> ViewGrid | None:
-        """The views asked for."""
+        """The selected views."""
         from latentrot.synthetic.write import ViewGrid, parse_degrees  # noqa: PLC0415
 
         if not self.views:
@@ -82,7 +82,7 @@ class HeadsImport:
     """the .npz file; by default where `latentrot heads make` looks for it"""
 
     def run(self) -> None:
-        """Read, write."""
+        """Convert the model."""
         from latentrot.synthetic.head_model import ICT_PATH  # noqa: PLC0415
 
         check_writable(self.out or ICT_PATH)
@@ -95,7 +95,7 @@ class HeadsImport:
 
 @dataclass(frozen=True)
 class HeadsSurface:
-    """Thin the face model out to the small surface that is laid on photographs, and cut out an ear; the package has both."""
+    """Simplify the face model to the surface that is fitted to photographs, and extract an ear; the package includes both."""
 
     model: Path | None = None
     """the face model; by default where `latentrot heads import` puts it"""
@@ -103,7 +103,7 @@ class HeadsSurface:
     """the surface's .safetensors file, beside which ear.safetensors is written; by default those in the package"""
 
     def run(self) -> None:
-        """Read, thin out, write."""
+        """Simplify the model, write the files."""
         from latentrot.geometry.ear import EAR_PATH, make_ear, write_ear  # noqa: PLC0415
         from latentrot.geometry.surface import SURFACE_PATH, make_surface, write_surface  # noqa: PLC0415
         from latentrot.synthetic.head_model import ICT_PATH  # noqa: PLC0415
@@ -122,7 +122,7 @@ class HeadsSurface:
 
 @dataclass(frozen=True)
 class Heads:
-    """Render heads of nobody with exact labels; import the face model."""
+    """Render synthetic heads with exact labels; import the face model."""
 
     action: tyro.conf.OmitSubcommandPrefixes[
         Annotated[HeadsMake, tyro.conf.subcommand("make")]
@@ -131,5 +131,5 @@ class Heads:
     ]
 
     def run(self) -> None:
-        """Run what was chosen."""
+        """Run the chosen action."""
         self.action.run()

@@ -1,4 +1,4 @@
-"""What a file is: `info`."""
+"""Information about files: `info`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What images show: `label`, `label light`, `label check`, `train labeler`."""
+"""Labels of images: `label`, `label light`, `label check`, `train labeler`."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ class Label:
     out: Path = Path("labels.parquet")
     """.parquet or .csv"""
     light: Path | None = None
-    """take the light from this table (.csv or .parquet: image_id, light) instead of the network's"""
+    """table of the light (.csv or .parquet: image_id, light) to use instead of the network"""
     batch_size: int = 256
-    """images at a time"""
+    """batch size"""
     pose: Literal["bundled", "hopenet"] = "bundled"
-    """what estimates the pose"""
+    """pose estimator"""
     weights: str | None = None
     """path or address of a published Hopenet snapshot, for --pose hopenet"""
     labeler: str | None = None
-    """whose label network: a bundled model (faces64, heads64), a model's folder or a labeler file; by default faces64"""
+    """label network: a bundled model (faces64, heads64), a model's folder or a labeler file; by default faces64"""
     exact: bool = False
-    """estimate nothing: take what the folder's own pose.csv and light.csv say, as generated images have them"""
+    """copy the labels in the folder's pose.csv and light.csv, as of rendered images, instead of estimating them"""
     mirror: bool = True
     """average with the mirrored image"""
     frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
@@ -50,7 +50,7 @@ class Label:
     """cpu, cuda or cuda:N; by default cuda where there is one"""
 
     def run(self) -> None:
-        """Label, join attributes and identities where the folder has them, write."""
+        """Label, join the folder's attributes and identities, write the table."""
         at_least("--batch-size", self.batch_size, 1)
         if self.out.suffix not in (".parquet", ".csv"):
             raise LatentrotError(f"--out {self.out}: expected a name ending in .parquet or .csv")
@@ -71,7 +71,7 @@ class Label:
         print(f"labelled {len(table)} images ({counts}); wrote {self.out}")
 
     def estimated(self, folder: FaceFolder) -> pd.DataFrame:
-        """What the networks say."""
+        """Estimate the labels."""
         from latentrot.bundles import DEFAULT_BUNDLE  # noqa: PLC0415
         from latentrot.devices import resolve_device  # noqa: PLC0415
         from latentrot.faces.attributes import attributes_beside  # noqa: PLC0415
@@ -95,40 +95,40 @@ class Label:
 
 @dataclass(frozen=True)
 class LabelLight:
-    """Label where the light comes from: a few images by hand, the others by a model that learns from those.
+    """Label the light: some images by hand, the others by a model fitted to these answers.
 
-    Without --page the model is fitted to the answers there are. With --page people answer in a browser, the most
-    doubtful images first, and the model is fitted again after every batch.
+    Without --page the model is fitted to existing answers. With --page answers are given in a browser, the most uncertain
+    images first, and the model is fitted again after every batch.
     """
 
     data: Path
     """CelebA folder, or any folder of aligned (178:218) or square face images"""
     answers: Path = Path("light_answers.csv")
-    """what people said (image_id,light,annotator,time); answers are added one by one, nothing is ever changed"""
+    """answers (image_id,light,annotator,time); rows are only appended"""
     out: Path = Path("light.csv")
     """the light of every image: image_id,light,confidence,source"""
     page: bool = False
-    """open the page on 127.0.0.1; Ctrl-C ends it, fits once more and reports"""
+    """open the page on 127.0.0.1; Ctrl-C stops it, fits again and reports"""
     annotator: str = ""
-    """the name the page starts with"""
+    """initial name on the page"""
     batch: int = 20
-    """answers of one person between two fits"""
+    """number of answers of one person between fits"""
     rounds: int | None = None
-    """batches each person is asked for; by default as many as there are images for"""
+    """number of batches per person; by default until all images are labelled"""
     again: float = 0.2
-    """share of a batch others have answered already, to measure the agreement on (0 to 1)"""
+    """share of a batch that others have answered, for measuring agreement (0 to 1)"""
     port: int | None = None
     """by default the first free one from 7860"""
     doubtful: int = 10
-    """how many of the least certain images to name"""
+    """number of uncertain images to list"""
     labeler: str | None = None
-    """whose label network: a bundled model (faces64, heads64), a model's folder or a labeler file; by default faces64"""
+    """label network: a bundled model (faces64, heads64), a model's folder or a labeler file; by default faces64"""
     device: str | None = None
-    """cpu, cuda or cuda:N; by default the CPU, which spends most of the time on reading the images"""
+    """cpu, cuda or cuda:N; by default the CPU, where reading images dominates"""
     frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
 
     def run(self) -> None:
-        """Ask if wanted, fit, write, report."""
+        """Ask on the page if requested, fit, write the table, report."""
         if self.out.suffix != ".csv":
             raise LatentrotError(f"--out {self.out}: expected a name ending in .csv")
         check_folder(self.data)
@@ -144,7 +144,7 @@ class LabelLight:
 
         folder = open_folder(self.data)
         if not self.page:
-            read_answers(self.answers)  # a mistake is told before the long part
+            read_answers(self.answers)  # report errors before the slow part
         self.frame.check([self.data], self.device)
         device = self.resolved_device()
         features = folder_features(folder, labeler=load_labeler(self.labeler, device), device=device)
@@ -158,7 +158,7 @@ class LabelLight:
         print(f"wrote {self.out}")
 
     def resolved_device(self) -> torch.device | None:
-        """The device asked for; without one, what it takes to look for the best is not loaded."""
+        """The given device; None avoids importing torch to detect one."""
         if self.device is None:
             return None
         from latentrot.devices import resolve_device  # noqa: PLC0415
@@ -166,7 +166,7 @@ class LabelLight:
         return resolve_device(self.device)
 
     def ask(self, folder: FaceFolder, features: LightFeatures) -> None:
-        """Serve the page until interrupted; the table is written after every fit."""
+        """Serve the page until interrupted; writes the table after every fit."""
         from latentrot.faces.light.answers import AnswerFile  # noqa: PLC0415
         from latentrot.faces.light.page import serve_label_page  # noqa: PLC0415
         from latentrot.faces.light.session import LabelSession, LightFit, SessionConfig  # noqa: PLC0415
@@ -186,7 +186,7 @@ class LabelLight:
 
 @dataclass(frozen=True)
 class CheckLabels:
-    """Measure how far the labels can be trusted, on people that training left out: report and figures."""
+    """Measure the accuracy of the labels on held-out people: report and figures."""
 
     celeba: Path
     """aligned CelebA with identity_CelebA.csv and pose.csv (image_id, yaw_deg, pitch_deg)"""
@@ -195,11 +195,11 @@ class CheckLabels:
     out: Path = Path("label-check")
     """folder for report.json and the figures"""
     pose: Literal["bundled", "hopenet"] = "bundled"
-    """what estimates the pose"""
+    """pose estimator"""
     weights: str | None = None
     """path or address of a published Hopenet snapshot, for --pose hopenet"""
     labeler: str | None = None
-    """whose label network: a bundled model (faces64, heads64), a model's folder or a labeler file; by default faces64"""
+    """label network: a bundled model (faces64, heads64), a model's folder or a labeler file; by default faces64"""
     mirror: bool = True
     """average with the mirrored image"""
     device: str | None = None
@@ -207,7 +207,7 @@ class CheckLabels:
     frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
 
     def run(self) -> None:
-        """Measure, print what was measured beside the targets, write."""
+        """Measure, print measured and target values, write the report."""
         check_folder(self.celeba)
         check_folder(self.yaleb, "the extended Yale B images with light.csv")
         check_writable(self.out)
@@ -229,14 +229,14 @@ class CheckLabels:
 
 @dataclass(frozen=True)
 class TrainLabeler:
-    """Train a label network (yaw, pitch, roll, light): on photographs, as the bundled faces' was, or on rendered heads."""
+    """Train a label network (yaw, pitch, roll, light): on photographs, like the bundled one, or on rendered heads."""
 
     celeba: Path | None = None
     """aligned CelebA with identity_CelebA.csv and pose.csv (image_id, yaw_deg, pitch_deg); needs --yaleb"""
     yaleb: Path | None = None
     """extended Yale B with light.csv (image, azimuth_deg, elevation_deg); needs --celeba"""
     heads: Path | None = None
-    """instead of the two: images with exact labels (pose.csv, light.csv, identity_CelebA.csv), as heads make writes"""
+    """alternatively: images with exact labels (pose.csv, light.csv, identity_CelebA.csv), written by heads make"""
     out: Path = Path("labeler.safetensors")
     """the network's file"""
     pose_steps: int | None = None
@@ -246,11 +246,11 @@ class TrainLabeler:
     round_steps: int | None = None
     """optimiser steps of each round of self-training"""
     seed: int | None = None
-    """of everything random"""
+    """seed of all randomness"""
     frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
 
     def run(self) -> None:
-        """Train, write, print the errors on people held out."""
+        """Train, write the network, print its errors on held-out people."""
         check_writable(self.out)
         from latentrot.training.labeler.config import LabelTrainConfig  # noqa: PLC0415
 
@@ -264,7 +264,7 @@ class TrainLabeler:
         print(f"wrote {self.out}")
 
     def train(self, config: LabelTrainConfig) -> dict[str, float]:
-        """Train on what was given; returns the errors on people, or heads, held out."""
+        """Train on the given data; returns the errors on held-out people or heads."""
         from latentrot.training.labeler.exact import train_exact_labeler  # noqa: PLC0415
         from latentrot.training.labeler.labeler import train_labeler  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""What can be edited beside the pose: `properties`."""
+"""Editable properties: `properties`."""
 
 from __future__ import annotations
 

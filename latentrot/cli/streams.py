@@ -28,7 +28,7 @@ def prepare_streams() -> None:
 
 
 def flush_output() -> str:
-    """Write out what is left of standard output.
+    """Flush standard output.
 
     Returns:
         Why it could not be written; empty where it was, or where its reader has gone, as `head` does.

@@ -1,7 +1,7 @@
-"""The columns of the joint regression, made from a label table.
+"""The design matrix of the joint regression, from a label table.
 
-Every value is rounded to a multiple of 1/64, so that products with half-precision latents, and their sums, are exact in
-float64 (see `latentrot.directions.joint`).
+Values are rounded to multiples of 1/64, so that products with half-precision latents, and their sums, are exact in float64
+(see `latentrot.directions.joint`).
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from latentrot.faces.colours import COLOUR_COLUMNS, EYE_TO_CHEEK
 
 __all__ = ["COLOURS", "LIGHT", "POSE", "Design", "design_of", "mirrored_columns"]
 
-#: parts of a unit that values are rounded to
+#: values are rounded to 1 / GRAIN
 GRAIN = 64
-#: from this brightness of the eyes, as a share of the cheeks', glasses are clear
+#: min brightness of the eyes relative to the cheeks for clear glasses
 CLEAR = 0.58
-#: columns of the pose, of the light, and of colours: what directions of other properties are made orthogonal to
+#: columns of pose, light and colours, to which the directions of properties are made orthogonal
 POSE = ("yaw_left", "yaw_right", "pitch")
 LIGHT = ("light_left", "light_right")
 COLOURS = tuple(name for name in COLOUR_COLUMNS if name != EYE_TO_CHEEK)
-#: columns that mirroring an image swaps, and what it multiplies them by
+#: columns that mirroring an image swaps, and factors
 SWAPPED = {"yaw_left": ("yaw_right", -1.0), "yaw_right": ("yaw_left", -1.0)} | {
     "light_left": ("light_right", 1.0), "light_right": ("light_left", 1.0),
 }  # fmt: skip
-#: attributes that say what other columns say better
-SAID_OTHERWISE = {"Young": AGE, "Eyeglasses": EYE_TO_CHEEK}
-#: colours vary little: a unit of their columns is so much of the whole range
+#: attributes that are replaced by better columns
+REPLACED = {"Young": AGE, "Eyeglasses": EYE_TO_CHEEK}
+#: unit of colour columns, relative to the whole range
 COLOUR_UNIT = 0.25
 
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """The regression's columns.
+    """The design matrix.
 
     Attributes:
-        table: image_id -> columns, float64 multiples of 1/64; the first is 1, the intercept's.
-        scale: units of a column of one's own, per unit of `table`; 1 for the others.
+        table: columns by image_id, float64 multiples of 1/64; the first one is the intercept, 1.
+        scale: units of user-defined columns per unit of `table`.
     """
 
     table: pd.DataFrame
@@ -50,24 +50,24 @@ class Design:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The columns, the intercept first."""
+        """Names of the columns, the intercept first."""
         return tuple(map(str, self.table.columns))
 
 
 def design_of(labels: pd.DataFrame, own: Sequence[str] = ()) -> Design:
-    """Make the regression's columns from a label table.
+    """Make the design matrix from a label table.
 
-    Columns are: yaw to the left and to the right of the front (two, that meet at 0) and pitch in tens of degrees; light from
-    the left and from the right, 0 or 1; CelebA's attributes from -1/2 (absent) to 1/2 (present), by CelebA's own table where
-    the labels hold it and by the attributes network elsewhere; age in tens of years; glasses split into clear and dark ones;
-    mean colours of face and surroundings. What the table lacks is left out.
+    The columns are the yaw to the left and to the right (two hinge functions) and the pitch in tens of degrees; light from
+    the left and from the right, 0 or 1; CelebA's attributes from -1/2 (absent) to 1/2 (present), from CelebA's table or else
+    by the attributes network; age in tens of years; clear and dark glasses; mean colours of face and surroundings.
+    Columns that the table lacks are left out.
 
     Args:
-        labels: image_id -> what `label_folder` estimates, and any further columns.
-        own: further numeric columns to take in.
+        labels: table by image_id, as of `label_folder`, with any further columns.
+        own: names of further numeric columns.
 
     Raises:
-        LatentrotError: a column of one's own that is not there, not numeric, or the same for all images.
+        LatentrotError: a further column that does not exist, is not numeric, or is constant.
     """
     columns: dict[str, pd.Series] = {"1": pd.Series(1.0, labels.index)}
     columns |= _pose_and_light(labels) | _attributes(labels)
@@ -81,15 +81,15 @@ def design_of(labels: pd.DataFrame, own: Sequence[str] = ()) -> Design:
     table = pd.DataFrame(columns).dropna()
     if table.empty:
         raise LatentrotError(f"none of {len(labels)} labelled images has a value in every column; fill or drop columns")
-    varied = [name for name in table if name == "1" or table[name].nunique() > 1]  # a constant says nothing
+    varied = [name for name in table if name == "1" or table[name].nunique() > 1]  # drop constants
     return Design((table[varied] * GRAIN).round() / GRAIN, scale)
 
 
 def mirrored_columns(names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """What mirroring an image does to its columns: value[i] becomes sign[i] * value[order[i]].
+    """Effect of mirroring an image on its columns: value[i] becomes sign[i] * value[order[i]]; returns (order, sign).
 
     Raises:
-        LatentrotError: one of a pair of columns that mirroring swaps is missing.
+        LatentrotError: one of two columns that mirroring swaps is missing.
     """
     pairs = [SWAPPED.get(name, (name, 1.0)) for name in names]
     if missing := [other for other, _ in pairs if other not in names]:
@@ -114,7 +114,7 @@ def _pose_and_light(labels: pd.DataFrame) -> dict[str, pd.Series]:
 def _attributes(labels: pd.DataFrame) -> dict[str, pd.Series]:
     found = {name: value for name in ATTRIBUTES if (value := _attribute(labels, name)) is not None}
     glasses = found.get("Eyeglasses")
-    found = {name: value for name, value in found.items() if SAID_OTHERWISE.get(name) not in labels}
+    found = {name: value for name, value in found.items() if REPLACED.get(name) not in labels}
     if AGE in labels:
         found["age"] = labels[AGE].astype(float) / 10
     if glasses is not None and EYE_TO_CHEEK in labels:
@@ -125,7 +125,7 @@ def _attributes(labels: pd.DataFrame) -> dict[str, pd.Series]:
 
 
 def _attribute(labels: pd.DataFrame, name: str) -> pd.Series | None:
-    """-1/2 to 1/2: CelebA's own +1 and -1 where the table holds them, elsewhere the estimated probability."""
+    """An attribute from -1/2 to 1/2: CelebA's label if available, or else the estimated probability."""
     estimated = labels[f"p_{name}"].astype(float) - 0.5 if f"p_{name}" in labels else None
     if name not in labels:
         return estimated
@@ -134,7 +134,7 @@ def _attribute(labels: pd.DataFrame, name: str) -> pd.Series | None:
 
 
 def _own(labels: pd.DataFrame, name: str) -> tuple[pd.Series, float]:
-    """A column of one's own about its mean, in units of a power of two near its standard deviation; and that unit."""
+    """A further column, centred, in units of a power of two near its standard deviation; and that unit."""
     if name not in labels:
         raise LatentrotError(f"the label table has no column {name!r}; it has {', '.join(map(str, labels.columns))}")
     values = pd.to_numeric(labels[name], errors="coerce").astype(float)
@@ -142,5 +142,5 @@ def _own(labels: pd.DataFrame, name: str) -> tuple[pd.Series, float]:
     if not spread > 0:
         raise LatentrotError(f"column {name!r} holds no two different numbers; expected a number for each image")
     unit = float(2.0 ** np.round(np.log2(spread)))
-    middle = float(np.round(values.mean() / unit) * unit)  # a grown table seldom moves it: sums kept stay of use
+    middle = float(np.round(values.mean() / unit) * unit)  # rounded, so that cached sums remain valid for a grown table
     return (values - middle) / unit, unit

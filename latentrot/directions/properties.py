@@ -1,10 +1,10 @@
-"""Properties of a face: what each is called, what says it, and how its change reaches the photograph.
+"""Declarations of the properties of a face: their columns, measures, and transfer to the photograph.
 
-A property is a declaration, nothing else. Everything that fits, walks, calibrates and composes reads it from here, so that a
-new property is one more row of `PROPERTIES`, or one `Property` of one's own over any numeric column of a label table.
+Fitting, walks, calibration and compositing read these declarations. A new property is a row of `PROPERTIES`, or a `Property`
+of any numeric column of a label table.
 
-Depths, shrinkages, regions and limits were chosen on people held out, by the judges of `experiments/properties.py`
-and by eye; what they come to on forty others stands in `experiments/properties.csv`.
+Depths, shrinkages, regions and limits were chosen on held-out people, with the networks of `experiments/properties.py` and
+visually; `experiments/properties.csv` has the results on forty other people.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from latentrot.errors import LatentrotError
 
 __all__ = ["DEEP", "MIDDLE", "PROPERTIES", "Property", "Region", "Wanted", "by", "property_named", "to"]
 
-#: depths of the latents that are walked (see `Schedule.depth`): nearly noise, where shapes move; half way, where the
-#: person is kept better and the head turns less
+#: depths of latents for walks (see `Schedule.depth`): near noise, which changes shapes; and half way, which preserves the
+#: identity better and rotates the head less
 DEEP, MIDDLE = 0.9, 0.525
 
 Region = Literal[
@@ -28,26 +28,26 @@ Region = Literal[
 
 @dataclass(frozen=True)
 class Property:
-    """What can be changed in a face.
+    """A property of a face.
 
     Attributes:
-        name: as users write it.
+        name: name for users.
         unit: of a change: degrees, years, or presence (0 absent, 1 present).
-        columns: columns of the regression whose slopes, added up, are the direction; "-NAME" is subtracted.
-        measured: column of `latentrot.describe` that says how much of it an image shows; empty: nothing does.
-        negated: the measure runs the other way: less of the column is more of the property.
-        mirrored: the property it becomes when the image is mirrored; empty: itself.
-        sign: what mirroring multiplies it by: 1, or -1 as for yaw.
-        region: where in the photograph it may change anything.
-        keeps: parts whose mean colour may change; those of all others are held.
-        fades: parts whose colour may grow lighter, darker or greyer, but turn no other hue.
-        shades: whether only brightness changes, in proportion to what is there, as light does: every pixel keeps its hue.
-        covers: whether what it draws hides what was there, as dark lenses do, instead of being added to it.
-        warp: whether the photograph's own pixels move as the landmarks do.
-        depth: of the latents that are walked.
-        shrinkage: power of the Wiener gain the direction is multiplied by: 0 none, 0.5 its square root, 1 all of it.
-        limit: longest steps down and up, in units of the column.
-        reaches: how its change comes into the photograph: "difference" of two decodings, or "geometry".
+        columns: columns of the regression whose slopes are summed to the direction; "-NAME" is subtracted.
+        measured: column of `latentrot.describe` that measures it; empty: it is not measurable.
+        negated: whether the measure decreases with the property.
+        mirrored: name of the property of the mirrored image; empty: the same.
+        sign: factor of mirroring: 1, or -1 as for yaw.
+        region: region of the photograph that may change.
+        keeps: parts whose mean colour may change; that of the others is preserved.
+        fades: parts whose colour may become lighter, darker or greyer, but keep its hue.
+        shades: whether it is a gain of the brightness, which preserves hues, as for light.
+        covers: whether it occludes the photograph, as dark lenses do, instead of being added.
+        warp: whether the photograph is warped by the motion of the landmarks.
+        depth: depth of its latents.
+        shrinkage: exponent of the Wiener gain of the direction: 0, 0.5 or 1.
+        limit: max steps down and up, in units of the column.
+        reaches: transfer to the photograph: "difference" of two decodings, or "geometry".
     """
 
     name: str
@@ -75,16 +75,16 @@ class Property:
 
     @classmethod
     def of_column(cls, column: str) -> Property:
-        """A property of one's own: whatever a numeric column of a label table says, in the column's own unit."""
+        """A property of any numeric column of a label table, in units of the column."""
         return cls(column, "units of the column", (column,), region="person", keeps=("skin", "hair"), limit=(-6.0, 6.0))
 
 
 def _attribute(name: str, attribute: str, **how: object) -> Property:
-    """A property that one of CelebA's attributes says."""
+    """A property of one of CelebA's attributes."""
     return Property(name, "presence", (attribute,), f"p_{attribute}", **how)  # pyright: ignore[reportArgumentType]
 
 
-#: what is worn over the face hides parts of it, whose mean colours are then no drift
+#: parts that accessories may hide, whose mean colours may then change
 WORN = ("skin", "hair", "ears", "accessories")
 
 PROPERTIES: tuple[Property, ...] = (
@@ -122,10 +122,10 @@ PROPERTIES: tuple[Property, ...] = (
 
 
 def property_named(name: str, known: Iterable[Property] = PROPERTIES) -> Property:
-    """The property of a name.
+    """Find a property by name.
 
     Raises:
-        LatentrotError: there is none.
+        LatentrotError: no property of this name.
     """
     known = tuple(known)
     for one in known:
@@ -136,11 +136,11 @@ def property_named(name: str, known: Iterable[Property] = PROPERTIES) -> Propert
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a property shall become.
+    """A requested change of a property.
 
     Attributes:
-        value: in the property's unit.
-        absolute: to reach the value, not to change by it.
+        value: in the unit of the property.
+        absolute: whether to change to the value, not by it.
     """
 
     value: float

@@ -153,7 +153,7 @@ def orthogonal_to(direction: np.ndarray, others: Sequence[np.ndarray]) -> np.nda
 
 
 def available_properties(labels: pd.DataFrame) -> list[Property]:
-    """The known properties whose columns a table of labels has; empty where it has no attributes."""
+    """The built-in properties whose columns a label table has; none without attributes."""
     columns = set(design_of(labels).names) if "Smiling" in labels or "p_Smiling" in labels else set()
     return [p for p in PROPERTIES if p.reaches == "difference" and set(p.column_names) <= columns]
 

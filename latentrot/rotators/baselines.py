@@ -1,4 +1,4 @@
-"""What any rotator has to beat: doing nothing, and mirroring the image."""
+"""Baselines of evaluations: the unchanged image and the mirror image."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ __all__ = ["MirrorOptions", "MirrorRotator", "NothingOptions", "NothingRotator"]
 
 @dataclass(frozen=True)
 class NothingRotator:
-    """Returns the image as it is."""
+    """Returns the image unchanged."""
 
     name: ClassVar[str] = "nothing"
     learned_from: ClassVar[tuple[str, ...]] = ()
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
-        """A (s, s, 3) uint8 crop, whatever the degrees -> the same."""
+        """Return a copy of a (s, s, 3) uint8 crop."""
         check_degrees([degrees], 180)
         return image.copy()
 
 
 @dataclass(frozen=True)
 class MirrorRotator:
-    """Returns the mirrored image: the yaw changes its sign, and the light its side."""
+    """Returns the mirror image, with the opposite yaw and light."""
 
     name: ClassVar[str] = "mirror"
     learned_from: ClassVar[tuple[str, ...]] = ()
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
-        """A (s, s, 3) uint8 crop, whatever the degrees -> its mirror image."""
+        """Mirror a (s, s, 3) uint8 crop."""
         check_degrees([degrees], 180)
         return image[:, ::-1].copy()
 
 
 @dataclass(frozen=True)
 class NothingOptions(RotatorOptions):
-    """None."""
+    """No options."""
 
     offered: ClassVar[bool] = False
 
@@ -52,7 +52,7 @@ class NothingOptions(RotatorOptions):
 
 @dataclass(frozen=True)
 class MirrorOptions(RotatorOptions):
-    """None."""
+    """No options."""
 
     offered: ClassVar[bool] = False
 

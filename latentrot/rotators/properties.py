@@ -39,28 +39,28 @@ __all__ = [
     "EditedProperty", "InvertedFace", "PropertyEditor", "PropertyReport", "Wanted", "by", "load_property_editor", "to",
 ]  # fmt: skip
 
-#: side in pixels of the crops that results are measured on, at most
+#: max side of the crops that results are measured on, pixels
 MEASURED_SIDE = 128
-#: of a property's unit, what a search for a step takes for reached; a search counts in multiples of it
+#: tolerance of a search for a step size, by unit
 TOLERANCE = {"degrees": 1.0, "years": 1.5, "presence": 0.08, "probability": 0.08}
-#: so many times as far from what was wanted, and a value counts as not reached
+#: max error of a reached change, in tolerances
 MISSED = 3.0
-#: probe steps of a search, as shares of the step that the average calibration names
+#: probe steps of a search, relative to the step of the average calibration
 PROBES = (0.6, 1.2)
 
 
 @dataclass(frozen=True)
 class EditedProperty:
-    """What one property has become.
+    """Result of the edit of one property.
 
     Attributes:
-        name: of the property.
-        wanted: what was asked for.
-        step: walked, in units of the property's column.
-        before: measured on the source, in the property's unit; NaN where nothing measures it.
-        after: measured on the result.
-        reached: whether the result is what was asked for, or near it.
-        held: whether the step was held at the longest allowed.
+        name: name of the property.
+        wanted: the requested change.
+        step: step size, in units of the property's column.
+        before: value of the source, in the property's unit; NaN if not measurable.
+        after: value of the result.
+        reached: whether the change was reached within the tolerance.
+        clamped: whether the step was clamped to the limit.
     """
 
     name: str
@@ -69,18 +69,18 @@ class EditedProperty:
     before: float
     after: float
     reached: bool
-    held: bool
+    clamped: bool
 
 
 @dataclass(frozen=True, eq=False)
 class PropertyReport:
-    """What an edit did.
+    """Result of an edit.
 
     Attributes:
-        properties: each that was asked for.
-        before: a row of `latentrot.describe` of the source.
-        after: the same of the result.
-        warnings: what the user should know, a line each.
+        properties: the requested ones.
+        before: row of `latentrot.describe` of the source.
+        after: row of the result.
+        warnings: for the user.
     """
 
     properties: tuple[EditedProperty, ...]
@@ -95,11 +95,11 @@ class PropertyEditor:
 
     Args:
         model: the diffusion model.
-        directions: of one or more depths, whose schedules lie on one path.
-        attributes: the network that measures age and attributes; None: what it measures is not measured.
+        directions: of one or more depths, with schedules that share their noise levels.
+        attributes: attributes network; None: age and attributes are not measured.
 
     Raises:
-        LatentrotError: directions of another model, none at all, or of schedules that lie on different paths.
+        LatentrotError: no directions, directions of another model, or of incompatible schedules.
     """
 
     model: LatentModel
@@ -116,24 +116,24 @@ class PropertyEditor:
             levels = one.space.schedule.levels(self.model)
             if levels != path[: len(levels)]:
                 raise LatentrotError(
-                    f"directions of {one.space.schedule} do not lie on the path of {self.deepest}; fit them anew"
+                    f"directions of {one.space.schedule} do not share the noise levels of {self.deepest}; fit them again"
                 )
 
     @property
     def deepest(self) -> Schedule:
-        """The longest schedule; the others are beginnings of it."""
+        """The deepest schedule; the others are its prefixes."""
         return max((d.space.schedule for d in self.directions), key=lambda s: s.depth)
 
     @property
     def properties(self) -> list[Property]:
-        """What can be edited."""
+        """The editable properties."""
         return [p for d in self.directions for p in d.properties]
 
     def of(self, name: str) -> tuple[Property, PropertyDirections]:
-        """A property and the directions that hold it.
+        """A property and its directions.
 
         Raises:
-            LatentrotError: there is none of this name.
+            LatentrotError: no property of this name.
         """
         for directions in self.directions:
             for one in directions.properties:
@@ -142,29 +142,29 @@ class PropertyEditor:
         raise LatentrotError(f"property {name!r}: expected one of {', '.join(p.name for p in self.properties)}")
 
     def level(self, directions: PropertyDirections) -> int:
-        """The noise level of some directions' latents."""
+        """The noise level of the latents of some directions."""
         return directions.space.schedule.levels(self.model)[-1]
 
     def calibration(self, name: str) -> Calibration:
-        """What steps along a direction do on average; where nobody has measured, a step counts as a unit."""
+        """The average calibration of a property; without one a step of 1 is taken for a unit."""
         one, directions = self.of(name)
         return directions.calibrations.get(
             name, Calibration((one.limit[0], 0.0, one.limit[1]), (one.limit[0], 0.0, one.limit[1]))
         )
 
     def describe(self, x: torch.Tensor) -> pd.DataFrame:
-        """What crops (n, 3, h, h) show, by the networks that belong to the model."""
+        """Describe crops (n, 3, h, h) by the networks of the model."""
         return describe(x, labeler=self.model.labeler, attributes=self.attributes)
 
     def prepare(
         self, photograph: np.ndarray, alignment: Alignment, landmarks: np.ndarray | None = None
     ) -> InvertedFace:
-        """Invert a face and find its parts: the costly part that all edits share.
+        """Invert a face and find its parts: the slow step that all edits share.
 
         Args:
             photograph: (h, w, 3) uint8 RGB.
             alignment: of the face.
-            landmarks: (68, 2) photograph pixels; None finds them.
+            landmarks: (68, 2) photograph pixels; None: they are estimated.
 
         Raises:
             LatentrotError: the face's landmarks cannot be found.
@@ -181,14 +181,15 @@ class PropertyEditor:
 
 @dataclass(frozen=True, eq=False)
 class InvertedFace:
-    """A face of a photograph, ready for many edits.
+    """An inverted face of a photograph, for many edits.
 
     Attributes:
-        editor: that prepared it.
+        editor: the editor.
         photograph: (h, w, 3) uint8 RGB.
         alignment: of the face.
-        face: what lies where in its crop.
-        latents: noise level -> (1, c, h, w).
+        face: parts of the head in its crop.
+        latents: (1, c, h, w) by noise level.
+        starts: cache of `start`.
     """
 
     editor: PropertyEditor
@@ -203,30 +204,29 @@ class InvertedFace:
 
         Args:
             wanted: property name -> `by(...)` or `to(...)`; a plain number changes by it.
-            measure: find the step on the photograph itself where an absolute value or years are asked for; without it the
-                average calibration is trusted.
+            measure: search the step on the photograph for absolute values and years; False: use the average calibration.
 
         Returns:
-            (h, w, 3) uint8, bit for bit the photograph where nothing changes; and what was measured.
+            (h, w, 3) uint8, unchanged bit for bit where nothing changes; and the report.
 
         Raises:
-            LatentrotError: an unknown property, or one that geometry brings about, such as yaw.
+            LatentrotError: an unknown property, or one of geometry, such as yaw.
         """
-        asked = {name: w if isinstance(w, Wanted) else by(w) for name, w in wanted.items()}
-        steps = {name: self.step_for(name, w, measure=measure) for name, w in asked.items()}
+        requested = {name: w if isinstance(w, Wanted) else by(w) for name, w in wanted.items()}
+        steps = {name: self.step_for(name, w, measure=measure) for name, w in requested.items()}
         change = self.change(steps)
-        return apply_change(self.photograph, self.alignment, change), self.report(asked, steps, change)
+        return apply_change(self.photograph, self.alignment, change), self.report(requested, steps, change)
 
     def step_for(self, name: str, wanted: Wanted, *, measure: bool = True) -> float:
-        """The step, in units of the property's column, that brings a property about."""
+        """The step size of a change, in units of the property's column."""
         one, _ = self.editor.of(name)
         if one.reaches == "geometry":
-            raise LatentrotError(f"{name} is brought about by geometry; turn the head with a rotator")
+            raise LatentrotError(f"{name} is changed by geometry; use a rotator")
         calibration, before = self.editor.calibration(name), self.value(name, self.before)
         known = bool(one.measured) and np.isfinite(before)
         if wanted.absolute and not known:
             raise LatentrotError(
-                f"nothing measures {name}, so that it cannot be changed to {wanted.value:g}; give a change by"
+                f"{name} cannot be measured and so not be changed to {wanted.value:g}; give a signed change"
             )
         change = wanted.value - before if wanted.absolute else self.possible(one, wanted.value, before)
         average = float(np.clip(calibration.step_for(change), *one.limit))
@@ -243,25 +243,25 @@ class InvertedFace:
         return find_steps([change / tolerance], probes, measured, [longest])[0]
 
     def possible(self, one: Property, change: float, before: float) -> float:
-        """A change as far as it can be made: nothing is more than present, or less than absent."""
+        """Clamp a change so that the result is between absent and present."""
         if one.unit not in ("presence", "probability") or not np.isfinite(before):
             return change
         room = max(1 - before, 0.0) if change > 0 else -max(before, 0.0)
         return min(change, room) if change > 0 else max(change, room)
 
     def change(self, steps: Mapping[str, float]) -> Change:
-        """What steps along several directions change: all added in the latent, decoded once; light, which shades, apart.
+        """The change of steps along several directions, which are added in the latent, except for light.
 
         Args:
-            steps: property name -> step in units of its column.
+            steps: step by property, in units of its column.
         """
         shading = {name: step for name, step in steps.items() if self.editor.of(name)[0].shades}
         others = {name: step for name, step in steps.items() if name not in shading}
         groups = [group for group in (others, shading) if any(group.values())]
-        return together([self.change_at_once(group) for group in groups or [{}]])
+        return together([self.joint_change(group) for group in groups or [{}]])
 
-    def change_at_once(self, steps: Mapping[str, float]) -> Change:
-        """What steps along several directions change that reach the photograph alike: property name -> step."""
+    def joint_change(self, steps: Mapping[str, float]) -> Change:
+        """The change of steps along several directions that are added in one latent: step by property."""
         # walk and decode
         offsets: dict[int, torch.Tensor] = {}
         properties = []
@@ -275,13 +275,13 @@ class InvertedFace:
         start, before = self.start(entry)
         shown = self.decode(entry, offsets) if offsets else start
 
-        # what that changes
+        # difference of the decodings
         after = landmarks_of_crops(shown, self.device)[0] if any(p.warp for p in properties) else None
         moved = self.walked_map(shown) if any(p.region in WITH_WALKED_PARTS for p in properties) else None
         return difference(start, shown, (before, after), self.face, properties, moved)
 
     def decode(self, entry: int, offsets: dict[int, torch.Tensor]) -> torch.Tensor:
-        """(1, 3, s, s), the latent at a noise level walked and decoded, passing the walks of the levels below."""
+        """Walk and decode the latent of a noise level, with the walks of lower levels on the way: (1, 3, s, s)."""
         model = self.editor.model
         z = (
             walked(self.latents[entry], offsets[entry], model.first_stage.factor)
@@ -292,18 +292,18 @@ class InvertedFace:
         return decode_walked(model, z, self.schedule(entry), below)
 
     def start(self, entry: int) -> tuple[torch.Tensor, np.ndarray | None]:
-        """The latent at a noise level decoded as it is, (1, 3, s, s), and its landmarks; made once."""
+        """The decoded unchanged latent of a noise level, (1, 3, s, s), and its landmarks; cached."""
         if entry not in self.starts:
             shown = self.decode(entry, {})
             self.starts[entry] = shown, landmarks_of_crops(shown, self.device)[0]
         return self.starts[entry]
 
     def schedule(self, level: int) -> Schedule:
-        """The schedule whose latents lie at a noise level."""
+        """The schedule of a noise level."""
         return next(d.space.schedule for d in self.editor.directions if self.editor.level(d) == level)
 
     def walked_map(self, shown: torch.Tensor) -> FaceMap | None:
-        """What lies where in a decoded image (1, 3, s, s); None where no face is found in it."""
+        """Parts of the head in a decoded image (1, 3, s, s); None without a face."""
         image = to_uint8(shown)[0]
         side = image.shape[0]
         frame = crop_alignment(side)
@@ -315,32 +315,32 @@ class InvertedFace:
 
     @property
     def device(self) -> str:
-        """Where networks run."""
+        """Device of the networks."""
         return str(self.editor.model.device)
 
-    # --- what is measured -----------------------------------------------------------------------------------------------
+    # --- measurement ----------------------------------------------------------------------------------------------------
 
     @cached_property
     def small(self) -> np.ndarray:
-        """(k, k, 3) uint8, the face crop that results are measured on."""
+        """The crop for measurements, (k, k, 3) uint8."""
         side = int(np.clip(round(self.alignment.crop_side), self.editor.model.resolution, MEASURED_SIDE))
         return self.alignment.crop(self.photograph, side)
 
     @cached_property
     def before(self) -> pd.Series:
-        """What the source shows."""
+        """Description of the source."""
         return self.editor.describe(to_tensor(self.small)).iloc[0]
 
     def edited_crop(self, change: Change) -> np.ndarray:
-        """A change on the small crop alone: (k, k, 3) uint8."""
+        """Apply a change to the small crop: (k, k, 3) uint8."""
         return apply_change(self.small, crop_alignment(self.small.shape[0]), change)
 
     def described(self, change: Change) -> pd.Series:
-        """What a change makes the small crop show."""
+        """Description of the small crop with a change."""
         return self.editor.describe(to_tensor(self.edited_crop(change))).iloc[0]
 
     def value(self, name: str, shown: pd.Series) -> float:
-        """How much of a property an image shows, in its unit; NaN where nothing measures it."""
+        """Value of a property in a description, in its unit; NaN if not measurable."""
         one, _ = self.editor.of(name)
         if not one.measured or one.measured not in shown:
             return float("nan")
@@ -348,32 +348,32 @@ class InvertedFace:
         found = 1 - float(shown[one.measured]) if one.negated else float(shown[one.measured])
         return (found - calibration.absent) / calibration.span
 
-    def report(self, asked: Mapping[str, Wanted], steps: Mapping[str, float], change: Change) -> PropertyReport:
-        """Measure what an edit did."""
+    def report(self, requested: Mapping[str, Wanted], steps: Mapping[str, float], change: Change) -> PropertyReport:
+        """Measure the result of an edit."""
         after = self.before if change.is_nothing else self.described(change)
-        rows = tuple(self.edited(name, asked[name], steps[name], after) for name in asked)
+        rows = tuple(self.edited(name, requested[name], steps[name], after) for name in requested)
         warnings = tuple(
-            f"{r.name}: wanted {'' if r.wanted.absolute else 'a change of '}{r.wanted.value:g}, got "
+            f"{r.name}: requested {'' if r.wanted.absolute else 'a change of '}{r.wanted.value:g}, measured "
             f"{r.after if r.wanted.absolute else r.after - r.before:.2g}"
-            + ("; the step is the longest allowed" if r.held else "")
+            + ("; the step is clamped to the limit" if r.clamped else "")
             for r in rows
             if not r.reached
         )
         return PropertyReport(rows, self.before, after, warnings)
 
     def edited(self, name: str, wanted: Wanted, step: float, after: pd.Series) -> EditedProperty:
-        """One property's row of the report."""
+        """The row of one property in the report."""
         one, _ = self.editor.of(name)
-        was, is_now = self.value(name, self.before), self.value(name, after)
+        old, new = self.value(name, self.before), self.value(name, after)
         if wanted.absolute:
-            missing = wanted.value - is_now
+            missing = wanted.value - new
         else:
-            missing = self.possible(one, wanted.value, was) - (is_now - was)
-            if one.unit in ("presence", "probability"):  # more of it than wanted is no miss
+            missing = self.possible(one, wanted.value, old) - (new - old)
+            if one.unit in ("presence", "probability"):  # exceeding the request counts as reached
                 missing = max(0.0, missing * float(np.sign(wanted.value)))
         reached = not abs(missing) > MISSED * TOLERANCE.get(one.unit, 1.0)
-        held = bool(step) and (step >= one.limit[1] or step <= one.limit[0])
-        return EditedProperty(name, wanted, step, was, is_now, reached, held)
+        clamped = bool(step) and (step >= one.limit[1] or step <= one.limit[0])
+        return EditedProperty(name, wanted, step, old, new, reached, clamped)
 
 
 def load_property_editor(
@@ -382,16 +382,16 @@ def load_property_editor(
     device: str | None = None,
     dtype: str | None = None,
 ) -> PropertyEditor:
-    """Load a model and the directions of properties that belong to it.
+    """Load a model with its directions of properties.
 
     Args:
         model: a loaded model, a diffusers folder, a Hub id or the name of a bundled model; None: the bundled faces.
-        directions: a folder of files of directions, or one file; None: those in the model's own folder (`properties/`).
+        directions: a folder of files of directions, or one file; None: those in the model's folder (`properties/`).
         device: torch device.
-        dtype: precision of the network's evaluations.
+        dtype: precision of the network evaluations.
 
     Raises:
-        LatentrotError: no directions there, or directions of another model.
+        LatentrotError: no directions, or directions of another model.
     """
     loaded = model if isinstance(model, LatentModel) else load_model(model, device, dtype)
     source = Path(directions) if directions else properties_in(loaded.folder)

@@ -1,7 +1,7 @@
-"""Calibrate directions of properties: what steps do, measured on photographs of people nobody fitted on.
+"""Calibrate directions of properties on photographs of held-out people.
 
-What is measured is what an editor shows: the photograph with the change in it, not the decoded face. A unit of a presence is
-the way from absent to present as the attributes network measures it on photographs; a year is a measured year.
+Edited photographs are measured, not decoded faces. A unit of a presence is the difference between absent and present as
+measured by the attributes network; a year is a year of the age estimate.
 """
 
 from __future__ import annotations
@@ -26,24 +26,26 @@ from latentrot.rotators.properties import InvertedFace, PropertyEditor
 
 __all__ = ["PropertyCalibrationConfig", "aligned_face", "calibrate_properties", "presence_of"]
 
-#: steps measured, as shares of the longest down and up
+#: measured steps, relative to the limits
 SHARES = (-1.0, -0.5, 0.34, 0.67, 1.0)
-#: a presence is raised on people of less than this share of it, and lowered on people of more than the rest
+#: max presence of people on whom it is increased; 1 minus it is the min presence of those on whom it is decreased
 LACKING = 0.4
-#: change at which side effects are told, in the property's unit
-TOLD_AT = {"presence": 0.8, "probability": 0.5, "years": 10.0}
-#: what is told to come along
-TOLD = ("yaw_deg", "pitch_deg", "age_years", "p_Male", "p_Smiling", "p_Eyeglasses", "p_Mouth_Slightly_Open", "p_Blond_Hair",
-        "p_left", "p_right", "face_r", "face_g", "face_b", "around_r", "around_g", "around_b")  # fmt: skip
+#: change at which side effects are measured, by unit
+EFFECTS_AT = {"presence": 0.8, "probability": 0.5, "years": 10.0}
+#: measures of side effects
+SIDE_EFFECTS = (
+    "yaw_deg", "pitch_deg", "age_years", "p_Male", "p_Smiling", "p_Eyeglasses", "p_Mouth_Slightly_Open", "p_Blond_Hair",
+    "p_left", "p_right", "face_r", "face_g", "face_b", "around_r", "around_g", "around_b",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class PropertyCalibrationConfig:
-    """How directions are calibrated.
+    """Parameters of the calibration.
 
     Args:
-        people: images measured each way.
-        seed: of their choice.
+        people: number of images per direction of change.
+        seed: seed of their selection.
     """
 
     people: int = 12
@@ -52,12 +54,12 @@ class PropertyCalibrationConfig:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """One step on one face: the step, what was shown before and after, and how alike the person is (cosine, or NaN)."""
+    """One step on one face: descriptions before and after it, and the cosine of the identities (or NaN)."""
 
     step: float
     before: pd.Series
     after: pd.Series
-    alike: float
+    identity: float
 
 
 def calibrate_properties(
@@ -67,24 +69,24 @@ def calibrate_properties(
     config: PropertyCalibrationConfig | None = None,
     progress: Callable[[str], object] | None = None,
 ) -> list[PropertyDirections]:
-    """Measure what steps along every direction of an editor do.
+    """Calibrate all directions of an editor.
 
     Args:
-        editor: with the directions, calibrated or not.
+        editor: editor with the directions.
         folder: aligned photographs.
-        image_ids: those of people nobody fitted on.
-        config: how many of them.
-        progress: called with the name of each property that has been measured.
+        image_ids: images of held-out people.
+        config: parameters.
+        progress: called with the name of each calibrated property.
 
     Returns:
-        The editor's directions with their calibrations; a property that nothing measures keeps none.
+        The directions with their calibrations; properties that cannot be measured have none.
 
     Raises:
         LatentrotError: no images, or a network is missing.
     """
     config = config or PropertyCalibrationConfig()
     if not len(image_ids):
-        raise LatentrotError("no images of people held out to calibrate on; give a folder with some")
+        raise LatentrotError("no images of held-out people to calibrate on; give a folder of more people")
     shown = editor.describe(to_tensor(folder.read_crops(image_ids, 64))).set_axis(list(image_ids))
     faces: dict[str, InvertedFace | None] = {}
     person = person_network()
@@ -109,7 +111,7 @@ def calibrated_property(
     faces: dict[str, InvertedFace | None],
     person: PersonNetwork | None,
 ) -> Calibration:
-    """What steps of one property do; `faces` keeps those that are prepared."""
+    """Calibrate one property; `faces` is a cache of prepared faces."""
     absent, span = presence_of(one, shown, folder)
     value = (measured_value(one, shown) - absent) / span
     rows: list[Measured] = []
@@ -118,7 +120,7 @@ def calibrated_property(
         steps = [share * abs(one.limit[side > 0]) for share in SHARES if share * side > 0 and one.limit[side > 0]]
         for name in chosen if steps else []:
             if name not in faces:
-                faces[name] = prepared(editor, folder, name)
+                faces[name] = prepare_face(editor, folder, name)
             face = faces[name]
             if face is not None:
                 rows += [measured_step(face, one, step, person) for step in steps]
@@ -126,14 +128,14 @@ def calibrated_property(
 
 
 def candidates(one: Property, value: pd.Series, side: int, config: PropertyCalibrationConfig) -> list[str]:
-    """Images to change one way: of people who lack the property to raise it, of people who have it to lower it."""
+    """Images for one direction of change: of people without the property to increase it, of people with it to decrease it."""
     if one.unit in ("presence", "probability"):
         value = value[value < LACKING] if side > 0 else value[value > 1 - LACKING]
     return list(value.sample(min(config.people, len(value)), random_state=config.seed).index)
 
 
-def prepared(editor: PropertyEditor, folder: FaceFolder, name: str) -> InvertedFace | None:
-    """A face ready for edits; None where its landmarks cannot be found."""
+def prepare_face(editor: PropertyEditor, folder: FaceFolder, name: str) -> InvertedFace | None:
+    """Prepare a face for edits; None if its landmarks cannot be found."""
     photograph = np.asarray(folder.open_image(name))
     try:
         return editor.prepare(photograph, aligned_face(photograph))
@@ -142,14 +144,14 @@ def prepared(editor: PropertyEditor, folder: FaceFolder, name: str) -> InvertedF
 
 
 def aligned_face(photograph: np.ndarray) -> Alignment:
-    """The alignment of a photograph in CelebA's frame, of any size."""
+    """The alignment of a photograph that is in the CelebA frame, at any size."""
     height, width = photograph.shape[:2]
     scale = FRAME_WIDTH / width
     return Alignment(np.array([[scale, 0, 0], [0, scale, 0]], np.float64), (width, height))
 
 
 def measured_step(face: InvertedFace, one: Property, step: float, person: PersonNetwork | None) -> Measured:
-    """Take one step on one face."""
+    """Measure one step on one face."""
     change = face.change({one.name: step})
     crop = face.edited_crop(change)
     after = face.editor.describe(to_tensor(crop)).iloc[0]
@@ -158,9 +160,9 @@ def measured_step(face: InvertedFace, one: Property, step: float, person: Person
 
 
 def presence_of(one: Property, shown: pd.DataFrame, folder: FaceFolder) -> tuple[float, float]:
-    """What is measured where a presence is absent, and how far from it present is; 0 and 1 for all other units.
+    """Mean measure without a presence, and the difference to the mean with it; 0 and 1 for other units.
 
-    Which images have it the folder's own attributes say, or else the network itself.
+    Images with the presence are those of the folder's attributes, or by the network without them.
     """
     if one.unit != "presence":
         return 0.0, 1.0
@@ -175,13 +177,13 @@ def presence_of(one: Property, shown: pd.DataFrame, folder: FaceFolder) -> tuple
 
 
 def measured_value(one: Property, shown: pd.DataFrame) -> pd.Series:
-    """How much of a property images show, as the network says it."""
+    """Measure of a property by the network."""
     found = shown[one.measured].astype(float)
     return 1 - found if one.negated else found
 
 
 def summarised(one: Property, rows: Sequence[Measured], absent: float, span: float, measured_by: str) -> Calibration:
-    """Mean changes by step, made monotone, and what came along."""
+    """The calibration: monotone mean changes by step, and mean side effects."""
 
     def change(row: Measured) -> float:
         sign = -1 if one.negated else 1
@@ -190,21 +192,21 @@ def summarised(one: Property, rows: Sequence[Measured], absent: float, span: flo
     steps = sorted({0.0, *(row.step for row in rows)})
     means = [float(np.mean([change(r) for r in rows if r.step == s])) if s else 0.0 for s in steps]
     weights = [1e6 if s == 0 else 1.0 for s in steps]
-    rising = IsotonicRegression().fit_transform(steps, means, sample_weight=weights)
-    told = min(
-        (s for s in steps if s > 0), key=lambda s: abs(means[steps.index(s)] - TOLD_AT.get(one.unit, 1.0)), default=0
+    monotone = IsotonicRegression().fit_transform(steps, means, sample_weight=weights)
+    reference = min(
+        (s for s in steps if s > 0), key=lambda s: abs(means[steps.index(s)] - EFFECTS_AT.get(one.unit, 1.0)), default=0
     )
-    at = [r for r in rows if r.step == told]
+    at = [r for r in rows if r.step == reference]
     effects = {
         name: round(float(np.mean([r.after[name] - r.before[name] for r in at])), 4)
-        for name in TOLD if at and name in at[0].after and name != one.measured
+        for name in SIDE_EFFECTS if at and name in at[0].after and name != one.measured
     }  # fmt: skip
     if at:
-        effects |= {"step": told, "identity": round(float(np.mean([r.alike for r in at])), 4)}
+        effects |= {"step": reference, "identity": round(float(np.mean([r.identity for r in at])), 4)}
     people = len({id(r.before) for r in rows})
     return Calibration(
         tuple(steps),
-        tuple(np.round(rising, 4).tolist()),
+        tuple(np.round(monotone, 4).tolist()),
         effects,
         people,
         measured_by,
@@ -214,6 +216,6 @@ def summarised(one: Property, rows: Sequence[Measured], absent: float, span: flo
 
 
 def person_network() -> PersonNetwork | None:
-    """The package's own network that tells people apart, where it is there."""
+    """The bundled identity network, or None if it is not in this build."""
     path = bundled_part("spin64") / "person.safetensors"
     return load_person_network(path) if path.is_file() else None

@@ -1,7 +1,7 @@
-"""What every rotator looks like from outside, and the registry of those that come with the package.
+"""The protocol of rotators, and the registry of the built-in ones.
 
-A rotator of one's own is anything with `rotate(image, degrees)`. What it can do beyond that it says by attributes
-(`Capabilities`) and by the further methods below; nobody asks for its type or its name.
+A rotator is any object with `rotate(image, degrees)`. Attributes (`Capabilities`) and optional methods state what else it can
+do; other modules do not depend on its type or name.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ __all__ = [
 #: side in pixels of the crops given to rotators that work at any size
 CROP_SIDE = 256
 
-#: the rotators that come with the package: the options each is loaded with, as module:name
+#: options of the built-in rotators, as module:name
 ROTATORS = {
     "latent": "latentrot.rotators.latent.options:LatentOptions",
     "mesh": "latentrot.rotators.mesh.options:MeshOptions",
@@ -57,11 +57,11 @@ ROTATORS = {
 }
 
 
-# ---- what a rotator does ----------------------------------------------------------------------------------------
+# ---- protocol ---------------------------------------------------------------------------------------------------
 
 
 class Rotator(Protocol):
-    """Rotates the head in a face crop; every other method and attribute is optional."""
+    """Rotates the head in a face crop; all other methods and attributes are optional."""
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
         """Rotate a (s, s, 3) uint8 RGB crop in the CelebA frame by degrees (> 0: nose to the viewer's right)."""
@@ -70,7 +70,7 @@ class Rotator(Protocol):
 
 @runtime_checkable
 class BatchRotator(Rotator, Protocol):
-    """A rotator with a quicker way to several rotations of one image."""
+    """A rotator that computes several rotations of one image faster than one by one."""
 
     def rotate_many(self, image: np.ndarray, degrees: Sequence[float]) -> list[np.ndarray]:
         """Rotate a (s, s, 3) uint8 crop by each of degrees."""
@@ -79,53 +79,53 @@ class BatchRotator(Rotator, Protocol):
 
 @runtime_checkable
 class PhotographRotator(Rotator, Protocol):
-    """A rotator that makes use of what lies around the crop."""
+    """A rotator of whole photographs."""
 
     def rotate_photograph(
         self, photograph: np.ndarray, face: Alignment, degrees: Sequence[float]
     ) -> Iterable[np.ndarray]:
-        """Whole photographs, (h, w, 3) uint8, one face rotated by each of degrees of yaw; `face` says where it lies."""
+        """Rotate a face in a photograph by each of degrees of yaw -> (h, w, 3) uint8 photographs."""
         ...
 
 
 @runtime_checkable
 class PreparingRotator(Rotator, Protocol):
-    """A rotator that does its slow part once for all rotations of one crop."""
+    """A rotator with a slow step that all rotations of one crop share."""
 
     def prepare(self, image: np.ndarray, light: str = "auto", like: Any = None) -> Prepared:
-        """Do what all rotations of a (s, s, 3) uint8 crop share.
+        """Prepare a (s, s, 3) uint8 crop for rotations.
 
         Args:
             image: in the CelebA frame.
             light: illumination class: left, center or right; auto estimates it.
-            like: what was prepared of the same face in an earlier frame; its light and calibration are kept.
+            like: the same face in an earlier frame; its light and calibration are used.
         """
         ...
 
 
 def takes_photographs(rotator: Rotator) -> TypeGuard[PhotographRotator]:
-    """Whether a rotator makes use of what lies around the crop."""
+    """Whether a rotator rotates whole photographs."""
     return isinstance(rotator, PhotographRotator)
 
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a rotator says of itself by attributes of these names; one that is missing has the default.
+    """Capabilities of a rotator, from its attributes of these names; missing ones have the default.
 
     Attributes:
-        name: what reports call it.
-        properties: what it can change: of yaw, pitch.
-        draws: whether it draws the rotated face; one that does not leaves photographs to geometry.
-        crop_side: side in pixels of the crops it is given.
-        concurrent: whether it may run in a second thread beside the set-up of a head.
-        label_network: measures pose and light of what it draws; None: that of the bundled faces.
-        fitter: sets up the head its face is composited with; None: the default.
-        learned_from: names of the data sets it learned from, empty where it learned from nobody; None: not said.
-        warnings: sentences for its user, which every edit tells.
-        property_model: the diffusion model whose properties are edited along with a rotation; None: the bundled one.
-        hint: a few words for a user who chooses among rotators.
-        provenance: what a report of measurements says of it, such as the model.
-        digests: what identifies its networks and directions, by what they are: an edit is repeated with the same alone.
+        name: name in reports.
+        properties: the angles it can change, of yaw and pitch.
+        draws: whether it draws the rotated face; otherwise geometry rotates photographs.
+        crop_side: side of its input crops in pixels.
+        concurrent: whether it may run in a thread while a head is fitted.
+        label_network: label network for its results; None: the bundled one.
+        fitter: fits the head of a photograph; None: the default.
+        learned_from: names of its training data sets, empty for none; None: unknown.
+        warnings: warnings for the user, reported by every edit.
+        property_model: diffusion model for edits of properties; None: the bundled one.
+        hint: short description for users.
+        provenance: entries for reports, such as the model.
+        digests: digests of its networks and directions; an edit is only repeated with the same ones.
     """
 
     name: str
@@ -144,9 +144,9 @@ class Capabilities:
 
 
 def capabilities_of(rotator: Rotator) -> Capabilities:
-    """Read what a rotator says of itself."""
-    said = {f.name: getattr(rotator, f.name) for f in fields(Capabilities) if hasattr(rotator, f.name)}
-    return Capabilities(**{"name": type(rotator).__name__, **said})
+    """Read the capabilities of a rotator."""
+    stated = {f.name: getattr(rotator, f.name) for f in fields(Capabilities) if hasattr(rotator, f.name)}
+    return Capabilities(**{"name": type(rotator).__name__, **stated})
 
 
 # ---- rotations of one crop --------------------------------------------------------------------------------------
@@ -157,12 +157,12 @@ class RotatedCrop:
     """One rotation of a face crop.
 
     Attributes:
-        requested_deg: rotation asked for, degrees of yaw.
-        yaw_deg: yaw after it as the label network measures it, degrees.
-        pitch_deg: pitch after it.
-        light: illumination class after it.
+        requested_deg: requested rotation, degrees of yaw.
+        yaw_deg: yaw of the result by the label network, degrees.
+        pitch_deg: pitch of the result.
+        light: illumination class of the result.
         image: (s, s, 3) uint8 RGB.
-        drawn_deg: by how many degrees the drawn face itself is rotated, whatever geometry adds; NaN where none was drawn.
+        drawn_deg: measured rotation of the drawn face alone; NaN if none was drawn.
         clamped: whether the walk was clamped to its max step size and falls short.
     """
 
@@ -180,15 +180,15 @@ class RotatedCrops:
     """A face crop and its rotations.
 
     Attributes:
-        source: (s, s, 3) uint8, the crop at the size it was rotated at.
-        reconstruction: what the rotator makes of the source without a rotation.
+        source: (s, s, 3) uint8, the crop at the size of the rotator.
+        reconstruction: result of the rotator without a rotation.
         yaw_deg: of the source, degrees.
         pitch_deg: of the source.
         light: illumination class of the source.
-        frames: one for each rotation asked for.
-        round_trip_psnr_db: reconstruction against source.
+        frames: one for each rotation.
+        round_trip_psnr_db: PSNR of the reconstruction.
         seconds: by stage.
-        warnings: what the user should know.
+        warnings: for the user.
     """
 
     source: np.ndarray
@@ -203,11 +203,11 @@ class RotatedCrops:
 
 
 class Prepared(Protocol):
-    """One crop, prepared once to be rotated many times."""
+    """One crop, prepared for many rotations."""
 
     @property
     def source(self) -> np.ndarray:
-        """(s, s, 3) uint8, the crop at the size it is rotated at."""
+        """The crop at the size of the rotator, (s, s, 3) uint8."""
         ...
 
     @property
@@ -227,24 +227,24 @@ class Prepared(Protocol):
 
     @property
     def seconds(self) -> dict[str, float]:
-        """What preparing took, by stage."""
+        """Duration of the preparation by stage."""
         ...
 
     @property
     def reach(self) -> tuple[float, float] | None:
-        """Rotations in degrees within which it was calibrated; None: nothing is calibrated."""
+        """Calibrated range in degrees; None: no calibration."""
         ...
 
     def at_yaw(self, yaw_deg: float) -> Prepared:
-        """The same with the yaw of the source known better, as from neighbouring frames."""
+        """A copy with a better estimate of the yaw of the source, as from neighbouring frames."""
         ...
 
     def calibrated(self, degrees: Sequence[float], steady: bool = False) -> Prepared:
-        """The same with its steps measured once for many rotations.
+        """A copy with measured step sizes for many rotations.
 
         Args:
-            degrees: the farthest rotations to come.
-            steady: measure exactly for `degrees` now and nothing later: frames of one face then move alike.
+            degrees: the largest rotations to come.
+            steady: measure exactly for `degrees` and do not refine later, so that frames of one face move alike.
         """
         ...
 
@@ -255,7 +255,7 @@ class Prepared(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class PreparedCrop:
-    """A crop for a rotator that prepares nothing: every rotation begins with the crop; attributes as `Prepared`."""
+    """A crop for a rotator without preparation; attributes as in `Prepared`."""
 
     rotator: Rotator
     source: np.ndarray
@@ -271,7 +271,7 @@ class PreparedCrop:
         return replace(self, yaw_deg=yaw_deg)
 
     def calibrated(self, degrees: Sequence[float], steady: bool = False) -> PreparedCrop:
-        """See `Prepared.calibrated`; there is nothing to calibrate."""
+        """See `Prepared.calibrated`; returns itself."""
         return self
 
     def rotate(self, degrees: Sequence[float]) -> RotatedCrops:
@@ -286,14 +286,14 @@ class PreparedCrop:
 def prepare(
     rotator: Rotator, image: np.ndarray, *, light: str = "auto", like: Prepared | None = None, device: str | None = None
 ) -> Prepared:
-    """Prepare one crop for many rotations, in the rotator's own way if it has one.
+    """Prepare one crop for many rotations, by the rotator's `prepare` if it has one.
 
     Args:
         rotator: any.
         image: (s, s, 3) uint8 RGB crop in the CelebA frame.
         light: illumination class of the source; auto estimates it.
-        like: what was prepared of the same face in an earlier frame.
-        device: where the label network runs that measures for a rotator without one of its own.
+        like: the same face in an earlier frame.
+        device: device of the bundled label network, for rotators without their own.
     """
     if isinstance(rotator, PreparingRotator):
         return rotator.prepare(image, light, like)
@@ -301,9 +301,9 @@ def prepare(
 
 
 def measure(rotator: Rotator, image: np.ndarray, device: str | None = None) -> tuple[float, float, str]:
-    """Yaw and pitch in degrees and the light of a (s, s, 3) uint8 crop, by the label network of the rotator.
+    """Yaw and pitch in degrees and light of a (s, s, 3) uint8 crop, by the label network of the rotator.
 
-    A rotator without one is measured by that of the bundled faces, on `device` (None: the CPU).
+    Without one the bundled network is used, on `device` (None: the CPU).
     """
     from latentrot.faces.estimate import pose_and_light  # noqa: PLC0415  brings torch
     from latentrot.faces.network import load_labeler  # noqa: PLC0415
@@ -312,7 +312,7 @@ def measure(rotator: Rotator, image: np.ndarray, device: str | None = None) -> t
 
 
 def rotate_many(rotator: Rotator, image: np.ndarray, degrees: Sequence[float]) -> list[np.ndarray]:
-    """Several rotations of one image, in the rotator's own quick way if it has one, else one by one."""
+    """Rotate one image by each of degrees, by the rotator's `rotate_many` if it has one."""
     check_degrees(degrees, 180)
     if isinstance(rotator, BatchRotator):
         return rotator.rotate_many(image, degrees)
@@ -327,18 +327,18 @@ def rotate_face(
     size: int,
     box: Square = CROP_BOX,
 ) -> list[np.ndarray]:
-    """Rotate one face of a photograph, with all that the photograph shows where the rotator makes use of it.
+    """Rotate one face of a photograph, by the rotator's `rotate_photograph` if it has one.
 
     Args:
         rotator: any.
         photograph: (h, w, 3) uint8.
-        face: where the face lies in it.
+        face: alignment of the face.
         degrees: rotations.
-        size: side in pixels of the crop given to a rotator that takes no photographs, and of the crops returned.
-        box: the square of the CelebA frame that is cut out: left, top, right, bottom in frame pixels.
+        size: side in pixels of the input crop of other rotators, and of the returned crops.
+        box: square of the CelebA frame to crop: left, top, right, bottom in frame pixels.
 
     Returns:
-        Crops, one for each rotation: (size, size, 3) uint8, or whatever size the rotator makes of a crop.
+        Crops, one for each rotation: (size, size, 3) uint8, or of the size that the rotator returns.
     """
     check_degrees(degrees, 180)
     if not takes_photographs(rotator):
@@ -355,14 +355,14 @@ def load_rotator(
     """Load a rotator by name.
 
     Args:
-        name: one of `ROTATORS`; or a rotator of your own as "package.module:name", where calling the name makes one.
-        device: "cpu", "cuda" or "cuda:N"; None: cuda where there is one. One of your own is not told.
+        name: one of `ROTATORS`; or "package.module:name", which is called to make a user-defined rotator.
+        device: "cpu", "cuda" or "cuda:N"; None: cuda where there is one. Not passed to user-defined rotators.
         dtype: precision of the evaluations of a diffusion model: float32, bfloat16 or float16.
         **options: fields of the options of the rotator (such as `latentrot.rotators.latent.options.LatentOptions`), or
-            arguments of your own.
+            arguments of a user-defined rotator.
 
     Raises:
-        LatentrotError: an unknown name or option, or nothing to import by it.
+        LatentrotError: an unknown name or option, or a failed import.
     """
     made_by = options_of(name)
     if made_by is None:
@@ -376,7 +376,7 @@ def load_rotator(
 
 
 def options_of(name: str) -> type[RotatorOptions] | None:
-    """The options of a rotator that comes with the package; None for one of the user's own."""
+    """The options of a built-in rotator; None for a user-defined one."""
     if name in ROTATORS:
         return _imported(name, ROTATORS[name])
     if ":" not in name:
@@ -385,10 +385,10 @@ def options_of(name: str) -> type[RotatorOptions] | None:
 
 
 def _imported(name: str, place: str) -> Any:
-    """What lies at module:name.
+    """Import module:name.
 
     Raises:
-        LatentrotError: nothing there.
+        LatentrotError: it does not exist.
     """
     module, _, attribute = place.partition(":")
     try:
@@ -398,5 +398,5 @@ def _imported(name: str, place: str) -> Any:
 
 
 def rotator_names() -> list[str]:
-    """Names of the rotators that come with the package, for help and pages."""
+    """Names of the built-in rotators."""
     return list(ROTATORS)

@@ -24,23 +24,23 @@ class LatentOptions(RotatorOptions):
         None, "a diffusers folder, a Hub id or a bundled model (faces64, heads64); by default faces64"
     )
     directions: Path | None = option(
-        None, "folder of directions files; by default those in the model's own folder, else directions/"
+        None, "folder of directions files; by default directions/ in the model's folder, or in the current one"
     )
-    fast: bool = option(False, "trust the average calibration instead of measuring the step on the image itself")
+    fast: bool = option(False, "use the average calibration instead of measuring the step size on the image")
     cache: bool = option(
         False,
-        "keep the latent of the image in ~/.cache/latentrot (it decodes into the image; at most 32 MB, readable by you "
-        "alone), so that the next edit of the same image with --cache starts from it; delete the folder to forget",
+        "keep the latent of the image in ~/.cache/latentrot for the next edit of it with --cache (a latent decodes into its "
+        "image; at most 32 MB, readable by you only); delete the folder to clear it",
     )
     limit: float | None = option(
         None,
-        "max step size, in steps by which the average image has turned nearly as far as it does; beyond the default an "
-        "image turns little further and resembles the person less",
+        "max step size, relative to the one at which rotations of the average image saturate; beyond the default an "
+        "image rotates little further and resembles the person less",
     )
     carry: bool = option(
         True,
-        "warp the pixels of the image to where the walk moves the face, if the directions were calibrated so; "
-        "--no-carry: show the walk as the model decodes it",
+        "warp the pixels of the image by the motion of the face, if the directions were calibrated so; "
+        "--no-carry: show the decoded walk",
     )
 
     reifies: ClassVar[bool] = True

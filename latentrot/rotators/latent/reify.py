@@ -1,11 +1,10 @@
-"""Bring a painted or drawn face towards the photographs a model knows.
+"""Make a painted or drawn face photograph-like.
 
-Any image can be embedded and comes back as it was, but an image unlike what the model was trained on has a latent unlike
-noise: some octaves of spatial frequencies are too long, others too short. Taken part of the way to the lengths of white noise
-it is decoded as a face the model finds likelier, at the same place and of the same features.
+The latent of an image unlike the training data is unlike noise: some octaves of spatial frequencies are too long, others too
+short. Moved towards the lengths of white noise, it decodes into a more likely face with the same features and position.
 
-After the idea of Asperti, Colasuonno, Guerra, "Portrait Reification with Generative Diffusion Models", 2023, by other means:
-theirs is a learned embedding.
+The task is that of Asperti, Colasuonno, Guerra, "Portrait Reification with Generative Diffusion Models", 2023, who use a
+learned embedding.
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ from latentrot.directions.frequencies import frequency_bands
 
 __all__ = ["reify", "towards_noise"]
 
-#: share of the way, on a logarithmic scale; at 1 colours fade, since real faces do not quite lie on the shell either
+#: strength on a logarithmic scale; at 1 colours fade, because latents of real faces do not have exactly these lengths
 STRENGTH = 0.5
 
 
 def towards_noise(image: np.ndarray, strength: float = STRENGTH) -> np.ndarray:
-    """Take the length of every octave of spatial frequencies part of the way to that of unit white noise.
+    """Move the length of every octave of spatial frequencies towards that of unit white noise.
 
     Args:
         image: (c, h, w) latent on the pixel grid.
-        strength: 0 leaves it, 1 goes all the way.
+        strength: 0: unchanged, 1: the length of white noise.
 
     Returns:
         (c, h, w) float64.
@@ -43,7 +42,7 @@ def towards_noise(image: np.ndarray, strength: float = STRENGTH) -> np.ndarray:
 
 
 def reify(z: torch.Tensor, factor: int) -> torch.Tensor:
-    """The latent of a painted face -> that of a likelier one.
+    """Make the latent of a painted face more likely.
 
     Args:
         z: (1, c, h, w), without a residual latent.

@@ -34,28 +34,28 @@ from latentrot.store.space import LatentSpace
 
 __all__ = ["LatentRotator", "PreparedLatent", "load_latent_rotator"]
 
-#: an image to be rotated is inverted to this residual per step: it is one image, and its round trip is seen
+#: tolerance per step of the inversion of an image
 TOLERANCE = 2e-3
-#: a walk clamped to its max step size is reported to fall short from so many degrees on: the label network measures a warped
-#: face three degrees short, others do not (30 people asked for 30: 25.3 by it, 28.4 by the judge)
+#: min error in degrees of a clamped walk for a warning; the label network measures warped faces three degrees too small (for
+#: rotations by 30 degrees of 30 people it measures 25.3, an independent network 28.4)
 SHORT_DEG = 5.0
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedLatent:
-    """A face crop and its latent: what all rotations of one image share.
+    """A face crop and its latent, shared by all rotations.
 
     Attributes:
-        rotator: that walks it.
+        rotator: the rotator.
         source: (s, s, 3) uint8, the crop at the resolution of the model.
         latent: (1, c, h, w), or (1, 2, c, h, w) with its residual latent, on the schedule of the rotator.
         yaw_deg: of the source, degrees.
         pitch_deg: of the source.
         light: the illumination class whose directions are walked.
         seconds: by stage.
-        decoded: (1, 3, s, s), the latent decoded as it is, kept where a face is rotated many times.
-        curve: how far steps of several sizes rotate this very face; None: measured for every call, if at all.
-        steady: the curve is taken as it is, not refined for every rotation.
+        decoded: (1, 3, s, s), the decoded unchanged latent, for faces that are rotated many times.
+        curve: calibration curve of this face; None: measured for every call, if at all.
+        steady: do not refine the curve for every rotation.
     """
 
     rotator: LatentRotator
@@ -71,7 +71,7 @@ class PreparedLatent:
 
     @property
     def directions(self) -> Directions:
-        """Of the light of the face."""
+        """Directions of the illumination class of the face."""
         return self.rotator.directions_of(self.light)
 
     @property
@@ -84,7 +84,7 @@ class PreparedLatent:
         return replace(self, yaw_deg=yaw_deg)
 
     def walk(self) -> Walk:
-        """A walk of this face."""
+        """The walk of this face."""
         rotator, directions = self.rotator, self.directions
         return Walk(
             rotator.model, rotator.label_network, directions, self.source, self.latent, self.yaw_deg, rotator.keep_norm,
@@ -102,10 +102,10 @@ class PreparedLatent:
         return replace(self, curve=curve, decoded=walk.start)
 
     def rotate(self, degrees: Sequence[float]) -> RotatedCrops:
-        """Rotate the face several ways; all of them are decoded in one batch.
+        """Rotate the face by each of degrees, decoded in one batch.
 
         Args:
-            degrees: rotations, each by so many degrees; > 0: nose to the viewer's right.
+            degrees: rotations; > 0: nose to the viewer's right.
         """
         check_degrees(degrees)
         clock, walk = Clock(), self.walk()
@@ -117,7 +117,7 @@ class PreparedLatent:
 
         poses = estimate_pose(images, labeler=walk.labeler)[1:, :2].tolist()
         lights = light_names(estimate_light(images, labeler=walk.labeler))[1:]
-        clamped = [abs(step) >= abs(most) > 0 for step, most in zip(steps, walk.longest(degrees), strict=True)]
+        clamped = [abs(step) >= abs(limit) > 0 for step, limit in zip(steps, walk.max_steps(degrees), strict=True)]
         frames = [
             self.frame(*measured)
             for measured in zip(degrees, poses, lights, to_uint8(images)[1:], clamped, strict=True)
@@ -130,29 +130,29 @@ class PreparedLatent:
         )  # fmt: skip
 
     def steps(self, walk: Walk, degrees: Sequence[float]) -> list[float]:
-        """The step size for each rotation: of the average face, measured now, or on a curve measured before."""
+        """Step sizes of rotations: from the stored curve, measured now, or from the average calibration."""
         if self.curve is not None:
             curve = self.curve if self.steady else walk.refine_curve(self.curve, degrees)
             return walk.steps_on(curve, degrees)
         return walk.measured_steps(degrees) if self.rotator.measure else walk.average_steps(degrees)
 
     def frame(self, deg: float, pose: Sequence[float], light: str, image: np.ndarray, clamped: bool) -> RotatedCrop:
-        """One rotation with what was measured on it."""
+        """One rotation with its measurements."""
         drawn = pose[0] - self.yaw_deg
         short = clamped and (deg - drawn) * np.sign(deg) > SHORT_DEG
         return RotatedCrop(deg, pose[0], pose[1], light, image, drawn, bool(short))
 
     def beyond_reach(self, degrees: Sequence[float]) -> list[str]:
-        """A warning where a rotation is longer than what was calibrated."""
+        """A warning for a rotation outside the calibrated range."""
         low, high = self.reach
         beyond = [d for d in degrees if not low <= d <= high]
-        return [f"{d:+.0f} degrees is beyond what was calibrated ({low:+.0f} to {high:+.0f})" for d in beyond[:1]]
+        return [f"{d:+.0f} degrees is outside the calibrated range ({low:+.0f} to {high:+.0f})" for d in beyond[:1]]
 
     def clamp_warnings(self, frames: Sequence[RotatedCrop]) -> list[str]:
-        """A warning for each walk that was clamped to its max step size and falls short."""
+        """A warning for each clamped walk that falls short."""
         return [
-            f"the drawn face is turned by {f.drawn_deg:+.0f} of {f.requested_deg:+.0f} degrees: longer steps than --limit "
-            f"{self.rotator.limit:g} turn it little further and change the person"
+            f"the drawn face is rotated by {f.drawn_deg:+.0f} instead of {f.requested_deg:+.0f} degrees: steps beyond "
+            f"--limit {self.rotator.limit:g} rotate it little further and change the person"
             for f in frames
             if f.clamped
         ]
@@ -160,20 +160,19 @@ class PreparedLatent:
 
 @dataclass(frozen=True, eq=False)
 class LatentRotator:
-    """Walks latents.
+    """Rotates faces by walks in latent space.
 
     Args:
         model: the diffusion model.
-        directions: by illumination class; all of the model's own latent space.
-        measure: search the step size on the image itself: probe steps are decoded and measured, and the step that meets the
-            request is found on this calibration curve. Without it the average calibration is trusted.
+        directions: by illumination class; all of the latent space of the model.
+        measure: search the step size on the image by decoding and measuring probe steps; False: use the average calibration.
         keep_norm: scale a walked latent back to the length of its source.
         labeler: the label network that measures pose and light; None: the one that belongs to the model.
-        cache: latents of images embedded before; None: nothing is looked up and nothing kept.
+        cache: cache of latents; None: no cache.
         limit: max step size (see `latentrot.directions.search`).
-        carry: the source's own pixels are warped to where the walk moves the face, and the walk draws what they do not show
-            (see `latentrot.directions.warp`). Without it, and where no face is found, images are shown as they are
-            decoded. None: as the directions were calibrated.
+        carry: warp the pixels of the source by the motion of the face, and fill uncovered parts from the walk (see
+            `latentrot.directions.warp`); False, and without a face: show the decoded walk. None: as the directions were
+            calibrated.
     """
 
     model: LatentModel
@@ -191,9 +190,9 @@ class LatentRotator:
         first = next(iter(self.directions.values()), None)
         for light, directions in self.directions.items():
             if first is not None:
-                directions.space.require_same(first.space, f"what is walked in light {light}")
+                directions.space.require_same(first.space, f"directions of light {light}")
 
-    # ---- behind the protocol ------------------------------------------------------------------------------------
+    # ---- protocol -----------------------------------------------------------------------------------------------
 
     @property
     def name(self) -> str:
@@ -207,22 +206,22 @@ class LatentRotator:
 
     @property
     def label_network(self) -> FaceLabeler:
-        """What measures pose and light."""
+        """Label network that measures pose and light."""
         return self.labeler or self.model.labeler
 
     @property
     def learned_from(self) -> tuple[str, ...] | None:
-        """Data sets that the model's card says it, its directions and its label network learned from."""
+        """Training data of model, directions and label network, by the model's card."""
         return trained_on(self.model.folder)
 
     @property
     def property_model(self) -> LatentModel | None:
-        """The model, where directions of properties come with it."""
+        """The model, if it has directions of properties."""
         return self.model if properties_in(self.model.folder) is not None else None
 
     @property
     def provenance(self) -> dict[str, str]:
-        """What a report of measurements says of it."""
+        """Entries for reports of evaluations."""
         step = "measured on every image" if self.measure else "average calibration"
         return {"model": self.model.name, "digest": self.model.digest, "step": step}
 
@@ -245,12 +244,12 @@ class LatentRotator:
         return [frame.image for frame in self.prepare(image).rotate(degrees).frames]
 
     def prepare(self, image: np.ndarray, light: str = "auto", like: PreparedLatent | None = None) -> PreparedLatent:
-        """Invert and label one crop: the costly part that all its rotations share.
+        """Invert and label one crop: the slow step that all its rotations share.
 
         Args:
             image: (s, s, 3) uint8 RGB face crop in the CelebA frame, any size.
             light: left, center or right; auto estimates it.
-            like: what was prepared of the same face in an earlier frame; its light and calibration are kept.
+            like: the same face in an earlier frame; its light and calibration are used.
 
         Raises:
             LatentrotError: no directions for the light, or not a square image.
@@ -261,7 +260,7 @@ class LatentRotator:
         group = like.light if like is not None else estimated if light == "auto" else light
         carries = self.carries(self.directions_of(group))
         clock.lap("label")
-        # what the latent misses of the image is shown as pixels, or else decoded from the residual latent
+        # without a warp, which needs landmarks, details come from the residual latent
         faceless = landmarks_of_crops(to_tensor(crop), str(self.model.device))[0] is None if carries else True
         z = self.invert(crop, residual=faceless)
         clock.lap("invert")
@@ -269,7 +268,7 @@ class LatentRotator:
         return PreparedLatent(self, crop, z, yaw, pitch, group, clock.seconds, None, curve, steady)
 
     def reify(self, image: np.ndarray) -> np.ndarray:
-        """A painted or drawn (s, s, 3) uint8 crop -> the likelier face at the resolution of the model."""
+        """A painted or drawn (s, s, 3) uint8 crop -> a photograph-like one at the resolution of the model."""
         space = self.any_directions.space
         x = to_tensor(resize(image, self.model.resolution))
         z = reify(invert(self.model, x, schedule=space.schedule, residual=False), space.factor)
@@ -278,10 +277,7 @@ class LatentRotator:
     # ---- latents and directions ---------------------------------------------------------------------------------
 
     def invert(self, crop: np.ndarray, residual: bool = True) -> torch.Tensor:
-        """(s, s, 3) uint8 at the resolution of the model -> (1, c, h, w), or with its residual where the solver has one.
-
-        What is kept in the cache is taken from there.
-        """
+        """(s, s, 3) uint8 at the resolution of the model -> (1, c, h, w), or with its residual; cached."""
         space = self.any_directions.space
         key = latent_key(crop, space, TOLERANCE, residual) if self.cache else ""
         kept = self.cache.get(key) if self.cache else None
@@ -299,7 +295,7 @@ class LatentRotator:
         return next(iter(self.directions.values()))
 
     def carries(self, directions: Directions) -> bool:
-        """Whether the source's own pixels are warped along with a walk along these directions."""
+        """Whether the pixels of the source are warped in a walk along these directions."""
         return directions.carry if self.carry is None else self.carry
 
     def directions_of(self, light: str) -> Directions:
@@ -326,21 +322,21 @@ def load_latent_rotator(
     limit: float = LIMIT,
     carry: bool | None = None,
 ) -> LatentRotator:
-    """Load a model and the directions that belong to it.
+    """Load a model with its directions.
 
     Args:
         model: a loaded model, a diffusers folder, a Hub id or the name of a bundled model; None: the bundled faces.
         directions: folder of directions files (left.safetensors, ...) or one file; None: those in the model's own folder
-            (`directions/` in it), or where it has none `directions/` in the current folder.
+            (`directions/`), or in the current folder.
         device: torch device.
         dtype: precision of the evaluations of the network.
         measure: see `LatentRotator`.
-        cache: keep latents in the user's cache folder, and use those kept there (see `latentrot.store.cache`).
+        cache: cache latents in the user's cache folder (see `latentrot.store.cache`).
         limit: see `LatentRotator`.
         carry: see `LatentRotator`.
 
     Raises:
-        LatentrotError: no directions there, or directions of another model.
+        LatentrotError: no directions, or directions of another model.
     """
     loaded = model if isinstance(model, LatentModel) else load_model(model, device, dtype)
     source = Path(directions) if directions else directions_in(loaded.folder) or Path("directions")
@@ -352,7 +348,7 @@ def load_latent_rotator(
         schedule = schedule or found.space.schedule
         if found.space.schedule != schedule:
             raise LatentrotError(
-                f"{source} mixes schedules: the lines in {files[0].name} are of {schedule}, those in {path.name} of "
+                f"{source} mixes schedules: the directions in {files[0].name} are of {schedule}, those in {path.name} of "
                 f"{found.space.schedule}; fit all from one store, or give each its own folder"
             )
         found.space.require_same(LatentSpace.of(loaded, schedule), str(path))

@@ -1,4 +1,4 @@
-"""One face along the directions of its light: every step is decoded once, and the step for a rotation is searched."""
+"""Walks of one face: decode steps, each once, and search the step size of a rotation."""
 
 from __future__ import annotations
 
@@ -27,20 +27,21 @@ __all__ = ["Walk"]
 
 @dataclass(eq=False)
 class Walk:
-    """One face at the steps it was walked by.
+    """Decoded walks of one face.
 
     Args:
         model: decodes the latents.
-        labeler: measures the pose of what is decoded.
+        labeler: label network that measures the pose.
         directions: of the light of the face.
         source: (s, s, 3) uint8, the crop at the resolution of the model.
         latent: (1, c, h, w), or (1, 2, c, h, w) with its residual latent.
         yaw_deg: of the source, degrees.
         keep_norm: see `latentrot.directions.walk.walk`.
-        carry: show the source's own pixels, warped to where the walk moves the face.
+        carry: warp the pixels of the source by the motion of the face.
         limit: max step size, see `latentrot.directions.search.max_step`.
-        schedule: of the decoding.
-        decoded: (1, 3, s, s) in [-1, 1], the latent decoded as it is, where it is known.
+        schedule: schedule of the decoding.
+        decoded: (1, 3, s, s) in [-1, 1], the decoded unchanged latent, if known.
+        shown: cache of images by step size.
     """
 
     model: LatentModel
@@ -58,9 +59,9 @@ class Walk:
 
     @cached_property
     def rough(self) -> Walk:
-        """The same walk in images that are good enough to measure: in half the time, in bfloat16 in a third of it.
+        """The same walk with half the steps, in bfloat16 if supported, for measurements.
 
-        Thirty people rotated by 15 and 30 degrees were measured .5 degrees otherwise than in the images shown.
+        For thirty people rotated by 15 and 30 degrees the measured yaw differs by .5 degrees on average.
         """
         if not solver_of(self.schedule).any_steps:
             return self
@@ -72,68 +73,68 @@ class Walk:
 
     @property
     def start(self) -> torch.Tensor:
-        """(1, 3, s, s) in [-1, 1], the latent decoded as it is."""
+        """The decoded unchanged latent, (1, 3, s, s) in [-1, 1]."""
         if self.decoded is None:
             self.decoded = self.decode([0.0])
         return self.decoded
 
     def at(self, steps: Sequence[float]) -> torch.Tensor:
-        """(k, 3, s, s) in [-1, 1], the images at k step sizes; what is not decoded yet is, in one batch."""
-        # every rotation shows the source, too
+        """Images at k step sizes, (k, 3, s, s) in [-1, 1]; those not cached are decoded in one batch."""
+        # every rotation includes the source
         new = [step for step in dict.fromkeys([0.0, *steps]) if step not in self.shown]
         if new:
             unknown = new if self.decoded is None else [step for step in new if step]
             images = list(self.decode(unknown).split(1)) if unknown else []
             if self.decoded is None:
-                self.decoded = images.pop(0)  # where nothing is decoded nothing is shown, and the source is first
+                self.decoded = images.pop(0)  # nothing is cached then, and the source is first
             start = [self.decoded] if 0.0 in new else []
             self.shown |= dict(zip(new, self.warped(torch.cat(start + images)), strict=True))
         return torch.stack([self.shown[step] for step in steps])
 
     def decode(self, steps: Sequence[float]) -> torch.Tensor:
-        """(k, 3, s, s) in [-1, 1], the latent decoded at k step sizes."""
+        """Decode the latent at k step sizes: (k, 3, s, s) in [-1, 1]."""
         sizes = torch.tensor(steps, dtype=torch.float64)
         latents = walk(self.latent, self.directions, sizes, self.yaw_deg, keep_norm=self.keep_norm)
         return decode(self.model, latents, schedule=self.schedule).clamp(-1, 1)
 
     def warped(self, images: torch.Tensor) -> torch.Tensor:
-        """Decoded images (k, 3, s, s) as they are shown: with the source's own pixels where `carry` is set."""
+        """Warp the source by decoded images (k, 3, s, s) if `carry` is set."""
         if not self.carry:
             return images
         return warp_to_walk(to_tensor(self.source), self.start, images, str(self.model.device))
 
     def change(self, steps: Sequence[float]) -> np.ndarray:
-        """By how many degrees each of k step sizes rotates the face, by the label network -> (k,)."""
+        """Measured rotation in degrees of each of k step sizes -> (k,)."""
         yaws = estimate_pose(self.at(steps), labeler=self.labeler)[:, 0].cpu().numpy()
         return yaws - self.yaw_deg
 
     # ---- step sizes ---------------------------------------------------------------------------------------------
 
-    def longest(self, degrees: Sequence[float]) -> list[float]:
+    def max_steps(self, degrees: Sequence[float]) -> list[float]:
         """The max step size for each rotation, signed as the rotation."""
         return [max_step(self.directions, d, self.limit) for d in degrees]
 
     def average_steps(self, degrees: Sequence[float]) -> list[float]:
-        """Step sizes by which the average face rotates by each of degrees."""
+        """Step sizes by the average calibration."""
         step_sizes = map(self.directions.step_for, degrees)
-        return [clamp_step(step, most) for step, most in zip(step_sizes, self.longest(degrees), strict=True)]
+        return [clamp_step(step, limit) for step, limit in zip(step_sizes, self.max_steps(degrees), strict=True)]
 
     def measured_steps(self, degrees: Sequence[float]) -> list[float]:
-        """Step sizes that rotate this very face by each of degrees; see `find_steps`."""
+        """Step sizes measured on this face; see `find_steps`."""
         probes = probe_steps(self.directions, degrees, self.limit)
-        return find_steps(degrees, probes, self.change, self.longest(degrees), self.rough.change)
+        return find_steps(degrees, probes, self.change, self.max_steps(degrees), self.rough.change)
 
     def steps_on(self, curve: CalibrationCurve, degrees: Sequence[float]) -> list[float]:
-        """Step sizes for each of degrees on a curve that was measured before."""
-        return [clamp_step(curve.root(d), most) for d, most in zip(degrees, self.longest(degrees), strict=True)]
+        """Step sizes by a calibration curve."""
+        return [clamp_step(curve.root(d), limit) for d, limit in zip(degrees, self.max_steps(degrees), strict=True)]
 
     def measure_curve(self, degrees: Sequence[float]) -> CalibrationCurve:
-        """Measure probe steps roughly, up to and beyond the farthest of degrees: one curve for many rotations."""
+        """Measure a calibration curve for rotations up to the largest of degrees, from rough probes."""
         probes = probe_steps(self.directions, degrees, self.limit)
         change = self.rough.change(probes) if probes else []
         return CalibrationCurve(np.array([0.0, *probes]), np.array([0.0, *change]))
 
     def refine_curve(self, curve: CalibrationCurve, degrees: Sequence[float]) -> CalibrationCurve:
-        """The curve with its roots for degrees measured, too: between two probes yaw is not a straight line."""
+        """Add measurements at the roots for degrees to a curve, which is not linear between probes."""
         steps = [curve.root(d) for d in degrees if d]
         return curve.with_points(steps, self.change(steps)) if steps else curve

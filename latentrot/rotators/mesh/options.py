@@ -15,7 +15,7 @@ __all__ = ["MeshOptions"]
 
 @dataclass(frozen=True)
 class MeshOptions(RotatorOptions):
-    """Geometry alone has none."""
+    """No options."""
 
     def load(self, device: str | None = None, dtype: str | None = None) -> MeshRotator:
         """See `RotatorOptions.load`."""

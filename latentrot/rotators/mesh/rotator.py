@@ -1,4 +1,4 @@
-"""Rotation by geometry behind the protocol of all rotators, on crops and on whole photographs."""
+"""Geometry as a rotator of crops and photographs."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["MeshRotator"]
 
 @dataclass(frozen=True)
 class MeshRotator:
-    """Rotates a head by the geometry fitted to it; needs no diffusion model.
+    """Rotates heads by geometry, without a diffusion model.
 
     Args:
         config: parameters of the geometry.
-        device: where the networks of landmarks and parts run; the CPU by default.
+        device: device of the networks of landmarks and parts; None: the CPU.
     """
 
     config: MeshConfig = field(default_factory=MeshConfig)
@@ -37,12 +37,12 @@ class MeshRotator:
 
     @property
     def fitter(self) -> HeadFitter:
-        """Sets up the heads that are rotated."""
+        """Fits the heads."""
         return HeadFitter(self.config, device=self.device)
 
     @property
     def learned_from(self) -> tuple[str, ...] | None:
-        """Data sets that the networks of landmarks and parts learned from, as their card says."""
+        """Training data of the networks of landmarks and parts, by their card."""
         return trained_on(bundled_part("face"))
 
     @property
@@ -56,14 +56,14 @@ class MeshRotator:
         return self.rotate_many(image, [degrees])[0]
 
     def rotate_many(self, image: np.ndarray, degrees: Sequence[float]) -> list[np.ndarray]:
-        """Rotate a (s, s, 3) uint8 crop by each of degrees; the head is set up once."""
+        """Rotate a (s, s, 3) uint8 crop by each of degrees; the head is fitted once."""
         head = self.fitter.fit_crop(image)
         return [realign_crop(head, head.turn(yaw)) for yaw in degrees]
 
     def rotate_photograph(
         self, photograph: np.ndarray, face: Face | Alignment, degrees: Sequence[float]
     ) -> Iterator[np.ndarray]:
-        """Whole photographs, (h, w, 3) uint8, one face rotated by each of degrees of yaw; the head is set up once."""
+        """Rotate a face in a photograph by each of degrees of yaw; the head is fitted once."""
         head = self.fitter.fit(photograph, face)
         for yaw in degrees:
             yield head.turn(yaw).image
