@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_type_hints
@@ -29,6 +29,8 @@ __all__ = [
     "given_of",
     "load_chosen",
     "model_named",
+    "options_from_json",
+    "options_given",
     "rotator_options",
 ]
 
@@ -155,6 +157,26 @@ def rotator_options(without: Sequence[str] = ()) -> type:
         text = "; ".join(f"{', '.join(names)}: {words}" for words, names in helps[name].items())
         made.append((name, Annotated[kind, tyro.conf.arg(help=text)], field(default=default)))
     return make_dataclass("RotatorOptions", made, frozen=True)
+
+
+def options_given(options: Any) -> dict[str, Any]:
+    """Those of a rotator's options that are not the default, for a report: paths as text."""
+    given = {f.name: getattr(options, f.name) for f in fields(options) if getattr(options, f.name) != f.default}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+
+
+def options_from_json(kind: type, given: Mapping[str, Any]) -> Any:
+    """The options that `options_given` told.
+
+    Raises:
+        LatentrotError: one that this version does not know.
+    """
+    known = get_type_hints(kind)
+    if unknown := sorted(set(given) - set(known)):
+        raise LatentrotError(f"--edit: the report has the option {unknown[0]}, which this latentrot does not know")
+    return kind(
+        **{name: Path(v) if isinstance(v, str) and "Path" in str(known[name]) else v for name, v in given.items()}
+    )
 
 
 def chosen_options(given: Any, rotators: Sequence[str]) -> dict[str, RotatorOptions | None]:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import isfinite
 from pathlib import Path
@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from latentrot.bundles import PORTRAIT
-from latentrot.cli.common import RuntimeOptions, chosen_options, load_chosen, rotator_options
+from latentrot.cli.common import (
+    RuntimeOptions,
+    chosen_options,
+    load_chosen,
+    options_from_json,
+    options_given,
+    rotator_options,
+)
 from latentrot.errors import LatentrotError
 from latentrot.files import check_writable, free_path
 
@@ -24,6 +31,7 @@ if TYPE_CHECKING:
     from latentrot.portrait.follow import Follower, Motion
     from latentrot.portrait.photograph import Edited
     from latentrot.portrait.portrait import EditConfig, Portrait
+    from latentrot.portrait.recipe import Recipe
     from latentrot.portrait.turns import Turn
     from latentrot.portrait.upscale import Upscaler
     from latentrot.rotators.options import RotatorOptions
@@ -69,6 +77,9 @@ class Edit:
     """latent: a walk along the model's lines, whose face fills what the photograph did not show; mesh: geometry alone, quick
     and at any size; pair: a diffusion model trained on pairs of images, which mends what geometry shows; spin: a
     multi-view diffusion model of whole heads; or a rotator of your own as package.module:name"""
+    edit: Path | None = None
+    """repeat the edit that a report records (a report.json, or what --json printed), with its options; refused where model
+    or directions are others"""
     out: Path | None = None
     """.png or .jpg: the turned image, or a strip of a sweep; .webp: the image, or a sweep in motion; .gif or .mp4:
     a sweep in motion, there and back, or before and after; without a suffix: a folder for strip, turned images and
@@ -109,6 +120,49 @@ class Edit:
 
     def run(self) -> None:
         """Edit, write, report."""
+        (self if self.edit is None else self.repeated()).run_asked()
+
+    def repeated(self) -> Edit:
+        """This command with the options of the edit that a report records.
+
+        Raises:
+            LatentrotError: options that the report says already were given, too.
+        """
+        from latentrot.portrait.recipe import CONFIG  # noqa: PLC0415
+
+        recipe, default = self.recipe(), Edit(self.image)
+        says = ("deg", "to", "set", "sweep", "pitch", "pose_of", "follow", "rotator", "upscale", *CONFIG, "options")
+        for name in says:
+            if getattr(self, name) != getattr(default, name):
+                option = "the options of the rotator" if name == "options" else f"--{name.replace('_', '-')}"
+                raise LatentrotError(f"--edit repeats an edit with its own options; leave out {option}")
+        return replace(
+            self, rotator=recipe.rotator, options=options_from_json(type(self.options), recipe.options),
+            follow=None if recipe.follow is None else Path(recipe.follow),
+            upscale=None if recipe.upscale is None else Path(recipe.upscale), **recipe.config,
+        )  # fmt: skip
+
+    def recipe(self) -> Recipe:
+        """The edit that the report records."""
+        from latentrot.portrait.recipe import read_recipe  # noqa: PLC0415
+
+        assert self.edit is not None
+        return read_recipe(self.edit)
+
+    def recipe_with(
+        self, asked: Asked, turns: Sequence[Turn], rotator: Rotator, editor: PropertyEditor | None
+    ) -> Recipe:
+        """The edit as reports record it."""
+        from latentrot.portrait.recipe import Recipe, digests_of  # noqa: PLC0415
+
+        return Recipe.of(
+            replace(asked, turns=tuple(turns)), self.config(asked), rotator=self.rotator, options=options_given(self.options),
+            follow=None if self.follow is None else str(self.follow),
+            upscale=None if self.upscale is None else str(self.upscale), digests=digests_of(rotator, editor),
+        )  # fmt: skip
+
+    def run_asked(self) -> None:
+        """Edit as the options say."""
         from latentrot.data.animation import is_animated  # noqa: PLC0415
         from latentrot.data.video import is_video  # noqa: PLC0415
 
@@ -136,6 +190,8 @@ class Edit:
         from latentrot.portrait.asked import Asked, parse_edit, parse_set  # noqa: PLC0415
         from latentrot.portrait.turns import Turn  # noqa: PLC0415
 
+        if self.edit is not None:
+            return self.recipe().asked
         other = [name for name in ("pose_of", "follow") if getattr(self, name) is not None]
         if not other:
             return parse_edit(self.deg, self.to, self.sweep, self.pitch, self.set)
@@ -143,7 +199,8 @@ class Edit:
         if len(given) > 1:
             named = " and ".join("--" + name.replace("_", "-") for name in given)
             raise LatentrotError(f"{named} both say how the head turns; give one of them")
-        return Asked((Turn(),), self.pose_of is not None, (parse_set(self.set),))
+        posed = self.pose_of is not None
+        return Asked((Turn(),), posed, (parse_set(self.set),), posed)
 
     def other(self) -> Portrait | None:
         """The photograph whose pose is taken, if one was given; read before anything slow is loaded."""
@@ -161,16 +218,16 @@ class Edit:
 
         return (pose_of(other, rotator, self.runtime.device),)
 
-    def config(self, absolute: bool) -> EditConfig:
+    def config(self, asked: Asked) -> EditConfig:
         """How faces are turned."""
         from latentrot.portrait.portrait import EditConfig  # noqa: PLC0415
 
         if self.trust is not None and not 0 <= self.trust <= 1:
             raise LatentrotError(f"--trust {self.trust}: expected between 0 and 1")
         return EditConfig(
-            absolute, self.light, self.face, self.crop, self.crop_only, self.reify,
+            asked.absolute, self.light, self.face, self.crop, self.crop_only, self.reify,
             **({} if self.trust is None else {"trust": self.trust}), light_follows=self.light_follows,
-            device=self.runtime.device, whole_pose=self.pose_of is not None,
+            device=self.runtime.device, whole_pose=asked.whole_pose,
         )  # fmt: skip
 
     def run_photograph(self, asked: Asked) -> None:
@@ -180,13 +237,14 @@ class Edit:
 
         out = self.out or free_path(Path(f"{self.image.stem}-turned.png"))
         check_out(out, self.image, asked.count)
-        config = self.config(asked.absolute)
+        config = self.config(asked)
         portrait, other = open_portrait(self.image, config), self.other()
         from latentrot.portrait.photograph import edit_portrait  # noqa: PLC0415  brings torch, which a refusal need not wait for
 
         upscaler, (rotator, editor) = self.upscaler(), self.loaded(asked)
         turns = self.turns(asked, other, rotator)
         edited = edit_portrait(portrait, rotator, turns, config, upscaler, asked.settings, editor)
+        edited = replace(edited, recipe=self.recipe_with(asked, turns, rotator, editor))
         files = write_edited(edited, out)
         if self.process is not None:
             from latentrot.portrait.process import write_process  # noqa: PLC0415
@@ -222,13 +280,15 @@ class Edit:
         source, paths = (self.image.parent, [self.image]) if one else (self.image, list_photographs(self.image))
         check_nested(paths, source, out)
         other = self.other()
-        config, upscaler, (rotator, editor) = self.config(asked.absolute), self.upscaler(), self.loaded(asked)
+        config, upscaler, (rotator, editor) = self.config(asked), self.upscaler(), self.loaded(asked)
+        turns = self.turns(asked, other, rotator)
+        recipe = self.recipe_with(asked, turns, rotator, editor)
         edit = partial(
-            edit_photograph, rotator=rotator, turns=self.turns(asked, other, rotator), config=config, upscaler=upscaler,
+            edit_photograph, rotator=rotator, turns=turns, config=config, upscaler=upscaler,
             settings=asked.settings, editor=editor,
         )  # fmt: skip
         outcomes = []
-        outcomes_of = edit_folder(paths, out, edit, source, annotations)
+        outcomes_of = edit_folder(paths, out, lambda path: replace(edit(path), recipe=recipe), source, annotations)
         for outcome in tqdm(outcomes_of, desc="edit", unit="image", total=len(paths), disable=None):
             outcomes.append(outcome)
             if self.json:
@@ -256,10 +316,13 @@ class Edit:
                 f"--face {self.face}: one face of a video is turned; give largest, or its number from 0"
             )
 
+        recipes: list[Recipe] = []
+
         def load() -> VideoEditor:
             upscaler = self.upscaler()
             rotator, editor = self.loaded(asked)
-            config = self.config(asked.absolute)
+            config = self.config(asked)
+            recipes.append(self.recipe_with(asked, asked.turns, rotator, editor))
             follower = self.follower(rotator)
             return VideoEditor(rotator, asked.turns[0].yaw, config, upscaler, asked.settings[0], editor, follower)
 
@@ -267,7 +330,7 @@ class Edit:
             self.image, self.out or free_path(default_out(self.image)), load,
             lambda frames, video: tqdm(frames, desc="edit", unit="frame", total=video.count or None, disable=None),
         )  # fmt: skip
-        self.print_video(report)
+        self.print_video({**report, "edit": recipes[0].as_json()})
 
     def follower(self, rotator: Rotator) -> Follower | None:
         """The motion that the head is to follow, if one was given."""
@@ -305,7 +368,7 @@ class Edit:
         out = self.out or free_path(Path(f"{self.image.stem}-turned.mp4"))
         check_follow_out(out, self.image, self.follow)
         open_motion(self.follow)
-        config = self.config(absolute=False)
+        config = self.config(asked)
         portrait = open_portrait(self.image, config, LONGEST_SIDE)
         upscaler, (rotator, editor) = self.upscaler(), self.loaded(asked)
         motion = self.motion(rotator)
@@ -313,7 +376,7 @@ class Edit:
             portrait, motion, out, rotator, config, upscaler, asked.settings[0], editor,
             lambda frames: tqdm(frames, desc="edit", unit="frame", total=len(motion.frames), disable=None),
         )  # fmt: skip
-        self.print_video(report)
+        self.print_video({**report, "edit": self.recipe_with(asked, asked.turns, rotator, editor).as_json()})
 
     def print_video(self, report: dict[str, Any]) -> None:
         """The report of a video."""
@@ -363,7 +426,12 @@ class Edit:
         from latentrot.portrait.properties import StillRotator  # noqa: PLC0415
 
         rotator = StillRotator() if asked.is_still and self.follow is None else self.load_rotator()
-        return rotator, load_editor_for(rotator, asked, self.runtime.device, self.property_directions)
+        editor = load_editor_for(rotator, asked, self.runtime.device, self.property_directions)
+        if self.edit is not None:
+            from latentrot.portrait.recipe import digests_of  # noqa: PLC0415
+
+            self.recipe().require_same(digests_of(rotator, editor))
+        return rotator, editor
 
     def load_rotator(self) -> Rotator:
         """Load the rotator with its options."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from latentrot.errors import LatentrotError
 
-__all__ = ["changed_images", "image_digest", "image_digests", "names_some"]
+__all__ = ["changed_images", "folder_digest", "image_digest", "image_digests", "names_some"]
 
 #: files up to this size are digested completely; of larger ones the beginning, middle and end, this many bytes each
 MAX_WHOLE_BYTES, PART_BYTES = 256 << 10, 64 << 10
@@ -64,6 +64,13 @@ def changed_images(recorded: Mapping[str, str], current: Mapping[str, str], clai
     if len(changed) > MAX_CHANGED_SHARE * len(known):
         raise LatentrotError(f"{claim} under {len(changed)} of {len(known)} names: {names_some(changed)}; {advice}")
     return changed
+
+
+def folder_digest(folder: Path, suffixes: Sequence[str] = (".safetensors", ".json")) -> str:
+    """Sixteen hexadecimal digits that identify a model's folder: of its files' names and their digests."""
+    files = sorted(p for p in folder.rglob("*") if p.suffix in suffixes)
+    told = "".join(f"{p.relative_to(folder).as_posix()} {image_digest(p)}\n" for p in files)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def names_some(names: Sequence[str], max_names: int = 3) -> str:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Photograph",
+    "as_png",
     "read_frame",
     "read_image",
     "read_photograph",
@@ -449,6 +450,12 @@ def _encode(
         **({"icc_profile": profile} if profile else {}),
     )
     return buffer.getvalue()
+
+
+def as_png(image: np.ndarray, metadata: Mapping[str, str] | None = None) -> bytes:
+    """A (h, w, 3) uint8 image as the content of a PNG; metadata as for `write_image`."""
+    check_image(image)
+    return _encode(image, "PNG", metadata or {})
 
 
 def check_target(path: Path) -> None:

@@ -25,13 +25,15 @@ class Asked:
 
     Attributes:
         turns: rotations, by so many degrees or to poses.
-        absolute: whether they are poses to reach.
+        absolute: whether they are poses to reach: of yaw.
         settings: of properties; an empty one leaves them as they are.
+        whole_pose: whether pitch and roll are poses to reach, too.
     """
 
     turns: tuple[Turn, ...]
     absolute: bool = False
     settings: tuple[dict[str, Wanted], ...] = ({},)
+    whole_pose: bool = False
 
     @property
     def count(self) -> int:

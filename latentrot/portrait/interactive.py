@@ -193,6 +193,7 @@ def rotate_subject(
     name: str,
     pitch: float = 0.0,
     wanted: Mapping[str, Wanted] | None = None,
+    roll: float = 0.0,
 ) -> list[RotatedPhotograph]:
     """Edit the properties of a face, then rotate it by each of `degrees` (> 0: nose to the viewer's right).
 
@@ -202,16 +203,17 @@ def rotate_subject(
         name: of the rotator.
         pitch: by how much; > 0: looks up.
         wanted: property name -> what it shall become.
+        roll: by how much; > 0: leans clockwise.
 
     Raises:
         LatentrotError: a rotation that is not within `MAX_TURN` degrees.
     """
-    for turn in (*degrees, pitch):
+    for turn in (*degrees, pitch, roll):
         if not abs(turn) <= MAX_TURN:
             raise LatentrotError(f"a turn of {turn} degrees: expected between {-MAX_TURN:.0f} and {MAX_TURN:.0f}")
     varied = subject.with_properties(wanted or {})
-    still = varied is not subject and not pitch and not any(degrees)
-    edited = varied.prepared_for(STILL if still else name).edit([Turn(turn, pitch) for turn in degrees])
+    still = varied is not subject and not pitch and not roll and not any(degrees)
+    edited = varied.prepared_for(STILL if still else name).edit([Turn(turn, pitch, roll) for turn in degrees])
     results = []
     for i, frame in enumerate(edited.turned.frames):
         image = varied.portrait.image.copy()

@@ -19,6 +19,7 @@ from latentrot.portrait.portrait import EditConfig, Portrait, open_portrait
 from latentrot.portrait.pose import open_pose
 from latentrot.portrait.pose import pose_of as pose_of_face
 from latentrot.portrait.properties import Appearance, StillRotator, edit_appearance
+from latentrot.portrait.recipe import Recipe, digests_of
 from latentrot.portrait.turns import Turn, as_turns
 from latentrot.portrait.upscale import Upscaler
 from latentrot.progress import Clock
@@ -55,6 +56,7 @@ class Edited:
         warnings: what the user should know, such as which of several faces was used.
         config: how it was edited.
         upscaler: name of the network that restored the crops; empty where none did.
+        recipe: by which the edit can be repeated, where it is known how the rotator was loaded.
     """
 
     path: Path
@@ -64,6 +66,7 @@ class Edited:
     warnings: list[str]
     config: EditConfig = field(default_factory=EditConfig)
     upscaler: str = ""
+    recipe: Recipe | None = None
 
     @property
     def source(self) -> np.ndarray:
@@ -131,6 +134,12 @@ class Edited:
         from latentrot.portrait.results import report  # noqa: PLC0415  which writes what this module makes
 
         return report(self, None)
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: the edited photograph; of several results a strip of the face, the source first."""
+        from latentrot.portrait.results import preview  # noqa: PLC0415
+
+        return preview(self)
 
     def save(self, path: Path | str) -> list[Path]:
         """Write the edit: an image, a contact sheet, an animation or a folder, by the name of `path`.
@@ -264,11 +273,16 @@ def edit(
     yaws = [to] if to is not None else [float(y) for y in np.atleast_1d(0.0 if yaw is None else yaw)]
     other = open_pose(Path(pose_of), device) if pose_of is not None else None
     asked = Asked(tuple(Turn(y, pitch) for y in yaws), config.absolute, (wanted,))
+    given = rotator if isinstance(rotator, str) else ""
     if asked.is_still:
         rotator = StillRotator()
     chosen = load_rotator(rotator, device=device) if isinstance(rotator, str) else rotator
     turns = asked.turns if other is None else (pose_of_face(other, chosen, device),)
-    return edit_portrait(portrait, chosen, turns, config, None, asked.settings, load_editor_for(chosen, asked, device))
+    editor = load_editor_for(chosen, asked, device)
+    edited = edit_portrait(portrait, chosen, turns, config, None, asked.settings, editor)
+    asked = replace(asked, turns=tuple(turns), whole_pose=posed)
+    recipe = Recipe.of(asked, config, rotator=given, digests=digests_of(chosen, editor))
+    return replace(edited, recipe=recipe)
 
 
 def load_editor_for(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from latentrot.data.animation import ANIMATED, check_encoder, fit_side, there_and_back, write_animation
-from latentrot.data.images import ENCODERS, check_target, resize, strip, write_image, write_photograph
+from latentrot.data.images import ENCODERS, as_png, check_target, resize, strip, write_image, write_photograph
 from latentrot.data.metadata import SOURCE_TYPE, SYNTHETIC
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import check_writable, write_atomically
@@ -93,6 +93,12 @@ def shown(picture: np.ndarray) -> np.ndarray:
     return fit_side(picture, LONGEST_SIDE)
 
 
+def preview(edited: Edited) -> bytes:
+    """What a notebook shows of an edit, a PNG: the photograph of a single turn, no side over 1280 pixels; else the strip."""
+    image = shown(edited.image) if edited.count == 1 else fit_side(face_strip(edited), LONGEST_SIDE)
+    return as_png(image, metadata_of(edited))
+
+
 def animate(edited: Edited) -> tuple[list[np.ndarray], int]:
     """Frames and the milliseconds each shows: a sweep runs there and back, a single turn alternates with its source."""
     frames = [shown(edited.image_at(i)) for i in range(edited.count)]
@@ -157,10 +163,11 @@ def report(edited: Edited, output: Path | None) -> dict[str, object]:
         **({"upscaled_by": edited.upscaler} if edited.upscaler else {}),
     }
     common |= properties_of(edited)
+    last = {"notes": edited.warnings, **({"edit": edited.recipe.as_json()} if edited.recipe else {})}
     faces = [face_report(face) for face in edited.faces]
     if len(faces) == 1:
-        return {**common, **faces[0], "notes": edited.warnings}
-    return {**common, "faces": faces, "notes": edited.warnings}
+        return {**common, **faces[0], **last}
+    return {**common, "faces": faces, **last}
 
 
 def properties_of(edited: Edited) -> dict[str, object]:

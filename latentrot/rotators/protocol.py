@@ -125,6 +125,7 @@ class Capabilities:
         property_model: diffusion model for edits of properties; None: the bundled one.
         hint: short description for users.
         provenance: entries for reports, such as the model.
+        digests: digests of its networks and directions; an edit is only repeated with the same ones.
     """
 
     name: str
@@ -139,6 +140,7 @@ class Capabilities:
     property_model: LatentModel | None = None
     hint: str = ""
     provenance: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 def capabilities_of(rotator: Rotator) -> Capabilities:

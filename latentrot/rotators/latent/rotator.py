@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -222,6 +224,15 @@ class LatentRotator:
         """Entries for reports of evaluations."""
         step = "measured on every image" if self.measure else "average calibration"
         return {"model": self.model.name, "digest": self.model.digest, "step": step}
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """What identifies the model and its directions."""
+        sha = hashlib.sha256()
+        for light, one in sorted(self.directions.items()):
+            sha.update(json.dumps([light, one.step_sizes, one.achieved, one.coarse, one.carry]).encode())
+            sha.update(one.left.cpu().float().numpy().tobytes() + one.right.cpu().float().numpy().tobytes())
+        return {"model": self.model.fingerprint.key, "directions": sha.hexdigest()[:16]}
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
         """Rotate a (s, s, 3) uint8 crop in the CelebA frame by degrees -> the same at the resolution of the model."""

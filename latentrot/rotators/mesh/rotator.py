@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from latentrot.bundles import bundled_part, trained_on
+from latentrot.data.digests import folder_digest
 from latentrot.faces.alignment import Alignment
 from latentrot.faces.detect import Face
 from latentrot.geometry import HeadFitter, MeshConfig
@@ -43,6 +44,12 @@ class MeshRotator:
     def learned_from(self) -> tuple[str, ...] | None:
         """Training data of the networks of landmarks and parts, by their card."""
         return trained_on(bundled_part("face"))
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """What identifies the networks of landmarks and parts."""
+        folder = bundled_part("face")
+        return {"face networks": folder_digest(folder)}
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
         """Rotate a (s, s, 3) uint8 crop in the CelebA frame by degrees (> 0: nose to the viewer's right)."""

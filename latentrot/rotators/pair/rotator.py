@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from latentrot.bundles import bundled_part, trained_on
+from latentrot.data.digests import folder_digest
 from latentrot.data.images import check_crop, resize, to_tensor, to_uint8
 from latentrot.faces.estimate import estimate_pose
 from latentrot.rotators.pair.model import PairModel
@@ -40,6 +41,11 @@ class PairRotator:
         """Data sets that the cards of the model and of the networks of geometry name; None: one of them names none."""
         sets = [trained_on(self.model.folder) if self.model.folder else None, trained_on(bundled_part("face"))]
         return None if None in sets else tuple(sorted({name for some in sets for name in some or ()}))
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """What identifies the model."""
+        return {"model": folder_digest(self.model.folder)} if self.model.folder else {}
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
         """Rotate a (s, s, 3) uint8 crop in the CelebA frame by degrees of yaw (> 0: nose to the viewer's right)."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from latentrot.bundles import DEFAULT_BUNDLE, bundled_folder, trained_on
+from latentrot.data.digests import folder_digest
 from latentrot.data.images import check_crop, resize, to_tensor, to_uint8
 from latentrot.faces.estimate import estimate_pose
 from latentrot.faces.network import load_labeler
@@ -62,6 +63,11 @@ class SpinRotator:
     def learned_from(self) -> tuple[str, ...] | None:
         """Data sets that the model's card names; None: it names none."""
         return trained_on(self.model.folder) if self.model.folder else None
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """What identifies the model."""
+        return {"model": folder_digest(self.model.folder)} if self.model.folder else {}
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
         """Rotate a (s, s, 3) uint8 crop in the CelebA frame by degrees of yaw (> 0: nose to the viewer's right)."""

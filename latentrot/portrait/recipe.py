@@ -1,0 +1,138 @@
+"""Edits that last: what an edit was asked for and made with, as its report records it, to be repeated on something else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from latentrot.directions.properties import by, to
+from latentrot.errors import LatentrotError, one_line
+from latentrot.files import check_format
+from latentrot.portrait.asked import Asked
+from latentrot.portrait.portrait import EditConfig
+from latentrot.portrait.turns import Turn
+from latentrot.rotators.protocol import capabilities_of
+
+if TYPE_CHECKING:
+    from latentrot.rotators.properties import PropertyEditor
+    from latentrot.rotators.protocol import Rotator
+
+__all__ = ["CONFIG", "Recipe", "digests_of", "read_recipe"]
+
+FORMAT = 1
+#: of `EditConfig`, what makes an edit what it is, beside what is asked for
+CONFIG = ("light", "face", "crop", "crop_only", "reify", "trust", "light_follows")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An edit that can be repeated.
+
+    Attributes:
+        asked: rotations and settings of properties.
+        config: the fields of `EditConfig` in `CONFIG`.
+        rotator: its name, or package.module:name; empty for one that was given as an object.
+        options: it was loaded with, those that are not the default.
+        follow: path of the driving video, where there was one.
+        upscale: path of the weights of the restoration network, where there was one.
+        digests: what identifies the networks and directions at work, by what they are.
+    """
+
+    asked: Asked
+    config: Mapping[str, Any]
+    rotator: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    follow: str | None = None
+    upscale: str | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, asked: Asked, config: EditConfig, **made_with: Any) -> Recipe:
+        """The recipe of an edit with a configuration; `made_with` as the attributes."""
+        return cls(asked, {name: getattr(config, name) for name in CONFIG}, **made_with)
+
+    def as_json(self) -> dict[str, object]:
+        """As a report records it."""
+        settings = [
+            {name: f"{w.value:g}" if w.absolute else f"{w.value:+g}" for name, w in setting.items()}
+            for setting in self.asked.settings
+        ]
+        turns = [[turn.yaw, turn.pitch, turn.roll] for turn in self.asked.turns]
+        asked = {
+            "turns": turns,
+            "absolute": self.asked.absolute,
+            "whole_pose": self.asked.whole_pose,
+            "settings": settings,
+        }
+        rest = {f.name: getattr(self, f.name) for f in fields(self)[1:]}
+        return {"format": FORMAT, **asked, **{name: value for name, value in rest.items() if value not in (None, {})}}
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any], path: Path) -> Recipe:
+        """As `as_json` wrote it.
+
+        Raises:
+            LatentrotError: a later format, or something is missing or of another kind.
+        """
+        check_format(told.get("format"), FORMAT, path)
+        try:
+            turns = tuple(Turn(*map(float, turn)) for turn in told["turns"])
+            settings = tuple(
+                {str(n): by(float(v)) if v[0] in "+-" else to(float(v)) for n, v in s.items()} for s in told["settings"]
+            )
+            asked = Asked(turns, bool(told["absolute"]), settings, bool(told["whole_pose"]))
+            rest = {f.name: told[f.name] for f in fields(cls)[2:] if f.name in told}
+            return cls(asked, {name: told["config"][name] for name in CONFIG}, **rest)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise LatentrotError(f"{one_line(path)}: its edit cannot be read ({one_line(error)})") from error
+
+    def require_same(self, digests: Mapping[str, str]) -> None:
+        """Refuse other networks or directions than the edit was made with.
+
+        Raises:
+            LatentrotError: naming what differs, with both digests.
+        """
+        for name in sorted({*self.digests, *digests}):
+            mine, here = self.digests.get(name, "none"), digests.get(name, "none")
+            if mine != here:
+                raise LatentrotError(
+                    f"--edit: the report's {name} is {mine}, here it is {here}; use what the report was made with"
+                )
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The edit that a report records: a report.json, or what `latentrot edit --json` printed.
+
+    Raises:
+        LatentrotError: no such file, no report, or one from before reports recorded their edit.
+    """
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+        told = json.loads(text if text.count("\n{") == 0 else text.splitlines()[0])
+    except (OSError, ValueError) as error:
+        raise LatentrotError(f"cannot read the report {one_line(path)}: {one_line(error)}") from error
+    if not isinstance(told, dict) or not isinstance(told.get("edit"), dict):
+        raise LatentrotError(
+            f"{one_line(path)} records no edit; give a report.json that latentrot edit wrote, or what its --json printed"
+        )
+    recipe = Recipe.from_json(told["edit"], path)
+    if not recipe.rotator:
+        raise LatentrotError(f"{one_line(path)}: its edit was made with a rotator object, which no command can load")
+    return recipe
+
+
+def digests_of(rotator: Rotator, editor: PropertyEditor | None) -> dict[str, str]:
+    """What identifies the networks and directions of an edit."""
+    found = dict(capabilities_of(rotator).digests)
+    if editor is None:
+        return found
+    sha = hashlib.sha256()
+    for directions in editor.directions:
+        sha.update(json.dumps([asdict(p) for p in directions.properties], default=str, sort_keys=True).encode())
+        for name, vector in sorted(directions.vectors.items()):
+            sha.update(name.encode() + vector.cpu().float().numpy().tobytes())
+    return {**found, "property model": editor.model.fingerprint.key, "property directions": sha.hexdigest()[:16]}
