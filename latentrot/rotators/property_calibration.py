@@ -120,7 +120,7 @@ def calibrated_property(
         steps = [share * abs(one.limit[side > 0]) for share in SHARES if share * side > 0 and one.limit[side > 0]]
         for name in chosen if steps else []:
             if name not in faces:
-                faces[name] = prepare_face(editor, folder, name)
+                faces[name] = inverted_face(editor, folder, name)
             face = faces[name]
             if face is not None:
                 rows += [measured_step(face, one, step, person) for step in steps]
@@ -134,7 +134,7 @@ def candidates(one: Property, value: pd.Series, side: int, config: PropertyCalib
     return list(value.sample(min(config.people, len(value)), random_state=config.seed).index)
 
 
-def prepare_face(editor: PropertyEditor, folder: FaceFolder, name: str) -> InvertedFace | None:
+def inverted_face(editor: PropertyEditor, folder: FaceFolder, name: str) -> InvertedFace | None:
     """Prepare a face for edits; None if its landmarks cannot be found."""
     photograph = np.asarray(folder.open_image(name))
     try:
