@@ -125,6 +125,12 @@ def test_a_still_head_follows(folder, tmp_path, capsys, monkeypatch):
     source = read_image(folder / "photo.png").astype(int)
     assert np.abs(frames[0].pixels - source).mean() < 3
     assert json.loads(read_metadata(tmp_path / "follows.webp")["latentrot"])["follows"] == "drive.webp"
+    # its report repeats it
+    (tmp_path / "r.json").write_text(json.dumps(report))
+    assert cli.main(["edit", str(folder / "photo.png"), "--edit", "r.json", "--out", "again.webp", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["edit"] == report["edit"]
+    again = list(open_animation(tmp_path / "again.webp").frames)
+    assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(again, frames, strict=True))
     for more, words in (
         (["--out", "x.png"], "what follows moves"),
         (["--out", "x.webp", "--face", "all"], "one face follows"),
