@@ -206,8 +206,11 @@ def train(
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     scheduler = build_scheduler(config)
     scheduler.alphas_cumprod = scheduler.alphas_cumprod.to(device)
-    model = initial_model(config).to(device, memory_format=torch.channels_last).train()
-    average = build_model(config).to(device, memory_format=torch.channels_last).eval()
+    model, average = (
+        torch.nn.Module.to(make(config), device, memory_format=torch.channels_last)
+        for make in (initial_model, build_model)
+    )
+    average.eval()
     average.load_state_dict(model.state_dict())
     network: Any = torch.compile(model) if on_gpu else model
     optimizer = torch.optim.AdamW(
@@ -232,7 +235,8 @@ def train(
         optimizer.zero_grad()
         with torch.no_grad():
             decay = min(config.ema, (step + 1) / (step + 10))
-            torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+            for kept, now in zip(average.parameters(), model.parameters(), strict=True):
+                kept.lerp_(now, 1 - decay)
         losses.append(loss.detach())
         step += 1
         if time.monotonic() - saved > 60:

@@ -156,7 +156,8 @@ def test_a_dark_skin_is_lit_as_a_bright_one_is(head):
 def test_an_edit_keeps_the_light_unless_it_is_asked_to_let_it_follow(head):
     left, top, right, bottom = head.region.box()
     for follows in (False, True):
-        config = Edit(Path("photo.jpg"), deg=20, light_follows=follows).config(absolute=False)
+        command = Edit(Path("photo.jpg"), deg=20, light_follows=follows)
+        config = command.config(command.asked())
         assert config == EditConfig(light_follows=follows)
         patch = compose(head, Turn(20, 0), None, config)
         assert np.array_equal(patch.pixels, head.turn(20, light_follows=follows).image[top:bottom, left:right])

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from latentrot.errors import LatentrotError
 
@@ -47,7 +48,7 @@ def image_digests(folder: Path, names: Sequence[str]) -> list[str]:
         return list(pool.map(lambda name: image_digest(folder / name), names, chunksize=64))
 
 
-def changed_images(recorded: Mapping[str, str], current: Mapping[str, str], claim: str, advice: str) -> list[str]:
+def changed_images(recorded: Mapping[Any, str], current: Mapping[Any, str], claim: str, advice: str) -> list[str]:
     """Names recorded with another digest than the current one; names without both are ignored.
 
     Args:

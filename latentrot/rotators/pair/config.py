@@ -9,7 +9,10 @@ from typing import Literal
 from latentrot.errors import LatentrotError
 from latentrot.runs import RunConfig
 
-__all__ = ["KINDS", "PairConfig"]
+__all__ = ["DEFAULT", "KINDS", "PairConfig"]
+
+#: name of the bundled model
+DEFAULT = "pair64"
 
 #: kinds of pairs: an image and its mirror image; two images of one scene; an image rotated away and, as condition, back
 KINDS = ("mirror", "scene", "back")

@@ -21,9 +21,8 @@ from latentrot.diffusion.folder import find_folder, read_json
 from latentrot.diffusion.scheduler import read_scheduler
 from latentrot.errors import LatentrotError, one_line
 from latentrot.faces.person import PersonNetwork, load_person_network
-from latentrot.rotators.pair.config import PairConfig
+from latentrot.rotators.pair.config import DEFAULT, PairConfig
 from latentrot.rotators.pair.network import LatentNetwork, PixelNetwork, add_channels
-from latentrot.rotators.pair.options import DEFAULT
 
 __all__ = [
     "AutoencoderSpace",

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from latentrot.rotators.options import RotatorOptions, option
+from latentrot.rotators.pair.config import DEFAULT
 
 if TYPE_CHECKING:
     from latentrot.rotators.pair.rotator import PairRotator
 
-__all__ = ["DEFAULT", "PairOptions"]
-
-#: the bundled model
-DEFAULT = "pair64"
+__all__ = ["PairOptions"]
 
 
 @dataclass(frozen=True)

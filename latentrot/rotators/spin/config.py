@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from latentrot.errors import LatentrotError
 from latentrot.runs import RunConfig
 
-__all__ = ["SpinConfig"]
+__all__ = ["DEFAULT", "SpinConfig"]
+
+#: name of the bundled model
+DEFAULT = "spin64"
 
 
 @dataclass(frozen=True)

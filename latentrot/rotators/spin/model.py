@@ -16,9 +16,8 @@ from latentrot.diffusion.first_stage import PixelUnshuffle, save_pixel_unshuffle
 from latentrot.errors import LatentrotError, one_line
 from latentrot.faces.identity import IdentityEncoder, load_identity
 from latentrot.faces.person import PersonNetwork, load_person_network, save_person_network
-from latentrot.rotators.spin.config import SpinConfig
+from latentrot.rotators.spin.config import DEFAULT, SpinConfig
 from latentrot.rotators.spin.network import IDENTITY_LENGTH, SpinNetwork, expand_channels
-from latentrot.rotators.spin.options import DEFAULT
 
 __all__ = [
     "SpinModel",

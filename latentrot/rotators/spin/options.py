@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from latentrot.rotators.options import RotatorOptions, option
+from latentrot.rotators.spin.config import DEFAULT
 
 if TYPE_CHECKING:
     from latentrot.rotators.spin.rotator import SpinRotator
 
-__all__ = ["DEFAULT", "SpinOptions"]
-
-#: the bundled model
-DEFAULT = "spin64"
+__all__ = ["SpinOptions"]
 
 
 @dataclass(frozen=True)
