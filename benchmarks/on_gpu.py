@@ -206,10 +206,10 @@ def train(
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     scheduler = build_scheduler(config)
     scheduler.alphas_cumprod = scheduler.alphas_cumprod.to(device)
-    model, average = (
-        torch.nn.Module.to(make(config), device, memory_format=torch.channels_last)
-        for make in (initial_model, build_model)
-    )
+    model: Any = initial_model(config)
+    average: Any = build_model(config)
+    for part in (model, average):  # `to` of a diffusers model knows no memory format
+        torch.nn.Module.to(part, device=torch.device(device), memory_format=torch.channels_last)  # pyright: ignore
     average.eval()
     average.load_state_dict(model.state_dict())
     network: Any = torch.compile(model) if on_gpu else model

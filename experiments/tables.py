@@ -23,6 +23,7 @@ PAGES = (
     "docs/explain/degrees.md",
     "docs/explain/properties.md",
     "docs/explain/light.md",
+    "docs/explain/geometry.md",
     "docs/howto/recognition.md",
 )
 BLOCK = re.compile(r"(<!-- table (?P<name>[\w-]+) -->\n).*?(<!-- end (?P=name) -->)", re.DOTALL)
@@ -119,9 +120,23 @@ def augmented() -> list[list[str]]:
     return rows
 
 
+def photographs() -> list[list[str]]:
+    """Rotated photographs of held-out people: measured rotation, its error, and identity."""
+    table = read("photographs")
+    sizes = sorted(table["size"].unique())
+    rows = [["requested, degrees", *(f"{size:g}" for size in sizes)]]
+    for rotator in ("mesh", "latent"):
+        by = table[table["rotator"] == rotator].set_index("size")
+        rows.append([f"`{rotator}`: measured", *(number(by.loc[s, "reached"], 1) for s in sizes)])
+        rows.append(["mean absolute error", *(number(by.loc[s, "error"], 1) for s in sizes)])
+        cells = (f"{number(by.loc[s, 'identity'], 2)} ({number(by.loc[s, 'identity_spread'], 2)})" for s in sizes)
+        rows.append(["identity to the source (spread over people)", *cells])
+    return rows
+
+
 TABLES: Mapping[str, Callable[[], list[list[str]]]] = {
     "rotators": rotators, "goals": goals, "turns": turns, "attributes": attributes,
-    "light": light, "augmented": augmented,
+    "light": light, "augmented": augmented, "photographs": photographs,
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import latentrot
 from latentrot import cli
 from latentrot.bundles import PORTRAIT, bundled_folder, properties_in
 from latentrot.data.images import read_image
-from latentrot.directions.properties import by, to
+from latentrot.directions.properties import by, property_named, to
 from latentrot.errors import LatentrotError
 from latentrot.portrait.asked import parse_edit, parse_set
 from latentrot.portrait.photograph import edit_portrait
@@ -95,6 +95,14 @@ class TestEdits:
         row = edited.report["properties"]["smile"]
         assert row["wanted"] == "-1"
         assert row["after"] < row["before"]
+
+    def test_sunglasses_are_worn_or_not(self, small):
+        """Half of them would be a smear over the eyes: from half a unit on they are drawn with the longest step."""
+        worn = latentrot.edit(small, set={"sunglasses": "+1"}).report["properties"]["sunglasses"]
+        assert worn["step"] == property_named("sunglasses").limit[1]
+        assert worn["reached"]
+        unchanged = latentrot.edit(small, set={"sunglasses": "+0.3"})
+        assert np.array_equal(unchanged.image, read_image(small))
 
     def test_a_sweep_has_a_result_for_each_value(self, small):
         from latentrot.portrait.photograph import load_editor_for  # noqa: PLC0415

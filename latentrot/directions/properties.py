@@ -109,8 +109,8 @@ PROPERTIES: tuple[Property, ...] = (
         "sunglasses", "presence", ("glasses_dark",), "p_Eyeglasses", region="eyes", keeps=WORN, covers=True, limit=(0.0, 4.0),
     ),
     _attribute("bangs", "Bangs", region="forehead and hair", keeps=("skin",), limit=(-5.0, 5.0)),
-    _attribute("blond", "Blond_Hair", region="hair", keeps=("hair",), limit=(-5.0, 5.0)),
-    _attribute("black_hair", "Black_Hair", region="hair", keeps=("hair",), limit=(-5.0, 5.0)),
+    _attribute("blond", "Blond_Hair", region="hair", keeps=("hair",), limit=(-5.0, 3.0)),
+    _attribute("black_hair", "Black_Hair", region="hair", keeps=("hair",), limit=(-5.0, 4.0)),
     Property(
         "beard", "presence", ("-No_Beard",), "p_No_Beard", negated=True, region="beard", keeps=("skin",), limit=(-5.0, 5.0),
     ),

@@ -39,6 +39,8 @@ __all__ = [
     "EditedProperty", "InvertedFace", "PropertyEditor", "PropertyReport", "Wanted", "by", "load_property_editor", "to",
 ]  # fmt: skip
 
+#: change of presence from which something worn is drawn
+WORN_FROM = 0.5
 #: max side of the crops that results are measured on, pixels
 MEASURED_SIDE = 128
 #: tolerance of a search for a step size, by unit
@@ -229,6 +231,8 @@ class InvertedFace:
                 f"{name} cannot be measured and so not be changed to {wanted.value:g}; give a signed change"
             )
         change = wanted.value - before if wanted.absolute else self.possible(one, wanted.value, before)
+        if one.covers:  # dark lenses are there or not: half of them is a smear over the eyes
+            return one.limit[1] if change >= WORN_FROM else 0.0
         average = float(np.clip(calibration.step_for(change), *one.limit))
         if not (measure and known and (wanted.absolute or one.unit == "years")) or not change or not average:
             return average
