@@ -132,7 +132,7 @@ def test_a_still_head_follows(folder, tmp_path, capsys, monkeypatch):
     again = list(open_animation(tmp_path / "again.webp").frames)
     assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(again, frames, strict=True))
     for more, words in (
-        (["--out", "x.png"], "what follows moves"),
+        (["--out", "x.png"], "writes a video or an animation"),
         (["--out", "x.webp", "--face", "all"], "one face follows"),
         (["--out", "x.webp", "--crops", "112"], "--crops is not supported with --follow"),
     ):
@@ -171,5 +171,5 @@ def test_beyond_the_reach_it_holds_and_says_so(folder):
 
 def test_a_video_without_a_face_cannot_be_followed(tmp_path):
     write_animation(tmp_path / "grey.webp", [np.full((80, 80, 3), 90 + 40 * i, np.uint8) for i in range(3)], 100)
-    with pytest.raises(LatentrotError, match="no face is seen in its 3 frames"):
+    with pytest.raises(LatentrotError, match="no face found in its 3 frames"):
         motion_of(tmp_path / "grey.webp")

@@ -59,9 +59,9 @@ def test_a_recipe_comes_back_from_its_report(tmp_path):
     (tmp_path / "lines.json").write_text(f"{line}\n{line}\n")
     assert read_recipe(tmp_path / "lines.json") == recipe
     recipe.require_same({"model": "ab"})
-    with pytest.raises(LatentrotError, match="model is ab, here it is cd"):
+    with pytest.raises(LatentrotError, match="model ab, but here it is cd"):
         recipe.require_same({"model": "cd"})
-    with pytest.raises(LatentrotError, match="directions is none, here it is ef"):
+    with pytest.raises(LatentrotError, match="directions none, but here it is ef"):
         recipe.require_same({"model": "ab", "directions": "ef"})
 
 
@@ -148,7 +148,7 @@ def test_other_networks_are_refused(name, photo, capsys):
     (photo.parent / "r.json").write_text(json.dumps(report))
     code, _, err = run(capsys, photo, "--edit", "r.json", "--out", "b.png")
     assert code == 2
-    assert f"the report's {name} is {'0' * 16}" in err
+    assert f"the report records {name} {'0' * 16}" in err
     assert not (photo.parent / "b.png").exists()
 
 

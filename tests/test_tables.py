@@ -396,4 +396,4 @@ def test_a_photograph_on_its_side_is_set_upright(tmp_path, turns):
     found = open_portrait(tmp_path / "a.png")
     assert np.array_equal(found.image, portrait)
     assert len(found.alignments) == 1
-    assert ["on its side" in note for note in found.warnings] == [True] * bool(turns)
+    assert ["not upright" in note for note in found.warnings] == [True] * bool(turns)
