@@ -133,7 +133,7 @@ def test_a_still_head_follows(folder, tmp_path, capsys, monkeypatch):
     assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(again, frames, strict=True))
     for more, words in (
         (["--out", "x.png"], "writes a video or an animation"),
-        (["--out", "x.webp", "--face", "all"], "one face follows"),
+        (["--out", "x.webp", "--face", "all"], "edits only one face"),
         (["--out", "x.webp", "--crops", "112"], "--crops is not supported with --follow"),
     ):
         assert cli.main([*order, *more]) == 2

@@ -72,7 +72,7 @@ def test_a_recipe_comes_back_from_its_report(tmp_path):
         ("[1]", "records no edit"),
         ('{"yaw_after_deg": 3}', "records no edit"),
         ('{"edit": {"format": 9}}', "of format 9"),
-        ('{"edit": {"format": 1, "turns": "x"}}', "cannot be read"),
+        ('{"edit": {"format": 1, "turns": "x"}}', "edit is invalid"),
     ],
 )
 def test_what_is_no_report_is_refused(text, words, photo, capsys):
