@@ -80,8 +80,8 @@ def test_the_command_takes_a_pose_and_refuses_two(folder, tmp_path, capsys, monk
         report["requested_roll_deg"]
     ]
     for more, words in (
-        (["--deg", "5"], "--pose-of and --deg both say"),
-        (["--follow", "x.mp4"], "--pose-of and --follow both say"),
+        (["--deg", "5"], "--pose-of and --deg exclude each other"),
+        (["--follow", "x.mp4"], "--pose-of and --follow exclude each other"),
         (["--crop-only"], "needs the whole photograph"),
     ):
         assert cli.main([*order, *more]) == 2
