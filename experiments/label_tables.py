@@ -78,7 +78,7 @@ def main(options: LabelTables) -> None:
     text = "\n\n".join(f"# {title}\n{part.to_csv()}" for title, part in parts.items())
     (HERE / "label_tables.csv").write_text(text)
     print(text)
-    print(f"sure of the light (0.6): {len(sure)} of {len(light)} pictures")
+    print(f"confidence of the light at least 0.6: {len(sure)} of {len(light)} images")
 
 
 if __name__ == "__main__":

@@ -148,11 +148,11 @@ def print_summary(table: pd.DataFrame) -> None:
         print(f"{name} under {EYE_TOLERANCE:.0f}: {near:.1%} of {len(used)}, median {median:.2f}")
     if "carried" in used:
         turned = used.dropna(subset="carried")
-        print(f"taken through the model: {len(turned)}")
+        print(f"inverted and rotated: {len(turned)}")
         column = turned["round_trip_db"]
-        print(f"round_trip_db: mean {column.mean():.1f}, least {column.min():.1f}")
-        print(f"turned: mean {turned['turned_deg'].mean():+.1f}, carried {turned['carried'].mean():.0%} of the face")
-        print(f"largest difference: edit --deg 0 {turned['edit_zero_max'].max():.0f}, ", end="")
+        print(f"round_trip_db: mean {column.mean():.1f}, min {column.min():.1f}")
+        print(f"turned_deg: mean {turned['turned_deg'].mean():+.1f}; visible in source: {turned['carried'].mean():.0%}")
+        print(f"max difference: edit --deg 0 {turned['edit_zero_max'].max():.0f}, ", end="")
         print(f"outside the region {turned['outside_max'].max():.0f}")
 
 

@@ -165,7 +165,7 @@ def test_properties_and_directions_are_part_of_a_report(photo, capsys):
     (photo.parent / "r.json").write_text(json.dumps(report))
     code, _, err = run(capsys, photo, "--edit", "r.json")
     assert code == 2
-    assert "property directions is other" in err
+    assert "property directions other" in err
 
 
 @needs_networks
