@@ -82,13 +82,13 @@ def test_the_command_takes_a_pose_and_refuses_two(folder, tmp_path, capsys, monk
     for more, words in (
         (["--deg", "5"], "--pose-of and --deg exclude each other"),
         (["--follow", "x.mp4"], "--pose-of and --follow exclude each other"),
-        (["--crop-only"], "needs the whole photograph"),
+        (["--crop-only"], "need the whole photograph"),
     ):
         assert cli.main([*order, *more]) == 2
         assert words in capsys.readouterr().err
     assert cli.main(["edit", str(folder / "photo.png"), "--pose-of", "gone.png"]) == 2
     assert "gone.png" in capsys.readouterr().err
-    with pytest.raises(LatentrotError, match="pose_of and yaw"):
+    with pytest.raises(LatentrotError, match="pose_of excludes yaw"):
         latentrot.edit(folder / "photo.png", pose_of=folder / "other.png", yaw=5)
 
 
@@ -164,7 +164,7 @@ def test_beyond_the_reach_it_holds_and_says_so(folder):
     assert turns == [Turn(), Turn(30), Turn(REACH.yaw, REACH.pitch), Turn(REACH.yaw, 0, -REACH.roll), Turn(-10)]
     assert follower.held == 2
     assert follower.ends == (-10, REACH.yaw)
-    assert "2 of 5 frames are held" in follower.warnings[0]
+    assert "2 of 5 frames are clamped" in follower.warnings[0]
     narrow = Follower(follower.motion, (-5.0, 25.0))
     assert [narrow.turn(float(start)).yaw for start, _ in frames] == [0, 25, 25, 25, -5]
 

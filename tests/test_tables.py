@@ -51,7 +51,7 @@ def test_every_dialect_is_read_alike(tmp_path, name):
     ("content", "match"),
     [
         ("", "empty"),
-        ("000001.jpg,1\n", "no header and 2 columns"),
+        ("000001.jpg,1\n", "2 columns but no header"),
         ("image_id,A\n000001.jpg,1\n000001.jpg,2\n", "such as 000001.jpg"),
         ('image_id,A\n"000001.jpg,1\n', "cannot read"),
     ],
