@@ -1,11 +1,11 @@
-"""How well the attributes network does on people held out: accuracy, AUC and calibration per attribute, error of the age.
+"""Evaluate the attributes network on held-out people: accuracy, AUC and calibration per attribute, error of the age.
 
 Usage: python experiments/attributes.py CELEBA AGE [ATTRIBUTES.safetensors]
 
-CELEBA: aligned, with identity_CelebA.csv and list_attr_celeba.csv; AGE: age.csv and crops/. Writes attributes.csv beside this
-file: a row per attribute (share of images that have it, accuracy, accuracy of always saying the commoner, AUC, expected
-calibration error in ten bins, largest change under mirroring), and a row per decade of age (mean absolute error and bias in
-years).
+CELEBA: aligned images with identity_CelebA.csv and list_attr_celeba.csv; AGE: age.csv and crops/. Writes attributes.csv
+beside this file: a row per attribute (share of positive images, accuracy, accuracy of the majority class, AUC, expected
+calibration error in ten bins, largest change under mirroring), and a row per decade of age (mean absolute error and bias
+in years).
 """
 
 import sys
@@ -25,14 +25,14 @@ SHARE = 0.1
 
 
 def calibration_error(probability: np.ndarray, truth: np.ndarray, bins: int = 10) -> float:
-    """Expected calibration error: mean distance of the stated probability from the share observed, over equal bins."""
+    """Expected calibration error: mean distance between predicted probability and observed share, over equal bins."""
     place = np.minimum((probability * bins).astype(int), bins - 1)
     rows = [place == b for b in range(bins) if (place == b).any()]
     return float(sum(r.mean() * abs(probability[r].mean() - truth[r].mean()) for r in rows))
 
 
 def attribute_rows(network: AttributeNetwork, celeba: Path) -> pd.DataFrame:
-    """A row per attribute, measured on CelebA's people held out."""
+    """Measure each attribute on held-out people of CelebA: one row per attribute."""
     folder = FaceFolder(celeba)
     apart = held_out(folder.identities.to_numpy(), SHARE)
     x = to_tensor(folder.read_crops([i for i, a in zip(folder.ids, apart, strict=True) if a], 64))
@@ -51,7 +51,7 @@ def attribute_rows(network: AttributeNetwork, celeba: Path) -> pd.DataFrame:
 
 
 def age_rows(network: AttributeNetwork, aged: Path) -> pd.DataFrame:
-    """A row per decade of age, and one for all, measured on images held out."""
+    """Measure the age on held-out images: one row per decade, and one for all ages."""
     faces = read_aged(aged, SHARE)
     x = faces.crops[faces.held_out].float() / 127.5 - 1
     age = faces.age[faces.held_out].numpy()

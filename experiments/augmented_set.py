@@ -1,18 +1,18 @@
-"""Are the landmarks and cameras written beside turned views right?
+"""Validate the landmarks and cameras that `latentrot edit --also` writes for rotated views.
 
     python experiments/augmented_set.py --peers peers/bin/python
 
-Turns twenty people of LFW held out, a photograph each, by -60 to 60 degrees with `latentrot edit --rotator mesh --also
+Rotates one photograph of each of twenty held-out LFW people by -60 to 60 degrees with `latentrot edit --rotator mesh --also
 landmarks camera`, and measures
 
-- the landmarks against those that other detectors find in the views (`peer_landmarks.py`, in an environment of its own whose
-  python is `--peers`): median over people of the mean distance, percent of the distance between the eyes' centres in the
-  unturned view; of the 51 landmarks inside the face, and of eye centres, nose tip and mouth corners. What two detectors
-  disagree among themselves, and the package's own landmark network on the views, stand beside it;
-- the cameras: the mesh that `latentrot mesh` writes as OBJ is rendered by each view's camera, and optical flow looks for
-  where the view shows the same pixels: median and 95th percentile over the face, in pixels of the view.
+- landmarks: distance to the landmarks that other detectors find in the views (`peer_landmarks.py`, run by the python of a
+  separate environment, `--peers`). Median over people of the mean distance, in percent of the distance between the eye
+  centres in the unrotated view; for the 51 inner landmarks, and for eye centres, nose tip and mouth corners. For
+  comparison: the distance between two detectors, and between the package's landmark network and each of them;
+- cameras: the OBJ mesh of `latentrot mesh` is rendered with each view's camera, and optical flow matches the rendering to
+  the view. Median and 95th percentile of the flow's length over the face, in pixels of the view.
 
-Writes experiments/augmented_set.csv: a row a yaw and pair, numbers only.
+Writes experiments/augmented_set.csv: one row per yaw and pair of landmark sources.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ from latentrot.geometry.camera import project
 from latentrot.geometry.draw import draw
 from latentrot.portrait.portrait import open_portrait
 
-#: default of what is written
+#: default output
 OUT = Path(__file__).with_suffix(".csv")
-#: a source farther from the frontal pose is left out, degrees
+#: max absolute yaw of a source, degrees; others are left out
 FRONTAL_DEG = 15.0
 XY = [f"{axis}{k}" for k in range(68) for axis in "xy"]
 
@@ -56,11 +56,11 @@ class Set:
     """Options.
 
     Args:
-        peers: python of an environment with mediapipe, dlib and face_recognition_models.
-        people: how many.
-        sweep: of yaw.
-        work: folder for photographs and views, kept; None: a temporary one.
-        out: table.
+        peers: python executable of an environment with mediapipe, dlib and face_recognition_models.
+        people: number of people.
+        sweep: yaws, FIRST:LAST:COUNT, degrees.
+        work: folder for photographs and views, which is kept; None: a temporary folder.
+        out: output table.
     """
 
     peers: Path
@@ -71,7 +71,7 @@ class Set:
 
 
 def take_people(folder: Path, count: int) -> None:
-    """Copy a photograph each of so many people that nothing was trained on, a folder a person."""
+    """Copy one photograph of each of several people that no network was trained on, into one folder per person."""
     lfw = SHARED / "data" / "lfw"
     names = np.array(sorted(p.name for p in lfw.iterdir() if p.is_dir()))
     for name in np.random.default_rng(39).permutation(names[held_out(names)]):
@@ -89,7 +89,7 @@ def take_people(folder: Path, count: int) -> None:
 
 
 def estimate_yaw(image: np.ndarray, alignment: Alignment) -> float:
-    """Degrees, by the label network."""
+    """Yaw in degrees, by the label network."""
     return pose_and_light(alignment.crop(image, 128), load_labeler())[0]
 
 
@@ -97,7 +97,7 @@ def estimate_yaw(image: np.ndarray, alignment: Alignment) -> float:
 
 
 def landmark_sets(views: Path) -> dict[str, dict[str, np.ndarray]]:
-    """By source of landmarks and view: (68, 2) pixels."""
+    """Read landmarks: source of landmarks and view -> (68, 2) pixels."""
     ours = pd.read_csv(views / "landmarks.csv", index_col="file")
     peers = pd.read_csv(views / "peer_landmarks.csv")
     found = {"written": ours} | {name: part.set_index("file") for name, part in peers.groupby("detector")}
@@ -112,7 +112,7 @@ def landmark_sets(views: Path) -> dict[str, dict[str, np.ndarray]]:
 
 
 def error_rows(views: pd.DataFrame, sets: dict[str, dict[str, np.ndarray]]) -> list[dict[str, object]]:
-    """A row a yaw and pair of sources."""
+    """Compare landmarks: one row per yaw and pair of sources."""
     eyes = {}
     for row in views[views["turn_yaw_deg"] == 0].to_dict("records"):
         five = five_of(sets["written"][row["file"]])
@@ -138,7 +138,7 @@ def error_rows(views: pd.DataFrame, sets: dict[str, dict[str, np.ndarray]]) -> l
 
 
 def read_obj(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Points, texture places, triangles and texture of an OBJ that `latentrot mesh` wrote."""
+    """Read points, texture coordinates, triangles and texture of an OBJ written by `latentrot mesh`."""
     words = [line.split() for line in path.read_text().splitlines()]
     points = np.array([w[1:] for w in words if w[0] == "v"], float)
     places = np.array([w[1:] for w in words if w[0] == "vt"], float)
@@ -147,7 +147,7 @@ def read_obj(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray
 
 
 def rendered(camera: np.ndarray, mesh: tuple, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """The mesh as a camera sees it, (h, w, 3), and where it is seen."""
+    """Render the mesh with a camera: (h, w, 3) image, and mask of the mesh."""
     points, places, faces, texture = mesh
     away = np.cross(camera[0, :3], camera[1, :3])
     placed = np.column_stack([project(camera, points), -points @ away / np.linalg.norm(away)])
@@ -158,17 +158,17 @@ def rendered(camera: np.ndarray, mesh: tuple, size: tuple[int, int]) -> tuple[np
 
 
 def displacement(image: np.ndarray, view: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Lengths in pixels by which optical flow moves the pixels of a mask from one image to the other."""
+    """Lengths of the optical flow between two images at the pixels of a mask, pixels."""
     grey = [cv2.cvtColor(v, cv2.COLOR_RGB2GRAY) for v in (image, view)]
     even = [
         cv2.createCLAHE(4.0, (6, 6)).apply(g) for g in grey
-    ]  # the view keeps the light in the room, the mesh does not
+    ]  # the light is fixed in the scene in the view, but rotates with the mesh
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(even[0], even[1], None)  # type: ignore[arg-type]
     return np.linalg.norm(flow[mask], axis=1)
 
 
 def camera_rows(views: pd.DataFrame, folder: Path, work: Path) -> list[dict[str, object]]:
-    """A row a yaw."""
+    """Measure the cameras: one row per yaw."""
     cameras = json.loads((folder / "cameras.json").read_text())
     marks = pd.read_csv(folder / "landmarks.csv", index_col="file")[XY]
     found: dict[float, list[tuple[float, float]]] = {}

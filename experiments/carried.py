@@ -1,9 +1,9 @@
-"""What a walk is asked for, and what the image says itself: the portrait, step by step.
+"""Show the steps of an edit on the portrait: decoding, walk, warp and compositing.
 
     python experiments/carried.py
 
-Writes carried.png beside this script, a row for each turn: the portrait, its latent decoded as it is and walked, each with
-the landmarks found there, how far the portrait shows what the turned image needs (white: all of it), and what is shown.
+Writes carried.png beside this script, a row for each rotation: the portrait, its latent decoded unchanged and after the
+walk, each with its landmarks, the coverage of the rotated image by the portrait (white: fully visible), and the result.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TITLES = ("the portrait", "its latent, decoded", "walked, decoded", "what the po
 
 
 def main() -> None:
-    """Walk, carry, draw."""
+    """Walk, warp, and write the figure."""
     rotator = load_latent_rotator()
     face = rotator.prepare(portrait_crop(rotator.model.resolution))
     walked = face.walk()

@@ -1,4 +1,4 @@
-"""Rotators that a rotator has to beat, for `evaluate --rotator controls:NAME` and the leaderboard."""
+"""Baseline rotators for `evaluate --rotator controls:NAME` and the leaderboard."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["MeanFilled"]
 
 
 class MeanFilled:
-    """Geometry whose hidden parts, instead of being filled as hair, mirrored cheek or background, have the mean colour."""
+    """Geometry that fills hidden regions with the head's mean colour instead of hair, mirrored cheek or background."""
 
     def __init__(self) -> None:
         self.mesh = MeshRotator()
@@ -32,14 +32,14 @@ class MeanFilled:
     def rotate_photograph(
         self, photograph: np.ndarray, face: Face | Alignment, degrees: Sequence[float]
     ) -> Iterator[np.ndarray]:
-        """Whole photographs, one face turned by each of degrees."""
+        """Return one photograph per angle, with one face rotated by it."""
         head = self.mesh.fitter.fit(photograph, face)
         for turn in degrees:
             yield filled(head.turn(turn))
 
 
 def filled(turned: TurnedHead) -> np.ndarray:
-    """A turned photograph with the head's mean colour wherever the source does not show what is seen."""
+    """Replace pixels of the rotated head that are hidden in the source by the head's mean colour."""
     shown = turned.coverage[..., None]
     weight = turned.head[..., None] * shown
     mean = (turned.image * weight).sum((0, 1)) / np.maximum(weight.sum(), 1)

@@ -1,9 +1,9 @@
-"""Other ways into the latent space than the ODE: descent through the decoder, and a network trained to embed.
+"""Compare inversion by the ODE with optimisation through the decoder, and with a trained encoder.
 
     python experiments/embedders.py --people 4 --iterations 60 --network runs/embedder/embedder.safetensors
 
 Reads ../shared/data/celeba; the judge in ../shared/judge measures yaw and identity. Writes embedders.csv beside this script:
-round trip, seconds, likeness of the latents to noise, and what the bundled lines do to them, on people held out.
+round trip, seconds, similarity of the latents to white noise, and results of the bundled lines, on held-out people.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ TURNS = (-15.0, 15.0)
 
 @dataclass(frozen=True)
 class Embedders:
-    """Which embedders are measured, and how."""
+    """Options."""
 
     people: int = 4
-    """strangers to measure on"""
+    """number of held-out people"""
     iterations: int = 60
-    """of the descent, at most"""
+    """max iterations of the optimisation"""
     target: float = 40.0
-    """decibels at which the descent ends"""
+    """PSNR in dB at which the optimisation stops"""
     network: Path | None = None
-    """a learned embedder to measure as well"""
+    """a trained encoder to measure as well"""
 
 
 def ways(model: LatentModel, options: Embedders) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
-    """Name -> images to latents of the fixed point's schedule."""
+    """Embedders: name -> function from images to latents, on the schedule of the fixed-point solver."""
     plan = Schedule(solver="fixed-point")
     config = DescentConfig(target_db=options.target, iterations=options.iterations)
     noise = torch.randn(options.people, *model.latent_shape, generator=torch.Generator().manual_seed(0))
@@ -75,7 +75,7 @@ def ways(model: LatentModel, options: Embedders) -> dict[str, Callable[[torch.Te
 
 
 def main(options: Embedders) -> None:
-    """Embed, turn, write."""
+    """Embed, rotate, and write the table."""
     sys.path.insert(0, str(SHARED / "judge"))
     judge = importlib.import_module("judge")
 

@@ -1,9 +1,9 @@
-"""A gallery for the README from images that may be shown: the bundled portrait, and faces the bundled model drew itself.
+"""Gallery for the README from publishable images: the bundled portrait, and faces sampled from the bundled model.
 
     python experiments/gallery.py
 
-The generated faces are decoded from white noise of the seeds in `ROWS`: they are nobody. Each row is pasted as `edit` pastes
-a photograph, the failures included. Writes experiments/gallery.png.
+The generated faces are decoded from white noise with the seeds in `ROWS`; they show no real person. Each row is composited
+like a photograph in `edit`; failures are included. Writes experiments/gallery.png.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from latentrot.portrait.portrait import Portrait
 from latentrot.portrait.results import synthetic_metadata
 from latentrot.rotators.latent.rotator import LatentRotator, load_latent_rotator
 
-#: default of what is written
+#: default output
 OUT = Path(__file__).with_suffix(".png")
 
 PORTRAIT = Path(__file__).parents[1] / "latentrot" / "bundled" / "astronaut.jpg"
@@ -37,7 +37,7 @@ TURNS = (-30.0, -15.0, 15.0, 30.0)
 
 @dataclass(frozen=True)
 class Row:
-    """A row: a seed to draw a face from (None: the portrait), and what was seen in it with the bundled model."""
+    """A row: seed of a generated face (None: the portrait), and a caption with observations on the result."""
 
     seed: int | None
     caption: str
@@ -55,14 +55,14 @@ ROWS = (
 
 
 def generated(rotator: LatentRotator, seed: int) -> np.ndarray:
-    """A face the model draws from white noise: (s, s, 3) uint8 at its resolution."""
+    """Sample a face from white noise: (s, s, 3) uint8 at the model's resolution."""
     model, schedule = rotator.model, rotator.any_directions.space.schedule
     z = torch.randn((1, *model.latent_shape), generator=torch.Generator().manual_seed(seed))
     return to_uint8(decode(model, z, schedule=schedule))[0]
 
 
 def source(rotator: LatentRotator, seed: int | None) -> tuple[np.ndarray, Alignment]:
-    """An image and where its face lies; a generated face is a crop already, its photograph is the crop enlarged."""
+    """Return an image and the alignment of its face; a generated crop is enlarged to serve as a photograph."""
     if seed is None:
         photo = read_image(PORTRAIT)
         return photo, frame_face(photo, choose_face(detect_faces(photo))[0].landmarks)
@@ -72,7 +72,7 @@ def source(rotator: LatentRotator, seed: int | None) -> tuple[np.ndarray, Alignm
 
 
 def turned_row(rotator: LatentRotator, row: Row) -> tuple[list[np.ndarray], list[str]]:
-    """The source and its turns as squares of `SIDE` pixels, and a line under each: asked and measured degrees."""
+    """Source and rotations as squares of `SIDE` pixels, and a caption for each with requested and measured degrees."""
     photo, alignment = source(rotator, row.seed)
     edited = edit_portrait(Portrait(PORTRAIT, Photograph(photo, photo), (), (alignment,)), rotator, TURNS)
     turned, pictures = edited.turned, [photo, *(edited.image_at(i) for i in range(edited.count))]
@@ -82,7 +82,7 @@ def turned_row(rotator: LatentRotator, row: Row) -> tuple[list[np.ndarray], list
 
 
 def gallery(rows: list[tuple[list[np.ndarray], list[str]]], captions: list[str]) -> np.ndarray:
-    """All rows on white, each under its caption, with its lines below."""
+    """Draw all rows on white, with a title above each row and captions below it."""
     width = len(rows[0][0]) * (SIDE + GAP) - GAP
     height = SIDE + 2 * LINE + GAP
     sheet = Image.new("RGB", (width, len(rows) * height), "white")
@@ -97,10 +97,10 @@ def gallery(rows: list[tuple[list[np.ndarray], list[str]]], captions: list[str])
 
 
 def main(out: Path = OUT) -> None:
-    """Draw, turn, write.
+    """Sample, rotate, and write the gallery.
 
     Args:
-        out: the image.
+        out: output image.
     """
     rotator = load_latent_rotator()
     sheet = gallery([turned_row(rotator, row) for row in ROWS], [row.caption for row in ROWS])

@@ -1,11 +1,11 @@
-"""heads64 on heads it never saw: what `latentrot evaluate` says of it, kept here with its figure and its images.
+"""Evaluate heads64 on unseen rendered heads, as `latentrot evaluate` does, and store table, figure and images.
 
     python experiments/heads_evaluation.py
 
-Turns a hundred unseen heads (see rendered.py) and compares them with their true views, beside doing nothing and mirroring.
-Writes heads_evaluation.csv (a row for each way and turn), heads_evaluation.png and heads_strips.png (a true turn and below
-it ours, for a head of each light) beside this script, and the whole report to runs/rendered/evaluation. The command line does
-the same with:
+Rotates a hundred unseen heads (see rendered.py) and compares them with their true views, next to the baselines `nothing` and
+`mirror`. Writes heads_evaluation.csv (one row per rotator and rotation), heads_evaluation.png and heads_strips.png (true
+views above results, one head per illumination class) beside this script, and the full report to runs/rendered/evaluation.
+The equivalent commands are:
 
     latentrot heads make --views --same-light --count 300 --seed 1000000 --yaws=-45:45:15 --maps --out views
     latentrot evaluate --data views --model heads64 --people 100
@@ -26,7 +26,7 @@ from latentrot.portrait.results import make_folder, synthetic_metadata
 
 
 def rows_of(report: dict) -> pd.DataFrame:
-    """A row for each way and requested turn: means and the ends of their 95% intervals."""
+    """One row per rotator and requested rotation: means and the ends of their 95% intervals."""
     rows = []
     for way, cells in report["ways"].items():
         for turn, cell in cells["by_turn"].items():
@@ -38,7 +38,7 @@ def rows_of(report: dict) -> pd.DataFrame:
 
 
 def main(rendered: Rendered) -> None:
-    """Turn, measure, write."""
+    """Rotate, measure, and write the results."""
     with tqdm(total=rendered.tested, desc="evaluate", unit="head", disable=None) as bar:
         config = EvaluationConfig(people=rendered.tested)
         evaluation = evaluate(

@@ -1,10 +1,11 @@
-"""Which latents are good to edit: solvers and depths, each with lines fitted to its own latents of the same heads.
+"""Compare solvers and inversion depths for editing; lines are fitted to the latents of each, for the same heads.
 
     python experiments/heads_latents.py
 
-Rendered heads, so the truth is known (see rendered.py): the same few hundred heads embedded by each, lines of each light
-group fitted and calibrated on them, and the same unseen heads turned, by steps measured on each image. Writes
-heads_latents.csv beside this script: round trip and noise of the unseen heads' latents, and the measures of the turns.
+Uses rendered heads, whose true views are known (see rendered.py). Each schedule embeds the same few hundred heads; lines of
+each illumination class are fitted and calibrated on them, and the same unseen heads are rotated, with the step size measured
+on each image. Writes heads_latents.csv beside this script: round trip and noise statistics of the unseen heads' latents, and
+the measures of the rotations.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ PLANS = (
 
 
 def measured(rendered: Rendered, plan: Schedule) -> pd.DataFrame:
-    """Embed, fit, turn and measure on one schedule."""
+    """Embed, fit, rotate and measure on one schedule."""
     lines = lines_by_light(rendered, rendered.latents(plan), replace(LINES, min_count=1), calibrate=True)
     rotator = LatentRotator(rendered.model, lines)
     faces = rendered.embedded(rotator)
@@ -51,7 +52,7 @@ def measured(rendered: Rendered, plan: Schedule) -> pd.DataFrame:
 
 
 def main(rendered: Rendered) -> None:
-    """Each schedule in turn; the table is written after every one."""
+    """Measure the schedules one by one; the table is written after each."""
     tables = []
     for plan in PLANS:
         tables.append(measured(rendered, plan))

@@ -1,10 +1,10 @@
-"""Which lines turn heads, and what they cost: one or two, with or without the light filter, and other choices of the fit.
+"""Ablate the fit of the yaw lines: one or two lines, with or without the light filter, and other options.
 
     python experiments/heads_lines.py
 
-Rendered heads, so the truth is known (see rendered.py). All ways share sources, latents and run. Every way is walked twice:
-by the very steps that the default's calibration names, which shows how far a direction reaches, and by steps measured on
-each image, which compares images turned equally far. Writes heads_lines.csv beside this script.
+Uses rendered heads, whose true views are known (see rendered.py). All variants share sources and latents. Each variant is
+walked twice: with the step sizes of the default's calibration, which compares how far the directions rotate, and with step
+sizes measured on each image, which compares images at equal rotation. Writes heads_lines.csv beside this script.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ BARE = replace(LINES, calibrate=0)
 
 
 def with_steps_of(lines: Lines, model: Lines) -> Lines:
-    """Other lines with the calibration of some: walked by the very same steps."""
+    """Give lines the calibration of other lines, so that both are walked with the same step sizes."""
     return {k: replace(d, step_sizes=model[k].step_sizes, achieved=model[k].achieved) for k, d in lines.items()}
 
 
 def regression(rendered: Rendered, store: LatentStore, default: Lines) -> Lines:
-    """Two lines through all latents instead of their centroids: the same sides, every latent a point of its own."""
+    """Fit the two lines to all latents instead of their centroids."""
     found = {}
     for light, lines in default.items():
         points, yaw = rendered.points(store, light)
@@ -45,7 +45,7 @@ def regression(rendered: Rendered, store: LatentStore, default: Lines) -> Lines:
 
 
 def ways(rendered: Rendered, store: LatentStore) -> dict[str, tuple[Lines, bool]]:
-    """Name -> lines with the default's steps, and whether walks keep their octaves' lengths."""
+    """Variants: name -> lines with the default's calibration, and whether walks keep the length of each octave."""
     default = lines_by_light(rendered, store, calibrate=True)
     everyone = fit_directions(store, rendered.labels, "any", BARE)
     variants = {
@@ -64,7 +64,7 @@ def ways(rendered: Rendered, store: LatentStore) -> dict[str, tuple[Lines, bool]
 
 
 def main(rendered: Rendered) -> None:
-    """Fit, walk, measure, write."""
+    """Fit, walk, measure, and write the table."""
     tables = []
     for name, (lines, keep_norm) in ways(rendered, rendered.latents()).items():
         tables.append(rendered.compare_both(name, lines, keep_norm))

@@ -1,11 +1,11 @@
-"""How many heads a bin needs: how alike lines are that were fitted to two disjoint halves, and how far they turn.
+"""Measure the number of heads that a yaw bin needs: agreement of lines fitted to disjoint samples, and their rotation.
 
     python experiments/heads_samples.py
 
-From each yaw bin of a light group two disjoint sets of up to n latents are drawn, and the two lines of each fitted. Writes
-heads_samples.csv: for every n the mean number a bin really holds, the cosine between the two fits before and after the
-estimation noise is taken out (mean and least over lights and sides), the cosine of each to the lines of all latents, and
-what the first fit's lines do to unseen heads by the steps that the default's calibration names.
+Two disjoint sets of up to n latents are drawn from each yaw bin of an illumination class, and two lines are fitted to each
+set. Writes heads_samples.csv with, for each n: the mean number of latents per bin; the cosine between the two fits, before
+and after correction for estimation noise (mean and min over illumination classes and sides); the cosine of each fit to the
+lines of all latents; and the rotation of unseen heads by the lines of the first fit, with the default's step sizes.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ SIDES = ("left", "right")
 
 @dataclass(frozen=True)
 class HeadsSamples:
-    """Fit to fewer heads."""
+    """Options."""
 
     heads: Rendered = field(default_factory=Rendered)
-    """how many"""
+    """number of heads"""
     per_bin: tuple[int, ...] = (3, 10, 30, 100, 1_000_000)
-    """latents of each bin and half at most"""
+    """max latents per bin and set"""
     seed: int = 0
-    """of the draws"""
+    """seed of the random draws"""
 
 
 def two_sets(bins: np.ndarray, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Two disjoint sets of rows with up to n of each bin, and equally many."""
+    """Draw two disjoint, equally large sets of rows, with up to n of each bin."""
     halves: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     for b in np.unique(bins[bins >= 0]):
         rows = rng.permutation(np.flatnonzero(bins == b))
@@ -51,18 +51,18 @@ def two_sets(bins: np.ndarray, n: int, rng: np.random.Generator) -> tuple[np.nda
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """Of two slopes of any shape."""
+    """Cosine between two slopes of any shape."""
     return float(np.vdot(a, b) / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
 def slopes(fitted: YawDirections, space: LatentSpace, *, shrink: bool) -> dict[str, np.ndarray]:
-    """The slopes of both sides."""
+    """Return the slopes of the lines of both sides."""
     lines = zip(SIDES, (fitted.left_, fitted.right_), strict=True)
     return {side: slope_of(line, space, FitConfig(shrink=shrink)).numpy() for side, line in lines}
 
 
 def main(options: HeadsSamples) -> None:
-    """Draw, fit, compare, walk, write."""
+    """Draw, fit, compare, walk, and write the table."""
     rendered, rng = options.heads, np.random.default_rng(options.seed)
     store = rendered.latents()
     default = lines_by_light(rendered, store, calibrate=True)

@@ -1,4 +1,4 @@
-"""What `latentrot heads` draws: people who do not exist, and one of them from nine sides under one light.
+"""Contact sheet of `latentrot heads`: synthetic people, and nine views of one of them under one light.
 
     python experiments/heads_sheet.py
 
@@ -22,20 +22,20 @@ from latentrot.synthetic.shade import render
 
 @dataclass(frozen=True)
 class HeadsSheet:
-    """Draw the sheet."""
+    """Options."""
 
     model: Path = ICT_PATH
-    """the face model"""
+    """file of the face model"""
     out: Path = Path("experiments/heads.png")
-    """image to write"""
+    """output image"""
     seed: int = 1
-    """of the people"""
+    """seed of the people"""
     size: int = 96
     """side of each image in pixels"""
 
 
 def main(config: HeadsSheet) -> None:
-    """Two rows of people, one row of views."""
+    """Render two rows of people and one row of views."""
     model = load_head_model(config.model)
     people = [sample_head(config.seed, i) for i in range(18)]
     views = [with_pose(people[0], yaw) for yaw in range(-60, 61, 15)]

@@ -1,19 +1,19 @@
-"""Light kept in the room against light that rotates with the head, on the same heads: `mesh` and `--light-follows`.
+"""Compare light fixed in the scene (`mesh`) with light that rotates with the head (`--light-follows`).
 
     python experiments/keep_light.py
 
-Reads ../shared/data; the judge in ../shared/judge measures yaw and identity. Each head is set up once and rotated both ways:
+Reads ../shared/data; the judge in ../shared/judge measures yaw and identity. Each head is fitted once and rotated with both:
 
-- `ytf`: two frames of one clip of people held out, the one rotated to the other's pose. The ridge of the fit and the order of
-  its harmonics were chosen on these people;
-- `ytf, others`: the same of people that nothing of the light was chosen on (the networks of landmarks and parts may have seen
-  them: alike both ways);
-- `heads`: rendered heads, each in a light of its own that stays, rotated from the front;
-- `lfw`: photographs of people held out, rotated by -35 to 35 degrees: whether the label network still calls the face lit from
-  the side that it calls the source lit from.
+- `ytf`: two frames of one clip of held-out people; one frame is rotated to the pose of the other. The ridge and the order of
+  the harmonics were chosen on these people;
+- `ytf, others`: the same with people on whom no parameter of the shading was chosen. The landmark and parsing networks may
+  have been trained on them, which affects both variants alike;
+- `heads`: rendered heads rotated from the frontal pose, each under a fixed light;
+- `lfw`: photographs of held-out people, rotated by -35 to 35 degrees. Measures whether the label network assigns the result
+  to the same illumination class as the source.
 
-Writes keep_light.csv beside this script: a row for each set, turn and way. `--strips FOLDER` keeps before, light follows and
-light kept of each person of LFW to look at.
+Writes keep_light.csv beside this script: one row per set, rotation and variant. `--strips FOLDER` saves a strip for each LFW
+person: source, light that follows, light that is fixed.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ HERE = Path(__file__).parent
 WORK = Path("runs/keep_light")
 ANGLES = (-45.0, -30.0, -15.0, 0.0, 15.0, 30.0, 45.0)
 TURNS = (-35.0, -25.0, -15.0, 15.0, 25.0, 35.0)
-#: what is compared: does the light follow?
+#: variants: name -> whether the light rotates with the head
 WAYS = {"light follows": True, "light kept": False}
-#: measures of real pairs and heads; the first decides which way is better
+#: measures of real pairs and rendered heads; the first one ranks the variants
 MEASURED = ("squared_error_face", "ssim_face", "identity_true", "yaw_error_judge_deg", "light_kept")
 
 
@@ -59,14 +59,14 @@ class KeepLight:
     """Options.
 
     Args:
-        data: the photographs for development.
-        judge: measures yaw and identity.
-        others: people of `ytf, others`.
-        heads: rendered heads.
-        people: people of LFW.
-        strips: folder to keep the photographs of LFW in.
-        sets: what is measured; the rows of other sets stay as they are.
-        out: table.
+        data: folder of the development data.
+        judge: module that measures yaw and identity.
+        others: number of people of `ytf, others`.
+        heads: number of rendered heads.
+        people: number of LFW people.
+        strips: folder for the strips of LFW people.
+        sets: sets to measure; existing rows of other sets are kept.
+        out: output table.
     """
 
     data: Path = Path("../shared/data")
@@ -80,14 +80,14 @@ class KeepLight:
 
 
 def instruments(pairs: Pairs, judge: Judge) -> Instruments:
-    """The label network and the judge, without further estimates of the yaw."""
+    """Load the label network and the judge, without the yaw regressions."""
     landmarks = CachedEstimate(lambda pictures: [sure_landmarks(p, pairs.size) for p in pictures])
     pose, identity = (CachedEstimate(f) if f else None for f in (judge.pose, judge.identity))
     return Instruments(load_labeler(), {}, None, landmarks, pose, identity)
 
 
 def rotated(pairs: Pairs, source: int, degrees: list[float]) -> dict[str, list[np.ndarray]]:
-    """One source rotated both ways, framed as the truth is."""
+    """Rotate one source with both variants, cropped like the true image."""
     there, fitter = pairs.photograph(source), HeadFitter()
     if there is None:
         head = fitter.fit_crop(pairs.images[source])
@@ -101,12 +101,12 @@ def rotated(pairs: Pairs, source: int, degrees: list[float]) -> dict[str, list[n
 
 
 def turns_of(head: Head, degrees: list[float], light_follows: bool) -> Iterator[TurnedHead]:
-    """A head rotated by each of degrees."""
+    """Rotate a head by each angle in degrees."""
     return (head.turn(yaw, light_follows=light_follows) for yaw in degrees)
 
 
 def pair_rows(name: str, pairs: Pairs, judge: Judge) -> pd.DataFrame:
-    """A row for each pair and way: the measures, and the mean absolute difference in the face, 0 to 255."""
+    """One row per pair and variant: the measures, and the mean absolute difference in the face, 0 to 255."""
     pictures: dict[str, list[np.ndarray]] = {way: [] for way in WAYS}
     kept = []
     for source, part in tqdm(pairs.table.groupby("source", sort=False), desc=name, disable=None):
@@ -119,7 +119,7 @@ def pair_rows(name: str, pairs: Pairs, judge: Judge) -> pd.DataFrame:
         for way, turned in found.items():
             pictures[way] += turned
     table, by = pd.concat(kept), instruments(pairs, judge)
-    if pairs.rendered:  # what the measures say of a perfect rotation
+    if pairs.rendered:  # measures of the true image: those of a perfect rotation
         pictures["truth"] = list(pairs.images[table["truth"].to_numpy()])
     rows = []
     for way, turned in pictures.items():
@@ -134,7 +134,7 @@ def pair_rows(name: str, pairs: Pairs, judge: Judge) -> pd.DataFrame:
 
 
 def summary(rows: pd.DataFrame) -> Iterator[dict[str, object]]:
-    """Means for each set, size of the turn and way; squared errors times 1000, and the share of pairs that are better."""
+    """Means per set, rotation range and variant; squared errors times 1000, and the share of pairs with a lower error."""
     rows = rows.assign(size=rows["turn"].abs(), squared_error_face=1000 * rows["squared_error_face"])
     parts = [("all", rows), *((f"{size:g}", part) for size, part in rows[rows["set"] == "heads"].groupby("size"))]
     for size, part in parts:
@@ -148,13 +148,13 @@ def summary(rows: pd.DataFrame) -> Iterator[dict[str, object]]:
 
 
 def drawn_heads(count: int) -> Path:
-    """Rendered heads, each in its own light."""
+    """Render heads, each under a different light."""
     write_heads(HeadFolder(TEST_SEED, count, size=128, maps=True, views=ViewGrid(ANGLES)), WORK / "heads", 1)
     return WORK / "heads"
 
 
 def others(options: KeepLight) -> Pairs:
-    """A pair of each of some people who are not held out."""
+    """One pair of each of several people who are not held out."""
     pairs = read_pairs(options.data / "ytf", EvaluationConfig(everybody=True, per_person=1))
     table = pairs.table[~held_out(pairs.table["person"])]
     one = table.sample(frac=1, random_state=0).drop_duplicates("person").sort_values("person")
@@ -162,7 +162,7 @@ def others(options: KeepLight) -> Pairs:
 
 
 def strangers(options: KeepLight) -> Iterator[tuple[str, np.ndarray, Head]]:
-    """Photographs of people of LFW held out, and the heads in them."""
+    """Photographs of held-out LFW people, and the heads fitted to them."""
     lfw, done = options.data / "lfw", 0
     names = np.array(sorted(p.name for p in lfw.iterdir() if p.is_dir()))
     for name in np.random.default_rng(11).permutation(names[held_out(names)]):
@@ -182,12 +182,12 @@ def strangers(options: KeepLight) -> Iterator[tuple[str, np.ndarray, Head]]:
 
 
 def light_of(turned: TurnedHead) -> str:
-    """The side that the label network calls a face lit from."""
+    """Illumination class of a face, by the label network."""
     return str(light_names(estimate_light(to_tensor(turned.alignment.crop(turned.image, 128)[None])))[0])
 
 
 def light_rows(options: KeepLight) -> Iterator[dict[str, object]]:
-    """Shares of photographs whose light is called as before, for each size of the turn and way."""
+    """Share of photographs whose illumination class is unchanged, per rotation range and variant."""
     rows = []
     for i, (name, photograph, head) in enumerate(tqdm(strangers(options), total=options.people, disable=None)):
         light, strip = light_of(head.turn(0.0)), []
@@ -206,7 +206,7 @@ def light_rows(options: KeepLight) -> Iterator[dict[str, object]]:
 
 
 def main(options: KeepLight) -> None:
-    """Rotate, measure, write."""
+    """Rotate, measure, and write the table."""
     judge, rows = load_judge(options.judge), []
     makes = {
         "ytf": lambda: read_pairs(options.data / "ytf", EvaluationConfig()),

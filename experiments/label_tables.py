@@ -1,4 +1,4 @@
-"""The pose table of data_labels/, and the figures its README gives: counts per cell of light and pose, agreement, error.
+"""Write the pose table of data_labels/ and the numbers of its README: counts per light and pose, agreement, error.
 
     python experiments/label_tables.py --data ../shared/data/celeba
 
@@ -29,22 +29,22 @@ EDGES = (-90.0, -25.0, -10.0, 10.0, 25.0, 90.0)
 
 @dataclass(frozen=True)
 class LabelTables:
-    """Pose table and figures of the labels."""
+    """Options."""
 
     data: Path
-    """CelebA folder; with pose.csv the error is measured too"""
+    """CelebA folder; if it contains pose.csv, the error is measured, too"""
     out: Path = LABELS
-    """where celeba_pose.csv goes"""
+    """output folder of celeba_pose.csv"""
 
 
 def cells(table: pd.DataFrame) -> pd.DataFrame:
-    """Counts of images by light (rows) and yaw (columns)."""
+    """Count images by light (rows) and yaw (columns)."""
     yaw = pd.cut(table["yaw_deg"], list(EDGES), right=False)
     return pd.crosstab(table["light"], yaw).reindex(LIGHTS)
 
 
 def pose_error(table: pd.DataFrame, folder: FaceFolder) -> pd.DataFrame:
-    """Mean absolute error against the reference poses, on everybody and on the people no network was trained on."""
+    """Mean absolute error to the reference poses, on all people and on those no network was trained on."""
     reference = pd.read_csv(folder.root / "pose.csv", index_col="image_id").reindex(table.index)
     error = (table[["yaw_deg", "pitch_deg"]] - reference[["yaw_deg", "pitch_deg"]]).abs()
     apart = held_out(folder.identities.reindex(table.index).to_numpy())
@@ -54,14 +54,14 @@ def pose_error(table: pd.DataFrame, folder: FaceFolder) -> pd.DataFrame:
 
 
 def against_hand(table: pd.DataFrame) -> pd.DataFrame:
-    """The label network's light (columns) on the images the hand labels (rows) agree on."""
+    """Confusion matrix of the light on images with unanimous hand labels: hand labels (rows), label network (columns)."""
     hand = agreed(votes(standing(read_answers(LABELS / "light_answers.csv"))))
     found = table.reindex(hand.index)
     return pd.crosstab(hand.rename("hand"), found["light"].rename("network")).reindex(LIGHTS)
 
 
 def main(options: LabelTables) -> None:
-    """Label, write the pose table, print the figures."""
+    """Label, write the pose table, print the numbers."""
     folder = FaceFolder(options.data)
     network = label_folder(folder)
     network[POSE].round(2).to_csv(options.out / "celeba_pose.csv")
@@ -78,7 +78,7 @@ def main(options: LabelTables) -> None:
     text = "\n\n".join(f"# {title}\n{part.to_csv()}" for title, part in parts.items())
     (HERE / "label_tables.csv").write_text(text)
     print(text)
-    print(f"sure of the light (0.6): {len(sure)} of {len(light)} pictures")
+    print(f"confidence of the light at least 0.6: {len(sure)} of {len(light)} images")
 
 
 if __name__ == "__main__":

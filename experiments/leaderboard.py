@@ -1,17 +1,17 @@
-"""Every way of turning a face on the same truth: real people in clips, real people in photographs, rendered heads.
+"""Compare all rotators on the same ground truth: real people in clips, real people in photographs, rendered heads.
 
     python experiments/leaderboard.py
 
-Needs the photographs in ../shared/data. Three sets, and of each only people (or heads) that nothing was trained on:
+Needs the photographs in ../shared/data. There are three sets, each with people (or heads) that no network was trained on:
 
-- `ytf`: two frames of one clip, the one turned to the other's pose.
-- `lfw`: two photographs of one person, of whatever days; framed on first use in runs/leaderboard/lfw.
-- `heads`: rendered heads in seven poses, drawn on first use in runs/leaderboard/heads.
+- `ytf`: two frames of one clip; one frame is rotated to the pose of the other.
+- `lfw`: two photographs of one person, taken on any days; aligned on first use in runs/leaderboard/lfw.
+- `heads`: rendered heads in seven poses, rendered on first use in runs/leaderboard/heads.
 
-Yaw and identity are also measured by ../shared/judge/judge.py where it is there. Every rotator is timed by itself in a fresh
-process: seconds an image, seconds until the first one, largest memory. Writes leaderboard.csv (a row for each set, way and
-turn) and leaderboard.png beside this script, each set's whole report to runs/leaderboard, and prints the tables. With
-`--rotators mesh pair` only those are measured; the rows of the others stay.
+Yaw and identity are also measured by ../shared/judge/judge.py if it exists. Each rotator is timed alone in a fresh process:
+seconds per image, seconds until the first image, peak memory. Writes leaderboard.csv (one row per set, rotator and rotation)
+and leaderboard.png beside this script, the full report of each set to runs/leaderboard, and prints the tables. With
+`--rotators mesh pair` only these are measured; the rows of the others are kept.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ from latentrot.synthetic.write import HeadFolder, ViewGrid, write_heads
 
 HERE = Path(__file__).parent
 WORK = Path("runs/leaderboard")
-#: what the figure shows
+#: measures shown in the figure
 SHOWN = ("squared_error_face", "ssim_face", "identity_true", "yaw_error_judge_deg")
-#: the frame with its height for a width, so that one square crop holds it: left, top, right, bottom, frame pixels
+#: the CelebA frame padded to a square: left, top, right, bottom, frame pixels
 WHOLE_FRAME = (-20, 0, 198, 218)
-#: one rotator in a process of its own: seconds to turn an image (median of three after the first), largest memory
+#: program that times one rotator in its own process: seconds per image (median of three after the first), peak memory
 COST = """
 import json, resource, statistics, sys, time
 from latentrot.evaluation.bench.compare import portrait_crop
@@ -70,17 +70,17 @@ print(json.dumps({"ready": ready, "seconds_a_picture": statistics.median(times),
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """What is measured.
+    """Options.
 
     Args:
-        rotators: by name.
-        sets: which truths.
-        data: the photographs for development.
-        judge: measures yaw and identity, too, where it is there.
-        lfw_people: people of `lfw`, the first by name that have two photographs far enough apart.
-        heads: rendered heads.
-        per_person: turns of each person and bin of 15 degrees at most.
-        out: folder for leaderboard.csv and leaderboard.png.
+        rotators: names of the rotators.
+        sets: names of the sets.
+        data: folder of the development data.
+        judge: module that also measures yaw and identity; unused if missing.
+        lfw_people: number of people of `lfw`; the first by name with two photographs that differ enough in yaw.
+        heads: number of rendered heads.
+        per_person: max rotations per person and bin of 15 degrees.
+        out: output folder of leaderboard.csv and leaderboard.png.
     """
 
     rotators: tuple[str, ...] = ("mesh", "pair", "latent", "mirror", "nothing", "controls:MeanFilled")
@@ -94,7 +94,7 @@ class Leaderboard:
 
 
 def framed_lfw(data: Path, judge: Judge | None, out: Path) -> Path:
-    """People of LFW held out from every training who have several photographs, in CelebA's layout."""
+    """Write LFW people that are held out from all trainings and have several photographs, in CelebA's layout."""
     if (out / "clip.csv").is_file():
         return out
     people = sorted(p for p in data.iterdir() if p.is_dir() and held_out([p.name])[0] and len(list(p.iterdir())) > 1)
@@ -120,14 +120,14 @@ def framed_lfw(data: Path, judge: Judge | None, out: Path) -> Path:
 
 
 def yaw_of(crop: np.ndarray, judge: Judge | None) -> float:
-    """Yaw of one crop in degrees: by the judge if there is one, else by the bundled label network."""
+    """Yaw of a crop in degrees, by the judge if available, else by the bundled label network."""
     if judge is not None and judge.pose is not None:
         return float(judge.pose([crop])[0][0])
     return float(estimate_pose(to_tensor(crop[None]))[0, 0])
 
 
 def drawn_heads(count: int, out: Path) -> Path:
-    """Rendered heads at the size of the photographs' crops."""
+    """Render heads at the size of the photographs' crops."""
     angles = (-45.0, -30.0, -15.0, 0.0, 15.0, 30.0, 45.0)
     write_heads(
         HeadFolder(TEST_SEED, count, size=128, maps=True, views=ViewGrid(angles, same_light=True)),
@@ -138,7 +138,7 @@ def drawn_heads(count: int, out: Path) -> Path:
 
 
 def cost_of(rotator: str) -> dict[str, float]:
-    """Seconds an image and until the first, memory in MB, of a rotator alone in a fresh process."""
+    """Time a rotator in a fresh process: seconds per image, seconds until the first, peak memory in MB."""
     started = pd.Timestamp.now("UTC").timestamp()
     path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
@@ -157,7 +157,7 @@ def cost_of(rotator: str) -> dict[str, float]:
 
 
 def rows_of(name: str, report: dict, costs: dict[str, dict[str, float]]) -> list[dict[str, object]]:
-    """A row for each way and turn of one set: means and the ends of their 95% intervals."""
+    """One row per rotator and rotation of a set: means and the ends of their 95% intervals."""
     rows = []
     for way, cells in report["ways"].items():
         for turn, cell in {"all": cells["all"], **cells["by_turn"]}.items():
@@ -171,7 +171,7 @@ def rows_of(name: str, report: dict, costs: dict[str, dict[str, float]]) -> list
 
 
 def figure_of(table: pd.DataFrame) -> Figure:
-    """A row of panels for each set: what counts most, against the turn asked for."""
+    """Plot a row of panels per set: the main measures over the requested rotation."""
     sets = list(table["set"].unique())
     figure = Figure(figsize=(4.2 * len(SHOWN), 3.4 * len(sets)), layout="constrained")
     panels = figure.subplots(len(sets), len(SHOWN), squeeze=False)
@@ -191,7 +191,10 @@ def figure_of(table: pd.DataFrame) -> Figure:
 
 
 def with_others(table: pd.DataFrame, path: Path, key: list[str]) -> pd.DataFrame:
-    """A table with the rows of a file that were not measured this time, in their order there; `key` tells rows apart."""
+    """Merge new rows with the rows of a file that were not measured again, in the order of the file.
+
+    Rows are identified by the columns `key`.
+    """
     if not path.is_file():
         return table
     before, now = (part.astype(dict.fromkeys(key, str)).set_index(key) for part in (pd.read_csv(path), table))
@@ -200,7 +203,7 @@ def with_others(table: pd.DataFrame, path: Path, key: list[str]) -> pd.DataFrame
 
 
 def main(options: Leaderboard) -> None:
-    """Frame, draw, turn, measure, write."""
+    """Align, render, rotate, measure, and write the results."""
     judge = load_judge(options.judge) if options.judge.is_file() else None
     costs = {name: cost_of(name) for name in options.rotators}
     folders = {

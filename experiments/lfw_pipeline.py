@@ -1,26 +1,25 @@
-"""The way from any photograph to a finished image, on unaligned photographs of strangers.
+"""Evaluate the whole pipeline on unaligned photographs: detection, alignment, inversion and rotation.
 
     python experiments/lfw_pipeline.py --photos 500 --turn 0.2
 
-Reads ../shared/data/lfw. Every photograph is searched for faces and its largest one aligned; a share of them is also taken
-through latent and back with a turn of 0 degrees and of --deg degrees. What is measured:
+Reads ../shared/data/lfw. Detects the faces of each photograph and aligns the largest one. A share of the photographs is also
+inverted, decoded and rotated by 0 degrees and by --deg degrees. The columns are:
 
-- `problem`: why a photograph has no usable face; empty where it has one.
-- `faces`: faces found. The photographs were chosen by their makers for one person; others stand in the background.
-- `again_px`: the worse of the two eye centres' distances to CelebA's mean positions, in pixels of the 178x218 frame, by
-  the whole detector run anew on the aligned frame at three times its size and on its mirror image, the mean of the two;
-  `once_px`: without the mirror image, with the scatter and the half pixel's shift of a single detection. None of the
-  squares these lay around the face are those the alignment was fitted to; the network that answers is the same, so that
-  what it takes for an eye's centre is measured, not whether it is one.
-- `look_px`: the same by looks of other sizes and shifts than those fitted to; `nose_px`, `mouth_px`: the nose tip's and the
-  worse mouth corner's, which move when a head turns or smiles.
-- `round_trip_db`: the model's reconstruction of the crop against the crop, at the model's resolution.
-- `edit_zero_max`: the largest difference, of 255, of a turn of 0 degrees to the photograph; `outside_max`: of both
-  turns outside the region that is worked in.
-- `turned_deg`: by how many degrees the photograph that comes out is turned, by the label network; `carried`: the share
-  of the face that the photograph itself shows.
+- `problem`: reason why the photograph has no usable face; empty if it has one.
+- `faces`: number of detected faces. Each photograph shows one named person; others may stand in the background.
+- `again_px`: alignment error: the larger distance of the two eye centres to CelebA's mean positions, in pixels of the 178x218
+  frame. The detector runs again on the aligned frame, enlarged three times, and on its mirror image; the two are averaged.
+  `once_px`: without the mirror image; includes the noise and the half-pixel bias of a single detection. The detection
+  windows differ from those of the alignment, but the network is the same, so its own bias at eye centres is not measured.
+- `look_px`: the same with window sizes and shifts that the alignment does not use; `nose_px`, `mouth_px`: error of the nose
+  tip and the larger error of the mouth corners, which change with pose and expression.
+- `round_trip_db`: PSNR of the reconstructed crop, at the model's resolution.
+- `edit_zero_max`: max absolute difference (0 to 255) between the photograph and its rotation by 0 degrees; `outside_max`: the
+  same outside the working region, over both rotations.
+- `turned_deg`: change of yaw in degrees, measured by the label network on the result; `carried`: share of the face's pixels
+  that are visible in the photograph.
 
-Writes experiments/lfw_pipeline.csv, numbers and reasons only, a row a photograph, and prints the shares.
+Writes experiments/lfw_pipeline.csv, one row per photograph without names, and prints the shares.
 """
 
 from __future__ import annotations
@@ -43,20 +42,20 @@ from latentrot.portrait.photograph import edit_portrait
 from latentrot.portrait.portrait import Portrait
 from latentrot.rotators.latent.rotator import LatentRotator, load_latent_rotator
 
-#: default of what is written
+#: default output
 OUT = Path(__file__).with_suffix(".csv")
 
 LFW = Path("../shared/data/lfw")
-#: eye centres nearer than this to CelebA's means count as aligned, pixels of the 178x218 frame
+#: max distance of aligned eye centres from CelebA's means, pixels of the 178x218 frame
 EYE_TOLERANCE = 2.0
-#: how much larger than 178x218 the frame is searched again
+#: scale of the aligned frame, relative to 178x218, for the second detection
 ENLARGED = 3
-#: sizes and shifts of squares that `frame_face` does not look at
+#: sizes and shifts of detection windows that `frame_face` does not use
 OTHER_LOOKS = ((0.82, 0.91, 1.0), ((-0.02, -0.02), (-0.02, 0.02), (0.02, -0.02), (0.02, 0.02)))
 
 
 def chosen_photographs(root: Path, count: int, seed: int) -> list[Path]:
-    """So many photographs, at most one a person as long as the people last, in an order fixed by the seed."""
+    """Choose photographs in an order fixed by the seed: one per person first, then further ones."""
     rng = np.random.default_rng(seed)
     people = [sorted(folder.glob("*.jpg")) for folder in sorted(root.iterdir()) if folder.is_dir()]
     order = [people[i] for i in rng.permutation(len(people))]
@@ -70,7 +69,7 @@ def misses(landmarks: np.ndarray) -> np.ndarray:
 
 
 def looked_elsewhere(photo: np.ndarray, alignment: Alignment) -> dict[str, float]:
-    """Misses by looks that the alignment was not fitted to."""
+    """Alignment errors measured with windows that the alignment does not use."""
     found = landmarks_in_frame(photo, alignment, OTHER_LOOKS)
     if found is None:
         return {}
@@ -79,13 +78,13 @@ def looked_elsewhere(photo: np.ndarray, alignment: Alignment) -> dict[str, float
 
 
 def nearest_in(frame: Image.Image) -> np.ndarray | None:
-    """Landmarks, in frame pixels, of the face found nearest to where one is expected."""
+    """Landmarks in frame pixels of the detected face that is nearest to the expected position."""
     found = [face.landmarks / ENLARGED for face in detect_faces(np.array(frame))]
     return min(found, key=lambda points: misses(points)[:2].sum()) if found else None
 
 
 def eyes_again(photo: np.ndarray, alignment: Alignment) -> dict[str, float]:
-    """The eyes' misses by the whole detector, run on the aligned frame and on its mirror image."""
+    """Errors of the eye centres, by the detector on the aligned frame and on its mirror image."""
     origin, right, down = alignment.to_photo(np.array([[0, 0], [1, 0], [0, 1]]) / ENLARGED)
     to_photo = (*np.column_stack([right - origin, down - origin, origin]).ravel(),)
     size = (ENLARGED * FRAME_WIDTH, ENLARGED * FRAME_HEIGHT)
@@ -98,12 +97,12 @@ def eyes_again(photo: np.ndarray, alignment: Alignment) -> dict[str, float]:
 
 
 def largest_difference(a: np.ndarray, b: np.ndarray) -> int:
-    """Of two uint8 arrays; 0 where they are empty."""
+    """Max absolute difference of two uint8 arrays; 0 if they are empty."""
     return int(np.abs(a.astype(int) - b).max(initial=0))
 
 
 def edited(photo: np.ndarray, alignment: Alignment, rotator: LatentRotator, degrees: float) -> dict[str, float]:
-    """A turn of 0 and one of `degrees`, compared with the photograph."""
+    """Compare rotations by 0 and by `degrees` with the photograph."""
     found = Portrait(LFW, Photograph(photo, photo), (), (alignment,))
     result = edit_portrait(found, rotator, [0.0, degrees])
     face = result.faces[0]
@@ -121,7 +120,7 @@ def edited(photo: np.ndarray, alignment: Alignment, rotator: LatentRotator, degr
 
 
 def measure(path: Path, rotator: LatentRotator | None, degrees: float) -> dict[str, object]:
-    """One row: a photograph from file to turn; not turned where there is no rotator."""
+    """Measure one photograph: a row of the table; without a rotator, only detection and alignment."""
     row: dict[str, object] = {"photo": path.stem, "problem": ""}
     try:
         photo = read_image(path)
@@ -138,7 +137,7 @@ def measure(path: Path, rotator: LatentRotator | None, degrees: float) -> dict[s
 
 
 def print_summary(table: pd.DataFrame) -> None:
-    """Shares and extremes."""
+    """Print shares and extremes."""
     used = table[table["problem"] == ""]
     print(f"{len(table)} photographs, {len(table) - len(used)} without a usable face")
     for problem, count in table.loc[table["problem"] != "", "problem"].value_counts().items():
@@ -149,16 +148,16 @@ def print_summary(table: pd.DataFrame) -> None:
         print(f"{name} under {EYE_TOLERANCE:.0f}: {near:.1%} of {len(used)}, median {median:.2f}")
     if "carried" in used:
         turned = used.dropna(subset="carried")
-        print(f"taken through the model: {len(turned)}")
+        print(f"inverted and rotated: {len(turned)}")
         column = turned["round_trip_db"]
-        print(f"round_trip_db: mean {column.mean():.1f}, least {column.min():.1f}")
-        print(f"turned: mean {turned['turned_deg'].mean():+.1f}, carried {turned['carried'].mean():.0%} of the face")
-        print(f"largest difference: edit --deg 0 {turned['edit_zero_max'].max():.0f}, ", end="")
+        print(f"round_trip_db: mean {column.mean():.1f}, min {column.min():.1f}")
+        print(f"turned_deg: mean {turned['turned_deg'].mean():+.1f}; visible in source: {turned['carried'].mean():.0%}")
+        print(f"max difference: edit --deg 0 {turned['edit_zero_max'].max():.0f}, ", end="")
         print(f"outside the region {turned['outside_max'].max():.0f}")
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """The measurements as CSV; the order is fixed by the seed, and no names of people are in the file."""
+    """Write the measurements as CSV, in an order fixed by the seed and without names of people."""
     table.assign(photo=range(len(table))).round(3).to_csv(path, index=False)
 
 
@@ -169,14 +168,14 @@ def main(
     seed: int = 0,
     out: Path = OUT,
 ) -> None:
-    """Measure, write.
+    """Measure, and write the table.
 
     Args:
-        photos: photographs to measure on.
-        turn: share of them taken through the model, 0 to 1.
-        deg: the turn besides 0 degrees.
-        seed: of the choice of photographs.
-        out: the table.
+        photos: number of photographs.
+        turn: share of them that is inverted and rotated, 0 to 1.
+        deg: rotation besides 0 degrees.
+        seed: seed of the choice of photographs.
+        out: output table.
     """
     photographs = chosen_photographs(LFW, photos, seed)
     rotator = load_latent_rotator(measure=False)

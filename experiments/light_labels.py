@@ -1,6 +1,6 @@
-"""How to spread a few hand labels of the light: ways and features, on people the label network never saw.
+"""Compare methods and features for propagating a few hand labels of the light, on people unseen by the label network.
 
-Of Yale B's eight people held out, four carry the labels and the other four are measured on, five times over.
+Of the eight held-out people of Yale B, four have labels and the other four are tested, in five repetitions.
 Run: python experiments/light_labels.py ../shared/data/yaleb
 """
 
@@ -22,9 +22,9 @@ from latentrot.faces.light.propagate import RIDGE, SURE, UNLABELLED, light_featu
 from latentrot.training.labeler.config import LabelTrainConfig
 from latentrot.training.labeler.faces import in_frame, read_yale
 
-#: what learns lights from features
+#: classifiers from features to lights
 Way = Pipeline | SelfTrainingClassifier
-#: labels given to left, center and right
+#: number of labels for left, center and right
 SEEDS = ((3, 3, 3), (3, 3, 0), (2, 12, 2), (10, 3, 2), (30, 30, 30))
 
 
@@ -35,7 +35,7 @@ def regression(balanced: bool = True) -> Pipeline:
 
 
 def ways() -> dict[str, Way]:
-    """What is compared."""
+    """Classifiers by name."""
     spreading = LabelSpreading(kernel="knn", n_neighbors=15, alpha=0.2, max_iter=100)
     return {
         "regression": regression(),
@@ -52,7 +52,7 @@ def brightness(x: torch.Tensor) -> np.ndarray:
 
 
 def draw(rng: np.random.Generator, light: np.ndarray, person: np.ndarray, number: tuple[int, ...]) -> np.ndarray:
-    """Label so many images of each light, of four people: (n,) index into LIGHTS, UNLABELLED, or -2 for the others'."""
+    """Label some images of each light, of four people: (n,) index into LIGHTS, UNLABELLED, or -2 for test people."""
     inside = np.isin(person, rng.choice(np.unique(person), 4, replace=False))
     known = np.where(inside, UNLABELLED, -2)
     for side, count in enumerate(number):
@@ -61,7 +61,7 @@ def draw(rng: np.random.Generator, light: np.ndarray, person: np.ndarray, number
 
 
 def accuracy(way: Way, plain: np.ndarray, mirrored: np.ndarray, known: np.ndarray, light: np.ndarray) -> float:
-    """Share right among the people without labels, learned from images and mirrored images."""
+    """Accuracy on the people without labels; mirrored images are added to the training set."""
     labels = np.maximum(known, UNLABELLED)
     labels = np.concatenate([labels, np.where(labels == UNLABELLED, UNLABELLED, 2 - labels)])
     rows = labels != UNLABELLED if not is_semi_supervised(way) else np.ones(len(labels), bool)
@@ -71,7 +71,7 @@ def accuracy(way: Way, plain: np.ndarray, mirrored: np.ndarray, known: np.ndarra
 
 
 def is_semi_supervised(way: Way) -> bool:
-    """Whether it learns from images without a label."""
+    """Whether a classifier is semi-supervised: it also learns from unlabelled images."""
     last = getattr(way, "steps", [("", way)])[-1][1]
     return isinstance(last, (SelfTrainingClassifier, LabelSpreading))
 

@@ -1,8 +1,8 @@
-"""The mean faces of CelebA by light (rows) and pose (columns), with the figures published for them.
+"""Mean faces of CelebA by light (rows) and pose (columns), compared with the published statistics.
 
 Writes mean_faces.png and mean_faces.csv beside this script: per cell the number of images and their variance (mean
-over pixels and channels, pixels in [0, 1]), and the mean squared difference between neighbouring means. Every image
-also counts mirrored, in the mirrored cell, as in the publication (Asperti, Colasuonno, Guerra, 2024).
+over pixels and channels, pixels in [0, 1]), and the mean squared difference between neighbouring means. The mirror image of
+each image is counted in the mirrored cell, as in the publication (Asperti, Colasuonno, Guerra, 2024).
 
     python experiments/mean_faces.py --data ../shared/data/celeba
 """
@@ -42,24 +42,24 @@ class MeanFaces:
     pose: Path = LABELS / "celeba_pose.csv"
     """image_id, yaw_deg"""
     out: Path = HERE
-    """where mean_faces.png and mean_faces.csv go"""
+    """output folder of mean_faces.png and mean_faces.csv"""
     central: float = 10.0
-    """a head is central up to this yaw in degrees, either way"""
+    """max absolute yaw of central poses, degrees"""
     sure: float = 0.6
-    """labels of light less probable than this are left out"""
+    """min confidence of the light label; other images are left out"""
     size: int = 64
     """side of the crops in pixels"""
 
 
 def cell_of(light: np.ndarray, yaw_deg: np.ndarray, central: float) -> np.ndarray:
-    """Row by light, column by yaw -> (n,) cell number 0 to 8, row by row."""
+    """Cell of each image, (n,): 3 * light + pose, 0 to 8."""
     row = np.array([LIGHTS.index(name) for name in light])
     column = 1 + (yaw_deg > central).astype(int) - (yaw_deg < -central).astype(int)
     return row * 3 + column
 
 
 def moments(crops: np.ndarray, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Count, mean and variance per cell, every image mirrored as well.
+    """Count, mean and variance per cell, including mirror images.
 
     Args:
         crops: (n, h, w, 3) uint8.
@@ -103,7 +103,7 @@ def draw(mean: np.ndarray, count: np.ndarray, variance: np.ndarray) -> Figure:
 
 
 def table(count: np.ndarray, variance: np.ndarray, in_row: np.ndarray, in_column: np.ndarray) -> pd.DataFrame:
-    """Ours beside the published, one row per figure."""
+    """Table of measured and published statistics, one row per statistic."""
     rows = []
     for what, ours, published in (
         ("pictures", count, np.full((3, 3), np.nan)),

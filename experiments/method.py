@@ -1,10 +1,10 @@
-"""The method in four panels, drawn from real latents: embed, average, fit two lines, walk.
+"""Figure of the method in four panels, plotted from real latents: invert, average, fit two lines, walk.
 
     python experiments/method.py
 
-Latents of rendered heads of one light group (see rendered.py), in the plane of the first two principal components of their
-centroids: what is seen there is all the lines know of. Writes method.png and method.csv (where the centroids lie and how much
-of their spread the plane and each component hold) beside this script.
+Plots latents of rendered heads of one illumination class (see rendered.py) in the plane of the first two principal components
+of their centroids; the lines are fitted to the centroids only. Writes method.png and method.csv (positions of the centroids,
+and the share of their variance explained by the plane and by each component) beside this script.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ STEPS = np.linspace(-30, 30, 7)
 
 @dataclass(frozen=True)
 class Method:
-    """Draw the method."""
+    """Options."""
 
     heads: Rendered = field(default_factory=Rendered)
-    """how many"""
+    """number of heads"""
     light: str = "left"
-    """the light group drawn"""
+    """illumination class to plot"""
 
 
 def panel(axes: Axes, title: str, points: np.ndarray, yaw: np.ndarray, faint: float) -> None:
-    """Latents as points, coloured by yaw."""
+    """Plot latents as points, coloured by yaw."""
     axes.scatter(*points.T, c=yaw, cmap="coolwarm", vmin=-45, vmax=45, s=7, alpha=faint, linewidths=0)
     axes.set(title=title, xlabel="first component", ylabel="second component")
     axes.margins(0.12)
 
 
 def draw_lines(axes: Axes, plane: PCA, centroids: Centroids, lines: Directions) -> None:
-    """The two fitted lines, and as thick ones of the same middle what is left of them without estimation noise."""
+    """Plot the two fitted lines, and as thick segments with the same centre their length without estimation noise."""
     middle, fitted = len(centroids.counts_) // 2, YawDirections().fit_centroids(centroids)
     sides = ((fitted.left_, lines.left, slice(None, middle + 1)), (fitted.right_, lines.right, slice(middle, None)))
     for line, shrunk, part in sides:
@@ -60,7 +60,7 @@ def draw_lines(axes: Axes, plane: PCA, centroids: Centroids, lines: Directions) 
 
 
 def main(options: Method) -> None:
-    """Embed, project, draw, write."""
+    """Embed, project, and write the figure."""
     rendered = options.heads
     store = rendered.latents()
     points, yaw = rendered.points(store, options.light)
@@ -68,11 +68,11 @@ def main(options: Method) -> None:
     means, at, counts = centroids.means_, centroids.yaw_, centroids.counts_
     plane = PCA(2).fit(means)
     components = np.asarray(plane.components_)
-    components[0] *= np.sign(components[0] @ (means[-1] - means[0]))  # the viewer's left to the left
+    components[0] *= np.sign(components[0] @ (means[-1] - means[0]))  # negative yaw (viewer's left) on the left
     plane.components_ = components
     lines = rendered.rotator.directions[options.light]
 
-    # one unseen head of this light, walked along its lines
+    # walk of one unseen head of this illumination class
     source = next(row for row in rendered.sources if rendered.truth.lights[row] == options.light)
     face = rendered.rotator.prepare(rendered.truth.images[source], options.light)
     steps = torch.tensor([lines.step_for(turn) for turn in STEPS])

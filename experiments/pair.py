@@ -1,23 +1,23 @@
-"""What each kind of pair, and geometry as condition, teach the pair model: equal runs, measured on people held out.
+"""Ablate the training pairs and the condition of the pair model: equal trainings, measured on held-out people.
 
     python experiments/pair.py --steps 30000 --sources 9000 --workers 8
 
 Reads ../shared/data/celeba and ../shared/data/ytf; the judge in ../shared/judge measures yaw and identity. Each variant is
-trained for the same samples in runs/pair/NAME, which goes on where it stopped; conditions are rendered once, for all of them.
-Measured are
+trained on the same number of samples in runs/pair/NAME, and resumes after an interruption; all variants share the rendered
+conditions. There are two tests:
 
-- strangers: people of CelebA held out, nearly frontal, one photograph each at the model's resolution, turned by 15 and 30
-  degrees to both sides: how far they turned, and how like the source they stayed;
-- truth: pairs of frames of one clip of people held out: squared error in the face and likeness to the true frame;
+- strangers: held-out, nearly frontal people of CelebA, one photograph each at the model's resolution, rotated by 15 and 30
+  degrees to both sides: measured rotation, and identity to the source;
+- truth: pairs of frames of one clip of held-out people: squared error in the face, and identity to the true frame.
 
-of each variant as its network draws it (nothing of what geometry shows is kept), of the bundled model, and beside them of
-`nothing`, `mirror`, `latent` and `mesh`. Writes pair.csv (strangers) and pair_truth.csv beside
-this script, and a strip of a frontal head of the bundled rendered example for each variant to runs/pair/strips.png: whether a
-model that saw only mirror pairs, of which those of a frontal face are not turned at all, turns one.
+They measure the output of each variant's network (no pixels of geometry are composited), of the bundled model, and of
+`nothing`, `mirror`, `latent` and `mesh`. Writes pair.csv (strangers) and pair_truth.csv beside this script, and to
+runs/pair/strips.png for each variant a strip of a frontal head of the bundled rendered example. The strips show whether a
+model trained on mirror pairs alone rotates a frontal face: mirroring a frontal face does not rotate it.
 
     python experiments/pair.py --variants --no-beside --models "mirror pairs, embedded, 500,000 samples" runs/told/model
 
-measures models that were trained elsewhere, longer; their rows are added to the tables.
+measures models of longer trainings; their rows are added to the tables.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from latentrot.training.pair import train_pair
 HERE = Path(__file__).parent
 WORK = Path("runs/pair")
 TURNS = (-30.0, -15.0, 15.0, 30.0)
-#: name -> what the network is shown, and shares of mirror pairs, scenes, and images turned there and back
+#: variants: name -> condition of the network, and shares of the pair kinds: mirror, scene, back
 VARIANTS: dict[str, tuple[Literal["mesh", "source", "embedding"], tuple[float, float, float]]] = {
     "mirror pairs": ("source", (1, 0, 0)),
     "mirror pairs and scenes": ("source", (0.4, 0.6, 0)),
@@ -67,16 +67,16 @@ class Ablation:
     """Options.
 
     Args:
-        steps: of each variant.
-        batch_size: pairs a step.
-        sources: photographs that pairs are made of.
-        people: strangers turned.
-        pairs_people: people of clips measured; None: all held out.
-        workers: processes that render.
-        train: train first; without, what is in runs/pair is measured.
-        variants: which.
-        models: further ones to be measured, folders by name.
-        beside: measure the package's own ways, too.
+        steps: training steps of each variant.
+        batch_size: pairs per step.
+        sources: number of photographs to make pairs from.
+        people: number of strangers.
+        pairs_people: number of people of clips; None: all held-out ones.
+        workers: number of rendering processes.
+        train: train the variants first; else measure the models in runs/pair.
+        variants: names of the variants.
+        models: further models to measure, name -> folder.
+        beside: also measure the rotators of the package.
     """
 
     steps: int = 30_000
@@ -92,7 +92,7 @@ class Ablation:
 
 
 def trained(name: str, options: Ablation) -> Path:
-    """The model of a variant, trained if it is asked for; its rendered pairs are shared by a link."""
+    """Return the model folder of a variant, after training it if requested; rendered pairs are shared by a link."""
     folder = WORK / name.replace(", ", "-").replace(" ", "-")
     if not options.train:
         return folder / "model"
@@ -110,7 +110,7 @@ def trained(name: str, options: Ablation) -> Path:
 
 
 class Geometry:
-    """What the model is shown, without the model: geometry alone at the same resolution, in the turned head's frame."""
+    """Baseline: the condition of the model as the result: geometry at the same resolution, aligned to the rotated head."""
 
     def __init__(self, resolution: int = 64) -> None:
         self.renderer = ConditionRenderer(resolution)
@@ -127,7 +127,7 @@ class Geometry:
 
 
 def measure(crops: list[np.ndarray], rotator: Rotator, judge: Judge) -> pd.DataFrame:
-    """One row a turn: means over people."""
+    """One row per rotation: means over people."""
     if judge.pose is None or judge.identity is None:
         raise LatentrotError(f"the judge {judge.name} measures pose or identity only; expected both")
     turned = [rotate_many(rotator, crop, list(TURNS)) for crop in crops]
@@ -149,7 +149,7 @@ def measure(crops: list[np.ndarray], rotator: Rotator, judge: Judge) -> pd.DataF
 
 
 def strip_of(rotator: Rotator, size: int) -> np.ndarray:
-    """A frontal rendered head and its turns in a row."""
+    """Strip of a frontal rendered head and its rotations."""
     views = read_views(bundled_example("heads64"))
     source = views.images[0, views.column(0.0)]
     cells = [source, *rotate_many(rotator, source, list(TURNS))]
@@ -157,7 +157,7 @@ def strip_of(rotator: Rotator, size: int) -> np.ndarray:
 
 
 def rotators_of(options: Ablation) -> Iterator[tuple[str, Rotator]]:
-    """What is measured, by name; models as their networks draw, with nothing of geometry kept."""
+    """Rotators to measure, by name; models return the output of their networks without pixels of geometry."""
     if options.beside:
         for name in ("nothing", "mirror", "latent"):
             yield name, load_rotator(name)
@@ -172,7 +172,7 @@ def rotators_of(options: Ablation) -> Iterator[tuple[str, Rotator]]:
 
 
 def main(options: Ablation) -> None:
-    """Train, measure, write."""
+    """Train, measure, and write the tables."""
     judge = load_judge(SHARED / "judge" / "judge.py")
     rotators = dict(rotators_of(options))
     crops = list(FaceFolder(SHARED / "data" / "celeba").read_crops(strangers(options.people), 64))

@@ -1,15 +1,14 @@
-"""The pair model in images that may be shown: the public-domain portrait and an unseen rendered head.
+"""Figures of the pair model from publishable images: the public-domain portrait and an unseen rendered head.
 
     python experiments/pair_figures.py
 
 Writes beside this script
 
-- pair_method.png, a row for each kind of pair: source, what the network is shown of it, the target with noise, what the
-  bundled model draws, the target;
-- pair_process.png: the source and what the model is shown of it, then above the states from noise to image, below what each
-  is expected to become;
-- pair_examples.png: the source, then turned by -30, -15, +15, +30 degrees, as the network draws it and with half of what
-  geometry shows kept.
+- pair_method.png, a row for each kind of pair: source, condition, noisy target, output of the bundled model, target;
+- pair_process.png: source and condition, then the states from noise to image (top) and the denoised prediction at each
+  (bottom);
+- pair_examples.png: the source, then rotations by -30, -15, +15, +30 degrees: output of the network, and output blended with
+  half of the geometry's pixels.
 """
 
 from __future__ import annotations
@@ -54,14 +53,14 @@ def in_frame(square: np.ndarray, renderer: ConditionRenderer) -> AlignedFace:
 
 
 def kinds_of_pairs(portrait: np.ndarray, views: tuple[np.ndarray, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-    """One pair of each kind as the network is shown it: the portrait's, and of a frontal and a turned view of one head."""
+    """One training pair of each kind: from the portrait, and from a frontal and a rotated view of one rendered head."""
     renderer = ConditionRenderer(RESOLUTION)
     here, frontal, turned = (in_frame(square, renderer) for square in (portrait, *views))
     heads = {face: renderer.fit_head(face.square, face.landmarks) for face in (here, frontal, turned)}
     source = {face: Source(0, "", face.pose, held_out=False, partners=(), seed=4) for face in heads}
     mirror = mirror_pair(heads[turned], turned, source[turned], renderer)
     condition = pair_condition(heads[frontal], frontal, turned, renderer)
-    assert mirror is not None  # as it would be if it turned too far
+    assert mirror is not None  # None if the rotation exceeds the limit
     assert condition is not None
     poses = [frontal.pose, turned.pose]
     return {
@@ -72,7 +71,7 @@ def kinds_of_pairs(portrait: np.ndarray, views: tuple[np.ndarray, np.ndarray]) -
 
 
 def draw_method(model: PairModel, pairs: dict[str, dict[str, np.ndarray]]) -> Figure:
-    """A row for each pair; what is trained is the way from the noise back to the target."""
+    """Draw a row for each pair; the network is trained to denoise the target."""
     figure = Figure(figsize=(10, 6.6), layout="constrained")
     level, noise = torch.tensor([LEVEL]), torch.Generator().manual_seed(0)
     for row, (kind, pair) in zip(figure.subplots(len(pairs), len(COLUMNS)), pairs.items(), strict=True):
@@ -96,7 +95,7 @@ def draw_method(model: PairModel, pairs: dict[str, dict[str, np.ndarray]]) -> Fi
 
 
 def main() -> None:
-    """Draw them."""
+    """Write the figures."""
     found = open_portrait(PORTRAIT)
     portrait = found.alignments[0].crop(found.image, SIDE)
     views = read_views(bundled_example("heads64"))

@@ -1,12 +1,12 @@
-"""Landmarks of views by two detectors that are no part of the package, in an environment of their own.
+"""Detect landmarks of views with two independent detectors, in an environment of their own.
 
     python -m venv peers && peers/bin/pip install mediapipe==0.10.14 dlib-bin face-recognition-models
     peers/bin/python experiments/peer_landmarks.py VIEWS
 
-Made for `augmented_set.py`. Reads views.csv in the folder of views, writes peer_landmarks.csv beside it: detector, file and
-x0, y0 ... x67, y67 of the largest face, pixels with edges at pixel borders; no row where none is found. mediapipe: Face Mesh,
-a network of 478 points, those of the 68 that it has (of the package's own landmark network it was one of the teachers). dlib:
-regression trees trained on 300-W, on the boxes of its own detector.
+Used by `augmented_set.py`. Reads views.csv in the folder of views and writes peer_landmarks.csv beside it: detector, file and
+x0, y0 ... x67, y67 of the largest face, pixels with edges at pixel borders; views without a detected face have no row.
+mediapipe: Face Mesh with 478 points, of which those that correspond to the 68 are used (it was a teacher of the package's
+landmark network). dlib: regression trees trained on 300-W, on the boxes of dlib's detector.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ POINTS = (
     61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181,  # lips outside
     78, 82, 13, 312, 308, 317, 14, 87,  # lips inside
 )  # fmt: skip
-#: photographs are enlarged so many times for the detectors
+#: factor by which photographs are enlarged for the detectors
 ENLARGED = 2
 
 

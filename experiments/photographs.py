@@ -1,10 +1,10 @@
-"""What `latentrot edit` gives on photographs of people never trained on: who it is still, and how far the head has turned.
+"""Evaluate `latentrot edit` on photographs of unseen people: preserved identity, and measured rotation.
 
     python experiments/photographs.py --people 20
 
-Reads LFW in ../shared/data; the judge in ../shared/judge, which is no network of the package's own, measures yaw and identity
-on the face that is found in the turned photograph. Writes experiments/photographs.csv: one row a rotator and turn. People
-whose source is turned by more than 12 degrees are left out. `--strips FOLDER` keeps the turned photographs to look at.
+Reads LFW in ../shared/data. The judge in ../shared/judge, which is independent of the package, measures yaw and identity on
+the face detected in the edited photograph. Writes experiments/photographs.csv: one row per rotator and rotation. People whose
+source yaw exceeds 12 degrees are left out. `--strips FOLDER` saves the edited photographs for inspection.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from latentrot.faces.framing import frame_face
 from latentrot.portrait.photograph import Edited, edit_portrait
 from latentrot.portrait.portrait import open_portrait
 
-#: a source farther from the frontal pose is left out, degrees
+#: max absolute yaw of a source, degrees; others are left out
 FRONTAL_DEG = 12.0
 SIDE = 128
 
@@ -51,12 +51,12 @@ class Photographs:
     """Options.
 
     Args:
-        people: how many are turned.
-        skip: leave out the first so many, which others may have been looked at.
+        people: number of people.
+        skip: number of people to leave out at the start, because they may have been used during development.
         rotators: names, or package.module:name.
-        degrees: turns.
-        strips: folder to keep the turned photographs in.
-        out: table.
+        degrees: rotations in yaw.
+        strips: folder for the edited photographs; None: do not save them.
+        out: output table.
     """
 
     people: int = 20
@@ -68,7 +68,7 @@ class Photographs:
 
 
 def crop_near(photo: np.ndarray, place: np.ndarray) -> np.ndarray | None:
-    """The face found nearest to a place: (s, s, 3) uint8; None where there is none."""
+    """Crop the detected face nearest to a position: (s, s, 3) uint8; None if no face is detected."""
     faces = detect_faces(photo)
     if not faces:
         return None
@@ -77,7 +77,7 @@ def crop_near(photo: np.ndarray, place: np.ndarray) -> np.ndarray | None:
 
 
 def rows_of(edited: Edited, name: str, rotator: str, degrees: tuple[float, ...], judge: Judge) -> list[dict]:
-    """One row a turn of one person."""
+    """Measure one person: one row per rotation."""
     place = edited.alignment.to_photo(np.array([[89.0, 124.0]]))[0] if edited.alignment else np.zeros(2)
     source = crop_near(edited.source, place)
     rows = []
@@ -95,7 +95,7 @@ def rows_of(edited: Edited, name: str, rotator: str, degrees: tuple[float, ...],
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Means over people, both directions together, and their spread."""
+    """Means and standard deviations over people, both directions pooled."""
     table = table.assign(
         size=table["asked"].abs(),
         error=(table["turned"] - table["asked"]).abs(),
@@ -111,7 +111,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def main(options: Photographs) -> None:
-    """Turn people of LFW by each rotator."""
+    """Rotate LFW people with each rotator, measure, and write the table."""
     sys.path.insert(0, str(SHARED / "judge"))
     judge: Any = importlib.import_module("judge")  # no part of the package
 

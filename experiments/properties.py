@@ -1,16 +1,16 @@
-"""What editing a property does to photographs of people held out, beside mean difference and linear SVM on the same latents.
+"""Evaluate property edits on photographs of held-out people, against mean difference and linear SVM on the same latents.
 
 Usage: python experiments/properties.py CELEBA LABELS.parquet STORE... [people]
 
-CELEBA: aligned photographs; LABELS: made by `latentrot label`; STORE: latents of one depth each, made from these photographs.
-Measured by the independent judges in ../shared/judge (expression, age, gender, identity, pose), which nothing here was
-trained on, on the photographs with the change in them. All methods walk the same latents and reach the photograph the same
-way; they differ in the direction alone. Each takes two or three steps, and what it does is read off where it reaches the
-success named in `GOALS`. Writes properties.csv beside this file.
+CELEBA: aligned photographs; LABELS: from `latentrot label`; STORE: latents of these photographs at one depth each. The
+edited photographs are measured by independent judges in ../shared/judge (expression, age, gender, identity, pose), which
+were not used for training. All methods walk the same latents and composite the change in the same way; only the directions
+differ. Each method is measured at two or three step sizes, and its side effects are interpolated at the success given in
+`GOALS`. Writes properties.csv beside this file.
 
 Methods: `joint`, one regression on all columns at once, orthogonal to pose, light and colour; `mean difference` of two
-groups; `svm`, the normal of a linear support vector machine on the latents' 300 principal parts (as InterFaceGAN and
-BoundaryDiffusion take it). The latter two are scaled so that a step is as long as one of `joint`.
+groups; `svm`, the normal of a linear support vector machine on the latents' first 300 principal components (as in
+InterFaceGAN and BoundaryDiffusion). The latter two are scaled to the length of `joint`.
 """
 
 import sys
@@ -42,22 +42,22 @@ from latentrot.store.latent_store import LatentStore
 
 JUDGE = Path(__file__).resolve().parents[2] / "shared" / "judge"
 SIDE = 192
-#: what is told beside success and identity, and is 0 where nothing is walked
+#: side effects reported besides success and identity; 0 without an edit
 UNCHANGED = ("yaw", "background", "skin_colour", "happy", "male", "age")
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What is to be reached, by the judges.
+    """Success criterion of an edit, measured by the judges.
 
     Attributes:
-        name: of the row.
-        prop: the property.
-        steps: walked, in units of the column.
-        measure: column of `judged` that says how far it is reached.
-        goal: mean value, or mean change where `change`.
-        of: whom it is done to: a query of the judged sources.
-        change: the goal is a change.
+        name: name of the table row.
+        prop: edited property.
+        steps: step sizes to measure, in units of the column.
+        measure: column of `judged` that measures the success.
+        goal: target of the mean value, or of the mean change if `change`.
+        of: query that selects the sources from the judged table.
+        change: whether the goal is a change.
     """
 
     name: str
@@ -80,7 +80,7 @@ GOALS = (
 
 
 def judges() -> tuple[ModuleType, ModuleType]:
-    """The judges' modules."""
+    """Load the modules of the judges."""
     if not JUDGE.is_dir():
         raise LatentrotError(f"no judges at {JUDGE}; they are not part of the package")
     sys.path.insert(0, str(JUDGE))
@@ -91,7 +91,7 @@ def judges() -> tuple[ModuleType, ModuleType]:
 
 
 def judged(images: list[np.ndarray], editor: PropertyEditor) -> pd.DataFrame:
-    """What the judges say of crops, a row each; the light by the label network."""
+    """Measure crops with the judges: one row per crop; the light by the label network."""
     from latentrot.data.images import to_tensor  # noqa: PLC0415
     from latentrot.faces.estimate import estimate_light  # noqa: PLC0415
 
@@ -107,7 +107,7 @@ def judged(images: list[np.ndarray], editor: PropertyEditor) -> pd.DataFrame:
 def other_directions(
     joint: PropertyDirections, store: LatentStore, labels: pd.DataFrame, method: str
 ) -> PropertyDirections:
-    """Directions by mean difference or SVM on the same latents, as long as the joint directions."""
+    """Fit directions by mean difference or SVM on the same latents, scaled to the length of the joint directions."""
     design = design_of(training_rows(labels, PropertyFitConfig.where, PropertyFitConfig.held_out)).table
     names, latents = zip(*store.batches(set(design.index), 256), strict=True)
     z = torch.cat(latents).flatten(1).numpy()
@@ -130,7 +130,7 @@ def other_directions(
 
 
 def measured(faces: list[InvertedFace], sources: pd.DataFrame, editor: PropertyEditor, goal: Goal, step: float) -> dict:
-    """One step on all faces: means of what the judges say, and how much else changed."""
+    """Edit all faces with one step size: mean measures of the judges, and side effects."""
     edited, background, skin = [], [], []
     for face in faces:
         crop = face.edited_crop(face.change({goal.prop: step})).astype(float)
@@ -150,14 +150,14 @@ def measured(faces: list[InvertedFace], sources: pd.DataFrame, editor: PropertyE
 
 
 def resize_plane(plane: np.ndarray, side: int) -> np.ndarray:
-    """(n, n) probabilities at another size."""
+    """Resize (n, n) probabilities."""
     import cv2  # noqa: PLC0415
 
     return cv2.resize(plane, (side, side), interpolation=cv2.INTER_AREA)
 
 
 def at_goal(rows: pd.DataFrame, goal: Goal, start: dict) -> pd.Series:
-    """What a method does where it reaches the goal: interpolated between two steps, or at the longest where none does."""
+    """Interpolate the measures of a method at the goal; if no step reaches it, those of the largest step."""
     table = pd.concat([pd.DataFrame([start]), rows], ignore_index=True)
     falling = table["success"].iloc[-1] < table["success"].iloc[0]
     success = -table["success"] if falling else table["success"]
@@ -171,7 +171,7 @@ def at_goal(rows: pd.DataFrame, goal: Goal, start: dict) -> pd.Series:
 
 
 def main() -> None:
-    """Measure and write the table."""
+    """Measure, and write the table."""
     torch.set_num_threads(1)
     *given, people = sys.argv[1:] if sys.argv[-1].isdecimal() else [*sys.argv[1:], "40"]
     folder, labels, stores = FaceFolder(Path(given[0])), read_labels(given[1]), [LatentStore(s) for s in given[2:]]
@@ -183,7 +183,7 @@ def main() -> None:
         joint.append(fit_properties(store, labels, sorted(wanted)))
     editor = PropertyEditor(model, joint, attributes)
 
-    # people held out, of the half that calibration does not look at
+    # held-out people, from the half that is not used for calibration
     apart = np.array(folder.ids)[held_out(folder.identities.to_numpy(), 0.1)]
     apart = np.random.default_rng(1).permutation(apart[1::2])
     faces = []

@@ -1,10 +1,10 @@
-"""Make every table of the README anew, one script after the other, and write down how long each took.
+"""Regenerate all tables of the README, one script after the other, and record the duration of each.
 
     python experiments/regenerate.py
     python experiments/regenerate.py --only turning heads_evaluation
 
-Needs ../shared/data, the judge beside it, and the extras heads and ray; nothing else should run on the machine. The other
-experiments, whose tables stand in experiments/README.md only, are run by name. Writes regenerate.csv beside this script.
+Needs ../shared/data, ../shared/judge, and the extras heads and ray; no other program should use the processor. Experiments
+whose tables are only in experiments/README.md run only if named. Writes regenerate.csv beside this script.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ CELEBA = Path("../shared/data/celeba")
 
 @dataclass(frozen=True)
 class Regenerate:
-    """Run the experiments."""
+    """Options."""
 
     only: tuple[str, ...] = ()
-    """names of some; by default those the README has tables of"""
+    """names of experiments; by default those with tables in the README"""
 
 
 def commands(scratch: Path) -> dict[str, list[str]]:
-    """Name -> arguments of python; those of the README come first, and up to `bench`."""
+    """Experiments: name -> arguments of python; those of the README come first, up to and including `bench`."""
 
     def script(name: str, *arguments: str | Path) -> list[str]:
         return [str(HERE / f"{name}.py"), *map(str, arguments)]
@@ -71,7 +71,7 @@ def commands(scratch: Path) -> dict[str, list[str]]:
 
 
 def main(options: Regenerate) -> None:
-    """One after the other; a failure ends it."""
+    """Run the experiments one after the other; stop at the first failure."""
     with tempfile.TemporaryDirectory() as scratch:
         every = commands(Path(scratch))
         if unknown := set(options.only) - set(every):

@@ -1,7 +1,7 @@
-"""What the experiments on rendered heads share: heads and their latents, unseen heads in many poses, one table of measures.
+"""Shared code of the experiments on rendered heads: heads, their latents, unseen heads in many poses, table of measures.
 
-Everything is made on first use in runs/rendered and kept there: heads of seed 0 (which `heads64` was trained on) to fit
-lines to, and heads of seed 1,000,000, which nothing was ever fitted to, to turn and to compare with their true views.
+Data is rendered on first use and cached in runs/rendered. Lines are fitted to heads of seed 0, on which `heads64` was
+trained. Heads of seed 1,000,000, used in no fit or training, are rotated and compared with their true views.
 """
 
 from __future__ import annotations
@@ -41,23 +41,23 @@ __all__ = ["HERE", "LIGHTS", "Rendered", "lines_by_light"]
 HERE = Path(__file__).parent
 WORK = Path("runs/rendered")
 TURNS = (-30.0, -15.0, 15.0, 30.0)
-#: steps are chosen for each light on this many heads
+#: number of heads per illumination class for the calibration of step sizes
 CALIBRATED_ON = 6
-#: how the bundled lines of heads64 were fitted: it draws heads truer than it carries them
+#: options of the bundled lines of heads64: without warping, because decoding is more accurate for rendered heads
 LINES = FitConfig(coarse=4, carry=False)
-#: columns of the tables: as measured, and the ends of the 95% interval for those that decide
+#: columns of the tables: means, and ends of the 95% interval for the main measures
 SHOWN = ("overturn_deg", "top1", "light_kept", "pitch_drift_deg")
 DECIDING = ("yaw_error_deg", "yaw_error_landmarks_deg", "squared_error", "ssim")
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """Heads to fit and heads to test.
+    """Heads for the fit and for the test.
 
     Args:
-        fitted: heads that lines are fitted to.
-        tested: heads that are turned.
-        unseen: unseen heads in all; those not turned stand in the identity galleries.
+        fitted: number of heads that lines are fitted to.
+        tested: number of heads that are rotated.
+        unseen: number of all unseen heads; those not rotated are distractors in the identity galleries.
     """
 
     fitted: int = 6000
@@ -66,34 +66,34 @@ class Rendered:
 
     @cached_property
     def model(self) -> LatentModel:
-        """heads64."""
+        """The diffusion model heads64."""
         return load_model("heads64")
 
     @cached_property
     def rotator(self) -> LatentRotator:
-        """heads64 with its bundled lines."""
+        """Rotator of heads64 with its bundled lines."""
         return load_latent_rotator(self.model)
 
     @cached_property
     def folder(self) -> FaceFolder:
-        """The heads lines are fitted to, drawn if missing."""
+        """Heads for the fit; rendered if missing."""
         return FaceFolder(drawn(HeadFolder(seed=0, count=self.fitted), WORK / f"heads-{self.fitted}"))
 
     @cached_property
     def labels(self) -> pd.DataFrame:
-        """Their exact labels, attributes and identities."""
+        """Exact labels, attributes and identities of the heads for the fit."""
         return with_attributes(read_exact_labels(self.folder), self.folder)
 
     def latents(self, plan: Schedule | None = None) -> LatentStore:
-        """Their latents, embedded if missing."""
-        plan = plan or self.rotator.any_directions.space.schedule  # which the heads to turn are embedded on
+        """Latents of the heads for the fit; embedded if missing."""
+        plan = plan or self.rotator.any_directions.space.schedule  # schedule of the heads to rotate
         name = f"latents-{self.fitted}-{self.model.digest[:8]}-{plan.solver}-{plan.steps}-{plan.depth:g}"
         store = LatentStore(WORK / name)
         embed_folder(self.folder, self.model, store, plan)
         return store
 
     def points(self, store: LatentStore, light: str) -> tuple[np.ndarray, np.ndarray]:
-        """All latents of a light group that lines may be fitted to, and the mirrored ones of the mirrored group.
+        """Training latents of an illumination class, and mirrored latents of the mirrored class.
 
         Returns:
             (n, d) latents and (n,) yaw in degrees, within the bins of the default fit.
@@ -113,7 +113,7 @@ class Rendered:
 
     @cached_property
     def truth(self) -> Pairs:
-        """Unseen heads truly turned."""
+        """Ground truth: unseen heads with true views."""
         angles = (-45.0, -30.0, -15.0, 0.0, 15.0, 30.0, 45.0)
         folder = HeadFolder(TEST_SEED, self.unseen, maps=True, views=ViewGrid(angles, same_light=True))
         config = EvaluationConfig(targets=TURNS, people=self.tested)
@@ -121,25 +121,25 @@ class Rendered:
 
     @cached_property
     def instruments(self) -> Instruments:
-        """What measures them."""
+        """Networks and regressions of the measures."""
         return instruments_for(self.truth, self.model.labeler)
 
     @property
     def sources(self) -> list[int]:
-        """Rows of the images to turn, by head."""
+        """Row of each image to rotate, by head."""
         return self.truth.table["source"].drop_duplicates().tolist()
 
     @cached_property
     def faces(self) -> list[PreparedLatent]:
-        """The heads to turn, embedded on the default schedule."""
+        """Heads to rotate, embedded on the default schedule."""
         return self.embedded(self.rotator)
 
     def embedded(self, rotator: LatentRotator) -> list[PreparedLatent]:
-        """The heads to turn, embedded on a rotator's schedule; the side of the light is known, not estimated."""
+        """Embed the heads to rotate on a rotator's schedule, with their true illumination class."""
         return [rotator.prepare(self.truth.images[source], str(self.truth.lights[source])) for source in self.sources]
 
     def compare(self, way: str, rotator: LatentRotator, faces: list[PreparedLatent] | None = None) -> pd.DataFrame:
-        """Turn the test heads and measure them: a row for each turn."""
+        """Rotate the test heads and measure them: one row per rotation."""
         table = self.truth.table
         degrees = table["requested_deg"][table["source"] == self.sources[0]].tolist()
         results = [replace(face, rotator=rotator).rotate(degrees) for face in (self.faces if faces is None else faces)]
@@ -147,7 +147,7 @@ class Rendered:
         return rows_of(measure(self.truth, table, pictures, self.instruments).assign(way=way), results)
 
     def compare_both(self, way: str, lines: dict[str, Directions], keep_norm: bool = True) -> pd.DataFrame:
-        """Lines walked by the calibrated steps they carry, and by steps measured on each image."""
+        """Measure lines twice: with their calibrated step sizes, and with step sizes measured on each image."""
         tables = []
         for measured, steps in ((False, "the same"), (True, "measured on the picture")):
             rotator = LatentRotator(self.model, lines, measured, keep_norm)
@@ -156,13 +156,13 @@ class Rendered:
 
 
 def drawn(heads: HeadFolder, path: Path) -> Path:
-    """Draw what is missing of a folder of heads."""
+    """Render the missing images of a folder of heads."""
     write_heads(heads, path, os.cpu_count() or 1)
     return path
 
 
 def rows_of(measured: pd.DataFrame, results: list[RotatedCrops]) -> pd.DataFrame:
-    """Means over heads with the ends of their 95% intervals; one row for each turn."""
+    """Means over heads with the ends of their 95% intervals; one row per rotation."""
     yaw = {head: result.yaw_deg for head, result in zip(measured["person"].unique(), results, strict=True)}
     measured = measured.assign(turned_deg=measured["yaw_deg"] - measured["person"].map(yaw))
     rows = []
@@ -179,6 +179,6 @@ def rows_of(measured: pd.DataFrame, results: list[RotatedCrops]) -> pd.DataFrame
 def lines_by_light(
     rendered: Rendered, store: LatentStore, config: FitConfig | None = None, *, calibrate: bool = False
 ) -> dict[str, Directions]:
-    """The two lines of each light group, calibrated on a few heads if asked for."""
+    """Fit the two lines of each illumination class, and calibrate them on a few heads if requested."""
     config = replace(config or LINES, calibrate=CALIBRATED_ON if calibrate else 0)
     return {light: fit_directions(store, rendered.labels, light, config, model=rendered.model) for light in LIGHTS}

@@ -1,10 +1,10 @@
-"""Image -> latent -> image: what each solver brings back for its network evaluations, on people held out.
+"""Measure the reconstruction error of each solver, image -> latent -> image, per network evaluation, on held-out people.
 
     python experiments/round_trip.py --people 24
 
-Reads ../shared/data/celeba; writes round_trip.csv beside this script. "diffusers" is what one would otherwise write: a plain
-loop over DDIMInverseScheduler and DDIMScheduler, configured as the model is and without clipping. All ways share images,
-weights, precision and run; evaluations are network calls per image from image to latent and back again.
+Reads ../shared/data/celeba; writes round_trip.csv beside this script. "diffusers" is the baseline: a plain loop over
+DDIMInverseScheduler and DDIMScheduler with the model's configuration and without clipping. All solvers share images, weights
+and precision; evaluations are network calls per image from image to latent and back.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ STEPS = (12, 20, 50)
 
 
 def plainly(loop: PlainLoop, x: torch.Tensor) -> torch.Tensor:
-    """There and back with diffusers' own schedulers: (n, 3, h, w) -> the same."""
+    """Invert and decode (n, 3, h, w) images with the schedulers of diffusers."""
     return loop.decode(loop.invert(x))
 
 
 def ways() -> dict[str, Callable[[LatentModel, torch.Tensor], torch.Tensor]]:
-    """Name -> round trip."""
+    """Solvers: name -> function that inverts and decodes images."""
 
     def ours(schedule: Schedule, tolerance: float | None = None) -> Callable[[LatentModel, torch.Tensor], torch.Tensor]:
         return lambda model, x: decode(
@@ -57,17 +57,17 @@ def ways() -> dict[str, Callable[[LatentModel, torch.Tensor], torch.Tensor]]:
 
 
 def count_evaluations(model: LatentModel) -> list[int]:
-    """A list that grows by the batch's size whenever the network is called."""
+    """Count network calls: return a list to which each call appends its batch size."""
     calls: list[int] = []
     model.unet.register_forward_hook(lambda net, given, out: calls.append(len(given[0])))
     return calls
 
 
 def main(people: int = 24) -> None:
-    """Invert, decode, write.
+    """Invert, decode, and write the table.
 
     Args:
-        people: strangers to measure on.
+        people: number of held-out people.
     """
     folder, model = FaceFolder(CELEBA), load_model()
     identities = folder.identities
@@ -76,7 +76,7 @@ def main(people: int = 24) -> None:
     calls, rows = count_evaluations(model), []
     for name, there_and_back in ways().items():
         calls.clear()
-        # one by one: a tolerance is each image's own
+        # one by one: the tolerance applies to each image
         decibels = np.array([float(psnr(there_and_back(model, p[None]).clamp(-1, 1), p[None])) for p in x])
         rows.append((name, sum(calls) / len(x), decibels.mean(), decibels.min(), len(x)))
         print(f"{name:50} {rows[-1][1]:6.1f} evaluations, {rows[-1][2]:5.1f} dB, least {rows[-1][3]:5.1f}", flush=True)

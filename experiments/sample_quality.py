@@ -1,12 +1,12 @@
-"""How like photographs a model's samples are, in the features of the package's own label network.
+"""Sample quality of a model: Fréchet distance to photographs in features of the package's label network.
 
     python experiments/sample_quality.py faces64 runs/longer/model
 
 Reads ../shared/data/celeba. The Fréchet distance (Heusel et al. 2017) is taken between Gaussians fitted to 176 features: the
-pose trunk's last map, averaged over its places, and what the light is told by. It is not the usual FID: Inception's weights
-are not needed, and values compare only with one another. Beside each model stand photographs of people trained on, as many
-as are held out, which is what a perfect model would reach. Writes sample_quality.csv beside this script, and
-with --sheet the first samples of each model.
+last feature map of the pose trunk, averaged over positions, and the input of the light classifier. This is not the usual
+FID: it does not use Inception, and its values are comparable only with each other. The reference value of a perfect model is
+measured on photographs of training people, as many as there are held-out ones. Writes sample_quality.csv beside this script,
+and with --sheet the first samples of each model.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from latentrot.faces.network import FaceLabeler, load_labeler
 
 HERE = Path(__file__).parent
 BATCH = 64
-#: the whole way from pure noise
+#: schedule of full sampling from pure noise
 SAMPLING = Schedule(steps=25, solver="ddim", depth=1.0)
 
 
 def features(labeler: FaceLabeler, pictures: np.ndarray) -> np.ndarray:
-    """(n, s, s, 3) uint8 -> (n, 176) float64."""
+    """Compute features: (n, s, s, 3) uint8 images -> (n, 176) float64."""
     found = []
     for i in range(0, len(pictures), BATCH):
         x = to_tensor(pictures[i : i + BATCH])
@@ -45,27 +45,27 @@ def features(labeler: FaceLabeler, pictures: np.ndarray) -> np.ndarray:
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Between Gaussians fitted to (n, d) and (m, d) features."""
+    """Fréchet distance between Gaussians fitted to (n, d) and (m, d) features."""
     first, second = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    shared = np.real(scipy.linalg.eigvals(first @ second)).clip(0)  # their roots add up to the trace of the root
+    shared = np.real(scipy.linalg.eigvals(first @ second)).clip(0)  # tr(sqrt(M)) = sum of roots
     apart = np.square(a.mean(0) - b.mean(0)).sum()
     return float(apart + np.trace(first) + np.trace(second) - 2 * np.sqrt(shared).sum())
 
 
 def sampled(model: LatentModel, number: int) -> np.ndarray:
-    """(number, s, s, 3) uint8 faces drawn from noise, the same noise for every model."""
+    """Sample (number, s, s, 3) uint8 faces from noise that is the same for all models."""
     noise = torch.randn(number, *model.latent_shape, generator=torch.Generator().manual_seed(0))
     drawn = [decode(model, noise[i : i + BATCH], schedule=SAMPLING) for i in range(0, number, BATCH)]
     return to_uint8(torch.cat(drawn).clamp(-1, 1))
 
 
 def main(models: Annotated[list[str], tyro.conf.Positional], samples: int = 2000, sheet: Path | None = None) -> None:
-    """Sample, measure, write.
+    """Sample, measure, and write the table.
 
     Args:
         models: names of bundled models, folders or Hub ids.
-        samples: of each.
-        sheet: .png for eight rows of eight samples of each model, side by side; to look at.
+        samples: number of samples per model.
+        sheet: output .png with 8 by 8 samples of each model, side by side; None: do not write it.
     """
     labeler = load_labeler()
     folder = FaceFolder(SHARED / "data" / "celeba")

@@ -1,9 +1,9 @@
-"""What each solver brings back for its evaluations, and how noise-like its latents are.
+"""Compare solvers at equal numbers of evaluations: reconstruction error, and similarity of the latents to white noise.
 
     python experiments/solvers.py --people 8
 
-Reads ../shared/data/celeba and data_labels/. Writes solvers.csv beside this script: round trips and latents of people held
-out, at equal budgets of evaluations. How well they turn faces: walk_ways.py.
+Reads ../shared/data/celeba and data_labels/. Writes solvers.csv beside this script: round trips and latents of held-out
+people, at equal budgets of evaluations. walk_ways.py compares the rotations.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from latentrot.evaluation.bench.plain import PlainLoop
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.space import LatentSpace
 
-#: the three of the five published scales that 64 pixels have room for
+#: the three of the five published scales that fit into 64 pixels
 SCALES = (0.0448, 0.2856, 0.3001)
 SHARED = Path("../shared")
 HERE = Path(__file__).parent
@@ -37,14 +37,14 @@ BATCH = 16
 
 
 def within(budget: int, solver: str, iterations: int = 1) -> Schedule | None:
-    """The schedule of most steps that spends at most `budget` evaluations each way; None: not even one step fits."""
+    """Schedule with the most steps within `budget` evaluations per direction; None if not even one step fits."""
     fitting = [Schedule(s, solver, iterations) for s in range(1, budget + 1)]
     fitting = [plan for plan in fitting if max(evaluations(plan)) <= budget]
     return fitting[-1] if fitting else None
 
 
 def noise_statistics(z: torch.Tensor, factor: int) -> dict[str, float]:
-    """How like unit white noise latents (n, c, h, w) are: length per dimension, correlation of neighbours, kurtosis."""
+    """Similarity of latents (n, c, h, w) to white noise: length per dimension, correlation of neighbours, kurtosis."""
     x = F.pixel_shuffle(z.double(), factor)
     power = x.square().mean()
     return {
@@ -55,7 +55,7 @@ def noise_statistics(z: torch.Tensor, factor: int) -> dict[str, float]:
 
 
 def round_trip_statistics(model: LatentModel, x: torch.Tensor, back: torch.Tensor, z: torch.Tensor) -> dict[str, float]:
-    """Fidelity of a round trip and the latents' noise."""
+    """Measure the error of a round trip, and the noise statistics of its latents."""
     back = back.clamp(-1, 1)
     db = psnr(back, x)
     return {
@@ -68,7 +68,7 @@ def round_trip_statistics(model: LatentModel, x: torch.Tensor, back: torch.Tenso
 
 
 def strangers(n: int) -> list[str]:
-    """Images of people held out, one each, nearly frontal."""
+    """Nearly frontal images of held-out people, one per person."""
     labels = pd.read_csv("data_labels/celeba_pose.csv", index_col="image_id")
     identities = FaceFolder(SHARED / "data" / "celeba").identities
     far = identities[
@@ -78,7 +78,7 @@ def strangers(n: int) -> list[str]:
 
 
 def round_trips(model: LatentModel, x: torch.Tensor) -> None:
-    """Every solver at every budget -> solvers.csv."""
+    """Measure each solver at each budget, and write solvers.csv."""
     rows = []
 
     def add(name: str, budget: int, spent: tuple[int, int], z: torch.Tensor, back: torch.Tensor) -> None:
@@ -108,7 +108,7 @@ def round_trips(model: LatentModel, x: torch.Tensor) -> None:
 
 
 def latents_of(model: LatentModel, plan: Schedule, names: list[str], root: Path) -> LatentStore:
-    """Latents of photographs on a schedule, embedded if missing; `root` holds a store for each schedule."""
+    """Latents of photographs on a schedule, embedded if missing; `root` contains one store per schedule."""
     folder = FaceFolder(SHARED / "data" / "celeba")
     store = LatentStore(root / f"latents-{plan.solver}-{plan.steps}-{plan.depth:g}")
     space = LatentSpace.of(model, plan)
@@ -122,30 +122,30 @@ def latents_of(model: LatentModel, plan: Schedule, names: list[str], root: Path)
 
 
 def pictures_to_fit(labels: pd.DataFrame, n: int) -> list[str]:
-    """People not held out, as many turned heads as frontal ones: the outer bins decide the slopes."""
+    """Choose people who are not held out, balanced over the yaw bins, because the outer bins determine the slopes."""
     known = labels[~held_out(labels["identity"].to_numpy()) & (labels["yaw_deg"].abs() < 35)]
     mixed = known.sample(frac=1, random_state=0)
-    in_turn = mixed.groupby(mixed["yaw_deg"] // 10).cumcount()  # one of every bin, then another, as long as there are
+    in_turn = mixed.groupby(mixed["yaw_deg"] // 10).cumcount()  # take one of each bin in turn until the bins are empty
     return list(in_turn.sort_values(kind="stable").index[:n])
 
 
 def quick_dtype() -> str | None:
-    """The precision that the device computes quickly: bfloat16 where it has it, else a model's own."""
+    """Fast precision of the device: bfloat16 if supported, else None for the model's precision."""
     return "bfloat16" if computes_bfloat16(resolve_device(None)) else None
 
 
 def labels_of_photographs() -> pd.DataFrame:
-    """Pose, light and identity of all photographs, by their id."""
+    """Pose, light and identity of all photographs, by image_id."""
     pose = pd.read_csv("data_labels/celeba_pose.csv", index_col="image_id")
     light = pd.read_csv("data_labels/celeba_light.csv", index_col="image_id")["light"]
     return pose.join(light).assign(identity=FaceFolder(SHARED / "data" / "celeba").identities)
 
 
 def main(people: int = 8) -> None:
-    """Measure, write.
+    """Measure, and write the table.
 
     Args:
-        people: strangers to measure on.
+        people: number of held-out people.
     """
     model = load_model()
     crops = FaceFolder(SHARED / "data" / "celeba").read_crops(strangers(people), model.resolution)

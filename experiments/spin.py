@@ -1,18 +1,19 @@
-"""What the multi-view model draws of heads it never saw: the published measures, ablations, consistency, time, sheets.
+"""Evaluate the multi-view model on unseen heads: published measures, ablations, consistency, time, contact sheets.
 
     python experiments/spin.py --people 100
 
 Heads are rendered with a seed for testing (`latentrot.synthetic.TEST_SEED`). Writes beside this script
 
-- spin.csv: every way of turning one frontal view to ten others of the same head: squared error, SSIM, LPIPS where its weights
-  are at hand, identity (cosine to the true view by the judge in ../shared/judge, else by the model's own person network),
-  seconds a view; and the multi-view model without image, without identity, without the input's normals, at other numbers of
-  steps. What is left out is left out while drawing: no variant was trained without it. Backs of heads are measured apart;
-- spin_consistency.csv: how far one view differs when drawn through other anchors and when drawn from another seed, the
-  angle between drawn and true normals, the likeness to the first view after eight turns of 45 degrees, seconds a view of 48;
-- spin_heads.png, spin_new.png, spin_between.png: eight views with normals of six heads; new people; people between two.
+- spin.csv: all rotators, from one frontal view to ten others of the same head: squared error, SSIM, LPIPS if its weights are
+  installed, identity (cosine to the true view by the judge in ../shared/judge, else by the model's person network), seconds
+  per view. Ablations of the multi-view model: without image, without identity, without the input's normals, other numbers of
+  steps. Inputs are dropped during sampling only; no variant is retrained. Views from behind are measured separately;
+- spin_consistency.csv: difference of a view between two sets of anchors and between two seeds, angle between generated and
+  true normals, similarity to the first view after eight rotations of 45 degrees, seconds per view for 48 views;
+- spin_heads.png, spin_new.png, spin_between.png: eight views with normals of six heads; of sampled people; of people
+  interpolated between two.
 
-With `--rotators-alone` only the rotators beside it are measured, and their rows in spin.csv replaced.
+With `--rotators-alone` only the other rotators are measured, and their rows in spin.csv are replaced.
 """
 
 from __future__ import annotations
@@ -62,14 +63,14 @@ class Options:
     """Options.
 
     Args:
-        model: folder that train spin wrote; None: the bundled one.
-        people: heads.
-        ablations: heads the ablations and other numbers of steps are measured on.
-        consistent: heads consistency is measured on.
-        rotators: measured beside the multi-view model.
-        rotators_alone: measure the rotators, and not the model again.
-        steps: numbers of steps measured beside the default.
-        guidance: strengths measured beside the default.
+        model: model folder of `latentrot train spin`; None: the bundled model.
+        people: number of heads.
+        ablations: number of heads for ablations and other numbers of steps.
+        consistent: number of heads for consistency.
+        rotators: other rotators to compare with.
+        rotators_alone: measure only the other rotators.
+        steps: further numbers of steps to measure.
+        guidance: further guidance scales to measure.
     """
 
     model: str | None = None
@@ -84,14 +85,14 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """A head's true views by yaw: images and normals, uint8."""
+    """True views of a head by yaw: images and normals, uint8."""
 
     images: dict[float, np.ndarray]
     normals: dict[float, np.ndarray]
 
 
 def truth_of(head: HeadParameters, yaws: tuple[float, ...]) -> Truth:
-    """Render a head level from some sides."""
+    """Render a head at pitch 0 from several yaws."""
     model = load_head_model(SHARED / "data" / "ict" / "ict_face_model_light.npz")
     drawn = {yaw: render(model, with_pose(head, yaw), 64, maps=True) for yaw in yaws}
     return Truth(
@@ -100,14 +101,14 @@ def truth_of(head: HeadParameters, yaws: tuple[float, ...]) -> Truth:
 
 
 def as_drawing(rotator: Rotator) -> Draw:
-    """A rotator as a function from a frontal image and yaws."""
+    """Wrap a rotator as a function of a frontal image and yaws."""
     return lambda image, yaws: rotate_many(rotator, image, yaws)
 
 
 def spinning(
     model: SpinModel, config: SpinSampleConfig, *, image: bool = True, who: bool = True, normals: bool = True
 ) -> Draw:
-    """The multi-view model, with some of what it is told left out."""
+    """Wrap the multi-view model as such a function, optionally with some of its conditions dropped."""
 
     def draw(picture: np.ndarray, yaws: list[float]) -> list[np.ndarray]:
         asked = torch.tensor([[yaw, 0.0] for yaw in yaws])
@@ -126,7 +127,7 @@ def spinning(
 
 
 def as_far_as_it_turns(draw: Draw, image: np.ndarray, name: str) -> tuple[dict[float, np.ndarray], float]:
-    """Views by yaw, all around or of the front where a way does not turn to the back, as geometry; and seconds a view."""
+    """Views by yaw, and seconds per view; rotators that cannot show the back, such as geometry, give front views only."""
     for yaws in ([*FRONT, *BACK], [*FRONT]):
         begun = time.perf_counter()
         try:
@@ -139,7 +140,7 @@ def as_far_as_it_turns(draw: Draw, image: np.ndarray, name: str) -> tuple[dict[f
 
 
 def measure(name: str, draw: Draw, heads: list[Truth], model: SpinModel) -> list[dict[str, object]]:
-    """One row for front and back each."""
+    """Measure front and back views: one row each."""
     perceptual, judge = installed_lpips(), SHARED / "judge" / "judge.py"
     by_judge = load_judge(judge).identity if judge.is_file() else None
     embed = by_judge or (model.person.embed if model.person else None)
@@ -170,7 +171,7 @@ def rms(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def consistency(model: SpinModel, head: Truth, config: SpinSampleConfig) -> dict[str, float]:
-    """What one head's views have to do with each other."""
+    """Measure the consistency of one head's views."""
     square, front = to_tensor(head.images[0.0])[0], torch.zeros(2)
     who = identity_of(model, head.images[0.0])
     first = SpinViews(normals_of(model, square, front, who, config)[None], front[None])
@@ -197,7 +198,7 @@ def consistency(model: SpinModel, head: Truth, config: SpinSampleConfig) -> dict
 
 
 def angle_deg(drawn: torch.Tensor, true: np.ndarray) -> float:
-    """Mean angle between drawn (3, s, s) and true (s, s, 3) uint8 normals, where both are of a head."""
+    """Mean angle in degrees between generated (3, s, s) and true (s, s, 3) uint8 normals, where both show the head."""
     a, b = drawn.permute(1, 2, 0).numpy(), true / 127.5 - 1
     lengths = np.linalg.norm(a, axis=-1), np.linalg.norm(b, axis=-1)
     both = (lengths[0] > MIN_NORMAL_LENGTH) & (lengths[1] > MIN_NORMAL_LENGTH)
@@ -209,12 +210,12 @@ def angle_deg(drawn: torch.Tensor, true: np.ndarray) -> float:
 
 
 def rows_of(views: SpinViews) -> list[np.ndarray]:
-    """A head's images, then its normals."""
+    """Row of images and row of normals of a head."""
     return [*to_uint8(views.images[:, :3]), *to_uint8(views.images[:, 3:])]
 
 
 def write_sheets(model: SpinModel, heads: list[Truth], config: SpinSampleConfig) -> None:
-    """Six heads; new people; people between two."""
+    """Write the sheets: six heads, sampled people, people interpolated between two."""
     asked = torch.tensor([[yaw, 0.0] for yaw in YAWS])
     rows: list[np.ndarray] = []
     for head in heads[:6]:
@@ -235,7 +236,7 @@ def write_sheets(model: SpinModel, heads: list[Truth], config: SpinSampleConfig)
 
 
 def main(options: Options) -> None:
-    """Measure, write."""
+    """Measure, and write tables and sheets."""
     model, config = load_spin_model(options.model), SpinSampleConfig()
     yaws = (0.0, *FRONT, *BACK)
     heads = [truth_of(sample_head(SEED, i), yaws) for i in tqdm(range(options.people), desc="render", disable=None)]
@@ -255,7 +256,7 @@ def main(options: Options) -> None:
 
 
 def write_consistency(model: SpinModel, heads: list[Truth], config: SpinSampleConfig) -> None:
-    """The table of what a head's views have to do with each other, and the time of a view among 48."""
+    """Table of the consistency of views, and of the time per view for 48 views."""
     found = [consistency(model, head, config) for head in tqdm(heads, desc="consistency", disable=None)]
     begun = time.perf_counter()
     spin(model, to_tensor(heads[0].images[0.0])[0], torch.zeros(2), poses_around(48), config=config)
@@ -268,7 +269,7 @@ def write_consistency(model: SpinModel, heads: list[Truth], config: SpinSampleCo
 def ablations(
     model: SpinModel, config: SpinSampleConfig, heads: list[Truth], options: Options
 ) -> list[tuple[str, Draw, list[Truth]]]:
-    """The model with some of what it is told left out, with other numbers of steps and with guidance, on some heads."""
+    """Measure the model with dropped conditions, other numbers of steps and guidance scales, on some heads."""
     some = heads[: options.ablations]
     ways = [
         ("spin without image", spinning(model, config, image=False), some),

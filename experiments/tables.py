@@ -1,9 +1,9 @@
-"""Write the tables of README and manual anew from the CSV files beside this script.
+"""Update the tables of README and manual from the CSV files beside this script.
 
     python experiments/tables.py
 
-A table stands between `<!-- table NAME -->` and `<!-- end NAME -->`; everything between the two is replaced. A test fails
-where a page differs from its CSV file.
+A table lies between `<!-- table NAME -->` and `<!-- end NAME -->`; the text between the two is replaced. A test fails if a
+page differs from its CSV file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 HERE = Path(__file__).parent
-#: pages that hold tables
+#: pages that contain tables
 PAGES = (
     "README.md",
     "docs/howto/properties.md",
@@ -35,13 +35,13 @@ def read(name: str) -> pd.DataFrame:
 
 
 def number(value: Any, digits: int) -> str:
-    """A number of so many digits behind the point, without a leading 0."""
+    """Format a number with some decimals, without the leading 0."""
     text = f"{value:.{digits}f}"
     return re.sub(r"^(-?)0\.", r"\1.", text)
 
 
 def rotators() -> list[list[str]]:
-    """Rotators on frames of one clip: one number a cell."""
+    """Table of the rotators on frames of one clip: one number per cell."""
     table = read("leaderboard").query("set == 'ytf' and turn == 'all'").set_index("way")
     rows = [["rotator", "identity to the true frame", "yaw error, degrees", "squared error x 1000"]]
     for way in ("nothing", "mesh", "latent", "pair"):
@@ -52,7 +52,7 @@ def rotators() -> list[list[str]]:
 
 
 def goals() -> list[list[str]]:
-    """What an edit of a property costs at a fixed success, by three ways of finding its direction."""
+    """Table of side effects of property edits at a fixed success, for three methods of finding the direction."""
     table = read("properties")
     rows = [["goal", "success", *(f"identity, {m}" for m in ("joint", "mean difference", "svm")), "yaw moved, joint"]]
     for goal, part in table.groupby("goal", sort=False):
@@ -64,7 +64,7 @@ def goals() -> list[list[str]]:
 
 
 def attributes() -> list[list[str]]:
-    """The attributes that the network tells best and worst."""
+    """Table of the attributes with the highest and the lowest AUC."""
     table = read("attributes")
     known = table[table["auc"].notna()].sort_values("auc", ascending=False)
     rows = [["attribute", "AUC", "accuracy"]]
@@ -74,7 +74,7 @@ def attributes() -> list[list[str]]:
 
 
 def turns() -> list[list[str]]:
-    """Mean absolute error of turns, with steps measured on the image and by the average calibration."""
+    """Table of the mean absolute rotation error, with step sizes measured on the image and from the mean calibration."""
     table = read("turning")
     names = {
         "two lines, light group, measured on the picture": "measured on the image",
@@ -88,7 +88,7 @@ def turns() -> list[list[str]]:
 
 
 def light() -> list[list[str]]:
-    """The same heads rotated by geometry, with the light following and kept."""
+    """Table of heads rotated by geometry, with light that rotates with the head and with light fixed in the scene."""
     table = read("keep_light").query("set != 'lfw' and not (set == 'heads' and turn == 'all')")
     names = {"ytf": "real pairs", "ytf, others": "real pairs of others", "heads": "rendered heads, {} degrees"}
     rows = [["set", "people", "error, light follows", "light kept", "better for", "SSIM", "identity"]]
@@ -102,7 +102,7 @@ def light() -> list[list[str]]:
 
 
 def augmented() -> list[list[str]]:
-    """Landmarks and cameras beside turned views, by yaw; two sides together."""
+    """Table of landmark and camera errors of rotated views by absolute yaw."""
     table = read("augmented_set")
     table["size"] = table["yaw_deg"].abs()
     found = table.groupby(["measure", "size"])[["inner_percent", "median_px", "p95_px"]].mean()
@@ -141,19 +141,19 @@ TABLES: Mapping[str, Callable[[], list[list[str]]]] = {
 
 
 def markdown(rows: list[list[str]]) -> str:
-    """Rows, the first of them the head, as a table."""
+    """Format rows as a Markdown table; the first row is the header."""
     head, *rest = rows
     lines = [head, ["---"] * len(head), *rest]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def renewed(text: str) -> str:
-    """A page with all its tables written anew."""
+    """Return the text of a page with updated tables."""
     return BLOCK.sub(lambda m: m[1] + markdown(TABLES[m["name"]]()) + m[3], text)
 
 
 def main() -> None:
-    """Write every page anew."""
+    """Update all pages."""
     for page in PAGES:
         path = HERE.parent / page
         path.write_text(renewed(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,16 +1,15 @@
-"""Label photographs with a teacher: 68 landmarks, by MediaPipe, for `latentrot train landmarks`.
+"""Label photographs with 68 landmarks for `latentrot train landmarks`; the teacher is MediaPipe.
 
-Needed once, when the landmark network is trained; nothing of it runs afterwards. MediaPipe pins old packages, so it
-lives in an environment of its own:
+Needed only to train the landmark network. MediaPipe pins old packages, so it needs a separate environment:
 
     python3 -m venv teacher && teacher/bin/pip install mediapipe==0.10.21 pandas pyarrow
     PYTHONPATH=. teacher/bin/python experiments/teach_landmarks.py OUT [--data ../shared/data]
 
-Its 478 points belong to a mesh that turns with the head; people mark the contour of a face where it is seen. What
-carries one into the other is learned where both exist, the YouTube Faces stills: a ridge regression from the mesh,
-brought to a common place, size and lean, to the 68 points, on the people who are not held out. OUT/labels.parquet has
-a row a photograph: `image` (path below the data), `disagreement` (how far the teacher's answers for the photograph
-and its mirror image lie apart, as a share of the face's size), x0, y0 ... x67, y67 in pixels of the photograph.
+MediaPipe predicts a mesh of 478 points that rotates with the head, whereas the 68 landmarks follow the visible contour of the
+face. A ridge regression maps the mesh, normalised in position, size and roll, to the 68 points. It is fitted to YouTube Faces
+stills, which have both, of people who are not held out. OUT/labels.parquet has one row per photograph: `image` (path relative
+to the data), `disagreement` (distance between the teacher's landmarks of the photograph and of its mirror image, as a share
+of the face's size), x0, y0 ... x67, y67 in pixels of the photograph.
 """
 
 from __future__ import annotations
@@ -29,16 +28,16 @@ from latentrot.data.celeba import held_out
 
 os.environ.setdefault("GLOG_minloglevel", "2")
 
-#: photographs are enlarged to this side at least before the teacher sees them, and get this share of border around them
+#: min side of the teacher's input (smaller photographs are enlarged), and border as a share of height and width
 SIDE, BORDER = 400, 0.25
-#: points of the mesh at the two face edges, the forehead and the chin: they tell its size
+#: points of the mesh at the two face edges, the forehead and the chin; they define its size
 EXTENT = (234, 454, 10, 152)
 COLUMNS = [f"{axis}{k}" for k in range(68) for axis in "xy"]
 RIDGE, COMPONENTS = 3e-3, 60
 
 
 def photographs(data: Path) -> list[str]:
-    """Paths below the data folder of everything to label."""
+    """Paths of the photographs to label, relative to the data folder."""
     found = [
         *data.glob("ytf/img_align_celeba/*.jpg"),
         *data.glob("lfw/*/*.jpg"),
@@ -49,14 +48,14 @@ def photographs(data: Path) -> list[str]:
 
 
 def bordered(image: np.ndarray) -> np.ndarray:
-    """The photograph with its edges repeated: the teacher's detector misses faces that fill the image."""
+    """Pad a photograph by replicating its edges: the teacher's detector misses faces that fill the image."""
     height, width = image.shape[:2]
     down, across = round(height * BORDER), round(width * BORDER)
     return np.pad(image, ((down, down), (across, across), (0, 0)), "edge")
 
 
 def label_all(data: Path, names: list[str]) -> np.ndarray:
-    """(n, 2, 478, 3) float32 the mesh in pixels of each photograph, seen plain and mirrored; NaN where there is no face."""
+    """Meshes of each photograph and its mirror image, (n, 2, 478, 3) float32 pixels; NaN if no face is detected."""
     import mediapipe as mp  # noqa: PLC0415  # pyright: ignore[reportMissingImports]
 
     mesh = mp.solutions.face_mesh.FaceMesh(static_image_mode=True, refine_landmarks=True, max_num_faces=1)
@@ -74,7 +73,7 @@ def label_all(data: Path, names: list[str]) -> np.ndarray:
 
 
 def one_mesh(mesh: Any, image: np.ndarray) -> np.ndarray:
-    """(478, 3) pixels of the image; NaN where the teacher sees no face."""
+    """Mesh in an image, (478, 3) pixels; NaN if the teacher detects no face."""
     seen = bordered(image)
     answer = mesh.process(seen).multi_face_landmarks
     if not answer:
@@ -85,7 +84,7 @@ def one_mesh(mesh: Any, image: np.ndarray) -> np.ndarray:
 
 
 def frames_of(mesh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A place (n,) and a size with lean (n,), as complex numbers, of each mesh (n, 478, 3)."""
+    """Position (n,), and size and roll (n,), as complex numbers, of each mesh (n, 478, 3)."""
     flat = mesh[..., 0] + 1j * mesh[..., 1]
     up = flat[:, EXTENT[3]] - flat[:, EXTENT[2]]
     across = np.linalg.norm(mesh[:, EXTENT[0]] - mesh[:, EXTENT[1]], axis=1)
@@ -93,7 +92,7 @@ def frames_of(mesh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def features_of(mesh: np.ndarray) -> np.ndarray:
-    """(n, 478, 3) -> (n, 1434) at a common place, size and lean."""
+    """Normalise meshes (n, 478, 3) in position, size and roll: (n, 1434)."""
     place, size = frames_of(mesh)
     flat = (mesh[..., 0] + 1j * mesh[..., 1] - place[:, None]) / size[:, None]
     return np.concatenate([flat.real, flat.imag, mesh[..., 2] / np.abs(size)[:, None]], 1)
@@ -103,7 +102,7 @@ class MeshTo68:
     """Ridge regression on principal components from the teacher's mesh to 68 points."""
 
     def fit(self, mesh: np.ndarray, points: np.ndarray) -> MeshTo68:
-        """Learn from meshes (n, 478, 3) and points (n, 68, 2) of the same photographs."""
+        """Fit to meshes (n, 478, 3) and points (n, 68, 2) of the same photographs."""
         x = features_of(mesh)
         self.mean_ = x.mean(0)
         _, _, axes = np.linalg.svd(x - self.mean_, full_matrices=False)
@@ -118,13 +117,13 @@ class MeshTo68:
 
     def _design(self, x: np.ndarray) -> np.ndarray:
         z = (x - self.mean_) @ self.axes_.T
-        first = z[:, :6] / 0.3  # the pose lies in the first few: their products bend the contour
+        first = z[:, :6] / 0.3  # the first components encode the pose; their products model the shift of the contour
         pairs = np.stack([first[:, i] * first[:, j] for i in range(6) for j in range(i, 6)], 1)
         cubes = first[:, :3] ** 3
         return np.concatenate([np.ones((len(z), 1)), z, pairs, cubes, np.abs(first[:, :3])], 1)
 
     def predict(self, mesh: np.ndarray) -> np.ndarray:
-        """(n, 478, 3) -> (n, 68, 2) pixels."""
+        """Map meshes (n, 478, 3) to landmarks (n, 68, 2), pixels."""
         place, size = frames_of(mesh)
         y = self._design(features_of(mesh)) @ self.weights_
         flat = (y[:, :68] + 1j * y[:, 68:]) * size[:, None] + place[:, None]
@@ -132,7 +131,7 @@ class MeshTo68:
 
 
 def mapped(data: Path, names: list[str], found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(n, 68, 2) points and (n,) disagreement; prints the map's error on people held out."""
+    """Landmarks (n, 68, 2) and disagreement (n,); prints the error of the regression on held-out people."""
     truth = pd.read_csv(data / "ytf" / "landmarks68.csv", index_col="image_id")
     people = pd.read_csv(data / "ytf" / "identity_CelebA.csv", index_col="image_id")["identity"]
     row_of = {name: row for row, name in enumerate(names)}
@@ -158,12 +157,12 @@ def mapped(data: Path, names: list[str], found: np.ndarray) -> tuple[np.ndarray,
 
 
 def main(out: Annotated[Path, tyro.conf.Positional], data: Path = Path("../shared/data"), jobs: int = 2) -> None:
-    """Label everything, in processes; what was labelled before is kept.
+    """Label all photographs in parallel; existing labels are kept.
 
     Args:
-        out: folder of the labels.
-        data: the photographs.
-        jobs: processes.
+        out: output folder of the labels.
+        data: folder of the photographs.
+        jobs: number of processes.
     """
     names = photographs(data)
     out.mkdir(parents=True, exist_ok=True)

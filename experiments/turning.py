@@ -1,12 +1,12 @@
-"""How far heads turn, and what it costs: people never fitted on, measured by networks that are not the package's own.
+"""Measure rotation and its side effects on held-out people with independent networks.
 
     python experiments/turning.py --people 30
     python experiments/turning.py --people 30 --latents latents/ --labels labels.parquet
 
 Reads ../shared/data/celeba and data_labels/; the judge in ../shared/judge measures yaw, pitch and identity. Writes
-experiments/turning.csv: one row per way of walking and requested turn. All ways share sources, model and run. Controls take
-the same nominal steps as the calibrated lines they replace; two of them, no light filter and one line, are fitted anew and
-need the latents and labels of the photographs the bundled lines were fitted to.
+experiments/turning.csv: one row per variant of the walk and requested rotation. All variants share sources and model. The
+controls take the same step sizes as the calibrated lines they replace; two of them, no light filter and one line, are fitted
+again and need the latents and labels of the photographs of the bundled lines.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from latentrot.store.latent_store import LatentStore
 
 TURNS = (-30.0, -15.0, 15.0, 30.0)
 DEFAULT = "two lines, light group"
-#: how lines are walked: what the table says of it, whether it is measured on the image, whether pixels are carried
+#: variants of the walk: name in the table, whether the step size is measured on the image, whether pixels are warped
 PLAIN = ("", False, True)
 SHOWN = (
     (", measured on the picture", True, True),
@@ -42,7 +42,7 @@ SHOWN = (
 
 
 def one_line(two: dict[str, Directions], store: LatentStore, labels: pd.DataFrame) -> dict[str, Directions]:
-    """A single line through all centroids of a light group, on both sides, with the two lines' calibration."""
+    """Fit one line to all centroids of an illumination class, for both sides, with the two lines' calibration."""
     config, found = FitConfig(calibrate=0), {}
     statistics = gather_statistics(store, labels, config)
     for light, lines in two.items():
@@ -55,7 +55,7 @@ def one_line(two: dict[str, Directions], store: LatentStore, labels: pd.DataFram
 
 
 def random_lines(lines: Directions, seed: int) -> Directions:
-    """Directions of white noise, each as long as the line it stands for."""
+    """Control: directions of white noise, each as long as the line it replaces."""
     generator = torch.Generator().manual_seed(seed)
 
     def like(slope: torch.Tensor) -> torch.Tensor:
@@ -68,7 +68,7 @@ def random_lines(lines: Directions, seed: int) -> Directions:
 def ways(
     two: dict[str, Directions], store: LatentStore | None, labels: pd.DataFrame
 ) -> dict[str, dict[str, Directions]]:
-    """The lines of every way of walking, by light group."""
+    """Lines of each variant, by illumination class."""
     found = {DEFAULT: two}
     if store is not None:
         everyone = fit_directions(store, labels, "any", FitConfig(calibrate=0))
@@ -80,7 +80,7 @@ def ways(
 
 
 def measure(results: list[RotatedCrops], judge: object) -> pd.DataFrame:
-    """One row per turn: means over people, and the spread of the yaw error."""
+    """One row per rotation: means over people, and the standard deviation of the yaw error."""
     pictures = [[t.source, t.reconstruction, *(f.image for f in t.frames)] for t in results]
     pose = np.stack([judge.pose(p) for p in pictures])  # type: ignore[attr-defined]
     identity = np.stack([judge.identity(p) for p in pictures])  # type: ignore[attr-defined]
@@ -109,12 +109,12 @@ def measure(results: list[RotatedCrops], judge: object) -> pd.DataFrame:
 
 
 def main(people: int = 40, latents: Path | None = None, labels: Path = Path("labels.parquet")) -> None:
-    """Walk, measure, write.
+    """Walk, measure, and write the table.
 
     Args:
-        people: strangers to measure on.
-        latents: store of the bundled model's latents, to fit other lines to.
-        labels: its labels.
+        people: number of held-out people.
+        latents: store of the bundled model's latents, to fit further lines.
+        labels: labels of the images in the store.
     """
     sys.path.insert(0, str(SHARED / "judge"))
     import judge  # type: ignore[import-not-found]  # noqa: PLC0415

@@ -1,10 +1,10 @@
-"""How long a step measured on the image may be: what a turn gains by longer ones, and what it costs.
+"""Choose the max step size of walks measured on the image: rotation and side effects over the limit.
 
     python experiments/walk_limit.py --people 20 --pairs 20
 
 Reads ../shared/data/celeba (people held out), ../shared/data/ytf (pairs of frames of one scene: the second is the truth) and
 data_labels/; the judge in ../shared/judge measures yaw and identity. Writes walk_limit.csv (means and standard errors by
-limit and turn) and walk_limit.png beside this script. All limits share sources, latents, probes and run.
+limit and rotation) and walk_limit.png beside this script. All limits share sources, latents and probes.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from latentrot.rotators.latent.rotator import LatentRotator, load_latent_rotator
 HERE = Path(__file__).parent
 LIMITS = (0.7, 1.0, 1.4, 2.0, 3.0)
 TURNS = (-30.0, -15.0, 15.0, 30.0)
-#: turns of real pairs, degrees: from, to, and what they count as
+#: ranges of the rotation of real pairs, degrees: from, to, and nominal rotation in the table
 SPANS = ((10.0, 20.0, 15.0), (24.0, 36.0, 30.0))
 
 
 @dataclass(frozen=True)
 class Case:
-    """An image, the turns asked of it, and where there are any the images they should give."""
+    """An image, the requested rotations, and the true images if known."""
 
     source: np.ndarray
     turns: tuple[float, ...]
@@ -43,12 +43,12 @@ class Case:
 
 
 def cases_of_strangers(people: int, side: int) -> list[Case]:
-    """People held out, each turned four ways; there is no truth."""
+    """Held-out people with four rotations each, without true images."""
     return [Case(crop, TURNS) for crop in FaceFolder(SHARED / "data" / "celeba").read_crops(strangers(people), side)]
 
 
 def pairs_of(table: pd.DataFrame, span: tuple[float, float, float], number: int, seed: int) -> pd.DataFrame:
-    """Nearly frontal frames with another of the same scene turned by a span, one pair a person, both sides alike often."""
+    """Pairs of a nearly frontal frame and a rotated frame of the same scene, one per person, balanced over both sides."""
     rows = table.reset_index()
     both = rows.merge(rows, on="clip", suffixes=("", "_to"))
     turn = both["yaw_deg_to"] - both["yaw_deg"]
@@ -62,7 +62,7 @@ def pairs_of(table: pd.DataFrame, span: tuple[float, float, float], number: int,
 
 
 def cases_of_pairs(number: int, side: int) -> list[Case]:
-    """Real pairs: `number` of each span."""
+    """Real pairs: `number` for each range of rotations."""
     root = SHARED / "data" / "ytf"
     folder = FaceFolder(root)
     table = pd.concat(
@@ -78,17 +78,17 @@ def cases_of_pairs(number: int, side: int) -> list[Case]:
 
 
 def nominal_turn(turn: float) -> float:
-    """What a turn counts as in the table."""
+    """Nominal rotation in the table."""
     return float(np.sign(turn) * min((abs(abs(turn) - span[2]), span[2]) for span in SPANS)[1])
 
 
 def walk_case(rotator: LatentRotator, case: Case) -> dict[float, tuple[np.ndarray, Sequence[bool], np.ndarray]]:
-    """For each limit: images (k, s, s, 3), whether each was held, and the turns by the label network; none at 0.0."""
+    """For each limit: images (k, s, s, 3), whether each step was clamped, and rotations in degrees by the label network."""
     face = rotator.prepare(case.source)
     walked = face.walk()
     found = {}
     for limit in LIMITS:
-        walked.limit = limit  # what was decoded for one limit serves the next
+        walked.limit = limit  # decoded probes are reused for the next limit
         steps = walked.measured_steps(case.turns)
         held = [abs(s) >= abs(m) for s, m in zip(steps, walked.max_steps(case.turns), strict=True)]
         found[limit] = to_uint8(walked.at(steps)), held, walked.change(steps)
@@ -98,7 +98,7 @@ def walk_case(rotator: LatentRotator, case: Case) -> dict[float, tuple[np.ndarra
 def rows_of(
     case: Case, found: Mapping[Any, tuple[np.ndarray, Sequence[bool], np.ndarray]], judge: object, by: str = "limit"
 ) -> list[dict]:
-    """One row per limit, or whatever else images were made `by`, and turn."""
+    """One row per rotation and limit (or other key that `by` names)."""
     pictures = [case.source, *([] if case.truth is None else [case.truth])]
     stack = [*pictures, *(im for images, _, _ in found.values() for im in images)]
     yaw, who = judge.pose(stack)[:, 0], judge.identity(stack)  # type: ignore[attr-defined]
@@ -127,7 +127,7 @@ def rows_of(
 
 
 def summary(rows: list[dict], data: str) -> pd.DataFrame:
-    """Means by limit and size of the turn, and their standard errors."""
+    """Means by limit and size of the rotation, and their standard errors."""
     table = pd.DataFrame(rows)
     table["asked"] = table["asked"].abs()
     table["turned_deg"] = table["turned_deg"].abs()
@@ -139,7 +139,7 @@ def summary(rows: list[dict], data: str) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:
-    """The trade-off as curves, one for each turn and set of people."""
+    """Plot the trade-off as one curve per rotation and set of people."""
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     figure = Figure((9, 3.2), layout="constrained")
@@ -158,12 +158,12 @@ def draw(table: pd.DataFrame, path: Path) -> None:
 
 
 def main(people: int = 20, pairs: int = 20, sheet: Path | None = None) -> None:
-    """Walk, measure, write.
+    """Walk, measure, and write table and figure.
 
     Args:
-        people: strangers to turn by 15 and 30 degrees.
-        pairs: real pairs about 15 degrees apart, and as many about 30.
-        sheet: .png to draw some of the images to, a row for each source and turn, a column for each limit; to look at.
+        people: number of held-out people to rotate by 15 and 30 degrees.
+        pairs: number of real pairs about 15 degrees apart, and of pairs about 30 degrees apart.
+        sheet: output .png with some of the images: a row per source and rotation, a column per limit; None: none.
     """
     sys.path.insert(0, str(SHARED / "judge"))
     import judge  # type: ignore[import-not-found]  # noqa: PLC0415
@@ -191,7 +191,7 @@ def main(people: int = 20, pairs: int = 20, sheet: Path | None = None) -> None:
 
 
 def save_sheet(strips: list[np.ndarray], path: Path) -> None:
-    """Strips one below the other, the shorter ones filled up."""
+    """Stack strips vertically; shorter ones are padded."""
     from PIL import Image  # noqa: PLC0415
 
     width = max(s.shape[1] for s in strips)

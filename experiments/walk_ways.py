@@ -1,12 +1,12 @@
-"""Which latents and lines turn photographs, each with lines of its own: solver, depth, shrinkage, octaves, light, pixels.
+"""Ablate inversion, fit and walk on photographs: solver, depth, shrinkage, octaves, light filter, warped pixels.
 
     python experiments/walk_ways.py
 
-Reads ../shared/data/celeba (lines are fitted to people not held out, and turn people who are), ../shared/data/ytf (pairs of
-frames of one scene: the second is the truth) and data_labels/; the judge in ../shared/judge measures yaw and identity.
-Every way embeds the same photographs, fits and calibrates lines to its own latents of them, and turns the same faces by
-steps measured on each. Writes walk_ways.csv beside this script: means and standard errors by way and turn, and by how much a
-way differs from the default on the same faces.
+Reads ../shared/data/celeba (lines are fitted to people who are not held out, and tested on held-out people),
+../shared/data/ytf (pairs of frames of one scene: the second is the truth) and data_labels/; the judge in ../shared/judge
+measures yaw and identity. Each variant embeds the same photographs, fits and calibrates lines to these latents, and rotates
+the same faces with step sizes measured on each image. Writes walk_ways.csv beside this script: means and
+standard errors by variant and rotation, and paired differences from the default.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from latentrot.faces.estimate import LIGHTS
 from latentrot.rotators.latent.rotator import LatentRotator
 
 HERE = Path(__file__).parent
-#: where latents are kept by default
+#: default folder of the latents
 WORK = Path(tempfile.gettempdir()) / "latentrot-walk-ways"
 DEFAULT = "default"
-#: measures of which the difference to the default is told
+#: measures whose paired difference from the default is reported
 COMPARED = ("yaw_error_deg", "identity", "identity_truth", "ssim_truth", "squared_error")
 
 
 @dataclass(frozen=True)
 class Way:
-    """One way to walk: how images become latents, how lines are fitted to them, and how they are walked."""
+    """A variant of the method: options of the inversion, the fit and the walk."""
 
     schedule: Schedule = field(default_factory=Schedule)
     fit: FitConfig = field(default_factory=FitConfig)
@@ -70,12 +70,12 @@ WAYS = {
 
 @dataclass(frozen=True)
 class Photographs:
-    """What lines are fitted to.
+    """Data of the fit.
 
     Args:
         model: the diffusion model.
         labels: image_id -> yaw_deg, light and identity of the photographs.
-        root: where latents are kept.
+        root: folder of the latents.
     """
 
     model: LatentModel
@@ -83,7 +83,7 @@ class Photographs:
     root: Path
 
     def rotator(self, way: Way, calibrated_on: int) -> LatentRotator:
-        """Lines of its own for a way, calibrated."""
+        """Fit and calibrate the lines of a variant."""
         store = latents_of(self.model, way.schedule, list(self.labels.index), self.root)
         config = replace(way.fit, carry=way.carry, calibrate=calibrated_on)
         lines: dict[str, Directions] = {
@@ -93,7 +93,7 @@ class Photographs:
 
 
 def measured(rotator: LatentRotator, cases: list[Case], way: str, judge: object) -> tuple[list[dict], list[np.ndarray]]:
-    """Every case turned one way: rows of measures, and the images."""
+    """Rotate all cases with one variant: rows of measures, and the images."""
     rows, pictures = [], []
     for number, case in enumerate(cases):
         result = rotator.prepare(case.source).rotate(case.turns)
@@ -107,7 +107,7 @@ def measured(rotator: LatentRotator, cases: list[Case], way: str, judge: object)
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Means by people, way and size of the turn, with standard errors, and paired differences to the default."""
+    """Means by set of people, variant and size of the rotation, with standard errors, and differences to the default."""
     table = table.assign(asked=table["asked"].abs(), turned_deg=table["turned_deg"].abs())
     keys = ["data", "way", "asked"]
     compared = [c for c in COMPARED if c in table]
@@ -131,17 +131,17 @@ def main(
     only: tuple[str, ...] = (),
     sheet: Path | None = None,
 ) -> None:
-    """Embed, fit, walk, measure, write.
+    """Embed, fit, walk, measure, and write the table.
 
     Args:
-        people: strangers to turn by 15 and 30 degrees.
-        pairs: real pairs about 15 degrees apart, and as many about 30.
-        fitted: photographs that lines are fitted to.
-        calibrate: of these, on how many each light's step length is calibrated.
-        work: where latents are kept.
+        people: number of held-out people to rotate by 15 and 30 degrees.
+        pairs: number of real pairs about 15 degrees apart, and of pairs about 30 degrees apart.
+        fitted: number of photographs that lines are fitted to.
+        calibrate: number of these for the calibration of each illumination class.
+        work: folder of the latents.
         model: the diffusion model.
-        only: ways to walk beside the default; all by default.
-        sheet: .png to draw some of the images to, a row for each source and turn, a column for each way; to look at.
+        only: variants besides the default; empty: all.
+        sheet: output .png with some of the images: a row per source and rotation, a column per variant; None: none.
     """
     sys.path.insert(0, str(SHARED / "judge"))
     import judge  # type: ignore[import-not-found]  # noqa: PLC0415

@@ -48,7 +48,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, replace: bo
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise LatentrotError(f"cannot make the folder {one_line(path.parent)}: {one_line(error.strerror)}") from error
+        raise LatentrotError(f"cannot create the folder {one_line(path.parent)}: {one_line(error.strerror)}") from error
     temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.tmp")  # cut: a name has 255 bytes at most
     try:
         write(temporary)

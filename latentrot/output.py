@@ -130,7 +130,7 @@ def own_folder(folder: Path) -> Iterator[Written]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
-        raise LatentrotError(f"cannot make the folder {one_line(folder)}: {one_line(error)}") from error
+        raise LatentrotError(f"cannot create the folder {one_line(folder)}: {one_line(error)}") from error
     written = Written(folder)
     try:
         yield written

@@ -80,15 +80,15 @@ def test_the_command_takes_a_pose_and_refuses_two(folder, tmp_path, capsys, monk
         report["requested_roll_deg"]
     ]
     for more, words in (
-        (["--deg", "5"], "--pose-of and --deg both say"),
-        (["--follow", "x.mp4"], "--pose-of and --follow both say"),
-        (["--crop-only"], "needs the whole photograph"),
+        (["--deg", "5"], "--pose-of and --deg exclude each other"),
+        (["--follow", "x.mp4"], "--pose-of and --follow exclude each other"),
+        (["--crop-only"], "need the whole photograph"),
     ):
         assert cli.main([*order, *more]) == 2
         assert words in capsys.readouterr().err
     assert cli.main(["edit", str(folder / "photo.png"), "--pose-of", "gone.png"]) == 2
     assert "gone.png" in capsys.readouterr().err
-    with pytest.raises(LatentrotError, match="pose_of and yaw"):
+    with pytest.raises(LatentrotError, match="pose_of excludes yaw"):
         latentrot.edit(folder / "photo.png", pose_of=folder / "other.png", yaw=5)
 
 
@@ -132,8 +132,8 @@ def test_a_still_head_follows(folder, tmp_path, capsys, monkeypatch):
     again = list(open_animation(tmp_path / "again.webp").frames)
     assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(again, frames, strict=True))
     for more, words in (
-        (["--out", "x.png"], "what follows moves"),
-        (["--out", "x.webp", "--face", "all"], "one face follows"),
+        (["--out", "x.png"], "writes a video or an animation"),
+        (["--out", "x.webp", "--face", "all"], "edits only one face"),
         (["--out", "x.webp", "--crops", "112"], "--crops is not supported with --follow"),
     ):
         assert cli.main([*order, *more]) == 2
@@ -164,12 +164,12 @@ def test_beyond_the_reach_it_holds_and_says_so(folder):
     assert turns == [Turn(), Turn(30), Turn(REACH.yaw, REACH.pitch), Turn(REACH.yaw, 0, -REACH.roll), Turn(-10)]
     assert follower.held == 2
     assert follower.ends == (-10, REACH.yaw)
-    assert "2 of 5 frames are held" in follower.warnings[0]
+    assert "2 of 5 frames are clamped" in follower.warnings[0]
     narrow = Follower(follower.motion, (-5.0, 25.0))
     assert [narrow.turn(float(start)).yaw for start, _ in frames] == [0, 25, 25, 25, -5]
 
 
 def test_a_video_without_a_face_cannot_be_followed(tmp_path):
     write_animation(tmp_path / "grey.webp", [np.full((80, 80, 3), 90 + 40 * i, np.uint8) for i in range(3)], 100)
-    with pytest.raises(LatentrotError, match="no face is seen in its 3 frames"):
+    with pytest.raises(LatentrotError, match="no face found in its 3 frames"):
         motion_of(tmp_path / "grey.webp")

@@ -192,7 +192,7 @@ class TestSchedulers:
             if name in SCHEDULERS:
                 np.testing.assert_array_equal(load_model(folder, "cpu").alpha_bar, wanted)
             else:
-                assert name in refused(folder, "another path.*expected one of DDIM")
+                assert name in refused(folder, "not a variance-preserving.*expected one of DDIM")
 
     @pytest.mark.parametrize(
         ("kind", "changes", "words"),

@@ -291,11 +291,11 @@ def test_a_folder_goes_on_past_bad_files(edit, square, tmp_path):
     code, printed, err = edit(square.parent, "--crop", "--deg", "5", "--out", "results")
     assert code == 2
     assert sorted(p.name for p in (tmp_path / "results").iterdir()) == ["face.jpg.png", "face.png.png"]
-    assert "turned 2 of 4 images" in printed
+    assert "edited 2 of 4 images" in printed
     *table, last = [line for line in err.splitlines() if "it/s" not in line and "image/s" not in line][-3:]
     assert [line.split()[0] for line in table] == ["broken.jpg", "wide.webp"]
     assert "expects a square" in table[1]
-    assert last == "latentrot: 2 of 4 images could not be turned"
+    assert last == "latentrot: 2 of 4 images could not be edited"
 
 
 def test_a_folder_reports_one_object_a_line(edit, square):

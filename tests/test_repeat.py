@@ -59,9 +59,9 @@ def test_a_recipe_comes_back_from_its_report(tmp_path):
     (tmp_path / "lines.json").write_text(f"{line}\n{line}\n")
     assert read_recipe(tmp_path / "lines.json") == recipe
     recipe.require_same({"model": "ab"})
-    with pytest.raises(LatentrotError, match="model is ab, here it is cd"):
+    with pytest.raises(LatentrotError, match="model ab, but here it is cd"):
         recipe.require_same({"model": "cd"})
-    with pytest.raises(LatentrotError, match="directions is none, here it is ef"):
+    with pytest.raises(LatentrotError, match="directions none, but here it is ef"):
         recipe.require_same({"model": "ab", "directions": "ef"})
 
 
@@ -72,7 +72,7 @@ def test_a_recipe_comes_back_from_its_report(tmp_path):
         ("[1]", "records no edit"),
         ('{"yaw_after_deg": 3}', "records no edit"),
         ('{"edit": {"format": 9}}', "of format 9"),
-        ('{"edit": {"format": 1, "turns": "x"}}', "cannot be read"),
+        ('{"edit": {"format": 1, "turns": "x"}}', "edit is invalid"),
     ],
 )
 def test_what_is_no_report_is_refused(text, words, photo, capsys):
@@ -148,7 +148,7 @@ def test_other_networks_are_refused(name, photo, capsys):
     (photo.parent / "r.json").write_text(json.dumps(report))
     code, _, err = run(capsys, photo, "--edit", "r.json", "--out", "b.png")
     assert code == 2
-    assert f"the report's {name} is {'0' * 16}" in err
+    assert f"the report records {name} {'0' * 16}" in err
     assert not (photo.parent / "b.png").exists()
 
 
@@ -165,7 +165,7 @@ def test_properties_and_directions_are_part_of_a_report(photo, capsys):
     (photo.parent / "r.json").write_text(json.dumps(report))
     code, _, err = run(capsys, photo, "--edit", "r.json")
     assert code == 2
-    assert "property directions is other" in err
+    assert "property directions other" in err
 
 
 @needs_networks

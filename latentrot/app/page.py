@@ -363,7 +363,7 @@ def required(visit: Visit) -> Subject:
         LatentrotError: no photograph yet, or it has been removed.
     """
     if visit.subject is None:
-        raise LatentrotError("there is no photograph (any more); give one, or take the example")
+        raise LatentrotError("no photograph is loaded; upload one, or use the example")
     return visit.subject
 
 

@@ -1,4 +1,4 @@
-"""Turn faces: `edit` and `demo`."""
+"""The commands `edit` and `demo`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Demo", "Edit"]
 
-#: the options of every rotator
+#: options of all rotators, one nested group each
 if TYPE_CHECKING:
     Options = Any
 else:
@@ -49,84 +49,85 @@ else:
 
 @dataclass(frozen=True)
 class Edit:
-    """Edit faces: rotate the head, set properties; a photograph, folder or video.
+    """Edit faces in a photograph, a folder or a video: rotate the head, change properties.
 
-    Exit code 0: all were edited; 2: some or all were not, after everything else was done.
+    Exit code 0: all images were edited; 2: at least one failed (the others are edited first).
     """
 
     image: Annotated[Path, tyro.conf.Positional]
-    """the image, a folder of images (or of subfolders with images, one a person), or a video (.mp4, .mov, .mkv, .webm,
-    .avi); an animated image (GIF, WebP, PNG) is turned frame by frame as a video is"""
+    """an image, a folder of images (or of subfolders with images, one per person), or a video (.mp4, .mov, .mkv, .webm,
+    .avi); an animated image (GIF, WebP, PNG) is edited frame by frame like a video"""
     deg: float | None = None
-    """turn BY so many measured degrees; > 0: nose to the viewer's right"""
+    """rotate BY this yaw, as measured on the result, degrees; > 0: nose to the viewer's right"""
     to: float | None = None
-    """turn TO this pose in degrees"""
+    """rotate TO this yaw, degrees"""
     set: tuple[str, ...] = ()
-    """properties, NAME=VALUE: signed BY, unsigned TO, for example smile=+1 age=60 light=left; `latentrot properties` lists
-    them. Together with a rotation, the edited face is rotated"""
+    """properties as NAME=VALUE: a signed value changes BY, an unsigned one TO, for example smile=+1 age=60 light=left;
+    `latentrot properties` lists them. Properties are edited before the head is rotated"""
     sweep: str | None = None
-    """FIRST:LAST:COUNT, several rotations, for example -30:30:7; or of a property, for example smile=-1:1:5"""
+    """several results, FIRST:LAST:COUNT: rotations, for example -30:30:7, or values of a property, for example
+    smile=-1:1:5"""
     pitch: str | None = None
-    """also look up (> 0) or down by so many degrees, or FIRST:LAST:COUNT: every pitch with every turn"""
+    """also change the pitch BY this many degrees (> 0: looks up), or FIRST:LAST:COUNT: each pitch with each yaw"""
     pose_of: Path | None = None
-    """turn to the pose of the largest face in this photograph: yaw, pitch and roll"""
+    """rotate to the yaw, pitch and roll of the largest face in this photograph"""
     follow: Path | None = None
-    """follow the motion of the head in this video: a photograph becomes a video, the head in a video is turned along; pose
-    alone, as it changes since the beginning"""
+    """driving video whose head motion is transferred: a photograph becomes a video, in a video the motion is added.
+    Transfers only the change of pose since the first frame with a face"""
     rotator: str = "latent"
-    """latent: a walk along the model's lines, whose face fills what the photograph did not show; mesh: geometry alone, quick
-    and at any size; pair: a diffusion model trained on pairs of images, which mends what geometry shows; spin: a
-    multi-view diffusion model of whole heads; or a rotator of your own as package.module:name"""
+    """latent: walk along directions in the diffusion model's latent space, used for regions that the photograph hides; mesh:
+    geometry alone, fast and at any resolution; pair: a diffusion model trained on image pairs, which refines the output of
+    the geometry; spin: a multi-view diffusion model of whole heads; or a custom rotator as package.module:name"""
     edit: Path | None = None
-    """repeat the edit that a report records (a report.json, or what --json printed), with its options; refused where model
-    or directions are others"""
+    """repeat the edit recorded in a report (report.json, or saved output of --json) with its options; fails if the model
+    or the directions differ"""
     out: Path | None = None
-    """.png or .jpg: the turned image, or a strip of a sweep; .webp: the image, or a sweep in motion; .gif or .mp4:
-    a sweep in motion, there and back, or before and after; without a suffix: a folder for strip, turned images and
-    report; by default NAME-turned.png in the current folder, numbered where
-    something is there. A folder given again is replaced. For a folder of images: another folder, NAME.png each, or with
-    several turns a folder NAME (or PERSON) each, with poses in the file names and all of them in views.csv; for a video:
-    an .mp4; for an animated image: a .gif, .webp or .mp4"""
+    """.png or .jpg: the edited image, or a strip of several results; .webp: the image, or an animation of several results;
+    .gif or .mp4: an animation that plays several results forwards and backwards, or alternates before and after; without
+    a suffix: a folder for strip, images and report, which replaces an earlier output folder. Default: NAME-turned.png in
+    the current folder, with a number if it exists. For a folder of images: another folder with NAME.png for each, or for
+    several results a folder NAME (or PERSON) each, with poses in the file names, and views.csv. For a video: .mp4; for
+    an animated image: .gif, .webp or .mp4"""
     light: Literal["auto", "left", "center", "right"] = "auto"
-    """side of the image the main light comes from"""
+    """side of the image from which the main light comes; auto: estimated"""
     face: str = "largest"
-    """which face: largest, its number, or all"""
+    """face to edit: largest, a number (0 is the largest face), or all"""
     crop: bool = False
     """the image is already a square crop in the CelebA frame"""
     crop_only: bool = False
-    """write the turned square alone, at the model's resolution, instead of pasting it back"""
+    """write only the edited crop, at the model's resolution, without compositing it into the photograph"""
     reify: bool = False
-    """bring a painted or drawn face towards the photographs the model knows, before it is turned (--deg 0: only that)"""
+    """before the rotation, move a painted or drawn face towards the model's training photographs (--deg 0: only that)"""
     upscale: Path | None = None
-    """weights of a super-resolution or restoration network you have (.safetensors, .pth; anything spandrel knows), applied
-    to the turned face before it is pasted back"""
+    """weights of a super-resolution or restoration network (.safetensors or .pth, any architecture that spandrel supports),
+    applied to the generated face before it is composited"""
     process: Path | None = None
-    """with --rotator pair: a .png or .jpg of how the turned face comes out of the noise, of the first turn"""
+    """with --rotator pair: also write a .png or .jpg of the sampling steps of the first rotation, from noise to image"""
     also: tuple[Literal["landmarks", "camera", "depth", "normals"], ...] = ()
-    """write beside each view: its 68 landmarks (landmarks.csv), the camera of the head's mesh (cameras.json), depth or
-    normals (16-bit PNG in folders of these names); the results are folders of views as of a sweep, with views.csv"""
+    """annotations to write for each result: 68 landmarks (landmarks.csv), camera of the head's mesh (cameras.json), depth
+    or normals (16-bit PNG in folders of these names). The results are written as for a sweep, with views.csv"""
     crops: int | None = None
-    """and its crop aligned for recognition, so many pixels a side: 112 or 224, by the usual five-point template"""
+    """also write each result's face crop aligned for face recognition (five-point template), side in pixels: 112 or 224"""
     json: bool = False
-    """print one JSON object an image on standard output, a line each"""
+    """print one line of JSON per image on standard output"""
     trust: float | None = None
-    """how far the drawn face replaces what geometry continued where the photograph shows nothing, 0 to 1"""
+    """weight of the generated face against pixels extrapolated by geometry, in regions that the photograph hides, 0 to 1"""
     light_follows: bool = False
-    """let the light turn with the head; by default it stays where it was in the room"""
+    """rotate the light with the head; by default it stays fixed in the scene"""
     property_directions: Path | None = None
-    """folder of directions of properties; by default those that come with the model"""
+    """folder of property directions; by default those of the model"""
     options: Annotated[Options, tyro.conf.OmitArgPrefixes] = field(default_factory=Options)
     runtime: Annotated[RuntimeOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RuntimeOptions)
 
     def run(self) -> None:
-        """Edit, write, report."""
+        """Edit, write the results, print the report."""
         (self if self.edit is None else self.repeated()).run_asked()
 
     def repeated(self) -> Edit:
-        """This command with the options of the edit that a report records.
+        """Return this command with the options recorded in the report `edit`.
 
         Raises:
-            LatentrotError: options that the report says already were given, too.
+            LatentrotError: an option is given that the report records.
         """
         from latentrot.portrait.recipe import CONFIG  # noqa: PLC0415
 
@@ -135,7 +136,7 @@ class Edit:
         for name in says:
             if getattr(self, name) != getattr(default, name):
                 option = "the options of the rotator" if name == "options" else f"--{name.replace('_', '-')}"
-                raise LatentrotError(f"--edit repeats an edit with its own options; leave out {option}")
+                raise LatentrotError(f"--edit takes all options from the report; leave out {option}")
         return replace(
             self, rotator=recipe.rotator, options=options_from_json(type(self.options), recipe.options),
             follow=None if recipe.follow is None else Path(recipe.follow),
@@ -143,7 +144,7 @@ class Edit:
         )  # fmt: skip
 
     def recipe(self) -> Recipe:
-        """The edit that the report records."""
+        """Read the recipe in the report `edit`."""
         from latentrot.portrait.recipe import read_recipe  # noqa: PLC0415
 
         assert self.edit is not None
@@ -152,7 +153,7 @@ class Edit:
     def recipe_with(
         self, asked: Asked, turns: Sequence[Turn], rotator: Rotator, editor: PropertyEditor | None
     ) -> Recipe:
-        """The edit as reports record it."""
+        """Build the recipe that the report of this edit records."""
         from latentrot.portrait.recipe import Recipe, digests_of  # noqa: PLC0415
 
         return Recipe.of(
@@ -162,7 +163,7 @@ class Edit:
         )  # fmt: skip
 
     def run_asked(self) -> None:
-        """Edit as the options say."""
+        """Validate the options and dispatch to photograph, folder, video or driving video."""
         from latentrot.data.animation import is_animated  # noqa: PLC0415
         from latentrot.data.video import is_video  # noqa: PLC0415
 
@@ -170,11 +171,11 @@ class Edit:
         if self.crop_only and self.face == "all":
             raise LatentrotError("--crop-only writes one square; choose its face with --face largest or --face NUMBER")
         if self.light_follows and (self.crop or self.crop_only):
-            raise LatentrotError("--light-follows turns whole photographs; leave out --crop and --crop-only")
+            raise LatentrotError("--light-follows needs the whole photograph; leave out --crop and --crop-only")
         self.check_rotator()
         if os.path.isdir(self.image):
             if self.follow is not None:
-                raise LatentrotError("--follow moves one photograph or one video; give one, not a folder")
+                raise LatentrotError("--follow edits one photograph or one video; give a file, not a folder")
             self.run_folder(asked)
         elif is_video(self.image) or is_animated(self.image):
             self.run_video(asked)
@@ -186,7 +187,7 @@ class Edit:
             self.run_photograph(asked)
 
     def asked(self) -> Asked:
-        """What the options ask for; the pose of another photograph is not known yet."""
+        """Parse the requested edit; with --pose-of or --follow its rotation is a placeholder that is replaced later."""
         from latentrot.portrait.asked import Asked, parse_edit, parse_set  # noqa: PLC0415
         from latentrot.portrait.turns import Turn  # noqa: PLC0415
 
@@ -198,12 +199,12 @@ class Edit:
         given = [*other, *(name for name in ("deg", "to", "sweep", "pitch") if getattr(self, name) is not None)]
         if len(given) > 1:
             named = " and ".join("--" + name.replace("_", "-") for name in given)
-            raise LatentrotError(f"{named} both say how the head turns; give one of them")
+            raise LatentrotError(f"{named} exclude each other: each sets the rotation; give one of them")
         posed = self.pose_of is not None
         return Asked((Turn(),), posed, (parse_set(self.set),), posed)
 
     def other(self) -> Portrait | None:
-        """The photograph whose pose is taken, if one was given; read before anything slow is loaded."""
+        """Read the photograph of --pose-of, if given; called before networks are loaded, so that errors come early."""
         if self.pose_of is None:
             return None
         from latentrot.portrait.pose import open_pose  # noqa: PLC0415
@@ -211,7 +212,7 @@ class Edit:
         return open_pose(self.pose_of, self.runtime.device)
 
     def turns(self, asked: Asked, other: Portrait | None, rotator: Rotator) -> Sequence[Turn]:
-        """The turns asked for; the pose of the other photograph as the rotator's label network measures it."""
+        """Requested rotations; with --pose-of the pose of the other photograph, measured by the rotator's label network."""
         if other is None:
             return asked.turns
         from latentrot.portrait.pose import pose_of  # noqa: PLC0415
@@ -219,7 +220,7 @@ class Edit:
         return (pose_of(other, rotator, self.runtime.device),)
 
     def config(self, asked: Asked) -> EditConfig:
-        """How faces are turned."""
+        """Build the configuration of the edit."""
         from latentrot.portrait.portrait import EditConfig  # noqa: PLC0415
 
         if self.trust is not None and not 0 <= self.trust <= 1:
@@ -231,7 +232,7 @@ class Edit:
         )  # fmt: skip
 
     def run_photograph(self, asked: Asked) -> None:
-        """One photograph; it is read and its face found before the model is loaded."""
+        """Edit one photograph; its faces are detected before the model is loaded, so that errors come early."""
         from latentrot.portrait.portrait import open_portrait  # noqa: PLC0415
         from latentrot.portrait.results import check_out, report, write_edited  # noqa: PLC0415
 
@@ -239,7 +240,7 @@ class Edit:
         check_out(out, self.image, asked.count)
         config = self.config(asked)
         portrait, other = open_portrait(self.image, config), self.other()
-        from latentrot.portrait.photograph import edit_portrait  # noqa: PLC0415  brings torch, which a refusal need not wait for
+        from latentrot.portrait.photograph import edit_portrait  # noqa: PLC0415  imports torch: after the checks
 
         upscaler, (rotator, editor) = self.upscaler(), self.loaded(asked)
         turns = self.turns(asked, other, rotator)
@@ -257,7 +258,7 @@ class Edit:
         print("wrote " + ", ".join(map(str, files)))
 
     def run_folder(self, asked: Asked) -> None:
-        """A folder of photographs, past those that fail."""
+        """Edit all photographs of a folder; continues after failures."""
         from tqdm import tqdm  # noqa: PLC0415
 
         from latentrot.portrait.annotations import Annotations  # noqa: PLC0415
@@ -273,7 +274,7 @@ class Edit:
         annotations = Annotations(self.also, self.crops)
         annotations.check()
         if annotations and (self.crop or self.crop_only):
-            raise LatentrotError("--also and --crops are of whole photographs; leave out --crop and --crop-only")
+            raise LatentrotError("--also and --crops need whole photographs; leave out --crop and --crop-only")
         one = not self.image.is_dir()
         out = self.out or free_path(Path(f"{self.image.stem if one else self.image.resolve().name}-turned"))
         check_folders(self.image, out)
@@ -295,13 +296,13 @@ class Edit:
                 print(json.dumps(outcome.report), flush=True)
         failed = sum(bool(o.error) for o in outcomes)
         if not self.json:
-            print(f"turned {len(paths) - failed} of {len(paths)} images into {out}")
+            print(f"edited {len(paths) - failed} of {len(paths)} images; results are in {out}")
         if failed:
             print(failure_table(outcomes), file=sys.stderr)
-            raise LatentrotError(f"{failed} of {len(paths)} images could not be turned")
+            raise LatentrotError(f"{failed} of {len(paths)} images could not be edited")
 
     def run_video(self, asked: Asked) -> None:
-        """A video or an animated image, frame by frame."""
+        """Edit a video or an animated image frame by frame."""
         from tqdm import tqdm  # noqa: PLC0415
 
         from latentrot.portrait.video import VideoEditor, default_out, edit_video  # noqa: PLC0415
@@ -313,7 +314,7 @@ class Edit:
                 )
         if not (self.face == "largest" or self.face.isdecimal()):
             raise LatentrotError(
-                f"--face {self.face}: one face of a video is turned; give largest, or its number from 0"
+                f"--face {self.face}: only one face of a video can be edited; give largest, or its number from 0"
             )
 
         recipes: list[Recipe] = []
@@ -333,7 +334,7 @@ class Edit:
         self.print_video({**report, "edit": recipes[0].as_json()})
 
     def follower(self, rotator: Rotator) -> Follower | None:
-        """The motion that the head is to follow, if one was given."""
+        """Measure the motion of the driving video, if given, and return the rotations that follow it."""
         if self.follow is None:
             return None
         from latentrot.portrait.follow import Follower  # noqa: PLC0415
@@ -341,7 +342,7 @@ class Edit:
         return Follower(self.motion(rotator))
 
     def motion(self, rotator: Rotator) -> Motion:
-        """How the head moves in the driving video."""
+        """Measure the head motion in the driving video."""
         from tqdm import tqdm  # noqa: PLC0415
 
         from latentrot.portrait.follow import open_motion, read_motion  # noqa: PLC0415
@@ -353,7 +354,7 @@ class Edit:
         )  # fmt: skip
 
     def run_follow(self, asked: Asked) -> None:
-        """A photograph whose head follows another's motion."""
+        """Animate a photograph with the head motion of the driving video."""
         from tqdm import tqdm  # noqa: PLC0415
 
         from latentrot.portrait.follow import LONGEST_SIDE, check_follow_out, follow_photograph, open_motion  # noqa: PLC0415
@@ -363,7 +364,7 @@ class Edit:
             if getattr(self, option):
                 raise LatentrotError(f"--{option.replace('_', '-')} is not supported with --follow; leave it out")
         if self.face == "all":
-            raise LatentrotError("--face all: one face follows; give largest, or its number from 0")
+            raise LatentrotError("--face all: --follow edits only one face; give largest, or its number from 0")
         assert self.follow is not None
         out = self.out or free_path(Path(f"{self.image.stem}-turned.mp4"))
         check_follow_out(out, self.image, self.follow)
@@ -379,18 +380,18 @@ class Edit:
         self.print_video({**report, "edit": self.recipe_with(asked, asked.turns, rotator, editor).as_json()})
 
     def print_video(self, report: dict[str, Any]) -> None:
-        """The report of a video."""
+        """Print the report of a video."""
         if self.json:
             print(json.dumps(report))
             return
         for note in report["notes"]:
             print(f"note: {note}")
-        print(f"turned {report['turned']} of {report['frames']} frames; {report['unchanged']} are unchanged")
+        print(f"edited {report['turned']} of {report['frames']} frames; {report['unchanged']} are unchanged")
         print(f"mean yaw before {report['yaw_before_deg']:+.1f}, after {report['yaw_after_deg']:+.1f} degrees")
         print(f"wrote {report['output']}")
 
     def upscaler(self) -> Upscaler | None:
-        """Load the restoration network, if one was given."""
+        """Load the restoration network, if given."""
         if self.upscale is None:
             return None
         from latentrot.portrait.upscale import load_upscaler  # noqa: PLC0415
@@ -399,11 +400,15 @@ class Edit:
 
     @property
     def rotator_options(self) -> RotatorOptions | None:
-        """What the rotator is loaded with; None for one of the user's own."""
+        """Options with which to load the rotator; None for a custom rotator."""
         return chosen_options(self.options, [self.rotator])[self.rotator]
 
     def check_rotator(self) -> None:
-        """Refuse what the rotator cannot do, before anything slow is loaded."""
+        """Check that the rotator supports the options, before networks are loaded.
+
+        Raises:
+            LatentrotError: the rotator does not support an option.
+        """
         options = self.rotator_options
         if options is not None:
             options.check()
@@ -421,7 +426,7 @@ class Edit:
             raise LatentrotError(f"--process {self.process}: expected a name ending in .png or .jpg")
 
     def loaded(self, asked: Asked) -> tuple[Rotator, PropertyEditor | None]:
-        """What rotates heads, and what edits properties; of a head that is not rotated, what leaves it as it is."""
+        """Load the rotator and the property editor; if only properties are edited, the rotator is `StillRotator`."""
         from latentrot.portrait.photograph import load_editor_for  # noqa: PLC0415
         from latentrot.portrait.properties import StillRotator  # noqa: PLC0415
 
@@ -434,12 +439,12 @@ class Edit:
         return rotator, editor
 
     def load_rotator(self) -> Rotator:
-        """Load the rotator with its options."""
+        """Load the chosen rotator with its options."""
         return load_chosen(self.rotator, self.rotator_options, self.runtime)
 
 
 def property_lines(edited: Edited) -> Iterator[str]:
-    """A line for each property of each setting and face."""
+    """One line per property, for each setting and face: requested, before, after."""
     for variation in edited.variations:
         for report in variation.appearance.reports:
             for row in report.properties:
@@ -448,7 +453,7 @@ def property_lines(edited: Edited) -> Iterator[str]:
 
 
 def print_report(edited: Edited) -> None:
-    """The report of an edit for people."""
+    """Print the report of an edit as text."""
     for note in edited.warnings:
         print(f"note: {note}")
     for words in property_lines(edited):
@@ -458,12 +463,12 @@ def print_report(edited: Edited) -> None:
         name = f"{edited.path.name}, face {i}" if len(edited.faces) > 1 else edited.path.name
         print(f"{name}: yaw {turned.yaw_deg:+.1f}, pitch {turned.pitch_deg:+.1f} degrees, light {turned.light}")
         if isfinite(turned.round_trip_psnr_db):
-            print(f"the latent alone decodes to within {turned.round_trip_psnr_db:.1f} dB of the source")
+            print(f"PSNR of the inversion (source against its decoded latent): {turned.round_trip_psnr_db:.1f} dB")
         if any(v.appearance.reports for v in edited.variations) and not any(
             t.yaw or not t.yaw_alone for t in face.asked
         ):
             continue  # nothing was rotated
-        print("  turn asked   yaw before   yaw after   pitch after   light after   from the photograph")
+        print("   requested   yaw before   yaw after   pitch after   light after   visible in source")
         for k, f in enumerate(turned.frames):
             ends = f"{f.requested_deg:+10.1f} {turned.yaw_deg:+12.1f} {f.yaw_deg:+11.1f} {f.pitch_deg:+13.1f}"
             print(f"  {ends}   {f.light:11} {f'{face.coverage[k]:12.0%}' if face.coverage else ''}".rstrip())
@@ -477,13 +482,13 @@ class Demo:
     out: Path = Path("demo")
     """folder"""
     heads: bool = False
-    """turn a rendered head instead, which is nobody's, beside the same head truly turned"""
+    """rotate a rendered head instead, and show the true rendering of each rotation for comparison"""
     model: str = "heads64"
-    """with --heads: the model, which brings the head"""
+    """with --heads: the bundled model; it includes the head"""
     runtime: Annotated[RuntimeOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RuntimeOptions)
 
     def run(self) -> None:
-        """A sweep and a single turn of the portrait; or all turns of the head."""
+        """Write a sweep and a single rotation of the portrait, or all rotations of the rendered head."""
         check_writable(self.out)
         if self.heads:
             from latentrot.evaluation.example import turn_example  # noqa: PLC0415

@@ -91,7 +91,7 @@ def is_image_file(name: str) -> bool:
 
 
 def open_folder(root: Path) -> FaceFolder:
-    """Open a folder of images; logs once, before any work, what of it is used and what is not.
+    """Open a folder of images, and log which of its images and tables are used and which are not.
 
     Raises:
         LatentrotError: no such folder, no images in it, or a known table that cannot be read.
@@ -191,7 +191,7 @@ class FaceFolder:
         return next((path for path in paths if path.is_file()), None)
 
     def _table(self, stem: str) -> pd.DataFrame | None:
-        """A row per image, empty where the table has none; None without such a table."""
+        """Read a table: one row per image, NaN where the table lacks the image; None if there is no such table."""
         path = self.find_table(stem)
         return None if path is None else to_files(read_table(path, TABLES[stem]), self.ids)
 
@@ -239,7 +239,7 @@ class FaceFolder:
         return f"{one_line(self.image_dir)}: {len(self.ids)} images; {', '.join(parts) or 'no tables beside them'}"
 
     def left_out(self) -> str:
-        """Unused files in the image folder, counted by suffix, and images in subfolders."""
+        """One line of counts: the unused files of the image folder by suffix, and the images in its subfolders."""
         others: Counter[str] = Counter()
         inside = 0
         for entry in os.scandir(self.image_dir):
@@ -253,7 +253,7 @@ class FaceFolder:
         return f"left out: {', '.join(parts)}" if parts else ""
 
     def not_understood(self) -> list[str]:
-        """Tables beside the images with unknown names, relative to the folder."""
+        """Paths, relative to the root, of tables that lie beside the images and whose names are unknown."""
         files = {p for place in self.table_dirs for p in place.iterdir() if p.suffix in TABLE_SUFFIXES}
         return sorted(
             os.path.relpath(p, self.root) for p in files if p.stem not in TABLES and "readme" not in p.stem.lower()

@@ -207,5 +207,5 @@ def _is_image_name(name: str) -> bool:
 def _column_names(path: Path, columns: Sequence[str] | None, count: int) -> list[str]:
     if columns is None or len(columns) != count - 1:
         expected = "a header" if columns is None else f"a header, or {', '.join(columns)} after the image name"
-        raise LatentrotError(f"the table {one_line(path)} has no header and {count} columns; expected {expected}")
+        raise LatentrotError(f"the table {one_line(path)} has {count} columns but no header; expected {expected}")
     return ["image_id", *columns]

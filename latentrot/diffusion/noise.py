@@ -150,10 +150,10 @@ def load_noise(folder: Path, index: dict[str, Any]) -> tuple[np.ndarray, str, st
 
 
 def refuse_other_path(folder: Path, name: str, config: dict[str, Any]) -> None:
-    """Refuse a scheduler whose path is not the variance-preserving one."""
+    """Refuse schedulers that are not variance-preserving."""
     if name not in SCHEDULERS:
         raise LatentrotError(
-            f"{folder}: {name} models have another path from image to noise; expected one of "
+            f"{folder}: {name} is not a variance-preserving scheduler; expected one of "
             f"{', '.join(s.removesuffix('Scheduler') for s in SCHEDULERS)}"
         )
     for option, values in STAYS.items():

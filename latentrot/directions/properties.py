@@ -70,7 +70,7 @@ class Property:
 
     @property
     def column_names(self) -> tuple[str, ...]:
-        """The columns without their signs."""
+        """Names of the columns, without the leading "-" of negated ones."""
         return tuple(c.removeprefix("-") for c in self.columns)
 
     @classmethod

@@ -66,7 +66,7 @@ class Instruments:
 
 
 def instruments_for(pairs: Pairs, network: FaceLabeler, judge: Judge | None = None) -> Instruments:
-    """Fit the regressions of the yaw (none for a single person), and load LPIPS if it is installed."""
+    """Fit the yaw regressions and load LPIPS if it is installed; with only one person no regression is fitted."""
     yaws: dict[str, FittedYaw] = {}
     if len(set(pairs.people)) > 1:
         if pairs.rendered:

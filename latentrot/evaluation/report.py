@@ -47,9 +47,10 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
     """Summarise an evaluation, ready for JSON.
 
     Returns:
-        Configuration, data and descriptions of the measures; and, for each way (`ways`) and the paired differences of each
-        rotator to the references (`differences`), for `all` rotations, `by_turn` and `by_light`: mean and 95% interval of
-        each measure (bootstrap over people), and the numbers of people and images.
+        Configuration, data and descriptions of the measures. `ways` holds the results of each rotator and reference,
+        `differences` the paired differences between each rotator and the references. Both are given over `all` rotations,
+        `by_turn` and `by_light`: mean and 95% interval of each measure (bootstrap over people), and the numbers of people
+        and images.
     """
     from latentrot import __version__  # noqa: PLC0415  the package's top level imports this module lazily
 

@@ -109,7 +109,7 @@ FILES = {"latentrot landmarks": "landmarks.safetensors", "latentrot parts": "par
 
 
 def save_face_network(network: LandmarkNetwork | PartsNetwork, path: Path, provenance: Mapping[str, object]) -> None:
-    """Write a network with its training sets and errors."""
+    """Write a network's weights; `provenance` (training sets, measured errors) goes into the file's header."""
     save_weights(network, path, network.kind, {k: json.dumps(v) for k, v in provenance.items()})
 
 

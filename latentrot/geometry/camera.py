@@ -1,4 +1,4 @@
-"""Cameras: how the exported mesh of a head lies in the photograph, and in every view of it.
+"""Cameras that project the exported mesh of a head into the photograph, or into a rotated view of it.
 
 The projection is a weak perspective, as the head was fitted: an affine camera whose last row is (0, 0, 0, 1). Lengths of a
 mesh are face widths, its x grows to the viewer's right, y up, z towards the viewer; pixels have their edges at pixel borders,
@@ -17,34 +17,34 @@ from latentrot.geometry.surface import rotation
 
 __all__ = ["AXES", "MeshPose", "camera_of", "frontal", "landmarks_at", "project", "turn_matrix", "view_matrix"]
 
-#: pose of an exported mesh: looking at the viewer, or as in the photograph (upright: without its roll)
+#: pose of an exported mesh: frontal, or as in the photograph but upright (roll removed)
 MeshPose: TypeAlias = Literal["frontal", "photograph"]
-#: from a mesh's axes (y up) to the image's (y down), and back
+#: factors that convert mesh axes (y up) to image axes (y down), and back
 AXES = np.array([1.0, -1.0, 1.0])
 
 
 def turn_matrix(head: Head, yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """(3, 3) rotation about the head's axis in its region, by degrees of the surface."""
+    """(3, 3) rotation about the head's axis in its region, by uncalibrated mesh degrees."""
     return rotation(0, 0, roll) @ rotation(head.pose[0] + yaw, head.pose[1] + pitch) @ rotation(*head.pose).T
 
 
 def view_matrix(head: Head, yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> np.ndarray:
-    """The same by measured degrees, as `Head.turn` takes them."""
+    """(3, 3) rotation about the head's axis in its region, by calibrated degrees, like the arguments of `Head.turn`."""
     return turn_matrix(head, surface_yaw(yaw), pitch, roll)
 
 
 def frontal(head: Head, points: np.ndarray) -> np.ndarray:
-    """Mesh points (n, 3) in the photograph's pose -> the same looking at the viewer."""
+    """Rotate mesh points (n, 3) from the photograph's pose to the frontal pose."""
     return (points * AXES) @ rotation(*head.pose) * AXES
 
 
 def camera_of(head: Head, turn: np.ndarray | None = None, pose: MeshPose = "frontal") -> np.ndarray:
-    """The camera that shows an exported mesh where the head is seen.
+    """Camera that projects an exported mesh onto the head in the photograph, or in a rotated view.
 
     Args:
-        head: set up from the photograph.
-        turn: (3, 3) rotation in its region, from `view_matrix`; None: the photograph itself.
-        pose: of the mesh.
+        head: fitted to the photograph.
+        turn: (3, 3) rotation in its region, from `view_matrix`; None: no rotation.
+        pose: pose of the mesh.
 
     Returns:
         (3, 4) float64: (column, row, 1) in pixels of the photograph = camera @ (x, y, z, 1).
@@ -60,11 +60,11 @@ def camera_of(head: Head, turn: np.ndarray | None = None, pose: MeshPose = "fron
 
 
 def project(camera: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Mesh points (n, 3) -> (n, 2) pixels of the photograph."""
+    """Project mesh points (n, 3) to (n, 2) pixels of the photograph."""
     return points @ camera[:2, :3].T + camera[:2, 3]
 
 
 def landmarks_at(head: Head, turn: np.ndarray) -> np.ndarray:
-    """(68, 2) landmarks of the head rotated by a matrix in its region, photograph pixels; hidden ones, too."""
+    """Landmarks of the rotated head, (68, 2) photograph pixels, including self-occluded ones."""
     moved = (head.landmarks - head.axis) @ turn.T + head.axis
     return head.region.to_photo(moved[:, :2])

@@ -29,7 +29,7 @@ class MeshConfig:
         hair_rim: depth of the rim whose colours are replaced from inside, for hair.
         skin_rim: the same for skin.
         back_shade: brightness of the back of the head relative to the hair in front.
-        usual_hair: how far stretched hair takes the average colour of the hair around it, 0 to 1.
+        usual_hair: blend of stretched hair towards the average colour of the hair around it, 0 to 1.
         strands: strength of the synthesized hair detail relative to the visible one; at 1 its pattern is noticeable.
         fade: width of the transition between synthesized hair and the photograph.
         stretch: enlargements between which hair is replaced by synthesized texture.
@@ -39,7 +39,7 @@ class MeshConfig:
         edge: width of the head's soft edge.
         mirror_from: source yaws in degrees between which the hidden cheek starts to be filled from the visible one.
         yaw_reach: max rotation in degrees.
-        light_follows: the light rotates with the head; else it stays where it was in the room.
+        light_follows: the light rotates with the head; else it stays fixed in the scene.
     """
 
     side: float = 1.5

@@ -29,7 +29,7 @@ TOP, BOTTOM, OUT = 0.0, 0.38, 0.12
 BEGINS = 0.04
 #: min and max distance of the lobe below that point, in W
 LOBE = 0.3, 0.42
-#: a head that extends less than this beside the edge points of the face is narrower than the landmarks say
+#: a head that extends less than this beside the edge points of the face is narrower than its landmarks, in W
 FLAT = 0.06
 #: min and max brightness of an ear relative to the cheek
 LIGHT = 0.65, 1.15

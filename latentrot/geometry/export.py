@@ -1,4 +1,4 @@
-"""Export the head as a textured mesh, with the camera that shows it where it is in the photograph."""
+"""Export the head as a textured mesh, with the camera that projects it onto the head in the photograph."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from latentrot.geometry.head import Head
 
 __all__ = ["MESHES", "as_mesh", "camera_entry", "export_head", "mesh_files"]
 
-#: suffixes of the formats a head is written in
+#: suffixes of the supported mesh formats
 MESHES = (".glb", ".obj", ".ply")
 #: step of the exported mesh's grid in region pixels
 STEP = 3
-#: material of an OBJ: the texture as it is, without highlights
+#: material of an OBJ: the unlit texture, without highlights
 MATERIAL = "newmtl head\nKa 1 1 1\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd {texture}\n"
 
 
 def as_mesh(head: Head, pose: MeshPose = "photograph") -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The closed head: front and back surface, joined at their rims.
+    """Convert a head to a closed mesh: front and back surface, joined at their rims.
 
     Args:
-        head: set up from a photograph.
+        head: fitted to a photograph.
         pose: frontal, or as in the photograph.
 
     Returns:
@@ -65,10 +65,10 @@ def _rim_edges(faces: np.ndarray) -> np.ndarray:
 
 
 def mesh_files(path: Path) -> list[Path]:
-    """The files that make up an exported mesh: the mesh, of an OBJ its material and texture, and the camera.
+    """List the files of an exported mesh: the mesh; for an OBJ also material and texture; and the camera.
 
     Raises:
-        LatentrotError: a suffix of another format.
+        LatentrotError: the suffix is not supported.
     """
     if path.suffix.lower() not in MESHES:
         raise LatentrotError(
@@ -82,7 +82,7 @@ def export_head(head: Head, path: Path | str, pose: MeshPose = "photograph") -> 
     """Write a head, each file atomically.
 
     Args:
-        head: set up from a photograph.
+        head: fitted to a photograph.
         path: .glb (glTF, its texture inside), .obj (with .mtl and .texture.png beside it) or .ply (colours at
             the points).
         pose: frontal, or as in the photograph.
@@ -107,7 +107,7 @@ def export_head(head: Head, path: Path | str, pose: MeshPose = "photograph") -> 
 
 
 def camera_entry(camera: np.ndarray, size: tuple[int, int]) -> dict[str, object]:
-    """A (3, 4) camera and its image's width and height in plain numbers."""
+    """Convert a (3, 4) camera and the image's width and height to a JSON entry."""
     return {"camera": camera.round(9).tolist(), "width": size[0], "height": size[1]}
 
 

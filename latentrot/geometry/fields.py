@@ -156,9 +156,9 @@ def filled(image: np.ndarray, known: np.ndarray, sigma: float = 0.0, limit: floa
 
 
 def curve_through(points: np.ndarray, steps: int) -> np.ndarray:
-    """A smooth curve through points (n, 2), n >= 3, with so many steps between two points: ((n - 1) steps + 1, 2) float64.
+    """Cubic spline with straight ends through points (n, 2), n >= 3, `steps` steps per interval: ((n - 1) steps + 1, 2).
 
-    A cubic spline with straight ends. `scipy.interpolate` has one, too, but takes 0.1 s to import.
+    Implemented here because importing `scipy.interpolate` takes 0.1 s.
     """
     first, last = points[:1], points[-1:]
     longer = np.concatenate([2 * first - points[2:0:-1], points, 2 * last - points[-2:-4:-1]])

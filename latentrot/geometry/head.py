@@ -103,7 +103,7 @@ class Head:
                 yaw: > 0: nose to the viewer's right.
                 pitch: > 0: looks up.
                 roll: > 0: leans clockwise.
-                light_follows: the light rotates with the head, whatever `MeshConfig.light_follows` says.
+                light_follows: the light rotates with the head, even if `MeshConfig.light_follows` is False.
 
         Raises:
                 LatentrotError: an angle that is not finite or beyond `MeshConfig.yaw_reach`.
@@ -129,11 +129,11 @@ class Head:
 
     @cached_property
     def shading(self) -> Shading:
-        """How the light of the photograph falls on the head."""
+        """Shading of the head, fitted to the photograph."""
         return fit_shading(self.image, self.normals, self.outline, self.landmarks, self.region.width)
 
 
-#: landmarks whose fit error exceeds this share of the width are not those of a face
+#: max fit error as a share of the width; above it, the landmarks are rejected as not those of a face
 WORST_FIT = 0.09
 
 

@@ -24,20 +24,20 @@ __all__ = [
     "write_16_bit",
 ]
 
-#: of a 16-bit depth: the value of the head's axis, and how many stand for one face width; 0 is no head
+#: encoding of 16-bit depths: value at the depth of the head's axis, and values per face width; 0 marks the background
 DEPTH_ZERO, DEPTH_UNIT = 32_768, 16_384
 
 
 def surface_maps(head: Head, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Depth and normals of a rotated head in its photograph; without the ears that are drawn beside it.
+    """Depth and normal maps of a rotated head in its photograph; the mean ears that replace hidden ones are left out.
 
     Args:
-        head: set up from the photograph.
+        head: fitted to the photograph.
         turn: (3, 3) rotation in its region, from `latentrot.geometry.camera.view_matrix`.
 
     Returns:
-        (h, w) float32 depths in face widths, from the head's axis towards the viewer, NaN where there is no head; (h, w, 3)
-        float32 unit normals, x to the viewer's right, y up, z towards the viewer, 0 where there is no head.
+        (h, w) float32 depths in face widths, relative to the head's axis, positive towards the viewer, NaN outside the
+        head; (h, w, 3) float32 unit normals, x to the viewer's right, y up, z towards the viewer, 0 outside the head.
     """
     region = head.region
     points, faces, kind = turned_surfaces(head, turn)
@@ -55,7 +55,7 @@ def surface_maps(head: Head, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def vertex_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Unit normals of vertices, the means of their triangles' by area: (n, 3), towards the viewer of clockwise triangles."""
+    """Area-weighted unit normals of vertices, (n, 3); they point to the side from which the triangles are clockwise."""
     a, b, c = (points[faces[:, i]] for i in range(3))
     across = np.cross(b - a, c - a)
     total = np.zeros_like(points, np.float64)
@@ -65,19 +65,19 @@ def vertex_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def depth_as_16_bit(depth: np.ndarray) -> np.ndarray:
-    """(h, w) depths in face widths -> (h, w) uint16, 0 where there is no head."""
+    """Encode (h, w) depths in face widths as (h, w) uint16; NaN becomes 0."""
     levels = np.clip(np.rint(DEPTH_ZERO + DEPTH_UNIT * np.nan_to_num(depth)), 1, 65_535)
     return np.where(np.isnan(depth), 0, levels).astype(np.uint16)
 
 
 def depth_of(values: np.ndarray) -> np.ndarray:
-    """What `depth_as_16_bit` wrote: (h, w) uint16 -> (h, w) float32 face widths, NaN where there is no head."""
+    """Decode the output of `depth_as_16_bit`: (h, w) uint16 -> (h, w) float32 face widths, NaN outside the head."""
     depth = (values.astype(np.float32) - DEPTH_ZERO) / DEPTH_UNIT
     return np.where(values == 0, np.nan, depth).astype(np.float32)
 
 
 def normals_as_16_bit(normals: np.ndarray) -> np.ndarray:
-    """(h, w, 3) unit normals -> (h, w, 3) uint16, -1 to 1 as 1 to 65535; black where there is no head."""
+    """Encode (h, w, 3) unit normals as (h, w, 3) uint16: -1 to 1 become 1 to 65535, outside the head 0."""
     there = normals.any(2, keepdims=True)
     return np.where(there, np.rint(32_768 + 32_767 * normals), 0).astype(np.uint16)
 

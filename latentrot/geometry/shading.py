@@ -1,10 +1,10 @@
-"""Shading of a head: spherical harmonics fitted to its skin, so that a rotation leaves the light where it was in the room.
+"""Shading of a head: spherical harmonics fitted to its skin, so that a rotation keeps the light fixed in the scene.
 
 Distant light on a convex Lambertian surface gives a radiance that is a low-order polynomial of the surface normal: the
 harmonics up to order 2 hold 99% of it, those up to order 1 nine tenths (Ramamoorthi and Hanrahan, "On the relationship
 between radiance and irradiance", JOSA A 18(10), 2001; Basri and Jacobs, "Lambertian reflectance and linear subspaces",
-PAMI 25(2), 2003). Skin of one albedo shows them. A rotated pixel is multiplied by the shading of its rotated normal over
-that of its normal in the source; shadows cast by nose and brow stay on the face.
+PAMI 25(2), 2003). Skin is assumed to have one albedo. A rotated pixel is multiplied by the ratio of the shading at its
+rotated normal to the shading at its source normal; shadows cast by nose and brow rotate with the face.
 
 Normals are unit vectors (x right, y down, z to the viewer) in the head's region; luminance is linear, 0 to 1.
 """
@@ -31,7 +31,7 @@ __all__ = [
     "surface_normals",
 ]
 
-#: order of the harmonics: 2 is better on rendered heads, but worse on real pairs
+#: order of the harmonics: 2 gives lower errors on rendered heads, but higher ones on real pairs
 ORDER = 1
 #: exponent between pixel values and linear light; luminance of linear red, green, blue (ITU-R BT.709)
 GAMMA, LUMINANCE = 2.2, (0.2126, 0.7152, 0.0722)
@@ -39,17 +39,18 @@ GAMMA, LUMINANCE = 2.2, (0.2126, 0.7152, 0.0722)
 NORMAL_BLUR, LUMINANCE_BLUR, GAIN_BLUR = 0.03, 0.01, 0.02
 #: iterations of the robust fit; ridge on the harmonics of order 1 and more, as a share of the constant's weight
 ROUNDS, RIDGE = 12, 0.05
-#: residuals, in standard deviations: half the weight at this one; darker than this, brows, beards and cast shadows: so much
+#: robust weights, residuals in standard deviations: the weight is 1/2 at HALF; pixels darker than the fit by DARKER (brows,
+#: beards, cast shadows) are multiplied by DARK_WEIGHT
 HALF, DARKER, DARK_WEIGHT = 2.0, 1.5, 0.3
-#: skin is used where its normal's z exceeds this, and only if it covers this share of W squared
+#: the fit uses skin whose normal has a z above FACING; it needs MIN_AREA (share of W squared) of such skin
 FACING, MIN_AREA = 0.35, 0.05
-#: shares of the luminance's variance the fit explains between which the head starts to be relit
+#: explained shares of the luminance's variance between which the strength of relighting rises from 0 to 1
 EXPLAINED = 0.05, 0.2
-#: shading is at least this share of that of a surface facing the viewer; bounds of the ratio of two shadings
+#: min shading as a share of that of a surface facing the viewer; bounds of the ratio of two shadings
 AMBIENT, RATIO = 0.18, (0.45, 2.2)
 #: strength on hair, whose fibres reflect light to all sides
 HAIR = 0.5
-#: landmarks around eyes with brows, and mouth, whose colours are not the skin's
+#: landmarks around the eyes with brows, and around the mouth: their colours differ from the skin
 FEATURES: tuple[Sequence[int], ...] = (
     (*range(17, 22), *range(36, 42)),
     (*range(22, 27), *range(42, 48)),
@@ -117,7 +118,7 @@ def surface_normals(slope: np.ndarray, head: np.ndarray, width: float) -> np.nda
 
 
 def fit_harmonics(basis: np.ndarray, luminance: np.ndarray) -> tuple[np.ndarray, float]:
-    """Robust least squares: Cauchy weights, and less weight on what is darker than the fit.
+    """Robust least squares: Cauchy weights, and less weight on pixels darker than the fit.
 
     Args:
         basis: (n, k) from `harmonics`.
@@ -177,9 +178,9 @@ def _features(landmarks: np.ndarray, shape: tuple[int, ...], width: float) -> np
 def light_gain(
     shading: Shading, normals: np.ndarray, turn: np.ndarray, back: np.ndarray, hair: np.ndarray
 ) -> np.ndarray:
-    """Logarithm of the gain on pixel values that keeps the light where it was, before it is smoothed.
+    """Logarithm of the gain on pixel values that keeps the light fixed in the scene, before smoothing.
 
-    The back surface takes its colours from the head's rim: its gain starts from the rim's normal and goes on behind it.
+    The back surface takes its colours from the head's rim, so its gain starts from the normal of the rim.
 
     Args:
         shading: of the head in the source.

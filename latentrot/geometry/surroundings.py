@@ -1,7 +1,7 @@
 """Warp the surroundings of a head to the outline of the rotated head.
 
 Background, neck and hanging hair move with the outline of the head, less with growing distance. So outlines keep their soft
-edges and loose strands, the neck stays attached to the jaw, and nothing has to be invented behind the old outline.
+edges and loose strands, the neck stays attached to the jaw, and no background behind the old outline needs inpainting.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def warp_surroundings(
     """Compute the source position of each pixel around the rotated head.
 
     Args:
-        shown: (h, w) what the rotated head shows (`latentrot.geometry.draw`).
+        shown: (h, w) surface visible at each pixel, from `latentrot.geometry.draw`.
         source: (h, w, 2) its source positions.
         outline: masks of the source.
         direction: (2,) unit vector of the image motion caused by the rotation.

@@ -21,7 +21,7 @@ from latentrot.geometry.surroundings import warp_surroundings
 
 __all__ = ["TurnedHead", "realign_crop", "turn_head"]
 
-#: distance from the head, in W, over which its change of light fades out on the neck
+#: distance from the head, in W, over which the relighting fades out on the neck
 BESIDE = 0.15
 
 
@@ -30,7 +30,7 @@ class TurnedHead:
     """A photograph with its head rotated.
 
     Args:
-        image: (h, w, 3) uint8, the whole photograph; pixels that nothing moved are the source's bit for bit.
+        image: (h, w, 3) uint8, the whole photograph; unmoved pixels equal the source bit for bit.
         coverage: (h, w) float32, 1 where the source shows what is visible, 0 where it is synthesized.
         head: (h, w) float32, alpha of the head.
         landmarks: (68, 2) rotated landmarks, photograph pixels.
@@ -85,7 +85,7 @@ class Layer:
         source: (h, w, 2) float32 region positions.
         coverage: (h, w) float32, 1 where the source's own pixel is shown.
         head: (h, w) float32 alpha of the head.
-        gain: (h, w) float32, by which the colours were multiplied to keep the light in the room.
+        gain: (h, w) float32, factor on the colours that keeps the light fixed in the scene.
     """
 
     image: np.ndarray
@@ -103,7 +103,7 @@ def turn_head(head: Head, yaw: float, pitch: float = 0.0, roll: float = 0.0, lig
         yaw: > 0: nose to the viewer's right.
         pitch: > 0: looks up.
         roll: > 0: leans clockwise.
-        light_follows: the light rotates with the head, whatever `MeshConfig.light_follows` says.
+        light_follows: the light rotates with the head, even if `MeshConfig.light_follows` is False.
 
     Raises:
         LatentrotError: an angle that is not finite or exceeds `MeshConfig.yaw_reach`.
@@ -201,7 +201,15 @@ def yaw_of(turn: np.ndarray) -> float:
 
 
 def without_slivers(shown: np.ndarray, width: float) -> np.ndarray:
-    """(h, w) bool, the largest part of what a surface shows; at free edges it frays. `width` is the face's in pixels."""
+    """Largest connected area in which a surface is visible, without thin slivers at its edges.
+
+    Args:
+        shown: (h, w), > 0 where the surface is visible.
+        width: W in pixels.
+
+    Returns:
+        (h, w) bool.
+    """
     sliver = 0.014 * width
     whole = dilated(eroded(shown > 0, sliver), sliver) & (shown > 0)
     count, parts, sizes, _ = cv2.connectedComponentsWithStats(whole.astype(np.uint8), connectivity=4)
@@ -246,7 +254,7 @@ def _skin(
 
 
 def _gain(head: Head, turn: np.ndarray, source: np.ndarray, shown: np.ndarray) -> np.ndarray:
-    """(h, w) gain that leaves the light where it was in the room."""
+    """(h, w) gain that keeps the light fixed in the scene."""
     hair, width = head.outline.hair, head.region.width
     return head_gain(head.shading, head.normals, hair, turn, source, shown > 0, shown == BACK, width)
 

@@ -1,4 +1,4 @@
-"""What is written beside a view for those who train on it: landmarks, camera, depth, normals, and crops for recognition."""
+"""Annotations of views for training data sets: landmarks, camera, depth, normals, and crops for face recognition."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ Annotation: TypeAlias = Literal["landmarks", "camera", "depth", "normals"]
 
 @dataclass(frozen=True)
 class Annotations:
-    """What is written beside each view.
+    """Annotations to write for each view.
 
     Args:
-        kinds: landmarks, camera, depth, normals.
-        crops: side in pixels of crops aligned for recognition; None: none are written.
+        kinds: any of landmarks, camera, depth, normals.
+        crops: side in pixels of the crops aligned for face recognition; None: write no crops.
     """
 
     kinds: tuple[str, ...] = ()
@@ -45,10 +45,10 @@ class Annotations:
         return bool(self.kinds) or self.crops is not None
 
     def check(self) -> None:
-        """Refuse what cannot be written.
+        """Validate the options.
 
         Raises:
-            LatentrotError: naming it.
+            LatentrotError: a kind is unknown, or the side of the crops is not supported.
         """
         if unknown := [kind for kind in self.kinds if kind not in get_args(Annotation)]:
             raise LatentrotError(f"--also {unknown[0]}: expected one or more of {', '.join(get_args(Annotation))}")
@@ -58,13 +58,13 @@ class Annotations:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One result of an edit, and what is known of its largest face.
+    """One result of an edit, with landmarks and head of its largest face.
 
     Attributes:
         image: (h, w, 3) uint8.
-        landmarks: (68, 2) pixels of the image: of the rotated head where there is one, else estimated on the image.
-        head: set up from the photograph; None where geometry has no part.
-        turn: of the head, by measured degrees.
+        landmarks: (68, 2) pixels of the image; projected from the rotated head, or estimated on the image without one.
+        head: 3-D head fitted to the photograph; None if the edit does not use geometry.
+        turn: rotation relative to the source, degrees.
     """
 
     image: np.ndarray
@@ -74,15 +74,15 @@ class View:
 
     @classmethod
     def of(cls, edited: Edited, i: int) -> View:
-        """The i-th result of an edit.
+        """Build the view of the i-th result of an edit.
 
         Raises:
-            LatentrotError: a crop alone was edited, or no landmarks are found.
+            LatentrotError: a crop alone was edited, or the landmarks are too uncertain.
         """
         variation, number = edited.variation_of(i)
         face, image = variation.faces[0], edited.image_at(i)
         if edited.is_square or face.alignment is None:
-            raise LatentrotError("annotations are of whole photographs; leave out --crop and --crop-only")
+            raise LatentrotError("annotations need whole photographs; leave out --crop and --crop-only")
         turn = face.asked[number]
         if face.head is None:
             found = estimate_landmarks(image, face.alignment, device=edited.config.perception_device)
@@ -90,30 +90,30 @@ class View:
         return cls(image, landmarks_at(face.head, matrix_of(face.head, turn)), face.head, turn)
 
     def require_head(self, kind: str) -> tuple[Head, np.ndarray]:
-        """The head and the rotation of its region.
+        """Return the head, and the (3, 3) rotation matrix in its region.
 
         Raises:
-            LatentrotError: geometry has no part in this edit.
+            LatentrotError: the edit does not use geometry.
         """
         if self.head is None:
-            raise LatentrotError(f"--also {kind} needs a head that geometry rotates; use --rotator mesh or latent")
+            raise LatentrotError(f"--also {kind} needs the fitted 3-D head; use --rotator mesh or latent")
         return self.head, matrix_of(self.head, self.turn)
 
 
 def matrix_of(head: Head, turn: Turn) -> np.ndarray:
-    """The rotation of a head's region by a turn."""
+    """(3, 3) rotation matrix of a turn in the head's region."""
     return view_matrix(head, turn.yaw, turn.pitch, turn.roll)
 
 
 @dataclass(frozen=True)
 class Annotated:
-    """What was written beside the views of one photograph.
+    """The annotations of the views of one photograph.
 
     Attributes:
-        columns: for each view's row of views.csv: names of its crop, depth and normals.
-        landmarks: for each view a row of landmarks.csv: file, x0, y0 ... x67, y67.
-        cameras: by view an entry of cameras.json.
-        files: written.
+        columns: for each view, extra columns of views.csv: file names of its crop, depth and normals.
+        landmarks: for each view, a row of landmarks.csv: file, x0, y0 ... x67, y67, pixels.
+        cameras: file name of a view -> entry of cameras.json.
+        files: the image files written.
     """
 
     columns: list[dict[str, object]]
@@ -123,16 +123,19 @@ class Annotated:
 
 
 def annotate(edited: Edited, names: Sequence[str], out: Path, wanted: Annotations) -> Annotated:
-    """Write what goes with the views of a photograph, each kind of image into a folder of its own under the view's name.
+    """Write the annotation images of the views of a photograph, one subfolder per kind, named like the views.
 
     Args:
-        edited: the photograph.
-        names: of the files of its views, in the folder of all.
-        out: that folder.
-        wanted: what to write.
+        edited: the edited photograph.
+        names: file names of its views, relative to `out`.
+        out: output folder.
+        wanted: annotations to write.
+
+    Returns:
+        Table rows and file names; the tables are not written yet.
 
     Raises:
-        LatentrotError: the edit has no head and one is needed, or a file cannot be written.
+        LatentrotError: an annotation needs the 3-D head and the edit has none, or a file cannot be written.
     """
     columns, landmarks, cameras, metadata = [], [], {}, metadata_of(edited)
     for i, name in enumerate(names):
@@ -147,12 +150,16 @@ def annotate(edited: Edited, names: Sequence[str], out: Path, wanted: Annotation
 
 
 def coordinates(landmarks: np.ndarray) -> dict[str, float]:
-    """(68, 2) landmarks as x0, y0 ... x67, y67."""
+    """Convert (68, 2) landmarks to columns x0, y0 ... x67, y67."""
     return {f"{axis}{k}": round(float(v), 2) for k, p in enumerate(landmarks) for axis, v in zip("xy", p, strict=True)}
 
 
 def write_images(view: View, out: Path, name: str, wanted: Annotations, metadata: dict[str, str]) -> dict[str, object]:
-    """Write the images that go with one view; returns their names by kind."""
+    """Write the annotation images of one view.
+
+    Returns:
+        Column of views.csv (crop, depth, normals) -> file name relative to `out`.
+    """
     columns: dict[str, object] = {}
     if wanted.crops is not None:
         columns["crop"] = f"crops/{name}"

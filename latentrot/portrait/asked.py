@@ -1,4 +1,4 @@
-"""What an edit is asked for: rotations and settings of properties, as the words of a command say them."""
+"""The request of an edit, parsed from command-line options: rotations, and settings of properties."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from latentrot.portrait.turns import Turn, parse_turns
 
 __all__ = ["Asked", "parse_edit", "parse_set"]
 
-#: words for values of properties that have sides
+#: words accepted as values of properties with a side: light=left sets the property light_left to 1
 SIDES = {"light": ("left", "right")}
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)$")
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What an edit is asked for: every rotation with every setting.
+    """The request of an edit: each rotation combined with each setting of properties.
 
     Attributes:
-        turns: rotations, by so many degrees or to poses.
-        absolute: whether they are poses to reach: of yaw.
-        settings: of properties; an empty one leaves them as they are.
-        whole_pose: whether pitch and roll are poses to reach, too.
+        turns: rotations in degrees.
+        absolute: True if their yaws are target yaws; False if they are relative to the source.
+        settings: property name -> change or target value; an empty setting changes no property.
+        whole_pose: True if their pitches and rolls are targets, too.
     """
 
     turns: tuple[Turn, ...]
@@ -37,12 +37,12 @@ class Asked:
 
     @property
     def count(self) -> int:
-        """Results asked for."""
+        """Number of results."""
         return len(self.turns) * len(self.settings)
 
     @property
     def is_still(self) -> bool:
-        """Whether properties alone are edited."""
+        """Whether only properties are edited and no head is rotated."""
         return any(self.settings) and not self.absolute and not any(t.yaw or not t.yaw_alone for t in self.turns)
 
 
@@ -53,17 +53,17 @@ def parse_edit(
     pitch: str | None = None,
     words: Sequence[str] = (),
 ) -> Asked:
-    """What the options of `edit` ask for.
+    """Parse the options of `latentrot edit`.
 
     Args:
-        deg: by how many degrees of yaw.
-        to_yaw: to which yaw.
+        deg: yaw to rotate BY, degrees; > 0: nose to the viewer's right.
+        to_yaw: yaw to rotate TO, degrees.
         sweep: FIRST:LAST:COUNT of yaw, or NAME=FIRST:LAST:COUNT of a property.
-        pitch: degrees, or FIRST:LAST:COUNT.
-        words: NAME=VALUE of properties.
+        pitch: degrees to rotate BY, or FIRST:LAST:COUNT; > 0: looks up.
+        words: NAME=VALUE settings of properties.
 
     Raises:
-        LatentrotError: nothing is asked for, or what is asked for contradicts itself.
+        LatentrotError: no option requests an edit, options exclude each other, or they request over 200 results.
     """
     fixed = parse_set(words)
     of_property = sweep is not None and "=" in sweep
@@ -77,15 +77,15 @@ def parse_edit(
         turns, absolute = parse_turns(deg, to_yaw, None if of_property else sweep, pitch)
     asked = Asked(tuple(turns), absolute, settings)
     if asked.count > 200:
-        raise LatentrotError(f"--sweep and --pitch name {asked.count} results; expected at most 200")
+        raise LatentrotError(f"--sweep and --pitch request {asked.count} results; expected at most 200")
     return asked
 
 
 def parse_set(words: Sequence[str]) -> dict[str, Wanted]:
-    """Read "smile=+1 age=60 light=left": a signed value changes BY, an unsigned one changes TO.
+    """Parse settings such as smile=+1, age=60 or light=left: a signed value changes BY, an unsigned one TO.
 
     Raises:
-        LatentrotError: a word that says no property and value, or a property named twice.
+        LatentrotError: a word is not NAME=VALUE, or two words name the same property.
     """
     wanted: dict[str, Wanted] = {}
     for word in words:
@@ -104,10 +104,10 @@ def parse_set(words: Sequence[str]) -> dict[str, Wanted]:
 
 
 def parse_property_sweep(text: str) -> list[dict[str, Wanted]]:
-    """Read "smile=-1:1:5": five changes of a property BY -1 to +1.
+    """Parse the sweep of a property: "smile=-1:1:5" gives five changes BY -1 to +1, evenly spaced.
 
     Raises:
-        LatentrotError: another form.
+        LatentrotError: the text is not NAME=FIRST:LAST:COUNT, or COUNT is not 2 to 200.
     """
     name, _, values = text.partition("=")
     parts = values.split(":")

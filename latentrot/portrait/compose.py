@@ -1,8 +1,8 @@
-"""Composite a rotated face into its photograph: geometry warps what the photograph shows, a drawn face fills what it hid.
+"""Composite a rotated face into its photograph: warped source pixels where visible, the generated face where disoccluded.
 
-A model draws a rotated face coarsely and not quite as the person is; the photograph's own pixels, warped on the surface of
-the head, are sharp and right wherever they were seen. So the drawn face is used only where the rotated head shows what the
-source did not, and only for the coarse part of the image; its colours are fitted to what surrounds it.
+A generated face has a low resolution and an imperfect likeness. The source pixels, warped with the surface of the head, are
+sharp and keep the identity. The generated face therefore fills only regions that the source hides, and only their low
+frequencies; its colours are matched to the surrounding pixels.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from latentrot.portrait.turns import Turn
 
 __all__ = ["Patch", "changed_patch", "compose", "fill_hidden", "replace_face"]
 
-#: the drawn face's colours are fitted over this distance, and by this much at most
+#: colour matching of the generated face: blur radius in face widths, and max relative change of the gain
 FIT_REACH, FIT_LIMIT = 0.15, 0.4
-#: width of the fade at the drawn face's rim, face widths
+#: width of the fade at the edge of the generated face, face widths
 RIM = 0.08
 
 
@@ -36,9 +36,9 @@ class Patch:
     Args:
         box: left, top, right, bottom in pixels of the photograph.
         pixels: (h, w, 3) uint8.
-        coverage: share of the face's pixels that the photograph itself shows; the others are drawn or extrapolated. NaN
-            where it is not known.
-        alignment: where a crop in the CelebA frame lies on the turned head.
+        coverage: share of the face's pixels visible in the source, 0 to 1; the others are generated or extrapolated. NaN
+            if unknown.
+        alignment: similarity transform from the photograph to the CelebA frame of the rotated head.
     """
 
     box: tuple[int, int, int, int]
@@ -47,19 +47,19 @@ class Patch:
     alignment: Alignment
 
     def paste(self, photograph: np.ndarray) -> None:
-        """Change a photograph in place."""
+        """Write the pixels into a (h, w, 3) uint8 photograph, in place."""
         left, top, right, bottom = self.box
         photograph[top:bottom, left:right] = self.pixels
 
 
 def compose(head: Head, turn: Turn, drawn: np.ndarray | None, config: EditConfig) -> Patch:
-    """One rotation of one head in its photograph.
+    """Rotate a head and composite it into its photograph.
 
     Args:
-        head: set up from the photograph.
-        turn: by so many degrees.
-        drawn: (s, s, 3) uint8, the rotated face in the CelebA frame as a model drew it; None: geometry alone.
-        config: how.
+        head: fitted to the photograph.
+        turn: rotation relative to the source, degrees.
+        drawn: (s, s, 3) uint8, the generated face in the CelebA frame; None: geometry alone.
+        config: options of the edit.
     """
     turned = head.turn(turn.yaw, turn.pitch, turn.roll, light_follows=config.light_follows)
     if config.reify and drawn is not None:
@@ -68,15 +68,15 @@ def compose(head: Head, turn: Turn, drawn: np.ndarray | None, config: EditConfig
 
 
 def changed_patch(before: np.ndarray, after: np.ndarray, alignment: Alignment) -> Patch:
-    """What a rotator that edits whole photographs changed.
+    """Find the bounding box of the pixels that an edit of a whole photograph changed.
 
     Args:
-        before: (h, w, 3) uint8.
-        after: the same photograph edited.
-        alignment: where the face lies.
+        before: (h, w, 3) uint8 source.
+        after: (h, w, 3) uint8 result.
+        alignment: similarity transform from the photograph to the CelebA frame.
 
     Raises:
-        LatentrotError: a photograph of another size or type.
+        LatentrotError: the result has another size or type than the source.
     """
     if after.shape != before.shape or after.dtype != before.dtype:
         raise LatentrotError(
@@ -94,10 +94,10 @@ def fill_hidden(head: Head, turned: TurnedHead, drawn: np.ndarray | None, trust:
     """The turned head with what the source hid filled from a drawn face.
 
     Args:
-        head: set up from the photograph.
+        head: fitted to the photograph.
         turned: from `turn_head`.
-        drawn: (s, s, 3) uint8, the turned face in the CelebA frame as a model drew it; None: geometry alone.
-        trust: how far the drawn face replaces what the geometry continued, 0 to 1.
+        drawn: (s, s, 3) uint8, the generated face in the CelebA frame; None: geometry alone.
+        trust: weight of the generated face against the pixels that geometry extrapolates, 0 to 1.
     """
     left, top, right, bottom = box = head.region.box()
     window = np.s_[top:bottom, left:right]
@@ -118,7 +118,7 @@ def fill_hidden(head: Head, turned: TurnedHead, drawn: np.ndarray | None, trust:
 
 
 def replace_face(head: Head, turned: TurnedHead, drawn: np.ndarray) -> Patch:
-    """The turned head with its whole face replaced by a drawn one, for a face redrawn before it was turned."""
+    """Replace the whole face of a rotated head by a generated one; used with `EditConfig.reify`."""
     left, top, right, bottom = box = head.region.box()
     pixels = turned.image[top:bottom, left:right]
     face = face_mask(turned.landmarks - [left, top], pixels.shape[:2])[..., None]
@@ -128,7 +128,7 @@ def replace_face(head: Head, turned: TurnedHead, drawn: np.ndarray) -> Patch:
 
 
 def face_mask(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """How far each pixel belongs to the face: the landmarks' hull, raised to the middle of the forehead: (h, w) float32."""
+    """Soft face mask, (h, w) float32, 0 to 1: the convex hull of the landmarks, extended to the middle of the forehead."""
     width = face_width(landmarks)
     down = landmarks[48:68].mean(0) - landmarks[36:48].mean(0)
     up = -down / max(np.linalg.norm(down), 1e-6)
@@ -141,7 +141,7 @@ def face_mask(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def warp_crop_to_image(alignment: Alignment, crop: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
-    """A crop in the CelebA frame on the photograph's pixels in a box, edges repeated: (h, w, 3) float32."""
+    """Warp a crop in the CelebA frame to the pixels of a box of the photograph: (h, w, 3) float32, edges replicated."""
     left, top, right, bottom = box
     scale = len(crop) / (CROP_BOX[2] - CROP_BOX[0])
     to_crop = scale * (alignment.matrix - np.array([[0, 0, CROP_BOX[0]], [0, 0, CROP_BOX[1]]]))
@@ -152,16 +152,17 @@ def warp_crop_to_image(alignment: Alignment, crop: np.ndarray, box: tuple[int, i
 
 
 def fit_colours(drawn: np.ndarray, wanted: np.ndarray, known: np.ndarray, reach: float) -> np.ndarray:
-    """Give a drawn face the colours that its surroundings have.
+    """Match the colours of a generated face to the source with a smooth gain.
 
     Args:
         drawn: (h, w, 3) float32, 0 to 255.
-        wanted: the same, right where `known`.
-        known: (h, w) float32 weights.
-        reach: over how many pixels colours are compared.
+        wanted: (h, w, 3) float32, target colours, valid where `known` is large.
+        known: (h, w) float32 weights, 0 to 1.
+        reach: blur radius in pixels over which colours are compared.
 
     Returns:
-        (h, w, 3) float32, `drawn` times a gain that changes slowly: near known pixels theirs, far from them the mean one.
+        (h, w, 3) float32, `drawn` times the gain. Near known pixels the gain is the local colour ratio, far from them the
+        mean ratio.
     """
     k = known[..., None]
     near = [blur(v * k, reach) for v in (wanted, drawn)]

@@ -1,4 +1,4 @@
-"""One face of a photograph, prepared once and edited many times: by an edit, a video, a page."""
+"""Prepare one face of a photograph once, then edit it many times; shared by single edits, videos and the web page."""
 
 from __future__ import annotations
 
@@ -33,8 +33,7 @@ from latentrot.rotators.protocol import (
 
 __all__ = ["EditedFace", "PreparedFace", "prepare_face"]
 
-#: patches of all rotations are kept while they take no more than so many bytes together; beyond, each is made when it is
-#: wanted
+#: max bytes of all cached patches of a face; above it, no patch is cached and each is composited again on access
 KEPT_BYTES = 200_000_000
 
 
@@ -43,15 +42,16 @@ class EditedFace:
     """One face of a photograph and its rotations.
 
     Attributes:
-        turned: the rotated crops with what was measured on them; on the photograph that comes out where there is one.
-        asked: the rotations, by so many degrees.
-        alignment: photograph -> CelebA frame; None for an image that was a crop already.
-        head: the head that is rotated; None where geometry has no part.
-        config: how it was edited.
-        drawn: whether a model drew the rotated face, or geometry alone made it.
-        coverage: for each rotation the share of the face that the photograph itself shows; empty where it is not known.
-        kept: the rotations in the photograph, as far as they are kept.
-        warnings: what the user should know.
+        turned: rotated crops with their measured poses and lights; measured on the edited photograph, or on the crop if a
+            crop alone was edited.
+        asked: the rotations, relative to the source, degrees.
+        alignment: similarity transform from the photograph to the CelebA frame; None if the image was already a crop.
+        head: the fitted 3-D head; None if the edit does not use geometry.
+        config: options of the edit.
+        drawn: True if the rotator generated the rotated face; False if geometry alone rendered it.
+        coverage: for each rotation, the share of the face's pixels visible in the source, 0 to 1; empty if unknown.
+        kept: cached patches, one per rotation; empty if they exceed `KEPT_BYTES`.
+        warnings: warnings for the user.
     """
 
     turned: RotatedCrops
@@ -65,11 +65,15 @@ class EditedFace:
     warnings: tuple[str, ...] = ()
 
     def patch(self, i: int) -> Patch:
-        """The i-th rotation in the photograph."""
+        """Return the part of the photograph that the i-th rotation changes.
+
+        Raises:
+            LatentrotError: a crop alone was edited, so there is no photograph.
+        """
         if self.kept:
             return self.kept[i]
         if self.head is None:
-            raise LatentrotError("a crop alone was rotated; there is no photograph to put it into")
+            raise LatentrotError("only a crop was edited, so it cannot be composited; edit a whole photograph")
         return compose(self.head, self.asked[i], self.turned.frames[i].image if self.drawn else None, self.config)
 
 
@@ -79,12 +83,12 @@ class PreparedFace:
 
     Attributes:
         portrait: the photograph.
-        alignment: photograph -> CelebA frame; None for an image that was a crop already.
-        rotator: draws the rotated face, or leaves it to geometry.
-        crop: what the rotator prepared of it.
-        config: how it is edited.
-        pending: the head, which is set up beside the crop; None where geometry has no part.
-        fitter: sets it up.
+        alignment: similarity transform from the photograph to the CelebA frame; None if the image was already a crop.
+        rotator: generates the rotated face, or leaves it to geometry.
+        crop: the rotator's prepared crop (for the latent rotator, its inverted latent).
+        config: options of the edit.
+        pending: future of the 3-D head, fitted in a thread of its own; None if the edit does not use geometry.
+        fitter: fits the head.
     """
 
     portrait: Portrait
@@ -97,28 +101,29 @@ class PreparedFace:
 
     @cached_property
     def head(self) -> Head | None:
-        """The head set up from the photograph; None where geometry has no part.
+        """The 3-D head fitted to the photograph; waits for it. None if the edit does not use geometry.
 
         Raises:
-            LatentrotError: it cannot be set up.
+            LatentrotError: the head cannot be fitted.
         """
         return None if self.pending is None else self.pending.result()
 
     @property
     def leaves_to_geometry(self) -> bool:
-        """Whether the rotator draws nothing, and the rotated face is geometry's."""
+        """Whether geometry alone renders the rotated face, because the rotator generates none."""
         return self.pending is not None and not capabilities_of(self.rotator).draws
 
     def edit(self, turns: Sequence[Turn], upscaler: Upscaler | None = None, clock: Clock | None = None) -> EditedFace:
         """Rotate the face and composite it into its photograph.
 
         Args:
-            turns: by so many degrees; yaws are poses to reach if `config.absolute`.
-            upscaler: restores every drawn crop.
-            clock: of the whole edit.
+            turns: rotations relative to the source, degrees; target yaws if `config.absolute`, and target pitches and
+                rolls, too, if `config.whole_pose`.
+            upscaler: restoration network, applied to each generated crop.
+            clock: stopwatch of the whole edit.
 
         Raises:
-            LatentrotError: the face cannot be rotated, and why.
+            LatentrotError: the face cannot be rotated; the message gives the reason.
         """
         clock = clock or Clock()
         asked = tuple(map(self.relative, turns))
@@ -137,7 +142,7 @@ class PreparedFace:
         return edited if self.head is None else self.composite(edited, clock)
 
     def relative(self, turn: Turn) -> Turn:
-        """A rotation as asked for -> the one to rotate by."""
+        """Convert a requested rotation, which may be a target pose, to a rotation relative to the source, degrees."""
         if not self.config.absolute:
             return turn
         yaw = turn.yaw - self.crop.yaw_deg
@@ -145,12 +150,12 @@ class PreparedFace:
 
     @property
     def pose(self) -> Turn:
-        """Yaw and pitch of the face as the label network measures them, and its roll by its landmarks."""
+        """Pose of the source in degrees: yaw and pitch by the label network, roll by the landmarks."""
         roll = self.head.fit.roll_deg if self.head else self.alignment.roll_deg if self.alignment else 0.0
         return Turn(self.crop.yaw_deg, self.crop.pitch_deg, roll)
 
     def draw(self, degrees: Sequence[float]) -> RotatedCrops:
-        """The crop and its rotations as the rotator draws them; of one that leaves it to geometry, as it is."""
+        """Rotate the crop by degrees of yaw; if geometry renders the face, return the source crop for every angle."""
         crop = self.crop
         if not self.leaves_to_geometry:
             return crop.rotate(degrees)
@@ -158,7 +163,7 @@ class PreparedFace:
         return RotatedCrops(crop.source, crop.source, crop.yaw_deg, crop.pitch_deg, crop.light, frames)
 
     def composite(self, edited: EditedFace, clock: Clock) -> EditedFace:
-        """The edit with what is measured on the photographs that come out."""
+        """Composite each rotation into the photograph, and measure pose and light on the results."""
         patches, frames = [], []
         for i, frame in enumerate(edited.turned.frames):
             patch = edited.patch(i)
@@ -174,7 +179,11 @@ class PreparedFace:
     def edit_photographs(
         self, rotator: PhotographRotator, alignment: Alignment, asked: Sequence[Turn], clock: Clock
     ) -> EditedFace:
-        """The face as a rotator of whole photographs rotates it."""
+        """Edit with a rotator that takes whole photographs.
+
+        Raises:
+            LatentrotError: a turn changes pitch or roll.
+        """
         if not all(t.yaw_alone for t in asked):
             raise LatentrotError(
                 f"the rotator {capabilities_of(self.rotator).name} cannot change pitch or roll; leave them out"
@@ -189,7 +198,13 @@ class PreparedFace:
         return EditedFace(turned, tuple(asked), alignment, None, self.config, kept=patches)
 
     def measured(self, patch: Patch, frame: RotatedCrop, drawn: bool) -> RotatedCrop:
-        """A rotation with pose and light as they are in the photograph; its own crop as the image if none was drawn."""
+        """Measure pose and light of a rotation on the edited photograph.
+
+        Args:
+            patch: the changed part of the photograph.
+            frame: the rotated crop.
+            drawn: whether the rotator generated the crop; else the crop is cut from the edited photograph.
+        """
         result = self.portrait.image.copy()
         patch.paste(result)
         alignment = self.alignment or patch.alignment
@@ -210,19 +225,19 @@ def prepare_face(
     beside: PreparedFace | None = None,
     clock: Clock | None = None,
 ) -> PreparedFace:
-    """Set the head of a face up, and let the rotator prepare its crop beside it.
+    """Fit the 3-D head of a face in a thread while the rotator prepares its crop.
 
     Args:
         portrait: the photograph.
-        alignment: photograph -> CelebA frame; None for an image that is a crop already.
-        rotator: any.
-        config: how the face is edited.
-        like: what was prepared of the same face in an earlier frame.
-        beside: the same face prepared for another rotator; its head is shared where both set it up alike.
-        clock: of the whole edit.
+        alignment: similarity transform from the photograph to the CelebA frame; None if the image is already a crop.
+        rotator: any rotator.
+        config: options of the edit.
+        like: the same face prepared in an earlier video frame; its light and calibration are reused.
+        beside: the same face prepared for another rotator; its head is reused if both use the same fitter.
+        clock: stopwatch of the whole edit.
 
     Raises:
-        LatentrotError: landmarks cannot be found with any certainty, or the rotator refuses the face.
+        LatentrotError: the landmarks are too uncertain, or the rotator refuses the face.
     """
     config, clock, can = config or EditConfig(), clock or Clock(), capabilities_of(rotator)
     device = config.perception_device
@@ -245,7 +260,7 @@ def prepare_face(
 
 
 def set_up_head(portrait: Portrait, alignment: Alignment, fitter: HeadFitter) -> Future[Head]:
-    """The head of a face, set up in a thread once its landmarks and parts are estimated."""
+    """Estimate landmarks and face parts, then start fitting the 3-D head in a thread."""
     image = portrait.image
     parsed = fitter.parse(image, alignment, portrait.faces)
     with_one_thread = ThreadPoolExecutor(1)
@@ -255,10 +270,14 @@ def set_up_head(portrait: Portrait, alignment: Alignment, fitter: HeadFitter) ->
 
 
 def reified(rotator: Rotator, square: np.ndarray) -> np.ndarray:
-    """A painted crop brought towards the photographs a model knows.
+    """Move a crop of a painting towards the model's training photographs.
+
+    Args:
+        rotator: must have a method `reify`.
+        square: (s, s, 3) uint8 crop.
 
     Raises:
-        LatentrotError: the rotator cannot.
+        LatentrotError: the rotator has no method `reify`.
     """
     reify = getattr(rotator, "reify", None)
     if reify is None:

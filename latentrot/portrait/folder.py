@@ -1,4 +1,4 @@
-"""Whole folders of photographs: every one is tried, what fails is kept for a table at the end."""
+"""Edit every photograph of a folder; failures are collected and reported at the end."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ __all__ = ["Outcome", "edit_folder", "failure_table", "list_photographs"]
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What became of one photograph.
+    """Result of one photograph.
 
     Attributes:
         path: the photograph.
-        report: the edit in plain numbers; of a failure: input, output (None) and error.
-        error: why it failed, one line; empty where it did not.
-        views: of several turns, a row for each image written.
+        report: report of the edit, ready for JSON; after a failure: input, output (None) and error.
+        error: reason of the failure in one line; empty on success.
+        views: rows of views.csv, one per written image; empty for a single result.
     """
 
     path: Path
@@ -38,12 +38,12 @@ class Outcome:
 
 
 def list_photographs(folder: Path) -> list[Path]:
-    """The images lying in a folder, by their suffix, sorted; of a folder that holds none, those in its subfolders.
+    """List the images of a folder, sorted; if it contains none, the images of its subfolders.
 
-    Hidden files and folders are left out.
+    Images are recognised by their suffix. Hidden files and folders are ignored.
 
     Raises:
-        LatentrotError: the folder cannot be read, or there are none.
+        LatentrotError: the folder cannot be read, or contains no images.
     """
     try:
         names = images_in(folder)
@@ -58,26 +58,28 @@ def list_photographs(folder: Path) -> list[Path]:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The images lying in a folder itself, sorted."""
+    """List the images directly in a folder, sorted."""
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
 
 
 def check_nested(paths: Sequence[Path], source: Path, out: Path) -> None:
-    """Refuse results inside a folder whose subfolders are read: the next run would read them, too.
+    """Refuse an output inside the source folder if its subfolders are read: the next run would read the results.
 
     Raises:
-        LatentrotError: naming both.
+        LatentrotError: the output is refused.
     """
     inside = out.resolve().is_relative_to(source.resolve())
     if inside and any(path.parent != source for path in paths):
-        raise LatentrotError(f"{one_line(out)} lies in {one_line(source)}, whose subfolders are read; choose another")
+        raise LatentrotError(
+            f"{one_line(out)} lies in {one_line(source)}, whose subfolders are read; choose another output folder"
+        )
 
 
 def check_folders(source: Path, out: Path) -> None:
-    """Refuse to write results among their sources.
+    """Refuse an output that is the source folder, or that is not a folder.
 
     Raises:
-        LatentrotError: the same folder, or an output that is, or looks like, a file.
+        LatentrotError: both folders are the same, or the output is a file or has the suffix of one.
     """
     if "\0" in str(out):
         raise LatentrotError(f"cannot write to {one_line(out)}: a name cannot hold a null character; choose another")
@@ -95,27 +97,29 @@ def edit_folder(
     source: Path | None = None,
     annotations: Annotations | None = None,
 ) -> Iterator[Outcome]:
-    """Edit photographs one by one, past those that fail.
+    """Edit photographs one by one, and continue after failures.
+
+    A photograph with a single result is written as NAME.png. With several results or annotations, each result is an image in
+    the folder NAME, with a row in views.csv. Results of photographs in subfolders of `source` go into subfolders of the
+    same name instead.
 
     Args:
         paths: from `list_photographs`.
-        out: folder for the results: NAME.png each; of several turns, or where there are annotations, a folder NAME with an
-            image for each, and views.csv, a row for each image. Photographs in subfolders of `source` have their results in
-            subfolders of the same name instead. Made if missing, and gone again where nothing was written; what an earlier
-            run wrote there and this one does not is removed (see `latentrot.output`).
-        edit: what is done to one photograph.
-        source: the folder the photographs were listed in; None: they lie in no subfolders.
-        annotations: what is written beside the views, if anything; landmarks.csv and cameras.json hold those of all.
+        out: output folder, created if missing and removed if it stays empty. Files of an earlier run that this run does not
+            write are deleted (see `latentrot.output`).
+        edit: edits one photograph.
+        source: folder from which the photographs were listed; None: none lies in a subfolder.
+        annotations: annotations to write; landmarks.csv and cameras.json hold those of all views.
 
     Yields:
-        An outcome for every photograph, in order, when its file is whole.
+        One outcome per photograph, in order, after its files are complete.
 
     Raises:
-        LatentrotError: the folder cannot be made.
+        LatentrotError: the folder cannot be created.
     """
     table: list[dict[str, object]] = []
     beside = Annotated([], [], {}, [])
-    with own_folder(out) as written:  # before the work, so that a folder that cannot be made costs none
+    with own_folder(out) as written:  # first, so that a folder that cannot be created fails before any edit
         try:
             for path, (person, stem) in zip(paths, places(paths, source), strict=True):
                 try:
@@ -142,12 +146,12 @@ def edit_folder(
                 except (LatentrotError, OSError) as error:
                     reason = one_line(error, 600)
                     yield Outcome(path, {"input": str(path), "output": None, "error": reason}, reason)
-        finally:  # the tables of a run that is interrupted hold what was done
+        finally:  # an interrupted run writes the tables of its finished photographs
             write_tables(written, out, beside)
 
 
 def places(paths: Sequence[Path], source: Path | None) -> list[tuple[str, str]]:
-    """For each photograph the subfolder its results go into (empty: none) and their name, no two alike."""
+    """For each photograph, the subfolder of its results (empty: none) and a file stem that is unique there."""
     people = ["" if source is None or path.parent == source else path.parent.name for path in paths]
     found: list[tuple[str, str]] = []
     for person in dict.fromkeys(people):
@@ -157,7 +161,7 @@ def places(paths: Sequence[Path], source: Path | None) -> list[tuple[str, str]]:
 
 
 def write_tables(written: Written, out: Path, beside: Annotated) -> None:
-    """Write the landmarks and cameras of all views, where there are any."""
+    """Write landmarks.csv and cameras.json, each only if it has entries."""
     if beside.landmarks:
         written.write_csv(out / "landmarks.csv", beside.landmarks)
     if beside.cameras:
@@ -168,7 +172,7 @@ def write_tables(written: Written, out: Path, beside: Annotated) -> None:
 
 
 def failure_table(outcomes: list[Outcome]) -> str:
-    """Name and reason of every failure, a line each; empty where there is none."""
+    """Format the failures: one line each, with file name and reason; empty if there are none."""
     failed = [(one_line(o.path.name, 60), o.error) for o in outcomes if o.error]
     width = max((len(name) for name, _ in failed), default=0)
     return "\n".join(f"{name:{width}}  {error}" for name, error in failed)

@@ -1,7 +1,7 @@
-"""A head that follows the motion of another: the pose of a driving video moves a still photograph, or a face in a video.
+"""Head pose transfer: the head motion of a driving video rotates the head in a photograph or in another video.
 
-Only the pose is taken, as it changes since the driving face first appears: yaw, pitch and roll, each smoothed over time. What
-lies beyond the reach is held there, and said.
+Only the change of the pose since the driving face first appears is transferred: yaw, pitch and roll, each smoothed over
+time. Angles beyond the reach are clamped, and a warning states how many.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from latentrot.rotators.protocol import Rotator, capabilities_of
 
 __all__ = ["REACH", "Follower", "Motion", "check_follow_out", "follow_photograph", "open_motion", "read_motion"]
 
-#: how far a head is rotated to follow another, degrees to either side; beyond, what is seen is mostly made up
+#: max rotation by a driving head, degrees to either side; beyond it, most visible pixels would be synthesized
 REACH = Turn(40.0, 25.0, 20.0)
-#: what a still photograph that follows may be written as
+#: suffixes of the result of a photograph with a driving video
 KINDS = (".mp4", ".gif", ".webp")
 
 Watch = Callable[[Iterator[VideoFrame], Video], Iterable[VideoFrame]]
@@ -43,13 +43,13 @@ Watch = Callable[[Iterator[VideoFrame], Video], Iterable[VideoFrame]]
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """How a head moves in a video.
+    """Motion of a head in a video.
 
     Attributes:
-        path: of the video.
-        frames: start and duration of each of its frames, seconds.
-        times: when the face is seen, seconds, rising.
-        poses: (n, 3) yaw, pitch and roll then, relative to when it first appears, smoothed, degrees.
+        path: video file.
+        frames: start and duration of each frame, seconds.
+        times: (n,) start of each frame in which the face is visible, seconds, increasing.
+        poses: (n, 3) smoothed yaw, pitch and roll at these times, relative to the first, degrees.
         fps: mean frames per second.
     """
 
@@ -60,20 +60,20 @@ class Motion:
     fps: float
 
     def at(self, seconds: float) -> Turn:
-        """The rotation since the beginning; where the face is not seen, between its neighbours, and held after the end."""
+        """Rotation since the first visible frame; interpolated linearly between visible frames, constant after the last."""
         return Turn(*(float(np.interp(seconds, self.times, column)) for column in self.poses.T))
 
     @property
     def ends(self) -> tuple[float, float]:
-        """The farthest yaws to either side, 0 among them."""
+        """Min (<= 0) and max (>= 0) yaw, degrees."""
         return min(0.0, float(self.poses[:, 0].min())), max(0.0, float(self.poses[:, 0].max()))
 
 
 def open_motion(path: Path) -> Video:
-    """Open the driving video, or animated image.
+    """Open a driving video or animated image.
 
     Raises:
-        LatentrotError: it is neither, or cannot be read.
+        LatentrotError: the file is neither, or cannot be read.
     """
     if is_video(path):
         return open_video(path)
@@ -83,16 +83,16 @@ def open_motion(path: Path) -> Video:
 
 
 def read_motion(video: Video, rotator: Rotator, device: str | None = None, watch: Watch = lambda f, _: f) -> Motion:
-    """Measure how the largest head of a video moves.
+    """Measure the motion of the largest head in a video.
 
     Args:
-        video: from `open_motion`; its frames are used up.
+        video: from `open_motion`; its frame iterator is consumed.
         rotator: its label network measures yaw and pitch.
-        device: where networks run; None: cuda where there is one, else the CPU.
-        watch: wraps the frames as they are measured, for a progress bar.
+        device: device of the networks; None: cuda if available, else the CPU.
+        watch: wraps the frame iterator, for a progress bar.
 
     Raises:
-        LatentrotError: no face is seen in it.
+        LatentrotError: no frame shows a face.
     """
     tracker = FaceTracker(device=EditConfig(device=device).perception_device)
     smoothed, start = [SmoothedYaw() for _ in range(3)], np.zeros(3)
@@ -105,30 +105,32 @@ def read_motion(video: Video, rotator: Rotator, device: str | None = None, watch
             continue
         try:
             pose = pose_in(frame.pixels, tracked.alignment, rotator, device)
-        except LatentrotError:  # a blur, a hand before the face: the next frame may do
+        except LatentrotError:  # blur or occlusion: the next frame may succeed
             continue
         angles = np.array([pose.yaw, pose.pitch, pose.roll])
-        if tracked.new:  # after a cut the head goes on from where it was
+        if tracked.new:  # after a cut the motion continues from the last pose
             smoothed = [SmoothedYaw() for _ in range(3)]
             start = angles - (poses[-1] if poses else 0)
         poses.append(np.array([s.update(a, at) for s, a in zip(smoothed, angles, strict=True)]) - start)
         times.append(at)
     if not times:
-        raise LatentrotError(f"--follow {one_line(video.path)}: no face is seen in its {len(frames)} frames")
+        raise LatentrotError(
+            f"--follow {one_line(video.path)}: no face found in its {len(frames)} frames; give another video"
+        )
     return Motion(video.path, tuple(frames), np.array(times), np.array(poses), video.fps)
 
 
 @dataclass(eq=False)
 class Follower:
-    """The rotations by which a head follows a motion, held at the reach.
+    """Rotations of a head that follows a driving head, clamped to the reach.
 
     Args:
-        motion: of the other head.
-        reach: yaws to either side within which the rotator was calibrated, as `Prepared.reach`; None: as far as `REACH`.
+        motion: motion of the driving head.
+        reach: min and max yaw of the rotator's calibration, degrees, as `Prepared.reach`; None: limited by `REACH` only.
 
     Attributes:
-        frames: rotations asked for so far.
-        held: those of them that were held.
+        frames: number of rotations computed so far.
+        held: number of these that were clamped.
     """
 
     motion: Motion
@@ -138,17 +140,17 @@ class Follower:
 
     @property
     def yaws(self) -> tuple[float, float]:
-        """The farthest yaws to either side."""
+        """Min and max yaw within the reach, degrees."""
         low, high = self.reach or (-REACH.yaw, REACH.yaw)
         return max(low, -REACH.yaw), min(high, REACH.yaw)
 
     @property
     def ends(self) -> tuple[float, float]:
-        """The farthest yaws that are asked for, for a calibration."""
+        """Min and max yaw of the clamped motion, degrees; the range to calibrate the rotator on."""
         return max(self.motion.ends[0], self.yaws[0]), min(self.motion.ends[1], self.yaws[1])
 
     def turn(self, seconds: float) -> Turn:
-        """The rotation at a time."""
+        """Clamped rotation at a time in seconds; also counts it."""
         wanted = self.motion.at(seconds)
         low, high = self.yaws
         turn = Turn(
@@ -162,25 +164,25 @@ class Follower:
 
     @property
     def warnings(self) -> list[str]:
-        """What the user should know."""
+        """Warnings for the user."""
         low, high = self.yaws
         reach = f"yaw {low:+.0f} to {high:+.0f}, pitch {REACH.pitch:.0f}, roll {REACH.roll:.0f} degrees"
-        return [f"{self.held} of {self.frames} frames are held at the reach ({reach})"] if self.held else []
+        return [f"{self.held} of {self.frames} frames are clamped to the reach ({reach})"] if self.held else []
 
     def details(self) -> dict[str, object]:
-        """For metadata and report."""
+        """Name of the driving video, for metadata and report."""
         return {"follows": self.motion.path.name}
 
 
 def check_follow_out(out: Path, *sources: Path) -> None:
-    """Refuse an output of the wrong kind, one that cannot be written, or that is one of the sources.
+    """Refuse an output with an unsupported suffix, one that cannot be written, or one of the sources.
 
     Raises:
-        LatentrotError: naming it.
+        LatentrotError: the output is refused.
     """
     if out.suffix.lower() not in KINDS:
         raise LatentrotError(
-            f"cannot write {one_line(out)}: what follows moves; give --out a name in {' or '.join(KINDS)}"
+            f"cannot write {one_line(out)}: --follow writes a video or an animation; end --out in {' or '.join(KINDS)}"
         )
     check_encoder(out)
     check_target(out)
@@ -192,13 +194,13 @@ def check_follow_out(out: Path, *sources: Path) -> None:
 
 @dataclass(eq=False)
 class Still:
-    """A photograph whose head follows.
+    """A photograph whose head follows a driving head.
 
     Attributes:
-        face: prepared and calibrated.
-        follower: says the rotations.
-        upscaler: restores what the rotator draws.
-        yaws: of the rotated face, a frame each, degrees.
+        face: the prepared, calibrated face.
+        follower: supplies the rotations.
+        upscaler: restoration network, applied to each generated crop.
+        yaws: measured yaw of each result so far, degrees.
     """
 
     face: PreparedFace
@@ -207,7 +209,7 @@ class Still:
     yaws: list[float] = field(default_factory=list)
 
     def frames(self) -> Iterator[VideoFrame]:
-        """A frame for each of the motion's."""
+        """Yield one result for each frame of the motion, with its start and duration."""
         for start, seconds in self.follower.motion.frames:
             edited = self.face.edit([self.follower.turn(float(start))], self.upscaler)
             image = self.face.portrait.image.copy()
@@ -227,24 +229,24 @@ def follow_photograph(
     editor: PropertyEditor | None = None,
     watch: Callable[[Iterator[VideoFrame]], Iterable[VideoFrame]] = lambda frames: frames,
 ) -> dict[str, Any]:
-    """Write a photograph whose head follows a motion, with the motion's own times, no side over 1280 pixels.
+    """Animate a photograph with the motion of a driving head, with the frame times of the motion, max side 1280 pixels.
 
     Args:
         portrait: from `open_portrait`.
         motion: from `read_motion`.
-        out: .mp4, .gif or .webp, seen to be writable by `check_follow_out`.
-        rotator: any that geometry goes along with.
-        config: how the face is edited.
-        upscaler: restores what the rotator draws.
-        wanted: properties, edited once.
-        editor: of properties, where any are asked for.
-        watch: wraps the frames as they are made, for a progress bar.
+        out: .mp4, .gif or .webp, checked by `check_follow_out`.
+        rotator: a rotator whose results geometry composites; rotators of whole photographs cannot change pitch and roll.
+        config: options of the edit.
+        upscaler: restoration network, applied to each generated crop.
+        wanted: property name -> change or target; edited once, before the rotation.
+        editor: property editor; needed if `wanted` names a property.
+        watch: wraps the iterator of results, for a progress bar.
 
     Returns:
-        The report.
+        The report, ready for JSON.
 
     Raises:
-        LatentrotError: the face cannot be rotated, or the file not be written.
+        LatentrotError: the face cannot be edited, or the file cannot be written.
     """
     config = config or EditConfig()
     appearance = edit_appearance(portrait, editor, wanted or {})

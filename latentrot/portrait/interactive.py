@@ -66,8 +66,8 @@ class Subject:
 
     Attributes:
         portrait: the photograph; its only alignment is that of the face.
-        config: how the face is edited.
-        rotators: by name; the first one is prepared at once.
+        config: options of the edit.
+        rotators: name -> rotator; the first one is prepared immediately.
         editor: editor of properties; None: no properties.
         prepared: the prepared face by name of the rotator.
         varied: cache of the face with edited properties, by setting.
@@ -82,12 +82,12 @@ class Subject:
 
     @property
     def face(self) -> PreparedFace:
-        """The face as prepared for the first rotator."""
+        """The face, prepared for the first rotator."""
         return self.prepared_for(next(iter(self.rotators)))
 
     @property
     def alignment(self) -> Alignment:
-        """Photograph -> CelebA frame."""
+        """Similarity transform from the photograph to the CelebA frame."""
         return self.portrait.alignments[0]
 
     @property
@@ -141,14 +141,14 @@ class RotatedPhotograph:
 
 
 def open_shrunk(path: Path, device: str | None = None) -> Portrait:
-    """Read a photograph, no side over `MAX_SIDE`, and find at most `MAX_FACES` faces; none is chosen yet.
+    """Read a photograph, downscale it to `MAX_SIDE`, and detect up to `MAX_FACES` faces, without choosing one.
 
     Args:
-        path: of the file.
-        device: where the detector runs; None: cuda where there is one.
+        path: image file.
+        device: device of the detector; None: cuda if available, else the CPU.
 
     Raises:
-        LatentrotError: an unreadable, too large or too small image, or no face in it.
+        LatentrotError: the image is unreadable, too large or too small, or shows no face.
     """
     portrait = read_portrait(path, EditConfig(device=device), MAX_SIDE)
     if not portrait.faces:
@@ -169,13 +169,13 @@ def take_face(
     Args:
         portrait: from `open_shrunk`.
         index: number of the face, 0 for the largest.
-        rotators: by name; the first is prepared now, the others when they are asked for.
-        light: left, center or right; auto estimates it.
-        device: where the networks run that look at the photograph; None: cuda where there is one.
-        editor: of properties; None: they cannot be edited.
+        rotators: name -> rotator; the first is prepared now, the others on first use.
+        light: left, center or right; auto: estimated.
+        device: device of the perception networks; None: cuda if available, else the CPU.
+        editor: property editor; None: properties cannot be edited.
 
     Raises:
-        LatentrotError: no such face, or no directions for the light.
+        LatentrotError: the face does not exist, or the model has no directions for the light.
     """
     count = min(len(portrait.faces), MAX_FACES)
     if not 0 <= index < count:
@@ -199,14 +199,14 @@ def rotate_subject(
 
     Args:
         subject: from `take_face`.
-        degrees: by how much.
-        name: of the rotator.
-        pitch: by how much; > 0: looks up.
-        wanted: property name -> what it shall become.
-        roll: by how much; > 0: leans clockwise.
+        degrees: yaws to rotate by, degrees.
+        name: name of the rotator.
+        pitch: pitch to rotate by, degrees; > 0: looks up.
+        wanted: property name -> change or target value.
+        roll: roll to rotate by, degrees; > 0: leans clockwise.
 
     Raises:
-        LatentrotError: a rotation that is not within `MAX_TURN` degrees.
+        LatentrotError: a rotation exceeds `MAX_TURN` degrees.
     """
     for turn in (*degrees, pitch, roll):
         if not abs(turn) <= MAX_TURN:
@@ -223,13 +223,13 @@ def rotate_subject(
 
 
 def identity_similarity(subject: Subject, rotated: RotatedPhotograph, network: IdentityNetwork) -> float:
-    """Cosine of the person in a rotated photograph to the one in the source, by an identity network the user has."""
+    """Cosine between the identity embeddings of source and rotated face, by an identity network of the user."""
     images = subject.portrait.image, rotated.image
     return network.similarity(*(subject.alignment.crop(image, IDENTITY_SIDE) for image in images))
 
 
 def sweep_of(subject: Subject, count: int) -> list[float]:
-    """Rotations in degrees, evenly from one end of the subject's reach to the other."""
+    """Evenly spaced rotations over the subject's reach, degrees."""
     return [float(v) for v in np.linspace(*subject.reach, count)]
 
 
@@ -237,11 +237,11 @@ def sweep_of(subject: Subject, count: int) -> list[float]:
 
 
 def close_up(subject: Subject, image: np.ndarray) -> np.ndarray:
-    """The upright part of a photograph around a face: (h, w, 3) uint8, at the photograph's own grain.
+    """Upright close-up of a face, (h, w, 3) uint8, at the photograph's resolution.
 
     Args:
-        subject: whose face.
-        image: the photograph or a turned version, (h, w, 3) uint8 of its size.
+        subject: the face.
+        image: (h, w, 3) uint8, the photograph or an edited version of the same size.
     """
     left, top, right, bottom = CROP_BOX
     margin = AROUND * (right - left)
@@ -254,7 +254,7 @@ def close_up(subject: Subject, image: np.ndarray) -> np.ndarray:
 
 
 def mark_faces(portrait: Portrait, chosen: int, side: int = 720) -> np.ndarray:
-    """The photograph with a box around every face, the chosen one's in another colour; numbered from 1 if several.
+    """Draw a box around each face, the chosen one in another colour; several faces are numbered from 1.
 
     Args:
         portrait: from `open_shrunk`.
@@ -280,20 +280,20 @@ def mark_faces(portrait: Portrait, chosen: int, side: int = 720) -> np.ndarray:
 
 
 def subject_strip(subject: Subject, views: Sequence[RotatedPhotograph], side: int = 192) -> np.ndarray:
-    """The source crop and the turned crops side by side, `side` pixels each: (side, w, 3) uint8."""
+    """Source crop and rotated crops side by side, `side` pixels each: (side, w, 3) uint8."""
     images = [subject.portrait.image, *(v.image for v in views)]
     return strip([subject.alignment.crop(p, side) for p in images])
 
 
 def animation(subject: Subject, views: Sequence[RotatedPhotograph], side: int = 384) -> list[np.ndarray]:
-    """Close-ups of the views there and back, no side over `side` pixels, for `write_animation`."""
+    """Close-ups of the views, played forwards then backwards, max side `side` pixels, for `write_animation`."""
     return there_and_back([fit_side(close_up(subject, v.image), side) for v in views])
 
 
 def provenance(
     rotator: Rotator, views: Sequence[RotatedPhotograph], wanted: Mapping[str, Wanted] | None = None
 ) -> dict[str, str]:
-    """What a file of turned faces says of itself, for `write_image` and `write_animation`."""
+    """Metadata of a file with rotated faces, for `write_image` and `write_animation`."""
     asked = [round(v.frame.requested_deg, 2) for v in views]
     told = {"properties": {name: f"{w.value:+g}" for name, w in wanted.items()}} if wanted else {}
     return synthetic_metadata({"model": capabilities_of(rotator).name, "asked_deg": asked, **told})

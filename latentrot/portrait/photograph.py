@@ -1,4 +1,4 @@
-"""From a photograph to an edited photograph: rotate the faces that were found, put them back."""
+"""Edit a photograph end to end: edit the properties of its faces, rotate their heads, composite the results."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ __all__ = ["Edited", "Variation", "edit", "edit_photograph", "edit_portrait", "l
 
 @dataclass(frozen=True, eq=False)
 class Variation:
-    """One setting of the properties of a photograph, and the rotations of its faces.
+    """The results of one setting of the properties: the edited appearance, and every rotation of each face.
 
     Attributes:
-        appearance: the photograph with its properties edited.
-        faces: the faces edited, the largest first.
+        appearance: the photograph after the edit of its properties.
+        faces: the edited faces, the largest first.
     """
 
     appearance: Appearance
@@ -46,17 +46,17 @@ class Variation:
 
 @dataclass(frozen=True, eq=False)
 class Edited:
-    """A photograph and its edited versions: every rotation asked for of every setting of its properties.
+    """A photograph and the results of its edit: each setting of the properties combined with each rotation.
 
     Attributes:
-        path: the photograph.
-        photograph: its pixels, and its own colours.
+        path: file of the photograph.
+        photograph: pixels, and the colour profile of the file.
         variations: one for each setting of the properties.
-        model: name of the model, or of the rotator where it has none.
-        warnings: what the user should know, such as which of several faces was used.
-        config: how it was edited.
-        upscaler: name of the network that restored the crops; empty where none did.
-        recipe: by which the edit can be repeated, where it is known how the rotator was loaded.
+        model: name of the model, or of the rotator if it has none.
+        warnings: warnings for the user, such as which of several faces was chosen.
+        config: options of the edit.
+        upscaler: name of the restoration network; empty if there is none.
+        recipe: record with which the edit can be repeated; None if it is unknown how the rotator was loaded.
     """
 
     path: Path
@@ -70,29 +70,29 @@ class Edited:
 
     @property
     def source(self) -> np.ndarray:
-        """(h, w, 3) uint8 RGB, the photograph, upright."""
+        """The upright source photograph, (h, w, 3) uint8 RGB."""
         return self.photograph.pixels
 
     @cached_property
     def faces(self) -> tuple[EditedFace, ...]:
-        """The faces edited, the largest first, with the results of all variations."""
+        """The edited faces, the largest first, each with the results of all variations."""
         if len(self.variations) == 1:
             return self.variations[0].faces
         return tuple(map(joined, zip(*(v.faces for v in self.variations), strict=True)))
 
     @property
     def turned(self) -> RotatedCrops:
-        """The results of the largest face."""
+        """The rotated crops of the largest face, of all variations."""
         return self.faces[0].turned
 
     @property
     def alignment(self) -> Alignment | None:
-        """Of the largest face; None for an image that was a crop already."""
+        """Transform from the photograph to the CelebA frame of the largest face; None if the image was already a crop."""
         return self.faces[0].alignment
 
     @property
     def count(self) -> int:
-        """Results."""
+        """Number of results."""
         return len(self.turned.frames)
 
     @property
@@ -102,18 +102,18 @@ class Edited:
 
     @property
     def before(self) -> np.ndarray:
-        """What the results are to be compared with: the photograph, or the crop that was edited."""
+        """The image to compare the results with: the source photograph, or the source crop."""
         if not self.is_square:
             return self.source
         return self.source if self.alignment is None and self.variations[0].appearance.reports else self.turned.source
 
     def variation_of(self, i: int) -> tuple[Variation, int]:
-        """The setting of the i-th result, and which of its rotations it is."""
+        """Return the variation of the i-th result, and the index of the result's rotation in it."""
         number, turn = divmod(i, self.count // len(self.variations))
         return self.variations[number], turn
 
     def image_at(self, i: int) -> np.ndarray:
-        """The i-th result: (h, w, 3) uint8, the photograph with every face edited, or the crop alone."""
+        """Return the i-th result, (h, w, 3) uint8: the photograph with all edited faces, or the crop alone."""
         if self.is_square:
             return self.turned.frames[i].image
         variation, turn = self.variation_of(i)
@@ -125,30 +125,30 @@ class Edited:
 
     @property
     def image(self) -> np.ndarray:
-        """The first result."""
+        """The first result, (h, w, 3) uint8 RGB."""
         return self.image_at(0)
 
     @property
     def report(self) -> dict[str, object]:
-        """The edit in plain numbers: degrees, decibels, seconds."""
-        from latentrot.portrait.results import report  # noqa: PLC0415  which writes what this module makes
+        """Report of the edit, ready for JSON: poses in degrees, properties, PSNR in dB, seconds."""
+        from latentrot.portrait.results import report  # noqa: PLC0415  results imports this module
 
         return report(self, None)
 
     def _repr_png_(self) -> bytes:
-        """What a notebook shows: the edited photograph; of several results a strip of the face, the source first."""
+        """PNG that a notebook displays: the edited photograph; for several results a strip, the source face first."""
         from latentrot.portrait.results import preview  # noqa: PLC0415
 
         return preview(self)
 
     def save(self, path: Path | str) -> list[Path]:
-        """Write the edit: an image, a contact sheet, an animation or a folder, by the name of `path`.
+        """Write the edit; the suffix of `path` selects an image, a strip, an animation or (no suffix) a folder.
 
         Returns:
             The files written.
 
         Raises:
-            LatentrotError: the name says nothing that can be written, or is the photograph's own.
+            LatentrotError: the suffix is not supported, or `path` is the source photograph.
         """
         from latentrot.portrait.results import check_out, write_edited  # noqa: PLC0415
 
@@ -157,7 +157,7 @@ class Edited:
 
 
 def joined(faces: Sequence[EditedFace]) -> EditedFace:
-    """One face with the results of several variations, for reports; its patches stay with the variations."""
+    """Merge the results of one face over several variations, for reports; patches and head are dropped."""
     first = faces[0]
     return replace(
         first,
@@ -182,21 +182,22 @@ def edit_portrait(
 
     Args:
         portrait: from `open_portrait`.
-        rotator: any; the face it draws fills what geometry cannot show, or geometry does all.
-        turns: by so many degrees, or to poses if `config.absolute`; plain numbers are yaws.
-        config: how.
-        upscaler: restores every drawn crop.
-        settings: of the properties, every one combined with every rotation; an empty one leaves them as they are.
-        editor: of properties, where a setting names any.
+        rotator: any rotator; its generated face fills the regions that the source hides. A rotator that generates none
+            leaves them to geometry.
+        turns: rotations relative to the source, degrees, or target poses if `config.absolute`; plain numbers are yaws.
+        config: options of the edit.
+        upscaler: restoration network, applied to each generated crop.
+        settings: settings of the properties, each combined with each rotation; an empty one changes no property.
+        editor: property editor; needed if a setting names a property.
 
     Raises:
-        LatentrotError: a face that cannot be edited, and why.
+        LatentrotError: a face cannot be edited; the message gives the reason.
     """
     config, can = config or EditConfig(), capabilities_of(rotator)
     asked = as_turns(turns)
     alone = all(t.yaw_alone for t in asked) and not config.whole_pose
     if not alone and (config.crop_only or not portrait.alignments):
-        raise LatentrotError("a pitch or a roll needs the whole photograph; leave out --crop and --crop-only")
+        raise LatentrotError("pitch and roll need the whole photograph; leave out --crop and --crop-only")
     clock = Clock(dict(portrait.seconds))
     variations = []
     for wanted in settings:
@@ -226,7 +227,7 @@ def edit_photograph(
     settings: Sequence[Mapping[str, Wanted]] = ({},),
     editor: PropertyEditor | None = None,
 ) -> Edited:
-    """Edit the face in a photograph: `open_portrait`, then `edit_portrait`, with their arguments and errors."""
+    """Open a photograph with `open_portrait` and edit it with `edit_portrait`; arguments and errors as there."""
     return edit_portrait(open_portrait(path, config), rotator, turns, config, upscaler, settings, editor)
 
 
@@ -245,26 +246,26 @@ def edit(
     """Edit the face in a photograph.
 
     Args:
-        photograph: the file.
-        yaw: rotate BY so many degrees; > 0: nose to the viewer's right. Several: one result each.
-        pitch: and BY so many degrees of pitch; > 0: looks up.
+        photograph: image file.
+        yaw: rotate BY this many degrees; > 0: nose to the viewer's right. A sequence gives one result per value.
+        pitch: also rotate BY this many degrees of pitch; > 0: looks up.
         to: rotate TO this yaw instead, degrees.
-        set: properties: a number or an unsigned text changes TO it (`{"smile": 1, "age": 60}`), a signed text BY it
-            (`{"age": "+20"}`); `{"light": "left"}`.
-        rotator: what draws the rotated face, or its name: latent, mesh, pair, spin, or package.module:name.
-        face: "largest", the number of a face, or "all".
-        device: "cpu", "cuda" or "cuda:N"; None: cuda where there is one.
-        pose_of: another photograph, whose face's yaw, pitch and roll the head takes; in place of yaw, pitch and to.
+        set: property name -> value. A number or an unsigned string changes TO the value (`{"smile": 1, "age": 60}`), a
+            signed string BY it (`{"age": "+20"}`); the side of the light is a word (`{"light": "left"}`).
+        rotator: a rotator, or its name: latent, mesh, pair, spin, or package.module:name.
+        face: "largest", the number of a face (0 is the largest), or "all".
+        device: "cpu", "cuda" or "cuda:N"; None: cuda if available, else the CPU.
+        pose_of: another photograph; the head takes the yaw, pitch and roll of its largest face. Excludes yaw, pitch, to.
 
     Returns:
         The edited photograph: `.image`, `.report`, `.save(path)`.
 
     Raises:
-        LatentrotError: an unreadable file, no face in it, or a face that cannot be edited, and why.
+        LatentrotError: the file is unreadable, shows no face, or a face cannot be edited; the message gives the reason.
     """
     posed = pose_of is not None
     if posed and (yaw is not None or to is not None or pitch):
-        raise LatentrotError("pose_of and yaw, pitch or to both say how the head turns; give one of them")
+        raise LatentrotError("pose_of excludes yaw, pitch and to: both set the pose; give one of them")
     config = EditConfig(absolute=posed or to is not None, face=face, device=device, whole_pose=posed)
     wanted = parse_set([f"{name}={value}" for name, value in (set or {}).items()])
     if yaw is None and to is None and not pitch and not wanted and not posed:
@@ -288,13 +289,13 @@ def edit(
 def load_editor_for(
     rotator: Rotator, asked: Asked, device: str | None = None, directions: Path | None = None
 ) -> PropertyEditor | None:
-    """The editor of properties that goes with a rotator: of its model where properties come with that, else the bundled one.
+    """Load the property editor for an edit; None if the edit changes no property.
 
     Args:
-        rotator: rotates the heads.
-        asked: without properties no editor is needed.
-        device: where the model runs; None: cuda where there is one.
-        directions: folder of directions of properties; None: those that come with the model.
+        rotator: if its model has property directions, the editor uses that model, else the bundled one.
+        asked: the requested edit.
+        device: "cpu", "cuda" or "cuda:N"; None: cuda if available, else the CPU.
+        directions: folder of property directions; None: those of the model.
     """
     if not any(asked.settings):
         return None

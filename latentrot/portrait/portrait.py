@@ -1,4 +1,4 @@
-"""A photograph and the faces in it; an image that will not do is refused before a network is loaded."""
+"""Read a photograph and find its faces; unusable images are refused before a diffusion model is loaded."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ from latentrot.progress import Clock
 
 __all__ = ["TRUST", "EditConfig", "Portrait", "open_portrait", "read_portrait"]
 
-#: weight of the drawn face where the source shows nothing, 0 to 1
+#: weight of the generated face in regions that the source hides, 0 to 1
 TRUST = 0.6
-#: quarter turns counterclockwise, in words
+#: number of counterclockwise quarter turns -> words for the warning
 ROTATIONS = {1: "90 degrees counterclockwise", 2: "180 degrees", 3: "90 degrees clockwise"}
 
 
 @dataclass(frozen=True)
 class EditConfig:
-    """How the faces of a photograph are edited.
+    """Options of the edit of a photograph.
 
     Args:
-        absolute: rotations are poses to reach, not amounts to rotate by: of yaw.
-        whole_pose: ... of pitch and roll, too.
-        light: auto, left, center or right: the illumination class whose directions are walked.
-        face: "largest", the number of a face, or "all".
+        absolute: the yaws of rotations are target yaws; else they are relative to the source.
+        light: auto, left, center or right: illumination class of the directions; auto: as the label network estimates.
+        face: "largest", the number of a face (0 is the largest), or "all".
         crop: the image is already a square crop in the CelebA frame.
-        crop_only: the result is the rotated crop alone.
-        reify: bring a painted face towards the photographs the model knows first.
-        trust: weight of a drawn face against what geometry extrapolates where the source shows nothing, 0 to 1.
-        light_follows: the light rotates with the head; else it stays where it was in the room.
-        device: where the networks run that look at the image; None: cuda where there is one, else the CPU.
+        crop_only: return the edited crop without compositing it into the photograph.
+        reify: before the edit, move a painted face towards the model's training photographs.
+        trust: weight of the generated face against pixels that geometry extrapolates, in regions that the source hides,
+            0 to 1.
+        light_follows: the light rotates with the head; else it stays fixed in the scene.
+        device: device of the detection, landmark, parsing and label networks; None: cuda if available, else the CPU.
+        whole_pose: with `absolute`, pitches and rolls are targets, too.
     """
 
     absolute: bool = False
@@ -54,26 +55,26 @@ class EditConfig:
 
     @property
     def perception_device(self) -> str:
-        """The device of the networks that look at the image.
+        """Device of the detection, landmark, parsing and label networks.
 
         Raises:
-            LatentrotError: there is no such device.
+            LatentrotError: the device does not exist.
         """
         return str(resolve_device(self.device))
 
 
 @dataclass(frozen=True, eq=False)
 class Portrait:
-    """A photograph, the faces in it, and those of them that are edited.
+    """A photograph, its detected faces, and the alignments of the faces to edit.
 
     Attributes:
-        path: the file.
-        photograph: its pixels, and its own colours.
-        faces: all faces found, the largest first; empty for a crop.
-        alignments: photograph -> CelebA frame, one for each face that is edited; empty for a crop.
-        warnings: what the user should know, such as which of several faces was chosen.
-        seconds: by stage.
-        shrunk: whether the file is larger than the photograph.
+        path: image file.
+        photograph: pixels, and the colour profile of the file.
+        faces: all detected faces, the largest first; empty for a crop.
+        alignments: for each face to edit, the transform from the photograph to the CelebA frame; empty for a crop.
+        warnings: warnings for the user, such as which of several faces was chosen.
+        seconds: stage name -> duration.
+        shrunk: whether the photograph was downscaled on reading.
     """
 
     path: Path
@@ -86,24 +87,25 @@ class Portrait:
 
     @property
     def image(self) -> np.ndarray:
-        """(h, w, 3) uint8 RGB, upright."""
+        """Upright pixels, (h, w, 3) uint8 RGB."""
         return self.photograph.pixels
 
     def align(self, face: Face, device: str | None = None) -> Alignment:
-        """The similarity transform that takes one of the faces to the CelebA frame."""
+        """Estimate the similarity transform from the photograph to the CelebA frame of a face."""
         return frame_face(self.image, face.landmarks, device)
 
 
 def open_portrait(path: Path, config: EditConfig | None = None, max_side: int | None = None) -> Portrait:
-    """Read a photograph, find its faces and choose those to edit; needs no diffusion model.
+    """Read a photograph, detect its faces and align those to edit; loads no diffusion model.
 
     Args:
-        path: of the file.
-        config: how it is edited.
-        max_side: a longer photograph is shrunk to this many pixels a side; None: it stays as large as it is.
+        path: image file.
+        config: options of the edit.
+        max_side: downscale the photograph if its longer side exceeds this, pixels; None: never.
 
     Raises:
-        LatentrotError: an unreadable image, no face in it, no such face, not a square crop of one.
+        LatentrotError: the image is unreadable, shows no face or not the face of that number, or is not a square crop
+            although `config.crop` is set.
     """
     config = config or EditConfig()
     if config.crop:
@@ -119,16 +121,16 @@ def open_portrait(path: Path, config: EditConfig | None = None, max_side: int | 
 
 
 def _one(portrait: Portrait, which: str) -> tuple[tuple[Face, ...], str]:
-    """One face of several, and a warning where the choice was not the user's."""
+    """Choose one face; the warning is non-empty if one of several was chosen by default."""
     face, warning = choose_face(portrait.faces, which)
     return (face,), warning
 
 
 def read_crop(path: Path, config: EditConfig) -> Portrait:
-    """Read an image that is a square crop in the CelebA frame.
+    """Read a square crop in the CelebA frame.
 
     Raises:
-        LatentrotError: it cannot be read, is not square, or its face does not lie in the frame.
+        LatentrotError: the image cannot be read, is not square, or its face is not aligned to the CelebA frame.
     """
     clock = Clock()
     photograph = read_photograph(path)
@@ -136,23 +138,23 @@ def read_crop(path: Path, config: EditConfig) -> Portrait:
     if height != width:
         raise LatentrotError(f"{one_line(path)} is {width}x{height}; --crop expects a square face crop")
     clock.lap("read")
-    if not config.reify:  # the detector need not know a painted face
-        from latentrot.faces.frame_check import check_crop_frame  # noqa: PLC0415  which only crops need
+    if not config.reify:  # the detector may miss a painted face
+        from latentrot.faces.frame_check import check_crop_frame  # noqa: PLC0415  needed for crops only
 
         check_crop_frame(photograph.pixels, path, config.perception_device)
     return Portrait(path, photograph, warnings=photograph.warnings, seconds=clock.seconds)
 
 
 def read_portrait(path: Path, config: EditConfig, max_side: int | None = None) -> Portrait:
-    """Read a photograph and find the faces in it, upright; none is chosen.
+    """Read a photograph, rotate it upright and detect its faces, without choosing one.
 
     Args:
-        path: of the file.
-        config: says where the detector runs.
-        max_side: a longer photograph is shrunk to this many pixels a side; None: it stays as large as it is.
+        path: image file.
+        config: options of the edit; only the device is used.
+        max_side: downscale the photograph if its longer side exceeds this, pixels; None: never.
 
     Raises:
-        LatentrotError: an unreadable, too large or too small image.
+        LatentrotError: the image is unreadable, too large or too small.
     """
     clock = Clock()
     photograph = read_photograph(path)
@@ -171,5 +173,5 @@ def read_portrait(path: Path, config: EditConfig, max_side: int | None = None) -
 
 
 def upright_warning(quarters: int) -> str:
-    """What the user is told of a photograph that was rotated by quarter turns counterclockwise."""
-    return f"the photograph lies on its side: turned by {ROTATIONS[quarters]}, and the result is upright"
+    """Warning that a photograph was rotated by counterclockwise quarter turns."""
+    return f"the photograph is not upright: it was rotated by {ROTATIONS[quarters]}, and the result is upright"

@@ -1,4 +1,4 @@
-"""The pose of a face in another photograph, for a head to take."""
+"""Measure the pose of a face in another photograph, as the target pose of an edit."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ __all__ = ["open_pose", "pose_in", "pose_of"]
 
 
 def open_pose(path: Path, device: str | None = None) -> Portrait:
-    """Read the photograph whose largest face's pose is to be taken.
+    """Read the photograph that supplies the target pose, and align its largest face.
 
     Raises:
-        LatentrotError: it cannot be read, or shows no face.
+        LatentrotError: the photograph cannot be read, or shows no face.
     """
     return open_portrait(path, EditConfig(device=device))
 
 
 def pose_of(portrait: Portrait, rotator: Rotator, device: str | None = None) -> Turn:
-    """The pose of a photograph's chosen face; arguments and errors as of `pose_in`."""
+    """Measure the pose of a photograph's chosen face; arguments and errors as of `pose_in`."""
     return pose_in(portrait.image, portrait.alignments[0], rotator, device)
 
 
 def pose_in(image: np.ndarray, alignment: Alignment, rotator: Rotator, device: str | None = None) -> Turn:
-    """The pose of a face, measured as `PreparedFace.pose` is: the same photograph has the same pose.
+    """Measure the pose of a face in degrees, with the same estimators as `PreparedFace.pose`.
 
     Args:
         image: (h, w, 3) uint8.
-        alignment: where the face lies.
+        alignment: similarity transform from the image to the CelebA frame.
         rotator: its label network measures yaw and pitch.
-        device: where networks run; None: cuda where there is one, else the CPU.
+        device: device of the networks; None: cuda if available, else the CPU.
 
     Raises:
-        LatentrotError: its landmarks are too uncertain to say how it leans.
+        LatentrotError: the landmarks are too uncertain to measure the roll.
     """
     where = EditConfig(device=device).perception_device
     yaw, pitch, _ = measure(rotator, alignment.crop(image, capabilities_of(rotator).crop_side), where)

@@ -23,12 +23,12 @@ __all__ = ["Appearance", "StillRotator", "edit_appearance", "property_report", "
 
 @dataclass(frozen=True, eq=False)
 class Appearance:
-    """The properties of a photograph's faces as one edit changed them.
+    """A photograph after the edit of properties.
 
     Attributes:
-        portrait: the photograph with the edited faces; faces and alignments are those of the source.
-        patch: what the edit changed.
-        reports: what was measured, one for each face; empty where nothing was asked for.
+        portrait: the photograph with edited pixels; faces and alignments are those of the source.
+        patch: the changed part of the photograph.
+        reports: measured properties, one report per face; empty if no property was edited.
     """
 
     portrait: Portrait
@@ -37,24 +37,24 @@ class Appearance:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the user should know."""
+        """Warnings for the user."""
         return tuple(note for report in self.reports for note in report.warnings)
 
 
 @dataclass(frozen=True)
 class StillRotator:
-    """Leaves heads as they are: what rotates a photograph of which only properties are edited."""
+    """A rotator that returns its input; used when only properties are edited."""
 
     name: ClassVar[str] = "properties"
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
-        """A (s, s, 3) uint8 crop -> the same."""
+        """Return the (s, s, 3) uint8 crop unchanged."""
         return image
 
     def rotate_photograph(
         self, photograph: np.ndarray, face: Alignment, degrees: Sequence[float]
     ) -> Iterable[np.ndarray]:
-        """A (h, w, 3) uint8 photograph -> the same, as often as there are degrees."""
+        """Return the unchanged (h, w, 3) uint8 photograph, once for each angle."""
         return [photograph] * len(degrees)
 
 
@@ -63,11 +63,11 @@ def edit_appearance(portrait: Portrait, editor: PropertyEditor | None, wanted: M
 
     Args:
         portrait: from `open_portrait`.
-        editor: of properties; None where nothing is asked for.
-        wanted: property name -> what it shall become.
+        editor: property editor; None: edit nothing.
+        wanted: property name -> change or target value; empty: edit nothing.
 
     Raises:
-        LatentrotError: an unknown property, or a face that cannot be edited.
+        LatentrotError: a property is unknown, or a face cannot be edited.
     """
     image = portrait.image
     if not wanted or editor is None:
@@ -81,7 +81,7 @@ def edit_appearance(portrait: Portrait, editor: PropertyEditor | None, wanted: M
 
 
 def property_report(report: PropertyReport) -> dict[str, dict[str, object]]:
-    """What an edit made of each property, in plain numbers: wanted, before, after, reached."""
+    """Report of each property, ready for JSON: wanted, before, after, reached, step."""
     return {
         row.name: {
             "wanted": f"{row.wanted.value:g}" if row.wanted.absolute else f"{row.wanted.value:+g}",
@@ -95,13 +95,13 @@ def property_report(report: PropertyReport) -> dict[str, dict[str, object]]:
 
 
 def property_table(editor: PropertyEditor) -> pd.DataFrame:
-    """What can be edited: a row for each property, as it was calibrated on people held out.
+    """Table of editable properties with their calibration on held-out people.
 
     Returns:
-        unit, from and to (the changes that the longest steps make on average), and of a change of about one unit: identity
-        (mean cosine to the source) and yaw_deg (how far the head turns along), NaN where nobody has measured.
+        One row per property. unit; from, to: mean change at the min and the max step; and side effects of a change of
+        about one unit: identity (mean cosine to the source) and yaw_deg (change of yaw), NaN if not measured.
     """
-    import pandas as pd  # noqa: PLC0415  which no edit waits for
+    import pandas as pd  # noqa: PLC0415  edits do not need it
 
     rows = {}
     for one in editor.properties:

@@ -1,4 +1,4 @@
-"""Edits that last: what an edit was asked for and made with, as its report records it, to be repeated on something else."""
+"""Reproducible edits: the report of an edit records its options and networks, so it can be repeated on another image."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 __all__ = ["CONFIG", "Recipe", "digests_of", "read_recipe"]
 
 FORMAT = 1
-#: of `EditConfig`, what makes an edit what it is, beside what is asked for
+#: fields of `EditConfig` that a recipe records
 CONFIG = ("light", "face", "crop", "crop_only", "reify", "trust", "light_follows")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """An edit that can be repeated.
+    """The record of an edit, with which it can be repeated.
 
     Attributes:
         asked: rotations and settings of properties.
-        config: the fields of `EditConfig` in `CONFIG`.
-        rotator: its name, or package.module:name; empty for one that was given as an object.
-        options: it was loaded with, those that are not the default.
-        follow: path of the driving video, where there was one.
-        upscale: path of the weights of the restoration network, where there was one.
-        digests: what identifies the networks and directions at work, by what they are.
+        config: fields of `EditConfig` listed in `CONFIG`.
+        rotator: name of the rotator, or package.module:name; empty if an object was given.
+        options: options of the rotator that differ from their defaults.
+        follow: path of the driving video, if any.
+        upscale: path of the weights of the restoration network, if any.
+        digests: kind of network or directions -> hash of its contents.
     """
 
     asked: Asked
@@ -52,11 +52,11 @@ class Recipe:
 
     @classmethod
     def of(cls, asked: Asked, config: EditConfig, **made_with: Any) -> Recipe:
-        """The recipe of an edit with a configuration; `made_with` as the attributes."""
+        """Build the recipe of an edit; `made_with` sets the remaining attributes."""
         return cls(asked, {name: getattr(config, name) for name in CONFIG}, **made_with)
 
     def as_json(self) -> dict[str, object]:
-        """As a report records it."""
+        """Convert to the JSON entry "edit" of a report."""
         settings = [
             {name: f"{w.value:g}" if w.absolute else f"{w.value:+g}" for name, w in setting.items()}
             for setting in self.asked.settings
@@ -73,10 +73,14 @@ class Recipe:
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any], path: Path) -> Recipe:
-        """As `as_json` wrote it.
+        """Parse the output of `as_json`.
+
+        Args:
+            told: entry "edit" of a report.
+            path: the report, for error messages.
 
         Raises:
-            LatentrotError: a later format, or something is missing or of another kind.
+            LatentrotError: the format is newer, or an entry is missing or of another type.
         """
         check_format(told.get("format"), FORMAT, path)
         try:
@@ -88,27 +92,27 @@ class Recipe:
             rest = {f.name: told[f.name] for f in fields(cls)[2:] if f.name in told}
             return cls(asked, {name: told["config"][name] for name in CONFIG}, **rest)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise LatentrotError(f"{one_line(path)}: its edit cannot be read ({one_line(error)})") from error
+            raise LatentrotError(f"{one_line(path)}: the recorded edit is invalid ({one_line(error)})") from error
 
     def require_same(self, digests: Mapping[str, str]) -> None:
-        """Refuse other networks or directions than the edit was made with.
+        """Check that networks and directions are those of the recorded edit.
 
         Raises:
-            LatentrotError: naming what differs, with both digests.
+            LatentrotError: a digest differs; the message names it and both values.
         """
         for name in sorted({*self.digests, *digests}):
             mine, here = self.digests.get(name, "none"), digests.get(name, "none")
             if mine != here:
                 raise LatentrotError(
-                    f"--edit: the report's {name} is {mine}, here it is {here}; use what the report was made with"
+                    f"--edit: the report records {name} {mine}, but here it is {here}; load the recorded one"
                 )
 
 
 def read_recipe(path: Path) -> Recipe:
-    """The edit that a report records: a report.json, or what `latentrot edit --json` printed.
+    """Read the recipe from a report.json, or from the saved output of `latentrot edit --json`.
 
     Raises:
-        LatentrotError: no such file, no report, or one from before reports recorded their edit.
+        LatentrotError: the file is missing, is not a report, or was written before reports recorded their edit.
     """
     try:
         text = path.read_text(encoding="utf-8").strip()
@@ -117,7 +121,7 @@ def read_recipe(path: Path) -> Recipe:
         raise LatentrotError(f"cannot read the report {one_line(path)}: {one_line(error)}") from error
     if not isinstance(told, dict) or not isinstance(told.get("edit"), dict):
         raise LatentrotError(
-            f"{one_line(path)} records no edit; give a report.json that latentrot edit wrote, or what its --json printed"
+            f"{one_line(path)} records no edit; give a report.json of latentrot edit, or its saved --json output"
         )
     recipe = Recipe.from_json(told["edit"], path)
     if not recipe.rotator:
@@ -126,7 +130,11 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def digests_of(rotator: Rotator, editor: PropertyEditor | None) -> dict[str, str]:
-    """What identifies the networks and directions of an edit."""
+    """Hash the networks and directions of an edit.
+
+    Returns:
+        Kind of network or directions -> hexadecimal digest.
+    """
     found = dict(capabilities_of(rotator).digests)
     if editor is None:
         return found

@@ -1,4 +1,4 @@
-"""What an edit leaves behind: an image, a strip, an animation or a folder, and a report in plain numbers."""
+"""Write the results of an edit: an image, a strip, an animation or a folder, and a report as JSON."""
 
 from __future__ import annotations
 
@@ -25,37 +25,38 @@ if TYPE_CHECKING:
 
 __all__ = ["check_out", "face_strip", "report", "synthetic_metadata", "write_edited"]
 
-#: pixels of an animation's longer side at most, and of a lone crop's side at least
+#: max longer side of an animation, and min side of an animated crop, pixels
 LONGEST_SIDE, CROP_SIDE = 1280, 256
-#: an animation goes one way in so many milliseconds, but shows no frame for less or more than these
+#: duration of one pass of a sweep, and bounds of the duration of a frame, milliseconds
 ONE_WAY_MS, FRAME_MS = 1500, (30, 250)
-#: how long the source and the turned image show where there is nothing between them
+#: duration of each frame that alternates source and result, milliseconds
 BEFORE_AFTER_MS = 1000
 
 
-# ---- where to ---------------------------------------------------------------------------------------------------
+# ---- outputs ----------------------------------------------------------------------------------------------------
 
 
 def is_folder(out: Path) -> bool:
-    """Whether an output is a folder: one that is there, or a name without a suffix."""
+    """Whether an output is a folder: an existing folder, or a name without a suffix."""
     return os.path.isdir(out) or not out.suffix
 
 
 def moves(out: Path, count: int) -> bool:
-    """Whether an output file is an animation: .gif and .mp4 always are, a .webp of several turns is."""
+    """Whether an output file is an animation: .gif and .mp4 always, .webp if there are several results."""
     return out.suffix.lower() in ANIMATED and (out.suffix.lower() != ".webp" or count > 1)
 
 
 def check_out(out: Path, source: Path, count: int) -> None:
-    """Refuse an output that cannot be written, before the work is done.
+    """Refuse an output that cannot be written, before any computation.
 
     Args:
         out: file or folder.
         source: the photograph, which is never overwritten.
-        count: turns asked for.
+        count: number of results.
 
     Raises:
-        LatentrotError: an unknown suffix, no encoder, a missing folder, no permission, a full disk, the photograph itself.
+        LatentrotError: the suffix is unknown, its encoder or the folder is missing, permission is denied, the disk is full,
+            or the output is the source photograph.
     """
     if is_folder(out):
         check_writable(out)
@@ -77,7 +78,7 @@ def check_out(out: Path, source: Path, count: int) -> None:
 
 
 def face_strip(edited: Edited, side: int = 192) -> np.ndarray:
-    """The source crop and the turned crops side by side, enlarged to `side` pixels each; a row for each face."""
+    """Strip of crops resized to `side` pixels: one row per face, the source first, then each result."""
     pictures = chain([edited.before], map(edited.image_at, range(edited.count)))
     if edited.is_square:
         return strip([resize(p, side) for p in pictures])
@@ -87,31 +88,34 @@ def face_strip(edited: Edited, side: int = 192) -> np.ndarray:
 
 
 def shown(picture: np.ndarray) -> np.ndarray:
-    """A frame of an animation: a large photograph shrunk, a lone small crop enlarged."""
+    """Resize an animation frame: photographs to at most `LONGEST_SIDE`, crops to at least `CROP_SIDE` pixels."""
     if picture.shape[0] == picture.shape[1] < CROP_SIDE:
         return resize(picture, CROP_SIDE)
     return fit_side(picture, LONGEST_SIDE)
 
 
 def preview(edited: Edited) -> bytes:
-    """What a notebook shows of an edit, a PNG: the photograph of a single turn, no side over 1280 pixels; else the strip."""
+    """PNG bytes for a notebook, max side 1280 pixels: the photograph of a single result, the strip of several."""
     image = shown(edited.image) if edited.count == 1 else fit_side(face_strip(edited), LONGEST_SIDE)
     return as_png(image, metadata_of(edited))
 
 
 def animate(edited: Edited) -> tuple[list[np.ndarray], int]:
-    """Frames and the milliseconds each shows: a sweep runs there and back, a single turn alternates with its source."""
+    """Frames of an animation and the duration of each in milliseconds.
+
+    A sweep plays forwards, then backwards; a single result alternates with its source.
+    """
     frames = [shown(edited.image_at(i)) for i in range(edited.count)]
     if len(frames) == 1:
         return [shown(edited.before), *frames], BEFORE_AFTER_MS
     return there_and_back(frames), int(round(float(np.clip(ONE_WAY_MS / len(frames), *FRAME_MS)), -1))
 
 
-# ---- words ------------------------------------------------------------------------------------------------------
+# ---- reports ----------------------------------------------------------------------------------------------------
 
 
 def metadata_of(edited: Edited) -> dict[str, str]:
-    """What is written into every file: that it is synthetic, by what model, turned by how much."""
+    """Metadata of every written file: the label "synthetic", the model, and requested and measured rotations."""
     faces = [
         {
             "asked_deg": [round(f.requested_deg, 2) for f in face.turned.frames],
@@ -133,7 +137,7 @@ def metadata_of(edited: Edited) -> dict[str, str]:
 
 
 def earlier(history: str) -> dict[str, object]:
-    """What is said of the edits before this one: the last one's details, which hold those of the one before."""
+    """Metadata of the previous edit of the file, which in turn contains that of the edit before it."""
     try:
         return {"earlier": json.loads(history)} if history else {}
     except ValueError:
@@ -141,10 +145,10 @@ def earlier(history: str) -> dict[str, object]:
 
 
 def synthetic_metadata(details: Mapping[str, object]) -> dict[str, str]:
-    """The metadata of every file of turned faces, for `write_image` and `write_animation`.
+    """Metadata that marks a file as synthetic, for `write_image` and `write_animation`.
 
     Args:
-        details: of the turn, such as the model and the degrees; written as JSON.
+        details: details of the edit, such as model and degrees; written as JSON.
     """
     return {
         "Software": "latentrot",
@@ -155,7 +159,7 @@ def synthetic_metadata(details: Mapping[str, object]) -> dict[str, str]:
 
 
 def report(edited: Edited, output: Path | None) -> dict[str, object]:
-    """The edit in plain numbers: degrees, decibels, seconds; with several faces a list of them, the largest first."""
+    """Report of an edit, ready for JSON: degrees, dB, seconds; several faces form a list, the largest first."""
     common = {
         "input": str(edited.path),
         "output": None if output is None else str(output),
@@ -171,8 +175,8 @@ def report(edited: Edited, output: Path | None) -> dict[str, object]:
 
 
 def properties_of(edited: Edited) -> dict[str, object]:
-    """What became of the properties: for each setting, and with several faces for each of them."""
-    from latentrot.portrait.properties import property_report  # noqa: PLC0415  which a refusal need not wait for
+    """Results of the edited properties: one entry per setting, and per face if there are several."""
+    from latentrot.portrait.properties import property_report  # noqa: PLC0415  keeps early errors fast
 
     reports = [[property_report(r) for r in v.appearance.reports] for v in edited.variations if v.appearance.reports]
     each = [r[0] if len(r) == 1 else r for r in reports]
@@ -180,7 +184,7 @@ def properties_of(edited: Edited) -> dict[str, object]:
 
 
 def face_report(face: EditedFace) -> dict[str, object]:
-    """The turns of one face in plain numbers; a single turn's stand alone, those of several are lists."""
+    """Report of one face: plain values for a single rotation, lists for several."""
     turned = face.turned
     frames = [
         {
@@ -216,11 +220,11 @@ def write_edited(edited: Edited, out: Path) -> list[Path]:
 
     Args:
         edited: from `edit_photograph`.
-        out: an image (.png, .jpg; .webp of a single turn): the turned photograph, or a strip of several turns; an
-            animation (.gif, .mp4; .webp of several turns): there and back; a folder: strip, images and report.
+        out: an image (.png, .jpg; .webp of a single result): the edited photograph, or a strip of several results. An
+            animation (.gif, .mp4; .webp of several results): see `animate`. A folder: strip, images and report.
 
     Returns:
-        The files written, each whole or not at all.
+        The files written, each atomically.
     """
     metadata = metadata_of(edited)
     if is_folder(out):
@@ -234,7 +238,7 @@ def write_edited(edited: Edited, out: Path) -> list[Path]:
 
 
 def write_still(out: Path, edited: Edited, metadata: dict[str, str]) -> None:
-    """The turned image, or a strip of several turns."""
+    """Write an image: the single result, or a strip of several."""
     if edited.count == 1:
         write_turn(out, edited, 0, metadata)
     else:
@@ -242,7 +246,7 @@ def write_still(out: Path, edited: Edited, metadata: dict[str, str]) -> None:
 
 
 def write_turn(out: Path, edited: Edited, i: int, metadata: dict[str, str]) -> None:
-    """One turn; a photograph stays in its own colours."""
+    """Write the i-th result as an image; a photograph keeps its colour profile."""
     if edited.is_square:
         write_image(out, edited.image_at(i), metadata)
     else:
@@ -250,7 +254,11 @@ def write_turn(out: Path, edited: Edited, i: int, metadata: dict[str, str]) -> N
 
 
 def write_views(edited: Edited, folder: Path, stem: str) -> list[dict[str, object]]:
-    """Every turn as an image of its own, its pose in its name -> a row for each: file, and degrees asked and measured."""
+    """Write each result as an image whose name contains its pose.
+
+    Returns:
+        A row of views.csv for each image: file, source, requested and measured degrees, and coverage ("carried").
+    """
     make_folder(folder)
     metadata, face = metadata_of(edited), edited.faces[0]
     rows: list[dict[str, object]] = []
@@ -273,7 +281,7 @@ def write_views(edited: Edited, folder: Path, stem: str) -> list[dict[str, objec
 
 
 def setting_name(edited: Edited, i: int) -> str:
-    """What the i-th result's properties are, as part of a file's name: _smile+1; nothing where all results share them."""
+    """Properties of the i-th result as a part of its file name, such as _smile+1; empty if there is only one setting."""
     if len(edited.variations) == 1:
         return ""
     reports = edited.variation_of(i)[0].appearance.reports
@@ -282,7 +290,7 @@ def setting_name(edited: Edited, i: int) -> str:
 
 
 def write_folder(edited: Edited, out: Path, metadata: dict[str, str]) -> list[Path]:
-    """Strip, turned images and report in a folder, which is made."""
+    """Create a folder and write strip.png, the edited images and report.json into it."""
     make_folder(out)
     written = [out / "strip.png"]
     write_image(written[0], face_strip(edited), metadata)
@@ -297,8 +305,12 @@ def write_folder(edited: Edited, out: Path, metadata: dict[str, str]) -> list[Pa
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder for results."""
+    """Create a folder for results.
+
+    Raises:
+        LatentrotError: it cannot be created.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
-        raise LatentrotError(f"cannot make the folder {one_line(path)}: {one_line(error)}") from error
+        raise LatentrotError(f"cannot create the folder {one_line(path)}: {one_line(error)}") from error

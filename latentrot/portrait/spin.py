@@ -1,4 +1,4 @@
-"""Draw a head from all sides and write the files: of a photograph, of a new person, or interpolated between two people."""
+"""Generate views around a head and write them: of a photograph, of a sampled person, or interpolated between two people."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ YAWS = (-135.0, -90.0, -45.0, 0.0, 45.0, 90.0, 135.0, 180.0)
 
 @dataclass(frozen=True, eq=False)
 class Spun:
-    """Views of a head from all sides.
+    """Views around a head.
 
     Attributes:
-        views: in order of yaw.
-        warnings: for the user.
+        views: views in order of yaw.
+        warnings: warnings for the user.
         provenance: metadata of the files.
     """
 
@@ -46,13 +46,13 @@ class Spun:
 
 
 def poses_around(count: int, pitch: float = 0.0) -> torch.Tensor:
-    """(count, 2) poses with evenly spaced yaws from -180 degrees, 0 among them."""
+    """(count, 2) poses in degrees with evenly spaced yaws from -180; they include yaw 0."""
     yaw = (torch.arange(count) - count // 2) * (360 / count)
     return torch.stack([yaw, torch.full_like(yaw, pitch)], 1)
 
 
 def spin_photograph(portrait: Portrait, rotator: SpinRotator, count: int, pitch: float = 0.0) -> Spun:
-    """Draw the head of a photograph from all sides.
+    """Generate views around the head in a photograph.
 
     Args:
         portrait: from `open_portrait`.
@@ -72,13 +72,13 @@ def spin_photograph(portrait: Portrait, rotator: SpinRotator, count: int, pitch:
 
 
 def spin_new(rotator: SpinRotator, count: int, pitch: float = 0.0) -> Spun:
-    """Draw a new person from all sides; the seed of the rotator determines the person."""
+    """Generate views around the head of a sampled person; the seed of the rotator determines the person."""
     views = spin(rotator.model, None, torch.zeros(2), poses_around(count, pitch), config=rotator.sample)
     return Spun(views, rotator.model.warnings, {"source": "nobody"} | provenance_of(rotator))
 
 
 def spin_between(portraits: Sequence[Portrait], rotator: SpinRotator) -> list[SpinViews]:
-    """Interpolate between the identity embeddings of two people; the same noise, no given views.
+    """Interpolate between the identity embeddings of two people, with the same noise and without input views.
 
     Returns:
         Views of the first person, of the `BETWEEN` interpolated ones, and of the second.
@@ -110,7 +110,7 @@ def crop_of(portrait: Portrait, rotator: SpinRotator) -> np.ndarray:
 
 
 def provenance_of(rotator: SpinRotator) -> dict[str, object]:
-    """Metadata of the files that says how they were made."""
+    """Metadata with the provenance of the files."""
     sample = rotator.sample
     return {"model": rotator.name, "steps": sample.steps, "guidance": sample.guidance, "seed": sample.seed}
 

@@ -1,11 +1,11 @@
-"""Follow one face through the frames of a video.
+"""Track one face through the frames of a video.
 
-| | over time |
+| | filter over time |
 |---|---|
-| landmarks of the crop | smoothed, less so the faster they move |
-| yaw of the source | smoothed |
+| landmarks of the crop | 1 euro filter: less smoothing for faster motion |
+| yaw of the source | low-pass filter |
 
-A face that is lost or jumps is a new one.
+A face that is lost or jumps starts a new track.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from latentrot.faces.framing import frame_face
 
 __all__ = ["FaceTracker", "SmoothedYaw", "TrackedFace"]
 
-#: cutoff frequency for landmarks that hardly move (hertz), and how much it rises with each frame pixel a second
+#: cutoff frequency of nearly still landmarks, hertz, and its increase per frame pixel per second
 MIN_CUTOFF, CUTOFF_SLOPE = 1.0, 0.05
 #: cutoff frequency for the yaw of the source, hertz
 YAW_CUTOFF = 2.0
-#: a face that moves further than this between frames, or is lost for longer, is another one (distances between its eyes;
-#: seconds)
+#: max motion per frame, in distances between the eyes, and max time without a detection, in seconds; beyond
+#: either, a new track starts
 MAX_MOVE, MAX_LOST = 1.0, 0.5
 
 
 def low_pass_share(hertz: float | np.ndarray, seconds: float) -> float | np.ndarray:
-    """The share of the way a first-order low-pass filter goes to its input within so many seconds."""
+    """Smoothing factor of a first-order low-pass filter, 0 to 1, for a time step in seconds."""
     return 1 / (1 + 1 / (2 * np.pi * hertz * seconds))
 
 
 @dataclass(eq=False)
 class SmoothedLandmarks:
-    """Landmarks over time by the 1 euro filter: still ones are held, fast ones are followed.
+    """Landmarks smoothed by the 1 euro filter: strong smoothing when still, little when moving fast.
 
     Source: Casiez, Roussel, Vogel, "1 Euro Filter: A Simple Speed-based Low-pass Filter for Noisy Input in Interactive
     Systems", CHI 2012.
@@ -50,7 +50,7 @@ class SmoothedLandmarks:
     speed: np.ndarray = field(default_factory=lambda: np.zeros((5, 1)))
 
     def update(self, points: np.ndarray, seconds: float, scale: float) -> np.ndarray:
-        """Take in the next points, so many seconds later; `scale` is frame pixels per photograph pixel."""
+        """Filter the next points after a time step in seconds; `scale` is frame pixels per photograph pixel."""
         now = np.linalg.norm(points - self.value, axis=1, keepdims=True) / seconds
         self.speed = self.speed + low_pass_share(1.0, seconds) * (now - self.speed)
         self.value = self.value + low_pass_share(MIN_CUTOFF + CUTOFF_SLOPE * scale * self.speed, seconds) * (
@@ -61,18 +61,18 @@ class SmoothedLandmarks:
 
 @dataclass(eq=False)
 class SmoothedYaw:
-    """A face's yaw over time, smoothed.
+    """An angle smoothed over time by a low-pass filter.
 
     Attributes:
-        degrees: > 0: nose to the viewer's right.
-        last: when it was measured last, seconds; None: not yet.
+        degrees: the smoothed angle.
+        last: time of the last measurement, seconds; None before the first.
     """
 
     degrees: float = 0.0
     last: float | None = None
 
     def update(self, degrees: float, at: float) -> float:
-        """Take in a measurement."""
+        """Filter a measurement and return the smoothed angle, degrees."""
         share = 1.0 if self.last is None else float(low_pass_share(YAW_CUTOFF, at - self.last))
         self.degrees, self.last = self.degrees + share * (degrees - self.degrees), at
         return self.degrees
@@ -83,8 +83,8 @@ class TrackedFace:
     """The tracked face in one frame.
 
     Attributes:
-        alignment: photograph -> CelebA frame.
-        new: whether it is another face than in the frame before.
+        alignment: similarity transform from the frame to the CelebA frame.
+        new: whether a new track starts with this frame.
         faces: all faces of the frame.
     """
 
@@ -95,17 +95,17 @@ class TrackedFace:
 
 @dataclass(eq=False)
 class FaceTracker:
-    """Finds the same face again from frame to frame.
+    """Tracks one face from frame to frame.
 
     Args:
-        face: "largest", or the number of a face where it first appears.
-        device: where the detector runs; the CPU by default.
+        face: "largest", or the number of the face in the first frame of a track.
+        device: device of the detector; the CPU by default.
 
     Attributes:
-        points: its landmarks; None while no face is followed.
-        missed: frames since it was seen last, this one included.
-        last: when it was seen last, seconds.
-        followed: faces so far, one after another.
+        points: its landmarks; None while no face is tracked.
+        missed: number of frames since the last detection, including this one.
+        last: time of the last detection, seconds.
+        followed: number of tracks so far.
     """
 
     face: str = "largest"
@@ -120,10 +120,10 @@ class FaceTracker:
 
         Args:
             frame: (h, w, 3) uint8.
-            at: when it shows, seconds.
+            at: its start time, seconds.
 
         Returns:
-            None where the face is not seen.
+            The tracked face; None if it is not detected.
         """
         self.missed += 1
         faces = detect_faces(frame, self.device)
@@ -142,7 +142,7 @@ class FaceTracker:
         return TrackedFace(alignment, new, tuple(faces))
 
     def _find(self, faces: list[Face], at: float) -> Face | None:
-        """The face that is followed; another where it is lost."""
+        """Choose the face of the current track, or of a new track if it is lost."""
         if self.missed > 1 and at - self.last > MAX_LOST:
             self.points = None
         if self.points is None:

@@ -1,4 +1,4 @@
-"""The turns asked for: by or to how many degrees of yaw and pitch."""
+"""Requested rotations of the head, and their parsers: yaw, pitch and roll in degrees."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from latentrot.errors import LatentrotError
 
 __all__ = ["Turn", "as_turns", "parse_sweep", "parse_turns"]
 
-#: no turn is longer, degrees
+#: max absolute angle of a requested rotation, degrees
 FURTHEST = 90.0
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One turn, in degrees: by so many, or to a pose, as the edit says.
+    """A rotation of the head in degrees: relative to the source, or a target pose, as `Asked.absolute` states.
 
     Args:
         yaw: > 0: nose to the viewer's right.
@@ -32,27 +32,31 @@ class Turn:
 
     @property
     def name(self) -> str:
-        """As part of a file's name: yaw+15_pitch-20_roll+5; pitch and roll only where there is one."""
+        """The rotation as a part of a file name, such as yaw+15_pitch-20_roll+5; zero pitch and roll are omitted."""
         further = (("pitch", self.pitch), ("roll", self.roll))
         return f"yaw{round(self.yaw, 2):+g}" + "".join(f"_{name}{round(v, 2):+g}" for name, v in further if v)
 
     def to(self, pose: Turn) -> Turn:
-        """The rotation that takes a head from this pose to another."""
+        """The relative rotation from this pose to another."""
         return Turn(pose.yaw - self.yaw, pose.pitch - self.pitch, pose.roll - self.roll)
 
     @property
     def yaw_alone(self) -> bool:
-        """Whether the head is rotated about the vertical alone."""
+        """Whether pitch and roll are 0."""
         return not (self.pitch or self.roll)
 
 
 def as_turns(turns: Sequence[Turn | float]) -> list[Turn]:
-    """Plain numbers are turns of yaw."""
+    """Convert plain numbers, which are yaws in degrees, to rotations."""
     return [t if isinstance(t, Turn) else Turn(float(t)) for t in turns]
 
 
 def parse_sweep(text: str, option: str = "--sweep") -> list[float]:
-    """Read "-30:30:7": seven angles from -30 to 30 degrees."""
+    """Parse FIRST:LAST:COUNT: "-30:30:7" gives seven angles from -30 to 30 degrees, evenly spaced.
+
+    Raises:
+        LatentrotError: another form, an angle beyond 90 degrees, or COUNT is not 2 to 200.
+    """
     parts = text.split(":")
     try:
         first, last, count = float(parts[0]), float(parts[1]), int(parts[2])
@@ -66,21 +70,24 @@ def parse_sweep(text: str, option: str = "--sweep") -> list[float]:
 def parse_turns(
     deg: float | None = None, to: float | None = None, sweep: str | None = None, pitch: str | None = None
 ) -> tuple[list[Turn], bool]:
-    """The turns that options name, and whether they are poses to reach.
+    """Parse the rotation options of `latentrot edit`.
 
     Args:
-        deg: by how many degrees of yaw.
-        to: to which yaw.
+        deg: yaw to rotate BY, degrees.
+        to: yaw to rotate TO, degrees.
         sweep: FIRST:LAST:COUNT of yaw.
-        pitch: degrees, or FIRST:LAST:COUNT; every pitch is combined with every yaw.
+        pitch: degrees, or FIRST:LAST:COUNT; each pitch is combined with each yaw.
+
+    Returns:
+        The rotations, and whether their yaws are targets.
 
     Raises:
-        LatentrotError: none or several of deg, to and sweep (a pitch alone is enough), or angles beyond 90 degrees.
+        LatentrotError: several of deg, to and sweep are given, or none and no pitch; an angle exceeds 90 degrees.
     """
     given = [name for name, value in (("deg", deg), ("to", to), ("sweep", sweep)) if value is not None]
     if len(given) > 1 or not (given or pitch is not None):
         got = " and ".join("--" + g for g in given) or "none of them"
-        raise LatentrotError(f"give one of --deg, --to and --sweep (--pitch or --set alone will do, too); got {got}")
+        raise LatentrotError(f"give one of --deg, --to and --sweep (or only --pitch or --set); got {got}")
     yaws = (
         [0.0] if not given else parse_sweep(sweep) if sweep is not None else [float((deg if to is None else to) or 0)]
     )
@@ -89,7 +96,7 @@ def parse_turns(
             raise LatentrotError(f"--{given[0]} {yaw}: expected between -90 and 90 degrees")
     turns = [Turn(yaw, p) for p, yaw in product(_pitches(pitch), yaws)]
     if len(turns) > 200:
-        raise LatentrotError(f"--sweep and --pitch name {len(turns)} turns; expected at most 200")
+        raise LatentrotError(f"--sweep and --pitch request {len(turns)} rotations; expected at most 200")
     return turns, to is not None
 
 

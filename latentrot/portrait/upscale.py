@@ -100,12 +100,12 @@ def load_upscaler(path: str | Path, device: str | None = None) -> Upscaler:
     """Load a restoration network.
 
     Args:
-        path: .safetensors, .pth, .pt or .ckpt of any architecture spandrel knows (ESRGAN, SwinIR, DAT, GFPGAN, ...).
-        device: torch device; None: cuda where there is one.
+        path: .safetensors, .pth, .pt or .ckpt of an architecture that spandrel supports (ESRGAN, SwinIR, DAT, GFPGAN, ...).
+        device: torch device; None: cuda if available, else the CPU.
 
     Raises:
-        LatentrotError: spandrel is missing, no such file, a damaged file or one with code, an unknown architecture, or a
-            network that does not map RGB images to RGB images.
+        LatentrotError: spandrel is not installed; the file is missing, damaged or contains code; the architecture is
+            unknown; or the network does not map RGB images to RGB images.
     """
     path = Path(path)
     name = one_line(path)

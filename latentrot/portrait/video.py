@@ -1,7 +1,8 @@
-"""Rotate the face in a video or an animated image: one face is followed, and what must not jump between frames is held.
+"""Edit one tracked face in a video or an animated image.
 
-`FaceTracker` says where the face is and smooths its landmarks and its yaw. Light and calibration are measured where the face
-first appears, then held. A frame whose face cannot be rotated passes as it is.
+`FaceTracker` tracks the face and smooths its landmarks and yaw over time. To avoid flicker, the light, the calibration and
+the steps of properties are measured in the frame where the face first appears and reused for all later frames. A frame
+whose face cannot be edited is copied unchanged.
 """
 
 from __future__ import annotations
@@ -36,21 +37,23 @@ __all__ = ["VideoEditor", "check_video_out", "default_out", "edit_video"]
 
 @dataclass(eq=False)
 class VideoEditor:
-    """Rotates one face through the frames of a video.
+    """Edits one face in the frames of a video.
 
     Args:
-        rotator: any.
-        degrees: the rotation, or the pose to hold; > 0: nose to the viewer's right.
-        config: pose or rotation, light, face.
-        upscaler: restores what the rotator draws.
-        wanted: properties; their steps are searched where the face first appears, then held.
-        editor: of properties, where any are asked for.
-        follower: the motion of another head by which this one's own motion is turned; None: every frame by the same degrees.
+        rotator: any rotator.
+        degrees: rotation in yaw, or target yaw of every frame if `config.absolute`; > 0: nose to the viewer's right.
+        config: options of the edit.
+        upscaler: restoration network, applied to each generated crop.
+        wanted: property name -> change or target; steps are searched in the frame where the face first appears.
+        editor: property editor; needed if `wanted` names a property.
+        follower: motion of a driving head, added to the motion of the face; None: rotate every frame by `degrees`.
 
     Attributes:
-        seen: frames so far.
-        yaws: of the source and the rotated face, degrees, one pair for each frame rotated.
-        refused: why a face that was found could not be rotated, the last reason.
+        seen: number of frames so far.
+        yaws: for each rotated frame, the yaws of source and result, degrees.
+        refused: last reason why a detected face could not be edited.
+        like: the face prepared in the frame where it first appeared.
+        yaw: temporal filter of the source's yaw.
     """
 
     rotator: Rotator
@@ -71,7 +74,15 @@ class VideoEditor:
         self.tracker = FaceTracker(self.config.face, self.config.perception_device)
 
     def edit(self, frame: np.ndarray, at: float) -> np.ndarray:
-        """The next frame, rotated where there is a face: (h, w, 3) uint8 -> the same; `at` is when it shows, seconds."""
+        """Edit the next frame; without a usable face it is returned unchanged.
+
+        Args:
+            frame: (h, w, 3) uint8.
+            at: its start time, seconds.
+
+        Returns:
+            (h, w, 3) uint8.
+        """
         self.seen += 1
         tracked = self.tracker.update(frame, at)
         if tracked is None:
@@ -82,7 +93,7 @@ class VideoEditor:
             face = self.prepared(frame, tracked, at)
             turn = Turn(self.degrees) if self.follower is None else self.follower.turn(at)
             edited = face.edit([turn], self.upscaler)
-        except LatentrotError as error:  # a blur, a hand before the face: the next frame may do
+        except LatentrotError as error:  # blur or occlusion: the next frame may succeed
             self.refused = str(error)
             return frame
         result = face.portrait.image.copy()
@@ -91,7 +102,7 @@ class VideoEditor:
         return result
 
     def prepared(self, frame: np.ndarray, tracked: TrackedFace, at: float) -> PreparedFace:
-        """The face of a frame, calibrated as in the frame where it first appeared."""
+        """Prepare the face of a frame with the calibration of the frame where it first appeared."""
         image = self.with_properties(frame, tracked.alignment)
         portrait = Portrait(Path(), Photograph(image, image), tracked.faces, (tracked.alignment,))
         face = prepare_face(portrait, tracked.alignment, self.rotator, self.config, self.like)
@@ -105,7 +116,7 @@ class VideoEditor:
         return face
 
     def with_properties(self, frame: np.ndarray, alignment: Alignment) -> np.ndarray:
-        """The frame with the properties edited by the same steps as where the face first appeared."""
+        """Edit properties with the steps found in the frame where the face first appeared."""
         if self.editor is None:
             return frame
         face = self.editor.prepare(frame, alignment)
@@ -114,10 +125,10 @@ class VideoEditor:
         return apply_change(frame, alignment, face.change(self.steps))
 
     def edit_all(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
-        """Frames with their times, rotated one at a time.
+        """Edit frames one by one; each keeps its start and duration.
 
         Raises:
-            LatentrotError: at the end, where none could be rotated.
+            LatentrotError: after the last frame, if no frame could be rotated.
         """
         for frame in frames:
             yield frame._replace(pixels=self.edit(frame.pixels, float(frame.start)))
@@ -126,7 +137,7 @@ class VideoEditor:
             raise LatentrotError(f"none of the {self.seen} frames could be turned: {reason}; nothing was written")
 
     def details(self) -> dict[str, object]:
-        """Model and rotation, for metadata and report."""
+        """Model, rotation and properties, for metadata and report."""
         name = capabilities_of(self.rotator).name
         wanted = {n: f"{w.value:g}" if w.absolute else f"{w.value:+g}" for n, w in self.wanted.items()}
         told = {"properties": wanted} if wanted else {}
@@ -135,7 +146,7 @@ class VideoEditor:
         return {"model": name, "requested_deg": self.degrees, "pose": self.config.absolute, **told}
 
     def report(self) -> dict[str, object]:
-        """What was done, in plain numbers; yaws are means over the frames rotated, degrees."""
+        """Report, ready for JSON; yaws are means over the rotated frames, degrees."""
         turned = len(self.yaws)
         counts = {"frames": self.seen, "turned": turned, "unchanged": self.seen - turned}
         means = np.mean(self.yaws, axis=0).round(2).tolist() if turned else []
@@ -147,27 +158,27 @@ class VideoEditor:
 
 
 def kinds_of(source: Path) -> tuple[str, ...]:
-    """Suffixes that a turned video, or a turned animated image, may have; the first is the default."""
+    """Suffixes allowed for the result of a video or an animated image; the first is the default."""
     if is_video(source):
         return (".mp4",)
     return (".gif", ".webp", ".mp4") if source.suffix.lower() == ".gif" else (".webp", ".gif", ".mp4")
 
 
 def default_out(source: Path) -> Path:
-    """NAME-turned in the current folder."""
+    """Default output: NAME-turned in the current folder."""
     return Path(f"{source.stem}-turned{kinds_of(source)[0]}")
 
 
 def check_video_out(out: Path, source: Path) -> None:
-    """Refuse an output of the wrong kind, one that cannot be written, or that is the source.
+    """Refuse an output with an unsupported suffix, one that cannot be written, or the source itself.
 
     Raises:
-        LatentrotError: naming it.
+        LatentrotError: the output is refused.
     """
     kinds = kinds_of(source)
     if out.suffix.lower() not in kinds:
         raise LatentrotError(
-            f"cannot write {one_line(out)}: {one_line(source.name, 60)} moves; give --out a name in {' or '.join(kinds)}"
+            f"cannot write {one_line(out)}: {one_line(source.name, 60)} is animated; end --out in {' or '.join(kinds)}"
         )
     check_encoder(out)
     check_target(out)
@@ -182,19 +193,19 @@ def edit_video(
     load: Callable[[], VideoEditor],
     watch: Callable[[Iterator[VideoFrame], Video], Iterable[VideoFrame]] = lambda frames, video: frames,
 ) -> dict[str, Any]:
-    """Turn the face in a video or an animated image; every frame keeps its time, and a video its sound.
+    """Edit the face in a video or an animated image; frames keep their times, and a video its sound.
 
     Args:
-        path: the video or image.
-        out: an .mp4, for an image also a .gif or .webp; a file of that name is replaced once the new one is whole.
-        load: makes the editor, after the video was seen to be readable.
-        watch: wraps the frames as they are turned, for a progress bar.
+        path: video or animated image.
+        out: .mp4; for an animated image also .gif or .webp. An existing file is replaced atomically.
+        load: builds the editor; called only after the video was opened, because it loads networks.
+        watch: wraps the iterator of edited frames, for a progress bar.
 
     Returns:
-        The report.
+        The report, ready for JSON.
 
     Raises:
-        LatentrotError: a video that cannot be read, or in which no face could be turned; an output that cannot be written.
+        LatentrotError: the video cannot be read, no face in it could be edited, or the output cannot be written.
     """
     check_video_out(out, path)
     video = open_video(path) if is_video(path) else open_animation(path)

@@ -1,6 +1,6 @@
 """Rendered heads: synthetic people with exact pose, light and identity labels.
 
-Names are imported on first use: editing a photograph needs only the face surface, not the renderer.
+Names are imported lazily: editing a photograph needs only the face surface, not the renderer.
 """
 
 from __future__ import annotations

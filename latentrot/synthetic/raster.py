@@ -1,9 +1,8 @@
 """A z-buffer rasteriser on a grid of samples, symmetric bit for bit.
 
-Columns are counted from the axis of the image: the centre of sample i of n lies at i + 0.5 - n/2. A mirrored triangle
-    then has
-exactly negated columns, every product below keeps or changes its sign, and no rounding differs, so a mirrored scene gives
-exactly the mirrored image. Of two triangles at one depth the first in the list is visible, mirrored or not.
+Columns are counted from the axis of the image: the centre of sample i of n lies at i + 0.5 - n/2. A mirrored triangle then
+has exactly negated columns, every product below keeps or changes its sign, and no rounding differs, so a mirrored scene
+gives exactly the mirrored image. Of two triangles at the same depth the first in the list is visible, mirrored or not.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Rendered heads from all around with exact normals, and on other occasions: training data for multi-view networks.
+"""Training data of multi-view networks: rendered heads in poses over the full circle, with exact normals.
 
-The head rotates; camera, light and background stay, as everywhere in this package. Normals are in the camera's frame:
-to the viewer's right, up, to the viewer. Heads are rendered before the training, in shards written atomically.
+The head rotates; camera, light and background stay fixed. Normals are in the camera's frame: x to the viewer's right, y up,
+z towards the viewer. Each person is also rendered with other lights, expressions and clothes, for learning identity.
+Shards are rendered before the training and written atomically.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ __all__ = ["HeadViews", "read_head_views", "render_views"]
 SHARD = 10
 #: max pitch of the views, up or down
 PITCH_DEG = 30.0
-#: images of each person on other occasions (light, expression, clothes), for learning identity
+#: images of each person with another light, expression and clothes, for learning identity
 OCCASIONS = 4
 
 
 @dataclass(frozen=True, eq=False)
 class HeadViews:
-    """Heads from all around.
+    """Multi-view images of n heads in v poses.
 
     Args:
         image: (n, v, 3, s, s) uint8.
         normals: (n, v, 3, s, s) uint8, 0 to 255 for -1 to 1, in the camera's frame, 128 in the background.
         pose: (n, v, 2) float32, yaw and pitch in degrees.
-        occasion: (n, k, 3, s, s) uint8, the same people on other occasions, frontal.
+        occasion: (n, k, 3, s, s) uint8, k further images of each person with other pose, light, expression and clothes.
     """
 
     image: torch.Tensor
@@ -48,14 +49,14 @@ class HeadViews:
 
 
 def poses_of(head: int, seed: int, views: int) -> np.ndarray:
-    """(views, 2) yaw and pitch, stratified: one yaw in each equal part of the circle, so that any number covers it."""
+    """(views, 2) yaw and pitch in degrees, stratified: one random yaw in each of `views` equal sectors of the circle."""
     rng = np.random.default_rng((seed, 5, head))
     yaw = (np.arange(views) + rng.uniform(0, 1, views)) * 360 / views - 180
     return np.column_stack([yaw, rng.uniform(-PITCH_DEG, PITCH_DEG, views)])
 
 
 def head_of(index: int, seed: int, plain: float) -> HeadParameters:
-    """A head; with a background of one colour for a share of the heads."""
+    """Draw a head; a share `plain` of the heads gets a background of one colour."""
     head = sample_head(seed, index)
     if np.random.default_rng((seed, 6, index)).uniform() >= plain:
         return head
@@ -64,7 +65,7 @@ def head_of(index: int, seed: int, plain: float) -> HeadParameters:
 
 
 def on_another_day(head: HeadParameters, other: HeadParameters) -> HeadParameters:
-    """The same person in another's pose, light, expression and clothes."""
+    """Render parameters of the same person with the pose, light, expression and clothes of another head."""
     lit = with_light_of(head, other)
     return with_pose(
         replace(lit, expression=other.expression, gaze=other.gaze, cloth=other.cloth), other.yaw_deg, other.pitch_deg
@@ -72,7 +73,7 @@ def on_another_day(head: HeadParameters, other: HeadParameters) -> HeadParameter
 
 
 def render_head(model: HeadModel, index: int, seed: int, views: int, plain: float, size: int) -> dict[str, np.ndarray]:
-    """One head as arrays of `HeadViews`."""
+    """Render one head: the arrays of `HeadViews` without their first dimension, channels last."""
     head, poses = head_of(index, seed, plain), poses_of(index, seed, views)
     drawn = [render(model, with_pose(head, yaw, pitch), size, maps=True) for yaw, pitch in poses]
     days = [on_another_day(head, sample_head(seed + 1, index * OCCASIONS + k)) for k in range(OCCASIONS)]
@@ -88,7 +89,7 @@ def render_head(model: HeadModel, index: int, seed: int, views: int, plain: floa
 
 
 def render_heads(heads: range, seed: int, views: int, size: int, plain: float, ict: Path) -> dict[str, torch.Tensor]:
-    """Some heads, as arrays of `HeadViews`."""
+    """Render several heads: the tensors of `HeadViews` by name."""
     model = load_head_model(ict)
     drawn = [render_head(model, index, seed, views, plain, size) for index in heads]
     stacked = {name: torch.from_numpy(np.stack([d[name] for d in drawn])) for name in drawn[0]}
@@ -116,12 +117,6 @@ def render_views(
 
     Raises:
         LatentrotError: the face model is missing.
-
-    Returns:
-        The shards, in order.
-
-    Raises:
-        LatentrotError: no face model.
     """
     load_head_model(ict)  # fail before anything is written
     header = {

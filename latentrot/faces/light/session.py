@@ -36,7 +36,7 @@ class SessionConfig:
         if self.batch < 1 or (self.rounds is not None and self.rounds < 1):
             raise LatentrotError(f"batch {self.batch}, rounds {self.rounds}: expected at least 1")
         if not 0 <= self.again <= 1:
-            raise LatentrotError(f"again {self.again}: expected a share between 0 and 1")
+            raise LatentrotError(f"again {self.again} (share of repeated images): expected between 0 and 1")
 
 
 @dataclass(frozen=True)

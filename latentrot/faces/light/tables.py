@@ -102,7 +102,7 @@ def read_light_labels(
         named = f"{len(table)}, {table.index[0]} among them" if len(table) else "none at all"
         raise LatentrotError(
             f"{path} names none of the {len(image_ids)} images ({image_ids[0]} and so on); it names {named}. Give a table "
-            "of these images, or leave it out for the network's lights"
+            "of these images, or omit it to use the label network's estimates"
         )
     return found
 

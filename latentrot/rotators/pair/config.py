@@ -30,7 +30,7 @@ class PairConfig(RunConfig):
             embedding of the source. The latent backbone embeds the condition in any case.
         shares: sampling probabilities of the `KINDS`; kinds that the folders do not provide are left out.
         sources: number of photographs to make pairs from, over all folders.
-        back_deg: max yaw by which images are rotated away, degrees.
+        back_deg: pairs of kind "back" rotate an image away by geometry, then back: max yaw of that rotation, degrees.
         drop_condition: share of the samples without their condition, for classifier-free guidance.
         drop_pose: share of the samples without their poses, for classifier-free guidance.
         mirror: mirror half of the pairs.
@@ -61,7 +61,7 @@ class PairConfig(RunConfig):
         shares = self.shares
         if len(shares) != len(KINDS) or not all(isfinite(s) and s >= 0 for s in shares) or not sum(shares) > 0:
             raise LatentrotError(
-                f"shares {shares}: expected one of at least 0 for each of {', '.join(KINDS)}, not all 0"
+                f"shares {shares}: expected a number >= 0 for each of {', '.join(KINDS)}, and at least one > 0"
             )
         if self.backbone == "latent" and self.condition == "embedding":
             raise LatentrotError(

@@ -31,7 +31,7 @@ BACK_PAIRS = 2
 
 @dataclass(frozen=True)
 class Partner:
-    """Another image of a source's scene."""
+    """Another image of the same person in the same scene as the source."""
 
     image_id: str
     pose: tuple[float, float]

@@ -88,6 +88,12 @@ class SpinRotator:
         return list(to_uint8(self.draw(image, pose, requested).images[:, :3]))
 
     def draw(self, image: np.ndarray, pose: Tensor, requested: Tensor) -> SpinViews:
-        """The head of a (s, s, 3) uint8 crop with the pose (2,), in each of the requested poses (n, 2)."""
+        """Render the head of a crop in several poses.
+
+        Args:
+            image: (s, s, 3) uint8 crop in the CelebA frame.
+            pose: (2,) yaw and pitch of the crop, degrees.
+            requested: (n, 2) yaw and pitch of each view, degrees.
+        """
         source = to_tensor(resize(image, self.model.resolution))[0]
         return spin(self.model, source, pose, requested, identity_of(self.model, image), self.sample)

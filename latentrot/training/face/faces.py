@@ -247,11 +247,17 @@ def mask_in(path: Path, photo_size: tuple[int, int], matrix: np.ndarray, size: i
 
 
 def own_person(parts: np.ndarray) -> np.ndarray:
-    """A teacher's parts in a square around a head, without other people; unknown if there is no face in the middle.
+    """Remove other people from a teacher's part labels of a square around a head.
 
-    The teacher parses everybody, the network only one person. Skin and hair clearly nearer to another face become
-    background; pixels nearer to it that may belong to the own person, or are not connected with the own face, become
-    unknown.
+    The teacher labels all people, the network only the person in the middle. Skin and hair that lie clearly nearer to
+    another face become background. Pixels become `UNKNOWN` if they lie nearer to another face but may belong to the
+    person in the middle, or if they are not connected with the face in the middle.
+
+    Args:
+        parts: (n, n) uint8 part labels.
+
+    Returns:
+        (n, n) uint8; all `UNKNOWN` if there is no face in the middle.
     """
     width = len(parts) / (REGION_WIDTHS * MARGIN)
     count, labels, stats, centres = cv2.connectedComponentsWithStats((parts == SKIN).astype(np.uint8))

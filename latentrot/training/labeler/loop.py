@@ -56,7 +56,13 @@ class Stages:
 
     @classmethod
     def beside(cls, out: Path, data: Path, images: Tensor) -> Self:
-        """The stages of the network that will be written to `out`, trained on (n, 3, h, w) uint8 images of a folder."""
+        """Place the stage checkpoints in a folder next to the output file.
+
+        Args:
+            out: file that the trained network is written to.
+            data: folder of the training images.
+            images: (n, 3, h, w) uint8 training images.
+        """
         return cls(out.with_name(f"{out.stem}-run"), images_of_run(data, images))
 
     def remove(self) -> None:
