@@ -44,6 +44,10 @@ class PartProbabilities(Protocol):
         ...
 
 
+#: width around the outline in which loose hair hides the background, as a share of W
+FRINGE = 0.06
+
+
 @dataclass(frozen=True, eq=False)
 class Head:
     """A head ready to be rotated.
@@ -119,7 +123,7 @@ class Head:
         Visible only after large rotations.
         """
         width = self.region.width
-        bare = ~dilated(self.outline.head, _edge(width))
+        bare = ~dilated(self.outline.head, FRINGE * width)
         return filled(self.image, bare, 0.02 * width), bare.astype(np.float32)
 
     @cached_property

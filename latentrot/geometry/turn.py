@@ -24,6 +24,10 @@ __all__ = ["TurnedHead", "realign_crop", "turn_head"]
 #: distance from the head, in W, over which the relighting fades out on the neck
 BESIDE = 0.15
 
+#: distances from the rotated head (shares of W) between which loose hair is removed, after small and large rotations; and
+#: the rotations (degrees) between which they change
+LOOSE_HAIR, LARGE_DEG = ((0.06, 0.12), (0.015, 0.05)), (25.0, 45.0)
+
 
 @dataclass(frozen=True, eq=False)
 class TurnedHead:
@@ -140,6 +144,7 @@ def _turned_layer(head: Head, turn: np.ndarray, light_follows: bool) -> Layer:
     skin, kept = _skin(head, turn, source, shown, ears)
     rest = sample_at(head.plate, around, cv2.INTER_CUBIC)
     rest_kept = sample(head.plate_kept, around[..., 0], around[..., 1])
+    left = np.maximum(left, _stale(head, around, inside, yaw))
     if left.any():
         behind, seen = head.behind
         rest, rest_kept = rest + left[..., None] * (behind - rest), rest_kept + left * (seen - rest_kept)
@@ -176,6 +181,19 @@ def _off_the_head(head: Head, around: np.ndarray, inside: np.ndarray, width: flo
     # where the surroundings are displaced far and stretched, not even the edge of the head may be visible
     fallen = blur(ramp(depth + 4 * far, 1.0, 4.0) * ramp(inside, 1.0, -2.0), 1.5)[..., None]
     return around + fallen * (blur(at_edge, 1.5) - around)
+
+
+def _stale(head: Head, around: np.ndarray, inside: np.ndarray, yaw: float) -> np.ndarray:
+    """(h, w) 1 where the surroundings would show the edge of the unrotated head, away from the rotated head.
+
+    Close to the rotated head loose hair stays; after large rotations, which move other parts to the outline, less of it.
+    """
+    width = head.region.width
+    near, far = np.array(LOOSE_HAIR[0]) + ramp(np.abs(yaw), *LARGE_DEG) * np.subtract(LOOSE_HAIR[1], LOOSE_HAIR[0])
+    shows = sample_at(blur(1 - head.behind[1], 0.02 * width), around)
+    rows = np.arange(len(inside), dtype=np.float32)[:, None]
+    above = ramp(rows, head.outline.lobe, head.outline.lobe - 0.3 * width)
+    return shows * above * ramp(-inside, near * width, far * width)
 
 
 def turned_surfaces(head: Head, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -303,6 +321,8 @@ def _composited(head: Head, layer: Layer) -> tuple[np.ndarray, np.ndarray, np.nd
     rows, columns = np.mgrid[: region.size[1], : region.size[0]].astype(np.float32)
     still = np.maximum(*(np.abs(layer.source[..., i] - p - 0.5) for i, p in enumerate((columns, rows)))) < 1e-3
     displacement = blur(((~still) | (layer.head > 1e-3)).astype(np.float32), 1.0)
+    for edge in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):  # values at the border count for all pixels beyond it
+        displacement[edge] = 0
     images = blur(head.image, soft), blur(layer.image, soft)
     fields = layer.gain * layer.coverage * _smoothly(layer.source), displacement, layer.coverage, layer.head
     laid = composite(photograph, box, region.matrix, region.inverse, images, layer.source, fields)
