@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 import pytest
 from scipy.ndimage import binary_fill_holes
@@ -101,6 +102,26 @@ def test_pixels_outside_the_region_stay(frontal, head, yaw, pitch, roll):
     for share in (turned.coverage, turned.head):
         assert share.shape == outside.shape
         assert 0 <= share.min() <= share.max() <= 1
+
+
+def test_the_corners_of_a_tilted_region_stay(frontal):
+    """The box of a leaning head's region holds pixels that lie outside the region, whose last row must not be drawn there."""
+    height, width = frontal.picture.shape[:2]
+    middle = ((width - 1) / 2, (height - 1) / 2)
+    tilt = cv2.getRotationMatrix2D(middle, 20, 1.0)
+    lean = cv2.warpAffine(frontal.picture, tilt, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    parts = np.stack(
+        [cv2.warpAffine(p, tilt, (width, height), borderMode=cv2.BORDER_REPLICATE) for p in frontal.parts.probabilities]
+    )
+    marks = frontal.landmarks @ tilt[:, :2].T + tilt[:, 2]
+    leaning = build_head(lean, marks, PlantedParts(parts, np.eye(2, 3)), SMALL)
+    turned = turn_head(leaning, 60.0)
+    rows, columns = np.mgrid[:height, :width] + 0.5
+    place = leaning.region.to_region(np.stack([columns.ravel(), rows.ravel()], 1))
+    outside = ((place < -1) | (place > np.array(leaning.region.size) + 1)).any(1).reshape(height, width)
+    left, top, right, bottom = leaning.region.box()
+    assert outside[top:bottom, left:right].any()
+    assert np.array_equal(turned.image[outside], lean[outside])
 
 
 def test_rotation_obeys_the_mirror_law():
