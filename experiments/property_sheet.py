@@ -30,7 +30,7 @@ def main() -> None:
     for setting in SETTINGS:
         edited = edit(PORTRAIT, set=setting)
         images.append(edited.image)
-        print(setting, edited.report["properties"], *edited.report.get("notes", []))
+        print(setting, edited.report["properties"])
     cropped = [image[top:bottom, left:right] for image in images]
     metadata = synthetic_metadata({"model": "faces64", "properties": [str(s) for s in SETTINGS]})
     write_image(Path(__file__).with_suffix(".png"), strip(cropped, columns=6), metadata)
