@@ -27,6 +27,8 @@ BESIDE = 0.15
 #: distances from the rotated head (shares of W) between which loose hair is removed, after small and large rotations; and
 #: the rotations (degrees) between which they change
 LOOSE_HAIR, LARGE_DEG = ((0.06, 0.12), (0.015, 0.05)), (25.0, 45.0)
+#: rotations (degrees) from which the edge of the unrotated head is removed: not at all, and completely
+STALE_DEG = (15.0, 30.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +146,9 @@ def _turned_layer(head: Head, turn: np.ndarray, light_follows: bool) -> Layer:
     skin, kept = _skin(head, turn, source, shown, ears)
     rest = sample_at(head.plate, around, cv2.INTER_CUBIC)
     rest_kept = sample(head.plate_kept, around[..., 0], around[..., 1])
-    left = np.maximum(left, _stale(head, around, inside, yaw))
+    angle = float(np.degrees(np.arcsin(min(1.0, length / 2))))  # of the rotation out of the image plane
+    if angle > STALE_DEG[0]:
+        left = np.maximum(left, _stale(head, around, inside, angle))
     if left.any():
         behind, seen = head.behind
         rest, rest_kept = rest + left[..., None] * (behind - rest), rest_kept + left * (seen - rest_kept)
@@ -183,17 +187,17 @@ def _off_the_head(head: Head, around: np.ndarray, inside: np.ndarray, width: flo
     return around + fallen * (blur(at_edge, 1.5) - around)
 
 
-def _stale(head: Head, around: np.ndarray, inside: np.ndarray, yaw: float) -> np.ndarray:
+def _stale(head: Head, around: np.ndarray, inside: np.ndarray, angle: float) -> np.ndarray:
     """(h, w) 1 where the surroundings would show the edge of the unrotated head, away from the rotated head.
 
     Close to the rotated head loose hair stays; after large rotations, which move other parts to the outline, less of it.
     """
     width = head.region.width
-    near, far = np.array(LOOSE_HAIR[0]) + ramp(np.abs(yaw), *LARGE_DEG) * np.subtract(LOOSE_HAIR[1], LOOSE_HAIR[0])
+    near, far = np.array(LOOSE_HAIR[0]) + ramp(np.array(angle), *LARGE_DEG) * np.subtract(LOOSE_HAIR[1], LOOSE_HAIR[0])
     shows = sample_at(blur(1 - head.behind[1], 0.02 * width), around)
     rows = np.arange(len(inside), dtype=np.float32)[:, None]
     above = ramp(rows, head.outline.lobe, head.outline.lobe - 0.3 * width)
-    return shows * above * ramp(-inside, near * width, far * width)
+    return shows * above * ramp(-inside, near * width, far * width) * ramp(np.array(angle), *STALE_DEG)
 
 
 def turned_surfaces(head: Head, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
