@@ -27,17 +27,22 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 import tyro
 from diffusers.models.unets.unet_2d import UNet2DModel
-from diffusers.pipelines.ddim.pipeline_ddim import DDIMPipeline
 from PIL import Image
 from safetensors.torch import load, save
 
 from latentrot.data.celeba import held_out, open_folder
-from latentrot.diffusion.first_stage import PixelUnshuffle, save_pixel_unshuffle
-from latentrot.diffusion.scheduler import add_noise
-from latentrot.training.backbone import TrainConfig, build_model, build_scheduler, initial_model, target_of
+from latentrot.diffusion.first_stage import PixelUnshuffle
+from latentrot.training.backbone import (
+    Backbone,
+    TrainConfig,
+    build_model,
+    build_scheduler,
+    initial_model,
+    save_model,
+    stratified_levels,
+)
 
 ROOT = Path(__file__).parents[1]
 #: side of a crop in pixels, and crops in a row of the packed images
@@ -253,12 +258,9 @@ def denoising_loss(
     flip = torch.rand(len(x), generator=generator, device=x.device) < 0.5
     x0 = PixelUnshuffle(config.patch).encode(torch.where(flip[:, None, None, None], x.flip(-1), x))
     noise = torch.randn(x0.shape, generator=generator, device=x.device)
-    u = (torch.arange(len(x), device=x.device) + torch.rand(len(x), generator=generator, device=x.device)) / len(x)
-    levels = (u * scheduler.config["num_train_timesteps"]).long()
-    noisy = add_noise(scheduler, x0, noise, levels).contiguous(memory_format=torch.channels_last)
+    levels = stratified_levels(len(x), scheduler.config["num_train_timesteps"], generator)
     with torch.autocast(x.device.type, torch.bfloat16):
-        predicted = network(noisy, levels).sample
-    return F.mse_loss(predicted.float(), target_of(scheduler, x0, noise, levels))
+        return Backbone(images, config, scheduler).loss(network, (x0, noise, levels))
 
 
 def record(
@@ -300,10 +302,7 @@ class Join:
         """Join, write."""
         paths = sorted(self.pieces.glob("weights.*"), key=lambda p: int(p.suffix[1:]))
         config = TrainConfig(channels=LARGE) if self.large else TrainConfig()
-        unet = build_model(config)
-        unet.load_state_dict(load(b"".join(p.read_bytes() for p in paths)))
-        DDIMPipeline(unet=unet.half(), scheduler=build_scheduler(config)).save_pretrained(self.out)
-        save_pixel_unshuffle(self.out, config.patch)
+        save_model(load(b"".join(p.read_bytes() for p in paths)), config, self.out)
         print(f"wrote {self.out}")
 
 

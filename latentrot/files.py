@@ -22,10 +22,16 @@ __all__ = [
     "check_writable",
     "disk_reason",
     "free_path",
+    "is_same_file",
     "output_names",
     "read_tensors",
     "write_atomically",
 ]
+
+
+def is_same_file(a: Path, b: Path) -> bool:
+    """Whether both paths exist and are one file."""
+    return os.path.exists(a) and os.path.exists(b) and os.path.samefile(a, b)
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], *, replace: bool = True) -> bool:

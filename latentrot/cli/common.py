@@ -16,6 +16,7 @@ from latentrot.rotators.options import RotatorOptions
 from latentrot.rotators.protocol import Rotator, load_rotator, options_of, rotator_names
 
 if TYPE_CHECKING:
+    from latentrot.data.celeba import FaceFolder
     from latentrot.diffusion.load import LatentModel
 
 __all__ = [
@@ -59,7 +60,7 @@ class FrameOptions:
     check_frame: bool = True
     """check a sample of the images first, and refuse a folder whose faces are not aligned to the CelebA frame"""
 
-    def check(self, folders: Sequence[Path], device: str | None = None) -> None:
+    def check(self, folders: Sequence[Path | FaceFolder], device: str | None = None) -> None:
         """Refuse a folder whose faces are not aligned to the CelebA frame."""
         if not self.check_frame:
             return
@@ -67,7 +68,7 @@ class FrameOptions:
         from latentrot.faces.frame_check import check_frame  # noqa: PLC0415
 
         for folder in folders:
-            check_frame(FaceFolder(folder), device)
+            check_frame(FaceFolder(folder) if isinstance(folder, Path) else folder, device)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,7 +90,7 @@ class Embed:
 
         folder = open_folder(self.data.resolve())
         labels = self.read_labels()
-        self.frame.check([folder.root], self.runtime.device)
+        self.frame.check([folder], self.runtime.device)
         from latentrot.store.latent_store import LatentStore  # noqa: PLC0415
 
         store = LatentStore(self.out)

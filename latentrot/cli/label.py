@@ -80,7 +80,7 @@ class Label:
         from latentrot.faces.table import label_folder  # noqa: PLC0415
 
         device = resolve_device(self.device)
-        self.frame.check([folder.root], self.device)
+        self.frame.check([folder], self.device)
         labeler = load_labeler(self.labeler, device)
         return label_folder(
             folder,
@@ -145,7 +145,7 @@ class LabelLight:
         folder = open_folder(self.data)
         if not self.page:
             read_answers(self.answers)  # report errors before the slow part
-        self.frame.check([self.data], self.device)
+        self.frame.check([folder], self.device)
         device = self.resolved_device()
         features = folder_features(folder, labeler=load_labeler(self.labeler, device), device=device)
         if self.page:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from latentrot.errors import LatentrotError
-from latentrot.files import check_writable
+from latentrot.files import check_writable, is_same_file
 
 __all__ = ["Mesh"]
 
@@ -38,7 +38,7 @@ class Mesh:
 
         for file in mesh_files(self.out):
             check_writable(file)
-            if file.exists() and self.image.exists() and file.samefile(self.image):
+            if is_same_file(file, self.image):
                 raise LatentrotError(f"--out {self.out} would replace the photograph; choose another name")
         if self.face == "all":
             raise LatentrotError("a mesh is of one face; choose it with --face largest or --face NUMBER")

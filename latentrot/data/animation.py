@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,18 +13,21 @@ from PIL import Image, ImageSequence
 
 from latentrot.data.images import ANIMATED_FORMATS, QUIET_PILLOW, check_target, read_frame, read_image
 from latentrot.data.metadata import encoder_options, history_in
-from latentrot.data.video import Video, VideoFrame, check_pyav, encode_mp4
+from latentrot.data.video import Video, VideoFrame, check_pyav, encode_mp4, is_video, open_video
 from latentrot.errors import LatentrotError, one_line
-from latentrot.files import write_atomically
+from latentrot.files import check_writable, write_atomically
 
 __all__ = [
     "ANIMATED",
     "check_encoder",
+    "check_moving_target",
     "fit_side",
     "is_animated",
     "open_animation",
+    "open_moving",
     "there_and_back",
     "write_animation",
+    "write_frames",
 ]
 
 #: suffixes of animated formats
@@ -109,6 +112,48 @@ def check_encoder(path: Path) -> None:
         raise LatentrotError(f"cannot write {one_line(path)}: {suffix!r} is not animated; use .gif, .webp or .mp4")
     if suffix == ".mp4":
         check_pyav(f"writing {one_line(path)} (a .gif or a .webp does not)")
+
+
+def check_moving_target(path: Path, kinds: Sequence[str], reason: str) -> None:
+    """Refuse a target of another kind, or one that cannot be written.
+
+    Args:
+        path: the target.
+        kinds: suffixes allowed.
+        reason: why only these, for the message.
+
+    Raises:
+        LatentrotError: the target is refused.
+    """
+    if path.suffix.lower() not in kinds:
+        raise LatentrotError(f"cannot write {one_line(path)}: {reason}; end --out in {' or '.join(kinds)}")
+    check_encoder(path)
+    check_target(path)
+    check_writable(path)
+
+
+def open_moving(path: Path) -> Video:
+    """Open a video, or an animated image; errors as of `open_video` and `open_animation`."""
+    return open_video(path) if is_video(path) else open_animation(path)
+
+
+def write_frames(
+    path: Path, frames: Iterable[VideoFrame], metadata: Mapping[str, str], source: Video | None = None
+) -> None:
+    """Write frames with their own times: an MP4 frame by frame, an animated image at once.
+
+    Args:
+        path: target; the suffix selects the format.
+        frames: frames in order.
+        metadata: text stored in the file.
+        source: the video they are of, whose sound and number of plays are kept; None: no sound, endless.
+    """
+    if path.suffix.lower() == ".mp4":
+        write_atomically(path, lambda p: encode_mp4(p, frames, metadata, source))
+        return
+    shown = list(frames)
+    times = [round(1000 * frame.seconds) for frame in shown]
+    write_animation(path, [f.pixels for f in shown], times, metadata, plays=source.plays if source else 0)
 
 
 def write_animation(

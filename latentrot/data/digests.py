@@ -11,7 +11,7 @@ from typing import Any
 
 from latentrot.errors import LatentrotError
 
-__all__ = ["changed_images", "folder_digest", "image_digest", "image_digests", "names_some"]
+__all__ = ["changed_names", "folder_digest", "image_digest", "image_digests", "names_some", "refuse_most_changed"]
 
 #: files up to this size are digested completely; of larger ones the beginning, middle and end, this many bytes each
 MAX_WHOLE_BYTES, PART_BYTES = 256 << 10, 64 << 10
@@ -48,7 +48,7 @@ def image_digests(folder: Path, names: Sequence[str]) -> list[str]:
         return list(pool.map(lambda name: image_digest(folder / name), names, chunksize=64))
 
 
-def changed_images(recorded: Mapping[Any, str], current: Mapping[Any, str], claim: str, advice: str) -> list[str]:
+def changed_names(recorded: Mapping[Any, str], current: Mapping[Any, str], claim: str, advice: str) -> list[str]:
     """Names recorded with another digest than the current one; names without both are ignored.
 
     Args:
@@ -62,9 +62,14 @@ def changed_images(recorded: Mapping[Any, str], current: Mapping[Any, str], clai
     """
     known = [name for name, digest in recorded.items() if digest and current.get(name)]
     changed = [name for name in known if recorded[name] != current[name]]
-    if len(changed) > MAX_CHANGED_SHARE * len(known):
-        raise LatentrotError(f"{claim} under {len(changed)} of {len(known)} names: {names_some(changed)}; {advice}")
+    refuse_most_changed(changed, len(known), claim, advice)
     return changed
+
+
+def refuse_most_changed(changed: Sequence[str], known: int, claim: str, advice: str) -> None:
+    """Refuse other images under the same names: more than half have changed; arguments and errors as of `changed_names`."""
+    if len(changed) > MAX_CHANGED_SHARE * known:
+        raise LatentrotError(f"{claim} under {len(changed)} of {known} names: {names_some(changed)}; {advice}")
 
 
 def folder_digest(folder: Path, suffixes: Sequence[str] = (".safetensors", ".json")) -> str:

@@ -146,6 +146,9 @@ class Wanted:
     value: float
     absolute: bool = False
 
+    def __str__(self) -> str:
+        return f"{self.value:g}" if self.absolute else f"{self.value:+g}"
+
 
 def by(value: float) -> Wanted:
     """Change a property by a value: `by(+1)` for `smile`, `by(-10)` for years."""

@@ -122,9 +122,18 @@ class Head:
 
         Visible only after large rotations.
         """
-        width = self.region.width
-        bare = ~dilated(self.outline.head, FRINGE * width)
-        return filled(self.image, bare, 0.02 * width), bare.astype(np.float32)
+        bare = ~self.with_fringe
+        return filled(self.image, bare, 0.02 * self.region.width), bare.astype(np.float32)
+
+    @cached_property
+    def with_fringe(self) -> np.ndarray:
+        """(h, w) bool, the head with the loose hair around it."""
+        return dilated(self.outline.head, FRINGE * self.region.width)
+
+    @cached_property
+    def fringed(self) -> np.ndarray:
+        """(h, w) float32, `with_fringe` with a soft edge."""
+        return blur(self.with_fringe.astype(np.float32), 0.02 * self.region.width)
 
     @cached_property
     def normals(self) -> np.ndarray:

@@ -13,6 +13,7 @@ from latentrot.geometry.camera import AXES
 from latentrot.geometry.draw import draw
 from latentrot.geometry.head import Head
 from latentrot.geometry.turn import turned_surfaces, without_slivers
+from latentrot.synthetic.head_model import vertex_normals
 
 __all__ = [
     "DEPTH_UNIT",
@@ -52,16 +53,6 @@ def surface_maps(head: Head, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     length = np.maximum(np.linalg.norm(values[there], axis=1, keepdims=True), 1e-6)
     normals[top:bottom, left:right][there] = values[there] / length * AXES
     return depths, normals
-
-
-def vertex_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Area-weighted unit normals of vertices, (n, 3); they point to the side from which the triangles are clockwise."""
-    a, b, c = (points[faces[:, i]] for i in range(3))
-    across = np.cross(b - a, c - a)
-    total = np.zeros_like(points, np.float64)
-    for i in range(3):
-        np.add.at(total, faces[:, i], across)
-    return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
 
 
 def depth_as_16_bit(depth: np.ndarray) -> np.ndarray:

@@ -194,7 +194,7 @@ def _stale(head: Head, around: np.ndarray, inside: np.ndarray, angle: float) -> 
     """
     width = head.region.width
     near, far = np.array(LOOSE_HAIR[0]) + ramp(np.array(angle), *LARGE_DEG) * np.subtract(LOOSE_HAIR[1], LOOSE_HAIR[0])
-    shows = sample_at(blur(1 - head.behind[1], 0.02 * width), around)
+    shows = sample_at(head.fringed, around)
     rows = np.arange(len(inside), dtype=np.float32)[:, None]
     above = ramp(rows, head.outline.lobe, head.outline.lobe - 0.3 * width)
     return shows * above * ramp(-inside, near * width, far * width) * ramp(np.array(angle), *STALE_DEG)

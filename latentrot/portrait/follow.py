@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from latentrot.data.animation import check_encoder, fit_side, is_animated, open_animation, write_animation
-from latentrot.data.images import check_target
-from latentrot.data.video import Video, VideoFrame, encode_mp4, is_video, open_video
+from latentrot.data.animation import check_moving_target, fit_side, is_animated, open_moving, write_frames
+from latentrot.data.video import Video, VideoFrame, is_video
 from latentrot.directions.properties import Wanted
 from latentrot.errors import LatentrotError, one_line
-from latentrot.files import check_writable, write_atomically
+from latentrot.files import is_same_file
 from latentrot.portrait.face import PreparedFace, prepare_face
 from latentrot.portrait.portrait import EditConfig, Portrait
 from latentrot.portrait.pose import pose_in
@@ -75,11 +74,9 @@ def open_motion(path: Path) -> Video:
     Raises:
         LatentrotError: the file is neither, or cannot be read.
     """
-    if is_video(path):
-        return open_video(path)
-    if is_animated(path):
-        return open_animation(path)
-    raise LatentrotError(f"--follow {one_line(path)}: expected a video or an animated image")
+    if not (is_video(path) or is_animated(path)):
+        raise LatentrotError(f"--follow {one_line(path)}: expected a video or an animated image")
+    return open_moving(path)
 
 
 def read_motion(video: Video, rotator: Rotator, device: str | None = None, watch: Watch = lambda f, _: f) -> Motion:
@@ -180,16 +177,9 @@ def check_follow_out(out: Path, *sources: Path) -> None:
     Raises:
         LatentrotError: the output is refused.
     """
-    if out.suffix.lower() not in KINDS:
-        raise LatentrotError(
-            f"cannot write {one_line(out)}: --follow writes a video or an animation; end --out in {' or '.join(KINDS)}"
-        )
-    check_encoder(out)
-    check_target(out)
-    check_writable(out)
-    for source in sources:
-        if out.exists() and source.exists() and out.samefile(source):
-            raise LatentrotError(f"{one_line(out)} is one of the sources; choose another name")
+    check_moving_target(out, KINDS, "--follow writes a video or an animation")
+    if any(is_same_file(out, source) for source in sources):
+        raise LatentrotError(f"{one_line(out)} is one of the sources; choose another name")
 
 
 @dataclass(eq=False)
@@ -255,15 +245,11 @@ def follow_photograph(
     face.crop = face.crop.calibrated(list(follower.ends), steady=True)
     still = Still(face, follower, upscaler)
     name = capabilities_of(rotator).name
-    told = {n: f"{w.value:g}" if w.absolute else f"{w.value:+g}" for n, w in (wanted or {}).items()}
+    told = {n: str(w) for n, w in (wanted or {}).items()}
     details = {"model": name, **follower.details(), **({"properties": told} if told else {})}
     metadata = synthetic_metadata({**details, "video": True, **earlier(portrait.photograph.history)})
     frames = watch(still.frames())
-    if out.suffix.lower() == ".mp4":
-        write_atomically(out, lambda p: encode_mp4(p, frames, metadata))
-    else:
-        shown = list(frames)
-        write_animation(out, [f.pixels for f in shown], [round(1000 * f.seconds) for f in shown], metadata)
+    write_frames(out, frames, metadata)
     warnings = [*portrait.warnings, *capabilities_of(rotator).warnings, *appearance.warnings, *follower.warnings]
     seen = {"frames": follower.frames, "turned": follower.frames, "unchanged": 0, "held": follower.held}
     seen["face_seen"] = len(motion.times)

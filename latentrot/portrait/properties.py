@@ -84,7 +84,7 @@ def property_report(report: PropertyReport) -> dict[str, dict[str, object]]:
     """Report of each property, ready for JSON: wanted, before, after, reached, step."""
     return {
         row.name: {
-            "wanted": f"{row.wanted.value:g}" if row.wanted.absolute else f"{row.wanted.value:+g}",
+            "wanted": str(row.wanted),
             **({} if np.isnan(row.before) else {"before": round(row.before, 3)}),
             **({} if np.isnan(row.after) else {"after": round(row.after, 3)}),
             "reached": bool(row.reached),

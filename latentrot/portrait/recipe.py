@@ -57,10 +57,7 @@ class Recipe:
 
     def as_json(self) -> dict[str, object]:
         """Convert to the JSON entry "edit" of a report."""
-        settings = [
-            {name: f"{w.value:g}" if w.absolute else f"{w.value:+g}" for name, w in setting.items()}
-            for setting in self.asked.settings
-        ]
+        settings = [{name: str(w) for name, w in setting.items()} for setting in self.asked.settings]
         turns = [[turn.yaw, turn.pitch, turn.roll] for turn in self.asked.turns]
         asked = {
             "turns": turns,

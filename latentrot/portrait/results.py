@@ -16,7 +16,7 @@ from latentrot.data.animation import ANIMATED, check_encoder, fit_side, there_an
 from latentrot.data.images import ENCODERS, as_png, check_target, resize, strip, write_image, write_photograph
 from latentrot.data.metadata import SOURCE_TYPE, SYNTHETIC
 from latentrot.errors import LatentrotError, one_line
-from latentrot.files import check_writable, write_atomically
+from latentrot.files import check_writable, is_same_file, write_atomically
 from latentrot.output import write_owned
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def check_out(out: Path, source: Path, count: int) -> None:
         check_encoder(out)
     check_target(out)
     check_writable(out)
-    if os.path.exists(out) and os.path.exists(source) and os.path.samefile(out, source):
+    if is_same_file(out, source):
         raise LatentrotError(f"{one_line(out)} is the photograph itself; choose another name")
 
 
@@ -286,7 +286,7 @@ def setting_name(edited: Edited, i: int) -> str:
         return ""
     reports = edited.variation_of(i)[0].appearance.reports
     wanted = [(row.name, row.wanted) for row in reports[0].properties] if reports else []
-    return "".join(f"_{n}{w.value:g}" if w.absolute else f"_{n}{w.value:+g}" for n, w in wanted)
+    return "".join(f"_{n}{w}" for n, w in wanted)
 
 
 def write_folder(edited: Edited, out: Path, metadata: dict[str, str]) -> list[Path]:

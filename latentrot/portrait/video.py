@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from latentrot.data.animation import check_encoder, open_animation, write_animation
-from latentrot.data.images import Photograph, check_target
-from latentrot.data.video import Video, VideoFrame, encode_mp4, is_video, open_video
+from latentrot.data.animation import check_moving_target, open_moving, write_frames
+from latentrot.data.images import Photograph
+from latentrot.data.video import Video, VideoFrame, is_video
 from latentrot.directions.difference import apply_change
 from latentrot.directions.properties import Wanted
 from latentrot.errors import LatentrotError, one_line
 from latentrot.faces.alignment import Alignment
-from latentrot.files import check_writable, write_atomically
+from latentrot.files import is_same_file
 from latentrot.portrait.face import PreparedFace, prepare_face
 from latentrot.portrait.follow import Follower
 from latentrot.portrait.portrait import EditConfig, Portrait
@@ -139,7 +139,7 @@ class VideoEditor:
     def details(self) -> dict[str, object]:
         """Model, rotation and properties, for metadata and report."""
         name = capabilities_of(self.rotator).name
-        wanted = {n: f"{w.value:g}" if w.absolute else f"{w.value:+g}" for n, w in self.wanted.items()}
+        wanted = {n: str(w) for n, w in self.wanted.items()}
         told = {"properties": wanted} if wanted else {}
         if self.follower is not None:
             return {"model": name, **self.follower.details(), **told}
@@ -175,15 +175,8 @@ def check_video_out(out: Path, source: Path) -> None:
     Raises:
         LatentrotError: the output is refused.
     """
-    kinds = kinds_of(source)
-    if out.suffix.lower() not in kinds:
-        raise LatentrotError(
-            f"cannot write {one_line(out)}: {one_line(source.name, 60)} is animated; end --out in {' or '.join(kinds)}"
-        )
-    check_encoder(out)
-    check_target(out)
-    check_writable(out)
-    if out.exists() and source.exists() and out.samefile(source):
+    check_moving_target(out, kinds_of(source), f"{one_line(source.name, 60)} is animated")
+    if is_same_file(out, source):
         raise LatentrotError(f"{one_line(out)} is the video itself; choose another name")
 
 
@@ -208,17 +201,12 @@ def edit_video(
         LatentrotError: the video cannot be read, no face in it could be edited, or the output cannot be written.
     """
     check_video_out(out, path)
-    video = open_video(path) if is_video(path) else open_animation(path)
+    video = open_moving(path)
     editor = load()
     metadata = synthetic_metadata({**editor.details(), "video": True, **earlier(video.history)})
 
     frames = editor.edit_all(watch(video.frames, video))
-    if out.suffix.lower() == ".mp4":
-        write_atomically(out, lambda p: encode_mp4(p, frames, metadata, video))
-    else:
-        shown = list(frames)
-        times = [round(1000 * f.seconds) for f in shown]
-        write_animation(out, [f.pixels for f in shown], times, metadata, plays=video.plays)
+    write_frames(out, frames, metadata, video)
     report: dict[str, Any] = {"input": str(path), "output": str(out), **editor.report(), "fps": round(video.fps, 3)}
     followed = editor.follower.warnings if editor.follower else []
     warnings = [*video.warnings, *capabilities_of(editor.rotator).warnings, *followed]

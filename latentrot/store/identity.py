@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from latentrot.data.celeba import FaceFolder
-from latentrot.data.digests import MAX_CHANGED_SHARE, image_digests, names_some
-from latentrot.data.digests import changed_images as changed_names
-from latentrot.errors import LatentrotError
+from latentrot.data.digests import changed_names, image_digests, names_some, refuse_most_changed
 from latentrot.store.latent_store import LatentStore
 
 __all__ = ["Changes", "changed_images", "forget_changed", "require_same_images"]
@@ -65,11 +63,10 @@ def forget_changed(store: LatentStore, folder: FaceFolder) -> None:
         )  # fmt: skip
     if not changes.images:
         return
-    if len(changes.images) > MAX_CHANGED_SHARE * changes.known:
-        raise LatentrotError(
-            f"{store.root} holds latents of other images than {folder.image_dir} under {len(changes.images)} of "
-            f"{changes.known} names: {names_some(changes.images)}; use another --out, or the folder it was embedded from"
-        )
+    refuse_most_changed(
+        changes.images, changes.known, f"{store.root} holds latents of other images than {folder.image_dir}",
+        "use another --out, or the folder it was embedded from",
+    )  # fmt: skip
     log.warning("%d images have changed since they were embedded: %s; %d shards are embedded again",
                 len(changes.images), names_some(changes.images), len(changes.shards))  # fmt: skip
     for number in changes.shards:

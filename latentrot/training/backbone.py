@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -33,6 +34,7 @@ __all__ = [
     "build_model",
     "build_unet",
     "images_at",
+    "save_model",
     "save_samples",
     "stratified_levels",
     "target_of",
@@ -207,8 +209,9 @@ def training_batch(
 
 def stratified_levels(n: int, timesteps: int, generator: torch.Generator) -> torch.Tensor:
     """(n,) int64 noise levels, stratified over the whole range in each step, which reduces the loss's variance."""
-    u = (torch.arange(n) + torch.rand(n, generator=generator)) / n
-    return (u[torch.randperm(n, generator=generator)] * timesteps).long().clamp_(0, timesteps - 1)
+    device = generator.device
+    u = (torch.arange(n, device=device) + torch.rand(n, generator=generator, device=device)) / n
+    return (u[torch.randperm(n, generator=generator, device=device)] * timesteps).long().clamp_(0, timesteps - 1)
 
 
 def target_of(scheduler: DDIMScheduler, x0: torch.Tensor, noise: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
@@ -305,10 +308,7 @@ class Backbone:
 
     def export(self, out: Path, average: torch.nn.Module, step: int) -> None:
         """Write the averaged weights as a diffusers folder in half precision, and a contact sheet of samples."""
-        unet = build_model(self.config)
-        unet.load_state_dict(average.state_dict())
-        DDIMPipeline(unet=unet.half(), scheduler=self.scheduler).save_pretrained(out / MODEL, safe_serialization=True)
-        save_pixel_unshuffle(out / MODEL, self.config.patch)
+        save_model(average.state_dict(), self.config, out / MODEL)
         save_samples(out, step, self.samples(average, step))
 
     def samples(self, average: torch.nn.Module, step: int) -> Image.Image:
@@ -316,6 +316,15 @@ class Backbone:
         config = self.config
         small = replace(config, resolution=config.resolution // 2) if step <= config.small_steps else config
         return sample_grid(average, self.scheduler, small)
+
+
+def save_model(weights: Mapping[str, torch.Tensor], config: TrainConfig, folder: Path) -> None:
+    """Write a backbone as a diffusers folder in half precision."""
+    unet = build_model(config)
+    unet.load_state_dict(weights)
+    pipeline = DDIMPipeline(unet=unet.half(), scheduler=build_scheduler(config))
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    save_pixel_unshuffle(folder, config.patch)
 
 
 def save_samples(out: Path, step: int, sheet: Image.Image) -> None:

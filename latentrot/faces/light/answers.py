@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from latentrot.data.digests import changed_images, names_some
+from latentrot.data.digests import changed_names, names_some
 from latentrot.errors import LatentrotError
 from latentrot.faces.estimate import UNSURE
 from latentrot.faces.network import LIGHTS
@@ -150,7 +150,7 @@ def to_same_images(answers: Iterable[Answer], digests: Mapping[str, str]) -> lis
         LatentrotError: most belong to other images of the same names.
     """
     answers = list(answers)
-    changed = changed_images(
+    changed = changed_names(
         {a.image_id: a.digest for a in answers}, digests, "the answers belong to other images than the folder's",
         "use other --answers, or the folder they were given on",
     )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from latentrot.data.digests import changed_images, names_some
+from latentrot.data.digests import changed_names, names_some
 from latentrot.data.tables import as_numbers, parse_table, to_files
 from latentrot.errors import LatentrotError
 from latentrot.faces.network import LIGHTS
@@ -134,7 +134,7 @@ def with_light(labels: pd.DataFrame, lights: pd.DataFrame) -> pd.DataFrame:
             len(labels),
         )
     if "digest" in lights and "digest" in labels:
-        changed = changed_images(
+        changed = changed_names(
             lights["digest"].dropna().to_dict(), labels["digest"].to_dict(),
             "the lights belong to other images than the folder's", "label the light of this folder",
         )  # fmt: skip
