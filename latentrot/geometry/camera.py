@@ -15,7 +15,18 @@ from latentrot.geometry.calibration import surface_yaw
 from latentrot.geometry.head import Head
 from latentrot.geometry.surface import rotation
 
-__all__ = ["AXES", "MeshPose", "camera_of", "frontal", "landmarks_at", "project", "turn_matrix", "view_matrix"]
+__all__ = [
+    "AXES",
+    "MeshPose",
+    "camera_of",
+    "frontal",
+    "image_motion",
+    "landmarks_at",
+    "out_of_plane",
+    "project",
+    "turn_matrix",
+    "view_matrix",
+]
 
 #: pose of an exported mesh: frontal, or as in the photograph but upright (roll removed)
 MeshPose: TypeAlias = Literal["frontal", "photograph"]
@@ -26,6 +37,16 @@ AXES = np.array([1.0, -1.0, 1.0])
 def turn_matrix(head: Head, yaw: float, pitch: float, roll: float) -> np.ndarray:
     """(3, 3) rotation about the head's axis in its region, by uncalibrated mesh degrees."""
     return rotation(0, 0, roll) @ rotation(head.pose[0] + yaw, head.pose[1] + pitch) @ rotation(*head.pose).T
+
+
+def image_motion(turn: np.ndarray) -> np.ndarray:
+    """(2,) motion in the image of points in front of the axis, 2 sin(angle) long, of a rotation (3, 3)."""
+    return np.array([turn[0, 2] - turn[2, 0], turn[1, 2] - turn[2, 1]])
+
+
+def out_of_plane(turn: np.ndarray) -> float:
+    """Degrees by which a rotation (3, 3) turns the head's front away from where it pointed; roll does not count."""
+    return float(np.degrees(np.arccos(np.clip(turn[2, 2], -1, 1))))
 
 
 def view_matrix(head: Head, yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> np.ndarray:

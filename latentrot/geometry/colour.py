@@ -37,6 +37,7 @@ class Textures:
         strands: (h, w, 3) float32, zero-mean hair detail, defined everywhere.
         hair: (h, w) float32, weight with which a pixel may be redrawn as hair.
         near_hair: (h, w) float32, the same for skin next to hair, where the depth is discontinuous.
+        strand: (h, w) bool, hair whose colour is certainly that of hair.
     """
 
     front: np.ndarray
@@ -46,6 +47,7 @@ class Textures:
     strands: np.ndarray
     hair: np.ndarray
     near_hair: np.ndarray
+    strand: np.ndarray
 
 
 def make_textures(
@@ -99,6 +101,7 @@ def make_textures(
         strands=config.strands * strands_of(image - near, locks, width) if hairy else np.zeros_like(front),
         hair=hairy * (ramp(hair, 0.3, 0.7) * (1 - blur(dilated(outline.face, 0.01 * width).astype(np.float32), 2))),
         near_hair=hairy * _near_hair(strand, lobes, outline, width),
+        strand=eroded(strand, 0.01 * width),
     )
 
 

@@ -11,6 +11,7 @@ from latentrot.numerics import smoothstep
 __all__ = [
     "blur",
     "blur_within",
+    "continued",
     "curve_through",
     "dilated",
     "eroded",
@@ -153,6 +154,13 @@ def filled(image: np.ndarray, known: np.ndarray, sigma: float = 0.0, limit: floa
     if sigma > 0:
         base = blur(base, 0.5 * sigma) + mirrored_detail(image, known, sigma, limit)
     return np.where(known[..., None], image, base).astype(np.float32)
+
+
+def continued(image: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Continue the colours of known pixels (h, w) bool a few pixels beyond them, for a soft edge."""
+    weight = known.astype(np.float32)
+    near = cv2.blur(image * weight[..., None], (5, 5)) / np.maximum(cv2.blur(weight, (5, 5)), 1e-4)[..., None]
+    return np.where(known[..., None], image, near)
 
 
 def curve_through(points: np.ndarray, steps: int) -> np.ndarray:

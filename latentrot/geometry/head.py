@@ -20,12 +20,14 @@ from latentrot.geometry.fields import blur, dilated, eroded, filled, nearest, ra
 from latentrot.geometry.outline import Outline, face_area, find_outline
 from latentrot.geometry.region import Region, region_of, warped
 from latentrot.geometry.shading import Shading, fit_shading, surface_normals
+from latentrot.geometry.shell import hair_kind
 from latentrot.geometry.surface import SurfaceFit, fit_surface, load_surface, rotation
 from latentrot.geometry.symmetry import Symmetry, find_symmetry
 from latentrot.geometry.triangulate import PlanarMesh, triangulate_mask
 
 if TYPE_CHECKING:
     from latentrot.geometry.turn import TurnedHead
+    from latentrot.geometry.whole import WholeHead
 
 __all__ = ["Head", "PartProbabilities", "build_head", "lift_mesh"]
 
@@ -56,6 +58,7 @@ class Head:
         photograph: (h, w, 3) uint8.
         region: the working region around the head.
         image: (h, w, 3) float32, the photograph resampled to the region.
+        parts: (7, h, w) float32, part probabilities in the region.
         plate: the same with the inside of the head filled from its surroundings.
         plate_kept: (h, w) float32, 1 where the plate is the photograph.
         outside: (h, w, 2) float32, position of the nearest pixel outside the head (outside: the pixel itself).
@@ -70,6 +73,7 @@ class Head:
         slope: (h, w, 2) float32 slope of the front surface, across and down.
         axis: (3,) a point on the rotation axis in region pixels; its depth is that of the rim, 0.
         pose: yaw and pitch of the head in the photograph, degrees.
+        marks: (68, 2) detected landmarks in the region.
         landmarks: (68, 3) on the face in the region, z over the rim.
         fit: the fitted face.
         config: parameters.
@@ -80,6 +84,7 @@ class Head:
     photograph: np.ndarray
     region: Region
     image: np.ndarray
+    parts: np.ndarray
     plate: np.ndarray
     plate_kept: np.ndarray
     outside: np.ndarray
@@ -94,13 +99,21 @@ class Head:
     slope: np.ndarray
     axis: np.ndarray
     pose: tuple[float, float]
+    marks: np.ndarray
     landmarks: np.ndarray
     fit: SurfaceFit
     config: MeshConfig
     ears: tuple[Ear, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    def turn(self, yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0, light_follows: bool = False) -> TurnedHead:
+    def turn(
+        self,
+        yaw: float = 0.0,
+        pitch: float = 0.0,
+        roll: float = 0.0,
+        light_follows: bool = False,
+        whole: bool | None = None,
+    ) -> TurnedHead:
         """Render the photograph with the head rotated BY these degrees, as measured on the result.
 
         Args:
@@ -108,13 +121,28 @@ class Head:
                 pitch: > 0: looks up.
                 roll: > 0: leans clockwise.
                 light_follows: the light rotates with the head, even if `MeshConfig.light_follows` is False.
+                whole: render the whole head, not its front and back surface; None: if `needs_whole`. Choose one for all
+                    views of a sweep, so that nothing jumps.
 
         Raises:
                 LatentrotError: an angle that is not finite or beyond `MeshConfig.yaw_reach`.
         """
         from latentrot.geometry.turn import turn_head  # noqa: PLC0415  which renders heads
 
-        return turn_head(self, surface_yaw(yaw), pitch, roll, light_follows)
+        whole = self.needs_whole(yaw, pitch) if whole is None else whole
+        return turn_head(self, surface_yaw(yaw), pitch, roll, light_follows, whole)
+
+    def needs_whole(self, yaw: float = 0.0, pitch: float = 0.0) -> bool:
+        """Whether a rotation by these degrees is so large that the whole head looks better: `MeshConfig.whole_from`."""
+        short, long = self.config.whole_from
+        return float(np.hypot(yaw, pitch)) >= short + hair_kind(self)[1] * (long - short)
+
+    @cached_property
+    def whole(self) -> WholeHead:
+        """The whole head, for large rotations."""
+        from latentrot.geometry.whole import build_whole_head  # noqa: PLC0415
+
+        return build_whole_head(self)
 
     @cached_property
     def behind(self) -> tuple[np.ndarray, np.ndarray]:
@@ -206,6 +234,7 @@ def build_head(
         photograph=photograph,
         region=region,
         image=image,
+        parts=there,
         plate=_plate(image, outline, core, region),
         plate_kept=(~core).astype(np.float32),
         outside=_outside(outline, width),
@@ -220,6 +249,7 @@ def build_head(
         slope=slope,
         axis=np.array([axis[0], axis[1], 0.0]),
         pose=(fit.yaw_deg, fit.pitch_deg),
+        marks=marks,
         landmarks=own,
         fit=fit,
         config=config,

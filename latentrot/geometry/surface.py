@@ -28,6 +28,7 @@ __all__ = [
     "load_surface",
     "make_surface",
     "rotation",
+    "visible_contour",
     "write_surface",
 ]
 
@@ -95,6 +96,9 @@ class SurfaceFit:
         roll_deg: leans clockwise.
         width: frontal width of the face in pixels.
         error: root mean square distance of the 51 inner landmarks, as a share of the width.
+        weights: (m,) coefficients of the identities, then of the expressions.
+        scale: photograph pixels per mean face width.
+        shift: (2,) photograph position of the origin between the ears.
     """
 
     points: np.ndarray
@@ -105,6 +109,9 @@ class SurfaceFit:
     roll_deg: float
     width: float
     error: float
+    weights: np.ndarray
+    scale: float
+    shift: np.ndarray
 
 
 # --- build, read and write --------------------------------------------------------------------------------------------
@@ -248,7 +255,7 @@ def fit_surface(landmarks: np.ndarray, surface: FaceSurface | None = None) -> Su
         axes = _small_rotation(change[:3]) @ axes
         scale, shift = scale * np.exp(np.clip(change[3], -0.5, 0.5)), shift + change[4:6]
         weights[: free - 6] += change[6:]
-        used[:CONTOUR] = _seen_contour(surface, weights, modes, axes)
+        used[:CONTOUR] = visible_contour(surface, weights, modes, axes)
     whole = (surface.mean + np.tensordot(weights, modes, 1)) @ axes.T * scale
     placed = whole + np.r_[shift, 0]
     yaw, pitch, roll = angles_of(axes)
@@ -262,6 +269,9 @@ def fit_surface(landmarks: np.ndarray, surface: FaceSurface | None = None) -> Su
         roll_deg=roll,
         width=float(np.linalg.norm(placed[ends[1]] - placed[ends[0]])),
         error=float(np.sqrt(np.mean(np.sum((placed[used, :2] - points)[CONTOUR:] ** 2, 1))) / scale),
+        weights=weights,
+        scale=float(scale),
+        shift=shift,
     )
 
 
@@ -296,7 +306,7 @@ def _small_rotation(vector: np.ndarray) -> np.ndarray:
     return np.eye(3) + np.sin(angle) * k + (1 - np.cos(angle)) * k @ k
 
 
-def _seen_contour(surface: FaceSurface, weights: np.ndarray, modes: np.ndarray, axes: np.ndarray) -> np.ndarray:
+def visible_contour(surface: FaceSurface, weights: np.ndarray, modes: np.ndarray, axes: np.ndarray) -> np.ndarray:
     """Vertex on the slide of each contour landmark that lies farthest out in the image: (17,)."""
     slides = surface.slides
     shape = (surface.mean[slides] + np.tensordot(weights, modes[:, slides], 1)) @ axes.T

@@ -10,20 +10,24 @@ import numpy as np
 from latentrot.errors import LatentrotError
 from latentrot.faces.alignment import Alignment, align_landmarks
 from latentrot.faces.upright import centred, five_of
-from latentrot.geometry.camera import landmarks_at, turn_matrix
+from latentrot.geometry.camera import image_motion, landmarks_at, out_of_plane, turn_matrix
 from latentrot.geometry.composite import composite
 from latentrot.geometry.draw import BACK, FRONT, NONE, draw
 from latentrot.geometry.ears import Ear, draw_ear
-from latentrot.geometry.fields import blur, dilated, eroded, ramp, sample, sample_at, values_at
+from latentrot.geometry.fields import blur, continued, dilated, eroded, ramp, sample, sample_at, values_at
 from latentrot.geometry.head import Head
+from latentrot.geometry.layer import Layer, mixed
 from latentrot.geometry.shading import head_gain, relight
 from latentrot.geometry.surroundings import warp_surroundings
+from latentrot.geometry.whole_view import whole_layer
 
 __all__ = ["TurnedHead", "realign_crop", "turn_head"]
 
 #: distance from the head, in W, over which the relighting fades out on the neck
 BESIDE = 0.15
 
+#: rotations (degrees out of the image plane) between which a whole head takes over from the front surface
+MIX_DEG = (4.0, 14.0)
 #: distances from the rotated head (shares of W) between which loose hair is removed, after small and large rotations; and
 #: the rotations (degrees) between which they change
 LOOSE_HAIR, LARGE_DEG = ((0.06, 0.12), (0.015, 0.05)), (25.0, 45.0)
@@ -82,26 +86,14 @@ def realign_crop(head: Head, turned: TurnedHead) -> np.ndarray:
     return np.asarray(cv2.warpAffine(turned.image, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE))
 
 
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """The rotated region: its image, the source position of every pixel, and their reliability.
-
-    Args:
-        image: (h, w, 3) float32.
-        source: (h, w, 2) float32 region positions.
-        coverage: (h, w) float32, 1 where the source's own pixel is shown.
-        head: (h, w) float32 alpha of the head.
-        gain: (h, w) float32, factor on the colours that keeps the light fixed in the scene.
-    """
-
-    image: np.ndarray
-    source: np.ndarray
-    coverage: np.ndarray
-    head: np.ndarray
-    gain: np.ndarray
-
-
-def turn_head(head: Head, yaw: float, pitch: float = 0.0, roll: float = 0.0, light_follows: bool = False) -> TurnedHead:
+def turn_head(
+    head: Head,
+    yaw: float,
+    pitch: float = 0.0,
+    roll: float = 0.0,
+    light_follows: bool = False,
+    whole: bool = False,
+) -> TurnedHead:
     """Rotate a head by degrees relative to its pose in the photograph.
 
     Args:
@@ -110,6 +102,7 @@ def turn_head(head: Head, yaw: float, pitch: float = 0.0, roll: float = 0.0, lig
         pitch: > 0: looks up.
         roll: > 0: leans clockwise.
         light_follows: the light rotates with the head, even if `MeshConfig.light_follows` is False.
+        whole: render the whole head, not its front and back surface.
 
     Raises:
         LatentrotError: an angle that is not finite or exceeds `MeshConfig.yaw_reach`.
@@ -126,7 +119,17 @@ def turn_head(head: Head, yaw: float, pitch: float = 0.0, roll: float = 0.0, lig
         ones = np.ones(head.photograph.shape[:2], np.float32)
         return TurnedHead(head.photograph.copy(), ones, ones, landmarks, *pose)
     follows = light_follows or head.config.light_follows
-    return TurnedHead(*_composited(head, _turned_layer(head, turn, follows)), landmarks, *pose)
+    layer = _whole_or_mixed(head, turn, follows) if whole else _turned_layer(head, turn, follows)
+    return TurnedHead(*_composited(head, layer), landmarks, *pose)
+
+
+def _whole_or_mixed(head: Head, turn: np.ndarray, light_follows: bool) -> Layer:
+    """Render the whole head; after small rotations mix it with the front surface, which shows the source itself at 0."""
+    share = float(ramp(np.array(out_of_plane(turn)), *MIX_DEG))
+    if share == 0:
+        return _turned_layer(head, turn, light_follows)
+    whole = whole_layer(head, turn, light_follows)
+    return whole if share == 1 else mixed(_turned_layer(head, turn, light_follows), whole, share)
 
 
 def _turned_layer(head: Head, turn: np.ndarray, light_follows: bool) -> Layer:
@@ -134,9 +137,7 @@ def _turned_layer(head: Head, turn: np.ndarray, light_follows: bool) -> Layer:
     config, width = head.config, head.region.width
     yaw = yaw_of(turn)
     source, shown = _rasterised(head, turn)
-    direction = np.array(
-        [turn[0, 2] - turn[2, 0], turn[1, 2] - turn[2, 1]]
-    )  # image motion of points in front of the axis
+    direction = image_motion(turn)
     length = float(np.linalg.norm(direction))
     direction = direction / length if length > 1e-6 else np.array([1.0, 0.0])
     around, inside, left = warp_surroundings(shown, source, head.outline, direction, width, config)
@@ -146,7 +147,7 @@ def _turned_layer(head: Head, turn: np.ndarray, light_follows: bool) -> Layer:
     skin, kept = _skin(head, turn, source, shown, ears)
     rest = sample_at(head.plate, around, cv2.INTER_CUBIC)
     rest_kept = sample(head.plate_kept, around[..., 0], around[..., 1])
-    angle = float(np.degrees(np.arcsin(min(1.0, length / 2))))  # of the rotation out of the image plane
+    angle = out_of_plane(turn)
     if angle > STALE_DEG[0]:
         left = np.maximum(left, _stale(head, around, inside, angle))
     if left.any():
@@ -272,7 +273,7 @@ def _skin(
     if head.symmetry.strength > 0:
         mirrored, share = _mirrored(head, source, shown)
         skin, kept = skin + (mirrored - skin) * share[..., None], kept * (1 - share)
-    return _continued(skin, shown > 0), kept
+    return continued(skin, shown > 0), kept
 
 
 def _gain(head: Head, turn: np.ndarray, source: np.ndarray, shown: np.ndarray) -> np.ndarray:
@@ -305,13 +306,6 @@ def _mirrored(head: Head, source: np.ndarray, shown: np.ndarray) -> tuple[np.nda
     share = np.clip(better, 0, 1) * np.clip(2.5 * better, 0, 1) * on_surface * inside * (shown == FRONT)
     colours = sample_at(head.colours.front, there, cv2.INTER_CUBIC) * sample_at(mirror.ratio, source)
     return np.clip(colours, 0, 255), mirror.strength * blur(share, 1.5)
-
-
-def _continued(image: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Extrapolate colours a few pixels beyond the outline, for its soft edge."""
-    weight = known.astype(np.float32)
-    near = cv2.blur(image * weight[..., None], (5, 5)) / np.maximum(cv2.blur(weight, (5, 5)), 1e-4)[..., None]
-    return np.where(known[..., None], image, near)
 
 
 # --- composite into the photograph ------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ class Patch:
         photograph[top:bottom, left:right] = self.pixels
 
 
-def compose(head: Head, turn: Turn, drawn: np.ndarray | None, config: EditConfig) -> Patch:
+def compose(head: Head, turn: Turn, drawn: np.ndarray | None, config: EditConfig, whole: bool | None = None) -> Patch:
     """Rotate a head and composite it into its photograph.
 
     Args:
@@ -60,8 +60,9 @@ def compose(head: Head, turn: Turn, drawn: np.ndarray | None, config: EditConfig
         turn: rotation relative to the source, degrees.
         drawn: (s, s, 3) uint8, the generated face in the CelebA frame; None: geometry alone.
         config: options of the edit.
+        whole: render the whole head; None: if the rotation needs it.
     """
-    turned = head.turn(turn.yaw, turn.pitch, turn.roll, light_follows=config.light_follows)
+    turned = head.turn(turn.yaw, turn.pitch, turn.roll, config.light_follows, whole)
     if config.reify and drawn is not None:
         return replace_face(head, turned, drawn)
     return fill_hidden(head, turned, drawn, config.trust)

@@ -48,6 +48,7 @@ class EditedFace:
         alignment: similarity transform from the photograph to the CelebA frame; None if the image was already a crop.
         head: the fitted 3-D head; None if the edit does not use geometry.
         config: options of the edit.
+        whole: True if the whole head is rendered, for all rotations alike.
         drawn: True if the rotator generated the rotated face; False if geometry alone rendered it.
         coverage: for each rotation, the share of the face's pixels visible in the source, 0 to 1; empty if unknown.
         kept: cached patches, one per rotation; empty if they exceed `KEPT_BYTES`.
@@ -59,6 +60,7 @@ class EditedFace:
     alignment: Alignment | None
     head: Head | None = None
     config: EditConfig = field(default_factory=EditConfig)
+    whole: bool = False
     drawn: bool = True
     coverage: tuple[float, ...] = ()
     kept: tuple[Patch, ...] = ()
@@ -74,7 +76,9 @@ class EditedFace:
             return self.kept[i]
         if self.head is None:
             raise LatentrotError("only a crop was edited, so it cannot be composited; edit a whole photograph")
-        return compose(self.head, self.asked[i], self.turned.frames[i].image if self.drawn else None, self.config)
+        return compose(
+            self.head, self.asked[i], self.turned.frames[i].image if self.drawn else None, self.config, self.whole
+        )
 
 
 @dataclass(eq=False)
@@ -113,7 +117,13 @@ class PreparedFace:
         """Whether geometry alone renders the rotated face, because the rotator generates none."""
         return self.pending is not None and not capabilities_of(self.rotator).draws
 
-    def edit(self, turns: Sequence[Turn], upscaler: Upscaler | None = None, clock: Clock | None = None) -> EditedFace:
+    def edit(
+        self,
+        turns: Sequence[Turn],
+        upscaler: Upscaler | None = None,
+        clock: Clock | None = None,
+        whole: bool | None = None,
+    ) -> EditedFace:
         """Rotate the face and composite it into its photograph.
 
         Args:
@@ -121,6 +131,7 @@ class PreparedFace:
                 rolls, too, if `config.whole_pose`.
             upscaler: restoration network, applied to each generated crop.
             clock: stopwatch of the whole edit.
+            whole: render the whole head; None: if one of the rotations needs it.
 
         Raises:
             LatentrotError: the face cannot be rotated; the message gives the reason.
@@ -128,8 +139,8 @@ class PreparedFace:
         clock = clock or Clock()
         asked = tuple(map(self.relative, turns))
         by = [t.yaw for t in asked]
-        whole = self.pending is None and not self.config.crop_only
-        if whole and takes_photographs(self.rotator) and self.alignment is not None:
+        alone = self.pending is None and not self.config.crop_only
+        if alone and takes_photographs(self.rotator) and self.alignment is not None:
             return self.edit_photographs(self.rotator, self.alignment, asked, clock)
         drawn = self.draw(by)
         warnings = (*(self.head.warnings if self.head else ()), *drawn.warnings)
@@ -137,9 +148,14 @@ class PreparedFace:
             drawn = upscaler.upscale_rotated(drawn)
         clock.lap("draw", drawn.seconds)
         edited = EditedFace(
-            drawn, asked, self.alignment, self.head, self.config, not self.leaves_to_geometry, warnings=warnings
-        )
+            drawn, asked, self.alignment, self.head, self.config, self.shows_whole(asked) if whole is None else whole,
+            not self.leaves_to_geometry, warnings=warnings,
+        )  # fmt: skip
         return edited if self.head is None else self.composite(edited, clock)
+
+    def shows_whole(self, asked: Sequence[Turn]) -> bool:
+        """Whether one of some relative rotations needs the whole head."""
+        return self.head is not None and any(self.head.needs_whole(t.yaw, t.pitch) for t in asked)
 
     def relative(self, turn: Turn) -> Turn:
         """Convert a requested rotation, which may be a target pose, to a rotation relative to the source, degrees."""

@@ -200,8 +200,9 @@ class Still:
 
     def frames(self) -> Iterator[VideoFrame]:
         """Yield one result for each frame of the motion, with its start and duration."""
+        whole = self.face.shows_whole([Turn(end) for end in self.follower.ends])
         for start, seconds in self.follower.motion.frames:
-            edited = self.face.edit([self.follower.turn(float(start))], self.upscaler)
+            edited = self.face.edit([self.follower.turn(float(start))], self.upscaler, whole=whole)
             image = self.face.portrait.image.copy()
             edited.patch(0).paste(image)
             self.yaws.append(edited.turned.frames[0].yaw_deg)

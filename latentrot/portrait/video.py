@@ -53,6 +53,7 @@ class VideoEditor:
         yaws: for each rotated frame, the yaws of source and result, degrees.
         refused: last reason why a detected face could not be edited.
         like: the face prepared in the frame where it first appeared.
+        whole: whether the whole head is rendered, decided in that frame.
         yaw: temporal filter of the source's yaw.
     """
 
@@ -67,6 +68,7 @@ class VideoEditor:
     yaws: list[tuple[float, float]] = field(default_factory=list)
     refused: str = ""
     like: Prepared | None = None
+    whole: bool | None = None
     yaw: SmoothedYaw = field(default_factory=SmoothedYaw)
 
     def __post_init__(self) -> None:
@@ -88,11 +90,11 @@ class VideoEditor:
         if tracked is None:
             return frame
         if tracked.new:
-            self.like, self.yaw = None, SmoothedYaw()
+            self.like, self.whole, self.yaw = None, None, SmoothedYaw()
         try:
             face = self.prepared(frame, tracked, at)
             turn = Turn(self.degrees) if self.follower is None else self.follower.turn(at)
-            edited = face.edit([turn], self.upscaler)
+            edited = face.edit([turn], self.upscaler, whole=self.whole)
         except LatentrotError as error:  # blur or occlusion: the next frame may succeed
             self.refused = str(error)
             return frame
@@ -113,6 +115,7 @@ class VideoEditor:
                 self.follower.reach = face.crop.reach
             ends = [by] if self.follower is None else list(self.follower.ends)
             self.like = face.crop = face.crop.calibrated(ends, steady=True)
+            self.whole = face.shows_whole([Turn(end) for end in ends])
         return face
 
     def with_properties(self, frame: np.ndarray, alignment: Alignment) -> np.ndarray:

@@ -130,7 +130,7 @@ def load_head_model(path: Path | str = ICT_PATH) -> HeadModel:
         paint=paint_model(base, faces, mat, MIDDLE),
         hair_at=hair_at,
         hair_rest=hair_rest,
-        occlusion=_occlusion(base, faces),
+        occlusion=ambient_visibility(base, faces),
     )
 
 
@@ -185,7 +185,7 @@ def _grid_faces(first: int) -> np.ndarray:
     return np.stack([np.stack([a, b, c], -1), np.stack([a, c, d], -1)], 2).reshape(-1, 3)
 
 
-def _occlusion(base: np.ndarray, faces: np.ndarray, directions: int = 64, size: int = 256) -> np.ndarray:
+def ambient_visibility(base: np.ndarray, faces: np.ndarray, directions: int = 64, size: int = 256) -> np.ndarray:
     """Ambient visibility of each vertex: the share of unoccluded directions on a Fibonacci sphere."""
     turn = np.arange(directions) * np.pi * (3 - np.sqrt(5))
     height = 1 - 2 * (np.arange(directions) + 0.5) / directions

@@ -97,4 +97,4 @@ class PairRotator:
             return np.stack([np.concatenate([square, np.full_like(square[..., :1], 255)], -1)] * len(degrees))
         renderer = ConditionRenderer(size)
         head = renderer.fit_head(image)
-        return np.stack([renderer.render(head.turn(d)) for d in degrees])
+        return np.stack([renderer.render(head.turn(d, whole=False)) for d in degrees])

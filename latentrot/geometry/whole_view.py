@@ -1,0 +1,192 @@
+"""Render a whole head after a rotation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from latentrot.geometry.draw import draw
+from latentrot.geometry.fields import blur, continued, ramp, sample_at
+from latentrot.geometry.layer import Layer
+from latentrot.geometry.shading import light_gain, relight, smooth_gain
+from latentrot.geometry.shell import grid_places, texels_at
+from latentrot.geometry.template import load_template
+from latentrot.geometry.whole import WholeHead
+
+if TYPE_CHECKING:
+    from latentrot.geometry.head import Head
+
+__all__ = ["rotated_shell", "rotated_skin", "whole_layer"]
+
+#: brightness of the inner side of the hair
+INNER = 0.7
+#: values of a shell's alpha between which hair becomes opaque, seen from outside and from inside
+HAIR_ALPHA, INNER_ALPHA = (0.28, 0.72), (0.35, 0.65)
+#: hair less than this (W) behind the skin is shown: both lie on the scalp
+CLOSE = 0.015
+#: heights of the template (y, W) between which the neck begins, which clothes may cover, and between which it ends
+NECK, NECK_END = (0.78, 0.86), (1.27, 1.13)
+#: distance (W) above the collar from which the neck is drawn in to the photograph's
+DRAWN_IN = 0.5
+#: width in W of the head's soft edge
+EDGE = 0.012
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A rasterised surface of a rotated head.
+
+    Args:
+        colours: (h, w, 3) float32.
+        alpha: (h, w) float32.
+        known: (h, w) float32, 1 where the source's own pixel is shown.
+        source: (h, w, 2) float32 source positions in the region.
+        normals: (h, w, 3) float32 normals in the source's pose.
+        depth: (h, w) float32 depth.
+    """
+
+    colours: np.ndarray
+    alpha: np.ndarray
+    known: np.ndarray
+    source: np.ndarray
+    normals: np.ndarray
+    depth: np.ndarray
+
+
+def whole_layer(head: Head, turn: np.ndarray, light_follows: bool) -> Layer:
+    """Render the region with its whole head rotated; the surroundings stay where they are.
+
+    Args:
+        head: from `latentrot.geometry.head.build_head`.
+        turn: (3, 3) rotation about the head's axis in its region.
+        light_follows: the light rotates with the head.
+    """
+    # skin, then the inner side of the hair behind it, then hair in front of both
+    skin = draw_skin(head, head.whole, turn)
+    hair = draw_hair(head, head.whole, turn, skin.depth)
+    inner, inner_alpha = draw_inner_hair(head, head.whole, turn)
+    under, over = skin.alpha[..., None], hair.alpha[..., None]
+    colours = inner + (skin.colours - inner) * under
+    colours = colours + (hair.colours - colours) * over
+    alpha = np.maximum(np.maximum(skin.alpha, inner_alpha), hair.alpha)
+    solid, hairy = alpha > 0.5, hair.alpha > 0.5
+    colours = continued(colours, solid)
+    gain = np.ones(alpha.shape, np.float32)
+    if not light_follows and head.shading.strength > 0:
+        normals = np.where(hairy[..., None], hair.normals, skin.normals)
+        gain = scene_gain(head, turn, normals, solid, hairy)
+        colours = relight(colours, gain)
+    soft = soft_edge(alpha, head.region.width)
+    behind, bare = head.behind
+    rows, columns = np.mgrid[: len(alpha), : alpha.shape[1]].astype(np.float32) + 0.5
+    still = np.stack([columns, rows], -1) + (1 - bare)[..., None]  # a filled pixel is not the photograph's
+    source = np.where(hairy[..., None], hair.source, skin.source)
+    known = np.where(hairy, hair.known, skin.known * skin.alpha)
+    return Layer(
+        image=np.clip(behind + (colours - behind) * soft[..., None], 0, 255),
+        source=np.where(soft[..., None] > 0.5, source, still).astype(np.float32),
+        coverage=(bare + soft * (known - bare)).astype(np.float32),
+        head=soft,
+        gain=(1 + soft * (gain - 1)).astype(np.float32),
+    )
+
+
+def draw_skin(head: Head, whole: WholeHead, turn: np.ndarray) -> Drawn:
+    """Rasterise and colour skull, face, ears and neck."""
+    template, size = load_template(), head.region.size
+    across = template.mirror
+    values = np.column_stack(
+        [whole.points[:, :2], whole.points[across, :2], whole.seen, whole.seen[across], whole.ratio, whole.base,
+         whole.normals, template.mean[:, 1]]
+    )  # fmt: skip
+    points = rotated_skin(head, turn)
+    v, shown, depth = draw(points, template.faces, values, np.ones(len(template.faces)), size)
+    source, mirror, height = v[..., 0:2], v[..., 2:4], v[..., 15]
+    known = v[..., 4] * sample_at(whole.skin, source)
+    mirrored = np.clip(v[..., 5] * sample_at(whole.bare, mirror) - known, 0, 1)  # where that side shows more
+    own = sample_at(head.image, source, cv2.INTER_CUBIC)
+    other = sample_at(head.image, mirror, cv2.INTER_CUBIC) * v[..., 6:9]
+    k, m = known[..., None], mirrored[..., None]
+    colours = np.clip(own * k + other * m + v[..., 9:12] * (1 - k - m), 0, 255)
+    alpha = (shown > 0) * (1 - ramp(height, *NECK) * whole.covered) * ramp(height, *NECK_END)
+    return Drawn(colours, alpha.astype(np.float32), known, source, v[..., 12:15], depth)
+
+
+def draw_hair(head: Head, whole: WholeHead, turn: np.ndarray, skin_depth: np.ndarray) -> Drawn:
+    """Rasterise and colour the outer side of the hair, where the skin, whose depth is (h, w), does not hide it."""
+    shell = whole.shell
+    flat, points = shell.points.reshape(-1, 3), rotated_shell(head, turn)
+    values = np.column_stack([grid_places(), flat[:, :2], shell.normals.reshape(-1, 3)])
+    v, shown, depth = draw(points, shell.faces, values, np.ones(len(shell.faces)), head.region.size)
+    places, source = v[..., :2], v[..., 2:4]
+    known, made = texels_at(shell.known, places), texels_at(shell.colours, places)
+    image = sample_at(head.image, source, cv2.INTER_CUBIC)
+    colours = np.clip(made + known[..., None] * (image - made), 0, 255)
+    near = (depth > skin_depth - CLOSE * head.region.width) & (shown > 0)
+    alpha = ramp(texels_at(shell.alpha, places), *HAIR_ALPHA) * blur(near.astype(np.float32), 0.7) * (shown > 0)
+    return Drawn(colours, alpha, known, source, v[..., 4:7], depth)
+
+
+def draw_inner_hair(head: Head, whole: WholeHead, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Colours (h, w, 3) and alpha (h, w) of the inner side of the hair."""
+    shell, points = whole.shell, rotated_shell(head, turn)
+    places, shown, _ = draw(points, shell.faces[:, ::-1], grid_places(), np.ones(len(shell.faces)), head.region.size)
+    alpha = np.where(shown > 0, ramp(texels_at(shell.alpha, places), *INNER_ALPHA), 0.0)
+    return INNER * blur(texels_at(shell.colours, places), 1.0), alpha.astype(np.float32)
+
+
+def scene_gain(head: Head, turn: np.ndarray, normals: np.ndarray, solid: np.ndarray, hairy: np.ndarray) -> np.ndarray:
+    """(h, w) gain that keeps the light fixed in the scene.
+
+    Args:
+        head: its shading.
+        turn: (3, 3) rotation.
+        normals: (h, w, 3) in the source's pose.
+        solid: (h, w) bool, where the head is seen.
+        hairy: (h, w) bool, where hair is seen.
+    """
+    length = np.linalg.norm(normals, axis=-1)
+    there = solid & (length > 0)
+    unit = (normals[there] / length[there][:, None]).astype(np.float32)
+    log_gain = np.zeros(solid.shape, np.float32)
+    log_gain[there] = light_gain(
+        head.shading, unit, turn.astype(np.float32), unit[:, 2] < 0, hairy[there].astype(np.float32)
+    )
+    return smooth_gain(log_gain, there, head.region.width)
+
+
+def soft_edge(alpha: np.ndarray, width: float) -> np.ndarray:
+    """(h, w) alpha that fades out towards the edge of a head of alpha (h, w)."""
+    inside = cv2.distanceTransform((alpha > 0.5).astype(np.uint8), cv2.DIST_L2, 5)
+    return blur(np.minimum(blur(alpha, 0.8), ramp(inside, 0.0, max(1.5, EDGE * width))), 0.7)
+
+
+def rotated_skin(head: Head, turn: np.ndarray) -> np.ndarray:
+    """(v, 3) rotated vertices of the template: the neck twists, and is drawn in to the photograph's at the collar."""
+    whole, width = head.whole, head.region.width
+    points = rotated(whole.points, head.axis, turn, whole.rigid)
+    middle, half = whole.neck
+    near = ramp(points[:, 1], whole.collar - DRAWN_IN * width, whole.collar) * (1 - whole.rigid**2)
+    aside = points[:, 0] - middle
+    points[:, 0] -= np.sign(aside) * np.maximum(np.abs(aside) - half, 0) * near
+    return points
+
+
+def rotated_shell(head: Head, turn: np.ndarray) -> np.ndarray:
+    """(n, 3) rotated vertices of the hair's shell."""
+    points = head.whole.shell.points.reshape(-1, 3)
+    return (points - head.axis) @ turn.T + head.axis
+
+
+def rotated(points: np.ndarray, axis: np.ndarray, turn: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Rotate points (n, 3) about a point by a share (n,) of a rotation (3, 3) (Rodrigues' formula)."""
+    angle = np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1))
+    vector = np.array([turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]])
+    unit = vector / max(float(np.linalg.norm(vector)), 1e-12)
+    offset = points - axis
+    along = (offset @ unit)[:, None] * unit
+    sin, cos = np.sin(share * angle)[:, None], np.cos(share * angle)[:, None]
+    return axis + along + (offset - along) * cos + np.cross(unit, offset) * sin
