@@ -1,10 +1,11 @@
 """The turn by geometry, on a planted head: the bundled face surface with a pattern on it, so that true views are known."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
+from planted import CENTRE, SMALL, WIDTH, PlantedParts, head_of, mirrored, planted
 from scipy.ndimage import binary_fill_holes
 
 from latentrot.errors import LatentrotError
@@ -19,57 +20,11 @@ from latentrot.geometry.ears import draw_ear
 from latentrot.geometry.export import as_mesh, export_head
 from latentrot.geometry.fields import curve_through, extrapolated, filled, holes_filled, nearest, signed_distance
 from latentrot.geometry.hair import _largest_box, _quilted
-from latentrot.geometry.surface import fit_surface, load_surface, rotation
+from latentrot.geometry.surface import fit_surface, rotation
 from latentrot.geometry.triangulate import triangulate_mask
 from latentrot.geometry.turn import realign_crop
 from latentrot.synthetic.head_model import ICT_PATH
 from latentrot.synthetic.ict import read_ict
-
-SIZE, WIDTH, CENTRE = (420, 400), 90.0, (200.0, 190.0)
-SMALL = MeshConfig(smallest_px=120, largest_px=160, depth_scale=1.08)
-MIRRORED = [
-    *range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1), 45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41,
-    40, 54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
-]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class PlantedParts:
-    probabilities: np.ndarray
-    to_region: np.ndarray
-
-
-@dataclass(frozen=True)
-class Planted:
-    picture: np.ndarray
-    landmarks: np.ndarray
-    parts: PlantedParts
-    face: np.ndarray
-
-
-def pattern(x, y):
-    """A colour for every place on the face: stripes, and a red nose."""
-    red = 150 + 60 * np.sin(9 * x) * np.cos(7 * y) + 90 * np.exp(-((x**2 + (y - 0.22) ** 2) / 0.004))
-    return np.stack([red, 120 + 50 * np.cos(11 * y + 2 * x), 100 + 40 * np.sin(8 * x + 1)], -1).clip(0, 255)
-
-
-def planted(yaw=0.0, pitch=0.0, scale=1.0):
-    surface = load_surface()
-    width, height = (round(scale * v) for v in SIZE)
-    turned = surface.mean.astype(float) @ rotation(yaw, pitch).T * WIDTH * scale
-    points = turned + np.array([*CENTRE, 0]) * scale
-    place, shown, _ = draw(points, surface.faces, surface.mean[:, :2], np.ones(len(surface.faces)), (width, height))
-    rows, columns = np.mgrid[:height, :width]
-    behind = np.stack([60 + 40 * columns / width, 70 + 30 * rows / height, 90 + 0 * rows], -1)
-    picture = np.where((shown > 0)[..., None], pattern(place[..., 0], place[..., 1]), behind)
-    parts = np.zeros((7, height, width), np.float32)
-    parts[0], parts[1] = shown == 0, shown > 0
-    marks = points[surface.landmarks, :2]
-    return Planted(picture.round().astype(np.uint8), marks, PlantedParts(parts, np.eye(2, 3)), shown > 0)
-
-
-def head_of(plant, config=SMALL):
-    return build_head(plant.picture, plant.landmarks, plant.parts, config)
 
 
 @pytest.fixture(scope="module")
@@ -126,10 +81,7 @@ def test_the_corners_of_a_tilted_region_stay(frontal):
 
 def test_rotation_obeys_the_mirror_law():
     plant = planted(yaw=8)
-    wide = plant.picture.shape[1]
-    marks = plant.landmarks[MIRRORED] * [-1, 1] + [wide, 0]
-    parts = PlantedParts(plant.parts.probabilities[:, :, ::-1].copy(), np.eye(2, 3))
-    other = build_head(plant.picture[:, ::-1].copy(), marks, parts, SMALL)
+    other = head_of(mirrored(plant))
     here, there = turn_head(head_of(plant), 20), turn_head(other, -20)
     apart = np.abs(here.image.astype(float) - there.image[:, ::-1].astype(float))
     assert apart.mean() < 1.0

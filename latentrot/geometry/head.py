@@ -227,7 +227,7 @@ def build_head(
     slope = np.stack([cv2.Sobel(smooth, cv2.CV_32F, i, 1 - i, ksize=3, scale=1 / 8) for i in (1, 0)], -1)
     slope = np.clip(slope, -6, 6).astype(np.float32)
     colours = make_textures(
-        image, outline, region.in_photograph(), lobes_under_hair(outline, there, own, width), width, config
+        image, outline, region.in_photograph, lobes_under_hair(outline, there, own, width), width, config
     )
     core = eroded(outline.head, _edge(width))
     return Head(

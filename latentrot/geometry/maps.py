@@ -13,6 +13,7 @@ from latentrot.geometry.camera import AXES
 from latentrot.geometry.draw import draw
 from latentrot.geometry.head import Head
 from latentrot.geometry.turn import turned_surfaces, without_slivers
+from latentrot.geometry.whole_view import whole_mesh
 from latentrot.synthetic.head_model import vertex_normals
 
 __all__ = [
@@ -29,23 +30,25 @@ __all__ = [
 DEPTH_ZERO, DEPTH_UNIT = 32_768, 16_384
 
 
-def surface_maps(head: Head, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def surface_maps(head: Head, turn: np.ndarray, whole: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Depth and normal maps of a rotated head in its photograph; the mean ears that replace hidden ones are left out.
 
     Args:
         head: fitted to the photograph.
         turn: (3, 3) rotation in its region, from `latentrot.geometry.camera.view_matrix`.
+        whole: of the whole head, not of its front and back surface.
 
     Returns:
         (h, w) float32 depths in face widths, relative to the head's axis, positive towards the viewer, NaN outside the
         head; (h, w, 3) float32 unit normals, x to the viewer's right, y up, z towards the viewer, 0 outside the head.
     """
     region = head.region
-    points, faces, kind = turned_surfaces(head, turn)
+    points, faces = whole_mesh(head, turn) if whole else turned_surfaces(head, turn)[:2]
     left, top, right, bottom = region.box()
     placed = np.column_stack([region.to_photo(points[:, :2]) - [left, top], points[:, 2] / region.width])
     in_pixels = placed * [1, 1, region.width / region.scale]
-    values, shown, depth = draw(placed, faces, vertex_normals(in_pixels, faces), kind, (right - left, bottom - top))
+    size = right - left, bottom - top
+    values, shown, depth = draw(placed, faces, vertex_normals(in_pixels, faces), np.ones(len(faces)), size)
     there = without_slivers(shown, region.width / region.scale)
     width, height = region.photo_size
     depths, normals = np.full((height, width), np.nan, np.float32), np.zeros((height, width, 3), np.float32)

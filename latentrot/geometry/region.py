@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -69,6 +70,7 @@ class Region:
         shift = self.matrix[:, :2] @ np.array([left, top]) + self.matrix[:, 2]
         return warped(around, np.column_stack([self.matrix[:, :2], shift]), self.size)
 
+    @cached_property
     def in_photograph(self) -> np.ndarray:
         """(h, w) bool, which pixels of the region lie in the photograph."""
         w, h = self.size

@@ -188,7 +188,7 @@ def fit_silhouette(head: Head, centre: np.ndarray, out: np.ndarray, skull: np.nd
     inside = values_at(outline.to_rest, centre[:2] + steps[None, :, None] * ray[:, None]) > 0
     last = np.where(inside.any(1), len(steps) - 1 - inside[:, ::-1].argmax(1), 0).astype(float)
     inner = centre[:2] + np.maximum(last - 0.05 * width, 0)[:, None] * ray
-    within = values_at(head.region.in_photograph().astype(np.float32), centre[:2] + (last + 2)[:, None] * ray) > 0.5
+    within = values_at(head.region.in_photograph.astype(np.float32), centre[:2] + (last + 2)[:, None] * ray) > 0.5
     hair_edge = (values_at(soft_hair(head), inner) > 0.45) & (ray[:, 1] < 0.75)
     known = np.flatnonzero(((ray[:, 1] < -0.3) | hair_edge) & within)
     if not len(known):
@@ -277,7 +277,7 @@ class Extent:
         front = draw(flat, shell_faces(), flat[:, 2:], np.ones(len(shell_faces())), head.region.size)[2]
         nearest = sample_at(front, self.at, cv2.INTER_NEAREST)
         inside = sample_at(head.outline.to_background, self.at)
-        within = sample_at(head.region.in_photograph().astype(np.float32), self.at)
+        within = sample_at(head.region.in_photograph.astype(np.float32), self.at)
         uncovered = (self.at[..., 2] > nearest - 0.04 * width) * within
         self.seen = ramp(self.facing, 0.02, 0.12) * ramp(inside, 0.0, 0.02 * width) * uncovered
         self.clear = ramp(self.facing, 0.12, 0.35) * ramp(inside, 0.01 * width, 0.05 * width) * uncovered

@@ -224,7 +224,7 @@ def skin_masks(head: Head) -> tuple[np.ndarray, np.ndarray]:
     beard = blur((eroded(outline.face, FACE * width) & (rows > brows - 0.05 * width)).astype(np.float32), 1.0)
     size = max(1, int(0.025 * width))
     bare = ramp(cv2.erode(blur(skin, 1.0), np.ones((size, size), np.uint8)), 0.5, 0.85)
-    inside = ramp(outline.to_background, 0.01 * width, 0.03 * width) * head.region.in_photograph()
+    inside = ramp(outline.to_background, 0.01 * width, 0.03 * width) * head.region.in_photograph
     shown = ramp(np.maximum(blur(skin + parts[ACCESSORIES], 0.006 * width), beard), 0.5, 0.85)
     below = ramp(rows, outline.chin - 0.1 * width, outline.chin + 0.02 * width)
     return (shown * inside * (1 - below * (1 - bare))).astype(np.float32), (bare * inside).astype(np.float32)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from latentrot.geometry.draw import draw
-from latentrot.geometry.fields import blur, continued, ramp, sample_at
+from latentrot.geometry.fields import blur, continued, ramp, sample_at, values_at
 from latentrot.geometry.layer import Layer
 from latentrot.geometry.shading import light_gain, relight, smooth_gain
 from latentrot.geometry.shell import grid_places, texels_at
@@ -19,7 +19,7 @@ from latentrot.geometry.whole import WholeHead
 if TYPE_CHECKING:
     from latentrot.geometry.head import Head
 
-__all__ = ["rotated_shell", "rotated_skin", "whole_layer"]
+__all__ = ["whole_layer", "whole_mesh"]
 
 #: brightness of the inner side of the hair
 INNER = 0.7
@@ -179,6 +179,17 @@ def rotated_shell(head: Head, turn: np.ndarray) -> np.ndarray:
     """(n, 3) rotated vertices of the hair's shell."""
     points = head.whole.shell.points.reshape(-1, 3)
     return (points - head.axis) @ turn.T + head.axis
+
+
+def whole_mesh(head: Head, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The opaque surface of the rotated whole head: (n, 3) points in the region, and (t, 3) triangles."""
+    whole, template = head.whole, load_template()
+    skin, hair = rotated_skin(head, turn), rotated_shell(head, turn)
+    hidden = ramp(template.mean[:, 1], *NECK) * values_at(whole.covered, skin[:, :2]) > 0.5
+    bare = template.faces[~(hidden | (template.mean[:, 1] > np.mean(NECK_END)))[template.faces].any(1)]
+    thick = texels_at(whole.shell.alpha, grid_places()[None])[0] > 0.5
+    locks = whole.shell.faces[thick[whole.shell.faces].all(1)]
+    return np.concatenate([skin, hair]), np.concatenate([bare, locks + len(skin)])
 
 
 def rotated(points: np.ndarray, axis: np.ndarray, turn: np.ndarray, share: np.ndarray) -> np.ndarray:

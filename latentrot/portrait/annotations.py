@@ -65,12 +65,14 @@ class View:
         landmarks: (68, 2) pixels of the image; projected from the rotated head, or estimated on the image without one.
         head: 3-D head fitted to the photograph; None if the edit does not use geometry.
         turn: rotation relative to the source, degrees.
+        whole: True if the whole head is rendered.
     """
 
     image: np.ndarray
     landmarks: np.ndarray
     head: Head | None
     turn: Turn
+    whole: bool = False
 
     @classmethod
     def of(cls, edited: Edited, i: int) -> View:
@@ -87,7 +89,7 @@ class View:
         if face.head is None:
             found = estimate_landmarks(image, face.alignment, device=edited.config.perception_device)
             return cls(image, found.require_sure().points, None, turn)
-        return cls(image, landmarks_at(face.head, matrix_of(face.head, turn)), face.head, turn)
+        return cls(image, landmarks_at(face.head, matrix_of(face.head, turn)), face.head, turn, face.whole)
 
     def require_head(self, kind: str) -> tuple[Head, np.ndarray]:
         """Return the head, and the (3, 3) rotation matrix in its region.
@@ -168,7 +170,7 @@ def write_images(view: View, out: Path, name: str, wanted: Annotations, metadata
         write_image(out / f"crops/{name}", crop, metadata)
     kinds = [kind for kind in ("depth", "normals") if kind in wanted.kinds]
     if kinds:
-        depth, normals = surface_maps(*view.require_head(kinds[0]))
+        depth, normals = surface_maps(*view.require_head(kinds[0]), view.whole)
         values = {"depth": depth_as_16_bit(depth), "normals": normals_as_16_bit(normals)}
         for kind in kinds:
             columns[kind] = f"{kind}/{name}"
