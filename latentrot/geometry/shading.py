@@ -28,6 +28,7 @@ __all__ = [
     "light_gain",
     "linear_luminance",
     "relight",
+    "relit_gain",
     "surface_normals",
 ]
 
@@ -192,6 +193,18 @@ def light_gain(
     flat, behind = np.array([1, 1, 0], np.float32), np.array([1, 1, -1], np.float32)
     source = _unit(np.where(back[..., None], normals * flat, normals))
     rotated = np.where(back[..., None], normals * behind, normals) @ turn.T
+    return relit_gain(shading, source, rotated, hair)
+
+
+def relit_gain(shading: Shading, source: np.ndarray, rotated: np.ndarray, hair: np.ndarray) -> np.ndarray:
+    """Logarithm of the gain on pixel values between two normals, before smoothing.
+
+    Args:
+        shading: of the head in the source.
+        source: (..., 3) unit normals under which the colours were seen.
+        rotated: (..., 3) unit normals after the rotation.
+        hair: (...) share of hair.
+    """
     ratio = np.clip(shading(rotated) / shading(source), *RATIO)
     return shading.strength * (1 - (1 - HAIR) * hair) * np.log(ratio) / GAMMA
 

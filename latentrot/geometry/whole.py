@@ -154,9 +154,10 @@ def slim_neck(template: HeadTemplate, shape: np.ndarray, radius: float) -> np.nd
     y = template.mean[:, 1].astype(np.float64)
     middle = np.interp(y, NECK_Y, NECK_Z)
     away = np.hypot(shape[:, 0], shape[:, 2] - middle)
-    limit = np.interp(y, (0.4, 0.5, 0.66, 0.82), (2.0, radius + 0.2, radius + 0.06, radius))
-    behind = shape[:, 2] - middle < 0.3
-    factor = np.where((away > limit) & behind, (limit + 0.06 * (away - limit)) / np.maximum(away, 1e-6), 1.0)
+    limit = np.interp(y, (0.25, 0.42, 0.55, 0.75), (2.0, radius + 0.12, radius + 0.03, radius))
+    backwards = shape[:, 2] - middle
+    share = np.maximum(ramp(y, 0.65, 0.8) * (backwards < 0.3), ramp(backwards, 0.15, -0.15))  # not the jaw
+    factor = 1 - share * np.maximum(away - limit, 0) * 0.94 / np.maximum(away, 1e-6)
     slim = shape.copy()
     slim[:, 0] *= factor
     slim[:, 2] = middle + (shape[:, 2] - middle) * factor

@@ -11,7 +11,7 @@ import numpy as np
 from latentrot.geometry.draw import draw
 from latentrot.geometry.fields import blur, continued, ramp, sample_at, values_at
 from latentrot.geometry.layer import Layer
-from latentrot.geometry.shading import light_gain, relight, smooth_gain
+from latentrot.geometry.shading import relight, relit_gain, smooth_gain
 from latentrot.geometry.shell import grid_places, texels_at
 from latentrot.geometry.template import load_template
 from latentrot.geometry.whole import WholeHead
@@ -74,17 +74,17 @@ def whole_layer(head: Head, turn: np.ndarray, light_follows: bool) -> Layer:
     alpha = np.maximum(np.maximum(skin.alpha, inner_alpha), hair.alpha)
     solid, hairy = alpha > 0.5, hair.alpha > 0.5
     colours = continued(colours, solid)
+    known = np.where(hairy, hair.known, skin.known * skin.alpha)
     gain = np.ones(alpha.shape, np.float32)
     if not light_follows and head.shading.strength > 0:
         normals = np.where(hairy[..., None], hair.normals, skin.normals)
-        gain = scene_gain(head, turn, normals, solid, hairy)
+        gain = scene_gain(head, turn, normals, known, solid, hairy)
         colours = relight(colours, gain)
     soft = soft_edge(alpha, head.region.width)
     behind, bare = head.behind
     rows, columns = np.mgrid[: len(alpha), : alpha.shape[1]].astype(np.float32) + 0.5
     still = np.stack([columns, rows], -1) + (1 - bare)[..., None]  # a filled pixel is not the photograph's
     source = np.where(hairy[..., None], hair.source, skin.source)
-    known = np.where(hairy, hair.known, skin.known * skin.alpha)
     return Layer(
         image=np.clip(behind + (colours - behind) * soft[..., None], 0, 255),
         source=np.where(soft[..., None] > 0.5, source, still).astype(np.float32),
@@ -138,23 +138,27 @@ def draw_inner_hair(head: Head, whole: WholeHead, turn: np.ndarray) -> tuple[np.
     return INNER * blur(texels_at(shell.colours, places), 1.0), alpha.astype(np.float32)
 
 
-def scene_gain(head: Head, turn: np.ndarray, normals: np.ndarray, solid: np.ndarray, hairy: np.ndarray) -> np.ndarray:
-    """(h, w) gain that keeps the light fixed in the scene.
+def scene_gain(
+    head: Head, turn: np.ndarray, normals: np.ndarray, known: np.ndarray, solid: np.ndarray, hairy: np.ndarray
+) -> np.ndarray:
+    """(h, w) gain that keeps the light fixed in the scene. Synthesized colours are those of a surface facing the viewer.
 
     Args:
         head: its shading.
         turn: (3, 3) rotation.
         normals: (h, w, 3) in the source's pose.
+        known: (h, w) share of the source's own pixels.
         solid: (h, w) bool, where the head is seen.
         hairy: (h, w) bool, where hair is seen.
     """
     length = np.linalg.norm(normals, axis=-1)
     there = solid & (length > 0)
     unit = (normals[there] / length[there][:, None]).astype(np.float32)
+    lit = unit * known[there][:, None] + np.array([0, 0, 1], np.float32) * (1 - known[there])[:, None]
+    lit /= np.maximum(np.linalg.norm(lit, axis=1, keepdims=True), 1e-6)
     log_gain = np.zeros(solid.shape, np.float32)
-    log_gain[there] = light_gain(
-        head.shading, unit, turn.astype(np.float32), unit[:, 2] < 0, hairy[there].astype(np.float32)
-    )
+    rotated_normals = unit @ turn.T.astype(np.float32)
+    log_gain[there] = relit_gain(head.shading, lit, rotated_normals, hairy[there].astype(np.float32))
     return smooth_gain(log_gain, there, head.region.width)
 
 

@@ -60,12 +60,13 @@ def compose(head: Head, turn: Turn, drawn: np.ndarray | None, config: EditConfig
         turn: rotation relative to the source, degrees.
         drawn: (s, s, 3) uint8, the generated face in the CelebA frame; None: geometry alone.
         config: options of the edit.
-        whole: render the whole head; None: if the rotation needs it.
+        whole: render the whole head, in which nothing is left to fill; None: if the rotation needs it.
     """
+    whole = head.needs_whole(turn.yaw, turn.pitch) if whole is None else whole
     turned = head.turn(turn.yaw, turn.pitch, turn.roll, config.light_follows, whole)
     if config.reify and drawn is not None:
         return replace_face(head, turned, drawn)
-    return fill_hidden(head, turned, drawn, config.trust)
+    return fill_hidden(head, turned, None if whole else drawn, config.trust)
 
 
 def changed_patch(before: np.ndarray, after: np.ndarray, alignment: Alignment) -> Patch:
