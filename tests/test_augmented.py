@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from test_mesh import head_of, planted
+from planted import head_of, planted
 
 from latentrot import cli
 from latentrot.bundles import HOME, PORTRAIT

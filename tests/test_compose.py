@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_mesh import head_of, planted
+from planted import head_of, planted
 
 from latentrot.errors import LatentrotError
 from latentrot.faces.alignment import align_landmarks

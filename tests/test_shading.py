@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_mesh import CENTRE, MIRRORED, SIZE, SMALL, WIDTH, Planted, PlantedParts, head_of
+from planted import CENTRE, MIRRORED, SIZE, SMALL, WIDTH, Planted, PlantedParts, head_of
 
 from latentrot.cli.edit import Edit
 from latentrot.errors import LatentrotError

@@ -194,7 +194,8 @@ def under_the_hair(
     near = cKDTree(around / reach[:, None]).query(offset / radius[:, None], k=3)[1]
     rows, columns = shell.points.shape[:2]
     alpha = cv2.resize(shell.alpha, (columns, rows), interpolation=cv2.INTER_AREA).ravel()[near].mean(1)
-    weight = np.where(~template.ear & (template.mean[:, 1] < 0.45), np.clip(1.6 * alpha, 0, 1), 0)
+    covered = np.where(template.ear, np.clip(2.5 * (alpha - 0.5), 0, 1), np.clip(1.6 * alpha, 0, 1))
+    weight = np.where(template.mean[:, 1] < 0.45, covered, 0)
     inside = np.minimum(radius, reach[near].mean(1) - 0.012 * width)
     return centre + offset * ((radius + weight * (inside - radius)) / radius)[:, None]
 
