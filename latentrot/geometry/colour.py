@@ -37,7 +37,8 @@ class Textures:
         strands: (h, w, 3) float32, zero-mean hair detail, defined everywhere.
         hair: (h, w) float32, weight with which a pixel may be redrawn as hair.
         near_hair: (h, w) float32, the same for skin next to hair, where the depth is discontinuous.
-        strand: (h, w) bool, hair whose colour is certainly that of hair.
+        strand: (h, w) bool, hair whose colour is certainly that of hair; without hair, the scalp.
+        hairy: whether there is enough hair for `tone`, `back_tone` and `strands` to be those of hair.
     """
 
     front: np.ndarray
@@ -48,6 +49,7 @@ class Textures:
     hair: np.ndarray
     near_hair: np.ndarray
     strand: np.ndarray
+    hairy: bool
 
 
 def make_textures(
@@ -102,6 +104,7 @@ def make_textures(
         hair=hairy * (ramp(hair, 0.3, 0.7) * (1 - blur(dilated(outline.face, 0.01 * width).astype(np.float32), 2))),
         near_hair=hairy * _near_hair(strand, lobes, outline, width),
         strand=eroded(strand, 0.01 * width),
+        hairy=hairy,
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
-from latentrot.faces.parts import ACCESSORIES, BACKGROUND, HAIR, SKIN
+from latentrot.faces.parts import ACCESSORIES, BACKGROUND, HAIR
 from latentrot.geometry.draw import draw
 from latentrot.geometry.fields import (
     blur,
@@ -52,6 +52,8 @@ TAPER_DEG, TAPER = 22.0, 0.25
 EDGE_NOISE = 0.12
 #: share of the typical colour in synthesized hair far from the visible hair; distances (texels) over which it takes over
 TONE, TONE_FAR = 0.75, (12, 72)
+#: elevations (degrees) between which the crown begins, and shares of hair on its visible part between which it has hair
+CROWN, COVERED = (30.0, 45.0), (0.3, 0.6)
 #: azimuths (degrees) between which a head with hair has some down to the typical hairline, whatever the parser says
 SIDES = (62.0, 80.0)
 #: azimuth (degrees) from which hair may hang beside the neck without hair above it
@@ -72,6 +74,7 @@ class Shell:
         alpha: (h, w) float32 presence of hair, TEXELS per vertex.
         known: (h, w) float32, 1 where the photograph shows the texel.
         colours: (h, w, 3) float32 synthesized colours.
+        hairy: False for a bare scalp, whose shape the shell gives, but which is drawn as skin.
         long: 0 to 1.
     """
 
@@ -80,11 +83,14 @@ class Shell:
     alpha: np.ndarray
     known: np.ndarray
     colours: np.ndarray
+    hairy: bool
     long: float
 
     @cached_property
     def faces(self) -> np.ndarray:
         """(t, 3) int32 triangles with hair: a transparent one would hide the hair behind it."""
+        if not self.hairy:
+            return shell_faces()[:0]
         size = self.points.shape[1::-1]
         most = cv2.resize(
             cv2.dilate(self.alpha, np.ones((TEXELS, TEXELS), np.uint8)), size, interpolation=cv2.INTER_AREA
@@ -154,7 +160,7 @@ def fit_shell(head: Head, skull: np.ndarray, centre: np.ndarray, axes: np.ndarra
     final = Extent(head, hang(head, centre + radii[..., None] * out, centre, axes, long), centre, hairy, long)
     alpha = final.alpha()
     known, colours = final.texture()
-    return Shell(final.points, final.normals, alpha, known, colours, long)
+    return Shell(final.points, final.normals, alpha, known, colours, hairy, long)
 
 
 def radii_of(offsets: np.ndarray, out: np.ndarray) -> np.ndarray:
@@ -294,6 +300,7 @@ class Extent:
         prior = np.clip((self.elevation - lowest) / 6 + 0.5, 0, 1)
         if not self.hairy:
             return prior.astype(np.float32)
+        prior *= 1 - (1 - self.crown()) * ramp(self.elevation, *CROWN)
         mirrored = (1 - self.seen) * self.seen[:, ::-1]
         rest = np.maximum(1 - self.seen - mirrored, 0)
         alpha = self.seen * self.hair + mirrored * self.hair[:, ::-1] + rest * np.maximum(prior, self.continued())
@@ -303,6 +310,11 @@ class Extent:
         alpha = gaussian_filter(alpha, 1.2 * TEXELS, mode=("nearest", "wrap"))
         unseen = 1 - 0.85 * blur(self.seen, TEXELS)
         return (alpha + 4 * EDGE_NOISE * unseen * edge_noise(alpha.shape) * alpha * (1 - alpha)).astype(np.float32)
+
+    def crown(self) -> float:
+        """Whether hair covers the crown, 0 to 1: as much as covers what is visible of it."""
+        weight = self.seen * ramp(self.elevation, *CROWN)
+        return float(ramp(np.array((weight * self.hair).sum() / max(float(weight.sum()), 1e-6)), *COVERED))
 
     def continued(self) -> np.ndarray:
         """(h, w) hair continued backwards at the heights at which it was last visible on each side."""
@@ -326,30 +338,26 @@ class Extent:
         head, width = self.head, self.head.region.width
         image = np.clip(sample_at(head.image, self.at, cv2.INTER_CUBIC), 0, 255)
         shown = ramp(self.hair, 0.45, 0.8)
-        if not self.hairy:
-            shown = ramp(sample_at(head.parts[SKIN], self.at), 0.5, 0.9) * ramp(self.elevation, 10, 20)
         known = cv2.erode((self.clear * shown).astype(np.float32), np.ones((TEXELS + 1, TEXELS + 1), np.uint8))
         known = blur(known, 1.5)
         sure = known > 0.6
         hat = sample_at(head.outline.hat, self.at)
-        if self.hairy:
+        if head.colours.hairy:
             sure &= (sample_at(head.colours.strand.astype(np.float32), self.at) > 0.5) | (hat > 0.5)
         around = image.shape[1] // 2
 
         def wrap(a: np.ndarray) -> np.ndarray:
             return np.concatenate([a[:, -around:], a, a[:, :around]], 1)
 
-        if not sure.any():
+        if not (self.hairy and sure.any()):
             return known, np.broadcast_to(image.mean((0, 1)), image.shape).astype(np.float32)
         visible = np.dstack([image, hat])
         low = blur(extrapolated(wrap(visible), wrap(sure.astype(np.float32))), TEXELS)[:, around:-around]
         low, hat = low[..., :3], low[..., 3:]
-        if not self.hairy:
-            return known, low
         distance = cv2.distanceTransform((~wrap(sure)).astype(np.uint8), cv2.DIST_L2, 5)[:, around:-around]
         far = ramp(distance, *TONE_FAR)[..., None]
         typical = sample_at(head.colours.back_tone, self._inwards()) / head.config.back_shade
-        low = low + TONE * far * (1 - hat) * (np.clip(typical, 0, 255) - low)
+        low = low + TONE * head.colours.hairy * far * (1 - hat) * (np.clip(typical, 0, 255) - low)
         shade = 1 - BACK_SHADE * ramp(np.abs(self.azimuth), 90, 150)[..., None]
         mirrored = mirrored_detail(wrap(image), wrap(sure), TEXELS, 40.0)[:, around:-around]
         detail = mirrored + far * ((1 - hat) * self._strands(width) - mirrored)

@@ -186,7 +186,7 @@ def pulled_to_landmarks(head: Head, template: HeadTemplate, points: np.ndarray) 
 def under_the_hair(
     points: np.ndarray, template: HeadTemplate, centre: np.ndarray, shell: Shell, width: float
 ) -> np.ndarray:
-    """Move the vertices of the scalp inside the shell."""
+    """Move the vertices of the scalp inside the hair, those of a bare scalp onto the shell."""
     offset = points - centre
     radius = np.linalg.norm(offset, axis=1)
     around = (shell.points - centre).reshape(-1, 3)
@@ -196,7 +196,8 @@ def under_the_hair(
     alpha = cv2.resize(shell.alpha, (columns, rows), interpolation=cv2.INTER_AREA).ravel()[near].mean(1)
     covered = np.where(template.ear, np.clip(2.5 * (alpha - 0.5), 0, 1), np.clip(1.6 * alpha, 0, 1))
     weight = np.where(template.mean[:, 1] < 0.45, covered, 0)
-    inside = np.minimum(radius, reach[near].mean(1) - 0.012 * width)
+    around = reach[near].mean(1)
+    inside = np.minimum(radius, around - 0.012 * width) if shell.hairy else around
     return centre + offset * ((radius + weight * (inside - radius)) / radius)[:, None]
 
 
