@@ -189,6 +189,7 @@ class TestViews:
         long = haired(1.1)
         assert short.needs_whole(first + 1)
         assert short.needs_whole(0, -first - 1)
+        assert short.needs_whole(roll=first + 1)
         assert not short.needs_whole(first - 1)
         assert not long.needs_whole(0.5 * (first + late))
         assert long.needs_whole(late + 1)

@@ -18,6 +18,7 @@ from latentrot.geometry.surface import rotation
 __all__ = [
     "AXES",
     "MeshPose",
+    "angle_of",
     "camera_of",
     "frontal",
     "image_motion",
@@ -47,6 +48,11 @@ def image_motion(turn: np.ndarray) -> np.ndarray:
 def out_of_plane(turn: np.ndarray) -> float:
     """Degrees by which a rotation (3, 3) turns the head's front away from where it pointed; roll does not count."""
     return float(np.degrees(np.arccos(np.clip(turn[2, 2], -1, 1))))
+
+
+def angle_of(turn: np.ndarray) -> float:
+    """Degrees of a rotation (3, 3) about its own axis."""
+    return float(np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1))))
 
 
 def view_matrix(head: Head, yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> np.ndarray:

@@ -129,13 +129,13 @@ class Head:
         """
         from latentrot.geometry.turn import turn_head  # noqa: PLC0415  which renders heads
 
-        whole = self.needs_whole(yaw, pitch) if whole is None else whole
+        whole = self.needs_whole(yaw, pitch, roll) if whole is None else whole
         return turn_head(self, surface_yaw(yaw), pitch, roll, light_follows, whole)
 
-    def needs_whole(self, yaw: float = 0.0, pitch: float = 0.0) -> bool:
+    def needs_whole(self, yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> bool:
         """Whether a rotation by these degrees is so large that the whole head looks better: `MeshConfig.whole_from`."""
         short, long = self.config.whole_from
-        return float(np.hypot(yaw, pitch)) >= short + hair_kind(self)[1] * (long - short)
+        return float(np.hypot(np.hypot(yaw, pitch), roll)) >= short + hair_kind(self)[1] * (long - short)
 
     @cached_property
     def whole(self) -> WholeHead:

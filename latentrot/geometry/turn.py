@@ -10,7 +10,7 @@ import numpy as np
 from latentrot.errors import LatentrotError
 from latentrot.faces.alignment import Alignment, align_landmarks
 from latentrot.faces.upright import centred, five_of
-from latentrot.geometry.camera import image_motion, landmarks_at, out_of_plane, turn_matrix
+from latentrot.geometry.camera import angle_of, image_motion, landmarks_at, out_of_plane, turn_matrix
 from latentrot.geometry.composite import composite
 from latentrot.geometry.draw import BACK, FRONT, NONE, draw
 from latentrot.geometry.ears import Ear, draw_ear
@@ -26,7 +26,7 @@ __all__ = ["TurnedHead", "realign_crop", "turn_head"]
 #: distance from the head, in W, over which the relighting fades out on the neck
 BESIDE = 0.15
 
-#: rotations (degrees out of the image plane) between which a whole head takes over from the front surface
+#: rotations (degrees) between which a whole head takes over from the front surface
 MIX_DEG = (4.0, 14.0)
 #: distances from the rotated head (shares of W) between which loose hair is removed, after small and large rotations; and
 #: the rotations (degrees) between which they change
@@ -125,7 +125,7 @@ def turn_head(
 
 def _whole_or_mixed(head: Head, turn: np.ndarray, light_follows: bool) -> Layer:
     """Render the whole head; after small rotations mix it with the front surface, which shows the source itself at 0."""
-    share = float(ramp(np.array(out_of_plane(turn)), *MIX_DEG))
+    share = float(ramp(np.array(angle_of(turn)), *MIX_DEG))
     if share == 0:
         return _turned_layer(head, turn, light_follows)
     whole = whole_layer(head, turn, light_follows)

@@ -20,7 +20,7 @@ from scipy.spatial import cKDTree
 
 from latentrot.faces.parts import ACCESSORIES, CLOTHES, EARS, HAIR, NECK, SKIN
 from latentrot.geometry.draw import draw
-from latentrot.geometry.fields import blur, dilated, eroded, ramp, values_at
+from latentrot.geometry.fields import blur, dilated, eroded, filled, ramp, values_at
 from latentrot.geometry.shell import Shell, fit_shell
 from latentrot.geometry.surface import CONTOUR, load_surface, rotation, visible_contour
 from latentrot.geometry.template import HeadTemplate, load_template
@@ -39,7 +39,9 @@ MIDDLE = np.array([0.0, -0.09, -0.214])
 RIGID, FIXED = 0.79, 1.23
 #: axis of the neck in the template: z at heights y
 NECK_Y, NECK_Z = (0.79, 1.0, 1.2), (-0.22, -0.29, -0.36)
-#: largest radius of the neck, and bounds of the photograph's (W)
+#: visible area of the neck (share of W squared) below which its colour is not known
+NECK_MIN = 0.005
+#: bounds of the radius of the neck (W)
 NECK_LIMITS = 0.28, 0.37
 #: cosines of the angle to the viewer between which a vertex starts to be shown in its own colours; the same for ears
 FACING, EAR_FACING = (0.15, 0.45), (0.45, 0.7)
@@ -70,6 +72,7 @@ class WholeHead:
         collar: row at which the neck ends.
         neck: middle column and half width of the neck at the collar.
         shell: the hair.
+        behind: (h, w, 3) float32, the image without the head.
     """
 
     points: np.ndarray
@@ -84,6 +87,7 @@ class WholeHead:
     collar: float
     neck: tuple[float, float]
     shell: Shell
+    behind: np.ndarray
 
 
 def build_whole_head(head: Head) -> WholeHead:
@@ -114,6 +118,7 @@ def build_whole_head(head: Head) -> WholeHead:
         collar=collar,
         neck=neck,
         shell=shell,
+        behind=without_head(head, neck),
     )
 
 
@@ -285,6 +290,21 @@ def diffused(values: np.ndarray, weight: np.ndarray, pull: float) -> np.ndarray:
     data = 300 * weight
     system = splu((laplacian() + diags(data + pull)).tocsc())
     return system.solve(data[:, None] * values)
+
+
+def without_head(head: Head, neck: tuple[float, float]) -> np.ndarray:
+    """(h, w, 3) the image without the head: background, and skin of the neck between jaw and collar."""
+    width, outline, parts = head.region.width, head.outline, head.parts
+    behind, _ = head.behind
+    rows, columns = np.mgrid[: len(behind), : behind.shape[1]].astype(np.float32)
+    skin = (parts[NECK] + parts[SKIN] > 0.5) & outline.person & ~head.with_fringe & (rows > outline.lobe)
+    skin &= np.abs(columns - neck[0]) < 1.5 * neck[1]
+    if skin.sum() < NECK_MIN * width**2:
+        return behind
+    middle, half = neck
+    weight = ramp(np.abs(columns - middle), half, 0.8 * half) * ramp(rows, outline.lobe, outline.lobe + 0.2 * width)
+    weight *= head.with_fringe
+    return behind + weight[..., None] * (filled(head.image, skin, 0.02 * width) - behind)
 
 
 def covered_neck(head: Head, collar: float) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from latentrot.geometry.camera import angle_of
 from latentrot.geometry.draw import draw
 from latentrot.geometry.fields import blur, continued, ramp, sample_at, values_at
 from latentrot.geometry.layer import Layer
@@ -81,7 +82,7 @@ def whole_layer(head: Head, turn: np.ndarray, light_follows: bool) -> Layer:
         gain = scene_gain(head, turn, normals, known, solid, hairy)
         colours = relight(colours, gain)
     soft = soft_edge(alpha, head.region.width)
-    behind, bare = head.behind
+    behind, bare = head.whole.behind, head.behind[1]
     rows, columns = np.mgrid[: len(alpha), : alpha.shape[1]].astype(np.float32) + 0.5
     still = np.stack([columns, rows], -1) + (1 - bare)[..., None]  # a filled pixel is not the photograph's
     source = np.where(hairy[..., None], hair.source, skin.source)
@@ -198,7 +199,7 @@ def whole_mesh(head: Head, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def rotated(points: np.ndarray, axis: np.ndarray, turn: np.ndarray, share: np.ndarray) -> np.ndarray:
     """Rotate points (n, 3) about a point by a share (n,) of a rotation (3, 3) (Rodrigues' formula)."""
-    angle = np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1))
+    angle = np.radians(angle_of(turn))
     vector = np.array([turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]])
     unit = vector / max(float(np.linalg.norm(vector)), 1e-12)
     offset = points - axis

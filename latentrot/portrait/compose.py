@@ -62,7 +62,7 @@ def compose(head: Head, turn: Turn, drawn: np.ndarray | None, config: EditConfig
         config: options of the edit.
         whole: render the whole head, in which nothing is left to fill; None: if the rotation needs it.
     """
-    whole = head.needs_whole(turn.yaw, turn.pitch) if whole is None else whole
+    whole = head.needs_whole(turn.yaw, turn.pitch, turn.roll) if whole is None else whole
     turned = head.turn(turn.yaw, turn.pitch, turn.roll, config.light_follows, whole)
     if config.reify and drawn is not None:
         return replace_face(head, turned, drawn)

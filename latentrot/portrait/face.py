@@ -155,7 +155,7 @@ class PreparedFace:
 
     def shows_whole(self, asked: Sequence[Turn]) -> bool:
         """Whether one of some relative rotations needs the whole head."""
-        return self.head is not None and any(self.head.needs_whole(t.yaw, t.pitch) for t in asked)
+        return self.head is not None and any(self.head.needs_whole(t.yaw, t.pitch, t.roll) for t in asked)
 
     def relative(self, turn: Turn) -> Turn:
         """Convert a requested rotation, which may be a target pose, to a rotation relative to the source, degrees."""
