@@ -46,6 +46,8 @@ class PartProbabilities(Protocol):
         ...
 
 
+#: yaws (degrees) of a source between which it hides one side of the head
+ASIDE_DEG = 8.0, 16.0
 #: width around the outline in which loose hair hides the background, as a share of W
 FRINGE = 0.06
 
@@ -133,9 +135,14 @@ class Head:
         return turn_head(self, surface_yaw(yaw), pitch, roll, light_follows, whole)
 
     def needs_whole(self, yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> bool:
-        """Whether a rotation by these degrees is so large that the whole head looks better: `MeshConfig.whole_from`."""
+        """Whether a rotation by these degrees is so large that the whole head looks better: `MeshConfig.whole_from`.
+
+        A yaw that brings the side to the front that a turned source hides counts twice.
+        """
         short, long = self.config.whole_from
-        return float(np.hypot(np.hypot(yaw, pitch), roll)) >= short + hair_kind(self)[1] * (long - short)
+        aside = abs(self.pose[0]) * float(ramp(np.array(abs(self.pose[0])), *ASIDE_DEG))
+        across = abs(yaw) + (min(abs(yaw), aside) if yaw * self.pose[0] < 0 else 0.0)
+        return float(np.hypot(np.hypot(across, pitch), roll)) >= short + hair_kind(self)[1] * (long - short)
 
     @cached_property
     def whole(self) -> WholeHead:
