@@ -58,7 +58,7 @@ class Train:
     """Train a network; resumes to the exact step."""
 
     def run(self) -> None:
-        """Refuse the command without the name of a network."""
+        """Refuse `train` without the name of a network."""
         raise LatentrotError(f"train: expected the name of a network: {', '.join(FURTHER['train'])}")
 
 
@@ -79,7 +79,7 @@ COMMANDS: dict[str, Callable[..., Command]] = {
     "demo": Demo,
     "app": App,
 }
-#: further commands of a command: `latentrot label check`
+#: subcommands by command, such as `check` in `latentrot label check`
 FURTHER: dict[str, dict[str, Callable[..., Command]]] = {
     "embed": {"merge": Merge},
     "evaluate": {"bench": Bench, "compare": Compare},
@@ -96,7 +96,7 @@ FURTHER: dict[str, dict[str, Callable[..., Command]]] = {
         "spin": TrainSpin,
     },
 }
-#: commands of the previous version
+#: command of the previous version -> its present name
 RENAMED = {
     "merge": "embed merge",
     "bench": "evaluate bench",
@@ -110,9 +110,9 @@ RENAMED = {
 
 @cache
 def relax_gc() -> None:
-    """Collect garbage cycles rarely, and not at exit.
+    """Run the garbage collector rarely, and not at exit.
 
-    Importing torch makes hundreds of thousands of permanent objects. Scanning them takes a tenth of the import time, and a
+    Importing torch creates hundreds of thousands of permanent objects. Scanning them takes a tenth of the import time, and a
     third of a second at exit.
     """
     gc.set_threshold(10_000)
@@ -203,7 +203,7 @@ def run(argv: list[str]) -> int:
         print("latentrot: " + one_line(error, 1000), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("latentrot: interrupted; nothing half written is left", file=sys.stderr)
+        print("latentrot: interrupted; all written files are complete", file=sys.stderr)
         return 128 + signal.SIGINT
     except BrokenPipeError:
         return 1

@@ -1,4 +1,4 @@
-"""The page: `app`."""
+"""The command `app`: serve the web page."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class App:
     (cosine) to the source. A spin model that was trained with these weights uses them as its identity condition"""
 
     def run(self) -> None:
-        """Load the model, serve until interrupted."""
+        """Load the model and serve the page until interrupted."""
         if not 1 <= self.port <= 65535:
             raise LatentrotError(f"--port {self.port}: expected 1 to 65535")
         try:
@@ -55,14 +55,14 @@ class App:
 
             identity = load_identity(self.identity, str(resolve_device(self.device)))
         rotators = self.rotators()
-        # handle SIGTERM like Ctrl-C, so that the files of visitors are removed
+        # handle SIGTERM like Ctrl-C, so that visitors' files are deleted
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        say = "latentrot is at {} (Ctrl-C ends it)".format
+        say = "latentrot is at {} (press Ctrl-C to stop)".format
         editor = editor_of(next(iter(rotators.values())), self.device)
         serve(rotators, self.host, self.port, lambda url: print(say(url), flush=True), identity, self.device, editor)
 
     def rotators(self) -> dict[str, Rotator]:
-        """The rotators of the page by name: the first with the given options, and others whose model is available."""
+        """Load the rotators of the page: the first with the given options, and all others whose model is available."""
         found: dict[str, Rotator] = {}
         for name in rotator_names():
             made_by = cast("type[RotatorOptions]", options_of(name))
@@ -73,7 +73,7 @@ class App:
 
 
 def editor_of(rotator: Rotator, device: str | None) -> PropertyEditor | None:
-    """The editor of properties of the rotator's model, if it has directions of properties."""
+    """The property editor for the rotator's model; None if the model has no property directions."""
     model = capabilities_of(rotator).property_model
     if model is None:
         return None

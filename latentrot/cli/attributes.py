@@ -1,4 +1,4 @@
-"""The attributes network: `train attributes`."""
+"""The command `train attributes`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TrainAttributes:
     aged: Path
     """photographs with known ages: age.csv (image_id, age_years, gender) and crops/"""
     out: Path = Path("attributes.safetensors")
-    """the network's file"""
+    """output file of the network"""
     steps: int | None = None
     """total number of optimiser steps"""
     seed: int | None = None
@@ -31,7 +31,7 @@ class TrainAttributes:
     frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
 
     def run(self) -> None:
-        """Train, write the network."""
+        """Train and write the network."""
         check_folder(self.celeba)
         check_folder(self.aged, "photographs with known ages")
         check_writable(self.out)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Demo", "Edit"]
 
-#: options of all rotators, one nested group each
+#: options of all rotators in one dataclass
 if TYPE_CHECKING:
     Options = Any
 else:
@@ -115,19 +115,19 @@ class Edit:
     light_follows: bool = False
     """rotate the light with the head; by default it stays fixed in the scene"""
     property_directions: Path | None = None
-    """folder of property directions; by default those of the model"""
+    """folder of property directions; by default that of the model"""
     options: Annotated[Options, tyro.conf.OmitArgPrefixes] = field(default_factory=Options)
     runtime: Annotated[RuntimeOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RuntimeOptions)
 
     def run(self) -> None:
-        """Edit, write the results, print the report."""
+        """Edit, write the results and print the report."""
         (self if self.edit is None else self.repeated()).run_asked()
 
     def repeated(self) -> Edit:
-        """Return this command with the options recorded in the report `edit`.
+        """This command with the options recorded in the report `edit`.
 
         Raises:
-            LatentrotError: an option is given that the report records.
+            LatentrotError: an option on the command line is one that the report records.
         """
         from latentrot.portrait.recipe import CONFIG  # noqa: PLC0415
 
@@ -480,11 +480,11 @@ class Demo:
     """Rotate a bundled public-domain portrait, or a rendered head."""
 
     out: Path = Path("demo")
-    """folder"""
+    """output folder"""
     heads: bool = False
-    """rotate a rendered head instead, and show the true rendering of each rotation for comparison"""
+    """rotate a rendered head instead, and show the ground-truth rendering of each rotation for comparison"""
     model: str = "heads64"
-    """with --heads: the bundled model; it includes the head"""
+    """with --heads: the bundled model; it includes the rendered head"""
     runtime: Annotated[RuntimeOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RuntimeOptions)
 
     def run(self) -> None:
