@@ -77,7 +77,7 @@ def test_filters_without_effect_are_reported(caplog):
     with caplog.at_level(logging.WARNING):
         matching(TABLE, "Male == 1")
         matching(TABLE, "identity != 99")
-    assert "1 of 4 rows lack a value it asks for" in caplog.text
+    assert "1 of 4 rows lack a value that it needs" in caplog.text
     assert "99 never occurs there" in caplog.text
 
 

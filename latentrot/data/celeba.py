@@ -94,7 +94,7 @@ def open_folder(root: Path) -> FaceFolder:
     """Open a folder of images, and log which of its images and tables are used and which are not.
 
     Raises:
-        LatentrotError: no such folder, no images in it, or a known table that cannot be read.
+        LatentrotError: the folder is missing or contains no images, or a known table cannot be read.
     """
     folder = FaceFolder(root)
     log.info("%s", folder.contents())
@@ -141,10 +141,10 @@ class FaceFolder:
 
     @property
     def names(self) -> pa.ChunkedArray:
-        """Sorted image names in an Arrow column: ten million take a tenth of the memory of `ids`. Read anew each time.
+        """Sorted image names in an Arrow column, a tenth of the memory of `ids`; reads the folder at every call.
 
         Raises:
-            LatentrotError: no images, or a name that is not UTF-8, which a table cannot hold.
+            LatentrotError: there are no images, or a name is not UTF-8, which tables do not support.
         """
         piles, pile = [], []
         with os.scandir(self.image_dir) as entries:
@@ -177,7 +177,7 @@ class FaceFolder:
 
     @cached_property
     def table_dirs(self) -> list[Path]:
-        """Folders searched for tables: the root, those of CelebA's layouts, and the parent of the image folder."""
+        """Folders that are searched for tables: the root, the folders of CelebA's layouts, and the parent of the images."""
         base = Path(os.path.abspath(self.root))
         while base.name in (*ALIGNED, "Img"):
             base = base.parent
@@ -204,7 +204,7 @@ class FaceFolder:
 
     @cached_property
     def identities(self) -> pd.Series:
-        """Name of the person in each image; an image that identity_CelebA does not list is a person of its own."""
+        """Name of the person in each image; every image that identity_CelebA does not list gets a person of its own."""
         own = pd.Series(self.ids, index=self.ids, dtype=object)
         table = self._table("identity_CelebA")
         return own if table is None else as_names(table["identity"]).fillna(own)
@@ -265,7 +265,7 @@ class FaceFolder:
         """The whole image in RGB, upright and in sRGB.
 
         Raises:
-            LatentrotError: the file is missing or corrupt, or beyond the limits of `read_image`.
+            LatentrotError: the file is missing or corrupt, or exceeds the limits of `read_image`.
         """
         return Image.fromarray(read_image(self.image_dir / image_id))
 
@@ -301,7 +301,7 @@ class FaceFolder:
             size: side in pixels.
 
         Returns:
-            The names read, their (size, size, 3) uint8 crops, and one error message for each of the others.
+            Names of the readable images, their (size, size, 3) uint8 crops, and one error message per unreadable image.
         """
         names, crops, complaints = [], [], []
         for image_id in image_ids:
