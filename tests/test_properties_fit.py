@@ -102,7 +102,7 @@ class TestDesign:
         assert len(design_of(some, ["size"]).table) == len(labels) - 10
         assert len(design_of(some).table) == len(labels)
 
-    @pytest.mark.parametrize(("column", "match"), [("nose", "no column 'nose'"), ("word", "no two different numbers")])
+    @pytest.mark.parametrize(("column", "match"), [("nose", "no column 'nose'"), ("word", "constant or not numeric")])
     def test_constant_columns_are_refused(self, labels, column, match):
         with pytest.raises(LatentrotError, match=match):
             design_of(labels.assign(word="x"), [column])
@@ -254,7 +254,7 @@ class TestFile:
     def test_two_directions_of_one_name_are_refused(self, tmp_path, store, labels):
         for name in ("a", "b"):
             fit_properties(store, labels, ["smile"]).save(tmp_path / f"{name}.safetensors")
-        with pytest.raises(LatentrotError, match="both hold a direction of 'smile'"):
+        with pytest.raises(LatentrotError, match="both contain a direction for 'smile'"):
             load_property_directions([tmp_path / "a.safetensors", tmp_path / "b.safetensors"])
 
     def test_another_file_is_refused(self, tmp_path):
