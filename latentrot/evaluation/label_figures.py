@@ -13,16 +13,16 @@ __all__ = ["confusion_figure", "yaw_error_figure"]
 
 
 def confusion_figure(counts: np.ndarray, truths: Sequence[str], answers: Sequence[str], title: str = "") -> Figure:
-    """Confusion matrix.
+    """Plot a confusion matrix.
 
     Args:
-        counts: (len(truths), len(answers)) numbers of images.
+        counts: (len(truths), len(answers)) number of images in each cell.
         truths: names of the rows.
         answers: names of the columns.
         title: title of the figure.
 
     Returns:
-        A matrix shaded by the share of its row, with share and number in each cell.
+        A figure; each cell is shaded by its share of the row, and shows share and number.
 
     Raises:
         LatentrotError: `counts` has another shape.
@@ -43,7 +43,7 @@ def confusion_figure(counts: np.ndarray, truths: Sequence[str], answers: Sequenc
 
 
 def yaw_error_figure(truth_deg: np.ndarray, estimated_deg: np.ndarray, title: str = "", width: float = 10.0) -> Figure:
-    """Error of the yaw against the true yaw.
+    """Plot the error of the yaw against the true yaw.
 
     Args:
         truth_deg: (n,) reference yaw.
@@ -52,10 +52,10 @@ def yaw_error_figure(truth_deg: np.ndarray, estimated_deg: np.ndarray, title: st
         width: width of the bins of the mean absolute error, degrees.
 
     Returns:
-        One point per image (estimated minus reference), and the mean absolute error of each bin.
+        A figure with one point per image (estimated minus reference) and the mean absolute error of each bin.
 
     Raises:
-        LatentrotError: arrays of other shapes, or empty ones.
+        LatentrotError: the arrays differ in shape, are not one-dimensional, or are empty.
     """
     if truth_deg.ndim != 1 or truth_deg.shape != estimated_deg.shape or not len(truth_deg):
         raise LatentrotError(
@@ -74,7 +74,7 @@ def yaw_error_figure(truth_deg: np.ndarray, estimated_deg: np.ndarray, title: st
 
 
 def binned_mean(place: np.ndarray, value: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray]:
-    """Means of values by bins of their places, centred on multiples of `width`: (centres, means)."""
+    """Mean of the values in each bin of `place`; bins are centred on multiples of `width`: (centres, means)."""
     bins = np.round(place / width).astype(int)
     filled = np.unique(bins)
     return filled * width, np.array([value[bins == b].mean() for b in filled])
