@@ -463,7 +463,7 @@ def test_arrays(tmp_path, array, options, light, confidence):
 def test_unfit_arrays_are_refused(tmp_path):
     path = tmp_path / "l.npy"
     for array, ids, words in [
-        (np.zeros(3, int), None, "shape .3,.: it needs as many image_ids, none are given"),
+        (np.zeros(3, int), None, "shape .3,.: expected as many image_ids, none are given"),
         (np.zeros(3, int), list("ab"), "2 are given"),
         (np.zeros((3, 2)), list("abc"), r"expected \(n,\) or \(n, 3\)"),
         (np.array([0, 1, 7]), list("abc"), "contains the lights 7"),
@@ -522,7 +522,7 @@ def test_mistakes_are_one_line(faces, tmp_path, capsys, monkeypatch):
     data = ["--data", str(faces)]
     for argv, words in [
         ([*data, "--answers", str(tmp_path / "none.csv")], "no answers at"),
-        ([*data, "--answers", str(answers)], "left 1, center 0, right 0; needed are"),
+        ([*data, "--answers", str(answers)], "left 1, center 0, right 0; expected at least"),
         ([*data, "--answers", str(answers), "--page", "--batch", "0"], "batch 0"),
         (["--data", str(tmp_path / "nowhere")], "no such folder"),
     ]:

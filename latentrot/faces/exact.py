@@ -1,4 +1,4 @@
-"""Exact labels: tables written by a generator of images, not estimated."""
+"""Read exact labels, which a renderer writes together with its images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_exact_labels(folder: FaceFolder) -> pd.DataFrame:
         One row per image, as from `label_folder`: the columns of a label table, every light with probability 1.
 
     Raises:
-        LatentrotError: a missing table, column or row, or an unknown light.
+        LatentrotError: a table, column or row is missing, or a light is unknown.
     """
     pose, light = (read_folder_columns(folder, name, columns) for name, columns in TABLES.items())
     table = as_numbers(pose, TABLES["pose"], folder.root / "pose.csv").join(light)
@@ -38,7 +38,7 @@ def read_exact_labels(folder: FaceFolder) -> pd.DataFrame:
 
 
 def read_folder_columns(folder: FaceFolder, name: str, columns: list[str]) -> pd.DataFrame:
-    """Read some columns of one of the folder's tables, a row per image in their order."""
+    """Read columns of a table in the folder, one row per image, in the order of the images."""
     path = folder.find_table(name)
     if path is None:
         raise LatentrotError(

@@ -49,16 +49,16 @@ def save_weights(network: nn.Module, path: Path, kind: str, metadata: Mapping[st
 
 
 def load_weights(network: Network, path: Path, kind: str, made_by: str) -> Network:
-    """Load a file of `save_weights` into a network: float32, in evaluation mode, weights frozen.
+    """Load a file written by `save_weights` into a network: float32, in evaluation mode, with frozen weights.
 
     Args:
-        network: of the kind the file holds.
+        network: network whose weights the file contains.
         path: the file.
-        kind: expected kind in the file's metadata.
-        made_by: the command that writes such files.
+        kind: required kind in the file's metadata.
+        made_by: command that writes such files, for error messages.
 
     Raises:
-        LatentrotError: not a safetensors file, or one of another kind, version or network.
+        LatentrotError: the file is not a safetensors file, or is of another kind, version or network.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -77,5 +77,5 @@ def load_weights(network: Network, path: Path, kind: str, made_by: str) -> Netwo
 
 
 def digest_of(path: Path) -> str:
-    """Digest that identifies a weights file in records of its results."""
+    """Digest that identifies a weights file in records of results."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
