@@ -62,7 +62,7 @@ class View:
 
     Attributes:
         image: (h, w, 3) uint8.
-        landmarks: (68, 2) pixels of the image; projected from the rotated head, or estimated on the image without one.
+        landmarks: (68, 2) pixels of the image; projected from the rotated head, or estimated if there is no head.
         head: 3-D head fitted to the photograph; None if the edit does not use geometry.
         turn: rotation relative to the source, degrees.
     """
@@ -77,7 +77,7 @@ class View:
         """Build the view of the i-th result of an edit.
 
         Raises:
-            LatentrotError: a crop alone was edited, or the landmarks are too uncertain.
+            LatentrotError: only a crop was edited, or the landmarks are too uncertain.
         """
         variation, number = edited.variation_of(i)
         face, image = variation.faces[0], edited.image_at(i)
@@ -90,7 +90,7 @@ class View:
         return cls(image, landmarks_at(face.head, matrix_of(face.head, turn)), face.head, turn)
 
     def require_head(self, kind: str) -> tuple[Head, np.ndarray]:
-        """Return the head, and the (3, 3) rotation matrix in its region.
+        """Return the head and the (3, 3) rotation matrix of the view.
 
         Raises:
             LatentrotError: the edit does not use geometry.
@@ -101,7 +101,7 @@ class View:
 
 
 def matrix_of(head: Head, turn: Turn) -> np.ndarray:
-    """(3, 3) rotation matrix of a turn in the head's region."""
+    """(3, 3) rotation matrix of a rotation, in the coordinates of the head's region."""
     return view_matrix(head, turn.yaw, turn.pitch, turn.roll)
 
 

@@ -14,7 +14,7 @@ from latentrot.portrait.turns import Turn, parse_turns
 
 __all__ = ["Asked", "parse_edit", "parse_set"]
 
-#: words accepted as values of properties with a side: light=left sets the property light_left to 1
+#: values that are words: light=left sets the property light_left to 1
 SIDES = {"light": ("left", "right")}
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)$")
 

@@ -42,8 +42,8 @@ class EditedFace:
     """One face of a photograph and its rotations.
 
     Attributes:
-        turned: rotated crops with their measured poses and lights; measured on the edited photograph, or on the crop if a
-            crop alone was edited.
+        turned: rotated crops with their poses and lights, measured on the edited photograph, or on the crop if only a crop
+            was edited.
         asked: the rotations, relative to the source, degrees.
         alignment: similarity transform from the photograph to the CelebA frame; None if the image was already a crop.
         head: the fitted 3-D head; None if the edit does not use geometry.
@@ -68,7 +68,7 @@ class EditedFace:
         """Return the part of the photograph that the i-th rotation changes.
 
         Raises:
-            LatentrotError: a crop alone was edited, so there is no photograph.
+            LatentrotError: only a crop was edited, so there is no photograph.
         """
         if self.kept:
             return self.kept[i]
@@ -101,7 +101,7 @@ class PreparedFace:
 
     @cached_property
     def head(self) -> Head | None:
-        """The 3-D head fitted to the photograph; waits for it. None if the edit does not use geometry.
+        """The 3-D head fitted to the photograph; waits until it is fitted. None if the edit does not use geometry.
 
         Raises:
             LatentrotError: the head cannot be fitted.
@@ -179,10 +179,10 @@ class PreparedFace:
     def edit_photographs(
         self, rotator: PhotographRotator, alignment: Alignment, asked: Sequence[Turn], clock: Clock
     ) -> EditedFace:
-        """Edit with a rotator that takes whole photographs.
+        """Edit with a rotator that rotates whole photographs.
 
         Raises:
-            LatentrotError: a turn changes pitch or roll.
+            LatentrotError: a rotation changes pitch or roll.
         """
         if not all(t.yaw_alone for t in asked):
             raise LatentrotError(
@@ -203,7 +203,7 @@ class PreparedFace:
         Args:
             patch: the changed part of the photograph.
             frame: the rotated crop.
-            drawn: whether the rotator generated the crop; else the crop is cut from the edited photograph.
+            drawn: whether the rotator generated the crop; otherwise the crop is cut from the edited photograph.
         """
         result = self.portrait.image.copy()
         patch.paste(result)
@@ -248,7 +248,9 @@ def prepare_face(
             pending = beside.pending
         else:
             pending = set_up_head(portrait, alignment, fitter)
-        if pending is not None and not can.concurrent:  # it may call the geometry's kernels, which allow one caller
+        if (
+            pending is not None and not can.concurrent
+        ):  # the rotator may call kernels of the geometry, which allow one caller at a time
             wait([pending])
         clock.lap("set up head")
     square = portrait.image if alignment is None else alignment.crop(portrait.image, can.crop_side)
@@ -281,5 +283,7 @@ def reified(rotator: Rotator, square: np.ndarray) -> np.ndarray:
     """
     reify = getattr(rotator, "reify", None)
     if reify is None:
-        raise LatentrotError(f"the rotator {capabilities_of(rotator).name} cannot reify; leave it out, or use latent")
+        raise LatentrotError(
+            f"the rotator {capabilities_of(rotator).name} does not support --reify; leave it out, or use latent"
+        )
     return reify(square)

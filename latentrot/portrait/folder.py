@@ -108,7 +108,7 @@ def edit_folder(
         out: output folder, created if missing and removed if it stays empty. Files of an earlier run that this run does not
             write are deleted (see `latentrot.output`).
         edit: edits one photograph.
-        source: folder from which the photographs were listed; None: none lies in a subfolder.
+        source: folder from which the photographs were listed; None: no photograph is in a subfolder.
         annotations: annotations to write; landmarks.csv and cameras.json hold those of all views.
 
     Yields:
@@ -119,7 +119,7 @@ def edit_folder(
     """
     table: list[dict[str, object]] = []
     beside = Annotated([], [], {}, [])
-    with own_folder(out) as written:  # first, so that a folder that cannot be created fails before any edit
+    with own_folder(out) as written:  # first, to fail before any edit if the folder cannot be created
         try:
             for path, (person, stem) in zip(paths, places(paths, source), strict=True):
                 try:
@@ -146,12 +146,12 @@ def edit_folder(
                 except (LatentrotError, OSError) as error:
                     reason = one_line(error, 600)
                     yield Outcome(path, {"input": str(path), "output": None, "error": reason}, reason)
-        finally:  # an interrupted run writes the tables of its finished photographs
+        finally:  # write the tables of the finished photographs after an interruption, too
             write_tables(written, out, beside)
 
 
 def places(paths: Sequence[Path], source: Path | None) -> list[tuple[str, str]]:
-    """For each photograph, the subfolder of its results (empty: none) and a file stem that is unique there."""
+    """For each photograph, the subfolder of its results (may be empty) and a file stem that is unique in it."""
     people = ["" if source is None or path.parent == source else path.parent.name for path in paths]
     found: list[tuple[str, str]] = []
     for person in dict.fromkeys(people):

@@ -123,11 +123,11 @@ class Follower:
 
     Args:
         motion: motion of the driving head.
-        reach: min and max yaw of the rotator's calibration, degrees, as `Prepared.reach`; None: limited by `REACH` only.
+        reach: min and max calibrated yaw of the rotator, degrees, as in `Prepared.reach`; None: limited by `REACH` only.
 
     Attributes:
         frames: number of rotations computed so far.
-        held: number of these that were clamped.
+        held: number of clamped rotations so far.
     """
 
     motion: Motion
@@ -143,11 +143,11 @@ class Follower:
 
     @property
     def ends(self) -> tuple[float, float]:
-        """Min and max yaw of the clamped motion, degrees; the range to calibrate the rotator on."""
+        """Min and max yaw of the clamped motion, degrees; the rotator is calibrated for this range."""
         return max(self.motion.ends[0], self.yaws[0]), min(self.motion.ends[1], self.yaws[1])
 
     def turn(self, seconds: float) -> Turn:
-        """Clamped rotation at a time in seconds; also counts it."""
+        """The clamped rotation at a time in seconds; also updates the counts."""
         wanted = self.motion.at(seconds)
         low, high = self.yaws
         turn = Turn(
@@ -219,13 +219,13 @@ def follow_photograph(
     editor: PropertyEditor | None = None,
     watch: Callable[[Iterator[VideoFrame]], Iterable[VideoFrame]] = lambda frames: frames,
 ) -> dict[str, Any]:
-    """Animate a photograph with the motion of a driving head, with the frame times of the motion, max side 1280 pixels.
+    """Animate a photograph with the motion of a driving head, at the frame times of the driving video; max side 1280 pixels.
 
     Args:
         portrait: from `open_portrait`.
         motion: from `read_motion`.
         out: .mp4, .gif or .webp, checked by `check_follow_out`.
-        rotator: a rotator whose results geometry composites; rotators of whole photographs cannot change pitch and roll.
+        rotator: a rotator of crops; rotators of whole photographs cannot change pitch and roll.
         config: options of the edit.
         upscaler: restoration network, applied to each generated crop.
         wanted: property name -> change or target; edited once, before the rotation.

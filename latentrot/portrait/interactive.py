@@ -110,7 +110,7 @@ class Subject:
     def editable(self) -> InvertedFace:
         """The inverted face, for edits of properties."""
         if self.editor is None:
-            raise LatentrotError("no directions of properties come with this model")
+            raise LatentrotError("this model has no property directions")
         return self.editor.prepare(self.portrait.image, self.alignment)
 
     def with_properties(self, wanted: Mapping[str, Wanted]) -> Subject:
@@ -210,7 +210,7 @@ def rotate_subject(
     """
     for turn in (*degrees, pitch, roll):
         if not abs(turn) <= MAX_TURN:
-            raise LatentrotError(f"a turn of {turn} degrees: expected between {-MAX_TURN:.0f} and {MAX_TURN:.0f}")
+            raise LatentrotError(f"a rotation by {turn} degrees: expected between {-MAX_TURN:.0f} and {MAX_TURN:.0f}")
     varied = subject.with_properties(wanted or {})
     still = varied is not subject and not pitch and not roll and not any(degrees)
     edited = varied.prepared_for(STILL if still else name).edit([Turn(turn, pitch, roll) for turn in degrees])
@@ -269,7 +269,7 @@ def mark_faces(portrait: Portrait, chosen: int, side: int = 720) -> np.ndarray:
     share = small.shape[1] / portrait.image.shape[1]
     canvas = Image.fromarray(small)
     pen, line = ImageDraw.Draw(canvas), max(2, max(small.shape[:2]) // 180)
-    # draw the chosen box last, on top of the others
+    # draw the chosen box last, on top
     for index in sorted(range(len(faces)), key=lambda i: i == chosen):
         left, top, right, bottom = (v * share for v in faces[index].box)
         colour = "#ff8a1f" if index == chosen else "#ffffff"

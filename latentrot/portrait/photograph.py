@@ -227,7 +227,7 @@ def edit_photograph(
     settings: Sequence[Mapping[str, Wanted]] = ({},),
     editor: PropertyEditor | None = None,
 ) -> Edited:
-    """Open a photograph with `open_portrait` and edit it with `edit_portrait`; arguments and errors as there."""
+    """Open a photograph with `open_portrait` and edit it with `edit_portrait`; see these for arguments and errors."""
     return edit_portrait(open_portrait(path, config), rotator, turns, config, upscaler, settings, editor)
 
 

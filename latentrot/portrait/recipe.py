@@ -1,4 +1,4 @@
-"""Reproducible edits: the report of an edit records its options and networks, so it can be repeated on another image."""
+"""Repeatable edits: the report of an edit records its options and networks, so that it can be applied to another image."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Recipe:
 
     @classmethod
     def of(cls, asked: Asked, config: EditConfig, **made_with: Any) -> Recipe:
-        """Build the recipe of an edit; `made_with` sets the remaining attributes."""
+        """Build the recipe of an edit; keyword arguments set the remaining attributes."""
         return cls(asked, {name: getattr(config, name) for name in CONFIG}, **made_with)
 
     def as_json(self) -> dict[str, object]:
@@ -101,7 +101,7 @@ class Recipe:
             mine, here = self.digests.get(name, "none"), digests.get(name, "none")
             if mine != here:
                 raise LatentrotError(
-                    f"--edit: the report records {name} {mine}, but here it is {here}; load the recorded one"
+                    f"--edit: the report records {name} {mine}, but here it is {here}; use the recorded network or directions"
                 )
 
 

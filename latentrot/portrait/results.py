@@ -176,7 +176,7 @@ def report(edited: Edited, output: Path | None) -> dict[str, object]:
 
 def properties_of(edited: Edited) -> dict[str, object]:
     """Results of the edited properties: one entry per setting, and per face if there are several."""
-    from latentrot.portrait.properties import property_report  # noqa: PLC0415  keeps early errors fast
+    from latentrot.portrait.properties import property_report  # noqa: PLC0415  slow to import
 
     reports = [[property_report(r) for r in v.appearance.reports] for v in edited.variations if v.appearance.reports]
     each = [r[0] if len(r) == 1 else r for r in reports]

@@ -1,4 +1,4 @@
-"""Generate views around a head and write them: of a photograph, of a sampled person, or interpolated between two people."""
+"""Generate and write views around a head: of a photograph, of a sampled person, or interpolated between two people."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Spun", "poses_around", "spin_between", "spin_new", "spin_photograph"
 
 #: duration of a turntable rotation in milliseconds, and its side in pixels
 ROUND_MS, SHOWN_PX = 4_800, 192
-#: number of interpolated identities, and the yaws of the views of each, which are drawn in one sample
+#: number of interpolated identities, and yaws of the views of each, which are generated in one sample
 BETWEEN = 7
 YAWS = (-135.0, -90.0, -45.0, 0.0, 45.0, 90.0, 135.0, 180.0)
 

@@ -78,7 +78,7 @@ class VideoEditor:
 
         Args:
             frame: (h, w, 3) uint8.
-            at: its start time, seconds.
+            at: start time of the frame, seconds.
 
         Returns:
             (h, w, 3) uint8.
