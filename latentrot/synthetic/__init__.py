@@ -1,6 +1,6 @@
 """Rendered heads: synthetic people with exact pose, light and identity labels.
 
-Names are imported lazily: editing a photograph needs only the face surface, not the renderer.
+Names are imported lazily, because editing a photograph needs only the face surface and not the renderer.
 """
 
 from __future__ import annotations
