@@ -18,7 +18,7 @@ from latentrot.training.loop import channels_last
 
 
 def plain_squares(faces: Faces, size: int) -> Tensor:
-    """The network's squares without any displacement: (n, 3, size, size)."""
+    """The input squares without augmentation: (n, 3, size, size)."""
     x = torch.from_numpy(faces.images).permute(0, 3, 1, 2).float() / 127.5 - 1
     matrix = torch.tensor([[1 / MARGIN, 0, 0], [0, 1 / MARGIN, 0]]).expand(len(x), 2, 3)
     return F.grid_sample(x, F.affine_grid(matrix, [len(x), 3, size, size], align_corners=False), align_corners=False)
@@ -26,7 +26,7 @@ def plain_squares(faces: Faces, size: int) -> Tensor:
 
 @torch.no_grad()
 def landmark_errors(network: nn.Module, faces: Faces) -> dict[str, float]:
-    """Mean distance in percent of the outer eye corners' distance, by set, on labelled points; mirror-averaged."""
+    """Data set -> mean landmark error in percent of the distance of the outer eye corners, mirror-averaged."""
     found = []
     for rows in np.array_split(np.arange(len(faces.images)), max(1, len(faces.images) // 128)):
         x = plain_squares(faces.subset(rows), LANDMARK_SIDE)
@@ -44,7 +44,7 @@ def landmark_errors(network: nn.Module, faces: Faces) -> dict[str, float]:
 
 @torch.no_grad()
 def parts_errors(network: nn.Module, faces: Faces) -> dict[str, dict[str, float]]:
-    """Intersection over union of every group of parts, by set."""
+    """Data set -> intersection over union of every group of parts."""
     report: dict[str, dict[str, float]] = {}
     for name in np.unique(faces.groups):
         groups, rows = GROUPS[str(name)], np.nonzero(faces.groups == name)[0][:150]

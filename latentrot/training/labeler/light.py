@@ -1,4 +1,4 @@
-"""Train the light half: on relit faces first, then by self-training on photographs."""
+"""Train the light trunk: first on relit faces, then by self-training on photographs."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def pseudo_labels(
     """Select images with certain pseudo-labels, balanced over the sides and, for turned faces, over yaw.
 
     Args:
-        network: as trained so far.
+        network: network after the previous stage.
         x: (n, 3, 64, 64) float in [-1, 1].
         yaw: (n,) degrees.
-        config: the run.
-        generator: of the random choice.
+        config: configuration of the run.
+        generator: random generator.
 
     Returns:
-        (m,) rows chosen, and (m,) their labels as index into LIGHTS.
+        (m,) selected rows, and (m,) their labels as indices into LIGHTS.
     """
     one = estimate_light(x, labeler=network, mirror=False)
     two = estimate_light(x.flip(-1), labeler=network, mirror=False).flip(-1)
@@ -66,7 +66,7 @@ def train_light(
     config: LabelTrainConfig,
     stages: Stages,
 ) -> None:
-    """Train the light half on relit faces, then on CelebA with its certain pseudo-labels: contexts (n, 3, 80, 80) uint8."""
+    """Train the light trunk on relit faces, then on contexts (n, 3, 80, 80) uint8 with certain pseudo-labels."""
     choice = np.random.default_rng(config.seed)
     parts = [network.light_trunk, network.light_head]
 
@@ -103,7 +103,7 @@ def train_light(
 
 
 def set_center_share(network: FaceLabeler, x: Tensor, share: float) -> None:
-    """Shift the bias of `center` so that this share of the images (n, 3, 64, 64) is classified as lit from the center."""
+    """Shift the bias of `center` so that a share of the images (n, 3, 64, 64) is classified as center."""
     logits = estimate_light(x, labeler=network).log()
     lead = logits[:, 1] - torch.maximum(logits[:, 0], logits[:, 2])
     last = network.light_head[-1]

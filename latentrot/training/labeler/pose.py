@@ -17,14 +17,14 @@ __all__ = ["pose_errors", "train_pose"]
 
 
 def train_pose(network: FaceLabeler, contexts: Tensor, pose: Tensor, config: LabelTrainConfig, stages: Stages) -> None:
-    """Train the pose half.
+    """Train the pose trunk.
 
     Args:
-        network: to train.
+        network: network to train.
         contexts: (n, 3, 80, 80) uint8, or (n, 3, 64, 64) without surroundings.
         pose: (n, 3) degrees of yaw, pitch and roll, or (n, 2) for upright heads.
-        config: the run.
-        stages: where checkpoints are kept.
+        config: configuration of the run.
+        stages: checkpoints of all stages.
     """
     roll_of = pose[:, 2] if pose.shape[1] > 2 else torch.zeros(len(pose))
 
@@ -39,7 +39,7 @@ def train_pose(network: FaceLabeler, contexts: Tensor, pose: Tensor, config: Lab
     def loss(model: FaceLabeler, batch: tuple[Tensor, ...]) -> Tensor:
         x, truth = batch
         x = x.contiguous(memory_format=torch.channels_last)
-        weight = 1 + (truth[:, :1].abs() / 20 - 1).clamp(0, 1)  # turned heads are rare
+        weight = 1 + (truth[:, :1].abs() / 20 - 1).clamp(0, 1)  # turned heads are rare, so weight them higher
         error = F.smooth_l1_loss(model.pose(x), truth / POSE_SCALE, beta=0.1, reduction="none")
         return (error * weight).mean()
 
