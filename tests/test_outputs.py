@@ -164,7 +164,7 @@ def test_notes_of_stills_come_back(tmp_path, suffix):
     assert describe_file(path)["kind"] == "image"
     write_image(path, ramps(1)[0])
     assert read_metadata(path) == {}
-    with pytest.raises(LatentrotError, match="without a note"):
+    with pytest.raises(LatentrotError, match="no metadata of latentrot"):
         describe_file(path)
 
 

@@ -71,7 +71,7 @@ def test_a_recipe_comes_back_from_its_report(tmp_path):
         ("", "cannot read the report"),
         ("[1]", "records no edit"),
         ('{"yaw_after_deg": 3}', "records no edit"),
-        ('{"edit": {"format": 9}}', "of format 9"),
+        ('{"edit": {"format": 9}}', "has format 9"),
         ('{"edit": {"format": 1, "turns": "x"}}', "edit is invalid"),
     ],
 )

@@ -249,9 +249,9 @@ def test_an_edit_of_an_edit_records_both(tmp_path, suffix):
 @pytest.mark.parametrize("rotator", [NothingRotator(), MirrorRotator()])
 def test_invalid_degrees_are_refused(rotator, degrees):
     """By every rotator, alone and among many."""
-    with pytest.raises(LatentrotError, match=f"a turn by {degrees}"):
+    with pytest.raises(LatentrotError, match=f"a rotation by {degrees}"):
         rotator.rotate(IMAGE, degrees)
-    with pytest.raises(LatentrotError, match=f"a turn by {degrees}"):
+    with pytest.raises(LatentrotError, match=f"a rotation by {degrees}"):
         rotate_many(rotator, IMAGE, [0.0, degrees])
 
 
