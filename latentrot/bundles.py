@@ -12,22 +12,23 @@ from pathlib import Path
 from latentrot.errors import LatentrotError
 
 __all__ = [
+    "ATTRIBUTES_FILE",
     "DEFAULT_BUNDLE",
     "DETECTOR",
+    "DIRECTIONS",
+    "LABELER_FILE",
     "PORTRAIT",
+    "PROPERTIES",
     "RESEARCH_ONLY",
-    "attributes_in",
     "bundle_names",
     "bundled_folder",
     "bundled_part",
     "card_of",
     "direction_files",
-    "directions_in",
     "example_in",
-    "labeler_in",
     "missing_bundle",
     "models_home",
-    "properties_in",
+    "part_in",
     "terms_in_one_line",
     "trained_on",
 ]
@@ -41,6 +42,13 @@ PORTRAIT = HOME / "astronaut.jpg"
 DETECTOR = HOME / "mtcnn" / "weights.safetensors"
 
 
+#: optional parts of a model's folder: label network, attributes network, directions of yaw, directions of properties
+LABELER_FILE, ATTRIBUTES_FILE, DIRECTIONS, PROPERTIES = (
+    "labeler.safetensors",
+    "attributes.safetensors",
+    "directions",
+    "properties",
+)
 #: folders in `bundled/` trained on photographs for non-commercial research only
 RESEARCH_ONLY = ("face", "faces64", "pair64")
 
@@ -112,28 +120,10 @@ def terms_in_one_line() -> str:
     return f"code MIT; {', '.join(held)}: non-commercial research only (latentrot info {named})"
 
 
-def labeler_in(folder: Path) -> Path | None:
-    """The label network in a model's folder, or None."""
-    path = folder / "labeler.safetensors"
-    return path if path.is_file() else None
-
-
-def attributes_in(folder: Path) -> Path | None:
-    """The attributes network in a model's folder, or None."""
-    path = folder / "attributes.safetensors"
-    return path if path.is_file() else None
-
-
-def directions_in(folder: Path) -> Path | None:
-    """The directions in a model's folder, or None."""
-    path = folder / "directions"
-    return path if any(path.glob("*.safetensors")) else None
-
-
-def properties_in(folder: Path) -> Path | None:
-    """The directions of properties in a model's folder, or None."""
-    path = folder / "properties"
-    return path if any(path.glob("*.safetensors")) else None
+def part_in(folder: Path, name: str) -> Path | None:
+    """A part of a model's folder, a file such as `LABELER_FILE` or a folder such as `DIRECTIONS`; None if missing."""
+    path = folder / name
+    return path if path.is_file() or any(path.glob("*.safetensors")) else None
 
 
 def direction_files(path: Path) -> list[Path]:

@@ -20,7 +20,7 @@ import platformdirs
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import write_atomically
 
-__all__ = ["Written", "list_of", "own_folder", "write_owned"]
+__all__ = ["OutputFiles", "list_path", "output_folder", "write_output_folder"]
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def _as_text(value: object) -> object:
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
-def list_of(folder: Path) -> Path:
+def list_path(folder: Path) -> Path:
     """Path of the file that lists the contents of an output folder."""
     key = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:24]
     return platformdirs.user_state_path("latentrot", appauthor=False) / "outputs" / f"{key}.json"
@@ -40,7 +40,7 @@ def _stamp(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-class Written:
+class OutputFiles:
     """The files that a run writes into a folder.
 
     Args:
@@ -48,7 +48,7 @@ class Written:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.list, self.files = folder, list_of(folder), set[Path]()
+        self.folder, self.list, self.files = folder, list_path(folder), set[Path]()
         self.before = self._read()
 
     def _read(self) -> dict[str, list[int]]:
@@ -70,9 +70,6 @@ class Written:
         write_atomically(path, lambda p: table.to_csv(p, index=False))
         self.add(path)
 
-    def _name(self, path: Path) -> str:
-        return os.path.relpath(path, self.folder)
-
     def save(self, names: dict[str, list[int]]) -> None:
         """Write the list."""
         text = json.dumps({"kind": "latentrot output", "folder": str(self.folder.resolve()), "files": names}, indent=1)
@@ -81,7 +78,7 @@ class Written:
 
     def listed(self) -> dict[str, list[int]]:
         """File name -> [size in bytes, modification time in ns] of the existing files of this run."""
-        return {self._name(p): _stamp(p) for p in sorted(self.files) if p.is_file()}
+        return {os.path.relpath(p, self.folder): _stamp(p) for p in sorted(self.files) if p.is_file()}
 
     def finish(self, complete: bool) -> int:
         """Write the list; after a complete run also delete the files of the previous run that this one did not replace.
@@ -117,7 +114,7 @@ class Written:
 
 
 @contextmanager
-def own_folder(folder: Path) -> Iterator[Written]:
+def output_folder(folder: Path) -> Iterator[OutputFiles]:
     """Write the files of a folder as one run: create it, list its files, and delete stale files of the previous run.
 
     Args:
@@ -134,7 +131,7 @@ def own_folder(folder: Path) -> Iterator[Written]:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         raise LatentrotError(f"cannot create the folder {one_line(folder)}: {one_line(error)}") from error
-    written = Written(folder)
+    written = OutputFiles(folder)
     try:
         yield written
     except BaseException:
@@ -149,8 +146,8 @@ def own_folder(folder: Path) -> Iterator[Written]:
                 folder.rmdir()
 
 
-def write_owned(folder: Path, write: Callable[[], Sequence[Path]]) -> list[Path]:
-    """Write a folder's files as one run (see `own_folder`).
+def write_output_folder(folder: Path, write: Callable[[], Sequence[Path]]) -> list[Path]:
+    """Write a folder's files as one run (see `output_folder`).
 
     Args:
         folder: target folder, created if missing.
@@ -159,7 +156,7 @@ def write_owned(folder: Path, write: Callable[[], Sequence[Path]]) -> list[Path]
     Returns:
         The written files.
     """
-    with own_folder(folder) as written:
+    with output_folder(folder) as written:
         files = list(write())
         written.add(*files)
     return files

@@ -25,7 +25,7 @@ from latentrot.evaluation.report import markdown_table, protocol_table, summary,
 from latentrot.evaluation.run import evaluate
 from latentrot.evaluation.views import pairs_of_views, read_views
 from latentrot.evaluation.yaw import landmark_features, pixel_yaw
-from latentrot.output import list_of
+from latentrot.output import list_path
 from latentrot.rotators.protocol import load_rotator, rotate_many
 
 QUICK = {"resamples": 200}
@@ -424,7 +424,7 @@ class TestCommand:
         assert set(report["ways"]["nothing"]["by_turn"]) == {"-30", "+30"}
         assert "squared error in the face" in printed
         assert "examples.png" in printed
-        listed = json.loads(list_of(out).read_text())["files"]
+        listed = json.loads(list_path(out).read_text())["files"]
         assert sorted(listed) == sorted(p.name for p in out.iterdir())
 
     def test_the_latent_rotator(self, views, tmp_path, capsys):

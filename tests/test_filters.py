@@ -118,7 +118,7 @@ def test_rows_that_lack_light_or_yaw_are_left_out(tmp_path, caplog):
         assert list(read_labels(path).index) == ["a.png"]
     assert "1 of 2 rows lack yaw_deg or light, and are left out: b.png" in caplog.text
     path.write_text(table_text(",", ".", light="").replace(",center,", ",,"))
-    with pytest.raises(LatentrotError, match="for no image"):
+    with pytest.raises(LatentrotError, match="no row with both"):
         read_labels(path)
 
 

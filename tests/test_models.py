@@ -231,7 +231,7 @@ UNETS = [
     ({"in_channels": 1, "out_channels": 1}, "1 channels.*grey"),
     ({"in_channels": 4, "out_channels": 4}, r"4 channels.*identity\) gives 3"),
     ({"out_channels": 6}, "3 channels and gives 6: networks that also predict the variance"),
-    ({"out_channels": 4}, "3 channels and gives 4; expected as many"),
+    ({"out_channels": 4}, "3 channels and gives 4; expected equal numbers"),
     ({"_class_name": "UNet2DConditionModel"}, "UNet2DConditionModel"),
 ]
 

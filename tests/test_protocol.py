@@ -115,7 +115,7 @@ class TestAdded:
         visitor = SimpleNamespace(session_hash="ann")
         page.open_example("auto", "tinted", visitor)
         for name in ("tinted", "mesh"):
-            assert page.result.compare in page.turn(name, visitor, 12, 0)
+            assert page.result.compare in page.apply_sliders(name, visitor, 12, 0)
 
 
 class TestWhatARotatorSays:

@@ -256,9 +256,9 @@ class TestStopped:
         path, embedder = store.partial_of(2), ShardEmbedder(FaceFolder(data), model, store, Sizes(3, 4))
         ids = store.manifest.shard_ids(2)[:3]
         digests = image_digests(data, store.manifest.shard_ids(2))
-        embedder.keep(path, ids, torch.ones(3, *calm.space.shape), {}, 3, digests[:3])
+        embedder.write_partial(path, ids, torch.ones(3, *calm.space.shape), {}, 3, digests[:3])
         content = path.read_bytes()
-        assert embedder.resume(path, store.manifest.shard_ids(2), 3, digests)[2] == 3
+        assert embedder.read_partial(path, store.manifest.shard_ids(2), 3, digests)[2] == 3
         if damage == "other model":
             path.write_bytes(
                 pack_shard(
@@ -272,7 +272,7 @@ class TestStopped:
             )
         else:
             path.write_bytes(content[:-9] if damage == "cut" else content[:-9] + b"damaged!!")
-        assert embedder.resume(path, store.manifest.shard_ids(2), 3, digests)[2] == 0
+        assert embedder.read_partial(path, store.manifest.shard_ids(2), 3, digests)[2] == 0
         embedder.embed_shard(2)
         assert checksums(store)[2] == checksums(calm)[2]
 

@@ -52,7 +52,7 @@ from latentrot.synthetic import views as rendering
 from latentrot.synthetic.views import HeadViews, read_head_views, render_views
 from latentrot.training.checkpoints import config_of_run
 from latentrot.training.loop import generator_at, run_training
-from latentrot.training.person import Classifier, cosface_loss, same_or_not
+from latentrot.training.person import Classifier, cosface_loss, verification_accuracy
 from latentrot.training.spin import SpinTask, embed_people, identity_of_run, person_of_run, samples_at
 
 
@@ -364,9 +364,9 @@ class TestPerson:
         apart = centres + 0.05 * rng.standard_normal(centres.shape)
         blind = rng.standard_normal(centres.shape)
         unit = [v / np.linalg.norm(v, axis=1, keepdims=True) for v in (apart, blind)]
-        assert same_or_not(unit[0], names)["accuracy"] > 99
-        assert 40 < same_or_not(unit[1], names)["accuracy"] < 60
-        assert same_or_not(unit[0], names)["pairs"] == 2 * 30 * 6
+        assert verification_accuracy(unit[0], names)["accuracy"] > 99
+        assert 40 < verification_accuracy(unit[1], names)["accuracy"] < 60
+        assert verification_accuracy(unit[0], names)["pairs"] == 2 * 30 * 6
 
     def test_the_loss_is_lower_for_the_right_identity(self):
         torch.manual_seed(0)
@@ -664,7 +664,7 @@ class TestDoors:
         assert "rendered head" in page.result.rotator.info
         visitor = SimpleNamespace(session_hash="ann")
         page.open_example("auto", "latent", visitor)
-        turned = page.turn("spin", visitor, 12, 0)
+        turned = page.apply_sliders("spin", visitor, 12, 0)
         assert page.result.compare in turned, turned
         assert page.result.sweep.strip in page.make_sweep("spin", visitor, 0, 0)
 

@@ -21,7 +21,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 COLUMNS = 80
-#: commands with subcommands that are not in `latentrot.cli.FURTHER`
+#: commands with subcommands that are not in `latentrot.cli.SUBCOMMANDS`
 NESTED = {"heads": ("make", "import")}
 #: headings of the reference, in the order of the parts of the package
 PARTS = {
@@ -63,9 +63,9 @@ def help_of(*command: str) -> str:
 
 def all_commands() -> list[tuple[str, ...]]:
     """All commands, each followed by its subcommands."""
-    from latentrot.cli import COMMANDS, FURTHER  # noqa: PLC0415
+    from latentrot.cli import COMMANDS, SUBCOMMANDS  # noqa: PLC0415
 
-    further = {name: (*NESTED.get(name, ()), *FURTHER.get(name, ())) for name in COMMANDS}
+    further = {name: (*NESTED.get(name, ()), *SUBCOMMANDS.get(name, ())) for name in COMMANDS}
     return [c for name in COMMANDS for c in [(name,), *((name, sub) for sub in further[name])]]
 
 

@@ -87,7 +87,7 @@ class Visit:
     made: dict[str, list[Path]] = field(default_factory=dict)
     count: int = 0
 
-    def place(self, name: str) -> Path:
+    def new_path(self, name: str) -> Path:
         """A new path that ends in `name`; of earlier files with this name the last `KEPT` - 1 are kept."""
         self.count += 1
         folder = self.folder / str(self.count)
@@ -100,12 +100,12 @@ class Visit:
 
     def write(self, name: str, image: np.ndarray, metadata: dict[str, str] | None = None) -> str:
         """Write an image to a new path."""
-        path = self.place(name)
+        path = self.new_path(name)
         write_image(path, image, metadata)
         return str(path)
 
 
-def answering(handler: Callable[..., Updates]) -> Callable[..., Updates]:
+def event_handler(handler: Callable[..., Updates]) -> Callable[..., Updates]:
     """Run handlers one at a time, and show errors as a message on the page.
 
     After an error only the message is updated, because gradio refuses components that are not outputs of the event.
@@ -186,10 +186,12 @@ class Page:
         given.then(lambda: None, [], [source.upload], show_progress="hidden", api_visibility="private")
         source.example.click(self.open_example, [source.light, result.rotator], opened, **opening)
         for choice in (source.face, source.light):
-            choice.input(self.take, [source.face, source.light, result.rotator, *result.sliders], opened, **opening)
+            choice.input(
+                self.choose_face, [source.face, source.light, result.rotator, *result.sliders], opened, **opening
+            )
         for choice in (result.rotator, *result.sliders):
             choice.input(
-                self.turn, [result.rotator, *result.sliders], [self.message, *result.turn_outputs],
+                self.apply_sliders, [result.rotator, *result.sliders], [self.message, *result.turn_outputs],
                 trigger_mode="always_last", show_progress="hidden", **queued,
             )  # fmt: skip
         result.reset.click(
@@ -199,32 +201,32 @@ class Page:
         result.make_sweep.click(
             self.make_sweep, [result.rotator, *result.sliders], swept, show_progress_on=[result.make_sweep], **queued
         )
-        self.blocks.unload(self.leave)
+        self.blocks.unload(self.close_page)
 
     # ---- events -------------------------------------------------------------------------------------------------
 
-    @answering
+    @event_handler
     def open_upload(self, given: str, light: str, name: str, request: gr.Request) -> Updates:
         """Open an uploaded file."""
         path = Path(given)
         visit = self.visit(request)
-        self.hold(visit, path)
-        self.tidy()
+        self.set_upload(visit, path)
+        self.delete_stale_uploads()
         try:
             return self.open(visit, path, light, name)
         except LatentrotError as error:
             # do not reveal paths on the server
             raise LatentrotError(str(error).replace(one_line(path), one_line(path.name))) from error
 
-    @answering
+    @event_handler
     def open_example(self, light: str, name: str, request: gr.Request) -> Updates:
         """Open the bundled portrait."""
         visit = self.visit(request)
-        self.hold(visit, None)
+        self.set_upload(visit, None)
         return self.open(visit, PORTRAIT, light, name)
 
-    @answering
-    def take(self, index: int | None, light: str, name: str, request: gr.Request, *sliders: float) -> Updates:
+    @event_handler
+    def choose_face(self, index: int | None, light: str, name: str, request: gr.Request, *sliders: float) -> Updates:
         """Choose another face or light."""
         visit = self.visit(request)
         if visit.portrait is None:
@@ -232,18 +234,18 @@ class Page:
         visit.subject = take_face(visit.portrait, index or 0, self.rotators, light, self.device, self.editor)
         return self.show_face(visit, index or 0, self.setting(sliders), name, guessed=light == "auto")
 
-    @answering
-    def turn(self, name: str, request: gr.Request, *sliders: float) -> Updates:
+    @event_handler
+    def apply_sliders(self, name: str, request: gr.Request, *sliders: float) -> Updates:
         """Apply the sliders with the chosen rotator."""
         return self.show_turn(self.visit(request), self.setting(sliders), name)
 
-    @answering
+    @event_handler
     def reset(self, name: str, request: gr.Request) -> Updates:
         """Set all sliders to 0."""
         zeros: Updates = dict.fromkeys(self.result.sliders, 0)
         return {**zeros, **self.show_turn(self.visit(request), Setting(), name)}
 
-    @answering
+    @event_handler
     def make_sweep(self, name: str, request: gr.Request, *sliders: float) -> Updates:
         """Make the contact sheet and the GIF of a sweep."""
         setting = self.setting(sliders)
@@ -252,18 +254,18 @@ class Page:
         views = rotate_subject(subject, sweep_of(subject, SWEEP), name, setting.pitch, setting.wanted)
         metadata = provenance(self.rotators[name], views, setting.wanted)
         strip = visit.write("sweep.png", subject_strip(subject, views), metadata)
-        gif = visit.place("sweep.gif")
+        gif = visit.new_path("sweep.gif")
         write_animation(gif, animation(subject, views), FRAME_MS, metadata)
         low, high = views[0].frame.requested_deg, views[-1].frame.requested_deg
         caption = f"The source and its rotations from {low:+.0f} to {high:+.0f} degrees."
         return self.result.sweep.show(caption, strip, str(gif))
 
-    def leave(self, request: gr.Request) -> None:
+    def close_page(self, request: gr.Request) -> None:
         """Delete the state of a closed page."""
         with self.lock:
             visit = self.visits.pop(request.session_hash or "", None)
             if visit is not None:
-                self.forget(visit)
+                self.delete_visit(visit)
 
     def setting(self, values: Sequence[float]) -> Setting:
         """The setting of all sliders from their values."""
@@ -318,22 +320,22 @@ class Page:
             self.visits[key] = Visit(Path(tempfile.mkdtemp(prefix="visit-", dir=self.folder)))
         self.visits.move_to_end(key)
         while len(self.visits) > MAX_VISITS:
-            self.forget(self.visits.popitem(last=False)[1])
+            self.delete_visit(self.visits.popitem(last=False)[1])
         return self.visits[key]
 
-    def forget(self, visit: Visit) -> None:
+    def delete_visit(self, visit: Visit) -> None:
         """Delete the files and images of a visit."""
-        self.hold(visit, None)
+        self.set_upload(visit, None)
         visit.portrait = visit.subject = None
         shutil.rmtree(visit.folder, ignore_errors=True)
 
-    def hold(self, visit: Visit, path: Path | None) -> None:
+    def set_upload(self, visit: Visit, path: Path | None) -> None:
         """Set the upload of a visit; delete the earlier one unless another visit uses it, as gradio deduplicates uploads."""
         previous, visit.upload = visit.upload, path
         if previous is not None and all(other.upload != previous for other in self.visits.values()):
             previous.unlink(missing_ok=True)
 
-    def tidy(self) -> None:
+    def delete_stale_uploads(self) -> None:
         """Delete the files of interrupted uploads."""
         used = {v.folder for v in self.visits.values()} | {v.upload.parent for v in self.visits.values() if v.upload}
         for entry in set(self.folder.iterdir()) - used:
@@ -380,7 +382,7 @@ def readout(subject: Subject, name: str, view: RotatedPhotograph, seconds: float
     """
     frame, face = view.frame, subject.prepared_for(name).crop
     values = {
-        "asked": f"{frame.requested_deg:+.0f}°",
+        "requested": f"{frame.requested_deg:+.0f}°",
         "turned": f"{frame.yaw_deg - face.yaw_deg:+.1f}°",
         "yaw now": f"{frame.yaw_deg:+.1f}°",
         "pitch now": f"{frame.pitch_deg:+.1f}°",

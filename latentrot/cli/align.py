@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from latentrot.cli.common import at_least
+from latentrot.cli.common import check_minimum
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import check_writable
 
@@ -36,9 +36,9 @@ class Align:
     def run(self) -> None:
         """Align and write the photographs; list those that cannot be aligned."""
         if self.size is not None:
-            at_least("--size", self.size, 16)
+            check_minimum("--size", self.size, 16)
         from latentrot.faces.align import align_folder, photographs_in, transform_table  # noqa: PLC0415
-        from latentrot.output import own_folder  # noqa: PLC0415
+        from latentrot.output import output_folder  # noqa: PLC0415
 
         if not self.source.exists():
             raise LatentrotError(
@@ -55,7 +55,7 @@ class Align:
 
         device = str(resolve_device(self.device))
         done = []
-        with own_folder(self.out) as written, Progress("align", len(paths)) as bar:
+        with output_folder(self.out) as written, Progress("align", len(paths)) as bar:
             for aligned in align_folder(paths, self.out, self.size, device):
                 done.append(aligned)
                 bar.update()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from latentrot.cli.common import given_of
+from latentrot.cli.common import given_options
 from latentrot.errors import LatentrotError
 from latentrot.rotators.options import RotatorOptions
 from latentrot.rotators.protocol import Rotator, capabilities_of, options_of, rotator_names
@@ -66,7 +66,7 @@ class App:
         found: dict[str, Rotator] = {}
         for name in rotator_names():
             made_by = cast("type[RotatorOptions]", options_of(name))
-            options = made_by() if found else made_by(**given_of(self, made_by))
+            options = made_by() if found else made_by(**given_options(self, made_by))
             if made_by.offered and (options.is_available() or not found):
                 found[name] = options.with_identity(self.identity).load(self.device)
         return found

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from latentrot.cli.common import FrameOptions, at_least, check_folder, given_of
+from latentrot.cli.common import FrameOptions, check_folder, check_minimum, given_options
 from latentrot.files import check_writable
 
 __all__ = ["TrainAttributes"]
@@ -37,8 +37,8 @@ class TrainAttributes:
         check_writable(self.out)
         from latentrot.training.attributes import AttributeTrainConfig, train_attributes  # noqa: PLC0415
 
-        given = given_of(self, AttributeTrainConfig)
-        at_least("--steps", given.get("steps", 1), 1)
+        given = given_options(self, AttributeTrainConfig)
+        check_minimum("--steps", given.get("steps", 1), 1)
         self.frame.check([self.celeba])
         train_attributes(self.celeba, self.aged, self.out, AttributeTrainConfig(**given))
         print(f"wrote {self.out}")

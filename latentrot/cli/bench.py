@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentrot.cli.common import at_least, check_folder
+from latentrot.cli.common import check_folder, check_minimum
 from latentrot.files import check_writable
 
 __all__ = ["Bench"]
@@ -47,9 +47,9 @@ class Bench:
         from latentrot.evaluation.bench.compare import BenchConfig, compare, write_rows  # noqa: PLC0415
 
         for name in ("steps", "people", "repeats", "threads"):
-            at_least(f"--{name}", getattr(self, name) or 1, 1)
+            check_minimum(f"--{name}", getattr(self, name) or 1, 1)
         for batch in self.batches:
-            at_least("--batches", batch, 1)
+            check_minimum("--batches", batch, 1)
         if self.threads:
             torch.set_num_threads(self.threads)
         from latentrot.devices import resolve_device  # noqa: PLC0415

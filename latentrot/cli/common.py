@@ -24,10 +24,10 @@ __all__ = [
     "Light",
     "RuntimeOptions",
     "TrainOptions",
-    "at_least",
     "check_folder",
+    "check_minimum",
     "chosen_options",
-    "given_of",
+    "given_options",
     "load_chosen",
     "model_named",
     "options_from_json",
@@ -96,7 +96,7 @@ class TrainOptions:
         """Refuse numbers below 1 and a run folder that is not writable, before slow imports."""
         for name in ("save_every", "workers", "steps", "batch_size"):
             if (value := getattr(self, name, None)) is not None:
-                at_least(f"--{name.replace('_', '-')}", value, 1)
+                check_minimum(f"--{name.replace('_', '-')}", value, 1)
         check_writable(self.out / "checkpoint.safetensors")
 
     def config(self, kind: type[Config], default: Callable[[], Config] | None = None) -> Config:
@@ -110,10 +110,10 @@ class TrainOptions:
 
         checkpoint = self.out / "checkpoint.safetensors"
         base = checkpoint_config(checkpoint, kind) if checkpoint.is_file() else (default or kind)()
-        return replace(cast("Any", base), **given_of(self, kind))
+        return replace(cast("Any", base), **given_options(self, kind))
 
 
-def at_least(option: str, value: float, minimum: float) -> None:
+def check_minimum(option: str, value: float, minimum: float) -> None:
     """Refuse a number below its minimum."""
     if value < minimum:
         raise LatentrotError(f"{option} {value}: expected at least {minimum}")
@@ -125,7 +125,7 @@ def check_folder(path: Path, holds: str = "aligned face images") -> None:
         raise LatentrotError(f"no such folder: {path}; give a folder of {holds}")
 
 
-def given_of(command: object, config: type) -> dict[str, Any]:
+def given_options(command: object, config: type) -> dict[str, Any]:
     """The fields of a configuration that were given as options of a command."""
     named = {f.name: getattr(command, f.name, None) for f in fields(config)}
     return {name: value for name, value in named.items() if value is not None}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from latentrot.cli.common import FrameOptions, RuntimeOptions, at_least, check_folder
+from latentrot.cli.common import FrameOptions, RuntimeOptions, check_folder, check_minimum
 from latentrot.errors import LatentrotError
 from latentrot.files import check_writable
 
@@ -79,7 +79,7 @@ class Embed:
             ("--batch-size", self.batch_size), ("--shard-size", self.shard_size), ("--readers", self.readers),
             ("--workers", 1 if self.workers is None else self.workers),
         ):  # fmt: skip
-            at_least(option, value, 1)
+            check_minimum(option, value, 1)
         if self.verify:
             return self.check()
         if self.data is None:
@@ -118,7 +118,7 @@ class Embed:
         from latentrot.diffusion.solve import resolve_schedule  # noqa: PLC0415
         from latentrot.store.job import EmbedJob  # noqa: PLC0415
         from latentrot.store.space import LatentSpace  # noqa: PLC0415
-        from latentrot.store.work import Sizes, embed_folder, follow, pending_shards, plan, progress_bar  # noqa: PLC0415
+        from latentrot.store.work import Sizes, consume_reports, embed_folder, pending_shards, plan, progress_bar  # noqa: PLC0415
 
         sizes = Sizes(self.batch_size, self.shard_size, self.readers)
         schedule = resolve_schedule(self.steps, self.solver, None)
@@ -137,7 +137,7 @@ class Embed:
         scale, vae = self.runtime.scale, self.runtime.vae
         job = EmbedJob(folder.root, place, name, self.runtime.dtype, sizes, self.retry, scale, vae)
         with progress_bar(store, numbers) as bar:
-            return follow(store, counted(self.reports(job, numbers), bar.update), bar)
+            return consume_reports(store, counted(self.reports(job, numbers), bar.update), bar)
 
     def reports(self, job: EmbedJob, numbers: list[int]) -> Iterator[ShardReport]:
         """Run the selected engine; yields a report per shard."""

@@ -11,8 +11,8 @@ import tyro
 from latentrot.cli.common import (
     FrameOptions,
     RuntimeOptions,
-    at_least,
     check_folder,
+    check_minimum,
     chosen_options,
     load_chosen,
     rotator_options,
@@ -79,8 +79,8 @@ class Evaluate:
         """Rotate, measure, write the results and print the table."""
         check_folder(self.data)
         check_writable(self.out)
-        at_least("--people", 1 if self.people is None else self.people, 1)
-        at_least("--per-person", self.per_person, 1)
+        check_minimum("--people", 1 if self.people is None else self.people, 1)
+        check_minimum("--per-person", self.per_person, 1)
         from tqdm import tqdm  # noqa: PLC0415
 
         from latentrot.devices import resolve_device  # noqa: PLC0415

@@ -74,11 +74,11 @@ class TrainParts(FaceOptions):
     def marks(self) -> Path:
         """Table of the bundled network's landmarks for the photographs with masks, written once."""
         from latentrot.files import write_atomically  # noqa: PLC0415
-        from latentrot.training.face.faces import marks_of, masked_photographs  # noqa: PLC0415
+        from latentrot.training.face.faces import estimate_marks, masked_photographs  # noqa: PLC0415
 
         path = self.out / "marks.parquet"
         if not path.is_file():
-            table = marks_of(self.data, list(masked_photographs(self.data, self.masks)["image"]))
+            table = estimate_marks(self.data, list(masked_photographs(self.data, self.masks)["image"]))
             self.out.mkdir(parents=True, exist_ok=True)
             write_atomically(path, table.to_parquet)
         return path

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import tyro
 
-from latentrot.cli.common import Light, RuntimeOptions, at_least, given_of
+from latentrot.cli.common import Light, RuntimeOptions, check_minimum, given_options
 from latentrot.errors import LatentrotError
 from latentrot.files import check_writable
 
@@ -73,13 +73,13 @@ class FitDirections:
         paths = {} if self.property and self.light is None else self.paths()
         for path in paths.values():
             check_writable(path)
-        at_least("--calibrate", self.calibrate, 0)
+        check_minimum("--calibrate", self.calibrate, 0)
         from latentrot.directions.fit import FitConfig  # noqa: PLC0415
         from latentrot.faces.table import read_labels  # noqa: PLC0415
         from latentrot.store.latent_store import LatentStore  # noqa: PLC0415
 
         store, labels = LatentStore(self.latents), read_labels(self.labels, complete=bool(paths))
-        config = FitConfig(width=self.bins, **given_of(self, FitConfig))
+        config = FitConfig(width=self.bins, **given_options(self, FitConfig))
         name = self.model or store.space.model
         model = self.loaded(name) if self.calibrate else None
         for light, path in paths.items():

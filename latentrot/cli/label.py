@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from latentrot.cli.common import FrameOptions, at_least, check_folder, given_of
+from latentrot.cli.common import FrameOptions, check_folder, check_minimum, given_options
 from latentrot.errors import LatentrotError
 from latentrot.files import check_writable
 
@@ -51,7 +51,7 @@ class Label:
 
     def run(self) -> None:
         """Label the images, join the folder's attributes and identities, and write the table."""
-        at_least("--batch-size", self.batch_size, 1)
+        check_minimum("--batch-size", self.batch_size, 1)
         if self.out.suffix not in (".parquet", ".csv"):
             raise LatentrotError(f"--out {self.out}: expected a name ending in .parquet or .csv")
         check_folder(self.data)
@@ -254,10 +254,10 @@ class TrainLabeler:
         check_writable(self.out)
         from latentrot.training.labeler.config import LabelTrainConfig  # noqa: PLC0415
 
-        given = given_of(self, LabelTrainConfig)
+        given = given_options(self, LabelTrainConfig)
         for name, value in given.items():
             least = 1 if self.heads is not None and name.endswith("_steps") else 0
-            at_least(f"--{name.replace('_', '-')}", value, least)
+            check_minimum(f"--{name.replace('_', '-')}", value, least)
         self.frame.check([folder for folder in (self.celeba, self.heads) if folder is not None])
         for name, value in self.train(LabelTrainConfig(**given)).items():
             print(f"{name}: {value:g}")

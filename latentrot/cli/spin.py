@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from latentrot.cli.common import FrameOptions, TrainOptions, at_least, check_folder
+from latentrot.cli.common import FrameOptions, TrainOptions, check_folder, check_minimum
 from latentrot.errors import LatentrotError
 from latentrot.files import check_writable
 
@@ -87,7 +87,7 @@ class Spin:
         modes = [self.image is not None, self.new, self.between is not None]
         if sum(modes) != 1:
             raise LatentrotError("expected exactly one of: an image, --new, --between A B")
-        at_least("--views", self.views, 1)
+        check_minimum("--views", self.views, 1)
         if not abs(self.pitch) <= 45:
             raise LatentrotError(f"--pitch {self.pitch}: expected -45 to 45 degrees")
         if self.out.suffix:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from latentrot.cli.common import FrameOptions, TrainOptions, at_least, check_folder
+from latentrot.cli.common import FrameOptions, TrainOptions, check_folder, check_minimum
 
 __all__ = ["TrainEmbedder", "TrainModel"]
 
@@ -71,7 +71,7 @@ class TrainEmbedder(FolderOptions):
         check_folder(self.data)
         self.check()
         if self.decode_steps is not None:
-            at_least("--decode-steps", self.decode_steps, 1)
+            check_minimum("--decode-steps", self.decode_steps, 1)
         from latentrot.diffusion.load import load_model  # noqa: PLC0415
         from latentrot.training.embedder import EmbedderConfig, train_embedder  # noqa: PLC0415
 

@@ -19,13 +19,13 @@ from latentrot.files import check_writable, write_atomically
 
 __all__ = [
     "ANIMATED",
+    "check_animation_target",
     "check_encoder",
-    "check_moving_target",
-    "fit_side",
+    "forwards_and_backwards",
     "is_animated",
     "open_animation",
-    "open_moving",
-    "there_and_back",
+    "open_video_or_animation",
+    "shrink_to_side",
     "write_animation",
     "write_frames",
 ]
@@ -87,12 +87,12 @@ def _frames(path: Path) -> Iterator[VideoFrame]:
             yield frame
 
 
-def there_and_back(frames: Sequence[np.ndarray]) -> list[np.ndarray]:
+def forwards_and_backwards(frames: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Frames forwards and backwards, so that the last leads into the first: n frames -> 2n - 2."""
     return [*frames, *frames[-2:0:-1]]
 
 
-def fit_side(image: np.ndarray, longest: int) -> np.ndarray:
+def shrink_to_side(image: np.ndarray, longest: int) -> np.ndarray:
     """Shrink an image, antialiased, so that no side exceeds `longest` pixels; smaller images are returned unchanged."""
     share = longest / max(image.shape[:2])
     if share >= 1:
@@ -114,7 +114,7 @@ def check_encoder(path: Path) -> None:
         check_pyav(f"writing {one_line(path)} (a .gif or a .webp does not)")
 
 
-def check_moving_target(path: Path, kinds: Sequence[str], reason: str) -> None:
+def check_animation_target(path: Path, kinds: Sequence[str], reason: str) -> None:
     """Refuse a target of another kind, or one that cannot be written.
 
     Args:
@@ -132,7 +132,7 @@ def check_moving_target(path: Path, kinds: Sequence[str], reason: str) -> None:
     check_writable(path)
 
 
-def open_moving(path: Path) -> Video:
+def open_video_or_animation(path: Path) -> Video:
     """Open a video or an animated image; raises the errors of `open_video` and `open_animation`."""
     return open_video(path) if is_video(path) else open_animation(path)
 
@@ -221,7 +221,7 @@ def _encode_gif(
 
 def _shared_palette(frames: Sequence[np.ndarray]) -> Image.Image:
     """One palette for all frames; separate palettes would make the background flicker."""
-    samples = np.concatenate([fit_side(f, 256) for f in frames[:: max(1, len(frames) // 6)]])
+    samples = np.concatenate([shrink_to_side(f, 256) for f in frames[:: max(1, len(frames) // 6)]])
     return Image.fromarray(samples).quantize(GIF_COLOURS, Image.Quantize.MEDIANCUT)
 
 

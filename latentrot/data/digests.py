@@ -11,7 +11,7 @@ from typing import Any
 
 from latentrot.errors import LatentrotError
 
-__all__ = ["changed_names", "folder_digest", "image_digest", "image_digests", "names_some", "refuse_most_changed"]
+__all__ = ["changed_names", "folder_digest", "image_digest", "image_digests", "list_some", "refuse_most_changed"]
 
 #: files up to this size are hashed completely; of larger files the first, middle and last blocks of this size, bytes
 MAX_WHOLE_BYTES, PART_BYTES = 256 << 10, 64 << 10
@@ -69,7 +69,7 @@ def changed_names(recorded: Mapping[Any, str], current: Mapping[Any, str], claim
 def refuse_most_changed(changed: Sequence[str], known: int, claim: str, advice: str) -> None:
     """Raise an error if more than half of the known images have changed; arguments as in `changed_names`."""
     if len(changed) > MAX_CHANGED_SHARE * known:
-        raise LatentrotError(f"{claim} under {len(changed)} of {known} names: {names_some(changed)}; {advice}")
+        raise LatentrotError(f"{claim} under {len(changed)} of {known} names: {list_some(changed)}; {advice}")
 
 
 def folder_digest(folder: Path, suffixes: Sequence[str] = (".safetensors", ".json")) -> str:
@@ -79,7 +79,7 @@ def folder_digest(folder: Path, suffixes: Sequence[str] = (".safetensors", ".jso
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
-def names_some(names: Sequence[str], max_names: int = 3) -> str:
+def list_some(names: Sequence[str], max_names: int = 3) -> str:
     """List the first names in a message: "a.jpg, b.jpg, c.jpg and 4 others"."""
     shown = ", ".join(names[:max_names])
     return shown if len(names) <= max_names else f"{shown} and {len(names) - max_names} others"

@@ -18,10 +18,10 @@ from latentrot.diffusion.scheduler import read_scheduler
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import read_tensors, write_atomically
 
-__all__ = ["begin_pixels", "load_pixels", "read_part", "save_network"]
+__all__ = ["load_initial_unet", "load_pixels", "read_part", "save_network"]
 
 
-def begin_pixels(
+def load_initial_unet(
     start: str, device: str | None, user: str
 ) -> tuple[LatentModel, PixelUnshuffle, DDIMScheduler, UNet2DModel]:
     """Load the pixel model from which a network is initialised: model, first stage, schedule, and U-Net in float32.

@@ -15,7 +15,7 @@ import torch
 
 from latentrot.errors import LatentrotError
 
-__all__ = ["Fingerprint", "config_digest", "noise_in_words", "unet_config_digest", "weights_digest"]
+__all__ = ["Fingerprint", "config_digest", "describe_noise", "unet_config_digest", "weights_digest"]
 
 log = logging.getLogger(__name__)
 
@@ -121,8 +121,8 @@ UNET_DEFAULTS: dict[str, Any] = {
 
 def unet_config_digest(config: Mapping[str, Any]) -> str:
     """Digest of a U-Net's configuration, independent of its implementation; options with default values are ignored."""
-    told = {k: config[k] for k, usual in UNET_DEFAULTS.items() if k in config and plain(config[k]) != usual}
-    return hashlib.sha256(json.dumps(plain(told), sort_keys=True).encode()).hexdigest()[:16]
+    told = {k: config[k] for k, usual in UNET_DEFAULTS.items() if k in config and as_json_value(config[k]) != usual}
+    return hashlib.sha256(json.dumps(as_json_value(told), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def config_digest(module: Any, beside: tuple[str, ...] = ()) -> str:
@@ -133,17 +133,17 @@ def config_digest(module: Any, beside: tuple[str, ...] = ()) -> str:
     defaults = {name: p.default for name, p in inspect.signature(type(module).__init__).parameters.items()}
     told = {
         name: value for name, value in module.config.items()
-        if name in defaults and name not in beside and plain(value) != plain(defaults[name])
+        if name in defaults and name not in beside and as_json_value(value) != as_json_value(defaults[name])
     }  # fmt: skip
-    return hashlib.sha256(json.dumps(plain(told), sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(as_json_value(told), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def plain(value: Any) -> Any:
+def as_json_value(value: Any) -> Any:
     """A value as after a JSON round trip: tuples become lists."""
     return json.loads(json.dumps(value, default=str))
 
 
-def noise_in_words(config: Mapping[str, Any]) -> str:
+def describe_noise(config: Mapping[str, Any]) -> str:
     """Description of a scheduler's noise schedule: all that its cumulative products depend on."""
     count = int(config["num_train_timesteps"])
     if (given := config.get("trained_betas")) is not None:

@@ -195,7 +195,7 @@ def load_first_stage(
         return load_autoencoder(home, str(kind), device, scale)
     stage_file = folder / STAGE_FILE
     if stage_file.is_file():
-        return lossless(stage_file)
+        return read_lossless_stage(stage_file)
     for part in ("vqvae", "vae"):
         if part in index:
             return load_autoencoder(folder / part, str((index[part] or [None, None])[1]), device, scale)
@@ -214,7 +214,7 @@ def save_pixel_unshuffle(folder: Path, factor: int) -> None:
     (folder / STAGE_FILE).write_text(json.dumps({"format": STAGE_FORMAT, **stage}, indent=2) + "\n")
 
 
-def lossless(stage_file: Path) -> FirstStage:
+def read_lossless_stage(stage_file: Path) -> FirstStage:
     """Read the description of a lossless first stage written by `save_pixel_unshuffle`."""
     stage = read_json(stage_file, "first stage")
     check_format(stage.get("format", 1), STAGE_FORMAT, stage_file)

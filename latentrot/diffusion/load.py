@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from latentrot.bundles import bundled_folder, labeler_in
+from latentrot.bundles import LABELER_FILE, bundled_folder, part_in
 from latentrot.devices import resolve_device
 from latentrot.diffusion.allocator import keep_large_blocks
 from latentrot.diffusion.fingerprint import Fingerprint, unet_config_digest, weights_digest
@@ -89,7 +89,7 @@ class LatentModel:
     @cached_property
     def labeler(self) -> FaceLabeler:
         """The label network in the model's folder, else the bundled one; on the model's device."""
-        if labeler_in(self.folder) is None:
+        if part_in(self.folder, LABELER_FILE) is None:
             return load_labeler(device=self.device)
         return load_labeler(self.name if bundled_folder(self.name) else self.folder, self.device)
 

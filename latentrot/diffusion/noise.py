@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from latentrot.diffusion.fingerprint import noise_in_words
+from latentrot.diffusion.fingerprint import describe_noise
 from latentrot.diffusion.folder import part_folder, read_json
 from latentrot.errors import LatentrotError, one_line
 
@@ -140,7 +140,7 @@ def load_noise(folder: Path, index: dict[str, Any]) -> tuple[np.ndarray, str, st
         )
     try:
         alpha_bar = cumulative_products(config)
-        words = noise_in_words({**DEFAULTS, **config})
+        words = describe_noise({**DEFAULTS, **config})
     except (ValueError, TypeError, RuntimeError) as error:
         reason = one_line(error, 200)
         raise LatentrotError(f"{folder}: unsupported scheduler configuration: {reason}") from error

@@ -84,7 +84,7 @@ class Convolution(nn.Conv2d):
 
     def __init__(self, channels: int, out: int, side: int, stride: int = 1, padding: int | None = None) -> None:
         super().__init__(channels, out, side, stride, side // 2 if padding is None else padding)
-        self._kept: dict[tuple[object, ...], torch.Tensor] = {}
+        self._cached: dict[tuple[object, ...], torch.Tensor] = {}
 
     def forward(self, x: torch.Tensor, shift: torch.Tensor | None = None) -> torch.Tensor:
         """(n, c, h, w) -> (n, out, h', w'); `shift` (out,) is added to every position, like the bias."""
@@ -100,7 +100,7 @@ class Convolution(nn.Conv2d):
         """The weights in x's precision."""
         if self.weight.requires_grad or self.weight.dtype == x.dtype:
             return self.weight.to(x.dtype)
-        return self.kept("cast", x, lambda: self.weight.to(x.dtype))
+        return self.cached("cast", x, lambda: self.weight.to(x.dtype))
 
     def packed(self, x: torch.Tensor) -> torch.Tensor:
         """The weights in oneDNN's blocked layout for x's precision, reordered at the first evaluation.
@@ -114,18 +114,18 @@ class Convolution(nn.Conv2d):
                 self.weight.to(x.dtype).to_mkldnn(), self.padding, self.stride, self.dilation, 1, list(x.shape)
             )
 
-        return self.kept("packed", x, reorder)
+        return self.cached("packed", x, reorder)
 
-    def kept(self, form: str, x: torch.Tensor, make: Callable[[], torch.Tensor]) -> torch.Tensor:
+    def cached(self, form: str, x: torch.Tensor, make: Callable[[], torch.Tensor]) -> torch.Tensor:
         """A cached form of the weights, recomputed if they were changed or moved."""
         key = (form, x.dtype, x.device, self.weight.data_ptr(), self.weight._version)
-        if key not in self._kept:
-            self._kept = {k: v for k, v in self._kept.items() if k[3:] == key[3:]} | {key: make()}
-        return self._kept[key]
+        if key not in self._cached:
+            self._cached = {k: v for k, v in self._cached.items() if k[3:] == key[3:]} | {key: make()}
+        return self._cached[key]
 
     def __getstate__(self) -> dict[str, Any]:
         """Drop the cache, because tensors in oneDNN's layout cannot be copied or pickled."""
-        return {**self.__dict__, "_kept": {}}
+        return {**self.__dict__, "_cached": {}}
 
 
 def is_packable(x: torch.Tensor) -> bool:
@@ -344,7 +344,7 @@ class UNet(nn.Module):
 RENAMED = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
-def modern_name(name: str) -> str:
+def present_name(name: str) -> str:
     """Present diffusers name of a weight."""
     path, _, kind = name.rpartition(".")
     place, _, layer = path.rpartition(".")
@@ -356,7 +356,7 @@ def load_unet(folder: Path, config: Mapping[str, Any]) -> UNet | None:
     path = folder / WEIGHTS
     if not is_supported(config) or not path.is_file():
         return None
-    weights = {modern_name(name): value.float() for name, value in load_file(path).items()}
+    weights = {present_name(name): value.float() for name, value in load_file(path).items()}
     with torch.device("meta"):
         network = UNet(config)
     if network.state_dict().keys() != weights.keys():

@@ -34,7 +34,7 @@ from latentrot.faces.alignment import Alignment
 from latentrot.faces.parts import PARTS
 from latentrot.numerics import smoothstep
 
-__all__ = ["Change", "apply_change", "difference", "together", "without_checkerboard", "without_part_means"]
+__all__ = ["Change", "apply_change", "combine_changes", "difference", "without_checkerboard", "without_part_means"]
 
 #: range of frequencies, in half-waves per pixel, in which residuals are faded out, because long steps draw a checkerboard
 CHECKERBOARD = (44 / 64, 60 / 64)
@@ -104,7 +104,7 @@ def difference(
     shift, warping = torch.zeros(1, 2, side, side, dtype=torch.float64), np.zeros((n, n))
     before, after = landmarks
     if any(p.warp for p in properties) and before is not None and after is not None:
-        warping = inner(joint_mask([p for p in properties if p.warp], face, walked_face) * edge_fade(n))
+        warping = fade_to_outline(joint_mask([p for p in properties if p.warp], face, walked_face) * edge_fade(n))
         shift = source_shift(before, after, side)
         compensated = sample_source(start, source_positions(shift * resized(warping[None], side), side))
     else:
@@ -125,18 +125,18 @@ def difference(
     fine = resized(residual, n)[0].permute(1, 2, 0).numpy() * mask[..., None]
     fine[np.abs(fine).max(-1) < FAINT] = 0
     moved = resized(shift[0].numpy(), n)[0].permute(1, 2, 0).numpy() * warping[..., None]
-    drawn = covering(residual, walked, mask) if any(p.covers for p in properties) else None
+    drawn = occluding_layer(residual, walked, mask) if any(p.covers for p in properties) else None
     return Change(fine.astype(np.float32), moved.astype(np.float32), drawn)
 
 
-def together(changes: Sequence[Change]) -> Change:
+def combine_changes(changes: Sequence[Change]) -> Change:
     """Combine changes of one crop: add the residuals, and take the warp of the first change."""
     first, *others = changes
     residual = np.stack([change.residual for change in changes]).sum(0)
     return Change(residual, first.shift, first.drawn) if others else first
 
 
-def covering(residual: np.ndarray, walked: torch.Tensor, mask: np.ndarray) -> np.ndarray:
+def occluding_layer(residual: np.ndarray, walked: torch.Tensor, mask: np.ndarray) -> np.ndarray:
     """Occluding layer of a walk, opaque where the residual (3, s, s) darkens the image: (n, n, 4) as in `Change`."""
     size = cv2.GaussianBlur(-residual.mean(0), (0, 0), 0.75)
     opaque = resized(smoothstep(size, *OPAQUE)[None], len(mask))[0, 0].numpy().clip(0, 1) * mask
@@ -152,7 +152,7 @@ def joint_mask(properties: Sequence[Property], face: FaceMap, walked_face: FaceM
     return np.max(masks, axis=0)
 
 
-def inner(mask: np.ndarray) -> np.ndarray:
+def fade_to_outline(mask: np.ndarray) -> np.ndarray:
     """Fade a mask (n, n) smoothly to 0 towards its outline, so that a warp does not move the outline."""
     blurred = cv2.GaussianBlur(mask.astype(np.float64), (0, 0), INNER * len(mask), borderType=cv2.BORDER_REPLICATE)
     return smoothstep(blurred, 0.5, 0.95) * (mask > 0)
@@ -265,7 +265,7 @@ def apply_change(photograph: np.ndarray, alignment: Alignment, change: Change) -
         own = photograph[band]
         if np.abs(shift).max() > STILL:
             place = [(v + shift[..., i] - 0.5).astype(np.float32) for i, v in enumerate((columns, rows))]
-            seen = sampled(photograph, *place)
+            seen = sample_photograph(photograph, *place)
             own = np.where((np.abs(shift).max(-1) > STILL)[..., None], seen, own)
 
         # add the residual
@@ -280,7 +280,7 @@ def apply_change(photograph: np.ndarray, alignment: Alignment, change: Change) -
     return result
 
 
-def sampled(photograph: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def sample_photograph(photograph: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Sample a photograph at float positions (pixel centres are integers), edges repeated: (h, w, 3) uint8."""
     low = [max(0, int(np.floor(v.min())) - 3) for v in (columns, rows)]
     high = [int(np.ceil(v.max())) + 4 for v in (columns, rows)]

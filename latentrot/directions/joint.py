@@ -28,7 +28,7 @@ from latentrot.errors import LatentrotError
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.shard import ShardHeader
 
-__all__ = ["JointSums", "gather_joint", "ridge_slopes", "sums_of"]
+__all__ = ["JointSums", "gather_joint", "joint_terms", "ridge_slopes"]
 
 #: z is rounded to multiples of this before it is squared, so that sums of squares are exact
 SQUARED_GRAIN = 2.0**-12
@@ -123,12 +123,6 @@ def joint_terms(x: np.ndarray, z: np.ndarray) -> np.ndarray:
     """(n, k) columns, the first 1 or 0, and (n, d) latents -> (k + 1, d): X'Z, and the sum of z squared."""
     rounded = np.round(z / SQUARED_GRAIN) * SQUARED_GRAIN
     return np.concatenate([x.T @ z, x[:, :1].T @ rounded**2])
-
-
-def sums_of(x: np.ndarray, z: np.ndarray, names: Sequence[str]) -> JointSums:
-    """The sums of a batch in memory: (n, k) columns, the intercept first, and (n, d) latents in half precision."""
-    both = joint_terms(x, np.asarray(z, np.float64))
-    return JointSums(tuple(names), x.T @ x, both[:-1], both[-1])
 
 
 def gather_joint(

@@ -108,8 +108,10 @@ class PropertyDirections:
         """
         header, vectors = read_tensors(path, KIND, FORMAT, REMEDY)
         try:
-            properties = tuple(_property(row) for row in json.loads(header["properties"]))
-            calibrations = {name: _calibration(row) for name, row in json.loads(header["calibrations"]).items()}
+            properties = tuple(Property(**_tuples(row)) for row in json.loads(header["properties"]))
+            calibrations = {
+                name: Calibration(**_tuples(row)) for name, row in json.loads(header["calibrations"]).items()
+            }
             provenance = json.loads(header["provenance"])
             space = LatentSpace.from_header(header)
             return cls(
@@ -136,14 +138,6 @@ def load_property_directions(paths: Sequence[Path]) -> list[PropertyDirections]:
                 raise LatentrotError(f"{found[name]} and {path} both contain a direction for {name!r}; keep one")
             found[name] = path
     return loaded
-
-
-def _property(row: dict[str, Any]) -> Property:
-    return Property(**_tuples(row))
-
-
-def _calibration(row: dict[str, Any]) -> Calibration:
-    return Calibration(**_tuples(row))
 
 
 def _tuples(row: dict[str, Any]) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def fit_properties(
     fitted = wanted or [p for p in PROPERTIES if p.reaches == "difference" and set(p.column_names) <= set(sums.names)]
     if config.mirror:
         sums = sums + sums.mirrored(store.space.shape, store.space.factor)
-    sums, note = enough_columns(sums, fitted)
+    sums, note = reduce_columns(sums, fitted)
     vectors, explained = directions_of(sums, fitted, store.space, config)
     provenance = {
         "images": str(sums.count), "columns": json.dumps(sums.names[1:]), "explained": f"{explained:.4f}", "note": note,
@@ -120,11 +120,11 @@ def directions_of(
 
         # shrink the direction
         signed = [-slopes[c[1:]] if c.startswith("-") else slopes[c] for c in one.columns]
-        direction = shrunk(np.sum(signed, axis=0), space, one.shrinkage)
+        direction = shrink_slope(np.sum(signed, axis=0), space, one.shrinkage)
 
         # orthogonal to pose, light and colour
         if config.orthogonal:
-            others = [shrunk(slopes[name], space, one.shrinkage) for name in nuisance_of(one) if name in slopes]
+            others = [shrink_slope(slopes[name], space, one.shrinkage) for name in nuisance_of(one) if name in slopes]
             direction = orthogonal_to(direction, others)
         vectors[one.name] = torch.from_numpy(direction.reshape(space.shape)).float()
     return vectors, explained
@@ -136,7 +136,7 @@ def nuisance_of(one: Property) -> list[str]:
     return [name for name in (*POSE, *LIGHT, *COLOURS) if name not in own]
 
 
-def shrunk(slope: np.ndarray, space: LatentSpace, power: float) -> np.ndarray:
+def shrink_slope(slope: np.ndarray, space: LatentSpace, power: float) -> np.ndarray:
     """Shrink a slope (d,) against white estimation noise, on the pixel grid (see `shrink_noise`)."""
     pixels = F.pixel_shuffle(torch.from_numpy(slope.reshape(1, *space.shape)), space.factor)[0].numpy()
     smooth = torch.from_numpy(shrink_noise(pixels, power))[None]
@@ -174,7 +174,7 @@ def as_property(wanted: Property | str, labels: pd.DataFrame) -> Property:
     return property_named(wanted)
 
 
-def enough_columns(sums: JointSums, properties: Sequence[Property]) -> tuple[JointSums, str]:
+def reduce_columns(sums: JointSums, properties: Sequence[Property]) -> tuple[JointSums, str]:
     """With few latents, reduce the sums to fewer columns; returns the sums and a warning, empty if nothing was reduced."""
     if sums.count >= FEW:
         return sums, ""

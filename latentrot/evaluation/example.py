@@ -12,7 +12,7 @@ from latentrot.evaluation.pairs import EvaluationConfig
 from latentrot.evaluation.report import examples
 from latentrot.evaluation.run import TRUTH, Evaluation, evaluate
 from latentrot.files import write_atomically
-from latentrot.output import write_owned
+from latentrot.output import write_output_folder
 from latentrot.portrait.results import make_folder, synthetic_metadata
 from latentrot.rotators.latent.rotator import LatentRotator, load_latent_rotator
 
@@ -54,7 +54,7 @@ def turn_example(model: str, out: Path, device: str | None = None, dtype: str | 
         write_atomically(out / "report.json", lambda p: p.write_text(json.dumps(report, indent=2) + "\n"))
         return [out / "strip.png", out / "report.json"]
 
-    return write_owned(out, write)
+    return write_output_folder(out, write)
 
 
 def example_report(evaluation: Evaluation, rotator: LatentRotator) -> dict:

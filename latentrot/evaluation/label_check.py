@@ -22,7 +22,7 @@ from latentrot.evaluation.label_figures import confusion_figure, yaw_error_figur
 from latentrot.faces.estimate import SURE, LabelerPose, PoseEstimator, estimate_light, estimate_pose
 from latentrot.faces.network import CROP_SIZE, LIGHTS, FaceLabeler, load_labeler
 from latentrot.files import write_atomically
-from latentrot.output import write_owned
+from latentrot.output import write_output_folder
 from latentrot.training.labeler.config import LabelTrainConfig
 from latentrot.training.labeler.faces import read_pose, yale_crops
 from latentrot.training.labeler.pose import pose_errors
@@ -353,4 +353,4 @@ def write_check(check: LabelCheck, out: Path) -> list[Path]:
             write_atomically(out / name, lambda p, figure=figure: figure.savefig(p, format="png", dpi=120))
         return [out / "report.json", *(out / name for name in figures)]
 
-    return write_owned(out, write)
+    return write_output_folder(out, write)

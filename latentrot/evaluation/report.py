@@ -19,7 +19,7 @@ from latentrot.evaluation.people import data_set_of
 from latentrot.evaluation.published import PROTOCOL_COLUMNS, SPINMEROUND, SPINMEROUND_SOURCE
 from latentrot.evaluation.run import BASELINES, CEILING, FLOOR, TRUTH, Evaluation
 from latentrot.files import write_atomically
-from latentrot.output import write_owned
+from latentrot.output import write_output_folder
 from latentrot.portrait.results import synthetic_metadata
 
 __all__ = ["evaluation_figure", "examples", "markdown_table", "protocol_table", "summary", "write_evaluation"]
@@ -71,7 +71,7 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
             "people": len(pairs.turned_people),
             "pairs": len(pairs.table),
             "gallery": {
-                light: gallery_size(pairs.people, pairs.lights, light) for light in sorted(set(pairs.lights)) if light
+                light: len(set(pairs.people[pairs.lights == light])) for light in sorted(set(pairs.lights)) if light
             },
             "size": pairs.size,
         },
@@ -88,11 +88,6 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
             for name in evaluation.rotators
         },
     }
-
-
-def gallery_size(people: np.ndarray, lights: np.ndarray, light: str) -> int:
-    """Number of heads in an illumination class."""
-    return len(set(people[lights == light]))
 
 
 def paired_difference(own: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
@@ -281,4 +276,4 @@ def write_evaluation(evaluation: Evaluation, report: dict[str, Any], out: Path) 
         write_image(out / "examples.png", examples(evaluation), metadata)
         return [*(out / name for name in writers), out / "examples.png"]
 
-    return write_owned(out, write)
+    return write_output_folder(out, write)

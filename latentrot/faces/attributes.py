@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from latentrot.bundles import DEFAULT_BUNDLE, attributes_in, bundled_folder
+from latentrot.bundles import ATTRIBUTES_FILE, DEFAULT_BUNDLE, bundled_folder, part_in
 from latentrot.errors import LatentrotError
 from latentrot.faces.estimate import resize_crops
 from latentrot.faces.layers import Residual, conv, digest_of, load_weights
@@ -157,14 +157,14 @@ def attributes_beside(labeler: str | Path, device: torch.device | str | None = N
         device: target device; None: the CPU.
     """
     folder = bundled_folder(str(labeler)) or Path(labeler)
-    found = attributes_in(folder if folder.is_dir() else folder.parent)
+    found = part_in(folder if folder.is_dir() else folder.parent, ATTRIBUTES_FILE)
     return None if found is None else _read(found, Path(labeler).name, str(torch.device(device or "cpu")))
 
 
 def find_attributes(name: str | Path) -> Path | None:
     """Path of an attributes network, given a bundled model, a model's folder, or a file; None if missing."""
     folder = bundled_folder(str(name)) or Path(name)
-    path = attributes_in(folder) if folder.is_dir() else folder
+    path = part_in(folder, ATTRIBUTES_FILE) if folder.is_dir() else folder
     return path if path is not None and path.is_file() else None
 
 

@@ -99,14 +99,14 @@ def detect_upright(image: np.ndarray, device: str | None = None) -> tuple[list[F
         The faces, largest first, and the counterclockwise quarter turns (`np.rot90`) after which they were found.
     """
     found = detect_faces(image, device)
-    if sureness(found) >= UPRIGHT_SCORE:
+    if best_score(found) >= UPRIGHT_SCORE:
         return found, 0
     tried = [found, *(detect_faces(np.ascontiguousarray(np.rot90(image, turns)), device) for turns in (1, 2, 3))]
-    turns = max(range(4), key=lambda t: sureness(tried[t]))
-    return (tried[turns], turns) if sureness(tried[turns]) >= TURN_SCORE else (found, 0)
+    turns = max(range(4), key=lambda t: best_score(tried[t]))
+    return (tried[turns], turns) if best_score(tried[turns]) >= TURN_SCORE else (found, 0)
 
 
-def sureness(faces: Sequence[Face]) -> float:
+def best_score(faces: Sequence[Face]) -> float:
     """Highest score of the faces; 0 if there are none."""
     return max((face.score for face in faces), default=0.0)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from latentrot.data.celeba import FaceFolder
-from latentrot.data.digests import names_some
+from latentrot.data.digests import list_some
 from latentrot.data.frame import CROP_BOX, FRAME_WIDTH
 from latentrot.devices import resolve_device
 from latentrot.errors import LatentrotError, one_line
@@ -105,7 +105,7 @@ def check_frame(folder: FaceFolder, device: str | None = None) -> None:
     seen = counts["off"] + counts[""]
     said = (
         f"{len(off)} of {seen} checked faces in {one_line(folder.image_dir)} are not aligned to the CelebA frame: "
-        f"{names_some(off)} ({faults[off[0]]}); align them with: latentrot align {one_line(folder.root)} --out aligned/"
+        f"{list_some(off)} ({faults[off[0]]}); align them with: latentrot align {one_line(folder.root)} --out aligned/"
     )
     if len(off) >= FEWEST_OFF and len(off) > MAX_OFFSET * len(sample):
         raise LatentrotError(f"{said}; or pass --no-check-frame if they are")

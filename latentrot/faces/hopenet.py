@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
+from latentrot.data.digests import list_some
 from latentrot.errors import LatentrotError
 from latentrot.faces.estimate import resize_crops
 
@@ -112,7 +113,7 @@ def load_hopenet(weights: Path | str | None = None, device: torch.device | str |
     """
     network = Hopenet()
     if weights is not None:
-        fill(network, read_snapshot(str(weights)), str(weights))
+        load_state(network, read_snapshot(str(weights)), str(weights))
     return HopenetPose(network.to(device or "cpu").eval().requires_grad_(False))
 
 
@@ -157,7 +158,7 @@ def unreadable(source: str, error: Exception) -> LatentrotError:
     )
 
 
-def fill(network: Hopenet, state: object, source: str) -> None:
+def load_state(network: Hopenet, state: object, source: str) -> None:
     """Load a snapshot's tensors into the network.
 
     Raises:
@@ -175,12 +176,6 @@ def fill(network: Hopenet, state: object, source: str) -> None:
         "has besides": state.keys() - expected.keys(),
         "has of another shape": {k for k in expected.keys() & state.keys() if expected[k].shape != state[k].shape},
     }
-    if found := [f"{what} {some(names)}" for what, names in complaints.items() if names]:
+    if found := [f"{what} {list_some(sorted(names))}" for what, names in complaints.items() if names]:
         raise LatentrotError(f"{source} does not fit Hopenet: it {', '.join(found)}; expected {EXPECTED}")
     network.load_state_dict(dict(state), strict=False)
-
-
-def some(names: Iterable[str]) -> str:
-    """A list of names for a message: the first three, and the number of others."""
-    ordered = sorted(names)
-    return ", ".join(ordered[:3]) + (f" and {len(ordered) - 3} more" if len(ordered) > 3 else "")

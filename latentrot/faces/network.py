@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from latentrot.bundles import DEFAULT_BUNDLE, bundle_names, bundled_folder, labeler_in, missing_bundle
+from latentrot.bundles import DEFAULT_BUNDLE, LABELER_FILE, bundle_names, bundled_folder, missing_bundle, part_in
 from latentrot.errors import LatentrotError
 from latentrot.faces.layers import Residual, conv, digest_of, load_weights
 
@@ -114,7 +114,7 @@ def load_labeler(path: Path | str | None = None, device: torch.device | str | No
 
 def _labeler_file(path: Path) -> Path:
     """Resolve a path to a labeler file: the file itself, or the one in a model's folder."""
-    found = labeler_in(path) if path.is_dir() else path
+    found = part_in(path, LABELER_FILE) if path.is_dir() else path
     if found is None or not found.is_file():
         raise LatentrotError(
             missing_bundle(str(path))

@@ -10,7 +10,7 @@ import torch
 
 from latentrot.bundles import DEFAULT_BUNDLE
 from latentrot.data.celeba import FaceFolder
-from latentrot.data.digests import image_digests, names_some
+from latentrot.data.digests import image_digests, list_some
 from latentrot.data.images import to_tensor
 from latentrot.data.tables import as_numbers, check_unique, read_table
 from latentrot.errors import LatentrotError, one_line
@@ -240,7 +240,7 @@ def _complete(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         raise LatentrotError(f"{one_line(path)} has no row with both yaw_deg and light; fill these columns")
     if lacking:
         log.warning("%s: %d of %d rows lack yaw_deg or light, and are left out: %s",
-                    path, len(lacking), len(table), names_some(lacking))  # fmt: skip
+                    path, len(lacking), len(table), list_some(lacking))  # fmt: skip
     return table.drop(index=lacking)
 
 

@@ -83,7 +83,7 @@ class View:
         face, image = variation.faces[0], edited.image_at(i)
         if edited.is_square or face.alignment is None:
             raise LatentrotError("annotations need whole photographs; leave out --crop and --crop-only")
-        turn = face.asked[number]
+        turn = face.turns[number]
         if face.head is None:
             found = estimate_landmarks(image, face.alignment, device=edited.config.perception_device)
             return cls(image, found.require_sure().points, None, turn)

@@ -44,7 +44,7 @@ class EditedFace:
     Attributes:
         turned: rotated crops with their poses and lights, measured on the edited photograph, or on the crop if only a crop
             was edited.
-        asked: the rotations, relative to the source, degrees.
+        turns: the rotations, relative to the source, degrees.
         alignment: similarity transform from the photograph to the CelebA frame; None if the image was already a crop.
         head: the fitted 3-D head; None if the edit does not use geometry.
         config: options of the edit.
@@ -55,7 +55,7 @@ class EditedFace:
     """
 
     turned: RotatedCrops
-    asked: tuple[Turn, ...]
+    turns: tuple[Turn, ...]
     alignment: Alignment | None
     head: Head | None = None
     config: EditConfig = field(default_factory=EditConfig)
@@ -74,7 +74,7 @@ class EditedFace:
             return self.kept[i]
         if self.head is None:
             raise LatentrotError("only a crop was edited, so it cannot be composited; edit a whole photograph")
-        return compose(self.head, self.asked[i], self.turned.frames[i].image if self.drawn else None, self.config)
+        return compose(self.head, self.turns[i], self.turned.frames[i].image if self.drawn else None, self.config)
 
 
 @dataclass(eq=False)
@@ -109,7 +109,7 @@ class PreparedFace:
         return None if self.pending is None else self.pending.result()
 
     @property
-    def leaves_to_geometry(self) -> bool:
+    def geometry_only(self) -> bool:
         """Whether geometry alone renders the rotated face, because the rotator generates none."""
         return self.pending is not None and not capabilities_of(self.rotator).draws
 
@@ -126,18 +126,18 @@ class PreparedFace:
             LatentrotError: the face cannot be rotated; the message gives the reason.
         """
         clock = clock or Clock()
-        asked = tuple(map(self.relative, turns))
-        by = [t.yaw for t in asked]
+        relative = tuple(map(self.relative, turns))
+        by = [t.yaw for t in relative]
         whole = self.pending is None and not self.config.crop_only
         if whole and takes_photographs(self.rotator) and self.alignment is not None:
-            return self.edit_photographs(self.rotator, self.alignment, asked, clock)
+            return self.edit_photographs(self.rotator, self.alignment, relative, clock)
         drawn = self.draw(by)
         warnings = (*(self.head.warnings if self.head else ()), *drawn.warnings)
-        if upscaler is not None and not self.leaves_to_geometry:
+        if upscaler is not None and not self.geometry_only:
             drawn = upscaler.upscale_rotated(drawn)
         clock.lap("draw", drawn.seconds)
         edited = EditedFace(
-            drawn, asked, self.alignment, self.head, self.config, not self.leaves_to_geometry, warnings=warnings
+            drawn, relative, self.alignment, self.head, self.config, not self.geometry_only, warnings=warnings
         )
         return edited if self.head is None else self.composite(edited, clock)
 
@@ -157,7 +157,7 @@ class PreparedFace:
     def draw(self, degrees: Sequence[float]) -> RotatedCrops:
         """Rotate the crop by degrees of yaw; if geometry renders the face, return the source crop for every angle."""
         crop = self.crop
-        if not self.leaves_to_geometry:
+        if not self.geometry_only:
             return crop.rotate(degrees)
         frames = [RotatedCrop(d, crop.yaw_deg, crop.pitch_deg, crop.light, crop.source) for d in degrees]
         return RotatedCrops(crop.source, crop.source, crop.yaw_deg, crop.pitch_deg, crop.light, frames)
@@ -177,25 +177,25 @@ class PreparedFace:
         return replace(edited, turned=replace(edited.turned, frames=frames), coverage=coverage, kept=kept)
 
     def edit_photographs(
-        self, rotator: PhotographRotator, alignment: Alignment, asked: Sequence[Turn], clock: Clock
+        self, rotator: PhotographRotator, alignment: Alignment, turns: Sequence[Turn], clock: Clock
     ) -> EditedFace:
         """Edit with a rotator that rotates whole photographs.
 
         Raises:
             LatentrotError: a rotation changes pitch or roll.
         """
-        if not all(t.yaw_alone for t in asked):
+        if not all(t.yaw_alone for t in turns):
             raise LatentrotError(
                 f"the rotator {capabilities_of(self.rotator).name} cannot change pitch or roll; leave them out"
             )
         image, crop = self.portrait.image, self.crop
-        rotated = rotator.rotate_photograph(image, alignment, [t.yaw for t in asked])
+        rotated = rotator.rotate_photograph(image, alignment, [t.yaw for t in turns])
         patches = tuple(changed_patch(image, after, alignment) for after in rotated)
-        blank = [RotatedCrop(t.yaw, crop.yaw_deg, crop.pitch_deg, crop.light, crop.source) for t in asked]
+        blank = [RotatedCrop(t.yaw, crop.yaw_deg, crop.pitch_deg, crop.light, crop.source) for t in turns]
         frames = [self.measured(patch, frame, False) for patch, frame in zip(patches, blank, strict=True)]
         clock.lap("draw")
         turned = RotatedCrops(crop.source, crop.source, crop.yaw_deg, crop.pitch_deg, crop.light, frames)
-        return EditedFace(turned, tuple(asked), alignment, None, self.config, kept=patches)
+        return EditedFace(turned, tuple(turns), alignment, None, self.config, kept=patches)
 
     def measured(self, patch: Patch, frame: RotatedCrop, drawn: bool) -> RotatedCrop:
         """Measure pose and light of a rotation on the edited photograph.

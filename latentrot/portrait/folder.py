@@ -12,7 +12,7 @@ from latentrot.data.animation import ANIMATED
 from latentrot.data.images import ENCODERS, SUFFIXES
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import check_writable, output_names, write_atomically
-from latentrot.output import Written, own_folder
+from latentrot.output import OutputFiles, output_folder
 from latentrot.portrait.annotations import Annotated, Annotations, annotate
 from latentrot.portrait.photograph import Edited
 from latentrot.portrait.results import make_folder, report, write_edited, write_views
@@ -119,7 +119,7 @@ def edit_folder(
     """
     table: list[dict[str, object]] = []
     beside = Annotated([], [], {}, [])
-    with own_folder(out) as written:  # first, to fail before any edit if the folder cannot be created
+    with output_folder(out) as written:  # first, to fail before any edit if the folder cannot be created
         try:
             for path, (person, stem) in zip(paths, places(paths, source), strict=True):
                 try:
@@ -160,7 +160,7 @@ def places(paths: Sequence[Path], source: Path | None) -> list[tuple[str, str]]:
     return found
 
 
-def write_tables(written: Written, out: Path, beside: Annotated) -> None:
+def write_tables(written: OutputFiles, out: Path, beside: Annotated) -> None:
     """Write landmarks.csv and cameras.json, each only if it has entries."""
     if beside.landmarks:
         written.write_csv(out / "landmarks.csv", beside.landmarks)

@@ -14,7 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from latentrot.data.animation import check_moving_target, fit_side, is_animated, open_moving, write_frames
+from latentrot.data.animation import (
+    check_animation_target,
+    is_animated,
+    open_video_or_animation,
+    shrink_to_side,
+    write_frames,
+)
 from latentrot.data.video import Video, VideoFrame, is_video
 from latentrot.directions.properties import Wanted
 from latentrot.errors import LatentrotError, one_line
@@ -23,7 +29,7 @@ from latentrot.portrait.face import PreparedFace, prepare_face
 from latentrot.portrait.portrait import EditConfig, Portrait
 from latentrot.portrait.pose import pose_in
 from latentrot.portrait.properties import edit_appearance
-from latentrot.portrait.results import LONGEST_SIDE, earlier, synthetic_metadata
+from latentrot.portrait.results import LONGEST_SIDE, previous_edit, synthetic_metadata
 from latentrot.portrait.tracking import FaceTracker, SmoothedYaw
 from latentrot.portrait.turns import Turn
 from latentrot.portrait.upscale import Upscaler
@@ -76,7 +82,7 @@ def open_motion(path: Path) -> Video:
     """
     if not (is_video(path) or is_animated(path)):
         raise LatentrotError(f"--follow {one_line(path)}: expected a video or an animated image")
-    return open_moving(path)
+    return open_video_or_animation(path)
 
 
 def read_motion(video: Video, rotator: Rotator, device: str | None = None, watch: Watch = lambda f, _: f) -> Motion:
@@ -127,13 +133,13 @@ class Follower:
 
     Attributes:
         frames: number of rotations computed so far.
-        held: number of clamped rotations so far.
+        clamped: number of clamped rotations so far.
     """
 
     motion: Motion
     reach: tuple[float, float] | None = None
     frames: int = 0
-    held: int = 0
+    clamped: int = 0
 
     @property
     def yaws(self) -> tuple[float, float]:
@@ -156,7 +162,7 @@ class Follower:
             float(np.clip(wanted.roll, -REACH.roll, REACH.roll)),
         )
         self.frames += 1
-        self.held += turn != wanted
+        self.clamped += turn != wanted
         return turn
 
     @property
@@ -164,7 +170,7 @@ class Follower:
         """Warnings for the user."""
         low, high = self.yaws
         reach = f"yaw {low:+.0f} to {high:+.0f}, pitch {REACH.pitch:.0f}, roll {REACH.roll:.0f} degrees"
-        return [f"{self.held} of {self.frames} frames are clamped to the reach ({reach})"] if self.held else []
+        return [f"{self.clamped} of {self.frames} frames are clamped to the reach ({reach})"] if self.clamped else []
 
     def details(self) -> dict[str, object]:
         """Name of the driving video, for metadata and report."""
@@ -177,13 +183,13 @@ def check_follow_out(out: Path, *sources: Path) -> None:
     Raises:
         LatentrotError: the output is refused.
     """
-    check_moving_target(out, KINDS, "--follow writes a video or an animation")
+    check_animation_target(out, KINDS, "--follow writes a video or an animation")
     if any(is_same_file(out, source) for source in sources):
         raise LatentrotError(f"{one_line(out)} is one of the sources; choose another name")
 
 
 @dataclass(eq=False)
-class Still:
+class FollowedPhotograph:
     """A photograph whose head follows a driving head.
 
     Attributes:
@@ -205,7 +211,7 @@ class Still:
             image = self.face.portrait.image.copy()
             edited.patch(0).paste(image)
             self.yaws.append(edited.turned.frames[0].yaw_deg)
-            yield VideoFrame(fit_side(image, LONGEST_SIDE), start, seconds)
+            yield VideoFrame(shrink_to_side(image, LONGEST_SIDE), start, seconds)
 
 
 def follow_photograph(
@@ -243,15 +249,15 @@ def follow_photograph(
     face = prepare_face(appearance.portrait, portrait.alignments[0], rotator, config)
     follower = Follower(motion, face.crop.reach)
     face.crop = face.crop.calibrated(list(follower.ends), steady=True)
-    still = Still(face, follower, upscaler)
+    still = FollowedPhotograph(face, follower, upscaler)
     name = capabilities_of(rotator).name
     told = {n: str(w) for n, w in (wanted or {}).items()}
     details = {"model": name, **follower.details(), **({"properties": told} if told else {})}
-    metadata = synthetic_metadata({**details, "video": True, **earlier(portrait.photograph.history)})
+    metadata = synthetic_metadata({**details, "video": True, **previous_edit(portrait.photograph.history)})
     frames = watch(still.frames())
     write_frames(out, frames, metadata)
     warnings = [*portrait.warnings, *capabilities_of(rotator).warnings, *appearance.warnings, *follower.warnings]
-    seen = {"frames": follower.frames, "turned": follower.frames, "unchanged": 0, "held": follower.held}
+    seen = {"frames": follower.frames, "turned": follower.frames, "unchanged": 0, "held": follower.clamped}
     seen["face_seen"] = len(motion.times)
     mean = round(float(np.mean(still.yaws)), 2)
     yaws = {

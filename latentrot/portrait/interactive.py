@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from latentrot.data.animation import fit_side, there_and_back
+from latentrot.data.animation import forwards_and_backwards, shrink_to_side
 from latentrot.data.frame import CROP_BOX
 from latentrot.data.images import Photograph, strip
 from latentrot.directions.properties import Wanted
@@ -265,7 +265,7 @@ def mark_faces(portrait: Portrait, chosen: int, side: int = 720) -> np.ndarray:
         (h, w, 3) uint8.
     """
     faces = portrait.faces[:MAX_FACES]
-    small = fit_side(portrait.image, side)
+    small = shrink_to_side(portrait.image, side)
     share = small.shape[1] / portrait.image.shape[1]
     canvas = Image.fromarray(small)
     pen, line = ImageDraw.Draw(canvas), max(2, max(small.shape[:2]) // 180)
@@ -287,13 +287,13 @@ def subject_strip(subject: Subject, views: Sequence[RotatedPhotograph], side: in
 
 def animation(subject: Subject, views: Sequence[RotatedPhotograph], side: int = 384) -> list[np.ndarray]:
     """Close-ups of the views, played forwards then backwards, max side `side` pixels, for `write_animation`."""
-    return there_and_back([fit_side(close_up(subject, v.image), side) for v in views])
+    return forwards_and_backwards([shrink_to_side(close_up(subject, v.image), side) for v in views])
 
 
 def provenance(
     rotator: Rotator, views: Sequence[RotatedPhotograph], wanted: Mapping[str, Wanted] | None = None
 ) -> dict[str, str]:
     """Metadata of a file with rotated faces, for `write_image` and `write_animation`."""
-    asked = [round(v.frame.requested_deg, 2) for v in views]
+    degrees = [round(v.frame.requested_deg, 2) for v in views]
     told = {"properties": {name: f"{w.value:+g}" for name, w in wanted.items()}} if wanted else {}
-    return synthetic_metadata({"model": capabilities_of(rotator).name, "asked_deg": asked, **told})
+    return synthetic_metadata({"model": capabilities_of(rotator).name, "asked_deg": degrees, **told})

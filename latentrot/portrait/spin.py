@@ -14,7 +14,7 @@ from latentrot.data.animation import write_animation
 from latentrot.data.images import resize, strip, to_uint8, write_image
 from latentrot.errors import LatentrotError
 from latentrot.files import write_atomically
-from latentrot.output import write_owned
+from latentrot.output import write_output_folder
 from latentrot.portrait.portrait import Portrait
 from latentrot.portrait.results import make_folder, synthetic_metadata
 from latentrot.rotators.spin.reconstruct import export_views
@@ -125,7 +125,7 @@ def as_images(views: SpinViews) -> tuple[list[np.ndarray], list[np.ndarray]]:
 
 def write_spun(spun: Spun, out: Path, *, motion: str, mesh: str | None) -> list[Path]:
     """Write the files of `spun_files`, replacing those of an earlier run; returns the two folders and the other files."""
-    files = write_owned(out, lambda: spun_files(spun, out, motion=motion, mesh=mesh))
+    files = write_output_folder(out, lambda: spun_files(spun, out, motion=motion, mesh=mesh))
     return list(dict.fromkeys(f if f.parent == out else f.parent for f in files))
 
 
@@ -166,7 +166,7 @@ def write_between(
     people: Sequence[SpinViews], out: Path, provenance: Mapping[str, object], *, motion: str
 ) -> list[Path]:
     """Write between.png, one row per person, and between.MOTION, an animation of the faces (gif, webp or mp4)."""
-    return write_owned(out, lambda: between_files(people, out, provenance, motion))
+    return write_output_folder(out, lambda: between_files(people, out, provenance, motion))
 
 
 def between_files(people: Sequence[SpinViews], out: Path, provenance: Mapping[str, object], motion: str) -> list[Path]:

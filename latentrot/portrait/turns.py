@@ -18,7 +18,7 @@ FURTHEST = 90.0
 
 @dataclass(frozen=True)
 class Turn:
-    """A rotation of the head in degrees: relative to the source, or a target pose, as `Asked.absolute` states.
+    """A rotation of the head in degrees: relative to the source, or a target pose, as `EditRequest.absolute` states.
 
     Args:
         yaw: > 0: nose to the viewer's right.

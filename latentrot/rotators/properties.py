@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from latentrot.bundles import properties_in
+from latentrot.bundles import PROPERTIES, part_in
 from latentrot.data.images import to_tensor, to_uint8
 from latentrot.diffusion.load import LatentModel, load_model
 from latentrot.diffusion.schedule import Schedule
-from latentrot.directions.difference import Change, apply_change, difference, together
+from latentrot.directions.difference import Change, apply_change, combine_changes, difference
 from latentrot.directions.properties import Property, Wanted, by, to
 from latentrot.directions.property_directions import Calibration, PropertyDirections, load_property_directions
 from latentrot.directions.property_walk import decode_walked, invert_through, walked
@@ -262,7 +262,7 @@ class InvertedFace:
         shading = {name: step for name, step in steps.items() if self.editor.of(name)[0].shades}
         others = {name: step for name, step in steps.items() if name not in shading}
         groups = [group for group in (others, shading) if any(group.values())]
-        return together([self.joint_change(group) for group in groups or [{}]])
+        return combine_changes([self.joint_change(group) for group in groups or [{}]])
 
     def joint_change(self, steps: Mapping[str, float]) -> Change:
         """The change for steps (property -> step) along several directions that are added in one latent."""
@@ -398,7 +398,7 @@ def load_property_editor(
         LatentrotError: there are no directions, or they belong to another model.
     """
     loaded = model if isinstance(model, LatentModel) else load_model(model, device, dtype)
-    source = Path(directions) if directions else properties_in(loaded.folder)
+    source = Path(directions) if directions else part_in(loaded.folder, PROPERTIES)
     if source is None:
         raise LatentrotError(f"{loaded.name} has no property directions; make them with: latentrot fit-directions")
     files = [source] if source.is_file() else sorted(source.glob("*.safetensors"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from latentrot.data.celeba import FaceFolder
-from latentrot.data.digests import changed_names, image_digests, names_some, refuse_most_changed
+from latentrot.data.digests import changed_names, image_digests, list_some, refuse_most_changed
 from latentrot.store.latent_store import LatentStore
 
 __all__ = ["Changes", "changed_images", "forget_changed", "require_same_images"]
@@ -68,7 +68,7 @@ def forget_changed(store: LatentStore, folder: FaceFolder) -> None:
         "use another --out, or the folder it was embedded from",
     )  # fmt: skip
     log.warning("%d images have changed since they were embedded: %s; %d shards are embedded again",
-                len(changes.images), names_some(changes.images), len(changes.shards))  # fmt: skip
+                len(changes.images), list_some(changes.images), len(changes.shards))  # fmt: skip
     for number in changes.shards:
         store.path_of(number).unlink()
 
@@ -97,5 +97,5 @@ def require_same_images(store: LatentStore, labels: pd.DataFrame) -> pd.DataFram
     )  # fmt: skip
     if others:
         log.warning("%d images have changed between embedding and labelling, and are left out: %s; embed and label again",
-                    len(others), names_some(others))  # fmt: skip
+                    len(others), list_some(others))  # fmt: skip
     return labels.drop(index=others)

@@ -17,7 +17,7 @@ from upath import UPath
 from latentrot.errors import LatentrotError
 from latentrot.files import write_atomically
 from latentrot.store.manifest import Manifest
-from latentrot.store.places import as_place, listed, write_atomic
+from latentrot.store.places import as_path, list_names, write_atomic
 from latentrot.store.shard import ShardHeader, pack_shard, read_header, read_latent_rows
 from latentrot.store.space import LatentSpace
 
@@ -42,7 +42,7 @@ class LatentStore:
     """
 
     def __init__(self, root: Path | UPath | str) -> None:
-        self.root = as_place(root)
+        self.root = as_path(root)
 
     def path_of(self, number: int) -> Path | UPath:
         """Path of a shard, whether it exists or not."""
@@ -55,7 +55,7 @@ class LatentStore:
     @property
     def numbers(self) -> list[int]:
         """Numbers of the existing shards, in ascending order."""
-        return sorted(int(m[1]) for m in map(SHARD.fullmatch, listed(self.root)) if m)
+        return sorted(int(m[1]) for m in map(SHARD.fullmatch, list_names(self.root)) if m)
 
     @property
     def shards(self) -> list[Path | UPath]:

@@ -21,7 +21,7 @@ from upath import UPath
 
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import check_format
-from latentrot.store.places import create_atomic, listed
+from latentrot.store.places import create_atomic, list_names
 from latentrot.store.space import LatentSpace
 
 __all__ = ["Manifest", "Part", "pack_part"]
@@ -35,7 +35,7 @@ CHUNK = 500_000
 
 def part_names(root: Path | UPath) -> list[str]:
     """Names of the manifest's files, in order."""
-    return sorted(n for n in listed(root) if n.startswith("manifest-") and n.endswith(".parquet"))
+    return sorted(n for n in list_names(root) if n.startswith("manifest-") and n.endswith(".parquet"))
 
 
 def pack_part(

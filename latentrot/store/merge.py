@@ -12,7 +12,7 @@ import torch
 from latentrot.errors import LatentrotError
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.manifest import CHUNK, Manifest, Part, pack_part
-from latentrot.store.places import create_atomic, same_file, write_atomic
+from latentrot.store.places import create_atomic, link_or_copy, write_atomic
 from latentrot.store.shard import pack_shard, read_header, read_latent_rows
 from latentrot.store.work import Sizes
 
@@ -78,7 +78,7 @@ def merge_stores(
     there = set(out.numbers)
     for number, source in enumerate(sources):
         if number not in there:
-            take_over(source, out, number)
+            transfer_shard(source, out, number)
         if progress is not None:
             progress(1)
     return int(Manifest(out.root).counts.sum()), dropped
@@ -141,13 +141,13 @@ def plan_source(store: LatentStore, before: Manifest, *, drop_duplicates: bool) 
     return Part(before.root / f"manifest-{len(before.parts):05d}.parquet", content), sources, duplicates
 
 
-def take_over(source: ShardSource, out: LatentStore, number: int) -> None:
+def transfer_shard(source: ShardSource, out: LatentStore, number: int) -> None:
     """Link a shard, or rewrite it if images are dropped or it has no checksum."""
     path = source.store.path_of(source.number)
     header = read_header(path)
     header.space.require_same(source.store.space, str(path))
     if header.checksum and not source.drop:
-        same_file(path, out.path_of(number))
+        link_or_copy(path, out.path_of(number))
         return
     keep = torch.tensor([i not in source.drop for i in header.image_ids], dtype=torch.bool)
     latents = read_latent_rows(path, header)[keep]

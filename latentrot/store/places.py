@@ -12,13 +12,13 @@ from upath import UPath
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import write_atomically
 
-__all__ = ["as_place", "create_atomic", "listed", "read_into", "read_range", "same_file", "write_atomic"]
+__all__ = ["as_path", "create_atomic", "link_or_copy", "list_names", "read_into", "read_range", "write_atomic"]
 
 #: errors of fsspec's file systems
 REMOTE_ERRORS = (OSError, ValueError, ImportError)
 
 
-def as_place(root: Path | UPath | str) -> Path | UPath:
+def as_path(root: Path | UPath | str) -> Path | UPath:
     """A folder as a path object: `pathlib.Path` if it is local, else its fsspec counterpart.
 
     Raises:
@@ -36,7 +36,7 @@ def as_place(root: Path | UPath | str) -> Path | UPath:
     return place
 
 
-def listed(root: Path | UPath) -> list[str]:
+def list_names(root: Path | UPath) -> list[str]:
     """Names in a folder; empty if it does not exist."""
     try:
         if isinstance(root, Path):
@@ -102,7 +102,7 @@ def read_into(path: Path | UPath, start: int, buffer: memoryview) -> int:
     return filled
 
 
-def same_file(source: Path | UPath, target: Path | UPath) -> None:
+def link_or_copy(source: Path | UPath, target: Path | UPath) -> None:
     """Create `target` as a hard link to `source`, or as a copy if they are on different disks."""
     if isinstance(source, Path) and isinstance(target, Path):
         try:

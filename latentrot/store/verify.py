@@ -44,7 +44,7 @@ def verify_store(
     absent = [n for n in planned if n not in numbers]
     problems += [f"shards {name} are missing; run the same embed command again" for name in ranges(absent)]
     for number in sorted(numbers & set(planned)):
-        problems += [f"{store.path_of(number)}: {what}" for what in faults(store, manifest, number)]
+        problems += [f"{store.path_of(number)}: {what}" for what in shard_problems(store, manifest, number)]
         if progress is not None:
             progress(1)
     if folder is not None and not problems:
@@ -66,7 +66,7 @@ def ranges(numbers: list[int]) -> list[str]:
     return [str(a) if a == b else f"{a}-{b}" for a, b in runs]
 
 
-def faults(store: LatentStore, manifest: Manifest, number: int) -> list[str]:
+def shard_problems(store: LatentStore, manifest: Manifest, number: int) -> list[str]:
     """Problems of one existing shard."""
     path = store.path_of(number)
     try:

@@ -31,7 +31,7 @@ from latentrot.store.places import write_atomic
 from latentrot.store.shard import checksum_of, pack_shard, raw_bytes, read_header, read_latent_rows
 from latentrot.store.space import LatentSpace
 
-__all__ = ["ShardEmbedder", "ShardReport", "Sizes", "embed_folder", "follow", "pending_shards", "plan"]
+__all__ = ["ShardEmbedder", "ShardReport", "Sizes", "consume_reports", "embed_folder", "pending_shards", "plan"]
 
 log = logging.getLogger(__name__)
 #: age in seconds after which a temporary file counts as a leftover and is deleted
@@ -153,7 +153,7 @@ class ShardEmbedder:
         batch = self.manifest.batch_size(number)
         partial = None if force else self.store.partial_of(number)
         digests = image_digests(self.folder.image_dir, ids)
-        latents, complaints, begun, limit = self.resume(partial, ids, batch, digests)
+        latents, errors, begun, limit = self.read_partial(partial, ids, batch, digests)
         if progress is not None and begun:
             progress(begun)
         done, kept_at = begun, time.monotonic()
@@ -164,21 +164,21 @@ class ShardEmbedder:
                 z = self.invert(to_tensor(crops)).half()
                 latents[start : start + len(crops)] = z
                 unusable = np.flatnonzero(~torch.isfinite(z).flatten(1).all(1).numpy())
-                complaints |= {start + int(i): "its latent is not finite" for i in unusable} | bad
+                errors |= {start + int(i): "its latent is not finite" for i in unusable} | bad
                 done = start + len(crops)
                 if progress is not None:
                     progress(len(crops))
                 if time.monotonic() - kept_at > KEEP_S:
-                    self.keep(partial, ids[:done], latents[:done], complaints, batch, digests[:done])
+                    self.write_partial(partial, ids[:done], latents[:done], errors, batch, digests[:done])
                     kept_at = time.monotonic()
         except BaseException:  # including Ctrl-C: keep the finished batches
             if done > begun:
                 with suppress(Exception):
-                    self.keep(partial, ids[:done], latents[:done], complaints, batch, digests[:done])
+                    self.write_partial(partial, ids[:done], latents[:done], errors, batch, digests[:done])
             raise
-        self.require_folder(number, ids, complaints)
-        kept = [i for i in range(len(ids)) if i not in complaints]
-        skipped = [(ids[i], complaints[i]) for i in sorted(complaints)]
+        self.require_folder(number, ids, errors)
+        kept = [i for i in range(len(ids)) if i not in errors]
+        skipped = [(ids[i], errors[i]) for i in sorted(errors)]
         used = min(batch, limit, self.limit or batch)
         rows, made_of = [ids[i] for i in kept], [digests[i] for i in kept]
         write_atomic(path, pack_shard(rows, latents[kept], self.space, skipped, used, made_of))
@@ -187,17 +187,17 @@ class ShardEmbedder:
                 partial.unlink(missing_ok=True)
         return ShardReport(number, len(kept), len(ids), tuple(complaint for _, complaint in skipped))
 
-    def keep(
-        self, path: Path | UPath | None, ids: list[str], latents: torch.Tensor, complaints: dict[int, str], batch: int,
+    def write_partial(
+        self, path: Path | UPath | None, ids: list[str], latents: torch.Tensor, errors: dict[int, str], batch: int,
         digests: list[str],
     ) -> None:  # fmt: skip
         """Write the finished batches of a shard as a partial shard beside the shards."""
         if path is not None:
-            skipped = [(ids[i], complaints[i]) for i in sorted(complaints) if i < len(ids)]
+            skipped = [(ids[i], errors[i]) for i in sorted(errors) if i < len(ids)]
             used = min(batch, self.limit or batch)
             write_atomic(path, pack_shard(ids, latents, self.space, skipped, used, digests))
 
-    def resume(
+    def read_partial(
         self, path: Path | UPath | None, ids: list[str], batch: int, digests: list[str]
     ) -> tuple[torch.Tensor, dict[int, str], int, int]:
         """Read a partial shard.
@@ -247,9 +247,9 @@ class ShardEmbedder:
             log.warning("%s: out of memory with %d images at a time; continuing with %d",
                         self.model.device, size, self.limit)  # fmt: skip
 
-    def require_folder(self, number: int, ids: list[str], complaints: dict[int, str]) -> None:
+    def require_folder(self, number: int, ids: list[str], errors: dict[int, str]) -> None:
         """Refuse to complete a shard if the folder contains none of its images, as when it is not mounted."""
-        if len(complaints) == len(ids) and not any((self.folder.image_dir / i).exists() for i in ids):
+        if len(errors) == len(ids) and not any((self.folder.image_dir / i).exists() for i in ids):
             raise LatentrotError(
                 f"none of the {len(ids)} images of shard {number} is in {self.folder.image_dir}; use the folder for which "
                 f"the store was planned, or drop these permanently with: latentrot embed merge {self.store.root} --out NEW"
@@ -283,7 +283,7 @@ def read_ahead(
             yield start, [np.full((size, size, 3), 128, np.uint8) if isinstance(c, str) else c for c in got], bad
 
 
-def follow(store: LatentStore, reports: Iterator[ShardReport], bar: tqdm) -> tuple[int, list[str]]:
+def consume_reports(store: LatentStore, reports: Iterator[ShardReport], bar: tqdm) -> tuple[int, list[str]]:
     """Consume the reports of an engine and write the index; returns the number of embedded images and error messages."""
     done, bad = 0, {}
     for report in reports:
@@ -345,4 +345,4 @@ def embed_folder(
     embedder = ShardEmbedder(folder, model, store, sizes)
     with progress_bar(store, numbers) as bar:
         reports = (embedder.embed_shard(n, force=retry, progress=bar.update) for n in numbers)
-        return follow(store, reports, bar)
+        return consume_reports(store, reports, bar)

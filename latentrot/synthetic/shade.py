@@ -30,9 +30,10 @@ from latentrot.synthetic.paint import EYE, HAIR, SKIN, TEETH
 from latentrot.synthetic.raster import NOTHING, edge, rasterise
 from latentrot.synthetic.sample import Background, HeadParameters
 
-__all__ = ["BACKGROUND_CLASS", "FACE_CLASS", "HAIR_CLASS", "Render", "render"]
+__all__ = ["Render", "render"]
 
-BACKGROUND_CLASS, FACE_CLASS, HAIR_CLASS = 0, 1, 2
+#: classes in a mask; 0: background
+FACE_CLASS, HAIR_CLASS = 1, 2
 #: samples per side of a pixel; odd, so that one sample lies in its centre
 SAMPLES = 3
 #: shadow map: samples per side, and extent in cm

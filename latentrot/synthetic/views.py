@@ -64,7 +64,7 @@ def head_of(index: int, seed: int, plain: float) -> HeadParameters:
     return replace(head, background=replace(head.background, second=first, amount=0.0))
 
 
-def on_another_day(head: HeadParameters, other: HeadParameters) -> HeadParameters:
+def with_appearance_of(head: HeadParameters, other: HeadParameters) -> HeadParameters:
     """Parameters of the same person with the pose, light, expression and clothes of another head."""
     lit = with_light_of(head, other)
     return with_pose(
@@ -76,7 +76,7 @@ def render_head(model: HeadModel, index: int, seed: int, views: int, plain: floa
     """Render one head: arrays as in `HeadViews`, without the first dimension and with channels last."""
     head, poses = head_of(index, seed, plain), poses_of(index, seed, views)
     drawn = [render(model, with_pose(head, yaw, pitch), size, maps=True) for yaw, pitch in poses]
-    days = [on_another_day(head, sample_head(seed + 1, index * OCCASIONS + k)) for k in range(OCCASIONS)]
+    days = [with_appearance_of(head, sample_head(seed + 1, index * OCCASIONS + k)) for k in range(OCCASIONS)]
     return {
         "image": np.stack([d.image for d in drawn]),
         "normals": np.stack([d.normals for d in drawn if d.normals is not None]),

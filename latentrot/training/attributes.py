@@ -37,7 +37,7 @@ from latentrot.faces.attributes import (
 from latentrot.faces.layers import save_weights
 from latentrot.faces.network import CROP_SIZE
 from latentrot.runs import RunConfig
-from latentrot.training.labeler.augment import mirror_half, photograph, surrounded, warp
+from latentrot.training.labeler.augment import augment_photometric, mirror_half, pad_to_context, warp
 from latentrot.training.labeler.faces import center_crop, read_contexts
 from latentrot.training.labeler.loop import Stages, train_stage
 
@@ -183,7 +183,7 @@ def fit_attributes(
     def draw(generator: torch.Generator) -> tuple[Tensor, ...]:
         rows = torch.randint(len(contexts), (config.batch_size,), generator=generator)
         old = learned[torch.randint(len(learned), (config.aged,), generator=generator)]
-        known = surrounded(faces.crops[old].float() / 255)
+        known = pad_to_context(faces.crops[old].float() / 255)
         x = varied(torch.cat([contexts[rows].float() / 255, known]), config, generator)
         return x[: len(rows)], face_alone(x[len(rows) :]), truth[rows], faces.male[old], faces.age[old]
 
@@ -205,7 +205,7 @@ def fit_attributes(
 def varied(contexts: Tensor, config: AttributeTrainConfig, generator: torch.Generator) -> Tensor:
     """Augment crops geometrically and photometrically: (n, 3, 80, 80) in [0, 1] -> (n, 3, 64, 64) in [-1, 1]."""
     x, _ = warp(contexts, config, generator)
-    return photograph(mirror_half(x, generator)[0], generator)
+    return augment_photometric(mirror_half(x, generator)[0], generator)
 
 
 def masked_cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:

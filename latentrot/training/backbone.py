@@ -18,7 +18,7 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from PIL import Image
 
 from latentrot.data.celeba import held_out, open_folder
-from latentrot.diffusion.fingerprint import UNET_DEFAULTS, noise_in_words, plain
+from latentrot.diffusion.fingerprint import UNET_DEFAULTS, as_json_value, describe_noise
 from latentrot.diffusion.first_stage import Identity, PixelUnshuffle, save_pixel_unshuffle
 from latentrot.diffusion.load import LatentModel, load_model
 from latentrot.diffusion.scheduler import add_noise, prediction_type_of, velocity_of
@@ -137,7 +137,7 @@ def check_start(start: LatentModel, unet: UNet2DModel, config: TrainConfig) -> N
         LatentrotError: a setting differs; the message quotes both values.
     """
     stage = PixelUnshuffle(config.patch).title if config.patch > 1 else Identity.title
-    noise = noise_in_words(build_scheduler(config).config)
+    noise = describe_noise(build_scheduler(config).config)
     theirs = {
         "predicts": start.prediction_type,
         "has the noise schedule": start.noise,
@@ -145,8 +145,8 @@ def check_start(start: LatentModel, unet: UNet2DModel, config: TrainConfig) -> N
     }
     ours = dict(zip(theirs, (config.prediction_type, noise, stage), strict=True))
     for name, usual in {"block_out_channels": None, **UNET_DEFAULTS}.items():
-        theirs[f"has {name}"] = plain(start.unet.config.get(name, usual))
-        ours[f"has {name}"] = plain(unet.config.get(name, usual))
+        theirs[f"has {name}"] = as_json_value(start.unet.config.get(name, usual))
+        ours[f"has {name}"] = as_json_value(unet.config.get(name, usual))
     for what, given in theirs.items():
         if given != ours[what]:
             raise LatentrotError(

@@ -24,7 +24,7 @@ from latentrot.training.face.config import FaceTrainConfig
 from latentrot.training.face.faces import MARGIN, Faces
 from latentrot.training.loop import CHECKPOINT, channels_last, run_training
 
-__all__ = ["PERSON_CONFIG", "head_people", "photographed_people", "same_or_not", "train_person"]
+__all__ = ["PERSON_CONFIG", "head_people", "photographed_people", "train_person", "verification_accuracy"]
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ def join_faces(sets: Sequence[Faces]) -> Faces:
 # --- verification --------------------------------------------------------------------------------------------------------
 
 
-def same_or_not(vectors: np.ndarray, names: np.ndarray, seed: int = 0) -> dict[str, float]:
+def verification_accuracy(vectors: np.ndarray, names: np.ndarray, seed: int = 0) -> dict[str, float]:
     """Measure verification, i.e. whether two images show one person, on equally many pairs of one person and of two people.
 
     Args:
@@ -184,14 +184,14 @@ def best_threshold(cosine: np.ndarray, same: np.ndarray) -> float:
 
 
 def verification(network: PersonNetwork, faces: Faces) -> dict[str, dict[str, float]]:
-    """`same_or_not` on held-out people, for rendered heads and for photographs."""
+    """`verification_accuracy` on held-out people, for rendered heads and for photographs."""
     margin = (faces.images.shape[1] - SIDE) // 2
     found = {}
     for group, title in ((0, "rendered"), (1, "photographs")):
         rows = np.flatnonzero(faces.tests & (faces.groups == group))
         if len(np.unique(faces.names[rows])) > 1:
             crops = faces.images[rows][:, margin : margin + SIDE, margin : margin + SIDE]
-            found[title] = same_or_not(network.embed(list(crops)), faces.names[rows])
+            found[title] = verification_accuracy(network.embed(list(crops)), faces.names[rows])
     return found
 
 

@@ -109,7 +109,7 @@ def processor(model: LatentModel) -> Iterator[Row]:
     yield Row("processor", "matrix product, float32", "GFLOP/s", peak_flops(device=model.device) / 1e9)
 
 
-def our_ways(config: BenchConfig) -> dict[str, Schedule]:
+def own_schedules(config: BenchConfig) -> dict[str, Schedule]:
     """Schedules to measure: the default, other solvers with the same steps, and plain DDIM with the comparison's steps."""
     default = Schedule()
     return {
@@ -126,7 +126,7 @@ def fidelity_and_throughput(
 ) -> Iterator[Row]:
     """Round-trip PSNR and throughput of inversion and decoding, for the package and for the plain loop."""
     flops = flops_of(model)
-    for way, plan in our_ways(config).items():
+    for way, plan in own_schedules(config).items():
         there, back = evaluations(plan)
         db = psnr(decode(model, invert(model, x, schedule=plan), schedule=plan).clamp(-1, 1), x)
         yield from round_trip(way, (there, back), float(db.mean()), float(db.min()))

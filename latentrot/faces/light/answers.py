@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from latentrot.data.digests import changed_names, names_some
+from latentrot.data.digests import changed_names, list_some
 from latentrot.errors import LatentrotError
 from latentrot.faces.estimate import UNSURE
 from latentrot.faces.network import LIGHTS
@@ -156,7 +156,7 @@ def to_same_images(answers: Iterable[Answer], digests: Mapping[str, str]) -> lis
     )  # fmt: skip
     if changed:
         log.warning("%d images have changed since they were answered; those answers are left out: %s",
-                    len(changed), names_some(changed))  # fmt: skip
+                    len(changed), list_some(changed))  # fmt: skip
     return [a for a in answers if not a.digest or a.digest == digests.get(a.image_id, a.digest)]
 
 

@@ -30,8 +30,16 @@ from latentrot.faces.estimate import estimate_light, resize_crops
 from latentrot.faces.network import CROP_SIZE, LIGHTS, FaceLabeler, load_labeler
 
 __all__ = [
-    "UNLABELLED", "LightFeatures", "enough", "folder_features", "held_out_agreement", "light_features", "margin",
-    "propagate", "require_enough", "seed_rows",
+    "UNLABELLED",
+    "LightFeatures",
+    "folder_features",
+    "has_enough_seeds",
+    "held_out_agreement",
+    "light_features",
+    "margin",
+    "propagate",
+    "require_enough_seeds",
+    "seed_rows",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -115,15 +123,15 @@ def seed_rows(ids: list[str], lights: Mapping[str, str]) -> np.ndarray:
     return np.array([LIGHTS.index(lights[i]) if i in lights else UNLABELLED for i in ids], int)
 
 
-def enough(seeds: np.ndarray) -> bool:
+def has_enough_seeds(seeds: np.ndarray) -> bool:
     """Whether the seeds contain center light and light from one side; mirroring provides the other side."""
     side = (seeds != CENTER) & (seeds != UNLABELLED)
     return bool((seeds == CENTER).any() and side.any())
 
 
-def require_enough(seeds: np.ndarray) -> None:
+def require_enough_seeds(seeds: np.ndarray) -> None:
     """Raise LatentrotError, with the label counts, if the seeds do not suffice."""
-    if not enough(seeds):
+    if not has_enough_seeds(seeds):
         found = ", ".join(f"{name} {(seeds == i).sum()}" for i, name in enumerate(LIGHTS))
         raise LatentrotError(f"agreed hand labels: {found}; expected at least one center and one left or right")
 
@@ -144,7 +152,7 @@ def propagate(features: LightFeatures, seeds: np.ndarray) -> np.ndarray:
     Raises:
         LatentrotError: no seed has center light, or no seed has light from a side.
     """
-    require_enough(seeds)
+    require_enough_seeds(seeds)
     rows = learned_rows(seeds)
     known = seeds[rows]
     swapped = np.where(known == UNLABELLED, UNLABELLED, 2 - known)
@@ -189,7 +197,7 @@ def held_out_agreement(features: LightFeatures, seeds: np.ndarray, people: np.nd
     for _, part in GroupKFold(folds).split(rows, groups=people[rows]):
         kept = seeds.copy()
         kept[rows[part]] = UNLABELLED
-        if not enough(kept):
+        if not has_enough_seeds(kept):
             return float("nan")
         right.append(propagate(features, kept)[rows[part]].argmax(1) == seeds[rows[part]])
     return float(np.concatenate(right).mean())

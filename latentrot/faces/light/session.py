@@ -12,7 +12,14 @@ import pandas as pd
 from latentrot.errors import LatentrotError
 from latentrot.faces.light.agreement import agreed, disputed, votes
 from latentrot.faces.light.answers import CHOICES, UNDO, Answer, AnswerFile, checked_name, standing, to_same_images
-from latentrot.faces.light.propagate import LightFeatures, enough, margin, propagate, require_enough, seed_rows
+from latentrot.faces.light.propagate import (
+    LightFeatures,
+    has_enough_seeds,
+    margin,
+    propagate,
+    require_enough_seeds,
+    seed_rows,
+)
 from latentrot.faces.light.tables import light_table
 
 __all__ = ["LabelProgress", "LabelSession", "SessionConfig", "fit_light"]
@@ -67,7 +74,7 @@ class LightFit:
         Raises:
             LatentrotError: the seeds do not suffice.
         """
-        require_enough(self.seeds)
+        require_enough_seeds(self.seeds)
         return light_table(features.ids, self.probabilities, self.hand, features.digests)
 
 
@@ -81,7 +88,7 @@ def fit_light(features: LightFeatures, said: dict[tuple[str, str], str]) -> Ligh
     table = votes(said)
     hand = agreed(table)
     seeds = seed_rows(features.ids, dict(zip(hand.index, hand, strict=True)))
-    learned = enough(seeds)
+    learned = has_enough_seeds(seeds)
     return LightFit(table, hand, seeds, propagate(features, seeds) if learned else features.network, learned)
 
 

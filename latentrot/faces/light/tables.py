@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from latentrot.data.digests import changed_names, names_some
+from latentrot.data.digests import changed_names, list_some
 from latentrot.data.tables import as_numbers, parse_table, to_files
 from latentrot.errors import LatentrotError
 from latentrot.faces.network import LIGHTS
@@ -140,7 +140,7 @@ def with_light(labels: pd.DataFrame, lights: pd.DataFrame) -> pd.DataFrame:
         )  # fmt: skip
         if changed:
             log.warning("%d images have changed since their light was labelled, and keep the network's: %s",
-                        len(changed), names_some(changed))  # fmt: skip
+                        len(changed), list_some(changed))  # fmt: skip
         lights = lights.drop(index=changed)
     replaced = labels.copy()
     for column in ("light", "confidence"):

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from latentrot.bundles import direction_files, directions_in, properties_in, trained_on
+from latentrot.bundles import DIRECTIONS, PROPERTIES, direction_files, part_in, trained_on
 from latentrot.data.images import resize, to_tensor, to_uint8
 from latentrot.data.similarity import psnr
 from latentrot.diffusion.load import LatentModel, load_model
@@ -88,7 +88,7 @@ class PreparedLatent:
         rotator, directions = self.rotator, self.directions
         return Walk(
             rotator.model, rotator.label_network, directions, self.source, self.latent, self.yaw_deg, rotator.keep_norm,
-            rotator.carries(directions), rotator.limit, directions.space.schedule, self.decoded,
+            rotator.warps(directions), rotator.limit, directions.space.schedule, self.decoded,
         )  # fmt: skip
 
     def calibrated(self, degrees: Sequence[float], steady: bool = False) -> PreparedLatent:
@@ -126,7 +126,7 @@ class PreparedLatent:
         clock.lap("label")
         return RotatedCrops(
             self.source, to_uint8(walk.start)[0], self.yaw_deg, self.pitch_deg, self.light, frames, round_trip_db,
-            clock.seconds, (*self.beyond_reach(degrees), *self.clamp_warnings(frames)),
+            clock.seconds, (*self.reach_warnings(degrees), *self.clamp_warnings(frames)),
         )  # fmt: skip
 
     def steps(self, walk: Walk, degrees: Sequence[float]) -> list[float]:
@@ -142,7 +142,7 @@ class PreparedLatent:
         short = clamped and (deg - drawn) * np.sign(deg) > SHORT_DEG
         return RotatedCrop(deg, pose[0], pose[1], light, image, drawn, bool(short))
 
-    def beyond_reach(self, degrees: Sequence[float]) -> list[str]:
+    def reach_warnings(self, degrees: Sequence[float]) -> list[str]:
         """A warning for a rotation outside the calibrated range."""
         low, high = self.reach
         beyond = [d for d in degrees if not low <= d <= high]
@@ -217,7 +217,7 @@ class LatentRotator:
     @property
     def property_model(self) -> LatentModel | None:
         """The model, if it has directions of properties."""
-        return self.model if properties_in(self.model.folder) is not None else None
+        return self.model if part_in(self.model.folder, PROPERTIES) is not None else None
 
     @property
     def provenance(self) -> dict[str, str]:
@@ -258,10 +258,10 @@ class LatentRotator:
         crop = resize(image, self.model.resolution)
         yaw, pitch, estimated = pose_and_light(crop, self.label_network)
         group = like.light if like is not None else estimated if light == "auto" else light
-        carries = self.carries(self.directions_of(group))
+        warps = self.warps(self.directions_of(group))
         clock.lap("label")
         # a warp needs landmarks; without a warp the residual latent provides the details
-        faceless = landmarks_of_crops(to_tensor(crop), str(self.model.device))[0] is None if carries else True
+        faceless = landmarks_of_crops(to_tensor(crop), str(self.model.device))[0] is None if warps else True
         z = self.invert(crop, residual=faceless)
         clock.lap("invert")
         curve, steady = (None, False) if like is None else (like.curve, like.steady)
@@ -294,7 +294,7 @@ class LatentRotator:
         """The directions of some illumination class, as all share model and schedule."""
         return next(iter(self.directions.values()))
 
-    def carries(self, directions: Directions) -> bool:
+    def warps(self, directions: Directions) -> bool:
         """Whether the pixels of the source are warped in a walk along these directions."""
         return directions.carry if self.carry is None else self.carry
 
@@ -339,7 +339,7 @@ def load_latent_rotator(
         LatentrotError: there are no directions, or they belong to another model.
     """
     loaded = model if isinstance(model, LatentModel) else load_model(model, device, dtype)
-    source = Path(directions) if directions else directions_in(loaded.folder) or Path("directions")
+    source = Path(directions) if directions else part_in(loaded.folder, DIRECTIONS) or Path("directions")
     by_light: dict[str, Directions] = {}
     schedule: Schedule | None = None
     files = direction_files(source)

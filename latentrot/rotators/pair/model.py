@@ -15,7 +15,7 @@ from torch import Tensor
 
 from latentrot.bundles import bundled_part
 from latentrot.devices import resolve_device
-from latentrot.diffusion.backbone import begin_pixels, load_pixels, read_part, save_network
+from latentrot.diffusion.backbone import load_initial_unet, load_pixels, read_part, save_network
 from latentrot.diffusion.first_stage import Autoencoder, PixelUnshuffle, save_pixel_unshuffle
 from latentrot.diffusion.folder import find_folder, read_json
 from latentrot.diffusion.scheduler import read_scheduler
@@ -192,7 +192,7 @@ def initial_pair_model(config: PairConfig, device: str | None = None) -> PairMod
 
 
 def _initial_pixel(config: PairConfig, device: str | None) -> PairModel:
-    model, stage, scheduler, plain = begin_pixels(config.start, device, "--backbone pixel")
+    model, stage, scheduler, plain = load_initial_unet(config.start, device, "--backbone pixel")
     pixels, embedded = stage.factor**2, config.condition == "embedding"
     unet = add_channels(plain, 0 if embedded else CHANNELS * pixels, pixels if config.condition == "mesh" else 0)
     encoder = load_person_network(bundled_part(ENCODER[0]) / ENCODER[1]) if embedded else None

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from latentrot.bundles import bundled_part
 from latentrot.devices import resolve_device
-from latentrot.diffusion.backbone import begin_pixels, load_pixels, read_part, save_network
+from latentrot.diffusion.backbone import load_initial_unet, load_pixels, read_part, save_network
 from latentrot.diffusion.first_stage import PixelUnshuffle, save_pixel_unshuffle
 from latentrot.errors import LatentrotError, one_line
 from latentrot.faces.identity import IdentityEncoder, load_identity
@@ -111,7 +111,7 @@ def initial_spin_model(config: SpinConfig, person: IdentityEncoder | None, devic
             )
         network = start.network.train().requires_grad_(True)
         return replace(start, network=network, person=person, folder=None, identity_digest=config.identity_digest)
-    model, stage, scheduler, plain = begin_pixels(config.start, device, "train spin")
+    model, stage, scheduler, plain = load_initial_unet(config.start, device, "train spin")
     length = IDENTITY_LENGTH if person is None else person.length
     network = SpinNetwork(expand_channels(plain), scheduler.alphas_cumprod, config.attention, length).to(model.device)
     return SpinModel(

@@ -106,7 +106,7 @@ def read_teacher(path: Path) -> pd.DataFrame:
     return table
 
 
-def marks_of(data: Path, images: Sequence[str]) -> pd.DataFrame:
+def estimate_marks(data: Path, images: Sequence[str]) -> pd.DataFrame:
     """Estimate landmarks of the most central face of each photograph by the bundled network, in the format of `read_teacher`.
 
     Args:
@@ -206,7 +206,7 @@ def parts_faces(data: Path, teacher: pd.DataFrame, masks: Path | None, share: fl
 
     Args:
         data: the folder with parts/ and lfw/.
-        teacher: landmarks that locate the heads, from `read_teacher` or `marks_of`.
+        teacher: landmarks that locate the heads, from `read_teacher` or `estimate_marks`.
         masks: folder of the teacher's masks; None: hand-made masks only.
         share: share of the people held out.
     """
@@ -225,7 +225,7 @@ def parts_faces(data: Path, teacher: pd.DataFrame, masks: Path | None, share: fl
         images[i] = cut_square(np.asarray(picture), matrix, size)
         targets[i] = mask_in(Path(mask), picture.size, matrix, size)
         if kind == "taught":
-            targets[i] = own_person(targets[i])
+            targets[i] = remove_other_people(targets[i])
     faces = Faces(
         images,
         targets,
@@ -246,7 +246,7 @@ def mask_in(path: Path, photo_size: tuple[int, int], matrix: np.ndarray, size: i
     )
 
 
-def own_person(parts: np.ndarray) -> np.ndarray:
+def remove_other_people(parts: np.ndarray) -> np.ndarray:
     """Remove other people from a teacher's part labels of a square around a head.
 
     The teacher labels all people, the network only the person in the middle. Skin and hair that lie clearly nearer to

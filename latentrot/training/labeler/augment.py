@@ -11,7 +11,7 @@ from torch import Tensor
 from latentrot.faces.network import CROP_SIZE
 from latentrot.training.labeler.faces import CONTEXT_SIZE
 
-__all__ = ["mirror_half", "photograph", "surrounded", "uniform", "warp"]
+__all__ = ["augment_photometric", "mirror_half", "pad_to_context", "uniform", "warp"]
 
 
 class WarpConfig(Protocol):
@@ -61,13 +61,13 @@ def warp(contexts: Tensor, config: WarpConfig, generator: torch.Generator) -> tu
     return F.grid_sample(contexts, grid, padding_mode="border", align_corners=False), roll
 
 
-def surrounded(crops: Tensor) -> Tensor:
+def pad_to_context(crops: Tensor) -> Tensor:
     """Input of `warp`: pad (n, c, 64, 64) crops by their edges to 80 pixels; return (n, c, 80, 80) unchanged."""
     margin = (CONTEXT_SIZE - crops.shape[-1]) // 2
     return F.pad(crops, (margin,) * 4, mode="replicate") if margin else crops
 
 
-def photograph(x: Tensor, generator: torch.Generator) -> Tensor:
+def augment_photometric(x: Tensor, generator: torch.Generator) -> Tensor:
     """Augment exposure, contrast, gamma, tint, sharpness and noise: (n, 3, 64, 64) in [0, 1] -> in [-1, 1]."""
     n = len(x)
 

@@ -16,7 +16,7 @@ from latentrot.errors import LatentrotError
 from latentrot.faces.estimate import SURE, estimate_light, estimate_pose
 from latentrot.faces.exact import read_exact_labels
 from latentrot.faces.network import CROP_SIZE, LIGHTS, FaceLabeler
-from latentrot.training.labeler.augment import mirror_half, photograph, surrounded, warp
+from latentrot.training.labeler.augment import augment_photometric, mirror_half, pad_to_context, warp
 from latentrot.training.labeler.config import LabelTrainConfig
 from latentrot.training.labeler.labeler import save_labeler
 from latentrot.training.labeler.loop import Stages, train_stage
@@ -37,10 +37,10 @@ def train_known_light(
         truth = torch.randint(len(LIGHTS), (config.batch_size,), generator=generator)
         drawn = torch.rand(config.batch_size, generator=generator)
         chosen = torch.stack([rows[int(c)][int(d * len(rows[int(c)]))] for c, d in zip(truth, drawn, strict=True)])
-        x = warp(surrounded(crops[chosen].float() / 255), config, generator)[0]
+        x = warp(pad_to_context(crops[chosen].float() / 255), config, generator)[0]
         x, flip = mirror_half(x, generator)
         truth = torch.where(flip, len(LIGHTS) - 1 - truth, truth)
-        return photograph(x, generator), truth
+        return augment_photometric(x, generator), truth
 
     def loss(model: FaceLabeler, batch: tuple[Tensor, ...]) -> Tensor:
         x, truth = batch

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from latentrot.errors import LatentrotError
 from latentrot.faces.estimate import estimate_light
 from latentrot.faces.network import LIGHTS, FaceLabeler
-from latentrot.training.labeler.augment import mirror_half, photograph, warp
+from latentrot.training.labeler.augment import augment_photometric, mirror_half, warp
 from latentrot.training.labeler.config import LabelTrainConfig
 from latentrot.training.labeler.faces import center_crop
 from latentrot.training.labeler.loop import Stages, train_stage
@@ -95,7 +95,7 @@ def train_light(
             y, flip = mirror_half(y, generator)
             order = torch.randperm(half, generator=generator)
             second = torch.where(flip, 2 - second, second)[order]
-            return torch.cat([x, photograph(y, generator)[order]]), torch.cat([light, second])
+            return torch.cat([x, augment_photometric(y, generator)[order]]), torch.cat([light, second])
 
         stage, folder = replace(config, steps=config.round_steps), f"light-{number + 1}"
         train_stage(network, parts, stage, stages, folder, draw=mixed, loss=loss, offset=3 + number)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from latentrot.faces.network import POSE_SCALE, FaceLabeler
-from latentrot.training.labeler.augment import mirror_half, photograph, surrounded, warp
+from latentrot.training.labeler.augment import augment_photometric, mirror_half, pad_to_context, warp
 from latentrot.training.labeler.config import LabelTrainConfig
 from latentrot.training.labeler.loop import Stages, train_stage
 
@@ -30,11 +30,11 @@ def train_pose(network: FaceLabeler, contexts: Tensor, pose: Tensor, config: Lab
 
     def draw(generator: torch.Generator) -> tuple[Tensor, Tensor]:
         chosen = torch.randint(len(contexts), (config.batch_size,), generator=generator)
-        x, roll = warp(surrounded(contexts[chosen].float() / 255), config, generator)
+        x, roll = warp(pad_to_context(contexts[chosen].float() / 255), config, generator)
         truth = torch.cat([pose[chosen, :2], (roll_of[chosen] + roll)[:, None]], 1)
         x, flip = mirror_half(x, generator)
         truth = torch.where(flip[:, None], truth * torch.tensor([-1.0, 1.0, -1.0]), truth)
-        return photograph(x, generator), truth
+        return augment_photometric(x, generator), truth
 
     def loss(model: FaceLabeler, batch: tuple[Tensor, ...]) -> Tensor:
         x, truth = batch

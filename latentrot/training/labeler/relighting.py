@@ -1,8 +1,4 @@
-"""Relight faces by weighted sums of one person's images under single lights.
-
-The images of one person in Yale B are aligned to the pixel, and light is additive: a weighted sum of them shows that face
-under soft light with a known main side.
-"""
+"""Relight faces by weighted sums of one person's images under single lights (see `latentrot.training.labeler.labeler`)."""
 
 from __future__ import annotations
 
@@ -11,7 +7,7 @@ import torch
 from torch import Tensor
 
 from latentrot.faces.network import CROP_SIZE
-from latentrot.training.labeler.augment import mirror_half, photograph, uniform, warp
+from latentrot.training.labeler.augment import augment_photometric, mirror_half, uniform, warp
 from latentrot.training.labeler.config import LabelTrainConfig
 from latentrot.training.labeler.faces import CONTEXT_SIZE, YALE_BOX, YaleFaces, in_frame
 
@@ -75,4 +71,4 @@ class Relighter:
         x, _ = warp(face * mask + around * (1 - mask), config, generator)
         x, flip = mirror_half(x, generator)
         order = torch.randperm(n, generator=generator)
-        return photograph(x, generator)[order], torch.where(flip, 2 - light, light)[order]
+        return augment_photometric(x, generator)[order], torch.where(flip, 2 - light, light)[order]
