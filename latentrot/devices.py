@@ -40,7 +40,7 @@ def _check_threads() -> None:
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:
-    """The given device, or the default: cuda where there is one, else the CPU.
+    """The given device, or the default: cuda if available, else the CPU.
 
     Raises:
         LatentrotError: the device does not exist, or the process was forked from one in which networks had run.

@@ -142,7 +142,9 @@ def test_answers_about_other_images_do_not_count(tmp_path, caplog):
     now = dict.fromkeys(("a.png", "b.png", "c.png"), DIGEST) | {"b.png": DIGEST[::-1]}
     assert [a.image_id for a in to_same_images(file.read(), now)] == ["a.png", "c.png"]
     assert "left out: b.png" in caplog.text
-    with pytest.raises(LatentrotError, match=r"other images than the folder's under 3 of 3 names: a\.png"):
+    with pytest.raises(
+        LatentrotError, match=r"other images than the folder.*3 of 3 have the same names but other content: a\.png"
+    ):
         to_same_images(file.read(), dict.fromkeys(now, "xfedcba9876543210"))
 
 
@@ -487,7 +489,10 @@ def test_a_label_table_takes_its_light_from_elsewhere(faces, tmp_path, capsys, c
     assert table["light"].tolist() == ["right", "left", *network["light"][2:]]
     assert table["confidence"].tolist()[:2] == [1, 1]
     assert "28 of 30 images keep the network's light" in caplog.text
-    with pytest.raises(LatentrotError, match=r"none of the 30 images; one is called '00\.png', of the lights 'x'"):
+    with pytest.raises(
+        LatentrotError,
+        match=r"none of the 30 images; .* like '00\.png', names in the light table like 'x'",
+    ):
         with_light(network, pd.DataFrame({"light": ["left"], "confidence": [1.0]}, index=["x"]))
 
 

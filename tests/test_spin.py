@@ -47,8 +47,10 @@ from latentrot.rotators.spin.sample import (
     normals_of,
     spin,
 )
-from latentrot.synthetic import load_head_model, render, with_pose
 from latentrot.synthetic import views as rendering
+from latentrot.synthetic.head_model import load_head_model
+from latentrot.synthetic.sample import with_pose
+from latentrot.synthetic.shade import render
 from latentrot.synthetic.views import HeadViews, read_head_views, render_views
 from latentrot.training.checkpoints import config_of_run
 from latentrot.training.loop import generator_at, run_training

@@ -31,7 +31,7 @@ class Align:
     size: int | None = None
     """write the square face crop with this side in pixels; by default the whole frame, 178x218"""
     device: str | None = None
-    """cpu, cuda or cuda:N; by default cuda where there is one"""
+    """cpu, cuda or cuda:N; by default cuda if available"""
 
     def run(self) -> None:
         """Align and write the photographs; list those that cannot be aligned."""

@@ -31,7 +31,7 @@ class App:
     directions: Path | None = None
     """folder of directions files; by default directions/ in the model's folder, or in the current one"""
     device: str | None = None
-    """cpu, cuda or cuda:N; by default cuda where there is one"""
+    """cpu, cuda or cuda:N; by default cuda if available"""
     identity: Path | None = None
     """your weights of facenet-pytorch's InceptionResnetV1 (20180402-114759-vggface2.pt), for showing the identity similarity
     (cosine) to the source. A spin model that was trained with these weights uses them as its identity condition"""

@@ -44,7 +44,7 @@ class RuntimeOptions:
     """Device and precision of the networks."""
 
     device: str | None = None
-    """cpu, cuda or cuda:N; by default cuda where there is one"""
+    """cpu, cuda or cuda:N; by default cuda if available"""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """precision of the network's evaluations"""
     scale: float | None = None
@@ -90,7 +90,7 @@ class TrainOptions:
     save_every: int = 500
     """steps between checkpoints; the first one of a run is written after a minute"""
     device: str | None = None
-    """cpu, cuda or cuda:N; by default cuda where there is one. Several processes: accelerate launch, without --device"""
+    """cpu, cuda or cuda:N; by default cuda if available. Several processes: accelerate launch, without --device"""
 
     def check(self) -> None:
         """Refuse numbers below 1 and a run folder that is not writable, before slow imports."""

@@ -47,7 +47,7 @@ class Label:
     """average the estimates with those of the mirrored image"""
     frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
     device: str | None = None
-    """cpu, cuda or cuda:N; by default cuda where there is one"""
+    """cpu, cuda or cuda:N; by default cuda if available"""
 
     def run(self) -> None:
         """Label the images, join the folder's attributes and identities, and write the table."""
@@ -158,7 +158,7 @@ class LabelLight:
         print(f"wrote {self.out}")
 
     def resolved_device(self) -> torch.device | None:
-        """The given device, or None, which avoids importing torch."""
+        """The given device; None (the CPU) without --device, so that torch is not imported."""
         if self.device is None:
             return None
         from latentrot.devices import resolve_device  # noqa: PLC0415
@@ -203,7 +203,7 @@ class CheckLabels:
     mirror: bool = True
     """average the estimates with those of the mirrored image"""
     device: str | None = None
-    """cpu, cuda or cuda:N; by default cuda where there is one"""
+    """cpu, cuda or cuda:N; by default cuda if available"""
     frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
 
     def run(self) -> None:

@@ -28,7 +28,7 @@ class Mesh:
     face: str = "largest"
     """face: largest, or a number (0 is the largest)"""
     device: str | None = None
-    """cpu, cuda or cuda:N; by default cuda where there is one"""
+    """cpu, cuda or cuda:N; by default cuda if available"""
 
     def run(self) -> None:
         """Detect the face, fit the head and write the mesh."""

@@ -55,7 +55,7 @@ class Spin:
     mesh: Literal["glb", "ply", "none"] = "glb"
     """format of the mesh; needs trimesh"""
     device: str | None = None
-    """cpu, cuda or cuda:N; by default cuda where there is one"""
+    """cpu, cuda or cuda:N; by default cuda if available"""
 
     def run(self) -> None:
         """Detect the face, generate the views and write the files."""

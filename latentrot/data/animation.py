@@ -78,7 +78,7 @@ def _milliseconds(frame: Image.Image) -> int:
 
 
 def _frames(path: Path) -> Iterator[VideoFrame]:
-    """Frames with their times; a damaged file ends early."""
+    """Yield frames with their times, up to the first damaged frame."""
     at = Fraction(0)
     with Image.open(path, formats=ANIMATED_FORMATS) as animation:
         for image in ImageSequence.Iterator(animation):

@@ -69,7 +69,9 @@ def changed_names(recorded: Mapping[Any, str], current: Mapping[Any, str], claim
 def refuse_most_changed(changed: Sequence[str], known: int, claim: str, advice: str) -> None:
     """Raise an error if more than half of the known images have changed; arguments as in `changed_names`."""
     if len(changed) > MAX_CHANGED_SHARE * known:
-        raise LatentrotError(f"{claim} under {len(changed)} of {known} names: {list_some(changed)}; {advice}")
+        raise LatentrotError(
+            f"{claim}: {len(changed)} of {known} have the same names but other content: {list_some(changed)}; {advice}"
+        )
 
 
 def folder_digest(folder: Path, suffixes: Sequence[str] = (".safetensors", ".json")) -> str:

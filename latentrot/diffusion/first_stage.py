@@ -236,7 +236,7 @@ def load_autoencoder(folder: Path, name: str, device: torch.device, given: float
     colours = (stated.get("in_channels", 3), stated.get("out_channels", 3))
     if colours != (3, 3):
         raise LatentrotError(
-            f"{folder}: an autoencoder of {colours[0]} to {colours[1]} channels; expected 3 to 3 (RGB)"
+            f"{folder}: an autoencoder with {colours[0]} input and {colours[1]} output channels; expected 3 and 3 (RGB)"
         )
     scale, shift = stated.get("scaling_factor") if given is None else given, stated.get("shift_factor")
     if scale is None:

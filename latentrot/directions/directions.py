@@ -19,7 +19,7 @@ __all__ = ["Directions"]
 KIND = "latentrot directions"
 #: version of the file format, raised when an older version would misread it
 FORMAT = 1
-SIGN = "yaw > 0: the nose points to the viewer's right; light: the picture's side the main light comes from"
+SIGN = "yaw > 0: the nose points to the viewer's right; light: the side of the image from which the main light comes"
 
 
 @dataclass(frozen=True, eq=False)

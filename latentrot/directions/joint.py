@@ -34,7 +34,7 @@ __all__ = ["JointSums", "gather_joint", "joint_terms", "ridge_slopes"]
 SQUARED_GRAIN = 2.0**-12
 #: batch size of the products
 ROWS = 128
-#: ridge penalty in images, for columns with a standard deviation of 1
+#: ridge penalty, see `ridge_slopes`
 RIDGE = 20.0
 
 
@@ -165,7 +165,7 @@ def ridge_slopes(sums: JointSums, ridge: float = RIDGE) -> tuple[dict[str, np.nd
 
     Args:
         sums: sums over the images.
-        ridge: penalty, in images; columns are scaled to a standard deviation of 1 for it.
+        ridge: penalty that is added to the diagonal of X'X of the columns, centred and scaled to a standard deviation of 1.
 
     Returns:
         Slope (d,) per unit of each column except the intercept; and the explained share of the variance of the latents.

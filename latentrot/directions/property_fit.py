@@ -40,7 +40,7 @@ class PropertyFitConfig:
         where: attribute filter such as "Male == 1"; empty: all images.
         mirror: also use the mirror image of every latent.
         held_out: share of the people held out (0 to 1).
-        ridge: penalty of the regression, in images.
+        ridge: ridge penalty, see `ridge_slopes`.
         orthogonal: make the directions orthogonal to the slopes of pose, light and colour.
     """
 

@@ -90,7 +90,7 @@ def check_frame(folder: FaceFolder, device: str | None = None) -> None:
 
     Args:
         folder: the images.
-        device: device of the detector; by default cuda where there is one.
+        device: device of the detector; by default cuda if available.
 
     Raises:
         LatentrotError: more than half of the sample and at least three images are misaligned, or the device does not exist.

@@ -72,7 +72,7 @@ def proposal_network() -> Stage:
 
 
 def refinement_network() -> Stage:
-    """The second stage, of 24x24 pixels."""
+    """The second stage, for inputs of 24x24 pixels."""
     trunk = [
         *convolution(3, 28, 3),
         nn.MaxPool2d(3, 2, ceil_mode=True),
@@ -84,7 +84,7 @@ def refinement_network() -> Stage:
 
 
 def output_network() -> Stage:
-    """The last stage, of 48x48 pixels."""
+    """The third stage, for inputs of 48x48 pixels."""
     trunk = [
         *convolution(3, 32, 3),
         nn.MaxPool2d(3, 2, ceil_mode=True),

@@ -60,7 +60,7 @@ class RotatorOptions:
         """Load the rotator.
 
         Args:
-            device: "cpu", "cuda" or "cuda:N"; None: cuda where there is one.
+            device: "cpu", "cuda" or "cuda:N"; None: cuda if available.
             dtype: precision of the evaluations of a diffusion model; ignored by other rotators.
 
         Raises:

@@ -356,7 +356,7 @@ def load_rotator(
 
     Args:
         name: one of `ROTATORS`; or "package.module:name", which is called to make a user-defined rotator.
-        device: "cpu", "cuda" or "cuda:N"; None: cuda where there is one. Not passed to user-defined rotators.
+        device: "cpu", "cuda" or "cuda:N"; None: cuda if available. Not passed to user-defined rotators.
         dtype: precision of the evaluations of a diffusion model: float32, bfloat16 or float16.
         **options: fields of the options of the rotator (such as `latentrot.rotators.latent.options.LatentOptions`), or
             arguments of a user-defined rotator.

@@ -64,7 +64,7 @@ class LatentStore:
 
     @property
     def manifest(self) -> Manifest:
-        """The current plan."""
+        """The manifest as it is on disk now."""
         return Manifest(self.root)
 
     def missing(self) -> list[int]:

@@ -105,7 +105,7 @@ def render_views(
     Args:
         folder: target folder of the shards.
         heads: numbers of the heads.
-        seed: seed of the set; below `latentrot.synthetic.TEST_SEED` for training data.
+        seed: seed of the set; below `latentrot.synthetic.sample.TEST_SEED` for training data.
         views: number of views of each head.
         size: side of the images in pixels.
         plain: share of heads with a background of one colour.

@@ -216,7 +216,9 @@ def forget_after(path: Path, start: int) -> None:
     head, *rows = path.read_text(errors="replace").splitlines(keepends=True) or [""]
     if head.strip() != ",".join(LOG_COLUMNS):  # empty or of another version: rename it and start a new log
         if head.strip():
-            log.warning("%s has other columns than %s; it is now %s.old", path, ", ".join(LOG_COLUMNS), path.name)
+            log.warning(
+                "%s has columns other than %s and was renamed to %s.old", path, ", ".join(LOG_COLUMNS), path.name
+            )
             path.replace(path.with_name(path.name + ".old"))
         else:
             path.unlink()

@@ -181,7 +181,10 @@ def train_pair(
     model = initial_pair_model(config, device)
     sources = plan_sources(folders, config.sources, config.held_out, config.seed)
     if not sources:
-        raise LatentrotError(f"all people in {', '.join(map(str, data))} are held out (held_out {config.held_out})")
+        raise LatentrotError(
+            f"all people in {', '.join(map(str, data))} are held out (held_out {config.held_out}); "
+            "give folders with more people"
+        )
     strangers = plan_held_out(folders, SHEET_ROWS, config.held_out, config.seed)
     render = partial(
         render_pairs, out / "pairs", roots=folders, resolution=model.resolution, back_deg=config.back_deg,

@@ -46,7 +46,7 @@ class FixedPoint(Ddim):
     def invert(
         self, model: LatentModel, state: torch.Tensor, schedule: Schedule, tolerance: float | None
     ) -> torch.Tensor:
-        """Solve each step for its noisier end, starting from the extrapolated velocity of the preceding points."""
+        """Solve each step for the state at its noisier end; the initial guess uses the extrapolated velocity."""
         solved: list[tuple[float, torch.Tensor]] = []  # (angle, velocity) of the last two points
         for k, step in enumerate(steps_of(model, schedule.levels(model))):
             if solved:

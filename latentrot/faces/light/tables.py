@@ -124,8 +124,8 @@ def with_light(labels: pd.DataFrame, lights: pd.DataFrame) -> pd.DataFrame:
     common = labels.index.intersection(lights.index)
     if not len(common):
         raise LatentrotError(
-            f"the light table contains none of the {len(labels)} images; one image is called {labels.index[0]!r}, "
-            f"of the lights {next(iter(lights.index), 'none')!r}"
+            f"the light table contains none of the {len(labels)} images; image names look like {labels.index[0]!r}, "
+            f"names in the light table like {next(iter(lights.index), 'none')!r}"
         )
     if len(common) < len(labels):
         log.warning(

@@ -30,7 +30,7 @@ class PairConfig(RunConfig):
             embedding of the source. The latent backbone always embeds the condition.
         shares: sampling probabilities of the `KINDS`; kinds for which the folders contain no pairs are left out.
         sources: number of photographs to make pairs from, over all folders.
-        back_deg: pairs of kind "back" rotate an image away by geometry, then back: max yaw of that rotation, degrees.
+        back_deg: max yaw, degrees, by which pairs of kind "back" rotate an image away and back.
         drop_condition: share of the samples whose condition is dropped, for classifier-free guidance.
         drop_pose: share of the samples whose poses are dropped, for classifier-free guidance.
         mirror: mirror half of the pairs.

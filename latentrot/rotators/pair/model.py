@@ -275,7 +275,7 @@ def load_pair_model(name_or_path: str | Path | None = None, device: str | None =
 
     Args:
         name_or_path: a folder, or the name of a bundled model; None: the default one.
-        device: torch device; None: cuda where there is one.
+        device: torch device; None: cuda if available.
 
     Raises:
         LatentrotError: the folder is missing or does not contain a pair model.

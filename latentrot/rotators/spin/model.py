@@ -148,7 +148,7 @@ def load_spin_model(
 
     Args:
         name_or_path: a folder, or the name of a bundled model; None: the default one.
-        device: torch device; None: cuda where there is one.
+        device: torch device; None: cuda if available.
         identity: weights of the user's identity network with which the model was trained; None: such a model is used
             without its identity condition.
 
