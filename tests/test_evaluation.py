@@ -390,7 +390,7 @@ class TestViews:
         refused(table.iloc[:0], "names no view")
         refused(table.iloc[:-1], r"head 0*1 has no view at 30")
         refused(table.assign(light=["left", "right", "left", "left"]), "has the lights left, right")
-        refused(table.assign(light="above"), "above; expected one of left")
+        refused(table.assign(light="above"), "above; expected one light per head, of left")
         refused(table.replace("000004.png", "000009.png"), "000009")
         table.to_csv(root / "views.csv", index=False)
         (root / "masks" / "000002.png").unlink()

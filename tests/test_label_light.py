@@ -158,7 +158,7 @@ def test_lights_of_other_images_do_not_replace_the_networks(faces, tmp_path, cap
     assert with_light(labels, lights)["light"].iloc[0] == "right"
     lights.loc[features.ids[0], "digest"] = DIGEST
     assert with_light(labels, lights)["light"].iloc[0] == labels["light"].iloc[0]
-    assert "keep the network's: 00.png" in caplog.text
+    assert "keep the network's light: 00.png" in caplog.text
     with pytest.raises(LatentrotError, match="the lights belong to other images"):
         with_light(labels, lights.assign(digest=DIGEST))
 

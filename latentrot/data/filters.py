@@ -163,10 +163,8 @@ def _check_occurs(column: Value, value: Value, expression: str) -> None:
     if value in found or not len(found):
         return
     if len(found) == 2 and not isinstance(value, str):
-        raise LatentrotError(
-            f"filter {expression!r}: {value:g} never occurs there; there are {found[0]} and {found[1]}"
-        )
-    log.warning("filter %r: %s never occurs there", expression, value)
+        raise LatentrotError(f"filter {expression!r}: the column has no {value:g}, only {found[0]} and {found[1]}")
+    log.warning("filter %r: the column has no %s", expression, value)
 
 
 def _value(node: ast.expr, table: pd.DataFrame, expression: str) -> Value:
@@ -193,4 +191,4 @@ def _column(name: str, table: pd.DataFrame, expression: str) -> np.ndarray:
 
 
 def _refused(node: ast.AST, expression: str, expected: str) -> LatentrotError:
-    return LatentrotError(f"filter {expression!r}: {ast.unparse(node)!r} is not allowed there, expected {expected}")
+    return LatentrotError(f"filter {expression!r}: {ast.unparse(node)!r} is not allowed; expected {expected}")

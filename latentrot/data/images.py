@@ -306,7 +306,9 @@ class Photograph:
             LatentrotError: the image has another size.
         """
         if edited.shape != self.pixels.shape:
-            raise LatentrotError(f"edited image {edited.shape}; expected {self.pixels.shape}, as the photograph")
+            raise LatentrotError(
+                f"edited image {edited.shape}; expected {self.pixels.shape}, the shape of the photograph"
+            )
         if self.stored is self.pixels:
             return edited
         result = self.stored.copy()

@@ -164,8 +164,8 @@ class Autoencoder:
         low, high = SPREAD if len(z) >= FEW else WIDE_SPREAD
         if not low <= spread <= high and spread > 0:
             log.warning(
-                "%s: latents of the first %d images have a spread of %.2f at a scale of %g, where a diffusion expects about "
-                "1: if images come out grey or garish, give --scale %.3g", type(self.vae).__name__, len(z), spread,
+                "%s: latents of the first %d images have a standard deviation of %.2f at a scale of %g; a diffusion "
+                "model expects about 1. If images come out grey or garish, give --scale %.3g", type(self.vae).__name__, len(z), spread,
                 self.scale, self.scale / spread,
             )  # fmt: skip
 

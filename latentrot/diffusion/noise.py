@@ -145,7 +145,9 @@ def load_noise(folder: Path, index: dict[str, Any]) -> tuple[np.ndarray, str, st
         reason = one_line(error, 200)
         raise LatentrotError(f"{folder}: unsupported scheduler configuration: {reason}") from error
     if not ((alpha_bar >= 0) & (alpha_bar < 1)).all() or (np.diff(alpha_bar) >= 0).any():
-        raise LatentrotError(f"{folder}: its noise does not rise with every level; check the betas of its scheduler")
+        raise LatentrotError(
+            f"{folder}: the noise does not increase with every level; check the betas of its scheduler"
+        )
     return alpha_bar, words, prediction
 
 

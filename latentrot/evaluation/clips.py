@@ -51,11 +51,11 @@ def read_clips(root: Path | str, config: EvaluationConfig | None = None) -> Pair
     both = all_pairs(frames)
     turns = both[both["turn"].between(BIN, FARTHEST)]
     if turns.empty:
-        whose = "" if config.everybody else "held out "
+        held_out = "" if config.everybody else "held-out "
         hint = "give another folder" + ("" if config.everybody else ", or measure everybody (--everybody)")
         raise LatentrotError(
             f"{folder.root}: no two frames of one clip are {BIN / 2:g} to {FARTHEST + BIN / 2:g} degrees of yaw apart among "
-            f"the {frames['person'].nunique()} people {whose}there are; {hint}"
+            f"{frames['person'].nunique()} {held_out}people; {hint}"
         )
     people = sorted(set(turns["person"]))[: config.people]
     rng = np.random.default_rng(config.seed)

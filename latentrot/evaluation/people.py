@@ -44,7 +44,7 @@ def require_held_out(rotators: Mapping[str, Rotator], root: Path, config: Evalua
             continue
         if sets is None:
             raise LatentrotError(
-                f"rotator {way} cannot be evaluated on everybody in {root}: it does not name its training data "
+                f"rotator {way} cannot be evaluated on all people in {root}: it does not name its training data "
                 "(`learned_from`, or `trained_on` in the model card); evaluate it on held-out people"
             )
         if name in sets:

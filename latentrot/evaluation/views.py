@@ -121,7 +121,7 @@ def read_views(root: Path | str) -> Views:
     if mixed := [h for h in heads if len(sides[h]) != 1 or sides[h][0] not in LIGHTS]:
         raise LatentrotError(
             f"{folder.root / 'views.csv'}: head {mixed[0]} has the lights {', '.join(map(str, sides[mixed[0]]))}; "
-            f"expected one of {', '.join(LIGHTS)}"
+            f"expected one light per head, of {', '.join(LIGHTS)}"
         )
     names = grid.to_numpy().ravel().tolist()
     size = min(folder.open_image(names[0]).size)

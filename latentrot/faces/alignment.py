@@ -104,8 +104,8 @@ class Alignment:
         check_image(photo, "photograph")
         if (photo.shape[1], photo.shape[0]) != tuple(self.photo_size):
             raise LatentrotError(
-                f"the photograph is {photo.shape[1]}x{photo.shape[0]}, but the alignment belongs to one of "
-                f"{self.photo_size[0]}x{self.photo_size[1]}; pass the photograph for which it was computed"
+                f"the photograph is {photo.shape[1]}x{photo.shape[0]}, but the alignment was computed for one of "
+                f"{self.photo_size[0]}x{self.photo_size[1]}; pass that photograph"
             )
 
     def crop(self, image: np.ndarray, size: int, box: Square = CROP_BOX) -> np.ndarray:

@@ -144,7 +144,7 @@ def load_attributes(path: Path | str | None = None, device: torch.device | str |
     if (found := find_attributes(name)) is None:
         raise LatentrotError(
             f"no attributes network at {name}; give a file written by train attributes, a model's folder with "
-            f"attributes.safetensors in it, or nothing for the one of {DEFAULT_BUNDLE}"
+            f"attributes.safetensors in it, or nothing for the network of {DEFAULT_BUNDLE}"
         )
     return _read(found, Path(name).name, str(torch.device(device or "cpu")))
 

@@ -119,7 +119,7 @@ def _labeler_file(path: Path) -> Path:
         raise LatentrotError(
             missing_bundle(str(path))
             or f"no labeler at {path}; give a labeler file, a model's folder with labeler.safetensors in it, one of "
-            f"{', '.join(bundle_names())}, or nothing for the one of {DEFAULT_BUNDLE}"
+            f"{', '.join(bundle_names())}, or nothing for the network of {DEFAULT_BUNDLE}"
         )
     return found
 

@@ -136,7 +136,7 @@ def plan_source(store: LatentStore, before: Manifest, *, drop_duplicates: bool) 
     if duplicates and not drop_duplicates:
         raise LatentrotError(
             f"{duplicates} images of {store.root} are also in earlier stores, such as {', '.join(examples[:3])}; if they "
-            "are the same images, pass --drop-duplicates to keep the first store's"
+            "are the same images, pass --drop-duplicates to keep only those of the first store"
         )
     return Part(before.root / f"manifest-{len(before.parts):05d}.parquet", content), sources, duplicates
 

@@ -162,7 +162,7 @@ def hair_cut(hair: Hair, azimuth: np.ndarray, elevation: np.ndarray) -> np.ndarr
     Args:
         hair: the hair.
         azimuth: degrees, 0 at the front; broadcast against `elevation`.
-        elevation: degrees; for hanging hair, below 0, the position along it.
+        elevation: degrees; values below 0 are positions along hanging hair.
     """
     if hair.bald:
         return np.full(np.broadcast_shapes(np.shape(azimuth), np.shape(elevation)), -90.0)

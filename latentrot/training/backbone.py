@@ -150,7 +150,7 @@ def check_start(start: LatentModel, unet: UNet2DModel, config: TrainConfig) -> N
     for what, given in theirs.items():
         if given != ours[what]:
             raise LatentrotError(
-                f"--init {config.init} {what} {given}, this run's network {ours[what]}; "
+                f"--init {config.init} {what} {given}, but this run's network {what} {ours[what]}; "
                 "give options that match it, or another model"
             )
 

@@ -160,7 +160,7 @@ def run_training(
                 task.export(out, average.module, step + 1)
                 if first:
                     log.info(
-                        "first checkpoint after %d steps; the run may be stopped, the same command resumes it", step + 1
+                        "first checkpoint after %d steps; if the run is stopped, the same command resumes it", step + 1
                     )
         bar.update()
     bar.close()

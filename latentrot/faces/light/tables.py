@@ -139,7 +139,7 @@ def with_light(labels: pd.DataFrame, lights: pd.DataFrame) -> pd.DataFrame:
             "the lights belong to other images than the folder's", "label the light of this folder",
         )  # fmt: skip
         if changed:
-            log.warning("%d images have changed since their light was labelled, and keep the network's: %s",
+            log.warning("%d images have changed since their light was labelled, and keep the network's light: %s",
                         len(changed), list_some(changed))  # fmt: skip
         lights = lights.drop(index=changed)
     replaced = labels.copy()

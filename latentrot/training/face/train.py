@@ -1,6 +1,6 @@
 """Train the landmark network and the face parsing network on photographs with landmarks and masks.
 
-Labels are hand-made or a teacher's (a table computed once by a separate program), which cover more people.
+The labels are made by hand, or predicted by a larger network in a separate program; predicted labels cover more people.
 """
 
 from __future__ import annotations

@@ -84,7 +84,9 @@ def train_light(
         log.info("round %d: %s labels per light", number + 1, np.bincount(labels, minlength=3).tolist())
         own = [torch.from_numpy(rows[labels == light]) for light in range(3)]
         if not all(len(part) for part in own):
-            raise LatentrotError(f"self-training found {[len(p) for p in own]} sure labels for {LIGHTS}; none may be 0")
+            raise LatentrotError(
+                f"self-training found {[len(p) for p in own]} confident labels for {LIGHTS}; expected at least 1 for each"
+            )
 
         def mixed(generator: torch.Generator, own: list[Tensor] = own) -> tuple[Tensor, Tensor]:
             half = config.batch_size // 2
