@@ -165,8 +165,8 @@ class Autoencoder:
         if not low <= spread <= high and spread > 0:
             log.warning(
                 "%s: latents of the first %d images have a standard deviation of %.2f at a scale of %g; a diffusion "
-                "model expects about 1. If images come out grey or garish, give --scale %.3g", type(self.vae).__name__, len(z), spread,
-                self.scale, self.scale / spread,
+                "model expects about 1. If images come out grey or garish, give --scale %.3g",
+                type(self.vae).__name__, len(z), spread, self.scale, self.scale / spread,
             )  # fmt: skip
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:

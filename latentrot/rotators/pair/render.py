@@ -256,7 +256,7 @@ def scene_pairs(
 def back_pairs(
     head: Head, here: AlignedFace, source: Source, renderer: ConditionRenderer, back_deg: float
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Pairs of the photograph rotated away (source), rotated away and back (condition), and the photograph (target)."""
+    """Render pairs: the source is rotated away, the condition away and back; the target is the photograph."""
     rng = np.random.default_rng((source.seed, 3))
     sides = rng.permutation([-1, 1])
     for side in sides[:BACK_PAIRS]:
