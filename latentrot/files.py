@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "check_format",
     "check_writable",
+    "create_folder",
     "disk_reason",
     "free_path",
     "is_same_file",
@@ -32,6 +33,18 @@ __all__ = [
 def is_same_file(a: Path, b: Path) -> bool:
     """Whether both paths exist and refer to the same file."""
     return os.path.exists(a) and os.path.exists(b) and os.path.samefile(a, b)
+
+
+def create_folder(path: Path) -> None:
+    """Create a folder and its parents unless they exist.
+
+    Raises:
+        LatentrotError: the folder cannot be created.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:  # ValueError: the name contains a null character
+        raise LatentrotError(f"cannot create the folder {one_line(path)}: {one_line(error)}") from error
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], *, replace: bool = True) -> bool:
@@ -51,10 +64,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, replace: bo
     Raises:
         LatentrotError: the folder cannot be created, permission is denied, or the disk is full.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LatentrotError(f"cannot create the folder {one_line(path.parent)}: {one_line(error.strerror)}") from error
+    create_folder(path.parent)
     temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.tmp")  # file names have at most 255 bytes
     try:
         write(temporary)

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import platformdirs
 
-from latentrot.errors import LatentrotError, one_line
-from latentrot.files import write_atomically
+from latentrot.errors import LatentrotError
+from latentrot.files import create_folder, write_atomically
 
 __all__ = ["OutputFiles", "list_path", "output_folder", "write_output_folder"]
 
@@ -127,10 +127,7 @@ def output_folder(folder: Path) -> Iterator[OutputFiles]:
         LatentrotError: the folder cannot be created.
     """
     new = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        raise LatentrotError(f"cannot create the folder {one_line(folder)}: {one_line(error)}") from error
+    create_folder(folder)
     written = OutputFiles(folder)
     try:
         yield written

@@ -367,7 +367,7 @@ class TestCommand:
 
         refused("held out")
         (root / "pose.csv").unlink()
-        refused("no pose.csv", "--everybody")
+        refused("pose.csv; expected yaw_deg for each image", "--everybody")
         (root / "pose.csv").write_text(pose.replace("yaw_deg", "yaw"))
         refused("lacks the columns yaw_deg", "--everybody")
         (root / "pose.csv").write_text(pose)

@@ -88,7 +88,7 @@ class Evaluate:
         from latentrot.evaluation.report import markdown_table, protocol_table, summary, write_evaluation  # noqa: PLC0415
         from latentrot.evaluation.run import evaluate, read_pairs  # noqa: PLC0415
         from latentrot.faces.network import load_labeler  # noqa: PLC0415
-        from latentrot.portrait.results import make_folder  # noqa: PLC0415
+        from latentrot.files import create_folder  # noqa: PLC0415
 
         config = self.config()
         judge = self.judges()
@@ -99,7 +99,7 @@ class Evaluate:
         labeler = load_labeler(self.labeler, resolve_device(self.runtime.device)) if self.labeler else None
         # rotators without a label network are measured by that of the first rotator with one
         labeler = labeler or next(filter(None, (capabilities_of(r).label_network for r in rotators.values())), None)
-        make_folder(self.out)
+        create_folder(self.out)
         with tqdm(total=pairs.table["source"].nunique(), desc="evaluate", unit="image", disable=None) as bar:
             evaluation = evaluate(
                 rotators, pairs, config, labeler=labeler, judge=judge, provenance=provenance, progress=bar.update

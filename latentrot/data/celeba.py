@@ -190,6 +190,17 @@ class FaceFolder:
         paths = (place / f"{stem}{suffix}" for place in self.table_dirs for suffix in TABLE_SUFFIXES)
         return next((path for path in paths if path.is_file()), None)
 
+    def require_table(self, stem: str, columns: str) -> Path:
+        """Path of a table by its stem (see `find_table`).
+
+        Raises:
+            LatentrotError: there is no such table; the message names the expected `columns`.
+        """
+        path = self.find_table(stem)
+        if path is None:
+            raise LatentrotError(f"no such table: {self.root / stem}.csv; expected {columns} for each image")
+        return path
+
     def _table(self, stem: str) -> pd.DataFrame | None:
         """Read a table: one row per image, NaN where the table lacks the image; None if there is no such table."""
         path = self.find_table(stem)

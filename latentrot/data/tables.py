@@ -23,6 +23,7 @@ __all__ = [
     "read_columns",
     "read_rows",
     "read_table",
+    "require_columns",
     "to_files",
 ]
 
@@ -89,11 +90,20 @@ def read_columns(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         LatentrotError: the table cannot be read (see `read_table`), or a column is missing.
     """
     table = read_table(path)
+    require_columns(table, columns, one_line(path))
+    return table[list(columns)]
+
+
+def require_columns(table: pd.DataFrame, columns: Sequence[str], name: str) -> None:
+    """Refuse a table that lacks a column.
+
+    Raises:
+        LatentrotError: a column is missing; the message calls the table `name`.
+    """
     if missing := [c for c in columns if c not in table.columns]:
         raise LatentrotError(
-            f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(map(str, table.columns))}"
+            f"{name} lacks the columns {', '.join(missing)}; it has {', '.join(map(str, table.columns))}"
         )
-    return table[list(columns)]
 
 
 def read_rows(path: Path, columns: Sequence[str], ids: Sequence[str]) -> pd.DataFrame:

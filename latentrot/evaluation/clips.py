@@ -95,9 +95,7 @@ def read_frames(folder: FaceFolder) -> pd.DataFrame:
 
 def table_beside(folder: FaceFolder, name: str, column: str) -> pd.DataFrame:
     """One column of a table beside the images, by image_id."""
-    path = folder.root / f"{name}.csv"
-    if not path.is_file():
-        raise LatentrotError(f"no {path.name} in {path.parent}: expected a table of image_id and {column}")
+    path = folder.require_table(name, column)
     table = read_columns(path, [column])
     return as_numbers(table, [column], path) if column == "yaw_deg" else table
 

@@ -11,9 +11,9 @@ from latentrot.errors import LatentrotError
 from latentrot.evaluation.pairs import EvaluationConfig
 from latentrot.evaluation.report import examples
 from latentrot.evaluation.run import TRUTH, Evaluation, evaluate
-from latentrot.files import write_atomically
+from latentrot.files import create_folder, write_atomically
 from latentrot.output import write_output_folder
-from latentrot.portrait.results import make_folder, synthetic_metadata
+from latentrot.portrait.results import synthetic_metadata
 from latentrot.rotators.latent.rotator import LatentRotator, load_latent_rotator
 
 __all__ = ["turn_example"]
@@ -42,7 +42,7 @@ def turn_example(model: str, out: Path, device: str | None = None, dtype: str | 
         raise LatentrotError(
             f"the model {model} has no example (example/views.csv is missing); bundled models: {', '.join(bundle_names())}"
         )
-    make_folder(out)
+    create_folder(out)
     evaluation = evaluate({NAME: rotator}, folder, EvaluationConfig(people=1))
     report = example_report(evaluation, rotator)
     metadata = synthetic_metadata(

@@ -10,7 +10,7 @@ import pandas as pd
 from PIL import Image
 
 from latentrot.data.celeba import FaceFolder
-from latentrot.data.tables import as_numbers
+from latentrot.data.tables import as_numbers, require_columns
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.pairs import EvaluationConfig, Pairs, pair_table
 from latentrot.faces.network import LIGHTS
@@ -144,8 +144,7 @@ def read_view_table(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise LatentrotError(f"cannot read {path}: {error}") from error
-    if missing := [c for c in COLUMNS if c not in table.columns]:
-        raise LatentrotError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
+    require_columns(table, COLUMNS, str(path))
     if table.empty:
         raise LatentrotError(f"{path} names no view; {MAKE}")
     numbers = table.columns.intersection(["yaw_deg", "pitch_deg"])

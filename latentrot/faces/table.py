@@ -12,7 +12,7 @@ from latentrot.bundles import DEFAULT_BUNDLE
 from latentrot.data.celeba import FaceFolder
 from latentrot.data.digests import image_digests, list_some
 from latentrot.data.images import to_tensor
-from latentrot.data.tables import as_numbers, check_unique, read_table
+from latentrot.data.tables import as_numbers, check_unique, read_table, require_columns
 from latentrot.errors import LatentrotError, one_line
 from latentrot.faces.attributes import (
     AttributeNetwork,
@@ -194,7 +194,7 @@ def write_labels(table: pd.DataFrame, path: Path | str) -> None:
     """
     path = Path(path)
     suffix = check_labels_path(path)
-    _check_columns(check_unique(table, path), "the table")
+    require_columns(check_unique(table, path), COLUMNS, "the table")
     table = table.copy(deep=False)
     table.attrs = {**table.attrs, "format": FORMAT}
     write_atomically(path, lambda p: table.to_parquet(p) if suffix == ".parquet" else table.to_csv(p))
@@ -225,7 +225,7 @@ def read_labels(path: Path | str, *, complete: bool = True) -> pd.DataFrame:
     if "identity" in table:  # each image without an identity gets a person of its own
         table["identity"] = table["identity"].fillna(table.index.to_series())
     if complete:
-        _check_columns(table, str(path))
+        require_columns(table, COLUMNS, str(path))
     table = as_numbers(table, [c for c in COLUMNS if c != "light" and c in table], path)
     table = _complete(table, path) if complete else table
     if unknown := sorted(set(table.get("light", pd.Series()).dropna().astype(str)) - set(LIGHTS)):
@@ -249,10 +249,3 @@ def check_labels_path(path: Path) -> str:
     if path.suffix not in (".parquet", ".csv"):
         raise LatentrotError(f"label table {path}: expected a name ending in .parquet or .csv, not {path.suffix!r}")
     return path.suffix
-
-
-def _check_columns(table: pd.DataFrame, what: str) -> None:
-    if missing := [c for c in COLUMNS if c not in table.columns]:
-        raise LatentrotError(
-            f"{what} lacks the columns {', '.join(missing)}; it has {', '.join(map(str, table.columns))}"
-        )

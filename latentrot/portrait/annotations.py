@@ -14,11 +14,12 @@ from latentrot.errors import LatentrotError
 from latentrot.faces.landmarks import estimate_landmarks
 from latentrot.faces.recognition import check_crop_side, recognition_crop
 from latentrot.faces.upright import five_of
+from latentrot.files import create_folder
 from latentrot.geometry.camera import camera_of, landmarks_at, view_matrix
 from latentrot.geometry.export import camera_entry
 from latentrot.geometry.head import Head
 from latentrot.geometry.maps import depth_as_16_bit, normals_as_16_bit, surface_maps, write_16_bit
-from latentrot.portrait.results import make_folder, metadata_of
+from latentrot.portrait.results import metadata_of
 from latentrot.portrait.turns import Turn
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def write_images(view: View, out: Path, name: str, wanted: Annotations, metadata
     if wanted.crops is not None:
         columns["crop"] = f"crops/{name}"
         crop = recognition_crop(view.image, five_of(view.landmarks), wanted.crops)
-        make_folder((out / f"crops/{name}").parent)
+        create_folder((out / f"crops/{name}").parent)
         write_image(out / f"crops/{name}", crop, metadata)
     kinds = [kind for kind in ("depth", "normals") if kind in wanted.kinds]
     if kinds:

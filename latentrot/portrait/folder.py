@@ -11,11 +11,11 @@ from pathlib import Path
 from latentrot.data.animation import ANIMATED
 from latentrot.data.images import ENCODERS, SUFFIXES
 from latentrot.errors import LatentrotError, one_line
-from latentrot.files import check_writable, output_names, write_atomically
+from latentrot.files import check_writable, create_folder, output_names, write_atomically
 from latentrot.output import OutputFiles, output_folder
 from latentrot.portrait.annotations import Annotated, Annotations, annotate
 from latentrot.portrait.photograph import Edited
-from latentrot.portrait.results import make_folder, report, write_edited, write_views
+from latentrot.portrait.results import report, write_edited, write_views
 
 __all__ = ["Outcome", "edit_folder", "failure_table", "list_photographs"]
 
@@ -125,7 +125,7 @@ def edit_folder(
                 try:
                     edited = edit(path)
                     if edited.count == 1 and not annotations:
-                        make_folder(out / person)
+                        create_folder(out / person)
                         files = write_edited(edited, out / person / f"{stem}.png")
                         written.add(*files)
                         yield Outcome(path, report(edited, files[0]), "")

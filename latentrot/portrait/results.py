@@ -16,7 +16,7 @@ from latentrot.data.animation import ANIMATED, check_encoder, forwards_and_backw
 from latentrot.data.images import ENCODERS, as_png, check_target, resize, strip, write_image, write_photograph
 from latentrot.data.metadata import SOURCE_TYPE, SYNTHETIC
 from latentrot.errors import LatentrotError, one_line
-from latentrot.files import check_writable, is_same_file, write_atomically
+from latentrot.files import check_writable, create_folder, is_same_file, write_atomically
 from latentrot.output import write_output_folder
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ def write_views(edited: Edited, folder: Path, stem: str) -> list[dict[str, objec
     Returns:
         A row of views.csv for each image: file, source, requested and measured degrees, and coverage ("carried").
     """
-    make_folder(folder)
+    create_folder(folder)
     metadata, face = metadata_of(edited), edited.faces[0]
     rows: list[dict[str, object]] = []
     for i, (turn, frame) in enumerate(zip(face.turns, face.turned.frames, strict=True)):
@@ -291,7 +291,7 @@ def setting_name(edited: Edited, i: int) -> str:
 
 def write_folder(edited: Edited, out: Path, metadata: dict[str, str]) -> list[Path]:
     """Create a folder and write strip.png, the edited images and report.json into it."""
-    make_folder(out)
+    create_folder(out)
     written = [out / "strip.png"]
     write_image(written[0], face_strip(edited), metadata)
     for i in range(edited.count):
@@ -302,15 +302,3 @@ def write_folder(edited: Edited, out: Path, metadata: dict[str, str]) -> list[Pa
     text = json.dumps(report(edited, out), indent=2) + "\n"
     write_atomically(path, lambda p: p.write_text(text))
     return [*written, path]
-
-
-def make_folder(path: Path) -> None:
-    """Create a folder for results.
-
-    Raises:
-        LatentrotError: it cannot be created.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        raise LatentrotError(f"cannot create the folder {one_line(path)}: {one_line(error)}") from error

@@ -13,10 +13,10 @@ import torch
 from latentrot.data.animation import write_animation
 from latentrot.data.images import resize, strip, to_uint8, write_image
 from latentrot.errors import LatentrotError
-from latentrot.files import write_atomically
+from latentrot.files import create_folder, write_atomically
 from latentrot.output import write_output_folder
 from latentrot.portrait.portrait import Portrait
-from latentrot.portrait.results import make_folder, synthetic_metadata
+from latentrot.portrait.results import synthetic_metadata
 from latentrot.rotators.spin.reconstruct import export_views
 from latentrot.rotators.spin.rotator import SpinRotator, pose_of
 from latentrot.rotators.spin.sample import SpinViews, draw_views, identity_of, spin
@@ -142,7 +142,7 @@ def spun_files(spun: Spun, out: Path, *, motion: str, mesh: str | None) -> list[
     images, normals = as_images(spun.views)
     metadata = synthetic_metadata(spun.provenance)
     for name, shown in (("views", images), ("normals", normals)):
-        make_folder(out / name)
+        create_folder(out / name)
         for i, image in enumerate(shown):
             files.append(out / name / f"{i:03d}.png")
             write_image(files[-1], image, metadata)

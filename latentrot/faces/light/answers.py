@@ -21,6 +21,7 @@ from latentrot.data.digests import changed_names, list_some
 from latentrot.errors import LatentrotError
 from latentrot.faces.estimate import UNSURE
 from latentrot.faces.network import LIGHTS
+from latentrot.files import create_folder
 
 __all__ = [
     "CHOICES", "UNDO", "UNSURE", "Answer", "AnswerFile", "checked_name", "read_answers", "standing", "to_same_images",
@@ -183,10 +184,7 @@ class AnswerFile:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise LatentrotError(f"cannot create the folder {self.path.parent}: {error.strerror}") from error
+        create_folder(self.path.parent)
         if not self.path.is_file() or not self.path.stat().st_size:
             self._append_line(HEADER)
         read_answers(self.path)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from latentrot.data.celeba import FaceFolder, held_out, open_folder
-from latentrot.data.tables import as_numbers, read_table, to_files
+from latentrot.data.tables import as_numbers, read_table, require_columns, to_files
 from latentrot.errors import LatentrotError, one_line
 
 __all__ = ["PairFolder", "Partner", "Source", "open_pair_folder", "plan_sources"]
@@ -120,10 +120,7 @@ def open_pair_folder(root: Path) -> PairFolder:
             f"latentrot label --data {one_line(root)} --out {one_line(Path(root) / 'pose.csv')}"
         )
     table = read_table(pose_path)
-    if "yaw_deg" not in table:
-        raise LatentrotError(
-            f"{one_line(pose_path)} lacks the column yaw_deg; it has {', '.join(map(str, table.columns))}"
-        )
+    require_columns(table, ["yaw_deg"], one_line(pose_path))
     table = as_numbers(table.assign(pitch_deg=table.get("pitch_deg", 0.0)), ["yaw_deg", "pitch_deg"], pose_path)
     poses = to_files(table[["yaw_deg", "pitch_deg"]], faces.ids).dropna()
     if poses.empty:

@@ -53,8 +53,7 @@ def read_pose(folder: FaceFolder) -> Tensor:
     Raises:
         LatentrotError: `pose.csv` is missing.
     """
-    if (path := folder.find_table("pose")) is None:
-        raise LatentrotError(f"no such table: {folder.root / 'pose.csv'}; expected yaw_deg and pitch_deg per image")
+    path = folder.require_table("pose", "yaw_deg and pitch_deg")
     table = to_files(
         as_numbers(read_columns(path, ["yaw_deg", "pitch_deg"]), ["yaw_deg", "pitch_deg"], path), folder.ids
     )
