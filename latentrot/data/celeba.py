@@ -299,9 +299,9 @@ class FaceFolder:
             image = image.resize((size, size), Image.Resampling.LANCZOS)  # Pillow widens the filter when downscaling
         return np.asarray(image)
 
-    def read_crops(self, image_ids: Sequence[str], size: int, workers: int = 2) -> np.ndarray:
+    def read_crops(self, image_ids: Sequence[str], size: int) -> np.ndarray:
         """Many face crops: (n, size, size, 3) uint8 RGB."""
-        with ThreadPoolExecutor(workers) as pool:
+        with ThreadPoolExecutor(2) as pool:
             return np.stack(list(pool.map(lambda i: self.read_crop(i, size), image_ids)))
 
     def read_readable(self, image_ids: Sequence[str], size: int) -> tuple[list[str], list[np.ndarray], list[str]]:

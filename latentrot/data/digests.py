@@ -74,11 +74,11 @@ def refuse_most_changed(changed: Sequence[str], known: int, claim: str, advice: 
         )
 
 
-def folder_digest(folder: Path, suffixes: Sequence[str] = (".safetensors", ".json")) -> str:
+def folder_digest(folder: Path) -> str:
     """Digest of a model's folder: sixteen hexadecimal digits, from names and digests of its files."""
-    files = sorted(p for p in folder.rglob("*") if p.suffix in suffixes)
-    told = "".join(f"{p.relative_to(folder).as_posix()} {image_digest(p)}\n" for p in files)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    files = sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json"))
+    lines = "".join(f"{p.relative_to(folder).as_posix()} {image_digest(p)}\n" for p in files)
+    return hashlib.sha256(lines.encode()).hexdigest()[:16]
 
 
 def list_some(names: Sequence[str], max_names: int = 3) -> str:

@@ -11,6 +11,9 @@ from latentrot.errors import LatentrotError
 
 __all__ = ["confusion_figure", "yaw_error_figure"]
 
+#: width of the bins of the mean absolute error, degrees
+BIN_DEG = 10.0
+
 
 def confusion_figure(counts: np.ndarray, truths: Sequence[str], answers: Sequence[str], title: str = "") -> Figure:
     """Plot a confusion matrix.
@@ -42,14 +45,13 @@ def confusion_figure(counts: np.ndarray, truths: Sequence[str], answers: Sequenc
     return figure
 
 
-def yaw_error_figure(truth_deg: np.ndarray, estimated_deg: np.ndarray, title: str = "", width: float = 10.0) -> Figure:
+def yaw_error_figure(truth_deg: np.ndarray, estimated_deg: np.ndarray, title: str = "") -> Figure:
     """Plot the error of the yaw against the true yaw.
 
     Args:
         truth_deg: (n,) reference yaw.
         estimated_deg: (n,) estimated yaw.
         title: title of the figure.
-        width: width of the bins of the mean absolute error, degrees.
 
     Returns:
         A figure with one point per image (estimated minus reference) and the mean absolute error of each bin.
@@ -62,12 +64,12 @@ def yaw_error_figure(truth_deg: np.ndarray, estimated_deg: np.ndarray, title: st
             f"yaws of shapes {truth_deg.shape} and {estimated_deg.shape}: expected one shape (n,), n > 0"
         )
     error = estimated_deg - truth_deg
-    centres, mean = binned_mean(truth_deg, np.abs(error), width)
+    centres, mean = binned_mean(truth_deg, np.abs(error), BIN_DEG)
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     axes.axhline(0, color="grey", linewidth=0.8)
     axes.plot(truth_deg, error, ".", markersize=3, alpha=0.4, label="one image: estimated minus reference")
-    axes.plot(centres, mean, "o-", color="black", markersize=4, label=f"mean absolute error per {width:g} degrees")
+    axes.plot(centres, mean, "o-", color="black", markersize=4, label=f"mean absolute error per {BIN_DEG:g} degrees")
     axes.set(xlabel="reference yaw (degrees)", ylabel="error of the yaw (degrees)", title=title)
     axes.legend(loc="best", fontsize="small")
     return figure

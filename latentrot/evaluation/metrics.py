@@ -94,14 +94,13 @@ def identity_rank(image: np.ndarray, gallery: np.ndarray, true: int, region: np.
     return 1 + int(np.sum(cosine > cosine[true] + 1e-12))
 
 
-def bootstrap_mean(values: np.ndarray, resamples: int = 2000, seed: int = 0, level: float = 0.95) -> np.ndarray:
-    """Mean with a confidence interval (percentile bootstrap over rows).
+def bootstrap_mean(values: np.ndarray, resamples: int = 2000, seed: int = 0) -> np.ndarray:
+    """Mean with a 95% confidence interval (percentile bootstrap over rows).
 
     Args:
         values: (n, ...) one row per independent unit, such as a person; all columns are resampled together.
         resamples: number of resamples.
         seed: seed of the resampling.
-        level: confidence level.
 
     Returns:
         (3, ...) mean, lower end and upper end; the ends are NaN for a single row.
@@ -114,7 +113,7 @@ def bootstrap_mean(values: np.ndarray, resamples: int = 2000, seed: int = 0, lev
     if len(values) == 1:
         return np.stack([values[0], np.full_like(values[0], np.nan), np.full_like(values[0], np.nan)])
     drawn = bootstrap(
-        (values,), np.mean, n_resamples=resamples, batch=200, axis=0, confidence_level=level, method="percentile",
+        (values,), np.mean, n_resamples=resamples, batch=200, axis=0, confidence_level=0.95, method="percentile",
         rng=np.random.default_rng(seed),
     )  # fmt: skip
     return np.stack([values.mean(0), drawn.confidence_interval.low, drawn.confidence_interval.high])

@@ -123,10 +123,9 @@ def estimate_attributes(x: Tensor, *, network: AttributeNetwork | None = None, m
     return torch.cat([found[:, :1].clamp(*AGES), found[:, 1:]], 1).to(x.device)
 
 
-def attribute_table(values: Tensor, names: list[str] | None = None) -> pd.DataFrame:
-    """Convert (n, 41) values of `estimate_attributes` to a table with ATTRIBUTE_COLUMNS, indexed by `names` if given."""
-    index = None if names is None else pd.Index(names, name="image_id")
-    return pd.DataFrame(values.cpu().numpy().astype(np.float32), index=index, columns=pd.Index(ATTRIBUTE_COLUMNS))
+def attribute_table(values: Tensor) -> pd.DataFrame:
+    """Convert (n, 41) values of `estimate_attributes` to a table with ATTRIBUTE_COLUMNS."""
+    return pd.DataFrame(values.cpu().numpy().astype(np.float32), columns=pd.Index(ATTRIBUTE_COLUMNS))
 
 
 def load_attributes(path: Path | str | None = None, device: torch.device | str | None = None) -> AttributeNetwork:

@@ -21,7 +21,7 @@ from latentrot.data.images import to_tensor, to_uint8
 from latentrot.diffusion.load import LatentModel, load_model
 from latentrot.diffusion.schedule import Schedule
 from latentrot.directions.difference import Change, apply_change, combine_changes, difference
-from latentrot.directions.properties import Property, Wanted, by, to
+from latentrot.directions.properties import Property, Wanted, by, property_named, to
 from latentrot.directions.property_directions import Calibration, PropertyDirections, load_property_directions
 from latentrot.directions.property_walk import decode_walked, invert_through, walked
 from latentrot.directions.regions import WITH_WALKED_PARTS, FaceMap, map_of
@@ -137,11 +137,8 @@ class PropertyEditor:
         Raises:
             LatentrotError: no property has this name.
         """
-        for directions in self.directions:
-            for one in directions.properties:
-                if one.name == name:
-                    return one, directions
-        raise LatentrotError(f"property {name!r}: expected one of {', '.join(p.name for p in self.properties)}")
+        one = property_named(name, self.properties)
+        return one, next(d for d in self.directions if one in d.properties)
 
     def level(self, directions: PropertyDirections) -> int:
         """The noise level of the latents of some directions."""

@@ -24,7 +24,7 @@ from latentrot.faces.alignment import Alignment
 from latentrot.faces.person import PersonNetwork, load_person_network
 from latentrot.rotators.properties import InvertedFace, PropertyEditor
 
-__all__ = ["PropertyCalibrationConfig", "aligned_face", "calibrate_properties", "presence_of"]
+__all__ = ["aligned_face", "calibrate_properties", "presence_of"]
 
 #: steps to measure, relative to the limits
 SHARES = (-1.0, -0.5, 0.34, 0.67, 1.0)
@@ -37,19 +37,8 @@ SIDE_EFFECTS = (
     "yaw_deg", "pitch_deg", "age_years", "p_Male", "p_Smiling", "p_Eyeglasses", "p_Mouth_Slightly_Open", "p_Blond_Hair",
     "p_left", "p_right", "face_r", "face_g", "face_b", "around_r", "around_g", "around_b",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class PropertyCalibrationConfig:
-    """Parameters of the calibration.
-
-    Args:
-        people: number of images for an increase, and for a decrease.
-        seed: seed of the selection of images.
-    """
-
-    people: int = 12
-    seed: int = 0
+#: number of images for an increase, and for a decrease
+PEOPLE = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +55,6 @@ def calibrate_properties(
     editor: PropertyEditor,
     folder: FaceFolder,
     image_ids: Sequence[str],
-    config: PropertyCalibrationConfig | None = None,
     progress: Callable[[str], object] | None = None,
 ) -> list[PropertyDirections]:
     """Calibrate all directions of an editor.
@@ -75,7 +63,6 @@ def calibrate_properties(
         editor: editor with the directions.
         folder: aligned photographs.
         image_ids: images of held-out people.
-        config: parameters.
         progress: called with the name of each calibrated property.
 
     Returns:
@@ -84,7 +71,6 @@ def calibrate_properties(
     Raises:
         LatentrotError: there are no images, or a network is missing.
     """
-    config = config or PropertyCalibrationConfig()
     if not len(image_ids):
         raise LatentrotError("no images of held-out people for the calibration; give a folder with more people")
     shown = editor.describe(to_tensor(folder.read_crops(image_ids, 64))).set_axis(list(image_ids))
@@ -95,7 +81,7 @@ def calibrate_properties(
         found = {}
         for one in directions.properties:
             if one.reaches == "difference" and one.measured in shown:
-                found[one.name] = calibrated_property(editor, one, folder, shown, config, faces, person)
+                found[one.name] = calibrated_property(editor, one, folder, shown, faces, person)
                 if progress is not None:
                     progress(one.name)
         calibrated.append(replace(directions, calibrations={**directions.calibrations, **found}))
@@ -107,7 +93,6 @@ def calibrated_property(
     one: Property,
     folder: FaceFolder,
     shown: pd.DataFrame,
-    config: PropertyCalibrationConfig,
     faces: dict[str, InvertedFace | None],
     person: PersonNetwork | None,
 ) -> Calibration:
@@ -116,7 +101,7 @@ def calibrated_property(
     value = (measured_value(one, shown) - absent) / span
     rows: list[Measured] = []
     for side in (-1, 1):
-        chosen = candidates(one, value, side, config)
+        chosen = candidates(one, value, side)
         steps = [share * abs(one.limit[side > 0]) for share in SHARES if share * side > 0 and one.limit[side > 0]]
         for name in chosen if steps else []:
             if name not in faces:
@@ -127,11 +112,11 @@ def calibrated_property(
     return summarised(one, rows, absent, span, "" if editor.attributes is None else editor.attributes.title)
 
 
-def candidates(one: Property, value: pd.Series, side: int, config: PropertyCalibrationConfig) -> list[str]:
+def candidates(one: Property, value: pd.Series, side: int) -> list[str]:
     """Images for an increase (people without the property) or a decrease (people with it), by the sign of `side`."""
     if one.unit in ("presence", "probability"):
         value = value[value < LACKING] if side > 0 else value[value > 1 - LACKING]
-    return list(value.sample(min(config.people, len(value)), random_state=config.seed).index)
+    return list(value.sample(min(PEOPLE, len(value)), random_state=0).index)
 
 
 def inverted_face(editor: PropertyEditor, folder: FaceFolder, name: str) -> InvertedFace | None:

@@ -177,20 +177,19 @@ def margin(probabilities: np.ndarray) -> np.ndarray:
     return ranked[:, -1] - ranked[:, -2]
 
 
-def held_out_agreement(features: LightFeatures, seeds: np.ndarray, people: np.ndarray, folds: int = 5) -> float:
-    """Accuracy on held-out seeds, by cross-validation over people.
+def held_out_agreement(features: LightFeatures, seeds: np.ndarray, people: np.ndarray) -> float:
+    """Accuracy on held-out seeds, by 5-fold cross-validation over people.
 
     Args:
         features: features of n images.
         seeds: (n,) index into LIGHTS, or UNLABELLED.
         people: (n,) person in each image.
-        folds: number of folds.
 
     Returns:
         Share of correct seeds, 0 to 1; nan if there are too few.
     """
     rows = np.flatnonzero(seeds != UNLABELLED)
-    folds = min(folds, len(np.unique(people[rows])))
+    folds = min(5, len(np.unique(people[rows])))
     if folds < 2:
         return float("nan")
     right = []

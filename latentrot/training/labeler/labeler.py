@@ -83,9 +83,7 @@ def save_labeler(
     save_weights(network, path, KIND, provenance)
 
 
-def train_labeler(
-    celeba: Path, yaleb: Path, out: Path, config: LabelTrainConfig | None = None, *, network: FaceLabeler | None = None
-) -> dict[str, float]:
+def train_labeler(celeba: Path, yaleb: Path, out: Path, config: LabelTrainConfig | None = None) -> dict[str, float]:
     """Train the label network and write it.
 
     On one CPU thread this takes about eight minutes. An interrupted run resumes exactly from checkpoints beside `out`, which
@@ -97,7 +95,6 @@ def train_labeler(
         out: the safetensors file to write.
         config: configuration of the run; None: the defaults. The two trunks of the bundled network were trained with them in
             separate runs (pose_steps=0, light_steps=0) and merged.
-        network: initial network; a trunk with 0 steps is kept unchanged. None: random weights.
 
     Returns:
         Errors on held-out people, which are also stored in the file's metadata (see `labeler_errors`).
@@ -107,7 +104,7 @@ def train_labeler(
     """
     config = config or LabelTrainConfig()
     torch.manual_seed(config.seed)
-    network = network or FaceLabeler()
+    network = FaceLabeler()
     folder = FaceFolder(celeba)
     pose = read_pose(folder)
     contexts = read_contexts(folder)
