@@ -226,7 +226,7 @@ def test_a_resumed_run_is_the_undisturbed_one(planted, tmp_path):
     with pytest.raises(LatentrotError, match=r"batch_size=8.* this run has 9"):
         train_face("landmarks", planted, tmp_path / "halves", replace(TINY, batch_size=9))
     others = replace(planted, images=planted.images[::-1].copy())
-    with pytest.raises(LatentrotError, match="32 images of the given folders, this run has 32 others"):
+    with pytest.raises(LatentrotError, match="32 images of the given folders, but this run has 32 different images"):
         train_face("landmarks", others, tmp_path / "halves", TINY)
 
 

@@ -169,7 +169,7 @@ def test_a_run_goes_on_with_its_own_images_only(a, b, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(a.root, moved)
     train(moved, tmp_path / "run", config, save_every=1, device="cpu")
-    with pytest.raises(LatentrotError, match=r"trained on 6 images of .*a, this run has 6 others of .*b"):
+    with pytest.raises(LatentrotError, match=r"trained on 6 images of .*a, but this run has 6 different images of .*b"):
         train(b.root, tmp_path / "run", config, save_every=1, device="cpu")
 
 

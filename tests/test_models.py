@@ -202,7 +202,7 @@ class TestSchedulers:
             ("EulerDiscreteScheduler", {"timestep_type": "continuous"}, "timestep_type='continuous'"),
             ("UniPCMultistepScheduler", {"prediction_type": "flow_prediction"}, "flow_prediction"),
             ("PNDMScheduler", {"rescale_betas_zero_snr": True}, "zero-terminal-SNR"),
-            ("DDIMScheduler", {"trained_betas": [0.1, 0.2, 1.5]}, "does not rise"),
+            ("DDIMScheduler", {"trained_betas": [0.1, 0.2, 1.5]}, "does not increase"),
             ("DDIMScheduler", {"trained_betas": "much"}, "unsupported"),
             ("DDIMScheduler", {"num_train_timesteps": "many"}, "unsupported"),
         ],
@@ -315,7 +315,7 @@ class TestAutoencoders:
             ({"latents_mean": [0.0, 0.0, 0.0]}, "latents_mean"),
             ({"scaling_factor": "large"}, "'large'"),
             ({"scaling_factor": 0}, "scaling_factor 0"),
-            ({"in_channels": 1, "out_channels": 1}, r"1 to 1 channels.*RGB"),
+            ({"in_channels": 1, "out_channels": 1}, r"1 input and 1 output channels.*RGB"),
             ({"latent_channels": 4}, r"takes 3 channels.*gives 4|cannot load its weights"),
         ],
     )

@@ -296,7 +296,7 @@ class TestEditor:
             PropertyEditor(other, [made(model, DEEP, property_named("smile"))])
 
     def test_a_model_without_directions_says_so(self, model):
-        with pytest.raises(LatentrotError, match="no directions of properties"):
+        with pytest.raises(LatentrotError, match="no property directions"):
             load_property_editor(model)
 
     @pytest.mark.parametrize(("wanted", "step"), [(by(6), 2.667), (to(46), 2.667), (by(-5), -2.929), (by(60), 10.0)])

@@ -332,7 +332,7 @@ class TestSurvival:
             with pytest.raises(LatentrotError, match="no permission to write") as info:
                 embed(data, model, fixed)
             complaint(info)
-            assert verify_store(fixed) == ["shards 2 are missing; run the same embed again"]
+            assert verify_store(fixed) == ["shards 2 are missing; run the same embed command again"]
         finally:
             subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
@@ -415,7 +415,7 @@ class TestMerge:
         out.shards[-1].unlink()
         assert merge_stores(halves, out) == (N, 0)  # goes on after a kill
         assert verify_store(out) == []
-        with pytest.raises(LatentrotError, match="a store already"):
+        with pytest.raises(LatentrotError, match="already contains a store"):
             merge_stores(halves[::-1], out)
         np.testing.assert_allclose(*(np.frombuffer(slopes(s, labels), np.float32) for s in (out, calm)), atol=1e-3)
 

@@ -45,7 +45,7 @@ def keep_octaves(source: np.ndarray, walked: np.ndarray) -> np.ndarray:
 def shrink_noise(image: np.ndarray, power: float = 1.0) -> np.ndarray:
     """Remove the white estimation noise from a slope by Wiener shrinkage per spatial frequency.
 
-    A latent is mostly white noise, and so is a mean over a few thousand latents: most of the length of a raw slope is
+    A latent is mostly white noise, and so is a mean over a few thousand latents: most of the norm of a raw slope is
     estimation error, spread evenly over all frequencies, while the signal that turns a head is smooth. The noise floor is
     estimated from the highest frequencies of the slope.
 
@@ -54,7 +54,7 @@ def shrink_noise(image: np.ndarray, power: float = 1.0) -> np.ndarray:
         power: exponent of the Wiener gain: 1 is the full gain, 0 leaves the slope unchanged.
 
     Returns:
-        (c, h, w), shorter than the input.
+        (c, h, w), of smaller norm than the input.
     """
     spectrum = np.asarray(dctn(image, axes=(1, 2), norm="ortho"))
     band = frequency_bands(image.shape[1:])

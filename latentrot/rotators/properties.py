@@ -110,7 +110,7 @@ class PropertyEditor:
 
     def __post_init__(self) -> None:
         if not self.directions:
-            raise LatentrotError("no directions of properties; make them with: latentrot fit-directions")
+            raise LatentrotError("no property directions; make them with: latentrot fit-directions")
         for one in self.directions:
             one.space.require_same(LatentSpace.of(self.model, one.space.schedule), "directions of properties")
         path = self.deepest.levels(self.model)
