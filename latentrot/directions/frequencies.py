@@ -22,14 +22,14 @@ def coarse_part(image: np.ndarray, below: int) -> np.ndarray:
 
 
 def keep_octaves(source: np.ndarray, walked: np.ndarray) -> np.ndarray:
-    """Scale every octave of spatial frequencies of walked latents to its length in their source.
+    """Scale every octave of spatial frequencies of walked latents to its norm in their source.
 
     Args:
         source: (1, c, h, w) on the pixel grid.
         walked: (k, c, h, w).
 
     Returns:
-        (k, c, h, w) float64: each octave of `walked`, scaled to the length of that octave in `source`.
+        (k, c, h, w) float64: each octave of `walked`, scaled to the norm of that octave in `source`.
     """
     spectrum = np.asarray(dctn(walked, axes=(2, 3), norm="ortho"))
     own = np.asarray(dctn(source, axes=(2, 3), norm="ortho"))

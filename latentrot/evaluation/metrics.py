@@ -77,7 +77,7 @@ def mean_in(values: np.ndarray, region: np.ndarray | None) -> float:
 def identity_rank(image: np.ndarray, gallery: np.ndarray, true: int, region: np.ndarray) -> int:
     """Rank of the true head in a gallery by the cosine of the deviations from the gallery's mean, inside a region.
 
-    The cosine does not depend on the length of a deviation, so a blurred image does not match the head nearest to the mean.
+    The cosine does not depend on the norm of a deviation, so a blurred image does not match the head nearest to the mean.
 
     Args:
         image: (h, w, 3) uint8, the rotated image.

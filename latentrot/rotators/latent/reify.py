@@ -24,11 +24,11 @@ STRENGTH = 0.5
 
 
 def towards_noise(image: np.ndarray, strength: float = STRENGTH) -> np.ndarray:
-    """Move the length of every octave of spatial frequencies towards that of unit white noise.
+    """Move the norm of every octave of spatial frequencies towards that of unit white noise.
 
     Args:
         image: (c, h, w) latent on the pixel grid.
-        strength: 0: unchanged, 1: the length of white noise.
+        strength: 0: unchanged, 1: the norm of white noise.
 
     Returns:
         (c, h, w) float64.
