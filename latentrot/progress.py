@@ -11,7 +11,7 @@ from tqdm import tqdm
 __all__ = ["Clock", "Progress", "duration"]
 
 log = logging.getLogger(__name__)
-#: seconds of work before the estimate
+#: seconds of work after which the remaining time is estimated
 SAMPLE_S = 10.0
 
 

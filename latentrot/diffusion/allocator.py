@@ -9,7 +9,7 @@ __all__ = ["keep_large_blocks"]
 
 #: glibc's mallopt parameters
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-#: blocks and free space up to this size stay with the process, bytes
+#: memory blocks and free space up to this size are not returned to the operating system, bytes
 MAX_KEPT_BYTES = 1 << 30
 
 

@@ -46,7 +46,7 @@ __all__ = [
 
 #: max calibrated rotation to either side, degrees
 MAX_TURN = 40.0
-#: photographs are shrunk to this side in pixels, for short response times
+#: max side in pixels to which photographs are shrunk, for short response times
 MAX_SIDE = 1600
 #: max number of faces to choose from
 MAX_FACES = 9

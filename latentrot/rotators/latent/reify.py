@@ -19,7 +19,7 @@ from latentrot.directions.frequencies import frequency_bands
 
 __all__ = ["reify", "towards_noise"]
 
-#: strength on a logarithmic scale; at 1 colours fade, because latents of real faces do not have exactly these lengths
+#: strength on a logarithmic scale; at 1 colours fade, because latents of real faces do not have exactly these norms
 STRENGTH = 0.5
 
 
