@@ -402,7 +402,7 @@ class TestPerson:
         assert person_of_run(tmp_path / "run", None, str(tmp_path)) is None
         person_of_run(tmp_path / "run", tmp_path / "0.safetensors", str(tmp_path))
         assert person_of_run(tmp_path / "run", None, str(tmp_path)) is not None
-        with pytest.raises(LatentrotError, match="another network"):
+        with pytest.raises(LatentrotError, match="leave --person out"):
             person_of_run(tmp_path / "run", tmp_path / "1.safetensors", str(tmp_path))
 
     def test_a_run_uses_the_identity_network_of_its_start_model(self, task, tmp_path):
@@ -542,7 +542,7 @@ class TestIdentityNetworkOfTheUser:
         common = ["--views", "5", "--steps", "2", "--model", str(told), "--mesh", "none"]
         for name, more in (("without", []), ("with", ["--identity", str(weights[0])])):
             assert main(["spin", "--new", "--out", str(tmp_path / name), *common, *more]) == 0
-            assert ("has no identity condition" in capsys.readouterr().out) == (name == "without")
+            assert ("runs without its identity condition" in capsys.readouterr().out) == (name == "without")
         write_image(tmp_path / "a.png", gradients(1, 32)[0])
         between = ["spin", "--between", *[str(tmp_path / "a.png")] * 2, "--crop", "--out", str(tmp_path / "b"), *common]
         assert main(between) == 2
