@@ -129,7 +129,7 @@ def intervals(rows: pd.DataFrame, resamples: int, seed: int) -> dict[str, Cell]:
 
 
 def columns_by_people(people: pd.DataFrame) -> Iterator[tuple[list[str], pd.DataFrame]]:
-    """Group columns that are known for the same people, for one bootstrap per group; yields names and values."""
+    """Group columns that are known for the same people, so that each group needs one bootstrap; yields names and values."""
     columns: dict[bytes, list[str]] = {}
     for name in people:
         columns.setdefault(people[name].notna().to_numpy().tobytes(), []).append(str(name))

@@ -108,7 +108,7 @@ def check_frame(folder: FaceFolder, device: str | None = None) -> None:
         f"{list_some(off)} ({faults[off[0]]}); align them with: latentrot align {one_line(folder.root)} --out aligned/"
     )
     if len(off) >= FEWEST_OFF and len(off) > MAX_OFFSET * len(sample):
-        raise LatentrotError(f"{said}; or pass --no-check-frame if they are")
+        raise LatentrotError(f"{said}; or pass --no-check-frame if they are aligned")
     log.warning("%s", said)
 
 
