@@ -324,7 +324,7 @@ def test_an_error_only_changes_the_message(tmp_path, caplog):
     (tmp_path / "text.png").write_text("no picture")
     page, nobody = Page({"latent": load_latent_rotator(device="cpu")}, tmp_path), SimpleNamespace(session_hash="nobody")
     given = {
-        "turn": ("latent", nobody, 5, 0), "make_sweep": ("latent", nobody, 5, 0),
+        "apply_sliders": ("latent", nobody, 5, 0), "make_sweep": ("latent", nobody, 5, 0),
         "open_upload": (str(tmp_path / "text.png"), "auto", "latent", nobody),
         "open_example": ("dusk", "latent", nobody),
     }  # fmt: skip

@@ -331,7 +331,7 @@ def test_estimators_by_name(snapshot):
     assert load_pose_estimator("hopenet", snapshot).name == "hopenet"
     for arguments, words in (
         (("hopenet",), "comes without weights"),
-        (("bundled", "x.pkl"), "x.pkl: the bundled"),
+        (("bundled", "x.pkl"), "x.pkl: only hopenet takes weights"),
         (("openface",), "no pose estimator 'openface'; there are bundled, hopenet"),
     ):
         with pytest.raises(LatentrotError, match=words):
