@@ -1,4 +1,4 @@
-"""How the manual is built: Sphinx, MyST for the pages, furo for their looks; nothing is fetched."""
+"""Sphinx configuration of the manual: MyST for Markdown, furo as theme, no downloads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
 
-import latentrot  # noqa: E402  the checkout's own, wherever another one is installed
+import latentrot  # noqa: E402  import from the checkout, even if another version is installed
 
 project = "latentrot"
 author = "The latentrot developers"
@@ -25,7 +25,7 @@ myst_heading_anchors = 3
 # reference
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-# scikit-learn gives every estimator these; they say nothing of ours
+# methods that scikit-learn adds to every estimator
 METADATA = "set_fit_request, set_predict_request, set_score_request, set_transform_request"
 autodoc_default_options = {"members": True, "exclude-members": METADATA}
 autodoc_preserve_defaults = True

@@ -22,7 +22,8 @@ from latentrot.data.images import write_image
 from latentrot.evaluation.pairs import EvaluationConfig
 from latentrot.evaluation.report import evaluation_figure, examples, markdown_table, summary, write_evaluation
 from latentrot.evaluation.run import evaluate, read_pairs
-from latentrot.portrait.results import make_folder, synthetic_metadata
+from latentrot.files import create_folder
+from latentrot.portrait.results import synthetic_metadata
 
 
 def rows_of(report: dict) -> pd.DataFrame:
@@ -53,7 +54,7 @@ def main(rendered: Rendered) -> None:
             progress=bar.update,
         )
     report = summary(evaluation)
-    make_folder(WORK / "evaluation")
+    create_folder(WORK / "evaluation")
     write_evaluation(evaluation, report, WORK / "evaluation")
     rows_of(report).round(5).to_csv(HERE / "heads_evaluation.csv", index=False)
     title = f"heads64 on {rendered.tested} heads never seen: means with 95% intervals"

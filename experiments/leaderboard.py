@@ -39,7 +39,7 @@ from latentrot.evaluation.run import evaluate, read_pairs
 from latentrot.faces.detect import detect_faces
 from latentrot.faces.estimate import estimate_pose
 from latentrot.faces.framing import frame_face
-from latentrot.portrait.results import make_folder
+from latentrot.files import create_folder
 from latentrot.rotators.protocol import load_rotator
 from latentrot.synthetic.sample import TEST_SEED
 from latentrot.synthetic.write import HeadFolder, ViewGrid, write_heads
@@ -98,7 +98,7 @@ def framed_lfw(data: Path, judge: Judge | None, out: Path) -> Path:
     if (out / "clip.csv").is_file():
         return out
     people = sorted(p for p in data.iterdir() if p.is_dir() and held_out([p.name])[0] and len(list(p.iterdir())) > 1)
-    make_folder(out / "img_align_celeba")
+    create_folder(out / "img_align_celeba")
     rows = []
     for person in tqdm(people, desc="frame", unit="person", disable=None):
         for path in sorted(person.iterdir()):
@@ -220,7 +220,7 @@ def main(options: Leaderboard) -> None:
         with tqdm(total=pairs.table["source"].nunique(), desc=name, unit="picture", disable=None) as bar:
             evaluation = evaluate(rotators, pairs, config, judge=judge, progress=bar.update)
         report = summary(evaluation)
-        make_folder(WORK / f"report-{name}")
+        create_folder(WORK / f"report-{name}")
         write_evaluation(evaluation, report, WORK / f"report-{name}")
         rows += rows_of(name, report, costs)
         print(f"\n{name}\n\n{markdown_table(report)}", flush=True)

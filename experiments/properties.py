@@ -31,7 +31,7 @@ from latentrot.directions.design import design_of
 from latentrot.directions.fit import training_rows
 from latentrot.directions.properties import property_named
 from latentrot.directions.property_directions import PropertyDirections
-from latentrot.directions.property_fit import PropertyFitConfig, fit_properties, shrunk
+from latentrot.directions.property_fit import PropertyFitConfig, fit_properties, shrink_slope
 from latentrot.errors import LatentrotError
 from latentrot.faces.attributes import attributes_beside
 from latentrot.faces.parts import BACKGROUND, SKIN
@@ -123,7 +123,7 @@ def other_directions(
             direction = (normal @ parts.components_).astype(np.float64)
         else:
             difference = (z[has].mean(0) - z[~has].mean(0)).astype(np.float64)
-            direction = shrunk(difference, store.space, one.shrinkage)
+            direction = shrink_slope(difference, store.space, one.shrinkage)
         length = float(joint.vectors[one.name].norm()) / np.linalg.norm(direction)
         vectors[one.name] = torch.from_numpy(direction * length).float().reshape(store.space.shape)
     return replace(joint, vectors=vectors)

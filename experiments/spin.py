@@ -2,7 +2,7 @@
 
     python experiments/spin.py --people 100
 
-Heads are rendered with a seed for testing (`latentrot.synthetic.TEST_SEED`). Writes beside this script
+Heads are rendered with a seed for testing (`latentrot.synthetic.sample.TEST_SEED`). Writes beside this script
 
 - spin.csv: all rotators, from one frontal view to ten others of the same head: squared error, SSIM, LPIPS if its weights are
   installed, identity (cosine to the true view by the judge in ../shared/judge, else by the model's person network), seconds
@@ -48,7 +48,9 @@ from latentrot.rotators.spin.sample import (
     normals_of,
     spin,
 )
-from latentrot.synthetic import TEST_SEED, HeadParameters, load_head_model, render, sample_head, with_pose
+from latentrot.synthetic.head_model import load_head_model
+from latentrot.synthetic.sample import TEST_SEED, HeadParameters, sample_head, with_pose
+from latentrot.synthetic.shade import render
 
 HERE = Path(__file__).parent
 SHARED = HERE.parent.parent / "shared"

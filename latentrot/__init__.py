@@ -1,6 +1,6 @@
 """Edit the face in a photograph by walking along directions in the latent space of a diffusion model.
 
-Everything public is imported on first use, so that importing the package (and asking it for help) stays quick.
+Public names are imported on first use, so that importing the package and `latentrot --help` stay fast.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _HOMES = {
     "load_rotator": "latentrot.rotators.protocol",
     "evaluate": "latentrot.evaluation.run",
 }
-#: public in the version before: where they are found now
+#: names that were public in the previous version, and the modules that define them now
 _MOVED = {
     "LatentModel": "latentrot.diffusion.load",
     "descend": "latentrot.diffusion.descend",
@@ -68,7 +68,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     if name in _MOVED:
-        message = f"latentrot.{name} is now {_MOVED[name]}.{name}; the old name goes with the next version"
+        message = f"latentrot.{name} is now {_MOVED[name]}.{name}; the old name will be removed in the next version"
         warnings.warn(message, DeprecationWarning, stacklevel=2)
         return getattr(importlib.import_module(_MOVED[name]), name)
     raise AttributeError(f"module 'latentrot' has no attribute {name!r}")

@@ -1,7 +1,7 @@
 """Bundled models, and optional parts of a model's folder.
 
 A model folder is a diffusers folder. It may contain `directions/` (a file per illumination class), the `labeler.safetensors`
-they were calibrated with, and further parts, which are loaded with the model. Bundled models have the same layout.
+they were calibrated with, and other parts, which are loaded with the model. Bundled models have the same layout.
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ from pathlib import Path
 from latentrot.errors import LatentrotError
 
 __all__ = [
+    "ATTRIBUTES_FILE",
     "DEFAULT_BUNDLE",
     "DETECTOR",
+    "DIRECTIONS",
+    "LABELER_FILE",
     "PORTRAIT",
+    "PROPERTIES",
     "RESEARCH_ONLY",
-    "attributes_in",
     "bundle_names",
     "bundled_folder",
     "bundled_part",
     "card_of",
     "direction_files",
-    "directions_in",
     "example_in",
-    "labeler_in",
     "missing_bundle",
     "models_home",
-    "properties_in",
+    "part_in",
     "terms_in_one_line",
     "trained_on",
 ]
@@ -41,19 +42,26 @@ PORTRAIT = HOME / "astronaut.jpg"
 DETECTOR = HOME / "mtcnn" / "weights.safetensors"
 
 
+#: optional parts of a model's folder: label network, attributes network, directions of yaw, directions of properties
+LABELER_FILE, ATTRIBUTES_FILE, DIRECTIONS, PROPERTIES = (
+    "labeler.safetensors",
+    "attributes.safetensors",
+    "directions",
+    "properties",
+)
 #: folders in `bundled/` trained on photographs for non-commercial research only
 RESEARCH_ONLY = ("face", "faces64", "pair64")
 
 
 def models_home() -> Path:
-    """Folder of further models: $LATENTROT_MODELS, or a folder in the user's data."""
+    """Folder of the user's models: $LATENTROT_MODELS, or a folder in the user's data directory."""
     given = os.environ.get("LATENTROT_MODELS")
     data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
     return Path(given) if given else data / "latentrot" / "models"
 
 
 def homes() -> list[Path]:
-    """Folders in which models are searched by name, in this order."""
+    """Folders that are searched for models by name, in this order."""
     return [HOME, models_home()]
 
 
@@ -63,13 +71,13 @@ def bundle_names() -> list[str]:
 
 
 def bundled_folder(name: str) -> Path | None:
-    """The folder of a bundled model, or None if there is none of this name."""
+    """The folder of a bundled model, or None if no bundled model has this name."""
     there = (home / name for home in homes() if name in bundle_names())
     return next((folder for folder in there if (folder / "model_index.json").is_file()), None)
 
 
 def bundled_part(name: str) -> Path:
-    """A bundled folder of networks, such as `face`; its path in the package if it does not exist."""
+    """The bundled folder of a kind of network, such as `face`; the path is returned even if the folder does not exist."""
     return next((home / name for home in homes() if (home / name).is_dir()), HOME / name)
 
 
@@ -84,7 +92,7 @@ def missing_bundle(name: str) -> str:
 
 
 def card_of(folder: Path) -> dict[str, str]:
-    """The front matter of a model's card (README.md), names and values; empty without a card."""
+    """The front matter of a model card (README.md) as names and values; empty if there is no card."""
     card = folder / "README.md"
     lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
     if lines[:1] != ["---"] or "---" not in lines[1:]:
@@ -94,17 +102,17 @@ def card_of(folder: Path) -> dict[str, str]:
 
 
 def trained_on(folder: Path) -> tuple[str, ...] | None:
-    """The training data sets of a model by its card (`trained_on`); a tenth of their people was held out.
+    """The training data sets that a model card lists (`trained_on`); a tenth of their people was held out.
 
     Returns:
-        Names of data sets, which are those of their folders; None if the card names none.
+        Names of the data sets, equal to the names of their folders; None if the card lists none.
     """
     named = card_of(folder).get("trained_on")
     return None if named is None else tuple(name.strip().lower() for name in named.split(","))
 
 
 def terms_in_one_line() -> str:
-    """The terms of the code and of the networks in this build."""
+    """The licence terms of the code and of the networks in this build, in one line."""
     held = [name for name in RESEARCH_ONLY if (HOME / name).is_dir()]
     if not held:
         return "MIT; networks trained on research-only photographs are not in this build"
@@ -112,35 +120,17 @@ def terms_in_one_line() -> str:
     return f"code MIT; {', '.join(held)}: non-commercial research only (latentrot info {named})"
 
 
-def labeler_in(folder: Path) -> Path | None:
-    """The label network in a model's folder, or None."""
-    path = folder / "labeler.safetensors"
-    return path if path.is_file() else None
-
-
-def attributes_in(folder: Path) -> Path | None:
-    """The attributes network in a model's folder, or None."""
-    path = folder / "attributes.safetensors"
-    return path if path.is_file() else None
-
-
-def directions_in(folder: Path) -> Path | None:
-    """The directions in a model's folder, or None."""
-    path = folder / "directions"
-    return path if any(path.glob("*.safetensors")) else None
-
-
-def properties_in(folder: Path) -> Path | None:
-    """The directions of properties in a model's folder, or None."""
-    path = folder / "properties"
-    return path if any(path.glob("*.safetensors")) else None
+def part_in(folder: Path, name: str) -> Path | None:
+    """A part of a model's folder, a file such as `LABELER_FILE` or a folder such as `DIRECTIONS`; None if missing."""
+    path = folder / name
+    return path if path.is_file() or any(path.glob("*.safetensors")) else None
 
 
 def direction_files(path: Path) -> list[Path]:
-    """The files of directions in a folder, or the one file given.
+    """The directions files in a folder, or the given file itself.
 
     Raises:
-        LatentrotError: there are none.
+        LatentrotError: the folder contains no directions.
     """
     files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
     if not files:
@@ -149,10 +139,10 @@ def direction_files(path: Path) -> list[Path]:
 
 
 def bundled_example(name: str) -> Path:
-    """The rendered example of a bundled model.
+    """The folder of the rendered example of a bundled model.
 
     Raises:
-        LatentrotError: no bundled model of this name, or one without an example.
+        LatentrotError: no bundled model has this name, or the model has no example.
     """
     folder = bundled_folder(name)
     found = None if folder is None else example_in(folder)

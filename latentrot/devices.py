@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["resolve_device"]
 
-#: what a process forgets in a fork: whether networks have run in it on several threads, and whether its parent's had
+#: ran: networks have run in this process on several threads; lost: it was forked from such a process, without its threads
 _threads = {"ran": False, "lost": False}
 
 
@@ -26,10 +26,10 @@ if hasattr(os, "register_at_fork"):
 
 
 def _check_threads() -> None:
-    """Refuse a forked process whose parent ran networks: OpenMP would wait forever for its missing threads.
+    """Refuse a forked process whose parent ran networks: OpenMP would wait forever for the parent's threads.
 
     Raises:
-        LatentrotError: naming the way that works.
+        LatentrotError: the process was forked after networks had run; the message names two alternatives.
     """
     if _threads["lost"]:
         raise LatentrotError(
@@ -40,12 +40,12 @@ def _check_threads() -> None:
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:
-    """The given device, or the default: cuda where there is one, else the CPU.
+    """The given device, or the default: cuda if available, else the CPU.
 
     Raises:
-        LatentrotError: there is no such device, or the process was forked from one in which networks had run.
+        LatentrotError: the device does not exist, or the process was forked from one in which networks had run.
     """
-    import torch  # noqa: PLC0415  (slow to import, and every room may ask)
+    import torch  # noqa: PLC0415  (slow to import)
 
     _check_threads()
     try:

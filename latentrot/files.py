@@ -1,4 +1,4 @@
-"""Atomic writes, names of outputs, and checks of the kind and format of files."""
+"""Atomic writes, unique output names, and checks of the kind and the format version of files."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "check_format",
     "check_writable",
+    "create_folder",
     "disk_reason",
     "free_path",
     "is_same_file",
@@ -30,32 +31,41 @@ __all__ = [
 
 
 def is_same_file(a: Path, b: Path) -> bool:
-    """Whether both paths exist and are one file."""
+    """Whether both paths exist and refer to the same file."""
     return os.path.exists(a) and os.path.exists(b) and os.path.samefile(a, b)
 
 
-def write_atomically(path: Path, write: Callable[[Path], object], *, replace: bool = True) -> bool:
-    """Write under a temporary name in the same folder, bring it to the disk, rename.
-
-    Whatever interrupts, the target is the old file or the new one, and nothing lies beside it but, after a kill, a hidden
-    `.tmp`. Missing folders are made.
-
-    Args:
-        path: the target; a file of that name is replaced.
-        write: called once with the temporary path, which has another suffix than the target.
-        replace: False leaves a file that is already there alone, even one that another process made a moment before.
-
-    Returns:
-        Whether the target is now what was written; False only without `replace`.
+def create_folder(path: Path) -> None:
+    """Create a folder and its parents unless they exist.
 
     Raises:
-        LatentrotError: no such folder can be made, no permission, a full disk.
+        LatentrotError: the folder cannot be created.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LatentrotError(f"cannot create the folder {one_line(path.parent)}: {one_line(error.strerror)}") from error
-    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.tmp")  # cut: a name has 255 bytes at most
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:  # ValueError: the name contains a null character
+        raise LatentrotError(f"cannot create the folder {one_line(path)}: {one_line(error)}") from error
+
+
+def write_atomically(path: Path, write: Callable[[Path], object], *, replace: bool = True) -> bool:
+    """Write a temporary file in the target's folder, flush it to the disk, and rename it to the target.
+
+    After an interruption the target is the complete old file or the complete new one. A killed process may leave a hidden
+    `.tmp` file. Missing folders are created.
+
+    Args:
+        path: target file; an existing file is replaced.
+        write: called once with the temporary path, whose suffix differs from the target's.
+        replace: False: keep an existing file, even if another process has just created it.
+
+    Returns:
+        Whether the file was written; False only if `replace` is False and the target exists.
+
+    Raises:
+        LatentrotError: the folder cannot be created, permission is denied, or the disk is full.
+    """
+    create_folder(path.parent)
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.tmp")  # file names have at most 255 bytes
     try:
         write(temporary)
         with open(temporary, "rb") as file:
@@ -63,28 +73,27 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, replace: bo
         if replace:
             os.replace(temporary, path)
         else:
-            os.link(temporary, path)  # unlike a rename, refuses where the target exists
+            os.link(temporary, path)  # unlike a rename, fails if the target exists
     except FileExistsError:
         return False
     except OSError as error:
         raise LatentrotError(f"cannot write {one_line(path)}: {disk_reason(error, path.parent)}") from error
     finally:
-        with suppress(
-            OSError
-        ):  # where nothing could be written, a read-only file system will not let it be removed either
+        with suppress(OSError):  # a read-only file system
             temporary.unlink(missing_ok=True)
     return True
 
 
 def output_names(paths: Sequence[Path], suffix: str) -> list[str]:
-    """Names for the outputs of some files, unique even if case is ignored.
+    """Output names for input files, unique even if case is ignored.
 
     Args:
-        paths: the files.
-        suffix: of the names, with its dot.
+        paths: input files.
+        suffix: suffix of the output names, with its dot.
 
     Returns:
-        The file's own stem; its whole name where others have that stem; a number behind that where even this is taken.
+        For each file its stem and the suffix; its full name instead of the stem if several files have that stem; the full
+        name with a number if several files have that name.
     """
     names, numbers = [path.stem for path in paths], Counter[str]()
     while alike := _alike(names):
@@ -102,13 +111,13 @@ def _alike(names: list[str]) -> list[int]:
 
 
 def free_path(path: Path) -> Path:
-    """The path, or the next one with a number if it exists; for default names, which must not overwrite anything."""
+    """The path, with a number appended to its stem if it exists, so that a default output name overwrites no file."""
     numbered = (path.with_name(f"{path.stem}-{i}{path.suffix}") for i in count(2))
     return next(p for p in chain([path], numbered) if not os.path.lexists(p))
 
 
 def disk_reason(error: OSError, folder: Path) -> str:
-    """Why a file could not be written, and what to do about it."""
+    """The reason of a failed write in `folder`, and what to do, as the end of an error message."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full; free some space"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -120,10 +129,10 @@ def check_writable(path: Path | str) -> None:
     """Refuse a file or folder that cannot be written, without creating it.
 
     Args:
-        path: the file or folder to be; its parents need not exist yet. Addresses such as s3://... are not looked at.
+        path: file or folder to write; its parents need not exist. Addresses such as s3://... are not checked.
 
     Raises:
-        LatentrotError: a parent that is a file, no permission, a full or read-only disk.
+        LatentrotError: a parent is a file, permission is denied, or the disk is full or read-only.
     """
     if "://" in str(path):
         return
@@ -135,7 +144,7 @@ def check_writable(path: Path | str) -> None:
         if there != path and not there.is_dir():
             raise LatentrotError(f"cannot write {one_line(path)}: {one_line(there)} is a file; choose another place")
         folder = there if there.is_dir() else there.absolute().parent
-        trial = folder / f".{secrets.token_hex(8)}.tmp"  # the mode bits do not tell of read-only disks
+        trial = folder / f".{secrets.token_hex(8)}.tmp"  # the mode bits do not show that a file system is read-only
         try:
             trial.write_bytes(b"latentrot")
         finally:
@@ -148,19 +157,22 @@ def check_format(found: object, known: int, path: object) -> None:
     """Refuse a file with a newer format than this version can read.
 
     Args:
-        found: the number the file carries; files from before there were numbers are of format 1.
-        known: the newest one this version reads.
-        path: the file.
+        found: format number in the file; files without a number have format 1.
+        known: newest format that this version reads.
+        path: the file, for the message.
+
+    Raises:
+        LatentrotError: the number is not an integer, or outside 1 to `known`.
     """
     try:
         number = int(str(found))
     except ValueError as error:
-        raise LatentrotError(f"{one_line(path)} is of format {one_line(found)!r}; expected a number") from error
+        raise LatentrotError(f"{one_line(path)} has format {one_line(found)!r}; expected a number") from error
     if number < 1:
-        raise LatentrotError(f"{one_line(path)} is of format {number}; expected 1 to {known}")
+        raise LatentrotError(f"{one_line(path)} has format {number}; expected 1 to {known}")
     if number > known:
         raise LatentrotError(
-            f"{one_line(path)} is of format {number}, and this latentrot reads formats up to {known}; update latentrot"
+            f"{one_line(path)} has format {number}, but this latentrot reads formats up to {known}; update latentrot"
         )
 
 
@@ -169,12 +181,12 @@ def read_tensors(path: Path, kind: str, known: int, remedy: str) -> tuple[dict[s
 
     Args:
         path: the file.
-        kind: what its header has to say it is.
-        known: the newest format this version reads.
-        remedy: what to do where the file cannot be read, for the error's end.
+        kind: required value of the header entry `kind`.
+        known: newest format that this version reads.
+        remedy: end of the error message for an unreadable file: what to do.
 
     Raises:
-        LatentrotError: no such file, a damaged one, another kind, or a later format.
+        LatentrotError: the file is missing or damaged, or has another kind or a newer format.
     """
     from safetensors import SafetensorError, safe_open  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Say what an artefact is, from its header alone."""
+"""Describe a file or folder by its header, without reading its tensors."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ __all__ = ["describe_file"]
 
 
 def describe_file(path: Path) -> dict[str, str]:
-    """What a file or folder is.
+    """Describe a file or folder.
 
     Args:
-        path: the name of a bundled model, or any artefact: directions, a shard or a store of latents, a label network, a
-            training checkpoint, a label
-            table, a diffusers model folder, an image or animation that was written.
+        path: the name of a bundled model, or a path: directions, a shard or a store of latents, a label network, a training
+            checkpoint, a label table, a diffusers model folder, or an image or animation written by latentrot.
 
     Returns:
         Names and values, in the order to print them.
 
     Raises:
-        LatentrotError: no such file, or nothing of ours.
+        LatentrotError: the path does not exist, or is of a kind that latentrot does not write.
     """
     if not path.exists():
         path = HOME / path if len(path.parts) == 1 and (HOME / path / "README.md").is_file() else path
@@ -49,7 +48,7 @@ def describe_file(path: Path) -> dict[str, str]:
 
 
 def describe_folder(path: Path) -> dict[str, str]:
-    """A model folder or a store of latents."""
+    """Describe a model folder or a store of latents."""
     if (path / "model_index.json").is_file():
         from latentrot.diffusion.load import load_model  # noqa: PLC0415  torch takes seconds
 
@@ -79,14 +78,14 @@ def describe_folder(path: Path) -> dict[str, str]:
 
 
 def terms_of(folder: Path) -> dict[str, str]:
-    """Licence and terms from a model's card, where it has one."""
+    """Licence and terms from a model card; empty if there is no card."""
     card = card_of(folder)
     named = {"licence": card.get("license_name") or card.get("license", ""), "terms": card.get("license_terms", "")}
     return {name: value for name, value in named.items() if value}
 
 
 def describe_tensors(path: Path) -> dict[str, str]:
-    """A safetensors file of ours: its header, long values shortened, and its tensors."""
+    """Header entries of a safetensors file of latentrot, long values shortened, and its tensors."""
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
@@ -95,16 +94,16 @@ def describe_tensors(path: Path) -> dict[str, str]:
     except (OSError, SafetensorError) as error:
         raise LatentrotError(f"cannot read {path}: {error}") from error
     if not header.get("kind", "").startswith("latentrot"):
-        raise LatentrotError(f"{path}: a safetensors file, but its header names no kind of ours")
+        raise LatentrotError(f"{path}: a safetensors file that was not written by latentrot")
     ordered = {"kind": header["kind"], **{k: v for k, v in sorted(header.items()) if k != "kind"}}
     shown = {k: v if len(v) <= 200 else f"{v[:180]}... ({len(v)} characters)" for k, v in ordered.items()}
     return {**shown, "tensors": f"{len(names)}: " + ", ".join(f"{n} {s}" for n, s in shapes.items())}
 
 
 def describe_image(path: Path) -> dict[str, str]:
-    """An image or animation latentrot wrote says so."""
+    """Metadata of an image or animation that latentrot wrote."""
     with QUIET_PILLOW:
         metadata = read_metadata(path)
     if "latentrot" not in " ".join([*metadata, *metadata.values()]):
-        raise LatentrotError(f"{path}: a picture without a note that latentrot made it")
+        raise LatentrotError(f"{path}: no metadata of latentrot; expected an image or animation that latentrot wrote")
     return {"kind": "animation" if path.suffix.lower() == ".mp4" or "frames" in metadata else "image", **metadata}

@@ -1,9 +1,8 @@
-"""Compiled kernels: numba with a cache of the package's own, and rows on all cores by plain threads.
+"""Compile numba kernels with a disk cache that tolerates failures, and run them on all cores with plain threads.
 
-numba's own cache refuses a function where no folder can be written to, and reads a damaged file again and again; its parallel
-layers abort when two threads call them, or hang after a fork. Here the cache lies in the user's cache folder, is checked, and
-is done without where it cannot be kept; kernels release the GIL and take a range of rows, and threads that a fork leaves
-behind are started anew.
+numba's own cache raises an error if no folder is writable, and never discards a damaged file; its parallel layers abort when
+two threads call them, or hang after a fork. The cache here lies in the user's cache folder, verifies a digest, and is
+disabled if it cannot be written. Kernels release the GIL and process a range of rows; after a fork the threads are restarted.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ __all__ = ["in_bands", "kernel", "kernel_cache"]
 
 def kernel_cache() -> Path:
     """Cache folder of compiled kernels: $NUMBA_CACHE_DIR, or latentrot/kernels in the user's cache folder."""
-    given = numba.config.CACHE_DIR  # type: ignore[attr-defined]  made of the environment
+    given = numba.config.CACHE_DIR  # type: ignore[attr-defined]  defined at run time
     return Path(given) if given else platformdirs.user_cache_path("latentrot", appauthor=False) / "kernels"
 
 
@@ -51,7 +50,7 @@ class _OwnCompiled(CompileResultCacheImpl):
 
 
 class _CheckedFiles(IndexDataCacheFile):
-    """Cache files of numba with a digest, so that truncated machine code is never run."""
+    """Cache files of numba with a digest, so that truncated machine code is never executed."""
 
     def _load_data(self, name: str) -> Any:
         content = Path(self._data_path(name)).read_bytes()
@@ -67,7 +66,7 @@ class _CheckedFiles(IndexDataCacheFile):
 
 
 class _KernelCache(FunctionCache):
-    """numba's cache of one function; any failure leads to compilation."""
+    """numba's cache of one function; after any failure the function is compiled again."""
 
     _impl_class = _OwnCompiled
 
@@ -79,39 +78,39 @@ class _KernelCache(FunctionCache):
     def load_overload(self, sig: object, target_context: Any) -> Any:
         try:
             return super().load_overload(sig, target_context)
-        except Exception:  # damaged: pickle raises anything
+        except Exception:  # pickle raises arbitrary exceptions for damaged files
             self.forget()
             return None
 
     def save_overload(self, sig: object, data: Any) -> None:
-        with suppress(Exception):  # a full disk, or a folder that has gone: it is compiled again next time
+        with suppress(Exception):  # full disk or deleted folder: compile again in the next run
             super().save_overload(sig, data)
 
     def forget(self) -> None:
-        """Clear a damaged cache."""
+        """Delete a damaged cache."""
         with suppress(OSError):
             self.flush()
 
 
 def _cache_of(function: Callable[..., Any]) -> FunctionCache | NullCache:
-    """The cache of a function; one that stores nothing without a writable folder."""
+    """The cache of a function; a cache that stores nothing if no folder is writable."""
     try:
         return _KernelCache(function)
-    except Exception:  # no home, a read-only disk, a file in place of the folder, or sources in an archive
+    except Exception:  # no home folder, a read-only disk, a file in place of the folder, or sources in an archive
         return NullCache()
 
 
 def kernel(function: Callable[..., Any] | None = None, **options: Any) -> Any:
-    """Compile a function (`numba.njit`), its machine code kept between runs; usable as a bare decorator.
+    """Compile a function with `numba.njit` and cache the machine code on disk; usable with or without arguments.
 
     Args:
         function: plain numeric code.
-        options: of `numba.njit`, but `cache` and `parallel`.
+        options: options of `numba.njit` other than `cache` and `parallel`.
     """
     if function is None:
         return lambda f: kernel(f, **options)
     compiled = numba.njit(nogil=True, **options)(function)
-    compiled._cache = _cache_of(function)  # type: ignore[attr-defined]  of numba's dispatchers
+    compiled._cache = _cache_of(function)  # type: ignore[attr-defined]  numba's dispatchers have it
     return compiled
 
 
@@ -121,7 +120,7 @@ _pool: ThreadPoolExecutor | None = None
 
 
 def _forget_pool() -> None:
-    """A child process has none of its parent's threads."""
+    """Discard the pool in a forked child, which does not inherit the parent's threads."""
     global _pool  # noqa: PLW0603
     _pool = None
 
@@ -131,12 +130,14 @@ if hasattr(os, "register_at_fork"):
 
 
 def in_bands(compiled: Callable[..., None], rows: int, *args: object) -> None:
-    """Call `compiled(first, last, *args)` for all rows, some on each core; any thread, or a forked process, may.
+    """Call `compiled(first, last, *args)` on bands of rows, in parallel on all cores.
+
+    Safe to call from several threads and from forked processes.
 
     Args:
-        compiled: a `kernel` that works on rows first to last - 1 and touches no other.
-        rows: how many there are.
-        args: its other arguments.
+        compiled: a `kernel` that reads and writes only rows first to last - 1.
+        rows: number of rows.
+        args: further arguments of the kernel.
     """
     global _pool  # noqa: PLW0603
     count = max(1, min(int(numba.config.NUMBA_NUM_THREADS), rows))  # type: ignore[attr-defined]
@@ -145,5 +146,7 @@ def in_bands(compiled: Callable[..., None], rows: int, *args: object) -> None:
         return
     if _pool is None:
         _pool = ThreadPoolExecutor(count, thread_name_prefix="latentrot-rows")
-    edges = [rows * i // (4 * count) for i in range(4 * count + 1)]  # bands cost unlike: several for each core
+    edges = [
+        rows * i // (4 * count) for i in range(4 * count + 1)
+    ]  # several bands per core, because bands differ in cost
     list(_pool.map(lambda first, last: compiled(first, last, *args), edges[:-1], edges[1:]))

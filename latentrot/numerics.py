@@ -1,4 +1,4 @@
-"""What several parts compute alike."""
+"""Shared numeric helpers."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ __all__ = ["check_degrees", "smoothstep"]
 
 
 def smoothstep(value: Any, low: float, high: float) -> Any:
-    """0 up to `low`, 1 from `high` on, a cubic without corners in between; of numbers or of arrays."""
+    """Cubic step of a number or an array: 0 up to `low`, 1 from `high` on, smooth in between."""
     t = np.minimum(1.0, np.maximum(0.0, (value - low) / (high - low)))
     return t * t * (3 - 2 * t)
 
 
 def check_degrees(degrees: Sequence[float], reach: float = 90.0) -> None:
-    """Refuse turns that are no numbers, or longer than a turn can be.
+    """Refuse rotations that are not finite or exceed a maximum.
 
     Args:
-        degrees: the turns.
-        reach: the longest, either way.
+        degrees: rotations in degrees.
+        reach: max absolute rotation in degrees.
 
     Raises:
-        LatentrotError: naming the turn.
+        LatentrotError: a rotation is invalid; the message quotes it.
     """
     for turn in degrees:
-        if not abs(turn) <= reach:  # false of nan, too
-            raise LatentrotError(f"a turn by {turn} degrees; expected a number from {-reach:g} to {reach:g}")
+        if not abs(turn) <= reach:  # also refuses nan
+            raise LatentrotError(f"a rotation by {turn} degrees: expected a number from {-reach:g} to {reach:g}")

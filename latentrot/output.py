@@ -1,8 +1,8 @@
-"""Output folders belong to the run that wrote them: what it wrote is listed, and replaced as a whole by the next run.
+"""Output folders: each run lists the files it writes, and the next run into the same folder deletes the stale ones.
 
-The next run into the same folder removes what the last one wrote and it does not write anew, so that reports and images of
-different runs never lie side by side. Files that no run listed, or that have been changed since, are not touched. The lists
-lie in the user's folder for such things, named by a digest of the output folder's path; without them nothing is removed.
+So a folder never mixes reports and images of different runs. Files that no run has listed, or that were modified since, are
+kept. The lists are stored in the user's state folder, named by a digest of the output folder's path; without a list nothing
+is deleted.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pathlib import Path
 
 import platformdirs
 
-from latentrot.errors import LatentrotError, one_line
-from latentrot.files import write_atomically
+from latentrot.errors import LatentrotError
+from latentrot.files import create_folder, write_atomically
 
-__all__ = ["Written", "list_of", "own_folder", "write_owned"]
+__all__ = ["OutputFiles", "list_path", "output_folder", "write_output_folder"]
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +29,8 @@ def _as_text(value: object) -> object:
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
-def list_of(folder: Path) -> Path:
-    """Path of the list of the files of an output folder."""
+def list_path(folder: Path) -> Path:
+    """Path of the file that lists the contents of an output folder."""
     key = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:24]
     return platformdirs.user_state_path("latentrot", appauthor=False) / "outputs" / f"{key}.json"
 
@@ -40,15 +40,15 @@ def _stamp(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-class Written:
+class OutputFiles:
     """The files that a run writes into a folder.
 
     Args:
-        folder: the folder, which is there.
+        folder: an existing folder.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.list, self.files = folder, list_of(folder), set[Path]()
+        self.folder, self.list, self.files = folder, list_path(folder), set[Path]()
         self.before = self._read()
 
     def _read(self) -> dict[str, list[int]]:
@@ -63,31 +63,28 @@ class Written:
         self.files.update(paths)
 
     def write_csv(self, path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-        """Write a table and add it to the list; invalid bytes in names are escaped."""
-        import pandas as pd  # noqa: PLC0415  takes a while, and few runs write a table
+        """Write a CSV table and add it to the list; invalid bytes in text are escaped."""
+        import pandas as pd  # noqa: PLC0415  slow to import
 
         table = pd.DataFrame([{k: _as_text(v) for k, v in row.items()} for row in rows])
         write_atomically(path, lambda p: table.to_csv(p, index=False))
         self.add(path)
 
-    def _name(self, path: Path) -> str:
-        return os.path.relpath(path, self.folder)
-
     def save(self, names: dict[str, list[int]]) -> None:
         """Write the list."""
         text = json.dumps({"kind": "latentrot output", "folder": str(self.folder.resolve()), "files": names}, indent=1)
-        with suppress(LatentrotError):  # a user without a home: the next run removes nothing
+        with suppress(LatentrotError):  # no writable home folder: the next run deletes nothing
             write_atomically(self.list, lambda p: p.write_text(text + "\n", encoding="utf-8"))
 
     def listed(self) -> dict[str, list[int]]:
-        """Existing files of this run, with size and time."""
-        return {self._name(p): _stamp(p) for p in sorted(self.files) if p.is_file()}
+        """File name -> [size in bytes, modification time in ns] of the existing files of this run."""
+        return {os.path.relpath(p, self.folder): _stamp(p) for p in sorted(self.files) if p.is_file()}
 
     def finish(self, complete: bool) -> int:
-        """Remove files of an earlier run that this one did not replace; only after a complete run.
+        """Write the list; after a complete run also delete the files of the previous run that this one did not replace.
 
         Returns:
-            How many files were removed.
+            Number of deleted files.
         """
         mine = self.listed()
         stale = {n: s for n, s in self.before.items() if n not in mine}
@@ -96,15 +93,15 @@ class Written:
             return 0
         removed = sum(self._remove(self.folder / name, stamp) for name, stamp in stale.items())
         if removed:
-            log.info("%s: removed %d files of the run before, which this one did not write", self.folder, removed)
+            log.info("%s: deleted %d files of the previous run that this run did not replace", self.folder, removed)
         if mine or self.before:
             self.save(mine)
         return removed
 
     def _remove(self, path: Path, stamp: list[int]) -> bool:
-        """Remove an unchanged file, and its folder if that is empty."""
+        """Delete a file that was not modified, and its folder if that is then empty; returns whether it was deleted."""
         try:
-            inside = path.resolve().is_relative_to(self.folder.resolve())  # a list is a file that anybody may edit
+            inside = path.resolve().is_relative_to(self.folder.resolve())  # the list may have been edited
             if not inside or _stamp(path) != stamp:
                 return False
             path.unlink()
@@ -117,21 +114,21 @@ class Written:
 
 
 @contextmanager
-def own_folder(folder: Path) -> Iterator[Written]:
-    """Write the files of a folder as one run: create it, list its files, and remove those of an earlier run.
+def output_folder(folder: Path) -> Iterator[OutputFiles]:
+    """Write the files of a folder as one run: create it, list its files, and delete stale files of the previous run.
 
     Args:
-        folder: made if missing, and gone again where nothing was written into a new one.
+        folder: created if missing; a new folder is deleted again if nothing was written into it.
+
+    Yields:
+        The list of this run's files, to which every written file must be added.
 
     Raises:
-        LatentrotError: it cannot be made or written to.
+        LatentrotError: the folder cannot be created.
     """
     new = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        raise LatentrotError(f"cannot create the folder {one_line(folder)}: {one_line(error)}") from error
-    written = Written(folder)
+    create_folder(folder)
+    written = OutputFiles(folder)
     try:
         yield written
     except BaseException:
@@ -146,14 +143,17 @@ def own_folder(folder: Path) -> Iterator[Written]:
                 folder.rmdir()
 
 
-def write_owned(folder: Path, write: Callable[[], Sequence[Path]]) -> list[Path]:
-    """Write a folder's files as one run (see `own_folder`).
+def write_output_folder(folder: Path, write: Callable[[], Sequence[Path]]) -> list[Path]:
+    """Write a folder's files as one run (see `output_folder`).
 
     Args:
-        folder: the folder, made if missing.
-        write: writes and returns all files.
+        folder: target folder, created if missing.
+        write: writes all files and returns their paths.
+
+    Returns:
+        The written files.
     """
-    with own_folder(folder) as written:
+    with output_folder(folder) as written:
         files = list(write())
         written.add(*files)
     return files

@@ -295,7 +295,7 @@ def test_visits_are_separate_and_leave_no_files(tmp_path, identity_weights):
         picture.save(given[name])
         page.open_upload(str(given[name]), "auto", "latent", who[name])
     for name, degrees in (("ann", 12), ("bob", -12)):
-        shown[name] = page.turn("latent", who[name], degrees, 0)
+        shown[name] = page.apply_sliders("latent", who[name], degrees, 0)
         assert "identity" in shown[name][page.result.readout]
     for name, other in (("ann", "bob"), ("bob", "ann")):
         before, after = (read_image(p).astype(int) for p in shown[name][page.result.compare])
@@ -305,13 +305,13 @@ def test_visits_are_separate_and_leave_no_files(tmp_path, identity_weights):
         assert page.visits[name].folder in Path(shown[name][page.result.save]).parents
     turned = re.findall(r"turned</dt><dd>([+-][\d.]+)", shown["ann"][page.result.readout])
     assert float(turned[0]) == pytest.approx(12, abs=4)  # the curve's root, measured and found again
-    page.leave(who["ann"])
+    page.close_page(who["ann"])
     assert not given["ann"].exists()
     assert given["bob"].exists()
     with pytest.raises(LatentrotError, match="no photograph"):
         required(page.visit(who["ann"]))
-    page.leave(who["ann"])
-    page.leave(who["bob"])
+    page.close_page(who["ann"])
+    page.close_page(who["bob"])
     assert [p for p in root.rglob("*") if p.is_file()] == []
 
 
@@ -324,7 +324,7 @@ def test_an_error_only_changes_the_message(tmp_path, caplog):
     (tmp_path / "text.png").write_text("no picture")
     page, nobody = Page({"latent": load_latent_rotator(device="cpu")}, tmp_path), SimpleNamespace(session_hash="nobody")
     given = {
-        "turn": ("latent", nobody, 5, 0), "make_sweep": ("latent", nobody, 5, 0),
+        "apply_sliders": ("latent", nobody, 5, 0), "make_sweep": ("latent", nobody, 5, 0),
         "open_upload": (str(tmp_path / "text.png"), "auto", "latent", nobody),
         "open_example": ("dusk", "latent", nobody),
     }  # fmt: skip
@@ -337,7 +337,7 @@ def test_an_error_only_changes_the_message(tmp_path, caplog):
         assert re.fullmatch(r'<div class="problem" role="alert">[^<>]+</div>', answer[page.message])
         assert "The edit failed" not in answer[page.message], name
     page.visit(nobody).subject = object()  # whatever else goes wrong is a sentence, too
-    assert "The edit failed" in page.turn("latent", nobody, 5, 0)[page.message]
+    assert "The edit failed" in page.apply_sliders("latent", nobody, 5, 0)[page.message]
     assert "Traceback" in caplog.text
 
 

@@ -29,12 +29,12 @@ from latentrot.faces.exact import read_exact_labels
 from latentrot.faces.light.propagate import folder_features
 from latentrot.faces.network import LIGHTS, FaceLabeler, load_labeler
 from latentrot.faces.table import label_folder, read_labels, with_attributes, write_labels
-from latentrot.output import list_of
+from latentrot.output import list_path
 from latentrot.rotators.latent.rotator import LatentRotator, load_latent_rotator
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.space import LatentSpace
 from latentrot.store.work import embed_folder
-from latentrot.training.labeler.augment import surrounded, warp
+from latentrot.training.labeler.augment import pad_to_context, warp
 from latentrot.training.labeler.config import LabelTrainConfig
 from latentrot.training.labeler.exact import train_exact_labeler
 from latentrot.training.labeler.labeler import DATA, save_labeler
@@ -81,8 +81,8 @@ def crop() -> np.ndarray:
 def test_the_bundled_faces_are_complete():
     folder = bundles.bundled_folder("faces64")
     assert bundles.DEFAULT_BUNDLE in bundles.bundle_names()
-    assert {p.stem for p in bundles.directions_in(folder).iterdir()} == set(LIGHTS)
-    assert bundles.labeler_in(folder).is_file()
+    assert {p.stem for p in bundles.part_in(folder, bundles.DIRECTIONS).iterdir()} == set(LIGHTS)
+    assert bundles.part_in(folder, bundles.LABELER_FILE).is_file()
     assert load_model("faces64").digest == load_model().digest
     assert bundles.bundled_folder("heads63") is None
     assert bundles.bundled_folder("../bundled/faces64") is None
@@ -174,7 +174,7 @@ class TestFolder:
         assert [f["true_yaw_deg"] for f in report["frames"]] == [-45, -30, -15, 15, 30, 45]
         assert report["source_yaw_deg"] == 0
         assert report["labeler"].startswith("whole ")
-        listed = json.loads(list_of(tmp_path / "demo").read_text())["files"]
+        listed = json.loads(list_path(tmp_path / "demo").read_text())["files"]
         assert sorted(listed) == sorted(p.name for p in (tmp_path / "demo").iterdir())
         with Image.open(tmp_path / "demo" / "strip.png") as strip:
             assert strip.size == (7 * 132 - 4, 2 * 132 - 4)
@@ -326,11 +326,11 @@ class TestTraining:
 
     def test_a_crop_without_context_is_padded_by_its_edges(self):
         x = torch.rand(2, 3, 64, 64)
-        wide = surrounded(x)
+        wide = pad_to_context(x)
         assert wide.shape == (2, 3, 80, 80)
         assert torch.equal(wide[:, :, 8:72, 8:72], x)
         assert torch.equal(wide[:, :, 40, 0], x[:, :, 32, 0])
-        assert surrounded(wide) is wide
+        assert pad_to_context(wide) is wide
         still = LabelTrainConfig(scale=0, shift=0, roll=0)
         torch.testing.assert_close(warp(wide, still, torch.Generator())[0], x, atol=1e-4, rtol=0)
 

@@ -365,9 +365,9 @@ class TestCommand:
             assert len(err.strip().splitlines()) == 1
             assert not (tmp_path / "o").exists()
 
-        refused("held out")
+        refused("held-out people")
         (root / "pose.csv").unlink()
-        refused("no pose.csv", "--everybody")
+        refused("pose.csv; expected yaw_deg for each image", "--everybody")
         (root / "pose.csv").write_text(pose.replace("yaw_deg", "yaw"))
         refused("lacks the columns yaw_deg", "--everybody")
         (root / "pose.csv").write_text(pose)

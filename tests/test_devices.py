@@ -179,7 +179,7 @@ class TestTraining:
         with pytest.raises(LatentrotError, match="cuda:99"):
             accelerator_on("cuda:99")
         monkeypatch.setenv("LOCAL_RANK", "1")
-        with pytest.raises(LatentrotError, match="has its own"):
+        with pytest.raises(LatentrotError, match="its own device"):
             accelerator_on("cuda:1")
 
     def test_trains_there(self, tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ from latentrot.evaluation.report import markdown_table, protocol_table, summary,
 from latentrot.evaluation.run import evaluate
 from latentrot.evaluation.views import pairs_of_views, read_views
 from latentrot.evaluation.yaw import landmark_features, pixel_yaw
-from latentrot.output import list_of
+from latentrot.output import list_path
 from latentrot.rotators.protocol import load_rotator, rotate_many
 
 QUICK = {"resamples": 200}
@@ -390,7 +390,7 @@ class TestViews:
         refused(table.iloc[:0], "names no view")
         refused(table.iloc[:-1], r"head 0*1 has no view at 30")
         refused(table.assign(light=["left", "right", "left", "left"]), "has the lights left, right")
-        refused(table.assign(light="above"), "above; expected one of left")
+        refused(table.assign(light="above"), "above; expected one light per head, of left")
         refused(table.replace("000004.png", "000009.png"), "000009")
         table.to_csv(root / "views.csv", index=False)
         (root / "masks" / "000002.png").unlink()
@@ -424,7 +424,7 @@ class TestCommand:
         assert set(report["ways"]["nothing"]["by_turn"]) == {"-30", "+30"}
         assert "squared error in the face" in printed
         assert "examples.png" in printed
-        listed = json.loads(list_of(out).read_text())["files"]
+        listed = json.loads(list_path(out).read_text())["files"]
         assert sorted(listed) == sorted(p.name for p in out.iterdir())
 
     def test_the_latent_rotator(self, views, tmp_path, capsys):

@@ -30,10 +30,10 @@ from latentrot.training.face.faces import (
     POINTS,
     UNKNOWN,
     Faces,
-    marks_of,
+    estimate_marks,
     masked_photographs,
-    own_person,
     parts_faces,
+    remove_other_people,
 )
 from latentrot.training.face.losses import joined_parts, landmark_loss, parts_loss
 from latentrot.training.face.train import train_face
@@ -226,7 +226,7 @@ def test_a_resumed_run_is_the_undisturbed_one(planted, tmp_path):
     with pytest.raises(LatentrotError, match=r"batch_size=8.* this run has 9"):
         train_face("landmarks", planted, tmp_path / "halves", replace(TINY, batch_size=9))
     others = replace(planted, images=planted.images[::-1].copy())
-    with pytest.raises(LatentrotError, match="32 images of the given folders, this run has 32 others"):
+    with pytest.raises(LatentrotError, match="32 images of the given folders, but this run has 32 different images"):
         train_face("landmarks", others, tmp_path / "halves", TINY)
 
 
@@ -286,10 +286,10 @@ def head_at(column: int, size: int = 346) -> np.ndarray:
 def test_other_people_in_a_teachers_mask_are_background():
     """The one in the middle stays as it is, touched or not by another; so does background."""
     own = head_at(173)
-    assert np.array_equal(own_person(own), own)
+    assert np.array_equal(remove_other_people(own), own)
     for column in (275, 300, 60):
         both = np.where(own > 0, own, head_at(column))
-        seen = own_person(both)
+        seen = remove_other_people(both)
         assert np.array_equal(seen[:, 130:216], own[:, 130:216])
         assert (seen[both == 0] == 0).all()
         theirs = (head_at(column) > 0) & (own == 0)
@@ -297,19 +297,19 @@ def test_other_people_in_a_teachers_mask_are_background():
         assert (seen[(head_at(column) == 1) & (own == 0)] == 0).all()
     far = own.copy()
     far[300:340, 5:60] = 5  # somebody's shoulder
-    assert (own_person(far)[far == 5] == UNKNOWN).all()
+    assert (remove_other_people(far)[far == 5] == UNKNOWN).all()
 
 
 def test_glasses_do_not_make_a_forehead_another_face():
     own = head_at(173)
     own[172:186] = np.where(own[172:186] > 0, 6, 0)  # from side to side
-    assert np.array_equal(own_person(own), own)
+    assert np.array_equal(remove_other_people(own), own)
     own[187:190, 100:250] = np.where(own[187:190, 100:250] > 0, UNKNOWN, 0)  # where the teacher is not sure
-    assert np.array_equal(own_person(own), own)
+    assert np.array_equal(remove_other_people(own), own)
 
 
 def test_a_mask_without_a_central_face_is_ignored():
-    assert (own_person(head_at(40)) == UNKNOWN).all()
+    assert (remove_other_people(head_at(40)) == UNKNOWN).all()
 
 
 def test_a_teachers_masks_join_those_made_by_hand(tmp_path, found):
@@ -385,7 +385,7 @@ def test_photographs_are_marked_by_the_bundled_network(tmp_path, found):
     with Image.open(PORTRAIT) as file:
         file.save(tmp_path / "a.png")
     Image.new("RGB", (90, 90)).save(tmp_path / "b.png")
-    table = marks_of(tmp_path, ["a.png", "b.png"])
+    table = estimate_marks(tmp_path, ["a.png", "b.png"])
     assert list(table["image"]) == ["a.png"]
     points = table.drop(columns=["image", "disagreement"]).to_numpy(float).reshape(68, 2)
     assert np.abs(points - found.points).max() < 3

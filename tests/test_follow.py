@@ -58,7 +58,7 @@ def test_a_head_takes_the_pose_of_another(folder):
 
 def test_its_own_pose_changes_nothing(folder):
     edited = latentrot.edit(folder / "photo.png", pose_of=folder / "photo.png", rotator="mesh")
-    assert edited.faces[0].asked == (Turn(0.0, 0.0, 0.0),)
+    assert edited.faces[0].turns == (Turn(0.0, 0.0, 0.0),)
     assert np.array_equal(edited.image, read_image(folder / "photo.png"))
 
 
@@ -162,7 +162,7 @@ def test_beyond_the_reach_it_holds_and_says_so(folder):
     follower = Follower(Motion(folder / "drive.webp", frames, np.arange(5) / 10, poses, 10.0))
     turns = [follower.turn(float(start)) for start, _ in frames]
     assert turns == [Turn(), Turn(30), Turn(REACH.yaw, REACH.pitch), Turn(REACH.yaw, 0, -REACH.roll), Turn(-10)]
-    assert follower.held == 2
+    assert follower.clamped == 2
     assert follower.ends == (-10, REACH.yaw)
     assert "2 of 5 frames are clamped" in follower.warnings[0]
     narrow = Follower(follower.motion, (-5.0, 25.0))

@@ -13,18 +13,10 @@ from latentrot.cli import main
 from latentrot.data.celeba import FaceFolder
 from latentrot.errors import LatentrotError
 from latentrot.faces.light.tables import read_light_labels
-from latentrot.synthetic import (
-    HeadConfig,
-    HeadParameters,
-    load_head_model,
-    mirror,
-    render,
-    sample_head,
-    with_pose,
-)
-from latentrot.synthetic.head_model import landmarks
+from latentrot.synthetic.head_model import landmarks, load_head_model
 from latentrot.synthetic.ict import import_ict, read_ict
-from latentrot.synthetic.sample import light_side
+from latentrot.synthetic.sample import HeadConfig, HeadParameters, light_side, mirror, sample_head, with_pose
+from latentrot.synthetic.shade import render
 from latentrot.synthetic.write import HeadFolder, ViewGrid, parse_degrees, write_heads
 
 SIZE = 24

@@ -15,13 +15,14 @@ import pytest
 import torch
 from PIL import Image
 
-from latentrot.bundles import HOME, PORTRAIT, RESEARCH_ONLY, bundled_folder, properties_in
+from latentrot.bundles import HOME, PORTRAIT, PROPERTIES, RESEARCH_ONLY, bundled_folder, part_in
 from latentrot.errors import LatentrotError
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 FACES = bundled_folder("faces64")
 needs_networks = pytest.mark.skipif(
-    not (HOME / "face").is_dir() or FACES is None or properties_in(FACES) is None, reason="no networks to edit with"
+    not (HOME / "face").is_dir() or FACES is None or part_in(FACES, PROPERTIES) is None,
+    reason="no networks to edit with",
 )
 
 

@@ -82,7 +82,7 @@ def test_another_folder_of_the_same_names_is_refused(store, b, model):
     """Also where a shard is missing, which would become the other folder's."""
     before = latents_of(store)
     store.path_of(1).unlink()
-    with pytest.raises(LatentrotError, match=r"other images than .*under 4 of 4 names: 0.png, 1.png, 4.png"):
+    with pytest.raises(LatentrotError, match=r"4 of 4 have the same names but other content: 0.png, 1.png, 4.png"):
         embed_folder(b, model, store, shard_size=2, batch_size=2)
     assert all(torch.equal(z, before[name]) for name, z in latents_of(store).items())
 
@@ -143,7 +143,9 @@ def test_labels_store_digests_of_their_images(a, store, tmp_path, suffix):
 
 def test_labels_of_other_images_are_refused(store, b, model):
     """A's latents and B's labels give no line."""
-    with pytest.raises(LatentrotError, match=r"labels belong to other images than the latents .* 6 of 6 names"):
+    with pytest.raises(
+        LatentrotError, match=r"labels belong to other images than the latents .* 6 of 6 have the same names"
+    ):
         fit_directions(store, read_exact_labels(b), "center", FitConfig(calibrate=0, held_out=0))
 
 
@@ -167,7 +169,7 @@ def test_a_run_goes_on_with_its_own_images_only(a, b, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(a.root, moved)
     train(moved, tmp_path / "run", config, save_every=1, device="cpu")
-    with pytest.raises(LatentrotError, match=r"trained on 6 images of .*a, this run has 6 others of .*b"):
+    with pytest.raises(LatentrotError, match=r"trained on 6 images of .*a, but this run has 6 different images of .*b"):
         train(b.root, tmp_path / "run", config, save_every=1, device="cpu")
 
 

@@ -101,7 +101,7 @@ def test_wrong_files_are_refused(tmp_path):
     with pytest.raises(LatentrotError, match="no labeler"):
         load_labeler(tmp_path / "none.safetensors")
     (tmp_path / "text").write_text("not weights")
-    with pytest.raises(LatentrotError, match="not a safetensors file"):
+    with pytest.raises(LatentrotError, match=r"cannot read .*text"):
         load_labeler(tmp_path / "text")
     save_file({"a": torch.zeros(1)}, tmp_path / "other", metadata={"kind": "something else"})
     with pytest.raises(LatentrotError, match="something else"):

@@ -202,7 +202,7 @@ class TestSchedulers:
             ("EulerDiscreteScheduler", {"timestep_type": "continuous"}, "timestep_type='continuous'"),
             ("UniPCMultistepScheduler", {"prediction_type": "flow_prediction"}, "flow_prediction"),
             ("PNDMScheduler", {"rescale_betas_zero_snr": True}, "zero-terminal-SNR"),
-            ("DDIMScheduler", {"trained_betas": [0.1, 0.2, 1.5]}, "does not rise"),
+            ("DDIMScheduler", {"trained_betas": [0.1, 0.2, 1.5]}, "does not increase"),
             ("DDIMScheduler", {"trained_betas": "much"}, "unsupported"),
             ("DDIMScheduler", {"num_train_timesteps": "many"}, "unsupported"),
         ],
@@ -230,8 +230,8 @@ UNETS = [
     ({"class_embed_type": "timestep"}, "class-conditional.*timestep"),
     ({"in_channels": 1, "out_channels": 1}, "1 channels.*grey"),
     ({"in_channels": 4, "out_channels": 4}, r"4 channels.*identity\) gives 3"),
-    ({"out_channels": 6}, "3 channels and gives 6: it predicts its variance"),
-    ({"out_channels": 4}, "3 channels and gives 4; expected as many"),
+    ({"out_channels": 6}, "3 channels and gives 6: networks that also predict the variance"),
+    ({"out_channels": 4}, "3 channels and gives 4; expected equal numbers"),
     ({"_class_name": "UNet2DConditionModel"}, "UNet2DConditionModel"),
 ]
 
@@ -315,7 +315,7 @@ class TestAutoencoders:
             ({"latents_mean": [0.0, 0.0, 0.0]}, "latents_mean"),
             ({"scaling_factor": "large"}, "'large'"),
             ({"scaling_factor": 0}, "scaling_factor 0"),
-            ({"in_channels": 1, "out_channels": 1}, r"1 to 1 channels.*RGB"),
+            ({"in_channels": 1, "out_channels": 1}, r"1 input and 1 output channels.*RGB"),
             ({"latent_channels": 4}, r"takes 3 channels.*gives 4|cannot load its weights"),
         ],
     )

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import latentrot
-from latentrot.bundles import HOME, PORTRAIT, bundled_folder, properties_in
+from latentrot.bundles import HOME, PORTRAIT, PROPERTIES, bundled_folder, part_in
 from latentrot.data.images import read_image
 from latentrot.portrait.results import LONGEST_SIDE, face_strip
 
@@ -43,7 +43,7 @@ def test_a_large_photograph_is_shown_smaller(tmp_path):
 
 @needs_networks
 @pytest.mark.skipif(
-    FACES is None or properties_in(FACES) is None, reason="faces64 and its properties are not in this build"
+    FACES is None or part_in(FACES, PROPERTIES) is None, reason="faces64 and its properties are not in this build"
 )
 def test_the_example_notebook_runs(tmp_path):
     nbclient = pytest.importorskip("nbclient", reason="running a notebook needs nbclient")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from latentrot import cli
 from latentrot.data import metadata, video
-from latentrot.data.animation import fit_side, there_and_back, write_animation
+from latentrot.data.animation import forwards_and_backwards, shrink_to_side, write_animation
 from latentrot.data.images import read_image, resize, write_image
 from latentrot.data.metadata import SOURCE_TYPE, SYNTHETIC, read_metadata
 from latentrot.data.video import open_video
@@ -87,9 +87,9 @@ def frames_of(path: Path) -> list[np.ndarray]:
 
 
 def test_forward_and_backward_closes_the_loop():
-    assert there_and_back([1, 2, 3, 4]) == [1, 2, 3, 4, 3, 2]
-    assert there_and_back([1, 2]) == [1, 2]
-    assert there_and_back([1]) == [1]
+    assert forwards_and_backwards([1, 2, 3, 4]) == [1, 2, 3, 4, 3, 2]
+    assert forwards_and_backwards([1, 2]) == [1, 2]
+    assert forwards_and_backwards([1]) == [1]
 
 
 @pytest.mark.parametrize("suffix", MOVING)
@@ -148,8 +148,8 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path):
 
 
 def test_large_frames_are_shrunk():
-    assert fit_side(ramps(1)[0], 28).shape == (20, 28, 3)
-    assert fit_side(ramps(1)[0], 56).shape == (40, 56, 3)
+    assert shrink_to_side(ramps(1)[0], 28).shape == (20, 28, 3)
+    assert shrink_to_side(ramps(1)[0], 56).shape == (40, 56, 3)
 
 
 # ---- notes ------------------------------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ def test_notes_of_stills_come_back(tmp_path, suffix):
     assert describe_file(path)["kind"] == "image"
     write_image(path, ramps(1)[0])
     assert read_metadata(path) == {}
-    with pytest.raises(LatentrotError, match="without a note"):
+    with pytest.raises(LatentrotError, match="no metadata of latentrot"):
         describe_file(path)
 
 

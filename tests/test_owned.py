@@ -17,7 +17,7 @@ from latentrot.data.images import Photograph, read_image, write_image
 from latentrot.evaluation import label_check
 from latentrot.evaluation.label_check import write_check
 from latentrot.files import free_path
-from latentrot.output import list_of, own_folder
+from latentrot.output import list_path, output_folder
 from latentrot.portrait.compose import Patch
 from latentrot.portrait.face import EditedFace
 from latentrot.portrait.folder import edit_folder, list_photographs
@@ -117,7 +117,7 @@ def test_aligned_images_are_one_run(tmp_path, monkeypatch):
 def test_changed_files_are_not_removed(tmp_path):
     """A file that somebody has worked on is theirs."""
     for names in (("a.png", "b.png"), ("c.png",)):
-        with own_folder(tmp_path / "out") as written:
+        with output_folder(tmp_path / "out") as written:
             for name in names:
                 write_image(tmp_path / "out" / name, SQUARE)
                 written.add(tmp_path / "out" / name)
@@ -131,7 +131,7 @@ def test_a_run_that_fails_removes_nothing(tmp_path):
     out = tmp_path / "out"
 
     def run(name: str, fail: bool = False) -> None:
-        with own_folder(out) as written:
+        with output_folder(out) as written:
             write_image(out / name, SQUARE)
             written.add(out / name)
             if fail:
@@ -148,11 +148,11 @@ def test_a_run_that_fails_removes_nothing(tmp_path):
 def test_a_list_cannot_name_files_elsewhere(tmp_path):
     """Lists are files that anybody may edit."""
     write_image(tmp_path / "outside.png", SQUARE)
-    with own_folder(tmp_path / "out") as written:
+    with output_folder(tmp_path / "out") as written:
         write_image(tmp_path / "out" / "a.png", SQUARE)
         written.add(tmp_path / "out" / "a.png", tmp_path / "outside.png")
-    assert "../outside.png" in json.loads(list_of(tmp_path / "out").read_text())["files"]
-    with own_folder(tmp_path / "out"):
+    assert "../outside.png" in json.loads(list_path(tmp_path / "out").read_text())["files"]
+    with output_folder(tmp_path / "out"):
         pass
     assert files_in(tmp_path / "out") == set()
     assert read_image(tmp_path / "outside.png").shape == SQUARE.shape
@@ -160,10 +160,10 @@ def test_a_list_cannot_name_files_elsewhere(tmp_path):
 
 def test_an_empty_output_folder_is_removed(tmp_path):
     """Where it was new; otherwise it stays."""
-    with own_folder(tmp_path / "new"):
+    with output_folder(tmp_path / "new"):
         pass
     (tmp_path / "old").mkdir()
-    with own_folder(tmp_path / "old"):
+    with output_folder(tmp_path / "old"):
         pass
     assert [p.name for p in tmp_path.iterdir()] == ["old"]
 
@@ -198,4 +198,4 @@ def test_the_label_check_is_one_run(tmp_path, monkeypatch):
     report = {"pose": {"estimator": "x", "yaw_mae_deg": 1.0, "pictures": 1}, "light": {"pictures": 1}}
     check = SimpleNamespace(report=report, confusion=None, yaw_deg=np.zeros((1, 2)))
     written = write_check(check, tmp_path / "out")  # type: ignore[arg-type]
-    assert sorted(json.loads(list_of(tmp_path / "out").read_text())["files"]) == sorted(p.name for p in written)
+    assert sorted(json.loads(list_path(tmp_path / "out").read_text())["files"]) == sorted(p.name for p in written)

@@ -211,7 +211,7 @@ def wrong_files():
         "lacking.pkl": (planted({k: v for k, v in layout.items() if k != "fc_yaw.bias"}), "it lacks fc_yaw.bias;"),
         "resnet.pkl": (planted(layout | {"fc.weight": (1000, 2048)}), "it has besides fc.weight;"),
         "bins.pkl": (planted(layout | {"fc_roll.bias": (61,)}), "it has of another shape fc_roll.bias;"),
-        "other.pkl": (planted({"a": (1,)}), "lacks bn1.bias, bn1.running_mean, bn1.running_var and 268 more"),
+        "other.pkl": (planted({"a": (1,)}), "lacks bn1.bias, bn1.running_mean, bn1.running_var and 268 others"),
     }
 
 
@@ -331,7 +331,7 @@ def test_estimators_by_name(snapshot):
     assert load_pose_estimator("hopenet", snapshot).name == "hopenet"
     for arguments, words in (
         (("hopenet",), "comes without weights"),
-        (("bundled", "x.pkl"), "x.pkl: the bundled"),
+        (("bundled", "x.pkl"), "x.pkl: only hopenet takes weights"),
         (("openface",), "no pose estimator 'openface'; there are bundled, hopenet"),
     ):
         with pytest.raises(LatentrotError, match=words):

@@ -27,7 +27,6 @@ from latentrot.faces.framing import frame_face
 from latentrot.faces.parts import BACKGROUND, HAIR, PARTS, SKIN
 from latentrot.rotators.properties import InvertedFace, PropertyEditor, by, crop_alignment, load_property_editor, to
 from latentrot.rotators.property_calibration import (
-    PropertyCalibrationConfig,
     candidates,
     measured_step,
     presence_of,
@@ -297,7 +296,7 @@ class TestEditor:
             PropertyEditor(other, [made(model, DEEP, property_named("smile"))])
 
     def test_a_model_without_directions_says_so(self, model):
-        with pytest.raises(LatentrotError, match="no directions of properties"):
+        with pytest.raises(LatentrotError, match="no property directions"):
             load_property_editor(model)
 
     @pytest.mark.parametrize(("wanted", "step"), [(by(6), 2.667), (to(46), 2.667), (by(-5), -2.929), (by(60), 10.0)])
@@ -384,10 +383,10 @@ class TestCalibration:
 
     def test_a_presence_is_raised_on_those_who_lack_it_and_lowered_on_those_who_have_it(self):
         value = pd.Series({"lacks": 0.1, "between": 0.5, "has": 0.9})
-        config = PropertyCalibrationConfig()
-        assert candidates(property_named("smile"), value, 1, config) == ["lacks"]
-        assert candidates(property_named("smile"), value, -1, config) == ["has"]
-        assert len(candidates(property_named("age"), value, 1, config)) == 3
+
+        assert candidates(property_named("smile"), value, 1) == ["lacks"]
+        assert candidates(property_named("smile"), value, -1) == ["has"]
+        assert len(candidates(property_named("age"), value, 1)) == 3
 
     def test_absent_and_present_are_what_the_network_says_of_photographs(self):
         shown = pd.DataFrame({"p_No_Beard": [0.1, 0.3, 0.9, 0.7]}, index=list("abcd"))

@@ -12,7 +12,7 @@ from latentrot.diffusion.fingerprint import Fingerprint
 from latentrot.diffusion.first_stage import mirror_latents
 from latentrot.diffusion.solve import Schedule
 from latentrot.directions.design import COLOURS, GRAIN, design_of, mirrored_columns
-from latentrot.directions.joint import JointSums, gather_joint, ridge_slopes, sums_of
+from latentrot.directions.joint import JointSums, gather_joint, joint_terms, ridge_slopes
 from latentrot.directions.properties import PROPERTIES, Property, property_named
 from latentrot.directions.property_directions import Calibration, PropertyDirections, load_property_directions
 from latentrot.directions.property_fit import PropertyFitConfig, directions_of, fit_properties
@@ -25,6 +25,12 @@ SHAPE, FACTOR = (12, 4, 4), 2
 MODEL = Fingerprint("0123456789abcdef", "fedcba9876543210", "epsilon", "linear 0.0001 to 0.02, 1000 levels", "identity")
 SPACE = LatentSpace("tiny", MODEL, Schedule(steps=3), SHAPE, FACTOR)
 PLAIN = PropertyFitConfig(mirror=False, held_out=0.0, ridge=0.0, orthogonal=False)
+
+
+def sums_of(x, z, names):
+    """The sums of a batch in memory: (n, k) columns, the intercept first, and (n, d) latents in half precision."""
+    both = joint_terms(x, np.asarray(z, np.float64))
+    return JointSums(tuple(names), x.T @ x, both[:-1], both[-1])
 
 
 def make_labels(n: int = 1200, seed: int = 0) -> pd.DataFrame:
@@ -102,7 +108,7 @@ class TestDesign:
         assert len(design_of(some, ["size"]).table) == len(labels) - 10
         assert len(design_of(some).table) == len(labels)
 
-    @pytest.mark.parametrize(("column", "match"), [("nose", "no column 'nose'"), ("word", "no two different numbers")])
+    @pytest.mark.parametrize(("column", "match"), [("nose", "no column 'nose'"), ("word", "constant or not numeric")])
     def test_constant_columns_are_refused(self, labels, column, match):
         with pytest.raises(LatentrotError, match=match):
             design_of(labels.assign(word="x"), [column])
@@ -254,7 +260,7 @@ class TestFile:
     def test_two_directions_of_one_name_are_refused(self, tmp_path, store, labels):
         for name in ("a", "b"):
             fit_properties(store, labels, ["smile"]).save(tmp_path / f"{name}.safetensors")
-        with pytest.raises(LatentrotError, match="both hold a direction of 'smile'"):
+        with pytest.raises(LatentrotError, match="both contain a direction for 'smile'"):
             load_property_directions([tmp_path / "a.safetensors", tmp_path / "b.safetensors"])
 
     def test_another_file_is_refused(self, tmp_path):

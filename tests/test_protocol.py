@@ -115,7 +115,7 @@ class TestAdded:
         visitor = SimpleNamespace(session_hash="ann")
         page.open_example("auto", "tinted", visitor)
         for name in ("tinted", "mesh"):
-            assert page.result.compare in page.turn(name, visitor, 12, 0)
+            assert page.result.compare in page.apply_sliders(name, visitor, 12, 0)
 
 
 class TestWhatARotatorSays:
@@ -152,7 +152,7 @@ class TestWhatARotatorSays:
             edit_portrait(portrait, Painter(), [Turn(5.0, 5.0)])
 
     def test_reify_is_refused_where_there_is_none(self, small):
-        with pytest.raises(LatentrotError, match="nothing cannot reify"):
+        with pytest.raises(LatentrotError, match="nothing does not support --reify"):
             edit_portrait(open_portrait(small), load_rotator("nothing"), [0.0], EditConfig(reify=True))
 
     def test_missing_attributes_have_defaults(self):

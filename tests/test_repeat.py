@@ -9,13 +9,13 @@ from PIL import Image
 
 import latentrot
 from latentrot import cli
-from latentrot.bundles import HOME, PORTRAIT, bundled_folder, properties_in
+from latentrot.bundles import HOME, PORTRAIT, PROPERTIES, bundled_folder, part_in
 from latentrot.data.animation import open_animation, write_animation
 from latentrot.data.images import read_image
 from latentrot.data.metadata import read_metadata
 from latentrot.directions.properties import by, to
 from latentrot.errors import LatentrotError
-from latentrot.portrait.asked import Asked
+from latentrot.portrait.edit_request import EditRequest
 from latentrot.portrait.portrait import EditConfig
 from latentrot.portrait.recipe import Recipe, read_recipe
 from latentrot.portrait.turns import Turn
@@ -24,7 +24,7 @@ from latentrot.rotators.mesh.rotator import MeshRotator
 needs_networks = pytest.mark.skipif(not (HOME / "face").is_dir(), reason="no networks to find landmarks with")
 FACES = bundled_folder("faces64")
 needs_properties = pytest.mark.skipif(
-    FACES is None or properties_in(FACES) is None, reason="faces64 and its properties are not in this build"
+    FACES is None or part_in(FACES, PROPERTIES) is None, reason="faces64 and its properties are not in this build"
 )
 
 
@@ -49,7 +49,7 @@ def told(path):
 
 
 def test_a_recipe_comes_back_from_its_report(tmp_path):
-    asked = Asked((Turn(-12.5, 3.0, 1.25), Turn(7)), True, ({"age": to(60), "smile": by(-0.5)}, {}), True)
+    asked = EditRequest((Turn(-12.5, 3.0, 1.25), Turn(7)), True, ({"age": to(60), "smile": by(-0.5)}, {}), True)
     recipe = Recipe.of(
         asked, EditConfig(trust=0.25, face="2"), rotator="pair", options={"steps": 7}, digests={"model": "ab"}
     )
@@ -71,7 +71,7 @@ def test_a_recipe_comes_back_from_its_report(tmp_path):
         ("", "cannot read the report"),
         ("[1]", "records no edit"),
         ('{"yaw_after_deg": 3}', "records no edit"),
-        ('{"edit": {"format": 9}}', "of format 9"),
+        ('{"edit": {"format": 9}}', "has format 9"),
         ('{"edit": {"format": 1, "turns": "x"}}', "edit is invalid"),
     ],
 )

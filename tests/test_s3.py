@@ -112,9 +112,9 @@ def test_a_stopped_shard_is_finished(bucket, data, plain_model, monkeypatch):
 
 def test_two_that_plan_at_once(bucket, plain_model):
     """An object that is there is never written over: the second plan loses, and looks again."""
-    from latentrot.store.places import as_place, create_atomic  # noqa: PLC0415
+    from latentrot.store.places import as_path, create_atomic  # noqa: PLC0415
 
-    path = as_place(f"{bucket}/race") / "manifest-00000.parquet"
+    path = as_path(f"{bucket}/race") / "manifest-00000.parquet"
     assert create_atomic(path, b"first")
     assert not create_atomic(path, b"second")
     assert path.read_bytes() == b"first"

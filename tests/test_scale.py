@@ -256,9 +256,9 @@ class TestStopped:
         path, embedder = store.partial_of(2), ShardEmbedder(FaceFolder(data), model, store, Sizes(3, 4))
         ids = store.manifest.shard_ids(2)[:3]
         digests = image_digests(data, store.manifest.shard_ids(2))
-        embedder.keep(path, ids, torch.ones(3, *calm.space.shape), {}, 3, digests[:3])
+        embedder.write_partial(path, ids, torch.ones(3, *calm.space.shape), {}, 3, digests[:3])
         content = path.read_bytes()
-        assert embedder.resume(path, store.manifest.shard_ids(2), 3, digests)[2] == 3
+        assert embedder.read_partial(path, store.manifest.shard_ids(2), 3, digests)[2] == 3
         if damage == "other model":
             path.write_bytes(
                 pack_shard(
@@ -272,7 +272,7 @@ class TestStopped:
             )
         else:
             path.write_bytes(content[:-9] if damage == "cut" else content[:-9] + b"damaged!!")
-        assert embedder.resume(path, store.manifest.shard_ids(2), 3, digests)[2] == 0
+        assert embedder.read_partial(path, store.manifest.shard_ids(2), 3, digests)[2] == 0
         embedder.embed_shard(2)
         assert checksums(store)[2] == checksums(calm)[2]
 
@@ -332,7 +332,7 @@ class TestSurvival:
             with pytest.raises(LatentrotError, match="no permission to write") as info:
                 embed(data, model, fixed)
             complaint(info)
-            assert verify_store(fixed) == ["shards 2 are missing; run the same embed again"]
+            assert verify_store(fixed) == ["shards 2 are missing; run the same embed command again"]
         finally:
             subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
@@ -415,7 +415,7 @@ class TestMerge:
         out.shards[-1].unlink()
         assert merge_stores(halves, out) == (N, 0)  # goes on after a kill
         assert verify_store(out) == []
-        with pytest.raises(LatentrotError, match="a store already"):
+        with pytest.raises(LatentrotError, match="already contains a store"):
             merge_stores(halves[::-1], out)
         np.testing.assert_allclose(*(np.frombuffer(slopes(s, labels), np.float32) for s in (out, calm)), atol=1e-3)
 

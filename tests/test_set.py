@@ -9,11 +9,11 @@ from PIL import Image
 
 import latentrot
 from latentrot import cli
-from latentrot.bundles import PORTRAIT, bundled_folder, properties_in
+from latentrot.bundles import PORTRAIT, PROPERTIES, bundled_folder, part_in
 from latentrot.data.images import read_image
 from latentrot.directions.properties import by, property_named, to
 from latentrot.errors import LatentrotError
-from latentrot.portrait.asked import parse_edit, parse_set
+from latentrot.portrait.edit_request import parse_edit, parse_set
 from latentrot.portrait.photograph import edit_portrait
 from latentrot.portrait.portrait import open_portrait
 from latentrot.portrait.properties import StillRotator
@@ -21,7 +21,7 @@ from latentrot.portrait.turns import Turn
 
 BUNDLED = bundled_folder("faces64")
 needs_properties = pytest.mark.skipif(
-    BUNDLED is None or properties_in(BUNDLED) is None, reason="faces64 and its properties are not in this build"
+    BUNDLED is None or part_in(BUNDLED, PROPERTIES) is None, reason="faces64 and its properties are not in this build"
 )
 
 
@@ -150,11 +150,11 @@ class TestEdits:
         visitor = SimpleNamespace(session_hash="ann")
         page.open_upload(str(small), "auto", "mesh", visitor)
         zeros = [0] * len(page.result.properties)
-        still = page.turn("mesh", visitor, 0, 0, *zeros)
-        smiling = page.turn("mesh", visitor, 0, 0, -1, *zeros[1:])
+        still = page.apply_sliders("mesh", visitor, 0, 0, *zeros)
+        smiling = page.apply_sliders("mesh", visitor, 0, 0, -1, *zeros[1:])
         assert page.result.compare in smiling, smiling
         assert not np.array_equal(*(read_image(shown[page.result.save]) for shown in (still, smiling)))
-        turned = page.turn("mesh", visitor, 10, 5, -1, *zeros[1:])
+        turned = page.apply_sliders("mesh", visitor, 10, 5, -1, *zeros[1:])
         assert page.result.compare in turned, turned
         assert all(page.reset("mesh", visitor)[slider] == 0 for slider in page.result.sliders)
 

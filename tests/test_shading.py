@@ -157,7 +157,7 @@ def test_an_edit_keeps_the_light_unless_it_is_asked_to_let_it_follow(head):
     left, top, right, bottom = head.region.box()
     for follows in (False, True):
         command = Edit(Path("photo.jpg"), deg=20, light_follows=follows)
-        config = command.config(command.asked())
+        config = command.config(command.request())
         assert config == EditConfig(light_follows=follows)
         patch = compose(head, Turn(20, 0), None, config)
         assert np.array_equal(patch.pixels, head.turn(20, light_follows=follows).image[top:bottom, left:right])

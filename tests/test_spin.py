@@ -47,12 +47,14 @@ from latentrot.rotators.spin.sample import (
     normals_of,
     spin,
 )
-from latentrot.synthetic import load_head_model, render, with_pose
 from latentrot.synthetic import views as rendering
+from latentrot.synthetic.head_model import load_head_model
+from latentrot.synthetic.sample import with_pose
+from latentrot.synthetic.shade import render
 from latentrot.synthetic.views import HeadViews, read_head_views, render_views
 from latentrot.training.checkpoints import config_of_run
 from latentrot.training.loop import generator_at, run_training
-from latentrot.training.person import Classifier, cosface_loss, same_or_not
+from latentrot.training.person import Classifier, cosface_loss, verification_accuracy
 from latentrot.training.spin import SpinTask, embed_people, identity_of_run, person_of_run, samples_at
 
 
@@ -364,9 +366,9 @@ class TestPerson:
         apart = centres + 0.05 * rng.standard_normal(centres.shape)
         blind = rng.standard_normal(centres.shape)
         unit = [v / np.linalg.norm(v, axis=1, keepdims=True) for v in (apart, blind)]
-        assert same_or_not(unit[0], names)["accuracy"] > 99
-        assert 40 < same_or_not(unit[1], names)["accuracy"] < 60
-        assert same_or_not(unit[0], names)["pairs"] == 2 * 30 * 6
+        assert verification_accuracy(unit[0], names)["accuracy"] > 99
+        assert 40 < verification_accuracy(unit[1], names)["accuracy"] < 60
+        assert verification_accuracy(unit[0], names)["pairs"] == 2 * 30 * 6
 
     def test_the_loss_is_lower_for_the_right_identity(self):
         torch.manual_seed(0)
@@ -400,7 +402,7 @@ class TestPerson:
         assert person_of_run(tmp_path / "run", None, str(tmp_path)) is None
         person_of_run(tmp_path / "run", tmp_path / "0.safetensors", str(tmp_path))
         assert person_of_run(tmp_path / "run", None, str(tmp_path)) is not None
-        with pytest.raises(LatentrotError, match="another network"):
+        with pytest.raises(LatentrotError, match="leave --person out"):
             person_of_run(tmp_path / "run", tmp_path / "1.safetensors", str(tmp_path))
 
     def test_a_run_uses_the_identity_network_of_its_start_model(self, task, tmp_path):
@@ -540,7 +542,7 @@ class TestIdentityNetworkOfTheUser:
         common = ["--views", "5", "--steps", "2", "--model", str(told), "--mesh", "none"]
         for name, more in (("without", []), ("with", ["--identity", str(weights[0])])):
             assert main(["spin", "--new", "--out", str(tmp_path / name), *common, *more]) == 0
-            assert ("has no identity condition" in capsys.readouterr().out) == (name == "without")
+            assert ("runs without its identity condition" in capsys.readouterr().out) == (name == "without")
         write_image(tmp_path / "a.png", gradients(1, 32)[0])
         between = ["spin", "--between", *[str(tmp_path / "a.png")] * 2, "--crop", "--out", str(tmp_path / "b"), *common]
         assert main(between) == 2
@@ -664,7 +666,7 @@ class TestDoors:
         assert "rendered head" in page.result.rotator.info
         visitor = SimpleNamespace(session_hash="ann")
         page.open_example("auto", "latent", visitor)
-        turned = page.turn("spin", visitor, 12, 0)
+        turned = page.apply_sliders("spin", visitor, 12, 0)
         assert page.result.compare in turned, turned
         assert page.result.sweep.strip in page.make_sweep("spin", visitor, 0, 0)
 

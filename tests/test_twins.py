@@ -18,7 +18,7 @@ from latentrot.data.metadata import history_of, kept_rights, read_metadata
 from latentrot.data.profiles import ADOBE, ADOBE_GAMMA, CURVES, PRIMARIES, rgb_profile
 from latentrot.data.video import VideoFrame, encode_mp4, open_video
 from latentrot.errors import LatentrotError
-from latentrot.portrait.results import earlier, synthetic_metadata
+from latentrot.portrait.results import previous_edit, synthetic_metadata
 from latentrot.rotators.baselines import MirrorRotator, NothingRotator
 from latentrot.rotators.protocol import rotate_many
 
@@ -233,13 +233,13 @@ def test_an_edit_of_an_edit_records_both(tmp_path, suffix):
     Image.fromarray(IMAGE).save(tmp_path / "0.png")
     photo = read_photograph(tmp_path / "0.png")
     for i in range(3):
-        metadata = synthetic_metadata({"step": i, **earlier(photo.history)})
+        metadata = synthetic_metadata({"step": i, **previous_edit(photo.history)})
         write_photograph(tmp_path / f"{i}{suffix}", photo.pixels, photo, metadata)
         photo = read_photograph(tmp_path / f"{i}{suffix}")
     told = json.loads(photo.history)
     assert [told["step"], told["earlier"]["step"], told["earlier"]["earlier"]["step"]] == [2, 1, 0]
     write_animation(
-        tmp_path / "a.gif", [IMAGE, IMAGE // 2], 50, synthetic_metadata({"step": 3, **earlier(photo.history)})
+        tmp_path / "a.gif", [IMAGE, IMAGE // 2], 50, synthetic_metadata({"step": 3, **previous_edit(photo.history)})
     )
     assert json.loads(open_animation(tmp_path / "a.gif").history)["earlier"]["step"] == 2
     assert history_of({"Software": "another", "latentrot": "x"}) == ""
@@ -249,9 +249,9 @@ def test_an_edit_of_an_edit_records_both(tmp_path, suffix):
 @pytest.mark.parametrize("rotator", [NothingRotator(), MirrorRotator()])
 def test_invalid_degrees_are_refused(rotator, degrees):
     """By every rotator, alone and among many."""
-    with pytest.raises(LatentrotError, match=f"a turn by {degrees}"):
+    with pytest.raises(LatentrotError, match=f"a rotation by {degrees}"):
         rotator.rotate(IMAGE, degrees)
-    with pytest.raises(LatentrotError, match=f"a turn by {degrees}"):
+    with pytest.raises(LatentrotError, match=f"a rotation by {degrees}"):
         rotate_many(rotator, IMAGE, [0.0, degrees])
 
 

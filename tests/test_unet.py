@@ -13,7 +13,7 @@ from tiny import edit_json, save_pixel_model, tiny_unet
 
 from latentrot.diffusion.load import load_model, read_network
 from latentrot.diffusion.noise import SCHEDULES, cumulative_products, load_noise
-from latentrot.diffusion.unet import UNet, is_understood, load_unet
+from latentrot.diffusion.unet import UNet, is_supported, load_unet
 from latentrot.errors import LatentrotError
 
 #: every switch that is understood, in some combination
@@ -55,7 +55,7 @@ def assert_close(a: torch.Tensor, b: torch.Tensor) -> None:
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_answers_are_those_of_diffusers(name, layout):
     net = theirs(**CONFIGS[name])
-    assert is_understood(net.config)
+    assert is_supported(net.config)
     own, x = ours(net).to(memory_format=layout), torch.randn(3, 3, 8, 8)
     for level in (0, 371, torch.tensor(999)):
         assert_close(own(x.contiguous(memory_format=layout), level).sample, net(x, level).sample)

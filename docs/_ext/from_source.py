@@ -1,10 +1,9 @@
-"""What the manual takes from the code while it is built: the commands' help and the public names.
+"""Sphinx extension that generates parts of the manual from the code.
 
-Directives: `all-commands` writes a section for every command with the help it prints; `public-names` writes the reference
-of everything `import latentrot` offers, grouped by the part of the package it comes from; `measures` lists what `evaluate`
-measures.
+Directives: `all-commands` writes a section with the help of every command; `public-names` writes the reference of all public
+names of `latentrot`, grouped by part of the package; `measures` lists the measures of `evaluate`.
 
-Files from elsewhere in the repository are included as they are; their links are made to lead to the manual's own pages.
+Files from other folders of the repository are included unchanged, except that their links lead to pages of the manual.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 COLUMNS = 80
-#: commands that have commands of their own beside those of `latentrot.cli.FURTHER`
+#: commands with subcommands that are not in `latentrot.cli.SUBCOMMANDS`
 NESTED = {"heads": ("make", "import")}
-#: headings of the reference, in the order of the package's parts
+#: headings of the reference, in the order of the parts of the package
 PARTS = {
     "errors": "Errors",
     "portrait": "A photograph from end to end",
@@ -38,7 +37,7 @@ PARTS = {
 }
 
 
-#: files of the repository that are pages of the manual
+#: files of the repository -> pages of the manual
 PAGES = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
@@ -51,8 +50,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def help_of(*command: str) -> str:
-    """What `latentrot COMMAND --help` prints."""
-    from latentrot.cli import main  # noqa: PLC0415  slow, and only when the manual is built
+    """Output of `latentrot COMMAND --help`."""
+    from latentrot.cli import main  # noqa: PLC0415  slow to import
 
     printed = io.StringIO()
     plain = {"COLUMNS": str(COLUMNS), "NO_COLOR": "1", "TERM": "dumb"}
@@ -63,15 +62,15 @@ def help_of(*command: str) -> str:
 
 
 def all_commands() -> list[tuple[str, ...]]:
-    """Every command, and those of the nested ones after them."""
-    from latentrot.cli import COMMANDS, FURTHER  # noqa: PLC0415
+    """All commands, each followed by its subcommands."""
+    from latentrot.cli import COMMANDS, SUBCOMMANDS  # noqa: PLC0415
 
-    further = {name: (*NESTED.get(name, ()), *FURTHER.get(name, ())) for name in COMMANDS}
+    further = {name: (*NESTED.get(name, ()), *SUBCOMMANDS.get(name, ())) for name in COMMANDS}
     return [c for name in COMMANDS for c in [(name,), *((name, sub) for sub in further[name])]]
 
 
 def public_names() -> dict[str, list[str]]:
-    """The public names with the modules they live in, by part of the package."""
+    """Part of the package -> its public names."""
     import latentrot  # noqa: PLC0415
 
     parts: dict[str, list[str]] = {part: [] for part in PARTS}
@@ -83,14 +82,14 @@ def public_names() -> dict[str, list[str]]:
 
 
 class AllCommands(SphinxDirective):
-    """A section for every command: its help, as printed."""
+    """Directive that writes a section with the help of every command."""
 
     def run(self) -> list[nodes.Node]:
-        """One section a command."""
+        """Return one section per command."""
         return [self.section(command) for command in all_commands()]
 
     def section(self, command: tuple[str, ...]) -> nodes.section:
-        """Heading and help."""
+        """Section of a command: heading and help."""
         title = "latentrot " + " ".join(command)
         section = nodes.section(ids=[nodes.make_id("-".join(command))], names=[title])
         text = help_of(*command)
@@ -99,14 +98,14 @@ class AllCommands(SphinxDirective):
 
 
 class PublicNames(SphinxDirective):
-    """A section for every part of the package: the reference of its public names."""
+    """Directive that writes the reference of the public names, one section per part of the package."""
 
     def run(self) -> list[nodes.Node]:
-        """One section a part."""
+        """Return one section per part."""
         return [self.section(part, names) for part, names in public_names().items()]
 
     def section(self, part: str, names: list[str]) -> nodes.section:
-        """Heading and entries."""
+        """Section of a part: heading and entries."""
         import latentrot  # noqa: PLC0415
 
         section = nodes.section(ids=[f"part-{part}"], names=[part])
@@ -122,10 +121,10 @@ class PublicNames(SphinxDirective):
 
 
 class Measures(SphinxDirective):
-    """What `evaluate` measures: a list of names and meanings."""
+    """Directive that lists the measures of `evaluate` with their descriptions."""
 
     def run(self) -> list[nodes.Node]:
-        """One list."""
+        """Return the list."""
         from latentrot.evaluation.measure import MEASURES  # noqa: PLC0415
 
         items = []
@@ -136,11 +135,11 @@ class Measures(SphinxDirective):
 
 
 def adapt_included(app: Sphinx, path: Path, parent: str, content: list[str]) -> None:
-    """A file from elsewhere in the repository: without front matter, and with links that hold from where it is shown."""
+    """Remove the front matter of an included file, and adapt its links to the page that includes it."""
     source = (Path(app.srcdir) / path).resolve()
     if source.suffix != ".md":
         return
-    page = Path(app.srcdir) / app.env.docname  # MyST gives the last part of the name only
+    page = Path(app.srcdir) / app.env.docname  # MyST passes only the last part of the name
     text = re.sub(r"\A---\n.*?\n---\n", "", content[0], flags=re.DOTALL)
 
     def led(match: re.Match[str]) -> str:
@@ -156,7 +155,7 @@ def adapt_included(app: Sphinx, path: Path, parent: str, content: list[str]) -> 
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Sphinx's entry."""
+    """Register the extension with Sphinx."""
     app.add_directive("all-commands", AllCommands)
     app.add_directive("public-names", PublicNames)
     app.add_directive("measures", Measures)

@@ -1,4 +1,4 @@
-"""Layout of the page: its components in their order, and the updates of each group.
+"""Layout of the page: components in order, and the updates of each group.
 
 Event handlers and state are in `page`.
 """
@@ -33,7 +33,7 @@ STYLE = """
 #title .html-container, #message .html-container, #measured .html-container, #readout .html-container,
 #caption .html-container, #empty .html-container, #foot .html-container { padding: 0 !important; }
 #message:not(:has(.problem)), #measured:not(:has(.values)) { display: none; }
-/* a refusal is said in words; Gradio's bare "Error" would lie over the component until it is used again */
+/* errors are shown as text; Gradio's bare "Error" would cover the component until it is used again */
 [data-testid="status-tracker"]:has(.error) { display: none !important; }
 #title h1 { font-size: 1.6rem; margin: 0 0 .15rem; }
 #title p, #foot p, #caption p { color: var(--body-text-color-subdued); margin: 0; }
@@ -50,7 +50,7 @@ STYLE = """
 """
 
 
-#: properties with a slider, if the model has directions of them, in the order of the page; light: -1 left to 1 right
+#: properties with a slider, if the model has directions for them, in the order of the page; light: -1 left to 1 right
 OFFERED = ("smile", "age", "light", "mouth_open", "bangs", "beard", "male", "blond", "black_hair", "glasses")
 #: max number of sliders of properties
 MAX_SLIDERS = 8
@@ -63,7 +63,7 @@ class PropertySlider:
     """A slider of one property.
 
     Attributes:
-        label: label.
+        label: text beside the slider.
         low: min value.
         high: max value.
         step: step between values.
@@ -79,7 +79,7 @@ class PropertySlider:
     above: str
 
     def wanted(self, value: float) -> tuple[str, Wanted]:
-        """The property changed by a value other than 0, and its change."""
+        """The property that a value other than 0 changes, and its change."""
         if self.below == self.above:
             return self.above, by(value)
         return (self.above if value > 0 else self.below), by(abs(value))
@@ -101,7 +101,7 @@ def sliders_of(editor: PropertyEditor | None) -> list[PropertySlider]:
     return found[:MAX_SLIDERS]
 
 
-ROTATOR_HINT = "geometry warps what the photograph shows; the rotator draws what it hides"
+ROTATOR_HINT = "geometry warps the visible parts of the photograph; the rotator generates the hidden parts"
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +141,7 @@ class SourceColumn:
         return [self.upload, self.image, self.measured, self.face]
 
     def offer_faces(self, count: int) -> Updates:
-        """Offer a number of faces to choose from, with the first one chosen, and clear the upload."""
+        """Show a choice of `count` faces with the first one chosen, and clear the upload."""
         names = [f"{i + 1}" for i in range(count)]
         return {self.upload: None, self.face: gr.update(choices=names, value=names[0], visible=count > 1)}
 
@@ -166,7 +166,11 @@ class SweepPanel:
         with gr.Column(visible=False) as panel:
             caption = gr.HTML(elem_id="caption")
             strip = gr.Image(
-                show_label=False, interactive=False, buttons=[], elem_id="strip", alt_text="The source and its turns"
+                show_label=False,
+                interactive=False,
+                buttons=[],
+                elem_id="strip",
+                alt_text="The source and its rotations",
             )
             with gr.Row():
                 save_strip = gr.DownloadButton("Save the strip", size="sm", elem_id="save-strip")
@@ -218,7 +222,7 @@ class ResultColumn:
             rotators: hint by name; the first one is chosen.
             properties: sliders of properties.
         """
-        empty = gr.HTML('<div class="inner">The turned face appears here.</div>', elem_id="empty")
+        empty = gr.HTML('<div class="inner">The edited face appears here.</div>', elem_id="empty")
         with gr.Column(visible=False) as column:
             compare = gr.ImageSlider(
                 label="Before and after", interactive=False, buttons=["fullscreen"], type="filepath", max_height=540,
@@ -268,7 +272,7 @@ class ResultColumn:
         return [self.compare, self.readout, self.save]
 
     def reveal(self) -> Updates:
-        """Show the column instead of the placeholder, without the sweep of an earlier face."""
+        """Show the column instead of the placeholder, and hide the sweep of an earlier face."""
         return {self.empty: gr.update(visible=False), self.column: gr.update(visible=True), **self.sweep.hide()}
 
     def show(self, before: str, after: str, whole: str, readout: str) -> Updates:

@@ -1,7 +1,7 @@
-"""The page: event handlers and state of its visitors.
+"""The page: event handlers and state of the visitors.
 
-The files of a visitor are in a folder of their own, which is removed when the page is closed; all of them are in one
-temporary folder, which is removed when the server stops.
+Each visitor's files are in a separate folder, which is deleted when the page is closed. These folders are in one temporary
+folder, which is deleted when the server stops.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ __all__ = ["Page", "serve"]
 
 #: max size of an upload
 MAX_UPLOAD = "25mb"
-#: max number of visitors with state; the one idle longest has to upload again
+#: max number of visitors with state; beyond it the visitor who was idle longest must upload again
 MAX_VISITS = 32
-#: number of files of one kind kept per visitor, because the browser may still be fetching an earlier one
+#: number of files of one kind kept per visitor, because the browser may still be loading an earlier one
 KEPT = 3
-#: seconds after which the files of an interrupted upload are removed
+#: seconds after which the files of an interrupted upload are deleted
 STALE = 900
 SWEEP = 9
 #: duration of a frame of the GIF
@@ -72,7 +72,7 @@ class Visit:
     """State of one open page.
 
     Attributes:
-        folder: folder of its files; its name is random.
+        folder: folder of the visitor's files; its name is random.
         upload: the uploaded file.
         portrait: the photograph.
         subject: the face that is edited.
@@ -87,8 +87,8 @@ class Visit:
     made: dict[str, list[Path]] = field(default_factory=dict)
     count: int = 0
 
-    def place(self, name: str) -> Path:
-        """A new path that ends in `name`; of earlier ones of this name the last `KEPT` - 1 are kept."""
+    def new_path(self, name: str) -> Path:
+        """A new path that ends in `name`; of earlier files with this name the last `KEPT` - 1 are kept."""
         self.count += 1
         folder = self.folder / str(self.count)
         folder.mkdir(parents=True)
@@ -100,15 +100,15 @@ class Visit:
 
     def write(self, name: str, image: np.ndarray, metadata: dict[str, str] | None = None) -> str:
         """Write an image to a new path."""
-        path = self.place(name)
+        path = self.new_path(name)
         write_image(path, image, metadata)
         return str(path)
 
 
-def answering(handler: Callable[..., Updates]) -> Callable[..., Updates]:
+def event_handler(handler: Callable[..., Updates]) -> Callable[..., Updates]:
     """Run handlers one at a time, and show errors as a message on the page.
 
-    The message is the only update after an error, because gradio refuses components that are not outputs of the event.
+    After an error only the message is updated, because gradio refuses components that are not outputs of the event.
     """
 
     @functools.wraps(handler)
@@ -121,7 +121,7 @@ def answering(handler: Callable[..., Updates]) -> Callable[..., Updates]:
             except Exception:
                 logging.getLogger(__name__).exception("%s failed", handler.__name__)
                 return {
-                    self.message: problem("the edit failed; the server has logged the reason. Try another photograph")
+                    self.message: problem("the edit failed; the server has logged the reason; try another photograph")
                 }
 
     return answer
@@ -131,9 +131,10 @@ class Page:
     """The page and its visitors.
 
     Args:
-        rotators: by name, in the order of the page; the first one is prepared at once. Shared by all visitors, one at a time.
+        rotators: name -> rotator, in the order of the page; shared by all visitors, one at a time. The first one is prepared
+            when a photograph is opened.
         folder: folder of uploads and results.
-        identity: identity network for the similarity to the source; None: it is not shown.
+        identity: identity network for the similarity to the source; None: the similarity is not shown.
         device: device of the networks that measure photographs.
         editor: editor of properties; None: no sliders for them.
     """
@@ -155,7 +156,7 @@ class Page:
             self._wire()
 
     def _lay_out(self) -> None:
-        title = "<h1>latentrot</h1><p>Give a photograph and drag a slider: the head turns, the face changes.</p>"
+        title = "<h1>latentrot</h1><p>Upload a photograph and drag a slider to rotate the head or change the face.</p>"
         gr.HTML(title, elem_id="title")
         self.message = gr.HTML(elem_id="message")
         with gr.Row():
@@ -166,14 +167,14 @@ class Page:
                     {name: capabilities_of(r).hint for name, r in self.rotators.items()}, self.sliders
                 )
         gr.HTML(
-            "<p>An edited face is a synthetic image of a real person; every file says so. Nothing is kept once this "
-            "page is closed.</p>",
+            "<p>An edited face is a synthetic image of a real person; every file is marked as such. No file is kept "
+            "after this page is closed.</p>",
             elem_id="foot",
         )
 
     def _wire(self) -> None:
         source, result = self.source, self.result
-        # one event at a time for all visitors: the networks use all cores
+        # one event at a time for all visitors, because the networks use all cores
         queued: dict[str, Any] = {
             "concurrency_limit": 1, "concurrency_id": "network", "api_visibility": "private",
         }  # fmt: skip
@@ -185,10 +186,12 @@ class Page:
         given.then(lambda: None, [], [source.upload], show_progress="hidden", api_visibility="private")
         source.example.click(self.open_example, [source.light, result.rotator], opened, **opening)
         for choice in (source.face, source.light):
-            choice.input(self.take, [source.face, source.light, result.rotator, *result.sliders], opened, **opening)
+            choice.input(
+                self.choose_face, [source.face, source.light, result.rotator, *result.sliders], opened, **opening
+            )
         for choice in (result.rotator, *result.sliders):
             choice.input(
-                self.turn, [result.rotator, *result.sliders], [self.message, *result.turn_outputs],
+                self.apply_sliders, [result.rotator, *result.sliders], [self.message, *result.turn_outputs],
                 trigger_mode="always_last", show_progress="hidden", **queued,
             )  # fmt: skip
         result.reset.click(
@@ -198,32 +201,32 @@ class Page:
         result.make_sweep.click(
             self.make_sweep, [result.rotator, *result.sliders], swept, show_progress_on=[result.make_sweep], **queued
         )
-        self.blocks.unload(self.leave)
+        self.blocks.unload(self.close_page)
 
     # ---- events -------------------------------------------------------------------------------------------------
 
-    @answering
+    @event_handler
     def open_upload(self, given: str, light: str, name: str, request: gr.Request) -> Updates:
         """Open an uploaded file."""
         path = Path(given)
         visit = self.visit(request)
-        self.hold(visit, path)
-        self.tidy()
+        self.set_upload(visit, path)
+        self.delete_stale_uploads()
         try:
             return self.open(visit, path, light, name)
         except LatentrotError as error:
-            # do not show paths of the server
+            # do not reveal paths on the server
             raise LatentrotError(str(error).replace(one_line(path), one_line(path.name))) from error
 
-    @answering
+    @event_handler
     def open_example(self, light: str, name: str, request: gr.Request) -> Updates:
         """Open the bundled portrait."""
         visit = self.visit(request)
-        self.hold(visit, None)
+        self.set_upload(visit, None)
         return self.open(visit, PORTRAIT, light, name)
 
-    @answering
-    def take(self, index: int | None, light: str, name: str, request: gr.Request, *sliders: float) -> Updates:
+    @event_handler
+    def choose_face(self, index: int | None, light: str, name: str, request: gr.Request, *sliders: float) -> Updates:
         """Choose another face or light."""
         visit = self.visit(request)
         if visit.portrait is None:
@@ -231,18 +234,18 @@ class Page:
         visit.subject = take_face(visit.portrait, index or 0, self.rotators, light, self.device, self.editor)
         return self.show_face(visit, index or 0, self.setting(sliders), name, guessed=light == "auto")
 
-    @answering
-    def turn(self, name: str, request: gr.Request, *sliders: float) -> Updates:
+    @event_handler
+    def apply_sliders(self, name: str, request: gr.Request, *sliders: float) -> Updates:
         """Apply the sliders with the chosen rotator."""
         return self.show_turn(self.visit(request), self.setting(sliders), name)
 
-    @answering
+    @event_handler
     def reset(self, name: str, request: gr.Request) -> Updates:
         """Set all sliders to 0."""
         zeros: Updates = dict.fromkeys(self.result.sliders, 0)
         return {**zeros, **self.show_turn(self.visit(request), Setting(), name)}
 
-    @answering
+    @event_handler
     def make_sweep(self, name: str, request: gr.Request, *sliders: float) -> Updates:
         """Make the contact sheet and the GIF of a sweep."""
         setting = self.setting(sliders)
@@ -251,21 +254,21 @@ class Page:
         views = rotate_subject(subject, sweep_of(subject, SWEEP), name, setting.pitch, setting.wanted)
         metadata = provenance(self.rotators[name], views, setting.wanted)
         strip = visit.write("sweep.png", subject_strip(subject, views), metadata)
-        gif = visit.place("sweep.gif")
+        gif = visit.new_path("sweep.gif")
         write_animation(gif, animation(subject, views), FRAME_MS, metadata)
         low, high = views[0].frame.requested_deg, views[-1].frame.requested_deg
         caption = f"The source and its rotations from {low:+.0f} to {high:+.0f} degrees."
         return self.result.sweep.show(caption, strip, str(gif))
 
-    def leave(self, request: gr.Request) -> None:
-        """Remove the state of a closed page."""
+    def close_page(self, request: gr.Request) -> None:
+        """Delete the state of a closed page."""
         with self.lock:
             visit = self.visits.pop(request.session_hash or "", None)
             if visit is not None:
-                self.forget(visit)
+                self.delete_visit(visit)
 
     def setting(self, values: Sequence[float]) -> Setting:
-        """The setting of all sliders."""
+        """The setting of all sliders from their values."""
         yaw, pitch, *others = values
         moved = [(slider, value) for slider, value in zip(self.sliders, others, strict=True) if value]
         return Setting(yaw, pitch, dict(slider.wanted(value) for slider, value in moved))
@@ -311,32 +314,32 @@ class Page:
     # ---- visitors -----------------------------------------------------------------------------------------------
 
     def visit(self, request: gr.Request) -> Visit:
-        """The visit of an event; a new one may replace the one idle longest."""
+        """The visit of an event; a new visit may replace the one that was idle longest."""
         key = request.session_hash or ""
         if key not in self.visits:
             self.visits[key] = Visit(Path(tempfile.mkdtemp(prefix="visit-", dir=self.folder)))
         self.visits.move_to_end(key)
         while len(self.visits) > MAX_VISITS:
-            self.forget(self.visits.popitem(last=False)[1])
+            self.delete_visit(self.visits.popitem(last=False)[1])
         return self.visits[key]
 
-    def forget(self, visit: Visit) -> None:
-        """Remove the files and images of a visit."""
-        self.hold(visit, None)
+    def delete_visit(self, visit: Visit) -> None:
+        """Delete the files and images of a visit."""
+        self.set_upload(visit, None)
         visit.portrait = visit.subject = None
         shutil.rmtree(visit.folder, ignore_errors=True)
 
-    def hold(self, visit: Visit, path: Path | None) -> None:
-        """Set the upload of a visit and remove the earlier one unless another visit uses it (gradio deduplicates)."""
+    def set_upload(self, visit: Visit, path: Path | None) -> None:
+        """Set the upload of a visit; delete the earlier one unless another visit uses it, as gradio deduplicates uploads."""
         previous, visit.upload = visit.upload, path
         if previous is not None and all(other.upload != previous for other in self.visits.values()):
             previous.unlink(missing_ok=True)
 
-    def tidy(self) -> None:
-        """Remove the files of interrupted uploads."""
+    def delete_stale_uploads(self) -> None:
+        """Delete the files of interrupted uploads."""
         used = {v.folder for v in self.visits.values()} | {v.upload.parent for v in self.visits.values() if v.upload}
         for entry in set(self.folder.iterdir()) - used:
-            with suppress(OSError):  # another thread may have removed it
+            with suppress(OSError):  # another thread may have deleted it
                 if time.time() - entry.stat().st_mtime > STALE:
                     shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
@@ -348,7 +351,7 @@ class Setting:
     Attributes:
         yaw: rotation in degrees of yaw.
         pitch: rotation in degrees of pitch.
-        wanted: changes by name of the property.
+        wanted: property name -> change.
     """
 
     yaw: float = 0.0
@@ -360,7 +363,7 @@ def required(visit: Visit) -> Subject:
     """The face of a visit.
 
     Raises:
-        LatentrotError: no photograph yet, or it has been removed.
+        LatentrotError: no photograph is loaded, or it was deleted.
     """
     if visit.subject is None:
         raise LatentrotError("no photograph is loaded; upload one, or use the example")
@@ -368,18 +371,18 @@ def required(visit: Visit) -> Subject:
 
 
 def readout(subject: Subject, name: str, view: RotatedPhotograph, seconds: float, identity: float | None) -> str:
-    """Requested rotation, measurements and response time as HTML.
+    """Format requested rotation, measurements and response time as HTML.
 
     Args:
         subject: the face.
         name: name of the rotator.
         view: the rotated photograph.
         seconds: response time.
-        identity: cosine to the source, if known.
+        identity: cosine similarity to the source; None: unknown.
     """
     frame, face = view.frame, subject.prepared_for(name).crop
     values = {
-        "asked": f"{frame.requested_deg:+.0f}°",
+        "requested": f"{frame.requested_deg:+.0f}°",
         "turned": f"{frame.yaw_deg - face.yaw_deg:+.1f}°",
         "yaw now": f"{frame.yaw_deg:+.1f}°",
         "pitch now": f"{frame.pitch_deg:+.1f}°",
@@ -405,14 +408,14 @@ def serve(
     device: str | None = None,
     editor: PropertyEditor | None = None,
 ) -> None:
-    """Serve the page until interrupted, then remove all files of its visitors.
+    """Serve the page until interrupted, then delete all files of its visitors.
 
     Args:
-        rotators: by name, in the order of the page.
+        rotators: name -> rotator, in the order of the page.
         host: address to listen on.
         port: TCP port.
-        ready: called with the address of the page once it is served.
-        identity: identity network for the similarity to the source; None: it is not shown.
+        ready: called with the address when the page is served.
+        identity: identity network for the similarity to the source; None: the similarity is not shown.
         device: device of the networks that measure photographs.
         editor: editor of properties; None: no sliders for them.
 
@@ -421,10 +424,10 @@ def serve(
     """
     with tempfile.TemporaryDirectory(prefix="latentrot-", ignore_cleanup_errors=True) as name:
         folder = Path(name).resolve()
-        os.environ["GRADIO_TEMP_DIR"] = str(folder)  # read when components are made, and at each upload
+        os.environ["GRADIO_TEMP_DIR"] = str(folder)  # gradio reads it when components are created and at each upload
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         page = Page(rotators, folder, identity, device, editor)
-        fonts = [Font("system-ui"), Font("sans-serif")]  # those of the default theme are downloaded
+        fonts = [Font("system-ui"), Font("sans-serif")]  # the fonts of the default theme would be downloaded
         theme = Default(primary_hue="orange", font=fonts, font_mono=[Font("monospace")])
         try:
             _, address, _ = page.blocks.queue(max_size=64).launch(
@@ -438,4 +441,4 @@ def serve(
             threading.Event().wait()
         finally:
             page.blocks.close(verbose=False)
-            page.blocks.server.force_exit = True  # do not wait for open streams of browsers
+            page.blocks.server.force_exit = True  # do not wait for open browser connections

@@ -58,8 +58,8 @@ class Train:
     """Train a network; resumes to the exact step."""
 
     def run(self) -> None:
-        """Refuse the command without the name of a network."""
-        raise LatentrotError(f"train: expected the name of a network: {', '.join(FURTHER['train'])}")
+        """Refuse `train` without the name of a network."""
+        raise LatentrotError(f"train: expected the name of a network: {', '.join(SUBCOMMANDS['train'])}")
 
 
 COMMANDS: dict[str, Callable[..., Command]] = {
@@ -79,8 +79,8 @@ COMMANDS: dict[str, Callable[..., Command]] = {
     "demo": Demo,
     "app": App,
 }
-#: further commands of a command: `latentrot label check`
-FURTHER: dict[str, dict[str, Callable[..., Command]]] = {
+#: subcommands by command, such as `check` in `latentrot label check`
+SUBCOMMANDS: dict[str, dict[str, Callable[..., Command]]] = {
     "embed": {"merge": Merge},
     "evaluate": {"bench": Bench, "compare": Compare},
     "label": {"check": CheckLabels, "light": LabelLight},
@@ -96,7 +96,7 @@ FURTHER: dict[str, dict[str, Callable[..., Command]]] = {
         "spin": TrainSpin,
     },
 }
-#: commands of the previous version
+#: command of the previous version -> its present name
 RENAMED = {
     "merge": "embed merge",
     "bench": "evaluate bench",
@@ -110,9 +110,9 @@ RENAMED = {
 
 @cache
 def relax_gc() -> None:
-    """Collect garbage cycles rarely, and not at exit.
+    """Run the garbage collector rarely, and not at exit.
 
-    Importing torch makes hundreds of thousands of permanent objects. Scanning them takes a tenth of the import time, and a
+    Importing torch creates hundreds of thousands of permanent objects. Scanning them takes a tenth of the import time, and a
     third of a second at exit.
     """
     gc.set_threshold(10_000)
@@ -125,7 +125,7 @@ def skip_last_collection() -> None:
         gc.freeze()
 
 
-def renamed(argv: list[str]) -> list[str]:
+def translate_old_command(argv: list[str]) -> list[str]:
     """Translate a command of the previous version, with a warning."""
     old = argv[0] if argv else ""
     if old == "train" and argv[1:2] and argv[1].startswith("--") and argv[1] != "--help":
@@ -141,7 +141,7 @@ def renamed(argv: list[str]) -> list[str]:
 
 def split_command(argv: list[str]) -> tuple[str, dict[str, Callable[..., Command]], list[str]]:
     """Program name, available commands and remaining arguments, for a command with subcommands or the top level."""
-    further = FURTHER.get(argv[0], {}) if argv else {}
+    further = SUBCOMMANDS.get(argv[0], {}) if argv else {}
     if len(argv) > 1 and argv[1] in further:
         return f"latentrot {argv[0]}", further, argv[1:]
     return "latentrot", COMMANDS, argv
@@ -151,7 +151,7 @@ def overview() -> str:
     """The list of commands, one line each."""
     lines = []
     for name, command in COMMANDS.items():
-        further = FURTHER.get(name, {})
+        further = SUBCOMMANDS.get(name, {})
         lines.append(f"  {name:15} {(command.__doc__ or '').strip().splitlines()[0]}")
         lines += [f"{'':18}{name} {' | '.join(further)}"] if further else []
     return "\n".join([
@@ -193,7 +193,7 @@ def run(argv: list[str]) -> int:
     for noisy in ("httpx", "PIL", "accelerate", "diffusers"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
-        program, commands, rest = split_command(renamed(argv))
+        program, commands, rest = split_command(translate_old_command(argv))
         command = tyro.extras.subcommand_cli_from_dict(
             commands, args=guard_sweep(rest), prog=program,
             description="Edit the face in a photograph by walking along directions in the latent space of a diffusion model.",
@@ -203,7 +203,7 @@ def run(argv: list[str]) -> int:
         print("latentrot: " + one_line(error, 1000), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("latentrot: interrupted; nothing half written is left", file=sys.stderr)
+        print("latentrot: interrupted; all written files are complete", file=sys.stderr)
         return 128 + signal.SIGINT
     except BrokenPipeError:
         return 1

@@ -1,4 +1,4 @@
-"""Photographs into the CelebA frame: `align`."""
+"""The command `align`: align photographs to the CelebA frame."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from latentrot.cli.common import at_least
+from latentrot.cli.common import check_minimum
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import check_writable
 
@@ -20,38 +20,42 @@ __all__ = ["Align"]
 class Align:
     """Align the faces of a folder to the CelebA frame, for label, embed and train.
 
-    Writes NAME.png each and transforms.csv, a row for each image. Photographs that cannot be aligned are listed, and the exit
-    code is 2 where there are any.
+    Writes NAME.png for each photograph, and transforms.csv with one row per image. Photographs that cannot be aligned are
+    listed, and the exit code is then 2.
     """
 
     source: Annotated[Path, tyro.conf.Positional]
-    """folder of photographs, subfolders included, or one photograph"""
+    """a photograph, or a folder of photographs; its subfolders are included"""
     out: Path = Path("aligned")
-    """folder of the aligned images"""
+    """output folder for the aligned images"""
     size: int | None = None
-    """side in pixels of a square of the face alone; by default the whole frame, 178x218"""
+    """write the square face crop with this side in pixels; by default the whole frame, 178x218"""
     device: str | None = None
-    """cpu, cuda or cuda:N; by default cuda where there is one"""
+    """cpu, cuda or cuda:N; by default cuda if available"""
 
     def run(self) -> None:
-        """Align, write, list what could not be aligned."""
+        """Align and write the photographs; list those that cannot be aligned."""
         if self.size is not None:
-            at_least("--size", self.size, 16)
+            check_minimum("--size", self.size, 16)
         from latentrot.faces.align import align_folder, photographs_in, transform_table  # noqa: PLC0415
-        from latentrot.output import own_folder  # noqa: PLC0415
+        from latentrot.output import output_folder  # noqa: PLC0415
 
         if not self.source.exists():
-            raise LatentrotError(f"no such folder: {one_line(self.source)}; give a folder of photographs, or one")
+            raise LatentrotError(
+                f"no such folder: {one_line(self.source)}; give a photograph or a folder of photographs"
+            )
         paths = photographs_in(self.source)
         if self.out.resolve() in (self.source.resolve(), *self.source.resolve().parents):
-            raise LatentrotError(f"{one_line(self.out)} holds the photographs; choose another folder for --out")
+            raise LatentrotError(
+                f"{one_line(self.out)} contains the source photographs; choose another folder for --out"
+            )
         check_writable(self.out)
         from latentrot.devices import resolve_device  # noqa: PLC0415
         from latentrot.progress import Progress  # noqa: PLC0415
 
         device = str(resolve_device(self.device))
         done = []
-        with own_folder(self.out) as written, Progress("align", len(paths)) as bar:
+        with output_folder(self.out) as written, Progress("align", len(paths)) as bar:
             for aligned in align_folder(paths, self.out, self.size, device):
                 done.append(aligned)
                 bar.update()

@@ -1,4 +1,4 @@
-"""The attributes network: `train attributes`."""
+"""The command `train attributes`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from latentrot.cli.common import FrameOptions, at_least, check_folder, given_of
+from latentrot.cli.common import FrameOptions, check_folder, check_minimum, given_options
 from latentrot.files import check_writable
 
 __all__ = ["TrainAttributes"]
@@ -23,7 +23,7 @@ class TrainAttributes:
     aged: Path
     """photographs with known ages: age.csv (image_id, age_years, gender) and crops/"""
     out: Path = Path("attributes.safetensors")
-    """the network's file"""
+    """output file of the network"""
     steps: int | None = None
     """total number of optimiser steps"""
     seed: int | None = None
@@ -31,14 +31,14 @@ class TrainAttributes:
     frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
 
     def run(self) -> None:
-        """Train, write the network."""
+        """Train and write the network."""
         check_folder(self.celeba)
         check_folder(self.aged, "photographs with known ages")
         check_writable(self.out)
         from latentrot.training.attributes import AttributeTrainConfig, train_attributes  # noqa: PLC0415
 
-        given = given_of(self, AttributeTrainConfig)
-        at_least("--steps", given.get("steps", 1), 1)
+        given = given_options(self, AttributeTrainConfig)
+        check_minimum("--steps", given.get("steps", 1), 1)
         self.frame.check([self.celeba])
         train_attributes(self.celeba, self.aged, self.out, AttributeTrainConfig(**given))
         print(f"wrote {self.out}")

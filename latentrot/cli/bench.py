@@ -1,11 +1,11 @@
-"""Benchmarks: `evaluate bench`."""
+"""The command `evaluate bench`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentrot.cli.common import at_least, check_folder
+from latentrot.cli.common import check_folder, check_minimum
 from latentrot.files import check_writable
 
 __all__ = ["Bench"]
@@ -13,22 +13,22 @@ __all__ = ["Bench"]
 
 @dataclass(frozen=True)
 class Bench:
-    """Measure speed and round trip of inversion, decoding and edits here, and compare with a plain diffusers loop."""
+    """Measure speed and round-trip PSNR of inversion, decoding and edits, and compare with a plain diffusers loop."""
 
     data: Path | None = None
-    """CelebA folder whose held-out people are used for the round trip; by default the bundled portrait"""
+    """CelebA folder whose held-out people are inverted and decoded; by default the bundled portrait"""
     model: str | None = None
-    """a diffusers folder or a Hub id; by default the bundled model (edits are measured with it only)"""
+    """a diffusers folder or a Hub id; by default the bundled model, the only one whose edits are timed"""
     out: Path | None = None
     """.csv file for the results"""
     steps: int = 20
-    """steps each way of the comparison"""
+    """number of steps of inversion and of decoding in the comparison"""
     batches: tuple[int, ...] = (1, 16, 64)
     """batch sizes"""
     more_steps: tuple[int, ...] = (50, 100)
-    """further numbers of steps of the plain loop, for its round trip"""
+    """further step counts for which the round trip of the plain loop is measured"""
     people: int = 8
-    """number of images of the round trip"""
+    """number of images for the round trip"""
     repeats: int = 3
     """number of runs per median"""
     threads: int | None = None
@@ -37,7 +37,7 @@ class Bench:
     """cpu, cuda or cuda:N"""
 
     def run(self) -> None:
-        """Measure, print rows as they are measured, write the table."""
+        """Measure, print each row, and write the table."""
         if self.data is not None:
             check_folder(self.data)
         if self.out is not None:
@@ -47,9 +47,9 @@ class Bench:
         from latentrot.evaluation.bench.compare import BenchConfig, compare, write_rows  # noqa: PLC0415
 
         for name in ("steps", "people", "repeats", "threads"):
-            at_least(f"--{name}", getattr(self, name) or 1, 1)
+            check_minimum(f"--{name}", getattr(self, name) or 1, 1)
         for batch in self.batches:
-            at_least("--batches", batch, 1)
+            check_minimum("--batches", batch, 1)
         if self.threads:
             torch.set_num_threads(self.threads)
         from latentrot.devices import resolve_device  # noqa: PLC0415

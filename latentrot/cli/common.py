@@ -24,10 +24,10 @@ __all__ = [
     "Light",
     "RuntimeOptions",
     "TrainOptions",
-    "at_least",
     "check_folder",
+    "check_minimum",
     "chosen_options",
-    "given_of",
+    "given_options",
     "load_chosen",
     "model_named",
     "options_from_json",
@@ -44,18 +44,18 @@ class RuntimeOptions:
     """Device and precision of the networks."""
 
     device: str | None = None
-    """cpu, cuda or cuda:N; by default cuda where there is one"""
+    """cpu, cuda or cuda:N; by default cuda if available"""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """precision of the network's evaluations"""
     scale: float | None = None
-    """scale of an autoencoder's latents, if the model's folder states a wrong one"""
+    """scale of the autoencoder's latents, if the value in the model's folder is wrong"""
     vae: str | None = None
-    """folder or Hub id of an autoencoder, for a latent diffusion model without one"""
+    """folder or Hub id of the autoencoder, for a latent diffusion model stored without it"""
 
 
 @dataclass(frozen=True)
 class FrameOptions:
-    """Whether folders of images are checked before they are used."""
+    """Option that checks image folders before they are used."""
 
     check_frame: bool = True
     """check a sample of the images first, and refuse a folder whose faces are not aligned to the CelebA frame"""
@@ -73,10 +73,10 @@ class FrameOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """Options of every command that runs the training loop; None: the value of the run's checkpoint, or the default."""
+    """Options of every command that runs the training loop; None: the value in the run's checkpoint, or the default."""
 
     out: Path
-    """run folder: checkpoint, log, samples, and the network"""
+    """run folder for checkpoint, log, samples and network"""
     steps: int | None = None
     """total number of optimiser steps"""
     batch_size: int | None = None
@@ -84,48 +84,48 @@ class TrainOptions:
     learning_rate: float | None = None
     """AdamW's peak rate"""
     decay: int | None = None
-    """steps of the final linear decay of the rate"""
+    """number of steps of the final linear decay of the learning rate"""
     seed: int | None = None
     """seed of all randomness"""
     save_every: int = 500
     """steps between checkpoints; the first one of a run is written after a minute"""
     device: str | None = None
-    """cpu, cuda or cuda:N; by default cuda where there is one. Several processes: accelerate launch, without --device"""
+    """cpu, cuda or cuda:N; by default cuda if available. Several processes: accelerate launch, without --device"""
 
     def check(self) -> None:
-        """Refuse numbers below 1 and a run folder that cannot be written, before anything slow is imported."""
+        """Refuse numbers below 1 and a run folder that is not writable, before slow imports."""
         for name in ("save_every", "workers", "steps", "batch_size"):
             if (value := getattr(self, name, None)) is not None:
-                at_least(f"--{name.replace('_', '-')}", value, 1)
+                check_minimum(f"--{name.replace('_', '-')}", value, 1)
         check_writable(self.out / "checkpoint.safetensors")
 
     def config(self, kind: type[Config], default: Callable[[], Config] | None = None) -> Config:
-        """The configuration of the run: the options given, over those of its checkpoint or else of `default`.
+        """The configuration of the run: the given options override those of its checkpoint, or of `default` without one.
 
         Args:
             kind: a subclass of `RunConfig`.
-            default: makes the configuration of a new run; None: `kind` itself.
+            default: returns the configuration of a new run; None: call `kind` without arguments.
         """
         from latentrot.training.checkpoints import checkpoint_config  # noqa: PLC0415
 
         checkpoint = self.out / "checkpoint.safetensors"
         base = checkpoint_config(checkpoint, kind) if checkpoint.is_file() else (default or kind)()
-        return replace(cast("Any", base), **given_of(self, kind))
+        return replace(cast("Any", base), **given_options(self, kind))
 
 
-def at_least(option: str, value: float, minimum: float) -> None:
+def check_minimum(option: str, value: float, minimum: float) -> None:
     """Refuse a number below its minimum."""
     if value < minimum:
         raise LatentrotError(f"{option} {value}: expected at least {minimum}")
 
 
 def check_folder(path: Path, holds: str = "aligned face images") -> None:
-    """Refuse a missing folder before anything slow is loaded; `holds` names what it should contain."""
+    """Refuse a missing folder before slow imports; `holds` names its expected content in the message."""
     if not path.is_dir():
         raise LatentrotError(f"no such folder: {path}; give a folder of {holds}")
 
 
-def given_of(command: object, config: type) -> dict[str, Any]:
+def given_options(command: object, config: type) -> dict[str, Any]:
     """The fields of a configuration that were given as options of a command."""
     named = {f.name: getattr(command, f.name, None) for f in fields(config)}
     return {name: value for name, value in named.items() if value is not None}
@@ -161,20 +161,22 @@ def rotator_options(without: Sequence[str] = ()) -> type:
 
 
 def options_given(options: Any) -> dict[str, Any]:
-    """Those of a rotator's options that are not the default, for a report: paths as text."""
+    """The rotator options that differ from their defaults, for a report; paths become text."""
     given = {f.name: getattr(options, f.name) for f in fields(options) if getattr(options, f.name) != f.default}
     return {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
 
 
 def options_from_json(kind: type, given: Mapping[str, Any]) -> Any:
-    """The options that `options_given` told.
+    """Build options from the output of `options_given`.
 
     Raises:
-        LatentrotError: one that this version does not know.
+        LatentrotError: the report contains an option that this version does not have.
     """
     known = get_type_hints(kind)
     if unknown := sorted(set(given) - set(known)):
-        raise LatentrotError(f"--edit: the report has the option {unknown[0]}, which this latentrot does not know")
+        raise LatentrotError(
+            f"--edit: the report contains the option {unknown[0]}, which this version of latentrot does not have"
+        )
     return kind(
         **{name: Path(v) if isinstance(v, str) and "Path" in str(known[name]) else v for name, v in given.items()}
     )
@@ -188,7 +190,7 @@ def chosen_options(given: Any, rotators: Sequence[str]) -> dict[str, RotatorOpti
         rotators: names.
 
     Raises:
-        LatentrotError: an option that none of the rotators has, or an unknown rotator.
+        LatentrotError: no named rotator has the option, or a rotator is unknown.
     """
     kinds = {name: options_of(name) for name in rotators}
     wanted = {f.name: getattr(given, f.name) for f in fields(given) if getattr(given, f.name) != f.default}
@@ -208,7 +210,7 @@ def chosen_options(given: Any, rotators: Sequence[str]) -> dict[str, RotatorOpti
 
 
 def load_chosen(name: str, options: RotatorOptions | None, runtime: RuntimeOptions) -> Rotator:
-    """Load a rotator; a user-defined one may also be in the current folder, which is searched last."""
+    """Load a rotator; modules of user-defined rotators are also searched in the current folder, last."""
     if options is not None:
         if runtime.scale is not None or runtime.vae is not None:
             if not options.takes_loaded_model:

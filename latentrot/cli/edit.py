@@ -27,7 +27,7 @@ from latentrot.errors import LatentrotError
 from latentrot.files import check_writable, free_path
 
 if TYPE_CHECKING:
-    from latentrot.portrait.asked import Asked
+    from latentrot.portrait.edit_request import EditRequest
     from latentrot.portrait.follow import Follower, Motion
     from latentrot.portrait.photograph import Edited
     from latentrot.portrait.portrait import EditConfig, Portrait
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Demo", "Edit"]
 
-#: options of all rotators, one nested group each
+#: options of all rotators in one dataclass
 if TYPE_CHECKING:
     Options = Any
 else:
@@ -115,59 +115,56 @@ class Edit:
     light_follows: bool = False
     """rotate the light with the head; by default it stays fixed in the scene"""
     property_directions: Path | None = None
-    """folder of property directions; by default those of the model"""
+    """folder of property directions; by default that of the model"""
     options: Annotated[Options, tyro.conf.OmitArgPrefixes] = field(default_factory=Options)
     runtime: Annotated[RuntimeOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RuntimeOptions)
+    recipe: Annotated[Any, tyro.conf.Suppress] = None
+    """the `Recipe` of the report `edit`; not an option"""
 
     def run(self) -> None:
-        """Edit, write the results, print the report."""
-        (self if self.edit is None else self.repeated()).run_asked()
+        """Edit, write the results and print the report."""
+        (self if self.edit is None else self.repeated()).dispatch()
 
     def repeated(self) -> Edit:
-        """Return this command with the options recorded in the report `edit`.
+        """This command with the options recorded in the report `edit`.
 
         Raises:
-            LatentrotError: an option is given that the report records.
+            LatentrotError: an option on the command line is one that the report records.
         """
-        from latentrot.portrait.recipe import CONFIG  # noqa: PLC0415
+        from latentrot.portrait.recipe import CONFIG, read_recipe  # noqa: PLC0415
 
-        recipe, default = self.recipe(), Edit(self.image)
+        assert self.edit is not None
+        recipe, default = read_recipe(self.edit), Edit(self.image)
         says = ("deg", "to", "set", "sweep", "pitch", "pose_of", "follow", "rotator", "upscale", *CONFIG, "options")
         for name in says:
             if getattr(self, name) != getattr(default, name):
                 option = "the options of the rotator" if name == "options" else f"--{name.replace('_', '-')}"
                 raise LatentrotError(f"--edit takes all options from the report; leave out {option}")
         return replace(
-            self, rotator=recipe.rotator, options=options_from_json(type(self.options), recipe.options),
+            self, recipe=recipe, rotator=recipe.rotator, options=options_from_json(type(self.options), recipe.options),
             follow=None if recipe.follow is None else Path(recipe.follow),
             upscale=None if recipe.upscale is None else Path(recipe.upscale), **recipe.config,
         )  # fmt: skip
 
-    def recipe(self) -> Recipe:
-        """Read the recipe in the report `edit`."""
-        from latentrot.portrait.recipe import read_recipe  # noqa: PLC0415
-
-        assert self.edit is not None
-        return read_recipe(self.edit)
-
     def recipe_with(
-        self, asked: Asked, turns: Sequence[Turn], rotator: Rotator, editor: PropertyEditor | None
+        self, request: EditRequest, turns: Sequence[Turn], rotator: Rotator, editor: PropertyEditor | None
     ) -> Recipe:
         """Build the recipe that the report of this edit records."""
         from latentrot.portrait.recipe import Recipe, digests_of  # noqa: PLC0415
 
         return Recipe.of(
-            replace(asked, turns=tuple(turns)), self.config(asked), rotator=self.rotator, options=options_given(self.options),
+            replace(request, turns=tuple(turns)), self.config(request), rotator=self.rotator,
+            options=options_given(self.options),
             follow=None if self.follow is None else str(self.follow),
             upscale=None if self.upscale is None else str(self.upscale), digests=digests_of(rotator, editor),
         )  # fmt: skip
 
-    def run_asked(self) -> None:
+    def dispatch(self) -> None:
         """Validate the options and dispatch to photograph, folder, video or driving video."""
         from latentrot.data.animation import is_animated  # noqa: PLC0415
         from latentrot.data.video import is_video  # noqa: PLC0415
 
-        asked = self.asked()
+        request = self.request()
         if self.crop_only and self.face == "all":
             raise LatentrotError("--crop-only writes one square; choose its face with --face largest or --face NUMBER")
         if self.light_follows and (self.crop or self.crop_only):
@@ -176,23 +173,23 @@ class Edit:
         if os.path.isdir(self.image):
             if self.follow is not None:
                 raise LatentrotError("--follow edits one photograph or one video; give a file, not a folder")
-            self.run_folder(asked)
+            self.run_folder(request)
         elif is_video(self.image) or is_animated(self.image):
-            self.run_video(asked)
+            self.run_video(request)
         elif self.follow is not None:
-            self.run_follow(asked)
+            self.run_follow(request)
         elif self.also or self.crops is not None:
-            self.run_folder(asked)
+            self.run_folder(request)
         else:
-            self.run_photograph(asked)
+            self.run_photograph(request)
 
-    def asked(self) -> Asked:
+    def request(self) -> EditRequest:
         """Parse the requested edit; with --pose-of or --follow its rotation is a placeholder that is replaced later."""
-        from latentrot.portrait.asked import Asked, parse_edit, parse_set  # noqa: PLC0415
+        from latentrot.portrait.edit_request import EditRequest, parse_edit, parse_set  # noqa: PLC0415
         from latentrot.portrait.turns import Turn  # noqa: PLC0415
 
-        if self.edit is not None:
-            return self.recipe().asked
+        if self.recipe is not None:
+            return self.recipe.request
         other = [name for name in ("pose_of", "follow") if getattr(self, name) is not None]
         if not other:
             return parse_edit(self.deg, self.to, self.sweep, self.pitch, self.set)
@@ -201,7 +198,7 @@ class Edit:
             named = " and ".join("--" + name.replace("_", "-") for name in given)
             raise LatentrotError(f"{named} exclude each other: each sets the rotation; give one of them")
         posed = self.pose_of is not None
-        return Asked((Turn(),), posed, (parse_set(self.set),), posed)
+        return EditRequest((Turn(),), posed, (parse_set(self.set),), posed)
 
     def other(self) -> Portrait | None:
         """Read the photograph of --pose-of, if given; called before networks are loaded, so that errors come early."""
@@ -211,41 +208,41 @@ class Edit:
 
         return open_pose(self.pose_of, self.runtime.device)
 
-    def turns(self, asked: Asked, other: Portrait | None, rotator: Rotator) -> Sequence[Turn]:
+    def turns(self, request: EditRequest, other: Portrait | None, rotator: Rotator) -> Sequence[Turn]:
         """Requested rotations; with --pose-of the pose of the other photograph, measured by the rotator's label network."""
         if other is None:
-            return asked.turns
+            return request.turns
         from latentrot.portrait.pose import pose_of  # noqa: PLC0415
 
         return (pose_of(other, rotator, self.runtime.device),)
 
-    def config(self, asked: Asked) -> EditConfig:
+    def config(self, request: EditRequest) -> EditConfig:
         """Build the configuration of the edit."""
         from latentrot.portrait.portrait import EditConfig  # noqa: PLC0415
 
         if self.trust is not None and not 0 <= self.trust <= 1:
             raise LatentrotError(f"--trust {self.trust}: expected between 0 and 1")
         return EditConfig(
-            asked.absolute, self.light, self.face, self.crop, self.crop_only, self.reify,
+            request.absolute, self.light, self.face, self.crop, self.crop_only, self.reify,
             **({} if self.trust is None else {"trust": self.trust}), light_follows=self.light_follows,
-            device=self.runtime.device, whole_pose=asked.whole_pose,
+            device=self.runtime.device, whole_pose=request.whole_pose,
         )  # fmt: skip
 
-    def run_photograph(self, asked: Asked) -> None:
+    def run_photograph(self, request: EditRequest) -> None:
         """Edit one photograph; its faces are detected before the model is loaded, so that errors come early."""
         from latentrot.portrait.portrait import open_portrait  # noqa: PLC0415
         from latentrot.portrait.results import check_out, report, write_edited  # noqa: PLC0415
 
         out = self.out or free_path(Path(f"{self.image.stem}-turned.png"))
-        check_out(out, self.image, asked.count)
-        config = self.config(asked)
+        check_out(out, self.image, request.count)
+        config = self.config(request)
         portrait, other = open_portrait(self.image, config), self.other()
         from latentrot.portrait.photograph import edit_portrait  # noqa: PLC0415  imports torch: after the checks
 
-        upscaler, (rotator, editor) = self.upscaler(), self.loaded(asked)
-        turns = self.turns(asked, other, rotator)
-        edited = edit_portrait(portrait, rotator, turns, config, upscaler, asked.settings, editor)
-        edited = replace(edited, recipe=self.recipe_with(asked, turns, rotator, editor))
+        upscaler, (rotator, editor) = self.upscaler(), self.loaded(request)
+        turns = self.turns(request, other, rotator)
+        edited = edit_portrait(portrait, rotator, turns, config, upscaler, request.settings, editor)
+        edited = replace(edited, recipe=self.recipe_with(request, turns, rotator, editor))
         files = write_edited(edited, out)
         if self.process is not None:
             from latentrot.portrait.process import write_process  # noqa: PLC0415
@@ -257,7 +254,7 @@ class Edit:
         print_report(edited)
         print("wrote " + ", ".join(map(str, files)))
 
-    def run_folder(self, asked: Asked) -> None:
+    def run_folder(self, request: EditRequest) -> None:
         """Edit all photographs of a folder; continues after failures."""
         from tqdm import tqdm  # noqa: PLC0415
 
@@ -281,12 +278,12 @@ class Edit:
         source, paths = (self.image.parent, [self.image]) if one else (self.image, list_photographs(self.image))
         check_nested(paths, source, out)
         other = self.other()
-        config, upscaler, (rotator, editor) = self.config(asked), self.upscaler(), self.loaded(asked)
-        turns = self.turns(asked, other, rotator)
-        recipe = self.recipe_with(asked, turns, rotator, editor)
+        config, upscaler, (rotator, editor) = self.config(request), self.upscaler(), self.loaded(request)
+        turns = self.turns(request, other, rotator)
+        recipe = self.recipe_with(request, turns, rotator, editor)
         edit = partial(
             edit_photograph, rotator=rotator, turns=turns, config=config, upscaler=upscaler,
-            settings=asked.settings, editor=editor,
+            settings=request.settings, editor=editor,
         )  # fmt: skip
         outcomes = []
         outcomes_of = edit_folder(paths, out, lambda path: replace(edit(path), recipe=recipe), source, annotations)
@@ -301,7 +298,7 @@ class Edit:
             print(failure_table(outcomes), file=sys.stderr)
             raise LatentrotError(f"{failed} of {len(paths)} images could not be edited")
 
-    def run_video(self, asked: Asked) -> None:
+    def run_video(self, request: EditRequest) -> None:
         """Edit a video or an animated image frame by frame."""
         from tqdm import tqdm  # noqa: PLC0415
 
@@ -321,11 +318,11 @@ class Edit:
 
         def load() -> VideoEditor:
             upscaler = self.upscaler()
-            rotator, editor = self.loaded(asked)
-            config = self.config(asked)
-            recipes.append(self.recipe_with(asked, asked.turns, rotator, editor))
+            rotator, editor = self.loaded(request)
+            config = self.config(request)
+            recipes.append(self.recipe_with(request, request.turns, rotator, editor))
             follower = self.follower(rotator)
-            return VideoEditor(rotator, asked.turns[0].yaw, config, upscaler, asked.settings[0], editor, follower)
+            return VideoEditor(rotator, request.turns[0].yaw, config, upscaler, request.settings[0], editor, follower)
 
         report = edit_video(
             self.image, self.out or free_path(default_out(self.image)), load,
@@ -353,7 +350,7 @@ class Edit:
             lambda frames, video: tqdm(frames, desc="motion", unit="frame", total=video.count or None, disable=None),
         )  # fmt: skip
 
-    def run_follow(self, asked: Asked) -> None:
+    def run_follow(self, request: EditRequest) -> None:
         """Animate a photograph with the head motion of the driving video."""
         from tqdm import tqdm  # noqa: PLC0415
 
@@ -369,15 +366,15 @@ class Edit:
         out = self.out or free_path(Path(f"{self.image.stem}-turned.mp4"))
         check_follow_out(out, self.image, self.follow)
         open_motion(self.follow)
-        config = self.config(asked)
+        config = self.config(request)
         portrait = open_portrait(self.image, config, LONGEST_SIDE)
-        upscaler, (rotator, editor) = self.upscaler(), self.loaded(asked)
+        upscaler, (rotator, editor) = self.upscaler(), self.loaded(request)
         motion = self.motion(rotator)
         report = follow_photograph(
-            portrait, motion, out, rotator, config, upscaler, asked.settings[0], editor,
+            portrait, motion, out, rotator, config, upscaler, request.settings[0], editor,
             lambda frames: tqdm(frames, desc="edit", unit="frame", total=len(motion.frames), disable=None),
         )  # fmt: skip
-        self.print_video({**report, "edit": self.recipe_with(asked, asked.turns, rotator, editor).as_json()})
+        self.print_video({**report, "edit": self.recipe_with(request, request.turns, rotator, editor).as_json()})
 
     def print_video(self, report: dict[str, Any]) -> None:
         """Print the report of a video."""
@@ -425,17 +422,17 @@ class Edit:
         if self.process.suffix.lower() not in (".png", ".jpg", ".jpeg"):
             raise LatentrotError(f"--process {self.process}: expected a name ending in .png or .jpg")
 
-    def loaded(self, asked: Asked) -> tuple[Rotator, PropertyEditor | None]:
+    def loaded(self, request: EditRequest) -> tuple[Rotator, PropertyEditor | None]:
         """Load the rotator and the property editor; if only properties are edited, the rotator is `StillRotator`."""
         from latentrot.portrait.photograph import load_editor_for  # noqa: PLC0415
         from latentrot.portrait.properties import StillRotator  # noqa: PLC0415
 
-        rotator = StillRotator() if asked.is_still and self.follow is None else self.load_rotator()
-        editor = load_editor_for(rotator, asked, self.runtime.device, self.property_directions)
-        if self.edit is not None:
+        rotator = StillRotator() if request.is_still and self.follow is None else self.load_rotator()
+        editor = load_editor_for(rotator, request, self.runtime.device, self.property_directions)
+        if self.recipe is not None:
             from latentrot.portrait.recipe import digests_of  # noqa: PLC0415
 
-            self.recipe().require_same(digests_of(rotator, editor))
+            self.recipe.require_same(digests_of(rotator, editor))
         return rotator, editor
 
     def load_rotator(self) -> Rotator:
@@ -465,7 +462,7 @@ def print_report(edited: Edited) -> None:
         if isfinite(turned.round_trip_psnr_db):
             print(f"PSNR of the inversion (source against its decoded latent): {turned.round_trip_psnr_db:.1f} dB")
         if any(v.appearance.reports for v in edited.variations) and not any(
-            t.yaw or not t.yaw_alone for t in face.asked
+            t.yaw or not t.yaw_alone for t in face.turns
         ):
             continue  # nothing was rotated
         print("   requested   yaw before   yaw after   pitch after   light after   visible in source")
@@ -480,11 +477,11 @@ class Demo:
     """Rotate a bundled public-domain portrait, or a rendered head."""
 
     out: Path = Path("demo")
-    """folder"""
+    """output folder"""
     heads: bool = False
-    """rotate a rendered head instead, and show the true rendering of each rotation for comparison"""
+    """rotate a rendered head instead, and show the ground-truth rendering of each rotation for comparison"""
     model: str = "heads64"
-    """with --heads: the bundled model; it includes the head"""
+    """with --heads: the bundled model; it includes the rendered head"""
     runtime: Annotated[RuntimeOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RuntimeOptions)
 
     def run(self) -> None:

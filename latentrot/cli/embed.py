@@ -1,4 +1,4 @@
-"""Images to latents: `embed`."""
+"""The command `embed`: invert images to latents."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from latentrot.cli.common import FrameOptions, RuntimeOptions, at_least, check_folder
+from latentrot.cli.common import FrameOptions, RuntimeOptions, check_folder, check_minimum
 from latentrot.errors import LatentrotError
 from latentrot.files import check_writable
 
@@ -25,13 +25,13 @@ __all__ = ["Embed"]
 
 @dataclass(frozen=True)
 class Embed:
-    """Invert a folder of aligned faces to latents; resumes after any stop.
+    """Invert a folder of aligned faces to latents; resumes after an interruption.
 
-    A manifest first assigns images to shards; shards are written atomically. Running the command again does the remaining
-    work, even within an interrupted shard; several processes share it. New images of the folder are added, and changed ones
-    embedded again. Unreadable images are skipped and listed; --retry tries them again.
+    A manifest assigns images to shards, which are written atomically. Running the command again completes the store, and
+    continues interrupted shards; several processes can work on one store. New images in the folder are added, and changed
+    images are embedded again. Unreadable images are skipped and listed; --retry tries them again.
 
-    Several machines, with images and --out at paths or addresses that all of them can access:
+    On several machines, which all need access to the images and to --out:
 
       (machine 1) ray start --head
 
@@ -43,7 +43,7 @@ class Embed:
     data: Path | None = None
     """CelebA folder, or any folder of aligned (178:218) or square face images"""
     out: str = "latents"
-    """folder of the store, or an address of fsspec, such as s3://bucket/latents"""
+    """folder of the store, or an fsspec address such as s3://bucket/latents"""
     model: str | None = None
     """a diffusers folder, a Hub id or a bundled model (faces64, heads64); by default faces64"""
     steps: int | None = None
@@ -57,33 +57,33 @@ class Embed:
     readers: int = 4
     """threads per process for reading images"""
     devices: str | None = None
-    """several devices, one process each: cuda:0,cuda:1"""
+    """several devices, one process per device: cuda:0,cuda:1"""
     workers: int | None = None
     """number of processes on the CPU; with --engine ray: max number of actors"""
     engine: Literal["local", "ray"] = "local"
     """this machine, or a Ray cluster (needs the extra ray)"""
     address: str = "auto"
-    """address of the Ray cluster: auto (that of this machine), ray://HOST:10001, or local"""
+    """address of the Ray cluster: auto (the cluster of this machine), ray://HOST:10001, or local"""
     retry: bool = False
     """embed shards with unreadable images again"""
     verify: bool = False
-    """only check every shard against the manifest, and with --data the images; problems are listed, with exit code 2"""
+    """only check every shard against the manifest and, with --data, against the images; lists problems with exit code 2"""
     frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
     labels: Path | None = None
-    """label table: afterwards compute the sums for fit-directions, with its default bins"""
+    """label table: after embedding, compute the sums for fit-directions with its default bins"""
     runtime: Annotated[RuntimeOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RuntimeOptions)
 
     def run(self) -> None:
-        """Embed the images that the store does not hold."""
+        """Embed the images that are missing in the store."""
         for option, value in (
             ("--batch-size", self.batch_size), ("--shard-size", self.shard_size), ("--readers", self.readers),
             ("--workers", 1 if self.workers is None else self.workers),
         ):  # fmt: skip
-            at_least(option, value, 1)
+            check_minimum(option, value, 1)
         if self.verify:
             return self.check()
         if self.data is None:
-            raise LatentrotError("no images given; expected --data FOLDER (only --verify works without it)")
+            raise LatentrotError("no images given; expected --data FOLDER (only --verify runs without it)")
         check_folder(self.data)
         check_writable(f"{self.out}/manifest-00000.parquet")
         from latentrot.data.celeba import open_folder  # noqa: PLC0415
@@ -118,7 +118,7 @@ class Embed:
         from latentrot.diffusion.solve import resolve_schedule  # noqa: PLC0415
         from latentrot.store.job import EmbedJob  # noqa: PLC0415
         from latentrot.store.space import LatentSpace  # noqa: PLC0415
-        from latentrot.store.work import Sizes, embed_folder, follow, pending_shards, plan, progress_bar  # noqa: PLC0415
+        from latentrot.store.work import Sizes, consume_reports, embed_folder, pending_shards, plan, progress_bar  # noqa: PLC0415
 
         sizes = Sizes(self.batch_size, self.shard_size, self.readers)
         schedule = resolve_schedule(self.steps, self.solver, None)
@@ -137,7 +137,7 @@ class Embed:
         scale, vae = self.runtime.scale, self.runtime.vae
         job = EmbedJob(folder.root, place, name, self.runtime.dtype, sizes, self.retry, scale, vae)
         with progress_bar(store, numbers) as bar:
-            return follow(store, counted(self.reports(job, numbers), bar.update), bar)
+            return consume_reports(store, counted(self.reports(job, numbers), bar.update), bar)
 
     def reports(self, job: EmbedJob, numbers: list[int]) -> Iterator[ShardReport]:
         """Run the selected engine; yields a report per shard."""
@@ -166,11 +166,11 @@ class Embed:
             for line in problems:
                 print(line, file=sys.stderr)
             raise LatentrotError(f"{self.out}: {len(problems)} problems")
-        print(f"{self.out}: all {len(store.numbers)} shards are whole; {store.count()} latents")
+        print(f"{self.out}: all {len(store.numbers)} shards are intact; {store.count()} latents")
 
 
 def counted(reports: Iterator[ShardReport], update: Callable[[int], object]) -> Iterator[ShardReport]:
-    """Pass reports on, telling the progress bar of each."""
+    """Yield reports unchanged, and update the progress bar with each."""
     for report in reports:
         update(report.planned)
         yield report

@@ -1,4 +1,4 @@
-"""Evaluation of rotators: `evaluate`."""
+"""The command `evaluate`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import tyro
 from latentrot.cli.common import (
     FrameOptions,
     RuntimeOptions,
-    at_least,
     check_folder,
+    check_minimum,
     chosen_options,
     load_chosen,
     rotator_options,
@@ -39,8 +39,8 @@ else:
 class Evaluate:
     """Measure rotators against ground truth.
 
-    The truth is another view of a rendered head, or another frame of the same clip of a real person. By default only people
-    are measured that were held out of all trainings of the package.
+    The ground truth is another view of a rendered head, or another frame of the same clip of a real person. By default only
+    people who were held out of all trainings of the package are measured.
     """
 
     data: Path
@@ -50,7 +50,7 @@ class Evaluate:
     rotator: tuple[str, ...] = ("latent",)
     """one or several rotators: latent, mesh, pair, spin, nothing, mirror, or your own as package.module:name"""
     labeler: str | None = None
-    """label network for the measurement: a bundled model, a model's folder or a file; by default that of --model"""
+    """label network for the measurement: a bundled model, a model's folder or a file; by default the one of --model"""
     identity: Path | None = None
     """your weights of facenet-pytorch's InceptionResnetV1 (20180402-114759-vggface2.pt), for measuring the identity. A
     spin model trained with these weights uses them as its identity condition, which favours it"""
@@ -59,16 +59,16 @@ class Evaluate:
     people: int | None = None
     """number of people or heads to rotate; by default all"""
     protocol: Literal["turns", "views"] = "turns"
-    """turns: to the poses of --targets; views: rendered heads to all other views of their set, with the columns that
-    multi-view papers publish"""
+    """turns: rotate to the yaws in --targets; views: rotate rendered heads to all other views of their set, and report the
+    measures that multi-view papers publish"""
     source_yaw: float = 0.0
-    """rendered heads: yaw of the sources, degrees"""
+    """rendered heads: yaw of the source images, degrees"""
     targets: tuple[float, ...] | None = None
     """rendered heads: target yaws, degrees; by default -45 to 45 in steps of 15"""
     everybody: bool = False
-    """photographs: all people, not only held-out ones; for rotators that were not trained on the data set"""
+    """photographs: measure all people, not only held-out ones; for rotators that were not trained on the data set"""
     data_set: str | None = None
-    """photographs: name of the data set in the cards of models; by default that of the folder"""
+    """photographs: name of the data set in model cards; by default the name of the folder"""
     per_person: int = 2
     """photographs: max number of pairs per person and bin of 15 degrees"""
     frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
@@ -76,11 +76,11 @@ class Evaluate:
     runtime: Annotated[RuntimeOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RuntimeOptions)
 
     def run(self) -> None:
-        """Rotate, measure, write the results, print the table."""
+        """Rotate, measure, write the results and print the table."""
         check_folder(self.data)
         check_writable(self.out)
-        at_least("--people", 1 if self.people is None else self.people, 1)
-        at_least("--per-person", self.per_person, 1)
+        check_minimum("--people", 1 if self.people is None else self.people, 1)
+        check_minimum("--per-person", self.per_person, 1)
         from tqdm import tqdm  # noqa: PLC0415
 
         from latentrot.devices import resolve_device  # noqa: PLC0415
@@ -88,7 +88,7 @@ class Evaluate:
         from latentrot.evaluation.report import markdown_table, protocol_table, summary, write_evaluation  # noqa: PLC0415
         from latentrot.evaluation.run import evaluate, read_pairs  # noqa: PLC0415
         from latentrot.faces.network import load_labeler  # noqa: PLC0415
-        from latentrot.portrait.results import make_folder  # noqa: PLC0415
+        from latentrot.files import create_folder  # noqa: PLC0415
 
         config = self.config()
         judge = self.judges()
@@ -97,9 +97,9 @@ class Evaluate:
         require_held_out(rotators, self.data, config)
         self.frame.check([self.data], self.runtime.device)
         labeler = load_labeler(self.labeler, resolve_device(self.runtime.device)) if self.labeler else None
-        # rotators without a label network are measured by that of the first that has one
+        # rotators without a label network are measured by that of the first rotator with one
         labeler = labeler or next(filter(None, (capabilities_of(r).label_network for r in rotators.values())), None)
-        make_folder(self.out)
+        create_folder(self.out)
         with tqdm(total=pairs.table["source"].nunique(), desc="evaluate", unit="image", disable=None) as bar:
             evaluation = evaluate(
                 rotators, pairs, config, labeler=labeler, judge=judge, provenance=provenance, progress=bar.update
@@ -112,7 +112,7 @@ class Evaluate:
         print("wrote " + ", ".join(map(str, files)))
 
     def config(self) -> EvaluationConfig:
-        """The configuration."""
+        """The configuration of the evaluation."""
         from latentrot.evaluation.pairs import EvaluationConfig  # noqa: PLC0415
 
         if self.protocol == "views" and self.targets is not None:

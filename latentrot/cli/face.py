@@ -1,4 +1,4 @@
-"""The networks of landmarks and face parts: `train landmarks`, `train parts`."""
+"""The commands `train landmarks` and `train parts`."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ __all__ = ["TrainLandmarks", "TrainParts"]
 
 @dataclass(frozen=True, kw_only=True)
 class FaceOptions(TrainOptions):
-    """Options of both commands."""
+    """Options of `train landmarks` and `train parts`."""
 
     data: Path
-    """folder with ytf/, lfw/ and celeba/ for landmarks; parts/ and lfw/ for parts"""
+    """folder with ytf/, lfw/ and celeba/ to train landmarks, or with parts/ and lfw/ to train parts"""
     init: str | None = None
-    """a network's file to begin with, such as the bundled one's; by default random weights"""
+    """network file to initialise the weights from, such as the bundled one; by default random weights"""
     save_every: int = 250
     """steps between checkpoints; the first one of a run is written after a minute"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainLandmarks(FaceOptions):
-    """Train the network of 68 landmarks; resumes to the exact step."""
+    """Train the network for 68 landmarks; resumes to the exact step."""
 
     teacher: Path = Path("marks.parquet")
     """table of a teacher's landmarks (.parquet or .csv: image, disagreement, x0, y0 ... x67, y67), as
     experiments/teach_landmarks.py writes it"""
 
     def run(self) -> None:
-        """Read the images, train, write the network."""
+        """Read the images, train and write the network."""
         self.check()
         from latentrot.faces.face_networks import LandmarkNetwork, load_face_network  # noqa: PLC0415
         from latentrot.training.face.config import FaceTrainConfig  # noqa: PLC0415
@@ -48,15 +48,15 @@ class TrainLandmarks(FaceOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainParts(FaceOptions):
-    """Train the network of face parts: background, skin, hair, ears, neck, clothes, accessories; resumes exactly."""
+    """Train the face parsing network (background, skin, hair, ears, neck, clothes, accessories); resumes exactly."""
 
     teacher: Path | None = None
-    """table of landmarks as for `train landmarks`; by default the bundled network's own, kept in OUT/marks.parquet"""
+    """table of landmarks as for `train landmarks`; by default the bundled network's landmarks, stored in OUT/marks.parquet"""
     masks: Path | None = None
-    """folder of a teacher's masks, as experiments/teach_parts.py writes it, to learn from beside those made by hand"""
+    """folder of a teacher's masks written by experiments/teach_parts.py, used in addition to hand-made masks"""
 
     def run(self) -> None:
-        """Read the images, train, write the network."""
+        """Read the images, train and write the network."""
         self.check()
         from latentrot.faces.face_networks import PartsNetwork, load_face_network  # noqa: PLC0415
         from latentrot.training.face.config import FaceTrainConfig  # noqa: PLC0415
@@ -72,13 +72,13 @@ class TrainParts(FaceOptions):
         print(f"wrote {path}")
 
     def marks(self) -> Path:
-        """The bundled network's landmarks of the photographs with masks, found once."""
+        """Table of the bundled network's landmarks for the photographs with masks, written once."""
         from latentrot.files import write_atomically  # noqa: PLC0415
-        from latentrot.training.face.faces import marks_of, masked_photographs  # noqa: PLC0415
+        from latentrot.training.face.faces import estimate_marks, masked_photographs  # noqa: PLC0415
 
         path = self.out / "marks.parquet"
         if not path.is_file():
-            table = marks_of(self.data, list(masked_photographs(self.data, self.masks)["image"]))
+            table = estimate_marks(self.data, list(masked_photographs(self.data, self.masks)["image"]))
             self.out.mkdir(parents=True, exist_ok=True)
             write_atomically(path, table.to_parquet)
         return path

@@ -1,4 +1,4 @@
-"""Directions: `fit-directions`."""
+"""The command `fit-directions`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import tyro
 
-from latentrot.cli.common import Light, RuntimeOptions, at_least, given_of
+from latentrot.cli.common import Light, RuntimeOptions, check_minimum, given_options
 from latentrot.errors import LatentrotError
 from latentrot.files import check_writable
 
@@ -27,24 +27,24 @@ __all__ = ["FitDirections"]
 
 @dataclass(frozen=True)
 class FitDirections:
-    """Fit directions to latents and labels, for each illumination class.
+    """Fit directions to latents and labels for each illumination class.
 
     A hundred photographs are enough for a test; directions are stable from a few thousand on.
     """
 
     light: Light | None = None
-    """side of the image the main light comes from; by default each of the three, a file each"""
+    """side of the image from which the main light comes; by default all three, one file each"""
     latents: str = "latents"
-    """store made by embed: a folder, or an address of fsspec"""
+    """store written by embed: a folder or an fsspec address"""
     labels: Path = Path("labels.parquet")
-    """table made by label; for --property alone any table with image_id and that column"""
+    """table written by label; with --property any table with image_id and the columns of the properties"""
     out: Path | None = None
-    """a folder for LIGHT.safetensors, by default directions/; with --light also a file, NAME.safetensors"""
+    """output folder for LIGHT.safetensors, by default directions/; with --light also a file NAME.safetensors"""
     property: tuple[str, ...] = ()
     """properties to fit instead of the yaw: names (smile, age, ...) or numeric columns of the table; by default the yaw and
-    all properties whose columns the table has, with --light the yaw alone"""
+    all properties whose columns are in the table, or with --light only the yaw"""
     data: Path | None = None
-    """folder of the labelled images, for calibrating properties on held-out people; without it they are not calibrated"""
+    """folder of the labelled images, to calibrate properties on held-out people; without it they are not calibrated"""
     where: str = ""
     """attribute filter, for example "Male == 1 and Eyeglasses == -1" """
     bins: float = 10.0
@@ -54,32 +54,32 @@ class FitDirections:
     mirror: bool = True
     """also use the mirror image of every latent"""
     held_out: float = 0.1
-    """share of the people held out for measurements (0 to 1)"""
+    """share of the people held out of the fit for measurements (0 to 1)"""
     coarse: int | None = None
-    """frequencies below this number of half-waves are walked by measured degrees, others by the calibrated step size;
-    by default none; 4 halved the change of light on rendered heads"""
+    """walk spatial frequencies below this number of half-waves per image by the measured degrees, and others by the
+    calibrated step size; 0: all by the calibrated step size. 4 halved the change of light on rendered heads"""
     carry: bool = True
-    """warp the pixels of the image in the calibration and in every rotation; --no-carry: show decoded walks"""
+    """warp the pixels of the image, in the calibration and in every rotation; --no-carry: show the decoded walks"""
     calibrate: int = 32
     """number of images for the calibration; 0: no calibration"""
     model: str | None = None
-    """the model of the latents; by default the one named in the store"""
+    """model of the latents; by default the one named in the store"""
     seed: int = 0
     """seed of the selection of calibration images"""
     runtime: Annotated[RuntimeOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RuntimeOptions)
 
     def run(self) -> None:
-        """Fit, calibrate, write: the yaw light by light, then the properties."""
+        """Fit, calibrate and write the yaw for each illumination class, then the properties."""
         paths = {} if self.property and self.light is None else self.paths()
         for path in paths.values():
             check_writable(path)
-        at_least("--calibrate", self.calibrate, 0)
+        check_minimum("--calibrate", self.calibrate, 0)
         from latentrot.directions.fit import FitConfig  # noqa: PLC0415
         from latentrot.faces.table import read_labels  # noqa: PLC0415
         from latentrot.store.latent_store import LatentStore  # noqa: PLC0415
 
         store, labels = LatentStore(self.latents), read_labels(self.labels, complete=bool(paths))
-        config = FitConfig(width=self.bins, **given_of(self, FitConfig))
+        config = FitConfig(width=self.bins, **given_options(self, FitConfig))
         name = self.model or store.space.model
         model = self.loaded(name) if self.calibrate else None
         for light, path in paths.items():
@@ -94,7 +94,7 @@ class FitDirections:
             self.fit_properties(store, labels, name)
 
     def fit_properties(self, store: LatentStore, labels: pd.DataFrame, name: str) -> None:
-        """Fit directions of properties, and calibrate them if there are images."""
+        """Fit directions of properties; calibrate them if a folder of images is given."""
         from latentrot.directions.property_fit import PropertyFitConfig, available_properties, fit_properties  # noqa: PLC0415
         from latentrot.progress import Progress  # noqa: PLC0415
 
@@ -112,7 +112,7 @@ class FitDirections:
         print(f"wrote {out}")
 
     def property_path(self, store: LatentStore) -> Path:
-        """The file of the directions of properties."""
+        """Output file of the property directions."""
         if self.out is not None and self.out.suffix == ".safetensors":
             return self.out
         return (self.out or Path("directions")) / "properties" / f"depth-{store.space.schedule.depth:g}.safetensors"
@@ -120,7 +120,7 @@ class FitDirections:
     def calibrated_properties(
         self, directions: PropertyDirections, labels: pd.DataFrame, name: str
     ) -> PropertyDirections:
-        """The directions with their calibration on held-out people."""
+        """The directions, calibrated on held-out people."""
         from latentrot.data.celeba import FaceFolder  # noqa: PLC0415
         from latentrot.directions.property_fit import held_out_images  # noqa: PLC0415
         from latentrot.faces.attributes import attributes_beside  # noqa: PLC0415
@@ -135,28 +135,30 @@ class FitDirections:
             return calibrate_properties(editor, folder, people, progress=lambda _: bar.update())[0]
 
     def loaded(self, name: str) -> LatentModel:
-        """The model of the latents."""
+        """Load the model of the latents."""
         from latentrot.diffusion.load import load_model  # noqa: PLC0415
 
         runtime = self.runtime
         return load_model(name, runtime.device, runtime.dtype, scale=runtime.scale, vae=runtime.vae)
 
     def paths(self) -> dict[str, Path]:
-        """The file of each illumination class that is fitted."""
+        """Output file of each illumination class to fit."""
         if self.light is not None and self.out is not None and self.out.suffix:
             if self.out.suffix != ".safetensors":
                 raise LatentrotError(f"--out {self.out}: expected a folder, or a name ending in .safetensors")
             return {self.light: self.out}
         folder = self.out or Path("directions")
         if folder.suffix == ".safetensors":
-            raise LatentrotError(f"--out {folder}: the three lights need three files; give a folder, or one --light")
+            raise LatentrotError(
+                f"--out {folder}: three illumination classes need three files; give a folder, or one --light"
+            )
         lights = get_args(Light) if self.light is None else (self.light,)
         return {light: folder / f"{light}.safetensors" for light in lights}
 
     def fit(
         self, light: str, store: LatentStore, labels: pd.DataFrame, config: FitConfig, model: LatentModel | None
     ) -> Directions:
-        """Fit the directions of one illumination class, with progress of reading latents and decoding images."""
+        """Fit the directions of one illumination class, with progress bars for reading latents and decoding images."""
         from latentrot.directions.fit import fit_directions  # noqa: PLC0415
         from latentrot.progress import Progress  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Rendered heads: `heads make`, `heads import`, `heads surface`."""
+"""The commands `heads make`, `heads import` and `heads surface`, for rendered heads."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class HeadsMake:
     out: Path
     """output folder"""
     count: int = 1000
-    """number of heads; with --views each has several views"""
+    """number of heads; with --views each head has several views"""
     seed: int = 0
     """seed of the heads; seeds from 1000000 up are reserved for testing: do not train or tune on them"""
     size: int = 64
@@ -34,24 +34,24 @@ class HeadsMake:
     jobs: int = 2
     """number of processes"""
     maps: bool = False
-    """also masks/ (0 background, 1 face, 2 hair) and normals/"""
+    """also write masks/ (0 background, 1 face, 2 hair) and normals/"""
     views: bool = False
-    """views of every head that differ in the pose only; lights cycle through left, center, right"""
+    """render several views of every head that differ in pose only; from head to head the light cycles left, center, right"""
     yaws: str = "-90:90:15"
-    """with --views: degrees, FROM:TO:STEP or a list such as -30,0,30; positive: nose to the viewer's right"""
+    """with --views: yaws in degrees, FROM:TO:STEP or a list such as -30,0,30; positive: nose to the viewer's right"""
     pitches: str = "0"
-    """with --views: degrees, likewise; positive: looks up"""
+    """with --views: pitches in degrees, in the same form; positive: looks up"""
     same_light: bool = False
-    """with --views: heads with light from the same side have identical light and background"""
+    """with --views: give all heads with light from the same side the same light and background"""
     yaw_sd: float = 20.0
     """without --views: standard deviation of the yaw in degrees"""
     yaw_max: float = 60.0
     """without --views: max yaw to either side"""
     model: Path | None = None
-    """the face model; by default where `latentrot heads import` puts it"""
+    """face model; by default the output of `latentrot heads import`"""
 
     def run(self) -> None:
-        """Render missing images, write the tables."""
+        """Render the missing images and write the tables."""
         check_writable(self.out / "heads.json")
         from latentrot.synthetic.head_model import ICT_PATH  # noqa: PLC0415
         from latentrot.synthetic.sample import HeadConfig  # noqa: PLC0415
@@ -64,7 +64,7 @@ class HeadsMake:
         print(f"rendered {drawn} of {folder.image_count} images of {self.count} heads; wrote {self.out}")
 
     def chosen_views(self) -> ViewGrid | None:
-        """The selected views."""
+        """The selected grid of views; None without --views."""
         from latentrot.synthetic.write import ViewGrid, parse_degrees  # noqa: PLC0415
 
         if not self.views:
@@ -77,9 +77,9 @@ class HeadsImport:
     """Convert a clone of ICT Face Model Light's repository into the arrays that heads are rendered from."""
 
     clone: tyro.conf.Positional[Path]
-    """the clone, or the folder FaceXModel inside it"""
+    """the cloned repository, or the folder FaceXModel inside it"""
     out: Path | None = None
-    """the .npz file; by default where `latentrot heads make` looks for it"""
+    """output .npz file; by default where `latentrot heads make` reads it"""
 
     def run(self) -> None:
         """Convert the model."""
@@ -95,15 +95,15 @@ class HeadsImport:
 
 @dataclass(frozen=True)
 class HeadsSurface:
-    """Simplify the face model to the surface that is fitted to photographs, and extract an ear; the package includes both."""
+    """Simplify the face model to the surface that is fitted to photographs, and extract an ear; both are in the package."""
 
     model: Path | None = None
-    """the face model; by default where `latentrot heads import` puts it"""
+    """face model; by default the output of `latentrot heads import`"""
     out: Path | None = None
-    """the surface's .safetensors file, beside which ear.safetensors is written; by default those in the package"""
+    """output .safetensors file of the surface; ear.safetensors is written beside it; by default the files in the package"""
 
     def run(self) -> None:
-        """Simplify the model, write the files."""
+        """Simplify the model and write both files."""
         from latentrot.geometry.ear import EAR_PATH, make_ear, write_ear  # noqa: PLC0415
         from latentrot.geometry.surface import SURFACE_PATH, make_surface, write_surface  # noqa: PLC0415
         from latentrot.synthetic.head_model import ICT_PATH  # noqa: PLC0415
@@ -116,7 +116,7 @@ class HeadsSurface:
         write_ear(ear, beside)
         print(
             f"{len(surface.mean)} vertices, {len(surface.identities)} identities; wrote {out}; "
-            f"an ear of {len(ear.points)} vertices; wrote {beside}"
+            f"ear: {len(ear.points)} vertices; wrote {beside}"
         )
 
 
@@ -131,5 +131,5 @@ class Heads:
     ]
 
     def run(self) -> None:
-        """Run the chosen action."""
+        """Run the chosen subcommand."""
         self.action.run()

@@ -1,4 +1,4 @@
-"""Information about files: `info`."""
+"""The command `info`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Info:
     """Print the header of any file that latentrot wrote."""
 
     file: Annotated[Path, tyro.conf.Positional]
-    """directions, latents, labels, label network, checkpoint, model folder, or an image latentrot wrote"""
+    """directions, latents, labels, label network, checkpoint, model folder, or an image written by latentrot"""
 
     def run(self) -> None:
-        """Print name and value, a line each."""
+        """Print one line per header entry: name and value."""
         from latentrot.info import describe_file  # noqa: PLC0415
 
         for name, value in describe_file(self.file).items():

@@ -1,4 +1,4 @@
-"""Labels of images: `label`, `label light`, `label check`, `train labeler`."""
+"""The commands `label`, `label light`, `label check` and `train labeler`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from latentrot.cli.common import FrameOptions, at_least, check_folder, given_of
+from latentrot.cli.common import FrameOptions, check_folder, check_minimum, given_options
 from latentrot.errors import LatentrotError
 from latentrot.files import check_writable
 
@@ -30,9 +30,9 @@ class Label:
     data: Path
     """CelebA folder, or any folder of aligned (178:218) or square face images"""
     out: Path = Path("labels.parquet")
-    """.parquet or .csv"""
+    """output table, .parquet or .csv"""
     light: Path | None = None
-    """table of the light (.csv or .parquet: image_id, light) to use instead of the network"""
+    """table of illumination classes (.csv or .parquet: image_id, light) to use instead of the network's estimates"""
     batch_size: int = 256
     """batch size"""
     pose: Literal["bundled", "hopenet"] = "bundled"
@@ -42,16 +42,16 @@ class Label:
     labeler: str | None = None
     """label network: a bundled model (faces64, heads64), a model's folder or a labeler file; by default faces64"""
     exact: bool = False
-    """copy the labels in the folder's pose.csv and light.csv, as of rendered images, instead of estimating them"""
+    """copy the labels from the folder's pose.csv and light.csv, such as of rendered images, instead of estimating them"""
     mirror: bool = True
-    """average with the mirrored image"""
+    """average the estimates with those of the mirrored image"""
     frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
     device: str | None = None
-    """cpu, cuda or cuda:N; by default cuda where there is one"""
+    """cpu, cuda or cuda:N; by default cuda if available"""
 
     def run(self) -> None:
-        """Label, join the folder's attributes and identities, write the table."""
-        at_least("--batch-size", self.batch_size, 1)
+        """Label the images, join the folder's attributes and identities, and write the table."""
+        check_minimum("--batch-size", self.batch_size, 1)
         if self.out.suffix not in (".parquet", ".csv"):
             raise LatentrotError(f"--out {self.out}: expected a name ending in .parquet or .csv")
         check_folder(self.data)
@@ -71,7 +71,7 @@ class Label:
         print(f"labelled {len(table)} images ({counts}); wrote {self.out}")
 
     def estimated(self, folder: FaceFolder) -> pd.DataFrame:
-        """Estimate the labels."""
+        """Estimate the labels of the folder's images."""
         from latentrot.bundles import DEFAULT_BUNDLE  # noqa: PLC0415
         from latentrot.devices import resolve_device  # noqa: PLC0415
         from latentrot.faces.attributes import attributes_beside  # noqa: PLC0415
@@ -95,30 +95,30 @@ class Label:
 
 @dataclass(frozen=True)
 class LabelLight:
-    """Label the light: some images by hand, the others by a model fitted to these answers.
+    """Label the light: some images by hand, the others by a model fitted to the hand labels.
 
-    Without --page the model is fitted to existing answers. With --page answers are given in a browser, the most uncertain
+    Without --page the model is fitted to the existing answers. With --page you answer in the browser, the most uncertain
     images first, and the model is fitted again after every batch.
     """
 
     data: Path
     """CelebA folder, or any folder of aligned (178:218) or square face images"""
     answers: Path = Path("light_answers.csv")
-    """answers (image_id,light,annotator,time); rows are only appended"""
+    """file of the answers (image_id,light,annotator,time); rows are only appended"""
     out: Path = Path("light.csv")
-    """the light of every image: image_id,light,confidence,source"""
+    """output table with the light of every image: image_id,light,confidence,source"""
     page: bool = False
-    """open the page on 127.0.0.1; Ctrl-C stops it, fits again and reports"""
+    """open the labelling page on 127.0.0.1; Ctrl-C stops it, fits the model and prints the report"""
     annotator: str = ""
-    """initial name on the page"""
+    """name of the annotator, prefilled on the page"""
     batch: int = 20
-    """number of answers of one person between fits"""
+    """number of answers of one annotator between fits"""
     rounds: int | None = None
-    """number of batches per person; by default until all images are labelled"""
+    """number of batches per annotator; by default until all images are labelled"""
     again: float = 0.2
-    """share of a batch that others have answered, for measuring agreement (0 to 1)"""
+    """share of a batch that other annotators have already answered, to measure agreement (0 to 1)"""
     port: int | None = None
-    """by default the first free one from 7860"""
+    """port of the page; by default the first free one from 7860"""
     doubtful: int = 10
     """number of uncertain images to list"""
     labeler: str | None = None
@@ -128,7 +128,7 @@ class LabelLight:
     frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
 
     def run(self) -> None:
-        """Ask on the page if requested, fit, write the table, report."""
+        """Serve the page if requested, fit the model, write the table and print the report."""
         if self.out.suffix != ".csv":
             raise LatentrotError(f"--out {self.out}: expected a name ending in .csv")
         check_folder(self.data)
@@ -144,7 +144,7 @@ class LabelLight:
 
         folder = open_folder(self.data)
         if not self.page:
-            read_answers(self.answers)  # report errors before the slow part
+            read_answers(self.answers)  # fail before the slow part
         self.frame.check([folder], self.device)
         device = self.resolved_device()
         features = folder_features(folder, labeler=load_labeler(self.labeler, device), device=device)
@@ -158,7 +158,7 @@ class LabelLight:
         print(f"wrote {self.out}")
 
     def resolved_device(self) -> torch.device | None:
-        """The given device; None avoids importing torch to detect one."""
+        """The given device; None (the CPU) without --device, so that torch is not imported."""
         if self.device is None:
             return None
         from latentrot.devices import resolve_device  # noqa: PLC0415
@@ -186,14 +186,14 @@ class LabelLight:
 
 @dataclass(frozen=True)
 class CheckLabels:
-    """Measure the accuracy of the labels on held-out people: report and figures."""
+    """Measure the accuracy of the labels on held-out people; write a report and figures."""
 
     celeba: Path
     """aligned CelebA with identity_CelebA.csv and pose.csv (image_id, yaw_deg, pitch_deg)"""
     yaleb: Path
     """extended Yale B with light.csv (image, azimuth_deg, elevation_deg)"""
     out: Path = Path("label-check")
-    """folder for report.json and the figures"""
+    """output folder for report.json and the figures"""
     pose: Literal["bundled", "hopenet"] = "bundled"
     """pose estimator"""
     weights: str | None = None
@@ -201,13 +201,13 @@ class CheckLabels:
     labeler: str | None = None
     """label network: a bundled model (faces64, heads64), a model's folder or a labeler file; by default faces64"""
     mirror: bool = True
-    """average with the mirrored image"""
+    """average the estimates with those of the mirrored image"""
     device: str | None = None
-    """cpu, cuda or cuda:N; by default cuda where there is one"""
+    """cpu, cuda or cuda:N; by default cuda if available"""
     frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
 
     def run(self) -> None:
-        """Measure, print measured and target values, write the report."""
+        """Measure, print measured and target values, and write the report."""
         check_folder(self.celeba)
         check_folder(self.yaleb, "the extended Yale B images with light.csv")
         check_writable(self.out)
@@ -238,11 +238,11 @@ class TrainLabeler:
     heads: Path | None = None
     """alternatively: images with exact labels (pose.csv, light.csv, identity_CelebA.csv), written by heads make"""
     out: Path = Path("labeler.safetensors")
-    """the network's file"""
+    """output file of the network"""
     pose_steps: int | None = None
-    """optimiser steps of the pose half"""
+    """optimiser steps of the pose trunk"""
     light_steps: int | None = None
-    """optimiser steps of the light half before self-training"""
+    """optimiser steps of the light trunk before self-training"""
     round_steps: int | None = None
     """optimiser steps of each round of self-training"""
     seed: int | None = None
@@ -250,14 +250,14 @@ class TrainLabeler:
     frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
 
     def run(self) -> None:
-        """Train, write the network, print its errors on held-out people."""
+        """Train and write the network, and print its errors on held-out people."""
         check_writable(self.out)
         from latentrot.training.labeler.config import LabelTrainConfig  # noqa: PLC0415
 
-        given = given_of(self, LabelTrainConfig)
+        given = given_options(self, LabelTrainConfig)
         for name, value in given.items():
             least = 1 if self.heads is not None and name.endswith("_steps") else 0
-            at_least(f"--{name.replace('_', '-')}", value, least)
+            check_minimum(f"--{name.replace('_', '-')}", value, least)
         self.frame.check([folder for folder in (self.celeba, self.heads) if folder is not None])
         for name, value in self.train(LabelTrainConfig(**given)).items():
             print(f"{name}: {value:g}")

@@ -1,4 +1,4 @@
-"""Several stores of latents to one: `merge`."""
+"""The command `embed merge`."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ __all__ = ["Merge"]
 
 @dataclass(frozen=True)
 class Merge:
-    """Make one store of latents of several people's or runs', all of the same model and schedule.
+    """Merge several stores of latents into one; all must have the same model and schedule.
 
-    Shards are hard links where the disk allows it. A store from an earlier version, without a manifest, gets one.
+    Shards become hard links if the file system allows it. A store without a manifest, from an earlier version, gets one.
     """
 
     stores: Annotated[tuple[str, ...], tyro.conf.Positional]
     """folders or addresses of the stores"""
     out: str = "merged"
-    """folder or address of the new one"""
+    """folder or address of the merged store"""
     drop_duplicates: bool = False
-    """keep the first store's latent of an image that several have, rather than refuse them"""
+    """if an image is in several stores, keep the latent of the first one instead of failing"""
 
     def run(self) -> None:
-        """Merge, and say how much."""
+        """Merge the stores and print the counts."""
         check_writable(f"{self.out}/manifest-00000.parquet")
         from tqdm import tqdm  # noqa: PLC0415
 
@@ -36,8 +36,8 @@ class Merge:
         from latentrot.store.merge import merge_stores  # noqa: PLC0415
 
         if not self.stores:
-            raise LatentrotError("no stores to merge; give their folders")
+            raise LatentrotError("no stores to merge; give at least one folder or address")
         stores, out = [LatentStore(root) for root in self.stores], LatentStore(self.out)
         with tqdm(total=sum(len(s.numbers) for s in stores), unit="shard", desc="merge", disable=None) as bar:
             held, dropped = merge_stores(stores, out, drop_duplicates=self.drop_duplicates, progress=bar.update)
-        print(f"{self.out}: {held} images in {len(out.numbers)} shards, {dropped} duplicates left out")
+        print(f"{self.out}: {held} images in {len(out.numbers)} shards, {dropped} duplicates dropped")

@@ -1,4 +1,4 @@
-"""A head as a mesh: `mesh`."""
+"""The command `mesh`."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class Mesh:
     image: Annotated[Path, tyro.conf.Positional]
     """the photograph"""
     out: Path
-    """.glb (its texture inside), .obj (with .mtl and .texture.png beside it) or .ply (colours at the points); the
-    camera that shows the mesh in the photograph lies beside it as .camera.json"""
+    """.glb (embedded texture), .obj (with .mtl and .texture.png beside it) or .ply (vertex colours); the camera that
+    projects the mesh onto the photograph is written beside it as .camera.json"""
     pose: Literal["photograph", "frontal"] = "photograph"
-    """as the head is turned in the photograph, or looking at the viewer"""
+    """pose of the mesh: that of the head in the photograph, or frontal"""
     face: str = "largest"
-    """which face: largest, or its number"""
+    """face: largest, or a number (0 is the largest)"""
     device: str | None = None
-    """cpu, cuda or cuda:N; by default cuda where there is one"""
+    """cpu, cuda or cuda:N; by default cuda if available"""
 
     def run(self) -> None:
-        """Find the face, set its head up, write it."""
+        """Detect the face, fit the head and write the mesh."""
         from latentrot.geometry import HeadFitter  # noqa: PLC0415
         from latentrot.geometry.export import export_head, mesh_files  # noqa: PLC0415
         from latentrot.portrait.portrait import EditConfig, open_portrait  # noqa: PLC0415
@@ -41,7 +41,7 @@ class Mesh:
             if is_same_file(file, self.image):
                 raise LatentrotError(f"--out {self.out} would replace the photograph; choose another name")
         if self.face == "all":
-            raise LatentrotError("a mesh is of one face; choose it with --face largest or --face NUMBER")
+            raise LatentrotError("mesh supports one face only; choose it with --face largest or --face NUMBER")
         config = EditConfig(face=self.face, device=self.device)
         portrait = open_portrait(self.image, config)
         fitter = HeadFitter(device=config.perception_device)
@@ -49,7 +49,5 @@ class Mesh:
         files = export_head(head, self.out, self.pose)
         for line in (*portrait.warnings, *head.warnings):
             print(f"note: {line}")
-        print(
-            f"a head turned by {head.pose[0]:+.0f} degrees, pitch {head.pose[1]:+.0f}; wrote "
-            + ", ".join(map(str, files))
-        )
+        yaw, pitch = head.pose[:2]
+        print(f"head pose: yaw {yaw:+.0f}, pitch {pitch:+.0f} degrees; wrote {', '.join(map(str, files))}")

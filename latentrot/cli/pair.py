@@ -1,4 +1,4 @@
-"""The pair model: `train pair`."""
+"""The command `train pair`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["TrainPair"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainPair(TrainOptions):
-    """Train a diffusion model that draws a face in another pose; resumes to the exact step.
+    """Train a diffusion model that generates a face in another pose; resumes to the exact step.
 
-    The pairs are rendered once, before training, and kept in OUT/pairs. On one core a pair takes up to a second with
+    The pairs are rendered once, before training, and stored in OUT/pairs. On one core a pair takes up to a second with
     --condition mesh, and 0.05 seconds otherwise.
     """
 
@@ -27,7 +27,7 @@ class TrainPair(TrainOptions):
     backbone: Literal["pixel", "latent"] | None = None
     """pixel: a small U-Net started from an unconditional model; latent: a latent diffusion pipeline with an image encoder"""
     start: str | None = None
-    """the model to start from: a diffusers folder, a Hub id or a bundled model; by default faces64"""
+    """initial model: a diffusers folder, a Hub id or a bundled model; by default faces64"""
     condition: Literal["mesh", "source", "embedding"] | None = None
     """the conditioning input: the source rotated to the target's pose by geometry, the source itself, or its embedding"""
     shares: tuple[float, float, float] | None = None
@@ -41,7 +41,7 @@ class TrainPair(TrainOptions):
     frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
 
     def run(self) -> None:
-        """Render the pairs, train, write the model."""
+        """Render the pairs, train and write the model."""
         for folder in self.data:
             check_folder(folder)
         self.check()

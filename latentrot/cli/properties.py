@@ -1,4 +1,4 @@
-"""Editable properties: `properties`."""
+"""The command `properties`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ __all__ = ["Properties"]
 
 @dataclass(frozen=True)
 class Properties:
-    """List the properties that `edit --set` knows, with range and side effects."""
+    """List the properties that `edit --set` supports, with range and side effects."""
 
     model: str | None = None
     """a diffusers folder, a Hub id or a bundled model; by default faces64"""
     directions: Path | None = None
-    """folder of directions of properties; by default those that come with the model"""
+    """folder of property directions; by default that of the model"""
 
     def run(self) -> None:
-        """Print a table."""
+        """Print the table of properties."""
         from latentrot.portrait.properties import property_table  # noqa: PLC0415
         from latentrot.rotators.properties import load_property_editor  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""The multi-view model: `spin`, `train person`, `train spin`."""
+"""The commands `spin`, `train person` and `train spin`, for the multi-view model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from latentrot.cli.common import FrameOptions, TrainOptions, at_least, check_folder
+from latentrot.cli.common import FrameOptions, TrainOptions, check_folder, check_minimum
 from latentrot.errors import LatentrotError
 from latentrot.files import check_writable
 
@@ -22,7 +22,7 @@ __all__ = ["Spin", "TrainPerson", "TrainSpin"]
 
 @dataclass(frozen=True)
 class Spin:
-    """Draw a head from all sides: of a photograph, or of a new person."""
+    """Generate views around a head: of a photograph, or of a new person."""
 
     image: Annotated[Path | None, tyro.conf.Positional] = None
     """the photograph, or an image of a head"""
@@ -41,13 +41,13 @@ class Spin:
     model: str | None = None
     """folder written by train spin; by default the bundled spin64"""
     identity: Path | None = None
-    """weights given to train spin as --identity; without them the model has no identity condition"""
+    """weights that were passed to train spin as --identity; without them such a model has no identity condition"""
     steps: int | None = None
-    """sampling steps; fewer are faster, and blur"""
+    """number of sampling steps; fewer are faster and blurrier"""
     guidance: float | None = None
     """guidance scale of image and identity; 1: no guidance"""
     face: str = "largest"
-    """which face of the photograph: largest, or its number"""
+    """face in the photograph: largest, or a number (0 is the largest)"""
     crop: bool = False
     """the images are already square crops in the CelebA frame"""
     motion: Literal["gif", "webp", "mp4"] = "gif"
@@ -55,10 +55,10 @@ class Spin:
     mesh: Literal["glb", "ply", "none"] = "glb"
     """format of the mesh; needs trimesh"""
     device: str | None = None
-    """cpu, cuda or cuda:N; by default cuda where there is one"""
+    """cpu, cuda or cuda:N; by default cuda if available"""
 
     def run(self) -> None:
-        """Find the face, draw the views, write the files."""
+        """Detect the face, generate the views and write the files."""
         self.check()
         from latentrot.portrait.spin import spin_between, spin_new, spin_photograph, write_between  # noqa: PLC0415
 
@@ -75,7 +75,7 @@ class Spin:
         print("wrote " + ", ".join(map(str, files)))
 
     def write(self, spun: Spun) -> list[Path]:
-        """Print the warnings, write the files."""
+        """Print the warnings and write the files."""
         from latentrot.portrait.spin import write_spun  # noqa: PLC0415
 
         for warning in spun.warnings:
@@ -83,11 +83,11 @@ class Spin:
         return write_spun(spun, self.out, motion=self.motion, mesh=None if self.mesh == "none" else self.mesh)
 
     def check(self) -> None:
-        """Refuse options that cannot work, before anything slow is loaded."""
+        """Refuse invalid options before slow imports."""
         modes = [self.image is not None, self.new, self.between is not None]
         if sum(modes) != 1:
             raise LatentrotError("expected exactly one of: an image, --new, --between A B")
-        at_least("--views", self.views, 1)
+        check_minimum("--views", self.views, 1)
         if not abs(self.pitch) <= 45:
             raise LatentrotError(f"--pitch {self.pitch}: expected -45 to 45 degrees")
         if self.out.suffix:
@@ -104,11 +104,13 @@ class Spin:
                 raise LatentrotError("the mesh needs trimesh: pip install 'latentrot[mesh]', or give --mesh none")
 
     def open(self, path: Path) -> Portrait:
-        """Open an image and find its face."""
+        """Open an image and detect its face."""
         from latentrot.portrait.portrait import EditConfig, open_portrait  # noqa: PLC0415
 
         if self.face == "all":
-            raise LatentrotError("--face all is not supported: spin draws one head; give largest, or a number from 0")
+            raise LatentrotError(
+                "--face all is not supported: spin supports one face only; give largest, or a number from 0"
+            )
         return open_portrait(path, EditConfig(face=self.face, crop=self.crop, device=self.device))
 
     def rotator(self) -> SpinRotator:
@@ -123,18 +125,18 @@ class HeadOptions(TrainOptions):
     """Options of the commands that train on rendered heads."""
 
     heads: Path | None = None
-    """folder of the rendered heads; by default OUT/heads"""
+    """folder for the rendered heads; by default OUT/heads"""
     workers: int = 1
     """number of rendering processes"""
     face_model: Path = Path("../shared/data/ict/ict_face_model_light.npz")
-    """file written by latentrot heads import"""
+    """face model written by latentrot heads import"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainPerson(HeadOptions):
     """Train the identity network that a multi-view model is conditioned on; resumes to the exact step.
 
-    Training data are rendered heads, which train spin can use again (--heads), and photographs with known identities.
+    Training data are rendered heads, which train spin can reuse (--heads), and photographs with known identities.
     """
 
     data: tuple[Path, ...] = ()
@@ -144,7 +146,7 @@ class TrainPerson(HeadOptions):
     frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
 
     def run(self) -> None:
-        """Render the heads, train, write the network."""
+        """Render the heads, train and write the network."""
         for folder in self.data:
             check_folder(folder)
         self.check()
@@ -172,19 +174,19 @@ class TrainPerson(HeadOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSpin(HeadOptions):
-    """Train a multi-view model, which draws a head from any side; resumes to the exact step.
+    """Train a multi-view model, which generates a head from any side; resumes to the exact step.
 
-    The heads are rendered once, before training, and kept in OUT/heads: a few seconds each on one core.
+    The heads are rendered once, before training, and stored in OUT/heads: a few seconds each on one core.
     """
 
     person: Path | None = None
-    """identity network written by train person; by default that of a multi-view --start model, otherwise the model has no
-    identity condition"""
+    """identity network written by train person; by default that of the multi-view model in --start; without either the
+    model has no identity condition"""
     identity: Path | None = None
     """instead of --person: weights of facenet-pytorch's InceptionResnetV1 (20180402-114759-vggface2.pt). They are not copied;
     everyone who uses the model needs the same file"""
     start: str | None = None
-    """the model to start from: a diffusers folder, a Hub id or a bundled model, or a multi-view model; by default heads64"""
+    """initial model: a diffusers folder, a Hub id, a bundled model, or a multi-view model; by default heads64"""
     people: int | None = None
     """number of rendered heads"""
     views: int | None = None
@@ -192,12 +194,12 @@ class TrainSpin(HeadOptions):
     together: int | None = None
     """number of views sampled together"""
     single_steps: int | None = None
-    """steps at the start with one view given"""
+    """number of initial steps with one given view per sample"""
     attention: int | None = None
     """max side of the feature maps with attention across views; a multi-view --start keeps its own"""
 
     def run(self) -> None:
-        """Render the heads, train, write the model."""
+        """Render the heads, train and write the model."""
         self.check()
         from latentrot.rotators.spin.config import SpinConfig  # noqa: PLC0415
         from latentrot.training.spin import train_spin  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""Standard streams as a command needs them: there, and able to show any name."""
+"""Prepare and flush the standard streams of a command."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ __all__ = ["flush_output", "prepare_streams"]
 
 
 def prepare_streams() -> None:
-    """Give the process the streams it lacks, and have characters that a console cannot show written as escapes.
+    """Open missing standard streams on the null device, and escape characters that the console cannot encode.
 
-    Services and windowed programs start with streams closed; the next file opened would take their place, and C code would
-    write its complaints into it.
+    Services and windowed programs may start with closed streams. The next opened file would get the descriptor of the
+    stream, and C code would write its error messages into that file.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, which is this one
         stream = getattr(sys, name)
         if stream is None or stream.closed:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8", errors="backslashreplace"))  # noqa: SIM115
@@ -31,7 +31,7 @@ def flush_output() -> str:
     """Flush standard output.
 
     Returns:
-        Why it could not be written; empty where it was, or where its reader has gone, as `head` does.
+        The reason of a failure; empty on success, or if the reader has closed the pipe, as `head` does.
     """
     try:
         sys.stdout.flush()
@@ -44,5 +44,5 @@ def flush_output() -> str:
 
 
 def _discard_output() -> None:
-    """Nothing more is written to standard output, also not when the process ends."""
+    """Redirect standard output to the null device, so that the flush at exit does not fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

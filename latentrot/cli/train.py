@@ -1,4 +1,4 @@
-"""Diffusion models and one-evaluation embedders: `train model`, `train embedder`."""
+"""The commands `train model` and `train embedder`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from latentrot.cli.common import FrameOptions, TrainOptions, at_least, check_folder
+from latentrot.cli.common import FrameOptions, TrainOptions, check_folder, check_minimum
 
 __all__ = ["TrainEmbedder", "TrainModel"]
 
@@ -32,17 +32,17 @@ class TrainModel(FolderOptions):
     """
 
     init: str | None = None
-    """start from the weights of this model instead of random ones: a bundled model, a diffusers folder or a Hub id; skips
+    """initialise the weights from this model instead of randomly: a bundled model, a diffusers folder or a Hub id; skips
     the steps at half the resolution unless --small-steps is given"""
     resolution: int | None = None
     """side of the crops in pixels"""
     small_steps: int | None = None
-    """steps at the start at half the resolution"""
+    """number of initial steps at half the resolution"""
     prediction_type: Literal["v_prediction", "epsilon", "sample"] | None = None
-    """what the network predicts"""
+    """prediction type of the network"""
 
     def run(self) -> None:
-        """Train, write the model."""
+        """Train and write the model."""
         check_folder(self.data)
         self.check()
         from latentrot.devices import resolve_device  # noqa: PLC0415
@@ -62,16 +62,16 @@ class TrainEmbedder(FolderOptions):
     model: str | None = None
     """a diffusers folder or a Hub id; by default the bundled model"""
     decode_steps: int | None = None
-    """decoding steps that the training loss runs through"""
+    """number of decoding steps in the training loss"""
     save_every: int = 200
     """steps between checkpoints; the first one of a run is written after a minute"""
 
     def run(self) -> None:
-        """Train, write the network."""
+        """Train and write the network."""
         check_folder(self.data)
         self.check()
         if self.decode_steps is not None:
-            at_least("--decode-steps", self.decode_steps, 1)
+            check_minimum("--decode-steps", self.decode_steps, 1)
         from latentrot.diffusion.load import load_model  # noqa: PLC0415
         from latentrot.training.embedder import EmbedderConfig, train_embedder  # noqa: PLC0415
 

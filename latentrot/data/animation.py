@@ -19,13 +19,13 @@ from latentrot.files import check_writable, write_atomically
 
 __all__ = [
     "ANIMATED",
+    "check_animation_target",
     "check_encoder",
-    "check_moving_target",
-    "fit_side",
+    "forwards_and_backwards",
     "is_animated",
     "open_animation",
-    "open_moving",
-    "there_and_back",
+    "open_video_or_animation",
+    "shrink_to_side",
     "write_animation",
     "write_frames",
 ]
@@ -45,7 +45,7 @@ def is_animated(path: Path) -> bool:
     try:
         with QUIET_PILLOW, Image.open(path, formats=ANIMATED_FORMATS) as image:
             return getattr(image, "is_animated", False)
-    except Exception:  # Pillow's readers leak struct.error, KeyError and others; `read_image` reports the reason
+    except Exception:  # Pillow's readers also raise struct.error, KeyError and others; `read_image` reports the reason
         return False
 
 
@@ -55,7 +55,7 @@ def open_animation(path: Path) -> Video:
     Raises:
         LatentrotError: see `read_image`.
     """
-    read_image(path)  # refuses non-images, too large and too small ones
+    read_image(path)  # refuses files that are not images, and unsupported sizes
     with Image.open(path, formats=ANIMATED_FORMATS) as image:
         count, plays = getattr(image, "n_frames", 1), _plays(image)
         history, wide = history_in(image), bool(image.info.get("icc_profile"))
@@ -78,7 +78,7 @@ def _milliseconds(frame: Image.Image) -> int:
 
 
 def _frames(path: Path) -> Iterator[VideoFrame]:
-    """Frames with their times; a damaged file ends early."""
+    """Yield frames with their times, up to the first damaged frame."""
     at = Fraction(0)
     with Image.open(path, formats=ANIMATED_FORMATS) as animation:
         for image in ImageSequence.Iterator(animation):
@@ -87,12 +87,12 @@ def _frames(path: Path) -> Iterator[VideoFrame]:
             yield frame
 
 
-def there_and_back(frames: Sequence[np.ndarray]) -> list[np.ndarray]:
+def forwards_and_backwards(frames: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Frames forwards and backwards, so that the last leads into the first: n frames -> 2n - 2."""
     return [*frames, *frames[-2:0:-1]]
 
 
-def fit_side(image: np.ndarray, longest: int) -> np.ndarray:
+def shrink_to_side(image: np.ndarray, longest: int) -> np.ndarray:
     """Shrink an image, antialiased, so that no side exceeds `longest` pixels; smaller images are returned unchanged."""
     share = longest / max(image.shape[:2])
     if share >= 1:
@@ -105,7 +105,7 @@ def check_encoder(path: Path) -> None:
     """Refuse a suffix of a format without animation, and an MP4 without an encoder.
 
     Raises:
-        LatentrotError: with the suffix to use or the package to install.
+        LatentrotError: the message names the suffix to use or the package to install.
     """
     suffix = path.suffix.lower()
     if suffix not in ANIMATED:
@@ -114,13 +114,13 @@ def check_encoder(path: Path) -> None:
         check_pyav(f"writing {one_line(path)} (a .gif or a .webp does not)")
 
 
-def check_moving_target(path: Path, kinds: Sequence[str], reason: str) -> None:
+def check_animation_target(path: Path, kinds: Sequence[str], reason: str) -> None:
     """Refuse a target of another kind, or one that cannot be written.
 
     Args:
         path: the target.
-        kinds: suffixes allowed.
-        reason: why only these, for the message.
+        kinds: allowed suffixes.
+        reason: why only these suffixes are allowed, for the message.
 
     Raises:
         LatentrotError: the target is refused.
@@ -132,8 +132,8 @@ def check_moving_target(path: Path, kinds: Sequence[str], reason: str) -> None:
     check_writable(path)
 
 
-def open_moving(path: Path) -> Video:
-    """Open a video, or an animated image; errors as of `open_video` and `open_animation`."""
+def open_video_or_animation(path: Path) -> Video:
+    """Open a video or an animated image; raises the errors of `open_video` and `open_animation`."""
     return open_video(path) if is_video(path) else open_animation(path)
 
 
@@ -146,7 +146,7 @@ def write_frames(
         path: target; the suffix selects the format.
         frames: frames in order.
         metadata: text stored in the file.
-        source: the video they are of, whose sound and number of plays are kept; None: no sound, endless.
+        source: the video that was edited; its sound and number of plays are kept. None: no sound, endless.
     """
     if path.suffix.lower() == ".mp4":
         write_atomically(path, lambda p: encode_mp4(p, frames, metadata, source))
@@ -169,12 +169,12 @@ def write_animation(
     Args:
         path: target; the suffix selects the format: .gif, .webp or .mp4. An existing file is replaced.
         frames: (h, w, 3) uint8 images of one size. For an MP4 odd sides are made even by repeating the last row or column.
-        milliseconds: duration of the frames, one number for all or one each; GIF rounds to tens.
+        milliseconds: duration of the frames: one number for all frames, or one per frame; GIF rounds to tens.
         metadata: text stored in the file, see `latentrot.data.metadata`.
         plays: number of plays of a GIF or WebP; 0: endless.
 
     Raises:
-        LatentrotError: another suffix, no encoder, a folder that is missing or not writable, a full disk.
+        LatentrotError: the suffix is not supported, the encoder is missing, or the file cannot be written.
     """
     path = Path(path)
     check_encoder(path)
@@ -220,12 +220,12 @@ def _encode_gif(
 
 
 def _shared_palette(frames: Sequence[np.ndarray]) -> Image.Image:
-    """One palette for all frames: with one palette each the background would flicker."""
-    samples = np.concatenate([fit_side(f, 256) for f in frames[:: max(1, len(frames) // 6)]])
+    """One palette for all frames; separate palettes would make the background flicker."""
+    samples = np.concatenate([shrink_to_side(f, 256) for f in frames[:: max(1, len(frames) // 6)]])
     return Image.fromarray(samples).quantize(GIF_COLOURS, Image.Quantize.MEDIANCUT)
 
 
 def _dithered(frames: Sequence[np.ndarray], palette: Image.Image) -> list[np.ndarray]:
-    """(h, w) palette indices of each frame; unchanged pixels keep the dithering of the first frame."""
+    """(h, w) palette indices of each frame; pixels that do not change keep the dithering of the first frame."""
     indices = [np.array(Image.fromarray(f).quantize(palette=palette)) for f in frames]
     return [np.where((f == frames[0]).all(-1), indices[0], i) for f, i in zip(frames, indices, strict=True)]

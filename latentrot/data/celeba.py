@@ -94,7 +94,7 @@ def open_folder(root: Path) -> FaceFolder:
     """Open a folder of images, and log which of its images and tables are used and which are not.
 
     Raises:
-        LatentrotError: no such folder, no images in it, or a known table that cannot be read.
+        LatentrotError: the folder is missing or contains no images, or a known table cannot be read.
     """
     folder = FaceFolder(root)
     log.info("%s", folder.contents())
@@ -141,10 +141,10 @@ class FaceFolder:
 
     @property
     def names(self) -> pa.ChunkedArray:
-        """Sorted image names in an Arrow column: ten million take a tenth of the memory of `ids`. Read anew each time.
+        """Sorted image names in an Arrow column, a tenth of the memory of `ids`; reads the folder at every call.
 
         Raises:
-            LatentrotError: no images, or a name that is not UTF-8, which a table cannot hold.
+            LatentrotError: there are no images, or a name is not UTF-8, which tables do not support.
         """
         piles, pile = [], []
         with os.scandir(self.image_dir) as entries:
@@ -177,7 +177,7 @@ class FaceFolder:
 
     @cached_property
     def table_dirs(self) -> list[Path]:
-        """Folders searched for tables: the root, those of CelebA's layouts, and the parent of the image folder."""
+        """Folders that are searched for tables: the root, the folders of CelebA's layouts, and the parent of the images."""
         base = Path(os.path.abspath(self.root))
         while base.name in (*ALIGNED, "Img"):
             base = base.parent
@@ -189,6 +189,17 @@ class FaceFolder:
         """Path of a table by its stem, such as `identity_CelebA`; .csv before .txt, .tsv and .parquet."""
         paths = (place / f"{stem}{suffix}" for place in self.table_dirs for suffix in TABLE_SUFFIXES)
         return next((path for path in paths if path.is_file()), None)
+
+    def require_table(self, stem: str, columns: str) -> Path:
+        """Path of a table by its stem (see `find_table`).
+
+        Raises:
+            LatentrotError: there is no such table; the message names the expected `columns`.
+        """
+        path = self.find_table(stem)
+        if path is None:
+            raise LatentrotError(f"no such table: {self.root / stem}.csv; expected {columns} for each image")
+        return path
 
     def _table(self, stem: str) -> pd.DataFrame | None:
         """Read a table: one row per image, NaN where the table lacks the image; None if there is no such table."""
@@ -204,7 +215,7 @@ class FaceFolder:
 
     @cached_property
     def identities(self) -> pd.Series:
-        """Name of the person in each image; an image that identity_CelebA does not list is a person of its own."""
+        """Name of the person in each image; every image that identity_CelebA does not list gets a person of its own."""
         own = pd.Series(self.ids, index=self.ids, dtype=object)
         table = self._table("identity_CelebA")
         return own if table is None else as_names(table["identity"]).fillna(own)
@@ -265,7 +276,7 @@ class FaceFolder:
         """The whole image in RGB, upright and in sRGB.
 
         Raises:
-            LatentrotError: the file is missing or corrupt, or beyond the limits of `read_image`.
+            LatentrotError: the file is missing or corrupt, or exceeds the limits of `read_image`.
         """
         return Image.fromarray(read_image(self.image_dir / image_id))
 
@@ -288,9 +299,9 @@ class FaceFolder:
             image = image.resize((size, size), Image.Resampling.LANCZOS)  # Pillow widens the filter when downscaling
         return np.asarray(image)
 
-    def read_crops(self, image_ids: Sequence[str], size: int, workers: int = 2) -> np.ndarray:
+    def read_crops(self, image_ids: Sequence[str], size: int) -> np.ndarray:
         """Many face crops: (n, size, size, 3) uint8 RGB."""
-        with ThreadPoolExecutor(workers) as pool:
+        with ThreadPoolExecutor(2) as pool:
             return np.stack(list(pool.map(lambda i: self.read_crop(i, size), image_ids)))
 
     def read_readable(self, image_ids: Sequence[str], size: int) -> tuple[list[str], list[np.ndarray], list[str]]:
@@ -301,7 +312,7 @@ class FaceFolder:
             size: side in pixels.
 
         Returns:
-            The names read, their (size, size, 3) uint8 crops, and one error message for each of the others.
+            Names of the readable images, their (size, size, 3) uint8 crops, and one error message per unreadable image.
         """
         names, crops, complaints = [], [], []
         for image_id in image_ids:

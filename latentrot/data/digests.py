@@ -1,4 +1,4 @@
-"""Digests that identify image files by content, since names are reused for other images."""
+"""Digests that identify image files by content, because different images may have the same name."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 from latentrot.errors import LatentrotError
 
-__all__ = ["changed_names", "folder_digest", "image_digest", "image_digests", "names_some", "refuse_most_changed"]
+__all__ = ["changed_names", "folder_digest", "image_digest", "image_digests", "list_some", "refuse_most_changed"]
 
-#: files up to this size are digested completely; of larger ones the beginning, middle and end, this many bytes each
+#: files up to this size are hashed completely; of larger files the first, middle and last blocks of this size, bytes
 MAX_WHOLE_BYTES, PART_BYTES = 256 << 10, 64 << 10
 #: threads that read files
 READERS = 8
@@ -22,10 +22,10 @@ MAX_CHANGED_SHARE = 0.5
 
 
 def image_digest(path: Path) -> str:
-    """Sixteen hexadecimal digits prefixed by `x`, so that no table parses them as a number; empty for unreadable files.
+    """Digest of an image file: `x` and sixteen hexadecimal digits, so that tables do not parse it as a number.
 
-    Size and bytes count; for files over 256 KiB the bytes of the beginning, middle and end, which change whenever an image
-    is encoded again.
+    Hashes the size and the bytes of the file; for files over 256 KiB only the first, middle and last blocks, which change
+    whenever an image is encoded again. Empty for unreadable files.
     """
     try:
         size = os.path.getsize(path)
@@ -49,16 +49,16 @@ def image_digests(folder: Path, names: Sequence[str]) -> list[str]:
 
 
 def changed_names(recorded: Mapping[Any, str], current: Mapping[Any, str], claim: str, advice: str) -> list[str]:
-    """Names recorded with another digest than the current one; names without both are ignored.
+    """Names whose recorded digest differs from the current one; names without both digests are ignored.
 
     Args:
-        recorded: digest by name, when a result was made.
-        current: digest by name, now.
+        recorded: name -> digest when a result was computed.
+        current: name -> digest now.
         claim: beginning of the error message, for example "the labels belong to other images than the latents".
-        advice: its end: what to do.
+        advice: end of the error message: what to do.
 
     Raises:
-        LatentrotError: more than half have changed: they are other images under the same names.
+        LatentrotError: more than half of the digests differ, so the names refer to other images.
     """
     known = [name for name, digest in recorded.items() if digest and current.get(name)]
     changed = [name for name in known if recorded[name] != current[name]]
@@ -67,19 +67,21 @@ def changed_names(recorded: Mapping[Any, str], current: Mapping[Any, str], claim
 
 
 def refuse_most_changed(changed: Sequence[str], known: int, claim: str, advice: str) -> None:
-    """Refuse other images under the same names: more than half have changed; arguments and errors as of `changed_names`."""
+    """Raise an error if more than half of the known images have changed; arguments as in `changed_names`."""
     if len(changed) > MAX_CHANGED_SHARE * known:
-        raise LatentrotError(f"{claim} under {len(changed)} of {known} names: {names_some(changed)}; {advice}")
+        raise LatentrotError(
+            f"{claim}: {len(changed)} of {known} have the same names but other content: {list_some(changed)}; {advice}"
+        )
 
 
-def folder_digest(folder: Path, suffixes: Sequence[str] = (".safetensors", ".json")) -> str:
-    """Sixteen hexadecimal digits that identify a model's folder: of its files' names and their digests."""
-    files = sorted(p for p in folder.rglob("*") if p.suffix in suffixes)
-    told = "".join(f"{p.relative_to(folder).as_posix()} {image_digest(p)}\n" for p in files)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+def folder_digest(folder: Path) -> str:
+    """Digest of a model's folder: sixteen hexadecimal digits, from names and digests of its files."""
+    files = sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json"))
+    lines = "".join(f"{p.relative_to(folder).as_posix()} {image_digest(p)}\n" for p in files)
+    return hashlib.sha256(lines.encode()).hexdigest()[:16]
 
 
-def names_some(names: Sequence[str], max_names: int = 3) -> str:
-    """A few of many names for a message: "a.jpg, b.jpg, c.jpg and 4 others"."""
+def list_some(names: Sequence[str], max_names: int = 3) -> str:
+    """List the first names in a message: "a.jpg, b.jpg, c.jpg and 4 others"."""
     shown = ", ".join(names[:max_names])
     return shown if len(names) <= max_names else f"{shown} and {len(names) - max_names} others"

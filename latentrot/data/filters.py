@@ -34,7 +34,7 @@ COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 
 @dataclass(frozen=True)
 class TernaryMask:
-    """Rows for which a condition is true, and rows for which it is false; rows with missing values are in neither."""
+    """Rows for which a condition is true, and rows for which it is false; rows with missing values are in neither mask."""
 
     yes: np.ndarray
     no: np.ndarray
@@ -45,8 +45,8 @@ def matching(attributes: pd.DataFrame, expression: str) -> pd.Series:
 
     A filter compares columns with numbers (==, !=, <, <=, >, >=, also chained: `-10 < yaw_deg < 10`), or text columns with
     a text (`light == "left"`, `identity != 612`), and combines comparisons by `and`, `or`, `not` and parentheses. A column
-    whose name is not a Python identifier, such as 5_o_Clock_Shadow, may be written as it is or in backticks. Nothing else
-    is allowed, and nothing is executed. Rows for which a missing value decides are left out and counted in a warning.
+    whose name is not a Python identifier, such as 5_o_Clock_Shadow, may be written with or without backticks. Nothing else
+    is allowed, and nothing is executed. Rows whose result depends on a missing value are left out and counted in a warning.
 
     Args:
         attributes: the table whose columns the filter names.
@@ -56,8 +56,8 @@ def matching(attributes: pd.DataFrame, expression: str) -> pd.Series:
         Boolean series with the table's index.
 
     Raises:
-        LatentrotError: not a filter, an unknown column (with the closest names), a number compared with text, or a value
-            that a two-valued column never has.
+        LatentrotError: the filter cannot be parsed, names an unknown column, compares a number with text, or compares a
+            two-valued column with a value that never occurs.
     """
     text, table = _with_plain_names(expression, attributes)
     try:
@@ -69,7 +69,7 @@ def matching(attributes: pd.DataFrame, expression: str) -> pd.Series:
         raise LatentrotError(f"cannot understand the filter {expression!r}: {_advice(expression, error)}") from error
     if unknown := int((~(answer.yes | answer.no)).sum()):
         log.warning(
-            "filter %r: %d of %d rows lack a value it asks for, and are left out", expression, unknown, len(table)
+            "filter %r: %d of %d rows lack a value that it needs, and are left out", expression, unknown, len(table)
         )
     return pd.Series(answer.yes, index=attributes.index, dtype=bool)
 
@@ -86,7 +86,7 @@ def _with_plain_names(expression: str, table: pd.DataFrame) -> tuple[str, pd.Dat
 
 
 def _advice(expression: str, error: Exception) -> str:
-    """A hint how to correct the filter."""
+    """A hint for correcting the filter."""
     if re.search(r"(?<![=!<>])=(?!=)", expression):
         return "two equal signs compare, as in Male == 1"
     if wrong := re.search(r"\b(AND|OR|NOT|And|Or|Not)\b|&&?|\|\|?", expression):
@@ -139,7 +139,7 @@ def _alike(left: Value, right: Value, op: ast.cmpop, expression: str) -> tuple[V
     """Convert both sides to numbers, or to text if a column holds text.
 
     Raises:
-        LatentrotError: text in an ordering comparison, a number compared with text, or a value that a column never has.
+        LatentrotError: text is compared by order or with a number, or a value never occurs in a column.
     """
     named = [isinstance(v, np.ndarray) and v.dtype == object for v in (left, right)]
     columns = [isinstance(v, np.ndarray) for v in (left, right)]
@@ -158,15 +158,13 @@ def _alike(left: Value, right: Value, op: ast.cmpop, expression: str) -> tuple[V
 
 
 def _check_occurs(column: Value, value: Value, expression: str) -> None:
-    """Refuse a value that a two-valued column never has (`!=` would match every row); warn for other columns."""
+    """Refuse a value that never occurs in a two-valued column (`!=` would match every row); warn for other columns."""
     found = pd.unique(pd.Series(column).dropna())
     if value in found or not len(found):
         return
     if len(found) == 2 and not isinstance(value, str):
-        raise LatentrotError(
-            f"filter {expression!r}: {value:g} never occurs there; there are {found[0]} and {found[1]}"
-        )
-    log.warning("filter %r: %s never occurs there", expression, value)
+        raise LatentrotError(f"filter {expression!r}: the column has no {value:g}, only {found[0]} and {found[1]}")
+    log.warning("filter %r: the column has no %s", expression, value)
 
 
 def _value(node: ast.expr, table: pd.DataFrame, expression: str) -> Value:
@@ -193,4 +191,4 @@ def _column(name: str, table: pd.DataFrame, expression: str) -> np.ndarray:
 
 
 def _refused(node: ast.AST, expression: str, expected: str) -> LatentrotError:
-    return LatentrotError(f"filter {expression!r}: {ast.unparse(node)!r} is not allowed there, expected {expected}")
+    return LatentrotError(f"filter {expression!r}: {ast.unparse(node)!r} is not allowed; expected {expected}")

@@ -24,7 +24,7 @@ def crop_box(width: int, height: int) -> tuple[int, int, int, int]:
         height: image height in pixels; must be width * 218/178 to within a pixel.
 
     Raises:
-        LatentrotError: the proportions are not CelebA's.
+        LatentrotError: the image does not have CelebA's proportions.
     """
     scale = width / FRAME_WIDTH
     if abs(height - FRAME_HEIGHT * scale) > 1:
@@ -42,6 +42,6 @@ def face_box(width: int, height: int) -> tuple[int, int, int, int]:
     """The face crop of an aligned image, or the whole of a square image, which is a crop already.
 
     Raises:
-        LatentrotError: neither square nor of CelebA's proportions.
+        LatentrotError: the image is neither square nor of CelebA's proportions.
     """
     return (0, 0, width, height) if width == height else crop_box(width, height)

@@ -80,7 +80,7 @@ UPRIGHT = {
 
 
 class _QuietPillow:
-    """Suppresses Pillow's warnings and log lines, and applies our limit of pixels.
+    """Context manager that suppresses Pillow's warnings and log lines, and sets its pixel limit to `MAX_PIXELS`.
 
     These settings are global to the process and folders are read by several threads: the first to enter applies them, the
     last to leave restores them.
@@ -133,7 +133,7 @@ def quiet_libtiff() -> Iterator[None]:
 
 
 def _check_file(path: Path) -> None:
-    """Refuse anything but a readable, regular, non-empty file before decoding."""
+    """Refuse a path that is not a readable, regular, non-empty file."""
     name = one_line(path)
     try:
         status = path.stat()
@@ -186,7 +186,7 @@ def _register_heif(path: Path) -> None:
     """Register Pillow's HEIC plugin if the file is a HEIC.
 
     Raises:
-        LatentrotError: it is, and pillow-heif is not installed.
+        LatentrotError: the file is a HEIC, and pillow-heif is not installed.
     """
     with path.open("rb") as file:
         start = file.read(12)
@@ -262,14 +262,14 @@ def _own_profile(image: Image.Image) -> bytes:
 
 @dataclass(frozen=True, eq=False)
 class Photograph:
-    """A photograph as the networks see it, with what is needed to write it back in its own colours.
+    """Pixels of a photograph for the networks, with the colour profile and metadata for writing an edited version.
 
     Attributes:
         pixels: (h, w, 3) uint8, upright, in sRGB: for every computation.
-        stored: (h, w, 3) uint8, upright, in its own profile; the same array if that is sRGB.
-        profile: the ICC profile of `stored`, as bytes; empty if there is none, which means sRGB.
+        stored: (h, w, 3) uint8, upright, in the profile of the file; the same array as `pixels` if that is sRGB.
+        profile: the ICC profile of `stored` as bytes; empty means sRGB.
         warnings: messages for the user, such as that only the first frame of an animation is used.
-        exif: the part of its EXIF that edited versions keep: camera, date, place (see `kept_exif`).
+        exif: the EXIF block that edited versions keep: camera, date, place (see `kept_exif`).
         rights: author and licence from its XMP (see `kept_rights`).
         dpi: pixels per inch, across and down; None if not stated.
         history: record of earlier edits by latentrot (see `history_in`).
@@ -294,8 +294,7 @@ class Photograph:
         """Convert an edited version of `pixels` to the photograph's own profile.
 
         Only differences are converted: a pixel that was not edited keeps the value of the file bit for bit, even if its
-            colour
-        is outside sRGB.
+        colour is outside sRGB.
 
         Args:
             edited: (h, w, 3) uint8 sRGB, of the size of `pixels`.
@@ -307,7 +306,9 @@ class Photograph:
             LatentrotError: the image has another size.
         """
         if edited.shape != self.pixels.shape:
-            raise LatentrotError(f"edited image {edited.shape}; expected {self.pixels.shape}, as the photograph")
+            raise LatentrotError(
+                f"edited image {edited.shape}; expected {self.pixels.shape}, the shape of the photograph"
+            )
         if self.stored is self.pixels:
             return edited
         result = self.stored.copy()
@@ -321,7 +322,7 @@ class Photograph:
 
 
 def _photograph(image: Image.Image, frames: int, path: Path) -> Photograph:
-    """Pixels, profile and warnings of a loaded image."""
+    """Build a `Photograph` from a loaded image."""
     kind = "an animation" if image.format in ANIMATED_FORMATS else f"a {image.format}"
     parts = "frames" if image.format in ANIMATED_FORMATS else "images"
     messages = (f"{kind} of {frames} {parts}: only the first is used",) if frames > 1 else ()
@@ -336,7 +337,7 @@ def _photograph(image: Image.Image, frames: int, path: Path) -> Photograph:
         return Photograph(stored, stored, profile, messages)
     try:
         return Photograph(_convert(stored, _profile(profile), _srgb()), stored, profile, messages)
-    except ImageCms.PyCMSError:  # an unusable profile: assume sRGB, as without one
+    except ImageCms.PyCMSError:  # the profile is unusable: assume sRGB
         return Photograph(stored, stored, b"", messages)
 
 
@@ -350,7 +351,7 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
         path: a PNG, JPEG, WebP, AVIF, HEIC (needs the extra heif), BMP, TIFF or GIF file.
 
     Raises:
-        LatentrotError: the file is missing, not a regular file, empty, unreadable, corrupt, truncated, not an image, over
+        LatentrotError: the file is missing, unreadable, empty, damaged or not an image, or the image has over
             256 million pixels or under 16 pixels a side.
     """
     path = Path(path)
@@ -380,7 +381,7 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
             if name in str(error):
                 raise
             raise LatentrotError(f"cannot use the image {name}: {error}; save it with 8 bits per channel") from error
-        except Exception as error:  # Pillow's decoders leak struct.error, KeyError, zlib.error and others
+        except Exception as error:  # Pillow's decoders also raise struct.error, KeyError, zlib.error and others
             reason = one_line(error, 120) or type(error).__name__
             raise LatentrotError(
                 f"cannot read the image {name}: {reason}; it is damaged, save or download it again"
@@ -401,10 +402,10 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def check_image(image: np.ndarray, what: str = "image") -> None:
-    """Refuse anything but an (h, w, 3) uint8 array.
+    """Refuse an array that is not (h, w, 3) uint8.
 
     Raises:
-        LatentrotError: with the given shape and type.
+        LatentrotError: the array has another shape or type; the message quotes both.
     """
     if not isinstance(image, np.ndarray):
         raise LatentrotError(f"the {what} is a {type(image).__name__}; expected a numpy array (h, w, 3) of uint8")
@@ -413,10 +414,10 @@ def check_image(image: np.ndarray, what: str = "image") -> None:
 
 
 def check_crop(image: np.ndarray) -> None:
-    """Refuse anything but a crop in the CelebA frame: an (s, s, 3) uint8 array.
+    """Refuse an array that is not a square crop, (s, s, 3) uint8.
 
     Raises:
-        LatentrotError: with what was given.
+        LatentrotError: the array has another shape or type; the message quotes both.
     """
     check_image(image, "crop")
     if image.shape[0] != image.shape[1]:
@@ -462,7 +463,7 @@ def check_target(path: Path) -> None:
     """Refuse a path where no file can be written.
 
     Raises:
-        LatentrotError: a null character in the name, an existing folder of that name, no such parent folder.
+        LatentrotError: the name contains a null character, is that of a folder, or its parent folder is missing.
     """
     name = one_line(path)
     if "\0" in str(path):
@@ -494,13 +495,13 @@ def write_image(
         array: (h, w, 3) uint8 RGB.
         metadata: text stored in the file, see `latentrot.data.metadata`.
         profile: the ICC profile of the array; empty means sRGB, for which none is written.
-        exif: of the source photograph, see `kept_exif`.
-        rights: of the source photograph, see `kept_rights`.
+        exif: EXIF block from the source photograph, see `kept_exif`.
+        rights: XMP elements from the source photograph, see `kept_rights`.
         dpi: pixels per inch; WebP stores it in EXIF only.
 
     Raises:
-        LatentrotError: not an image array, an unknown suffix, a folder that is missing or not writable, a full disk, or a
-            format that cannot hold the image or its metadata.
+        LatentrotError: the array is not an image, the suffix is unknown, the format does not support the image or its
+            metadata, or the file cannot be written.
     """
     path = Path(path)
     name = one_line(path)
@@ -547,9 +548,9 @@ def to_tensor(images: np.ndarray | Sequence[np.ndarray]) -> torch.Tensor:
         (n, 3, h, w) float32 in [-1, 1]; n is 1 for one image.
 
     Raises:
-        LatentrotError: not uint8 RGB, or different sizes.
+        LatentrotError: an image is not uint8 RGB, or the sizes differ.
     """
-    import torch  # noqa: PLC0415  (reading and writing images must not wait for torch)
+    import torch  # noqa: PLC0415  (slow to import, and images can be read and written without it)
 
     batch = [images] if isinstance(images, np.ndarray) and images.ndim == 3 else list(images)
     _check_alike(batch)
@@ -567,7 +568,7 @@ def to_uint8(x: torch.Tensor) -> np.ndarray:
         (n, h, w, 3) uint8 RGB; the exact inverse of `to_tensor`.
 
     Raises:
-        LatentrotError: another shape, or values that are not finite.
+        LatentrotError: the tensor has another shape, or contains nan or inf.
     """
     if x.ndim != 4 or x.shape[1] != 3:
         raise LatentrotError(f"a tensor of {tuple(x.shape)} is not a batch of images; expected (n, 3, h, w)")
@@ -619,7 +620,7 @@ def strip(images: Sequence[np.ndarray] | np.ndarray, columns: int | None = None,
         (rows * (h + gap) - gap, columns * (w + gap) - gap, 3) uint8.
 
     Raises:
-        LatentrotError: no images, different sizes, fewer than 1 column or a negative gap.
+        LatentrotError: there are no images, their sizes differ, `columns` is below 1, or the gap is negative.
     """
     cells = list(images)
     _check_alike(cells)

@@ -1,4 +1,4 @@
-"""Metadata of images and animations: the same names and values are written into every format, and read back.
+"""Metadata of images and animations: write and read the same names and values in every format.
 
 | format | where |
 |---|---|
@@ -75,17 +75,17 @@ XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 
 
 def as_text(metadata: Mapping[str, str]) -> str:
-    """Metadata as one JSON object on one ASCII line, as EXIF requires and all other formats accept."""
+    """Metadata as one JSON object on one ASCII line, which EXIF requires."""
     return json.dumps(dict(metadata))
 
 
 def kept_exif(image: Image.Image) -> bytes:
     """The part of a photograph's EXIF that edited versions keep: camera, exposure, date, place.
 
-    Orientation, thumbnail and description are dropped: pixels are written upright and edited, the description is ours.
+    Orientation, thumbnail and description are dropped, because the pixels are upright and edited and the description is new.
 
     Returns:
-        An EXIF block; empty if there is none, or none that can be read.
+        An EXIF block; empty if the image has none or it is unreadable.
     """
     try:
         found, kept = image.getexif(), Image.Exif()
@@ -105,7 +105,7 @@ def kept_rights(image: Image.Image) -> str:
     """The part of a photograph's XMP that edited versions keep: authorship and rights.
 
     Returns:
-        Elements of an rdf:Description, each with its own namespaces; empty if there are none that can be read.
+        Elements of an rdf:Description, each with its namespaces; empty if the image has none or they are unreadable.
     """
     content = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
     try:
@@ -136,7 +136,7 @@ def _is_right(name: str) -> bool:
 
 
 def history_in(image: Image.Image) -> str:
-    """Record of the edits of an image by latentrot, from its metadata; empty for other images."""
+    """Record of latentrot's edits in the metadata of an image; empty for other images."""
     try:
         return history_of(_found_in(image))
     except Exception:  # see `read_metadata`
@@ -144,7 +144,7 @@ def history_in(image: Image.Image) -> str:
 
 
 def history_of(metadata: Mapping[str, str]) -> str:
-    """Details of the last edit, as JSON; empty if the metadata are not latentrot's."""
+    """Details of the last edit as JSON; empty if latentrot did not write the metadata."""
     return metadata.get("latentrot", "") if metadata.get("Software") == "latentrot" else ""
 
 
@@ -158,7 +158,7 @@ def encoder_options(kind: str, metadata: Mapping[str, str], exif: bytes = b"", r
         rights: from `kept_rights`; not supported by GIF.
 
     Raises:
-        ValueError: a name that PNG cannot hold.
+        ValueError: PNG does not support one of the names.
     """
     if kind == "GIF":
         return {"comment": as_text(metadata).encode()} if metadata else {}
@@ -199,13 +199,13 @@ def read_metadata(path: Path) -> dict[str, str]:
         Names and values, empty if the file holds none.
 
     Raises:
-        LatentrotError: neither an image nor an MP4.
+        LatentrotError: the file is neither an image nor an MP4.
     """
     try:
         with path.open("rb") as file:
             is_mp4 = file.read(12)[4:8] == b"ftyp"
         found = _mp4_metadata(path) if is_mp4 else _image_metadata(path)
-    except Exception as error:  # Pillow's readers leak struct.error, KeyError and others
+    except Exception as error:  # Pillow's readers also raise struct.error, KeyError and others
         raise LatentrotError(
             f"{one_line(path)}: not written by latentrot, and not an image or video that can be read"
         ) from error
@@ -255,7 +255,7 @@ def _mp4_comment(content: bytes) -> str:
 
 
 def _boxes(content: bytes | mmap.mmap) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and content of the boxes in an MP4 box; without the content of mdat, which holds the frames."""
+    """Kind and content of the boxes in an MP4 box; the content of mdat, which holds the frames, is not read."""
     start = 0
     while start + 8 <= len(content):
         size, kind = struct.unpack_from(">I4s", content, start)

@@ -24,7 +24,7 @@ STARTS = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"RIFF": ".webp"}
 
 
 def image_column(path: Path) -> str | None:
-    """Name of the column with images as bytes, bare or as Hugging Face's {bytes, path}; None without one."""
+    """Name of the column with images, as plain bytes or as Hugging Face's {bytes, path}; None if there is none."""
     try:
         schema = pq.read_schema(path)
     except (OSError, pa.ArrowException):
@@ -52,7 +52,7 @@ def unpack(paths: list[Path], out: Path) -> int:
         Number of images written.
 
     Raises:
-        LatentrotError: a file that cannot be read, or contains no images.
+        LatentrotError: a file cannot be read, or contains no images.
     """
     told: list[dict[str, Any]] = []
     for path in paths:
@@ -73,7 +73,7 @@ def unpack(paths: list[Path], out: Path) -> int:
 
 
 def _rows(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
-    """Labels and bytes of each image of a file."""
+    """Yield labels and encoded bytes of each image in a file."""
     column = image_column(path)
     if column is None:
         raise LatentrotError(

@@ -1,4 +1,4 @@
-"""ICC profiles for colour spaces stated without one: Adobe RGB by EXIF, PNG's gAMA, cHRM and cICP."""
+"""ICC profiles for colour spaces that a file states without a profile: Adobe RGB in EXIF; PNG's gAMA, cHRM and cICP."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HIGH, WHITE = {16: "PQ", 18: "HLG"}, 203.0
 
 
 class HighRange(ValueError):
-    """A file with high dynamic range; `profile` maps it up to white and clips what is brighter."""
+    """The file has high dynamic range; `profile` maps values up to white and clips brighter ones."""
 
     def __init__(self, message: str, profile: bytes) -> None:
         super().__init__(message)
@@ -43,14 +43,14 @@ class HighRange(ValueError):
 
 
 def pq_curve(v: np.ndarray) -> np.ndarray:
-    """Linear light of SMPTE ST 2084 values relative to white, clipped there."""
+    """Linear light of SMPTE ST 2084 (PQ) values relative to white, clipped at white."""
     x = v ** (1 / 78.84375)
     nits = 10_000 * (np.maximum(x - 0.8359375, 0) / (18.8515625 - 18.6875 * x)) ** (1 / 0.1593017578125)
     return np.minimum(nits / WHITE, 1)
 
 
 def hlg_curve(v: np.ndarray) -> np.ndarray:
-    """Linear light of hybrid log-gamma values relative to white (0.75), clipped there; without the display's own curve."""
+    """Linear light of hybrid log-gamma values relative to white (0.75), clipped at white; without the display's curve."""
     light = np.where(v <= 0.5, v**2 / 3, (np.exp((v - 0.55991073) / 0.17883277) + 0.28466892) / 12)
     return np.minimum(light / 0.265, 1)
 
@@ -79,9 +79,9 @@ def rgb_profile(
     """An ICC profile (version 2, matrix and curve) of an RGB space.
 
     Args:
-        name: its description, ASCII.
+        name: description stored in the profile, ASCII.
         primaries: chromaticities of red, green and blue.
-        curve: linear light of values, both 0 to 1.
+        curve: values, 0 to 1 -> linear light, 0 to 1.
         white: chromaticity of white.
     """
     corners = np.array([[x / y, 1, (1 - x - y) / y] for x, y in primaries]).T
@@ -116,14 +116,14 @@ def _xyz(values: np.ndarray) -> bytes:
 
 
 def named_profile(image: Image.Image, path: Path) -> bytes:
-    """Profile of the colour space stated by a file without an ICC profile; empty if it is sRGB or not stated.
+    """Profile of the colour space that a file states without an ICC profile; empty if it is sRGB or not stated.
 
     Args:
         image: the open file.
         path: the file.
 
     Raises:
-        HighRange: a high dynamic range, which eight bits of sRGB can represent up to white only.
+        HighRange: the file has high dynamic range, of which 8-bit sRGB represents only values up to white.
     """
     if image.format == "PNG":
         return _of_png(_chunks(path))
@@ -151,7 +151,7 @@ def _chunks(path: Path) -> dict[bytes, bytes]:
 
 
 def _of_png(chunks: dict[bytes, bytes]) -> bytes:
-    """Profile from PNG chunks: cICP precedes iCCP, sRGB and gAMA by the standard; iCCP is read by Pillow."""
+    """Profile from PNG chunks; by the standard cICP overrides iCCP, sRGB and gAMA. Pillow reads iCCP."""
     if len(told := chunks.get(b"cICP", b"")) == 4:
         primaries, transfer = told[0], told[1]
         if primaries in PRIMARIES and transfer in CURVES:
@@ -170,7 +170,7 @@ def _of_png(chunks: dict[bytes, bytes]) -> bytes:
 
 
 def _chromaticities(content: bytes) -> tuple[Primaries, tuple[float, float]]:
-    """Primaries and white of a cHRM chunk; sRGB's without one."""
+    """Primaries and white point of a cHRM chunk; those of sRGB for an empty chunk."""
     if len(content) != 32:
         return PRIMARIES[1], D65
     v = [x / 100_000 for x in struct.unpack(">8I", content)]

@@ -1,4 +1,4 @@
-"""Read tables about images in their various dialects, indexed by image name.
+"""Read tables about images in various dialects; the result is indexed by image name.
 
 CelebA's authors write a line with the number of rows, a line with the columns and then rows padded by spaces, or rows only
 (identities, partitions). Others write CSV with a header that names the image column arbitrarily, or without one.
@@ -23,6 +23,7 @@ __all__ = [
     "read_columns",
     "read_rows",
     "read_table",
+    "require_columns",
     "to_files",
 ]
 
@@ -61,8 +62,8 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
         The table indexed by image_id (the first column, whatever its name); names as text, numbers as numbers.
 
     Raises:
-        LatentrotError: an unreadable or empty file, rows of another length than the header, no header and no `columns`,
-            or a duplicate image name.
+        LatentrotError: the file is unreadable or empty, rows and header differ in length, there is neither a header nor
+            `columns`, or an image name occurs twice.
     """
     try:
         table = pd.read_parquet(path).reset_index() if path.suffix == ".parquet" else parse_table(path, columns)
@@ -86,21 +87,30 @@ def read_columns(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Read some columns of a table, indexed by image_id.
 
     Raises:
-        LatentrotError: as `read_table`; or a column is missing.
+        LatentrotError: the table cannot be read (see `read_table`), or a column is missing.
     """
     table = read_table(path)
+    require_columns(table, columns, one_line(path))
+    return table[list(columns)]
+
+
+def require_columns(table: pd.DataFrame, columns: Sequence[str], name: str) -> None:
+    """Refuse a table that lacks a column.
+
+    Raises:
+        LatentrotError: a column is missing; the message calls the table `name`.
+    """
     if missing := [c for c in columns if c not in table.columns]:
         raise LatentrotError(
-            f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(map(str, table.columns))}"
+            f"{name} lacks the columns {', '.join(missing)}; it has {', '.join(map(str, table.columns))}"
         )
-    return table[list(columns)]
 
 
 def read_rows(path: Path, columns: Sequence[str], ids: Sequence[str]) -> pd.DataFrame:
     """Read some columns of a table, with one row per given image, in their order.
 
     Raises:
-        LatentrotError: as `read_columns`; or an image is missing in the table.
+        LatentrotError: a column is missing (see `read_columns`), or an image is not in the table.
     """
     rows = to_files(read_columns(path, columns), ids)
     if empty := rows.index[rows.isna().any(axis=1)].tolist():
@@ -111,14 +121,14 @@ def read_rows(path: Path, columns: Sequence[str], ids: Sequence[str]) -> pd.Data
 def to_files(table: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
     """Select the rows of some files: by name, or by the name without suffix if the table lacks the full name.
 
-    A row whose name matches a file exactly belongs to no other file, and an ambiguous stem belongs to none.
+    A row whose name matches a file exactly is used for that file only; ambiguous stems match no file.
 
     Args:
-        table: by image_id.
-        ids: names of files.
+        table: indexed by image_id.
+        ids: n file names.
 
     Returns:
-        A row for each of `ids`, in their order; empty where the table has none.
+        n rows in the order of `ids`, with empty cells for files that the table does not contain.
     """
     index = pd.Index(ids, name="image_id")
     rest = table[~table.index.isin(index)]
@@ -133,7 +143,7 @@ def as_numbers(table: pd.DataFrame, columns: Sequence[str], path: Path) -> pd.Da
     """Convert some columns of a table to numbers; empty cells stay empty.
 
     Raises:
-        LatentrotError: a cell that is not a number, with its column and image.
+        LatentrotError: a cell is not a number; the message names its column and image.
     """
     table = table.copy()
     for column in columns:

@@ -1,7 +1,6 @@
 """Read and write videos frame by frame with FFmpeg's libraries (PyAV), in constant memory.
 
-Every frame keeps its time, sound is copied packet by packet, and the colour space is read from the file and written into the
-new one.
+Every frame keeps its time, sound is copied packet by packet, and the colour space of the source is written into the result.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ __all__ = ["VIDEOS", "Video", "VideoFrame", "check_pyav", "encode_mp4", "is_vide
 
 #: suffixes of the videos that can be read
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
-#: FFmpeg may open only this file, as one of these containers: playlists, which refer to other files or addresses, are
+#: containers that FFmpeg may open, and only from the given file; playlists, which refer to other files or addresses, are
 #: excluded
 ONLY_FILES = {"protocol_whitelist": "file", "format_whitelist": "mov,mp4,matroska,webm,avi"}
 #: sound codecs that are copied into an MP4; others are encoded again
@@ -90,7 +89,7 @@ class Colour:
 
     @property
     def is_wide(self) -> bool:
-        """Whether it has to be converted for 8 bits of BT.709."""
+        """Whether the frames must be converted to 8-bit BT.709."""
         return self.primaries == BT2020 or self.transfer in HDR
 
 
@@ -103,11 +102,11 @@ class Video:
         fps: mean frames per second.
         frames: iterator over the frames, usable once.
         count: approximate number of frames; 0 if unknown.
-        time_base: unit of its times, seconds.
-        colour: of the frames as they are to be written.
+        time_base: unit of the frame times, seconds.
+        colour: colour space in which the frames are written.
         aspect: width of a pixel divided by its height.
-        sound: codecs of its sound tracks.
-        warnings: what an edited version cannot keep.
+        sound: codecs of the sound tracks.
+        warnings: warnings for the user about features that an edited version loses.
         tags: tags that an edited version keeps: title, author, time and place.
         plays: number of plays of an animation; 0: endless.
         history: record of earlier edits by latentrot (see `latentrot.data.metadata.history_of`).
@@ -136,7 +135,7 @@ def check_pyav(purpose: str) -> None:
     """Refuse a purpose that needs PyAV if it is not installed.
 
     Raises:
-        LatentrotError: with the install command.
+        LatentrotError: PyAV is missing; the message gives the install command.
     """
     if importlib.util.find_spec("av") is None:
         raise LatentrotError(f"{purpose} needs PyAV, which is not installed: pip install 'latentrot[video]'")
@@ -152,8 +151,8 @@ def open_video(path: Path) -> Video:
     clipped at white, with a warning.
 
     Raises:
-        LatentrotError: PyAV is not installed, the file is missing, not a video or damaged, or frames have over 64 million
-            pixels or under 16 pixels a side. Damaged later frames are left out.
+        LatentrotError: PyAV is not installed, the file is missing, damaged or not a video, or frames have over 64 million
+            pixels or under 16 pixels a side. Damaged later frames are skipped instead.
     """
     check_pyav(f"reading {one_line(path)}")
     _check_file(path)
@@ -284,7 +283,10 @@ def _frames(
     """Frames as pixels; each is shown until the next one, the last one until the end or for the usual duration."""
     from av.video.reformatter import VideoReformatter  # noqa: PLC0415  (optional)
 
-    frame, reformatter = None, VideoReformatter()  # one for all: its tables for high dynamic range take seconds
+    frame, reformatter = (
+        None,
+        VideoReformatter(),
+    )  # one for all frames: computing its tables for high dynamic range takes seconds
     for image in decoded:
         pixels = _pixels(image, colour, frame.pixels.shape if frame else None, reformatter)
         at = max(_seconds(image.pts, image) - start, Fraction(0))
@@ -320,7 +322,7 @@ def _pixels(
 
 
 def _not_kept(container: InputContainer, colour: Colour) -> tuple[str, ...]:
-    """What an edited version of a video cannot keep, as warnings for the user."""
+    """Warnings for the user about features of a video that an edited version loses."""
     warnings = []
     if colour.transfer in HDR:
         warnings.append(
@@ -343,11 +345,11 @@ def encode_mp4(
     """Encode H.264 in 4:2:0 with 8 bits, which every player supports.
 
     Args:
-        path: the file, written while it grows: pass the path given by `write_atomically`.
-        frames: of one size, at least one; odd sides are made even by repeating the last row or column.
+        path: the file; it grows during encoding, so pass the temporary path of `write_atomically`.
+        frames: at least one frame, all of one size; odd sides are made even by repeating the last row or column.
         metadata: text stored in the file, see `latentrot.data.metadata`.
-        source: the video they come from: its time base, colours and pixel aspect are kept, and all of its sound, copied if
-            an MP4 supports the codec, else encoded as AAC.
+        source: the video that was edited; its time base, colours, pixel aspect and sound are kept. Sound is copied if MP4
+            supports its codec, else encoded as AAC.
 
     Raises:
         OSError: the video could not be written.
@@ -411,7 +413,7 @@ def _to_encode(frame: VideoFrame, like: Video) -> av.VideoFrame:
 
 
 def _sound(out: OutputContainer, source: Video) -> Iterator[av.Packet]:
-    """All sound of a video: copied if an MP4 supports the codec, else encoded as AAC."""
+    """Sound packets of a video, copied if MP4 supports the codec, else encoded as AAC."""
     with _open(source.path) as container:
         start = _start(container)
         tracks = {s.index: _add_sound(out, s) for s in _sound_tracks(container)}

@@ -1,4 +1,4 @@
-"""Read weights files of users as tensors only; no code in them is executed."""
+"""Read users' weights files as tensors only; code in them is never executed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read_weights(path: Path) -> dict[str, Any]:
     """Read the tensors in a weights file without executing code.
 
     Raises:
-        LatentrotError: a missing file, another suffix, a damaged file, or content other than tensors.
+        LatentrotError: the file is missing or damaged, has another suffix, or contains anything but tensors.
     """
     name = one_line(path)
     if path.suffix.lower() not in (".safetensors", ".pth", ".pt", ".ckpt"):
@@ -39,13 +39,13 @@ def read_weights(path: Path) -> dict[str, Any]:
                 state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise LatentrotError(
-            f"{name} holds more than tensors, or is damaged; it is not read because that could execute code; "
-            "ask for a .safetensors file of the same network"
+            f"{name} contains more than tensors, or is damaged; it is refused because reading it could execute code; "
+            "get a .safetensors file of the same network"
         ) from error
     except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise LatentrotError(
             f"cannot read the weights in {name}: {one_line(error, 160) or type(error).__name__}; download it again"
         ) from error
     if not isinstance(state, dict) or not state:
-        raise LatentrotError(f"{name} holds no table of weights; give the weights file of a restoration network")
+        raise LatentrotError(f"{name} contains no table of weights; give the weights file of a restoration network")
     return state

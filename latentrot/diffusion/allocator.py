@@ -1,4 +1,4 @@
-"""Let the process keep large memory blocks between the layers of a network on the CPU."""
+"""Configure glibc's allocator to reuse large memory blocks between the layers of a network on the CPU."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["keep_large_blocks"]
 
 #: glibc's mallopt parameters
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-#: blocks and free space up to this size stay with the process, bytes
+#: memory blocks and free space up to this size are not returned to the operating system, bytes
 MAX_KEPT_BYTES = 1 << 30
 
 
@@ -17,11 +17,11 @@ MAX_KEPT_BYTES = 1 << 30
 def keep_large_blocks() -> bool:
     """Configure glibc to keep freed large blocks instead of returning them to the system.
 
-    By default every activation of some megabytes is mapped, faulted in page by page, and unmapped again, which takes a third
-    to a half of the time of inverting a batch on the CPU. The process keeps at most its peak memory.
+    By default every activation of several megabytes is mapped, page-faulted and unmapped again, which takes a third
+    to a half of the time of inverting a batch on the CPU. The process then keeps up to its peak memory.
 
     Returns:
-        Whether it took effect; False with another C library.
+        Whether the setting took effect; False with another C library.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

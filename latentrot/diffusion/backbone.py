@@ -1,4 +1,4 @@
-"""Networks built around the U-Net of an unconditional pixel model: initialise, load and save them."""
+"""Initialise, load and save networks that extend the U-Net of an unconditional pixel model."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from latentrot.diffusion.scheduler import read_scheduler
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import read_tensors, write_atomically
 
-__all__ = ["begin_pixels", "load_pixels", "read_part", "save_network"]
+__all__ = ["load_initial_unet", "load_pixels", "read_part", "save_network"]
 
 
-def begin_pixels(
+def load_initial_unet(
     start: str, device: str | None, user: str
 ) -> tuple[LatentModel, PixelUnshuffle, DDIMScheduler, UNet2DModel]:
-    """Load the pixel model that a network starts from: its first stage, its schedule, and its U-Net in single precision.
+    """Load the pixel model from which a network is initialised: model, first stage, schedule, and U-Net in float32.
 
     Args:
         start: a diffusers folder, a Hub id or a bundled model.
         device: torch device.
-        user: the network to start, for error messages.
+        user: description of the network, for error messages.
 
     Raises:
-        LatentrotError: there is no such model, it is a latent diffusion model, or it does not predict the velocity.
+        LatentrotError: the model does not exist, is a latent diffusion model, or does not predict the velocity.
     """
     model = load_model(start, device)
     stage = model.first_stage
@@ -52,7 +52,7 @@ def load_pixels(name: str, folder: Path, device: torch.device) -> tuple[UNet2DMo
     """Load U-Net, schedule and first stage of a network saved by `save_network`; `name` is for error messages.
 
     Raises:
-        LatentrotError: they cannot be read.
+        LatentrotError: a file cannot be read.
     """
     try:
         unet = UNet2DModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
@@ -64,17 +64,17 @@ def load_pixels(name: str, folder: Path, device: torch.device) -> tuple[UNet2DMo
 
 
 def read_part(path: Path, name: str, kind: str, version: int, command: str) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Read the header and the float32 weights of the part that `save_network` writes beside the U-Net.
+    """Read the header and the weights, as float32, of the file that `save_network` writes beside the U-Net.
 
     Args:
         path: the file.
-        name: of the model, for error messages.
-        kind: the kind its header must state.
-        version: the newest format that can be read.
+        name: name of the model, for error messages.
+        kind: required kind in the header.
+        version: newest readable format.
         command: the command that makes such a model, for error messages.
 
     Raises:
-        LatentrotError: no such file, a damaged one, or one of another kind.
+        LatentrotError: the file is missing, damaged, or of another kind.
     """
     if not path.is_file():
         raise LatentrotError(
@@ -89,13 +89,13 @@ def read_part(path: Path, name: str, kind: str, version: int, command: str) -> t
 def save_network(
     folder: Path, unet: Any, scheduler: DDIMScheduler, weights: dict[str, Tensor], part: str, header: dict[str, str]
 ) -> None:
-    """Write a network in half precision: U-Net and schedule in diffusers' format, the rest as one file, last.
+    """Write a network in half precision: U-Net and schedule in diffusers' format, then all other weights as one file.
 
     Args:
         folder: target folder; created if missing.
         unet: the U-Net of the network, for its configuration.
         scheduler: the schedule.
-        weights: of the whole network; names of U-Net weights begin with `unet.`.
+        weights: weights of the whole network; names of U-Net weights begin with `unet.`.
         part: name of the file for the other weights.
         header: metadata of that file.
     """

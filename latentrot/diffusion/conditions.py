@@ -13,11 +13,11 @@ __all__ = ["IdentityEmbedding", "accept_old_names"]
 
 
 def accept_old_names(module: nn.Module, names: Mapping[str, str]) -> None:
-    """Let a module load weights that were saved under other names of its parts.
+    """Let a module load weights that were saved when its parts had other names.
 
     Args:
         module: the module.
-        names: today's name of a part or parameter, by its old name.
+        names: old name of a part or parameter -> present name.
     """
 
     def rename(_: nn.Module, weights: dict[str, Any], prefix: str, *_rest: Any) -> None:
@@ -30,14 +30,13 @@ def accept_old_names(module: nn.Module, names: Mapping[str, str]) -> None:
 
 
 class IdentityEmbedding(nn.Module):
-    """Adds an identity embedding to the noise level's embedding; zero-initialised.
+    """Projects an identity embedding to a vector that is added to the noise level's embedding; zero-initialised.
 
-    Published models insert the identity as a token of the prompt, for cross attention; a U-Net without cross attention takes
-    it with the noise level.
+    Published models insert the identity as a prompt token for cross attention; the U-Net here has no cross attention.
 
     Args:
-        width: of the noise level's embedding.
-        length: of the identity embedding.
+        width: length of the noise level's embedding.
+        length: length of the identity embedding.
     """
 
     def __init__(self, width: int, length: int) -> None:
@@ -51,7 +50,7 @@ class IdentityEmbedding(nn.Module):
         accept_old_names(self, {"nobody": "null_identity"})
 
     def forward(self, identity: Tensor) -> Tensor:
-        """(b, length) unit vectors, NaN for no identity (one NaN is enough) -> (b, width)."""
+        """(b, length) unit vectors -> (b, width); a vector that contains NaN means no identity."""
         known = torch.isfinite(identity).all(-1, keepdim=True)
         scaled = torch.nan_to_num(identity) * self.length**0.5
         return self.last(F.silu(self.first(torch.where(known, scaled, self.null_identity))))

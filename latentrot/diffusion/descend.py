@@ -1,8 +1,8 @@
-"""Embed by gradient descent on the latent through the decoder: the alternative to running the ODE backwards.
+"""Embed by gradient descent on the latent through the decoder, as an alternative to inverting the ODE.
 
-After Asperti, Evangelista, Marro, Merizzi, "Image Embedding for Denoising Generative Models", 2023. It needs neither an
-inverse nor an exact solver, but many times the computation. It finds a latent that decodes into the image, not the one the
-ODE leads to.
+After Asperti, Evangelista, Marro, Merizzi, "Image Embedding for Denoising Generative Models", 2023. The descent needs no
+inverse solver, but many times the computation. It finds a latent that decodes into the image, which in general is not the
+latent of the ODE.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class DescentConfig:
     """Parameters of the descent.
 
     Args:
-        target_db: images with a round trip at least this good are not optimised further.
+        target_db: round-trip PSNR in dB above which an image is not optimised further.
         iterations: max number of iterations, each a decoding and its gradient.
         rate: learning rate of Adam, in units of the latent.
     """
@@ -43,9 +43,9 @@ class DescentResult:
     """Result of a descent.
 
     Attributes:
-        latents: (n, c, h, w) float32, the best of each descent.
+        latents: (n, c, h, w) float32, the best latent of each descent.
         psnr_db: (n,) PSNR of their decodings, before clipping.
-        iterations: number of iterations made.
+        iterations: number of iterations.
     """
 
     latents: torch.Tensor
@@ -54,7 +54,7 @@ class DescentResult:
 
 
 class Recomputed:
-    """A model with gradient checkpointing: evaluations are recomputed in the backward pass, so memory is that of one step."""
+    """A model with gradient checkpointing, which recomputes evaluations in the backward pass to save memory."""
 
     def __init__(self, model: LatentModel) -> None:
         self.model = model
@@ -85,13 +85,13 @@ def descend(
     Args:
         model: from `load_model`.
         x: (n, 3, h, w) images in [-1, 1] at the model's resolution.
-        start: (n, c, h', w') latents to start from: noise, those of `invert`, or those of `embed_with`. Residual latents are
-            dropped, so latents of the plain inverse start at a lower PSNR than those of the fixed point.
-        schedule: of the decoding.
+        start: (n, c, h', w') initial latents: noise, or the results of `invert` or `embed_with`. Residual latents are
+            dropped, so latents of the plain inverse start at a lower PSNR than those of the fixed-point solver.
+        schedule: schedule of the decoding.
         config: stopping criteria.
 
     Raises:
-        LatentrotError: wrong shapes.
+        LatentrotError: the shapes of the images or the latents are wrong.
     """
     plan, config = schedule or Schedule(), config or DescentConfig()
     check_batch(x, [(3, model.resolution, model.resolution)], "images")
@@ -114,7 +114,7 @@ def descend(
         if done == config.iterations or not waiting.any():
             return DescentResult(best.float().cpu(), best_db.cpu(), done)
         optimizer.zero_grad()
-        # log error: the gradient does not vanish near the target; images that reached it are masked out
+        # minimise the log error, whose gradient does not vanish near the target; images that reached it are masked out
         (error.log() * waiting).sum().backward()
         optimizer.step()
         done += 1

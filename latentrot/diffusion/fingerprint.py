@@ -1,4 +1,4 @@
-"""Fingerprint of a model: everything that shapes its latents, part by part."""
+"""Fingerprint of a model: digests and descriptions of everything that affects its latents."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ import torch
 
 from latentrot.errors import LatentrotError
 
-__all__ = ["Fingerprint", "config_digest", "noise_in_words", "unet_config_digest", "weights_digest"]
+__all__ = ["Fingerprint", "config_digest", "describe_noise", "unet_config_digest", "weights_digest"]
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Everything of a model that shapes its latents; parts missing in an old file are empty.
+    """Everything in a model that affects its latents; parts that an old file does not record are empty.
 
     Args:
         weights: first 16 hexadecimal digits of the SHA-256 of the U-Net's weights.
-        network: the same of the rest of its configuration, such as activations and normalisation.
-        prediction: what the U-Net predicts.
+        network: first 16 hexadecimal digits of the digest of the U-Net's configuration, such as activations.
+        prediction: prediction type of the U-Net.
         noise: description of the noise schedule.
-        first_stage: the map between images and the diffusion space; for an autoencoder with digest and scale.
+        first_stage: description of the first stage; for an autoencoder with digest and scale.
     """
 
     weights: str
@@ -40,7 +40,7 @@ class Fingerprint:
 
     @classmethod
     def from_header(cls, header: Mapping[str, str]) -> Fingerprint:
-        """Read it from an artefact's header; old headers without a fingerprint hold the weights' digest alone."""
+        """Read a fingerprint from an artefact's header; old headers contain only the digest of the weights."""
         parts = json.loads(header.get("fingerprint", "{}"))
         return cls(header["digest"], **{f.name: str(parts.get(f.name, "")) for f in fields(cls)[1:]})
 
@@ -55,7 +55,7 @@ class Fingerprint:
         return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:16]
 
     def difference(self, other: Fingerprint) -> tuple[str, str, str] | None:
-        """First part that both hold and that differs: its name, this value and the other's; None if there is none."""
+        """The first part that differs: its name, this value and the other value; None if no part known to both differs."""
         for part, name in PARTS.items():
             mine, theirs = getattr(self, part), getattr(other, part)
             if mine and theirs and mine != theirs:
@@ -63,23 +63,23 @@ class Fingerprint:
         return None
 
     def require_same(self, other: Fingerprint, what: str, model: str, here: str) -> None:
-        """Refuse another model; warn once about parts that an old file does not hold.
+        """Refuse another model; warn once about parts that an old file does not record.
 
         Raises:
-            LatentrotError: a part differs between `what`, made with `model` (self), and the model `here` (other).
+            LatentrotError: a part differs between this fingerprint, of `what` computed with `model`, and `other`, of `here`.
         """
         if differs := self.difference(other):
             part, mine, theirs = differs
             raise LatentrotError(
                 f"{what} belongs to model {model!r} with {part} {mine}, but here {here!r} has {theirs}; "
-                "use the model it was made with, or compute it again"
+                "use its model, or compute it again"
             )
         if unknown := self.unknown:
             warn_once(what, ", ".join(unknown))
 
     @property
     def unknown(self) -> list[str]:
-        """Descriptions of the parts that an old file does not hold."""
+        """Descriptions of the parts that an old file does not record."""
         return [name for part, name in PARTS.items() if not getattr(self, part)]
 
 
@@ -120,35 +120,35 @@ UNET_DEFAULTS: dict[str, Any] = {
 
 
 def unet_config_digest(config: Mapping[str, Any]) -> str:
-    """Digest of a U-Net's configuration, independent of the implementation; default values do not count."""
-    told = {k: config[k] for k, usual in UNET_DEFAULTS.items() if k in config and plain(config[k]) != usual}
-    return hashlib.sha256(json.dumps(plain(told), sort_keys=True).encode()).hexdigest()[:16]
+    """Digest of a U-Net's configuration, independent of its implementation; options with default values are ignored."""
+    told = {k: config[k] for k, usual in UNET_DEFAULTS.items() if k in config and as_json_value(config[k]) != usual}
+    return hashlib.sha256(json.dumps(as_json_value(told), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def config_digest(module: Any, beside: tuple[str, ...] = ()) -> str:
-    """Digest of a diffusers model's configuration, except the options in `beside`.
+    """Digest of a diffusers model's configuration without the options in `beside`.
 
-    Default values do not count, so versions with additional options compute the same digest.
+    Options with default values are ignored, so that diffusers versions with additional options give the same digest.
     """
     defaults = {name: p.default for name, p in inspect.signature(type(module).__init__).parameters.items()}
     told = {
         name: value for name, value in module.config.items()
-        if name in defaults and name not in beside and plain(value) != plain(defaults[name])
+        if name in defaults and name not in beside and as_json_value(value) != as_json_value(defaults[name])
     }  # fmt: skip
-    return hashlib.sha256(json.dumps(plain(told), sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(as_json_value(told), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def plain(value: Any) -> Any:
+def as_json_value(value: Any) -> Any:
     """A value as after a JSON round trip: tuples become lists."""
     return json.loads(json.dumps(value, default=str))
 
 
-def noise_in_words(config: Mapping[str, Any]) -> str:
+def describe_noise(config: Mapping[str, Any]) -> str:
     """Description of a scheduler's noise schedule: all that its cumulative products depend on."""
     count = int(config["num_train_timesteps"])
     if (given := config.get("trained_betas")) is not None:
         betas = hashlib.sha256(json.dumps(list(given)).encode()).hexdigest()[:16]
-        text = f"betas of its own ({betas}), {len(given)} levels"
+        text = f"trained betas ({betas}), {len(given)} levels"
     else:
         ends = "" if config["beta_schedule"] == "squaredcos_cap_v2" else (
             f" {config['beta_start']:g} to {config['beta_end']:g}"

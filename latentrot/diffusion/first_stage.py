@@ -32,13 +32,13 @@ log = logging.getLogger(__name__)
 STAGE_FORMAT = 1
 STAGE_FILE = "first_stage.json"
 
-#: scale of latents if the configuration states none: for an AutoencoderKL that of Stable Diffusion (early folders omit it);
-#: latent diffusion models with a VQModel, such as CompVis/ldm-celebahq-256, were trained on unscaled latents, although
-#: diffusers fills in the other number and its pipeline then decodes wrong colours
+#: scale of latents if the configuration states none. AutoencoderKL: that of Stable Diffusion, which early folders omit.
+#: VQModel: none, since models such as CompVis/ldm-celebahq-256 were trained on unscaled latents, although diffusers assumes
+#: Stable Diffusion's scale, with which its pipeline decodes wrong colours
 UNSTATED_SCALE = {"VQModel": 1.0, "AutoencoderKL": 0.18215}
 
 
-#: plausible standard deviation of scaled latents, of a batch and of a batch smaller than FEW images
+#: plausible standard deviation of scaled latents, for a batch and for a batch of fewer than FEW images
 SPREAD, WIDE_SPREAD, FEW = (0.7, 1.3), (0.5, 2.0), 4
 
 
@@ -55,7 +55,7 @@ class FirstStage(Protocol):
 
     @property
     def factor(self) -> int:
-        """Side of the pixel block that is unshuffled into one position; mirroring a latent has to undo it."""
+        """Side of the pixel block that is unshuffled into one position; mirroring a latent must account for it."""
         ...
 
     @property
@@ -70,16 +70,16 @@ class FirstStage(Protocol):
 
     @property
     def title(self) -> str:
-        """Description that differs where the latents differ."""
+        """Description that is equal only for first stages with equal latents."""
         ...
 
 
 def mirror_latents(z: torch.Tensor, factor: int) -> torch.Tensor:
-    """Latents of the mirrored images, as far as the network treats left and right alike.
+    """Mirror latents; the result approximates the latents of the mirrored images.
 
     Args:
         z: (n, c, h, w) latents.
-        factor: the first stage's `factor`.
+        factor: `FirstStage.factor`.
     """
     if factor == 1:
         return z.flip(-1)
@@ -87,7 +87,7 @@ def mirror_latents(z: torch.Tensor, factor: int) -> torch.Tensor:
 
 
 class Identity:
-    """The diffusion runs on pixels."""
+    """The identity map: the diffusion runs on pixels."""
 
     factor = pixels = 1
     channels = 3
@@ -124,8 +124,8 @@ class Autoencoder:
 
     Args:
         vae: the network.
-        scale: factor on latents after subtracting `shift`; None: from the network's configuration.
-        shift: see `scale`.
+        scale: factor on latents after `shift` is subtracted; None: from the network's configuration.
+        shift: offset that is subtracted from latents before scaling.
     """
 
     factor = 1
@@ -156,7 +156,7 @@ class Autoencoder:
         return z
 
     def check_spread(self, z: torch.Tensor) -> None:
-        """Warn once if the standard deviation of scaled latents is far from 1, which indicates a wrong scale."""
+        """Warn once if the standard deviation of scaled latents is far from 1, which suggests a wrong scale."""
         if self.measured:
             return
         self.measured = True
@@ -164,9 +164,9 @@ class Autoencoder:
         low, high = SPREAD if len(z) >= FEW else WIDE_SPREAD
         if not low <= spread <= high and spread > 0:
             log.warning(
-                "%s: latents of the first %d images have a spread of %.2f at a scale of %g, where a diffusion expects about "
-                "1: if images come out grey or garish, give --scale %.3g", type(self.vae).__name__, len(z), spread,
-                self.scale, self.scale / spread,
+                "%s: latents of the first %d images have a standard deviation of %.2f at a scale of %g; a diffusion "
+                "model expects about 1. If images come out grey or garish, give --scale %.3g",
+                type(self.vae).__name__, len(z), spread, self.scale, self.scale / spread,
             )  # fmt: skip
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
@@ -180,14 +180,14 @@ def load_first_stage(
     """Load the first stage of a pipeline.
 
     Args:
-        folder: of the pipeline.
-        index: its model_index.json.
-        device: of an autoencoder.
-        scale: of its latents; None: from its config.json, else the usual value of its class.
+        folder: folder of the pipeline.
+        index: content of its model_index.json.
+        device: device of an autoencoder.
+        scale: scale of the autoencoder's latents; None: from its config.json, else the usual value of its class.
         vae: folder of an autoencoder, or of a pipeline with one, to use instead of the pipeline's own.
 
     Raises:
-        LatentrotError: the first stage is of another class, or a scale is given without an autoencoder.
+        LatentrotError: the first stage is of an unsupported class, or a scale is given without an autoencoder.
     """
     if vae is not None:
         home = next((vae / part for part in ("vqvae", "vae") if (vae / part / "config.json").is_file()), vae)
@@ -195,11 +195,11 @@ def load_first_stage(
         return load_autoencoder(home, str(kind), device, scale)
     stage_file = folder / STAGE_FILE
     if stage_file.is_file():
-        return lossless(stage_file)
+        return read_lossless_stage(stage_file)
     for part in ("vqvae", "vae"):
         if part in index:
             return load_autoencoder(folder / part, str((index[part] or [None, None])[1]), device, scale)
-    if index.get("_class_name") == "LDMPipeline":  # three latent channels would be taken for RGB
+    if index.get("_class_name") == "LDMPipeline":  # otherwise three latent channels would be mistaken for RGB
         raise LatentrotError(f"{folder}: an LDMPipeline without its autoencoder; pass it with --vae FOLDER")
     if scale is not None:
         raise LatentrotError(
@@ -214,7 +214,7 @@ def save_pixel_unshuffle(folder: Path, factor: int) -> None:
     (folder / STAGE_FILE).write_text(json.dumps({"format": STAGE_FORMAT, **stage}, indent=2) + "\n")
 
 
-def lossless(stage_file: Path) -> FirstStage:
+def read_lossless_stage(stage_file: Path) -> FirstStage:
     """Read the description of a lossless first stage written by `save_pixel_unshuffle`."""
     stage = read_json(stage_file, "first stage")
     check_format(stage.get("format", 1), STAGE_FORMAT, stage_file)
@@ -227,7 +227,7 @@ def lossless(stage_file: Path) -> FirstStage:
 
 
 def load_autoencoder(folder: Path, name: str, device: torch.device, given: float | None = None) -> Autoencoder:
-    """Load an autoencoder; latents are scaled as its config.json states, else as is usual for its class."""
+    """Load an autoencoder; without `given` the scale is that in its config.json, else the usual one of its class."""
     if name not in UNSTATED_SCALE:
         raise LatentrotError(f"{folder}: autoencoder {name}; expected VQModel or AutoencoderKL")
     stated = read_json(folder / "config.json", "autoencoder")
@@ -236,7 +236,7 @@ def load_autoencoder(folder: Path, name: str, device: torch.device, given: float
     colours = (stated.get("in_channels", 3), stated.get("out_channels", 3))
     if colours != (3, 3):
         raise LatentrotError(
-            f"{folder}: an autoencoder of {colours[0]} to {colours[1]} channels; expected 3 to 3 (RGB)"
+            f"{folder}: an autoencoder with {colours[0]} input and {colours[1]} output channels; expected 3 and 3 (RGB)"
         )
     scale, shift = stated.get("scaling_factor") if given is None else given, stated.get("shift_factor")
     if scale is None:
@@ -248,7 +248,7 @@ def load_autoencoder(folder: Path, name: str, device: torch.device, given: float
         raise LatentrotError(f"{folder}: scaling_factor {scale!r}, shift_factor {shift!r}; expected numbers") from error
     if not scale > 0:
         raise LatentrotError(f"{folder}: scaling_factor {scale}; expected a number above 0")
-    import diffusers  # noqa: PLC0415  takes seconds, and most models need nothing of it
+    import diffusers  # noqa: PLC0415  takes seconds
 
     vae = load_part(getattr(diffusers, name), folder, torch_dtype=torch.float32).to(device).eval()
     return Autoencoder(vae.requires_grad_(False), scale, shift)

@@ -26,10 +26,10 @@ LFS_POINTER = b"version https://git-lfs"
 
 
 def local_folder(name: str) -> Path | None:
-    """The folder of a local model; None for a Hub id, which has to be fetched.
+    """The folder of a local model; None for a Hub id, which must be downloaded.
 
     Raises:
-        LatentrotError: neither a folder, nor the name of a bundled model, nor a Hub id.
+        LatentrotError: the name is neither a folder, nor a bundled model, nor a Hub id.
     """
     if bundled := bundled_folder(name):
         return bundled
@@ -47,7 +47,7 @@ def local_folder(name: str) -> Path | None:
 
 
 def find_folder(name_or_path: str | Path | None) -> tuple[str, Path]:
-    """Recorded name and local folder of a model; a Hub id is fetched."""
+    """Name for records and local folder of a model; a Hub id is downloaded."""
     name = DEFAULT_BUNDLE if name_or_path is None else str(name_or_path)
     if here := local_folder(name):
         return name, here
@@ -55,7 +55,7 @@ def find_folder(name_or_path: str | Path | None) -> tuple[str, Path]:
 
     try:
         return name, Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.bin"]))
-    except Exception as error:  # the Hub client raises many kinds: offline, unknown id, gated
+    except Exception as error:  # the Hub client raises many types: offline, unknown id, gated
         raise LatentrotError(
             f"cannot fetch {name} from the Hub ({type(error).__name__}); check the id and the connection, "
             "or give the folder of a downloaded copy"
@@ -63,10 +63,10 @@ def find_folder(name_or_path: str | Path | None) -> tuple[str, Path]:
 
 
 def snapshot_in(folder: Path) -> Path:
-    """The snapshot folder in a folder of the Hub's cache: the main or the only one; any other folder is returned as it is.
+    """The main or only snapshot in a folder of the Hub's cache; any other folder is returned unchanged.
 
     Raises:
-        LatentrotError: several snapshots without a main one, or a cache of several models.
+        LatentrotError: there are several snapshots without a main one, or several models.
     """
     if (folder / "snapshots").is_dir():
         main = folder / "refs" / "main"
@@ -91,7 +91,7 @@ def only_one(folder: Path, pattern: str, what: str) -> Path:
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:
-    """Read one of a pipeline's configuration files."""
+    """Read a JSON configuration file of a pipeline; `what` names it in error messages."""
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))  # some editors leave a byte-order mark
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -118,7 +118,7 @@ def pipeline_index(folder: Path) -> dict[str, Any]:
 
 
 def training_hint(folder: Path) -> str:
-    """What to give instead of a training state folder of accelerate; empty for other folders."""
+    """What to give instead of a training state of accelerate, for an error message; empty for other folders."""
     states = sorted(folder.glob("checkpoint-*"), key=lambda p: (len(p.name), p.name)) or [folder]
     found = [p for s in states[::-1] for p in (s / "unet_ema", s / "unet") if (p / "config.json").is_file()]
     if not found:
@@ -129,15 +129,15 @@ def training_hint(folder: Path) -> str:
 
 
 def part_folder(folder: Path, part: str, config: str) -> Path:
-    """Folder of a part's configuration file: a folder of its name, or the root."""
+    """The folder with a part's configuration file: the subfolder of its name, or the root."""
     return folder if not (folder / part / config).exists() and (folder / config).exists() else folder / part
 
 
 def weights_in(folder: Path) -> dict[str, Any]:
-    """Options that select a part's weights file for diffusers: safetensors before .bin, plain before variants.
+    """Options of diffusers that select a part's weights file: safetensors before .bin, plain files before variants.
 
     Raises:
-        LatentrotError: there are no weights, or only the pointer file of a clone without Git LFS.
+        LatentrotError: there are no weights, or only a Git LFS pointer.
     """
     found = [(m["suffix"] == "bin", m["variant"] or "", p) for p in sorted(folder.glob("diffusion_pytorch_model*"))
              if (m := WEIGHTS.fullmatch(p.name))]  # fmt: skip
@@ -145,7 +145,7 @@ def weights_in(folder: Path) -> dict[str, Any]:
         raise LatentrotError(
             f"{folder} holds no weights (diffusion_pytorch_model.safetensors or .bin); download the complete model again"
         )
-    # plain weights first, whatever their suffix: a variant has another precision, or other weights altogether
+    # plain files first: a variant has another precision, or even other weights
     is_bin, variant, path = min(found, key=lambda f: (f[1] != "", f[1], f[0]))
     with path.open("rb") as file:
         if file.read(len(LFS_POINTER)) == LFS_POINTER:
@@ -157,7 +157,7 @@ def load_part(kind: Any, folder: Path, **options: Any) -> Any:
     """Load one network of a pipeline; its weights must be complete.
 
     Raises:
-        LatentrotError: no weights, damaged weights, weights of another network, or a file that would run code.
+        LatentrotError: the weights are missing or damaged, belong to another network, or loading them would execute code.
     """
     chosen = weights_in(folder)
     try:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from latentrot.bundles import bundled_folder, labeler_in
+from latentrot.bundles import LABELER_FILE, bundled_folder, part_in
 from latentrot.devices import resolve_device
 from latentrot.diffusion.allocator import keep_large_blocks
 from latentrot.diffusion.fingerprint import Fingerprint, unet_config_digest, weights_digest
@@ -43,10 +43,10 @@ class LatentModel:
 
     Attributes:
         name: as passed to `load_model`: a folder, a Hub id or a bundled model's name.
-        folder: its folder; directions and a label network may lie beside it (see `latentrot.bundles`).
-        unet: the network in evaluation mode: `latentrot.diffusion.unet.UNet` if that supports its blocks, else diffusers';
+        folder: folder of the model; it may also contain directions and a label network (see `latentrot.bundles`).
+        unet: the network in evaluation mode: `latentrot.diffusion.unet.UNet` if it supports all blocks, else diffusers';
             both have the same interface.
-        alpha_bar: (T,) float64, cumulative products of the schedule, falling with the noise level.
+        alpha_bar: (T,) float64, cumulative products of the schedule, decreasing with the noise level.
         prediction_type: epsilon, v_prediction or sample.
         noise: description of the noise schedule.
         first_stage: images <-> diffusion space.
@@ -54,8 +54,8 @@ class LatentModel:
         latent_shape: (c, h, w) of one latent.
         device: device of the network.
         dtype: precision of the network's evaluations; states are always kept in float64.
-        fingerprint: everything that shapes a latent.
-        digest: the part of the fingerprint for the weights.
+        fingerprint: everything that affects a latent.
+        digest: digest of the weights, a part of the fingerprint.
     """
 
     name: str
@@ -88,8 +88,8 @@ class LatentModel:
 
     @cached_property
     def labeler(self) -> FaceLabeler:
-        """The label network of the model, on its device: that in its folder, else that of the bundled faces."""
-        if labeler_in(self.folder) is None:
+        """The label network in the model's folder, else the bundled one; on the model's device."""
+        if part_in(self.folder, LABELER_FILE) is None:
             return load_labeler(device=self.device)
         return load_labeler(self.name if bundled_folder(self.name) else self.folder, self.device)
 
@@ -134,7 +134,7 @@ def read_network(folder: Path) -> UNet | UNet2DModel:
     """Load the network in a folder with float32 weights; falls back to diffusers for unsupported blocks or file names.
 
     Raises:
-        LatentrotError: no weights, damaged weights, or weights of another network.
+        LatentrotError: the weights are missing, damaged, or of another network.
     """
     chosen = weights_in(folder)
     if chosen == {"use_safetensors": True, "variant": None} and (folder / WEIGHTS).is_file():
@@ -164,7 +164,7 @@ def load_model(
         vae: folder or Hub id of an autoencoder, for a pipeline without one.
 
     Raises:
-        LatentrotError: no such model, no such device, or a pipeline of another kind.
+        LatentrotError: the model or the device does not exist, or the pipeline is of an unsupported kind.
     """
     name, folder = find_folder(name_or_path)
     index = pipeline_index(folder)
@@ -204,12 +204,12 @@ def check_unet(name: str, config: dict[str, Any], first_stage: FirstStage) -> in
     """Check that a U-Net is a function of state and noise level only; returns the side of its states.
 
     Args:
-        name: of the model.
+        name: name of the model.
         config: the U-Net's config.json.
         first_stage: the first stage of the model.
 
     Raises:
-        LatentrotError: naming the unsupported option.
+        LatentrotError: an option is not supported; the message names it.
     """
     kind, into, out = (
         config.get("_class_name", "UNet2DModel"),
@@ -233,8 +233,10 @@ def check_unet(name: str, config: dict[str, Any], first_stage: FirstStage) -> in
             f"{first_stage.channels}{grey}{alone}"
         )
     if out != into:
-        learned = ": it predicts its variance, too, which is not supported" if out == 2 * into else ""
-        raise LatentrotError(f"{name}: its U-Net takes {into} channels and gives {out}{learned}; expected as many")
+        learned = ": networks that also predict the variance are not supported" if out == 2 * into else ""
+        raise LatentrotError(
+            f"{name}: its U-Net takes {into} channels and gives {out}{learned}; expected equal numbers"
+        )
     return side_of(name, config)
 
 
@@ -242,7 +244,7 @@ def side_of(name: str, config: dict[str, Any]) -> int:
     """Side of a U-Net's states, from its config.json.
 
     Raises:
-        LatentrotError: it is not stated, the states are not square, or the U-Net cannot halve them often enough.
+        LatentrotError: the side is not stated, the states are not square, or they cannot be halved at every level.
     """
     stated = config.get("sample_size")
     sides = stated if isinstance(stated, list) else [stated]
@@ -257,7 +259,7 @@ def side_of(name: str, config: dict[str, Any]) -> int:
 
 
 def resolve_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
-    """Parse the precision; warns if the device only emulates it."""
+    """Parse a precision (None: float32); warns if the device only emulates it."""
     if isinstance(dtype, torch.dtype):
         return dtype
     if dtype == "bfloat16" and not computes_bfloat16(device):

@@ -1,4 +1,4 @@
-"""Noise schedules from scheduler configurations, computed as diffusers does, bit for bit."""
+"""Noise schedules from scheduler configurations, equal to those of diffusers bit for bit."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from typing import Any
 import numpy as np
 import torch
 
-from latentrot.diffusion.fingerprint import noise_in_words
+from latentrot.diffusion.fingerprint import describe_noise
 from latentrot.diffusion.folder import part_folder, read_json
 from latentrot.errors import LatentrotError, one_line
 
 __all__ = ["SCHEDULERS", "cumulative_products", "load_noise"]
 
 PREDICTIONS = {"epsilon", "v_prediction", "sample"}
-#: samplers of the variance-preserving path x = sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) noise with discrete levels; they step
-#: along it in different ways, but the model was trained on the same path
+#: samplers with discrete levels of the variance-preserving process x = sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) noise; they
+#: take different steps, but their models were trained on the same process
 SCHEDULERS = (
     "DDIMScheduler", "DDPMScheduler", "PNDMScheduler", "LMSDiscreteScheduler", "EulerDiscreteScheduler",
     "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "KDPM2DiscreteScheduler",
     "KDPM2AncestralDiscreteScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler",
     "DEISMultistepScheduler", "UniPCMultistepScheduler",
 )  # fmt: skip
-#: options that change the path, and the values that keep it
+#: options that can change the process, and the values with which they do not
 STAYS = {"use_flow_sigmas": (None, False), "timestep_type": (None, "discrete")}
 #: defaults common to all schedulers
 DEFAULTS = {"num_train_timesteps": 1000, "beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02}
 
 
 def cumulative_products(config: Mapping[str, Any]) -> np.ndarray:
-    """The cumulative products of 1 - beta over the noise levels.
+    """Cumulative products of 1 - beta over the noise levels.
 
     Args:
-        config: as in a pipeline's scheduler_config.json.
+        config: content of a pipeline's scheduler_config.json.
 
     Returns:
         (T,) float64, computed in float32.
 
     Raises:
-        ValueError: an unknown beta schedule, or zero terminal SNR for a scheduler that has none.
+        ValueError: the beta schedule is unknown, or the scheduler does not support zero terminal SNR.
     """
     betas = betas_of(config)
     if config.get("rescale_betas_zero_snr"):
@@ -53,7 +53,7 @@ def cumulative_products(config: Mapping[str, Any]) -> np.ndarray:
 
 
 def betas_of(config: Mapping[str, Any]) -> torch.Tensor:
-    """(T,) float32, the share of noise added by each level."""
+    """(T,) float32 betas: the variance of the noise that each level adds."""
     if config.get("trained_betas") is not None:
         return torch.tensor(config["trained_betas"], dtype=torch.float32)
     name = config.get("beta_schedule", "linear")
@@ -74,17 +74,17 @@ def scaled_linear_betas(start: float, end: float, levels: int) -> torch.Tensor:
 
 
 def sigmoid(start: float, end: float, levels: int) -> torch.Tensor:
-    """A logistic curve, as in GeoDiff."""
+    """Betas on a logistic curve, as in GeoDiff."""
     return torch.sigmoid(torch.linspace(-6, 6, levels)) * (end - start) + start
 
 
 def cosine(start: float, end: float, levels: int) -> torch.Tensor:
-    """The squared cosine of Nichol and Dhariwal, "Improved Denoising Diffusion Probabilistic Models", 2021."""
+    """Squared-cosine schedule (Nichol and Dhariwal, "Improved Denoising Diffusion Probabilistic Models", 2021)."""
     return along(lambda share: math.cos((share + 0.008) / 1.008 * math.pi / 2) ** 2, levels)
 
 
 def laplace(start: float, end: float, levels: int) -> torch.Tensor:
-    """A Laplace distribution of the noise (Hang and Gu, "Improved Noise Schedule for Diffusion Training", 2024)."""
+    """Laplace schedule (Hang and Gu, "Improved Noise Schedule for Diffusion Training", 2024)."""
 
     def left(share: float) -> float:
         half = -0.5 * math.copysign(1, 0.5 - share) * math.log(1 - 2 * abs(0.5 - share) + 1e-6)
@@ -94,7 +94,7 @@ def laplace(start: float, end: float, levels: int) -> torch.Tensor:
 
 
 def along(left: Callable[[float], float], levels: int) -> torch.Tensor:
-    """Betas of a curve of cumulative products over the share of the levels, clamped to .999."""
+    """Betas for cumulative products `left(t)` at t from 0 to 1, clamped to .999."""
     shares = [i / levels for i in range(levels + 1)]
     return torch.tensor([min(1 - left(b) / left(a), 0.999) for a, b in itertools.pairwise(shares)], dtype=torch.float32)
 
@@ -118,17 +118,17 @@ def with_zero_terminal_snr(betas: torch.Tensor) -> torch.Tensor:
 
 
 def load_noise(folder: Path, index: dict[str, Any]) -> tuple[np.ndarray, str, str]:
-    """The noise schedule of a pipeline.
+    """Load the noise schedule of a pipeline.
 
     Args:
-        folder: of the pipeline.
-        index: its model_index.json.
+        folder: folder of the pipeline.
+        index: content of its model_index.json.
 
     Returns:
         Cumulative products (T,) float64, description of the schedule, and prediction type.
 
     Raises:
-        LatentrotError: naming a scheduler with another path, or the invalid option of its configuration.
+        LatentrotError: the scheduler or an option of its configuration is not supported; the message names it.
     """
     config = read_json(part_folder(folder, "scheduler", "scheduler_config.json") / "scheduler_config.json", "scheduler")
     name = str(config.get("_class_name") or (index.get("scheduler") or [None, None])[1])
@@ -140,12 +140,14 @@ def load_noise(folder: Path, index: dict[str, Any]) -> tuple[np.ndarray, str, st
         )
     try:
         alpha_bar = cumulative_products(config)
-        words = noise_in_words({**DEFAULTS, **config})
+        words = describe_noise({**DEFAULTS, **config})
     except (ValueError, TypeError, RuntimeError) as error:
         reason = one_line(error, 200)
         raise LatentrotError(f"{folder}: unsupported scheduler configuration: {reason}") from error
     if not ((alpha_bar >= 0) & (alpha_bar < 1)).all() or (np.diff(alpha_bar) >= 0).any():
-        raise LatentrotError(f"{folder}: its noise does not rise with every level; check the betas of its scheduler")
+        raise LatentrotError(
+            f"{folder}: the noise does not increase with every level; check the betas of its scheduler"
+        )
     return alpha_bar, words, prediction
 
 
@@ -159,7 +161,7 @@ def refuse_other_path(folder: Path, name: str, config: dict[str, Any]) -> None:
     for option, values in STAYS.items():
         if config.get(option) not in values:
             raise LatentrotError(
-                f"{folder}: {name} with {option}={config[option]!r} is not supported: its path is another one"
+                f"{folder}: {name} with {option}={config[option]!r} is not supported; expected a variance-preserving path"
             )
     if config.get("rescale_betas_zero_snr") and name not in SCHEDULERS[:2]:
         raise LatentrotError(f"{folder}: zero-terminal-SNR is only known for DDIM and DDPM schedulers, not {name}")

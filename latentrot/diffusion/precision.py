@@ -1,4 +1,4 @@
-"""Native precision of devices."""
+"""Precisions that devices support natively."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def computes_bfloat16(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # oneDNN's answer determines how the convolutions run; torch exposes it nowhere else
+    # oneDNN decides how convolutions run; torch has no public function for this
     return device.type != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -17,21 +17,21 @@ SOLVERS = ("corrected", "fixed-point", "exact", "ddim")
 class Schedule:
     """The discrete path between image and latent; one object serves both directions and is written into every artefact.
 
-    Rationale of the default (`experiments/solvers.csv`, `walk_ways.csv`, people held out): with directions fitted on them,
-    latents of the plain inverse ("ddim") turn real heads closer to the true images than those of any other solver, and
-    without the scratches of the fixed point's; but their round trip is at 34 dB and blurred. "corrected" adds what they
-    miss: its round trip is that of the fixed point, 43.8 dB for 20 evaluations and, solved to a tolerance as an edit does
-    (35 evaluations), below the resolution of eight bits, and it keeps more of the person than the plain inverse alone.
-    "exact" has a far better round trip for 18 evaluations, and walks like the fixed point.
+    Rationale of the default (`experiments/solvers.csv`, `walk_ways.csv`, held-out people): walks of latents of the plain
+    inverse ("ddim") are closer to the true images than those of any other solver, and have no scratches, unlike those of the
+    fixed-point solver; but their round trip is blurred (34 dB). "corrected" adds a residual latent: its round trip equals
+    that of the fixed-point solver, 43.8 dB with 20 evaluations and, solved to a tolerance as in edits (35 evaluations),
+    below the resolution of eight bits; it preserves more of the identity than the plain inverse. "exact" has a far better
+    round trip with 18 evaluations, and its walks resemble those of the fixed-point solver.
 
     Args:
         steps: steps in each direction.
-        solver: "corrected" walks the plain inverse's latents and keeps their difference to the fixed point's as a residual
+        solver: "corrected" walks latents of the plain inverse and keeps their difference to fixed-point latents as a residual
             latent; "fixed-point" decodes by plain DDIM steps and inverts each by fixed-point iteration; "exact" takes
-            two-step DDIM steps that are explicit both ways, and keeps the residual latent that makes decoding exact; "ddim"
-            evaluates the velocity at the cleaner end instead (the usual, inexact inversion), for comparison.
-        iterations: network evaluations per inverse step of the fixed-point (and corrected) solver; its first three steps take
-            at least 5, 3 and 2.
+            two-step DDIM steps that are explicit in both directions, and keeps the residual latent that makes decoding exact;
+            "ddim" inverts by explicit DDIM steps (the usual, inexact inversion), for comparison.
+        iterations: network evaluations per inverse step of the fixed-point and corrected solvers; their first three steps
+            take at least 5, 3 and 2.
         depth: how far the path goes towards pure noise, as a share of the noise levels (0 to 1]. By default the last tenth is
             left out: there the network's velocity hardly depends on the image, and the inversion error is largest.
     """
@@ -51,7 +51,7 @@ class Schedule:
             raise LatentrotError(f"depth={self.depth}: expected a share of the noise levels, above 0 and at most 1")
 
     def levels(self, model: LatentModel) -> list[int]:
-        """Noise levels from the clean image (-1) to the latent: steps + 1 strictly rising integers."""
+        """Noise levels from the clean image (-1) to the latent: steps + 1 strictly ascending integers."""
         deepest = round(self.depth * len(model.alpha_bar))
         levels = [round(deepest * k / self.steps) - 1 for k in range(self.steps + 1)]
         if any(b <= a for a, b in itertools.pairwise(levels)):

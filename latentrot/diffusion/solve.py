@@ -28,7 +28,7 @@ def resolve_schedule(steps: int | None, solver: str | None, schedule: Schedule |
 
 
 def check_batch(x: torch.Tensor, shapes: list[tuple[int, ...]], what: str) -> None:
-    """Refuse anything but a finite float batch of one of the given shapes."""
+    """Refuse a batch that is not of floating type, has none of the given shapes, or contains nan or inf."""
     if not torch.is_floating_point(x) or tuple(x.shape[1:]) not in shapes or not x.ndim:
         expected = " or ".join(f"(n, {', '.join(map(str, s))})" for s in shapes)
         raise LatentrotError(f"{what}: got {x.dtype} {tuple(x.shape)}, expected floats of shape {expected}")
@@ -46,20 +46,20 @@ def invert(
     Args:
         model: from `load_model`.
         x: (n, 3, h, w) images in [-1, 1] at the model's resolution.
-        steps: steps in each direction (default: `Schedule`'s); evaluations per image: see `evaluations`.
-        solver: "corrected", "fixed-point", "exact" or "ddim" (default: `Schedule`'s).
-        schedule: a whole schedule instead of steps and solver.
+        steps: steps in each direction (default: that of `Schedule`); evaluations per image: see `evaluations`.
+        solver: "corrected", "fixed-point", "exact" or "ddim" (default: that of `Schedule`).
+        schedule: complete schedule, instead of steps and solver.
         tolerance: iterate every fixed point until its root mean square residual is below this for all images of the batch
             (pixels in [-1, 1]), or up to twelve evaluations; None: the schedule's number of iterations, the same for every
             image.
-        residual: False: only the latents, as they are stored, averaged and walked, at their own cost.
+        residual: False: compute only the latents, which are stored, averaged and walked; cheaper than with residual latents.
 
     Returns:
         (n, c, h', w') float32 latents on the CPU. The "corrected" and "exact" solvers return (n, 2, c, h', w'): `[:, 0]` are
         the latents, `[:, 1]` the residual latents that make the round trip exact; see `without_residual`.
 
     Raises:
-        LatentrotError: wrong shape or range of x, or an impossible schedule.
+        LatentrotError: x has the wrong shape or values that are not finite, or the schedule does not fit the model.
     """
     plan = resolve_schedule(steps, solver, schedule)
     check_batch(x, [(3, model.resolution, model.resolution)], "images")
@@ -70,7 +70,7 @@ def invert(
 
 
 def without_residual(z: torch.Tensor) -> torch.Tensor:
-    """Drop residual latents: (n, c, h, w) or (n, 2, c, h, w) -> (n, c, h, w), as stored, averaged and walked."""
+    """Drop residual latents: (n, c, h, w) or (n, 2, c, h, w) -> (n, c, h, w)."""
     return z if z.ndim == 4 else z[:, 0]
 
 
@@ -86,13 +86,13 @@ def decode(
         z: (n, c, h', w') latents, or (n, 2, c, h', w') latents with the residual latents of the solver.
         steps: steps in each direction, as for `invert`.
         solver: as for `invert`.
-        schedule: a whole schedule instead of steps and solver.
+        schedule: complete schedule, instead of steps and solver.
 
     Returns:
         (n, 3, h, w) float32 images on the CPU, about [-1, 1], not clipped.
 
     Raises:
-        LatentrotError: wrong shape of z or an impossible schedule.
+        LatentrotError: z has the wrong shape, or the schedule does not fit the model.
     """
     plan = resolve_schedule(steps, solver, schedule)
     solver_ = solver_of(plan)

@@ -1,4 +1,4 @@
-"""Calibrate step sizes: measure by how many degrees each step size turns a head on average."""
+"""Calibrate step sizes: measure the mean rotation of a head for each step size."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ from latentrot.store.latent_store import LatentStore
 
 __all__ = ["calibrate", "calibration_sources"]
 
-#: step sizes walked on every calibration image, degrees of the fitted line
+#: step sizes measured on every calibration image, in degrees of the fitted line
 CALIBRATION_STEPS = (-240.0, -180.0, -120.0, -90.0, -60.0, -30.0, 30.0, 60.0, 90.0, 120.0, 180.0, 240.0)
 
 
 def calibration_sources(
     store: LatentStore, rows: pd.DataFrame, light: str, number: int, seed: int, mirror: bool = False
 ) -> torch.Tensor:
-    """Choose latents of nearly frontal images to calibrate on.
+    """Choose latents of nearly frontal images for the calibration.
 
     Args:
         store: the latents.
         rows: the labelled images that may be used.
         light: the illumination class, or any.
         number: max number of images.
-        seed: of the choice.
-        mirror: take half of them mirrored from the mirrored illumination class, as the lines are fitted to both: a left turn
-            in light from the left is then as long as a right turn in light from the right.
+        seed: seed of the choice.
+        mirror: take half of the latents, mirrored, from the mirrored illumination class, because the lines are fitted to
+            both. A rotation to the left in light from the left is then as large as one to the right in light from the right.
 
     Returns:
         (n, c, h, w), n <= number.
 
     Raises:
-        LatentrotError: there is no such image.
+        LatentrotError: there is no nearly frontal image.
     """
     there = {name for _, header in store.headers() for name in header.image_ids}
     frontal = rows[(rows["yaw_deg"].abs() < 12) & rows.index.isin(there)]
@@ -60,7 +60,7 @@ def calibration_sources(
     own = latents_of(light, number - sum(map(len, other)))
     found = [*own, *(mirror_latents(z, store.space.factor) for z in other)]
     if not found:
-        raise LatentrotError(f"no nearly frontal image of light {light!r} to calibrate on; embed more images")
+        raise LatentrotError(f"no nearly frontal image with light {light!r} for the calibration; embed more images")
     return torch.cat(found)
 
 
@@ -72,9 +72,9 @@ def calibrate(
     labeler: FaceLabeler | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Directions:
-    """Measure by how many degrees each step size turns a head, averaged over some images.
+    """Measure the rotation for each step size, averaged over several images.
 
-    The measured images are those that a rotator shows: with warped source pixels if `directions.carry`.
+    The rotation is measured on the images that a rotator returns: with warped source pixels if `directions.carry` is set.
 
     Args:
         directions: uncalibrated directions.
@@ -84,10 +84,10 @@ def calibrate(
         progress: called with the number of images decoded since the last call and the total.
 
     Returns:
-        The same directions with a calibration table: mean measured change of yaw, made monotone.
+        The same directions with a calibration table: mean measured change of yaw, smoothed to be monotone.
     """
     labeler = labeler or model.labeler
-    # coarse frequencies are walked by calibrated degrees, so a first pass on some images computes a rough table
+    # coarse frequencies are walked by calibrated degrees, so a first pass on few images computes a rough table
     passes = [sources[::4], sources] if directions.coarse else [sources]
     total = sum(map(len, passes)) * (len(CALIBRATION_STEPS) + 1)
     for some in passes:
@@ -105,12 +105,12 @@ def calibration_pass(
     labeler: FaceLabeler,
     progress: Callable[[int], object] | None = None,
 ) -> Directions:
-    """One calibration pass: directions with a new table, measured on walks that use the old table."""
+    """One calibration pass: return the directions with a new table, measured on walks that use the present table."""
     steps = torch.tensor(CALIBRATION_STEPS)
     changes = []
 
     for z in sources:
-        walked = walk(z[None], directions, steps, 0.0)  # from frontal: each side along its own direction
+        walked = walk(z[None], directions, steps, 0.0)  # start at the frontal pose: each side along its own direction
         images = decode(model, torch.cat([z[None], walked]), schedule=directions.space.schedule).clamp(-1, 1)
         start, turned = images[:1], images[1:]
         shown = torch.cat(

@@ -20,19 +20,19 @@ __all__ = ["COLOURS", "LIGHT", "POSE", "Design", "design_of", "mirrored_columns"
 
 #: values are rounded to 1 / GRAIN
 GRAIN = 64
-#: min brightness of the eyes relative to the cheeks for clear glasses
+#: brightness of the eyes relative to the cheeks, from which glasses count as clear
 CLEAR = 0.58
 #: columns of pose, light and colours, to which the directions of properties are made orthogonal
 POSE = ("yaw_left", "yaw_right", "pitch")
 LIGHT = ("light_left", "light_right")
 COLOURS = tuple(name for name in COLOUR_COLUMNS if name != EYE_TO_CHEEK)
-#: columns that mirroring an image swaps, and factors
+#: column -> the column that it becomes when the image is mirrored, and the factor of its values
 SWAPPED = {"yaw_left": ("yaw_right", -1.0), "yaw_right": ("yaw_left", -1.0)} | {
     "light_left": ("light_right", 1.0), "light_right": ("light_left", 1.0),
 }  # fmt: skip
 #: attributes that are replaced by better columns
 REPLACED = {"Young": AGE, "Eyeglasses": EYE_TO_CHEEK}
-#: unit of colour columns, relative to the whole range
+#: unit of colour columns, as a share of the range 0 to 1
 COLOUR_UNIT = 0.25
 
 
@@ -42,7 +42,7 @@ class Design:
 
     Attributes:
         table: columns by image_id, float64 multiples of 1/64; the first one is the intercept, 1.
-        scale: units of user-defined columns per unit of `table`.
+        scale: user-defined column -> its original units per unit of `table`.
     """
 
     table: pd.DataFrame
@@ -60,14 +60,14 @@ def design_of(labels: pd.DataFrame, own: Sequence[str] = ()) -> Design:
     The columns are the yaw to the left and to the right (two hinge functions) and the pitch in tens of degrees; light from
     the left and from the right, 0 or 1; CelebA's attributes from -1/2 (absent) to 1/2 (present), from CelebA's table or else
     by the attributes network; age in tens of years; clear and dark glasses; mean colours of face and surroundings.
-    Columns that the table lacks are left out.
+    Columns missing in the table are left out.
 
     Args:
-        labels: table by image_id, as of `label_folder`, with any further columns.
+        labels: table indexed by image_id, as from `label_folder`, with any further columns.
         own: names of further numeric columns.
 
     Raises:
-        LatentrotError: a further column that does not exist, is not numeric, or is constant.
+        LatentrotError: a further column does not exist, is not numeric, or is constant.
     """
     columns: dict[str, pd.Series] = {"1": pd.Series(1.0, labels.index)}
     columns |= _pose_and_light(labels) | _attributes(labels)
@@ -86,10 +86,10 @@ def design_of(labels: pd.DataFrame, own: Sequence[str] = ()) -> Design:
 
 
 def mirrored_columns(names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Effect of mirroring an image on its columns: value[i] becomes sign[i] * value[order[i]]; returns (order, sign).
+    """Effect of mirroring on the columns of an image: value[i] becomes sign[i] * value[order[i]]; returns (order, sign).
 
     Raises:
-        LatentrotError: one of two columns that mirroring swaps is missing.
+        LatentrotError: only one of two columns that mirroring swaps is present.
     """
     pairs = [SWAPPED.get(name, (name, 1.0)) for name in names]
     if missing := [other for other, _ in pairs if other not in names]:
@@ -125,7 +125,7 @@ def _attributes(labels: pd.DataFrame) -> dict[str, pd.Series]:
 
 
 def _attribute(labels: pd.DataFrame, name: str) -> pd.Series | None:
-    """An attribute from -1/2 to 1/2: CelebA's label if available, or else the estimated probability."""
+    """An attribute from -1/2 to 1/2: CelebA's label if available, else the estimated probability."""
     estimated = labels[f"p_{name}"].astype(float) - 0.5 if f"p_{name}" in labels else None
     if name not in labels:
         return estimated
@@ -134,13 +134,15 @@ def _attribute(labels: pd.DataFrame, name: str) -> pd.Series | None:
 
 
 def _own(labels: pd.DataFrame, name: str) -> tuple[pd.Series, float]:
-    """A further column, centred, in units of a power of two near its standard deviation; and that unit."""
+    """A further column, centred and divided by a power of two near its standard deviation; and that power of two."""
     if name not in labels:
         raise LatentrotError(f"the label table has no column {name!r}; it has {', '.join(map(str, labels.columns))}")
     values = pd.to_numeric(labels[name], errors="coerce").astype(float)
     spread = values.std()
     if not spread > 0:
-        raise LatentrotError(f"column {name!r} holds no two different numbers; expected a number for each image")
+        raise LatentrotError(f"column {name!r} is constant or not numeric; expected a number for each image")
     unit = float(2.0 ** np.round(np.log2(spread)))
-    middle = float(np.round(values.mean() / unit) * unit)  # rounded, so that cached sums remain valid for a grown table
+    middle = float(
+        np.round(values.mean() / unit) * unit
+    )  # rounded, so that cached sums remain valid when the table grows
     return (values - middle) / unit, unit

@@ -1,17 +1,17 @@
-"""Bring the change of a walk into a photograph: the difference of two decodings after motion compensation.
+"""Transfer the change of a walk to a photograph: the motion-compensated difference of two decodings.
 
-The result is not the decoded face, which hardly resembles the person even without a walk, but the photograph with the change
-of the walk:
+A decoded face hardly resembles the person, even without a walk. Therefore only the change between two decodings is applied to
+the photograph:
 
 1. the landmarks of the decoded unchanged latent (`start`) and of the walked one (`walked`) give the motion of the face; a
    thin-plate spline through their displacement warps the photograph and `start` alike;
-2. what the warp does not explain, the residual `walked - warp(start)`, is added to the warped photograph: without the
-   checkerboard of the finest frequencies, without the mean of each part of the head that shall keep its colour, and only
-   where the property may change anything.
+2. the residual `walked - warp(start)`, which the warp does not explain, is added to the warped photograph, without the
+   checkerboard of the highest frequencies, without its mean over each part of the head whose colour is preserved, and only
+   inside the region of the property.
 
-No change gives the photograph bit for bit. Where geometry moves and a residual corrects it: the motion-compensated prediction
-of video coding (Netravali and Robbins, "Motion-Compensated Television Coding: Part I", Bell System Technical Journal 58(3),
-1979); the spline is Bookstein's ("Principal Warps", IEEE TPAMI 11, 1989).
+Without a change the photograph is returned bit for bit. The method is the motion-compensated prediction of video coding
+(Netravali and Robbins, "Motion-Compensated Television Coding: Part I", Bell System Technical Journal 58(3), 1979) with
+Bookstein's spline ("Principal Warps", IEEE TPAMI 11, 1989).
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from latentrot.faces.alignment import Alignment
 from latentrot.faces.parts import PARTS
 from latentrot.numerics import smoothstep
 
-__all__ = ["Change", "apply_change", "difference", "together", "without_checkerboard", "without_part_means"]
+__all__ = ["Change", "apply_change", "combine_changes", "difference", "without_checkerboard", "without_part_means"]
 
 #: range of frequencies, in half-waves per pixel, in which residuals are faded out, because long steps draw a checkerboard
 CHECKERBOARD = (44 / 64, 60 / 64)
 #: width of the fade at the edge of the crop, relative to its half width
 EDGE = 0.12
-#: range of the darkening from which an occluder is visible to which it is opaque
+#: darkening at which an occluder begins to be visible, and at which it is opaque
 OPAQUE = (0.15, 0.4)
 #: width of the fade of a warp inside its region, relative to the crop
 INNER = 0.025
@@ -70,7 +70,7 @@ class Change:
 
     @property
     def is_nothing(self) -> bool:
-        """Whether nothing changes."""
+        """Whether the change is zero."""
         return self.drawn is None and not (self.residual.any() or self.shift.any())
 
 
@@ -82,7 +82,7 @@ def difference(
     properties: Sequence[Property],
     walked_face: FaceMap | None = None,
 ) -> Change:
-    """The motion-compensated difference of two decodings, restricted to the regions of properties.
+    """Compute the motion-compensated difference of two decodings, restricted to the regions of properties.
 
     Args:
         start: (1, 3, s, s) in [-1, 1], the decoded unchanged latent.
@@ -90,10 +90,10 @@ def difference(
         landmarks: (68, 2) in `start` and in `walked`, -1 to 1 across; None: no landmarks, and no warp.
         face: parts of the head in the crop of the photograph.
         properties: the changed properties.
-        walked_face: parts of the head in `walked`, for properties that move outlines such as of hair; None: as in `face`.
+        walked_face: parts of the head in `walked`, for properties that move outlines, such as that of hair; None: `face`.
 
     Returns:
-        The change; none if `walked` equals `start`.
+        The change; zero if `walked` equals `start`.
     """
     n, side = face.parts.shape[-1], start.shape[-1]
     if torch.equal(start, walked) or not properties:
@@ -104,7 +104,7 @@ def difference(
     shift, warping = torch.zeros(1, 2, side, side, dtype=torch.float64), np.zeros((n, n))
     before, after = landmarks
     if any(p.warp for p in properties) and before is not None and after is not None:
-        warping = inner(joint_mask([p for p in properties if p.warp], face, walked_face) * edge_fade(n))
+        warping = fade_to_outline(joint_mask([p for p in properties if p.warp], face, walked_face) * edge_fade(n))
         shift = source_shift(before, after, side)
         compensated = sample_source(start, source_positions(shift * resized(warping[None], side), side))
     else:
@@ -125,19 +125,19 @@ def difference(
     fine = resized(residual, n)[0].permute(1, 2, 0).numpy() * mask[..., None]
     fine[np.abs(fine).max(-1) < FAINT] = 0
     moved = resized(shift[0].numpy(), n)[0].permute(1, 2, 0).numpy() * warping[..., None]
-    drawn = covering(residual, walked, mask) if any(p.covers for p in properties) else None
+    drawn = occluding_layer(residual, walked, mask) if any(p.covers for p in properties) else None
     return Change(fine.astype(np.float32), moved.astype(np.float32), drawn)
 
 
-def together(changes: Sequence[Change]) -> Change:
-    """Combine changes of one crop: residuals are summed, the warp is that of the first."""
+def combine_changes(changes: Sequence[Change]) -> Change:
+    """Combine changes of one crop: add the residuals, and take the warp of the first change."""
     first, *others = changes
     residual = np.stack([change.residual for change in changes]).sum(0)
     return Change(residual, first.shift, first.drawn) if others else first
 
 
-def covering(residual: np.ndarray, walked: torch.Tensor, mask: np.ndarray) -> np.ndarray:
-    """The occluding layer of a walk, opaque where its residual (3, s, s) is dark: (n, n, 4) as in `Change`."""
+def occluding_layer(residual: np.ndarray, walked: torch.Tensor, mask: np.ndarray) -> np.ndarray:
+    """Occluding layer of a walk, opaque where the residual (3, s, s) darkens the image: (n, n, 4) as in `Change`."""
     size = cv2.GaussianBlur(-residual.mean(0), (0, 0), 0.75)
     opaque = resized(smoothstep(size, *OPAQUE)[None], len(mask))[0, 0].numpy().clip(0, 1) * mask
     image = resized(walked[0].numpy(), len(mask))[0].numpy().clip(-1, 1)
@@ -152,8 +152,8 @@ def joint_mask(properties: Sequence[Property], face: FaceMap, walked_face: FaceM
     return np.max(masks, axis=0)
 
 
-def inner(mask: np.ndarray) -> np.ndarray:
-    """A mask (n, n) that falls smoothly to 0 towards its outline, so that a warp does not move the outline."""
+def fade_to_outline(mask: np.ndarray) -> np.ndarray:
+    """Fade a mask (n, n) smoothly to 0 towards its outline, so that a warp does not move the outline."""
     blurred = cv2.GaussianBlur(mask.astype(np.float64), (0, 0), INNER * len(mask), borderType=cv2.BORDER_REPLICATE)
     return smoothstep(blurred, 0.5, 0.95) * (mask > 0)
 
@@ -224,22 +224,22 @@ def faded_only(residual: np.ndarray, start: np.ndarray, face: FaceMap, propertie
 
 
 def shading_only(residual: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Convert a residual (3, s, s) to a gain of the brightness of the image (3, s, s) in [-1, 1], which preserves hues."""
+    """Convert a residual (3, s, s) to a gain on the brightness of an image (3, s, s) in [-1, 1], which preserves hues."""
     brightness = (start + 1).mean(0, keepdims=True)
     gain = residual.mean(0, keepdims=True) / np.maximum(brightness, DARKEST)
     return (start + 1) * np.clip(gain, *GAINS)
 
 
 def apply_change(photograph: np.ndarray, alignment: Alignment, change: Change) -> np.ndarray:
-    """Change a photograph at its own resolution.
+    """Apply a change to a photograph at full resolution.
 
     Args:
         photograph: (h, w, 3) uint8 RGB.
         alignment: alignment of the face.
-        change: change of its crop.
+        change: change of the face crop.
 
     Returns:
-        (h, w, 3) uint8, unchanged bit for bit where nothing changes.
+        (h, w, 3) uint8; pixels without a change are equal bit for bit.
     """
     result = photograph.copy()
     if change.is_nothing:
@@ -265,7 +265,7 @@ def apply_change(photograph: np.ndarray, alignment: Alignment, change: Change) -
         own = photograph[band]
         if np.abs(shift).max() > STILL:
             place = [(v + shift[..., i] - 0.5).astype(np.float32) for i, v in enumerate((columns, rows))]
-            seen = sampled(photograph, *place)
+            seen = sample_photograph(photograph, *place)
             own = np.where((np.abs(shift).max(-1) > STILL)[..., None], seen, own)
 
         # add the residual
@@ -280,7 +280,7 @@ def apply_change(photograph: np.ndarray, alignment: Alignment, change: Change) -
     return result
 
 
-def sampled(photograph: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def sample_photograph(photograph: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Sample a photograph at float positions (pixel centres are integers), edges repeated: (h, w, 3) uint8."""
     low = [max(0, int(np.floor(v.min())) - 3) for v in (columns, rows)]
     high = [int(np.ceil(v.max())) + 4 for v in (columns, rows)]

@@ -1,4 +1,4 @@
-"""Yaw directions of one illumination class as a file: two slopes, the step size calibration, and the provenance."""
+"""Yaw directions of one illumination class and their file: two slopes, step size calibration and provenance."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Directions"]
 KIND = "latentrot directions"
 #: version of the file format, raised when an older version would misread it
 FORMAT = 1
-SIGN = "yaw > 0: the nose points to the viewer's right; light: the picture's side the main light comes from"
+SIGN = "yaw > 0: the nose points to the viewer's right; light: the side of the image from which the main light comes"
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,14 +28,14 @@ class Directions:
 
     Attributes:
         light: left, center, right, or any (no light filter).
-        left: (c, h, w) float32, change of the latent per degree on the heads-left line.
-        right: the same on the heads-right line.
+        left: (c, h, w) float32, slope of the line for heads turned left: change of the latent per degree.
+        right: (c, h, w) float32, slope of the line for heads turned right.
         space: model and schedule that the directions belong to.
-        step_sizes: (k,) rising step sizes in degrees of the fitted line, 0 among them.
-        achieved: (k,) mean measured change of yaw in degrees for each step size; not falling.
+        step_sizes: (k,) ascending step sizes in degrees of the fitted line, including 0.
+        achieved: (k,) mean measured change of yaw in degrees for each step size; non-decreasing.
         provenance: further header entries, as strings: bins, counts, r2, filter, version.
         coarse: frequencies below this many half-waves per image are walked by measured degrees (see `walk_offset`).
-        carry: whether the image's own pixels are warped along with a walk, as in the calibration
+        carry: whether the pixels of the image are warped by the motion of a walk, in calibration and rotations
             (see `latentrot.directions.warp`).
     """
 
@@ -50,16 +50,16 @@ class Directions:
     carry: bool = False
 
     def step_for(self, degrees: float) -> float:
-        """Step size for a measured turn in degrees; extrapolated in proportion beyond the calibrated range."""
+        """Step size for a measured rotation in degrees; extrapolated proportionally beyond the calibrated range."""
         return float(interpolate_from_zero(np.array([degrees]), np.array(self.achieved), np.array(self.step_sizes))[0])
 
     def turn_for(self, step_sizes: np.ndarray) -> np.ndarray:
-        """Measured turns in degrees of (k,) step sizes: the inverse of `step_for`."""
+        """Measured rotations in degrees for (k,) step sizes: the inverse of `step_for`."""
         return interpolate_from_zero(step_sizes, np.array(self.step_sizes), np.array(self.achieved))
 
     @property
     def reach(self) -> tuple[float, float]:
-        """Min and max calibrated turn in degrees."""
+        """Min and max calibrated rotation in degrees."""
         return self.achieved[0], self.achieved[-1]
 
     def save(self, path: Path) -> None:
@@ -113,18 +113,18 @@ class Directions:
                 achieved=tuple(table["achieved"]),
                 provenance={k: v for k, v in header.items() if k not in known},
                 coarse=int(header.get("coarse", 0)),
-                carry=header.get("carry") == "True",  # files without the entry predate it
+                carry=header.get("carry") == "True",  # missing in older files
             )
         except (KeyError, ValueError, TypeError) as error:
             reason = f"lacks {error}" if isinstance(error, KeyError) else one_line(error)
             raise LatentrotError(
-                f"the header of {path} {reason}; the file is damaged or of another version: fit it again with: "
+                f"the header of {path} {reason}; the file is damaged or of another version: fit the directions again with: "
                 "latentrot fit-directions --light NAME"
             ) from error
 
 
 def interpolate_from_zero(x: np.ndarray, known: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Linear interpolation between known points through (0, 0); outside them in proportion to the outermost point."""
+    """Interpolate linearly between known points through (0, 0); beyond them extrapolate proportionally to the last point."""
     found = np.interp(x, known, values)
     if known[-1] > 0:
         found = np.where(x > known[-1], values[-1] * x / known[-1], found)

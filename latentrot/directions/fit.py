@@ -31,9 +31,9 @@ __all__ = ["FitConfig", "fit_directions", "gather_statistics"]
 
 log = logging.getLogger(__name__)
 
-#: number of latents from which on the lines are stable; fewer work, but the lines are mostly noise
+#: min number of latents for stable lines; with fewer the lines are mostly noise
 STEADY = 2_000
-#: calibration table of uncalibrated directions: the step size in degrees is taken for the turn in degrees
+#: calibration table of uncalibrated directions: the step size is taken for the rotation in degrees
 UNCALIBRATED = (-180.0, 0.0, 180.0)
 
 
@@ -43,16 +43,17 @@ class FitConfig:
 
     Args:
         width: yaw bin width in degrees.
-        limit: largest |yaw| of the bins, degrees.
+        limit: max absolute yaw of the bins in degrees.
         min_count: min number of latents per bin; smaller bins are merged with their neighbours.
         where: attribute filter such as "Male == 1 and Eyeglasses == -1"; empty: all images.
-        mirror: use every latent a second time, mirrored, with yaw negated and light swapped; in the calibration, too.
+        mirror: also use every latent mirrored, with negated yaw and swapped light, in the fit and in the calibration.
         shrink: remove the estimation noise from the slopes (see `shrink_noise`).
         coarse: frequencies below this many half-waves per image are walked by measured degrees (see `walk_offset`); 0: none.
         held_out: share of the people left out of fitting and calibration (0 to 1).
-        carry: warp the image's own pixels along with a walk (see `latentrot.directions.warp`), in calibration and turns.
-        calibrate: number of images to calibrate the step size on; 0: leave it uncalibrated.
-        seed: of the choice of the calibration images.
+        carry: warp the pixels of the image by the motion of a walk (see `latentrot.directions.warp`), in calibration and
+            rotations.
+        calibrate: number of images for the calibration of the step size; 0: no calibration.
+        seed: seed of the choice of the calibration images.
     """
 
     width: float = 10.0
@@ -72,7 +73,7 @@ def training_rows(labels: pd.DataFrame, where: str, held_out_share: float) -> pd
     """The labelled images that match the filter `where` and whose people are not held out.
 
     Raises:
-        LatentrotError: there are none.
+        LatentrotError: no image is left.
     """
     rows = labels[matching(labels, where)] if where else labels
     if "identity" in rows:
@@ -85,7 +86,7 @@ def training_rows(labels: pd.DataFrame, where: str, held_out_share: float) -> pd
 def gather_statistics(
     store: LatentStore, labels: pd.DataFrame, config: FitConfig, progress: Callable[[int], object] | None = None
 ) -> Statistics:
-    """Sums per yaw bin and light of the usable images: from the store's statistics, or in one streaming pass."""
+    """Sums per yaw bin and light over the usable images, from the store's cached statistics or in one streaming pass."""
     bins = YawBins(config.width, config.limit)
     return gather(
         store,
@@ -123,14 +124,14 @@ def fit_directions(
         calibrated: called with the number of images decoded since the last call and the total.
 
     Raises:
-        LatentrotError: unknown light, too few matching images, a model of another latent space, labels of other images, or
-            yaw labels of the opposite sign.
+        LatentrotError: the light is unknown, too few images match, the model or the labels belong to other latents, or the
+            yaw labels have the opposite sign.
     """
     config = config or FitConfig()
     if light not in (*LIGHTS, "any"):
         raise LatentrotError(f"light {light!r}: expected {', '.join(LIGHTS)}, or any")
     if config.calibrate and model is None:
-        raise LatentrotError("calibration decodes walked latents and needs a model; pass model=..., or set calibrate=0")
+        raise LatentrotError("the calibration decodes latents and needs a model; pass model=..., or set calibrate=0")
     if model is not None:
         store.space.require_same(LatentSpace.of(model, store.space.schedule), str(store.root))
     labels = require_same_images(store, labels)
@@ -151,7 +152,7 @@ def fit_directions(
 def fitted_lines(
     statistics: Statistics, space: LatentSpace, light: str, config: FitConfig
 ) -> tuple[YawDirections, str]:
-    """The lines of an illumination class, or of all lights if it has too few latents; and the light they are fitted on."""
+    """Fit the lines of an illumination class, or of all if it has too few latents; returns the lines and the class used."""
     bins = YawBins(config.width, config.limit)
     if not statistics.counts.any():
         raise LatentrotError("no latent has a label; embed and label the same images")
@@ -180,7 +181,7 @@ def fitted_lines(
 def uncalibrated_directions(
     fitted: YawDirections, space: LatentSpace, light: str, config: FitConfig, labels: str, used: str
 ) -> Directions:
-    """Uncalibrated directions from the fitted lines."""
+    """Build uncalibrated directions from the fitted lines."""
     from latentrot import __version__  # noqa: PLC0415  the package's top level imports this module lazily
 
     return Directions(

@@ -22,14 +22,14 @@ def coarse_part(image: np.ndarray, below: int) -> np.ndarray:
 
 
 def keep_octaves(source: np.ndarray, walked: np.ndarray) -> np.ndarray:
-    """Scale every octave of spatial frequencies of walked images to its length in their source.
+    """Scale every octave of spatial frequencies of walked latents to its norm in their source.
 
     Args:
         source: (1, c, h, w) on the pixel grid.
         walked: (k, c, h, w).
 
     Returns:
-        (k, c, h, w) float64, the directions of `walked` with the lengths of `source`, octave by octave.
+        (k, c, h, w) float64: each octave of `walked`, scaled to the norm of that octave in `source`.
     """
     spectrum = np.asarray(dctn(walked, axes=(2, 3), norm="ortho"))
     own = np.asarray(dctn(source, axes=(2, 3), norm="ortho"))
@@ -43,18 +43,18 @@ def keep_octaves(source: np.ndarray, walked: np.ndarray) -> np.ndarray:
 
 
 def shrink_noise(image: np.ndarray, power: float = 1.0) -> np.ndarray:
-    """Remove the white estimation noise from a slope, by Wiener shrinkage per spatial frequency.
+    """Remove the white estimation noise from a slope by Wiener shrinkage per spatial frequency.
 
-    A latent is mostly white noise, so a mean over a few thousand latents still is: most of the length of a raw slope is
+    A latent is mostly white noise, and so is a mean over a few thousand latents: most of the norm of a raw slope is
     estimation error, spread evenly over all frequencies, while the signal that turns a head is smooth. The noise floor is
-    estimated from the slope's own finest frequencies.
+    estimated from the highest frequencies of the slope.
 
     Args:
         image: (c, h, w) slope on the pixel grid.
-        power: of the gain: 1 shrinks as Wiener does, 0.5 by the square root of that, 0 not at all.
+        power: exponent of the Wiener gain: 1 is the full gain, 0 leaves the slope unchanged.
 
     Returns:
-        (c, h, w), shorter than the input.
+        (c, h, w), of smaller norm than the input.
     """
     spectrum = np.asarray(dctn(image, axes=(1, 2), norm="ortho"))
     band = frequency_bands(image.shape[1:])

@@ -1,4 +1,4 @@
-"""Joint regression of the latents on all columns of a table, from sums.
+"""Joint regression of the latents on all columns of a table, computed from sums.
 
     z = c + sum_k b_k x_k
 
@@ -28,13 +28,13 @@ from latentrot.errors import LatentrotError
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.shard import ShardHeader
 
-__all__ = ["JointSums", "gather_joint", "ridge_slopes", "sums_of"]
+__all__ = ["JointSums", "gather_joint", "joint_terms", "ridge_slopes"]
 
 #: z is rounded to multiples of this before it is squared, so that sums of squares are exact
 SQUARED_GRAIN = 2.0**-12
 #: batch size of the products
 ROWS = 128
-#: ridge penalty in images, for columns with a standard deviation of 1
+#: ridge penalty, see `ridge_slopes`
 RIDGE = 20.0
 
 
@@ -66,16 +66,16 @@ class JointSums:
         return JointSums(self.names, self.xx + other.xx, self.xz + other.xz, self.zz + other.zz)
 
     def of(self, names: Sequence[str]) -> JointSums:
-        """The sums for some of the columns, and the intercept."""
+        """The sums for the intercept and the named columns."""
         kept = [i for i, name in enumerate(self.names) if name == "1" or name in names]
         return JointSums(tuple(self.names[i] for i in kept), self.xx[np.ix_(kept, kept)], self.xz[kept], self.zz)
 
     def mirrored(self, shape: tuple[int, int, int], factor: int) -> JointSums:
-        """The sums over the mirrored images: the mirrored sum is the sum of the mirrored.
+        """The sums over the mirrored images, computed by mirroring the sums.
 
         Args:
             shape: (c, h, w) of a latent.
-            factor: the first stage's, which mirroring needs.
+            factor: pixel-unshuffle factor of the first stage.
         """
         order, sign = mirrored_columns(self.names)
 
@@ -92,9 +92,9 @@ class ShardColumns:
     """One shard's rows with their columns: a `ShardRows`.
 
     Attributes:
-        number: the shard's.
-        header: its header.
-        x: (n, k) float64; rows of images that take no part are zero.
+        number: shard number.
+        header: header of the shard.
+        x: (n, k) float64; rows of unused images are zero.
     """
 
     number: int
@@ -103,7 +103,7 @@ class ShardColumns:
 
     @property
     def key(self) -> str:
-        """Digest of everything the sums of the shard depend on."""
+        """Digest of everything on which the sums of the shard depend."""
         return hashlib.sha256(self.header.checksum.encode() + self.x.tobytes()).hexdigest()[:32]
 
     @property
@@ -125,25 +125,19 @@ def joint_terms(x: np.ndarray, z: np.ndarray) -> np.ndarray:
     return np.concatenate([x.T @ z, x[:, :1].T @ rounded**2])
 
 
-def sums_of(x: np.ndarray, z: np.ndarray, names: Sequence[str]) -> JointSums:
-    """The sums of a batch in memory: (n, k) columns, the intercept first, and (n, d) latents in half precision."""
-    both = joint_terms(x, np.asarray(z, np.float64))
-    return JointSums(tuple(names), x.T @ x, both[:-1], both[-1])
-
-
 def gather_joint(
     store: LatentStore, design: Design, choice: str = "", progress: Callable[[int], object] | None = None
 ) -> JointSums:
-    """Sums over the labelled latents of a store, from its cached statistics where they are valid.
+    """Sums over the labelled latents of a store; valid cached sums are reused.
 
     Args:
         store: the latents.
-        design: columns of the images that take part.
-        choice: how these were chosen, in any words: each choice has files of its own.
-        progress: called with the number of labelled latents dealt with since the last call.
+        design: design matrix of the images that are used.
+        choice: description of how the images were chosen; each choice has its own cache files.
+        progress: called with the number of labelled latents processed since the last call.
 
     Raises:
-        LatentrotError: the store holds none of the images.
+        LatentrotError: the store contains none of the labelled images.
     """
     d, k = int(np.prod(store.space.shape)), len(design.names)
     xx, both = np.zeros((k, k)), np.zeros((k + 1, d))
@@ -155,7 +149,7 @@ def gather_joint(
         xx += sum(shard.x.T @ shard.x for shard in shards)
     if not xx[0, 0]:
         raise LatentrotError(
-            f"{store.root} holds none of the {len(design.table)} labelled images; label what is embedded"
+            f"{store.root} contains none of the {len(design.table)} labelled images; label the images that were embedded"
         )
     return JointSums(design.names, xx, both[:-1], both[-1])
 
@@ -170,11 +164,11 @@ def ridge_slopes(sums: JointSums, ridge: float = RIDGE) -> tuple[dict[str, np.nd
     """Regress the latents on all columns at once.
 
     Args:
-        sums: of the images.
-        ridge: penalty, in images; columns are scaled to a standard deviation of 1 for it.
+        sums: sums over the images.
+        ridge: penalty that is added to the diagonal of X'X of the columns, centred and scaled to a standard deviation of 1.
 
     Returns:
-        Slope (d,) of every column but the intercept, per unit of it; and the share of the latents' variance explained.
+        Slope (d,) per unit of each column except the intercept; and the explained share of the variance of the latents.
     """
     # centre: the intercept is not penalised
     n = sums.xx[0, 0]

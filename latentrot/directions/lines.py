@@ -24,7 +24,7 @@ __all__ = [
     "add_by_group",
 ]
 
-#: scikit-learn's type for estimator tags; its annotations are strings
+#: scikit-learn's validate_data, whose stubs are too narrow
 validated = cast("Callable[..., Any]", validate_data)
 
 
@@ -102,20 +102,20 @@ class _YawEstimator(BaseEstimator):
         return np.asarray(latents), np.asarray(yaw, np.float64)
 
 
-#: latents added at a time: few enough to stay in the processor's cache in float64
+#: number of latents added at a time, so that they stay in the processor's cache in float64
 ROWS = 16
 
 
 def add_by_group(into: np.ndarray, X: np.ndarray, groups: np.ndarray) -> None:
     """Add each row to the sum of its group, in float64.
 
-    Sums of half-precision numbers are exact here: all are multiples of 2^-24, and 53 bits hold 2^29 of them. So neither the
-    order nor the partition changes a bit of the result, up to half a billion latents of ordinary size. (One matrix product
-    with the groups' indicator matrix takes four times as long, since nearly all of its factors are zero.)
+    Sums of half-precision numbers are exact in float64: all are multiples of 2^-24, and 53 bits hold 2^29 of them. So neither
+    the order nor the partition changes the result, up to half a billion latents of ordinary size. (One matrix product with
+    the indicator matrix of the groups takes four times as long, because nearly all of its factors are zero.)
 
     Args:
-        into: (groups + 1, d) sums, changed in place; the last row takes the rows without a group.
-        X: (n, d) of any floating type.
+        into: (groups + 1, d) sums, changed in place; the last row sums the rows without a group.
+        X: (n, d) rows of any floating type.
         groups: (n,) group of each row, -1 for none.
     """
     sums, x = torch.from_numpy(into), torch.from_numpy(np.ascontiguousarray(X))
@@ -174,7 +174,7 @@ class Centroids(_YawEstimator):
         """Add the sums of another instance, as if its latents had been added here.
 
         Raises:
-            LatentrotError: its bins or the shape of its latents differ.
+            LatentrotError: the bins or the shapes of the latents differ.
         """
         mine, theirs = (self.bins or YawBins()).edges, (other.bins or YawBins()).edges
         if not np.array_equal(mine, theirs):
@@ -212,7 +212,7 @@ class Centroids(_YawEstimator):
 
 
 def merge_outside_in(counts: np.ndarray, min_count: int) -> list[slice]:
-    """Merge neighbouring bins from the outermost on until each group holds `min_count`; the rest joins the last group."""
+    """Merge neighbouring bins from the outside in, until each group holds `min_count`; the last group takes leftover bins."""
     groups: list[slice] = []
     start = 0
     for stop in range(1, len(counts) + 1):
@@ -227,7 +227,7 @@ def merge_outside_in(counts: np.ndarray, min_count: int) -> list[slice]:
 def merge_bins(counts: np.ndarray, min_count: int) -> tuple[list[slice], int]:
     """Merge neighbouring yaw bins until each group holds enough latents.
 
-    The middle group grows to both sides equally, so that it stays centred on the frontal pose; on each side of it, bins are
+    The middle group grows equally to both sides, so that it stays centred on the frontal pose; on each side of it, bins are
     merged from the outside in.
 
     Args:

@@ -17,8 +17,8 @@ from latentrot.errors import LatentrotError
 
 __all__ = ["DEEP", "MIDDLE", "PROPERTIES", "Property", "Region", "Wanted", "by", "property_named", "to"]
 
-#: depths of latents for walks (see `Schedule.depth`): near noise, which changes shapes; and half way, which preserves the
-#: identity better and rotates the head less
+#: depths of the latents (see `Schedule.depth`): DEEP changes shapes; MIDDLE preserves the identity better and rotates the
+#: head less
 DEEP, MIDDLE = 0.9, 0.525
 
 Region = Literal[
@@ -32,21 +32,21 @@ class Property:
 
     Attributes:
         name: name for users.
-        unit: of a change: degrees, years, or presence (0 absent, 1 present).
-        columns: columns of the regression whose slopes are summed to the direction; "-NAME" is subtracted.
-        measured: column of `latentrot.describe` that measures it; empty: it is not measurable.
-        negated: whether the measure decreases with the property.
+        unit: unit of a change: degrees, years, or presence (0 absent, 1 present).
+        columns: regression columns whose slopes are added to form the direction; "-NAME" subtracts one.
+        measured: column of `latentrot.describe` that measures the property; empty: not measurable.
+        negated: whether the measure decreases when the property increases.
         mirrored: name of the property of the mirrored image; empty: the same.
         sign: factor of mirroring: 1, or -1 as for yaw.
         region: region of the photograph that may change.
-        keeps: parts whose mean colour may change; that of the others is preserved.
+        keeps: parts whose mean colour may change; the mean colour of all other parts is preserved.
         fades: parts whose colour may become lighter, darker or greyer, but keep its hue.
-        shades: whether it is a gain of the brightness, which preserves hues, as for light.
-        covers: whether it occludes the photograph, as dark lenses do, instead of being added.
+        shades: whether the change is a gain on the brightness, which preserves hues, as for light.
+        covers: whether the change occludes the photograph, as dark lenses do, instead of being added.
         warp: whether the photograph is warped by the motion of the landmarks.
         depth: depth of its latents.
         shrinkage: exponent of the Wiener gain of the direction: 0, 0.5 or 1.
-        limit: max steps down and up, in units of the column.
+        limit: max step down and max step up, in units of the column.
         reaches: transfer to the photograph: "difference" of two decodings, or "geometry".
     """
 
@@ -75,12 +75,12 @@ class Property:
 
     @classmethod
     def of_column(cls, column: str) -> Property:
-        """A property of any numeric column of a label table, in units of the column."""
+        """Declare a property for any numeric column of a label table, in units of the column."""
         return cls(column, "units of the column", (column,), region="person", keeps=("skin", "hair"), limit=(-6.0, 6.0))
 
 
 def _attribute(name: str, attribute: str, **how: object) -> Property:
-    """A property of one of CelebA's attributes."""
+    """Declare a property for one of CelebA's attributes."""
     return Property(name, "presence", (attribute,), f"p_{attribute}", **how)  # pyright: ignore[reportArgumentType]
 
 
@@ -125,7 +125,7 @@ def property_named(name: str, known: Iterable[Property] = PROPERTIES) -> Propert
     """Find a property by name.
 
     Raises:
-        LatentrotError: no property of this name.
+        LatentrotError: no property has this name.
     """
     known = tuple(known)
     for one in known:
@@ -139,7 +139,7 @@ class Wanted:
     """A requested change of a property.
 
     Attributes:
-        value: in the unit of the property.
+        value: value in the unit of the property.
         absolute: whether to change to the value, not by it.
     """
 
@@ -151,10 +151,10 @@ class Wanted:
 
 
 def by(value: float) -> Wanted:
-    """Change a property by a value: `by(+1)` for `smile`, `by(-10)` for years."""
+    """Request a change BY a value: `by(+1)` for `smile`, `by(-10)` for years."""
     return Wanted(float(value))
 
 
 def to(value: float) -> Wanted:
-    """Change a property to a value: `to(60)` for years, `to(1)` for present, `to(0)` for absent."""
+    """Request a change TO a value: `to(60)` for years, `to(1)` for present, `to(0)` for absent."""
     return Wanted(float(value), absolute=True)

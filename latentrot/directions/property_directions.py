@@ -20,7 +20,7 @@ from latentrot.store.space import LatentSpace
 __all__ = ["Calibration", "PropertyDirections", "load_property_directions"]
 
 KIND = "latentrot property directions"
-#: of the file, raised when an older version would misread it
+#: version of the file format, raised when an older version would misread it
 FORMAT = 1
 REMEDY = "make directions with: latentrot fit-directions"
 
@@ -32,12 +32,12 @@ class Calibration:
     Attributes:
         steps: (k,) ascending steps in units of the column, including 0.
         change: (k,) mean measured change in the property's unit; monotone.
-        side_effects: mean changes of other measures at a change of about one unit, and `identity`, the mean cosine to the
-            source.
+        side_effects: measure -> mean change at a change of about one unit; and `identity`, the mean cosine to the source.
         people: number of images.
-        measured_by: the network of the measurements.
-        absent: mean measure of photographs without the presence; 0 for other units.
-        span: difference of the mean measures with and without the presence, one unit; 1 for other units.
+        measured_by: network that made the measurements.
+        absent: presence: mean measure of photographs without the property; 0 for other units.
+        span: presence: difference between the mean measures with and without the property, which is one unit; 1 for other
+            units.
     """
 
     steps: tuple[float, ...]
@@ -50,16 +50,16 @@ class Calibration:
 
     @property
     def range(self) -> tuple[float, float]:
-        """Mean changes of the largest steps."""
+        """Mean changes at the min and the max step."""
         return self.change[0], self.change[-1]
 
     def step_for(self, change: float) -> float:
-        """The smallest step with a mean change; the largest step if none has it."""
+        """The smallest step that reaches a mean change; the largest step if none reaches it."""
         steps, reached = np.array(self.steps), np.array(self.change)
         side = steps >= 0 if change >= 0 else steps <= 0
         order = np.argsort(np.abs(steps[side]))
         outwards = np.maximum.accumulate(np.abs(reached[side][order]))
-        kept = np.append(True, np.diff(outwards) > 0)  # of a plateau keep the first step
+        kept = np.append(True, np.diff(outwards) > 0)  # keep only the first step of a plateau
         return float(np.interp(abs(change), outwards[kept], steps[side][order][kept]))
 
 
@@ -69,10 +69,10 @@ class PropertyDirections:
 
     Attributes:
         properties: the properties.
-        vectors: by property, (c, h, w) float32, change of the latent per unit of its column.
+        vectors: name -> (c, h, w) float32, change of the latent per unit of the property's column.
         space: latent space (model and schedule).
-        calibrations: by property, if calibrated.
-        provenance: further entries of the header, as strings: counts, columns, version.
+        calibrations: name -> calibration, for calibrated properties.
+        provenance: further header entries, as strings: counts, columns, version.
     """
 
     properties: tuple[Property, ...]
@@ -104,12 +104,14 @@ class PropertyDirections:
         """Read a file written by `save`.
 
         Raises:
-            LatentrotError: no such file, or it is not a file of property directions.
+            LatentrotError: the file is missing or does not contain property directions.
         """
         header, vectors = read_tensors(path, KIND, FORMAT, REMEDY)
         try:
-            properties = tuple(_property(row) for row in json.loads(header["properties"]))
-            calibrations = {name: _calibration(row) for name, row in json.loads(header["calibrations"]).items()}
+            properties = tuple(Property(**_tuples(row)) for row in json.loads(header["properties"]))
+            calibrations = {
+                name: Calibration(**_tuples(row)) for name, row in json.loads(header["calibrations"]).items()
+            }
             provenance = json.loads(header["provenance"])
             space = LatentSpace.from_header(header)
             return cls(
@@ -123,27 +125,19 @@ class PropertyDirections:
 
 
 def load_property_directions(paths: Sequence[Path]) -> list[PropertyDirections]:
-    """Read several files, of different depths and properties.
+    """Read several files with different depths and properties.
 
     Raises:
-        LatentrotError: a file that is none, or two directions of one name.
+        LatentrotError: a file does not contain property directions, or two files contain the same property.
     """
     found: dict[str, Path] = {}
     loaded = [PropertyDirections.load(path) for path in paths]
     for path, directions in zip(paths, loaded, strict=True):
         for name in directions.names:
             if name in found:
-                raise LatentrotError(f"{found[name]} and {path} both hold a direction of {name!r}; keep one")
+                raise LatentrotError(f"{found[name]} and {path} both contain a direction for {name!r}; keep one")
             found[name] = path
     return loaded
-
-
-def _property(row: dict[str, Any]) -> Property:
-    return Property(**_tuples(row))
-
-
-def _calibration(row: dict[str, Any]) -> Calibration:
-    return Calibration(**_tuples(row))
 
 
 def _tuples(row: dict[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ __all__ = ["PropertyFitConfig", "available_properties", "directions_of", "fit_pr
 
 log = logging.getLogger(__name__)
 
-#: with fewer latents the regression uses only the `ESSENTIAL` columns and those of the properties
+#: with fewer latents the regression uses only the `ESSENTIAL` columns and the columns of the properties
 FEW = 1_000
 ESSENTIAL = (*POSE, *LIGHT, "age", "Male", "Smiling")
 
@@ -40,8 +40,8 @@ class PropertyFitConfig:
         where: attribute filter such as "Male == 1"; empty: all images.
         mirror: also use the mirror image of every latent.
         held_out: share of the people held out (0 to 1).
-        ridge: penalty of the regression, in images.
-        orthogonal: make directions orthogonal to those of pose, light and colour.
+        ridge: ridge penalty, see `ridge_slopes`.
+        orthogonal: make the directions orthogonal to the slopes of pose, light and colour.
     """
 
     where: str = ""
@@ -62,17 +62,17 @@ def fit_properties(
 
     Args:
         store: the latents.
-        labels: image_id -> what `label_folder` estimates, and any further columns.
-        properties: those wanted: by name, by the name of a further numeric column, or declared; None: all that the table has
-            the columns of.
+        labels: table indexed by image_id, as from `label_folder`, with any further columns.
+        properties: names of built-in properties, names of further numeric columns, or declarations; None: all built-in
+            properties whose columns are in the table.
         config: filter, mirroring, regression.
         progress: called with the number of latents read since the last call.
 
     Returns:
-        Directions not yet calibrated, all in the space of the store.
+        Uncalibrated directions in the space of the store.
 
     Raises:
-        LatentrotError: a property that is neither known nor a column, or no image left.
+        LatentrotError: a property is neither built in nor a column, or no image is left.
     """
     config = config or PropertyFitConfig()
     rows = training_rows(labels, config.where, config.held_out)
@@ -84,7 +84,7 @@ def fit_properties(
     fitted = wanted or [p for p in PROPERTIES if p.reaches == "difference" and set(p.column_names) <= set(sums.names)]
     if config.mirror:
         sums = sums + sums.mirrored(store.space.shape, store.space.factor)
-    sums, note = enough_columns(sums, fitted)
+    sums, note = reduce_columns(sums, fitted)
     vectors, explained = directions_of(sums, fitted, store.space, config)
     provenance = {
         "images": str(sums.count), "columns": json.dumps(sums.names[1:]), "explained": f"{explained:.4f}", "note": note,
@@ -97,19 +97,19 @@ def fit_properties(
 def directions_of(
     sums: JointSums, properties: Sequence[Property], space: LatentSpace, config: PropertyFitConfig | None = None
 ) -> tuple[dict[str, torch.Tensor], float]:
-    """Directions of properties from the sums of a regression.
+    """Compute directions of properties from the sums of a regression.
 
     Args:
         sums: sums over the images.
         properties: properties with columns in the sums.
-        space: of the latents.
+        space: space of the latents.
         config: ridge and orthogonality.
 
     Returns:
-        (c, h, w) float32 per unit of the column, by property; and the share of the variance explained by all columns.
+        Property -> (c, h, w) float32 per unit of the column; and the share of the variance that all columns explain.
 
     Raises:
-        LatentrotError: a property without its column in the sums.
+        LatentrotError: the sums lack a column of a property.
     """
     config = config or PropertyFitConfig()
     slopes, explained = ridge_slopes(sums, config.ridge)
@@ -120,23 +120,23 @@ def directions_of(
 
         # shrink the direction
         signed = [-slopes[c[1:]] if c.startswith("-") else slopes[c] for c in one.columns]
-        direction = shrunk(np.sum(signed, axis=0), space, one.shrinkage)
+        direction = shrink_slope(np.sum(signed, axis=0), space, one.shrinkage)
 
         # orthogonal to pose, light and colour
         if config.orthogonal:
-            others = [shrunk(slopes[name], space, one.shrinkage) for name in nuisance_of(one) if name in slopes]
+            others = [shrink_slope(slopes[name], space, one.shrinkage) for name in nuisance_of(one) if name in slopes]
             direction = orthogonal_to(direction, others)
         vectors[one.name] = torch.from_numpy(direction.reshape(space.shape)).float()
     return vectors, explained
 
 
 def nuisance_of(one: Property) -> list[str]:
-    """Columns to which a direction is made orthogonal: pose, light (except for light) and colour."""
+    """Columns to whose slopes a direction is made orthogonal: pose, colour and, except for light itself, light."""
     own = {*one.column_names, *(LIGHT if set(one.column_names) & set(LIGHT) else ())}
     return [name for name in (*POSE, *LIGHT, *COLOURS) if name not in own]
 
 
-def shrunk(slope: np.ndarray, space: LatentSpace, power: float) -> np.ndarray:
+def shrink_slope(slope: np.ndarray, space: LatentSpace, power: float) -> np.ndarray:
     """Shrink a slope (d,) against white estimation noise, on the pixel grid (see `shrink_noise`)."""
     pixels = F.pixel_shuffle(torch.from_numpy(slope.reshape(1, *space.shape)), space.factor)[0].numpy()
     smooth = torch.from_numpy(shrink_noise(pixels, power))[None]
@@ -144,7 +144,7 @@ def shrunk(slope: np.ndarray, space: LatentSpace, power: float) -> np.ndarray:
 
 
 def orthogonal_to(direction: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
-    """Subtract the projection of a direction (d,) onto the span of others."""
+    """Subtract from a direction (d,) its projection onto the span of the others."""
     others = [v for v in others if np.linalg.norm(v) > 0]
     if not others:
         return direction
@@ -159,14 +159,14 @@ def available_properties(labels: pd.DataFrame) -> list[Property]:
 
 
 def held_out_images(labels: pd.DataFrame, share: float) -> list[str]:
-    """The labelled images of people held out of the fit."""
+    """Names of the labelled images of people held out of the fit."""
     if "identity" not in labels:
         return []
     return labels.index[held_out(labels["identity"].to_numpy(), share)].tolist()
 
 
 def as_property(wanted: Property | str, labels: pd.DataFrame) -> Property:
-    """A property, found by its name or made of a column of the table."""
+    """Find a property by name, or declare one for a column of the table."""
     if isinstance(wanted, Property):
         return wanted
     if wanted in labels and wanted not in {p.name for p in PROPERTIES}:
@@ -174,14 +174,14 @@ def as_property(wanted: Property | str, labels: pd.DataFrame) -> Property:
     return property_named(wanted)
 
 
-def enough_columns(sums: JointSums, properties: Sequence[Property]) -> tuple[JointSums, str]:
-    """The sums, reduced to fewer columns for few latents, and a warning about it, or an empty text."""
+def reduce_columns(sums: JointSums, properties: Sequence[Property]) -> tuple[JointSums, str]:
+    """With few latents, reduce the sums to fewer columns; returns the sums and a warning, empty if nothing was reduced."""
     if sums.count >= FEW:
         return sums, ""
     kept = {*ESSENTIAL, *(c for p in properties for c in p.column_names)}
     fewer = sums.of([name for name in sums.names if name in kept])
     if len(fewer.names) == len(sums.names):
         return sums, ""
-    note = f"{sums.count} latents are few: the regression takes {len(fewer.names) - 1} of {len(sums.names) - 1} columns"
+    note = f"{sums.count} latents are few: the regression uses {len(fewer.names) - 1} of {len(sums.names) - 1} columns"
     log.warning("%s", note)
     return fewer, note

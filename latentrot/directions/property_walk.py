@@ -1,7 +1,7 @@
-"""Move one latent along directions of properties, and decode it: several properties, of one depth or of two.
+"""Walk one latent along directions of several properties, at one or two depths, and decode it.
 
-Latents of two depths lie on one path: the way from the deep one to the image passes the middle one. So a step at the middle
-depth is added where the decoding passes it, and all steps together cost one decoding.
+The latents of an image at two depths lie on one ODE path: decoding the deep latent passes the middle depth. The offset at the
+middle depth is added there, so that all offsets together cost one decoding.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ __all__ = ["decode_walked", "invert_through", "walked"]
 
 
 def walked(z: torch.Tensor, offsets: torch.Tensor, factor: int) -> torch.Tensor:
-    """Latents moved by offsets, every octave of spatial frequencies kept at its source's length.
+    """Add offsets to latents, and scale every octave of spatial frequencies to its length in the source.
 
     Args:
-        z: (1, c, h, w), or (k, c, h, w), the source of each.
+        z: (1, c, h, w) one source, or (k, c, h, w) the source of each offset.
         offsets: (k, c, h, w).
-        factor: the first stage's.
+        factor: pixel-unshuffle factor of the first stage.
 
     Returns:
-        (k, c, h, w) float32; the source itself, bit for bit, where the offset is zero.
+        (k, c, h, w) float32; equal to the source bit for bit if the offset is zero.
     """
     sources = z.expand(len(offsets), -1, -1, -1)
     moved = []
@@ -43,13 +43,13 @@ def walked(z: torch.Tensor, offsets: torch.Tensor, factor: int) -> torch.Tensor:
 
 @torch.no_grad()
 def invert_through(model: LatentModel, x: torch.Tensor, schedule: Schedule, levels: list[int]) -> list[torch.Tensor]:
-    """Invert images by explicit DDIM steps, and keep the latents at several noise levels of the path.
+    """Invert images by explicit DDIM steps, and return the latents at several noise levels of the path.
 
     Args:
         model: the model.
         x: (n, 3, h, w) in [-1, 1] at the model's resolution.
-        schedule: of the deepest latents.
-        levels: noise levels wanted, rising; each is one of the schedule's.
+        schedule: schedule of the deepest latents.
+        levels: ascending noise levels, each one of the schedule's.
 
     Returns:
         For each level (n, c, h', w') float32 on the CPU.
@@ -73,12 +73,12 @@ def invert_through(model: LatentModel, x: torch.Tensor, schedule: Schedule, leve
 def decode_walked(
     model: LatentModel, z: torch.Tensor, schedule: Schedule, offsets: dict[int, torch.Tensor] | None = None
 ) -> torch.Tensor:
-    """Decode latents by explicit DDIM steps, moving them where the path passes given noise levels.
+    """Decode latents by explicit DDIM steps, and add offsets when the path reaches given noise levels.
 
     Args:
         model: the model.
         z: (k, c, h, w) latents of the schedule.
-        schedule: of the path.
+        schedule: schedule of the path.
         offsets: noise level -> (k, c, h, w) offsets.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Where in a face crop a property may change anything: soft masks from the parts of a head and its landmarks."""
+"""Regions of a face crop that a property may change: soft masks from face parts and landmarks."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from latentrot.numerics import smoothstep
 
 __all__ = ["MASK_SIDE", "WITH_WALKED_PARTS", "FaceMap", "crop_to_photograph", "map_of", "region_mask"]
 
-#: side in pixels of the masks, over the face crop
+#: side of the masks in pixels; they cover the face crop
 MASK_SIDE = 256
-#: a part begins to count at this probability, and counts wholly
+#: probability at which a part begins to count, and at which it counts fully
 COUNTS, WHOLLY = 0.25, 0.75
-#: regions whose outline a change may move: what the walked image shows there counts, too
+#: regions whose outline a change may move, so that the parts of the walked image count, too
 WITH_WALKED_PARTS = ("head", "hair", "forehead and hair")
 
 
 @dataclass(frozen=True, eq=False)
 class FaceMap:
-    """What lies where in a face crop.
+    """Face parts and landmarks in a face crop.
 
     Attributes:
         parts: (7, n, n) float32 probabilities in the order of `latentrot.faces.parts.PARTS`.
@@ -44,25 +44,25 @@ class FaceMap:
 
     @property
     def height(self) -> float:
-        """From the eyes to the chin, in the same unit."""
+        """Distance from the eyes to the chin, in the unit of `eyes`."""
         return float(max(self.landmarks[8, 1] - self.eyes, 0.1))
 
 
 def crop_to_photograph(alignment: Alignment, side: int) -> np.ndarray:
-    """(2, 3) float64: photograph position = matrix @ (column, row, 1) in a face crop of a side in pixels."""
+    """(2, 3) float64 matrix: photograph position = matrix @ (column, row, 1), in a face crop of `side` pixels."""
     left, top, right, bottom = CROP_BOX
     corner, across, down = alignment.to_photo(np.array([[left, top], [right, top], [left, bottom]], np.float64))
     return np.column_stack([(across - corner) / side, (down - corner) / side, corner])
 
 
 def map_of(parts: Parts, landmarks: np.ndarray, alignment: Alignment, side: int = MASK_SIDE) -> FaceMap:
-    """Bring parts and landmarks of a photograph into its face crop.
+    """Map parts and landmarks of a photograph to its face crop.
 
     Args:
-        parts: of the head, from `estimate_parts`.
+        parts: face parts from `estimate_parts`.
         landmarks: (68, 2) photograph pixels.
-        alignment: of the face.
-        side: of the probabilities, pixels.
+        alignment: alignment of the face.
+        side: side of the probabilities in pixels.
     """
     back = crop_to_photograph(alignment, side)
     to_region = np.column_stack([
@@ -79,17 +79,17 @@ def map_of(parts: Parts, landmarks: np.ndarray, alignment: Alignment, side: int 
 
 
 def region_mask(region: Region, face: FaceMap) -> np.ndarray:
-    """Where a property may change the crop.
+    """Soft mask of a region in a face crop.
 
     Args:
-        region: of the property.
-        face: of the crop.
+        region: name of the region.
+        face: parts and landmarks in the crop.
 
     Returns:
-        (n, n) float32, 0 (nothing changes, bit for bit) to 1.
+        (n, n) float32, 0 (no change) to 1.
 
     Raises:
-        LatentrotError: an unknown region.
+        LatentrotError: the region is unknown.
     """
     n = face.parts.shape[-1]
     rows = ((np.arange(n) + 0.5) * 2 / n - 1)[:, None]

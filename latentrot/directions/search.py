@@ -1,9 +1,9 @@
-"""Find the step size that turns one image by a requested angle: a 1-D root search on a measured calibration curve.
+"""Find the step size for a requested rotation of one image: a 1-D root search on a measured calibration curve.
 
-The average calibration gives only a rough step size. So the turn is measured on the image itself: a few probe steps are
-decoded, the label network reads the change of yaw at each, and these pairs form the calibration curve of the image. The step
-is the root of the curve minus the requested turn: bracketed by two measured neighbours, interpolated linearly between them,
-then measured itself and added to the curve, which narrows the bracket.
+The average calibration gives only a rough step size, so the rotation is measured on the image: a few probe steps are decoded,
+and the label network measures the change of yaw of each. These pairs form the calibration curve of the image. The step size
+is the root of the curve minus the requested rotation: it is bracketed by two measured points and interpolated linearly; then
+its own rotation is measured and added to the curve, which narrows the bracket.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from latentrot.directions.directions import Directions
 
 __all__ = ["LIMIT", "CalibrationCurve", "clamp_step", "find_steps", "probe_steps"]
 
-#: probe steps, as fractions of the average step for the largest requested turn; probes beyond the max step are dropped
+#: probe steps, as multiples of the average step for the largest requested rotation; probes beyond the max step are dropped
 PROBES = (0.4, 0.8, 1.4)
-#: with warping: max step as a multiple of the step at which the average image reaches the share NEARLY of its max turn;
-#: larger steps hardly turn the head further but change the person (`experiments/walk_limit.py`)
+#: with warping: max step as a multiple of the step at which the average image reaches the share NEARLY of its max rotation;
+#: larger steps hardly rotate the head further but change the identity (`experiments/walk_limit.py`)
 LIMIT, NEARLY = 1.4, 0.9
-#: without warping: max step as a multiple of the average step for the turn, or for this turn in degrees if that is larger:
-#: the decoded image continues to turn
+#: without warping: max step as a multiple of the average step for the rotation, or for this rotation in degrees if that is
+#: larger, because the decoded image continues to rotate
 SHORT_TURN_DEG = 20.0
-#: max number of times roots are measured and refined, and the error in degrees at which the search ends
+#: max number of refinements of the roots, and error in degrees at which the search stops
 REFINEMENTS, TOLERANCE_DEG = 2, 1.0
 
 
 @dataclass(frozen=True, eq=False)
 class CalibrationCurve:
-    """Measured turns of one image for several step sizes.
+    """Measured rotations of one image for several step sizes.
 
     Attributes:
         steps: (k,) step sizes in any order; includes 0, the source itself.
@@ -46,14 +46,14 @@ class CalibrationCurve:
         return CalibrationCurve(np.append(self.steps, steps), np.append(self.change, change))
 
     def root(self, turn: float) -> float:
-        """The first step at which the curve reaches a requested turn.
+        """The first step size at which the curve reaches a requested rotation.
 
         Args:
             turn: requested change of yaw, degrees.
 
         Returns:
-            The root in the first bracket outwards from step 0, by linear interpolation. If no bracket contains the turn, the
-            measured step with the largest turn in its direction: beyond some size a step only degrades the image.
+            The root in the first bracket outwards from step 0, by linear interpolation. If no bracket contains the rotation:
+            the measured step with the largest rotation in the same direction, because larger steps only degrade the image.
         """
         if turn == 0:
             return 0.0
@@ -71,7 +71,7 @@ class CalibrationCurve:
 
 
 def probe_steps(directions: Directions, turns: Sequence[float], limit: float = LIMIT) -> list[float]:
-    """Step sizes to measure first: on each side up to the max step for the largest requested turn (degrees)."""
+    """Step sizes to measure first: on each side up to the max step for the largest requested rotation (degrees)."""
     farthest = (min([0.0, *turns]), max([0.0, *turns]))
     found = []
     for turn in farthest:
@@ -83,7 +83,7 @@ def probe_steps(directions: Directions, turns: Sequence[float], limit: float = L
 
 
 def max_step(directions: Directions, turn: float, limit: float = LIMIT) -> float:
-    """Max step size for a turn in degrees, with the sign of the turn."""
+    """Max step size for a rotation in degrees, with the sign of the rotation."""
     if not turn:
         return 0.0
     side = np.sign(turn)
@@ -96,7 +96,7 @@ def max_step(directions: Directions, turn: float, limit: float = LIMIT) -> float
 
 
 def clamp_step(step: float, longest: float) -> float:
-    """Clamp a step to the max step of the same sign."""
+    """Clamp a step to `longest`, the max step of the same sign."""
     return longest if abs(step) > abs(longest) else step
 
 
@@ -107,17 +107,17 @@ def find_steps(
     longest: Sequence[float] | None = None,
     roughly: Callable[[Sequence[float]], np.ndarray] | None = None,
 ) -> list[float]:
-    """Find the steps that reach the requested turns on one image.
+    """Find the step sizes for requested rotations of one image.
 
     Args:
         turns: requested changes of yaw, degrees.
         probes: step sizes to measure first; if empty, every step is 0.
         measure: step sizes -> (k,) changes of yaw in degrees, measured on the image.
-        longest: max step for each turn, with its sign; None: unlimited.
-        roughly: a faster, less exact `measure` for the probes and the first roots.
+        longest: max step for each rotation, with its sign; None: unlimited.
+        roughly: a faster, less accurate `measure` for the probes and the first roots.
 
     Returns:
-        One step size for each turn, measured and refined up to `REFINEMENTS` times.
+        One step size for each rotation, refined up to `REFINEMENTS` times.
     """
     if not probes:
         return [0.0] * len(turns)
@@ -128,7 +128,7 @@ def find_steps(
         return step if longest is None else clamp_step(step, longest[i])
 
     found = [root(i) for i in range(len(turns))]
-    if roughly:  # refines the first roots at low cost; most need no further refinement
+    if roughly:  # refine the first roots cheaply; most then need no further refinement
         curve = curve.with_points(found, roughly(found))
         found = [root(i) for i in range(len(turns))]
     missed = list(range(len(turns)))

@@ -1,4 +1,4 @@
-"""Check the sign of a table's yaw against the latents themselves."""
+"""Check the sign of the yaw labels against the latents."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from latentrot.store.latent_store import LatentStore
 __all__ = ["check_yaw_sign"]
 
 log = logging.getLogger(__name__)
-#: max number of latents decoded on either side, and the min number for a decision
+#: max number of latents decoded per side, and min number for a decision
 MAX_LATENTS, MIN_LATENTS = 8, 3
-#: measured difference between the sides as a share of the labelled one: below the first the sign is opposite, below the
-#: second the labels hardly agree with the images
+#: ratio of the measured to the labelled difference between the sides: below the first value the sign is opposite, below the
+#: second one the labels hardly agree with the images
 OPPOSITE, UNLIKE = -0.3, 0.2
-#: share above which the labels are assumed to be radians, of which a degree is 1 / 57
+#: ratio above which the labels are assumed to be in radians (57 degrees each)
 RADIANS = 10.0
 
 
 def check_yaw_sign(
     store: LatentStore, labels: pd.DataFrame, model: LatentModel, labeler: FaceLabeler | None = None
 ) -> float:
-    """Decode the latents with the largest labelled yaw on either side and measure them.
+    """Decode the latents with the largest labelled yaws of each side and measure their yaw.
 
     Args:
         store: the latents.
         labels: image_id -> yaw_deg.
-        model: of the latents.
-        labeler: the label network that measures; None: the model's own.
+        model: model of the latents.
+        labeler: label network that measures the yaw; None: the model's own.
 
     Returns:
-        The measured difference of yaw between the two sides as a share of the labelled one; nan if a side is too small.
+        Ratio of the measured to the labelled difference of yaw between the sides; nan if a side has too few images.
 
     Raises:
-        LatentrotError: the table's yaw has the opposite sign, or is in radians.
+        LatentrotError: the labelled yaw has the opposite sign, or is in radians.
     """
     there = {name for _, header in store.headers() for name in header.image_ids}
     yaw = labels["yaw_deg"][labels.index.isin(there)].sort_values()

@@ -1,9 +1,9 @@
 """Sums of latents per yaw bin and light, the input of the regression; cached beside the shards for the next fit.
 
-Shards are grouped in blocks: the 27 sums of nine bins and three lights, kept per shard, would add a fifth to a store; kept
-per 64 shards they add a third of a percent. The file of a block is checked against all it depends on: the checksum of each
-shard and the group of each of its rows. Sums of half-precision latents in float64 are exact, so neither the order nor the
-partition into shards changes a bit. The folder `statistics` may be deleted at any time.
+The 27 sums of nine bins and three lights, stored per shard, would add a fifth to a store; stored per block of 64 shards they
+add a third of a percent. The file of a block records everything on which it depends: the checksum of each shard and the group
+of each of its rows. Sums of half-precision latents in float64 are exact, so neither the order nor the partition into shards
+changes a bit. The folder `statistics` may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ class Statistics:
         Args:
             light: left, center, right, or any for all of them.
             shape: (c, h, w) of a latent.
-            factor: of the first stage, needed for mirroring.
-            mirror: count every latent a second time, mirrored; the mirrored sum is the sum of the mirrored latents.
+            factor: pixel-unshuffle factor of the first stage, for mirroring.
+            mirror: also count every latent mirrored; the mirrored sum equals the sum of the mirrored latents.
         """
         found = Centroids(self.bins)
         for name in LIGHTS if light == "any" else (light,):
@@ -89,9 +89,9 @@ class Assigned:
     """The rows of one shard with their groups.
 
     Attributes:
-        number: of the shard.
-        header: of the shard.
-        groups: (n,) three times the bin plus the light of each row, -1 for none.
+        number: shard number.
+        header: header of the shard.
+        groups: (n,) group of each row, 3 * bin + light; -1: no group.
         yaw: (n,) degrees; 0 without a label.
     """
 
@@ -102,7 +102,7 @@ class Assigned:
 
     @property
     def key(self) -> str:
-        """Digest of everything the sums of the shard depend on."""
+        """Digest of everything on which the sums of the shard depend."""
         sha = hashlib.sha256(self.header.checksum.encode())
         sha.update(self.groups.astype("<i4").tobytes())
         return sha.hexdigest()[:32]
@@ -120,7 +120,7 @@ class Assigned:
 
 
 class ShardRows(Protocol):
-    """Which rows of a shard are summed, and how; `Assigned` for yaw, rows of columns for other properties."""
+    """The rows of a shard that are summed; `Assigned` sums by yaw bin, `ShardColumns` by table column."""
 
     @property
     def number(self) -> int:
@@ -134,7 +134,7 @@ class ShardRows(Protocol):
 
     @property
     def key(self) -> str:
-        """Digest of everything the sums depend on."""
+        """Digest of everything on which the sums depend."""
         ...
 
     @property
@@ -151,7 +151,7 @@ class Lookup:
     """Group and yaw of every labelled image, by name.
 
     Args:
-        rows: image_id -> yaw_deg and light, of the images used.
+        rows: table of the used images, indexed by image_id, with yaw_deg and light.
         bins: the yaw bins.
     """
 
@@ -180,7 +180,7 @@ def gather(
 
     Args:
         store: the latents.
-        rows: image_id -> yaw_deg and light, of the images used.
+        rows: table of the used images, indexed by image_id, with yaw_deg and light.
         bins: the yaw bins.
         choice: description of how `rows` were chosen; each choice has its own cache files.
         progress: called with the number of labelled latents processed since the last call.
@@ -216,7 +216,7 @@ def block_sums(
     shape: tuple[int, ...],
     progress: Callable[[int], object] | None,
 ) -> np.ndarray:
-    """Sums over the shards of a block, of the given shape: cached ones plus those of shards that are not cached."""
+    """Sums over the shards of a block, of the given shape: cached sums plus the sums of shards that are not cached."""
     keys = {str(shard.number): shard.key for shard in shards}
     known, sums = read_block(path, keys, shape)
     for shard in shards:
@@ -228,7 +228,9 @@ def block_sums(
             left[number].add_to(sums, latents)
         if progress is not None:
             progress(left[number].count)
-    if left and all(shard.header.checksum for shard in shards):  # without a checksum a changed shard would go unnoticed
+    if left and all(
+        shard.header.checksum for shard in shards
+    ):  # without checksums a changed shard would not be noticed
         header = {"kind": KIND, "format": FORMAT, "keys": json.dumps(keys)}
         with suppress(LatentrotError):  # a read-only store or a full disk must not stop the fit
             write_atomic(path, save({"sums": torch.from_numpy(sums)}, metadata=header))
@@ -236,7 +238,7 @@ def block_sums(
 
 
 def read_block(path: Path | UPath, keys: dict[str, str], shape: tuple[int, ...]) -> tuple[set[str], np.ndarray]:
-    """Shards covered by a block's file, and their sums; nothing if one of them has changed."""
+    """Keys of the shards in a block's file, and their sums; empty if one of the shards has changed."""
     nothing = set(), np.zeros(shape)
     try:
         content = path.read_bytes()
@@ -246,5 +248,5 @@ def read_block(path: Path | UPath, keys: dict[str, str], shape: tuple[int, ...])
             return nothing
         sums = load(content)["sums"].numpy()
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
-        return nothing  # damaged or missing: it is computed again
+        return nothing  # damaged or missing: compute it again
     return (set(covered), sums) if sums.shape == shape else nothing

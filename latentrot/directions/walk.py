@@ -12,29 +12,28 @@ from latentrot.directions.frequencies import coarse_part, keep_octaves
 
 __all__ = ["walk", "walk_offset"]
 
-#: degrees of turn over which the lost share of the residual latent fades out, so that no image of a sweep stands out
+#: rotation in degrees over which the residual latent fades to the solver's share, so that a sweep changes smoothly
 FADED_DEG = 5.0
 
 
 def walk_offset(directions: Directions, steps: torch.Tensor, yaw: float) -> torch.Tensor:
-    """Offset that walks a latent: along its own side's direction up to the frontal pose, beyond it along the other side's.
+    """Offset of a walk: along the direction of the image's side up to the frontal pose, beyond it along that of the other.
 
-    Averaging over people removes fine structure, which is why a step of several degrees of the fitted line is needed to turn
-    a head by one measured degree. Coarse structure (light and colours) survives averaging: walked equally far, it would
-    change several times as much as it does with the pose. So frequencies below `directions.coarse` move by measured degrees.
+    Averaging over people removes fine structure, so a rotation by one measured degree needs a step of several degrees of the
+    fitted line. Coarse structure (light and colours) survives averaging; with the same step it would change several times as
+    much as it does with the pose. So frequencies below `directions.coarse` are walked by measured degrees.
 
     Args:
-        directions: of the image's illumination class.
+        directions: directions of the image's illumination class.
         steps: (k,) signed step sizes.
         yaw: yaw of the image in degrees.
 
     Returns:
         (k, c, h, w) float32 offsets; exactly zero for a zero step.
-        (k, c, h, w) float32 offsets; exactly zero for a zero step.
     """
     steps = steps.to(torch.float64)
     left, right = directions.left.double(), directions.right.double()
-    frontal = directions.step_for(-yaw)  # the step at which the walk crosses the frontal pose
+    frontal = directions.step_for(-yaw)  # the step at which the walk reaches the frontal pose
     if not directions.coarse:
         return two_sided(steps, frontal, left, right).float()
     turns = torch.from_numpy(directions.turn_for(steps.numpy()))
@@ -63,17 +62,17 @@ def walk(
     """Walk one latent along its directions.
 
     Args:
-        z: (1, c, h, w) the latent of the image; or (1, 2, c, h, w) with its residual latent. The solver's share of the
-            residual latent (`residual_share`) is kept from `FADED_DEG` degrees of average turn on, and more of it before.
-        directions: of its illumination class.
+        z: (1, c, h, w) latent of the image, or (1, 2, c, h, w) with its residual latent. The kept share of the residual
+            latent falls from 1 without a rotation to the solver's `residual_share` at `FADED_DEG` degrees.
+        directions: directions of its illumination class.
         steps: (k,) signed step sizes.
         yaw: yaw of the image in degrees.
         keep_norm: rescale each octave of spatial frequencies of a walked latent to its length in the source. Noise lies on
-            a shell; a long straight walk leaves it, mostly in the few coarse frequencies that dominate the directions, and
-            the decoder then produces overexposed images.
+            a hypersphere; a long straight walk leaves it, mostly in the few low frequencies that dominate the directions,
+            and the decoder then produces overexposed images.
 
     Returns:
-        (k, c, h, w) float32 latents, or (k, 2, c, h, w); the source itself, bit for bit, for a zero step.
+        (k, c, h, w) float32 latents, or (k, 2, c, h, w); equal to the source bit for bit for a zero step.
     """
     if z.ndim == 5:
         walked = walk(z[:, 0], directions, steps, yaw, keep_norm=keep_norm)

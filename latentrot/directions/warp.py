@@ -1,12 +1,12 @@
-"""Warp the pixels of an image to follow the face in a walk.
+"""Warp the pixels of an image by the motion of the face in a walk.
 
-A walk redraws the whole image, and the result resembles the person less with every degree. But the walk shows how the face
-moves: landmarks are found in the walked image and in the one decoded from the unchanged latent (both from the same decoder,
-so that errors of the landmark network cancel). A thin-plate spline (Bookstein, "Principal Warps", IEEE TPAMI 11, 1989) warps
-the source's pixels by this motion, and the walk fills what they do not show: where a source pixel would be stretched over
-several pixels, the turn has uncovered what the source saw at a slant or not at all; where many would be compressed into one,
-they have moved behind the face. Warping the visible and synthesizing the uncovered part follows Siarohin et al., "First Order
-Motion Model for Image Animation" (NeurIPS 2019).
+A walk generates the whole image anew, and the result resembles the person less with every degree. But it shows how the face
+moves: landmarks are estimated in the walked image and in the decoded unchanged latent (from the same decoder, so that errors
+of the landmark network cancel). A thin-plate spline (Bookstein, "Principal Warps", IEEE TPAMI 11, 1989) warps the source by
+this motion. The walk fills disoccluded and occluded regions: where a source pixel would be stretched over several pixels, the
+rotation reveals a surface that the source shows obliquely or not at all; where several pixels would be compressed into one,
+they have moved behind the face. Warping the visible part and synthesizing the disoccluded part follows Siarohin et al.,
+"First Order Motion Model for Image Animation" (NeurIPS 2019).
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from latentrot.numerics import smoothstep
 
 __all__ = ["landmarks_of_crops", "warp_to_walk"]
 
-#: radius beyond which nothing moves, in distances of the outermost landmark from their mean; number of fixed points on it
+#: radius beyond which nothing moves, relative to the max distance of a landmark from the mean; number of fixed points on it
 REACH, ANCHORS = 2.0, 24
-#: regularisation of the spline: allows it to miss a landmark rather than bend
+#: regularisation of the spline, which smooths it instead of interpolating every landmark exactly
 STIFFNESS = 1e-4
-#: inverse stretch (source pixels per pixel, by area) below the first of which the walk is shown, above the second the source
+#: source pixels per output pixel, by area: below the first value the walk is shown, above the second one the source
 UNCOVERED, SHOWN = 0.25, 0.6
-#: compression (source pixels per pixel) between which pixels pass behind the face, and the walk is shown, too
+#: source pixels per output pixel, by area: from the first to the second value the source fades out in favour of the walk
 BEGINS, BEHIND = 3.0, 6.0
-#: samples per side for antialiasing compressed pixels; compression between which the antialiased value fades in
+#: samples per side for antialiasing compressed pixels; range of compression over which the antialiased value fades in
 SUPERSAMPLING, ONE, SEVERAL = 4, 1.2, 2.0
 #: max grid points per side at which the spline is evaluated; larger images interpolate between them
 MAX_GRID = 64
@@ -69,13 +69,13 @@ def warp_to_walk(
 
 
 def landmarks_of_crops(images: torch.Tensor, device: str | None = None) -> list[np.ndarray | None]:
-    """Landmarks of (n, 3, s, s) face crops in [-1, 1]: (68, 2) each, -1 to 1 across the crop; None if there is no face."""
+    """Landmarks of (n, 3, s, s) face crops in [-1, 1]: (68, 2) per crop, -1 to 1 across it; None if there is no face."""
     side, (left, top, right, _) = images.shape[-1], CROP_BOX
     scale = (right - left) / side
     frame = Alignment(np.array([[scale, 0, left], [0, scale, top]], np.float64), (side, side))
     load_face_network(
         LandmarkNetwork, device=device
-    )  # a missing network raises here; a missing face must not raise below
+    )  # raises if the network is missing; a missing face must not raise below
     try:
         found = estimate_landmarks_of(list(to_uint8(images)), [frame] * len(images), device=device)
     except LatentrotError:  # the landmarks of one crop do not fit a face
@@ -160,7 +160,7 @@ def _bending(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def stretch_of(comes_from: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Source pixels per pixel, by area (s, s) (< 0 where the surface is seen from behind), and the max along a line."""
+    """Source pixels per output pixel: by area, (s, s), < 0 for back-facing surfaces; and the max along a line, (s, s)."""
     down, across = np.gradient(comes_from.numpy(), 2 / len(comes_from), axis=(0, 1))
     area = across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0]
     return area, np.maximum(np.linalg.norm(across, axis=-1), np.linalg.norm(down, axis=-1))

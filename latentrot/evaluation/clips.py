@@ -17,16 +17,16 @@ from latentrot.evaluation.place import find_landmarks
 
 __all__ = ["is_clips", "read_clips"]
 
-#: width of the bins of the rotation, and centre of the last bin, degrees
+#: width of the rotation bins, and centre of the last bin, degrees
 BIN, FARTHEST = 15.0, 60.0
-#: max difference in yaw of two frames in the same pose, degrees
+#: max difference in yaw of two frames that count as being in the same pose, degrees
 STILL = 3.0
-#: max difference in yaw of the nearest other frame to the true pose, degrees
+#: max difference in yaw between the true pose and the nearest other frame, degrees
 NEAREST = 5.0
 
 
 def is_clips(root: Path) -> bool:
-    """Whether a folder is one of clips: it has clip.csv."""
+    """Whether a folder contains clips, i.e. a clip.csv."""
     return (root / "clip.csv").is_file()
 
 
@@ -34,16 +34,16 @@ def read_clips(root: Path | str, config: EvaluationConfig | None = None) -> Pair
     """Read a folder of clips.
 
     Args:
-        root: images, as `FaceFolder` reads them, beside clip.csv (image_id, clip: images of one clip show one person in
-            one scene), pose.csv (image_id, yaw_deg) and, if there, identity_CelebA.csv (else every clip is a person) and
-            landmarks68.csv (image_id, x0, y0, ... in frame pixels; else landmarks are estimated).
+        root: folder of images for `FaceFolder`, with clip.csv (image_id, clip: images of one clip show one person in one
+            scene) and pose.csv (image_id, yaw_deg). Optional: identity_CelebA.csv (without it every clip is a person) and
+            landmarks68.csv (image_id, x0, y0, ... in frame pixels; without it landmarks are estimated).
         config: selection of people and pairs, size of the crops.
 
     Returns:
-        At most `config.per_person` pairs of each person and bin of rotation, sampled with `config.seed`.
+        At most `config.per_person` pairs for each person and rotation bin, sampled with `config.seed`.
 
     Raises:
-        LatentrotError: a table or column is missing, or no pair is left.
+        LatentrotError: a table or a column is missing, or no pair is left.
     """
     config = config or EvaluationConfig()
     folder = FaceFolder(Path(root))
@@ -51,11 +51,11 @@ def read_clips(root: Path | str, config: EvaluationConfig | None = None) -> Pair
     both = all_pairs(frames)
     turns = both[both["turn"].between(BIN, FARTHEST)]
     if turns.empty:
-        whose = "" if config.everybody else "held out "
+        held_out = "" if config.everybody else "held-out "
         hint = "give another folder" + ("" if config.everybody else ", or measure everybody (--everybody)")
         raise LatentrotError(
             f"{folder.root}: no two frames of one clip are {BIN / 2:g} to {FARTHEST + BIN / 2:g} degrees of yaw apart among "
-            f"the {frames['person'].nunique()} people {whose}there are; {hint}"
+            f"{frames['person'].nunique()} {held_out}people; {hint}"
         )
     people = sorted(set(turns["person"]))[: config.people]
     rng = np.random.default_rng(config.seed)
@@ -72,7 +72,7 @@ def read_clips(root: Path | str, config: EvaluationConfig | None = None) -> Pair
 
 
 def measured_people(frames: pd.DataFrame, config: EvaluationConfig) -> pd.DataFrame:
-    """The frames of held-out people, or of everybody if so configured (see `latentrot.evaluation.people`)."""
+    """The frames of held-out people, or of all people with `config.everybody` (see `latentrot.evaluation.people`)."""
     if config.people is not None and config.people < 1:
         raise LatentrotError(f"people={config.people}: expected at least 1")
     kept = frames if config.everybody else frames[held_out(frames["person"].to_numpy())]
@@ -95,15 +95,13 @@ def read_frames(folder: FaceFolder) -> pd.DataFrame:
 
 def table_beside(folder: FaceFolder, name: str, column: str) -> pd.DataFrame:
     """One column of a table beside the images, by image_id."""
-    path = folder.root / f"{name}.csv"
-    if not path.is_file():
-        raise LatentrotError(f"no {path.name} in {path.parent}: expected a table of image_id and {column}")
+    path = folder.require_table(name, column)
     table = read_columns(path, [column])
     return as_numbers(table, [column], path) if column == "yaw_deg" else table
 
 
 def all_pairs(frames: pd.DataFrame) -> pd.DataFrame:
-    """All ordered pairs of frames of one clip, with the columns of `pair_table`; bins are those of the absolute rotation."""
+    """All ordered pairs of frames of one clip, with the columns of `pair_table`; pairs are binned by absolute rotation."""
     rows = frames[["person", "clip", "yaw_deg"]].reset_index(names="row")
     both = rows.merge(rows, on=["person", "clip"], suffixes=("", "_true"))
     both = both[both["row"] != both["row_true"]]
@@ -113,14 +111,14 @@ def all_pairs(frames: pd.DataFrame) -> pd.DataFrame:
 
 
 def sample_pairs(pairs: pd.DataFrame, max_pairs: int, rng: np.random.Generator) -> pd.DataFrame:
-    """Sample at most `max_pairs` pairs of each person and bin; sorted by person and rotation."""
+    """Sample at most `max_pairs` pairs for each person and bin; sorted by person and rotation."""
     shuffled = pairs.iloc[rng.permutation(len(pairs))]
     kept = shuffled.groupby(["person", "turn"], sort=False).head(max_pairs)
     return kept.sort_values(["person", "turn", "source", "truth"]).reset_index(drop=True)
 
 
 def nearest_frames(table: pd.DataFrame, frames: pd.DataFrame) -> pd.DataFrame:
-    """For each pair the other frame of its clip that is nearest to the true yaw, at most `NEAREST` degrees from it."""
+    """For each pair, the other frame of its clip nearest to the true yaw, if within `NEAREST` degrees."""
     rows: dict[int, tuple[str, int, int, float, float]] = {}
     yaws, clips = frames["yaw_deg"], frames["clip"]
     columns = ["person", "source", "truth", "requested_deg", "turn"]
@@ -133,7 +131,7 @@ def nearest_frames(table: pd.DataFrame, frames: pd.DataFrame) -> pd.DataFrame:
 
 
 def face_regions(folder: FaceFolder, frames: pd.DataFrame, images: np.ndarray, truths: np.ndarray) -> np.ndarray:
-    """(n, s, s) bool: convex hulls of the landmarks, for the images in `truths`."""
+    """(n, s, s) bool: convex hulls of the landmarks, filled for the images in `truths` only."""
     size, path = images.shape[1], folder.root / "landmarks68.csv"
     known = np.full((len(images), 68, 2), np.nan)
     if path.is_file():

@@ -1,4 +1,4 @@
-"""Rotate the rendered example of a model, next to its ground truth."""
+"""Rotate the rendered example of a model and compare with the ground truth."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from latentrot.errors import LatentrotError
 from latentrot.evaluation.pairs import EvaluationConfig
 from latentrot.evaluation.report import examples
 from latentrot.evaluation.run import TRUTH, Evaluation, evaluate
-from latentrot.files import write_atomically
-from latentrot.output import write_owned
-from latentrot.portrait.results import make_folder, synthetic_metadata
+from latentrot.files import create_folder, write_atomically
+from latentrot.output import write_output_folder
+from latentrot.portrait.results import synthetic_metadata
 from latentrot.rotators.latent.rotator import LatentRotator, load_latent_rotator
 
 __all__ = ["turn_example"]
@@ -22,7 +22,7 @@ NAME = "turned"
 
 
 def turn_example(model: str, out: Path, device: str | None = None, dtype: str | None = None) -> list[Path]:
-    """Rotate the rendered example in a model's folder and write it next to the ground truth.
+    """Rotate the rendered example in a model's folder and write it beside the ground truth.
 
     Args:
         model: a bundled model, a model's folder or a Hub id, with views of at least one head in `example/`.
@@ -34,15 +34,15 @@ def turn_example(model: str, out: Path, device: str | None = None, dtype: str | 
         The files written.
 
     Raises:
-        LatentrotError: no such model, or one without an example.
+        LatentrotError: the model does not exist, or has no example.
     """
     rotator = load_latent_rotator(model, device=device, dtype=dtype)
     folder = example_in(rotator.model.folder)
     if folder is None:
         raise LatentrotError(
-            f"the model {model} has no example (no example/views.csv in it); bundled models: {', '.join(bundle_names())}"
+            f"the model {model} has no example (example/views.csv is missing); bundled models: {', '.join(bundle_names())}"
         )
-    make_folder(out)
+    create_folder(out)
     evaluation = evaluate({NAME: rotator}, folder, EvaluationConfig(people=1))
     report = example_report(evaluation, rotator)
     metadata = synthetic_metadata(
@@ -54,11 +54,11 @@ def turn_example(model: str, out: Path, device: str | None = None, dtype: str | 
         write_atomically(out / "report.json", lambda p: p.write_text(json.dumps(report, indent=2) + "\n"))
         return [out / "strip.png", out / "report.json"]
 
-    return write_owned(out, write)
+    return write_output_folder(out, write)
 
 
 def example_report(evaluation: Evaluation, rotator: LatentRotator) -> dict:
-    """Measures of each rotation of the first head, with those of the true image and of the baseline `nothing`."""
+    """Measures for each rotation of the first head, the true image and the baseline `nothing`."""
     tables = {way: rows.set_index("requested_deg") for way, rows in evaluation.rows.groupby("way")}
     own = tables[NAME]
     yaw_of_truth = tables[TRUTH]["yaw_deg"].reindex(own.index)

@@ -20,12 +20,13 @@ Estimate = Callable[[Sequence[np.ndarray]], np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """Estimators of pose and identity of crops; either may be missing.
+    """External estimators of pose and identity of crops; either may be None.
 
     Attributes:
-        name: for the report.
-        pose: (n) crops (s, s, 3) uint8 in the CelebA frame -> (n, 2 or more) yaw, pitch, in the package's signs.
-        identity: (n) crops -> (n, d) unit vectors.
+        name: name for the report.
+        pose: n crops (s, s, 3) uint8 in the CelebA frame -> (n, 2 or more): yaw and pitch, degrees, with the signs of the
+            package.
+        identity: n crops -> (n, d) unit vectors.
     """
 
     name: str
@@ -34,10 +35,10 @@ class Judge:
 
 
 class CachedEstimate:
-    """Caches an estimate by image, because baselines and references repeat the same images.
+    """Caches estimates by image, because baselines and references repeat the same images.
 
     Args:
-        estimate: function of n images with n values.
+        estimate: n images -> n values.
     """
 
     def __init__(self, estimate: Callable[[Sequence[np.ndarray]], Sequence[Any] | np.ndarray]) -> None:
@@ -57,10 +58,10 @@ def load_judge(path: Path) -> Judge:
     """Import a judge from a Python file, which is executed.
 
     Args:
-        path: defines `pose(images)`, `identity(images)` or both, as in `Judge`.
+        path: file that defines `pose(images)`, `identity(images)` or both, as in `Judge`.
 
     Raises:
-        LatentrotError: no such file, it cannot be imported, or it defines neither.
+        LatentrotError: the file is missing, cannot be imported, or defines neither function.
     """
     if not path.is_file():
         raise LatentrotError(
@@ -81,7 +82,7 @@ def load_judge(path: Path) -> Judge:
 
 
 def judge_of(judge: Judge | None, network: IdentityNetwork | None) -> Judge | None:
-    """The judge with its identity estimator replaced by a network, if that is given."""
+    """The judge, with its identity estimator replaced by `network` if that is given."""
     if network is None:
         return judge
     return Judge(f"{judge.name}, facenet" if judge else "facenet", judge.pose if judge else None, network.embed)

@@ -1,4 +1,4 @@
-"""Accuracy of the labels: errors on held-out people, sensitivity to crop and mirror, speed."""
+"""Accuracy of the labels: errors on held-out people, sensitivity to jittered and mirrored crops, speed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from latentrot.evaluation.label_figures import confusion_figure, yaw_error_figur
 from latentrot.faces.estimate import SURE, LabelerPose, PoseEstimator, estimate_light, estimate_pose
 from latentrot.faces.network import CROP_SIZE, LIGHTS, FaceLabeler, load_labeler
 from latentrot.files import write_atomically
-from latentrot.output import write_owned
+from latentrot.output import write_output_folder
 from latentrot.training.labeler.config import LabelTrainConfig
 from latentrot.training.labeler.faces import read_pose, yale_crops
 from latentrot.training.labeler.pose import pose_errors
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 #: batch size
 BATCH = 256
-#: target values by part and number of the report
+#: target values by part and entry of the report
 TARGETS = {
     ("pose", "yaw_mae_deg"): ("<=", 3.0),
     ("jitter", "yaw_spread_deg"): ("<=", 2.0),
@@ -51,11 +51,11 @@ class CheckConfig:
     Args:
         held_out: share of CelebA's people held out of training.
         yale_held_out: number of Yale people (the last ones by name) held out of training.
-        sure: min probability of an illumination class; below it the network abstains.
-        mirror: average with the mirrored image.
+        sure: probability of an illumination class below which the network abstains.
+        mirror: average the estimates with those of the mirrored image.
         draws: number of jittered crops per image.
         jitter_images: number of images for the jitter.
-        seed: seed of these images and crops.
+        seed: seed of the choice of images and of the jitter.
     """
 
     held_out: float = LabelTrainConfig.held_out
@@ -72,7 +72,7 @@ class LabelCheck:
     """Results of `check_labels`.
 
     Args:
-        report: its parts (pose, jitter, speed, light, light_mirror, targets), ready for JSON.
+        report: part (pose, jitter, speed, light, light_mirror, targets) -> results, ready for JSON.
         yaw_deg: (n, 2) reference and estimated yaw of held-out people.
         confusion: (3, 4) Yale B images by true light and by answer; the last column counts abstentions.
     """
@@ -86,10 +86,10 @@ class LabelCheck:
 
 
 def moved_crops(image: Image.Image, size: int, moves: np.ndarray) -> np.ndarray:
-    """Jittered face crops, as from a slightly different alignment.
+    """Jittered face crops, as from slightly different alignments.
 
     Args:
-        image: aligned or square; padded by repeating its edge.
+        image: aligned or square image; padded by repeating its edge.
         size: side in pixels of the crops returned.
         moves: (k, 3) change of the crop's side as a share of it, then shift to the right and downwards in pixels of the
             178x218 frame.
@@ -137,7 +137,7 @@ def jitter_spread(
         draws: number of random crops per image.
         scale: max relative change of the crop's side.
         shift: max shift in pixels of the 178x218 frame.
-        mirror: average with the mirrored crop.
+        mirror: average the estimates with those of the mirrored crop.
         device: torch device; None: the CPU.
         seed: seed of the crops.
 
@@ -145,7 +145,7 @@ def jitter_spread(
         (3,) degrees: standard deviation of yaw, pitch and roll over the crops of an image, averaged over images.
 
     Raises:
-        LatentrotError: fewer than two draws, or no image that can be read.
+        LatentrotError: `draws` is below 2, or no image can be read.
     """
     if draws < 2:
         raise LatentrotError(f"draws={draws}: a spread needs at least 2")
@@ -174,9 +174,9 @@ def light_confusion(probabilities: Tensor, truth: np.ndarray, sure: float) -> np
     """Confusion of illumination classes.
 
     Args:
-        probabilities: (n, 3) as `estimate_light` gives them.
-        truth: (n,) index into LIGHTS.
-        sure: min probability; below it the network abstains.
+        probabilities: (n, 3) from `estimate_light`.
+        truth: (n,) true class, index into LIGHTS.
+        sure: probability below which the network abstains.
 
     Returns:
         (3, 4) counts by true and estimated class; the last column counts abstentions.
@@ -203,12 +203,13 @@ def mirror_agreement(x: Tensor, sure: float, labeler: FaceLabeler | None = None)
 
     Args:
         x: (n, 3, h, h) crops, float in [-1, 1].
-        sure: min probability; below it the network abstains.
+        sure: probability below which the network abstains.
         labeler: the label network; None: the bundled one.
 
     Returns:
-        Shares, of the network alone: agreement, sure_share (both are sure), agreement_where_sure; of labels averaged over the
-        mirror image: sure_share_averaged, and agreement_averaged, which is 1 by construction.
+        Shares of images. For the network without averaging: agreement, sure_share (both estimates are sure),
+        agreement_where_sure. For estimates averaged over the mirror image: sure_share_averaged, and agreement_averaged,
+        which is 1 by construction.
     """
     seen, mirrored = (estimate_light(v, labeler=labeler, mirror=False) for v in (x, x.flip(-1)))
     same = seen.argmax(1) == mirrored.flip(1).argmax(1)
@@ -249,7 +250,7 @@ def timed_poses(
     labeler = load_labeler(device=device)
     reading = computing = 0.0
     poses = []
-    for start in range(-BATCH, len(ids), BATCH):  # the first batch runs twice: the first time is a warm-up
+    for start in range(-BATCH, len(ids), BATCH):  # the first batch runs twice, first as a warm-up
         began = perf_counter()
         x = to_tensor(folder.read_crops(ids[max(start, 0) : max(start, 0) + BATCH], estimator.crop_size)).to(device)
         read = perf_counter()
@@ -287,18 +288,18 @@ def check_labels(
     labeler: FaceLabeler | None = None,
     device: torch.device | str | None = None,
 ) -> LabelCheck:
-    """Measure the labels of pose and light on held-out people. Light is always estimated by a label network.
+    """Measure the accuracy of pose and light labels on held-out people; a label network always estimates the light.
 
     Args:
         celeba: aligned CelebA with `identity_CelebA.csv` and `pose.csv` (image_id, yaw_deg, pitch_deg).
         yaleb: extended Yale B with `light.csv` (image, azimuth_deg, elevation_deg).
         config: parameters; None: the defaults.
         estimator: pose estimator; None: the label network.
-        labeler: label network on `device`; None: the bundled one.
+        labeler: label network, on `device`; None: the bundled one.
         device: torch device; None: the CPU.
 
     Raises:
-        LatentrotError: a table is missing, an image cannot be read, or nobody is held out.
+        LatentrotError: a table is missing, an image cannot be read, or no person is held out.
     """
     config, device = config or CheckConfig(), device or "cpu"
     labeler = labeler or load_labeler(device=device)
@@ -352,4 +353,4 @@ def write_check(check: LabelCheck, out: Path) -> list[Path]:
             write_atomically(out / name, lambda p, figure=figure: figure.savefig(p, format="png", dpi=120))
         return [out / "report.json", *(out / name for name in figures)]
 
-    return write_owned(out, write)
+    return write_output_folder(out, write)

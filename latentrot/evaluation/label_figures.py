@@ -11,18 +11,21 @@ from latentrot.errors import LatentrotError
 
 __all__ = ["confusion_figure", "yaw_error_figure"]
 
+#: width of the bins of the mean absolute error, degrees
+BIN_DEG = 10.0
+
 
 def confusion_figure(counts: np.ndarray, truths: Sequence[str], answers: Sequence[str], title: str = "") -> Figure:
-    """Confusion matrix.
+    """Plot a confusion matrix.
 
     Args:
-        counts: (len(truths), len(answers)) numbers of images.
+        counts: (len(truths), len(answers)) number of images in each cell.
         truths: names of the rows.
         answers: names of the columns.
         title: title of the figure.
 
     Returns:
-        A matrix shaded by the share of its row, with share and number in each cell.
+        A figure; each cell is shaded by its share of the row, and shows share and number.
 
     Raises:
         LatentrotError: `counts` has another shape.
@@ -42,39 +45,38 @@ def confusion_figure(counts: np.ndarray, truths: Sequence[str], answers: Sequenc
     return figure
 
 
-def yaw_error_figure(truth_deg: np.ndarray, estimated_deg: np.ndarray, title: str = "", width: float = 10.0) -> Figure:
-    """Error of the yaw against the true yaw.
+def yaw_error_figure(truth_deg: np.ndarray, estimated_deg: np.ndarray, title: str = "") -> Figure:
+    """Plot the error of the yaw against the true yaw.
 
     Args:
         truth_deg: (n,) reference yaw.
         estimated_deg: (n,) estimated yaw.
         title: title of the figure.
-        width: width of the bins of the mean absolute error, degrees.
 
     Returns:
-        One point per image (estimated minus reference), and the mean absolute error of each bin.
+        A figure with one point per image (estimated minus reference) and the mean absolute error of each bin.
 
     Raises:
-        LatentrotError: arrays of other shapes, or empty ones.
+        LatentrotError: the arrays differ in shape, are not one-dimensional, or are empty.
     """
     if truth_deg.ndim != 1 or truth_deg.shape != estimated_deg.shape or not len(truth_deg):
         raise LatentrotError(
             f"yaws of shapes {truth_deg.shape} and {estimated_deg.shape}: expected one shape (n,), n > 0"
         )
     error = estimated_deg - truth_deg
-    centres, mean = binned_mean(truth_deg, np.abs(error), width)
+    centres, mean = binned_mean(truth_deg, np.abs(error), BIN_DEG)
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     axes.axhline(0, color="grey", linewidth=0.8)
     axes.plot(truth_deg, error, ".", markersize=3, alpha=0.4, label="one image: estimated minus reference")
-    axes.plot(centres, mean, "o-", color="black", markersize=4, label=f"mean absolute error per {width:g} degrees")
+    axes.plot(centres, mean, "o-", color="black", markersize=4, label=f"mean absolute error per {BIN_DEG:g} degrees")
     axes.set(xlabel="reference yaw (degrees)", ylabel="error of the yaw (degrees)", title=title)
     axes.legend(loc="best", fontsize="small")
     return figure
 
 
 def binned_mean(place: np.ndarray, value: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray]:
-    """Means of values by bins of their places, centred on multiples of `width`: (centres, means)."""
+    """Mean of the values in each bin of `place`; bins are centred on multiples of `width`: (centres, means)."""
     bins = np.round(place / width).astype(int)
     filled = np.unique(bins)
     return filled * width, np.array([value[bins == b].mean() for b in filled])

@@ -20,7 +20,7 @@ from latentrot.faces.network import FaceLabeler
 
 __all__ = ["MEASURES", "Instruments", "instruments_for", "measure"]
 
-#: measures and their descriptions in the report
+#: measure -> description in the report
 MEASURES = {
     "yaw_error_deg": "absolute difference of the label network's yaw to the true yaw, degrees",
     "yaw_error_pixels_deg": "the same by kernel ridge regression on pixels, fitted to views of other heads (rendered heads)",
@@ -46,13 +46,13 @@ MEASURES = {
 
 @dataclass(frozen=True, eq=False)
 class Instruments:
-    """Networks and regressions that measure rotated images.
+    """Estimators that measure rotated images.
 
     Attributes:
         network: label network: yaw, pitch, light.
-        yaws: regressions of the yaw, by measure.
+        yaws: measure -> regression of the yaw.
         perceptual: LPIPS; None if not installed.
-        landmarks: landmarks of n images; None for images without a face.
+        landmarks: cached landmark estimator; its result is None for images without a face.
         pose: pose estimator of the judge, if any.
         identity: identity network of the judge, if any.
     """
@@ -66,7 +66,7 @@ class Instruments:
 
 
 def instruments_for(pairs: Pairs, network: FaceLabeler, judge: Judge | None = None) -> Instruments:
-    """Fit the yaw regressions and load LPIPS if it is installed; with only one person no regression is fitted."""
+    """Fit the yaw regressions (none with only one person), and load LPIPS if it is installed."""
     yaws: dict[str, FittedYaw] = {}
     if len(set(pairs.people)) > 1:
         if pairs.rendered:
@@ -90,14 +90,14 @@ def measure(
 
     Args:
         pairs: ground truth.
-        table: n rows of its tables, one for each image.
-        turned: n images, (s, s, 3) uint8, or of real people larger ones centred on the crop.
+        table: n rows of a table of `pairs`, one for each image.
+        turned: n images, (s, s, 3) uint8; images of real people may be larger and are centred on the crop.
         instruments: from `instruments_for`.
-        refused: (n,) bool, images that were not rotated; None: none.
+        refused: (n,) bool, True for images that the rotator refused; None: no image.
 
     Returns:
-        One row per image: pair (the table's index), person, light, requested_deg, turn, true_yaw_deg, yaw_deg (by the
-        label network), and the `MEASURES`, NaN where not measured.
+        One row per image: pair (index in `table`), person, light, requested_deg, turn, true_yaw_deg, yaw_deg (by the label
+        network), and the `MEASURES`, NaN if not measured.
     """
     rows = pd.DataFrame({"pair": table.index, **{c: table[c].to_numpy() for c in ("person", "requested_deg", "turn")}})
     true, sources = table["truth"].to_numpy(), table["source"].to_numpy()
@@ -129,7 +129,7 @@ HEAD = ("pair", "person", "light", "requested_deg", "turn", "true_yaw_deg", "yaw
 def align_all(
     pairs: Pairs, true: np.ndarray, turned: Sequence[np.ndarray], landmarks: CachedEstimate
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Align rotated to true images where both faces are found: (n, s, s, 3), and (n,) 1 where aligned."""
+    """Align each rotated image to its true image if both faces are found: (n, s, s, 3), and (n,) 1 if aligned."""
     here, there = landmarks(turned), landmarks([pairs.images[row] for row in true])
     aligned = [align_to(image, a, b, pairs.size) for image, a, b in zip(turned, here, there, strict=True)]
     images = [
@@ -139,7 +139,7 @@ def align_all(
 
 
 def labels_of(pairs: Pairs, true: np.ndarray, images: np.ndarray, network: FaceLabeler) -> pd.DataFrame:
-    """Measures by the label network, of images and true images."""
+    """Measures by the label network."""
     x, y = to_tensor(images), to_tensor(pairs.images[true])
     pose, true_pose = (estimate_pose(p, labeler=network).numpy() for p in (x, y))
     called = np.array(light_names(estimate_light(x, labeler=network)))
@@ -173,7 +173,7 @@ def judged(
 def image_similarity(
     pairs: Pairs, row: int, image: np.ndarray, perceptual: Callable[[np.ndarray, np.ndarray], float] | None
 ) -> dict[str, float]:
-    """Similarity of an image to the true one, and its rank among rendered heads."""
+    """Similarity of an image to the true image, and its rank among rendered heads."""
     true, face = pairs.images[row], pairs.faces[row]
     rank = rank_of(pairs, row, image) if pairs.rendered else np.nan
     return {
@@ -188,7 +188,7 @@ def image_similarity(
 
 
 def rank_of(pairs: Pairs, row: int, image: np.ndarray) -> float:
-    """Rank of the true head among all in its pose and light, in the region where at least half of them show the face."""
+    """Rank of the true head among all heads in its pose and light, in the region where at least half show the face."""
     gallery = pairs.gallery(row)
     region = pairs.faces[gallery].mean(0) >= 0.5
     return float(identity_rank(image, pairs.images[gallery], int(np.flatnonzero(gallery == row)[0]), region))

@@ -21,10 +21,10 @@ def grey(images: np.ndarray) -> np.ndarray:
 
 
 def check_pair(a: np.ndarray, b: np.ndarray) -> None:
-    """Refuse images of unequal shape or another type.
+    """Refuse two images that differ in shape or are not uint8 RGB.
 
     Raises:
-        LatentrotError: not two (h, w, 3) uint8 images of one size.
+        LatentrotError: an image is not (h, w, 3) uint8, or the sizes differ.
     """
     if a.shape != b.shape or a.ndim != 3 or a.shape[-1] != 3 or a.dtype != np.uint8 or b.dtype != np.uint8:
         raise LatentrotError(
@@ -37,11 +37,11 @@ def squared_error(a: np.ndarray, b: np.ndarray, region: np.ndarray | None = None
 
     Args:
         a: (h, w, 3) uint8.
-        b: the same.
+        b: image of the same shape and type.
         region: (h, w) bool, pixels to compare; None: all.
 
     Raises:
-        LatentrotError: not two images of one size.
+        LatentrotError: an image is not (h, w, 3) uint8, or the sizes differ.
     """
     check_pair(a, b)
     squares = np.square((a.astype(np.float64) - b) / 255)
@@ -55,11 +55,11 @@ def ssim(a: np.ndarray, b: np.ndarray, region: np.ndarray | None = None) -> floa
 
     Args:
         a: (h, w, 3) uint8, at least 11 pixels to a side.
-        b: the same.
+        b: image of the same shape and type.
         region: (h, w) bool, centres of the windows to average; None: all.
 
     Raises:
-        LatentrotError: not two images of one size, or too small.
+        LatentrotError: an image is not (h, w, 3) uint8 or is too small, or the sizes differ.
     """
     check_pair(a, b)
     x, y = (torch.from_numpy(grey(p))[None, None] * 2 - 1 for p in (a, b))
@@ -77,12 +77,12 @@ def mean_in(values: np.ndarray, region: np.ndarray | None) -> float:
 def identity_rank(image: np.ndarray, gallery: np.ndarray, true: int, region: np.ndarray) -> int:
     """Rank of the true head in a gallery by the cosine of the deviations from the gallery's mean, inside a region.
 
-    The cosine does not depend on the size of a deviation, so that a blurred image does not match the most average head.
+    The cosine does not depend on the norm of a deviation, so a blurred image does not match the head nearest to the mean.
 
     Args:
         image: (h, w, 3) uint8, the rotated image.
         gallery: (n, h, w, 3) uint8, true images of n heads in the same pose and light.
-        true: index of the head of the image.
+        true: index of the true head in the gallery.
         region: (h, w) bool, the pixels to compare.
 
     Returns:
@@ -94,27 +94,26 @@ def identity_rank(image: np.ndarray, gallery: np.ndarray, true: int, region: np.
     return 1 + int(np.sum(cosine > cosine[true] + 1e-12))
 
 
-def bootstrap_mean(values: np.ndarray, resamples: int = 2000, seed: int = 0, level: float = 0.95) -> np.ndarray:
-    """Means with confidence intervals (percentile bootstrap over rows).
+def bootstrap_mean(values: np.ndarray, resamples: int = 2000, seed: int = 0) -> np.ndarray:
+    """Mean with a 95% confidence interval (percentile bootstrap over rows).
 
     Args:
         values: (n, ...) one row per independent unit, such as a person; all columns are resampled together.
         resamples: number of resamples.
         seed: seed of the resampling.
-        level: confidence level.
 
     Returns:
-        (3, ...) mean, low and high end; the ends are NaN for a single row.
+        (3, ...) mean, lower end and upper end; the ends are NaN for a single row.
 
     Raises:
-        LatentrotError: no rows.
+        LatentrotError: there are no rows.
     """
     if not len(values):
         raise LatentrotError("no values to average: expected at least one person")
     if len(values) == 1:
         return np.stack([values[0], np.full_like(values[0], np.nan), np.full_like(values[0], np.nan)])
     drawn = bootstrap(
-        (values,), np.mean, n_resamples=resamples, batch=200, axis=0, confidence_level=level, method="percentile",
+        (values,), np.mean, n_resamples=resamples, batch=200, axis=0, confidence_level=0.95, method="percentile",
         rng=np.random.default_rng(seed),
     )  # fmt: skip
     return np.stack([values.mean(0), drawn.confidence_interval.low, drawn.confidence_interval.high])

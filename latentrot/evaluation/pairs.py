@@ -1,4 +1,4 @@
-"""Pairs of a source image and the true image of its rotation, of rendered heads or real people."""
+"""Pairs of a source image and the true image of its rotation, for rendered heads and real people."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from latentrot.faces.alignment import Alignment
 
 __all__ = ["WIDE_BOX", "EvaluationConfig", "Pairs", "pair_table"]
 
-#: columns of a table of pairs: the independent unit, indices of the images, the rotation, and the centre of its bin
+#: columns of a table of pairs: person, indices of the images, rotation, and centre of its bin
 COLUMNS = {"person": str, "source": int, "truth": int, "requested_deg": float, "turn": float}
 
 
@@ -29,7 +29,7 @@ class EvaluationConfig:
     """Configuration of an evaluation.
 
     Args:
-        people: number of people (or heads) to rotate, the first by name; None: all. The identity galleries hold all heads.
+        people: number of people or heads to rotate, the first by name; None: all. Identity galleries contain all heads.
         resamples: number of resamples of the bootstrap.
         seed: seed of the resampling and of the selection of pairs.
         source_yaw: rendered heads: yaw of the sources, degrees.
@@ -53,23 +53,23 @@ class EvaluationConfig:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Images, and which of them are the true rotations of others.
+    """Images, and a table of which image is the true rotation of which.
 
     Attributes:
-        root: their folder.
-        rendered: whether the images of a pair differ in the pose alone, which is exact; otherwise they are two frames of one
+        root: folder of the images.
+        rendered: True if the images of a pair differ in pose only, with exact poses; False if they are two frames of one
             scene, which are aligned before they are compared.
         names: (n,) names of the images.
         images: (n, s, s, 3) uint8 crops in the CelebA frame.
-        faces: (n, s, s) bool, masks of the face; only of images that are the truth of a pair.
-        yaws: (n,) degrees.
+        faces: (n, s, s) bool, masks of the face; filled only for images that are the truth of a pair.
+        yaws: (n,) yaw in degrees.
         people: (n,) identities.
         lights: (n,) illumination classes; empty if unknown.
         table: the pairs: person, source and truth (indices of the images), requested_deg, turn (centre of the bin).
         nearest: pairs with the same truths, whose source is the frame of the scene nearest to the true pose: an upper bound
             for rotators. Empty for rendered heads.
         still: pairs of two frames in nearly the same pose: the measures without a rotation. Empty for rendered heads.
-        folder: folder of the whole photographs; None: there are only crops.
+        folder: folder of the whole photographs; None: only crops exist.
     """
 
     root: Path
@@ -92,11 +92,11 @@ class Pairs:
 
     @property
     def wide(self) -> int:
-        """Side in pixels of images of the whole width of the frame; that of a crop if there are only crops."""
+        """Side in pixels of images that span the width of the frame; that of a crop if only crops exist."""
         return self.size + 2 * round(self.size * MARGIN / (CROP_BOX[2] - CROP_BOX[0])) if self.folder else self.size
 
     def center_crop(self, image: np.ndarray) -> np.ndarray:
-        """The crop in the centre of a (w, w, 3) image."""
+        """The central crop, (s, s, 3), of a (w, w, 3) image."""
         edge = (len(image) - self.size) // 2
         return image[edge : edge + self.size, edge : edge + self.size]
 
@@ -106,7 +106,7 @@ class Pairs:
         return sorted(set(self.table["person"]))
 
     def photograph(self, row: int) -> tuple[np.ndarray, Alignment] | None:
-        """The whole photograph of an image, and the alignment of its face; None if there is only the crop."""
+        """The whole photograph of an image and the alignment of its face; None if only the crop exists."""
         if self.folder is None:
             return None
         photograph = np.asarray(self.folder.open_image(self.names[row]))
@@ -117,7 +117,7 @@ class Pairs:
         return photograph, Alignment(np.array([[scale, 0, 0], [0, scale, 0]], np.float64), (width, height))
 
     def gallery(self, row: int) -> np.ndarray:
-        """Indices of all rendered heads in the pose and light of one."""
+        """Indices of all rendered heads in the pose and light of image `row`."""
         same = (np.abs(self.yaws - self.yaws[row]) < 0.05) & (self.lights == self.lights[row])
         return np.flatnonzero(same)
 

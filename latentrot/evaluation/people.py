@@ -1,4 +1,4 @@
-"""Checks that rotators are evaluated on people they were not trained on."""
+"""Check that rotators are evaluated only on people they were not trained on."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ RENDERED = "rendered"
 
 
 def data_set_of(root: Path, config: EvaluationConfig) -> str:
-    """Name of a folder's data set: as configured, or that of the folder."""
+    """Name of a folder's data set: `config.data_set`, or the name of the folder."""
     return (config.data_set or root.resolve().name).lower()
 
 
 def require_held_out(rotators: Mapping[str, Rotator], root: Path, config: EvaluationConfig) -> None:
     """Refuse rotators that may have been trained on the people of a folder.
 
-    By default only the tenth of the people is measured that all trainings of the package hold out. With `config.everybody`
-    each rotator has to name its training data, without this data set. For rendered heads the seed in the folder decides.
+    By default only the tenth of the people that all trainings of the package hold out is measured. With `config.everybody`
+    each rotator must name its training data, and the folder's data set must not be among them. For rendered heads the seed
+    recorded in the folder decides.
 
     Raises:
-        LatentrotError: a rotator trained on the folder's data set, or one that does not name its training data.
+        LatentrotError: a rotator was trained on the folder's data set, or does not name its training data.
     """
     name = data_set_of(root, config)
     seen = heads_for_training(root)
@@ -43,7 +44,7 @@ def require_held_out(rotators: Mapping[str, Rotator], root: Path, config: Evalua
             continue
         if sets is None:
             raise LatentrotError(
-                f"rotator {way} cannot be evaluated on everybody in {root}: it does not name its training data "
+                f"rotator {way} cannot be evaluated on all people in {root}: it does not name its training data "
                 "(`learned_from`, or `trained_on` in the model card); evaluate it on held-out people"
             )
         if name in sets:
@@ -51,7 +52,7 @@ def require_held_out(rotators: Mapping[str, Rotator], root: Path, config: Evalua
 
 
 def heads_for_training(root: Path) -> bool:
-    """Whether the heads of a folder were rendered from a seed for training."""
+    """Whether the heads in a folder were rendered from a seed reserved for training."""
     path = root / "heads.json"
     if not path.is_file():
         return False

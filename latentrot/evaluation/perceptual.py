@@ -25,7 +25,7 @@ def installed_lpips() -> Callable[[np.ndarray, np.ndarray], float] | None:
     """LPIPS (Zhang, Isola, Efros, Shechtman, Wang, 2018) on AlexNet, by torchmetrics.
 
     Returns:
-        A distance of two (h, w, 3) uint8 images with sides of at least 32 pixels, 0 for equal ones; None if torchmetrics is
+        A function of two (h, w, 3) uint8 images with sides of at least 32 pixels, 0 for equal images; None if torchmetrics is
         not installed or the weights of AlexNet are not in torchvision's cache.
     """
     if find_spec("torchmetrics") is None or not alexnet_weights().is_file():

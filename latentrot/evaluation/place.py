@@ -1,4 +1,4 @@
-"""Align a rotated face to the true one before they are compared, so that a shift of the camera is no error."""
+"""Align a rotated face to the true one before the comparison, so that camera motion does not count as an error."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from latentrot.faces.upright import centred, five_of
 
 __all__ = ["align_to", "find_landmarks", "sure_landmarks"]
 
-#: max scale, and max shift as a share of the crop, of an alignment; beyond them a face was not found correctly. A rotation by
-#: 40 degrees enlarges a face in the frame by a quarter, and one by 60 moves it by a quarter of the crop
+#: max scale, and max shift as a share of the crop; larger ones mean that a face was not found correctly. A rotation by 40
+#: degrees enlarges a face in the frame by a quarter, and one by 60 degrees moves it by a quarter of the crop
 SCALE, SHIFT = 1.5, 0.3
 CENTRE = np.array([CROP_BOX[0] + CROP_BOX[2], CROP_BOX[1] + CROP_BOX[3]]) / 2
 
 
 def find_landmarks(image: np.ndarray, crop: int) -> Landmarks:
-    """68 landmarks of a (w, w, 3) uint8 image around the CelebA crop, image pixels.
+    """Find 68 landmarks in a (w, w, 3) uint8 image centred on the CelebA crop, in image pixels.
 
     The face is detected first, because a rotation may move it in the frame.
 
@@ -39,7 +39,7 @@ def find_landmarks(image: np.ndarray, crop: int) -> Landmarks:
 
 
 def sure_landmarks(image: np.ndarray, crop: int) -> Landmarks | None:
-    """As `find_landmarks`; None if they are too uncertain for an alignment."""
+    """Find landmarks as `find_landmarks`; None if they are too uncertain for an alignment."""
     try:
         return find_landmarks(image, crop).require_sure()
     except LatentrotError:
@@ -53,8 +53,8 @@ def align_to(turned: np.ndarray, here: Landmarks | None, there: Landmarks | None
 
     Args:
         turned: (w, w, 3) uint8, centred on the crop.
-        here: its landmarks.
-        there: landmarks of the true face in its crop.
+        here: landmarks in `turned`; None: no face found.
+        there: landmarks of the true face in its crop; None: no face found.
         crop: side of the crop in pixels.
 
     Returns:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 __all__ = ["PROTOCOL_COLUMNS", "SPINMEROUND", "SPINMEROUND_SOURCE"]
 
-#: columns of Table 1 of SpinMeRound, and the measures of the package that correspond to them
+#: column of Table 1 of SpinMeRound -> the corresponding measure of the package
 PROTOCOL_COLUMNS = {"L2": "squared_error", "LPIPS": "lpips", "SSIM": "ssim", "identity": "identity_true"}
 SPINMEROUND_SOURCE = (
     "Galanakis, Lattas, Moschoglou, Kainz, Zafeiriou, SpinMeRound, ICCV 2025 (arXiv 2504.10716), Table 1: NeRSemble, "
     "222 people, 16 views at 512 pixels, identity by ArcFace; figures as a summary of the paper quotes them"
 )
-#: its rows, L2, LPIPS, SSIM, identity by ArcFace
+#: method -> its row in the table: L2, LPIPS, SSIM, identity by ArcFace
 SPINMEROUND = {
     "EG3D": (0.025, 0.40, 0.55, 0.31),
     "PanoHead": (0.012, 0.32, 0.65, 0.27),

@@ -1,4 +1,4 @@
-"""Report of an evaluation: JSON, tables, figures and example images."""
+"""Write the report of an evaluation: JSON, tables, figures and example images."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from latentrot.evaluation.people import data_set_of
 from latentrot.evaluation.published import PROTOCOL_COLUMNS, SPINMEROUND, SPINMEROUND_SOURCE
 from latentrot.evaluation.run import BASELINES, CEILING, FLOOR, TRUTH, Evaluation
 from latentrot.files import write_atomically
-from latentrot.output import write_owned
+from latentrot.output import write_output_folder
 from latentrot.portrait.results import synthetic_metadata
 
 __all__ = ["evaluation_figure", "examples", "markdown_table", "protocol_table", "summary", "write_evaluation"]
 
 Cell = dict[str, float | int | None]
-#: columns of the table: title, factor, decimals; measures that were not taken are left out
+#: columns of the table: measure -> title, factor, decimals; columns without measurements are left out
 TABLE = {
     "squared_error_face": ("squared error in the face x 1000", 1000, 1),
     "squared_error": ("over the crop x 1000", 1000, 1),
@@ -47,10 +47,9 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
     """Summarise an evaluation, ready for JSON.
 
     Returns:
-        Configuration, data and descriptions of the measures. `ways` holds the results of each rotator and reference,
-        `differences` the paired differences between each rotator and the references. Both are given over `all` rotations,
-        `by_turn` and `by_light`: mean and 95% interval of each measure (bootstrap over people), and the numbers of people
-        and images.
+        Configuration, data, and descriptions of the measures; `ways`: results of each rotator and reference; `differences`:
+        paired differences between each rotator and the references. Results are given over `all` rotations, `by_turn` and
+        `by_light`: mean and 95% interval of each measure (bootstrap over people), and numbers of people and images.
     """
     from latentrot import __version__  # noqa: PLC0415  the package's top level imports this module lazily
 
@@ -72,7 +71,7 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
             "people": len(pairs.turned_people),
             "pairs": len(pairs.table),
             "gallery": {
-                light: gallery_size(pairs.people, pairs.lights, light) for light in sorted(set(pairs.lights)) if light
+                light: len(set(pairs.people[pairs.lights == light])) for light in sorted(set(pairs.lights)) if light
             },
             "size": pairs.size,
         },
@@ -91,13 +90,8 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def gallery_size(people: np.ndarray, lights: np.ndarray, light: str) -> int:
-    """Number of heads in an illumination class."""
-    return len(set(people[lights == light]))
-
-
 def paired_difference(own: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
-    """Paired differences of the measures of two ways, for the images that both have."""
+    """Differences of the measures of two ways, for the images that both have."""
     both = own.index.intersection(other.index)
     measures = list(MEASURES)
     differences = own.loc[both, measures] - other.loc[both, measures]
@@ -105,7 +99,7 @@ def paired_difference(own: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
 
 
 def cells_of(rows: pd.DataFrame, evaluation: Evaluation) -> dict[str, object]:
-    """Means and intervals of all rotations, by rotation and by light."""
+    """Means and intervals over all rotations, by rotation and by light."""
 
     def cell(part: pd.DataFrame) -> dict[str, Cell]:
         return intervals(part, evaluation.config.resamples, evaluation.config.seed)
@@ -135,7 +129,7 @@ def intervals(rows: pd.DataFrame, resamples: int, seed: int) -> dict[str, Cell]:
 
 
 def columns_by_people(people: pd.DataFrame) -> Iterator[tuple[list[str], pd.DataFrame]]:
-    """Group columns that are known for the same people, so that one bootstrap serves them all; yields names and values."""
+    """Group columns that are known for the same people, so that each group needs one bootstrap; yields names and values."""
     columns: dict[bytes, list[str]] = {}
     for name in people:
         columns.setdefault(people[name].notna().to_numpy().tobytes(), []).append(str(name))
@@ -220,7 +214,7 @@ def examples(evaluation: Evaluation, max_people: int = 3, side: int = 128) -> np
 
     Args:
         evaluation: from `evaluate`.
-        max_people: max number of people: one of each light, or those with the largest rotations.
+        max_people: max number of people: one per illumination class, or those with the largest rotations.
         side: side of each image in pixels.
     """
     pairs = evaluation.pairs
@@ -241,7 +235,7 @@ def examples(evaluation: Evaluation, max_people: int = 3, side: int = 128) -> np
 
 
 def example_sources(evaluation: Evaluation, max_people: int) -> list[int]:
-    """Indices of the example sources: one of each light, or those of different people with the largest rotations."""
+    """Indices of the example sources: one per illumination class, or those of different people with the largest rotations."""
     pairs = evaluation.pairs
     table = pairs.table
     if pairs.rendered:
@@ -252,11 +246,11 @@ def example_sources(evaluation: Evaluation, max_people: int) -> list[int]:
 
 
 def write_evaluation(evaluation: Evaluation, report: dict[str, Any], out: Path) -> list[Path]:
-    """Write an evaluation.
+    """Write an evaluation into a folder.
 
     Args:
         evaluation: from `evaluate`.
-        report: its `summary`.
+        report: result of `summary`.
         out: target folder.
 
     Returns:
@@ -282,4 +276,4 @@ def write_evaluation(evaluation: Evaluation, report: dict[str, Any], out: Path) 
         write_image(out / "examples.png", examples(evaluation), metadata)
         return [*(out / name for name in writers), out / "examples.png"]
 
-    return write_owned(out, write)
+    return write_output_folder(out, write)

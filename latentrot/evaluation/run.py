@@ -1,4 +1,4 @@
-"""Rotate held-out people or heads and compare with the true images: `evaluate`."""
+"""Evaluate rotators: rotate held-out people or heads and compare with the true images."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ __all__ = ["BASELINES", "CEILING", "FLOOR", "TRUTH", "Evaluation", "evaluate", "
 
 #: baselines of every evaluation
 BASELINES = ("nothing", "mirror")
-#: the true images, measured like those of a rotator: the values of a perfect one
+#: reference: the true images, measured like those of a rotator, i.e. the values of a perfect rotator
 TRUTH = "truth"
-#: real people: the frame of the clip nearest to the true pose; two frames in the same pose, without a rotation
+#: references for real people: the frame of the clip nearest to the true pose; two frames in the same pose
 CEILING, FLOOR = "nearest frame", "same pose"
 
 
@@ -48,10 +48,10 @@ class Evaluation:
         pairs: ground truth.
         labeler: title of the label network.
         judge: name of the judge; empty without one.
-        rows: one per way and image: way, and the columns of `measure`.
-        images: by rotator, one image for each of the pairs, (w, w, 3) uint8: of the size of the true image, or larger where a
-            whole photograph was rotated.
-        seconds: by rotator, mean per image.
+        rows: one row per way and image: way, and the columns of `measure`.
+        images: rotator -> one image per pair, (w, w, 3) uint8: of the size of the true image, or larger if a whole
+            photograph was rotated.
+        seconds: rotator -> mean duration per image.
         provenance: further entries of the report, such as the name of the model.
     """
 
@@ -70,7 +70,7 @@ def read_pairs(root: Path | str, config: EvaluationConfig) -> Pairs:
     """Read a folder of clips or of rendered views.
 
     Raises:
-        LatentrotError: the folder is neither, or has none of the configured pairs.
+        LatentrotError: the folder contains neither, or none of the configured pairs.
     """
     root = Path(root)
     if is_clips(root):
@@ -96,18 +96,18 @@ def evaluate(
     """Measure rotators, and the baselines `nothing` and `mirror`, on people or heads with known true images.
 
     Args:
-        rotators: by name, or a single one: anything with `rotate(image, degrees) -> image`. On whole photographs
-            `rotate_photograph` is used if a rotator has it, otherwise `rotate_many` or `rotate` on crops.
+        rotators: name -> rotator, or a single rotator: any object with `rotate(image, degrees) -> image`. Its
+            `rotate_photograph` is used on whole photographs if it has one, otherwise `rotate_many` or `rotate` on crops.
         data: a folder of clips (`clip.csv`, `pose.csv`) or of rendered views, or the result of `read_pairs`.
         config: configuration.
         labeler: label network that measures yaw, pitch and light; None: the `label_network` of a single rotator, or the
             bundled one.
         judge: further estimators of yaw and identity.
         provenance: further entries of the report.
-        progress: called with 1 after every source.
+        progress: called with 1 after every source image.
 
     Raises:
-        LatentrotError: no pairs, a rotator that may have been trained on these people, or one that does not return
+        LatentrotError: there are no pairs, a rotator may have been trained on these people, or a rotator does not return
             square images.
     """
     config = config or EvaluationConfig()
@@ -129,7 +129,7 @@ def evaluate(
 
 
 def references(pairs: Pairs, instruments: Instruments) -> dict[str, pd.DataFrame]:
-    """Measure the references: the true images, and of real people other frames of their clips."""
+    """Measure the references: the true images and, for real people, other frames of their clips."""
     tables = {TRUTH: (pairs.table, "truth"), CEILING: (pairs.nearest, "source"), FLOOR: (pairs.still, "source")}
     return {
         way: measure(pairs, table, list(pairs.images[table[column].to_numpy()]), instruments)
@@ -143,7 +143,7 @@ def references(pairs: Pairs, instruments: Instruments) -> dict[str, pd.DataFrame
 
 @dataclass(eq=False)
 class RotatedImages:
-    """Images of one rotator for all pairs, which of them it refused, and seconds per image."""
+    """Images by one rotator for all pairs, which of them it refused, and seconds per image."""
 
     images: list[np.ndarray]
     refused: np.ndarray
@@ -153,7 +153,7 @@ class RotatedImages:
 def rotate_all(
     pairs: Pairs, ways: Mapping[str, Rotator], progress: Callable[[int], object] | None = None
 ) -> dict[str, RotatedImages]:
-    """Rotate every source by all its rotations, by each rotator."""
+    """Rotate every source by all its rotations with each rotator."""
     count = len(pairs.table)
     sources = pairs.images[pairs.table["source"].to_numpy()]
     results = {way: RotatedImages(list(sources), np.zeros(count, bool)) for way in ways}
@@ -175,7 +175,7 @@ def rotate_all_of(pairs: Pairs, source: int, part: pd.DataFrame, rotator: Rotato
     try:
         turned, size = rotate_source(rotator, pairs, source, degrees)
     except LatentrotError:
-        if pairs.rendered:  # a rotator that fails on a rendered head has a bug
+        if pairs.rendered:  # a failure on a rendered head is a bug of the rotator
             raise
         result.refused[part.index] = True
         return

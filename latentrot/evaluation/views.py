@@ -1,4 +1,4 @@
-"""Pairs of rendered heads, whose images differ in the pose alone."""
+"""Pairs of rendered heads, whose images differ in pose only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 from PIL import Image
 
 from latentrot.data.celeba import FaceFolder
-from latentrot.data.tables import as_numbers
+from latentrot.data.tables import as_numbers, require_columns
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.pairs import EvaluationConfig, Pairs, pair_table
 from latentrot.faces.network import LIGHTS
@@ -28,12 +28,12 @@ class Views:
     """Images of every head in every pose.
 
     Attributes:
-        root: their folder.
+        root: folder of the images.
         heads: (h,) names.
         lights: (h,) illumination classes.
-        yaws: (k,) degrees, ascending.
+        yaws: (k,) yaws in degrees, ascending.
         images: (h, k, s, s, 3) uint8.
-        masks: (h, k, s, s) bool, masks of the face; None if the folder has none.
+        masks: (h, k, s, s) bool, masks of the face; None if the folder has no masks.
     """
 
     root: Path
@@ -49,10 +49,10 @@ class Views:
         return self.images.shape[2]
 
     def column(self, yaw: float) -> int:
-        """Index of an angle in `yaws`.
+        """Index of a yaw in `yaws`.
 
         Raises:
-            LatentrotError: no views at this angle.
+            LatentrotError: there are no views at this yaw.
         """
         near = np.flatnonzero(np.abs(self.yaws - yaw) < 0.05)
         if not len(near):
@@ -62,10 +62,10 @@ class Views:
 
 
 def pairs_of_views(views: Views, config: EvaluationConfig) -> Pairs:
-    """Pair one view of every head with its other views of the configured yaws.
+    """Pair one view of every head with its other views at the configured yaws.
 
     Raises:
-        LatentrotError: no views of the source's yaw, none of the targets, or fewer than one head.
+        LatentrotError: there are no views at the source's yaw or at any target, or `config.people` is below 1.
     """
     source, columns = turns_of(views, config)
     count, poses = len(views.heads), len(views.yaws)
@@ -85,7 +85,7 @@ def pairs_of_views(views: Views, config: EvaluationConfig) -> Pairs:
 
 
 def turns_of(views: Views, config: EvaluationConfig) -> tuple[int, list[int]]:
-    """Indices of the views: that of the source, and those of the targets."""
+    """Index of the source's view, and indices of the targets' views."""
     if config.people is not None and config.people < 1:
         raise LatentrotError(f"people={config.people}: expected at least 1")
     source = views.column(config.source_yaw)
@@ -103,11 +103,11 @@ def read_views(root: Path | str) -> Views:
     """Read a folder of views.
 
     Args:
-        root: images, as `FaceFolder` reads them, with `views.csv` (image_id, head, yaw_deg, light, and optionally
-            pitch_deg, of which the value nearest 0 is used) and optionally `masks/` with a mask of the same name each.
+        root: folder of images for `FaceFolder`, with `views.csv` (image_id, head, yaw_deg, light, and optionally pitch_deg,
+            of which only views at the value nearest to 0 are used) and optionally `masks/` with masks of the same names.
 
     Raises:
-        LatentrotError: no such folder or table, a missing column, view or image, or a head with several lights.
+        LatentrotError: a folder, table, column, view or image is missing, or a head has several lights.
     """
     folder = FaceFolder(Path(root))
     table = read_view_table(folder.root / "views.csv")
@@ -121,7 +121,7 @@ def read_views(root: Path | str) -> Views:
     if mixed := [h for h in heads if len(sides[h]) != 1 or sides[h][0] not in LIGHTS]:
         raise LatentrotError(
             f"{folder.root / 'views.csv'}: head {mixed[0]} has the lights {', '.join(map(str, sides[mixed[0]]))}; "
-            f"expected one of {', '.join(LIGHTS)}"
+            f"expected one light per head, of {', '.join(LIGHTS)}"
         )
     names = grid.to_numpy().ravel().tolist()
     size = min(folder.open_image(names[0]).size)
@@ -135,7 +135,7 @@ def read_views(root: Path | str) -> Views:
 
 
 def read_view_table(path: Path) -> pd.DataFrame:
-    """The table of views, yaws rounded to a tenth of a degree."""
+    """Read the table of views, with yaws rounded to a tenth of a degree."""
     if not path.is_file():
         raise LatentrotError(
             f"no views.csv in {path.parent}: expected a table of image_id, head, yaw_deg and light; {MAKE}"
@@ -144,8 +144,7 @@ def read_view_table(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise LatentrotError(f"cannot read {path}: {error}") from error
-    if missing := [c for c in COLUMNS if c not in table.columns]:
-        raise LatentrotError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
+    require_columns(table, COLUMNS, str(path))
     if table.empty:
         raise LatentrotError(f"{path} names no view; {MAKE}")
     numbers = table.columns.intersection(["yaw_deg", "pitch_deg"])
@@ -156,7 +155,7 @@ def read_view_table(path: Path) -> pd.DataFrame:
 
 
 def read_masks(folder: Path, names: list[str], size: int) -> np.ndarray | None:
-    """(n, size, size) bool masks of the face, or None if there is no such folder."""
+    """Read (n, size, size) bool masks of the face; None if the folder does not exist."""
     if not folder.is_dir():
         return None
     paths = [(folder / name).with_suffix(".png") for name in names]

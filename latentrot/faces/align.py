@@ -20,20 +20,20 @@ from latentrot.files import output_names
 
 __all__ = ["Aligned", "align_folder", "align_image", "photographs_in", "transform_table"]
 
-#: max enlargement of a face; beyond it, most of the frame would be interpolated
+#: max enlargement of a face; with a larger one most of the frame would be interpolated
 MAX_ENLARGEMENT = 8.0
 
 
 @dataclass(frozen=True, eq=False)
 class Aligned:
-    """Result of one photograph.
+    """Result of aligning one photograph.
 
     Attributes:
         path: the photograph.
         name: name of the aligned image.
         alignment: photograph -> CelebA frame; None if it failed.
         faces: number of faces found.
-        quarters: counterclockwise quarter turns that brought the photograph upright, before the alignment.
+        quarters: number of counterclockwise quarter turns that made the photograph upright before the alignment.
         error: why it could not be aligned; empty on success.
     """
 
@@ -49,7 +49,7 @@ def photographs_in(source: Path) -> list[Path]:
     """Photographs in a folder and its subfolders, sorted; or the given file.
 
     Raises:
-        LatentrotError: there is none.
+        LatentrotError: there are no photographs.
     """
     if source.is_file():
         return [source]
@@ -102,7 +102,7 @@ def _align_one(path: Path, target: Path, size: int | None, device: str | None) -
 
 
 def transform_table(aligned: Sequence[Aligned], source: Path) -> list[dict[str, object]]:
-    """A row per aligned image: its source, transform (a b c; d e f) of (column, row, 1) to the frame, quarter turns."""
+    """One row per aligned image: source, transform (a b c; d e f) from (column, row, 1) to the frame, quarter turns."""
     base = source if source.is_dir() else source.parent
     return [
         {

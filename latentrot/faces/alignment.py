@@ -23,7 +23,7 @@ MEAN_LANDMARKS = np.array([[69.57, 111.8], [108.43, 111.8], [89.0, 135.8], [71.4
 #: stabilises it when the eyes are close together in profile; the nose is not used. CelebA's own frame weights the mouth
 #: more: there the distance of the eyes falls from 40 pixels to 35 as heads turn to 30 degrees.
 LANDMARK_WEIGHTS = np.array([1.0, 1.0, 0.0, 0.01, 0.01])
-#: max area of a crop in pixels (edges repeated); a larger one comes from landmarks that are not a face's
+#: max area of a crop in pixels, including repeated edges; a larger one means that the landmarks are not those of a face
 MAX_CROP_PIXELS = 100_000_000
 
 Box = tuple[int, int, int, int]
@@ -34,7 +34,7 @@ Square = tuple[float, float, float, float]
 
 
 def _warp(plane: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resample a float or uint8 array (bicubic): output position p shows input position matrix @ (p, 1)."""
+    """Resample a float or uint8 array bicubically; output position p gets the value at input position matrix @ (p, 1)."""
     coefficients = tuple(float(v) for v in matrix.ravel())
     return np.array(
         Image.fromarray(plane).transform(size, Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC)
@@ -104,20 +104,20 @@ class Alignment:
         check_image(photo, "photograph")
         if (photo.shape[1], photo.shape[0]) != tuple(self.photo_size):
             raise LatentrotError(
-                f"the photograph is {photo.shape[1]}x{photo.shape[0]}, but the alignment belongs to one of "
-                f"{self.photo_size[0]}x{self.photo_size[1]}; pass the photograph it was computed from"
+                f"the photograph is {photo.shape[1]}x{photo.shape[0]}, but the alignment was computed for one of "
+                f"{self.photo_size[0]}x{self.photo_size[1]}; pass that photograph"
             )
 
     def crop(self, image: np.ndarray, size: int, box: Square = CROP_BOX) -> np.ndarray:
         """The face crop of the photograph, upright and antialiased; edges are repeated outside the photograph.
 
         Args:
-                image: (h, w, 3) uint8, the aligned photograph.
-                size: side in pixels of the result.
-                box: square of the frame to crop instead of the face crop: left, top, right, bottom in frame pixels.
+            image: (h, w, 3) uint8, the aligned photograph.
+            size: side in pixels of the result.
+            box: square of the frame to crop instead of the face crop: left, top, right, bottom in frame pixels.
 
         Returns:
-                (size, size, 3) uint8.
+            (size, size, 3) uint8.
 
         Raises:
             LatentrotError: the photograph has another size than the alignment, or the size is under 1.
@@ -129,7 +129,7 @@ class Alignment:
         rows = np.clip(np.arange(top, bottom), 0, image.shape[0] - 1)
         columns = np.clip(np.arange(left, right), 0, image.shape[1] - 1)
         around = image[rows[:, None], columns]  # the crop's surroundings, edges repeated
-        # the warp samples about once per photograph pixel; the reduction afterwards antialiases
+        # the warp samples about once per photograph pixel; the following reduction antialiases
         side = size * max(1, int(np.ceil((box[2] - box[0]) / self.scale / size)))
         matrix = self._crop_to_photo(side, box) - np.array([[0, 0, left], [0, 0, top]])
         warped = Image.fromarray(_warp(around, matrix, (side, side)))
@@ -147,12 +147,11 @@ def similarity_between(
 
     Args:
         source_points: (k, 2) points.
-        target_points: (k, 2) their targets.
+        target_points: (k, 2) target of each source point.
         weights: (k,) weights with sum 1; None: equal.
 
     Returns:
-        (2, 3) matrix; of scale 0 if all source points coincide.
-        (2, 3) matrix; of scale 0 where all given points coincide.
+        (2, 3) matrix; its scale is 0 if all source points coincide.
     """
     w = np.full(len(source_points), 1 / len(source_points)) if weights is None else weights
     z, t = source_points @ [1, 1j], target_points @ [1, 1j]
@@ -178,7 +177,7 @@ def align_landmarks(landmarks: np.ndarray, photo_size: tuple[int, int]) -> Align
         The alignment.
 
     Raises:
-        LatentrotError: another shape, values that are not finite, or points that coincide or lie far outside the
+        LatentrotError: the array has another shape or contains nan or inf, or the points coincide or lie far outside the
             photograph.
     """
     points = np.asarray(landmarks, np.float64)
@@ -197,7 +196,7 @@ def align_landmarks(landmarks: np.ndarray, photo_size: tuple[int, int]) -> Align
 
 
 def crop_alignment(side: int) -> Alignment:
-    """The alignment of an image that is a face crop already, of a side in pixels."""
+    """The alignment of an image that is already a face crop of `side` pixels."""
     left, top, right, _ = CROP_BOX
     scale = (right - left) / side
     return Alignment(np.array([[scale, 0, left], [0, scale, top]], np.float64), (side, side))

@@ -1,7 +1,7 @@
 """The attributes network: age in years and CelebA's forty attributes from one small face crop.
 
 Attributes are estimated from the whole crop, age from the face only (`FACE_WINDOW`): photographs with known ages show little
-more than the face, and its surroundings must not count.
+more than the face, so its surroundings must not affect the estimate.
 
 Source of the attributes: Liu, Luo, Wang, Tang, "Deep Learning Face Attributes in the Wild", ICCV 2015.
 """
@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from latentrot.bundles import DEFAULT_BUNDLE, attributes_in, bundled_folder
+from latentrot.bundles import ATTRIBUTES_FILE, DEFAULT_BUNDLE, bundled_folder, part_in
 from latentrot.errors import LatentrotError
 from latentrot.faces.estimate import resize_crops
 from latentrot.faces.layers import Residual, conv, digest_of, load_weights
@@ -41,9 +41,9 @@ AGE = "age_years"
 ATTRIBUTE_COLUMNS = (AGE, *(f"p_{name}" for name in ATTRIBUTES))
 #: rows and columns of the 64x64 crop used for the age
 FACE_WINDOW = (slice(14, 62), slice(10, 54))
-#: age in years at output 0, and years per unit of output
+#: age in years at network output 0, and years per unit of output
 AGE_CENTER, AGE_SCALE = 45.0, 20.0
-#: min and max age: those of the adults in the training set
+#: min and max age, as in the training set, which contains adults only
 AGES = (18.0, 90.0)
 KIND = "latentrot attributes"
 #: number of crops per forward pass
@@ -54,7 +54,7 @@ class AttributeNetwork(nn.Module):
     """Age and attributes of 64x64 crops in the CelebA frame.
 
     Attributes:
-        title: its name in records of its results: the requested name and a digest of its file.
+        title: name for records of its results: the requested name and a digest of the file.
     """
 
     def __init__(self) -> None:
@@ -93,7 +93,7 @@ class AttributeNetwork(nn.Module):
 
 
 def face_alone(x: Tensor) -> Tensor:
-    """(n, 3, 64, 64) crops with everything but the face grey."""
+    """(n, 3, 64, 64) crops in which everything except the face is grey."""
     alone = torch.zeros_like(x)
     rows, columns = FACE_WINDOW
     alone[:, :, rows, columns] = x[:, :, rows, columns]
@@ -106,7 +106,7 @@ def estimate_attributes(x: Tensor, *, network: AttributeNetwork | None = None, m
 
     Args:
         x: (n, 3, h, h) crops in the CelebA frame, float in [-1, 1], of any size.
-        network: the attributes network, on any device; None: that of the bundled faces.
+        network: the attributes network, on any device; None: the bundled one.
         mirror: average with the mirrored image, so that the result is invariant to mirroring.
 
     Returns:
@@ -114,7 +114,7 @@ def estimate_attributes(x: Tensor, *, network: AttributeNetwork | None = None, m
         1, of each of CelebA's attributes.
 
     Raises:
-        LatentrotError: `x` is not a batch of square RGB crops, or there is no attributes network.
+        LatentrotError: `x` is not a batch of square RGB crops, or the attributes network is missing.
     """
     net = network or load_attributes(device=x.device)
     crops = x.to(net.device)
@@ -123,10 +123,9 @@ def estimate_attributes(x: Tensor, *, network: AttributeNetwork | None = None, m
     return torch.cat([found[:, :1].clamp(*AGES), found[:, 1:]], 1).to(x.device)
 
 
-def attribute_table(values: Tensor, names: list[str] | None = None) -> pd.DataFrame:
-    """Convert (n, 41) of `estimate_attributes` to a table with ATTRIBUTE_COLUMNS, by image_id if names are given."""
-    index = None if names is None else pd.Index(names, name="image_id")
-    return pd.DataFrame(values.cpu().numpy().astype(np.float32), index=index, columns=pd.Index(ATTRIBUTE_COLUMNS))
+def attribute_table(values: Tensor) -> pd.DataFrame:
+    """Convert (n, 41) values of `estimate_attributes` to a table with ATTRIBUTE_COLUMNS."""
+    return pd.DataFrame(values.cpu().numpy().astype(np.float32), columns=pd.Index(ATTRIBUTE_COLUMNS))
 
 
 def load_attributes(path: Path | str | None = None, device: torch.device | str | None = None) -> AttributeNetwork:
@@ -134,37 +133,37 @@ def load_attributes(path: Path | str | None = None, device: torch.device | str |
 
     Args:
         path: name of a bundled model, a model's folder with attributes.safetensors, or a file written by
-            `train_attributes`; None: that of the bundled faces. Bundled networks are cached per device.
+            `train_attributes`; None: the bundled one. Bundled networks are cached per device.
         device: target device; None: the CPU.
 
     Raises:
-        LatentrotError: it is missing, or the file is unreadable or of another kind.
+        LatentrotError: the file is missing, unreadable, or of another kind.
     """
     name = DEFAULT_BUNDLE if path is None else str(path)
     if (found := find_attributes(name)) is None:
         raise LatentrotError(
             f"no attributes network at {name}; give a file written by train attributes, a model's folder with "
-            f"attributes.safetensors in it, or nothing for the one of {DEFAULT_BUNDLE}"
+            f"attributes.safetensors in it, or nothing for the network of {DEFAULT_BUNDLE}"
         )
     return _read(found, Path(name).name, str(torch.device(device or "cpu")))
 
 
 def attributes_beside(labeler: str | Path, device: torch.device | str | None = None) -> AttributeNetwork | None:
-    """Load the attributes network of the same bundled model or folder as a label network; None if there is none.
+    """Load the attributes network from the bundled model or folder of a label network; None if it has none.
 
     Args:
         labeler: as for `load_labeler`, but not None.
         device: target device; None: the CPU.
     """
     folder = bundled_folder(str(labeler)) or Path(labeler)
-    found = attributes_in(folder if folder.is_dir() else folder.parent)
+    found = part_in(folder if folder.is_dir() else folder.parent, ATTRIBUTES_FILE)
     return None if found is None else _read(found, Path(labeler).name, str(torch.device(device or "cpu")))
 
 
 def find_attributes(name: str | Path) -> Path | None:
-    """Path of the attributes network meant by a name: a bundled model, a model's folder, or a file; None if missing."""
+    """Path of an attributes network, given a bundled model, a model's folder, or a file; None if missing."""
     folder = bundled_folder(str(name)) or Path(name)
-    path = attributes_in(folder) if folder.is_dir() else folder
+    path = part_in(folder, ATTRIBUTES_FILE) if folder.is_dir() else folder
     return path if path is not None and path.is_file() else None
 
 

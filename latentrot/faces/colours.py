@@ -1,8 +1,7 @@
 """Mean colours of a face crop: of the face, of its surroundings, and the brightness of the eyes relative to the cheeks.
 
-They are nuisance columns of a regression on many properties: without them a property that is photographed in warmer or
-    darker
-light on average, such as a smile on a stage, would include that light.
+They are nuisance columns of the joint regression on properties. Without them the direction of a property that is on average
+photographed in warmer or darker light, such as a smile on a stage, would include that light.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ __all__ = ["COLOUR_COLUMNS", "EYE_TO_CHEEK", "estimate_colours"]
 #: columns of `estimate_colours`
 EYE_TO_CHEEK = "eye_to_cheek"
 COLOUR_COLUMNS = (*(f"{place}_{channel}" for place in ("face", "around") for channel in "rgb"), EYE_TO_CHEEK)
-#: the face in the 64x64 crop, an ellipse: centre (column, row) and half axes; beyond `AROUND` times them: surroundings
+#: ellipse of the face in the 64x64 crop: centre (column, row) and half axes; outside `AROUND` times it are the surroundings
 CENTRE, HALF_AXES, AROUND = (32.0, 38.0), (15.0, 20.0), 1.6
 #: (rows, columns) of the left eye and the left cheek in the 64x64 crop; the right ones are their mirror images
 EYE, CHEEK = (slice(24, 31), slice(17, 28)), (slice(36, 43), slice(17, 25))

@@ -13,14 +13,14 @@ from latentrot.errors import LatentrotError
 
 __all__ = ["Face", "choose_face", "detect_faces", "detect_upright", "refine_landmarks"]
 
-#: larger images are reduced to this side for detection (pixels); results refer to the full size
+#: max side in pixels for detection; larger images are downscaled, and results are scaled back to the full size
 MAX_SIDE = 1280
-#: size of the smallest face searched for, in pixels of the searched image; also the min side of an image
+#: size of the smallest face to detect, in pixels of the downscaled image; also the min side of an image
 MIN_FACE = 20
 
 
-#: score above which a face is certainly upright, and min score for rotating a photograph;
-#: of 161 photographs, each in all four positions, the upright one had the highest score every time
+#: score from which a face certainly is upright, and min score for rotating a photograph; for each of 161 photographs the
+#: upright orientation had the highest of the four scores
 UPRIGHT_SCORE, TURN_SCORE = 0.999, 0.99
 
 
@@ -32,7 +32,7 @@ class Face:
     first; left and right are the viewer's.
 
     Args:
-        box: left, top, right, bottom, the part inside the photograph.
+        box: left, top, right, bottom of the part inside the photograph.
         score: the detector's confidence, 0 to 1.
         landmarks: (5, 2) left eye, right eye, nose tip, left mouth corner, right mouth corner, each (column, row).
     """
@@ -43,7 +43,7 @@ class Face:
 
     @property
     def area(self) -> float:
-        """Square pixels of the box."""
+        """Area of the box in square pixels."""
         left, top, right, bottom = self.box
         return (right - left) * (bottom - top)
 
@@ -59,7 +59,7 @@ def detect_faces(image: np.ndarray, device: str | None = None) -> list[Face]:
         The faces, largest visible box first; may be empty.
 
     Raises:
-        LatentrotError: not an image array.
+        LatentrotError: the array is not an image.
     """
     from latentrot.faces.mtcnn import load_mtcnn  # noqa: PLC0415  (torch is slow to import)
 
@@ -74,7 +74,7 @@ def detect_faces(image: np.ndarray, device: str | None = None) -> list[Face]:
         return []
     boxes, scores, landmarks = load_mtcnn(str(device or "cpu"), MIN_FACE).detect(np.asarray(searched))
     back = np.array([width / searched.width, height / searched.height])
-    # the detector counts box pixels from 1, both ends included, and landmarks from the border of the first pixel
+    # the detector counts box pixels from 1, both ends inclusive, and landmarks from the border of the first pixel
     corners = (np.asarray(boxes, np.float64) - [1, 1, 0, 0]) * np.tile(back, 2)
     corners = np.clip(corners, 0, [width, height, width, height])  # only the visible part of a face counts
     points = np.asarray(landmarks, np.float64) * back
@@ -99,15 +99,15 @@ def detect_upright(image: np.ndarray, device: str | None = None) -> tuple[list[F
         The faces, largest first, and the counterclockwise quarter turns (`np.rot90`) after which they were found.
     """
     found = detect_faces(image, device)
-    if sureness(found) >= UPRIGHT_SCORE:
+    if best_score(found) >= UPRIGHT_SCORE:
         return found, 0
     tried = [found, *(detect_faces(np.ascontiguousarray(np.rot90(image, turns)), device) for turns in (1, 2, 3))]
-    turns = max(range(4), key=lambda t: sureness(tried[t]))
-    return (tried[turns], turns) if sureness(tried[turns]) >= TURN_SCORE else (found, 0)
+    turns = max(range(4), key=lambda t: best_score(tried[t]))
+    return (tried[turns], turns) if best_score(tried[turns]) >= TURN_SCORE else (found, 0)
 
 
-def sureness(faces: Sequence[Face]) -> float:
-    """Highest score of some faces, 0 if there are none."""
+def best_score(faces: Sequence[Face]) -> float:
+    """Highest score of the faces; 0 if there are none."""
     return max((face.score for face in faces), default=0.0)
 
 
@@ -115,7 +115,7 @@ def refine_landmarks(squares: np.ndarray, device: str | None = None) -> tuple[np
     """Refine landmarks with the detector's last network, in squares that each contain one face.
 
     Args:
-        squares: (n, 48, 48, 3) uint8, the face from brow to chin fills the square or a little less.
+        squares: (n, 48, 48, 3) uint8; the face from brow to chin nearly fills the square.
         device: device of the network; the CPU by default.
 
     Returns:
@@ -141,10 +141,10 @@ def choose_face(faces: Sequence[Face], which: str | int = "largest") -> tuple[Fa
         which: "largest", or the index of a face in that order, from 0.
 
     Returns:
-        The face, and a warning for the user: non-empty if one of several was chosen by default.
+        The face, and a warning for the user, which is non-empty if one of several faces was chosen by default.
 
     Raises:
-        LatentrotError: there is no face, no face of that index, or `which` is neither "largest" nor an index.
+        LatentrotError: there is no face, the index is too large, or `which` is neither "largest" nor an index.
     """
     if not faces:
         raise LatentrotError(

@@ -1,4 +1,4 @@
-"""Pose and light of face crops."""
+"""Estimate pose and light of face crops."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ CHUNK = 256
 SURE = 0.6
 #: name of an unknown light
 UNSURE = "unsure"
-#: signs of yaw, pitch and roll under mirroring
+#: factors of yaw, pitch and roll when the image is mirrored
 MIRROR_SIGNS = (-1.0, 1.0, -1.0)
 
 
 def check_crops(x: Tensor) -> None:
-    """Refuse anything but a batch of square RGB crops: (n, 3, h, h) float.
+    """Refuse a tensor that is not a batch of square RGB crops, (n, 3, h, h) float.
 
     Raises:
-        LatentrotError: another shape or an integer type.
+        LatentrotError: the tensor has another shape or an integer type.
     """
     if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] != x.shape[3] or x.shape[2] < 8:
         raise LatentrotError(f"crops of shape {tuple(x.shape)}: expected (n, 3, h, h), square, at least 8 pixels wide")
@@ -42,7 +42,7 @@ def resize_crops(x: Tensor, size: int = CROP_SIZE) -> Tensor:
     """Check crops and resize them to a network's input: (n, 3, h, h) float -> (n, 3, size, size) float32.
 
     Raises:
-        LatentrotError: another shape or an integer type.
+        LatentrotError: the tensor has another shape or an integer type.
     """
     check_crops(x)
     x = x.float()
@@ -52,16 +52,16 @@ def resize_crops(x: Tensor, size: int = CROP_SIZE) -> Tensor:
 
 
 class PoseEstimator(Protocol):
-    """An estimator of head pose. `estimate_pose` averages any of them with the mirrored image."""
+    """An estimator of head pose, for `estimate_pose`, which averages it over the image and its mirror image."""
 
     @property
     def name(self) -> str:
-        """Its name in reports."""
+        """Name in reports."""
         ...
 
     @property
     def crop_size(self) -> int:
-        """Side in pixels of its input crops; images are best read at this size."""
+        """Side of its input in pixels; read images at this size to avoid resampling."""
         ...
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class PoseEstimator(Protocol):
 
 @dataclass(frozen=True)
 class LabelerPose:
-    """The pose half of a label network as a `PoseEstimator`.
+    """The pose trunk of a label network as a `PoseEstimator`.
 
     Args:
         network: the label network, in evaluation mode.
@@ -155,13 +155,13 @@ def light_names(probabilities: Tensor, min_probability: float = 0.0) -> list[str
 
     Args:
         probabilities: (n, 3) as returned by `estimate_light`.
-        min_probability: below it a light counts as "unsure" (0 to 1); errors of the label network are reported at `SURE`.
+        min_probability: probability (0 to 1) below which a light is "unsure"; the package reports errors at `SURE`.
 
     Returns:
-        n times "left", "center", "right" or "unsure".
+        n names: "left", "center", "right" or "unsure".
 
     Raises:
-        LatentrotError: another shape, or no probability.
+        LatentrotError: the tensor has another shape, or `min_probability` is not between 0 and 1.
     """
     if probabilities.ndim != 2 or probabilities.shape[1] != len(LIGHTS):
         raise LatentrotError(f"probabilities of shape {tuple(probabilities.shape)}: expected (n, {len(LIGHTS)})")

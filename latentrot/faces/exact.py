@@ -1,4 +1,4 @@
-"""Exact labels: tables written by a generator of images, not estimated."""
+"""Read exact labels, which a renderer writes together with its images."""
 
 from __future__ import annotations
 
@@ -25,9 +25,12 @@ def read_exact_labels(folder: FaceFolder) -> pd.DataFrame:
         One row per image, as from `label_folder`: the columns of a label table, every light with probability 1.
 
     Raises:
-        LatentrotError: a missing table, column or row, or an unknown light.
+        LatentrotError: a table, column or row is missing, or a light is unknown.
     """
-    pose, light = (read_folder_columns(folder, name, columns) for name, columns in TABLES.items())
+    pose, light = (
+        read_rows(folder.require_table(name, ", ".join(columns)), columns, folder.ids)
+        for name, columns in TABLES.items()
+    )
     table = as_numbers(pose, TABLES["pose"], folder.root / "pose.csv").join(light)
     if unknown := sorted(set(table["light"]) - set(LIGHTS)):
         raise LatentrotError(f"{folder.root / 'light.csv'} names the lights {unknown}; expected {', '.join(LIGHTS)}")
@@ -35,13 +38,3 @@ def read_exact_labels(folder: FaceFolder) -> pd.DataFrame:
         table[f"p_{name}"] = (table["light"] == name).astype(float)
     table.attrs["labeler"] = "exact (pose.csv, light.csv)"
     return table.assign(confidence=1.0, digest=image_digests(folder.image_dir, folder.ids))
-
-
-def read_folder_columns(folder: FaceFolder, name: str, columns: list[str]) -> pd.DataFrame:
-    """Read some columns of one of the folder's tables, a row per image in their order."""
-    path = folder.find_table(name)
-    if path is None:
-        raise LatentrotError(
-            f"no such table: {folder.root / name}.csv; exact labels need image_id and {', '.join(columns)} in it"
-        )
-    return read_rows(path, columns, folder.ids)

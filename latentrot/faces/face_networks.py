@@ -1,4 +1,4 @@
-"""Two small networks: 68 landmarks with their scatter, and the face part of each pixel."""
+"""Two small networks: 68 landmarks with their expected errors, and face parsing."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ LANDMARK_SIDE = 128
 #: side of the parts network's input, pixels
 PARTS_SIDE = 256
 CLASSES = 7
-#: both networks start with an unshuffle of blocks with this side: few wide maps are faster than many narrow ones
+#: block side of the pixel-unshuffle at the input of both networks, because small maps with many channels are faster
 PATCH = 4
 
 
 class LandmarkNetwork(nn.Module):
-    """68 landmarks in a square around a face, each with its expected error.
+    """Estimates 68 landmarks in a square around a face, and the expected error of each.
 
     Attributes:
-        title: its name in records of its results.
+        title: name for records of its results.
     """
 
     kind = "latentrot landmarks"
@@ -54,7 +54,7 @@ class LandmarkNetwork(nn.Module):
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Points and scatter.
+        """Estimate landmarks and their expected errors.
 
         Args:
             x: (n, 3, 128, 128) in [-1, 1].
@@ -67,13 +67,13 @@ class LandmarkNetwork(nn.Module):
 
 
 class PartsNetwork(nn.Module):
-    """A U-Net that classifies the face part of every pixel in a square around a head.
+    """A U-Net that predicts the face part of every pixel in a square around a head.
 
     Source: Ronneberger, Fischer, Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI 2015, with
     residual blocks.
 
     Attributes:
-        title: its name in records of its results.
+        title: name for records of its results.
     """
 
     kind = "latentrot parts"
@@ -109,7 +109,7 @@ FILES = {"latentrot landmarks": "landmarks.safetensors", "latentrot parts": "par
 
 
 def save_face_network(network: LandmarkNetwork | PartsNetwork, path: Path, provenance: Mapping[str, object]) -> None:
-    """Write a network's weights; `provenance` (training sets, measured errors) goes into the file's header."""
+    """Write the weights of a network; `provenance` (training sets, measured errors) is stored in the file's header."""
     save_weights(network, path, network.kind, {k: json.dumps(v) for k, v in provenance.items()})
 
 
@@ -117,8 +117,8 @@ def load_face_network(make: type[Network], path: Path | None = None, device: str
     """Load a network for inference; bundled ones are cached per device.
 
     Args:
-        make: LandmarkNetwork or PartsNetwork.
-        path: a file written by `train landmarks`; None: the bundled one.
+        make: class of the network: LandmarkNetwork or PartsNetwork.
+        path: file written by `train landmarks` or `train parts`; None: the bundled one.
         device: target device; None: the CPU.
 
     Raises:
@@ -131,7 +131,8 @@ def load_face_network(make: type[Network], path: Path | None = None, device: str
 def _read(make: type[Network], path: Path, device: str) -> Network:
     if not path.is_file():
         raise LatentrotError(
-            missing_bundle(path.parent.name) or f"no network in {path}; give a file written by train landmarks"
+            missing_bundle(path.parent.name)
+            or f"no network in {path}; give a file written by train landmarks or train parts"
         )
     network = load_weights(make(), path, make.kind, "train landmarks")
     network.title = f"{path.stem} {digest_of(path)}"

@@ -1,6 +1,6 @@
-"""Check with the face detector whether images are aligned to the CelebA frame, as all later steps assume.
+"""Check with the face detector whether images are aligned to the CelebA frame, as all later steps require.
 
-Measured with the limits below on 200 images each, number of misaligned ones among those with a face:
+Number of images reported as misaligned with the limits below, among images with a face, of 200 images per data set:
 aligned CelebA 0, UTKFace in CelebA's crop 0, YouTube Faces aligned 0, rendered heads up to 90 degrees 0; raw LFW 200.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from latentrot.data.celeba import FaceFolder
-from latentrot.data.digests import names_some
+from latentrot.data.digests import list_some
 from latentrot.data.frame import CROP_BOX, FRAME_WIDTH
 from latentrot.devices import resolve_device
 from latentrot.errors import LatentrotError, one_line
@@ -26,16 +26,16 @@ __all__ = ["check_crop_frame", "check_frame", "frame_alignment", "frame_fault"]
 log = logging.getLogger(__name__)
 #: number of images of a folder that are checked
 SAMPLE = 48
-#: share of misaligned images above which a folder is refused, and the min number of them
+#: share and min number of misaligned images from which a folder is refused
 MAX_OFFSET, FEWEST_OFF = 0.5, 3
-#: bounds of the face's size relative to the mean face; max distance from its position (frame pixels); max roll (degrees)
+#: min and max size relative to the mean face; max distance from its position (frame pixels); max roll (degrees)
 SIZES, MAX_SHIFT, LEAN = (0.8, 1.7), 20.0, 20.0
-#: distance of the eyes relative to the mean face below which a face is a profile, whose roll cannot be measured
+#: eye distance relative to the mean face below which a face is in profile, so that its roll cannot be measured
 PROFILE = 0.6
 
 
 def frame_alignment(width: int, height: int) -> Alignment:
-    """Alignment of an image that is a square crop of the CelebA frame, or the whole frame at any size."""
+    """Alignment of an image that is the face crop or the whole CelebA frame, at any size."""
     left, top, right, _ = CROP_BOX
     square = width == height
     scale = (right - left) / width if square else FRAME_WIDTH / width
@@ -44,11 +44,11 @@ def frame_alignment(width: int, height: int) -> Alignment:
 
 
 def frame_fault(image: np.ndarray, device: str | None = None) -> str | None:
-    """Describe how a face deviates from the CelebA frame.
+    """Describe how the face in an image deviates from the CelebA frame.
 
     Args:
         image: (h, w, 3) uint8, square or of CelebA's proportions.
-        device: where the detector runs; the CPU by default.
+        device: device of the detector; the CPU by default.
 
     Returns:
         An empty string for an aligned face; a description of the deviation; None if no face is found.
@@ -64,9 +64,9 @@ def frame_fault(image: np.ndarray, device: str | None = None) -> str | None:
 
 
 def _fault(points: np.ndarray) -> str:
-    """Deviation of five landmarks in frame pixels from the mean face."""
+    """Describe the deviation of five landmarks (frame pixels) from the mean face; empty if they are aligned."""
     (eyes, mouth, across), (mean_eyes, mean_mouth, mean_across) = _measures(points), _measures(MEAN_LANDMARKS)
-    # eyes draw together in profile, and the mouth nears them when a head looks down: the larger of both is the face's size
+    # eye distance shrinks in profile, and eye-mouth distance when the head looks down: use the larger ratio as the size
     size = max(
         np.hypot(*across) / np.hypot(*mean_across), np.hypot(*(mouth - eyes)) / np.hypot(*(mean_mouth - mean_eyes))
     )
@@ -86,14 +86,14 @@ def _measures(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def check_frame(folder: FaceFolder, device: str | None = None) -> None:
-    """Check a sample of a folder's images for alignment to the CelebA frame, and name those that are not.
+    """Check that a sample of a folder's images is aligned to the CelebA frame; warn about single misaligned images.
 
     Args:
         folder: the images.
-        device: device of the detector; by default cuda where there is one.
+        device: device of the detector; by default cuda if available.
 
     Raises:
-        LatentrotError: more than half of the sample, and at least three images, are misaligned; no such device.
+        LatentrotError: more than half of the sample and at least three images are misaligned, or the device does not exist.
     """
     ids, device = folder.ids, str(resolve_device(device))
     sample = [ids[i] for i in np.unique(np.linspace(0, len(ids) - 1, SAMPLE).round().astype(int))]
@@ -105,15 +105,15 @@ def check_frame(folder: FaceFolder, device: str | None = None) -> None:
     seen = counts["off"] + counts[""]
     said = (
         f"{len(off)} of {seen} checked faces in {one_line(folder.image_dir)} are not aligned to the CelebA frame: "
-        f"{names_some(off)} ({faults[off[0]]}); align them with: latentrot align {one_line(folder.root)} --out aligned/"
+        f"{list_some(off)} ({faults[off[0]]}); align them with: latentrot align {one_line(folder.root)} --out aligned/"
     )
     if len(off) >= FEWEST_OFF and len(off) > MAX_OFFSET * len(sample):
-        raise LatentrotError(f"{said}; or pass --no-check-frame if they are")
+        raise LatentrotError(f"{said}; or pass --no-check-frame if they are aligned")
     log.warning("%s", said)
 
 
 def _fault_of(folder: FaceFolder, name: str, device: str | None) -> str | None:
-    """As `frame_fault`; None also for an image that cannot be read, which is reported where it is used."""
+    """As `frame_fault`, but also None for an unreadable image, which is reported when it is used."""
     try:
         return frame_fault(np.asarray(folder.open_image(name)), device)
     except LatentrotError:
@@ -121,10 +121,10 @@ def _fault_of(folder: FaceFolder, name: str, device: str | None) -> str | None:
 
 
 def check_crop_frame(image: np.ndarray, path: Path, device: str | None = None) -> None:
-    """Refuse an image passed as a crop whose face is elsewhere or missing.
+    """Refuse an image passed as a crop if its face is missing or not aligned.
 
     Raises:
-        LatentrotError: with the deviation and what to do.
+        LatentrotError: the face is missing or misaligned; the message describes the deviation.
     """
     fault = frame_fault(image, device)
     if fault == "":

@@ -1,8 +1,8 @@
-"""Align a face to the CelebA frame more precisely than a single detection: repeat the landmark estimate in the frame.
+"""Align a face to the CelebA frame more precisely than by a single detection: estimate its landmarks again in the frame.
 
-A detector's landmarks scatter by about a pixel of the frame with the position of its box, and its boxes, which are
+A detector's landmarks vary by about a pixel of the frame with the position of its box, and its boxes, which are
 rounded to whole pixels, shift them by half a pixel of the photograph. Once the face is roughly upright and centred, the
-same network is applied to several squares around it and to their mirror images. The median scatters by about 0.2
+same network is applied to several squares around it and to their mirror images. The median varies by about 0.2
 pixels, and mirroring removes the shift.
 """
 
@@ -17,17 +17,16 @@ from latentrot.faces.detect import refine_landmarks
 
 __all__ = ["frame_face", "landmarks_in_frame"]
 
-#: the base square, frame pixels: its centre and side
+#: base square: centre and side in frame pixels
 CENTRE, SIDE = (89.0, 124.0), 115.0
-#: squares as shares of the base side and shifts as shares of it; in larger squares the network's results are biased
-#: outwards
+#: sides of the squares, and their shifts, as shares of the base side; in larger squares the landmarks are biased outwards
 ONCE = ((0.95,), ((0.0, 0.0),))
 OFTEN = ((0.86, 0.96), ((0.0, 0.0), (-0.03, 0.0), (0.03, 0.0), (0.0, -0.03), (0.0, 0.03)))
-#: half side of the part of the frame that is resampled for the squares, frame pixels, and its resolution
+#: half side in frame pixels of the region that is resampled for the squares, and its resolution
 REACH, GRAIN = 100.0, 400
 #: side of the network's input, pixels
 INPUT = 48
-#: results with a lower score, or that move an eye further than this (frame pixels), are rejected
+#: min score of a result, and max displacement of an eye in frame pixels; other results are rejected
 MIN_SCORE, MAX_SHIFT = 0.5, 12.0
 
 SquareGrid = tuple[tuple[float, ...], tuple[tuple[float, float], ...]]
@@ -86,7 +85,7 @@ def frame_face(photo: np.ndarray, landmarks: np.ndarray, device: str | None = No
         The alignment by refined landmarks, or by the given ones if the refinement fails.
 
     Raises:
-        LatentrotError: the landmarks are not those of a face, or there is no detector.
+        LatentrotError: the landmarks are not those of a face, or the detector is missing.
     """
     size = (photo.shape[1], photo.shape[0])
     first = alignment = align_landmarks(landmarks, size)

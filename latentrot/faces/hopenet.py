@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -19,27 +19,28 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
+from latentrot.data.digests import list_some
 from latentrot.errors import LatentrotError
 from latentrot.faces.estimate import resize_crops
 
 __all__ = ["Hopenet", "HopenetPose", "load_hopenet"]
 
-#: side in pixels of the network's input. The snapshots were trained on squares 1.17 to 1.44 times as wide as the box around
-#: the 68 landmarks, cut at random heights, and tested by their authors on squares of 1.57 boxes' height. In the CelebA
-#: frame that box measures roughly 84 pixels, so the 128-pixel crop is about 1.5 boxes wide and its centre is within their
-#: range: the crop is used whole and only resized.
+#: side of the network's input in pixels. The snapshots were trained on squares 1.17 to 1.44 times as wide as the bounding box
+#: of the 68 landmarks, at random heights, and tested by their authors on squares 1.57 times as high as the box. In the CelebA
+#: frame the box is roughly 84 pixels wide, so the 128-pixel crop is about 1.5 times as wide, and its centre is within the
+#: range of the training crops: the whole crop is used and only resized.
 INPUT_SIZE = 224
 #: ImageNet's channel means and standard deviations, for images in [0, 1]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BINS, BIN_WIDTH_DEG, FIRST_BIN_DEG = 66, 3.0, -99.0
-#: from the published signs of yaw, pitch and roll to ours. Published `utils.draw_axis` draws the nose, the axis out of
-#: the image, towards column -sin(yaw) and row -sin(pitch): yaw > 0 is the viewer's left, the opposite of ours, pitch > 0
-#: is up, as ours. It draws the head's rightward axis towards (cos(roll), sin(roll)), rows growing downwards: roll > 0
-#: leans clockwise, as ours. The labels it was trained on, 300W-LP's, have the same signs.
+#: factors from Hopenet's yaw, pitch and roll to the signs of this package. The published `utils.draw_axis` draws the nose,
+#: the axis out of the image, towards column -sin(yaw) and row -sin(pitch): yaw > 0 is the viewer's left, opposite to this
+#: package; pitch > 0 is up, as here. It draws the head's rightward axis towards (cos(roll), sin(roll)), rows growing
+#: downwards: roll > 0 leans clockwise, as here. Its training labels, those of 300W-LP, have the same signs.
 SIGNS = (-1.0, 1.0, 1.0)
 #: number of images per forward pass; at 224x224 its first layers need 13 MB for each
 BATCH = 32
-#: tensors a snapshot may lack: counters that older versions of torch did not have, and an unused layer
+#: tensors that a snapshot may lack: counters that older versions of torch did not store, and an unused layer
 OPTIONAL = ("num_batches_tracked", "fc_finetune.weight", "fc_finetune.bias")
 EXPECTED = "the state_dict of a published Hopenet snapshot, for example hopenet_robust_alpha1.pkl"
 
@@ -78,7 +79,7 @@ def normalise(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class HopenetPose:
-    """Hopenet as a `PoseEstimator`: crops in the CelebA frame in, degrees with our signs out.
+    """Hopenet as a `PoseEstimator`, with the signs of this package.
 
     Args:
         network: the network, in evaluation mode.
@@ -104,37 +105,37 @@ def load_hopenet(weights: Path | str | None = None, device: torch.device | str |
 
     Args:
         weights: path or http, https or file address of a snapshot, which is downloaded once and kept in torch hub's folder.
-            Only tensors are read from it, never code. None leaves the network untrained.
+            Only tensors are read, never code. None: random weights.
         device: target device; None: the CPU.
 
     Raises:
-        LatentrotError: there is no such file or address, or it does not hold Hopenet's weights.
+        LatentrotError: the file or address does not exist, or does not contain Hopenet's weights.
     """
     network = Hopenet()
     if weights is not None:
-        fill(network, read_snapshot(str(weights)), str(weights))
+        load_state(network, read_snapshot(str(weights)), str(weights))
     return HopenetPose(network.to(device or "cpu").eval().requires_grad_(False))
 
 
 def read_snapshot(source: str) -> object:
-    """Load the content of a file or an address with torch."""
+    """Load the content of a file or address with torch."""
     if urlsplit(source).scheme in ("http", "https", "file"):
         return fetch(source)
     if not Path(source).is_file():
         raise LatentrotError(f"no file {source}; give the path or the address of {EXPECTED}")
     try:
         return torch.load(source, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises various types for files of other kinds
+    except Exception as error:  # torch raises various types for other kinds of files
         raise unreadable(source, error) from error
 
 
 def fetch(url: str) -> object:
-    """Download a snapshot via torch hub's folder."""
-    # torch hub names files by the last part of their address; two addresses may share it
+    """Download a snapshot into torch hub's folder and load it."""
+    # torch hub names files by the last part of the address, which two addresses may share
     name = f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{PurePosixPath(urlsplit(url).path).name}"
     kept = Path(torch.hub.get_dir()) / "checkpoints" / name
     if urlsplit(url).scheme == "file":
-        kept.unlink(missing_ok=True)  # a local file may have changed meanwhile
+        kept.unlink(missing_ok=True)  # a local file may have changed since
     try:
         with contextlib.redirect_stdout(sys.stderr):
             return torch.hub.load_state_dict_from_url(
@@ -145,23 +146,23 @@ def fetch(url: str) -> object:
             f"cannot fetch {url}: {error}; check the address and the connection, or download it and give its path"
         ) from error
     except Exception as error:
-        kept.unlink(missing_ok=True)  # so that the next try fetches again
+        kept.unlink(missing_ok=True)  # so that the next attempt downloads it again
         raise unreadable(url, error) from error
 
 
 def unreadable(source: str, error: Exception) -> LatentrotError:
     """The error for a file that torch cannot read as tensors only."""
     return LatentrotError(
-        f"{source} is not a file of weights ({type(error).__name__}); expected {EXPECTED}; the download page of a file host "
-        "is not the file"
+        f"{source} is not a file of weights ({type(error).__name__}); expected {EXPECTED}; if this is a download page, "
+        "download the file itself"
     )
 
 
-def fill(network: Hopenet, state: object, source: str) -> None:
+def load_state(network: Hopenet, state: object, source: str) -> None:
     """Load a snapshot's tensors into the network.
 
     Raises:
-        LatentrotError: it is not a table of tensors, or its names or shapes are not Hopenet's.
+        LatentrotError: the state is not a table of tensors, or its names or shapes are not those of Hopenet.
     """
     if isinstance(state, Mapping) and isinstance(state.get("params"), Mapping):
         state = state["params"]  # some redistributed snapshots are wrapped
@@ -175,12 +176,6 @@ def fill(network: Hopenet, state: object, source: str) -> None:
         "has besides": state.keys() - expected.keys(),
         "has of another shape": {k for k in expected.keys() & state.keys() if expected[k].shape != state[k].shape},
     }
-    if found := [f"{what} {some(names)}" for what, names in complaints.items() if names]:
+    if found := [f"{what} {list_some(sorted(names))}" for what, names in complaints.items() if names]:
         raise LatentrotError(f"{source} does not fit Hopenet: it {', '.join(found)}; expected {EXPECTED}")
     network.load_state_dict(dict(state), strict=False)
-
-
-def some(names: Iterable[str]) -> str:
-    """A list of names for a message: the first three, and the number of others."""
-    ordered = sorted(names)
-    return ", ".join(ordered[:3]) + (f" and {len(ordered) - 3} more" if len(ordered) > 3 else "")

@@ -1,6 +1,6 @@
-"""Identity embeddings and similarity of persons, by an identity network supplied by the user.
+"""Identity embeddings and their similarity, by an identity network supplied by the user.
 
-The package includes no network that knows real people well. It reads facenet-pytorch's InceptionResnetV1 (Schroff,
+The package includes no accurate identity network for real people. It can load facenet-pytorch's InceptionResnetV1 (Schroff,
 Kalenichenko, Philbin, "FaceNet: A Unified Embedding for Face Recognition and Clustering", CVPR 2015) from the weights file
 published by its author, 20180402-114759-vggface2.pt.
 """
@@ -23,8 +23,8 @@ from latentrot.faces.layers import digest_of
 
 __all__ = ["IdentityEncoder", "IdentityNetwork", "load_identity"]
 
-#: the detector's mean box in CelebA's frame (left, top, right, bottom), as shares of the face crop: the network was trained
-#: on it, stretched to a square of `INPUT` pixels
+#: mean box of the detector in the CelebA frame (left, top, right, bottom) as shares of the face crop; the network was trained
+#: on such boxes, stretched to squares of `INPUT` pixels
 FACE_BOX = (0.159, 0.075, 0.829, 0.971)
 INPUT = 160
 #: number of images per forward pass
@@ -42,11 +42,11 @@ class IdentityEncoder(Protocol):
 
     @property
     def learned_from(self) -> tuple[str, ...]:
-        """Data sets of real people that it was trained on."""
+        """Training data sets that show real people."""
         ...
 
     def embed(self, crops: Sequence[np.ndarray]) -> np.ndarray:
-        """(n) crops (s, s, 3) uint8 in the CelebA frame -> (n, length) unit vectors."""
+        """Embed n crops (s, s, 3) uint8 in the CelebA frame -> (n, length) unit vectors."""
         ...
 
 
@@ -56,9 +56,9 @@ class IdentityNetwork:
 
     Args:
         network: (n, 3, 160, 160) images -> (n, 512) unit vectors.
-        digest: identifies its weights.
-        length: of an embedding.
-        learned_from: training set of the weights named above.
+        digest: digest of the weights.
+        length: length of an embedding.
+        learned_from: training set of the published weights.
     """
 
     network: Any
@@ -67,12 +67,12 @@ class IdentityNetwork:
     learned_from: tuple[str, ...] = ("vggface2",)
 
     def similarity(self, a: np.ndarray, b: np.ndarray) -> float:
-        """The cosine of two (s, s, 3) uint8 crops in the CelebA frame: 1 for equal images, about 0 for strangers."""
+        """Cosine similarity of two (s, s, 3) uint8 crops in the CelebA frame: 1 for equal images, about 0 for strangers."""
         first, second = self.embed([a, b])
         return float(first @ second)
 
     def embed(self, crops: Sequence[np.ndarray]) -> np.ndarray:
-        """(n) crops (s, s, 3) uint8 in the CelebA frame -> (n, 512) unit vectors."""
+        """Embed n crops (s, s, 3) uint8 in the CelebA frame -> (n, 512) unit vectors."""
         x = torch.from_numpy(np.stack([face_of(crop) for crop in crops])).permute(0, 3, 1, 2).float()
         device = next(self.network.parameters()).device
         with torch.inference_mode():
@@ -81,21 +81,21 @@ class IdentityNetwork:
 
 
 def face_of(crop: np.ndarray) -> np.ndarray:
-    """The network's input from a (s, s, 3) uint8 crop: (160, 160, 3)."""
+    """The network's input, (160, 160, 3), from a (s, s, 3) uint8 crop."""
     left, top, right, bottom = (v * len(crop) for v in FACE_BOX)
     box = left, top, right, bottom
     return np.asarray(Image.fromarray(crop).resize((INPUT, INPUT), Image.Resampling.BILINEAR, box))
 
 
 def load_identity(path: str | Path, device: str | None = None) -> IdentityNetwork:
-    """Load InceptionResnetV1's weights; no code in the file is executed.
+    """Load the weights of InceptionResnetV1; code in the file is never executed.
 
     Args:
-        path: facenet-pytorch's weights, .pt or .safetensors.
+        path: weights file of facenet-pytorch, .pt or .safetensors.
         device: torch device; the CPU by default.
 
     Raises:
-        LatentrotError: facenet-pytorch is not installed, a missing or damaged file, weights of another network.
+        LatentrotError: facenet-pytorch is not installed, or the file is missing, damaged or of another network.
     """
     path = Path(path)
     try:
@@ -106,13 +106,13 @@ def load_identity(path: str | Path, device: str | None = None) -> IdentityNetwor
         ) from error
     state = {
         k: v for k, v in read_weights(path).items() if not k.startswith("logits.")
-    }  # identities of the training set
+    }  # weights of the classifier over training identities
     network = InceptionResnetV1(pretrained=None).eval()
     try:
         network.load_state_dict(state)
     except (RuntimeError, AttributeError) as error:
         raise LatentrotError(
-            f"{one_line(path)} holds other weights than InceptionResnetV1's; give facenet-pytorch's "
+            f"{one_line(path)} does not contain the weights of InceptionResnetV1; give facenet-pytorch's "
             "20180402-114759-vggface2.pt"
         ) from error
     return IdentityNetwork(network.to(device or "cpu"), digest_of(path))

@@ -1,4 +1,4 @@
-"""68 landmarks of a face with their expected error, by a small network on an enlarged CelebA frame."""
+"""Estimate 68 landmarks of a face and their expected error, by a small network on an enlarged CelebA frame."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["FRAME_CENTRE", "FRAME_REACH", "UNSURE", "Landmarks", "estimate_landm
 
 #: the network's input square in the 178x218 frame: its centre (column, row), and half its side
 FRAME_CENTRE, FRAME_REACH = np.array([89.0, 124.0]), 100.0
-#: number of estimation rounds; each later round is placed by the landmarks of the one before
+#: number of estimation rounds; each later round is placed by the landmarks of the previous one
 ROUNDS = 2
-#: landmarks that scatter more than this share of the face's width are not a face's
+#: expected error, as a share of the face's width, above which landmarks are rejected
 UNSURE = 0.12
 
 
@@ -36,18 +36,18 @@ class Landmarks:
     spread: float
 
     def require_sure(self, max_spread: float = UNSURE) -> Landmarks:
-        """Return the landmarks if they are reliable.
+        """Return the landmarks if their expected error is small enough.
 
         Args:
-            max_spread: max accepted spread.
+            max_spread: max expected error, as a share of the face's width.
 
         Raises:
-            LatentrotError: they scatter more.
+            LatentrotError: the expected error is larger.
         """
         if self.spread > max_spread:
             raise LatentrotError(
-                f"the face's landmarks are found only to within {100 * self.spread:.0f}% of its width; it is hidden, "
-                "blurred or turned too far: choose another face or photograph"
+                f"the landmarks of the face are accurate only to within {100 * self.spread:.0f}% of its width; the face is "
+                "hidden, blurred or turned too far: choose another face or photograph"
             )
         return self
 
@@ -60,14 +60,14 @@ def estimate_landmarks(
     Args:
         image: (h, w, 3) uint8 RGB.
         face: (5, 2) eyes, nose tip and mouth corners from a detector, photograph pixels; or the alignment.
-        network: a file of `train landmarks`; None: the bundled one.
+        network: file written by `train landmarks`; None: the bundled one.
         device: torch device; the CPU by default.
 
     Returns:
         The landmarks; mirroring the image mirrors them exactly.
 
     Raises:
-        LatentrotError: landmarks that are not a face's, or a network file that cannot be read.
+        LatentrotError: the landmarks are not those of a face, or the network file cannot be read.
     """
     size = (image.shape[1], image.shape[0])
     alignment = face if isinstance(face, Alignment) else align_landmarks(np.asarray(face), size)
@@ -85,7 +85,7 @@ def estimate_landmarks_of(
     for look in range(ROUNDS):
         found = _estimate_round(images, alignments, network, device)
         if not all(np.isfinite(points).all() for points, _ in found):
-            raise LatentrotError("the landmark network returned values that are not finite; use another network file")
+            raise LatentrotError("the landmark network returned nan or inf; use another network file")
         if look + 1 < ROUNDS:
             alignments = [
                 align_landmarks(five_of(points), (p.shape[1], p.shape[0]))
@@ -97,7 +97,7 @@ def estimate_landmarks_of(
 def _estimate_round(
     images: Sequence[np.ndarray], alignments: Sequence[Alignment], network: Path | None, device: str | None
 ) -> list[tuple[np.ndarray, float]]:
-    """One round, averaged with the mirror image's: (68, 2) photograph pixels, and the mean expected error in pixels."""
+    """One round, averaged with the mirror image: for each image (68, 2) photograph pixels and the mean expected error."""
     import torch  # noqa: PLC0415
 
     from latentrot.faces.face_networks import LANDMARK_SIDE, LandmarkNetwork, load_face_network  # noqa: PLC0415

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from latentrot.errors import LatentrotError
-from latentrot.files import write_atomically
+from latentrot.files import read_tensors, write_atomically
 
 __all__ = ["Residual", "conv", "digest_of", "load_weights", "save_weights"]
 
@@ -49,26 +48,20 @@ def save_weights(network: nn.Module, path: Path, kind: str, metadata: Mapping[st
 
 
 def load_weights(network: Network, path: Path, kind: str, made_by: str) -> Network:
-    """Load a file of `save_weights` into a network: float32, in evaluation mode, weights frozen.
+    """Load a file written by `save_weights` into a network: float32, in evaluation mode, with frozen weights.
 
     Args:
-        network: of the kind the file holds.
+        network: network whose weights the file contains.
         path: the file.
-        kind: expected kind in the file's metadata.
-        made_by: the command that writes such files.
+        kind: required kind in the file's metadata.
+        made_by: command that writes such files, for error messages.
 
     Raises:
-        LatentrotError: not a safetensors file, or one of another kind, version or network.
+        LatentrotError: the file cannot be read, or is of another kind, version or network.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
-    except (SafetensorError, OSError) as error:
-        raise LatentrotError(f"{path} is not a safetensors file: {error}; give a file written by {made_by}") from error
-    found = metadata.get("kind"), metadata.get("version")
-    if found != (kind, VERSION):
-        raise LatentrotError(f"{path} holds {found[0]!r}, version {found[1]!r}; expected {kind!r}, version {VERSION!r}")
+    metadata, tensors = read_tensors(path, kind, 1, f"give a file written by {made_by}")
+    if metadata.get("version") != VERSION:
+        raise LatentrotError(f"{path} has version {metadata.get('version')!r}; expected {VERSION!r}")
     try:
         network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
     except RuntimeError as error:
@@ -77,5 +70,5 @@ def load_weights(network: Network, path: Path, kind: str, made_by: str) -> Netwo
 
 
 def digest_of(path: Path) -> str:
-    """Digest that identifies a weights file in records of its results."""
+    """Digest that identifies a weights file in records of results."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

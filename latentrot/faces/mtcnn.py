@@ -1,6 +1,6 @@
 """MTCNN: a cascade of three small convolutional networks that detects faces and five landmarks.
 
-The first evaluates every position of an image pyramid and proposes boxes; the second rejects most of them; the third keeps
+The first network evaluates every position of an image pyramid and proposes boxes; the second rejects most; the third selects
 the faces and places their landmarks. After every stage boxes that overlap a better one are dropped.
 
 Source: Zhang, Zhang, Li, Qiao, "Joint Face Detection and Alignment Using Multitask Cascaded Convolutional Networks",
@@ -33,7 +33,7 @@ BATCH = 512
 
 
 class Columns(nn.Module):
-    """(n, c, h, w) -> (n, w h c), the order in which the published dense layers were trained."""
+    """Flattens (n, c, h, w) to (n, w h c), the order of the published dense layers."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Flatten, columns first."""
@@ -46,7 +46,7 @@ def convolution(channels: int, out: int, side: int) -> list[nn.Module]:
 
 
 class Stage(nn.Module):
-    """One of the three networks: shared layers, then heads for confidence, box, and in the last one landmarks."""
+    """One of the three networks: shared layers, then heads for confidence, box and, in the last stage, landmarks."""
 
     def __init__(self, trunk: list[nn.Module], **heads: nn.Module) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ def proposal_network() -> Stage:
 
 
 def refinement_network() -> Stage:
-    """The second stage, of 24x24 pixels."""
+    """The second stage, for inputs of 24x24 pixels."""
     trunk = [
         *convolution(3, 28, 3),
         nn.MaxPool2d(3, 2, ceil_mode=True),
@@ -84,7 +84,7 @@ def refinement_network() -> Stage:
 
 
 def output_network() -> Stage:
-    """The last stage, of 48x48 pixels."""
+    """The third stage, for inputs of 48x48 pixels."""
     trunk = [
         *convolution(3, 32, 3),
         nn.MaxPool2d(3, 2, ceil_mode=True),
@@ -100,7 +100,7 @@ class MTCNN(nn.Module):
     """The three stages.
 
     Args:
-        smallest: size of the smallest face searched for, pixels.
+        smallest: size of the smallest face to detect, pixels.
     """
 
     def __init__(self, smallest: int) -> None:
@@ -113,8 +113,8 @@ class MTCNN(nn.Module):
         """Detect every face in a (h, w, 3) uint8 RGB image.
 
         Returns:
-            (n, 4) boxes: left, top, right, bottom, counted from 1, both ends inside; (n,) confidence, 0 to 1; and
-            (n, 5, 2) landmarks in pixels from the image's corner: eyes, nose tip, mouth corners, (column, row) each.
+            (n, 4) boxes: left, top, right, bottom, counted from 1, both ends inclusive; (n,) confidence, 0 to 1; and
+            (n, 5, 2) landmarks (column, row) in pixels from the image's corner: eyes, nose tip, mouth corners.
         """
         device = next(self.parameters()).device
         image = torch.from_numpy(pixels.copy()).to(device).permute(2, 0, 1)[None].float()
@@ -135,7 +135,7 @@ class MTCNN(nn.Module):
         return boxes[kept].cpu().numpy(), scores[kept].cpu().numpy(), landmarks[kept].cpu().numpy()
 
     def proposals(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Boxes (n, 4) and confidence (n,) of the first stage, over a pyramid of (1, 3, h, w)."""
+        """Boxes (n, 4) and confidences (n,) of the first stage, over an image pyramid of a (1, 3, h, w) image."""
         height, width = image.shape[2:]
         scale = CELL / self.smallest
         boxes, scores, shifts = [], [], []
@@ -175,7 +175,7 @@ class MTCNN(nn.Module):
 
 
 def passing(boxes: Tensor, found: dict[str, Tensor], min_score: float) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """Boxes, confidence and other outputs with a confidence above `min_score`."""
+    """Select boxes, confidences and other outputs with a confidence above `min_score`."""
     sure = found["face"] > min_score
     return boxes[sure], found["face"][sure], {name: values[sure] for name, values in found.items()}
 
@@ -194,16 +194,16 @@ def square(boxes: Tensor) -> Tensor:
 
 
 def suppress(boxes: Tensor, scores: Tensor, max_overlap: float, *, of_the_smaller: bool = False) -> Tensor:
-    """Non-maximum suppression: drop boxes that overlap a surer one.
+    """Non-maximum suppression: drop boxes that overlap a box of higher confidence.
 
     Args:
         boxes: (n, 4).
         scores: (n,) confidence.
-        max_overlap: overlap allowed, as a share of the union.
-        of_the_smaller: as a share of the smaller box instead, with pixels counted both ends inside.
+        max_overlap: max overlap as a share of the union.
+        of_the_smaller: measure the overlap as a share of the smaller box instead, with both ends of a box inclusive.
 
     Returns:
-        (k,) indices kept, surest first.
+        (k,) indices of the kept boxes, in order of falling confidence.
     """
     box, extra = boxes.cpu().numpy(), float(of_the_smaller)
     area = (box[:, 2:] - box[:, :2] + np.float32(extra)).prod(1)
@@ -220,11 +220,11 @@ def suppress(boxes: Tensor, scores: Tensor, max_overlap: float, *, of_the_smalle
 
 @lru_cache(maxsize=4)
 def load_mtcnn(device: str, smallest: int) -> MTCNN:
-    """The detector with its bundled weights, kept for each device.
+    """Load the detector with its bundled weights; cached per device.
 
     Args:
         device: torch device.
-        smallest: the smallest face looked for, pixels.
+        smallest: size of the smallest face to detect, pixels.
     """
     network = MTCNN(smallest)
     network.load_state_dict(load_file(DETECTOR))

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from latentrot.bundles import DEFAULT_BUNDLE, bundle_names, bundled_folder, labeler_in, missing_bundle
+from latentrot.bundles import DEFAULT_BUNDLE, LABELER_FILE, bundle_names, bundled_folder, missing_bundle, part_in
 from latentrot.errors import LatentrotError
 from latentrot.faces.layers import Residual, conv, digest_of, load_weights
 
@@ -30,7 +30,7 @@ KIND = "latentrot labeler"
 
 
 def head(width: int, hidden: int, out: int, dropout: float) -> nn.Sequential:
-    """A head from a 4x4 map to `out` numbers that keeps positions."""
+    """A head from a 4x4 map to `out` numbers, without pooling, so that positions are preserved."""
     return nn.Sequential(
         nn.Flatten(), nn.Dropout(dropout), nn.Linear(width * 16, hidden), nn.SiLU(inplace=True), nn.Linear(hidden, out)
     )
@@ -43,7 +43,7 @@ class FaceLabeler(nn.Module):
     clockwise as seen by the viewer; light is the side of the image the main light comes from.
 
     Attributes:
-        title: its name in records of its labels: the requested name and a digest of its file.
+        title: name for records of its labels: the requested name and a digest of the file.
     """
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class FaceLabeler(nn.Module):
     def light_features(self, x: Tensor) -> Tensor:
         """(n, 3, 64, 64) in [-1, 1] -> (n, 48) input of the last layer for the light."""
         grey = F.avg_pool2d(x.mean(1, keepdim=True), 2)  # (n, 1, 32, 32)
-        face = grey[:, :, 6:28, 6:26]  # brightness is standardised on the face, without its surroundings
+        face = grey[:, :, 6:28, 6:26]  # standardise the brightness on the face, without its surroundings
         centred = grey - face.mean((2, 3), keepdim=True)
         trunk = self.light_trunk(centred / (face.std((2, 3), correction=0, keepdim=True) + 0.05))
         return self.light_head[:-1](trunk)
@@ -96,7 +96,7 @@ def load_labeler(path: Path | str | None = None, device: torch.device | str | No
 
     Args:
         path: name of a bundled model, a model's folder with labeler.safetensors, or a file written by `train_labeler`;
-            None: that of the bundled faces. Bundled networks are cached per device.
+            None: the bundled one. Bundled networks are cached per device.
         device: target device; None: the CPU.
 
     Returns:
@@ -113,13 +113,13 @@ def load_labeler(path: Path | str | None = None, device: torch.device | str | No
 
 
 def _labeler_file(path: Path) -> Path:
-    """Resolve a path to a labeler file: itself, or the one in a model's folder."""
-    found = labeler_in(path) if path.is_dir() else path
+    """Resolve a path to a labeler file: the file itself, or the one in a model's folder."""
+    found = part_in(path, LABELER_FILE) if path.is_dir() else path
     if found is None or not found.is_file():
         raise LatentrotError(
             missing_bundle(str(path))
             or f"no labeler at {path}; give a labeler file, a model's folder with labeler.safetensors in it, one of "
-            f"{', '.join(bundle_names())}, or nothing for the one of {DEFAULT_BUNDLE}"
+            f"{', '.join(bundle_names())}, or nothing for the network of {DEFAULT_BUNDLE}"
         )
     return found
 

@@ -16,14 +16,14 @@ __all__ = ["PARTS", "REGION_LIFT", "REGION_WIDTHS", "Parts", "estimate_parts", "
 #: order of the probabilities; skin is the face with eyes, brows, nose and lips; accessories are hats, glasses, earrings
 PARTS = ("background", "skin", "hair", "ears", "neck", "clothes", "accessories")
 BACKGROUND, SKIN, HAIR, EARS, NECK, CLOTHES, ACCESSORIES = range(len(PARTS))
-#: side of the parsed square, and lift of its centre above the landmarks' middle, face widths
+#: side of the parsed square, and height of its centre above the middle of the landmarks, face widths
 REGION_WIDTHS, REGION_LIFT = 3.2, 0.15
-#: faces smaller than this relative to the own one are far behind, where the network separates them by itself
+#: size relative to the parsed face below which another face is far in the background and needs no correction
 SMALLEST_OTHER = 0.4
-#: ratios of distances to another head's middle and to the own one's: up to the first a pixel belongs to the other person,
-#: from the second on to the own one
+#: ratio of the distances from a pixel to the other head and to the parsed head: up to the first value the pixel belongs to
+#: the other person, from the second one on to the parsed person
 THEIRS, OWN = 0.54, 0.69
-#: distance between eyes and mouth relative to that between the eyes
+#: distance between eyes and mouth, relative to the distance between the eyes of a frontal face
 TALL = 1.05
 
 
@@ -34,7 +34,7 @@ class Parts:
     Attributes:
         probabilities: (7, n, n) float32, in the order of `PARTS`, over an upright square.
         to_region: (2, 3) float64: square position = to_region @ (column, row, 1) of the photograph.
-        unseen: share of the square beyond the photograph, where the edge is repeated.
+        unseen: share of the square outside the photograph, where the edge is repeated.
     """
 
     probabilities: np.ndarray
@@ -55,15 +55,15 @@ def estimate_parts(
     Args:
         image: (h, w, 3) uint8 RGB.
         landmarks: (68, 2) photograph pixels.
-        side: of the returned probabilities, pixels; the network's input is 256.
-        network: a file of `train landmarks`; None: the bundled one.
+        side: side of the returned probabilities in pixels; the network's input has 256.
+        network: file written by `train parts`; None: the bundled one.
         device: torch device; the CPU by default.
 
     Returns:
-        The parts, averaged with the mirrored image's: exactly equivariant to mirroring.
+        The parts, averaged with those of the mirrored image, so that they are exactly equivariant to mirroring.
 
     Raises:
-        LatentrotError: a network file that cannot be read.
+        LatentrotError: the network file cannot be read.
     """
     import cv2  # noqa: PLC0415
     import torch  # noqa: PLC0415
@@ -86,15 +86,15 @@ def estimate_parts(
 
 
 def without_others(parts: Parts, own: np.ndarray, faces: Sequence[np.ndarray]) -> Parts:
-    """Remove the heads of other people, which the network sometimes merges with a head they touch.
+    """Remove the heads of other people, which the network sometimes merges with an adjacent head.
 
-    A pixel belongs to the person whose eyes are clearly nearer, in units of the face's size. Clothes stay: shoulders
-    overlap.
+    A pixel belongs to the person whose eyes are clearly nearer, in units of the face's size. Clothes are kept, because
+    shoulders overlap.
 
     Args:
         parts: from `estimate_parts`.
         own: (5, 2) landmarks of the parsed face, photograph pixels, ordered as a detector returns them.
-        faces: those of the faces in the photograph; may include the own one.
+        faces: landmarks (5, 2) of all faces in the photograph; may include the parsed face.
     """
     middle, size = own[:2].mean(0), _size_of(own)
     others = [face for face in faces if np.linalg.norm(face[:2].mean(0) - middle) > size / 2]
@@ -116,6 +116,6 @@ def without_others(parts: Parts, own: np.ndarray, faces: Sequence[np.ndarray]) -
 
 
 def _size_of(five: np.ndarray) -> float:
-    """Size of a face in pixels: the distance of the eyes, or for a turned face an estimate from its height."""
+    """Size of a face in pixels: the eye distance or, for a turned face, an estimate of it from the face's height."""
     across = np.linalg.norm(five[1] - five[0])
     return float(max(across, np.linalg.norm(five[3:].mean(0) - five[:2].mean(0)) / TALL))

@@ -1,4 +1,4 @@
-"""A small identity network of the package's own, which maps images of one person to similar embeddings.
+"""The package's small identity network, which maps images of one person to similar embeddings.
 
 Source of the loss it is trained with: Wang et al., "CosFace: Large Margin Cosine Loss for Deep Face Recognition", CVPR 2018.
 """
@@ -24,7 +24,7 @@ KIND = "latentrot person network"
 #: side in pixels of its input crops
 SIDE = 64
 LENGTH = 128
-#: number of pixels cut off at each side: a face fills more of the crop than a head does
+#: number of pixels cut off at each side, so that the face fills the input
 EDGE = 4
 BATCH = 64
 
@@ -33,8 +33,8 @@ class PersonNetwork(nn.Module):
     """Embeddings of 64x64 crops in the CelebA frame.
 
     Attributes:
-        metadata: training sets and verification accuracy, for its file.
-        length: of an embedding.
+        metadata: training sets and verification accuracy, stored in the file.
+        length: length of an embedding.
     """
 
     length = LENGTH
@@ -49,7 +49,7 @@ class PersonNetwork(nn.Module):
 
     @property
     def learned_from(self) -> tuple[str, ...]:
-        """Data sets of real people that it was trained on; a tenth of the people were held out."""
+        """Training data sets that show real people; a tenth of the people were held out."""
         sets = self.metadata.get("data", "").split(", ")
         return tuple(name for name in sets if name not in ("", "rendered heads"))
 

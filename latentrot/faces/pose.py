@@ -23,16 +23,18 @@ def load_pose_estimator(
 
     Args:
         name: bundled (a label network) or hopenet.
-        weights: path or address of Hopenet's published snapshot; must be None for the bundled network.
+        weights: path or address of a published Hopenet snapshot; must be None for the bundled network.
         device: target device; None: the CPU.
-        labeler: the label network used by "bundled", on `device`; None: that of the bundled faces.
+        labeler: the label network for "bundled", on `device`; None: the bundled one.
 
     Raises:
-        LatentrotError: an unknown name, unexpected or missing weights, or a wrong file.
+        LatentrotError: the name is unknown, weights are missing or not expected, or the file is not a Hopenet snapshot.
     """
     if name == "bundled":
         if weights is not None:
-            raise LatentrotError(f"weights {weights}: the bundled pose network has its own; they are for hopenet")
+            raise LatentrotError(
+                f"weights {weights}: only hopenet takes weights; leave them out for the bundled network"
+            )
         return LabelerPose(labeler or load_labeler(device=device))
     if name == "hopenet":
         from latentrot.faces.hopenet import EXPECTED, load_hopenet  # noqa: PLC0415  torchvision takes a while

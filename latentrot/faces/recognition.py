@@ -1,4 +1,4 @@
-"""Crops as recognition networks take them: five landmarks on the usual template of 112 pixels."""
+"""Crops for face recognition networks: five landmarks are aligned to the usual template of 112 pixels."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
 TEMPLATE_SIDE = 112
-#: sides a crop may have, pixels
+#: min and max side of a crop, pixels
 SIDES = (32, 1024)
 
 
 def check_crop_side(side: int) -> None:
-    """Refuse a side that no crop has.
+    """Refuse an unsupported side of a crop.
 
     Raises:
-        LatentrotError: naming it.
+        LatentrotError: the side is outside `SIDES`.
     """
     if not SIDES[0] <= side <= SIDES[1]:
         raise LatentrotError(f"--crops {side}: expected {SIDES[0]} to {SIDES[1]} pixels a side, usually 112 or 224")
 
 
 def recognition_crop(image: np.ndarray, five: np.ndarray, side: int = TEMPLATE_SIDE) -> np.ndarray:
-    """A crop aligned for recognition: the least-squares similarity of five landmarks to the template.
+    """Crop a face for recognition, aligned by the least-squares similarity from five landmarks to the template.
 
     Args:
         image: (h, w, 3) uint8.
         five: (5, 2) eye centres, nose tip and mouth corners from the viewer's left, pixels with edges at pixel borders.
-        side: of the crop; the template is scaled.
+        side: side of the crop in pixels; the template is scaled to it.
 
     Returns:
         (side, side, 3) uint8, edges repeated outside the image.

@@ -1,4 +1,4 @@
-"""Label tables: estimate one for a folder, write and read it."""
+"""Label tables: estimate the labels of a folder, write and read the table."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 
 from latentrot.bundles import DEFAULT_BUNDLE
 from latentrot.data.celeba import FaceFolder
-from latentrot.data.digests import image_digests, names_some
+from latentrot.data.digests import image_digests, list_some
 from latentrot.data.images import to_tensor
-from latentrot.data.tables import as_numbers, check_unique, read_table
+from latentrot.data.tables import as_numbers, check_unique, read_table, require_columns
 from latentrot.errors import LatentrotError, one_line
 from latentrot.faces.attributes import (
     AttributeNetwork,
@@ -47,30 +47,30 @@ def label_folder(
     batch_size: int = 256,
     progress: bool | None = None,
 ) -> pd.DataFrame:
-    """Estimate pose and light of every image of a folder; light always by a label network.
+    """Estimate the labels of every image of a folder; a label network always estimates the light.
 
-    An image that cannot be read is left out and named in a warning.
+    Unreadable images are left out and named in a warning.
 
     Args:
         folder: aligned or square face images.
         estimator: pose estimator; None: the label network.
-        labeler: the label network, on `device`; None: that of the bundled faces.
-        attributes: network for age and attributes, on `device`; None: that of the bundled faces if the label network is
-            theirs, too, otherwise these columns are left out.
-        mirror: average all estimates with the mirrored image.
+        labeler: the label network, on `device`; None: the bundled one.
+        attributes: network for age and attributes, on `device`; None: the bundled one if `labeler` is None, otherwise these
+            columns are left out.
+        mirror: average all estimates with those of the mirrored image.
         device: device of the computation; None: the CPU.
         batch_size: images at a time.
         progress: show a progress bar; None: only on a terminal.
 
     Returns:
         One row per image, indexed by image_id: yaw_deg, pitch_deg and roll_deg in degrees, light (left, center or
-        right), p_left, p_center and p_right (its probabilities), confidence (the largest of them); age_years and the
-        probabilities of CelebA's attributes (see `estimate_attributes`), if a network estimates them; mean colours (see
+        right), p_left, p_center and p_right (probabilities of the lights), confidence (the largest of them); age_years and
+        the probabilities of CelebA's attributes (see `estimate_attributes`), if a network estimates them; mean colours (see
         `estimate_colours`); digest (of the image file, see `image_digest`). Its `attrs` record the estimators (labeler,
         pose, attributes); parquet keeps them.
 
     Raises:
-        LatentrotError: the folder holds no images or none can be read, or `batch_size` is below 1.
+        LatentrotError: the folder contains no images, no image can be read, or `batch_size` is below 1.
     """
     if batch_size < 1:
         raise LatentrotError(f"batch_size={batch_size}: expected at least 1")
@@ -101,7 +101,7 @@ def label_folder(
 def default_attributes(
     labeler: FaceLabeler | None, device: torch.device | str | None = None
 ) -> AttributeNetwork | None:
-    """The bundled attributes network if the label network is the bundled one, too (None), and it exists."""
+    """The bundled attributes network if it exists and `labeler` is None, the bundled label network."""
     there = labeler is None and find_attributes(DEFAULT_BUNDLE) is not None
     return load_attributes(device=device) if there else None
 
@@ -117,12 +117,12 @@ def describe(
 
     Args:
         x: (n, 3, h, h) crops in the CelebA frame, float in [-1, 1], of any size.
-        labeler: the label network; None: that of the bundled faces.
-        attributes: the attributes network; None: that of the bundled faces if `labeler` is None.
-        mirror: average with the mirrored image.
+        labeler: the label network; None: the bundled one.
+        attributes: the attributes network; None: the bundled one if `labeler` is None.
+        mirror: average the estimates with those of the mirrored image.
 
     Returns:
-        A row per crop with the columns of `label_folder`: yaw_deg, pitch_deg and roll_deg in degrees, light, p_left,
+        One row per crop with the columns of `label_folder`: yaw_deg, pitch_deg and roll_deg in degrees, light, p_left,
         p_center, p_right, confidence, age_years, p_Smiling and so on, face_r and the other colours.
 
     Raises:
@@ -145,7 +145,7 @@ def describe_crops(
     *,
     mirror: bool,
 ) -> pd.DataFrame:
-    """(n, 3, h, h) crops -> one row each: pose and light, age and attributes (with a network), colours."""
+    """(n, 3, h, h) crops -> one row per crop: pose, light, age and attributes (if a network is given), colours."""
     pose = estimate_pose(x, estimator=estimator, mirror=mirror)
     light = estimate_light(x, labeler=labeler, mirror=mirror)
     tables = [_rows(pose.cpu(), light.cpu())]
@@ -156,21 +156,21 @@ def describe_crops(
 
 
 def with_attributes(labels: pd.DataFrame, folder: FaceFolder) -> pd.DataFrame:
-    """Join the folder's own tables: the person of each image, and CelebA's attributes for filters.
+    """Join the tables in the folder to the labels: the person in each image, and CelebA's attributes for filters.
 
     Args:
         labels: from `label_folder`.
-        folder: the folder they were made from.
+        folder: the labelled folder.
 
     Returns:
-        The same rows with a column identity (names, as text) and, if the folder has them, its attributes and CelebA's
-        own partition (0 train, 1 validation, 2 test).
+        The same rows with a column identity (names as text) and, if in the folder, CelebA's attributes and partition
+        (0 train, 1 validation, 2 test).
     """
     joined = labels.assign(identity=folder.identities.reindex(labels.index))
     if folder.partition is not None:
         joined = joined.assign(partition=folder.partition.reindex(labels.index))
     joined = joined if folder.attributes is None else joined.join(folder.attributes)
-    joined.attrs = labels.attrs  # pandas drops them in a join
+    joined.attrs = labels.attrs  # a join drops the attrs
     return joined
 
 
@@ -190,11 +190,11 @@ def write_labels(table: pd.DataFrame, path: Path | str) -> None:
         path: target; .parquet or .csv by the suffix.
 
     Raises:
-        LatentrotError: another suffix, missing columns, a duplicate image name, or the file cannot be written.
+        LatentrotError: the suffix or a column is wrong, an image name occurs twice, or the file cannot be written.
     """
     path = Path(path)
     suffix = check_labels_path(path)
-    _check_columns(check_unique(table, path), "the table")
+    require_columns(check_unique(table, path), COLUMNS, "the table")
     table = table.copy(deep=False)
     table.attrs = {**table.attrs, "format": FORMAT}
     write_atomically(path, lambda p: table.to_parquet(p) if suffix == ".parquet" else table.to_csv(p))
@@ -204,15 +204,15 @@ def read_labels(path: Path | str, *, complete: bool = True) -> pd.DataFrame:
     """Read a label table.
 
     Args:
-        path: a .parquet or .csv file written by `write_labels`, or a table of one's own.
-        complete: require the columns of `label_folder`; False: take those that are there.
+        path: a .parquet or .csv file written by `write_labels`, or a user's table.
+        complete: require the columns of `label_folder`; False: accept any subset of them.
 
     Returns:
         The table, indexed by image_id, with the columns of `label_folder` and any further ones.
 
     Raises:
-        LatentrotError: a missing or unreadable file, another suffix, missing columns, an unknown light, a duplicate image
-            name, or a file of a newer version.
+        LatentrotError: the file is missing, unreadable or of a newer version, the suffix or a column is wrong, a light is
+            unknown, or an image name occurs twice.
     """
     path = Path(path)
     check_labels_path(path)
@@ -222,10 +222,10 @@ def read_labels(path: Path | str, *, complete: bool = True) -> pd.DataFrame:
         )
     table = read_table(path)
     check_format(table.attrs.pop("format", 1), FORMAT, path)
-    if "identity" in table:  # an unnamed person is a person of their own
+    if "identity" in table:  # each image without an identity gets a person of its own
         table["identity"] = table["identity"].fillna(table.index.to_series())
     if complete:
-        _check_columns(table, str(path))
+        require_columns(table, COLUMNS, str(path))
     table = as_numbers(table, [c for c in COLUMNS if c != "light" and c in table], path)
     table = _complete(table, path) if complete else table
     if unknown := sorted(set(table.get("light", pd.Series()).dropna().astype(str)) - set(LIGHTS)):
@@ -237,22 +237,15 @@ def _complete(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Drop rows without yaw or light, with a warning."""
     lacking = table.index[table[["yaw_deg", "light"]].isna().any(axis=1)].tolist()
     if len(lacking) == len(table):
-        raise LatentrotError(f"{one_line(path)} has both yaw_deg and light for no image; fill these columns")
+        raise LatentrotError(f"{one_line(path)} has no row with both yaw_deg and light; fill these columns")
     if lacking:
         log.warning("%s: %d of %d rows lack yaw_deg or light, and are left out: %s",
-                    path, len(lacking), len(table), names_some(lacking))  # fmt: skip
+                    path, len(lacking), len(table), list_some(lacking))  # fmt: skip
     return table.drop(index=lacking)
 
 
 def check_labels_path(path: Path) -> str:
-    """Suffix of a label table: .parquet or .csv; any other raises LatentrotError."""
+    """Return the suffix of a label table; raises LatentrotError if it is neither .parquet nor .csv."""
     if path.suffix not in (".parquet", ".csv"):
         raise LatentrotError(f"label table {path}: expected a name ending in .parquet or .csv, not {path.suffix!r}")
     return path.suffix
-
-
-def _check_columns(table: pd.DataFrame, what: str) -> None:
-    if missing := [c for c in COLUMNS if c not in table.columns]:
-        raise LatentrotError(
-            f"{what} lacks the columns {', '.join(missing)}; it has {', '.join(map(str, table.columns))}"
-        )

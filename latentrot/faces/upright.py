@@ -25,25 +25,25 @@ NASION_TO_CHIN = 0.87
 
 
 def mirrored(points: np.ndarray, width: float) -> np.ndarray:
-    """Landmarks (68, 2) mirrored in an image of a width in pixels, in their own order."""
+    """Mirror landmarks (68, 2) in an image of `width` pixels; the result is in the standard order."""
     flipped = points[MIRRORED_68].astype(np.float64)
     flipped[:, 0] = width - flipped[:, 0]
     return flipped
 
 
 def five_of(points: np.ndarray) -> np.ndarray:
-    """(68, 2) landmarks -> (5, 2) eye centres, nose tip, mouth corners, as from a detector."""
+    """(68, 2) landmarks -> (5, 2) eye centres, nose tip and mouth corners, in the order of the detector."""
     return np.stack([points[36:42].mean(0), points[42:48].mean(0), points[30], points[48], points[54]])
 
 
 def face_width(points: np.ndarray) -> float:
-    """W in pixels: the distance of the face's edges at ear height, or for a turned face an estimate from its height."""
+    """Face width in pixels: distance of the face's edges at ear height or, for a turned face, an estimate from its height."""
     across = np.linalg.norm(points[16] - points[0])
     return float(max(across, np.linalg.norm(points[8] - points[27]) / NASION_TO_CHIN))
 
 
 def down_of(points: np.ndarray) -> np.ndarray:
-    """(2,) unit vector from eyes to mouth, stabilised by the line of the eyes if the face is frontal enough."""
+    """(2,) unit vector from eyes to mouth, averaged with the normal of the eye line, which has little weight in profile."""
     left, right, _, *mouth = five_of(points)
     eyes = right - left
     down = np.mean(mouth, 0) - (left + right) / 2 + np.array([-eyes[1], eyes[0]])
@@ -51,7 +51,7 @@ def down_of(points: np.ndarray) -> np.ndarray:
 
 
 def similarity_to(centre: np.ndarray, down: np.ndarray, scale: float, size: int) -> np.ndarray:
-    """(2, 3) photograph -> upright square of `size` pixels around a point; `scale`: square pixels per photograph pixel."""
+    """(2, 3) matrix from the photograph to an upright square around `centre`, `size` pixels, scaled by `scale`."""
     linear = scale * np.array([[down[1], -down[0]], [down[0], down[1]]])
     return np.column_stack([linear, size / 2 - linear @ centre])
 
@@ -63,7 +63,7 @@ def upright_square(points: np.ndarray, size: int, widths: float, lift: float = 0
         points: (68, 2) landmarks, photograph pixels.
         size: side of the square in its own pixels.
         widths: side of the square in face widths.
-        lift: distance of its centre above the middle of the landmarks, face widths.
+        lift: height of its centre above the middle of the landmarks, face widths.
 
     Returns:
         (2, 3) float64: square position = matrix @ (column, row, 1) of the photograph.

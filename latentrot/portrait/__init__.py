@@ -1,1 +1,1 @@
-"""A photograph, folder or video of the user from end to end: find faces, turn them, put them back, write."""
+"""Edit photographs, folders and videos end to end: detect faces, edit and rotate them, composite and write the results."""

@@ -14,11 +14,12 @@ from latentrot.errors import LatentrotError
 from latentrot.faces.landmarks import estimate_landmarks
 from latentrot.faces.recognition import check_crop_side, recognition_crop
 from latentrot.faces.upright import five_of
+from latentrot.files import create_folder
 from latentrot.geometry.camera import camera_of, landmarks_at, view_matrix
 from latentrot.geometry.export import camera_entry
 from latentrot.geometry.head import Head
 from latentrot.geometry.maps import depth_as_16_bit, normals_as_16_bit, surface_maps, write_16_bit
-from latentrot.portrait.results import make_folder, metadata_of
+from latentrot.portrait.results import metadata_of
 from latentrot.portrait.turns import Turn
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class View:
 
     Attributes:
         image: (h, w, 3) uint8.
-        landmarks: (68, 2) pixels of the image; projected from the rotated head, or estimated on the image without one.
+        landmarks: (68, 2) pixels of the image; projected from the rotated head, or estimated if there is no head.
         head: 3-D head fitted to the photograph; None if the edit does not use geometry.
         turn: rotation relative to the source, degrees.
         whole: True if the whole head is rendered.
@@ -79,20 +80,20 @@ class View:
         """Build the view of the i-th result of an edit.
 
         Raises:
-            LatentrotError: a crop alone was edited, or the landmarks are too uncertain.
+            LatentrotError: only a crop was edited, or the landmarks are too uncertain.
         """
         variation, number = edited.variation_of(i)
         face, image = variation.faces[0], edited.image_at(i)
         if edited.is_square or face.alignment is None:
             raise LatentrotError("annotations need whole photographs; leave out --crop and --crop-only")
-        turn = face.asked[number]
+        turn = face.turns[number]
         if face.head is None:
             found = estimate_landmarks(image, face.alignment, device=edited.config.perception_device)
             return cls(image, found.require_sure().points, None, turn)
         return cls(image, landmarks_at(face.head, matrix_of(face.head, turn)), face.head, turn, face.whole)
 
     def require_head(self, kind: str) -> tuple[Head, np.ndarray]:
-        """Return the head, and the (3, 3) rotation matrix in its region.
+        """Return the head and the (3, 3) rotation matrix of the view.
 
         Raises:
             LatentrotError: the edit does not use geometry.
@@ -103,7 +104,7 @@ class View:
 
 
 def matrix_of(head: Head, turn: Turn) -> np.ndarray:
-    """(3, 3) rotation matrix of a turn in the head's region."""
+    """(3, 3) rotation matrix of a rotation, in the coordinates of the head's region."""
     return view_matrix(head, turn.yaw, turn.pitch, turn.roll)
 
 
@@ -166,7 +167,7 @@ def write_images(view: View, out: Path, name: str, wanted: Annotations, metadata
     if wanted.crops is not None:
         columns["crop"] = f"crops/{name}"
         crop = recognition_crop(view.image, five_of(view.landmarks), wanted.crops)
-        make_folder((out / f"crops/{name}").parent)
+        create_folder((out / f"crops/{name}").parent)
         write_image(out / f"crops/{name}", crop, metadata)
     kinds = [kind for kind in ("depth", "normals") if kind in wanted.kinds]
     if kinds:

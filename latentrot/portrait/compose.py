@@ -1,7 +1,7 @@
-"""Composite a rotated face into its photograph: warped source pixels where visible, the generated face where disoccluded.
+"""Composite a rotated face into its photograph: warped source pixels if visible, the generated face in disoccluded regions.
 
-A generated face has a low resolution and an imperfect likeness. The source pixels, warped with the surface of the head, are
-sharp and keep the identity. The generated face therefore fills only regions that the source hides, and only their low
+A generated face has a low resolution and resembles the person less. The source pixels, warped with the surface of the head,
+are sharp and keep the identity. The generated face therefore fills only regions that the source hides, and only their low
 frequencies; its colours are matched to the surrounding pixels.
 """
 
@@ -93,7 +93,7 @@ def changed_patch(before: np.ndarray, after: np.ndarray, alignment: Alignment) -
 
 
 def fill_hidden(head: Head, turned: TurnedHead, drawn: np.ndarray | None, trust: float = TRUST) -> Patch:
-    """The turned head with what the source hid filled from a drawn face.
+    """Composite a rotated head, and fill the regions that the source hides from a generated face.
 
     Args:
         head: fitted to the photograph.

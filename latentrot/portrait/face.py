@@ -42,9 +42,9 @@ class EditedFace:
     """One face of a photograph and its rotations.
 
     Attributes:
-        turned: rotated crops with their measured poses and lights; measured on the edited photograph, or on the crop if a
-            crop alone was edited.
-        asked: the rotations, relative to the source, degrees.
+        turned: rotated crops with their poses and lights, measured on the edited photograph, or on the crop if only a crop
+            was edited.
+        turns: the rotations, relative to the source, degrees.
         alignment: similarity transform from the photograph to the CelebA frame; None if the image was already a crop.
         head: the fitted 3-D head; None if the edit does not use geometry.
         config: options of the edit.
@@ -56,7 +56,7 @@ class EditedFace:
     """
 
     turned: RotatedCrops
-    asked: tuple[Turn, ...]
+    turns: tuple[Turn, ...]
     alignment: Alignment | None
     head: Head | None = None
     config: EditConfig = field(default_factory=EditConfig)
@@ -70,15 +70,14 @@ class EditedFace:
         """Return the part of the photograph that the i-th rotation changes.
 
         Raises:
-            LatentrotError: a crop alone was edited, so there is no photograph.
+            LatentrotError: only a crop was edited, so there is no photograph.
         """
         if self.kept:
             return self.kept[i]
         if self.head is None:
             raise LatentrotError("only a crop was edited, so it cannot be composited; edit a whole photograph")
-        return compose(
-            self.head, self.asked[i], self.turned.frames[i].image if self.drawn else None, self.config, self.whole
-        )
+        drawn = self.turned.frames[i].image if self.drawn else None
+        return compose(self.head, self.turns[i], drawn, self.config, self.whole)
 
 
 @dataclass(eq=False)
@@ -105,7 +104,7 @@ class PreparedFace:
 
     @cached_property
     def head(self) -> Head | None:
-        """The 3-D head fitted to the photograph; waits for it. None if the edit does not use geometry.
+        """The 3-D head fitted to the photograph; waits until it is fitted. None if the edit does not use geometry.
 
         Raises:
             LatentrotError: the head cannot be fitted.
@@ -113,7 +112,7 @@ class PreparedFace:
         return None if self.pending is None else self.pending.result()
 
     @property
-    def leaves_to_geometry(self) -> bool:
+    def geometry_only(self) -> bool:
         """Whether geometry alone renders the rotated face, because the rotator generates none."""
         return self.pending is not None and not capabilities_of(self.rotator).draws
 
@@ -137,25 +136,25 @@ class PreparedFace:
             LatentrotError: the face cannot be rotated; the message gives the reason.
         """
         clock = clock or Clock()
-        asked = tuple(map(self.relative, turns))
-        by = [t.yaw for t in asked]
+        relative = tuple(map(self.relative, turns))
+        by = [t.yaw for t in relative]
         alone = self.pending is None and not self.config.crop_only
         if alone and takes_photographs(self.rotator) and self.alignment is not None:
-            return self.edit_photographs(self.rotator, self.alignment, asked, clock)
+            return self.edit_photographs(self.rotator, self.alignment, relative, clock)
         drawn = self.draw(by)
         warnings = (*(self.head.warnings if self.head else ()), *drawn.warnings)
-        if upscaler is not None and not self.leaves_to_geometry:
+        if upscaler is not None and not self.geometry_only:
             drawn = upscaler.upscale_rotated(drawn)
         clock.lap("draw", drawn.seconds)
         edited = EditedFace(
-            drawn, asked, self.alignment, self.head, self.config, self.shows_whole(asked) if whole is None else whole,
-            not self.leaves_to_geometry, warnings=warnings,
+            drawn, relative, self.alignment, self.head, self.config, self.shows_whole(relative) if whole is None else whole,
+            not self.geometry_only, warnings=warnings,
         )  # fmt: skip
         return edited if self.head is None else self.composite(edited, clock)
 
-    def shows_whole(self, asked: Sequence[Turn]) -> bool:
-        """Whether one of some relative rotations needs the whole head."""
-        return self.head is not None and any(self.head.needs_whole(t.yaw, t.pitch, t.roll) for t in asked)
+    def shows_whole(self, turns: Sequence[Turn]) -> bool:
+        """Whether one of these rotations, relative to the source, needs the whole head."""
+        return self.head is not None and any(self.head.needs_whole(t.yaw, t.pitch, t.roll) for t in turns)
 
     def relative(self, turn: Turn) -> Turn:
         """Convert a requested rotation, which may be a target pose, to a rotation relative to the source, degrees."""
@@ -173,7 +172,7 @@ class PreparedFace:
     def draw(self, degrees: Sequence[float]) -> RotatedCrops:
         """Rotate the crop by degrees of yaw; if geometry renders the face, return the source crop for every angle."""
         crop = self.crop
-        if not self.leaves_to_geometry:
+        if not self.geometry_only:
             return crop.rotate(degrees)
         frames = [RotatedCrop(d, crop.yaw_deg, crop.pitch_deg, crop.light, crop.source) for d in degrees]
         return RotatedCrops(crop.source, crop.source, crop.yaw_deg, crop.pitch_deg, crop.light, frames)
@@ -193,25 +192,25 @@ class PreparedFace:
         return replace(edited, turned=replace(edited.turned, frames=frames), coverage=coverage, kept=kept)
 
     def edit_photographs(
-        self, rotator: PhotographRotator, alignment: Alignment, asked: Sequence[Turn], clock: Clock
+        self, rotator: PhotographRotator, alignment: Alignment, turns: Sequence[Turn], clock: Clock
     ) -> EditedFace:
-        """Edit with a rotator that takes whole photographs.
+        """Edit with a rotator that rotates whole photographs.
 
         Raises:
-            LatentrotError: a turn changes pitch or roll.
+            LatentrotError: a rotation changes pitch or roll.
         """
-        if not all(t.yaw_alone for t in asked):
+        if not all(t.yaw_alone for t in turns):
             raise LatentrotError(
                 f"the rotator {capabilities_of(self.rotator).name} cannot change pitch or roll; leave them out"
             )
         image, crop = self.portrait.image, self.crop
-        rotated = rotator.rotate_photograph(image, alignment, [t.yaw for t in asked])
+        rotated = rotator.rotate_photograph(image, alignment, [t.yaw for t in turns])
         patches = tuple(changed_patch(image, after, alignment) for after in rotated)
-        blank = [RotatedCrop(t.yaw, crop.yaw_deg, crop.pitch_deg, crop.light, crop.source) for t in asked]
+        blank = [RotatedCrop(t.yaw, crop.yaw_deg, crop.pitch_deg, crop.light, crop.source) for t in turns]
         frames = [self.measured(patch, frame, False) for patch, frame in zip(patches, blank, strict=True)]
         clock.lap("draw")
         turned = RotatedCrops(crop.source, crop.source, crop.yaw_deg, crop.pitch_deg, crop.light, frames)
-        return EditedFace(turned, tuple(asked), alignment, None, self.config, kept=patches)
+        return EditedFace(turned, tuple(turns), alignment, None, self.config, kept=patches)
 
     def measured(self, patch: Patch, frame: RotatedCrop, drawn: bool) -> RotatedCrop:
         """Measure pose and light of a rotation on the edited photograph.
@@ -219,7 +218,7 @@ class PreparedFace:
         Args:
             patch: the changed part of the photograph.
             frame: the rotated crop.
-            drawn: whether the rotator generated the crop; else the crop is cut from the edited photograph.
+            drawn: whether the rotator generated the crop; otherwise the crop is cut from the edited photograph.
         """
         result = self.portrait.image.copy()
         patch.paste(result)
@@ -264,7 +263,9 @@ def prepare_face(
             pending = beside.pending
         else:
             pending = set_up_head(portrait, alignment, fitter)
-        if pending is not None and not can.concurrent:  # it may call the geometry's kernels, which allow one caller
+        if (
+            pending is not None and not can.concurrent
+        ):  # the rotator may call kernels of the geometry, which allow one caller at a time
             wait([pending])
         clock.lap("set up head")
     square = portrait.image if alignment is None else alignment.crop(portrait.image, can.crop_side)
@@ -297,5 +298,7 @@ def reified(rotator: Rotator, square: np.ndarray) -> np.ndarray:
     """
     reify = getattr(rotator, "reify", None)
     if reify is None:
-        raise LatentrotError(f"the rotator {capabilities_of(rotator).name} cannot reify; leave it out, or use latent")
+        raise LatentrotError(
+            f"the rotator {capabilities_of(rotator).name} does not support --reify; leave it out, or use latent"
+        )
     return reify(square)

@@ -11,11 +11,11 @@ from pathlib import Path
 from latentrot.data.animation import ANIMATED
 from latentrot.data.images import ENCODERS, SUFFIXES
 from latentrot.errors import LatentrotError, one_line
-from latentrot.files import check_writable, output_names, write_atomically
-from latentrot.output import Written, own_folder
+from latentrot.files import check_writable, create_folder, output_names, write_atomically
+from latentrot.output import OutputFiles, output_folder
 from latentrot.portrait.annotations import Annotated, Annotations, annotate
 from latentrot.portrait.photograph import Edited
-from latentrot.portrait.results import make_folder, report, write_edited, write_views
+from latentrot.portrait.results import report, write_edited, write_views
 
 __all__ = ["Outcome", "edit_folder", "failure_table", "list_photographs"]
 
@@ -108,7 +108,7 @@ def edit_folder(
         out: output folder, created if missing and removed if it stays empty. Files of an earlier run that this run does not
             write are deleted (see `latentrot.output`).
         edit: edits one photograph.
-        source: folder from which the photographs were listed; None: none lies in a subfolder.
+        source: folder from which the photographs were listed; None: no photograph is in a subfolder.
         annotations: annotations to write; landmarks.csv and cameras.json hold those of all views.
 
     Yields:
@@ -119,13 +119,13 @@ def edit_folder(
     """
     table: list[dict[str, object]] = []
     beside = Annotated([], [], {}, [])
-    with own_folder(out) as written:  # first, so that a folder that cannot be created fails before any edit
+    with output_folder(out) as written:  # first, to fail before any edit if the folder cannot be created
         try:
             for path, (person, stem) in zip(paths, places(paths, source), strict=True):
                 try:
                     edited = edit(path)
                     if edited.count == 1 and not annotations:
-                        make_folder(out / person)
+                        create_folder(out / person)
                         files = write_edited(edited, out / person / f"{stem}.png")
                         written.add(*files)
                         yield Outcome(path, report(edited, files[0]), "")
@@ -146,12 +146,12 @@ def edit_folder(
                 except (LatentrotError, OSError) as error:
                     reason = one_line(error, 600)
                     yield Outcome(path, {"input": str(path), "output": None, "error": reason}, reason)
-        finally:  # an interrupted run writes the tables of its finished photographs
+        finally:  # write the tables of the finished photographs after an interruption, too
             write_tables(written, out, beside)
 
 
 def places(paths: Sequence[Path], source: Path | None) -> list[tuple[str, str]]:
-    """For each photograph, the subfolder of its results (empty: none) and a file stem that is unique there."""
+    """For each photograph, the subfolder of its results (may be empty) and a file stem that is unique in it."""
     people = ["" if source is None or path.parent == source else path.parent.name for path in paths]
     found: list[tuple[str, str]] = []
     for person in dict.fromkeys(people):
@@ -160,7 +160,7 @@ def places(paths: Sequence[Path], source: Path | None) -> list[tuple[str, str]]:
     return found
 
 
-def write_tables(written: Written, out: Path, beside: Annotated) -> None:
+def write_tables(written: OutputFiles, out: Path, beside: Annotated) -> None:
     """Write landmarks.csv and cameras.json, each only if it has entries."""
     if beside.landmarks:
         written.write_csv(out / "landmarks.csv", beside.landmarks)

@@ -14,7 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from latentrot.data.animation import check_moving_target, fit_side, is_animated, open_moving, write_frames
+from latentrot.data.animation import (
+    check_animation_target,
+    is_animated,
+    open_video_or_animation,
+    shrink_to_side,
+    write_frames,
+)
 from latentrot.data.video import Video, VideoFrame, is_video
 from latentrot.directions.properties import Wanted
 from latentrot.errors import LatentrotError, one_line
@@ -23,7 +29,7 @@ from latentrot.portrait.face import PreparedFace, prepare_face
 from latentrot.portrait.portrait import EditConfig, Portrait
 from latentrot.portrait.pose import pose_in
 from latentrot.portrait.properties import edit_appearance
-from latentrot.portrait.results import LONGEST_SIDE, earlier, synthetic_metadata
+from latentrot.portrait.results import LONGEST_SIDE, previous_edit, synthetic_metadata
 from latentrot.portrait.tracking import FaceTracker, SmoothedYaw
 from latentrot.portrait.turns import Turn
 from latentrot.portrait.upscale import Upscaler
@@ -76,7 +82,7 @@ def open_motion(path: Path) -> Video:
     """
     if not (is_video(path) or is_animated(path)):
         raise LatentrotError(f"--follow {one_line(path)}: expected a video or an animated image")
-    return open_moving(path)
+    return open_video_or_animation(path)
 
 
 def read_motion(video: Video, rotator: Rotator, device: str | None = None, watch: Watch = lambda f, _: f) -> Motion:
@@ -123,17 +129,17 @@ class Follower:
 
     Args:
         motion: motion of the driving head.
-        reach: min and max yaw of the rotator's calibration, degrees, as `Prepared.reach`; None: limited by `REACH` only.
+        reach: min and max calibrated yaw of the rotator, degrees, as in `Prepared.reach`; None: limited by `REACH` only.
 
     Attributes:
         frames: number of rotations computed so far.
-        held: number of these that were clamped.
+        clamped: number of clamped rotations so far.
     """
 
     motion: Motion
     reach: tuple[float, float] | None = None
     frames: int = 0
-    held: int = 0
+    clamped: int = 0
 
     @property
     def yaws(self) -> tuple[float, float]:
@@ -143,11 +149,11 @@ class Follower:
 
     @property
     def ends(self) -> tuple[float, float]:
-        """Min and max yaw of the clamped motion, degrees; the range to calibrate the rotator on."""
+        """Min and max yaw of the clamped motion, degrees; the rotator is calibrated for this range."""
         return max(self.motion.ends[0], self.yaws[0]), min(self.motion.ends[1], self.yaws[1])
 
     def turn(self, seconds: float) -> Turn:
-        """Clamped rotation at a time in seconds; also counts it."""
+        """The clamped rotation at a time in seconds; also updates the counts."""
         wanted = self.motion.at(seconds)
         low, high = self.yaws
         turn = Turn(
@@ -156,7 +162,7 @@ class Follower:
             float(np.clip(wanted.roll, -REACH.roll, REACH.roll)),
         )
         self.frames += 1
-        self.held += turn != wanted
+        self.clamped += turn != wanted
         return turn
 
     @property
@@ -164,7 +170,7 @@ class Follower:
         """Warnings for the user."""
         low, high = self.yaws
         reach = f"yaw {low:+.0f} to {high:+.0f}, pitch {REACH.pitch:.0f}, roll {REACH.roll:.0f} degrees"
-        return [f"{self.held} of {self.frames} frames are clamped to the reach ({reach})"] if self.held else []
+        return [f"{self.clamped} of {self.frames} frames are clamped to the reach ({reach})"] if self.clamped else []
 
     def details(self) -> dict[str, object]:
         """Name of the driving video, for metadata and report."""
@@ -177,13 +183,13 @@ def check_follow_out(out: Path, *sources: Path) -> None:
     Raises:
         LatentrotError: the output is refused.
     """
-    check_moving_target(out, KINDS, "--follow writes a video or an animation")
+    check_animation_target(out, KINDS, "--follow writes a video or an animation")
     if any(is_same_file(out, source) for source in sources):
         raise LatentrotError(f"{one_line(out)} is one of the sources; choose another name")
 
 
 @dataclass(eq=False)
-class Still:
+class FollowedPhotograph:
     """A photograph whose head follows a driving head.
 
     Attributes:
@@ -206,7 +212,7 @@ class Still:
             image = self.face.portrait.image.copy()
             edited.patch(0).paste(image)
             self.yaws.append(edited.turned.frames[0].yaw_deg)
-            yield VideoFrame(fit_side(image, LONGEST_SIDE), start, seconds)
+            yield VideoFrame(shrink_to_side(image, LONGEST_SIDE), start, seconds)
 
 
 def follow_photograph(
@@ -220,13 +226,13 @@ def follow_photograph(
     editor: PropertyEditor | None = None,
     watch: Callable[[Iterator[VideoFrame]], Iterable[VideoFrame]] = lambda frames: frames,
 ) -> dict[str, Any]:
-    """Animate a photograph with the motion of a driving head, with the frame times of the motion, max side 1280 pixels.
+    """Animate a photograph with the motion of a driving head, at the frame times of the driving video; max side 1280 pixels.
 
     Args:
         portrait: from `open_portrait`.
         motion: from `read_motion`.
         out: .mp4, .gif or .webp, checked by `check_follow_out`.
-        rotator: a rotator whose results geometry composites; rotators of whole photographs cannot change pitch and roll.
+        rotator: a rotator of crops; rotators of whole photographs cannot change pitch and roll.
         config: options of the edit.
         upscaler: restoration network, applied to each generated crop.
         wanted: property name -> change or target; edited once, before the rotation.
@@ -244,15 +250,15 @@ def follow_photograph(
     face = prepare_face(appearance.portrait, portrait.alignments[0], rotator, config)
     follower = Follower(motion, face.crop.reach)
     face.crop = face.crop.calibrated(list(follower.ends), steady=True)
-    still = Still(face, follower, upscaler)
+    still = FollowedPhotograph(face, follower, upscaler)
     name = capabilities_of(rotator).name
     told = {n: str(w) for n, w in (wanted or {}).items()}
     details = {"model": name, **follower.details(), **({"properties": told} if told else {})}
-    metadata = synthetic_metadata({**details, "video": True, **earlier(portrait.photograph.history)})
+    metadata = synthetic_metadata({**details, "video": True, **previous_edit(portrait.photograph.history)})
     frames = watch(still.frames())
     write_frames(out, frames, metadata)
     warnings = [*portrait.warnings, *capabilities_of(rotator).warnings, *appearance.warnings, *follower.warnings]
-    seen = {"frames": follower.frames, "turned": follower.frames, "unchanged": 0, "held": follower.held}
+    seen = {"frames": follower.frames, "turned": follower.frames, "unchanged": 0, "held": follower.clamped}
     seen["face_seen"] = len(motion.times)
     mean = round(float(np.mean(still.yaws)), 2)
     yaws = {

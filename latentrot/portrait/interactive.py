@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from latentrot.data.animation import fit_side, there_and_back
+from latentrot.data.animation import forwards_and_backwards, shrink_to_side
 from latentrot.data.frame import CROP_BOX
 from latentrot.data.images import Photograph, strip
 from latentrot.directions.properties import Wanted
@@ -46,7 +46,7 @@ __all__ = [
 
 #: max calibrated rotation to either side, degrees
 MAX_TURN = 40.0
-#: photographs are shrunk to this side in pixels, for short response times
+#: max side in pixels to which photographs are shrunk, for short response times
 MAX_SIDE = 1600
 #: max number of faces to choose from
 MAX_FACES = 9
@@ -110,7 +110,7 @@ class Subject:
     def editable(self) -> InvertedFace:
         """The inverted face, for edits of properties."""
         if self.editor is None:
-            raise LatentrotError("no directions of properties come with this model")
+            raise LatentrotError("this model has no property directions")
         return self.editor.prepare(self.portrait.image, self.alignment)
 
     def with_properties(self, wanted: Mapping[str, Wanted]) -> Subject:
@@ -210,7 +210,7 @@ def rotate_subject(
     """
     for turn in (*degrees, pitch, roll):
         if not abs(turn) <= MAX_TURN:
-            raise LatentrotError(f"a turn of {turn} degrees: expected between {-MAX_TURN:.0f} and {MAX_TURN:.0f}")
+            raise LatentrotError(f"a rotation by {turn} degrees: expected between {-MAX_TURN:.0f} and {MAX_TURN:.0f}")
     varied = subject.with_properties(wanted or {})
     still = varied is not subject and not pitch and not roll and not any(degrees)
     edited = varied.prepared_for(STILL if still else name).edit([Turn(turn, pitch, roll) for turn in degrees])
@@ -265,11 +265,11 @@ def mark_faces(portrait: Portrait, chosen: int, side: int = 720) -> np.ndarray:
         (h, w, 3) uint8.
     """
     faces = portrait.faces[:MAX_FACES]
-    small = fit_side(portrait.image, side)
+    small = shrink_to_side(portrait.image, side)
     share = small.shape[1] / portrait.image.shape[1]
     canvas = Image.fromarray(small)
     pen, line = ImageDraw.Draw(canvas), max(2, max(small.shape[:2]) // 180)
-    # draw the chosen box last, on top of the others
+    # draw the chosen box last, on top
     for index in sorted(range(len(faces)), key=lambda i: i == chosen):
         left, top, right, bottom = (v * share for v in faces[index].box)
         colour = "#ff8a1f" if index == chosen else "#ffffff"
@@ -287,13 +287,13 @@ def subject_strip(subject: Subject, views: Sequence[RotatedPhotograph], side: in
 
 def animation(subject: Subject, views: Sequence[RotatedPhotograph], side: int = 384) -> list[np.ndarray]:
     """Close-ups of the views, played forwards then backwards, max side `side` pixels, for `write_animation`."""
-    return there_and_back([fit_side(close_up(subject, v.image), side) for v in views])
+    return forwards_and_backwards([shrink_to_side(close_up(subject, v.image), side) for v in views])
 
 
 def provenance(
     rotator: Rotator, views: Sequence[RotatedPhotograph], wanted: Mapping[str, Wanted] | None = None
 ) -> dict[str, str]:
     """Metadata of a file with rotated faces, for `write_image` and `write_animation`."""
-    asked = [round(v.frame.requested_deg, 2) for v in views]
+    degrees = [round(v.frame.requested_deg, 2) for v in views]
     told = {"properties": {name: f"{w.value:+g}" for name, w in wanted.items()}} if wanted else {}
-    return synthetic_metadata({"model": capabilities_of(rotator).name, "asked_deg": asked, **told})
+    return synthetic_metadata({"model": capabilities_of(rotator).name, "asked_deg": degrees, **told})

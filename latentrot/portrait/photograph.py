@@ -13,7 +13,7 @@ import numpy as np
 from latentrot.data.images import Photograph
 from latentrot.errors import LatentrotError
 from latentrot.faces.alignment import Alignment
-from latentrot.portrait.asked import Asked, parse_set
+from latentrot.portrait.edit_request import EditRequest, parse_set
 from latentrot.portrait.face import EditedFace, prepare_face
 from latentrot.portrait.portrait import EditConfig, Portrait, open_portrait
 from latentrot.portrait.pose import open_pose
@@ -162,7 +162,7 @@ def joined(faces: Sequence[EditedFace]) -> EditedFace:
     return replace(
         first,
         turned=replace(first.turned, frames=[frame for face in faces for frame in face.turned.frames]),
-        asked=tuple(turn for face in faces for turn in face.asked),
+        turns=tuple(turn for face in faces for turn in face.turns),
         coverage=tuple(c for face in faces for c in face.coverage) if all(f.coverage for f in faces) else (),
         kept=(),
         head=None,
@@ -194,8 +194,8 @@ def edit_portrait(
         LatentrotError: a face cannot be edited; the message gives the reason.
     """
     config, can = config or EditConfig(), capabilities_of(rotator)
-    asked = as_turns(turns)
-    alone = all(t.yaw_alone for t in asked) and not config.whole_pose
+    rotations = as_turns(turns)
+    alone = all(t.yaw_alone for t in rotations) and not config.whole_pose
     if not alone and (config.crop_only or not portrait.alignments):
         raise LatentrotError("pitch and roll need the whole photograph; leave out --crop and --crop-only")
     clock = Clock(dict(portrait.seconds))
@@ -205,7 +205,7 @@ def edit_portrait(
         if wanted:
             clock.lap("properties")
         faces = [
-            prepare_face(appearance.portrait, alignment, rotator, config, clock=clock).edit(asked, upscaler, clock)
+            prepare_face(appearance.portrait, alignment, rotator, config, clock=clock).edit(rotations, upscaler, clock)
             for alignment in portrait.alignments or (None,)
         ]
         variations.append(Variation(appearance, tuple(faces)))
@@ -227,7 +227,7 @@ def edit_photograph(
     settings: Sequence[Mapping[str, Wanted]] = ({},),
     editor: PropertyEditor | None = None,
 ) -> Edited:
-    """Open a photograph with `open_portrait` and edit it with `edit_portrait`; arguments and errors as there."""
+    """Open a photograph with `open_portrait` and edit it with `edit_portrait`; see these for arguments and errors."""
     return edit_portrait(open_portrait(path, config), rotator, turns, config, upscaler, settings, editor)
 
 
@@ -273,31 +273,31 @@ def edit(
     portrait = open_portrait(Path(photograph), config)
     yaws = [to] if to is not None else [float(y) for y in np.atleast_1d(0.0 if yaw is None else yaw)]
     other = open_pose(Path(pose_of), device) if pose_of is not None else None
-    asked = Asked(tuple(Turn(y, pitch) for y in yaws), config.absolute, (wanted,))
+    request = EditRequest(tuple(Turn(y, pitch) for y in yaws), config.absolute, (wanted,))
     given = rotator if isinstance(rotator, str) else ""
-    if asked.is_still:
+    if request.is_still:
         rotator = StillRotator()
     chosen = load_rotator(rotator, device=device) if isinstance(rotator, str) else rotator
-    turns = asked.turns if other is None else (pose_of_face(other, chosen, device),)
-    editor = load_editor_for(chosen, asked, device)
-    edited = edit_portrait(portrait, chosen, turns, config, None, asked.settings, editor)
-    asked = replace(asked, turns=tuple(turns), whole_pose=posed)
-    recipe = Recipe.of(asked, config, rotator=given, digests=digests_of(chosen, editor))
+    turns = request.turns if other is None else (pose_of_face(other, chosen, device),)
+    editor = load_editor_for(chosen, request, device)
+    edited = edit_portrait(portrait, chosen, turns, config, None, request.settings, editor)
+    request = replace(request, turns=tuple(turns), whole_pose=posed)
+    recipe = Recipe.of(request, config, rotator=given, digests=digests_of(chosen, editor))
     return replace(edited, recipe=recipe)
 
 
 def load_editor_for(
-    rotator: Rotator, asked: Asked, device: str | None = None, directions: Path | None = None
+    rotator: Rotator, request: EditRequest, device: str | None = None, directions: Path | None = None
 ) -> PropertyEditor | None:
     """Load the property editor for an edit; None if the edit changes no property.
 
     Args:
         rotator: if its model has property directions, the editor uses that model, else the bundled one.
-        asked: the requested edit.
+        request: the requested edit.
         device: "cpu", "cuda" or "cuda:N"; None: cuda if available, else the CPU.
         directions: folder of property directions; None: those of the model.
     """
-    if not any(asked.settings):
+    if not any(request.settings):
         return None
     from latentrot.rotators.properties import load_property_editor  # noqa: PLC0415  slow
 

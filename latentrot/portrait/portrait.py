@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from latentrot.data.animation import fit_side
+from latentrot.data.animation import shrink_to_side
 from latentrot.data.images import Photograph, read_photograph
 from latentrot.devices import resolve_device
 from latentrot.errors import LatentrotError, one_line
@@ -158,7 +158,7 @@ def read_portrait(path: Path, config: EditConfig, max_side: int | None = None) -
     """
     clock = Clock()
     photograph = read_photograph(path)
-    image = photograph.pixels if max_side is None else fit_side(photograph.pixels, max_side)
+    image = photograph.pixels if max_side is None else shrink_to_side(photograph.pixels, max_side)
     shrunk = image is not photograph.pixels
     if shrunk:
         photograph = replace(photograph, pixels=image, stored=image, profile=b"")

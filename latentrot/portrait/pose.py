@@ -26,7 +26,7 @@ def open_pose(path: Path, device: str | None = None) -> Portrait:
 
 
 def pose_of(portrait: Portrait, rotator: Rotator, device: str | None = None) -> Turn:
-    """Measure the pose of a photograph's chosen face; arguments and errors as of `pose_in`."""
+    """Measure the pose of the chosen face in a photograph; see `pose_in` for arguments and errors."""
     return pose_in(portrait.image, portrait.alignments[0], rotator, device)
 
 

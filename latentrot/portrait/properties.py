@@ -81,7 +81,7 @@ def edit_appearance(portrait: Portrait, editor: PropertyEditor | None, wanted: M
 
 
 def property_report(report: PropertyReport) -> dict[str, dict[str, object]]:
-    """Report of each property, ready for JSON: wanted, before, after, reached, step."""
+    """Report of each property, ready for JSON: wanted (requested change), before, after, reached, step."""
     return {
         row.name: {
             "wanted": str(row.wanted),
@@ -98,8 +98,9 @@ def property_table(editor: PropertyEditor) -> pd.DataFrame:
     """Table of editable properties with their calibration on held-out people.
 
     Returns:
-        One row per property. unit; from, to: mean change at the min and the max step; and side effects of a change of
-        about one unit: identity (mean cosine to the source) and yaw_deg (change of yaw), NaN if not measured.
+        One row per property with the columns unit; from and to: mean change at the min and the max step; identity and
+        yaw_deg: side effects of a change by about one unit, as mean cosine to the source and change of yaw, NaN if not
+        measured.
     """
     import pandas as pd  # noqa: PLC0415  edits do not need it
 

@@ -1,4 +1,4 @@
-"""Reproducible edits: the report of an edit records its options and networks, so it can be repeated on another image."""
+"""Repeatable edits: the report of an edit records its options and networks, so that it can be applied to another image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from latentrot.directions.properties import by, to
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import check_format
-from latentrot.portrait.asked import Asked
+from latentrot.portrait.edit_request import EditRequest
 from latentrot.portrait.portrait import EditConfig
 from latentrot.portrait.turns import Turn
 from latentrot.rotators.protocol import capabilities_of
@@ -33,7 +33,7 @@ class Recipe:
     """The record of an edit, with which it can be repeated.
 
     Attributes:
-        asked: rotations and settings of properties.
+        request: rotations and settings of properties.
         config: fields of `EditConfig` listed in `CONFIG`.
         rotator: name of the rotator, or package.module:name; empty if an object was given.
         options: options of the rotator that differ from their defaults.
@@ -42,7 +42,7 @@ class Recipe:
         digests: kind of network or directions -> hash of its contents.
     """
 
-    asked: Asked
+    request: EditRequest
     config: Mapping[str, Any]
     rotator: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -51,22 +51,22 @@ class Recipe:
     digests: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, asked: Asked, config: EditConfig, **made_with: Any) -> Recipe:
-        """Build the recipe of an edit; `made_with` sets the remaining attributes."""
-        return cls(asked, {name: getattr(config, name) for name in CONFIG}, **made_with)
+    def of(cls, request: EditRequest, config: EditConfig, **made_with: Any) -> Recipe:
+        """Build the recipe of an edit; keyword arguments set the remaining attributes."""
+        return cls(request, {name: getattr(config, name) for name in CONFIG}, **made_with)
 
     def as_json(self) -> dict[str, object]:
         """Convert to the JSON entry "edit" of a report."""
-        settings = [{name: str(w) for name, w in setting.items()} for setting in self.asked.settings]
-        turns = [[turn.yaw, turn.pitch, turn.roll] for turn in self.asked.turns]
-        asked = {
+        settings = [{name: str(w) for name, w in setting.items()} for setting in self.request.settings]
+        turns = [[turn.yaw, turn.pitch, turn.roll] for turn in self.request.turns]
+        request = {
             "turns": turns,
-            "absolute": self.asked.absolute,
-            "whole_pose": self.asked.whole_pose,
+            "absolute": self.request.absolute,
+            "whole_pose": self.request.whole_pose,
             "settings": settings,
         }
         rest = {f.name: getattr(self, f.name) for f in fields(self)[1:]}
-        return {"format": FORMAT, **asked, **{name: value for name, value in rest.items() if value not in (None, {})}}
+        return {"format": FORMAT, **request, **{name: value for name, value in rest.items() if value not in (None, {})}}
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any], path: Path) -> Recipe:
@@ -85,9 +85,9 @@ class Recipe:
             settings = tuple(
                 {str(n): by(float(v)) if v[0] in "+-" else to(float(v)) for n, v in s.items()} for s in told["settings"]
             )
-            asked = Asked(turns, bool(told["absolute"]), settings, bool(told["whole_pose"]))
+            request = EditRequest(turns, bool(told["absolute"]), settings, bool(told["whole_pose"]))
             rest = {f.name: told[f.name] for f in fields(cls)[2:] if f.name in told}
-            return cls(asked, {name: told["config"][name] for name in CONFIG}, **rest)
+            return cls(request, {name: told["config"][name] for name in CONFIG}, **rest)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise LatentrotError(f"{one_line(path)}: the recorded edit is invalid ({one_line(error)})") from error
 
@@ -101,7 +101,7 @@ class Recipe:
             mine, here = self.digests.get(name, "none"), digests.get(name, "none")
             if mine != here:
                 raise LatentrotError(
-                    f"--edit: the report records {name} {mine}, but here it is {here}; load the recorded one"
+                    f"--edit: the report records {name} {mine}, but here it is {here}; use the recorded network or directions"
                 )
 
 

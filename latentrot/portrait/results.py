@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from latentrot.data.animation import ANIMATED, check_encoder, fit_side, there_and_back, write_animation
+from latentrot.data.animation import ANIMATED, check_encoder, forwards_and_backwards, shrink_to_side, write_animation
 from latentrot.data.images import ENCODERS, as_png, check_target, resize, strip, write_image, write_photograph
 from latentrot.data.metadata import SOURCE_TYPE, SYNTHETIC
 from latentrot.errors import LatentrotError, one_line
-from latentrot.files import check_writable, is_same_file, write_atomically
-from latentrot.output import write_owned
+from latentrot.files import check_writable, create_folder, is_same_file, write_atomically
+from latentrot.output import write_output_folder
 
 if TYPE_CHECKING:
     from latentrot.portrait.face import EditedFace
@@ -41,7 +41,7 @@ def is_folder(out: Path) -> bool:
     return os.path.isdir(out) or not out.suffix
 
 
-def moves(out: Path, count: int) -> bool:
+def is_animation_file(out: Path, count: int) -> bool:
     """Whether an output file is an animation: .gif and .mp4 always, .webp if there are several results."""
     return out.suffix.lower() in ANIMATED and (out.suffix.lower() != ".webp" or count > 1)
 
@@ -66,7 +66,7 @@ def check_out(out: Path, source: Path, count: int) -> None:
             f"cannot write {one_line(out)}: unknown suffix {one_line(out.suffix)!r}; use .png, .jpg, .webp, .gif or "
             ".mp4, or a name without a suffix for a folder"
         )
-    if moves(out, count):
+    if is_animation_file(out, count):
         check_encoder(out)
     check_target(out)
     check_writable(out)
@@ -91,12 +91,12 @@ def shown(picture: np.ndarray) -> np.ndarray:
     """Resize an animation frame: photographs to at most `LONGEST_SIDE`, crops to at least `CROP_SIDE` pixels."""
     if picture.shape[0] == picture.shape[1] < CROP_SIDE:
         return resize(picture, CROP_SIDE)
-    return fit_side(picture, LONGEST_SIDE)
+    return shrink_to_side(picture, LONGEST_SIDE)
 
 
 def preview(edited: Edited) -> bytes:
     """PNG bytes for a notebook, max side 1280 pixels: the photograph of a single result, the strip of several."""
-    image = shown(edited.image) if edited.count == 1 else fit_side(face_strip(edited), LONGEST_SIDE)
+    image = shown(edited.image) if edited.count == 1 else shrink_to_side(face_strip(edited), LONGEST_SIDE)
     return as_png(image, metadata_of(edited))
 
 
@@ -108,7 +108,7 @@ def animate(edited: Edited) -> tuple[list[np.ndarray], int]:
     frames = [shown(edited.image_at(i)) for i in range(edited.count)]
     if len(frames) == 1:
         return [shown(edited.before), *frames], BEFORE_AFTER_MS
-    return there_and_back(frames), int(round(float(np.clip(ONE_WAY_MS / len(frames), *FRAME_MS)), -1))
+    return forwards_and_backwards(frames), int(round(float(np.clip(ONE_WAY_MS / len(frames), *FRAME_MS)), -1))
 
 
 # ---- reports ----------------------------------------------------------------------------------------------------
@@ -120,9 +120,9 @@ def metadata_of(edited: Edited) -> dict[str, str]:
         {
             "asked_deg": [round(f.requested_deg, 2) for f in face.turned.frames],
             **{
-                f"asked_{name}_deg": [round(getattr(t, name), 2) for t in face.asked]
+                f"asked_{name}_deg": [round(getattr(t, name), 2) for t in face.turns]
                 for name in ("pitch", "roll")
-                if any(getattr(t, name) for t in face.asked)
+                if any(getattr(t, name) for t in face.turns)
             },
             "measured_deg": [round(f.yaw_deg - face.turned.yaw_deg, 2) for f in face.turned.frames],
         }
@@ -132,11 +132,11 @@ def metadata_of(edited: Edited) -> dict[str, str]:
     extra = {"reified": True} if edited.config.reify else {}
     extra |= {"upscaled_by": edited.upscaler} if edited.upscaler else {}
     extra |= properties_of(edited)
-    extra |= earlier(edited.photograph.history)
+    extra |= previous_edit(edited.photograph.history)
     return synthetic_metadata({"model": edited.model, **extra, **turned})
 
 
-def earlier(history: str) -> dict[str, object]:
+def previous_edit(history: str) -> dict[str, object]:
     """Metadata of the previous edit of the file, which in turn contains that of the edit before it."""
     try:
         return {"earlier": json.loads(history)} if history else {}
@@ -176,7 +176,7 @@ def report(edited: Edited, output: Path | None) -> dict[str, object]:
 
 def properties_of(edited: Edited) -> dict[str, object]:
     """Results of the edited properties: one entry per setting, and per face if there are several."""
-    from latentrot.portrait.properties import property_report  # noqa: PLC0415  keeps early errors fast
+    from latentrot.portrait.properties import property_report  # noqa: PLC0415  slow to import
 
     reports = [[property_report(r) for r in v.appearance.reports] for v in edited.variations if v.appearance.reports]
     each = [r[0] if len(r) == 1 else r for r in reports]
@@ -199,7 +199,7 @@ def face_report(face: EditedFace) -> dict[str, object]:
             **({"requested_roll_deg": round(turn.roll, 2)} if turn.roll else {}),
             **({"carried": round(face.coverage[i], 3)} if face.coverage else {}),
         }
-        for i, (f, turn) in enumerate(zip(turned.frames, face.asked, strict=True))
+        for i, (f, turn) in enumerate(zip(turned.frames, face.turns, strict=True))
     ]
     measured: dict[str, object] = {
         **({"round_trip_psnr_db": round(turned.round_trip_psnr_db, 2)} if isfinite(turned.round_trip_psnr_db) else {}),
@@ -228,8 +228,8 @@ def write_edited(edited: Edited, out: Path) -> list[Path]:
     """
     metadata = metadata_of(edited)
     if is_folder(out):
-        return write_owned(out, lambda: write_folder(edited, out, metadata))
-    if moves(out, edited.count):
+        return write_output_folder(out, lambda: write_folder(edited, out, metadata))
+    if is_animation_file(out, edited.count):
         frames, milliseconds = animate(edited)
         write_animation(out, frames, milliseconds, metadata)
     else:
@@ -259,10 +259,10 @@ def write_views(edited: Edited, folder: Path, stem: str) -> list[dict[str, objec
     Returns:
         A row of views.csv for each image: file, source, requested and measured degrees, and coverage ("carried").
     """
-    make_folder(folder)
+    create_folder(folder)
     metadata, face = metadata_of(edited), edited.faces[0]
     rows: list[dict[str, object]] = []
-    for i, (turn, frame) in enumerate(zip(face.asked, face.turned.frames, strict=True)):
+    for i, (turn, frame) in enumerate(zip(face.turns, face.turned.frames, strict=True)):
         name = f"{stem}_{turn.name}{setting_name(edited, i)}.png"
         write_turn(folder / name, edited, i, metadata)
         rows.append(
@@ -291,7 +291,7 @@ def setting_name(edited: Edited, i: int) -> str:
 
 def write_folder(edited: Edited, out: Path, metadata: dict[str, str]) -> list[Path]:
     """Create a folder and write strip.png, the edited images and report.json into it."""
-    make_folder(out)
+    create_folder(out)
     written = [out / "strip.png"]
     write_image(written[0], face_strip(edited), metadata)
     for i in range(edited.count):
@@ -302,15 +302,3 @@ def write_folder(edited: Edited, out: Path, metadata: dict[str, str]) -> list[Pa
     text = json.dumps(report(edited, out), indent=2) + "\n"
     write_atomically(path, lambda p: p.write_text(text))
     return [*written, path]
-
-
-def make_folder(path: Path) -> None:
-    """Create a folder for results.
-
-    Raises:
-        LatentrotError: it cannot be created.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        raise LatentrotError(f"cannot create the folder {one_line(path)}: {one_line(error)}") from error

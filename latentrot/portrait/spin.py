@@ -1,4 +1,4 @@
-"""Generate views around a head and write them: of a photograph, of a sampled person, or interpolated between two people."""
+"""Generate and write views around a head: of a photograph, of a sampled person, or interpolated between two people."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import torch
 from latentrot.data.animation import write_animation
 from latentrot.data.images import resize, strip, to_uint8, write_image
 from latentrot.errors import LatentrotError
-from latentrot.files import write_atomically
-from latentrot.output import write_owned
+from latentrot.files import create_folder, write_atomically
+from latentrot.output import write_output_folder
 from latentrot.portrait.portrait import Portrait
-from latentrot.portrait.results import make_folder, synthetic_metadata
+from latentrot.portrait.results import synthetic_metadata
 from latentrot.rotators.spin.reconstruct import export_views
 from latentrot.rotators.spin.rotator import SpinRotator, pose_of
 from latentrot.rotators.spin.sample import SpinViews, draw_views, identity_of, spin
@@ -25,7 +25,7 @@ __all__ = ["Spun", "poses_around", "spin_between", "spin_new", "spin_photograph"
 
 #: duration of a turntable rotation in milliseconds, and its side in pixels
 ROUND_MS, SHOWN_PX = 4_800, 192
-#: number of interpolated identities, and the yaws of the views of each, which are drawn in one sample
+#: number of interpolated identities, and yaws of the views of each, which are generated in one sample
 BETWEEN = 7
 YAWS = (-135.0, -90.0, -45.0, 0.0, 45.0, 90.0, 135.0, 180.0)
 
@@ -125,7 +125,7 @@ def as_images(views: SpinViews) -> tuple[list[np.ndarray], list[np.ndarray]]:
 
 def write_spun(spun: Spun, out: Path, *, motion: str, mesh: str | None) -> list[Path]:
     """Write the files of `spun_files`, replacing those of an earlier run; returns the two folders and the other files."""
-    files = write_owned(out, lambda: spun_files(spun, out, motion=motion, mesh=mesh))
+    files = write_output_folder(out, lambda: spun_files(spun, out, motion=motion, mesh=mesh))
     return list(dict.fromkeys(f if f.parent == out else f.parent for f in files))
 
 
@@ -142,7 +142,7 @@ def spun_files(spun: Spun, out: Path, *, motion: str, mesh: str | None) -> list[
     images, normals = as_images(spun.views)
     metadata = synthetic_metadata(spun.provenance)
     for name, shown in (("views", images), ("normals", normals)):
-        make_folder(out / name)
+        create_folder(out / name)
         for i, image in enumerate(shown):
             files.append(out / name / f"{i:03d}.png")
             write_image(files[-1], image, metadata)
@@ -166,7 +166,7 @@ def write_between(
     people: Sequence[SpinViews], out: Path, provenance: Mapping[str, object], *, motion: str
 ) -> list[Path]:
     """Write between.png, one row per person, and between.MOTION, an animation of the faces (gif, webp or mp4)."""
-    return write_owned(out, lambda: between_files(people, out, provenance, motion))
+    return write_output_folder(out, lambda: between_files(people, out, provenance, motion))
 
 
 def between_files(people: Sequence[SpinViews], out: Path, provenance: Mapping[str, object], motion: str) -> list[Path]:

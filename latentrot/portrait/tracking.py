@@ -43,7 +43,7 @@ class SmoothedLandmarks:
 
     Attributes:
         value: (5, 2) photograph pixels.
-        speed: (5, 1) smoothed, pixels a second.
+        speed: (5, 1) smoothed speed, pixels per second.
     """
 
     value: np.ndarray
@@ -65,7 +65,7 @@ class SmoothedYaw:
 
     Attributes:
         degrees: the smoothed angle.
-        last: time of the last measurement, seconds; None before the first.
+        last: time of the last measurement, seconds; None before the first one.
     """
 
     degrees: float = 0.0
@@ -102,7 +102,7 @@ class FaceTracker:
         device: device of the detector; the CPU by default.
 
     Attributes:
-        points: its landmarks; None while no face is tracked.
+        points: landmarks of the tracked face; None if no face is tracked.
         missed: number of frames since the last detection, including this one.
         last: time of the last detection, seconds.
         followed: number of tracks so far.
@@ -120,7 +120,7 @@ class FaceTracker:
 
         Args:
             frame: (h, w, 3) uint8.
-            at: its start time, seconds.
+            at: start time of the frame, seconds.
 
         Returns:
             The tracked face; None if it is not detected.
@@ -154,5 +154,5 @@ class FaceTracker:
             return None
         moved = np.linalg.norm((near.landmarks[:2] - was).mean(0))
         if moved > MAX_MOVE * np.linalg.norm(was[1] - was[0]) * self.missed:
-            self.points = None  # a cut
+            self.points = None  # a cut in the video
         return near

@@ -18,7 +18,7 @@ FURTHEST = 90.0
 
 @dataclass(frozen=True)
 class Turn:
-    """A rotation of the head in degrees: relative to the source, or a target pose, as `Asked.absolute` states.
+    """A rotation of the head in degrees: relative to the source, or a target pose, as `EditRequest.absolute` states.
 
     Args:
         yaw: > 0: nose to the viewer's right.
@@ -55,7 +55,7 @@ def parse_sweep(text: str, option: str = "--sweep") -> list[float]:
     """Parse FIRST:LAST:COUNT: "-30:30:7" gives seven angles from -30 to 30 degrees, evenly spaced.
 
     Raises:
-        LatentrotError: another form, an angle beyond 90 degrees, or COUNT is not 2 to 200.
+        LatentrotError: the text has another form, an angle exceeds 90 degrees, or COUNT is not 2 to 200.
     """
     parts = text.split(":")
     try:
@@ -82,7 +82,7 @@ def parse_turns(
         The rotations, and whether their yaws are targets.
 
     Raises:
-        LatentrotError: several of deg, to and sweep are given, or none and no pitch; an angle exceeds 90 degrees.
+        LatentrotError: several of deg, to and sweep are given, or none of them and no pitch; or an angle exceeds 90 degrees.
     """
     given = [name for name, value in (("deg", deg), ("to", to), ("sweep", sweep)) if value is not None]
     if len(given) > 1 or not (given or pitch is not None):

@@ -1,4 +1,4 @@
-"""Restore rotated crops by a user's super-resolution or face restoration network before they are composited.
+"""Apply a user's super-resolution or face restoration network to rotated crops before they are composited.
 
 spandrel recognises the architecture from the weights. Files are read as tensors only (safetensors, or PyTorch files without
 code).
@@ -50,7 +50,7 @@ class Upscaler:
             crop: (s, s, 3) uint8 RGB in the CelebA frame.
 
         Returns:
-            (t, t, 3) uint8 of the same framing; t = s times the network's scale, or the size of a face network's output.
+            (t, t, 3) uint8 with the same framing; t is s times the network's scale, or the output size of a face network.
 
         Raises:
             LatentrotError: the network fails, or its result would be larger than 2048 pixels.
@@ -60,7 +60,7 @@ class Upscaler:
         if len(crop) * self.network.scale > MAX_SIDE:
             raise LatentrotError(
                 f"{self.name} would enlarge a crop of {len(crop)} pixels {self.network.scale} times, over {MAX_SIDE} "
-                "pixels a side; give a network of a smaller scale"
+                "pixels a side; give a network with a smaller scale"
             )
         return self._run(crop)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from latentrot.data.animation import check_moving_target, open_moving, write_frames
+from latentrot.data.animation import check_animation_target, open_video_or_animation, write_frames
 from latentrot.data.images import Photograph
 from latentrot.data.video import Video, VideoFrame, is_video
 from latentrot.directions.difference import apply_change
@@ -25,7 +25,7 @@ from latentrot.files import is_same_file
 from latentrot.portrait.face import PreparedFace, prepare_face
 from latentrot.portrait.follow import Follower
 from latentrot.portrait.portrait import EditConfig, Portrait
-from latentrot.portrait.results import earlier, synthetic_metadata
+from latentrot.portrait.results import previous_edit, synthetic_metadata
 from latentrot.portrait.tracking import FaceTracker, SmoothedYaw, TrackedFace
 from latentrot.portrait.turns import Turn
 from latentrot.portrait.upscale import Upscaler
@@ -80,7 +80,7 @@ class VideoEditor:
 
         Args:
             frame: (h, w, 3) uint8.
-            at: its start time, seconds.
+            at: start time of the frame, seconds.
 
         Returns:
             (h, w, 3) uint8.
@@ -178,7 +178,7 @@ def check_video_out(out: Path, source: Path) -> None:
     Raises:
         LatentrotError: the output is refused.
     """
-    check_moving_target(out, kinds_of(source), f"{one_line(source.name, 60)} is animated")
+    check_animation_target(out, kinds_of(source), f"{one_line(source.name, 60)} is animated")
     if is_same_file(out, source):
         raise LatentrotError(f"{one_line(out)} is the video itself; choose another name")
 
@@ -204,9 +204,9 @@ def edit_video(
         LatentrotError: the video cannot be read, no face in it could be edited, or the output cannot be written.
     """
     check_video_out(out, path)
-    video = open_moving(path)
+    video = open_video_or_animation(path)
     editor = load()
-    metadata = synthetic_metadata({**editor.details(), "video": True, **earlier(video.history)})
+    metadata = synthetic_metadata({**editor.details(), "video": True, **previous_edit(video.history)})
 
     frames = editor.edit_all(watch(video.frames, video))
     write_frames(out, frames, metadata, video)

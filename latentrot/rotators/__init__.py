@@ -1,1 +1,1 @@
-"""Ways of turning a face behind one protocol, a folder each."""
+"""Rotators of faces, which share one protocol; one folder per rotator."""

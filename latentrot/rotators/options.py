@@ -16,22 +16,22 @@ __all__ = ["RotatorOptions", "option"]
 
 
 def option(default: Any, doc: str) -> Any:
-    """A dataclass field whose help on the command line is `doc`."""
+    """A dataclass field with a default, and `doc` as its help on the command line."""
     return field(default=default, metadata={"help": doc})
 
 
 @dataclass(frozen=True)
 class RotatorOptions:
-    """Options of one kind of rotator; a module with a subclass imports nothing slow.
+    """Options of one kind of rotator; modules of subclasses must not import slow packages.
 
-    Every field is an option of `edit` and `evaluate` under its own name.
+    Every field is an option of `edit` and `evaluate` with the same name.
 
     Attributes:
-        reifies: whether its rotators have `reify(image)`, which makes a painted face photograph-like.
-        takes_loaded_model: whether `model` may be a model that is loaded already.
-        offered: whether the page offers it; a baseline is not.
-        draws_process: whether its rotators have `process(image, degrees)`, which draws the steps of one rotation.
-        default_model: the bundled folder of networks that is used without a `model`; empty: none is needed.
+        reifies: whether the rotator has `reify(image)`, which makes a painted face photograph-like.
+        takes_loaded_model: whether `model` may be a loaded model.
+        offered: whether the page offers the rotator; False for baselines.
+        draws_process: whether the rotator has `process(image, degrees)`, which shows the sampling steps of one rotation.
+        default_model: bundled folder of networks to use if `model` is None; empty: no networks are needed.
     """
 
     reifies: ClassVar[bool] = False
@@ -41,29 +41,29 @@ class RotatorOptions:
     offered: ClassVar[bool] = True
 
     def check(self) -> None:
-        """Refuse options that cannot be loaded, before anything slow is imported.
+        """Refuse invalid options before slow imports.
 
         Raises:
-            LatentrotError: naming the option.
+            LatentrotError: an option is invalid; the message names it.
         """
 
     def is_available(self) -> bool:
-        """Whether the model is given, or comes with this build of the package."""
+        """Whether a model is given or the default one is in this build of the package."""
         given = getattr(self, "model", None) is not None
         return given or not self.default_model or bundled_part(self.default_model).is_dir()
 
     def with_identity(self, weights: Path | None) -> Self:
-        """The options with weights of an identity network, where the model was trained with one; else unchanged."""
+        """The options with weights of an identity network, if the model was trained with one; otherwise unchanged."""
         return self
 
     def load(self, device: str | None = None, dtype: str | None = None) -> Rotator:
         """Load the rotator.
 
         Args:
-            device: "cpu", "cuda" or "cuda:N"; None: cuda where there is one.
-            dtype: precision of the evaluations of a diffusion model, where there is one.
+            device: "cpu", "cuda" or "cuda:N"; None: cuda if available.
+            dtype: precision of the evaluations of a diffusion model; ignored by other rotators.
 
         Raises:
-            LatentrotError: a file is missing or does not fit.
+            LatentrotError: a file is missing or invalid.
         """
         raise NotImplementedError

@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from latentrot.bundles import properties_in
+from latentrot.bundles import PROPERTIES, part_in
 from latentrot.data.images import to_tensor, to_uint8
 from latentrot.diffusion.load import LatentModel, load_model
 from latentrot.diffusion.schedule import Schedule
-from latentrot.directions.difference import Change, apply_change, difference, together
-from latentrot.directions.properties import Property, Wanted, by, to
+from latentrot.directions.difference import Change, apply_change, combine_changes, difference
+from latentrot.directions.properties import Property, Wanted, by, property_named, to
 from latentrot.directions.property_directions import Calibration, PropertyDirections, load_property_directions
 from latentrot.directions.property_walk import decode_walked, invert_through, walked
 from latentrot.directions.regions import WITH_WALKED_PARTS, FaceMap, map_of
@@ -39,13 +39,13 @@ __all__ = [
     "EditedProperty", "InvertedFace", "PropertyEditor", "PropertyReport", "Wanted", "by", "load_property_editor", "to",
 ]  # fmt: skip
 
-#: change of presence from which something worn is drawn
+#: change of presence from which an occluding object, such as dark glasses, is drawn
 WORN_FROM = 0.5
-#: max side of the crops that results are measured on, pixels
+#: max side in pixels of the crops on which results are measured
 MEASURED_SIDE = 128
-#: tolerance of a search for a step size, by unit
+#: tolerance of a step size search, by unit
 TOLERANCE = {"degrees": 1.0, "years": 1.5, "presence": 0.08, "probability": 0.08}
-#: max error of a reached change, in tolerances
+#: max error of a change that counts as reached, in tolerances
 MISSED = 3.0
 #: probe steps of a search, relative to the step of the average calibration
 PROBES = (0.6, 1.2)
@@ -62,7 +62,7 @@ class EditedProperty:
         before: value of the source, in the property's unit; NaN if not measurable.
         after: value of the result.
         reached: whether the change was reached within the tolerance.
-        clamped: whether the step was clamped to the limit.
+        clamped: whether the step was clamped to its limit.
     """
 
     name: str
@@ -79,10 +79,10 @@ class PropertyReport:
     """Result of an edit.
 
     Attributes:
-        properties: the requested ones.
-        before: row of `latentrot.describe` of the source.
-        after: row of the result.
-        warnings: for the user.
+        properties: results of the requested properties.
+        before: row of `latentrot.describe` for the source.
+        after: row of `latentrot.describe` for the result.
+        warnings: warnings for the user.
     """
 
     properties: tuple[EditedProperty, ...]
@@ -97,11 +97,11 @@ class PropertyEditor:
 
     Args:
         model: the diffusion model.
-        directions: of one or more depths, with schedules that share their noise levels.
+        directions: property directions of one or several depths, whose schedules share their noise levels.
         attributes: attributes network; None: age and attributes are not measured.
 
     Raises:
-        LatentrotError: no directions, directions of another model, or of incompatible schedules.
+        LatentrotError: there are no directions, or they belong to another model or to incompatible schedules.
     """
 
     model: LatentModel
@@ -110,7 +110,7 @@ class PropertyEditor:
 
     def __post_init__(self) -> None:
         if not self.directions:
-            raise LatentrotError("no directions of properties; make them with: latentrot fit-directions")
+            raise LatentrotError("no property directions; make them with: latentrot fit-directions")
         for one in self.directions:
             one.space.require_same(LatentSpace.of(self.model, one.space.schedule), "directions of properties")
         path = self.deepest.levels(self.model)
@@ -123,7 +123,7 @@ class PropertyEditor:
 
     @property
     def deepest(self) -> Schedule:
-        """The deepest schedule; the others are its prefixes."""
+        """The deepest schedule; the noise levels of the other schedules are a prefix of its levels."""
         return max((d.space.schedule for d in self.directions), key=lambda s: s.depth)
 
     @property
@@ -135,41 +135,38 @@ class PropertyEditor:
         """A property and its directions.
 
         Raises:
-            LatentrotError: no property of this name.
+            LatentrotError: no property has this name.
         """
-        for directions in self.directions:
-            for one in directions.properties:
-                if one.name == name:
-                    return one, directions
-        raise LatentrotError(f"property {name!r}: expected one of {', '.join(p.name for p in self.properties)}")
+        one = property_named(name, self.properties)
+        return one, next(d for d in self.directions if one in d.properties)
 
     def level(self, directions: PropertyDirections) -> int:
         """The noise level of the latents of some directions."""
         return directions.space.schedule.levels(self.model)[-1]
 
     def calibration(self, name: str) -> Calibration:
-        """The average calibration of a property; without one a step of 1 is taken for a unit."""
+        """The average calibration of a property; for an uncalibrated property a step of 1 counts as one unit."""
         one, directions = self.of(name)
         return directions.calibrations.get(
             name, Calibration((one.limit[0], 0.0, one.limit[1]), (one.limit[0], 0.0, one.limit[1]))
         )
 
     def describe(self, x: torch.Tensor) -> pd.DataFrame:
-        """Describe crops (n, 3, h, h) by the networks of the model."""
+        """Describe crops (n, 3, h, h) with the networks of the model."""
         return describe(x, labeler=self.model.labeler, attributes=self.attributes)
 
     def prepare(
         self, photograph: np.ndarray, alignment: Alignment, landmarks: np.ndarray | None = None
     ) -> InvertedFace:
-        """Invert a face and find its parts: the slow step that all edits share.
+        """Invert a face and estimate its parts, the slow step that all edits share.
 
         Args:
             photograph: (h, w, 3) uint8 RGB.
-            alignment: of the face.
-            landmarks: (68, 2) photograph pixels; None: they are estimated.
+            alignment: alignment of the face.
+            landmarks: (68, 2) landmarks in photograph pixels; None: estimated.
 
         Raises:
-            LatentrotError: the face's landmarks cannot be found.
+            LatentrotError: the landmarks of the face are too uncertain.
         """
         device = str(self.model.device)
         if landmarks is None:
@@ -188,10 +185,10 @@ class InvertedFace:
     Attributes:
         editor: the editor.
         photograph: (h, w, 3) uint8 RGB.
-        alignment: of the face.
-        face: parts of the head in its crop.
-        latents: (1, c, h, w) by noise level.
-        starts: cache of `start`.
+        alignment: alignment of the face.
+        face: face parts and landmarks in the crop.
+        latents: noise level -> latent (1, c, h, w).
+        starts: cache of the results of `start`.
     """
 
     editor: PropertyEditor
@@ -205,14 +202,14 @@ class InvertedFace:
         """Edit properties in the photograph.
 
         Args:
-            wanted: property name -> `by(...)` or `to(...)`; a plain number changes by it.
-            measure: search the step on the photograph for absolute values and years; False: use the average calibration.
+            wanted: property name -> `by(...)` or `to(...)`; a plain number x means `by(x)`.
+            measure: search the step for this photograph, for target values and years; False: use the average calibration.
 
         Returns:
-            (h, w, 3) uint8, unchanged bit for bit where nothing changes; and the report.
+            (h, w, 3) uint8, and the report; pixels that the edit does not change are equal bit for bit.
 
         Raises:
-            LatentrotError: an unknown property, or one of geometry, such as yaw.
+            LatentrotError: a property is unknown, or is changed by geometry, such as yaw.
         """
         requested = {name: w if isinstance(w, Wanted) else by(w) for name, w in wanted.items()}
         steps = {name: self.step_for(name, w, measure=measure) for name, w in requested.items()}
@@ -223,15 +220,15 @@ class InvertedFace:
         """The step size of a change, in units of the property's column."""
         one, _ = self.editor.of(name)
         if one.reaches == "geometry":
-            raise LatentrotError(f"{name} is changed by geometry; use a rotator")
+            raise LatentrotError(f"{name} is changed by geometry; use a rotator instead")
         calibration, before = self.editor.calibration(name), self.value(name, self.before)
         known = bool(one.measured) and np.isfinite(before)
         if wanted.absolute and not known:
             raise LatentrotError(
-                f"{name} cannot be measured and so not be changed to {wanted.value:g}; give a signed change"
+                f"{name} cannot be measured, and so cannot be changed to {wanted.value:g}; give a signed change"
             )
         change = wanted.value - before if wanted.absolute else self.possible(one, wanted.value, before)
-        if one.covers:  # dark lenses are there or not: half of them is a smear over the eyes
+        if one.covers:  # dark lenses are drawn completely or not at all: intermediate steps smear the eyes
             return one.limit[1] if change >= WORN_FROM else 0.0
         average = float(np.clip(calibration.step_for(change), *one.limit))
         if not (measure and known and (wanted.absolute or one.unit == "years")) or not change or not average:
@@ -247,25 +244,25 @@ class InvertedFace:
         return find_steps([change / tolerance], probes, measured, [longest])[0]
 
     def possible(self, one: Property, change: float, before: float) -> float:
-        """Clamp a change so that the result is between absent and present."""
+        """Clamp a change of presence so that the result is between 0 (absent) and 1 (present)."""
         if one.unit not in ("presence", "probability") or not np.isfinite(before):
             return change
         room = max(1 - before, 0.0) if change > 0 else -max(before, 0.0)
         return min(change, room) if change > 0 else max(change, room)
 
     def change(self, steps: Mapping[str, float]) -> Change:
-        """The change of steps along several directions, which are added in the latent, except for light.
+        """The change for steps along several directions; steps are added in one latent, except those of light.
 
         Args:
-            steps: step by property, in units of its column.
+            steps: property -> step, in units of its column.
         """
         shading = {name: step for name, step in steps.items() if self.editor.of(name)[0].shades}
         others = {name: step for name, step in steps.items() if name not in shading}
         groups = [group for group in (others, shading) if any(group.values())]
-        return together([self.joint_change(group) for group in groups or [{}]])
+        return combine_changes([self.joint_change(group) for group in groups or [{}]])
 
     def joint_change(self, steps: Mapping[str, float]) -> Change:
-        """The change of steps along several directions that are added in one latent: step by property."""
+        """The change for steps (property -> step) along several directions that are added in one latent."""
         # walk and decode
         offsets: dict[int, torch.Tensor] = {}
         properties = []
@@ -285,7 +282,7 @@ class InvertedFace:
         return difference(start, shown, (before, after), self.face, properties, moved)
 
     def decode(self, entry: int, offsets: dict[int, torch.Tensor]) -> torch.Tensor:
-        """Walk and decode the latent of a noise level, with the walks of lower levels on the way: (1, 3, s, s)."""
+        """Walk and decode the latent of noise level `entry`, and add the offsets of lower levels: (1, 3, s, s)."""
         model = self.editor.model
         z = (
             walked(self.latents[entry], offsets[entry], model.first_stage.factor)
@@ -296,18 +293,18 @@ class InvertedFace:
         return decode_walked(model, z, self.schedule(entry), below)
 
     def start(self, entry: int) -> tuple[torch.Tensor, np.ndarray | None]:
-        """The decoded unchanged latent of a noise level, (1, 3, s, s), and its landmarks; cached."""
+        """The decoded unchanged latent of noise level `entry`, (1, 3, s, s), and its landmarks; cached."""
         if entry not in self.starts:
             shown = self.decode(entry, {})
             self.starts[entry] = shown, landmarks_of_crops(shown, self.device)[0]
         return self.starts[entry]
 
     def schedule(self, level: int) -> Schedule:
-        """The schedule of a noise level."""
+        """The schedule whose latents have a noise level."""
         return next(d.space.schedule for d in self.editor.directions if self.editor.level(d) == level)
 
     def walked_map(self, shown: torch.Tensor) -> FaceMap | None:
-        """Parts of the head in a decoded image (1, 3, s, s); None without a face."""
+        """Face parts and landmarks in a decoded image (1, 3, s, s); None if no face is found."""
         image = to_uint8(shown)[0]
         side = image.shape[0]
         frame = crop_alignment(side)
@@ -366,14 +363,14 @@ class InvertedFace:
         return PropertyReport(rows, self.before, after, warnings)
 
     def edited(self, name: str, wanted: Wanted, step: float, after: pd.Series) -> EditedProperty:
-        """The row of one property in the report."""
+        """Result of one property for the report."""
         one, _ = self.editor.of(name)
         old, new = self.value(name, self.before), self.value(name, after)
         if wanted.absolute:
             missing = wanted.value - new
         else:
             missing = self.possible(one, wanted.value, old) - (new - old)
-            if one.unit in ("presence", "probability"):  # exceeding the request counts as reached
+            if one.unit in ("presence", "probability"):  # a larger change than requested also counts as reached
                 missing = max(0.0, missing * float(np.sign(wanted.value)))
         reached = not abs(missing) > MISSED * TOLERANCE.get(one.unit, 1.0)
         clamped = bool(step) and (step >= one.limit[1] or step <= one.limit[0])
@@ -386,7 +383,7 @@ def load_property_editor(
     device: str | None = None,
     dtype: str | None = None,
 ) -> PropertyEditor:
-    """Load a model with its directions of properties.
+    """Load a model with its property directions.
 
     Args:
         model: a loaded model, a diffusers folder, a Hub id or the name of a bundled model; None: the bundled faces.
@@ -395,14 +392,12 @@ def load_property_editor(
         dtype: precision of the network evaluations.
 
     Raises:
-        LatentrotError: no directions, or directions of another model.
+        LatentrotError: there are no directions, or they belong to another model.
     """
     loaded = model if isinstance(model, LatentModel) else load_model(model, device, dtype)
-    source = Path(directions) if directions else properties_in(loaded.folder)
+    source = Path(directions) if directions else part_in(loaded.folder, PROPERTIES)
     if source is None:
-        raise LatentrotError(
-            f"no directions of properties come with {loaded.name}; make them with: latentrot fit-directions"
-        )
+        raise LatentrotError(f"{loaded.name} has no property directions; make them with: latentrot fit-directions")
     files = [source] if source.is_file() else sorted(source.glob("*.safetensors"))
     found = load_property_directions(files)
     return PropertyEditor(loaded, found, attributes_beside(loaded.folder, loaded.device))

@@ -1,7 +1,7 @@
 """Calibrate directions of properties on photographs of held-out people.
 
-Edited photographs are measured, not decoded faces. A unit of a presence is the difference between absent and present as
-measured by the attributes network; a year is a year of the age estimate.
+The measurements are made on edited photographs, not on decoded faces. One unit of a presence is the difference between absent
+and present as measured by the attributes network; one year is a year of the age estimate.
 """
 
 from __future__ import annotations
@@ -24,37 +24,26 @@ from latentrot.faces.alignment import Alignment
 from latentrot.faces.person import PersonNetwork, load_person_network
 from latentrot.rotators.properties import InvertedFace, PropertyEditor
 
-__all__ = ["PropertyCalibrationConfig", "aligned_face", "calibrate_properties", "presence_of"]
+__all__ = ["aligned_face", "calibrate_properties", "presence_of"]
 
-#: measured steps, relative to the limits
+#: steps to measure, relative to the limits
 SHARES = (-1.0, -0.5, 0.34, 0.67, 1.0)
-#: max presence of people on whom it is increased; 1 minus it is the min presence of those on whom it is decreased
+#: max presence of a property in people in whom it is increased; 1 minus this is the min presence for a decrease
 LACKING = 0.4
-#: change at which side effects are measured, by unit
+#: unit -> change at which side effects are measured
 EFFECTS_AT = {"presence": 0.8, "probability": 0.5, "years": 10.0}
-#: measures of side effects
+#: measures that are reported as side effects
 SIDE_EFFECTS = (
     "yaw_deg", "pitch_deg", "age_years", "p_Male", "p_Smiling", "p_Eyeglasses", "p_Mouth_Slightly_Open", "p_Blond_Hair",
     "p_left", "p_right", "face_r", "face_g", "face_b", "around_r", "around_g", "around_b",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class PropertyCalibrationConfig:
-    """Parameters of the calibration.
-
-    Args:
-        people: number of images per direction of change.
-        seed: seed of their selection.
-    """
-
-    people: int = 12
-    seed: int = 0
+#: number of images for an increase, and for a decrease
+PEOPLE = 12
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """One step on one face: descriptions before and after it, and the cosine of the identities (or NaN)."""
+    """One step on one face: descriptions before and after, and cosine between the identity embeddings (NaN if unknown)."""
 
     step: float
     before: pd.Series
@@ -66,7 +55,6 @@ def calibrate_properties(
     editor: PropertyEditor,
     folder: FaceFolder,
     image_ids: Sequence[str],
-    config: PropertyCalibrationConfig | None = None,
     progress: Callable[[str], object] | None = None,
 ) -> list[PropertyDirections]:
     """Calibrate all directions of an editor.
@@ -75,18 +63,16 @@ def calibrate_properties(
         editor: editor with the directions.
         folder: aligned photographs.
         image_ids: images of held-out people.
-        config: parameters.
         progress: called with the name of each calibrated property.
 
     Returns:
         The directions with their calibrations; properties that cannot be measured have none.
 
     Raises:
-        LatentrotError: no images, or a network is missing.
+        LatentrotError: there are no images, or a network is missing.
     """
-    config = config or PropertyCalibrationConfig()
     if not len(image_ids):
-        raise LatentrotError("no images of held-out people to calibrate on; give a folder of more people")
+        raise LatentrotError("no images of held-out people for the calibration; give a folder with more people")
     shown = editor.describe(to_tensor(folder.read_crops(image_ids, 64))).set_axis(list(image_ids))
     faces: dict[str, InvertedFace | None] = {}
     person = person_network()
@@ -95,7 +81,7 @@ def calibrate_properties(
         found = {}
         for one in directions.properties:
             if one.reaches == "difference" and one.measured in shown:
-                found[one.name] = calibrated_property(editor, one, folder, shown, config, faces, person)
+                found[one.name] = calibrated_property(editor, one, folder, shown, faces, person)
                 if progress is not None:
                     progress(one.name)
         calibrated.append(replace(directions, calibrations={**directions.calibrations, **found}))
@@ -107,7 +93,6 @@ def calibrated_property(
     one: Property,
     folder: FaceFolder,
     shown: pd.DataFrame,
-    config: PropertyCalibrationConfig,
     faces: dict[str, InvertedFace | None],
     person: PersonNetwork | None,
 ) -> Calibration:
@@ -116,7 +101,7 @@ def calibrated_property(
     value = (measured_value(one, shown) - absent) / span
     rows: list[Measured] = []
     for side in (-1, 1):
-        chosen = candidates(one, value, side, config)
+        chosen = candidates(one, value, side)
         steps = [share * abs(one.limit[side > 0]) for share in SHARES if share * side > 0 and one.limit[side > 0]]
         for name in chosen if steps else []:
             if name not in faces:
@@ -127,11 +112,11 @@ def calibrated_property(
     return summarised(one, rows, absent, span, "" if editor.attributes is None else editor.attributes.title)
 
 
-def candidates(one: Property, value: pd.Series, side: int, config: PropertyCalibrationConfig) -> list[str]:
-    """Images for one direction of change: of people without the property to increase it, of people with it to decrease it."""
+def candidates(one: Property, value: pd.Series, side: int) -> list[str]:
+    """Images for an increase (people without the property) or a decrease (people with it), by the sign of `side`."""
     if one.unit in ("presence", "probability"):
         value = value[value < LACKING] if side > 0 else value[value > 1 - LACKING]
-    return list(value.sample(min(config.people, len(value)), random_state=config.seed).index)
+    return list(value.sample(min(PEOPLE, len(value)), random_state=0).index)
 
 
 def inverted_face(editor: PropertyEditor, folder: FaceFolder, name: str) -> InvertedFace | None:
@@ -144,7 +129,7 @@ def inverted_face(editor: PropertyEditor, folder: FaceFolder, name: str) -> Inve
 
 
 def aligned_face(photograph: np.ndarray) -> Alignment:
-    """The alignment of a photograph that is in the CelebA frame, at any size."""
+    """The alignment of a photograph that is already in the CelebA frame, at any size."""
     height, width = photograph.shape[:2]
     scale = FRAME_WIDTH / width
     return Alignment(np.array([[scale, 0, 0], [0, scale, 0]], np.float64), (width, height))
@@ -160,9 +145,9 @@ def measured_step(face: InvertedFace, one: Property, step: float, person: Person
 
 
 def presence_of(one: Property, shown: pd.DataFrame, folder: FaceFolder) -> tuple[float, float]:
-    """Mean measure without a presence, and the difference to the mean with it; 0 and 1 for other units.
+    """Mean measure of images without a property, and difference to the mean with it; 0 and 1 for units other than presence.
 
-    Images with the presence are those of the folder's attributes, or by the network without them.
+    Images with the property are selected by the folder's attributes or, without these, by the network.
     """
     if one.unit != "presence":
         return 0.0, 1.0
@@ -177,13 +162,13 @@ def presence_of(one: Property, shown: pd.DataFrame, folder: FaceFolder) -> tuple
 
 
 def measured_value(one: Property, shown: pd.DataFrame) -> pd.Series:
-    """Measure of a property by the network."""
+    """Measure of a property in each row."""
     found = shown[one.measured].astype(float)
     return 1 - found if one.negated else found
 
 
 def summarised(one: Property, rows: Sequence[Measured], absent: float, span: float, measured_by: str) -> Calibration:
-    """The calibration: monotone mean changes by step, and mean side effects."""
+    """Summarise measurements as a calibration: monotone mean change per step, and mean side effects."""
 
     def change(row: Measured) -> float:
         sign = -1 if one.negated else 1

@@ -43,7 +43,7 @@ __all__ = [
     "takes_photographs",
 ]
 
-#: side in pixels of the crops given to rotators that work at any size
+#: side in pixels of the crops for rotators without a fixed size
 CROP_SIDE = 256
 
 #: options of the built-in rotators, as module:name
@@ -73,7 +73,7 @@ class BatchRotator(Rotator, Protocol):
     """A rotator that computes several rotations of one image faster than one by one."""
 
     def rotate_many(self, image: np.ndarray, degrees: Sequence[float]) -> list[np.ndarray]:
-        """Rotate a (s, s, 3) uint8 crop by each of degrees."""
+        """Rotate a (s, s, 3) uint8 crop by each angle in degrees."""
         ...
 
 
@@ -84,7 +84,7 @@ class PhotographRotator(Rotator, Protocol):
     def rotate_photograph(
         self, photograph: np.ndarray, face: Alignment, degrees: Sequence[float]
     ) -> Iterable[np.ndarray]:
-        """Rotate a face in a photograph by each of degrees of yaw -> (h, w, 3) uint8 photographs."""
+        """Rotate a face in a photograph by each yaw in degrees -> (h, w, 3) uint8 photographs."""
         ...
 
 
@@ -98,7 +98,7 @@ class PreparingRotator(Rotator, Protocol):
         Args:
             image: in the CelebA frame.
             light: illumination class: left, center or right; auto estimates it.
-            like: the same face in an earlier frame; its light and calibration are used.
+            like: the same face prepared in an earlier frame; its light and calibration are reused.
         """
         ...
 
@@ -110,22 +110,22 @@ def takes_photographs(rotator: Rotator) -> TypeGuard[PhotographRotator]:
 
 @dataclass(frozen=True)
 class Capabilities:
-    """Capabilities of a rotator, from its attributes of these names; missing ones have the default.
+    """Capabilities of a rotator, read from its attributes of the same names; defaults apply to missing attributes.
 
     Attributes:
         name: name in reports.
-        properties: the angles it can change, of yaw and pitch.
-        draws: whether it draws the rotated face; otherwise geometry rotates photographs.
+        properties: which of yaw and pitch it can change.
+        draws: whether it generates the rotated face; otherwise geometry alone rotates photographs.
         crop_side: side of its input crops in pixels.
         concurrent: whether it may run in a thread while a head is fitted.
-        label_network: label network for its results; None: the bundled one.
+        label_network: label network that measures its results; None: the bundled one.
         fitter: fits the head of a photograph; None: the default.
-        learned_from: names of its training data sets, empty for none; None: unknown.
+        learned_from: names of its training data sets; empty: not trained; None: unknown.
         warnings: warnings for the user, reported by every edit.
         property_model: diffusion model for edits of properties; None: the bundled one.
         hint: short description for users.
         provenance: entries for reports, such as the model.
-        digests: digests of its networks and directions; an edit is only repeated with the same ones.
+        digests: digests of its networks and directions, which must be equal when an edit is repeated.
     """
 
     name: str
@@ -162,8 +162,8 @@ class RotatedCrop:
         pitch_deg: pitch of the result.
         light: illumination class of the result.
         image: (s, s, 3) uint8 RGB.
-        drawn_deg: measured rotation of the drawn face alone; NaN if none was drawn.
-        clamped: whether the walk was clamped to its max step size and falls short.
+        drawn_deg: measured rotation of the generated face before compositing; NaN if no face was generated.
+        clamped: whether the walk was clamped to its max step size.
     """
 
     requested_deg: float
@@ -180,15 +180,15 @@ class RotatedCrops:
     """A face crop and its rotations.
 
     Attributes:
-        source: (s, s, 3) uint8, the crop at the size of the rotator.
+        source: (s, s, 3) uint8, the crop at the rotator's size.
         reconstruction: result of the rotator without a rotation.
-        yaw_deg: of the source, degrees.
-        pitch_deg: of the source.
+        yaw_deg: yaw of the source, degrees.
+        pitch_deg: pitch of the source, degrees.
         light: illumination class of the source.
-        frames: one for each rotation.
+        frames: one rotated crop per rotation.
         round_trip_psnr_db: PSNR of the reconstruction.
-        seconds: by stage.
-        warnings: for the user.
+        seconds: stage -> duration.
+        warnings: warnings for the user.
     """
 
     source: np.ndarray
@@ -207,7 +207,7 @@ class Prepared(Protocol):
 
     @property
     def source(self) -> np.ndarray:
-        """The crop at the size of the rotator, (s, s, 3) uint8."""
+        """The crop at the rotator's size, (s, s, 3) uint8."""
         ...
 
     @property
@@ -236,26 +236,26 @@ class Prepared(Protocol):
         ...
 
     def at_yaw(self, yaw_deg: float) -> Prepared:
-        """A copy with a better estimate of the yaw of the source, as from neighbouring frames."""
+        """A copy with a more accurate yaw of the source, such as one smoothed over frames."""
         ...
 
     def calibrated(self, degrees: Sequence[float], steady: bool = False) -> Prepared:
-        """A copy with measured step sizes for many rotations.
+        """A copy with a measured calibration for many rotations.
 
         Args:
-            degrees: the largest rotations to come.
-            steady: measure exactly for `degrees` and do not refine later, so that frames of one face move alike.
+            degrees: the largest rotations that will be requested.
+            steady: measure accurately for `degrees` and do not refine later, so that all frames rotate consistently.
         """
         ...
 
     def rotate(self, degrees: Sequence[float]) -> RotatedCrops:
-        """Rotate the crop by each of degrees (> 0: nose to the viewer's right)."""
+        """Rotate the crop by each angle in degrees (> 0: nose to the viewer's right)."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedCrop:
-    """A crop for a rotator without preparation; attributes as in `Prepared`."""
+    """A crop for a rotator that has no `prepare`; attributes as in `Prepared`."""
 
     rotator: Rotator
     source: np.ndarray
@@ -286,14 +286,14 @@ class PreparedCrop:
 def prepare(
     rotator: Rotator, image: np.ndarray, *, light: str = "auto", like: Prepared | None = None, device: str | None = None
 ) -> Prepared:
-    """Prepare one crop for many rotations, by the rotator's `prepare` if it has one.
+    """Prepare one crop for many rotations, with the rotator's `prepare` if it has one.
 
     Args:
-        rotator: any.
+        rotator: any rotator.
         image: (s, s, 3) uint8 RGB crop in the CelebA frame.
         light: illumination class of the source; auto estimates it.
-        like: the same face in an earlier frame.
-        device: device of the bundled label network, for rotators without their own.
+        like: the same face prepared in an earlier frame; its light and calibration are reused.
+        device: device of the bundled label network, which is used for rotators without a label network.
     """
     if isinstance(rotator, PreparingRotator):
         return rotator.prepare(image, light, like)
@@ -301,18 +301,18 @@ def prepare(
 
 
 def measure(rotator: Rotator, image: np.ndarray, device: str | None = None) -> tuple[float, float, str]:
-    """Yaw and pitch in degrees and light of a (s, s, 3) uint8 crop, by the label network of the rotator.
+    """Measure yaw and pitch in degrees, and the light, of a (s, s, 3) uint8 crop by the rotator's label network.
 
-    Without one the bundled network is used, on `device` (None: the CPU).
+    For a rotator without a label network the bundled one is used, on `device` (None: the CPU).
     """
-    from latentrot.faces.estimate import pose_and_light  # noqa: PLC0415  brings torch
+    from latentrot.faces.estimate import pose_and_light  # noqa: PLC0415  imports torch
     from latentrot.faces.network import load_labeler  # noqa: PLC0415
 
     return pose_and_light(image, getattr(rotator, "label_network", None) or load_labeler(device=device))
 
 
 def rotate_many(rotator: Rotator, image: np.ndarray, degrees: Sequence[float]) -> list[np.ndarray]:
-    """Rotate one image by each of degrees, by the rotator's `rotate_many` if it has one."""
+    """Rotate one image by each angle, with the rotator's `rotate_many` if it has one."""
     check_degrees(degrees, 180)
     if isinstance(rotator, BatchRotator):
         return rotator.rotate_many(image, degrees)
@@ -327,18 +327,18 @@ def rotate_face(
     size: int,
     box: Square = CROP_BOX,
 ) -> list[np.ndarray]:
-    """Rotate one face of a photograph, by the rotator's `rotate_photograph` if it has one.
+    """Rotate one face of a photograph, with the rotator's `rotate_photograph` if it has one.
 
     Args:
-        rotator: any.
+        rotator: any rotator.
         photograph: (h, w, 3) uint8.
         face: alignment of the face.
-        degrees: rotations.
-        size: side in pixels of the input crop of other rotators, and of the returned crops.
+        degrees: rotations in degrees of yaw.
+        size: side in pixels of the returned crops and, for rotators of crops, of the input crop.
         box: square of the CelebA frame to crop: left, top, right, bottom in frame pixels.
 
     Returns:
-        Crops, one for each rotation: (size, size, 3) uint8, or of the size that the rotator returns.
+        One crop per rotation: (size, size, 3) uint8, or of the size that a rotator of crops returns.
     """
     check_degrees(degrees, 180)
     if not takes_photographs(rotator):
@@ -356,13 +356,13 @@ def load_rotator(
 
     Args:
         name: one of `ROTATORS`; or "package.module:name", which is called to make a user-defined rotator.
-        device: "cpu", "cuda" or "cuda:N"; None: cuda where there is one. Not passed to user-defined rotators.
+        device: "cpu", "cuda" or "cuda:N"; None: cuda if available. Not passed to user-defined rotators.
         dtype: precision of the evaluations of a diffusion model: float32, bfloat16 or float16.
         **options: fields of the options of the rotator (such as `latentrot.rotators.latent.options.LatentOptions`), or
             arguments of a user-defined rotator.
 
     Raises:
-        LatentrotError: an unknown name or option, or a failed import.
+        LatentrotError: the name or an option is unknown, or the import fails.
     """
     made_by = options_of(name)
     if made_by is None:
@@ -388,7 +388,7 @@ def _imported(name: str, place: str) -> Any:
     """Import module:name.
 
     Raises:
-        LatentrotError: it does not exist.
+        LatentrotError: the module or the name does not exist.
     """
     module, _, attribute = place.partition(":")
     try:

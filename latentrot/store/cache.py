@@ -36,8 +36,8 @@ def latent_key(crop: np.ndarray, space: LatentSpace, tolerance: float, residual:
     Args:
         crop: (s, s, 3) uint8 at the model's resolution.
         space: model and schedule.
-        tolerance: of the inversion.
-        residual: whether it is stored with its residual latent.
+        tolerance: tolerance of the inversion.
+        residual: whether the latent is stored with its residual latent.
     """
     depends_on = {
         "format": 2,
@@ -74,7 +74,7 @@ class LatentCache:
         return latent
 
     def put(self, key: str, latent: torch.Tensor) -> None:
-        """Store a latent; a cache that is not writable does not fail the edit."""
+        """Store a latent; if the cache is not writable, nothing is stored and no error is raised."""
         content = save({"latent": latent.contiguous()})
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ class LatentCache:
         return self.root / f"{key}.safetensors"
 
     def forget_oldest(self) -> None:
-        """Delete the least recently used files above the max total size."""
+        """Delete the least recently used files until the total size is at most `max_bytes`."""
         files = sorted(((p.stat(), p) for p in self.root.glob("*.safetensors")), key=lambda f: -f[0].st_mtime_ns)
         total = 0
         for status, path in files:
@@ -99,6 +99,6 @@ class LatentCache:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file that is readable by its owner only at any moment."""
+    """Write a file that at no time is readable by others than its owner."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(content)

@@ -26,7 +26,7 @@ except ImportError as missing:  # an extra
 __all__ = ["connect", "embed_on_ray"]
 
 log = logging.getLogger(__name__)
-#: losses after which a shard is assumed to kill its workers
+#: number of lost workers after which a shard is assumed to crash them
 MAX_LOSSES = 5
 #: seconds between polls for new machines
 POLL_S = 5.0
@@ -47,7 +47,7 @@ class Worker:
             self.embedder = error
 
     def ready(self) -> LatentrotError | None:
-        """The error that prevented the start, if any."""
+        """The error that prevented the start; None after a successful start."""
         return self.embedder if isinstance(self.embedder, LatentrotError) else None
 
     def embed_shard(self, number: int) -> ShardReport | LatentrotError:
@@ -64,7 +64,7 @@ def connect(address: str) -> None:
     """Join a cluster: auto (that of this machine), ray://HOST:10001, HOST:6379, or local (this machine only).
 
     Raises:
-        LatentrotError: there is no cluster at the address.
+        LatentrotError: no cluster runs at the address.
     """
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
@@ -89,12 +89,15 @@ def embed_on_ray(
 
     Args:
         job: what to embed; data, store and model must have the same names on every machine.
-        numbers: of the shards.
+        numbers: shard numbers.
         workers: max number of actors; None: one per GPU of the cluster, or per CPU without GPUs, and more as machines join.
         threads: CPU threads of each actor.
 
+    Yields:
+        One report per shard, in the order in which shards are finished.
+
     Raises:
-        LatentrotError: of the first shard that cannot be embedded, or of one that was lost repeatedly.
+        LatentrotError: a shard cannot be embedded, or was lost with several workers.
     """
     left, losses = list(numbers), dict.fromkeys(numbers, 0)
     # actors; their methods are created by Ray at run time
@@ -102,13 +105,13 @@ def embed_on_ray(
     running: dict[ray.ObjectRef, tuple[Any, int]] = {}
     try:
         while left or running:
-            # start as many actors as there are resources and shards for
+            # start one actor per free slot, but not more than there are shards
             takes, room = slots()
             wanted = min(workers or room, len(left) + len(running))
             for _ in range(wanted - len(starting) - len(running)):
                 actor = ray.remote(Worker).options(**takes).remote(job, threads)
                 starting[actor.ready.remote()] = actor
-            # wait for the first answer: an actor that is ready, done or lost
+            # wait until an actor is ready, has finished its shard, or is lost
             answered, _ = ray.wait([*starting, *running], num_returns=1, timeout=POLL_S)
             for ref in answered:
                 actor, number = (starting.pop(ref), None) if ref in starting else running.pop(ref)
@@ -116,7 +119,7 @@ def embed_on_ray(
                     answer = ray.get(ref)
                 except RayActorError:
                     if number is not None:
-                        log.warning("a worker was lost; shard %d is assigned to another one", number)
+                        log.warning("a worker was lost; shard %d is assigned to another worker", number)
                         losses[number] += 1
                         left.append(number)
                         if losses[number] == MAX_LOSSES:

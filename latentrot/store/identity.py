@@ -1,4 +1,4 @@
-"""Check that latents belong to the current images of a folder, or of a table of labels, not only to the same names."""
+"""Check by digests that latents belong to the current images of a folder or of a label table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from latentrot.data.celeba import FaceFolder
-from latentrot.data.digests import changed_names, image_digests, names_some, refuse_most_changed
+from latentrot.data.digests import changed_names, image_digests, list_some, refuse_most_changed
 from latentrot.store.latent_store import LatentStore
 
 __all__ = ["Changes", "changed_images", "forget_changed", "require_same_images"]
@@ -34,7 +34,7 @@ class Changes:
 
 
 def changed_images(store: LatentStore, folder: FaceFolder) -> Changes:
-    """Compare the digests in a store with those of a folder's files; images that are not in the folder are ignored."""
+    """Compare the digests in a store with those of the files in a folder; images missing in the folder are ignored."""
     images, shards, known, unknown = [], [], 0, 0
     there = set(folder.ids)
     for number, header in store.headers():
@@ -50,10 +50,10 @@ def changed_images(store: LatentStore, folder: FaceFolder) -> Changes:
 
 
 def forget_changed(store: LatentStore, folder: FaceFolder) -> None:
-    """Remove the shards of changed images, with a warning, so that they are embedded again.
+    """Delete the shards that contain changed images, with a warning, so that they are embedded again.
 
     Raises:
-        LatentrotError: more than half have changed: the folder is another one.
+        LatentrotError: more than half of the images have changed, so the store belongs to another folder.
     """
     changes = changed_images(store, folder)
     if changes.unknown:
@@ -68,20 +68,20 @@ def forget_changed(store: LatentStore, folder: FaceFolder) -> None:
         "use another --out, or the folder it was embedded from",
     )  # fmt: skip
     log.warning("%d images have changed since they were embedded: %s; %d shards are embedded again",
-                len(changes.images), names_some(changes.images), len(changes.shards))  # fmt: skip
+                len(changes.images), list_some(changes.images), len(changes.shards))  # fmt: skip
     for number in changes.shards:
         store.path_of(number).unlink()
 
 
 def require_same_images(store: LatentStore, labels: pd.DataFrame) -> pd.DataFrame:
-    """Drop labels of images that differ from the embedded ones of the same name, with a warning.
+    """Drop the labels of images whose digests differ from those in the store, with a warning.
 
     Args:
         store: the latents.
-        labels: by image_id, with a column `digest` if it was recorded.
+        labels: table indexed by image_id, with a column `digest` if digests were recorded.
 
     Raises:
-        LatentrotError: most belong to other images.
+        LatentrotError: more than half of the labels belong to other images.
     """
     if "digest" not in labels:
         log.info("the labels have no digests of their images; they are joined with the latents by name only")
@@ -97,5 +97,5 @@ def require_same_images(store: LatentStore, labels: pd.DataFrame) -> pd.DataFram
     )  # fmt: skip
     if others:
         log.warning("%d images have changed between embedding and labelling, and are left out: %s; embed and label again",
-                    len(others), names_some(others))  # fmt: skip
+                    len(others), list_some(others))  # fmt: skip
     return labels.drop(index=others)

@@ -17,17 +17,17 @@ __all__ = ["EmbedJob"]
 
 @dataclass(frozen=True)
 class EmbedJob:
-    """Everything that another process needs; the paths must mean the same there.
+    """Description of an embedding run for another process, in which the paths must be valid, too.
 
     Args:
         data: the folder of images.
         store: the store's folder or address; its manifest must exist.
         model: a diffusers folder or a Hub id; None: the bundled model.
         dtype: precision of the network's evaluations.
-        sizes: of batches and readers.
+        sizes: batch size and number of reader threads.
         retry: embed existing shards again.
-        scale: of an autoencoder's latents, see `load_model`.
-        vae: an autoencoder, see `load_model`.
+        scale: scale of an autoencoder's latents, see `load_model`.
+        vae: folder or Hub id of an autoencoder, see `load_model`.
     """
 
     data: Path
@@ -40,7 +40,7 @@ class EmbedJob:
     vae: str | None = None
 
     def start(self, device: str | None, threads: int | None = None) -> ShardEmbedder:
-        """Load the model.
+        """Load the model and return an embedder.
 
         Args:
             device: target device; None: the best available one.

@@ -17,7 +17,7 @@ from upath import UPath
 from latentrot.errors import LatentrotError
 from latentrot.files import write_atomically
 from latentrot.store.manifest import Manifest
-from latentrot.store.places import as_place, listed, write_atomic
+from latentrot.store.places import as_path, list_names, write_atomic
 from latentrot.store.shard import ShardHeader, pack_shard, read_header, read_latent_rows
 from latentrot.store.space import LatentSpace
 
@@ -42,7 +42,7 @@ class LatentStore:
     """
 
     def __init__(self, root: Path | UPath | str) -> None:
-        self.root = as_place(root)
+        self.root = as_path(root)
 
     def path_of(self, number: int) -> Path | UPath:
         """Path of a shard, whether it exists or not."""
@@ -54,8 +54,8 @@ class LatentStore:
 
     @property
     def numbers(self) -> list[int]:
-        """Numbers of the existing shards, rising."""
-        return sorted(int(m[1]) for m in map(SHARD.fullmatch, listed(self.root)) if m)
+        """Numbers of the existing shards, in ascending order."""
+        return sorted(int(m[1]) for m in map(SHARD.fullmatch, list_names(self.root)) if m)
 
     @property
     def shards(self) -> list[Path | UPath]:
@@ -64,7 +64,7 @@ class LatentStore:
 
     @property
     def manifest(self) -> Manifest:
-        """The current plan."""
+        """The manifest as it is on disk now."""
         return Manifest(self.root)
 
     def missing(self) -> list[int]:
@@ -99,7 +99,7 @@ class LatentStore:
         return first
 
     def image_ids(self) -> list[str]:
-        """Names of all embedded images, shard by shard; a list in memory, see `headers` and `count` for large stores."""
+        """Names of all embedded images, shard by shard; for large stores use `headers` and `count` instead of this list."""
         return [i for _, header in self.headers() for i in header.image_ids]
 
     def count(self) -> int:
@@ -114,7 +114,7 @@ class LatentStore:
         """Write one more, unplanned shard: (n, c, h, w) latents, stored in half precision.
 
         Raises:
-            LatentrotError: the store has a manifest, which does not include the shard, or is not writable.
+            LatentrotError: the store has a manifest, so no unplanned shard may be added, or it is not writable.
         """
         if self.manifest:
             raise LatentrotError(
@@ -126,7 +126,7 @@ class LatentStore:
         return path
 
     def write_index(self) -> Path | UPath:
-        """Write index.parquet for other programs: image_id, shard, row; rebuilt from the headers of the shards."""
+        """Write index.parquet (image_id, shard, row), rebuilt from the shard headers, for other programs."""
         path = self.root / "index.parquet"
         if isinstance(path, Path):
             write_atomically(path, self._write_index)
@@ -143,7 +143,7 @@ class LatentStore:
                 n = len(header.image_ids)
                 shard = pa.DictionaryArray.from_arrays(np.zeros(n, np.int32), [self.path_of(number).name])
                 pile.append(pa.table([header.image_ids, shard, np.arange(n, dtype=np.int32)], schema=INDEX))
-                if len(pile) == 256:  # larger row groups
+                if len(pile) == 256:  # write larger row groups
                     writer.write_table(pa.concat_tables(pile).unify_dictionaries())
                     pile = []
             if pile:
@@ -169,7 +169,7 @@ class LatentStore:
                     yield [n for n, k in zip(names, keep, strict=True) if k], kept
 
     def stream(self, shards: Iterable[tuple[int, ShardHeader]]) -> Iterator[tuple[int, ShardHeader, torch.Tensor]]:
-        """Whole shards as stored; each is read while the one before is being processed.
+        """Yield whole shards as stored; the next shard is read while the current one is processed.
 
         Args:
             shards: number and header of the shards to read.

@@ -1,7 +1,7 @@
 """The plan of a store, which assigns images to shards: written before embedding, append-only.
 
 Every `manifest-NNNNN.parquet` is one part. Its row groups are the shards, in order, and its only column holds the names
-of their images. So the images of one shard are read without the others', ten million take no more memory than their
+of their images. So the names of one shard can be read alone, ten million names take no more memory than their
 characters, and parquet's statistics per row group tell which groups may contain a name.
 """
 
@@ -21,7 +21,7 @@ from upath import UPath
 
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import check_format
-from latentrot.store.places import create_atomic, listed
+from latentrot.store.places import create_atomic, list_names
 from latentrot.store.space import LatentSpace
 
 __all__ = ["Manifest", "Part", "pack_part"]
@@ -35,7 +35,7 @@ CHUNK = 500_000
 
 def part_names(root: Path | UPath) -> list[str]:
     """Names of the manifest's files, in order."""
-    return sorted(n for n in listed(root) if n.startswith("manifest-") and n.endswith(".parquet"))
+    return sorted(n for n in list_names(root) if n.startswith("manifest-") and n.endswith(".parquet"))
 
 
 def pack_part(
@@ -45,7 +45,7 @@ def pack_part(
 
     Args:
         shards: names of the images; arrays longer than `shard_size` are split into several shards.
-        space: of the planned latents.
+        space: space of the planned latents.
         shard_size: images per shard; a shorter array stays one shorter shard.
         batch_size: images inverted together.
     """
@@ -75,7 +75,7 @@ class Part:
 
     Args:
         path: the file.
-        content: its future content, if it is not written yet.
+        content: bytes of the file, if it is not written yet.
     """
 
     path: Path | UPath
@@ -86,7 +86,7 @@ class Part:
         """The open file.
 
         Raises:
-            LatentrotError: it is damaged.
+            LatentrotError: the file is damaged.
         """
         try:
             file = pq.ParquetFile(self._source())
@@ -111,7 +111,7 @@ class Part:
 
     @cached_property
     def header(self) -> dict[str, str]:
-        """Its header."""
+        """Header entries of the file."""
         return _header(self.file)
 
     def __len__(self) -> int:
@@ -140,7 +140,7 @@ class Manifest:
 
     Args:
         root: the store's folder.
-        parts: used instead of those in the folder.
+        parts: parts to use instead of those in the folder.
     """
 
     def __init__(self, root: Path | UPath, parts: list[Part] | None = None) -> None:
@@ -203,7 +203,7 @@ class Manifest:
                 yield range(start + here[0], start + here[-1] + 1), part.names(here)
 
     def holds(self, names: pa.Array | pa.ChunkedArray) -> np.ndarray:
-        """Which names are planned already: (n,) bool. Fastest, with least memory, for alphabetically ordered names."""
+        """Whether each of n names is already planned: (n,) bool. Fastest for alphabetically sorted names."""
         known = np.zeros(len(names), bool)
         for start in range(0, len(names), CHUNK):
             some = names.slice(start, CHUNK)
@@ -221,11 +221,11 @@ class Manifest:
         return known
 
     def extend(self, names: pa.ChunkedArray, space: LatentSpace, shard_size: int, batch_size: int) -> Manifest:
-        """Plan shards for the names that have none.
+        """Plan shards for names that are not planned yet.
 
         Args:
-            names: of images, in the order of embedding.
-            space: of the latents; must be the store's.
+            names: image names in the order of embedding.
+            space: space of the latents; must equal that of the store.
             shard_size: images per new shard.
             batch_size: images inverted together.
 
@@ -233,7 +233,7 @@ class Manifest:
             The manifest, including what concurrent runs have planned.
 
         Raises:
-            LatentrotError: the store has another space, or is not writable.
+            LatentrotError: the space differs from the store's, or the store is not writable.
         """
         manifest = self
         while True:
@@ -243,5 +243,7 @@ class Manifest:
             if not len(new):
                 return manifest
             part = self.root / f"manifest-{len(manifest.parts):05d}.parquet"
-            create_atomic(part, pack_part([new], space, shard_size, batch_size))  # if another run was first, loop again
+            create_atomic(
+                part, pack_part([new], space, shard_size, batch_size)
+            )  # if another run wrote this part first, plan again
             manifest = Manifest(self.root)

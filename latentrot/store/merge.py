@@ -12,7 +12,7 @@ import torch
 from latentrot.errors import LatentrotError
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.manifest import CHUNK, Manifest, Part, pack_part
-from latentrot.store.places import create_atomic, same_file, write_atomic
+from latentrot.store.places import create_atomic, link_or_copy, write_atomic
 from latentrot.store.shard import pack_shard, read_header, read_latent_rows
 from latentrot.store.work import Sizes
 
@@ -24,9 +24,9 @@ class ShardSource:
     """A shard to take over.
 
     Attributes:
-        store: its store.
-        number: its number there.
-        drop: images to leave out, because the merged store has them already.
+        store: store that contains the shard.
+        number: number of the shard in that store.
+        drop: images to leave out because the merged store already contains them.
     """
 
     store: LatentStore
@@ -41,15 +41,15 @@ def merge_stores(
     drop_duplicates: bool = False,
     progress: Callable[[int], object] | None = None,
 ) -> tuple[int, int]:
-    """Merge several stores into one planned store; shards are hard links where possible.
+    """Merge several stores into one planned store; shards become hard links where possible.
 
     Only existing shards are taken over, so the result is complete; images of missing shards are planned again when their
-    folder is embedded into it. Stores without a manifest get one. After an interruption, run it again to continue.
+    folder is embedded into it. Stores without a manifest get one. An interrupted merge is continued by running it again.
 
     Args:
         stores: all of one model and schedule.
         out: the new store.
-        drop_duplicates: if an image is in two stores, keep the first one's latent. Otherwise duplicates are refused, since
+        drop_duplicates: if an image is in two stores, keep the latent of the first. Otherwise duplicates are refused, because
             two folders may use one name for different images.
         progress: called with 1 for every shard taken over.
 
@@ -57,10 +57,12 @@ def merge_stores(
         Number of images planned in the new store, and number of dropped duplicates.
 
     Raises:
-        LatentrotError: stores of different models or schedules, duplicates, or an existing target store.
+        LatentrotError: the stores differ in model or schedule, images are duplicated, or the target store exists.
     """
     for i, store in enumerate(stores):
-        for other in stores[: i + 1]:  # all pairs: two stores may differ in a part that an older one does not record
+        for other in stores[
+            : i + 1
+        ]:  # compare all pairs: two stores may differ in a part that an older one does not record
             store.space.require_same(other.space, str(store.root))
     parts: list[Part] = []
     sources: list[ShardSource] = []
@@ -72,18 +74,18 @@ def merge_stores(
         dropped += duplicates
     for part in parts:
         if not create_atomic(part.path, part.content or b"") and part.path.read_bytes() != part.content:
-            raise LatentrotError(f"{out.root} is a store already; choose another folder for the merged one")
+            raise LatentrotError(f"{out.root} already contains a store; choose another folder for the merged store")
     there = set(out.numbers)
     for number, source in enumerate(sources):
         if number not in there:
-            take_over(source, out, number)
+            transfer_shard(source, out, number)
         if progress is not None:
             progress(1)
     return int(Manifest(out.root).counts.sum()), dropped
 
 
 def named_shards(store: LatentStore) -> Iterator[list[tuple[int, pa.Array]]]:
-    """Numbers and images of the existing shards, a few at a time."""
+    """Yield numbers and image names of the existing shards, a few shards at a time."""
     manifest, there = store.manifest, set(store.numbers)
     if not manifest:
         yield from ([(number, pa.array(header.image_ids, pa.string()))] for number, header in store.headers())
@@ -100,11 +102,11 @@ def plan_source(store: LatentStore, before: Manifest, *, drop_duplicates: bool) 
 
     Args:
         store: the store to take over.
-        before: plan of the stores before it.
-        drop_duplicates: leave out images that are planned already, rather than refuse them.
+        before: manifest of the stores already planned.
+        drop_duplicates: leave out images that are already planned, instead of refusing them.
 
     Returns:
-        Its part of the new manifest, its shards, and the number of dropped images.
+        The part of the new manifest for this store, its shards, and the number of dropped images.
     """
     sources: list[ShardSource] = []
     examples: list[str] = []
@@ -133,19 +135,19 @@ def plan_source(store: LatentStore, before: Manifest, *, drop_duplicates: bool) 
     content = pack_part(kept(), store.space, size, batch)
     if duplicates and not drop_duplicates:
         raise LatentrotError(
-            f"{duplicates} images of {store.root} are in the stores before it, such as {', '.join(examples[:3])}; if they "
-            "are the same images, pass --drop-duplicates to keep the first store's"
+            f"{duplicates} images of {store.root} are also in earlier stores, such as {', '.join(examples[:3])}; if they "
+            "are the same images, pass --drop-duplicates to keep only those of the first store"
         )
     return Part(before.root / f"manifest-{len(before.parts):05d}.parquet", content), sources, duplicates
 
 
-def take_over(source: ShardSource, out: LatentStore, number: int) -> None:
+def transfer_shard(source: ShardSource, out: LatentStore, number: int) -> None:
     """Link a shard, or rewrite it if images are dropped or it has no checksum."""
     path = source.store.path_of(source.number)
     header = read_header(path)
     header.space.require_same(source.store.space, str(path))
     if header.checksum and not source.drop:
-        same_file(path, out.path_of(number))
+        link_or_copy(path, out.path_of(number))
         return
     keep = torch.tensor([i not in source.drop for i in header.image_ids], dtype=torch.bool)
     latents = read_latent_rows(path, header)[keep]

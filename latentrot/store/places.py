@@ -12,13 +12,13 @@ from upath import UPath
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import write_atomically
 
-__all__ = ["as_place", "create_atomic", "listed", "read_into", "read_range", "same_file", "write_atomic"]
+__all__ = ["as_path", "create_atomic", "link_or_copy", "list_names", "read_into", "read_range", "write_atomic"]
 
-#: errors of remote files; fsspec's file systems raise hardly anything else
+#: errors of fsspec's file systems
 REMOTE_ERRORS = (OSError, ValueError, ImportError)
 
 
-def as_place(root: Path | UPath | str) -> Path | UPath:
+def as_path(root: Path | UPath | str) -> Path | UPath:
     """A folder as a path object: `pathlib.Path` if it is local, else its fsspec counterpart.
 
     Raises:
@@ -36,12 +36,12 @@ def as_place(root: Path | UPath | str) -> Path | UPath:
     return place
 
 
-def listed(root: Path | UPath) -> list[str]:
+def list_names(root: Path | UPath) -> list[str]:
     """Names in a folder; empty if it does not exist."""
     try:
         if isinstance(root, Path):
             return os.listdir(root)
-        root.fs.invalidate_cache()  # other processes write there, too
+        root.fs.invalidate_cache()  # other processes may have written files
         return [entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in root.fs.ls(root.path, detail=True)]
     except (FileNotFoundError, NotADirectoryError):
         return []
@@ -57,7 +57,7 @@ def write_atomic(path: Path | UPath, content: bytes) -> None:
         write_atomically(path, lambda p: p.write_bytes(content))
         return
     try:
-        path.fs.pipe_file(path.path, content)  # objects become visible when they are complete
+        path.fs.pipe_file(path.path, content)  # remote objects become visible only when complete
     except REMOTE_ERRORS as error:
         raise LatentrotError(f"cannot write {path}: {one_line(error)}") from error
 
@@ -89,7 +89,7 @@ def read_range(path: Path | UPath, start: int, stop: int) -> bytes:
 
 
 def read_into(path: Path | UPath, start: int, buffer: memoryview) -> int:
-    """Fill a buffer with the bytes of a file from `start` on; returns the number of bytes read."""
+    """Fill a buffer with the bytes of a file from offset `start`; returns the number of bytes read."""
     if not isinstance(path, Path):
         content = read_range(path, start, start + len(buffer))
         buffer[: len(content)] = content
@@ -102,8 +102,8 @@ def read_into(path: Path | UPath, start: int, buffer: memoryview) -> int:
     return filled
 
 
-def same_file(source: Path | UPath, target: Path | UPath) -> None:
-    """Give a file a second name: a hard link on the same disk, else a copy."""
+def link_or_copy(source: Path | UPath, target: Path | UPath) -> None:
+    """Create `target` as a hard link to `source`, or as a copy if they are on different disks."""
     if isinstance(source, Path) and isinstance(target, Path):
         try:
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -23,12 +23,12 @@ EMBEDDERS: list[ShardEmbedder] = []
 
 
 def devices_of(devices: str | None, workers: int | None, default: str | None) -> tuple[list[str | None], int | None]:
-    """Device of each process, and threads per process if several share the CPU.
+    """Device of each process, and number of threads per process if several processes share the CPU.
 
     Args:
-        devices: names joined by commas; None: `default` for each of the workers.
-        workers: number of processes without a device of their own; None: one.
-        default: their device; None: the CPU.
+        devices: device names, separated by commas; None: `default` for each of the workers.
+        workers: number of processes that share `default`; None: one.
+        default: device of these processes; None: the CPU.
     """
     if devices is not None:
         if workers is not None:
@@ -45,8 +45,8 @@ def devices_of(devices: str | None, workers: int | None, default: str | None) ->
 
 
 def start_worker(job: EmbedJob, devices: SimpleQueue[str | None], threads: int | None) -> None:
-    """Initialise this process as a worker on the next free device; it ends with its parent process."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once, without a traceback
+    """Initialise this process as a worker on the next free device; the worker exits with its parent process."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C stops the worker at once, without a traceback
     threading.Thread(target=end_with_parent, daemon=True).start()
     EMBEDDERS.append(job.start(devices.get(), threads))
 
@@ -69,17 +69,20 @@ def embed_in_processes(
 ) -> Iterator[ShardReport]:
     """Embed shards with one process per device.
 
-    If a process dies, for instance killed for lack of memory, the others end, too; all are restarted for the remaining
-    shards, as long as they make progress.
+    If a process dies, for instance for lack of memory, all processes are stopped and restarted for the remaining shards, as
+    long as at least one shard was finished.
 
     Args:
-        job: what to embed.
-        numbers: of the shards.
-        devices: of each process; repeat a device to start several processes on it.
+        job: description of the run.
+        numbers: shard numbers.
+        devices: device of each process; repeat a device to start several processes on it.
         threads: CPU threads of each process.
 
+    Yields:
+        One report per shard, in the order in which shards are finished.
+
     Raises:
-        LatentrotError: of the first shard that cannot be embedded, or processes died without finishing a shard.
+        LatentrotError: a shard cannot be embedded, or processes died before they finished a shard.
     """
     left = list(numbers)
     while left:
@@ -99,8 +102,8 @@ def embed_in_processes(
 def one_pool(
     job: EmbedJob, numbers: Sequence[int], devices: Sequence[str | None], threads: int | None
 ) -> Iterator[ShardReport]:
-    """Reports in the order in which shards are finished; after a failure no further shard is started."""
-    context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
+    """Embed shards in one pool of processes; after a failure no further shard is started."""
+    context = multiprocessing.get_context("spawn")  # CUDA does not work after a fork
     free = context.SimpleQueue()
     for device in devices:
         free.put(device)

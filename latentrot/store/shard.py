@@ -24,7 +24,7 @@ KIND = "latentrot latents"
 FORMAT = 1
 #: number of bytes read first; they usually contain the whole header
 FIRST_READ = 32 << 10
-#: limit of safetensors
+#: max size of a header in bytes, a limit of safetensors
 MAX_HEADER_BYTES = 100_000_000
 DTYPES = {"F16": torch.float16, "F32": torch.float32}
 
@@ -37,7 +37,7 @@ class ShardHeader:
         metadata: the strings of the header (`__metadata__`).
         image_ids: the images, row by row.
         skipped: (image_id, error message) of the images that could not be read.
-        dtype: of the stored latents.
+        dtype: type of the stored latents.
         shape: (n, c, h, w).
         start: offset of the latents in the file, bytes.
     """
@@ -91,10 +91,10 @@ def pack_shard(
     Args:
         image_ids: n images.
         latents: (n, c, h, w), stored in half precision.
-        space: of the latents.
+        space: space of the latents.
         skipped: (image_id, error message) of the images of the shard that could not be read.
-        batch: number of images inverted together, which the last bits may depend on; 0: unknown.
-        digests: of the n image files (see `latentrot.data.digests`); None: unknown.
+        batch: number of images that were inverted together; the last bits may depend on it. 0: unknown.
+        digests: digests of the n image files (see `latentrot.data.digests`); None: unknown.
     """
     latents = latents.half().contiguous()
     metadata = {
@@ -148,11 +148,11 @@ def read_header(path: Path | UPath) -> ShardHeader:
 def read_latent_rows(
     path: Path | UPath, header: ShardHeader, start: int = 0, stop: int | None = None, out: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Read rows start to stop of a shard: (n, c, h, w) as stored.
+    """Read the rows from `start` to `stop` - 1 of a shard: (n, c, h, w) as stored.
 
     Args:
         path: the shard.
-        header: its header.
+        header: header of the shard.
         start: first row.
         stop: row after the last; None: all.
         out: flat buffer of the shard's dtype to read into, large enough; None: a new one.

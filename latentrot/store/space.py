@@ -1,4 +1,4 @@
-"""The space of latents: what they must have in common to be added, averaged, or walked along each other's directions."""
+"""The space of latents: only latents with the same model and schedule may be averaged or share directions."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["LatentSpace"]
 
 @dataclass(frozen=True)
 class LatentSpace:
-    """What latents must have in common to be added, averaged, or walked along each other's directions.
+    """Properties in which latents must agree to be averaged, or to be walked along the same directions.
 
     Attributes:
         model: name of the model, for display.
-        fingerprint: everything of the model that shapes a latent, for comparison.
+        fingerprint: identifies everything in the model that affects latents.
         schedule: steps, solver and depth of the inversion.
         shape: (c, h, w) of one latent.
-        factor: of the first stage's pixel-unshuffling (see `mirror_latents`).
+        factor: pixel-unshuffle factor of the first stage (see `mirror_latents`).
     """
 
     model: str
@@ -64,10 +64,10 @@ class LatentSpace:
         }
 
     def require_same(self, other: LatentSpace, what: str) -> None:
-        """Refuse another model or schedule, quoting both values; warn once about parts that an old file does not record.
+        """Refuse a different model or schedule; warn once about properties that an old file does not record.
 
         Raises:
-            LatentrotError: `what` (self) and the one in use (other) differ.
+            LatentrotError: this space, of `what`, differs from the one in use (`other`); the message quotes both values.
         """
         self.fingerprint.require_same(other.fingerprint, what, self.model, other.model)
         for name in ("schedule", "shape", "factor"):
@@ -75,5 +75,5 @@ class LatentSpace:
             if mine != theirs:
                 raise LatentrotError(
                     f"{what} belongs to model {self.model!r} with {name} {mine}, but here {other.model!r} has {theirs}; "
-                    "use the model and schedule it was made with, or compute it again"
+                    "use its model and schedule, or compute it again"
                 )

@@ -19,18 +19,18 @@ __all__ = ["verify_store"]
 def verify_store(
     store: LatentStore, progress: Callable[[int], object] | None = None, folder: FaceFolder | None = None
 ) -> list[str]:
-    """Check every shard: existence, checksum, images, shape, and that all numbers are finite.
+    """Check every shard: existence, checksum, image names, shape, and finite values.
 
     Args:
         store: the store.
         progress: called with 1 for every shard checked.
-        folder: the images; if given, the latents must belong to these.
+        folder: images; if given, the digests of the latents are compared with these files.
 
     Returns:
-        A line for each problem; none for an intact store.
+        One line per problem; empty for an intact store.
 
     Raises:
-        LatentrotError: the store is empty or has no manifest to check it against.
+        LatentrotError: the store is empty or has no manifest.
     """
     manifest, numbers = store.manifest, set(store.numbers)
     if not manifest:
@@ -42,14 +42,14 @@ def verify_store(
     planned = range(len(manifest))
     problems = [f"{store.path_of(n)}: not in the manifest" for n in sorted(numbers - set(planned))]
     absent = [n for n in planned if n not in numbers]
-    problems += [f"shards {name} are missing; run the same embed again" for name in ranges(absent)]
+    problems += [f"shards {name} are missing; run the same embed command again" for name in ranges(absent)]
     for number in sorted(numbers & set(planned)):
-        problems += [f"{store.path_of(number)}: {what}" for what in faults(store, manifest, number)]
+        problems += [f"{store.path_of(number)}: {what}" for what in shard_problems(store, manifest, number)]
         if progress is not None:
             progress(1)
     if folder is not None and not problems:
         changes = changed_images(store, folder)
-        problems += [f"{folder.image_dir / name}: not the image that was embedded" for name in changes.images]
+        problems += [f"{folder.image_dir / name}: differs from the image that was embedded" for name in changes.images]
         if changes.unknown:
             problems.append(f"{changes.unknown} latents have no recorded digest and cannot be checked")
     return problems
@@ -66,7 +66,7 @@ def ranges(numbers: list[int]) -> list[str]:
     return [str(a) if a == b else f"{a}-{b}" for a, b in runs]
 
 
-def faults(store: LatentStore, manifest: Manifest, number: int) -> list[str]:
+def shard_problems(store: LatentStore, manifest: Manifest, number: int) -> list[str]:
     """Problems of one existing shard."""
     path = store.path_of(number)
     try:
@@ -85,5 +85,5 @@ def faults(store: LatentStore, manifest: Manifest, number: int) -> list[str]:
     if checksum_of(header.metadata, raw_bytes(latents)) != header.checksum:
         found.append("its checksum is wrong; delete it and run embed again")
     elif not torch.isfinite(latents).all():
-        found.append("holds numbers that are not finite; delete it and run embed again")
+        found.append("contains nan or inf; delete it and run embed again")
     return found

@@ -1,4 +1,4 @@
-"""Embed one shard, as planned by the manifest, written atomically; the other modules schedule this unit of work."""
+"""Embed one shard of the manifest and write it atomically; other modules distribute shards over processes."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from latentrot.store.places import write_atomic
 from latentrot.store.shard import checksum_of, pack_shard, raw_bytes, read_header, read_latent_rows
 from latentrot.store.space import LatentSpace
 
-__all__ = ["ShardEmbedder", "ShardReport", "Sizes", "embed_folder", "follow", "pending_shards", "plan"]
+__all__ = ["ShardEmbedder", "ShardReport", "Sizes", "consume_reports", "embed_folder", "pending_shards", "plan"]
 
 log = logging.getLogger(__name__)
-#: age in seconds after which a temporary file is removed as left over
+#: age in seconds after which a temporary file counts as a leftover and is deleted
 LEFTOVER_AGE = 3600
-#: seconds between writes of a partial shard: the max work lost by a kill
+#: seconds between writes of a partial shard; a killed process loses at most this much work
 KEEP_S = 30.0
-#: messages of PyTorch for lack of memory; on the CPU it has no exception of its own
+#: parts of PyTorch's messages for lack of memory; on the CPU it raises no special exception
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -47,9 +47,9 @@ class Sizes:
     """Sizes of batches and shards.
 
     Args:
-        batch: images inverted together. Stored in the manifest, since the last bits of a latent may depend on it.
+        batch: images inverted together; stored in the manifest, because the last bits of a latent may depend on it.
         shard: latents per shard.
-        readers: threads of each process that read images ahead.
+        readers: threads per process that read images in advance.
     """
 
     batch: int = 64
@@ -62,11 +62,11 @@ class ShardReport:
     """Result of one shard.
 
     Attributes:
-        number: of the shard.
-        done: number of images embedded now; 0 if another process has written the shard meanwhile.
+        number: shard number.
+        done: number of images embedded by this call; 0 if another process has written the shard meanwhile.
         planned: number of images of the shard.
         skipped: an error message for each image that could not be read.
-        process: id of the process.
+        process: process id.
     """
 
     number: int
@@ -77,10 +77,10 @@ class ShardReport:
 
 
 def plan(folder: FaceFolder, store: LatentStore, space: LatentSpace, sizes: Sizes) -> Manifest:
-    """Write the manifest, or extend it by new images of the folder; remove the latents of changed images.
+    """Write the manifest, or extend it by new images of the folder; delete the latents of changed images.
 
     Raises:
-        LatentrotError: the store has another model, schedule or images, or no manifest.
+        LatentrotError: the store belongs to another model, schedule or folder, or has no manifest.
     """
     manifest = store.manifest
     if not manifest and store.numbers:
@@ -98,9 +98,9 @@ def pending_shards(store: LatentStore, *, retry: bool = False, generator: random
     """Numbers of the shards to embed, in random order, so that concurrent runs rarely collide.
 
     Args:
-        store: with its manifest.
+        store: store with a manifest.
         retry: include shards in which images were skipped.
-        generator: source of the order; None: the system's, another order in every run.
+        generator: random generator of the order; None: a different order in every run.
     """
     numbers = set(store.missing())
     if retry:
@@ -116,8 +116,8 @@ class ShardEmbedder:
     Args:
         folder: the images.
         model: the model.
-        store: with its manifest.
-        sizes: of batches and readers; batches of a shard have the size in its manifest, halved if memory is short.
+        store: store with a manifest.
+        sizes: number of reader threads; the batch size of a shard is that in the manifest, halved if memory is short.
     """
 
     def __init__(self, folder: FaceFolder, model: LatentModel, store: LatentStore, sizes: Sizes) -> None:
@@ -130,19 +130,19 @@ class ShardEmbedder:
     def embed_shard(
         self, number: int, *, force: bool = False, progress: Callable[[int], object] | None = None
     ) -> ShardReport:
-        """Embed the images of one shard and write it atomically. Doing it twice is harmless.
+        """Embed the images of one shard and write it atomically.
 
-        The latents depend on the manifest and the model only, not on what was done before. An image that cannot be read is
-        replaced by a grey one, so that the batch of the others is unchanged; it is recorded in the shard's header, and the
-        shard counts as complete.
+        The latents depend on the manifest and the model only, so embedding a shard twice gives the same file. An unreadable
+        image is replaced by a grey one, so that the batch of the other images is unchanged; it is recorded in the shard's
+        header, and the shard counts as complete.
 
         Args:
-            number: of the shard.
-            force: embed it even if it exists.
+            number: shard number.
+            force: embed the shard even if it exists.
             progress: called with the number of images processed since the last call.
 
         Raises:
-            LatentrotError: the store is not writable, or none of the shard's images is in the folder.
+            LatentrotError: the store is not writable, or the folder contains none of the shard's images.
         """
         ids = self.manifest.shard_ids(number)
         path = self.store.path_of(number)
@@ -153,7 +153,7 @@ class ShardEmbedder:
         batch = self.manifest.batch_size(number)
         partial = None if force else self.store.partial_of(number)
         digests = image_digests(self.folder.image_dir, ids)
-        latents, complaints, begun, limit = self.resume(partial, ids, batch, digests)
+        latents, errors, begun, limit = self.read_partial(partial, ids, batch, digests)
         if progress is not None and begun:
             progress(begun)
         done, kept_at = begun, time.monotonic()
@@ -164,21 +164,21 @@ class ShardEmbedder:
                 z = self.invert(to_tensor(crops)).half()
                 latents[start : start + len(crops)] = z
                 unusable = np.flatnonzero(~torch.isfinite(z).flatten(1).all(1).numpy())
-                complaints |= {start + int(i): "its latent is not finite" for i in unusable} | bad
+                errors |= {start + int(i): "its latent is not finite" for i in unusable} | bad
                 done = start + len(crops)
                 if progress is not None:
                     progress(len(crops))
                 if time.monotonic() - kept_at > KEEP_S:
-                    self.keep(partial, ids[:done], latents[:done], complaints, batch, digests[:done])
+                    self.write_partial(partial, ids[:done], latents[:done], errors, batch, digests[:done])
                     kept_at = time.monotonic()
-        except BaseException:  # also Ctrl-C: keep the finished batches
+        except BaseException:  # including Ctrl-C: keep the finished batches
             if done > begun:
                 with suppress(Exception):
-                    self.keep(partial, ids[:done], latents[:done], complaints, batch, digests[:done])
+                    self.write_partial(partial, ids[:done], latents[:done], errors, batch, digests[:done])
             raise
-        self.require_folder(number, ids, complaints)
-        kept = [i for i in range(len(ids)) if i not in complaints]
-        skipped = [(ids[i], complaints[i]) for i in sorted(complaints)]
+        self.require_folder(number, ids, errors)
+        kept = [i for i in range(len(ids)) if i not in errors]
+        skipped = [(ids[i], errors[i]) for i in sorted(errors)]
         used = min(batch, limit, self.limit or batch)
         rows, made_of = [ids[i] for i in kept], [digests[i] for i in kept]
         write_atomic(path, pack_shard(rows, latents[kept], self.space, skipped, used, made_of))
@@ -187,20 +187,24 @@ class ShardEmbedder:
                 partial.unlink(missing_ok=True)
         return ShardReport(number, len(kept), len(ids), tuple(complaint for _, complaint in skipped))
 
-    def keep(
-        self, path: Path | UPath | None, ids: list[str], latents: torch.Tensor, complaints: dict[int, str], batch: int,
+    def write_partial(
+        self, path: Path | UPath | None, ids: list[str], latents: torch.Tensor, errors: dict[int, str], batch: int,
         digests: list[str],
     ) -> None:  # fmt: skip
         """Write the finished batches of a shard as a partial shard beside the shards."""
         if path is not None:
-            skipped = [(ids[i], complaints[i]) for i in sorted(complaints) if i < len(ids)]
+            skipped = [(ids[i], errors[i]) for i in sorted(errors) if i < len(ids)]
             used = min(batch, self.limit or batch)
             write_atomic(path, pack_shard(ids, latents, self.space, skipped, used, digests))
 
-    def resume(
+    def read_partial(
         self, path: Path | UPath | None, ids: list[str], batch: int, digests: list[str]
     ) -> tuple[torch.Tensor, dict[int, str], int, int]:
-        """Read a partial shard: latents with room for the rest, error messages, number of images done, batch size."""
+        """Read a partial shard.
+
+        Returns:
+            Latents (n, c, h, w), filled up to the images done; error messages by index; number of images done; batch size.
+        """
         latents, nothing = torch.zeros(len(ids), *self.space.shape, dtype=torch.float16), ({}, 0, batch)
         if path is None or not path.exists():
             return latents, *nothing
@@ -208,7 +212,7 @@ class ShardEmbedder:
             header = read_header(path)
             rows, done = read_latent_rows(path, header), len(header.image_ids)
             header.space.require_same(self.space, str(path))
-        except LatentrotError:  # damaged or of another model: start again
+        except LatentrotError:  # damaged, or of another model: start again
             return latents, *nothing
         same_images = done % batch == 0 and header.image_ids == ids[:done] and header.digests == digests[:done]
         if not same_images or checksum_of(header.metadata, raw_bytes(rows)) != header.checksum:
@@ -223,7 +227,7 @@ class ShardEmbedder:
         )
 
     def invert(self, x: torch.Tensor) -> torch.Tensor:
-        """Invert images, in halves if they do not fit into memory together."""
+        """Invert a batch of images; halve the batch if memory is short."""
         while True:
             size = min(len(x), self.limit or len(x))
             try:
@@ -243,19 +247,19 @@ class ShardEmbedder:
             log.warning("%s: out of memory with %d images at a time; continuing with %d",
                         self.model.device, size, self.limit)  # fmt: skip
 
-    def require_folder(self, number: int, ids: list[str], complaints: dict[int, str]) -> None:
-        """Refuse to complete a shard if none of its images is in the folder (another folder, or it was unmounted)."""
-        if len(complaints) == len(ids) and not any((self.folder.image_dir / i).exists() for i in ids):
+    def require_folder(self, number: int, ids: list[str], errors: dict[int, str]) -> None:
+        """Refuse to complete a shard if the folder contains none of its images, as when it is not mounted."""
+        if len(errors) == len(ids) and not any((self.folder.image_dir / i).exists() for i in ids):
             raise LatentrotError(
-                f"none of the {len(ids)} images of shard {number} is in {self.folder.image_dir}; use the folder the store "
-                f"was planned for, or drop them permanently with: latentrot embed merge {self.store.root} --out NEW"
+                f"none of the {len(ids)} images of shard {number} is in {self.folder.image_dir}; use the folder for which "
+                f"the store was planned, or drop these permanently with: latentrot embed merge {self.store.root} --out NEW"
             )
 
 
 def read_ahead(
     folder: FaceFolder, ids: list[str], size: int, batch: int, readers: int, first: int = 0
 ) -> Iterator[tuple[int, list[np.ndarray], dict[int, str]]]:
-    """Read the images of a shard from `first` on in batches, with threads that are one batch ahead.
+    """Read the images of a shard in batches from index `first`, in threads that work one batch ahead.
 
     Yields:
         Index of the batch's first image, (size, size, 3) uint8 crops, grey if unreadable, and error messages by index.
@@ -279,8 +283,8 @@ def read_ahead(
             yield start, [np.full((size, size, 3), 128, np.uint8) if isinstance(c, str) else c for c in got], bad
 
 
-def follow(store: LatentStore, reports: Iterator[ShardReport], bar: tqdm) -> tuple[int, list[str]]:
-    """Run shards to completion: number of images embedded, and error messages; then write the index."""
+def consume_reports(store: LatentStore, reports: Iterator[ShardReport], bar: tqdm) -> tuple[int, list[str]]:
+    """Consume the reports of an engine and write the index; returns the number of embedded images and error messages."""
     done, bad = 0, {}
     for report in reports:
         done += report.done
@@ -293,7 +297,7 @@ def follow(store: LatentStore, reports: Iterator[ShardReport], bar: tqdm) -> tup
 
 
 def remove_leftovers(root: Path | UPath) -> None:
-    """Remove temporary files of killed runs; files younger than an hour may be in use."""
+    """Delete temporary files of killed runs; files younger than an hour are kept, as they may be in use."""
     for path in root.glob(".*.tmp") if isinstance(root, Path) else ():
         with suppress(OSError):
             if time.time() - path.stat().st_mtime > LEFTOVER_AGE:
@@ -301,7 +305,7 @@ def remove_leftovers(root: Path | UPath) -> None:
 
 
 def progress_bar(store: LatentStore, numbers: list[int]) -> Progress:
-    """Progress in images, with rate and remaining time."""
+    """Progress bar over the images of the given shards."""
     counts = store.manifest.counts
     left = int(counts[numbers].sum())
     return Progress("embed", int(counts.sum()), initial=int(counts.sum()) - left)
@@ -319,21 +323,21 @@ def embed_folder(
     retry: bool = False,
     generator: random.Random | None = None,
 ) -> tuple[int, list[str]]:
-    """Embed every image of a folder that the store does not hold yet, in this process.
+    """Embed every image of a folder that is missing in the store, in this process.
 
     Args:
         folder: the images.
         model: the model.
-        store: target of the latents; an existing one is continued if it has the same model and schedule.
-        schedule: of the inversion; None: the default.
+        store: target store; an existing one is continued if it has the same model and schedule.
+        schedule: schedule of the inversion; None: the default.
         batch_size: images inverted at a time; images planned earlier keep their batch size.
         shard_size: latents per new shard.
-        readers: threads that read images ahead.
-        retry: try images again that could not be read.
-        generator: source of the order of the shards (see `pending_shards`).
+        readers: threads that read images in advance.
+        retry: read unreadable images again.
+        generator: random generator of the order of the shards (see `pending_shards`).
 
     Returns:
-        Number of images embedded now, and one line for each that could not be read.
+        Number of images embedded by this call, and one error message per unreadable image.
     """
     sizes = Sizes(batch_size, shard_size, readers)
     plan(folder, store, LatentSpace.of(model, schedule or Schedule()), sizes)
@@ -341,4 +345,4 @@ def embed_folder(
     embedder = ShardEmbedder(folder, model, store, sizes)
     with progress_bar(store, numbers) as bar:
         reports = (embedder.embed_shard(n, force=retry, progress=bar.update) for n in numbers)
-        return follow(store, reports, bar)
+        return consume_reports(store, reports, bar)

@@ -1,4 +1,4 @@
-"""The renderable head: visible part of the face model, hair, shapes, poses, camera."""
+"""The renderable head: visible part of the face model, hair, shape, pose and camera."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ __all__ = [
 
 #: default path of the converted face model
 ICT_PATH = Path("../shared/data/ict/ict_face_model_light.npz")
-#: number of vertices of the head with neck and inside of the mouth, and without that inside; they come first
+#: number of leading vertices that form the head with neck and inside of the mouth, and the head without that inside
 HEAD_VERTICES, OUTER_VERTICES = 13294, 11248
-#: vertices around the viewer's left eye and right eye, the nose tip, the mouth corners
+#: vertices around the viewer's left eye, right eye, nose tip and mouth corners
 LANDMARKS = (
     (1507, 1542, 1537, 1528, 1518, 1511), (3742, 3751, 3756, 3721, 3725, 3732), (4857,), (5708,), (6213,)
 )  # fmt: skip
-#: middles of the inner rims of the upper and the lower lip
+#: vertices in the middle of the inner rims of the upper and the lower lip
 INNER_LIPS = (5533, 5517)
 #: distance of the camera from the middle of the head in cm, as for a portrait
 CAMERA_CM = 130.0
 #: middle of the head: origin of the hair's grid and centre of rotation
 MIDDLE = np.array([0.0, 5.0, 0.5])
 HAIR_COLUMNS, HAIR_ROWS = 121, 52
-#: elevation below which long hair hangs down instead of following the head; its length in cm per degree
+#: elevation in degrees below which long hair hangs down instead of following the head, and its length in cm per degree
 HANG_DEG, HANG_CM = 0.0, 0.24
 
 
@@ -58,7 +58,7 @@ class HeadModel:
         base: (n, 3) float32 the mean face in cm, visible vertices only.
         modes: (157, n, 3) float32 identity and expression modes.
         faces: (t, 3) int32 triangles of the head, then of the hair, whose vertices follow the head's.
-        mat: (t,) int8 material of each triangle: SKIN, INNER, TEETH, EYE, HAIR.
+        mat: (t,) int8 material of each triangle: SKIN, INNER, TEETH, EYE or HAIR.
         head_faces: number of triangles of the head.
         paint: paint maps of the head.
         hair_at: (r, c) int64 the vertex from which each point of the hair's grid grows.
@@ -82,9 +82,9 @@ class Scene:
     """A posed head.
 
     Args:
-        points: (v, 3) float64 positions in cm, the camera looking along -z; the head's, then the hair's.
+        points: (v, 3) float64 positions in cm of the head's vertices, then the hair's; the camera looks along -z.
         normals: (v, 3) float64 outward unit normals.
-        cut: (v,) float32 greater than 0 where there is hair.
+        cut: (v,) float32, > 0 inside the hair.
     """
 
     points: np.ndarray
@@ -98,7 +98,7 @@ class View:
 
     Args:
         focal: pixels of the 178x218 frame.
-        shift: (2,) in pixels of that frame, from its crop's centre, columns and rows.
+        shift: (2,) column and row in frame pixels from the crop's centre.
     """
 
     focal: float
@@ -113,7 +113,7 @@ def load_head_model(path: Path | str = ICT_PATH) -> HeadModel:
     """Load the face model and prepare it for rendering (some seconds); the last one is cached.
 
     Raises:
-        LatentrotError: a missing file, or another topology.
+        LatentrotError: the file is missing, or the topology differs.
     """
     ict = read_ict(path)
     faces, mat, keep = _seen_faces(ict)
@@ -135,7 +135,7 @@ def load_head_model(path: Path | str = ICT_PATH) -> HeadModel:
 
 
 def _seen_faces(ict: IctModel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Triangles without lashes, tear films and eye sockets -> (t, 3) faces, (t,) materials, kept vertices."""
+    """Triangles other than lashes, tear films and eye sockets: (t, 3) faces, (t,) materials, kept vertices."""
     names = [str(n) for n in ict.mats]
     kinds = {"M_Face": SKIN, "M_BackHead": SKIN, "M_GumsTongue": INNER, "M_Teeth": TEETH,
              "M_ScleraLeft": EYE, "M_ScleraRight": EYE}  # fmt: skip
@@ -150,7 +150,7 @@ def _seen_faces(ict: IctModel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _hair_grid(base: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The hair's grid on the scalp: rows from the crown down, columns by azimuth from the back over the left to the back.
+    """The hair's grid on the scalp: rows from the crown down, columns by azimuth, from the back via the left to the back.
 
     Returns:
         (r, c) the root vertex of each point, and (r, c, 3) its position on the mean face, with the ears smoothed away.
@@ -211,7 +211,7 @@ def ambient_visibility(base: np.ndarray, faces: np.ndarray, directions: int = 64
 
 @kernel
 def _add_modes(points: np.ndarray, modes: np.ndarray, weights: np.ndarray) -> None:
-    """Points (n, 3) += sum of weights (k,) * modes (k, n, 3), one by one, for a reproducible order of summation."""
+    """Add weights (k,) * modes (k, n, 3) to points (n, 3) in place, one by one, for a fixed order of summation."""
     flat = points.reshape(-1)
     for k in range(len(weights)):
         weight = weights[k]
@@ -223,7 +223,7 @@ def _add_modes(points: np.ndarray, modes: np.ndarray, weights: np.ndarray) -> No
 
 @kernel
 def vertex_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Unit normals (v, 3): the sum of the neighbouring triangles' normals, by area."""
+    """Unit normals (v, 3): the area-weighted mean of the normals of the adjacent triangles."""
     normals = np.zeros_like(points)
     for t in range(faces.shape[0]):
         a, b, c = faces[t]
@@ -249,7 +249,7 @@ def _shape(model: HeadModel, head: HeadParameters) -> np.ndarray:
 
 
 def _hair(model: HeadModel, head: HeadParameters, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (r, c, 3) of the hair around a head (n, 3), and its extent (r, c): greater than 0 where there is hair."""
+    """Positions (r, c, 3) of the hair around a head (n, 3), and its extent (r, c), > 0 inside the hair."""
     azimuth, elevation = hair_angles()
     cut = hair_cut(head.hair, azimuth[None, :], elevation[:, None])
     volume = hair_volume(head.hair, azimuth[None, :], elevation[:, None], cut)
@@ -263,7 +263,7 @@ def _hair(model: HeadModel, head: HeadParameters, points: np.ndarray) -> tuple[n
 
 
 def _rotation(yaw_deg: float, pitch_deg: float, roll_deg: float) -> np.ndarray:
-    """Pitch first, then yaw, then roll: yaw and pitch are then azimuth and elevation of the nose in the image."""
+    """Rotation matrix of pitch, then yaw, then roll, so that yaw and pitch are azimuth and elevation of the nose."""
     (sy, sp, sr), (cy, cp, cr) = (f(np.radians([yaw_deg, pitch_deg, roll_deg])) for f in (np.sin, np.cos))
     pitch = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
     yaw = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
@@ -291,7 +291,7 @@ def scene(model: HeadModel, head: HeadParameters) -> Scene:
     points = _shape(model, head)
     grid, cut = _hair(model, head, points)
     points = np.concatenate([points, grid.reshape(-1, 3)])
-    # compute normals before flipping: they are flipped with the points
+    # compute normals before flipping; they are flipped with the points
     normals = vertex_normals(points, model.faces)
     rotation = _rotation(head.yaw_deg, head.pitch_deg, head.roll_deg)
     count = len(model.base)
@@ -311,7 +311,7 @@ def _some_points(model: HeadModel, head: HeadParameters, rows: list[int]) -> np.
 
 
 def mouth_gap_cm(model: HeadModel, head: HeadParameters) -> float:
-    """Distance of the lips' middles in cm."""
+    """Distance between the middles of the lips in cm."""
     upper, lower = _some_points(model, head, list(INNER_LIPS))
     return float(upper[1] - lower[1])
 
@@ -331,18 +331,18 @@ def _project(points: np.ndarray, focal: float) -> np.ndarray:
 def camera(model: HeadModel, head: HeadParameters) -> View:
     """Frame a head as in CelebA, by one rule for all yaws.
 
-    The size is that of the similarity that CelebA's alignment would find for this person facing the camera (eyes and mouth,
-    with the weights of `latentrot.faces.alignment`), for all poses. A similarity fitted to a turned face would see its eyes
-    closer together and enlarge it, by 14 % at 45 degrees, and is undefined near profile, so the views of one head would
-    differ by more than their pose. The position is that of the similarity in the actual pose: the weighted centre of the
-    five projected landmarks is that of CelebA's mean face. Roll is kept.
+    For all poses the scale is that of CelebA's alignment for this person in the frontal pose (eyes and mouth, with the
+    weights of `latentrot.faces.alignment`). A similarity fitted to a turned face would enlarge it, by 14 % at 45 degrees,
+    because its eyes are closer together, and is undefined near profile; the views of one head would then differ by more than
+    their pose. The position is that of the alignment in the actual pose: the weighted centre of the five projected landmarks
+    is that of CelebA's mean face. Roll is not removed.
     """
     weights = LANDMARK_WEIGHTS / LANDMARK_WEIGHTS.sum()
     five = _five_points(model, head)
-    # the axis is the crop's own; half a pixel beside it nothing would be symmetric
+    # use the axis of the crop: with an offset of half a pixel, mirrored heads would not give mirrored images
     wanted = MEAN_LANDMARKS - np.array([(CROP_BOX[0] + CROP_BOX[2]) / 2, (CROP_BOX[1] + CROP_BOX[3]) / 2])
     centre = weights @ wanted
-    centre[0] = 0.0  # up to rounding it is 0: the mean face is symmetric
+    centre[0] = 0.0  # 0 up to rounding, because the mean face is symmetric
     front = _project(five, 1.0)
     front, spread = front - weights @ front, wanted - centre
     focal = float((weights @ (front * spread)).sum() / (weights @ front**2).sum())
@@ -352,7 +352,7 @@ def camera(model: HeadModel, head: HeadParameters) -> View:
 
 
 def landmarks(model: HeadModel, head: HeadParameters) -> np.ndarray:
-    """(5, 2) viewer's left and right eye, nose tip, left and right mouth corner: columns and rows in the 178x218 frame."""
+    """(5, 2) viewer's left and right eye, nose tip, left and right mouth corner: (column, row) in the 178x218 frame."""
     view = camera(model, head)
     turned = _turn(_five_points(model, head) * _flip(head), _rotation(head.yaw_deg, head.pitch_deg, head.roll_deg))
     middle = np.array([(CROP_BOX[0] + CROP_BOX[2]) / 2, (CROP_BOX[1] + CROP_BOX[3]) / 2])
@@ -361,7 +361,7 @@ def landmarks(model: HeadModel, head: HeadParameters) -> np.ndarray:
 
 
 def light_axes(direction: np.ndarray) -> np.ndarray:
-    """(3, 3) rows: right, up and towards a light; mirrored light, mirrored up, negated mirrored right."""
+    """(3, 3) rows: unit vectors right, up and towards a light; a mirrored light mirrors them and negates `right`."""
     right = np.array([direction[2], 0.0, -direction[0]])
     length = np.sqrt(right[0] * right[0] + right[2] * right[2])
     right = right / length if length > 0 else np.array([1.0, 0.0, 0.0])

@@ -1,4 +1,4 @@
-"""ICT Face Model Light: read its arrays, or convert a clone of its repository into them.
+"""ICT Face Model Light: convert a clone of its repository to arrays, and read these.
 
 Source: Li, Bladin, Zhao et al., "Learning Formation of Physically-Based Face Attributes", CVPR 2020; the light version is
 published under the MIT licence by the USC Institute for Creative Technologies. Lengths are centimetres; x grows to the
@@ -54,7 +54,7 @@ def read_ict(path: Path | str) -> IctModel:
     """Read the arrays written by `write_ict`.
 
     Raises:
-        LatentrotError: a missing file, another kind of file, or another topology than ICT Face Model Light's.
+        LatentrotError: the file is missing or of another kind, or the topology differs from ICT Face Model Light.
     """
     path = Path(path)
     if not path.is_file():
@@ -99,7 +99,7 @@ def import_ict(clone: Path | str) -> IctModel:
         clone: the clone, or the folder FaceXModel inside it.
 
     Returns:
-        The model; quadrilaterals are split into triangles from their first corner.
+        The model; quadrilaterals are split into triangles at their first corner.
 
     Raises:
         LatentrotError: files are missing, unreadable, or inconsistent.
@@ -177,7 +177,7 @@ def _read_obj(path: Path) -> tuple[np.ndarray, np.ndarray, list[list[tuple[int, 
 
 
 def _corner(path: Path, word: str) -> tuple[int, int]:
-    """`7/3/1` -> vertex 6, texture 2: OBJ counts from 1."""
+    """Parse `7/3/1` as vertex 6 and texture position 2; OBJ counts from 1."""
     parts = word.split("/")
     try:
         return int(parts[0]) - 1, int(parts[1]) - 1 if len(parts) > 1 and parts[1] else -1
@@ -186,7 +186,7 @@ def _corner(path: Path, word: str) -> tuple[int, int]:
 
 
 def _triangulate(polygons: list[list[tuple[int, int]]]) -> tuple[np.ndarray, list[int]]:
-    """Fans from the first corner: (t, 3, 2) int32 vertex and texture indices, and the polygon of each triangle."""
+    """Split polygons into triangle fans: (t, 3, 2) int32 vertex and texture indices, and the polygon of each triangle."""
     triangles, owners = [], []
     for number, polygon in enumerate(polygons):
         for second, third in pairwise(polygon[1:]):

@@ -1,4 +1,4 @@
-"""Paint maps on the fixed topology: lips, brows, irises, cheeks, beard, ears; and extent and volume of hair."""
+"""Paint maps of the face model (lips, brows, irises, cheeks, beard, ears), and extent and volume of the hair."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from latentrot.synthetic.sample import Hair
 __all__ = ["EYE", "HAIR", "INNER", "SKIN", "TEETH", "Paint", "hair_cut", "hair_volume", "paint_model"]
 
 SKIN, INNER, TEETH, EYE, HAIR = range(5)
-#: outlines on the topology: the lips' outer rim, the two brows (from the outer end to the inner), the lids
+#: vertices of outlines: outer rim of the lips, the two brows (from the outer to the inner end), the lids
 LIPS = [5708, 5695, 2081, 0, 4275, 6200, 6213, 6346, 6461, 5518, 5957, 5841]
 BROWS = ([268, 493, 1914, 2044, 1401], [2509, 2734, 4114, 4240, 3615])
 LIDS = ([1507, 1542, 1537, 1528, 1518, 1511], [3742, 3751, 3756, 3721, 3725, 3732])
@@ -25,20 +25,20 @@ COLLAR_CM = -13.5
 
 @dataclass(frozen=True, eq=False)
 class Paint:
-    """Paint maps of the head's vertices: signed distances in cm on the mean face (greater than 0 inside), and others.
+    """Paint maps: one value per vertex of the head; distances are signed, in cm on the mean face, and > 0 inside.
 
     Args:
-        lips: distance inside the lips' rim.
-        brow: negative distance from a brow's middle line, scaled so that its taper becomes constant.
-        lid: negative distance from the lids' rims.
-        iris: (n, 2) position on the eyeball from its front pole, in cm; far away elsewhere.
-        red: 0 to 1, cheeks, nose, ears.
-        beard: 0 to 1, density of the beard.
+        lips: distance inside the rim of the lips.
+        brow: negative distance from the middle line of a brow, scaled so that a brow has constant width.
+        lid: negative distance from the rims of the lids.
+        iris: (n, 2) position on the eyeball relative to its front pole, in cm; a large value outside the eyeballs.
+        red: redness of cheeks, nose and ears, 0 to 1.
+        beard: density of the beard, 0 to 1.
         cloth: distance below the collar.
-        ear: 0 or 1.
-        azimuth: from the middle of the head, degrees, 0 at the front.
-        elevation: likewise.
-        rest: (n, 3) cm, positions on the mean face.
+        ear: 1 on the ears, else 0.
+        azimuth: azimuth from the middle of the head, degrees, 0 at the front.
+        elevation: elevation from the middle of the head, degrees.
+        rest: (n, 3) positions on the mean face, cm.
     """
 
     lips: np.ndarray
@@ -75,7 +75,7 @@ def paint_model(base: np.ndarray, faces: np.ndarray, mat: np.ndarray, middle: np
 
 
 def _curve(points: np.ndarray, closed: bool) -> np.ndarray:
-    """A smooth curve through (k, d) points: (200, d)."""
+    """A smooth curve through (k, d) points, sampled at 200 points: (200, d)."""
     points = np.concatenate([points, points[:1]]) if closed else points
     spline, _ = splprep(points.T, s=0, per=closed, k=3 if len(points) > 3 else 2)
     return np.stack(splev(np.linspace(0, 1, 200), cast("Any", spline)), -1)  # the stubs accept tuples only
@@ -136,7 +136,7 @@ def _beard(rest: np.ndarray) -> np.ndarray:
 
 # --- hair -----------------------------------------------------------------------------------------------------------
 
-#: lowest elevation of short hair in degrees, by azimuth: forehead (0: see Hair.hairline_deg), temples, sideburns, over the
+#: azimuth -> lowest elevation of short hair in degrees: forehead (0: see Hair.hairline_deg), temples, sideburns, above the
 #: ears, nape
 SHORT_AZIMUTH = np.array([0, 22, 40, 54, 62, 69, 74, 80, 106, 114, 128, 145, 180], float)
 SHORT_ELEVATION = np.array([0, 0, -1, -7, -20, -46, -46, -24, -22, -46, -60, -70, -74], float)
@@ -147,7 +147,7 @@ def _lattice(seed: int, count: int) -> np.ndarray:
 
 
 def _wave(seed: int, at: np.ndarray, per_degree: float) -> np.ndarray:
-    """Smooth noise of one angle in degrees, -1 to 1."""
+    """Smooth noise, -1 to 1, as a function of an angle in degrees."""
     values = _lattice(seed, 64)
     place = (at + 200) * per_degree
     cell = np.floor(place).astype(int)
@@ -157,12 +157,12 @@ def _wave(seed: int, at: np.ndarray, per_degree: float) -> np.ndarray:
 
 
 def hair_cut(hair: Hair, azimuth: np.ndarray, elevation: np.ndarray) -> np.ndarray:
-    """Signed angular distance inside the hair of a direction from the middle of the head, degrees; < 0: no hair.
+    """Signed angular distance of a direction inside the hairline, degrees, seen from the middle of the head; < 0: no hair.
 
     Args:
         hair: the hair.
         azimuth: degrees, 0 at the front; broadcast against `elevation`.
-        elevation: degrees; for hanging hair, below 0, the position along it.
+        elevation: degrees; values below 0 are positions along hanging hair.
     """
     if hair.bald:
         return np.full(np.broadcast_shapes(np.shape(azimuth), np.shape(elevation)), -90.0)
@@ -178,7 +178,7 @@ def hair_cut(hair: Hair, azimuth: np.ndarray, elevation: np.ndarray) -> np.ndarr
 
 
 def hair_volume(hair: Hair, azimuth: np.ndarray, elevation: np.ndarray, cut: np.ndarray) -> np.ndarray:
-    """Distance of the hair from the scalp in cm; arguments as for `hair_cut`, and its result."""
+    """Distance of the hair from the scalp in cm; arguments as for `hair_cut`, and its result as `cut`."""
     rim = 0.03 + 0.97 * smoothstep(cut, -6, 34 if hair.length == 0 else 20)
     top = 0.55 + 0.45 * smoothstep(elevation, 0, 60)
     parting = 1 - 0.35 * np.exp(-(((azimuth - hair.parting) / 9) ** 2)) * smoothstep(elevation, 10, 40) * (
@@ -188,6 +188,6 @@ def hair_volume(hair: Hair, azimuth: np.ndarray, elevation: np.ndarray, cut: np.
         hair.noise + 3, azimuth + 40 * np.sin(elevation / 25), 0.14
     )
     curls = hair.curl * 0.5 * _wave(hair.noise + 4, azimuth + 3 * elevation, 0.12) * smoothstep(cut, 0, 12)
-    # all azimuths meet at the crown, so nothing may depend on them there
+    # all azimuths meet at the crown, so the volume must not depend on the azimuth there
     calm = smoothstep(90 - elevation, 0, 35)
     return hair.volume_cm * rim * (top * (1 + calm * (parting - 1)) * (1 + 0.22 * calm * waves) + calm * curls)

@@ -1,4 +1,4 @@
-"""Files of parts of ICT Face Model Light, in half precision."""
+"""Files with parts of ICT Face Model Light, in half precision."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write_piece(path: Path, kind: str, arrays: Mapping[str, np.ndarray], **more:
     Args:
         path: the file.
         kind: kind in its header, after "latentrot".
-        arrays: by name.
+        arrays: name -> array.
         more: further header entries.
     """
     tensors = {name: np.ascontiguousarray(a, STORED[a.dtype.kind]) for name, a in arrays.items()}
@@ -42,7 +42,7 @@ def read_piece(path: Path | str, kind: str, names: Iterable[str]) -> dict[str, n
     """Read arrays written by `write_piece`.
 
     Raises:
-        LatentrotError: a missing file, another kind of file, or a later format.
+        LatentrotError: the file is missing, of another kind, or of a newer format.
     """
     try:
         with safe_open(str(path), "numpy") as file:

@@ -1,8 +1,8 @@
-"""A z-buffer rasteriser on a grid of samples, symmetric bit for bit.
+"""A z-buffer rasteriser on a grid of samples; a mirrored scene gives the mirrored result bit for bit.
 
-Columns are counted from the axis of the image: the centre of sample i of n lies at i + 0.5 - n/2. A mirrored triangle then
-has exactly negated columns, every product below keeps or changes its sign, and no rounding differs, so a mirrored scene
-gives exactly the mirrored image. Of two triangles at the same depth the first in the list is visible, mirrored or not.
+Columns are counted from the axis of the image: the centre of sample i of n lies at i + 0.5 - n/2. Mirroring a triangle then
+only changes signs of columns and products, and no rounding. Of two triangles at the same depth the first in the list is
+visible, mirrored or not.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def rasterise(
     """Find the nearest triangle at every sample.
 
     Args:
-        points: (v, 3) float64 column and row in samples, from the centre of the grid; larger third is nearer.
+        points: (v, 3) float64 column and row in samples from the centre of the grid, and nearness (larger is nearer).
         faces: (t, 3) int32.
-        cut: (v,) float32; the triangle is transparent where the interpolated value is under 0 (hair ends).
+        cut: (v,) float32; a triangle is transparent where the interpolated value is below 0 (beyond the hair).
         cut_from: index of the first triangle to which `cut` applies.
         depth: (h, w) float64, receives the visible depth; must be initialised with -inf.
         seen: (h, w) int32, receives the visible triangle; must be initialised with NOTHING.
@@ -51,7 +51,7 @@ def rasterise(
         area = edge(ax, ay, bx, by, cx, cy)
         if area == 0.0:
             continue
-        # slightly enlarged: the exact, symmetric inside test follows below
+        # slightly enlarged bounds; the exact, symmetric inside test follows below
         first_i = max(0, int(np.ceil(low_x + half_w - 0.501)))
         last_i = min(width - 1, int(np.floor(high_x + half_w - 0.499)))
         first_j = max(0, int(np.ceil(low_y + half_h - 0.501)))

@@ -1,4 +1,4 @@
-"""Random parameters of heads; each is a function of the seed and the head's number alone."""
+"""Random parameters of heads; they depend only on the seed and the number of the head."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ __all__ = [
     "with_pose",
 ]
 
-#: seeds from here on are for testing: no model is trained or tuned on their heads
+#: seeds from this one on are reserved for testing: no model is trained or tuned on their heads
 TEST_SEED = 1_000_000
 #: max azimuth in degrees of a light that counts as center
 CENTER_DEG = 25.0
 SIDES = ("left", "center", "right")
 HairColour = Literal["black", "brown", "blond", "red", "gray"]
 
-#: sRGB, light to dark
+#: skin colours, sRGB, light to dark
 SKIN_TONES = np.array(
     [[243, 207, 186], [235, 192, 166], [224, 176, 146], [203, 150, 116], [168, 116, 84], [128, 84, 60], [92, 60, 44]], float
 )  # fmt: skip
@@ -48,15 +48,15 @@ class HeadConfig:
     """Distribution of the heads. Angles in degrees; left and right are the viewer's.
 
     Args:
-        yaw_sd: standard deviation of the yaw, positive with the nose to the right.
-        yaw_max: max absolute yaw; larger ones are drawn again.
-        pitch_sd: standard deviation of the pitch, positive looking up.
-        roll_sd: standard deviation of the roll, positive leaning clockwise.
-        identity_scale: deviation from the mean face, in the model's own standard deviations.
+        yaw_sd: standard deviation of the yaw; yaw > 0: nose to the right.
+        yaw_max: max absolute yaw; larger values are drawn again.
+        pitch_sd: standard deviation of the pitch; pitch > 0: looks up.
+        roll_sd: standard deviation of the roll; roll > 0: leans clockwise.
+        identity_scale: deviation from the mean face, in standard deviations of the model.
         expression_scale: strength of expressions.
         bald: share of heads without hair.
-        light_max: max azimuth of the key light, to either side.
-        light_gap: min distance of the key light's azimuth from the border between center and a side.
+        light_max: max absolute azimuth of the key light.
+        light_gap: min difference between the key light's azimuth and the border between center and a side.
         elevation_max: max elevation of the key light; the min is 0.
     """
 
@@ -88,12 +88,12 @@ class KeyLight:
     """Lighting; fixed to the camera, not to the head.
 
     Args:
-        azimuth_deg: 0 from the camera, positive from the viewer's right.
-        elevation_deg: positive from above.
-        strength: of the key light.
-        ambient: of the ambient light.
-        fill: of a second light without shadow, from the camera's side.
-        warmth: -1 bluish to 1 reddish.
+        azimuth_deg: azimuth of the key light; 0: from the camera, > 0: from the viewer's right.
+        elevation_deg: elevation of the key light; > 0: from above.
+        strength: strength of the key light.
+        ambient: strength of the ambient light.
+        fill: strength of a second light without shadow, from the direction of the camera.
+        warmth: colour of the key light, from -1 (bluish) to 1 (reddish).
     """
 
     azimuth_deg: float
@@ -106,20 +106,20 @@ class KeyLight:
 
 @dataclass(frozen=True)
 class Hair:
-    """Hair, or none where `bald`.
+    """Hair of a head.
 
     Args:
-        bald: no hair at all.
-        colour: name of its colour.
-        rgb: its sRGB colour, 0 to 255.
-        volume_cm: its distance from the scalp.
-        length: 0 cropped over the ears, above 0 hanging beside the face (1: to the shoulders).
-        hairline_deg: elevation of the hairline over the forehead, from the middle of the head.
-        fringe_deg: extent of a fringe below it.
+        bald: True: no hair.
+        colour: name of the colour.
+        rgb: sRGB colour, 0 to 255.
+        volume_cm: distance of the hair from the scalp.
+        length: 0: cropped above the ears; > 0: hanging beside the face (1: to the shoulders).
+        hairline_deg: elevation of the hairline above the forehead, seen from the middle of the head.
+        fringe_deg: extent of a fringe below the hairline.
         temples_deg: azimuth from which on long hair hangs beside the face.
         curl: 0 straight to 1 curly.
         parting: azimuth of the parting in degrees.
-        noise: seed of its noise pattern.
+        noise: seed of the noise pattern.
     """
 
     bald: bool
@@ -143,8 +143,8 @@ class Background:
         first: start colour.
         second: end colour.
         angle_deg: direction of the gradient.
-        amount: of noise.
-        scale: of noise, blobs across the image.
+        amount: strength of the noise.
+        scale: number of noise cells across the image.
         noise: seed of the noise pattern.
     """
 
@@ -161,12 +161,12 @@ class HeadParameters:
     """All parameters of an image except its size. Angles in degrees; left and right are the viewer's.
 
     Args:
-        seed: of its set.
-        index: its number in the set.
+        seed: seed of the set of heads.
+        index: number of the head in the set.
         identity: (100,) coefficients of the identity modes.
         expression: (57,) coefficients of the expression modes.
         skin: sRGB colour, 0 to 255.
-        tone: 0 the palest skin to 1 the darkest.
+        tone: skin tone, from 0 (palest) to 1 (darkest).
         lips: redness of the lips relative to the skin.
         blush: redness of the cheeks and the nose.
         stubble: darkness of the beard area.
@@ -178,10 +178,10 @@ class HeadParameters:
         hair: the hair.
         light: the light.
         background: the background.
-        yaw_deg: positive: nose to the viewer's right.
-        pitch_deg: positive: looks up.
-        roll_deg: positive: leans clockwise.
-        mirrored: flips face, hair and background, but neither pose nor light.
+        yaw_deg: yaw; > 0: nose to the viewer's right.
+        pitch_deg: pitch; > 0: looks up.
+        roll_deg: roll; > 0: leans clockwise.
+        mirrored: mirror face, hair and background, but neither pose nor light.
     """
 
     seed: int
@@ -218,7 +218,7 @@ def with_light_of(head: HeadParameters, other: HeadParameters) -> HeadParameters
 
 
 def mirror(head: HeadParameters) -> HeadParameters:
-    """The head whose image is exactly the mirrored image."""
+    """The head whose image is exactly the mirror image of this head's image."""
     light = replace(head.light, azimuth_deg=-head.light.azimuth_deg)
     return replace(head, light=light, yaw_deg=-head.yaw_deg, roll_deg=-head.roll_deg, mirrored=not head.mirrored)
 
@@ -232,18 +232,18 @@ def sample_head(seed: int, index: int, config: HeadConfig | None = None, side: s
     """Draw the parameters of a head.
 
     Args:
-        seed: of the set; seeds from TEST_SEED on are for testing only.
-        index: number of the head in the set; the head depends only on these two and the config.
+        seed: seed of the set; seeds from TEST_SEED on are for testing only.
+        index: number of the head in the set; the head depends only on seed, index and config.
         config: distribution of the heads.
-        side: the light's side (left, center, right); None: random.
+        side: illumination class (left, center, right); None: random.
 
     Raises:
-        LatentrotError: a negative seed or index, or an unknown side.
+        LatentrotError: seed or index is negative, or the side is unknown.
     """
     if seed < 0 or index < 0:
         raise LatentrotError(f"seed {seed}, index {index}: expected 0 or more")
     config = config or HeadConfig()
-    # an independent random stream per part, so that changes to one part do not affect the others
+    # one random stream per part, so that changes to one part do not affect the others
     face, look, hair, light, behind, pose = (
         np.random.default_rng(s) for s in np.random.SeedSequence((seed, index)).spawn(6)
     )
@@ -274,7 +274,7 @@ def sample_head(seed: int, index: int, config: HeadConfig | None = None, side: s
 
 
 def sample_light(rng: np.random.Generator, config: HeadConfig, side: str | None = None) -> KeyLight:
-    """Draw a light: a third from either side, a third from the front, uniform within each."""
+    """Draw a light: left, center and right with equal probability, uniform within each."""
     drawn = SIDES[rng.integers(3)]
     side = side or drawn
     if side not in SIDES:
@@ -292,7 +292,7 @@ def sample_light(rng: np.random.Generator, config: HeadConfig, side: str | None 
 
 
 def _bounded(rng: np.random.Generator, sd: float, largest: float) -> float:
-    """A normal number, drawn again until it lies within the bounds."""
+    """A normally distributed number, drawn again until it is within the bounds."""
     while abs(value := float(rng.normal(0, sd))) > largest:
         pass
     return value
@@ -344,7 +344,7 @@ def _background(rng: np.random.Generator) -> Background:
 
 # --- expressions ----------------------------------------------------------------------------------------------------
 
-#: ICT's 57 expressions in their order; LR: one for the left and one for the right side
+#: the 57 expressions of ICT in order; LR: one expression for the left and one for the right side
 _NAMES = (
     "PupilDilate_LR browDown_LR browInnerUp_LR browOuterUp_LR cheekPuff_LR cheekRaiser_LR cheekSquint_LR",
     "eyeBlink_LR eyeLookDown_LR eyeLookIn_LR eyeLookOut_LR eyeLookUp_LR eyeSquint_LR eyeWide_LR jawForward",
@@ -360,7 +360,7 @@ EXPRESSIONS = [
 
 
 def _expression(rng: np.random.Generator, scale: float) -> np.ndarray:
-    """(57,) coefficients: often a smile, sometimes an open mouth, slight brows and lids; nearly symmetric."""
+    """(57,) coefficients: often a smile, sometimes an open mouth, slight motion of brows and lids; nearly symmetric."""
     weights = dict.fromkeys(EXPRESSIONS, 0.0)
 
     def put(name: str, value: float) -> None:

@@ -1,7 +1,7 @@
-"""Shading of a head: key light with a cast shadow, fill light, ambient light; and the final image.
+"""Shade a head with a key light and its shadow, a fill light and ambient light, and compute the image.
 
-All sums run in an order in which a mirrored scene changes only signs, and the samples of a pixel are added as integers: the
-image of a mirrored head is the mirrored image bit for bit.
+The order of all sums is such that mirroring a scene changes only signs, and the samples of a pixel are added as integers.
+Therefore the image of a mirrored head is the mirrored image bit for bit.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ from latentrot.synthetic.paint import EYE, HAIR, SKIN, TEETH
 from latentrot.synthetic.raster import NOTHING, edge, rasterise
 from latentrot.synthetic.sample import Background, HeadParameters
 
-__all__ = ["BACKGROUND_CLASS", "FACE_CLASS", "HAIR_CLASS", "Render", "render"]
+__all__ = ["Render", "render"]
 
-BACKGROUND_CLASS, FACE_CLASS, HAIR_CLASS = 0, 1, 2
-#: samples per pixel and side; odd, so that one lies in its centre
+#: classes in a mask; 0: background
+FACE_CLASS, HAIR_CLASS = 1, 2
+#: samples per side of a pixel; odd, so that one sample lies in its centre
 SAMPLES = 3
-#: shadow map: samples per side, and its extent in cm
+#: shadow map: samples per side, and extent in cm
 SHADOW_SIZE, SHADOW_CM = 256, 32.0
-#: inverse of the unit of the integer light sums
+#: inverse of the unit of the integer sums of light
 UNITS = 1 << 20
 SMALLEST, LARGEST = 8, 1024
 
@@ -49,8 +50,8 @@ class Render:
     Args:
         image: (s, s, 3) uint8 sRGB, the square crop of the CelebA frame.
         mask: (s, s) uint8 at the pixel centres: 0 background, 1 face (skin, eyes, mouth, neck, clothes), 2 hair; or None.
-        normals: (s, s, 3) uint8 outward normals at the pixel centres, 0 to 255 for -1 to 1: to the viewer's right, up, to the
-            viewer; 128 in the background; or None.
+        normals: (s, s, 3) uint8 outward normals at the pixel centres, 0 to 255 for -1 to 1, with axes to the viewer's right,
+            up and towards the viewer; 128 in the background; or None.
         landmarks: (5, 2) viewer's left and right eye, nose tip, mouth corners: columns and rows of the 178x218 frame.
     """
 
@@ -100,7 +101,7 @@ class Canvas(NamedTuple):
     Args:
         light: (s, s, 3) int64, light of each pixel, the sum of its samples.
         mask: (s, s) uint8 class at each pixel's centre.
-        normals: (s, s, 3) normals there.
+        normals: (s, s, 3) normals at the pixel centres.
     """
 
     light: np.ndarray
@@ -118,7 +119,7 @@ def render(model: HeadModel, head: HeadParameters, size: int = 64, maps: bool = 
         maps: also render mask and normals.
 
     Raises:
-        LatentrotError: a size out of range.
+        LatentrotError: the size is out of range.
     """
     if not SMALLEST <= size <= LARGEST:
         raise LatentrotError(f"size {size}: expected {SMALLEST} to {LARGEST} pixels a side")
@@ -193,7 +194,7 @@ SKIN_ROW, LIP_ROW, HAIR_ROW, BROW_ROW, IRIS_ROW, CLOTH_ROW, NUMBERS_ROW = range(
 
 
 def _palette(head: HeadParameters) -> np.ndarray:
-    """(7, 3) linear colours; the last row: brow half width, stubble, blush."""
+    """(7, 3) linear colours; the last row contains brow half width, stubble and blush."""
     skin = _to_linear(head.skin)
     lip = skin * (1 - head.lips * np.array([0.30, 0.58, 0.50])) + head.lips * np.array([0.03, 0.0, 0.0])
     hair = _to_linear(head.hair.rgb)
@@ -304,7 +305,7 @@ def _blend(colour: np.ndarray, other: np.ndarray, amount: float) -> None:
 
 @kernel
 def _paint_skin(at: np.ndarray, palette: np.ndarray, colour: np.ndarray) -> bool:
-    """Set the albedo of skin with its paint; True where it is hair on the scalp."""
+    """Set the albedo of painted skin; returns True for hair on the scalp."""
     skin = palette[SKIN_ROW]
     brow_cm, stubble, blush = palette[NUMBERS_ROW]
     grain = (
@@ -348,7 +349,7 @@ def _paint_eye(at: np.ndarray, palette: np.ndarray, gaze_x: float, gaze_y: float
 @kernel
 def _paint_hair(at: np.ndarray, palette: np.ndarray, colour: np.ndarray) -> None:
     azimuth, along, seed = at[10], at[11], at[12]
-    # strands run down the head: noise fine across them, coarse along them; none at the crown, where all azimuths meet
+    # strands run down the head: fine noise across, coarse noise along them; no noise at the crown, where all azimuths meet
     calm = _step(86.0 - along, 0.0, 25.0)
     strand = 0.55 * _noise3(azimuth * 0.55, along * 0.035, seed) + 0.45 * _noise3(azimuth * 1.4, along * 0.06, seed + 7)
     tone = 1 + calm * 0.5 * strand
@@ -364,7 +365,7 @@ def _lit(nearest, depth) -> float:  # noqa: ANN001  (numba: numbers)
 
 @kernel
 def _lookup(shadow: np.ndarray, u: float, v: float, depth: float) -> float:
-    """Share of light at (u, v) samples from the map's centre: four neighbours, bilinear; symmetric in u."""
+    """Share of light at (u, v) samples from the centre of the map, bilinear between four neighbours; symmetric in u."""
     half = shadow.shape[0] // 2
     right = u >= 0
     a = abs(u) - 0.5
@@ -382,7 +383,7 @@ def _lookup(shadow: np.ndarray, u: float, v: float, depth: float) -> float:
 
 @kernel
 def _visible(shadow: np.ndarray, u: float, v: float, depth: float) -> float:
-    """Share of the key light that arrives: nine samples of the shadow map for a soft shadow."""
+    """Share of the key light that reaches a point, from nine samples of the shadow map for a soft shadow."""
     apart = 2.0
     total = 0.0
     for row in range(-1, 2):
@@ -451,7 +452,7 @@ def _shade_sample(
     colour: np.ndarray,
     out: np.ndarray,
 ) -> bool:
-    """Light from one sample towards the camera -> out (3,); True where it is hair."""
+    """Write the light from one sample towards the camera to `out` (3,); returns True for hair."""
     palette, lights = paints.palette, paints.lights
     is_hair = kind == HAIR
     shine, gloss, open_ = 0.045, 14.0, at[9]
@@ -478,7 +479,7 @@ def _shade_sample(
     arrives = _visible(paints.shadow, place[0], place[1], place[2] + 2.0 + 2.5 * (1 - max(0.0, facing)))
     around = open_ * (0.75 + 0.25 * normal[1])
     fill = lights[3, 0] * max(0.0, normal[2]) * open_
-    # Blinn-Phong, the viewer far away on the z axis
+    # Blinn-Phong with the viewer at infinity on the z axis
     hx, hy, hz = lights[0, 0], lights[0, 1], lights[0, 2] + 1.0
     glint = max(0.0, normal[0] * hx + normal[1] * hy + normal[2] * hz) / np.sqrt(hx * hx + hy * hy + hz * hz)
     glint = shine * glint**gloss * arrives * _step(facing, 0.0, 0.2)

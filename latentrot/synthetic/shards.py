@@ -1,7 +1,7 @@
-"""Training images rendered once and stored as tensors, in shards written atomically.
+"""Render training images once and store them as tensors in shards, which are written atomically.
 
-An interrupted run continues with the next shard; a shard that is damaged, or was made from other settings by its header, is
-rendered again.
+An interrupted run continues with the next shard. A shard is rendered again if it is damaged or its header records other
+settings.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class RenderJob:
     """A shard to render.
 
     Args:
-        path: its file.
-        header: its settings.
+        path: file of the shard.
+        header: settings of the shard, which its header records.
         arguments: arguments of the function that renders it.
     """
 
@@ -40,7 +40,7 @@ class RenderJob:
     arguments: tuple[Any, ...]
 
     def is_done(self) -> bool:
-        """Whether the shard exists and was made from the same settings, by its header."""
+        """Whether the shard exists and its header records the same settings."""
         try:
             with safe_open(self.path, "pt") as file:
                 told = file.metadata() or {}
@@ -61,8 +61,8 @@ def render_shards(
 
     Args:
         jobs: the shards.
-        make: returns a shard's tensors by name; a module-level function if there are several workers.
-        what: what is rendered, for the progress bar.
+        make: function that returns the tensors of a shard by name; must be at module level if there are several workers.
+        what: name of the task, for the progress bar.
         workers: number of processes.
 
     Returns:
@@ -83,13 +83,13 @@ def render_shards(
 
 
 def one_thread() -> None:
-    """Limit a worker to one thread: several workers with competing threads are slower than one worker."""
+    """Limit a worker to one thread, because several workers with competing threads are slower than one worker."""
     torch.set_num_threads(1)
     threadpool_limits(1)
 
 
 def read_shards(paths: Sequence[Path]) -> dict[str, torch.Tensor]:
-    """Concatenated tensors of all shards.
+    """Read and concatenate the tensors of all shards.
 
     Raises:
         LatentrotError: a shard cannot be read.
@@ -101,5 +101,5 @@ def read_shards(paths: Sequence[Path]) -> dict[str, torch.Tensor]:
                 for name in file.keys():  # noqa: SIM118  a safetensors file is not a dict
                     parts.setdefault(name, []).append(file.get_tensor(name))
         except (OSError, SafetensorError) as error:
-            raise LatentrotError(f"{path} is damaged ({error}); delete it to have it rendered again") from error
+            raise LatentrotError(f"{path} is damaged ({error}); delete it, and it is rendered again") from error
     return {name: torch.cat(tensors) for name, tensors in parts.items()}

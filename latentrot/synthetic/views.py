@@ -1,7 +1,7 @@
-"""Training data of multi-view networks: rendered heads in poses over the full circle, with exact normals.
+"""Training data for multi-view networks: rendered heads in poses over the full circle, with exact normals.
 
 The head rotates; camera, light and background stay fixed. Normals are in the camera's frame: x to the viewer's right, y up,
-z towards the viewer. Each person is also rendered with other lights, expressions and clothes, for learning identity.
+z towards the viewer. Each person is also rendered with other lights, expressions and clothes, to learn the identity.
 Shards are rendered before the training and written atomically.
 """
 
@@ -22,9 +22,9 @@ __all__ = ["HeadViews", "read_head_views", "render_views"]
 
 #: heads per shard
 SHARD = 10
-#: max pitch of the views, up or down
+#: max absolute pitch of the views, degrees
 PITCH_DEG = 30.0
-#: images of each person with another light, expression and clothes, for learning identity
+#: number of images of each person with other light, expression and clothes
 OCCASIONS = 4
 
 
@@ -56,7 +56,7 @@ def poses_of(head: int, seed: int, views: int) -> np.ndarray:
 
 
 def head_of(index: int, seed: int, plain: float) -> HeadParameters:
-    """Draw a head; a share `plain` of the heads gets a background of one colour."""
+    """Draw the parameters of a head; a share `plain` of the heads gets a background of one colour."""
     head = sample_head(seed, index)
     if np.random.default_rng((seed, 6, index)).uniform() >= plain:
         return head
@@ -64,8 +64,8 @@ def head_of(index: int, seed: int, plain: float) -> HeadParameters:
     return replace(head, background=replace(head.background, second=first, amount=0.0))
 
 
-def on_another_day(head: HeadParameters, other: HeadParameters) -> HeadParameters:
-    """Render parameters of the same person with the pose, light, expression and clothes of another head."""
+def with_appearance_of(head: HeadParameters, other: HeadParameters) -> HeadParameters:
+    """Parameters of the same person with the pose, light, expression and clothes of another head."""
     lit = with_light_of(head, other)
     return with_pose(
         replace(lit, expression=other.expression, gaze=other.gaze, cloth=other.cloth), other.yaw_deg, other.pitch_deg
@@ -73,10 +73,10 @@ def on_another_day(head: HeadParameters, other: HeadParameters) -> HeadParameter
 
 
 def render_head(model: HeadModel, index: int, seed: int, views: int, plain: float, size: int) -> dict[str, np.ndarray]:
-    """Render one head: the arrays of `HeadViews` without their first dimension, channels last."""
+    """Render one head: arrays as in `HeadViews`, without the first dimension and with channels last."""
     head, poses = head_of(index, seed, plain), poses_of(index, seed, views)
     drawn = [render(model, with_pose(head, yaw, pitch), size, maps=True) for yaw, pitch in poses]
-    days = [on_another_day(head, sample_head(seed + 1, index * OCCASIONS + k)) for k in range(OCCASIONS)]
+    days = [with_appearance_of(head, sample_head(seed + 1, index * OCCASIONS + k)) for k in range(OCCASIONS)]
     return {
         "image": np.stack([d.image for d in drawn]),
         "normals": np.stack([d.normals for d in drawn if d.normals is not None]),
@@ -89,7 +89,7 @@ def render_head(model: HeadModel, index: int, seed: int, views: int, plain: floa
 
 
 def render_heads(heads: range, seed: int, views: int, size: int, plain: float, ict: Path) -> dict[str, torch.Tensor]:
-    """Render several heads: the tensors of `HeadViews` by name."""
+    """Render several heads: name -> tensor, as in `HeadViews`."""
     model = load_head_model(ict)
     drawn = [render_head(model, index, seed, views, plain, size) for index in heads]
     stacked = {name: torch.from_numpy(np.stack([d[name] for d in drawn])) for name in drawn[0]}
@@ -100,14 +100,14 @@ def render_views(
     folder: Path, heads: range, *, seed: int, views: int, size: int, plain: float = 0.5, workers: int = 1,
     ict: Path = ICT_PATH,
 ) -> list[Path]:  # fmt: skip
-    """Render all heads that do not exist yet.
+    """Render all heads that were not rendered yet.
 
     Args:
-        folder: target of the shards.
+        folder: target folder of the shards.
         heads: numbers of the heads.
-        seed: of the set, below `latentrot.synthetic.TEST_SEED` for training data.
-        views: images of each head.
-        size: side of the images.
+        seed: seed of the set; below `latentrot.synthetic.sample.TEST_SEED` for training data.
+        views: number of views of each head.
+        size: side of the images in pixels.
         plain: share of heads with a background of one colour.
         workers: number of processes.
         ict: the face model, made by `latentrot heads import`.
@@ -118,7 +118,7 @@ def render_views(
     Raises:
         LatentrotError: the face model is missing.
     """
-    load_head_model(ict)  # fail before anything is written
+    load_head_model(ict)  # fail before the first file is written
     header = {
         "kind": "latentrot head views",
         "seed": str(seed),

@@ -1,4 +1,4 @@
-"""Write a folder of rendered heads in CelebA's own layout, so that every command reads it like CelebA."""
+"""Write a folder of rendered heads in CelebA's layout, so that every command can read it."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ from latentrot.synthetic.shade import LARGEST, SMALLEST, render
 
 __all__ = ["GENERATOR", "HeadFolder", "ViewGrid", "parse_degrees", "write_heads"]
 
-#: version of the renderer, raised whenever the same settings give other images
+#: version of the renderer, raised whenever the same settings give different images
 GENERATOR = 1
-#: offset of the numbers of lights shared by a whole illumination class
+#: offset of the head numbers from which the shared light of an illumination class is drawn
 SHARED_LIGHT = 2**31
-#: images that a process renders between reports
+#: number of images that a process renders between progress reports
 CHUNK = 16
 IMAGES, MASKS, NORMALS = "img_align_celeba", "masks", "normals"
 MOUTH_OPEN_CM, PALE_TONE, SMILE = 0.3, 0.12, 0.3
@@ -49,12 +49,12 @@ MOUTH_OPEN_CM, PALE_TONE, SMILE = 0.3, 0.12, 0.3
 
 @dataclass(frozen=True)
 class ViewGrid:
-    """A grid of views of every head, all else equal.
+    """A grid of views of every head, which differ in pose only.
 
     Args:
-        yaws: degrees, positive with the nose to the viewer's right.
-        pitches: degrees, positive looking up; combined with every yaw.
-        same_light: all heads of one illumination class share the same light and background.
+        yaws: yaws in degrees; > 0: nose to the viewer's right.
+        pitches: pitches in degrees, each combined with every yaw; > 0: looks up.
+        same_light: all heads of one illumination class have the same light and background.
     """
 
     yaws: tuple[float, ...] = tuple(float(y) for y in range(-90, 91, 15))
@@ -73,12 +73,12 @@ class HeadFolder:
     """Contents of a folder of heads.
 
     Args:
-        seed: of the set; seeds from TEST_SEED on are for testing: never train or tune on them.
-        count: number of heads; each is one image, or one per view.
+        seed: seed of the set; seeds from TEST_SEED on are for testing only.
+        count: number of heads; each gives one image, or one image per view.
         size: side of the square images in pixels.
         maps: also write masks and normals.
         config: distribution of the heads.
-        views: a grid of views of every head, or None.
+        views: grid of views of every head; None: one image per head.
         model: the face model, made by `latentrot heads import`.
     """
 
@@ -120,7 +120,7 @@ class HeadFolder:
         return with_pose(_viewed(self.seed, self.head_of(image), self.config, self.views.same_light), yaw, pitch)
 
     def settings(self) -> dict[str, Any]:
-        """Contents of heads.json: everything the images depend on."""
+        """Contents of heads.json: everything on which the images depend."""
         return {
             "generator": GENERATOR, "seed": self.seed, "test_seeds_from": TEST_SEED, "count": self.count, "size": self.size,
             "maps": self.maps, "config": asdict(self.config),
@@ -131,7 +131,7 @@ class HeadFolder:
 
 @lru_cache(maxsize=64)
 def _viewed(seed: int, index: int, config: HeadConfig, same_light: bool) -> HeadParameters:
-    """A head whose light cycles through left, center, right with its number."""
+    """Draw a head; from one number to the next the light cycles through left, center, right."""
     side = SIDES[index % len(SIDES)]
     head = sample_head(seed, index, config, side)
     shared = SHARED_LIGHT + index % len(SIDES)
@@ -139,10 +139,10 @@ def _viewed(seed: int, index: int, config: HeadConfig, same_light: bool) -> Head
 
 
 def parse_degrees(text: str) -> tuple[float, ...]:
-    """`-45:45:15` (from, to, step) or `-20,0,20` -> degrees.
+    """Parse angles in degrees: `-45:45:15` (from, to, step) or `-20,0,20`.
 
     Raises:
-        LatentrotError: neither form, or a step that does not lead from the first to the last angle.
+        LatentrotError: the text has neither form, or the step does not lead from the first to the last angle.
     """
     try:
         if ":" not in text:
@@ -158,7 +158,7 @@ def parse_degrees(text: str) -> tuple[float, ...]:
 
 
 def image_id(image: int) -> str:
-    """File names as in CelebA: counted from 1."""
+    """File name of an image, counted from 1 as in CelebA; `image` is counted from 0."""
     return f"{image + 1:06d}.png"
 
 
@@ -166,28 +166,28 @@ def image_id(image: int) -> str:
 
 
 def write_heads(folder: HeadFolder, out: Path | str, jobs: int = 1) -> int:
-    """Render a folder of heads, or the missing part of it.
+    """Render the missing images of a folder of heads, and write its tables.
 
-    The images are the same bit for bit whatever the number of processes and interruptions. Besides `img_align_celeba/` the
+    The images do not depend on the number of processes or on interruptions. Besides `img_align_celeba/` the
     folder gets heads.json, list_attr_celeba.csv (known attributes only), identity_CelebA.csv,
     list_landmarks_align_celeba.csv (in the 178x218 frame), pose.csv and light.csv; with maps `masks/` (0 background, 1
     face, 2 hair) and `normals/`; with views views.csv.
 
     Args:
-        folder: what to render.
-        out: the folder.
+        folder: contents of the folder.
+        out: target folder.
         jobs: number of processes.
 
     Returns:
-        Number of images rendered now.
+        Number of images rendered by this call.
 
     Raises:
-        LatentrotError: the folder was made with other settings, no face model, or it cannot be written.
+        LatentrotError: the folder was rendered with other settings or is not writable, or the face model is missing.
     """
     out = Path(out)
     if jobs < 1:
         raise LatentrotError(f"jobs {jobs}: expected at least 1")
-    model = load_head_model(folder.model)  # fail before anything is written
+    model = load_head_model(folder.model)  # fail before the first file is written
     _claim(folder, out)
     for name in (IMAGES, *((MASKS, NORMALS) if folder.maps else ())):
         (out / name).mkdir(parents=True, exist_ok=True)
@@ -201,7 +201,7 @@ def write_heads(folder: HeadFolder, out: Path | str, jobs: int = 1) -> int:
 
 
 def _claim(folder: HeadFolder, out: Path) -> None:
-    """Write heads.json, or compare with the existing one; only the number of heads may grow."""
+    """Write heads.json, or compare the settings with the existing one; only the number of heads may increase."""
     path, wanted = out / "heads.json", folder.settings()
     if path.is_file():
         there = _read_settings(path)
@@ -232,13 +232,13 @@ def _digest(path: Path) -> str:
 
 
 def _draw_all(folder: HeadFolder, out: Path, missing: list[int], jobs: int) -> Iterator[int]:
-    """Render images, in several processes if requested; yields the number of finished images each time."""
+    """Render images, in several processes if requested; yields the number of images finished since the last report."""
     chunks = [missing[k : k + CHUNK] for k in range(0, len(missing), CHUNK)]
     if jobs == 1 or len(chunks) < 2:
         for chunk in chunks:
             yield _draw(folder, out, chunk)
         return
-    # spawn: a forked child would inherit locked mutexes of other threads
+    # spawn, because a forked child would inherit locked mutexes of other threads
     pool = ProcessPoolExecutor(min(jobs, len(chunks)), multiprocessing.get_context("spawn"))
     try:
         for job in as_completed([pool.submit(_draw, folder, out, chunk) for chunk in chunks]):
@@ -258,7 +258,7 @@ def _draw(folder: HeadFolder, out: Path, images: list[int]) -> int:
         if drawn.mask is not None and drawn.normals is not None:
             _save(out / MASKS / name, drawn.mask)
             _save(out / NORMALS / name, drawn.normals)
-        _save(out / IMAGES / name, drawn.image)  # last: its existence means that the others are complete
+        _save(out / IMAGES / name, drawn.image)  # written last: if it exists, the other files are complete
     return len(images)
 
 
@@ -310,7 +310,7 @@ def view_row(head: HeadParameters) -> dict[str, Any]:
 
 
 def attributes(model: HeadModel, head: HeadParameters) -> dict[str, int]:
-    """CelebA's attributes, +1 or -1, as far as the head's parameters determine them."""
+    """CelebA's attributes (+1 or -1) that the parameters of the head determine."""
     smile = np.mean([head.expression[EXPRESSIONS.index(f"mouthSmile_{side}")] for side in "LR"])
     hair = head.hair
     known = {

@@ -1,7 +1,7 @@
-"""Train the attributes network: CelebA's forty attributes and, from photographs with known ages, age in years.
+"""Train the attributes network: CelebA's forty attributes, and age in years from photographs with known ages.
 
-Each image has only some of the labels: CelebA its attributes, an image of known age the age and gender. The loss of a batch
-sums over the known labels (masked multi-task loss). Ages are learned from the face only, since the rim of their crops is
+Each image has only some of the labels: CelebA images have attributes, images of known age have age and gender. The loss is
+summed over the known labels (masked multi-task loss). Ages are learned from the face only, because the rim of these crops is
 mirrored padding.
 
 Photographs used: CelebA and UTKFace, both for research only.
@@ -37,7 +37,7 @@ from latentrot.faces.attributes import (
 from latentrot.faces.layers import save_weights
 from latentrot.faces.network import CROP_SIZE
 from latentrot.runs import RunConfig
-from latentrot.training.labeler.augment import mirror_half, photograph, surrounded, warp
+from latentrot.training.labeler.augment import augment_photometric, mirror_half, pad_to_context, warp
 from latentrot.training.labeler.faces import center_crop, read_contexts
 from latentrot.training.labeler.loop import Stages, train_stage
 
@@ -54,7 +54,7 @@ class AttributeTrainConfig(RunConfig):
     """Configuration of a training run; written into the file's metadata.
 
     Args:
-        aged: images with known age per step.
+        aged: number of images with known age per step.
         scale: max relative change of the crops' size.
         shift: max shift of the crops in pixels of the 178x218 frame.
         roll: max roll of the crops in degrees.
@@ -82,8 +82,8 @@ class AgedFaces:
     Attributes:
         crops: (n, 3, 64, 64) uint8.
         age: (n,) years.
-        male: (n,) 1 for a man, 0 for a woman.
-        held_out: (n,) bool, held out for evaluation by a hash of the image's name.
+        male: (n,) 1 for men, 0 for women.
+        held_out: (n,) bool, held out for evaluation, chosen by a hash of the image's name.
     """
 
     crops: Tensor
@@ -100,7 +100,7 @@ def read_aged(root: Path, share: float) -> AgedFaces:
     """
     path = Path(root) / "age.csv"
     if not path.is_file():
-        raise LatentrotError(f"no such table: {path}; it names each image's age_years and gender")
+        raise LatentrotError(f"no such table: {path}; expected age_years and gender for each image")
     table = read_columns(path, [AGE, "gender"])
     crops = np.stack([_small(Path(root) / "crops" / str(name)) for name in table.index])
     return AgedFaces(
@@ -127,7 +127,7 @@ def train_attributes(
         celeba: aligned CelebA with `identity_CelebA.csv` and `list_attr_celeba.csv`.
         aged: photographs with known ages (see `read_aged`).
         out: the safetensors file to write.
-        config: the run; None takes the defaults, with which the bundled file was made.
+        config: configuration of the run; None: the defaults, with which the bundled network was trained.
 
     Raises:
         LatentrotError: a table is missing.
@@ -154,16 +154,16 @@ def train_attributes(
 
 
 def attributes_of(folder: FaceFolder) -> Tensor:
-    """CelebA's attributes of a folder: (n, 40) 1 present, 0 absent, NaN if missing.
+    """Read CelebA's attributes of a folder: (n, 40), 1 present, 0 absent, NaN unknown.
 
     Raises:
-        LatentrotError: no table, or one without an attribute.
+        LatentrotError: the table or a column of it is missing.
     """
     table = folder.attributes
     missing = [name for name in ATTRIBUTES if table is None or name not in table]
     if table is None or missing:
         raise LatentrotError(
-            f"{folder.root}: list_attr_celeba lacks {', '.join(missing[:3])}; it names forty attributes"
+            f"{folder.root}: list_attr_celeba lacks {', '.join(missing[:3])}; expected all forty attributes"
         )
     return torch.from_numpy((table[list(ATTRIBUTES)].to_numpy(np.float32) + 1) / 2)
 
@@ -176,14 +176,14 @@ def fit_attributes(
     config: AttributeTrainConfig,
     stages: Stages,
 ) -> None:
-    """Optimise on (n, 3, 80, 80) uint8 crops with (n, 40) attributes and on the aged faces that are not held out."""
+    """Train on (n, 3, 80, 80) uint8 crops with (n, 40) attributes, and on faces with known age that are not held out."""
     learned = torch.nonzero(~faces.held_out)[:, 0]
     fast = computes_bfloat16(torch.device("cpu"))
 
     def draw(generator: torch.Generator) -> tuple[Tensor, ...]:
         rows = torch.randint(len(contexts), (config.batch_size,), generator=generator)
         old = learned[torch.randint(len(learned), (config.aged,), generator=generator)]
-        known = surrounded(faces.crops[old].float() / 255)
+        known = pad_to_context(faces.crops[old].float() / 255)
         x = varied(torch.cat([contexts[rows].float() / 255, known]), config, generator)
         return x[: len(rows)], face_alone(x[len(rows) :]), truth[rows], faces.male[old], faces.age[old]
 
@@ -203,9 +203,9 @@ def fit_attributes(
 
 
 def varied(contexts: Tensor, config: AttributeTrainConfig, generator: torch.Generator) -> Tensor:
-    """Augment like cameras and detectors: (n, 3, 80, 80) in [0, 1] -> (n, 3, 64, 64) in [-1, 1]."""
+    """Augment crops geometrically and photometrically: (n, 3, 80, 80) in [0, 1] -> (n, 3, 64, 64) in [-1, 1]."""
     x, _ = warp(contexts, config, generator)
-    return photograph(mirror_half(x, generator)[0], generator)
+    return augment_photometric(mirror_half(x, generator)[0], generator)
 
 
 def masked_cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
@@ -217,7 +217,7 @@ def masked_cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
 def attribute_errors(
     network: AttributeNetwork, x: Tensor, truth: Tensor, aged: Tensor, age: Tensor
 ) -> dict[str, float]:
-    """Errors on held-out people: crops (n, 3, 64, 64) with (n, 40) attributes, crops (m, 3, 64, 64) with (m,) years."""
+    """Errors on held-out crops `x` (n, 3, 64, 64) with attributes (n, 40), and `aged` (m, 3, 64, 64) with years (m,)."""
     found = estimate_attributes(x, network=network)[:, 1:]
     years = estimate_attributes(aged, network=network)[:, 0]
     right = ((found > 0.5) == (truth > 0.5)).float().mean()

@@ -1,4 +1,4 @@
-"""Train a DDIM backbone from a folder of face images."""
+"""Train a DDIM backbone on a folder of face images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from PIL import Image
 
 from latentrot.data.celeba import held_out, open_folder
-from latentrot.diffusion.fingerprint import UNET_DEFAULTS, noise_in_words, plain
+from latentrot.diffusion.fingerprint import UNET_DEFAULTS, as_json_value, describe_noise
 from latentrot.diffusion.first_stage import Identity, PixelUnshuffle, save_pixel_unshuffle
 from latentrot.diffusion.load import LatentModel, load_model
 from latentrot.diffusion.scheduler import add_noise, prediction_type_of, velocity_of
@@ -43,23 +43,23 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-#: name of the folder in a run that holds its model
+#: name of the model's folder in a run folder
 MODEL = "model"
 
 
 @dataclass(frozen=True)
 class TrainConfig(RunConfig):
-    """Configuration of a backbone's training run; stored in its checkpoints, so that a resumed run is the same run.
+    """Configuration of the training of a backbone; stored in its checkpoints for exact resumption.
 
     Args:
         resolution: side in pixels of the square crops.
-        small_steps: initial steps trained at half the resolution, where a step costs a quarter.
+        small_steps: number of initial steps at half the resolution, which take a quarter of the time each.
         patch: pixel-unshuffle factor of the lossless first stage (1: none).
         channels: U-Net widths, from the finest level to the coarsest.
         layers: residual blocks per level.
-        prediction_type: what the network predicts (v_prediction, epsilon or sample).
+        prediction_type: prediction type of the network: v_prediction, epsilon or sample.
         mirror: mirror half of the images.
-        held_out: share of the people held out of training, for evaluation on strangers (0 to 1).
+        held_out: share of the people held out of training for evaluation (0 to 1).
         init: model to initialise the weights from (a bundled model's name, a diffusers folder or a Hub id); None: random
             weights.
     """
@@ -85,7 +85,7 @@ def build_unet(size: int, states: int, channels: tuple[int, ...], layers: int = 
 
     Args:
         size: side of the states.
-        states: channels of the states, in and out.
+        states: number of channels of the states.
         channels: widths, from the finest level to the coarsest.
         layers: residual blocks per level.
     """
@@ -104,7 +104,7 @@ def build_unet(size: int, states: int, channels: tuple[int, ...], layers: int = 
 
 
 def build_model(config: TrainConfig) -> UNet2DModel:
-    """The U-Net of a run, over the unshuffled image."""
+    """Build the U-Net of a run, whose states are unshuffled images."""
     return build_unet(config.resolution // config.patch, 3 * config.patch**2, config.channels, config.layers)
 
 
@@ -114,10 +114,10 @@ def default_config(init: str | None = None) -> TrainConfig:
 
 
 def initial_model(config: TrainConfig) -> UNet2DModel:
-    """The network of a run before its first step: random by the seed, or with the weights of the model `config.init`.
+    """Build the network of a run before its first step, with random weights or those of `config.init`.
 
     Raises:
-        LatentrotError: there is no such model, or its architecture differs from the run's.
+        LatentrotError: the model does not exist, or its architecture differs from that of the run.
     """
     torch.manual_seed(config.seed)
     unet = build_model(config)
@@ -131,13 +131,13 @@ def initial_model(config: TrainConfig) -> UNet2DModel:
 def check_start(start: LatentModel, unet: UNet2DModel, config: TrainConfig) -> None:
     """Refuse to initialise from a network with another architecture or prediction type.
 
-    The resolution may differ: convolutions work at any.
+    The resolution may differ.
 
     Raises:
-        LatentrotError: naming what differs, with both values.
+        LatentrotError: a setting differs; the message quotes both values.
     """
     stage = PixelUnshuffle(config.patch).title if config.patch > 1 else Identity.title
-    noise = noise_in_words(build_scheduler(config).config)
+    noise = describe_noise(build_scheduler(config).config)
     theirs = {
         "predicts": start.prediction_type,
         "has the noise schedule": start.noise,
@@ -145,28 +145,28 @@ def check_start(start: LatentModel, unet: UNet2DModel, config: TrainConfig) -> N
     }
     ours = dict(zip(theirs, (config.prediction_type, noise, stage), strict=True))
     for name, usual in {"block_out_channels": None, **UNET_DEFAULTS}.items():
-        theirs[f"has {name}"] = plain(start.unet.config.get(name, usual))
-        ours[f"has {name}"] = plain(unet.config.get(name, usual))
+        theirs[f"has {name}"] = as_json_value(start.unet.config.get(name, usual))
+        ours[f"has {name}"] = as_json_value(unet.config.get(name, usual))
     for what, given in theirs.items():
         if given != ours[what]:
             raise LatentrotError(
-                f"--init {config.init} {what} {given}, this run's network {ours[what]}; "
+                f"--init {config.init} {what} {given}, but this run's network {what} {ours[what]}; "
                 "give options that match it, or another model"
             )
 
 
 def build_scheduler(config: TrainConfig) -> DDIMScheduler:
-    """The cosine schedule without clipping, which would make inversion impossible."""
+    """The cosine schedule, without clipping of samples, which would make inversion impossible."""
     return DDIMScheduler(
         beta_schedule="squaredcos_cap_v2",
-        prediction_type=cast("Any", config.prediction_type),  # a literal to the type checker
+        prediction_type=cast("Any", config.prediction_type),  # the type checker expects a literal
         clip_sample=False,
         timestep_spacing="trailing",
     )
 
 
 def batch_indices(step: int, config: RunConfig, n: int) -> np.ndarray:
-    """Indices of the images of a step: successive slices of reshuffled passes -> (batch_size,)."""
+    """(batch_size,) indices of the images of a step; each pass over the n images is shuffled anew."""
     first = step * config.batch_size
     positions = np.arange(first, first + config.batch_size)
     passes = {int(e): np.random.default_rng((config.seed, 1, int(e))).permutation(n) for e in set(positions // n)}
@@ -187,11 +187,11 @@ def images_at(
 def training_batch(
     images: torch.Tensor, step: int, config: TrainConfig, timesteps: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Images, noise and noise levels of one step.
+    """Build the batch of one step: images, noise and noise levels.
 
     Args:
-        images: (n, 3, h, w) uint8, all of them.
-        step: the step, which seeds all randomness.
+        images: (n, 3, h, w) uint8, all training images.
+        step: number of the step; seeds all randomness.
         config: the run.
         timesteps: number of noise levels of the schedule.
 
@@ -208,14 +208,14 @@ def training_batch(
 
 
 def stratified_levels(n: int, timesteps: int, generator: torch.Generator) -> torch.Tensor:
-    """(n,) int64 noise levels, stratified over the whole range in each step, which reduces the loss's variance."""
+    """(n,) int64 noise levels, stratified over the whole range in each step, which reduces the variance of the loss."""
     device = generator.device
     u = (torch.arange(n, device=device) + torch.rand(n, generator=generator, device=device)) / n
     return (u[torch.randperm(n, generator=generator, device=device)] * timesteps).long().clamp_(0, timesteps - 1)
 
 
 def target_of(scheduler: DDIMScheduler, x0: torch.Tensor, noise: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
-    """Training target by the schedule's prediction type."""
+    """Training target for the prediction type of the scheduler."""
     kind = prediction_type_of(scheduler)
     if kind == "v_prediction":
         return velocity_of(scheduler, x0, noise, levels)
@@ -227,10 +227,10 @@ def target_of(scheduler: DDIMScheduler, x0: torch.Tensor, noise: torch.Tensor, l
 
 
 @torch.no_grad()
-def sample_grid(model: torch.nn.Module, scheduler: DDIMScheduler, config: TrainConfig, n: int = 16) -> Image.Image:
-    """A square contact sheet of generated faces, always from the same noise, so that those of one run are comparable."""
+def sample_grid(model: torch.nn.Module, scheduler: DDIMScheduler, config: TrainConfig) -> Image.Image:
+    """A contact sheet of 4 x 4 generated faces, always from the same noise, for comparison between steps."""
     size = config.resolution // config.patch
-    z = torch.randn(n, 3 * config.patch**2, size, size, generator=torch.Generator().manual_seed(config.seed))
+    z = torch.randn(16, 3 * config.patch**2, size, size, generator=torch.Generator().manual_seed(config.seed))
     device = next(model.parameters()).device
     z = z.to(device)
     scheduler = cast("DDIMScheduler", DDIMScheduler.from_config(scheduler.config))
@@ -238,14 +238,12 @@ def sample_grid(model: torch.nn.Module, scheduler: DDIMScheduler, config: TrainC
     for t in scheduler.timesteps:
         z = scheduler.step(model(z, t).sample, int(t), z, eta=0.0, return_dict=False)[0]
     x = PixelUnshuffle(config.patch).decode(z).clamp(-1, 1)
-    side = math.isqrt(n)
-    rows = x[: side * side].reshape(side, side, 3, *x.shape[2:]).permute(0, 3, 1, 4, 2)
-    sheet = rows.reshape(side * x.shape[2], side * x.shape[3], 3)
+    sheet = x.reshape(4, 4, 3, *x.shape[2:]).permute(0, 3, 1, 4, 2).reshape(4 * x.shape[2], 4 * x.shape[3], 3)
     return Image.fromarray(((sheet + 1) * 127.5).round().byte().cpu().numpy())
 
 
 def read_images(data: Path, config: TrainConfig) -> torch.Tensor:
-    """All training crops without held-out people -> (n, 3, resolution, resolution) uint8."""
+    """Read all training crops except those of held-out people: (n, 3, resolution, resolution) uint8."""
     folder = open_folder(data)
     kept = np.array(folder.ids)[~held_out(folder.identities.to_numpy(), config.held_out)]
     log.info("%d images in %s, %d held out", len(kept), data, len(folder.ids) - len(kept))
@@ -261,20 +259,20 @@ def train(
     Args:
         data: folder of face images (see `latentrot.data.celeba.FaceFolder`).
         out: run folder: checkpoint.safetensors, log.csv, samples-*.png and model/ (a diffusers folder).
-        config: the run; None: the checkpoint's, or the defaults without one.
+        config: configuration of the run; None: that of its checkpoint, or the defaults for a new run.
         save_every: steps between checkpoints.
         device: "cpu", "cuda" or "cuda:N"; by default accelerate decides.
 
     Returns:
-        The exported model's folder.
+        Folder of the exported model.
 
     Raises:
-        LatentrotError: `out` holds a checkpoint of another run, `data` has no images, or `config.init` does not fit.
+        LatentrotError: `out` contains a checkpoint of another run, `data` has no images, or `config.init` does not fit.
     """
     checkpoint = out / CHECKPOINT
     check_writable(checkpoint)
     config = config_of_run(checkpoint, config, TrainConfig)
-    # a resumed run has its weights in the checkpoint, whatever it was initialised from
+    # the weights of a resumed run are in the checkpoint
     model = build_model(config) if checkpoint.is_file() else initial_model(config)
     task = Backbone(read_images(data, config), config, build_scheduler(config))
     images = images_of_run(data, task.images)
@@ -284,12 +282,12 @@ def train(
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """Task of an unconditional model: denoise images.
+    """Training task of an unconditional model: denoise images.
 
     Args:
-        images: (n, 3, h, w) uint8, all of them.
+        images: (n, 3, h, w) uint8, all training images.
         config: the run.
-        scheduler: its noise levels.
+        scheduler: noise schedule.
     """
 
     images: torch.Tensor
@@ -312,7 +310,7 @@ class Backbone:
         save_samples(out, step, self.samples(average, step))
 
     def samples(self, average: torch.nn.Module, step: int) -> Image.Image:
-        """See `sample_grid`; at half the resolution while that is what is trained."""
+        """See `sample_grid`; at half the resolution during the initial steps."""
         config = self.config
         small = replace(config, resolution=config.resolution // 2) if step <= config.small_steps else config
         return sample_grid(average, self.scheduler, small)

@@ -1,4 +1,4 @@
-"""Checkpoints: the complete state of a training run in one safetensors file."""
+"""Checkpoints with the complete state of a training run in one safetensors file."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def save_checkpoint(
 def load_checkpoint(
     path: Path, model: torch.nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer
 ) -> int:
-    """Restore a checkpoint; returns the number of steps done."""
+    """Restore a checkpoint; returns the number of completed steps."""
     with safe_open(path, "pt") as file:
         step = int(file.metadata()["step"])
         stored: dict[str, dict[str, torch.Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
@@ -73,7 +73,7 @@ def load_checkpoint(
         i, key = name.split(".", 1)
         state.setdefault(int(i), {})[key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    # the moments need the same memory layout as their weights (channels last): the fused step pairs them by position
+    # moments need the memory layout of their weights (channels last), because the fused optimiser pairs them by position
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             moments = optimizer.state[parameter]
@@ -83,7 +83,7 @@ def load_checkpoint(
 
 
 def images_of_run(data: Path | str, images: torch.Tensor | np.ndarray) -> dict[str, str]:
-    """Identification of a run's images: the folder (or a description), their number, and a digest of every pixel."""
+    """Identification of the training images: folder or description, number, and digest of all pixels."""
     pixels = np.ascontiguousarray(images).reshape(-1)
     digest = hashlib.blake2b(pixels.data, digest_size=8).hexdigest()
     where = str(data.resolve()) if isinstance(data, Path) else data
@@ -91,10 +91,10 @@ def images_of_run(data: Path | str, images: torch.Tensor | np.ndarray) -> dict[s
 
 
 def require_images(checkpoint: Path, images: Mapping[str, str]) -> None:
-    """Refuse to resume with other images; a checkpoint that does not record its images is accepted with a warning.
+    """Refuse to resume on other images; a checkpoint that does not record its images is accepted with a warning.
 
     Raises:
-        LatentrotError: naming both folders.
+        LatentrotError: the images differ; the message names both folders.
     """
     if not checkpoint.is_file():
         return
@@ -104,13 +104,17 @@ def require_images(checkpoint: Path, images: Mapping[str, str]) -> None:
         log.warning("%s does not record its training images; they are assumed to be the same", checkpoint)
     elif metadata["images_digest"] != images["images_digest"]:
         raise LatentrotError(
-            f"the checkpoint was trained on {metadata['images']} images of {metadata['data']}, this run has "
-            f"{images['images']} others of {images['data']}; use the original images, or choose another --out"
+            f"the checkpoint was trained on {metadata['images']} images of {metadata['data']}, but this run has "
+            f"{images['images']} different images of {images['data']}; use the original images, or choose another --out"
         )
 
 
 def checkpoint_config(path: Path, kind: type[Config]) -> Config:
-    """The configuration stored in a checkpoint, an object of the given dataclass."""
+    """Read the configuration stored in a checkpoint as an instance of a dataclass.
+
+    Raises:
+        LatentrotError: the checkpoint is damaged, or belongs to another command or version.
+    """
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata()
@@ -119,15 +123,17 @@ def checkpoint_config(path: Path, kind: type[Config]) -> Config:
         raise LatentrotError(f"{path} is damaged ({one_line(error)}); delete it to start again") from error
     check_format(header.get("format", 1), FORMAT, path)
     if unknown := sorted(set(stored) - {f.name for f in fields(cast("Any", kind))}):
-        raise LatentrotError(f"{path} is of another command or version ({', '.join(unknown)}); choose another --out")
+        raise LatentrotError(
+            f"{path} belongs to another command or version ({', '.join(unknown)}); choose another --out"
+        )
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
 
 
 def config_of_run(checkpoint: Path, given: Config | None, kind: type[Config]) -> Config:
-    """The configuration of a new or resumed run: the given one, the checkpoint's, or the default.
+    """The configuration of a new or resumed run: the given one, that of the checkpoint, or the default.
 
     Raises:
-        LatentrotError: the checkpoint is damaged, or of another run than the one given.
+        LatentrotError: the checkpoint is damaged, or its configuration differs from the given one.
     """
     if not checkpoint.is_file():
         return kind() if given is None else given
@@ -139,7 +145,11 @@ def config_of_run(checkpoint: Path, given: Config | None, kind: type[Config]) ->
 
 
 def check_same_run(stored: Any, given: Any, free: tuple[str, ...] = ("steps", "decay")) -> None:
-    """Check that a resumed run differs only in the `free` options, by default its length and end."""
+    """Check that a resumed run differs only in the `free` options, by default in its length and decay.
+
+    Raises:
+        LatentrotError: another option differs; the message quotes both values.
+    """
     for field in fields(stored):
         old, new = getattr(stored, field.name), getattr(given, field.name)
         if field.name not in free and old != new:

@@ -1,4 +1,4 @@
-"""A network that embeds an image in one evaluation, trained to reconstruct it through a few decoding steps.
+"""A network that embeds an image in one evaluation, trained to reconstruct the image in a few decoding steps.
 
 After the embedding network of Asperti, Evangelista, Marro, Merizzi, "Image Embedding for Denoising Generative Models", 2023.
 """
@@ -37,13 +37,13 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class EmbedderConfig(RunConfig):
-    """Configuration of an embedding network's training run; stored in its checkpoints.
+    """Configuration of the training of an embedding network; stored in its checkpoints.
 
     Args:
         channels: U-Net widths, from the finest level to the coarsest.
-        decode_steps: number of decoding steps of the reconstruction during training.
-        depth: of the latents, as in `Schedule`.
-        prior: weight of the deviation of the latents' mean square from 1.
+        decode_steps: number of decoding steps of the reconstruction in the training loss.
+        depth: depth of the latents, as in `Schedule`.
+        prior: weight of the loss term that keeps the mean square of the latents at 1.
         mirror: mirror half of the images.
         held_out: share of the people held out of training (0 to 1).
     """
@@ -62,17 +62,17 @@ class EmbedderConfig(RunConfig):
 
     @property
     def schedule(self) -> Schedule:
-        """The short path of the training."""
+        """The schedule with `decode_steps` steps."""
         return Schedule(steps=self.decode_steps, solver="ddim", depth=self.depth)
 
 
 class Embedder(torch.nn.Module):
-    """Image state -> latent.
+    """The embedding network: image state -> latent.
 
     Args:
         shape: (c, h, w) of states and latents.
         channels: U-Net widths.
-        angle: of the latents, radians.
+        angle: angle of the latents, radians.
     """
 
     def __init__(self, shape: tuple[int, int, int], channels: tuple[int, ...], angle: float) -> None:
@@ -81,13 +81,13 @@ class Embedder(torch.nn.Module):
         self.unet = build_unet(shape[1], shape[0], channels)
 
     def forward(self, state: torch.Tensor) -> torch.Tensor:
-        """(n, c, h, w) -> the same: the network predicts the noise, from which the latent is computed."""
+        """(n, c, h, w) states -> (n, c, h, w) latents, computed from the noise that the network predicts."""
         noise = self.unet(state, 0).sample
         return math.cos(self.angle) * state + math.sin(self.angle) * noise
 
 
 def build_embedder(model: LatentModel, config: EmbedderConfig) -> Embedder:
-    """A newly initialised network for a model."""
+    """Build a randomly initialised network for a model."""
     return Embedder(model.latent_shape, config.channels, model.angle(config.schedule.levels(model)[-1]))
 
 
@@ -96,8 +96,8 @@ def embed_with(network: Embedder, model: LatentModel, x: torch.Tensor) -> torch.
     """Embed images with one evaluation of a network.
 
     Args:
-        network: from `load_embedder`.
-        model: the model it belongs to.
+        network: network from `load_embedder`.
+        model: the model for which it was trained.
         x: (n, 3, h, w) images in [-1, 1] at the model's resolution.
 
     Returns:
@@ -111,7 +111,7 @@ def load_embedder(path: Path, model: LatentModel) -> Embedder:
     """Load a network written by `train_embedder`.
 
     Raises:
-        LatentrotError: no such file, another kind of file, or the network of another model.
+        LatentrotError: the file is missing or of another kind, or the network belongs to another model.
     """
     header, weights = read_tensors(path, KIND, FORMAT, "train an embedding network with: latentrot train embedder")
     Fingerprint.from_header(header).require_same(model.fingerprint, str(path), header["model"], model.name)
@@ -122,7 +122,7 @@ def load_embedder(path: Path, model: LatentModel) -> Embedder:
 
 
 def save_embedder(path: Path, network: torch.nn.Module, model: LatentModel, config: EmbedderConfig) -> None:
-    """Write the weights in half precision with the fingerprint of their model."""
+    """Write the weights in half precision, with the fingerprint of the model."""
     header = {
         "kind": KIND,
         "format": str(FORMAT),
@@ -136,10 +136,10 @@ def save_embedder(path: Path, network: torch.nn.Module, model: LatentModel, conf
 
 @dataclass(frozen=True, eq=False)
 class EmbedderTask:
-    """Task of an embedding network: a latent that reconstructs the image in a few decoding steps.
+    """Training task of an embedding network: reconstruct the image from its latent in a few decoding steps.
 
     Args:
-        model: the decoder; it is not changed.
+        model: the decoder, which is not trained.
         images: (n, 3, h, w) uint8, all of them.
         config: the run.
     """
@@ -153,7 +153,7 @@ class EmbedderTask:
         return (images_at(step, self.images, self.config, generator_at(step, self.config), self.config.mirror),)
 
     def loss(self, network: Any, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """Squared error of the reconstruction, plus the deviation of the latents' mean square from 1."""
+        """Squared error of the reconstruction, plus a term for the deviation of the latents' mean square from 1."""
         state = self.model.first_stage.encode(batch[0])
         z = network(state).float()
         back = decode_with_gradient(self.model, z, self.config.schedule)
@@ -166,7 +166,7 @@ class EmbedderTask:
 
 
 def require_model(checkpoint: Path, model: LatentModel) -> None:
-    """Refuse to resume with another model than the checkpoint's; checkpoints that do not record it are accepted."""
+    """Refuse to resume with a model that differs from the checkpoint's; checkpoints without a record of it are accepted."""
     if checkpoint.is_file():
         with safe_open(checkpoint, "pt") as file:
             header = file.metadata()
@@ -184,15 +184,15 @@ def train_embedder(
     Args:
         data: folder of face images (see `FaceFolder`).
         out: run folder: checkpoint.safetensors, log.csv and embedder.safetensors.
-        model: the model to embed into; it is not changed.
-        config: the run; None: the checkpoint's, or the defaults without one.
+        model: the model whose latents are predicted; it is not trained.
+        config: configuration of the run; None: that of its checkpoint, or the defaults for a new run.
         save_every: steps between checkpoints.
 
     Returns:
-        The exported network's file.
+        File of the exported network.
 
     Raises:
-        LatentrotError: `out` holds a checkpoint of another run, or `data` no images.
+        LatentrotError: `out` contains a checkpoint of another run, or `data` contains no images.
     """
     checkpoint = out / CHECKPOINT
     config = config_of_run(checkpoint, config, EmbedderConfig)

@@ -1,7 +1,7 @@
 """The training loop of all networks, with exact resumption.
 
-All randomness is drawn from generators seeded by (seed, step), never from a running state: a run that was killed and
-resumed sees the same batches, noise levels and noise as one that was not, whatever the number of processes.
+All random numbers come from generators that are seeded by (seed, step) and carry no state between steps. So a resumed run
+uses the same batches, noise levels and noise as an uninterrupted one, for any number of processes.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ CHECKPOINT = "checkpoint.safetensors"
 LOG_COLUMNS = ("step", "loss", "learning_rate")
 #: environment variable that selects accelerate's device
 ACCELERATE_DEVICE = "ACCELERATE_TORCH_DEVICE"
-#: time of the first checkpoint of a run, so that the user sees it work and may stop it
+#: time in seconds of the first checkpoint of a run, so that an early stop loses little
 FIRST_CHECKPOINT_S = 60.0
 
 
 class Task(Protocol):
-    """A training task: everything about a run except the loop."""
+    """A training task: everything in a run except the loop."""
 
     def batch(self, step: int, /) -> tuple[torch.Tensor, ...]:
-        """All random inputs of a step, drawn from (seed, step) alone; samples along the first dimension of each."""
+        """All random inputs of a step, which depend only on (seed, step); the first dimension of each indexes the samples."""
         ...
 
     def loss(self, model: Any, batch: tuple[torch.Tensor, ...], /) -> torch.Tensor:
@@ -54,12 +54,12 @@ class Task(Protocol):
         ...
 
     def export(self, out: Path, average: Any, step: int, /) -> None:
-        """Export the averaged weights at a step, with samples or errors that show their quality."""
+        """Export the averaged weights at a step, with samples or measured errors."""
         ...
 
 
 def learning_rate_at(step: int, config: RunConfig) -> float:
-    """Linear warm-up, plateau, linear decay to zero: unlike a cosine, a plateau can be prolonged."""
+    """Linear warm-up, plateau, and linear decay to zero; unlike a cosine schedule, a plateau can be prolonged."""
     rise = min(1.0, (step + 1) / max(1, config.warmup))
     fall = min(1.0, (config.steps - step) / max(1, config.decay))
     return config.learning_rate * min(rise, fall)
@@ -95,14 +95,14 @@ def run_training(
         out: run folder: the checkpoint, log.csv and the exports of the task.
         save_every: steps between checkpoints.
         device: "cpu", "cuda" or "cuda:N"; None: accelerate decides.
-        metadata: further entries of the checkpoint; with those of `images_of_run`, a run on other images is refused.
+        metadata: further entries of the checkpoint; with those of `images_of_run`, resuming on other images is refused.
         trained: parts of the network to train; if empty, all of it.
 
     Returns:
         The network with its averaged weights.
 
     Raises:
-        LatentrotError: the loss is not finite, and the last checkpoint is kept; or the checkpoint is of other images.
+        LatentrotError: the loss is not finite (the last checkpoint is kept), or the checkpoint belongs to other images.
     """
     checkpoint = out / CHECKPOINT
     if metadata and "images_digest" in metadata:
@@ -113,7 +113,7 @@ def run_training(
         keep_large_blocks()
     torch.manual_seed(config.seed)
 
-    # move the network to its device before creating the optimiser, which keeps references to the weights
+    # the optimiser references the weights, so move the network to its device first
     model = model.to(accelerator.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True).to(
         accelerator.device
@@ -135,7 +135,7 @@ def run_training(
         batch = tuple(part[mine].to(accelerator.device) for part in task.batch(step))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate_at(step, config)
-        torch.manual_seed(config.seed * 7_919 + step)  # makes dropout a function of the step
+        torch.manual_seed(config.seed * 7_919 + step)  # dropout depends only on the step
         loss = task.loss(prepared, batch)
         if not torch.isfinite(loss):
             raise LatentrotError(
@@ -160,7 +160,7 @@ def run_training(
                 task.export(out, average.module, step + 1)
                 if first:
                     log.info(
-                        "first checkpoint after %d steps; the run may be stopped, the same command resumes it", step + 1
+                        "first checkpoint after %d steps; if the run is stopped, the same command resumes it", step + 1
                     )
         bar.update()
     bar.close()
@@ -168,7 +168,7 @@ def run_training(
     return average.module
 
 
-# ---- where ------------------------------------------------------------------------------------------------------
+# ---- device -----------------------------------------------------------------------------------------------------
 
 
 def precision_of(device: str | None) -> str:
@@ -180,21 +180,23 @@ def accelerator_on(device: str | None) -> Accelerator:
     """Configure accelerate for the requested device.
 
     Args:
-        device: "cpu", "cuda", "cuda:N"; None: as accelerate decides. It knows of no numbers by itself.
+        device: "cpu", "cuda" or "cuda:N"; None: accelerate decides.
 
     Raises:
-        LatentrotError: no such device, or one for all of several processes, each of which has its own.
+        LatentrotError: the device does not exist, or is given although there are several processes.
     """
     launched = int(os.environ.get("LOCAL_RANK", "-1")) >= 0
     if launched and device not in (None, "cpu"):
         raise LatentrotError(
-            f"device {device!r}: each of several processes has its own; leave --device out, or use cpu"
+            f"device {device!r}: each of several processes uses its own device; leave --device out, or use cpu"
         )
     if device is None or launched:
         return Accelerator(mixed_precision=precision_of(device), cpu=device == "cpu")
     target = resolve_device(device)
     before = os.environ.get(ACCELERATE_DEVICE)
-    AcceleratorState._reset_state(reset_partial_state=True)  # global state: an earlier run may have used another device
+    AcceleratorState._reset_state(
+        reset_partial_state=True
+    )  # reset the global state, as an earlier run may have used another device
     os.environ[ACCELERATE_DEVICE] = str(target)
     try:
         return Accelerator(mixed_precision=precision_of(device), cpu=target.type == "cpu")
@@ -208,13 +210,15 @@ def accelerator_on(device: str | None) -> Accelerator:
 
 
 def forget_after(path: Path, start: int) -> None:
-    """Drop the log's rows from step `start` on: a resumed run repeats the steps after its checkpoint."""
+    """Drop the rows of the log from step `start` on, because a resumed run repeats the steps after its checkpoint."""
     if not path.is_file():
         return
     head, *rows = path.read_text(errors="replace").splitlines(keepends=True) or [""]
-    if head.strip() != ",".join(LOG_COLUMNS):  # empty, or of another version: rename it and start a new one
+    if head.strip() != ",".join(LOG_COLUMNS):  # empty or of another version: rename it and start a new log
         if head.strip():
-            log.warning("%s has other columns than %s; it is now %s.old", path, ", ".join(LOG_COLUMNS), path.name)
+            log.warning(
+                "%s has columns other than %s and was renamed to %s.old", path, ", ".join(LOG_COLUMNS), path.name
+            )
             path.replace(path.with_name(path.name + ".old"))
         else:
             path.unlink()
@@ -224,7 +228,7 @@ def forget_after(path: Path, start: int) -> None:
 
 
 def record(path: Path, step: int, loss: float, rate: float) -> None:
-    """Append one row to the run's log."""
+    """Append one row to the log."""
     new = not path.exists()
     with path.open("a", newline="") as file:
         writer = csv.writer(file)

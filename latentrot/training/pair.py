@@ -1,4 +1,4 @@
-"""Train the pair model, which draws a person in another pose from one image and the poses of both.
+"""Train the pair model, which generates a person in another pose from one image and the poses of both images.
 
 A photograph and its mirror image are a pair of views whose relative pose is known without any 3-D data. Further pairs are
 images of one scene, and images rotated away and back by geometry.
@@ -37,14 +37,14 @@ SHEET_ROWS = 8
 
 @dataclass(frozen=True, eq=False)
 class PairTask:
-    """Task of a pair model, for `latentrot.training.loop.run_training`.
+    """Training task of a pair model, for `latentrot.training.loop.run_training`.
 
     Args:
-        model: at the start of the run.
-        pairs: to train on.
+        model: model at the start of the run.
+        pairs: training pairs.
         strangers: pairs of held-out people, for contact sheets; None: no contact sheets.
         config: the run.
-        data_sets: names of the folders' data sets, for the model's card.
+        data_sets: names of the data sets, for the model card.
     """
 
     model: PairModel
@@ -73,13 +73,13 @@ class PairTask:
         return F.mse_loss(predicted.float(), target_of(self.model.scheduler, x0, noise, levels))
 
     def export(self, out: Path, average: torch.nn.Module, step: int) -> None:
-        """Write the averaged weights as a out / MODEL that `load_pair_model` reads."""
+        """Write the averaged weights to the folder out / MODEL, for `load_pair_model`."""
         save_pair_model(self.model, average.state_dict(), out / MODEL)
         (out / MODEL / "README.md").write_text(pair_card(self.config, self.data_sets))
         save_samples(out, step, self.samples(average))
 
     def samples(self, average: torch.nn.Module) -> Image.Image:
-        """Held-out people, a row each: source, condition, sample, truth."""
+        """Contact sheet with one row per held-out person: source, condition, sample, truth."""
         shown = self.strangers or self.pairs
         rows = torch.linspace(0, len(shown) - 1, min(SHEET_ROWS, len(shown))).long()
         condition = condition_of(shown, rows, self.config)
@@ -94,7 +94,7 @@ class PairTask:
 
 
 def pair_card(config: PairConfig, data_sets: tuple[str, ...]) -> str:
-    """Model card; `trained_on` is stated only if a tenth of the people was held out."""
+    """Write the model card; it states `trained_on` only if a tenth of the people was held out."""
     named = [f"trained_on: {', '.join(data_sets)}"] if data_sets and config.held_out >= 0.1 else []
     kept = (
         f"{config.held_out:.0%} of the people of {', '.join(data_sets) or 'unnamed folders'} were kept out of training"
@@ -104,12 +104,12 @@ def pair_card(config: PairConfig, data_sets: tuple[str, ...]) -> str:
 
 
 def as_floats(x: torch.Tensor) -> torch.Tensor:
-    """Uint8 -> [-1, 1]."""
+    """Convert uint8 to floats in [-1, 1]."""
     return x.float() / 127.5 - 1
 
 
 def condition_of(pairs: RenderedPairs, rows: torch.Tensor, config: PairConfig) -> torch.Tensor:
-    """(k, 4, s, s) uint8 conditions of some pairs."""
+    """(k, 4, s, s) uint8 conditions of the given pairs."""
     if config.condition == "mesh":
         return pairs.condition[rows]
     source = pairs.source[rows]
@@ -117,13 +117,13 @@ def condition_of(pairs: RenderedPairs, rows: torch.Tensor, config: PairConfig) -
 
 
 def pair_rows(step: int, kinds: np.ndarray, config: PairConfig) -> np.ndarray:
-    """Indices of the pairs of a step: kinds by their shares, then one of the kind -> (batch_size,)."""
+    """(batch_size,) indices of the pairs of a step: a kind is drawn by `shares`, then a pair of this kind."""
     rng = np.random.default_rng((config.seed, 1, step))
     places = [np.flatnonzero(kinds == k) for k in range(len(KINDS))]
     shares = np.array([share if len(place) else 0 for share, place in zip(config.shares, places, strict=True)], float)
     if not shares.sum():
         raise LatentrotError(
-            f"the folders provide no pairs of a kind with a positive share; shares {config.shares} of {', '.join(KINDS)}"
+            f"the folders contain no pairs of any kind with a positive share; shares {config.shares} of {', '.join(KINDS)}"
         )
     drawn = rng.choice(len(KINDS), config.batch_size, p=shares / shares.sum())
     return np.array([places[k][rng.integers(len(places[k]))] for k in drawn])
@@ -132,7 +132,7 @@ def pair_rows(step: int, kinds: np.ndarray, config: PairConfig) -> np.ndarray:
 def pairs_at(
     step: int, pairs: RenderedPairs, config: PairConfig, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The pairs of one step, some mirrored, some without condition or poses.
+    """The pairs of one step; some are mirrored, and some have their condition or poses dropped.
 
     Returns:
         Targets (b, 3, s, s) in [-1, 1]; conditions (b, 4, s, s) with the last channel 0 to 1, NaN for a dropped condition;
@@ -163,16 +163,16 @@ def train_pair(
     Args:
         data: folders of face images with poses beside them (see `open_pair_folder`).
         out: run folder: pairs/, checkpoint.safetensors, log.csv, samples-*.png and model/.
-        config: the run; None: the checkpoint's, or the defaults without one.
+        config: configuration of the run; None: that of its checkpoint, or the defaults for a new run.
         save_every: steps between checkpoints.
         workers: number of rendering processes.
         device: "cpu" forces the CPU; by default accelerate decides.
 
     Returns:
-        The exported model's folder.
+        Folder of the exported model.
 
     Raises:
-        LatentrotError: `out` holds a checkpoint of another run, a folder has no poses, or no training pairs are left.
+        LatentrotError: `out` contains a checkpoint of another run, a folder has no poses, or no training pairs are left.
     """
     checkpoint = out / CHECKPOINT
     check_writable(checkpoint)
@@ -181,7 +181,10 @@ def train_pair(
     model = initial_pair_model(config, device)
     sources = plan_sources(folders, config.sources, config.held_out, config.seed)
     if not sources:
-        raise LatentrotError(f"all people in {', '.join(map(str, data))} are held out (held_out {config.held_out})")
+        raise LatentrotError(
+            f"all people in {', '.join(map(str, data))} are held out (held_out {config.held_out}); "
+            "give folders with more people"
+        )
     strangers = plan_held_out(folders, SHEET_ROWS, config.held_out, config.seed)
     render = partial(
         render_pairs, out / "pairs", roots=folders, resolution=model.resolution, back_deg=config.back_deg,

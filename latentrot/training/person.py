@@ -1,4 +1,4 @@
-"""Train the identity network on rendered heads and on photographs of known people."""
+"""Train the identity network on rendered heads and on photographs with known identities."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from latentrot.training.face.config import FaceTrainConfig
 from latentrot.training.face.faces import MARGIN, Faces
 from latentrot.training.loop import CHECKPOINT, channels_last, run_training
 
-__all__ = ["PERSON_CONFIG", "head_people", "photographed_people", "same_or_not", "train_person"]
+__all__ = ["PERSON_CONFIG", "head_people", "photographed_people", "train_person", "verification_accuracy"]
 
 log = logging.getLogger(__name__)
 
@@ -33,16 +33,16 @@ PERSON_CONFIG = FaceTrainConfig(
 )
 #: file name of the network in the run folder
 NAME = "person.safetensors"
-#: margin of the loss, and its inverse temperature
+#: margin and inverse temperature of the loss
 COS_MARGIN, COS_SCALE = 0.25, 24.0
-#: max yaw of a rendered head that shows its identity
+#: max absolute yaw of rendered heads for training, degrees
 FACING_DEG = 70.0
-#: max number of pairs of each kind for verification
+#: max number of verification pairs of the same person, and of different people
 PAIRS = 4_000
 
 
 class Classifier(nn.Module):
-    """The network with a class vector for each person of the training set.
+    """The network with one class vector per person in the training set.
 
     Args:
         people: number of people.
@@ -59,18 +59,18 @@ class Classifier(nn.Module):
 
 
 def cosface_loss(cosine: Tensor, person: Tensor) -> Tensor:
-    """CosFace: cross entropy of cosines, with a margin subtracted from that of the true person."""
+    """CosFace loss: cross entropy of cosines, with a margin subtracted from the cosine to the true person."""
     return F.cross_entropy(COS_SCALE * (cosine - COS_MARGIN * F.one_hot(person, cosine.shape[1])), person)
 
 
 @dataclass(frozen=True, eq=False)
 class PersonTask:
-    """Task of the identity network.
+    """Training task of the identity network.
 
     Args:
         learned: faces to train on, with their identity as target.
-        faces: these and the held-out ones.
-        config: the run.
+        faces: training faces and held-out faces.
+        config: configuration of the run.
         data: names of the training sets, for the network's header.
     """
 
@@ -80,7 +80,7 @@ class PersonTask:
     data: str
 
     def batch(self, step: int) -> tuple[Tensor, ...]:
-        """Crops of a step and their identities."""
+        """Crops of a step, and their identities."""
         x, _, _, rows = squares_at(self.learned, step, self.config, SIDE)
         return x, torch.from_numpy(self.learned.targets[rows])
 
@@ -104,18 +104,18 @@ class PersonTask:
 # --- training sets -------------------------------------------------------------------------------------------------------
 
 
-def head_people(views: HeadViews, share: float, kept_from: str = "heads") -> Faces:
-    """Every image of rendered heads that shows the face: of one occasion from all around, and of other occasions."""
+def head_people(views: HeadViews, share: float) -> Faces:
+    """All images of rendered heads that show the face: from the multi-view images, and with other light and expression."""
     n, k = views.occasion.shape[:2]
     facing = (views.pose[..., 0].abs() <= FACING_DEG).numpy()
     images = torch.cat([views.image[torch.from_numpy(facing)], views.occasion.flatten(0, 1)])
     person = np.concatenate([np.repeat(np.arange(n), facing.sum(1)), np.repeat(np.arange(n), k)])
-    names = np.array([f"{kept_from} {p}" for p in person])
+    names = np.array([f"heads {p}" for p in person])
     return people_of(images.permute(0, 2, 3, 1).numpy(), names, np.zeros(len(names), int), share)
 
 
 def photographed_people(folders: Sequence[Path], share: float) -> Faces | None:
-    """The people with at least two photographs in folders of CelebA's layout; None without folders."""
+    """People with at least two photographs, from folders in CelebA's layout; None without folders."""
     images, names = [], []
     for root in folders:
         folder = open_folder(root)
@@ -132,7 +132,7 @@ def photographed_people(folders: Sequence[Path], share: float) -> Faces | None:
 
 
 def people_of(images: np.ndarray, names: np.ndarray, groups: np.ndarray, share: float) -> Faces:
-    """Images (n, 64, 64, 3), padded by their edges; people are sampled uniformly within the group."""
+    """Faces from images (n, 64, 64, 3), padded by their edges; people are sampled uniformly within each group."""
     margin = round(SIDE * (MARGIN - 1) / 2)
     padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)), mode="edge")
     _, person, count = np.unique(names, return_inverse=True, return_counts=True)
@@ -141,7 +141,7 @@ def people_of(images: np.ndarray, names: np.ndarray, groups: np.ndarray, share: 
 
 
 def join_faces(sets: Sequence[Faces]) -> Faces:
-    """Concatenate groups with equal sampling weight."""
+    """Concatenate sets of faces with equal total sampling weight."""
     whole = Faces(*(np.concatenate([getattr(s, f) for s in sets]) for f in Faces.__dataclass_fields__))
     return replace(whole, targets=np.unique(whole.names, return_inverse=True)[1])
 
@@ -149,18 +149,17 @@ def join_faces(sets: Sequence[Faces]) -> Faces:
 # --- verification --------------------------------------------------------------------------------------------------------
 
 
-def same_or_not(vectors: np.ndarray, names: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """Verification: are two images of one person? As many pairs of one person as of two.
+def verification_accuracy(vectors: np.ndarray, names: np.ndarray) -> dict[str, float]:
+    """Measure verification, i.e. whether two images show one person, on equally many pairs of one person and of two people.
 
     Args:
         vectors: (n, d) unit vectors.
         names: (n,) identities.
-        seed: of the pairs.
 
     Returns:
-        Accuracy in percent, at the threshold that is best for the other half of the pairs; and the number of pairs.
+        Accuracy in percent, for each half of the pairs at the best threshold of the other half; and the number of pairs.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     a, b = np.triu_indices(len(names), 1)
     same = names[a] == names[b]
     count = min(PAIRS, int(same.sum()))
@@ -184,14 +183,14 @@ def best_threshold(cosine: np.ndarray, same: np.ndarray) -> float:
 
 
 def verification(network: PersonNetwork, faces: Faces) -> dict[str, dict[str, float]]:
-    """`same_or_not` of held-out people, of rendered heads and of photographs."""
+    """`verification_accuracy` on held-out people, for rendered heads and for photographs."""
     margin = (faces.images.shape[1] - SIDE) // 2
     found = {}
     for group, title in ((0, "rendered"), (1, "photographs")):
         rows = np.flatnonzero(faces.tests & (faces.groups == group))
         if len(np.unique(faces.names[rows])) > 1:
             crops = faces.images[rows][:, margin : margin + SIDE, margin : margin + SIDE]
-            found[title] = same_or_not(network.embed(list(crops)), faces.names[rows])
+            found[title] = verification_accuracy(network.embed(list(crops)), faces.names[rows])
     return found
 
 
@@ -210,10 +209,10 @@ def train_person(
         device: "cpu", "cuda" or "cuda:N"; None: accelerate decides.
 
     Returns:
-        The network's file, which also holds its verification accuracy on held-out people.
+        File of the network, which also contains its verification accuracy on held-out people.
 
     Raises:
-        LatentrotError: a folder without identities, or `out` holds a checkpoint of another run or of other images.
+        LatentrotError: a folder has no identities, or `out` contains a checkpoint of another run or of other images.
     """
     sets = [head_people(heads, config.held_out)] if heads is not None else []
     photographs = photographed_people(folders, config.held_out)

@@ -1,4 +1,4 @@
-"""Train the multi-view model: several views of a head sampled together, given none, one or three of them."""
+"""Train the multi-view model, which generates several views of a head together from none, one or three given views."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from latentrot.training.loop import CHECKPOINT, generator_at, run_training
 
 __all__ = ["SpinTask", "embed_people", "samples_at", "train_spin"]
 
-#: seed of the rendered heads, together with the run's; other networks of the package use other seeds
+#: added to the seed of the run for the rendered heads; other networks of the package use other seeds
 SEED = 20
 #: side in pixels of the heads rendered for the bundled models
 SIZE = 64
 #: number of held-out heads on the contact sheets
 SHEET_ROWS = 3
-#: max yaw of a view that shows the face
+#: max absolute yaw of a view that shows the face, degrees
 FACING_DEG = 60.0
 #: possible numbers of given views
 GIVEN = (0, 1, 3)
@@ -44,12 +44,12 @@ GIVEN = (0, 1, 3)
 
 @dataclass(frozen=True, eq=False)
 class SpinTask:
-    """Task of a multi-view model, for `latentrot.training.loop.run_training`.
+    """Training task of a multi-view model, for `latentrot.training.loop.run_training`.
 
     Args:
-        model: at the start of the run.
-        heads: to train on.
-        identity: (n, k, d) several embeddings of each head, NaN for no identity.
+        model: model at the start of the run.
+        heads: training heads.
+        identity: (n, k, d) k identity embeddings of each head, NaN for no identity.
         strangers: heads for the contact sheets.
         config: the run.
     """
@@ -61,7 +61,7 @@ class SpinTask:
     config: SpinConfig
 
     def batch(self, step: int) -> tuple[Tensor, ...]:
-        """Views, poses, which are given, which of those are blank, identities, noise and its level of a step."""
+        """Views, poses, mask of given views, mask of blank given views, identities, noise and noise levels of a step."""
         generator = generator_at(step, self.config)
         views, pose, given, blank, identity = samples_at(step, self.heads, self.identity, self.config, generator)
         size = self.model.size
@@ -81,13 +81,13 @@ class SpinTask:
         return (weight * error).sum() / (1 - given).sum()
 
     def export(self, out: Path, average: torch.nn.Module, step: int) -> None:
-        """Write the averaged weights as a out / MODEL that `load_spin_model` reads."""
+        """Write the averaged weights to the folder out / MODEL, for `load_spin_model`."""
         save_spin_model(self.model, average.state_dict(), out / MODEL)
         (out / MODEL / "README.md").write_text(spin_card(self.model, self.config))
         save_samples(out, step, self.samples(average))
 
     def samples(self, average: torch.nn.Module) -> Image.Image:
-        """Held-out heads: true views above, views sampled from the first below, then their normals."""
+        """Contact sheet of held-out heads: true views, below them views sampled from the first one, then their normals."""
         training = average.training
         average.eval()
         model = SpinModel(**{**vars(self.model), "network": average})
@@ -97,7 +97,7 @@ class SpinTask:
 
 
 def spin_card(model: SpinModel, config: SpinConfig) -> str:
-    """Model card; `trained_on` names the sets of real people, a tenth of whom were held out."""
+    """Write the model card; `trained_on` names the data sets of real people, a tenth of whom were held out."""
     start = bundled_folder(config.start) or Path(config.start)
     sets = {"rendered", *(trained_on(start) or ()), *(model.person.learned_from if model.person else ())}
     made = f"Made with `latentrot train spin`: {config.people} rendered heads, from {start.name}."
@@ -137,7 +137,7 @@ def sheet_rows(model: SpinModel, heads: HeadViews, row: int) -> np.ndarray:
 
 
 def views_of(heads: HeadViews, rows: Tensor, columns: Tensor) -> Tensor:
-    """Some views (b, p) of some heads (b,) -> (b, p, 6, s, s) image and normals in [-1, 1]."""
+    """Select views `columns` (b, p) of heads `rows` (b,): (b, p, 6, s, s) images and normals in [-1, 1]."""
     picked = [x[rows[:, None], columns].float() for x in (heads.image, heads.normals)]
     return torch.cat(picked, 2) / 127.5 - 1
 
@@ -145,11 +145,11 @@ def views_of(heads: HeadViews, rows: Tensor, columns: Tensor) -> Tensor:
 def samples_at(
     step: int, heads: HeadViews, identity: Tensor, config: SpinConfig, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The samples of one step, some mirrored, some without identity or with blank views.
+    """The samples of one step; some are mirrored, and some have no identity or blank given views.
 
     Returns:
-        Views (b, p, 6, s, s) in [-1, 1], the given ones first; poses (b, p, 2) in degrees; (b, p) 1 for given views; (b,) 1
-        if the given ones are blank; identities (b, d), NaN for no identity.
+        Views (b, p, 6, s, s) in [-1, 1], the given views first; poses (b, p, 2) in degrees; (b, p) 1 for given views; (b,) 1
+        if the given views are blank; identities (b, d), NaN for no identity.
     """
     rng = np.random.default_rng((config.seed, 2, step))
     b, p = config.batch_size, config.together
@@ -169,7 +169,7 @@ def samples_at(
 
 
 def view_columns(yaw: np.ndarray, count: int, frontal: float, rng: np.random.Generator) -> np.ndarray:
-    """Indices of the views of a head in a sample; in a share of the samples the first one shows the face."""
+    """Indices of the views of a head in a sample; with probability `frontal` the first view shows the face."""
     order = rng.permutation(len(yaw))
     facing = np.flatnonzero(np.abs(yaw[order]) <= FACING_DEG)
     if rng.uniform() < frontal and len(facing):
@@ -178,7 +178,7 @@ def view_columns(yaw: np.ndarray, count: int, frontal: float, rng: np.random.Gen
 
 
 def mirror_views(views: Tensor) -> Tensor:
-    """Mirror views (..., 6, s, s), including the direction of their normals."""
+    """Mirror views (..., 6, s, s), including the directions of their normals."""
     return views.flip(-1) * views.new_tensor([1, 1, 1, -1, 1, 1])[:, None, None]
 
 
@@ -193,7 +193,7 @@ def noise_levels(given: Tensor, config: SpinConfig, generator: torch.Generator) 
 
 
 def embed_people(person: IdentityEncoder | None, images: Tensor) -> Tensor:
-    """(n, k, 3, s, s) uint8 -> (n, k, d), `NULL_IDENTITY` without a network."""
+    """Embed images (n, k, 3, s, s) uint8 -> (n, k, d); without a network `NULL_IDENTITY`."""
     n, k = images.shape[:2]
     if person is None:
         return NULL_IDENTITY.expand(n, k, -1)
@@ -217,21 +217,21 @@ def train_spin(
 
     Args:
         out: run folder: heads/, person.safetensors, checkpoint.safetensors, log.csv, samples-*.png and model/.
-        config: the run; None: the checkpoint's, or the defaults without one.
-        person: a network written by `train person`, copied to the run's folder; None: the run's own, that of a multi-view
-            start model, or no identities.
-        identity: weights of an identity network to use instead, which are not copied: a resumed run needs them again.
-        heads: folder of the rendered heads; None: the run's own.
+        config: configuration of the run; None: that of its checkpoint, or the defaults for a new run.
+        person: network written by `train person`, copied to the run folder; None: the one in the run folder, that of a
+            multi-view start model, or no identities.
+        identity: weights of a user's identity network to use instead; not copied, so a resumed run needs them again.
+        heads: folder of the rendered heads; None: heads/ in the run folder.
         save_every: steps between checkpoints.
         workers: number of rendering processes.
         device: "cpu" forces the CPU; by default accelerate decides.
         ict: the face model.
 
     Returns:
-        The exported model's folder.
+        Folder of the exported model.
 
     Raises:
-        LatentrotError: `out` holds a checkpoint of another run or a run with another identity network; no face model.
+        LatentrotError: `out` contains a run with another configuration or identity network, or the face model is missing.
     """
     checkpoint = out / CHECKPOINT
     check_writable(checkpoint)
@@ -255,7 +255,7 @@ def train_spin(
 def identity_of_run(
     config: SpinConfig, person: Path | None, given: Path | None, device: str | None
 ) -> IdentityNetwork | None:
-    """The user's identity network that a run uses instead of the package's own."""
+    """The user's identity network of a run, which replaces the package's; None without one."""
     if given is None:
         if config.identity_digest:
             raise LatentrotError(
@@ -268,7 +268,7 @@ def identity_of_run(
 
 
 def person_of_run(out: Path, given: Path | None, start: str) -> PersonNetwork | None:
-    """The run's identity network, copied beside its checkpoint; by default that of a multi-view start model."""
+    """The identity network of a run, copied beside its checkpoint; by default that of a multi-view start model."""
     kept, resumed = out / PERSON, (out / CHECKPOINT).is_file()
     of_start = multi_view_folder(start)
     if given is None and of_start and (of_start / PERSON).is_file() and not resumed:
@@ -278,5 +278,5 @@ def person_of_run(out: Path, given: Path | None, start: str) -> PersonNetwork | 
         out.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(given, kept)
     if given is not None and given.read_bytes() != kept.read_bytes():
-        raise LatentrotError(f"{kept} is another network than {given}; leave --person out, or choose another --out")
+        raise LatentrotError(f"{kept} differs from {given}; leave --person out, or choose another --out")
     return load_person_network(kept) if kept.is_file() else None

@@ -21,11 +21,11 @@ class Solver(Protocol):
     """A solver for both directions; states are (n, c, h, w) float64 in the diffusion space."""
 
     states: int
-    """states per image returned by `invert`: 1 for (n, c, h, w), 2 for (n, 2, c, h, w): latents and residual latents"""
+    """number of states per image that `invert` returns: 1: (n, c, h, w); 2: (n, 2, c, h, w), latents and residual latents"""
     residual_share: float
-    """share of the residual latent that a walked latent keeps (see `latentrot.directions.walk.walk`)"""
+    """share of the residual latent that is kept after a walk (see `latentrot.directions.walk.walk`)"""
     any_steps: bool
-    """whether other numbers of steps decode the same latents into nearly the same images"""
+    """whether decoding the same latents with another number of steps gives nearly the same images"""
 
     def evaluations(self, schedule: Schedule) -> tuple[int, int]:
         """Network evaluations per image: for inversion (without a tolerance) and for decoding."""
@@ -40,7 +40,7 @@ class Solver(Protocol):
     def latents(
         self, model: LatentModel, state: torch.Tensor, schedule: Schedule, tolerance: float | None
     ) -> torch.Tensor:
-        """(n, c, h, w) clean state -> (n, c, h, w): latents without residual latents, at their own cost."""
+        """(n, c, h, w) clean state -> (n, c, h, w) latents, without computing residual latents if possible."""
         ...
 
     def decode(self, model: LatentModel, z: torch.Tensor, schedule: Schedule) -> torch.Tensor:

@@ -19,7 +19,7 @@ def decode_ddim(model: LatentModel, z: torch.Tensor, schedule: Schedule) -> torc
 
 
 class Ddim:
-    """Each step evaluates the velocity at its start, so inversion and decoding do not match exactly."""
+    """Explicit DDIM steps in both directions; inversion and decoding do not match exactly."""
 
     states = 1
     residual_share = 1.0

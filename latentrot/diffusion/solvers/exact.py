@@ -1,21 +1,21 @@
-"""Two-step DDIM, explicit in both directions: the round trip is exact up to rounding, and second-order accurate.
+"""Two-step DDIM, explicit in both directions and second-order accurate; the round trip is exact up to rounding.
 
-From a state x at angle a, with p one step (of angle g) before it and n one step (of angle h) after it,
+For a state x at angle a, the state p one step (of angle g) before it and the state n one step (of angle h) after it,
 
     n = rotate(x, v, h) + w (p - rotate(x, v, -g)),   w = (1 - cos h) / (1 - cos g):
 
-a DDIM step forwards, corrected by the error of the DDIM step backwards to the known state p. Solved for p it gives the
-inverse step from x and n, with the same single evaluation of v at x. With this w the errors of the two DDIM steps, which grow
-with the square of their angles, cancel. It is the bidirectional explicit two-step scheme of minimal local error (O-BELM: Wang
-et al., "BELM: Bidirectional Explicit Linear Multi-step Sampler for Exact Inversion in Diffusion Models", NeurIPS 2024)
+which is a DDIM step forwards, corrected by the error of the DDIM step backwards to the known state p. Solved for p, it gives
+the inverse step from x and n, with the same single evaluation of v at x. With this w the errors of the two DDIM steps, which
+grow with the square of their angles, cancel. It is the bidirectional explicit two-step scheme of minimal local error (O-BELM:
+Wang et al., "BELM: Bidirectional Explicit Linear Multi-step Sampler for Exact Inversion in Diffusion Models", NeurIPS 2024)
 written in the angle, where it holds for every prediction type; w = 1 gives BDIA (Zhang, Lewis, Kleijn 2023), w < 1 damps. On
 photographs, at 12 and 20 steps, w multiplied by .95 or .9 changed neither the edits nor the noise visibly, and enlarged the
 residual.
 
-The scheme needs two neighbouring states. Instead of the second one its *residual latent* is kept: the error of the DDIM step
-back from the latent to it, about a hundredth of the latent. A walk moves the latent and keeps the residual; the second state
-then follows from both and the network. A latent without residual (a mean, a sample of noise) is decoded with residual 0. Both
-are stored in one tensor, (n, 2, c, h, w): the latent itself keeps its shape, so that stores, centroids and directions are the
+The scheme needs two neighbouring states. The second one is stored as a *residual latent*: the error of the DDIM step back
+from the latent to it, about a hundredth of the latent. A walk moves the latent and keeps the residual; the second state then
+follows from both and the network. A latent without residual (a mean, a sample of noise) is decoded with residual 0. Both are
+stored in one tensor, (n, 2, c, h, w): the latent itself keeps its shape, so that stores, centroids and directions are the
 same for every solver.
 """
 
@@ -35,7 +35,7 @@ __all__ = ["SOLVER", "Exact"]
 
 
 def weight(before: Step, after: Step) -> float:
-    """Weight of the error of the step before in the step after."""
+    """Weight w of the error of the preceding step in the next step."""
     return (1 - math.cos(after.turn)) / (1 - math.cos(before.turn))
 
 
@@ -43,17 +43,17 @@ class Exact:
     """Latent and residual latent, (n, 2, c, h, w)."""
 
     states = 2
-    residual_share = 1.0  # decoding needs all of it; it is not image detail
-    any_steps = False  # the residual belongs to a number of steps
+    residual_share = 1.0  # decoding needs the whole residual; it contains no image detail
+    any_steps = False  # a residual is valid for one number of steps only
 
     def evaluations(self, schedule: Schedule) -> tuple[int, int]:
-        """One per step, and those of the first inverse step, which is iterated like the fixed-point solver's."""
+        """One per step, and more for the first inverse step, which is iterated as in the fixed-point solver."""
         return 1 + FIRST_EVALUATIONS[0] + schedule.steps, schedule.steps
 
     def invert(
         self, model: LatentModel, state: torch.Tensor, schedule: Schedule, tolerance: float | None
     ) -> torch.Tensor:
-        """Only the first step is implicit; its accuracy affects the latent, not the round trip."""
+        """Invert; only the first step is implicit, and its accuracy affects the latent but not the round trip."""
         steps = steps_of(model, schedule.levels(model))
         guess = first_guess(model, state, steps[0].high, steps[0].turn)
         before, state = state, invert_step(model, state, guess, steps[0], FIRST_EVALUATIONS[0], tolerance)
@@ -67,7 +67,7 @@ class Exact:
     def latents(
         self, model: LatentModel, state: torch.Tensor, schedule: Schedule, tolerance: float | None
     ) -> torch.Tensor:
-        """The latents, at the cost of both."""
+        """The latents; computing them costs as much as `invert`."""
         return self.invert(model, state, schedule, tolerance)[:, 0]
 
     def decode(self, model: LatentModel, z: torch.Tensor, schedule: Schedule) -> torch.Tensor:

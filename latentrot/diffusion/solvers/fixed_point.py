@@ -1,4 +1,4 @@
-"""DDIM decoding and its inverse; each implicit step is iterated to its fixed point from an extrapolated guess."""
+"""DDIM decoding and its inverse, whose implicit steps are solved by fixed-point iteration from an extrapolated guess."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from latentrot.diffusion.solvers.step import invert_step, rotated_from, steps_of
 
 __all__ = ["FIRST_EVALUATIONS", "SOLVER", "FixedPoint", "first_guess"]
 
-#: evaluations of the first inverse steps: near the image the ODE is stiff and there is no history to extrapolate
+#: min evaluations of the first inverse steps: near the image the ODE is stiff, and there are no points to extrapolate from
 FIRST_EVALUATIONS = (5, 3, 2)
 
 
@@ -37,16 +37,16 @@ def extrapolate(points: list[tuple[float, torch.Tensor]], angle: float) -> torch
 
 
 class FixedPoint(Ddim):
-    """The inverse of DDIM's decoding, exact up to its tolerance; any DDIM decoder can decode its latents."""
+    """The inverse of DDIM decoding, exact up to a tolerance; any DDIM decoder can decode its latents."""
 
     def evaluations(self, schedule: Schedule) -> tuple[int, int]:
-        """One per step after the first three."""
+        """`schedule.iterations` per inverse step, more for the first three; one per decoding step."""
         return 1 + sum(evaluations_of_step(schedule, k) for k in range(schedule.steps)), schedule.steps
 
     def invert(
         self, model: LatentModel, state: torch.Tensor, schedule: Schedule, tolerance: float | None
     ) -> torch.Tensor:
-        """Solve each step for its noisier end, starting from the extrapolated velocity of the preceding points."""
+        """Solve each step for the state at its noisier end; the initial guess uses the extrapolated velocity."""
         solved: list[tuple[float, torch.Tensor]] = []  # (angle, velocity) of the last two points
         for k, step in enumerate(steps_of(model, schedule.levels(model))):
             if solved:

@@ -46,12 +46,12 @@ def steps_of(model: LatentModel, levels: list[int]) -> list[Step]:
 
 
 def rotate(state: torch.Tensor, velocity: torch.Tensor, turn: float) -> torch.Tensor:
-    """A DDIM step: the ODE over an angle (> 0: towards noise) with constant prediction."""
+    """A DDIM step: integrate the ODE over an angle (> 0: towards noise) with a constant prediction."""
     return math.cos(turn) * state + math.sin(turn) * velocity
 
 
 def rotated_from(state: torch.Tensor, velocity: torch.Tensor, turn: float) -> torch.Tensor:
-    """The noisier state that a DDIM step back over `turn`, with the given velocity, takes to `state`."""
+    """The noisier state from which a DDIM step back over `turn`, with the given velocity, leads to `state`."""
     return (state + math.sin(turn) * velocity) / math.cos(turn)
 
 
@@ -63,9 +63,9 @@ def invert_step(
     min_evaluations: int,
     tolerance: float | None,
 ) -> torch.Tensor:
-    """The state at the noisier end from which the explicit decoding step arrives at `state`.
+    """Find the state at the noisier end from which the explicit decoding step leads to `state`.
 
-    The step is implicit, since it needs the velocity at the noisier end: iterated to its fixed point.
+    The inverse step is implicit, because it needs the velocity at the noisier end, and is solved by fixed-point iteration.
 
     Args:
         model: the model.
@@ -89,10 +89,10 @@ def invert_step(
 def solve_for_noisier(
     model: LatentModel, state: torch.Tensor, noisier: torch.Tensor, velocity: torch.Tensor, step: Step
 ) -> torch.Tensor:
-    """One fixed-point iteration: the x_b from which a decoding step arrives at `state` with the prediction held constant.
+    """One fixed-point iteration: the x_b from which a decoding step leads to `state` if the prediction is held constant.
 
-    The prediction is the velocity or, for a network that predicts the noise, the noise. Holding the velocity constant there
-    would feed the iterate back into itself and diverge on long steps.
+    The prediction is the velocity or, for a network that predicts the noise, the noise. Holding the velocity of a
+    noise-predicting network constant would make the iteration diverge on long steps.
     """
     a, b = step.a, step.b
     if model.prediction_type == "epsilon":
@@ -102,16 +102,16 @@ def solve_for_noisier(
 
 
 def accelerate(tried: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
-    """Next iterate of a fixed point: the combination of the last ones with minimal residual, for each image.
+    """Anderson acceleration: combine the last iterates of each image so that the residual is minimal.
 
-    Near the image the map hardly contracts, and plain iteration oscillates. Source: Anderson, "Iterative Procedures for
+    Near the image the map is hardly contracting, and plain iteration oscillates. Source: Anderson, "Iterative Procedures for
     Nonlinear Integral Equations", J. ACM 12(4), 1965, in the form of Walker and Ni, SIAM J. Numer. Anal. 49(4), 2011.
 
     Args:
         tried: (mapped state, residual) of the iterations so far, oldest first, each (n, ...).
 
-    (n, ...) the mapped state in the first iteration, later the combination.
-        (n, ...) the mapped state of a first iteration, the combination after it.
+    Returns:
+        (n, ...) the mapped state in the first iteration, later the combination.
     """
     mapped, residual = tried[-1]
     if len(tried) == 1:

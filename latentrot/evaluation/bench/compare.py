@@ -1,4 +1,4 @@
-"""Measurements of `latentrot evaluate bench`, next to a plain diffusers loop with the same weights, images and threads."""
+"""The measurements of `latentrot evaluate bench`, and those of a plain diffusers loop with equal weights and threads."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class BenchConfig:
     """Parameters of the benchmark.
 
     Args:
-        steps: steps each way of the comparison.
-        batches: batch sizes of the throughput.
-        more_steps: further numbers of steps of the plain loop, for its round trip.
-        people: number of images of the round trip.
+        steps: number of steps of inversion and of decoding in the comparison.
+        batches: batch sizes for which the throughput is measured.
+        more_steps: further step counts for which the round trip of the plain loop is measured.
+        people: number of images for the round trip.
         repeats: number of runs per median.
-        device: device of the networks, of both loops.
+        device: device of the networks.
     """
 
     steps: int = 20
@@ -67,19 +67,19 @@ class Row:
 
 
 def portrait_crop(size: int) -> np.ndarray:
-    """The bundled portrait's face, (size, size, 3) uint8 in the CelebA frame."""
+    """The face crop of the bundled portrait, (size, size, 3) uint8 in the CelebA frame."""
     found = open_portrait(PORTRAIT)
     return found.alignments[0].crop(found.image, size)
 
 
 def benchmark_images(data: Path | None, model: LatentModel, people: int) -> torch.Tensor:
-    """One image each of held-out people of a folder, or the bundled portrait -> (n, 3, h, w)."""
+    """(n, 3, h, w): one image of each held-out person of a folder, or the bundled portrait without a folder."""
     if data is None:
         return to_tensor(portrait_crop(model.resolution))
     folder = FaceFolder(data)
     unseen = folder.identities[held_out(folder.identities.to_numpy())].drop_duplicates()
     if unseen.empty:
-        raise LatentrotError(f"{data}: no held-out people; give a folder of more people")
+        raise LatentrotError(f"{data}: no held-out people; give a folder with more people")
     names = unseen.sample(min(people, len(unseen)), random_state=0).index
     return to_tensor(folder.read_crops(list(names), model.resolution))
 
@@ -88,9 +88,9 @@ def compare(data: Path | None = None, name: str | None = None, config: BenchConf
     """Run the benchmark in float32; yields the rows of its table.
 
     Args:
-        data: folder of faces for the round trip; None: the bundled portrait.
-        name: the model.
-        config: parameters.
+        data: folder of faces whose held-out people are inverted and decoded; None: the bundled portrait.
+        name: name or path of the model; None: the bundled model, the only one whose edits are timed.
+        config: parameters; None: the defaults.
     """
     config = config or BenchConfig()
     model = load_model(name, config.device)
@@ -103,14 +103,14 @@ def compare(data: Path | None = None, name: str | None = None, config: BenchConf
 
 
 def processor(model: LatentModel) -> Iterator[Row]:
-    """Operations of one evaluation, and the processor's peak."""
+    """Floating-point operations of one network evaluation, and the peak rate of the processor."""
     yield Row("processor", "threads", "count", torch.get_num_threads())
-    yield Row("processor", "one evaluation of one picture", "GFLOP", flops_of(model) / 1e9)
+    yield Row("processor", "one evaluation of one image", "GFLOP", flops_of(model) / 1e9)
     yield Row("processor", "matrix product, float32", "GFLOP/s", peak_flops(device=model.device) / 1e9)
 
 
-def our_ways(config: BenchConfig) -> dict[str, Schedule]:
-    """The default schedule, other solvers with the same steps, and plain DDIM with the steps of the comparison."""
+def own_schedules(config: BenchConfig) -> dict[str, Schedule]:
+    """Schedules to measure: the default, other solvers with the same steps, and plain DDIM with the comparison's steps."""
     default = Schedule()
     return {
         f"{default.solver}, {default.steps} steps (the default)": default,
@@ -124,9 +124,9 @@ def our_ways(config: BenchConfig) -> dict[str, Schedule]:
 def fidelity_and_throughput(
     model: LatentModel, x: torch.Tensor, name: str | None, config: BenchConfig
 ) -> Iterator[Row]:
-    """Round-trip PSNR, and throughput each way, of the package and of the plain loop."""
+    """Round-trip PSNR and throughput of inversion and decoding, for the package and for the plain loop."""
     flops = flops_of(model)
-    for way, plan in our_ways(config).items():
+    for way, plan in own_schedules(config).items():
         there, back = evaluations(plan)
         db = psnr(decode(model, invert(model, x, schedule=plan), schedule=plan).clamp(-1, 1), x)
         yield from round_trip(way, (there, back), float(db.mean()), float(db.min()))
@@ -159,9 +159,9 @@ def round_trip(way: str, spent: tuple[int, int], db: float, least: float) -> Ite
 
 
 def sweep(x: torch.Tensor, config: BenchConfig) -> Iterator[Row]:
-    """Seven rotations of one image with all networks loaded: one inversion and seven decodings."""
+    """Time seven rotations of one image with all networks loaded: one inversion and seven decodings."""
     crop = to_uint8(x)[0]
-    for way, measured in (("ours, --fast", False), ("ours, measured on the picture", True)):
+    for way, measured in (("ours, --fast", False), ("ours, measured on the image", True)):
         rotator = load_latent_rotator(device=config.device, measure=measured)
         spent = median_seconds(lambda r=rotator: r.prepare(crop).rotate(SWEEP), config.repeats)
         yield Row("warm sweep of 7", way, "s", spent)
@@ -171,7 +171,7 @@ def sweep(x: torch.Tensor, config: BenchConfig) -> Iterator[Row]:
 
 
 def commands(device: str) -> Iterator[Row]:
-    """Whole commands in new processes, and the stages of an edit."""
+    """Time whole commands in new processes, and the stages of an edit."""
     python = [sys.executable]
     lines = {
         "import latentrot": [*python, "-c", "import latentrot"],
@@ -200,7 +200,7 @@ def write_rows(path: Path, rows: list[Row]) -> None:
 
 
 def run_command(command: list[str]) -> str:
-    """Run a command with this process's number of threads; returns its standard output."""
+    """Run a command with the number of threads of this process; returns its standard output."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:

@@ -1,4 +1,4 @@
-"""The reference of the benchmark: diffusers' schedulers in a plain loop.
+"""The reference of the benchmark: a plain loop over diffusers' schedulers.
 
 Clipping, the default of `DDIMInverseScheduler`, is off because it breaks inversion; nothing else is changed. It is timed in
 its own process (`python -m latentrot.evaluation.bench.plain`), without the memory format and allocator of `load_model`.
@@ -38,9 +38,9 @@ class PlainLoop:
     Args:
         unet: the network.
         alpha_bar: (T,) the schedule's cumulative products.
-        prediction: epsilon, v_prediction or sample.
+        prediction: prediction type: epsilon, v_prediction or sample.
         first_stage: images <-> diffusion space.
-        steps: steps each way.
+        steps: number of steps of inversion and of decoding.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class PlainLoop:
 
     @classmethod
     def load(cls, name: str | None, steps: int, device: str = "cpu") -> PlainLoop:
-        """Load from the folder of a pipeline."""
+        """Load a pipeline by name or path; None: the bundled model."""
         _, folder = find_folder(name)
         index = pipeline_index(folder)
         alpha_bar, _, prediction = load_noise(folder, index)
@@ -93,7 +93,7 @@ class PlainLoop:
 
 
 def measure_plain(loop: PlainLoop, x: torch.Tensor, batches: list[int], frames: int, repeats: int) -> dict[str, Any]:
-    """Measure round trip, throughput, and a sweep: one inversion, one decoding per frame."""
+    """Measure round trip, throughput, and the time of a sweep: one inversion and one decoding per frame."""
     rows = []
     for batch in batches:
         part = x[torch.arange(batch) % len(x)]
@@ -122,12 +122,12 @@ def time_plain(
     x: torch.Tensor, model: str | None, steps: int, batches: list[int], *, frames: int = 0, repeats: int = 3,
     device: str = "cpu",
 ) -> dict[str, Any]:  # fmt: skip
-    """`measure_plain` in a new process with this one's number of threads, in float32.
+    """Run `measure_plain` in a new process with the number of threads of this process, in float32.
 
     Args:
         x: (n, 3, h, w) images in [-1, 1].
         model: folder, Hub id or None for the bundled model.
-        steps: steps each way.
+        steps: number of steps of inversion and of decoding.
         batches: batch sizes to time; the images are repeated to fill them.
         frames: number of frames of the sweep; 0: no sweep.
         repeats: number of runs per median.
@@ -150,7 +150,7 @@ def time_plain(
 
 
 def main() -> None:
-    """Parse, measure, print JSON."""
+    """Parse the arguments, measure, and print JSON."""
     parser = argparse.ArgumentParser()
     parser.add_argument("images", type=Path)
     parser.add_argument("--model")

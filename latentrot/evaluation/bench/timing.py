@@ -15,7 +15,7 @@ __all__ = ["flops_of", "median_seconds", "peak_flops"]
 
 
 def median_seconds(work: Callable[[], object], repeats: int = 3) -> float:
-    """Median wall time in seconds; more than one run is preceded by a warm-up."""
+    """Median wall time in seconds; with several repeats, a warm-up run precedes them."""
     if repeats > 1:
         work()
     return statistics.median(seconds(work) for _ in range(repeats))
@@ -30,7 +30,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 def flops_of(model: LatentModel) -> int:
     """Floating-point operations of one network evaluation of one image; a multiply-add counts as two."""
-    # with requires_grad the convolutions are torch's own, which the counter knows
+    # with requires_grad the convolutions are plain torch operations, which the counter supports
     state = torch.zeros(1, *model.latent_shape, device=model.device, requires_grad=True)
     with FlopCounterMode(display=False) as counter:
         model.velocity(state, len(model.alpha_bar) // 2)
@@ -38,7 +38,9 @@ def flops_of(model: LatentModel) -> int:
 
 
 def peak_flops(size: int = 1024, repeats: int = 7, device: torch.device | str = "cpu") -> float:
-    """Peak rate: operations per second of a float32 matrix product, best of some runs."""
+    """Peak rate: operations per second of a float32 matrix product, best of several runs."""
     a = torch.randn(size, size, device=device)
-    best = min(seconds(lambda: float((a @ a)[0, 0])) for _ in range(repeats))  # reading a number waits for the device
+    best = min(
+        seconds(lambda: float((a @ a)[0, 0])) for _ in range(repeats)
+    )  # reading a number synchronises with the device
     return 2 * size**3 / best

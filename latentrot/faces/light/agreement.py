@@ -18,9 +18,9 @@ __all__ = ["PairAgreement", "agreed", "disputed", "fleiss_kappa", "light_counts"
 
 
 class PairAgreement(NamedTuple):
-    """Agreement of two annotators on the images both are sure of: number, share of equal lights, and Cohen's kappa.
+    """Agreement of two annotators on the images of which both are sure: number, share of equal lights, Cohen's kappa.
 
-    Kappa is nan if it is undefined: both gave one and the same light throughout.
+    Kappa is nan if both gave the same light to all images.
     """
 
     first: str
@@ -31,13 +31,13 @@ class PairAgreement(NamedTuple):
 
 
 def votes(standing: Mapping[tuple[str, str], str]) -> pd.DataFrame:
-    """Table of the lights that annotators are sure of.
+    """Table of the lights of which annotators are sure.
 
     Args:
         standing: {(image_id, annotator): light} from `answers.standing`.
 
     Returns:
-        One row per image that somebody is sure of, one column per annotator: left, center, right, or missing (not asked
+        One row per image of which an annotator is sure, one column per annotator: left, center, right, or missing (not asked
         or unsure).
     """
     sure = {key: light for key, light in standing.items() if light != UNSURE}
@@ -59,7 +59,7 @@ def disputed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def pair_agreements(table: pd.DataFrame) -> list[PairAgreement]:
-    """Agreement of every two annotators with at least one common image; from `votes`."""
+    """Agreement of every two annotators who have at least one image in common; from `votes`."""
     found = []
     for first, second in itertools.combinations(sorted(table.columns), 2):
         both = table[[first, second]].dropna()
@@ -70,7 +70,7 @@ def pair_agreements(table: pd.DataFrame) -> list[PairAgreement]:
 
 
 def cohen_kappa(first: np.ndarray, second: np.ndarray) -> float:
-    """Cohen's kappa of two annotators' lights (n,); nan if both gave one and the same light throughout."""
+    """Cohen's kappa of two annotators' lights (n,); nan if both gave the same light to all images."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # 0/0 means undefined here
         return float(cohen_kappa_score(first, second, labels=list(LIGHTS)))
@@ -86,11 +86,11 @@ def fleiss_kappa(counts: np.ndarray) -> float:
     """Agreement of any number of annotators beyond chance (Fleiss, Psychological Bulletin 76, 1971).
 
     Args:
-        counts: (n, k) number of annotators who put image i in class j. Fleiss assumes equally many annotators per image;
-            otherwise each image counts by its own number of pairs and each class by its share of all answers.
+        counts: (n, k) number of annotators who assigned image i to class j. Fleiss assumes equally many annotators per image;
+            here each image is weighted by its number of annotator pairs, and each class by its share of all answers.
 
     Returns:
-        1 for full agreement, 0 for chance, nan if undefined (no image with two answers, or one class only).
+        1 for full agreement, 0 for chance agreement, nan if undefined (no image has two answers, or all are one class).
     """
     counts = counts[counts.sum(1) >= 2].astype(float)
     if not len(counts):

@@ -1,7 +1,7 @@
 """Annotators' answers to "where does the light come from?": an append-only CSV.
 
 One row per answer: image_id, light (left, center, right or unsure), annotator, time (ISO 8601, UTC), digest of the image
-file. Rows are never changed: an answer is retracted by one more row with the light `undo`. Files without digests are read
+file. Rows are never changed: a further row with the light `undo` retracts an answer. Files without digests are read
 and continued as they are.
 """
 
@@ -17,10 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from latentrot.data.digests import changed_names, names_some
+from latentrot.data.digests import changed_names, list_some
 from latentrot.errors import LatentrotError
 from latentrot.faces.estimate import UNSURE
 from latentrot.faces.network import LIGHTS
+from latentrot.files import create_folder
 
 __all__ = [
     "CHOICES", "UNDO", "UNSURE", "Answer", "AnswerFile", "checked_name", "read_answers", "standing", "to_same_images",
@@ -34,7 +35,7 @@ CHOICES = (*LIGHTS, UNSURE)
 
 
 class Answer(NamedTuple):
-    """One row of the file: image, light, annotator, time (ISO 8601), and the image file's digest (empty: not recorded)."""
+    """One row of the file: image, light, annotator, time (ISO 8601), and digest of the image file (empty: not recorded)."""
 
     image_id: str
     light: str
@@ -61,10 +62,10 @@ def read_answers(path: Path | str) -> list[Answer]:
         path: the CSV.
 
     Returns:
-        The rows; `standing` selects those that count.
+        The rows; `standing` selects the valid ones.
 
     Raises:
-        LatentrotError: a missing file, another header, or an invalid line (with its number).
+        LatentrotError: the file is missing, has another header, or contains an invalid line, whose number is quoted.
     """
     path = Path(path)
     whole, torn = _split_torn(_content(path))
@@ -90,7 +91,7 @@ def _content(path: Path) -> bytes:
 
 
 def _split_torn(content: bytes) -> tuple[bytes, bytes]:
-    """Split off the last line if it has no line end and is not a complete answer."""
+    """Split off the last line if it lacks a line end and is not a complete answer."""
     head, end, last = content.rpartition(b"\n")
     if not last or not end:
         return content, b""
@@ -98,7 +99,7 @@ def _split_torn(content: bytes) -> tuple[bytes, bytes]:
         _parsed(last.decode(), "")
     except (LatentrotError, UnicodeDecodeError):
         return head + end, last
-    return content, b""  # written by hand, without a final line end
+    return content, b""  # edited by hand, without a final line end
 
 
 def _parsed(line: str, where: str) -> Answer:
@@ -120,14 +121,14 @@ def _parsed(line: str, where: str) -> Answer:
 
 
 def standing(answers: Iterable[Answer]) -> dict[tuple[str, str], str]:
-    """Select the answers that count.
+    """Select the valid answers.
 
     Args:
         answers: rows in the order they were written.
 
     Returns:
-        {(image_id, annotator): light}, the latest answer last. A second answer of one person to one image replaces
-        the first; an undo retracts that person's latest answer to that image, so that the one before it counts.
+        {(image_id, annotator): light}, the latest answer last. A second answer of an annotator to an image replaces
+        the first; an undo retracts the annotator's latest answer to that image, so that the previous one is valid again.
     """
     said: dict[tuple[str, str], list[str]] = {}
     for answer in answers:
@@ -140,23 +141,23 @@ def standing(answers: Iterable[Answer]) -> dict[tuple[str, str], str]:
 
 
 def to_same_images(answers: Iterable[Answer], digests: Mapping[str, str]) -> list[Answer]:
-    """Drop the answers about images that have changed since, with a warning.
+    """Drop answers to images that have changed since, with a warning.
 
     Args:
         answers: rows.
         digests: current digest of each image of the folder, from `image_digests`.
 
     Raises:
-        LatentrotError: most belong to other images of the same names.
+        LatentrotError: more than half of the answers belong to other images with the same names.
     """
     answers = list(answers)
     changed = changed_names(
         {a.image_id: a.digest for a in answers}, digests, "the answers belong to other images than the folder's",
-        "use other --answers, or the folder they were given on",
+        "use other --answers, or the folder for which they were given",
     )  # fmt: skip
     if changed:
         log.warning("%d images have changed since they were answered; those answers are left out: %s",
-                    len(changed), names_some(changed))  # fmt: skip
+                    len(changed), list_some(changed))  # fmt: skip
     return [a for a in answers if not a.digest or a.digest == digests.get(a.image_id, a.digest)]
 
 
@@ -172,21 +173,18 @@ def checked_name(annotator: str) -> str:
 
 
 class AnswerFile:
-    """An answers file; a row is on the disk before `append` returns.
+    """An answers file; `append` returns after the row is on the disk.
 
     Args:
-        path: the CSV; created, with its folder, if missing.
+        path: CSV file; the file and its folder are created if missing.
 
     Raises:
-        LatentrotError: it cannot be created or read, or holds something else.
+        LatentrotError: the file cannot be created or read, or is not an answers file.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise LatentrotError(f"cannot create the folder {self.path.parent}: {error.strerror}") from error
+        create_folder(self.path.parent)
         if not self.path.is_file() or not self.path.stat().st_size:
             self._append_line(HEADER)
         read_answers(self.path)
@@ -199,10 +197,10 @@ class AnswerFile:
         return read_answers(self.path)
 
     def append(self, image_id: str, light: str, annotator: str, digest: str = "") -> Answer:
-        """Write an answer, or retract one (light `undo`); the digest only into a file that has the column.
+        """Append an answer, or a retraction (light `undo`); the digest is written only if the file has that column.
 
         Raises:
-            LatentrotError: an unknown light, no name, or the row could not be written.
+            LatentrotError: the light is unknown, a name is empty, or the row cannot be written.
         """
         if light not in (*CHOICES, UNDO):
             raise LatentrotError(f"light {light!r}; expected {', '.join(CHOICES)} or {UNDO}")
@@ -217,7 +215,7 @@ class AnswerFile:
         try:
             file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             try:
-                os.write(file, f"{line}\n".encode())  # one call: lines of concurrent writers do not mix
+                os.write(file, f"{line}\n".encode())  # a single call, so that lines of concurrent writers do not mix
                 os.fsync(file)
             finally:
                 os.close(file)

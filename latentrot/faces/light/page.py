@@ -1,4 +1,4 @@
-"""The labelling page for the main light: shows images, handles keys, and calls the session."""
+"""The labelling page for the main light: shows images, handles keys, and stores answers in the session."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CSS = """
 #state .row { display: flex; justify-content: space-between; gap: 12px; opacity: .8; flex-wrap: wrap; font-size: 13px; }
 #who { align-items: center; } #who .prose p { font-size: 14px; opacity: .8; text-align: right; }
 """
-# Gradio has no key bindings: a key clicks the button of its name, except while typing or on key repeat
+# Gradio has no key bindings: a key clicks its button, except while typing or on key repeat
 KEYS = """<script>
 document.addEventListener("keydown", (event) => {
   if (event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -68,7 +68,7 @@ def serve_label_page(
 
     Raises:
         LatentrotError: Gradio is not installed, or the port is in use.
-        KeyboardInterrupt: when interrupted.
+        KeyboardInterrupt: the user pressed Ctrl-C.
     """
     gr = _gradio()
     page = _page(gr, folder, session, annotator)
@@ -86,7 +86,7 @@ def serve_label_page(
         threading.Event().wait()
     finally:
         page.close(verbose=False)
-        page.server.force_exit = True  # do not wait for streams that a browser keeps open
+        page.server.force_exit = True  # do not wait for open browser connections
 
 
 def _gradio() -> Any:
@@ -111,7 +111,7 @@ def _page(gr: Any, folder: FaceFolder, session: LabelSession, annotator: str) ->
             name = gr.Textbox(
                 annotator, label="Your name", placeholder="your name, then Enter", elem_id="annotator", container=False
             )
-        shown = gr.Textbox(visible="hidden")  # name of the displayed image, sent with the answer
+        shown = gr.Textbox(visible="hidden")  # name of the displayed image; it is sent with the answer
         outputs = [image, state, shown, *buttons.values()]
 
         def show(who: str) -> list[Any]:
@@ -125,7 +125,7 @@ def _page(gr: Any, folder: FaceFolder, session: LabelSession, annotator: str) ->
             _or_complain(gr, lambda: session.undo(who))
             return show(who)
 
-        # one at a time, in the order of the keys
+        # one event at a time, in the order of the key presses
         once = {"show_progress": "hidden", "concurrency_limit": 1, "concurrency_id": "session"}
         for light, button in buttons.items():
             button.click(partial(say, light), [name, shown], outputs, **once)
@@ -144,7 +144,7 @@ def _or_complain(gr: Any, act: Callable[[], object]) -> None:
 
 
 def _shown(gr: Any, folder: FaceFolder, session: LabelSession, who: str) -> list[Any]:
-    """Image, state, name of the image, and the buttons."""
+    """Updates of the page: image, state, name of the image, and buttons."""
     if not who.strip():
         return [_frame("Type your name below and press Enter."), "", "", *_usable(gr, False)]
     image_id = session.current(who)
@@ -163,7 +163,7 @@ def _frame(inside: str) -> str:
 
 
 def _image(folder: FaceFolder, image_id: str) -> str:
-    """The enlarged crop, embedded in the page: it is always in step with its name, and is not cached."""
+    """The enlarged crop as an embedded image, which cannot get out of step with its name or be cached."""
     file = io.BytesIO()
     Image.fromarray(folder.read_crop(image_id, SHOWN_SIZE)).save(file, "PNG", compress_level=1)
     content = base64.b64encode(file.getvalue()).decode()

@@ -1,9 +1,9 @@
 """Propagate a few hand labels to all images: self-training on the label network's features.
 
-Measured on the eight people of Yale B that the network never saw, seeds on four of them, correct lights on the other four
-(`experiments/light_labels.py`): self-training 95.4 to 96.8 %, from 6 seeds to 90 and however imbalanced, label
-spreading 91.9 to 96.3 %, the same regression without self-training 93.8 to 95.9 %. The brightness of 36 parts of the
-face does worse instead of the network's features (82.6 to 88.6 %), and no better in addition to them.
+Accuracy on four held-out people of Yale B, with 6 to 90 seeds on four others, balanced or not
+(`experiments/light_labels.py`): self-training 95.4 to 96.8 %; label spreading 91.9 to 96.3 %; the same regression without
+self-training 93.8 to 95.9 %. The brightness of 36 parts of the face instead of the network's features gives 82.6 to 88.6 %,
+and in addition to them no improvement.
 """
 
 from __future__ import annotations
@@ -30,27 +30,35 @@ from latentrot.faces.estimate import estimate_light, resize_crops
 from latentrot.faces.network import CROP_SIZE, LIGHTS, FaceLabeler, load_labeler
 
 __all__ = [
-    "UNLABELLED", "LightFeatures", "enough", "folder_features", "held_out_agreement", "light_features", "margin",
-    "propagate", "require_enough", "seed_rows",
+    "UNLABELLED",
+    "LightFeatures",
+    "folder_features",
+    "has_enough_seeds",
+    "held_out_agreement",
+    "light_features",
+    "margin",
+    "propagate",
+    "require_enough_seeds",
+    "seed_rows",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
-#: index of an unlabelled image in arrays of lights
+#: value for an unlabelled image in arrays of indices into LIGHTS
 UNLABELLED = -1
-#: index of frontal light in LIGHTS, which mirroring does not change
+#: index of center in LIGHTS, the class that mirroring does not change
 CENTER = LIGHTS.index("center")
 #: min probability of a pseudo-label to be used in the next step of self-training
 SURE = 0.9
-#: inverse strength of the ridge penalty on the weights: there are few seeds
+#: inverse strength of the ridge penalty on the weights, which is strong because there are few seeds
 RIDGE = 0.3
-#: max number of unlabelled images used for training; more take longer without effect
+#: max number of unlabelled images used for training; more do not improve the result
 LEARNED_FROM = 6000
 
 
 @dataclass(frozen=True)
 class LightFeatures:
-    """Features of each image before any hand label.
+    """Features of the images, computed before any hand label is known.
 
     Args:
         ids: n names.
@@ -69,7 +77,7 @@ class LightFeatures:
 
 @torch.no_grad()
 def light_features(x: torch.Tensor, labeler: FaceLabeler | None = None) -> np.ndarray:
-    """The label network's light features (None: the bundled faces'): crops (n, 3, h, h) in [-1, 1] -> (n, 48)."""
+    """Light features of the label network (None: the bundled one): crops (n, 3, h, h) in [-1, 1] -> (n, 48)."""
     network = labeler or load_labeler(device=x.device)
     return network.light_features(resize_crops(x.to(network.device))).cpu().numpy()
 
@@ -82,13 +90,13 @@ def folder_features(
 
     Args:
         folder: aligned or square face images.
-        labeler: the label network, on `device`; None: that of the bundled faces.
+        labeler: the label network, on `device`; None: the bundled one.
         device: device of the computation; None: the CPU.
         batch_size: images at a time.
         progress: show a progress bar; None: only on a terminal.
 
     Raises:
-        LatentrotError: the folder holds no images or none can be read.
+        LatentrotError: the folder contains no images, or no image can be read.
     """
     ids: list[str] = []
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
@@ -115,81 +123,80 @@ def seed_rows(ids: list[str], lights: Mapping[str, str]) -> np.ndarray:
     return np.array([LIGHTS.index(lights[i]) if i in lights else UNLABELLED for i in ids], int)
 
 
-def enough(seeds: np.ndarray) -> bool:
-    """Whether both frontal light and light from a side are present (mirroring provides the other side)."""
+def has_enough_seeds(seeds: np.ndarray) -> bool:
+    """Whether the seeds contain center light and light from one side; mirroring provides the other side."""
     side = (seeds != CENTER) & (seeds != UNLABELLED)
     return bool((seeds == CENTER).any() and side.any())
 
 
-def require_enough(seeds: np.ndarray) -> None:
-    """LatentrotError with the label counts if the seeds are not enough."""
-    if not enough(seeds):
+def require_enough_seeds(seeds: np.ndarray) -> None:
+    """Raise LatentrotError, with the label counts, if the seeds do not suffice."""
+    if not has_enough_seeds(seeds):
         found = ", ".join(f"{name} {(seeds == i).sum()}" for i, name in enumerate(LIGHTS))
-        raise LatentrotError(f"agreed hand labels: {found}; needed are at least one center and one left or right")
+        raise LatentrotError(f"agreed hand labels: {found}; expected at least one center and one left or right")
 
 
 def propagate(features: LightFeatures, seeds: np.ndarray) -> np.ndarray:
     """Estimate the light of every image from a few labels.
 
-    Every image is used twice, as it is and mirrored with left and right swapped, and the results for both are averaged:
+    Every image is used twice, original and mirrored with left and right swapped, and both results are averaged, so that
     mirroring an image swaps left and right exactly.
 
     Args:
-        features: of n images.
+        features: features of n images.
         seeds: (n,) index into LIGHTS, or UNLABELLED.
 
     Returns:
         (n, 3) probabilities in the order of LIGHTS.
 
     Raises:
-        LatentrotError: no seed with frontal light, or none with light from a side.
+        LatentrotError: no seed has center light, or no seed has light from a side.
     """
-    require_enough(seeds)
+    require_enough_seeds(seeds)
     rows = learned_rows(seeds)
     known = seeds[rows]
     swapped = np.where(known == UNLABELLED, UNLABELLED, 2 - known)
-    # balanced: the number of labelled images per light says little about the distribution of the lights
+    # balanced, because the number of labelled images per light does not reflect the distribution of the lights
     regression = LogisticRegression(C=RIDGE, class_weight="balanced", max_iter=500)
     model = SelfTrainingClassifier(make_pipeline(StandardScaler(), regression), threshold=SURE)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "y contains no unlabeled samples")  # everything is labelled
+        warnings.filterwarnings("ignore", "y contains no unlabeled samples")  # all images are labelled
         model.fit(np.concatenate([features.plain[rows], features.mirrored[rows]]), np.concatenate([known, swapped]))
     return (model.predict_proba(features.plain) + model.predict_proba(features.mirrored)[:, ::-1]) / 2
 
 
 def learned_rows(seeds: np.ndarray) -> np.ndarray:
-    """Rows used for training: every seed, and a fixed random choice of the others."""
+    """Rows used for training: every seed, and a fixed random choice of the unlabelled images."""
     others = np.random.default_rng(0).permutation(np.flatnonzero(seeds == UNLABELLED))[:LEARNED_FROM]
     return np.concatenate([np.flatnonzero(seeds != UNLABELLED), others])
 
 
 def margin(probabilities: np.ndarray) -> np.ndarray:
-    """(n, 3) probabilities -> (n,) lead of the most probable light over the next; 0 is maximal doubt."""
+    """(n, 3) probabilities -> (n,) margin between the two most probable lights; 0 is least certain."""
     ranked = np.sort(probabilities, 1)
     return ranked[:, -1] - ranked[:, -2]
 
 
-def held_out_agreement(features: LightFeatures, seeds: np.ndarray, people: np.ndarray, folds: int = 5) -> float:
-    """Accuracy on held-out seeds: cross-validation over people.
+def held_out_agreement(features: LightFeatures, seeds: np.ndarray, people: np.ndarray) -> float:
+    """Accuracy on held-out seeds, by 5-fold cross-validation over people.
 
     Args:
-        features: of n images.
+        features: features of n images.
         seeds: (n,) index into LIGHTS, or UNLABELLED.
-        people: (n,) the person in each image.
-        folds: number of folds.
+        people: (n,) person in each image.
 
     Returns:
         Share of correct seeds, 0 to 1; nan if there are too few.
     """
     rows = np.flatnonzero(seeds != UNLABELLED)
-    folds = min(folds, len(np.unique(people[rows])))
+    folds = min(5, len(np.unique(people[rows])))
     if folds < 2:
         return float("nan")
     right = []
     for _, part in GroupKFold(folds).split(rows, groups=people[rows]):
         kept = seeds.copy()
         kept[rows[part]] = UNLABELLED
-        if not enough(kept):
+        if not has_enough_seeds(kept):
             return float("nan")
         right.append(propagate(features, kept)[rows[part]].argmax(1) == seeds[rows[part]])
     return float(np.concatenate(right).mean())

@@ -39,7 +39,7 @@ def agreement_lines(votes: pd.DataFrame) -> list[str]:
         for pair in pair_agreements(votes)
     ]
     counts = light_counts(votes)
-    lines.append(f"Fleiss' kappa {_kappa(fleiss_kappa(counts))} on {len(counts)} images two or more are sure of")
+    lines.append(f"Fleiss' kappa {_kappa(fleiss_kappa(counts))} on {len(counts)} images of which two or more are sure")
     contradicted = disputed(votes)
     lines.append(f"disputed, set aside: {len(contradicted)}")
     for image_id, row in contradicted.iterrows():
@@ -51,8 +51,8 @@ def model_lines(fit: LightFit, features: LightFeatures, folder: FaceFolder, doub
     """Accuracy on held-out seeds, distribution of the lights, and the least certain images.
 
     Args:
-        fit: to the answers.
-        features: of the images.
+        fit: result of `fit_light`.
+        features: features of the images.
         folder: the images, with their identities.
         doubtful: number of least certain images to list.
     """

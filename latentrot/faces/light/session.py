@@ -1,4 +1,4 @@
-"""A labelling session: selects the next image for each annotator, stores answers, and refits the model after each batch."""
+"""A labelling session: select the next image for each annotator, store answers, and refit the model after each batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ import pandas as pd
 from latentrot.errors import LatentrotError
 from latentrot.faces.light.agreement import agreed, disputed, votes
 from latentrot.faces.light.answers import CHOICES, UNDO, Answer, AnswerFile, checked_name, standing, to_same_images
-from latentrot.faces.light.propagate import LightFeatures, enough, margin, propagate, require_enough, seed_rows
+from latentrot.faces.light.propagate import (
+    LightFeatures,
+    has_enough_seeds,
+    margin,
+    propagate,
+    require_enough_seeds,
+    seed_rows,
+)
 from latentrot.faces.light.tables import light_table
 
 __all__ = ["LabelProgress", "LabelSession", "SessionConfig", "fit_light"]
@@ -41,14 +48,14 @@ class SessionConfig:
 
 @dataclass(frozen=True)
 class LightFit:
-    """Result of the answers so far.
+    """Estimates from the answers so far.
 
     Args:
-        votes: lights that annotators are sure of, from `agreement.votes`.
-        hand: the agreed light by image_id.
+        votes: lights of which annotators are sure, from `agreement.votes`.
+        hand: image_id -> light on which all annotators agree.
         seeds: (n,) index into LIGHTS, or UNLABELLED, in the order of the features.
-        probabilities: (n, 3) in the order of LIGHTS; the label network's while there are not enough seeds.
-        learned: whether they are based on the seeds.
+        probabilities: (n, 3) in the order of LIGHTS; those of the label network as long as the seeds do not suffice.
+        learned: whether the probabilities are based on the seeds.
     """
 
     votes: pd.DataFrame
@@ -58,30 +65,30 @@ class LightFit:
     learned: bool
 
     def least_certain(self, features: LightFeatures) -> list[str]:
-        """All images, the least certain first."""
+        """Names of all images, the least certain first."""
         return [features.ids[row] for row in np.argsort(margin(self.probabilities), kind="stable")]
 
     def table(self, features: LightFeatures) -> pd.DataFrame:
-        """The light of every image, by hand if people agree (see `tables.light_table`).
+        """The light of every image; agreed hand labels override the model (see `tables.light_table`).
 
         Raises:
-            LatentrotError: there are not enough seeds.
+            LatentrotError: the seeds do not suffice.
         """
-        require_enough(self.seeds)
+        require_enough_seeds(self.seeds)
         return light_table(features.ids, self.probabilities, self.hand, features.digests)
 
 
 def fit_light(features: LightFeatures, said: dict[tuple[str, str], str]) -> LightFit:
-    """Estimate the light of every image from the answers that count.
+    """Estimate the light of every image from the valid answers.
 
     Args:
-        features: of the images.
+        features: features of the images.
         said: {(image_id, annotator): light} from `answers.standing`.
     """
     table = votes(said)
     hand = agreed(table)
     seeds = seed_rows(features.ids, dict(zip(hand.index, hand, strict=True)))
-    learned = enough(seeds)
+    learned = has_enough_seeds(seeds)
     return LightFit(table, hand, seeds, propagate(features, seeds) if learned else features.network, learned)
 
 
@@ -90,12 +97,12 @@ class LabelProgress:
     """Progress of an annotator.
 
     Args:
-        answered: images with a counting answer of theirs.
-        left: answers until the next fit.
-        batch: answers between two fits.
+        answered: number of images with a valid answer of this annotator.
+        left: number of answers until the next fit.
+        batch: number of answers between two fits.
         fits: number of fits in this session.
-        hand: images on whose light people agree.
-        disputed: images on which they disagree.
+        hand: number of images on whose light the annotators agree.
+        disputed: number of images on which they disagree.
         images: total number of images.
     """
 
@@ -112,8 +119,8 @@ class LabelSession:
     """A session with several annotators; thread-safe.
 
     Args:
-        answers: the answers file; existing answers count.
-        features: of the images.
+        answers: the answers file; existing answers are used.
+        features: features of the images.
         config: parameters of the session.
         after_fit: called with the fit after every batch.
     """
@@ -136,10 +143,10 @@ class LabelSession:
         self._fits = -1
         self._fit()
 
-    # --- what the page calls ---
+    # --- called by the page ---
 
     def current(self, annotator: str) -> str | None:
-        """The next image for this person; None when their rounds or the images are used up."""
+        """The next image for an annotator; None if the rounds or the images are used up."""
         with self._lock:
             name = checked_name(annotator)
             queue = self._queues.get(name)
@@ -148,19 +155,19 @@ class LabelSession:
             return queue[0] if queue else None
 
     def answer(self, annotator: str, image_id: str, light: str) -> bool:
-        """Store an answer; it is on the disk when this returns.
+        """Store an answer on disk.
 
         Args:
-            annotator: their name.
+            annotator: name of the annotator.
             image_id: the displayed image.
             light: left, center, right or unsure.
 
         Returns:
-            False, without storing anything, if that image is not the current one: a key pressed twice must not answer an
-            image nobody has seen.
+            Whether the answer was stored. It is not stored if the image is not the current one, so that a key pressed twice
+            does not answer the next image unseen.
 
         Raises:
-            LatentrotError: another light, no name, or the answer could not be written.
+            LatentrotError: the light is unknown, the name is empty, or the answer cannot be written.
         """
         if light not in CHOICES:
             raise LatentrotError(f"light {light!r}; expected {', '.join(CHOICES)}")
@@ -176,19 +183,19 @@ class LabelSession:
             return True
 
     def undo(self, annotator: str) -> str | None:
-        """Retract this person's latest answer and ask again; returns the image, or None if there is none."""
+        """Retract an annotator's latest answer and show its image again; returns the image, or None without an answer."""
         with self._lock:
             name = checked_name(annotator)
             theirs = [i for i, who in self.said if who == name and i in self._known]
             if not theirs:
                 return None
-            self.current(name)  # draws a batch if there is none, so that the image is inserted before it
+            self.current(name)  # draws a batch if necessary, so that the image is inserted before it
             self._keep(self.answers.append(theirs[-1], UNDO, name, self.features.digests.get(theirs[-1], "")))
             self._queues[name].insert(0, theirs[-1])
             return theirs[-1]
 
     def progress(self, annotator: str) -> LabelProgress:
-        """Progress of this person."""
+        """Progress of an annotator."""
         with self._lock:
             name = checked_name(annotator)
             table = votes(self.said)
@@ -217,7 +224,7 @@ class LabelSession:
         self.said = standing(self._rows)
 
     def _draw(self, name: str) -> list[str]:
-        """The next batch of one person: the least certain images, and some that others have answered."""
+        """Draw the next batch for an annotator: the least certain images, and some that others have answered."""
         if self.config.rounds is not None and self._rounds.get(name, 0) >= self.config.rounds:
             return []
         batch = self.config.batch
@@ -228,6 +235,6 @@ class LabelSession:
         new = [i for i in self._order if i not in theirs | others | waiting]
         first = again[: round(batch * self.config.again)]
         drawn = [*first, *new[: batch - len(first)]]
-        drawn += again[len(first) :][: batch - len(drawn)]  # no new images are left
+        drawn += again[len(first) :][: batch - len(drawn)]  # no new images are left: repeat more
         # shuffled, so that annotators cannot tell which images others have answered
         return list(np.random.default_rng(len(self._rows)).permutation(drawn)) if drawn else []

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from latentrot.data.digests import changed_names, names_some
+from latentrot.data.digests import changed_names, list_some
 from latentrot.data.tables import as_numbers, parse_table, to_files
 from latentrot.errors import LatentrotError
 from latentrot.faces.network import LIGHTS
@@ -25,17 +25,17 @@ def light_table(
     ids: Sequence[str], probabilities: np.ndarray, hand: Mapping[str, str] | pd.Series,
     digests: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:  # fmt: skip
-    """The light of every image.
+    """Build a table with the light of every image.
 
     Args:
         ids: n names.
         probabilities: (n, 3) from the model, in the order of LIGHTS.
-        hand: hand labels by name; they override the model's.
-        digests: digest of each image file by name.
+        hand: name -> hand label, which overrides the model.
+        digests: name -> digest of the image file.
 
     Returns:
-        By image_id: light (left, center, right), confidence (the model's probability of it; 1 where by hand), source
-        (hand or model), digest (if given).
+        Table indexed by image_id: light (left, center, right), confidence (the model's probability; 1 for hand labels),
+        source (hand or model), digest (if given).
     """
     index = pd.Index(ids, name="image_id")
     by_hand = pd.Series(hand, dtype=object).reindex(index)
@@ -48,7 +48,7 @@ def light_table(
 
 
 def write_light_table(table: pd.DataFrame, path: Path | str) -> None:
-    """Write a table from `light_table` as CSV, atomically; LatentrotError if it cannot be written."""
+    """Write a table from `light_table` as CSV, atomically; raises LatentrotError if it cannot be written."""
     path = Path(path)
     if path.suffix != ".csv":
         raise LatentrotError(f"light table {path}: expected a name ending in .csv, not {path.suffix!r}")
@@ -66,23 +66,23 @@ def read_light_labels(
     values: Mapping[Any, str | None] | None = None,
     order: Sequence[str] = LIGHTS,
 ) -> pd.DataFrame:
-    """Read lights from a table or array of any source.
+    """Read lights from a user's table or array.
 
     Args:
-        path: a .csv or .parquet table, or an .npy array: (n,) of names or of indices into `order`, or (n, 3) of scores,
-            a column per light in `order`.
-        image_ids: names of the rows of an array; for a table, the only rows returned.
-        columns: column names of the table, for example {"image_id": "file", "light": "side"}; default: as here.
-        values: meaning of its lights, for example {"L": "left", 0: "center", "?": None}; None drops a row, as does an
-            empty cell. Other values must be left, center or right.
-        order: the light of each index or column of an array.
+        path: .csv or .parquet table, or .npy array: (n,) light names or indices into `order`, or (n, 3) scores with one
+            column per light in `order`.
+        image_ids: names of the rows of an array; for a table, the rows to return.
+        columns: standard name -> column name in the table, for example {"image_id": "file", "light": "side"}.
+        values: value in the file -> light, for example {"L": "left", 0: "center", "?": None}; None drops a row, as does an
+            empty cell. Values not listed must be left, center or right.
+        order: light of each index or column of an array.
 
     Returns:
-        By image_id: light (left, center, right) and confidence (0 to 1; 1 if the file has none).
+        Table indexed by image_id: light (left, center, right) and confidence (0 to 1; 1 if the file has none).
 
     Raises:
-        LatentrotError: an unreadable file, missing columns, an unknown light, a duplicate image name, an array that does
-            not fit `image_ids` or `order`, or none of `image_ids` in it.
+        LatentrotError: the file is unreadable, lacks columns, contains an unknown light or a duplicate image name, does not
+            fit `image_ids` or `order`, or names none of `image_ids`.
     """
     path = Path(path)
     if not path.is_file():
@@ -108,28 +108,28 @@ def read_light_labels(
 
 
 def with_light(labels: pd.DataFrame, lights: pd.DataFrame) -> pd.DataFrame:
-    """Replace the light of a label table.
+    """Replace the light in a label table.
 
     Args:
         labels: from `label_folder`.
         lights: from `read_light_labels`.
 
     Returns:
-        The same rows with light and confidence replaced where `lights` names the image; a warning counts the others.
-        p_left, p_center and p_right stay the network's.
+        The same rows; light and confidence are replaced for images in `lights`, and a warning counts the other images.
+        p_left, p_center and p_right remain those of the network.
 
     Raises:
-        LatentrotError: the two have no image in common, or record other images under the same names.
+        LatentrotError: the tables have no image in common, or their digests differ.
     """
     common = labels.index.intersection(lights.index)
     if not len(common):
         raise LatentrotError(
-            f"the lights contain none of the {len(labels)} images; one is called {labels.index[0]!r}, "
-            f"of the lights {next(iter(lights.index), 'none')!r}"
+            f"the light table contains none of the {len(labels)} images; image names look like {labels.index[0]!r}, "
+            f"names in the light table like {next(iter(lights.index), 'none')!r}"
         )
     if len(common) < len(labels):
         log.warning(
-            "%d of %d images keep the network's light: the table has none for them",
+            "%d of %d images keep the network's light, because the table does not contain them",
             len(labels) - len(common),
             len(labels),
         )
@@ -139,8 +139,8 @@ def with_light(labels: pd.DataFrame, lights: pd.DataFrame) -> pd.DataFrame:
             "the lights belong to other images than the folder's", "label the light of this folder",
         )  # fmt: skip
         if changed:
-            log.warning("%d images have changed since their light was labelled, and keep the network's: %s",
-                        len(changed), names_some(changed))  # fmt: skip
+            log.warning("%d images have changed since their light was labelled, and keep the network's light: %s",
+                        len(changed), list_some(changed))  # fmt: skip
         lights = lights.drop(index=changed)
     replaced = labels.copy()
     for column in ("light", "confidence"):
@@ -180,7 +180,7 @@ def _from_array(
         raise LatentrotError(f"cannot read the lights {path}: {error}") from error
     if image_ids is None or len(image_ids) != len(np.atleast_1d(array)):
         got = "none are given" if image_ids is None else f"{len(image_ids)} are given"
-        raise LatentrotError(f"{path} holds an array of shape {array.shape}: it needs as many image_ids, {got}")
+        raise LatentrotError(f"{path} holds an array of shape {array.shape}: expected as many image_ids, {got}")
     if array.ndim == 2 and array.shape[1] == len(LIGHTS) and array.dtype.kind in "fiu":
         return _from_scores(path, image_ids, array.astype(float), order)
     if array.ndim != 1:
@@ -201,7 +201,7 @@ def _rows(
     path: Path, image_ids: Sequence[str] | pd.Series, lights: Any, confidence: Any, values: Mapping[Any, str | None],
     digests: pd.Series | None = None,
 ) -> pd.DataFrame:  # fmt: skip
-    """Put a table together, its lights translated; rows without a light are left out."""
+    """Build the table with translated lights; rows without a light are left out."""
     meant = [None if pd.isna(value) else values.get(value, value) for value in lights]
     if unknown := sorted({repr(value) for value in meant if value is not None and value not in LIGHTS}):
         raise LatentrotError(

@@ -1,10 +1,11 @@
 """Make a painted or drawn face photograph-like.
 
-The latent of an image unlike the training data is unlike noise: some octaves of spatial frequencies are too long, others too
-short. Moved towards the lengths of white noise, it decodes into a more likely face with the same features and position.
+The latent of an image unlike the training data differs from white noise: in some octaves of spatial frequencies its norm is
+too large, in others too small. Scaled towards the norms of white noise, it decodes into a more photograph-like face with the
+same features and position.
 
-The task is that of Asperti, Colasuonno, Guerra, "Portrait Reification with Generative Diffusion Models", 2023, who use a
-learned embedding.
+The task is from Asperti, Colasuonno, Guerra, "Portrait Reification with Generative Diffusion Models", 2023, who use a learned
+embedding.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from latentrot.directions.frequencies import frequency_bands
 
 __all__ = ["reify", "towards_noise"]
 
-#: strength on a logarithmic scale; at 1 colours fade, because latents of real faces do not have exactly these lengths
+#: strength on a logarithmic scale; at 1 colours fade, because latents of real faces do not have exactly these norms
 STRENGTH = 0.5
 
 
 def towards_noise(image: np.ndarray, strength: float = STRENGTH) -> np.ndarray:
-    """Move the length of every octave of spatial frequencies towards that of unit white noise.
+    """Move the norm of every octave of spatial frequencies towards that of unit white noise.
 
     Args:
         image: (c, h, w) latent on the pixel grid.
-        strength: 0: unchanged, 1: the length of white noise.
+        strength: 0: unchanged, 1: the norm of white noise.
 
     Returns:
         (c, h, w) float64.
@@ -42,7 +43,7 @@ def towards_noise(image: np.ndarray, strength: float = STRENGTH) -> np.ndarray:
 
 
 def reify(z: torch.Tensor, factor: int) -> torch.Tensor:
-    """Make the latent of a painted face more likely.
+    """Scale the octaves of a painted face's latent towards white noise.
 
     Args:
         z: (1, c, h, w), without a residual latent.

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from latentrot.bundles import direction_files, directions_in, properties_in, trained_on
+from latentrot.bundles import DIRECTIONS, PROPERTIES, direction_files, part_in, trained_on
 from latentrot.data.images import resize, to_tensor, to_uint8
 from latentrot.data.similarity import psnr
 from latentrot.diffusion.load import LatentModel, load_model
@@ -36,8 +36,8 @@ __all__ = ["LatentRotator", "PreparedLatent", "load_latent_rotator"]
 
 #: tolerance per step of the inversion of an image
 TOLERANCE = 2e-3
-#: min error in degrees of a clamped walk for a warning; the label network measures warped faces three degrees too small (for
-#: rotations by 30 degrees of 30 people it measures 25.3, an independent network 28.4)
+#: error of a clamped walk in degrees from which a warning is given; the label network underestimates rotations of warped
+#: faces by three degrees (for 30 people rotated by 30 degrees it measures 25.3, an independent network 28.4)
 SHORT_DEG = 5.0
 
 
@@ -48,14 +48,14 @@ class PreparedLatent:
     Attributes:
         rotator: the rotator.
         source: (s, s, 3) uint8, the crop at the resolution of the model.
-        latent: (1, c, h, w), or (1, 2, c, h, w) with its residual latent, on the schedule of the rotator.
-        yaw_deg: of the source, degrees.
-        pitch_deg: of the source.
+        latent: (1, c, h, w), or (1, 2, c, h, w) with its residual latent, for the rotator's schedule.
+        yaw_deg: yaw of the source, degrees.
+        pitch_deg: pitch of the source, degrees.
         light: the illumination class whose directions are walked.
-        seconds: by stage.
+        seconds: stage -> duration.
         decoded: (1, 3, s, s), the decoded unchanged latent, for faces that are rotated many times.
-        curve: calibration curve of this face; None: measured for every call, if at all.
-        steady: do not refine the curve for every rotation.
+        curve: calibration curve of this face; None: measured at every call if the rotator measures.
+        steady: use the curve without refining it for each rotation.
     """
 
     rotator: LatentRotator
@@ -88,7 +88,7 @@ class PreparedLatent:
         rotator, directions = self.rotator, self.directions
         return Walk(
             rotator.model, rotator.label_network, directions, self.source, self.latent, self.yaw_deg, rotator.keep_norm,
-            rotator.carries(directions), rotator.limit, directions.space.schedule, self.decoded,
+            rotator.warps(directions), rotator.limit, directions.space.schedule, self.decoded,
         )  # fmt: skip
 
     def calibrated(self, degrees: Sequence[float], steady: bool = False) -> PreparedLatent:
@@ -102,10 +102,10 @@ class PreparedLatent:
         return replace(self, curve=curve, decoded=walk.start)
 
     def rotate(self, degrees: Sequence[float]) -> RotatedCrops:
-        """Rotate the face by each of degrees, decoded in one batch.
+        """Rotate the face by each angle; all walks are decoded in one batch.
 
         Args:
-            degrees: rotations; > 0: nose to the viewer's right.
+            degrees: rotations in degrees; > 0: nose to the viewer's right.
         """
         check_degrees(degrees)
         clock, walk = Clock(), self.walk()
@@ -126,11 +126,11 @@ class PreparedLatent:
         clock.lap("label")
         return RotatedCrops(
             self.source, to_uint8(walk.start)[0], self.yaw_deg, self.pitch_deg, self.light, frames, round_trip_db,
-            clock.seconds, (*self.beyond_reach(degrees), *self.clamp_warnings(frames)),
+            clock.seconds, (*self.reach_warnings(degrees), *self.clamp_warnings(frames)),
         )  # fmt: skip
 
     def steps(self, walk: Walk, degrees: Sequence[float]) -> list[float]:
-        """Step sizes of rotations: from the stored curve, measured now, or from the average calibration."""
+        """Step sizes for rotations: from the stored curve, by measurement, or from the average calibration."""
         if self.curve is not None:
             curve = self.curve if self.steady else walk.refine_curve(self.curve, degrees)
             return walk.steps_on(curve, degrees)
@@ -142,14 +142,14 @@ class PreparedLatent:
         short = clamped and (deg - drawn) * np.sign(deg) > SHORT_DEG
         return RotatedCrop(deg, pose[0], pose[1], light, image, drawn, bool(short))
 
-    def beyond_reach(self, degrees: Sequence[float]) -> list[str]:
+    def reach_warnings(self, degrees: Sequence[float]) -> list[str]:
         """A warning for a rotation outside the calibrated range."""
         low, high = self.reach
         beyond = [d for d in degrees if not low <= d <= high]
         return [f"{d:+.0f} degrees is outside the calibrated range ({low:+.0f} to {high:+.0f})" for d in beyond[:1]]
 
     def clamp_warnings(self, frames: Sequence[RotatedCrop]) -> list[str]:
-        """A warning for each clamped walk that falls short."""
+        """A warning for each clamped walk that does not reach its rotation."""
         return [
             f"the drawn face is rotated by {f.drawn_deg:+.0f} instead of {f.requested_deg:+.0f} degrees: steps beyond "
             f"--limit {self.rotator.limit:g} rotate it little further and change the person"
@@ -164,15 +164,15 @@ class LatentRotator:
 
     Args:
         model: the diffusion model.
-        directions: by illumination class; all of the latent space of the model.
-        measure: search the step size on the image by decoding and measuring probe steps; False: use the average calibration.
-        keep_norm: scale a walked latent back to the length of its source.
-        labeler: the label network that measures pose and light; None: the one that belongs to the model.
+        directions: illumination class -> directions, all in the latent space of the model.
+        measure: search the step size on each image by measuring decoded probe steps; False: use the average calibration.
+        keep_norm: rescale each octave of a walked latent to its length in the source.
+        labeler: label network that measures pose and light; None: the one of the model.
         cache: cache of latents; None: no cache.
         limit: max step size (see `latentrot.directions.search`).
-        carry: warp the pixels of the source by the motion of the face, and fill uncovered parts from the walk (see
-            `latentrot.directions.warp`); False, and without a face: show the decoded walk. None: as the directions were
-            calibrated.
+        carry: warp the pixels of the source by the motion of the face, and fill disoccluded parts from the walk (see
+            `latentrot.directions.warp`); False, or if no face is found: return the decoded walk. None: as in the calibration
+            of the directions.
     """
 
     model: LatentModel
@@ -217,7 +217,7 @@ class LatentRotator:
     @property
     def property_model(self) -> LatentModel | None:
         """The model, if it has directions of properties."""
-        return self.model if properties_in(self.model.folder) is not None else None
+        return self.model if part_in(self.model.folder, PROPERTIES) is not None else None
 
     @property
     def provenance(self) -> dict[str, str]:
@@ -227,7 +227,7 @@ class LatentRotator:
 
     @property
     def digests(self) -> dict[str, str]:
-        """What identifies the model and its directions."""
+        """Digests of the model and its directions."""
         sha = hashlib.sha256()
         for light, one in sorted(self.directions.items()):
             sha.update(json.dumps([light, one.step_sizes, one.achieved, one.coarse, one.carry]).encode())
@@ -235,16 +235,16 @@ class LatentRotator:
         return {"model": self.model.fingerprint.key, "directions": sha.hexdigest()[:16]}
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
-        """Rotate a (s, s, 3) uint8 crop in the CelebA frame by degrees -> the same at the resolution of the model."""
+        """Rotate a (s, s, 3) uint8 crop in the CelebA frame by degrees -> a crop at the resolution of the model."""
         return self.rotate_many(image, [degrees])[0]
 
     def rotate_many(self, image: np.ndarray, degrees: Sequence[float]) -> list[np.ndarray]:
-        """Several rotations of one crop, which is inverted once; with `measure` they share one calibration curve."""
+        """Rotate one crop by each angle; it is inverted once, and with `measure` all angles share one calibration curve."""
         check_degrees(degrees)
         return [frame.image for frame in self.prepare(image).rotate(degrees).frames]
 
     def prepare(self, image: np.ndarray, light: str = "auto", like: PreparedLatent | None = None) -> PreparedLatent:
-        """Invert and label one crop: the slow step that all its rotations share.
+        """Invert and label one crop, the slow step that all its rotations share.
 
         Args:
             image: (s, s, 3) uint8 RGB face crop in the CelebA frame, any size.
@@ -252,23 +252,23 @@ class LatentRotator:
             like: the same face in an earlier frame; its light and calibration are used.
 
         Raises:
-            LatentrotError: no directions for the light, or not a square image.
+            LatentrotError: there are no directions for the light, or the image is not square.
         """
         clock = Clock()
         crop = resize(image, self.model.resolution)
         yaw, pitch, estimated = pose_and_light(crop, self.label_network)
         group = like.light if like is not None else estimated if light == "auto" else light
-        carries = self.carries(self.directions_of(group))
+        warps = self.warps(self.directions_of(group))
         clock.lap("label")
-        # without a warp, which needs landmarks, details come from the residual latent
-        faceless = landmarks_of_crops(to_tensor(crop), str(self.model.device))[0] is None if carries else True
+        # a warp needs landmarks; without a warp the residual latent provides the details
+        faceless = landmarks_of_crops(to_tensor(crop), str(self.model.device))[0] is None if warps else True
         z = self.invert(crop, residual=faceless)
         clock.lap("invert")
         curve, steady = (None, False) if like is None else (like.curve, like.steady)
         return PreparedLatent(self, crop, z, yaw, pitch, group, clock.seconds, None, curve, steady)
 
     def reify(self, image: np.ndarray) -> np.ndarray:
-        """A painted or drawn (s, s, 3) uint8 crop -> a photograph-like one at the resolution of the model."""
+        """Make a painted or drawn (s, s, 3) uint8 crop photograph-like -> a crop at the resolution of the model."""
         space = self.any_directions.space
         x = to_tensor(resize(image, self.model.resolution))
         z = reify(invert(self.model, x, schedule=space.schedule, residual=False), space.factor)
@@ -277,7 +277,7 @@ class LatentRotator:
     # ---- latents and directions ---------------------------------------------------------------------------------
 
     def invert(self, crop: np.ndarray, residual: bool = True) -> torch.Tensor:
-        """(s, s, 3) uint8 at the resolution of the model -> (1, c, h, w), or with its residual; cached."""
+        """(s, s, 3) uint8 at the resolution of the model -> latent (1, c, h, w), with residual (1, 2, c, h, w); cached."""
         space = self.any_directions.space
         key = latent_key(crop, space, TOLERANCE, residual) if self.cache else ""
         kept = self.cache.get(key) if self.cache else None
@@ -291,10 +291,10 @@ class LatentRotator:
 
     @property
     def any_directions(self) -> Directions:
-        """One of the directions; all share model and schedule."""
+        """The directions of some illumination class, as all share model and schedule."""
         return next(iter(self.directions.values()))
 
-    def carries(self, directions: Directions) -> bool:
+    def warps(self, directions: Directions) -> bool:
         """Whether the pixels of the source are warped in a walk along these directions."""
         return directions.carry if self.carry is None else self.carry
 
@@ -326,20 +326,20 @@ def load_latent_rotator(
 
     Args:
         model: a loaded model, a diffusers folder, a Hub id or the name of a bundled model; None: the bundled faces.
-        directions: folder of directions files (left.safetensors, ...) or one file; None: those in the model's own folder
-            (`directions/`), or in the current folder.
+        directions: folder of directions files (left.safetensors, ...) or one file; None: those in the model's folder
+            (`directions/`) or in the current folder.
         device: torch device.
-        dtype: precision of the evaluations of the network.
+        dtype: precision of the network evaluations.
         measure: see `LatentRotator`.
         cache: cache latents in the user's cache folder (see `latentrot.store.cache`).
         limit: see `LatentRotator`.
         carry: see `LatentRotator`.
 
     Raises:
-        LatentrotError: no directions, or directions of another model.
+        LatentrotError: there are no directions, or they belong to another model.
     """
     loaded = model if isinstance(model, LatentModel) else load_model(model, device, dtype)
-    source = Path(directions) if directions else directions_in(loaded.folder) or Path("directions")
+    source = Path(directions) if directions else part_in(loaded.folder, DIRECTIONS) or Path("directions")
     by_light: dict[str, Directions] = {}
     schedule: Schedule | None = None
     files = direction_files(source)
@@ -348,7 +348,7 @@ def load_latent_rotator(
         schedule = schedule or found.space.schedule
         if found.space.schedule != schedule:
             raise LatentrotError(
-                f"{source} mixes schedules: the directions in {files[0].name} are of {schedule}, those in {path.name} of "
+                f"{source} mixes schedules: the directions in {files[0].name} use {schedule}, those in {path.name} "
                 f"{found.space.schedule}; fit all from one store, or give each its own folder"
             )
         found.space.require_same(LatentSpace.of(loaded, schedule), str(path))

@@ -1,4 +1,4 @@
-"""Walks of one face: decode steps, each once, and search the step size of a rotation."""
+"""Walks of one face: decode each step size once, and search the step size for a rotation."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Walk:
     Args:
         model: decodes the latents.
         labeler: label network that measures the pose.
-        directions: of the light of the face.
+        directions: directions of the face's illumination class.
         source: (s, s, 3) uint8, the crop at the resolution of the model.
         latent: (1, c, h, w), or (1, 2, c, h, w) with its residual latent.
-        yaw_deg: of the source, degrees.
+        yaw_deg: yaw of the source, degrees.
         keep_norm: see `latentrot.directions.walk.walk`.
         carry: warp the pixels of the source by the motion of the face.
         limit: max step size, see `latentrot.directions.search.max_step`.
@@ -59,9 +59,9 @@ class Walk:
 
     @cached_property
     def rough(self) -> Walk:
-        """The same walk with half the steps, in bfloat16 if supported, for measurements.
+        """The same walk with half as many decoding steps, in bfloat16 if supported, for measurements.
 
-        For thirty people rotated by 15 and 30 degrees the measured yaw differs by .5 degrees on average.
+        For thirty people rotated by 15 and 30 degrees the measured yaw differs by 0.5 degrees on average.
         """
         if not solver_of(self.schedule).any_steps:
             return self
@@ -79,14 +79,14 @@ class Walk:
         return self.decoded
 
     def at(self, steps: Sequence[float]) -> torch.Tensor:
-        """Images at k step sizes, (k, 3, s, s) in [-1, 1]; those not cached are decoded in one batch."""
-        # every rotation includes the source
+        """Images at k step sizes, (k, 3, s, s) in [-1, 1]; images that are not cached are decoded in one batch."""
+        # every batch includes the source
         new = [step for step in dict.fromkeys([0.0, *steps]) if step not in self.shown]
         if new:
             unknown = new if self.decoded is None else [step for step in new if step]
             images = list(self.decode(unknown).split(1)) if unknown else []
             if self.decoded is None:
-                self.decoded = images.pop(0)  # nothing is cached then, and the source is first
+                self.decoded = images.pop(0)  # then nothing was cached, and the first image is the source
             start = [self.decoded] if 0.0 in new else []
             self.shown |= dict(zip(new, self.warped(torch.cat(start + images)), strict=True))
         return torch.stack([self.shown[step] for step in steps])
@@ -129,12 +129,12 @@ class Walk:
         return [clamp_step(curve.root(d), limit) for d, limit in zip(degrees, self.max_steps(degrees), strict=True)]
 
     def measure_curve(self, degrees: Sequence[float]) -> CalibrationCurve:
-        """Measure a calibration curve for rotations up to the largest of degrees, from rough probes."""
+        """Measure a calibration curve up to the largest rotation of each sign, with rough decodings."""
         probes = probe_steps(self.directions, degrees, self.limit)
         change = self.rough.change(probes) if probes else []
         return CalibrationCurve(np.array([0.0, *probes]), np.array([0.0, *change]))
 
     def refine_curve(self, curve: CalibrationCurve, degrees: Sequence[float]) -> CalibrationCurve:
-        """Add measurements at the roots for degrees to a curve, which is not linear between probes."""
+        """Measure the curve at its roots for the rotations, because it is not linear between probes."""
         steps = [curve.root(d) for d in degrees if d]
         return curve.with_points(steps, self.change(steps)) if steps else curve

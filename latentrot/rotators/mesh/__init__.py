@@ -1,1 +1,1 @@
-"""Rotation by geometry: the pixels of the photograph on the surface of a head."""
+"""Rotation by geometry: the photograph is warped with the surface of a fitted head."""

@@ -1,4 +1,4 @@
-"""Geometry as a rotator of crops and photographs."""
+"""The geometry as a rotator of crops and photographs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class MeshRotator:
 
     Args:
         config: parameters of the geometry.
-        device: device of the networks of landmarks and parts; None: the CPU.
+        device: device of the landmark and face parsing networks; None: the CPU.
     """
 
     config: MeshConfig = field(default_factory=MeshConfig)
@@ -37,17 +37,17 @@ class MeshRotator:
 
     @property
     def fitter(self) -> HeadFitter:
-        """Fits the heads."""
+        """Fitter of the heads."""
         return HeadFitter(self.config, device=self.device)
 
     @property
     def learned_from(self) -> tuple[str, ...] | None:
-        """Training data of the networks of landmarks and parts, by their card."""
+        """Training data of the landmark and face parsing networks, from their card."""
         return trained_on(bundled_part("face"))
 
     @property
     def digests(self) -> dict[str, str]:
-        """What identifies the networks of landmarks and parts."""
+        """Digest of the landmark and face parsing networks."""
         folder = bundled_part("face")
         return {"face networks": folder_digest(folder)}
 
@@ -56,14 +56,14 @@ class MeshRotator:
         return self.rotate_many(image, [degrees])[0]
 
     def rotate_many(self, image: np.ndarray, degrees: Sequence[float]) -> list[np.ndarray]:
-        """Rotate a (s, s, 3) uint8 crop by each of degrees; the head is fitted once."""
+        """Rotate a (s, s, 3) uint8 crop by each angle in degrees; the head is fitted once."""
         head = self.fitter.fit_crop(image)
         return [realign_crop(head, head.turn(yaw)) for yaw in degrees]
 
     def rotate_photograph(
         self, photograph: np.ndarray, face: Face | Alignment, degrees: Sequence[float]
     ) -> Iterator[np.ndarray]:
-        """Rotate a face in a photograph by each of degrees of yaw; the head is fitted once."""
+        """Rotate a face in a photograph by each yaw in degrees; the head is fitted once."""
         head = self.fitter.fit(photograph, face)
         for yaw in degrees:
             yield head.turn(yaw).image

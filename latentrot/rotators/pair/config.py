@@ -14,7 +14,7 @@ __all__ = ["DEFAULT", "KINDS", "PairConfig"]
 #: name of the bundled model
 DEFAULT = "pair64"
 
-#: kinds of pairs: an image and its mirror image; two images of one scene; an image rotated away and, as condition, back
+#: kinds of pairs: an image and its mirror image; two images of one scene; an image rotated away and back by geometry
 KINDS = ("mirror", "scene", "back")
 
 
@@ -27,12 +27,12 @@ class PairConfig(RunConfig):
             `start` with an image encoder (`StableDiffusionImageVariationPipeline`).
         start: a diffusers folder, a Hub id or the name of a bundled model.
         condition: "mesh", the source rotated to the target's pose by geometry; "source", the source itself; "embedding", an
-            embedding of the source. The latent backbone embeds the condition in any case.
-        shares: sampling probabilities of the `KINDS`; kinds that the folders do not provide are left out.
+            embedding of the source. The latent backbone always embeds the condition.
+        shares: sampling probabilities of the `KINDS`; kinds for which the folders contain no pairs are left out.
         sources: number of photographs to make pairs from, over all folders.
-        back_deg: pairs of kind "back" rotate an image away by geometry, then back: max yaw of that rotation, degrees.
-        drop_condition: share of the samples without their condition, for classifier-free guidance.
-        drop_pose: share of the samples without their poses, for classifier-free guidance.
+        back_deg: max yaw, degrees, by which pairs of kind "back" rotate an image away and back.
+        drop_condition: share of the samples whose condition is dropped, for classifier-free guidance.
+        drop_pose: share of the samples whose poses are dropped, for classifier-free guidance.
         mirror: mirror half of the pairs.
         held_out: share of the people held out of training (0 to 1).
     """
@@ -54,7 +54,7 @@ class PairConfig(RunConfig):
 
     @property
     def geometry(self) -> bool:
-        """Whether pairs are rendered by geometry, as conditions or as images rotated away."""
+        """Whether rendering the pairs uses geometry, for conditions or for images rotated away."""
         return self.condition == "mesh" or self.shares[KINDS.index("back")] > 0
 
     def __post_init__(self) -> None:

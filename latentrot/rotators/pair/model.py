@@ -1,4 +1,4 @@
-"""The pair model: its network, schedule and state space; initialised, saved and loaded."""
+"""The pair model with its network, schedule and state space; functions that initialise, save and load it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from latentrot.bundles import bundled_part
 from latentrot.devices import resolve_device
-from latentrot.diffusion.backbone import begin_pixels, load_pixels, read_part, save_network
+from latentrot.diffusion.backbone import load_initial_unet, load_pixels, read_part, save_network
 from latentrot.diffusion.first_stage import Autoencoder, PixelUnshuffle, save_pixel_unshuffle
 from latentrot.diffusion.folder import find_folder, read_json
 from latentrot.diffusion.scheduler import read_scheduler
@@ -38,9 +38,9 @@ __all__ = [
 PART = "pair.safetensors"
 KIND, FORMAT = "latentrot pair model", 1
 PIPELINE = "StableDiffusionImageVariationPipeline"
-#: the identity network that image embeddings are initialised from: bundle and file
+#: bundle and file of the identity network that initialises image embeddings
 ENCODER = ("spin64", "person.safetensors")
-#: channels of a condition: image and coverage
+#: number of channels of a condition: image and coverage
 CHANNELS = 4
 
 
@@ -111,7 +111,7 @@ class AutoencoderSpace:
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         """(n, 3, s, s) -> (n, c, h, w)."""
-        self.stage.vae.to(x.device)  # each device of a parallel run encodes its own batch
+        self.stage.vae.to(x.device)  # in a parallel run each device encodes its own batch
         return self.stage.encode(x).float()
 
     @torch.no_grad()
@@ -134,7 +134,7 @@ class PairModel:
     """A pair model.
 
     Attributes:
-        name: name or path it was loaded by.
+        name: name or path given to `load_pair_model`.
         backbone: pixel or latent.
         conditioned_on: mesh, source or embedding, as in `PairConfig`.
         network: see `latentrot.rotators.pair.network`.
@@ -143,7 +143,7 @@ class PairModel:
         resolution: side of the images in pixels.
         state_shape: (c, h, w) of one state.
         pipeline: folder of the frozen parts of a latent backbone; None for a pixel backbone.
-        folder: where it was loaded from; None: it is being trained.
+        folder: folder of the model; None during training.
     """
 
     name: str
@@ -159,12 +159,12 @@ class PairModel:
 
     @property
     def alpha_bar(self) -> np.ndarray:
-        """(t,) float64, the schedule's cumulative products."""
+        """(t,) float64, cumulative products of the schedule."""
         return self.scheduler.alphas_cumprod.double().numpy()
 
     @property
     def aligned(self) -> bool:
-        """Whether geometry has aligned the condition with the target."""
+        """Whether the condition is aligned with the target, by geometry."""
         return self.conditioned_on == "mesh"
 
     @property
@@ -182,17 +182,17 @@ class PairModel:
 
 
 def initial_pair_model(config: PairConfig, device: str | None = None) -> PairModel:
-    """The model of a run before its first step.
+    """Build the model of a run before its first step.
 
     Raises:
-        LatentrotError: no such model, or one that does not fit the backbone.
+        LatentrotError: the model does not exist, or does not fit the backbone.
     """
     torch.manual_seed(config.seed)
     return _initial_pixel(config, device) if config.backbone == "pixel" else _initial_latent(config, device)
 
 
 def _initial_pixel(config: PairConfig, device: str | None) -> PairModel:
-    model, stage, scheduler, plain = begin_pixels(config.start, device, "--backbone pixel")
+    model, stage, scheduler, plain = load_initial_unet(config.start, device, "--backbone pixel")
     pixels, embedded = stage.factor**2, config.condition == "embedding"
     unet = add_channels(plain, 0 if embedded else CHANNELS * pixels, pixels if config.condition == "mesh" else 0)
     encoder = load_person_network(bundled_part(ENCODER[0]) / ENCODER[1]) if embedded else None
@@ -204,7 +204,7 @@ def _initial_pixel(config: PairConfig, device: str | None) -> PairModel:
 
 
 def space_of(condition: str, stage: PixelUnshuffle) -> PixelSpace:
-    """The state space of a pixel model with this kind of condition."""
+    """State space of a pixel model with a kind of condition."""
     return EmbeddedSpace(stage) if condition == "embedding" else PixelSpace(stage)
 
 
@@ -219,7 +219,7 @@ def _latent_model(
     """Load a pair model from a `PIPELINE`, with the U-Net from `unet_folder` if given.
 
     Raises:
-        LatentrotError: another pipeline, or parts that cannot be read.
+        LatentrotError: the folder is another pipeline, or a part of it cannot be read.
     """
     index = read_json(folder / "model_index.json", "pipeline")
     if index.get("_class_name") != PIPELINE:
@@ -230,7 +230,7 @@ def _latent_model(
     except ImportError as error:
         raise LatentrotError("--backbone latent needs transformers; pip install 'latentrot[pair]'") from error
     try:
-        # Any: the libraries' own `to` has no type
+        # Any, because the libraries' `to` is untyped
         unet: Any = UNet2DConditionModel.from_pretrained(unet_folder or folder / "unet", torch_dtype=torch.float32)
         encoder: Any = CLIPVisionModelWithProjection.from_pretrained(folder / "image_encoder")
         vae: Any = AutoencoderKL.from_pretrained(folder / "vae")
@@ -275,10 +275,10 @@ def load_pair_model(name_or_path: str | Path | None = None, device: str | None =
 
     Args:
         name_or_path: a folder, or the name of a bundled model; None: the default one.
-        device: torch device; None: cuda where there is one.
+        device: torch device; None: cuda if available.
 
     Raises:
-        LatentrotError: no such folder, or no pair model in it.
+        LatentrotError: the folder is missing or does not contain a pair model.
     """
     name = DEFAULT if name_or_path is None else str(name_or_path)
     folder = bundled_part(name) if not Path(name).is_dir() else Path(name)

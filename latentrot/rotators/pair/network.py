@@ -1,15 +1,15 @@
-"""The networks of the pair model: diffusion backbones conditioned on an image and on the poses of source and target.
+"""Networks of the pair model: diffusion backbones conditioned on an image and on the poses of source and target.
 
 Two backbones with one interface, `network(noisy, levels, condition, poses)`:
 
-- pixel: an unconditional U-Net with the channels of the condition as further inputs, and a pose embedding added to the time
-  embedding. The additions are zero-initialised, so that without a condition it starts as the unconditional model. A
-  condition aligned with the target is blended into the estimate with a predicted confidence. With condition "embedding" the
-  U-Net takes no further channels; an embedding of the image is added to the time embedding.
+- pixel: an unconditional U-Net whose input includes the channels of the condition, and whose time embedding includes a pose
+  embedding. The added weights are zero-initialised, so that training starts at the unconditional model. A condition that is
+  aligned with the target is blended into the estimate with a predicted confidence. With condition "embedding" the input has
+  no further channels, and an embedding of the image is added to the time embedding.
 - latent: the U-Net of a latent diffusion pipeline with an image encoder; the tokens of the cross attention are the image
   embedding and a pose embedding.
 
-A condition of zeros means none; NaN means an unknown pose, which a learned vector replaces.
+A condition of zeros means no condition; NaN means an unknown pose, for which a learned vector is used.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from latentrot.faces.person import SIDE, PersonNetwork
 
 __all__ = ["ImageEmbedding", "LatentNetwork", "PixelNetwork", "PoseEmbedding", "add_channels"]
 
-#: RMS error of images rotated by geometry, in units of [-1, 1]; sets the noise level below which the state is more accurate
+#: RMS error of images rotated by geometry, in units of [-1, 1]; the state is more accurate at noise levels below it
 CONDITION_RMSE = 0.25
 #: initial logit of the confidence in pixels that the source shows; negated for the others
 CONFIDENCE = 2.0
@@ -59,7 +59,7 @@ class PoseEmbedding(nn.Module):
 class ImageEmbedding(nn.Module):
     """Mirror-invariant embedding of an image; zero-initialised.
 
-    The encoder starts as an identity network and is trained along. An image and its mirror image have the same embedding, so
+    The encoder is initialised from an identity network and trained. An image and its mirror image have the same embedding, so
     that the network learns the pose from the poses alone.
 
     Args:
@@ -74,7 +74,7 @@ class ImageEmbedding(nn.Module):
         accept_old_names(self, {"told": "identity_embedding"})
 
     def train(self, mode: bool = True) -> ImageEmbedding:
-        """Set the mode; the encoder keeps its batch statistics, because its training batches differ from those here."""
+        """Set the mode; the encoder keeps its batch statistics, because it was trained on other batches."""
         super().train(mode)
         self.encoder.eval()
         return self
@@ -94,8 +94,8 @@ class PixelNetwork(nn.Module):
     weights are inverse variances, of the noise and of `CONDITION_RMSE`, times a confidence that the U-Net predicts per pixel.
 
     Args:
-        unet: takes the channels of states and condition; its class embedding is the identity function. Output channels beyond
-            those of a state are the logit of the confidence.
+        unet: U-Net over the channels of states and condition; its class embedding is the identity function. Output channels
+            beyond those of a state are the logit of the confidence.
         alpha_bar: (t,) cumulative products of the schedule.
         states: number of channels of a state.
         encoder: identity network that embeds the condition; None: the U-Net takes its channels.
@@ -126,7 +126,7 @@ class PixelNetwork(nn.Module):
             noisy: (n, c, h, w) states.
             levels: (n,) int64 noise levels.
             condition: (n, k, h, w), the channels of the image and of its coverage, or images (n, 3, s, s) if it is embedded;
-                zeros for none.
+                zeros for no condition.
             poses: (n, 2, 2) degrees.
         """
         inputs, embedding = noisy, self.poses(poses)
@@ -161,7 +161,7 @@ class LatentNetwork(nn.Module):
         self.poses = PoseEmbedding(unet.config["cross_attention_dim"])
 
     def forward(self, noisy: Tensor, levels: Tensor, condition: Tensor, poses: Tensor) -> Tensor:
-        """Predict in the pipeline's prediction type; `condition` is (n, d) image embeddings, zeros for none."""
+        """Predict in the pipeline's prediction type; `condition` is (n, d) image embeddings, zeros for no condition."""
         tokens = torch.stack([condition, self.poses(poses)], 1)
         return self.unet(noisy, levels, encoder_hidden_states=tokens).sample
 
@@ -170,7 +170,7 @@ def add_channels(unet: UNet2DModel, channels: int, further: int = 0) -> UNet2DMo
     """Add zero-initialised input and output channels to a U-Net, and a vector that is added to its time embedding.
 
     Args:
-        unet: an unconditional one.
+        unet: an unconditional U-Net.
         channels: number of further input channels.
         further: number of further output channels.
     """

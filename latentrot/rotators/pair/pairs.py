@@ -1,6 +1,6 @@
-"""Select the photographs of a training run, and their partners in the same scene.
+"""Select the photographs of a training run, and for each its partners from the same scene.
 
-The selection depends on the folders and the seed alone; raising `sources` only adds to it.
+The selection depends only on the folders and the seed; a larger `sources` adds photographs without changing the others.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from latentrot.data.celeba import FaceFolder, held_out, open_folder
-from latentrot.data.tables import as_numbers, read_table, to_files
+from latentrot.data.tables import as_numbers, read_table, require_columns, to_files
 from latentrot.errors import LatentrotError, one_line
 
 __all__ = ["PairFolder", "Partner", "Source", "open_pair_folder", "plan_sources"]
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 MAX_PARTNERS = 4
 #: min difference of the poses of partners, degrees
 MIN_ROTATION_DEG = 4.0
-#: number of pairs of kind "back" of a source without partners
+#: number of pairs of kind "back" for a source without partners
 BACK_PAIRS = 2
 
 
@@ -42,12 +42,12 @@ class Source:
     """An image and its partners.
 
     Args:
-        folder: index of its folder.
-        image_id: its name there.
+        folder: index of the folder.
+        image_id: name of the image in that folder.
         pose: yaw and pitch, degrees.
         held_out: whether the person is held out of training.
         partners: other images of its scene.
-        seed: seed of its random rotations.
+        seed: seed of the random rotations.
     """
 
     folder: int
@@ -63,10 +63,10 @@ class PairFolder:
     """A folder of images with poses.
 
     Args:
-        faces: its images.
-        poses: yaw_deg and pitch_deg by image_id, of the images that have both.
-        scenes: name of the scene by image_id; empty if the folder names none.
-        landmarks: (n, 136) in the pixels of a 178x218 frame by image_id, or None.
+        faces: images of the folder.
+        poses: table of yaw_deg and pitch_deg, indexed by image_id, of the images with both.
+        scenes: image_id -> name of the scene; empty if the folder has no scenes.
+        landmarks: (n, 136) table in pixels of a 178x218 frame, indexed by image_id; None without one.
     """
 
     faces: FaceFolder
@@ -75,7 +75,7 @@ class PairFolder:
     landmarks: pd.DataFrame | None
 
     def sources(self, number: int, share: float, seed: int) -> list[Source]:
-        """All images with a pose as sources, in the order of the folder.
+        """All images with a pose, as sources, in the order of the folder.
 
         Args:
             number: index of the folder.
@@ -95,7 +95,7 @@ class PairFolder:
         return float(yaw), float(pitch)
 
     def partners(self, image_id: str, together: dict[str, list[str]]) -> tuple[Partner, ...]:
-        """The images of its scene with the most different poses."""
+        """Partners of an image: the images of its scene with the most different poses."""
         scene = self.scenes.get(image_id)
         others = [Partner(i, self.pose(i)) for i in together.get(scene, []) if i != image_id]  # type: ignore[arg-type]
         here = np.array(self.pose(image_id))
@@ -106,11 +106,11 @@ class PairFolder:
 def open_pair_folder(root: Path) -> PairFolder:
     """Open a folder of aligned or square images with its tables.
 
-    The tables are `pose` or `views` (yaw_deg, optionally pitch_deg), and optionally `clip` (the scene of each image; of
-    rendered views the head is taken) and `landmarks68`.
+    The tables are `pose` or `views` (yaw_deg, optionally pitch_deg), and optionally `clip` (the scene of each image; for
+    rendered views the head counts as the scene) and `landmarks68`.
 
     Raises:
-        LatentrotError: no such folder, no images, or no poses beside them.
+        LatentrotError: the folder is missing, or contains no images or no poses.
     """
     faces = open_folder(root)
     pose_path = faces.find_table("pose") or faces.find_table("views")
@@ -120,14 +120,11 @@ def open_pair_folder(root: Path) -> PairFolder:
             f"latentrot label --data {one_line(root)} --out {one_line(Path(root) / 'pose.csv')}"
         )
     table = read_table(pose_path)
-    if "yaw_deg" not in table:
-        raise LatentrotError(
-            f"{one_line(pose_path)} lacks the column yaw_deg; it has {', '.join(map(str, table.columns))}"
-        )
+    require_columns(table, ["yaw_deg"], one_line(pose_path))
     table = as_numbers(table.assign(pitch_deg=table.get("pitch_deg", 0.0)), ["yaw_deg", "pitch_deg"], pose_path)
     poses = to_files(table[["yaw_deg", "pitch_deg"]], faces.ids).dropna()
     if poses.empty:
-        raise LatentrotError(f"{one_line(pose_path)} gives no pose of any of the {len(faces.ids)} images beside it")
+        raise LatentrotError(f"{one_line(pose_path)} contains no pose for any of the {len(faces.ids)} images beside it")
     marks = faces.find_table("landmarks68")
     return PairFolder(
         faces,
@@ -138,7 +135,7 @@ def open_pair_folder(root: Path) -> PairFolder:
 
 
 def read_scenes(faces: FaceFolder, table: pd.DataFrame, poses: pd.DataFrame) -> pd.Series:
-    """Names of scenes by image_id, from `clip`, or the head of rendered views."""
+    """image_id -> name of the scene: from `clip`, or the head of rendered views."""
     path = faces.find_table("clip")
     if path is None and "head" not in table:
         return pd.Series(dtype=object)
@@ -152,7 +149,7 @@ def read_scenes(faces: FaceFolder, table: pd.DataFrame, poses: pd.DataFrame) -> 
 
 
 def stem_of(name: str) -> str:
-    """The name of an image without its suffix; tables may use either."""
+    """The name of an image without its suffix; tables may contain names with or without."""
     return name.rsplit(".", 1)[0]
 
 
@@ -169,13 +166,13 @@ def plan_sources(folders: Sequence[PairFolder], count: int, share: float, seed: 
 
 
 def plan_held_out(folders: Sequence[PairFolder], count: int, share: float, seed: int) -> list[Source]:
-    """Select sources of held-out people for sample sheets, those with partners first; arguments as `plan_sources`."""
+    """Select sources of held-out people for sample sheets, sources with partners first; arguments as in `plan_sources`."""
     found = _mixed(folders, 10**9, share, seed, strangers=True)
     return sorted(found, key=lambda s: not s.partners)[:count]
 
 
 def _mixed(folders: Sequence[PairFolder], count: int, share: float, seed: int, strangers: bool) -> list[Source]:
-    """Shuffle each folder and interleave them, so that every prefix takes equally many of each folder while they last."""
+    """Shuffle each folder and interleave the folders, so that every prefix contains them equally as long as they last."""
     ranked = []
     for number, folder in enumerate(folders):
         found = [s for s in folder.sources(number, share, seed) if s.held_out == strangers]

@@ -1,7 +1,7 @@
-"""Render the training pairs into shards: target images, and sources, rotated by geometry to the pose of the target.
+"""Render training pairs into shards: targets, and sources rotated by geometry to the pose of their target.
 
-A rotation by geometry takes longer than a training step, so that conditions are rendered once, before training. Shards are
-written atomically; an interrupted run continues with the next one.
+A rotation by geometry takes longer than a training step, so conditions are rendered once, before training. Shards are written
+atomically; an interrupted run continues with the next shard.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = ["ConditionRenderer", "RenderedPairs", "read_rendered_pairs", "render_
 
 log = logging.getLogger(__name__)
 
-#: number of sources of one shard
+#: number of sources per shard
 SHARD = 24
 #: side of the crops that geometry rotates, relative to the model's resolution
 ENLARGED = 2.25
@@ -84,7 +84,7 @@ class ConditionRenderer:
 
     @property
     def config(self) -> MeshConfig:
-        """Parameters of geometry: a grid no finer than the result, and shading that rotates with the head."""
+        """Parameters of the geometry: a grid no finer than the result, and shading that rotates with the head."""
         width = int(np.clip(round(1.5 * self.resolution), 96, 280))
         return MeshConfig(smallest_px=width, largest_px=width, light_follows=True)
 
@@ -96,7 +96,7 @@ class ConditionRenderer:
             landmarks: (68, 2) landmarks in pixels of the enlarged crop (`side`); None: they are estimated.
 
         Raises:
-            LatentrotError: no face, an occluded one, or one rotated too far.
+            LatentrotError: the crop shows no face, or the face is occluded or rotated too far.
         """
         large = resize(square, self.side)
         if landmarks is None:
@@ -107,7 +107,7 @@ class ConditionRenderer:
         """Estimate (68, 2) landmarks of an enlarged crop (`side`), in its pixels.
 
         Raises:
-            LatentrotError: no face, or an occluded one.
+            LatentrotError: the crop shows no face, or the face is occluded.
         """
         return estimate_landmarks(large, face_of_crop(self.side).landmarks).require_sure().points
 
@@ -125,7 +125,7 @@ class AlignedFace:
 
     Args:
         square: (s, s, 3) uint8, the enlarged crop in the CelebA frame.
-        landmarks: (68, 2) landmarks in its pixels.
+        landmarks: (68, 2) landmarks in pixels of the crop.
     """
 
     square: np.ndarray
@@ -143,7 +143,7 @@ class AlignedFace:
 
 
 def align_face(folder: PairFolder, image_id: str, renderer: ConditionRenderer) -> AlignedFace:
-    """Read an image, estimate its landmarks, and align it to the CelebA frame by them, as an edit does.
+    """Read an image, estimate its landmarks, and align it by them to the CelebA frame, as in an edit.
 
     Raises:
         LatentrotError: the image is missing or damaged, or shows no face.
@@ -173,17 +173,17 @@ def to_crop(alignment: Alignment, points: np.ndarray, side: int) -> np.ndarray:
 def pairs_of(
     source: Source, folder: PairFolder, renderer: ConditionRenderer, back_deg: float, geometry: bool = True
 ) -> list[dict[str, np.ndarray]]:
-    """All pairs of one source; partners that cannot be read are left out with a warning.
+    """Render all pairs of one source; unreadable partners are left out with a warning.
 
     Args:
         source: the source.
-        folder: its folder.
+        folder: folder of the source.
         renderer: renders the conditions.
         back_deg: max yaw of pairs of kind "back", degrees.
-        geometry: rotate the source to its targets, and make pairs of kind "back".
+        geometry: rotate the source to its targets by geometry, and render pairs of kind "back".
 
     Raises:
-        LatentrotError: the source cannot be read, or has no head that can be fitted.
+        LatentrotError: the source cannot be read, or no head can be fitted to it.
     """
     here = align_face(folder, source.image_id, renderer)
     head = renderer.fit_head(here.square, here.landmarks) if geometry else None
@@ -209,10 +209,10 @@ def make_pair(
 def pair_condition(
     head: Head | None, here: AlignedFace, there: AlignedFace, renderer: ConditionRenderer
 ) -> np.ndarray | None:
-    """The condition of a pair, (s, s, 4) uint8; None if the rotation between its images is too large.
+    """Render the condition of a pair, (s, s, 4) uint8; None if the rotation between its images is too large.
 
     Args:
-        head: the head of the source; None: the condition is the source itself.
+        head: head fitted to the source; None: the condition is the source itself.
         here: the source.
         there: the target.
         renderer: renders the condition.
@@ -256,7 +256,7 @@ def scene_pairs(
 def back_pairs(
     head: Head, here: AlignedFace, source: Source, renderer: ConditionRenderer, back_deg: float
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Pairs whose source is rotated away by geometry, whose condition is rotated back, and whose target is the photograph."""
+    """Render pairs: the source is rotated away, the condition away and back; the target is the photograph."""
     rng = np.random.default_rng((source.seed, 3))
     sides = rng.permutation([-1, 1])
     for side in sides[:BACK_PAIRS]:
@@ -278,7 +278,7 @@ def back_pairs(
 def render_sources(
     sources: Sequence[Source], roots: Sequence[PairFolder], resolution: int, back_deg: float, geometry: bool
 ) -> dict[str, torch.Tensor]:
-    """The pairs of some sources, as arrays of `RenderedPairs`; unusable sources are left out with a warning."""
+    """Render the pairs of several sources, as arrays of `RenderedPairs`; unusable sources are left out with a warning."""
     renderer, found = ConditionRenderer(resolution), []
     for source in sources:
         try:
@@ -302,7 +302,7 @@ def render_pairs(
         folder: folder of the shards.
         sources: from `plan_sources`.
         roots: the folders of the sources.
-        resolution: of the model.
+        resolution: resolution of the model, pixels.
         back_deg: max yaw of pairs of kind "back", degrees.
         geometry: see `pairs_of`.
         workers: number of processes.
@@ -326,7 +326,7 @@ def render_pairs(
 def header_of(
     sources: Sequence[Source], roots: Sequence[PairFolder], resolution: int, back_deg: float | None
 ) -> dict[str, str]:
-    """Header of a shard, which identifies its inputs; `back_deg` is None without geometry."""
+    """Header of a shard, which identifies its inputs; `back_deg` is None if no geometry is used."""
     files = [(s.folder, i) for s in sources for i in (s.image_id, *(p.image_id for p in s.partners))]
     digests = [image_digest(roots[folder].faces.image_dir / image_id) for folder, image_id in files]
     made = [[s.folder, s.image_id, s.seed] for s in sources]
@@ -347,5 +347,5 @@ def read_rendered_pairs(paths: Sequence[Path]) -> RenderedPairs:
     """
     pairs = RenderedPairs(**read_shards(paths))
     if not len(pairs):
-        raise LatentrotError(f"no pairs could be made; all {len(paths)} shards in {paths[0].parent} are empty")
+        raise LatentrotError(f"no pairs could be rendered; all {len(paths)} shards in {paths[0].parent} are empty")
     return pairs

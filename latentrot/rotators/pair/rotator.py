@@ -21,7 +21,7 @@ __all__ = ["PairRotator"]
 
 @dataclass(frozen=True, eq=False)
 class PairRotator:
-    """Draws a face in another pose.
+    """Generates a face in another pose with a pair model.
 
     Args:
         model: from `load_pair_model`.
@@ -38,13 +38,13 @@ class PairRotator:
 
     @property
     def learned_from(self) -> tuple[str, ...] | None:
-        """Data sets that the cards of the model and of the networks of geometry name; None: one of them names none."""
+        """Training data in the cards of the model and of the geometry's networks; None if one of the cards names none."""
         sets = [trained_on(self.model.folder) if self.model.folder else None, trained_on(bundled_part("face"))]
         return None if None in sets else tuple(sorted({name for some in sets for name in some or ()}))
 
     @property
     def digests(self) -> dict[str, str]:
-        """What identifies the model."""
+        """Digest of the model."""
         return {"model": folder_digest(self.model.folder)} if self.model.folder else {}
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
@@ -52,10 +52,10 @@ class PairRotator:
         return self.rotate_many(image, [degrees])[0]
 
     def rotate_many(self, image: np.ndarray, degrees: Sequence[float]) -> list[np.ndarray]:
-        """Rotate a (s, s, 3) uint8 crop by each of degrees, in one batch -> crops at the model's resolution.
+        """Rotate a (s, s, 3) uint8 crop by each angle, in one batch -> crops at the model's resolution.
 
         Raises:
-            LatentrotError: not a square image, or no head in it.
+            LatentrotError: the image is not square, or no head can be fitted to it.
         """
         if not len(degrees):
             return []
@@ -90,7 +90,7 @@ class PairRotator:
         return torch.from_numpy(self.conditions(image, degrees)).permute(0, 3, 1, 2), poses
 
     def conditions(self, image: np.ndarray, degrees: Sequence[float]) -> np.ndarray:
-        """(n, s, s, 4) uint8: the source, rotated by geometry if the model needs that, and its coverage (255: visible)."""
+        """(n, s, s, 4) uint8: the source, rotated by geometry if the model requires it, and its coverage (255: visible)."""
         size = self.model.resolution
         if not self.model.aligned:
             square = resize(image, size)

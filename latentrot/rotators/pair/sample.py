@@ -22,14 +22,14 @@ class PairSampleConfig:
     """Sampling options.
 
     Args:
-        steps: sampling steps: one evaluation each, two or three with guidance. None: 1 for a condition aligned with the
-            target, else 12. A single step gives the conditional mean.
-        keep: weight of an aligned condition in the result where the source shows the point, 0 to 1. The conditional mean is
-            accurate but loses identity; the rendering keeps identity but has errors of shape. Their mean is nearest to the
-            true image.
-        guide_condition: guidance scale of the condition; 1: no guidance, 0: without the condition.
+        steps: number of sampling steps of one evaluation each, two or three with guidance. None: 1 for a condition aligned
+            with the target, else 12. A single step gives the conditional mean.
+        keep: weight, 0 to 1, of an aligned condition in the result for points that the source shows. The conditional mean is
+            accurate but loses identity; the rendering preserves identity but has errors of shape. Their mean is nearest to
+            the true image.
+        guide_condition: guidance scale of the condition; 1: no guidance, 0: the condition has no effect.
         guide_pose: guidance scale of the poses.
-        seed: seed of the noise, which is the same for every image.
+        seed: seed of the noise, which is equal for all images.
     """
 
     steps: int | None = None
@@ -73,14 +73,14 @@ def denoise(
 
 
 def trailing_levels(count: int, steps: int) -> list[int]:
-    """Noise levels of a number of steps, falling from the highest of all (diffusers' "trailing" spacing)."""
+    """Descending noise levels of the steps, from the highest level of the schedule (diffusers' "trailing" spacing)."""
     return [max(round(count * (1 - i / steps)) - 1, 0) for i in range(steps)]
 
 
 def velocity(
     model: PairModel, x: Tensor, level: int, condition: Tensor, poses: Tensor, config: PairSampleConfig
 ) -> Tensor:
-    """dx/da with classifier-free guidance over condition and poses.
+    """The velocity dx/da with classifier-free guidance on condition and poses.
 
     Source: Ho, Salimans, "Classifier-Free Diffusion Guidance", 2022; with two conditions as in Brooks,
     Holynski, Efros, "InstructPix2Pix", CVPR 2023.

@@ -1,8 +1,8 @@
 """Camera conditioning: ray maps, which hold the camera's position and the ray's direction for every pixel of a view.
 
-A head that rotates before a fixed camera is equivalent to a camera that orbits a fixed head. The cameras of a sample are
-relative to its first given view, because the pose of a photograph is only an estimate while the requested rotation is exact;
-without a given view they are relative to the frontal pose.
+A head that rotates in front of a fixed camera is equivalent to a camera that orbits a fixed head. Cameras are given relative
+to the first given view, because the pose of a photograph is only estimated while the requested rotation is exact; without a
+given view they are relative to the frontal pose.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = [
     "reference_pose",
 ]
 
-#: the camera of `latentrot.synthetic.head_model.camera` for the mean face: distance in cm, focal length in pixels of the
+#: camera of `latentrot.synthetic.head_model.camera` for the mean face: distance in cm, focal length in pixels of the
 #: 178x218 frame, centre of the five landmarks in cm from the head's centre, and its row in pixels from the crop's centre
 DISTANCE_CM, FOCAL_PX = 130.0, 745.0
 LANDMARKS_CM, LANDMARK_ROW_PX = (0.0, -1.6, 8.7), -8.8
@@ -48,12 +48,12 @@ def head_to_camera(pose: Tensor) -> Tensor:
 
 
 def reference_pose(pose: Tensor, given: Tensor) -> Tensor:
-    """The reference pose of each sample: that of its first view if that is given, else frontal; (b, p, 2) -> (b, 2)."""
+    """Reference pose of each sample: the pose of its first view if that is a given one, else frontal; (b, p, 2) -> (b, 2)."""
     return pose[:, 0] * given[:, :1]
 
 
 def ray_map(pose: Tensor, reference: Tensor, size: int) -> Tensor:
-    """Ray maps of the cameras, as the network takes them.
+    """Compute the ray maps of the cameras, an input of the network.
 
     Args:
         pose: (b, p, 2) yaw and pitch in degrees.
@@ -86,7 +86,7 @@ def _camera_rays(turned: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def head_center(turned: Tensor) -> Tensor:
-    """Image position of the head's centre, (..., 2) frame pixels from the crop's centre; the landmarks' centre is fixed."""
+    """Image position (..., 2) of the head's centre, frame pixels from the crop's centre; the landmarks' centre is fixed."""
     landmarks = turned @ torch.tensor(LANDMARKS_CM, dtype=turned.dtype)
     at = FOCAL_PX * landmarks[..., :2] * landmarks.new_tensor([1, -1]) / (DISTANCE_CM - landmarks[..., 2:])
     return landmarks.new_tensor([0, LANDMARK_ROW_PX]) - at

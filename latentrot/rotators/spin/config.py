@@ -22,17 +22,17 @@ class SpinConfig(RunConfig):
             model), or a multi-view model to fine-tune.
         people: number of rendered heads.
         views: number of rendered views of each head.
-        together: number of views in a sample, given and drawn ones.
-        single_steps: steps at the start with one given view; later each sample has none, one or three with equal probability.
+        together: number of views in a sample, given and generated ones.
+        single_steps: number of initial steps with one given view; later samples have none, one or three, equally often.
         frontal: share of the samples whose first given view shows the face, as a photograph does.
         attention: max side of the feature maps with attention across views.
         drop_identity: share of the samples without the identity condition, for classifier-free guidance.
         drop_images: share of the samples whose given views are blank, for classifier-free guidance.
-        plain: share of the heads before a background of one colour.
-        noise_mean: mean of the log noise level, before the shift for the number of drawn views.
+        plain: share of the heads with a background of one colour.
+        noise_mean: mean of the log noise level, before the shift by the number of generated views.
         noise_deviation: standard deviation of the log noise level.
         mirror: mirror half of the samples.
-        identity_digest: digest of the weights of a user's identity network; empty: the package's network, or none.
+        identity_digest: digest of the weights of a user's identity network; empty: the package's network, or no identities.
     """
 
     start: str = "heads64"

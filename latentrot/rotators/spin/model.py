@@ -1,4 +1,4 @@
-"""The multi-view model: its network, first stage and identity network; initialised, saved and loaded."""
+"""The multi-view model with its network, first stage and identity network; functions that initialise, save and load it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from latentrot.bundles import bundled_part
 from latentrot.devices import resolve_device
-from latentrot.diffusion.backbone import begin_pixels, load_pixels, read_part, save_network
+from latentrot.diffusion.backbone import load_initial_unet, load_pixels, read_part, save_network
 from latentrot.diffusion.first_stage import PixelUnshuffle, save_pixel_unshuffle
 from latentrot.errors import LatentrotError, one_line
 from latentrot.faces.identity import IdentityEncoder, load_identity
@@ -41,13 +41,13 @@ class SpinModel:
     """A multi-view model.
 
     Attributes:
-        name: name or path it was loaded by.
+        name: name or path given to `load_spin_model`.
         network: see `latentrot.rotators.spin.network`.
         stage: first stage, images <-> states.
         scheduler: the schedule of the network's timesteps.
         person: identity network; None: no identity condition.
         resolution: side of the views in pixels.
-        folder: where it was loaded from; None: it is being trained.
+        folder: folder of the model; None during training.
         identity_digest: see `SpinConfig`.
     """
 
@@ -76,7 +76,7 @@ class SpinModel:
         if self.person is not None or not self.identity_digest:
             return ()
         return (
-            f"{self.name} has no identity condition: it needs the identity network it was trained with (--identity)",
+            f"{self.name} runs without its identity condition; give the identity network of its training with --identity",
         )
 
     def encode(self, views: Tensor) -> Tensor:
@@ -94,11 +94,11 @@ class SpinModel:
 
 
 def initial_spin_model(config: SpinConfig, person: IdentityEncoder | None, device: str | None = None) -> SpinModel:
-    """The model of a run before its first step: expanded from an unconditional model, or a multi-view model unchanged.
+    """Build the model of a run before its first step: expand an unconditional model, or load a multi-view model unchanged.
 
     Raises:
-        LatentrotError: no such model, a latent diffusion model, one without v_prediction, or a multi-view model with
-            identity embeddings of another length.
+        LatentrotError: the model does not exist, is a latent diffusion model or does not predict v_prediction, or is a
+            multi-view model with identity embeddings of another length.
     """
     torch.manual_seed(config.seed)
     if multi_view_folder(config.start) is not None:
@@ -111,7 +111,7 @@ def initial_spin_model(config: SpinConfig, person: IdentityEncoder | None, devic
             )
         network = start.network.train().requires_grad_(True)
         return replace(start, network=network, person=person, folder=None, identity_digest=config.identity_digest)
-    model, stage, scheduler, plain = begin_pixels(config.start, device, "train spin")
+    model, stage, scheduler, plain = load_initial_unet(config.start, device, "train spin")
     length = IDENTITY_LENGTH if person is None else person.length
     network = SpinNetwork(expand_channels(plain), scheduler.alphas_cumprod, config.attention, length).to(model.device)
     return SpinModel(
@@ -120,7 +120,7 @@ def initial_spin_model(config: SpinConfig, person: IdentityEncoder | None, devic
 
 
 def save_spin_model(model: SpinModel, weights: dict[str, Tensor], folder: Path) -> None:
-    """Save a model as a folder, in half precision, with its identity network unless that is the user's.
+    """Save a model as a folder, in half precision, with its identity network unless a user supplied it.
 
     Args:
         model: the model.
@@ -148,12 +148,12 @@ def load_spin_model(
 
     Args:
         name_or_path: a folder, or the name of a bundled model; None: the default one.
-        device: torch device; None: cuda where there is one.
-        identity: weights of the identity network it was trained with, if they are not in its folder; None: no identity
-            condition for such a model.
+        device: torch device; None: cuda if available.
+        identity: weights of the user's identity network with which the model was trained; None: such a model is used
+            without its identity condition.
 
     Raises:
-        LatentrotError: no such folder, no multi-view model in it, or other identity weights than in training.
+        LatentrotError: the folder is missing or contains no multi-view model, or the identity weights differ from training.
     """
     name = DEFAULT if name_or_path is None else str(name_or_path)
     folder = folder_of(name)
@@ -176,18 +176,18 @@ def load_spin_model(
 
 
 def folder_of(name: str) -> Path:
-    """The folder itself, or that of a bundled model."""
+    """The given folder, or the folder of a bundled model."""
     return Path(name) if Path(name).is_dir() else bundled_part(name)
 
 
 def multi_view_folder(name: str) -> Path | None:
-    """The folder of a multi-view model, or None where there is none of this name."""
+    """The folder of a multi-view model; None if no multi-view model has this name."""
     folder = folder_of(name)
     return folder if (folder / PART).is_file() else None
 
 
 def takes_identity(name_or_path: str | Path | None = None) -> bool:
-    """Whether a model was trained with a user's identity network; False where there is no model."""
+    """Whether a model was trained with a user's identity network; False if the model does not exist."""
     folder = multi_view_folder(DEFAULT if name_or_path is None else str(name_or_path))
     return folder is not None and bool(
         read_part(folder / PART, str(folder), KIND, FORMAT, MADE_BY)[0].get("identity_digest")
@@ -195,7 +195,7 @@ def takes_identity(name_or_path: str | Path | None = None) -> bool:
 
 
 def _load_person(name: str, folder: Path, digest: str, identity: Path | None, device: str) -> IdentityEncoder | None:
-    """The identity network of a model: that in its folder, or the user's."""
+    """Load the identity network of a model: the one in its folder, or the user's."""
     if identity is None:
         own = folder / PERSON
         return load_person_network(own, device) if not digest and own.is_file() else None

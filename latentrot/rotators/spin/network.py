@@ -27,7 +27,7 @@ __all__ = ["IDENTITY_LENGTH", "CrossViewAttention", "SpinNetwork", "expand_chann
 
 #: default length of an identity embedding
 IDENTITY_LENGTH = 128
-#: channels of the positional condition: the ray, and whether the view is given
+#: number of channels of the positional condition: ray map, and mask of given views
 POSITION_CHANNELS = RAY_CHANNELS + 1
 HEAD_CHANNELS = 32
 
@@ -158,12 +158,12 @@ def _up_sizes(unet: UNet2DModel) -> list[tuple[int, int]]:
 
 
 def expand_channels(unet: UNet2DModel) -> UNet2DModel:
-    """Expand an image U-Net to images and normals, with the first given view, rays and mask as further inputs.
+    """Expand an image U-Net to images and normals, with the first given view, ray map and mask as further inputs.
 
     The weights of the new channels are zero, so that its output for the image is unchanged.
 
     Args:
-        unet: an unconditional one.
+        unet: an unconditional U-Net.
     """
     states = unet.config["in_channels"]
     options = {k: v for k, v in unet.config.items() if not k.startswith("_")}

@@ -1,4 +1,4 @@
-"""A mesh from views of a head: the visual hull of the silhouettes, with the colours and normals of the views."""
+"""Reconstruct a mesh from views of a head: the visual hull of the silhouettes, with the colours and normals of the views."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from latentrot.rotators.spin.sample import SpinViews
 
 __all__ = ["carve", "export_views", "project"]
 
-#: range of the radii that are tested, cm, and their number
+#: min and max of the tested radii in cm, and their number
 MIN_RADIUS, MAX_RADIUS, RADII = 2.0, 18.0, 65
 #: subdivisions of the initial icosphere
 SUBDIVISIONS = 5
-#: iterations of smoothing, against steps from silhouettes of few pixels
+#: number of smoothing iterations, which remove steps due to low-resolution silhouettes
 SMOOTHINGS = 3
 #: a point is outside if more than this share of the views that contain it show background there
 MAX_BACKGROUND_SHARE = 0.12
@@ -75,7 +75,7 @@ def background_share(points: np.ndarray, views: SpinViews) -> np.ndarray:
 
 
 def carve(directions: np.ndarray, views: SpinViews) -> np.ndarray:
-    """Radius of the head in each direction from its centre, cm: a soft visual hull of a star-shaped head.
+    """Radius of the head in each direction from its centre, cm: a soft visual hull under the assumption of a star shape.
 
     Source: Laurentini, "The visual hull concept for silhouette-based image understanding", PAMI 1994.
 
@@ -118,7 +118,7 @@ def export_views(views: SpinViews, path: Path) -> None:
         path: the file; its suffix selects the format.
 
     Raises:
-        LatentrotError: another suffix, trimesh is missing, or the silhouettes do not intersect.
+        LatentrotError: the suffix is not supported, trimesh is missing, or the silhouettes do not intersect.
     """
     options = EXPORT_OPTIONS.get(path.suffix.lower())
     if options is None:
@@ -130,10 +130,8 @@ def export_views(views: SpinViews, path: Path) -> None:
     sphere = trimesh.creation.icosphere(subdivisions=SUBDIVISIONS)
     radii = carve(sphere.vertices, views)
     if not (radii > MIN_RADIUS).mean() > 0.5:
-        raise LatentrotError(
-            f"the silhouettes of the {len(views)} views do not intersect in a head; no mesh is written"
-        )
-    for _ in range(SMOOTHINGS):  # mean of each radius and the mean of its neighbours'
+        raise LatentrotError(f"the silhouettes of the {len(views)} views do not intersect; no mesh is written")
+    for _ in range(SMOOTHINGS):  # average each radius with the mean of its neighbours
         radii = (radii + np.array([radii[near].mean() for near in sphere.vertex_neighbors])) / 2
     hull = trimesh.Trimesh(sphere.vertices * radii[:, None], sphere.faces, process=False)
     colours, normals = colour_points(hull.vertices, hull.vertex_normals, views)

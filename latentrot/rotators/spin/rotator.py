@@ -21,7 +21,7 @@ from latentrot.rotators.spin.sample import SpinSampleConfig, SpinViews, identity
 
 __all__ = ["SpinRotator", "pose_of"]
 
-#: the bundled model whose label network estimates the pose where that of photographs is not in this build
+#: bundled model whose label network estimates the pose if that of photographs is not in this build
 HEADS = "heads64"
 
 
@@ -33,7 +33,7 @@ def pose_of(crop: np.ndarray) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class SpinRotator:
-    """Draws a head from any side.
+    """Generates a head from any side with a multi-view model.
 
     Args:
         model: from `load_spin_model`.
@@ -61,12 +61,12 @@ class SpinRotator:
 
     @property
     def learned_from(self) -> tuple[str, ...] | None:
-        """Data sets that the model's card names; None: it names none."""
+        """Training data sets in the model's card; None if it names none."""
         return trained_on(self.model.folder) if self.model.folder else None
 
     @property
     def digests(self) -> dict[str, str]:
-        """What identifies the model."""
+        """Digest of the model."""
         return {"model": folder_digest(self.model.folder)} if self.model.folder else {}
 
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
@@ -75,10 +75,10 @@ class SpinRotator:
         return self.rotate_many(image, [degrees])[0]
 
     def rotate_many(self, image: np.ndarray, degrees: Sequence[float]) -> list[np.ndarray]:
-        """Rotate a (s, s, 3) uint8 crop by each of degrees -> crops at the model's resolution.
+        """Rotate a (s, s, 3) uint8 crop by each angle -> crops at the model's resolution.
 
         Raises:
-            LatentrotError: not a square image.
+            LatentrotError: the image is not square.
         """
         check_crop(image)
         if not len(degrees):
@@ -88,7 +88,7 @@ class SpinRotator:
         return list(to_uint8(self.draw(image, pose, requested).images[:, :3]))
 
     def draw(self, image: np.ndarray, pose: Tensor, requested: Tensor) -> SpinViews:
-        """Render the head of a crop in several poses.
+        """Generate views of the head in a crop.
 
         Args:
             image: (s, s, 3) uint8 crop in the CelebA frame.

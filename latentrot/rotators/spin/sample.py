@@ -1,4 +1,4 @@
-"""Sample from a multi-view model: a set of views, or any number of views of a head from an image, an identity, or nothing."""
+"""Sample from a multi-view model: one set of views, or any number of views given an image, an identity, or neither."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ __all__ = [
     "spin",
 ]
 
-#: yaws of the anchor views, which are drawn first and condition all others
+#: yaws of the anchor views, which are generated first and condition all other views
 ANCHORS_DEG = (45.0, -45.0, 90.0, -90.0, 135.0, -135.0, 180.0)
-#: no identity condition, for embeddings of any length
+#: the embedding that means no identity condition, for any length of embeddings
 NULL_IDENTITY = torch.full((1,), torch.nan)
 
 
@@ -38,11 +38,11 @@ class SpinSampleConfig:
     """Sampling options.
 
     Args:
-        steps: sampling steps (published: 50); one evaluation each, two with guidance other than 1.
+        steps: number of sampling steps (published: 50) of one evaluation each, two with guidance other than 1.
         guidance: classifier-free guidance scale of images and identity; 1: no guidance.
         sigma_max: initial noise level.
         sigma_min: noise level before the last step.
-        rho: exponent of the noise schedule; a higher one puts more levels near sigma_min.
+        rho: exponent of the noise schedule; a larger one places more levels near sigma_min.
         together: number of views in one sample.
         seed: seed of the noise.
     """
@@ -59,7 +59,9 @@ class SpinSampleConfig:
         if self.steps < 2:
             raise LatentrotError(f"steps {self.steps}: expected at least 2")
         if self.together < 5:
-            raise LatentrotError(f"together {self.together}: expected at least 5: three given views and two drawn ones")
+            raise LatentrotError(
+                f"together {self.together}: expected at least 5: three given views and two generated ones"
+            )
         if not 0 < self.sigma_min < self.sigma_max:
             raise LatentrotError(
                 f"sigma_min {self.sigma_min}, sigma_max {self.sigma_max}: expected 0 < sigma_min < sigma_max"
@@ -99,7 +101,7 @@ def spin(
     identity: Tensor = NULL_IDENTITY,
     config: SpinSampleConfig | None = None,
 ) -> SpinViews:
-    """Draw a head in any poses: anchors around the head first, then each view from the nearest ones.
+    """Generate views of a head in any poses: first anchors around the head, then each view from the nearest anchors.
 
     Source: Galanakis et al., "SpinMeRound", ICCV 2025.
 
@@ -107,7 +109,7 @@ def spin(
         model: from `load_spin_model`.
         image: (3, s, s) in [-1, 1], in the CelebA frame; None: sample a new person.
         pose: (2,) yaw and pitch of the image in degrees.
-        requested: (n, 2) poses of the views to draw.
+        requested: (n, 2) poses of the views, degrees.
         identity: (d,) embedding of the person, or `NULL_IDENTITY`.
         config: sampling options.
 
@@ -115,17 +117,17 @@ def spin(
         The requested views, in their order.
     """
     config = config or SpinSampleConfig()
-    # without an image: draw a view of a face, and take its identity
+    # without an image: sample a frontal view, and use its identity
     if image is None:
         first = draw_views(model, None, pose[None], identity, config)
         identity = identity_of(model, to_uint8(first.images[:, :3])[0]) if identity.isnan().all() else identity
-    # with an image: add its normals, with the channels of the image fixed
+    # with an image: sample its normals, with the channels of the image fixed
     else:
         first = SpinViews(normals_of(model, image, pose, identity, config)[None], pose[None])
     # anchors around the head, in one sample
     turn = torch.tensor([[yaw, 0.0] for yaw in ANCHORS_DEG])
     anchors = first.joined(draw_views(model, first, wrap_yaw(first.pose[0] + turn), identity, config))
-    # every view from the image and the two nearest anchors
+    # each view from the image and the two nearest anchors
     drawn: dict[int, Tensor] = {}
     for given, rows in nearest_anchors(anchors.pose, requested, config.together - 3):
         views = draw_views(model, anchors.chosen(given), requested[rows], identity, config)
@@ -144,12 +146,12 @@ def wrap_yaw(pose: Tensor) -> Tensor:
 
 
 def nearest_anchors(anchors: Tensor, requested: Tensor, max_views: int) -> list[tuple[list[int], list[int]]]:
-    """Group views by their anchors: the first one, and the two of the others that are nearest in yaw.
+    """Group views by their anchors: the first anchor, and the two others that are nearest in yaw.
 
     Args:
         anchors: (a, 2) poses, that of the image first.
         requested: (n, 2) poses.
-        max_views: max number of drawn views in one sample.
+        max_views: max number of generated views in one sample.
 
     Returns:
         For each sample the indices of its anchors, and those of its requested views.
@@ -175,7 +177,7 @@ def draw_views(
     identity: Tensor = NULL_IDENTITY,
     config: SpinSampleConfig | None = None,
 ) -> SpinViews:
-    """Draw views in one sample.
+    """Generate views in one sample.
 
     Args:
         model: from `load_spin_model`.
@@ -232,7 +234,7 @@ class Sample:
     """The sampler of one set of views: DPM-Solver++ (2M) over the noise levels of Karras et al. 2022.
 
     Source: Lu et al., "DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models", 2022. The published
-    sampler is Heun's method with 50 steps; with few, widely spaced noise levels it overshoots and leaves grain.
+    sampler is Heun's method with 50 steps, which overshoots and leaves noise with few, widely spaced noise levels.
 
     Args:
         model: the model.
@@ -255,7 +257,7 @@ class Sample:
 
         Args:
             known: (1, p, c, h, w) states; used for given views only, or also for the images of all views.
-            image_known: `known` holds the image of every view, and only the normals are sampled.
+            image_known: `known` contains the image of every view, and only the normals are sampled.
         """
         mask = self.given[..., None, None, None].expand_as(known).clone()
         mask[:, :, : known.shape[2] // 2] += (1 - mask[:, :, : known.shape[2] // 2]) * image_known
@@ -263,7 +265,7 @@ class Sample:
         noise = torch.randn(known.shape, generator=generator).to(known)
 
         def replace_known(x: Tensor, s: float) -> Tensor:
-            """Replace the known channels by their values, with noise of level s except in given views."""
+            """Replace the known channels by their values, with noise of level s added except in given views."""
             noisy = known + s * noise * (1 - self.given)[..., None, None, None]
             return mask * noisy + (1 - mask) * x
 
@@ -278,7 +280,7 @@ class Sample:
         return x
 
     def denoise(self, x: Tensor, s: float) -> Tensor:
-        """D(x; s), with classifier-free guidance of given views and identity together."""
+        """D(x; s), with joint classifier-free guidance on given views and identity."""
         levels = s * (1 - self.given)
         conditional = self.model.network(x, levels, self.given, self.rays, self.identity)
         if self.config.guidance == 1 or (not self.given.any() and self.identity.isnan().all()):

@@ -18,22 +18,23 @@ from latentrot.faces.upright import MIRRORED_68
 from latentrot.training.face.config import FaceTrainConfig
 from latentrot.training.face.faces import MARGIN, UNKNOWN, Faces
 
-#: share of the parsing squares with another person's head added, and its distance from the own one, face widths
+#: share of the parsing squares to which another head is added, and range of its distance in face widths
 NEIGHBOURS = 0.4
 NEIGHBOUR_WIDTHS = (0.9, 1.7)
 
 
 def rows_at(step: int, weights: np.ndarray, config: FaceTrainConfig) -> np.ndarray:
-    """Indices of the squares of a step: drawn by weight from seed and step."""
+    """Indices of the squares of a step, drawn with the given weights from seed and step."""
     rng = np.random.default_rng((config.seed, step))
     return rng.choice(len(weights), config.batch_size, p=weights / weights.sum())
 
 
 def placements(n: int, config: FaceTrainConfig, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Random placement of the network's square in the stored one.
+    """Random placements of the network's input square in the stored square.
 
     Returns:
-        (n, 2, 3) from positions in it to positions in the stored square, both -1 to 1; (n,) bool, mirrored.
+        (n, 2, 3) matrices from positions in the input square to positions in the stored square, both -1 to 1; (n,) bool,
+        True for mirrored squares.
     """
 
     def uniform(limit: float) -> Tensor:
@@ -50,7 +51,7 @@ def placements(n: int, config: FaceTrainConfig, generator: torch.Generator) -> t
 
 
 def augment_photometric(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Photometric augmentation: colour, grey, blur, noise, occluders: (n, 3, h, w)."""
+    """Augment images (n, 3, h, w) photometrically: colour, grey, blur, noise, occluders."""
     n, size = len(x), x.shape[-1]
 
     def draw(low: float, high: float, *shape: int) -> Tensor:
@@ -76,7 +77,7 @@ def augment_photometric(x: Tensor, generator: torch.Generator) -> Tensor:
 def squares_at(
     faces: Faces, step: int, config: FaceTrainConfig, size: int
 ) -> tuple[Tensor, Tensor, Tensor, np.ndarray]:
-    """One step's augmented squares, their placements, the mirrored ones, and their rows."""
+    """Augmented squares of one step, their placements, which are mirrored, and their rows in `faces`."""
     x, matrix, flip, rows, generator = clean_squares_at(faces, step, config, size)
     return augment_photometric(x, generator), matrix, flip, rows
 
@@ -84,7 +85,7 @@ def squares_at(
 def clean_squares_at(
     faces: Faces, step: int, config: FaceTrainConfig, size: int
 ) -> tuple[Tensor, Tensor, Tensor, np.ndarray, torch.Generator]:
-    """The squares of `squares_at` before photometric augmentation, and the generator."""
+    """As `squares_at`, but before photometric augmentation; also returns the random generator."""
     rows = rows_at(step, faces.weights, config)
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
     matrix, flip = placements(len(rows), config, generator)
@@ -104,7 +105,7 @@ def landmark_batch(faces: Faces, step: int, config: FaceTrainConfig) -> tuple[Te
 
 
 def parts_batch(faces: Faces, step: int, config: FaceTrainConfig) -> tuple[Tensor, Tensor, np.ndarray]:
-    """(b, 3, 256, 256) images, (b, 256, 256) parts, and the set each is of."""
+    """(b, 3, 256, 256) images, (b, 256, 256) parts, and the data set of each image."""
     x, matrix, _, rows, generator = clean_squares_at(faces, step, config, PARTS_SIDE)
     grid = F.affine_grid(matrix, [len(rows), 1, PARTS_SIDE, PARTS_SIDE], align_corners=False)
     masks = torch.from_numpy(faces.targets[rows]).float()[:, None]
@@ -115,14 +116,14 @@ def parts_batch(faces: Faces, step: int, config: FaceTrainConfig) -> tuple[Tenso
 
 
 def with_neighbours(x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-    """Paste the head of another image beside and behind the own one, labelled as background.
+    """Paste the head of another image beside and behind the head, and label it as background.
 
     Source: Ghiasi et al., "Simple Copy-Paste is a Strong Data Augmentation Method for Instance Segmentation", CVPR 2021.
 
     Args:
         x: (n, 3, s, s) images.
         y: (n, s, s) parts.
-        generator: source of the choice and the positions.
+        generator: random generator.
     """
     n, size = len(x), x.shape[-1]
     others, theirs = x.roll(1, 0), y.roll(1, 0)
@@ -141,4 +142,4 @@ def with_neighbours(x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
 def moved(x: Tensor, shift: tuple[int, int]) -> Tensor:
     """Shift (..., h, w) down and to the right, filled with 0."""
     down, across = shift
-    return F.pad(x, (across, -across, down, -down))  # a negative border is cut off
+    return F.pad(x, (across, -across, down, -down))  # negative padding crops

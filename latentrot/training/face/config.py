@@ -1,4 +1,4 @@
-"""Configuration of a face network's training run."""
+"""Configuration of the training of a face network."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class FaceTrainConfig(RunConfig):
 
     Args:
         roll: max roll of the crops in degrees.
-        scale: max relative change of their size.
-        shift: max shift as a share of their side.
+        scale: max relative change of the crops' size.
+        shift: max shift of the crops as a share of their side.
         held_out: share of the people held out for evaluation.
         init: file of a network to initialise the weights from; None: random weights.
     """

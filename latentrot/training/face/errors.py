@@ -7,33 +7,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from latentrot.faces.face_networks import (
-    LANDMARK_SIDE,
-    PARTS_SIDE,
-)
+from latentrot.faces.face_networks import LANDMARK_SIDE, PARTS_SIDE
 from latentrot.faces.parts import PARTS
 from latentrot.faces.upright import MIRRORED_68
 from latentrot.training.face.faces import GROUPS, MARGIN, UNKNOWN, Faces
 from latentrot.training.loop import channels_last
 
 
-def plain_squares(faces: Faces, size: int) -> Tensor:
-    """The network's squares without any displacement: (n, 3, size, size)."""
-    x = torch.from_numpy(faces.images).permute(0, 3, 1, 2).float() / 127.5 - 1
+def without_margin(x: Tensor, size: int, mode: str = "bilinear") -> Tensor:
+    """Resample the centre of stored squares, without augmentation: (n, c, s, s) -> (n, c, size, size)."""
     matrix = torch.tensor([[1 / MARGIN, 0, 0], [0, 1 / MARGIN, 0]]).expand(len(x), 2, 3)
-    return F.grid_sample(x, F.affine_grid(matrix, [len(x), 3, size, size], align_corners=False), align_corners=False)
+    grid = F.affine_grid(matrix, [len(x), 1, size, size], align_corners=False)
+    return F.grid_sample(x, grid, mode=mode, align_corners=False)
+
+
+def plain_squares(faces: Faces, size: int) -> Tensor:
+    """The input squares without augmentation: (n, 3, size, size) in [-1, 1]."""
+    return without_margin(torch.from_numpy(faces.images).permute(0, 3, 1, 2).float() / 127.5 - 1, size)
 
 
 @torch.no_grad()
 def landmark_errors(network: nn.Module, faces: Faces) -> dict[str, float]:
-    """Mean distance in percent of the outer eye corners' distance, by set, on labelled points; mirror-averaged."""
+    """Data set -> mean landmark error in percent of the distance of the outer eye corners, mirror-averaged."""
     found = []
     for rows in np.array_split(np.arange(len(faces.images)), max(1, len(faces.images) // 128)):
         x = plain_squares(faces.subset(rows), LANDMARK_SIDE)
-        points, back = (
-            network(channels_last(x))[0],
-            network(channels_last(x.flip(-1)))[0][:, torch.from_numpy(MIRRORED_68)],
-        )
+        points, back = (network(channels_last(view))[0] for view in (x, x.flip(-1)))
+        back = back[:, torch.from_numpy(MIRRORED_68)]
         found.append(((points + back * torch.tensor([-1.0, 1.0])) / 2).numpy())
     wanted = (faces.targets / faces.images.shape[1] * 2 - 1) * MARGIN
     off = np.linalg.norm(np.concatenate(found) - wanted, axis=-1).mean(1)
@@ -44,7 +44,7 @@ def landmark_errors(network: nn.Module, faces: Faces) -> dict[str, float]:
 
 @torch.no_grad()
 def parts_errors(network: nn.Module, faces: Faces) -> dict[str, dict[str, float]]:
-    """Intersection over union of every group of parts, by set."""
+    """Data set -> intersection over union of every group of parts."""
     report: dict[str, dict[str, float]] = {}
     for name in np.unique(faces.groups):
         groups, rows = GROUPS[str(name)], np.nonzero(faces.groups == name)[0][:150]
@@ -53,11 +53,7 @@ def parts_errors(network: nn.Module, faces: Faces) -> dict[str, dict[str, float]
             some = faces.subset(part)
             p = network(channels_last(plain_squares(some, PARTS_SIDE))).softmax(1)
             joined = torch.stack([p[:, list(g)].sum(1) for g in groups], 1).argmax(1).numpy()
-            matrix = torch.tensor([[1 / MARGIN, 0, 0], [0, 1 / MARGIN, 0]]).expand(len(part), 2, 3)
-            grid = F.affine_grid(matrix, [len(part), 1, PARTS_SIDE, PARTS_SIDE], align_corners=False)
-            wanted = F.grid_sample(
-                torch.from_numpy(some.targets).float()[:, None], grid, mode="nearest", align_corners=False
-            )
+            wanted = without_margin(torch.from_numpy(some.targets).float()[:, None], PARTS_SIDE, "nearest")
             wanted = wanted[:, 0].numpy().astype(int)
             known = wanted != UNKNOWN
             for i, group in enumerate(groups):

@@ -30,11 +30,11 @@ log = logging.getLogger(__name__)
 
 #: columns of a table of landmarks
 POINTS = [f"{axis}{k}" for k in range(68) for axis in "xy"]
-#: stored squares are this much larger than the networks' input, to allow shifts, roll and scaling
+#: side of the stored squares relative to the input of the networks, to allow shifts, roll and scaling
 MARGIN = 1.35
-#: max distance between a teacher's results for a photograph and its mirror image, as a share of the face's size
+#: max disagreement of a teacher's results for a photograph and its mirror image, as a share of the face's size
 DISAGREEMENT = 0.02
-#: groups of parts that each set of masks merges; parts in no group are not distinguished by the set
+#: data set -> groups of parts that its masks merge; parts in no group are not distinguished by the set
 GROUPS: dict[str, tuple[tuple[int, ...], ...]] = {
     "celebamask": ((0,), (1,), (2,), (3,), (4,), (5,), (6,)),
     "lfw": ((0, 5, 6), (1, 3, 4), (2,)),
@@ -42,17 +42,17 @@ GROUPS: dict[str, tuple[tuple[int, ...], ...]] = {
     "ccp_heads": ((0,), (1, 3, 4), (2,), (5, 6)),
     "taught": ((0,), (1, 3), (2,), (4,), (5,), (6,)),
 }
-#: sampling weight of the photographs of each set
+#: data set -> sampling weight of its photographs
 WEIGHTS = {"celebamask": 3.0, "lfw": 1.0, "fasseg": 1.0, "ccp_heads": 0.5, "taught": 2.0}
-#: label of pixels beyond the photograph or of unknown parts
+#: label of pixels outside the photograph or of unknown parts
 UNKNOWN = 255
-#: max distance of a skin component from the landmarks' middle to belong to the own face, face widths: glasses split faces
+#: max distance, in face widths, of a skin component of the face from the middle of the landmarks; glasses split faces
 OWN_FACE = 0.6
-#: min area of another face in a square to count, as a share of the own one's
+#: min area of another face to count as one, as a share of the area of the face in the middle
 OTHER_FACE = 0.03
-#: ratio of distances below which skin and hair belong to another face and are background
+#: ratio of the distances to another face and to the face in the middle, below which skin and hair become background
 SURELY_THEIRS = 0.7
-#: max gap in pixels of a square between connected parts: the teacher is uncertain at part boundaries
+#: max gap in pixels between connected parts, because the teacher is uncertain at part boundaries
 SEAM = 7
 
 
@@ -63,10 +63,10 @@ class Faces:
     Args:
         images: (n, s, s, 3) uint8.
         targets: (n, 68, 2) float32 landmarks in pixels of the squares, or (n, s, s) uint8 masks.
-        groups: (n,) set of each.
-        weights: (n,) sampling weight of each.
-        tests: (n,) bool, held-out people.
-        names: (n,) for tables.
+        groups: (n,) data set of each square.
+        weights: (n,) sampling weight of each square.
+        tests: (n,) bool, True for held-out people.
+        names: (n,) name of each square, for tables.
     """
 
     images: np.ndarray
@@ -77,20 +77,20 @@ class Faces:
     names: np.ndarray
 
     def subset(self, rows: np.ndarray) -> Faces:
-        """The rows chosen."""
+        """Select rows."""
         return Faces(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
 
 def points_of(table: pd.DataFrame) -> np.ndarray:
-    """The (n, 68, 2) landmarks in a table with columns x0, y0 ... x67, y67."""
+    """(n, 68, 2) landmarks from a table with columns x0, y0 ... x67, y67."""
     return table[POINTS].to_numpy(np.float64).reshape(-1, 68, 2)
 
 
 def read_teacher(path: Path) -> pd.DataFrame:
-    """A teacher's landmarks: image (path below the data), disagreement, x0, y0 ... x67, y67.
+    """Read a teacher's landmarks: image (path relative to the data folder), disagreement, x0, y0 ... x67, y67.
 
     Raises:
-        LatentrotError: no such table, or without these columns.
+        LatentrotError: the table cannot be read, or lacks these columns.
     """
     try:
         table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
@@ -106,15 +106,15 @@ def read_teacher(path: Path) -> pd.DataFrame:
     return table
 
 
-def marks_of(data: Path, images: Sequence[str]) -> pd.DataFrame:
-    """Landmarks by the bundled network in `read_teacher`'s format: of the most central face of each photograph.
+def estimate_marks(data: Path, images: Sequence[str]) -> pd.DataFrame:
+    """Estimate landmarks of the most central face of each photograph by the bundled network, in the format of `read_teacher`.
 
     Args:
-        data: the folder.
-        images: paths below it.
+        data: data folder.
+        images: paths relative to it.
 
     Returns:
-        A row for each photograph in which there is a face.
+        One row per photograph with a face.
     """
     rows = []
     for name in tqdm(images, desc="mark", disable=None):
@@ -128,7 +128,7 @@ def marks_of(data: Path, images: Sequence[str]) -> pd.DataFrame:
 
 
 def landmark_rows(data: Path, teacher: pd.DataFrame) -> pd.DataFrame:
-    """Every photograph with landmarks: image (below `data`), person, set, weight, points."""
+    """Table of all photographs with landmarks: image (path relative to `data`), person, set, weight, points."""
     teacher = teacher[teacher["disagreement"] < DISAGREEMENT]
     sets = teacher["image"].str.split("/").str[0]
     marked = pd.read_csv(data / "ytf" / "landmarks68.csv")
@@ -146,7 +146,7 @@ def landmark_rows(data: Path, teacher: pd.DataFrame) -> pd.DataFrame:
 
 
 def landmark_faces(data: Path, teacher: pd.DataFrame, share: float) -> Faces:
-    """Squares of the CelebA frame with their surroundings, and landmarks in them."""
+    """Squares around the CelebA frame, and the landmarks in them."""
     table = landmark_rows(data, teacher)
     size = round(LANDMARK_SIDE * MARGIN)
     grain = LANDMARK_SIDE / (2 * FRAME_REACH)
@@ -173,11 +173,11 @@ def landmark_faces(data: Path, teacher: pd.DataFrame, share: float) -> Faces:
 
 
 def masked_photographs(data: Path, masks: Path | None) -> pd.DataFrame:
-    """The photographs with masks: image (below `data`), mask (path), set, weight, person.
+    """Table of the photographs with masks: image (path relative to `data`), mask (path), set, weight, person.
 
     Args:
         data: the folder with parts/ and lfw/.
-        masks: folder of a teacher's masks, as `experiments/teach_parts.py` writes it; None: made by hand only.
+        masks: folder of a teacher's masks written by `experiments/teach_parts.py`; None: hand-made masks only.
     """
     pairs = pd.read_csv(data / "parts" / "pairs.csv")
     by_hand = pd.DataFrame(
@@ -193,7 +193,7 @@ def masked_photographs(data: Path, masks: Path | None) -> pd.DataFrame:
 
 
 def taught_photographs(masks: Path) -> pd.DataFrame:
-    """The photographs of LFW with a teacher's mask: as `masked_photographs`."""
+    """Table of the LFW photographs with a teacher's mask, as in `masked_photographs`."""
     paths = sorted((masks / "lfw").rglob("*.png"))
     table = pd.DataFrame({"mask": paths, "set": "taught", "weight": WEIGHTS["taught"]})
     table["image"] = [str(path.relative_to(masks).with_suffix(".jpg")) for path in paths]
@@ -202,13 +202,13 @@ def taught_photographs(masks: Path) -> pd.DataFrame:
 
 
 def parts_faces(data: Path, teacher: pd.DataFrame, masks: Path | None, share: float) -> Faces:
-    """Upright squares around heads with masks, made by hand or by a teacher.
+    """Upright squares around heads, with masks made by hand or by a teacher.
 
     Args:
         data: the folder with parts/ and lfw/.
-        teacher: landmarks that locate the heads: from `read_teacher` or `marks_of`.
-        masks: folder of the teacher's masks; None: made by hand only.
-        share: of the people held out.
+        teacher: landmarks that locate the heads, from `read_teacher` or `estimate_marks`.
+        masks: folder of the teacher's masks; None: hand-made masks only.
+        share: share of the people held out.
     """
     known = teacher.set_index("image")
     pairs = masked_photographs(data, masks)
@@ -225,7 +225,7 @@ def parts_faces(data: Path, teacher: pd.DataFrame, masks: Path | None, share: fl
         images[i] = cut_square(np.asarray(picture), matrix, size)
         targets[i] = mask_in(Path(mask), picture.size, matrix, size)
         if kind == "taught":
-            targets[i] = own_person(targets[i])
+            targets[i] = remove_other_people(targets[i])
     faces = Faces(
         images,
         targets,
@@ -238,7 +238,7 @@ def parts_faces(data: Path, teacher: pd.DataFrame, masks: Path | None, share: fl
 
 
 def mask_in(path: Path, photo_size: tuple[int, int], matrix: np.ndarray, size: int) -> np.ndarray:
-    """A mask in a square: (size, size) uint8 parts, `UNKNOWN` beyond the photograph."""
+    """Resample a mask to a square: (size, size) uint8 parts, `UNKNOWN` outside the photograph."""
     with Image.open(path) as file:
         classes = np.asarray(file.resize(photo_size, Image.Resampling.NEAREST))
     return np.asarray(
@@ -246,7 +246,7 @@ def mask_in(path: Path, photo_size: tuple[int, int], matrix: np.ndarray, size: i
     )
 
 
-def own_person(parts: np.ndarray) -> np.ndarray:
+def remove_other_people(parts: np.ndarray) -> np.ndarray:
     """Remove other people from a teacher's part labels of a square around a head.
 
     The teacher labels all people, the network only the person in the middle. Skin and hair that lie clearly nearer to

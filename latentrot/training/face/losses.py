@@ -1,9 +1,9 @@
 """Losses of the two face networks.
 
-Masks of different sets distinguish different parts: where a set merges parts, the network's probabilities of them are added
-before the comparison, so that a set does not penalise what it does not distinguish.
+The masks of different data sets distinguish different parts. If a set merges parts, the predicted probabilities of these
+parts are added before the comparison.
 
-Source of the landmarks' loss: the likelihood of a Laplace distribution whose scale is predicted too (Kendall and Gal, "What
+Source of the landmark loss: the likelihood of a Laplace distribution whose scale is also predicted (Kendall and Gal, "What
 Uncertainties Do We Need in Bayesian Deep Learning for Computer Vision?", NeurIPS 2017).
 """
 
@@ -19,13 +19,13 @@ from latentrot.training.face.faces import GROUPS
 
 
 def landmark_loss(points: Tensor, scatter: Tensor, wanted: Tensor) -> Tensor:
-    """Negative logarithm of the likelihood of a radial Laplace distribution, up to a constant."""
+    """Negative log-likelihood of a radial Laplace distribution, up to a constant."""
     distance = (points - wanted).square().sum(-1).add(1e-8).sqrt()
     return (distance * torch.exp(-scatter) + 2 * scatter).mean()
 
 
 def parts_loss(logits: Tensor, wanted: Tensor, joined: Tensor) -> Tensor:
-    """Cross entropy over the parts as merged by each image's set.
+    """Cross entropy over parts, merged as in the data set of each image.
 
     Args:
         logits: (n, 7, h, w).
@@ -41,7 +41,7 @@ def parts_loss(logits: Tensor, wanted: Tensor, joined: Tensor) -> Tensor:
 
 @cache
 def joined_parts(name: str) -> Tensor:
-    """(256, 7) bool: the parts that a label of this set may stand for; all of them for unknown labels."""
+    """(256, 7) bool: the parts that each label of a data set may stand for; all parts for unknown labels."""
     table = torch.ones(256, len(PARTS), dtype=torch.bool)
     for group in GROUPS[name]:
         row = torch.zeros(len(PARTS), dtype=torch.bool)

@@ -1,6 +1,6 @@
-"""Train the landmark network and the parsing network, from photographs with points and masks.
+"""Train the landmark network and the face parsing network on photographs with landmarks and masks.
 
-Hand-made labels come first; a teacher's results (a table computed once, by a separate program) extend them to more people.
+The labels are made by hand, or predicted by a larger network in a separate program; predicted labels cover more people.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ DATA = "YouTube Faces stills, LFW, CelebA, CelebAMask-HQ, LFW Part Labels, FASSE
 
 @dataclass(frozen=True, eq=False)
 class FaceTask:
-    """Task of a face network.
+    """Training task of a face network.
 
     Args:
         learned: faces to train on.
         tests: faces of held-out people.
-        config: the run.
+        config: configuration of the run.
     """
 
     learned: Faces
     tests: Faces
     config: FaceTrainConfig
 
-    #: file name of the network in the run folder, and the function that evaluates it on held-out people
+    #: file name of the network in the run folder, and function that measures its errors on held-out people
     name: ClassVar[str]
     errors: ClassVar[Callable[[nn.Module, Faces], dict]]
 
@@ -56,7 +56,7 @@ class FaceTask:
 
 
 class LandmarkTask(FaceTask):
-    """Sixty-eight landmarks with their expected errors."""
+    """Training task of the landmark network."""
 
     name = "landmarks.safetensors"
     errors = staticmethod(landmark_errors)
@@ -73,13 +73,13 @@ class LandmarkTask(FaceTask):
 
 
 class PartsTask(FaceTask):
-    """Face parts, as merged by each set of masks."""
+    """Training task of the face parsing network."""
 
     name = "parts.safetensors"
     errors = staticmethod(parts_errors)
 
     def batch(self, step: int) -> tuple[Tensor, ...]:
-        """See `parts_batch`; sets are given as tables of the parts that their labels may stand for."""
+        """See `parts_batch`; the data set of each image is given by its `joined_parts`."""
         x, wanted, sets = parts_batch(self.learned, step, self.config)
         return x, wanted, torch.stack([joined_parts(str(name)) for name in sets])
 
@@ -89,7 +89,7 @@ class PartsTask(FaceTask):
         return parts_loss(model(channels_last(x)), wanted, joined)
 
 
-#: network and task by name
+#: name -> network and task
 TAUGHT = {"landmarks": (LandmarkNetwork, LandmarkTask), "parts": (PartsNetwork, PartsTask)}
 
 
@@ -103,15 +103,15 @@ def train_face(
         which: name of the network.
         faces: from `landmark_faces` or `parts_faces`.
         out: run folder: checkpoint.safetensors, log.csv and the network.
-        config: the run.
+        config: configuration of the run.
         save_every: steps between checkpoints.
         device: "cpu", "cuda" or "cuda:N"; None: accelerate decides.
 
     Returns:
-        The file of the network.
+        File of the network.
 
     Raises:
-        LatentrotError: `out` holds a checkpoint of another run or of other images.
+        LatentrotError: `out` contains a checkpoint of another run or of other images.
     """
     kind, task = TAUGHT[which]
     if (out / CHECKPOINT).is_file():

@@ -1,4 +1,4 @@
-"""Augmentation: position, size and roll; exposure, colours, sharpness and noise."""
+"""Geometric augmentation (position, size, roll) and photometric augmentation (exposure, colours, sharpness, noise)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 from latentrot.faces.network import CROP_SIZE
 from latentrot.training.labeler.faces import CONTEXT_SIZE
 
-__all__ = ["mirror_half", "photograph", "surrounded", "uniform", "warp"]
+__all__ = ["augment_photometric", "mirror_half", "pad_to_context", "uniform", "warp"]
 
 
 class WarpConfig(Protocol):
-    """The configuration used by `warp`."""
+    """Configuration of `warp`."""
 
     @property
     def scale(self) -> float:
@@ -34,41 +34,41 @@ class WarpConfig(Protocol):
 
 
 def uniform(n: int, low: float, high: float, generator: torch.Generator) -> Tensor:
-    """(n,) numbers between low and high."""
+    """(n,) random numbers, uniform between low and high."""
     return torch.rand(n, generator=generator) * (high - low) + low
 
 
 def warp(contexts: Tensor, config: WarpConfig, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Cut shifted, scaled and leaning crops.
+    """Cut randomly shifted, scaled and rotated crops.
 
     Args:
         contexts: (n, c, 80, 80).
-        config: how far to shift, scale and lean.
-        generator: of the random numbers.
+        config: max shift, scale and roll.
+        generator: random generator.
 
     Returns:
-        (n, c, 64, 64) crops, and (n,) degrees they were rotated by, clockwise as seen by the viewer.
+        (n, c, 64, 64) crops, and (n,) their rotation in degrees, clockwise as seen by the viewer.
     """
     n = len(contexts)
     roll = uniform(n, -config.roll, config.roll, generator) * (uniform(n, 0, 1, generator) < 0.7)
     zoom = uniform(n, 1 - config.scale, 1 + config.scale, generator) * CROP_SIZE / CONTEXT_SIZE
-    reach = config.shift / 128 * 2 * CROP_SIZE / CONTEXT_SIZE  # in half-widths of the context
+    reach = config.shift / 128 * 2 * CROP_SIZE / CONTEXT_SIZE  # in units of half the side of the context
     cos, sin = roll.deg2rad().cos() * zoom, roll.deg2rad().sin() * zoom
-    # rows grow downwards, so the image rotates clockwise when sampling positions rotate anticlockwise
+    # the image rotates clockwise when the sampling positions rotate anticlockwise, as rows grow downwards
     across = torch.stack([cos, sin, uniform(n, -reach, reach, generator)], 1)
     down = torch.stack([-sin, cos, uniform(n, -reach, reach, generator)], 1)
     grid = F.affine_grid(torch.stack([across, down], 1), [n, 1, CROP_SIZE, CROP_SIZE], align_corners=False)
     return F.grid_sample(contexts, grid, padding_mode="border", align_corners=False), roll
 
 
-def surrounded(crops: Tensor) -> Tensor:
-    """Input of `warp`: (n, c, 64, 64) crops are padded by their edges; (n, c, 80, 80) have surroundings."""
+def pad_to_context(crops: Tensor) -> Tensor:
+    """Input of `warp`: pad (n, c, 64, 64) crops by their edges to 80 pixels; return (n, c, 80, 80) unchanged."""
     margin = (CONTEXT_SIZE - crops.shape[-1]) // 2
     return F.pad(crops, (margin,) * 4, mode="replicate") if margin else crops
 
 
-def photograph(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Vary exposure, contrast, gamma, tint, sharpness and noise: (n, 3, 64, 64) in [0, 1] -> in [-1, 1]."""
+def augment_photometric(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Augment exposure, contrast, gamma, tint, sharpness and noise: (n, 3, 64, 64) in [0, 1] -> in [-1, 1]."""
     n = len(x)
 
     def each(low: float, high: float) -> Tensor:
@@ -80,7 +80,7 @@ def photograph(x: Tensor, generator: torch.Generator) -> Tensor:
     grey = each(0, 1) < 0.15
     x = torch.where(grey, x.mean(1, keepdim=True), x)
     coarse = int(torch.randint(16, 48, (1,), generator=generator))
-    some = n // 4  # the batch is shuffled, so any quarter will do
+    some = n // 4  # the batch is shuffled, so a fixed quarter is a random one
     small = F.interpolate(x[:some], size=coarse, mode="bilinear", antialias=True)
     x = torch.cat([F.interpolate(small, size=CROP_SIZE, mode="bilinear"), x[some:]])
     x = x + torch.randn(x.shape, generator=generator) * each(0, 0.04)

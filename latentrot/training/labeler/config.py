@@ -14,15 +14,15 @@ class LabelTrainConfig(RunConfig):
     """Configuration of a training run; written into the labeler's metadata.
 
     Args:
-        pose_steps: optimiser steps of the pose half.
-        light_steps: optimiser steps of the light half on relit faces only.
-        rounds: rounds of self-training of the light half on CelebA.
+        pose_steps: optimiser steps of the pose trunk.
+        light_steps: optimiser steps of the light trunk on relit faces only.
+        rounds: rounds of self-training of the light trunk on CelebA.
         round_steps: optimiser steps per round.
         scale: max relative change of the crops' size.
         shift: max shift of the crops in pixels of the 178x218 frame.
         roll: max roll of the crops in degrees.
-        confident: min probability of a pseudo-label of a CelebA image in self-training.
-        center_share: share of CelebA's training images to be classified as lit from the center.
+        confident: min probability of a pseudo-label in self-training.
+        center_share: share of CelebA's training images that the calibrated network classifies as center.
         held_out: share of CelebA's people held out for evaluation.
         yale_held_out: number of Yale people (the last ones by name) held out for evaluation.
     """

@@ -16,7 +16,7 @@ from latentrot.errors import LatentrotError
 from latentrot.faces.estimate import SURE, estimate_light, estimate_pose
 from latentrot.faces.exact import read_exact_labels
 from latentrot.faces.network import CROP_SIZE, LIGHTS, FaceLabeler
-from latentrot.training.labeler.augment import mirror_half, photograph, surrounded, warp
+from latentrot.training.labeler.augment import augment_photometric, mirror_half, pad_to_context, warp
 from latentrot.training.labeler.config import LabelTrainConfig
 from latentrot.training.labeler.labeler import save_labeler
 from latentrot.training.labeler.loop import Stages, train_stage
@@ -30,17 +30,17 @@ log = logging.getLogger(__name__)
 def train_known_light(
     network: FaceLabeler, crops: Tensor, light: Tensor, config: LabelTrainConfig, stages: Stages
 ) -> None:
-    """Train the light half, sides balanced: crops (n, 3, 64, 64) uint8, light (n,) index into LIGHTS."""
+    """Train the light trunk with balanced classes: crops (n, 3, 64, 64) uint8, light (n,) index into LIGHTS."""
     rows = [torch.nonzero(light == side)[:, 0] for side in range(len(LIGHTS))]
 
     def draw(generator: torch.Generator) -> tuple[Tensor, Tensor]:
         truth = torch.randint(len(LIGHTS), (config.batch_size,), generator=generator)
         drawn = torch.rand(config.batch_size, generator=generator)
         chosen = torch.stack([rows[int(c)][int(d * len(rows[int(c)]))] for c, d in zip(truth, drawn, strict=True)])
-        x = warp(surrounded(crops[chosen].float() / 255), config, generator)[0]
+        x = warp(pad_to_context(crops[chosen].float() / 255), config, generator)[0]
         x, flip = mirror_half(x, generator)
         truth = torch.where(flip, len(LIGHTS) - 1 - truth, truth)
-        return photograph(x, generator), truth
+        return augment_photometric(x, generator), truth
 
     def loss(model: FaceLabeler, batch: tuple[Tensor, ...]) -> Tensor:
         x, truth = batch
@@ -72,13 +72,13 @@ def train_exact_labeler(heads: Path, out: Path, config: LabelTrainConfig | None 
         heads: images with `pose.csv` (image_id, yaw_deg, pitch_deg, roll_deg), `light.csv` (image_id, light) and
             `identity_CelebA.csv`, as `latentrot heads make` writes them.
         out: the safetensors file to write.
-        config: the run; None takes the defaults. `pose_steps` and `light_steps` must not be 0.
+        config: configuration of the run; None: the defaults. `pose_steps` and `light_steps` must not be 0.
 
     Returns:
-        Errors on heads held out, as also written into the file's metadata (see `measure_exact`).
+        Errors on held-out heads, which are also stored in the file's metadata (see `measure_exact`).
 
     Raises:
-        LatentrotError: a table is missing, no head is left to train or to measure on, or a light never occurs.
+        LatentrotError: a table is missing, no heads are left for training or measurement, or a light never occurs.
     """
     config = config or LabelTrainConfig()
     folder = FaceFolder(heads)
@@ -105,10 +105,10 @@ def train_exact_labeler(heads: Path, out: Path, config: LabelTrainConfig | None 
 
 
 def check_split(folder: FaceFolder, light: Tensor, tested: int) -> None:
-    """Refuse a folder without enough to train or to measure on."""
+    """Refuse a folder with too few images for training or measurement."""
     counts = torch.bincount(light, minlength=len(LIGHTS)).tolist()
     if not tested or min(counts) < 1:
         raise LatentrotError(
-            f"{folder.root}: {tested} images of held-out heads and {dict(zip(LIGHTS, counts, strict=True))} to train on; "
-            "expected some of each; give a folder of more heads, with identity_CelebA.csv"
+            f"{folder.root}: {tested} images of held-out heads and {dict(zip(LIGHTS, counts, strict=True))} for training; "
+            "expected some of each; give a folder with more heads and with identity_CelebA.csv"
         )

@@ -20,11 +20,11 @@ from latentrot.faces.network import CROP_SIZE
 
 __all__ = ["YaleFaces", "center_crop", "in_frame", "read_contexts", "read_pose", "read_yale", "yale_crops"]
 
-#: side of the crops with surroundings, from which augmented crops are cut
+#: side in pixels of the crops with surroundings, from which augmented crops are cut
 CONTEXT_SIZE = 80
 #: position of a Yale B face, resized to a square, in the 64x64 crop: first row, first column, side
 YALE_BOX = (17, 12, 40)
-#: azimuth in degrees from which on a light is on a side
+#: absolute azimuth in degrees from which a light is left or right
 CENTER_AZIMUTH = 20
 
 
@@ -48,13 +48,12 @@ def center_crop(contexts: Tensor) -> Tensor:
 
 
 def read_pose(folder: FaceFolder) -> Tensor:
-    """The folder's reference pose: (n, 2) yaw and pitch in degrees, NaN for an image the table lacks.
+    """Read the reference poses of a folder: (n, 2) yaw and pitch in degrees, NaN for images that the table lacks.
 
     Raises:
-        LatentrotError: no `pose.csv`.
+        LatentrotError: `pose.csv` is missing.
     """
-    if (path := folder.find_table("pose")) is None:
-        raise LatentrotError(f"no such table: {folder.root / 'pose.csv'}; expected yaw_deg and pitch_deg per image")
+    path = folder.require_table("pose", "yaw_deg and pitch_deg")
     table = to_files(
         as_numbers(read_columns(path, ["yaw_deg", "pitch_deg"]), ["yaw_deg", "pitch_deg"], path), folder.ids
     )
@@ -63,11 +62,11 @@ def read_pose(folder: FaceFolder) -> Tensor:
 
 @dataclass(frozen=True)
 class YaleFaces:
-    """Yale B faces in linear light, at the size they have in a 64x64 crop.
+    """Yale B faces in linear light, scaled as in a 64x64 crop.
 
     Args:
-        pixels: (n, 40, 40) float in [0, 1], proportional to the light.
-        azimuth: (n,) degrees, positive where the light is on the image's left.
+        pixels: (n, 40, 40) float in [0, 1], linear light.
+        azimuth: (n,) degrees; > 0: light from the left of the image.
         person: (n,) name of the person.
     """
 
@@ -81,15 +80,15 @@ class YaleFaces:
         return np.where(self.azimuth > CENTER_AZIMUTH, 0, np.where(self.azimuth < -CENTER_AZIMUTH, 2, 1))
 
     def select(self, rows: np.ndarray) -> YaleFaces:
-        """The faces where `rows` is true."""
+        """Select the faces for which `rows` is True."""
         return YaleFaces(self.pixels[torch.from_numpy(rows)], self.azimuth[rows], self.person[rows])
 
 
 def read_yale(root: Path, darkest: float = 0.03) -> YaleFaces:
-    """Read the Yale B faces, leaving out those too dark to see (mean brightness below `darkest`)."""
+    """Read the Yale B faces except those with a mean brightness below `darkest`."""
     path = Path(root) / "light.csv"
     if not path.is_file():
-        raise LatentrotError(f"no such table: {path}; it names each image's light (image, azimuth_deg)")
+        raise LatentrotError(f"no such table: {path}; expected the light of each image (image, azimuth_deg)")
     table = pd.read_csv(path)
     side = YALE_BOX[2]
     images = [
@@ -110,17 +109,17 @@ def in_frame(faces: Tensor, size: int) -> Tensor:
 
 
 def yale_crops(root: Path, people: slice | None = None) -> tuple[Tensor, np.ndarray]:
-    """Yale B images as input of the label network, without those too dark.
+    """Yale B images as input of the label network, without too dark images.
 
     Args:
         root: the folder that holds `light.csv` and one folder per person.
-        people: which people, in the order of their names; None takes all.
+        people: slice of the people in the order of their names; None: all.
 
     Returns:
         (n, 3, 64, 64) float in [-1, 1], and (n,) index into LIGHTS of the true light.
 
     Raises:
-        LatentrotError: no `light.csv` in `root`.
+        LatentrotError: `root` contains no `light.csv`.
     """
     faces = read_yale(root)
     names = np.unique(faces.person)[people or slice(None)]

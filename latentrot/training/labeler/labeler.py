@@ -1,10 +1,10 @@
-"""Train the label network: pose from labelled CelebA crops, light from relit Yale faces and then from CelebA itself.
+"""Train the label network: pose on labelled CelebA crops, light on relit Yale faces and then by self-training on CelebA.
 
-Ordinary photographs have no light labels. The images of one person in Yale B are aligned to the pixel and light is
-additive, so a weighted sum of them shows that face under soft, mixed light with a known main side. A network trained on
-such sums labels CelebA; where it is certain, also of the mirrored image, its labels join the training set. These are
-sampled in equal numbers from turned faces lit on the side they look to and on the other side, so that light cannot be
-inferred from yaw.
+Ordinary photographs have no light labels. The images of one person in Yale B are aligned to the pixel and light is additive,
+so a weighted sum of them shows that face under soft, mixed light with a known main side. A network trained on such sums
+labels CelebA. Labels of which it is certain, for an image and its mirror image, are added to the training set. These are
+sampled in equal numbers from turned faces lit from the side to which they look and from the other side, so that light cannot
+be inferred from yaw.
 
 Photographs used: CelebA and the extended Yale B, both for research only.
 """
@@ -83,32 +83,28 @@ def save_labeler(
     save_weights(network, path, KIND, provenance)
 
 
-def train_labeler(
-    celeba: Path, yaleb: Path, out: Path, config: LabelTrainConfig | None = None, *, network: FaceLabeler | None = None
-) -> dict[str, float]:
+def train_labeler(celeba: Path, yaleb: Path, out: Path, config: LabelTrainConfig | None = None) -> dict[str, float]:
     """Train the label network and write it.
 
-    On one CPU thread this takes about eight minutes; more threads help only on an idle machine.
+    On one CPU thread this takes about eight minutes. An interrupted run resumes exactly from checkpoints beside `out`, which
+    are deleted at the end.
 
     Args:
         celeba: aligned CelebA with `identity_CelebA.csv` and `pose.csv` (image_id, yaw_deg, pitch_deg).
         yaleb: extended Yale B with `light.csv` (image, azimuth_deg, elevation_deg).
         out: the safetensors file to write.
-        config: the run; None: the defaults, with which the bundled file was made, its two halves in separate runs
-            (pose_steps=0, light_steps=0) whose weights were then merged.
-        network: a network to start from; a half with 0 steps is kept unchanged.
-
-    Its stages keep their checkpoints beside `out` until it is written: an interrupted run resumes exactly.
+        config: configuration of the run; None: the defaults. The two trunks of the bundled network were trained with them in
+            separate runs (pose_steps=0, light_steps=0) and merged.
 
     Returns:
-        Errors on held-out people, as also written into the file's metadata (see `labeler_errors`).
+        Errors on held-out people, which are also stored in the file's metadata (see `labeler_errors`).
 
     Raises:
         LatentrotError: a table is missing.
     """
     config = config or LabelTrainConfig()
     torch.manual_seed(config.seed)
-    network = network or FaceLabeler()
+    network = FaceLabeler()
     folder = FaceFolder(celeba)
     pose = read_pose(folder)
     contexts = read_contexts(folder)

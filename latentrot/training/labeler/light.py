@@ -1,4 +1,4 @@
-"""Train the light half: on relit faces first, then by self-training on photographs."""
+"""Train the light trunk: first on relit faces, then by self-training on photographs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from latentrot.errors import LatentrotError
 from latentrot.faces.estimate import estimate_light
 from latentrot.faces.network import LIGHTS, FaceLabeler
-from latentrot.training.labeler.augment import mirror_half, photograph, warp
+from latentrot.training.labeler.augment import augment_photometric, mirror_half, warp
 from latentrot.training.labeler.config import LabelTrainConfig
 from latentrot.training.labeler.faces import center_crop
 from latentrot.training.labeler.loop import Stages, train_stage
@@ -30,14 +30,14 @@ def pseudo_labels(
     """Select images with certain pseudo-labels, balanced over the sides and, for turned faces, over yaw.
 
     Args:
-        network: as trained so far.
+        network: network after the previous stage.
         x: (n, 3, 64, 64) float in [-1, 1].
         yaw: (n,) degrees.
-        config: the run.
-        generator: of the random choice.
+        config: configuration of the run.
+        generator: random generator.
 
     Returns:
-        (m,) rows chosen, and (m,) their labels as index into LIGHTS.
+        (m,) selected rows, and (m,) their labels as indices into LIGHTS.
     """
     one = estimate_light(x, labeler=network, mirror=False)
     two = estimate_light(x.flip(-1), labeler=network, mirror=False).flip(-1)
@@ -66,7 +66,7 @@ def train_light(
     config: LabelTrainConfig,
     stages: Stages,
 ) -> None:
-    """Train the light half on relit faces, then on CelebA with its certain pseudo-labels: contexts (n, 3, 80, 80) uint8."""
+    """Train the light trunk on relit faces, then on contexts (n, 3, 80, 80) uint8 with certain pseudo-labels."""
     choice = np.random.default_rng(config.seed)
     parts = [network.light_trunk, network.light_head]
 
@@ -84,7 +84,9 @@ def train_light(
         log.info("round %d: %s labels per light", number + 1, np.bincount(labels, minlength=3).tolist())
         own = [torch.from_numpy(rows[labels == light]) for light in range(3)]
         if not all(len(part) for part in own):
-            raise LatentrotError(f"self-training found {[len(p) for p in own]} sure labels for {LIGHTS}; none may be 0")
+            raise LatentrotError(
+                f"self-training found {[len(p) for p in own]} confident labels for {LIGHTS}; expected at least 1 for each"
+            )
 
         def mixed(generator: torch.Generator, own: list[Tensor] = own) -> tuple[Tensor, Tensor]:
             half = config.batch_size // 2
@@ -95,7 +97,7 @@ def train_light(
             y, flip = mirror_half(y, generator)
             order = torch.randperm(half, generator=generator)
             second = torch.where(flip, 2 - second, second)[order]
-            return torch.cat([x, photograph(y, generator)[order]]), torch.cat([light, second])
+            return torch.cat([x, augment_photometric(y, generator)[order]]), torch.cat([light, second])
 
         stage, folder = replace(config, steps=config.round_steps), f"light-{number + 1}"
         train_stage(network, parts, stage, stages, folder, draw=mixed, loss=loss, offset=3 + number)
@@ -103,7 +105,7 @@ def train_light(
 
 
 def set_center_share(network: FaceLabeler, x: Tensor, share: float) -> None:
-    """Shift the bias of `center` so that this share of the images (n, 3, 64, 64) is classified as lit from the center."""
+    """Shift the bias of `center` so that a share of the images (n, 3, 64, 64) is classified as center."""
     logits = estimate_light(x, labeler=network).log()
     lead = logits[:, 1] - torch.maximum(logits[:, 0], logits[:, 2])
     last = network.light_head[-1]

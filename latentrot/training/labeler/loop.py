@@ -1,4 +1,4 @@
-"""One stage of training a label network: some of its parts, with the common training loop."""
+"""Train parts of a label network as one stage of the common training loop."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class StageTask:
     """Task of one stage.
 
     Args:
-        draw: the batch of a step, from its generator.
-        loss: of the network on it.
-        config: the stage.
+        draw: random generator of a step -> batch.
+        loss: network, batch -> loss.
+        config: configuration of the stage.
         offset: added to the seed, so that stages differ.
     """
 
@@ -47,7 +47,7 @@ class Stages:
     """Checkpoints of the stages of a network.
 
     Args:
-        folder: holds a folder for each stage.
+        folder: folder with one subfolder per stage.
         images: identification of the training images, from `images_of_run`.
     """
 
@@ -84,17 +84,17 @@ def train_stage(
     """Train some parts of a network in place with weight averaging, or resume the training.
 
     Args:
-        network: to train.
-        parts: those to train.
-        config: the stage.
-        stages: where it keeps its checkpoint.
-        name: name of its folder.
-        draw: the batch of a step, from its generator.
-        loss: of the network on it.
+        network: network to train.
+        parts: parts of the network to train.
+        config: configuration of the stage.
+        stages: checkpoints of all stages.
+        name: name of the stage's folder.
+        draw: random generator of a step -> batch.
+        loss: network, batch -> loss.
         offset: number of the stage, so that stages differ.
 
     Raises:
-        LatentrotError: its folder holds a checkpoint of another run, or of other images.
+        LatentrotError: the stage's folder contains a checkpoint of another run or of other images.
     """
     out = stages.folder / name
     stage = RunConfig(**{name: getattr(config, name) for name in RunConfig.__dataclass_fields__})

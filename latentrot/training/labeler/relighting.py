@@ -1,8 +1,4 @@
-"""Relight faces: weighted sums of one person's images under single lights show soft, mixed light.
-
-The images of one person in Yale B are aligned to the pixel, and light is additive: a weighted sum of them shows that face
-under soft light with a known main side.
-"""
+"""Relight faces by weighted sums of one person's images under single lights (see `latentrot.training.labeler.labeler`)."""
 
 from __future__ import annotations
 
@@ -11,7 +7,7 @@ import torch
 from torch import Tensor
 
 from latentrot.faces.network import CROP_SIZE
-from latentrot.training.labeler.augment import mirror_half, photograph, uniform, warp
+from latentrot.training.labeler.augment import augment_photometric, mirror_half, uniform, warp
 from latentrot.training.labeler.config import LabelTrainConfig
 from latentrot.training.labeler.faces import CONTEXT_SIZE, YALE_BOX, YaleFaces, in_frame
 
@@ -49,7 +45,7 @@ class Relighter:
         return self.keys[rows[int(torch.randint(len(rows), (1,), generator=generator))]]
 
     def mix(self, light: int, generator: torch.Generator) -> Tensor:
-        """One face in linear light: a dominant key light, ambient light and two weaker lights -> (40, 40)."""
+        """One face, (40, 40) in linear light: a dominant key light, ambient light and two weaker lights."""
         person, *others = torch.randint(0, len(self.rows), (3,), generator=generator).tolist()
         ambient, first, second = torch.rand(3, generator=generator).tolist()
         face = self.pick(person, light, generator) + 1.2 * ambient * self.ambient[person]
@@ -69,8 +65,10 @@ class Relighter:
         kind = torch.rand(n, 1, 1, 1, generator=generator)
         plain = torch.rand(n, 1, 1, 1, generator=generator).expand_as(around)
         around = torch.where(kind < 0.2, plain, around)
-        mask = torch.where(kind > 0.7, torch.ones_like(self.mask), self.mask)  # 30 % keep the face's own padding
+        mask = torch.where(
+            kind > 0.7, torch.ones_like(self.mask), self.mask
+        )  # 30 % keep the padding by the face's edges
         x, _ = warp(face * mask + around * (1 - mask), config, generator)
         x, flip = mirror_half(x, generator)
         order = torch.randperm(n, generator=generator)
-        return photograph(x, generator)[order], torch.where(flip, 2 - light, light)[order]
+        return augment_photometric(x, generator)[order], torch.where(flip, 2 - light, light)[order]

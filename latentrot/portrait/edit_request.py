@@ -12,15 +12,15 @@ from latentrot.directions.properties import Wanted, by, to
 from latentrot.errors import LatentrotError
 from latentrot.portrait.turns import Turn, parse_turns
 
-__all__ = ["Asked", "parse_edit", "parse_set"]
+__all__ = ["EditRequest", "parse_edit", "parse_set"]
 
-#: words accepted as values of properties with a side: light=left sets the property light_left to 1
+#: values that are words: light=left sets the property light_left to 1
 SIDES = {"light": ("left", "right")}
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)$")
 
 
 @dataclass(frozen=True)
-class Asked:
+class EditRequest:
     """The request of an edit: each rotation combined with each setting of properties.
 
     Attributes:
@@ -52,7 +52,7 @@ def parse_edit(
     sweep: str | None = None,
     pitch: str | None = None,
     words: Sequence[str] = (),
-) -> Asked:
+) -> EditRequest:
     """Parse the options of `latentrot edit`.
 
     Args:
@@ -75,10 +75,10 @@ def parse_edit(
     turns, absolute = ([Turn()], False)
     if rotates or not any(settings):
         turns, absolute = parse_turns(deg, to_yaw, None if of_property else sweep, pitch)
-    asked = Asked(tuple(turns), absolute, settings)
-    if asked.count > 200:
-        raise LatentrotError(f"--sweep and --pitch request {asked.count} results; expected at most 200")
-    return asked
+    request = EditRequest(tuple(turns), absolute, settings)
+    if request.count > 200:
+        raise LatentrotError(f"--sweep and --pitch request {request.count} results; expected at most 200")
+    return request
 
 
 def parse_set(words: Sequence[str]) -> dict[str, Wanted]:
