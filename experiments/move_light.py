@@ -1,6 +1,6 @@
 """Move the light to another side: by the latent (`--set light=left`) and by the shading of the geometry.
 
-    python experiments/move_light.py --labels LABELS.parquet --store LATENTS
+    python experiments/move_light.py
 
 - `heads`: rendered heads lit from the right, moved to the light from the left. The truth is the same head, rendered with the
   azimuth of its light negated: squared error on face and hair, beside that of doing nothing.
