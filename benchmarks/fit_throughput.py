@@ -2,7 +2,8 @@
 
 Makes a store of 200,000 random latents of 64x64 images (12x32x32 in half precision: 4.9 GB) in a scratch folder and removes
 it again. dd and the fit read the same files, first with none of them in the page cache (cold), then with all of them (warm).
-Then a second fit with the same bins, which reads statistics only. Each in a copy of this process, to measure its memory.
+Then a second fit with the same bins, which reads statistics only. The same with directions of properties: one regression on
+all columns of a label table. Each in a copy of this process, to measure its memory.
 
     python benchmarks/fit_throughput.py --scratch /tmp --out benchmarks/fit_throughput.csv
 """
@@ -23,10 +24,14 @@ import numpy as np
 import pandas as pd
 import torch
 import tyro
+from threadpoolctl import threadpool_limits
 
 from latentrot.diffusion.fingerprint import Fingerprint
 from latentrot.diffusion.solve import Schedule
 from latentrot.directions.fit import FitConfig, fit_directions
+from latentrot.directions.property_fit import PropertyFitConfig, fit_properties
+from latentrot.faces.attributes import AGE, ATTRIBUTE_COLUMNS
+from latentrot.faces.colours import COLOUR_COLUMNS
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.shard import pack_shard
 from latentrot.store.space import LatentSpace
@@ -45,7 +50,7 @@ class Throughput:
     shard_size: int = 512
     """latents per shard"""
     threads: int = 1
-    """of the fit's computations; one more thread reads"""
+    """of the fits' computations; one more thread reads"""
     repeats: int = 3
     """of each measurement"""
     scratch: Path | None = None
@@ -53,7 +58,7 @@ class Throughput:
 
 
 def make_store(root: Path, config: Throughput) -> tuple[LatentStore, pd.DataFrame]:
-    """Random latents, the same ones shifted from shard to shard, and random labels."""
+    """Random latents, the same ones shifted from shard to shard, and random labels with all columns of `latentrot label`."""
     root.mkdir()
     store = LatentStore(root)
     latents = torch.randn(config.shard_size, *SPACE.shape, generator=torch.Generator().manual_seed(0)).half()
@@ -64,7 +69,10 @@ def make_store(root: Path, config: Throughput) -> tuple[LatentStore, pd.DataFram
     rng = np.random.default_rng(0)
     index = pd.Index([f"{i:06d}.jpg" for i in range(config.latents)], name="image_id")
     yaw, light = rng.uniform(-44, 44, config.latents), rng.choice(["left", "center", "right"], config.latents)
-    return store, pd.DataFrame({"yaw_deg": yaw, "light": light}, index=index)
+    labels = pd.DataFrame({"yaw_deg": yaw, "pitch_deg": yaw[::-1], "light": light}, index=index)
+    names = [*ATTRIBUTE_COLUMNS, *COLOUR_COLUMNS]
+    shown = pd.DataFrame(rng.uniform(0, 1, (config.latents, len(names))), index=index, columns=pd.Index(names))
+    return store, labels.join(shown.assign(**{AGE: shown[AGE] * 80}))
 
 
 def forget(paths: list[Path]) -> None:
@@ -113,6 +121,7 @@ def measured(what: str, task: Callable[[], object], size: float) -> dict[str, ob
 def main(config: Throughput) -> None:
     """Make, measure, remove."""
     torch.set_num_threads(config.threads)
+    threadpool_limits(config.threads)
     rows = []
     with tempfile.TemporaryDirectory(dir=config.scratch) as folder:
         store, labels = make_store(Path(folder) / "latents", config)
@@ -123,20 +132,27 @@ def main(config: Throughput) -> None:
         def fit() -> None:
             fit_directions(store, labels, "left", fit_config)
 
+        def fit_all() -> None:
+            fit_properties(store, labels, config=PropertyFitConfig(held_out=0.0))
+
         for cache in ("cold", "warm"):
             for _ in range(config.repeats):
-                for name, task in (("dd", lambda: dd(paths)), ("fit", fit)):
+                for name, task in (("dd", lambda: dd(paths)), ("fit", fit), ("fit of properties", fit_all)):
                     shutil.rmtree(Path(folder) / "latents" / "statistics", ignore_errors=True)
                     if cache == "cold":
                         forget(paths)
                     else:
                         dd(paths)
                     rows.append(measured(f"{name}, {cache}", task, size))
+        fit()
         rows.append(measured("second fit, same bins", fit, size))
+        rows.append(measured("second fit of properties", fit_all, size))
     table = pd.DataFrame(rows)
     best = {str(what): float(rows["gb_per_s"].max()) for what, rows in table.groupby("what")}
     for cache in ("cold", "warm"):
-        print(f"{cache}: the best fit streams {best[f'fit, {cache}'] / best[f'dd, {cache}']:.0%} of the best dd")
+        for name in ("fit", "fit of properties"):
+            share = best[f"{name}, {cache}"] / best[f"dd, {cache}"]
+            print(f"{cache}: the best {name} streams {share:.0%} of the best dd")
     table.assign(latents=config.latents, shard_size=config.shard_size, threads=config.threads).to_csv(
         config.out, index=False
     )

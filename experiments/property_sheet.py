@@ -1,4 +1,4 @@
-"""The bundled portrait with ten properties changed, one at a time, as `latentrot edit --set` changes them.
+"""The bundled portrait with properties changed, one at a time, as `latentrot edit --set` changes them.
 
     python experiments/property_sheet.py
 
@@ -17,7 +17,7 @@ from latentrot.portrait.results import synthetic_metadata
 #: settings in the order of the figure
 SETTINGS = (
     {"smile": "-1"}, {"mouth_open": "-1"}, {"age": "+20"}, {"age": "-10"}, {"male": "+0.6"}, {"light": "left"},
-    {"light": "right"}, {"bangs": "-1"}, {"blond": "+1"}, {"black_hair": "+1"}, {"sunglasses": "+1"},
+    {"light": "right"}, {"bangs": "-1"}, {"sunglasses": "+1"},
 )  # fmt: skip
 #: the part of the photograph that is shown: left, top, right, bottom
 SHOWN = (90, 0, 400, 320)
@@ -33,7 +33,7 @@ def main() -> None:
         print(setting, edited.report["properties"])
     cropped = [image[top:bottom, left:right] for image in images]
     metadata = synthetic_metadata({"model": "faces64", "properties": [str(s) for s in SETTINGS]})
-    write_image(Path(__file__).with_suffix(".png"), strip(cropped, columns=6), metadata)
+    write_image(Path(__file__).with_suffix(".png"), strip(cropped, columns=5), metadata)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ PAGES = (
     "README.md",
     "docs/howto/properties.md",
     "docs/explain/degrees.md",
+    "docs/explain/method.md",
     "docs/explain/properties.md",
     "docs/explain/light.md",
     "docs/explain/geometry.md",
@@ -134,9 +135,35 @@ def photographs() -> list[list[str]]:
     return rows
 
 
+def similar() -> list[list[str]]:
+    """Table of lines fitted on people who resemble the source, at 30 degrees, beside those of all."""
+    table = read("similar").query("asked == 30")
+    rows = [["lines", "set", "turned by", "mean abs. error", "identity to the source", "difference (standard error)"]]
+    for (way, data), part in table.groupby(["way", "data"], sort=False):
+        row = part.iloc[0]
+        more = f"{row['identity_more']:+.3f} ({row['identity_more_se']:.3f})" if way != "all" else "0"
+        turned = number(row["turned_deg"], 1), number(row["yaw_error_deg"], 1)
+        rows.append([str(way), str(data), *turned, number(row["identity"], 3), more])
+    return rows
+
+
+def moved_light() -> list[list[str]]:
+    """Table of light moved to another side, by the latent and by shading."""
+    table = read("move_light")
+    heads, photographs = (table[table["set"] == name].set_index("way") for name in ("heads", "photographs"))
+    rows = [["way", "heads: squared error x 1000", "label reached", "photographs, nine of ten reached: identity"]]
+    ways = {"nothing": None, "latent": "latent", "latent, heads64": None, "shading, 0.3": None, "shading, 0.6": None,
+            "shading, 0.9": "shading", "shading, mirrored": None}  # fmt: skip
+    for way, other in ways.items():
+        found = "" if other is None else number(photographs["identity"][other], 2)
+        rows.append([way, number(heads["squared_error"][way], 0), f"{heads['is_left'][way]:.0%}", found])
+    return rows
+
+
 TABLES: Mapping[str, Callable[[], list[list[str]]]] = {
     "rotators": rotators, "goals": goals, "turns": turns, "attributes": attributes,
     "light": light, "augmented": augmented, "photographs": photographs,
+    "similar": similar, "moved-light": moved_light,
 }  # fmt: skip
 
 

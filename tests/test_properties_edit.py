@@ -299,7 +299,7 @@ class TestEditor:
         with pytest.raises(LatentrotError, match="no property directions"):
             load_property_editor(model)
 
-    @pytest.mark.parametrize(("wanted", "step"), [(by(6), 2.667), (to(46), 2.667), (by(-5), -2.929), (by(60), 10.0)])
+    @pytest.mark.parametrize(("wanted", "step"), [(by(6), 2.667), (to(46), 2.667), (by(-5), -2.929), (by(60), 8.0)])
     def test_a_step_is_searched_for_on_the_photograph(self, prepared, monkeypatch, wanted, step):
         """The average calibration is wrong for this person, whose age rises by 2 years a step and a little more."""
         monkeypatch.setattr(InvertedFace, "change", lambda _, steps: steps["age"])
@@ -308,7 +308,7 @@ class TestEditor:
         face.__dict__["before"] = pd.Series({"age_years": 40.0})
         found = face.step_for("age", wanted)
         assert abs(2 * (found - step) + 0.1 * (found**2 - step**2)) < 1.6
-        assert face.step_for("age", wanted, measure=False) != found or abs(found) == 10.0
+        assert face.step_for("age", wanted, measure=False) != found or abs(found) == 8.0
 
 
 # --- the bundled directions, on the bundled portrait --------------------------------------------------------------------
@@ -328,7 +328,7 @@ class TestBundled:
             found = portrait.editor.calibration(one.name)
             assert found.people
             assert found.measured_by.startswith("faces64 ")
-            assert found.range[1] > 0
+            assert found.range[0] < 0 or found.range[1] > 0
 
     def test_a_smile_fades_and_nothing_else_changes(self, portrait):
         edited, report = portrait.edit({"smile": by(-1)})

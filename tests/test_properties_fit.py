@@ -12,7 +12,7 @@ from latentrot.diffusion.fingerprint import Fingerprint
 from latentrot.diffusion.first_stage import mirror_latents
 from latentrot.diffusion.solve import Schedule
 from latentrot.directions.design import COLOURS, GRAIN, design_of, mirrored_columns
-from latentrot.directions.joint import JointSums, gather_joint, joint_terms, ridge_slopes
+from latentrot.directions.joint import JointSums, gather_joint, ridge_slopes, sums_of
 from latentrot.directions.properties import PROPERTIES, Property, property_named
 from latentrot.directions.property_directions import Calibration, PropertyDirections, load_property_directions
 from latentrot.directions.property_fit import PropertyFitConfig, directions_of, fit_properties
@@ -25,12 +25,6 @@ SHAPE, FACTOR = (12, 4, 4), 2
 MODEL = Fingerprint("0123456789abcdef", "fedcba9876543210", "epsilon", "linear 0.0001 to 0.02, 1000 levels", "identity")
 SPACE = LatentSpace("tiny", MODEL, Schedule(steps=3), SHAPE, FACTOR)
 PLAIN = PropertyFitConfig(mirror=False, held_out=0.0, ridge=0.0, orthogonal=False)
-
-
-def sums_of(x, z, names):
-    """The sums of a batch in memory: (n, k) columns, the intercept first, and (n, d) latents in half precision."""
-    both = joint_terms(x, np.asarray(z, np.float64))
-    return JointSums(tuple(names), x.T @ x, both[:-1], both[-1])
 
 
 def make_labels(n: int = 1200, seed: int = 0) -> pd.DataFrame:

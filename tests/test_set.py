@@ -13,7 +13,7 @@ from latentrot.bundles import PORTRAIT, PROPERTIES, bundled_folder, part_in
 from latentrot.data.images import read_image
 from latentrot.directions.properties import by, property_named, to
 from latentrot.errors import LatentrotError
-from latentrot.portrait.edit_request import parse_edit, parse_set
+from latentrot.portrait.edit_request import LIT, parse_edit, parse_set
 from latentrot.portrait.photograph import edit_portrait
 from latentrot.portrait.portrait import open_portrait
 from latentrot.portrait.properties import StillRotator
@@ -28,7 +28,7 @@ needs_properties = pytest.mark.skipif(
 class TestWords:
     def test_signed_is_by_and_unsigned_is_to(self):
         assert parse_set(["smile=+1", "age=60", "bangs=-.5", "light=left"]) == {
-            "smile": by(1), "age": to(60), "bangs": by(-0.5), "light_left": to(1),
+            "smile": by(1), "age": to(60), "bangs": by(-0.5), "light_left": to(LIT),
         }  # fmt: skip
 
     @pytest.mark.parametrize(

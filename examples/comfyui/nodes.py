@@ -30,8 +30,7 @@ log = logging.getLogger(__name__)
 
 #: widgets of properties: name -> the largest change to either side, in the property's unit
 PROPERTIES = {
-    "smile": 1.0, "mouth_open": 1.0, "age": 20.0, "male": 1.0, "sunglasses": 1.0, "bangs": 1.0, "blond": 1.0,
-    "black_hair": 1.0, "beard": 1.0,
+    "smile": 1.0, "mouth_open": 1.0, "age": 20.0, "male": 1.0, "sunglasses": 1.0, "bangs": 1.0, "beard": 1.0,
 }  # fmt: skip
 #: so many images stay prepared
 KEPT = 8

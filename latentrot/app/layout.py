@@ -51,7 +51,7 @@ STYLE = """
 
 
 #: properties with a slider, if the model has directions for them, in the order of the page; light: -1 left to 1 right
-OFFERED = ("smile", "age", "light", "mouth_open", "bangs", "beard", "male", "blond", "black_hair", "glasses")
+OFFERED = ("smile", "age", "light", "mouth_open", "bangs", "beard", "male", "sunglasses", "glasses")
 #: max number of sliders of properties
 MAX_SLIDERS = 8
 #: max pitch, degrees
@@ -97,7 +97,8 @@ def sliders_of(editor: PropertyEditor | None) -> list[PropertySlider]:
             found.append(PropertySlider("age (years)", -low, high, 1, name, name))
         elif name in known:
             low, high = known[name]
-            found.append(PropertySlider(name.replace("_", " "), -1 if low < -0.4 else 0, 1, 0.1, name, name))
+            low, high = (-1 if low < -0.4 else 0), (1 if high > 0 else 0)
+            found.append(PropertySlider(name.replace("_", " "), low, high, 0.1, name, name))
     return found[:MAX_SLIDERS]
 
 

@@ -28,12 +28,12 @@ from latentrot.errors import LatentrotError
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.shard import ShardHeader
 
-__all__ = ["JointSums", "gather_joint", "joint_terms", "ridge_slopes"]
+__all__ = ["JointSums", "gather_joint", "ridge_slopes", "sums_of"]
 
 #: z is rounded to multiples of this before it is squared, so that sums of squares are exact
 SQUARED_GRAIN = 2.0**-12
-#: batch size of the products
-ROWS = 128
+#: size of a block of latents, which stays in the processor's cache in float64
+ROWS, COLUMNS = 256, 1024
 #: ridge penalty, see `ridge_slopes`
 RIDGE = 20.0
 
@@ -113,16 +113,35 @@ class ShardColumns:
 
     def add_to(self, sums: np.ndarray, latents: torch.Tensor) -> None:
         """Add X'Z and, as the last row, the sum of z squared: (k + 1, d) float64, in place."""
-        for start in range(0, len(latents), ROWS):
-            x = self.x[start : start + ROWS]
-            z = latents[start : start + ROWS].flatten(1).double().numpy()
-            sums += joint_terms(x, z)
+        add_terms(sums, self.x, latents.flatten(1))
 
 
-def joint_terms(x: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """(n, k) columns, the first 1 or 0, and (n, d) latents -> (k + 1, d): X'Z, and the sum of z squared."""
-    rounded = np.round(z / SQUARED_GRAIN) * SQUARED_GRAIN
-    return np.concatenate([x.T @ z, x[:, :1].T @ rounded**2])
+def add_terms(sums: np.ndarray, x: np.ndarray, z: torch.Tensor) -> None:
+    """Add X'Z and, as the last row, the sum of z squared, block by block.
+
+    Args:
+        sums: (k + 1, d) float64, changed in place.
+        x: (n, k) columns, the first 1 or 0.
+        z: (n, d) latents in half or single precision.
+    """
+    single, double = torch.empty(ROWS, COLUMNS), torch.empty(ROWS, COLUMNS, dtype=torch.float64)
+    for top in range(0, len(z), ROWS):
+        columns = np.ascontiguousarray(x[top : top + ROWS].T)
+        for left in range(0, z.shape[1], COLUMNS):
+            block = z[top : top + ROWS, left : left + COLUMNS]
+            narrow, wide = (buffer[: block.shape[0], : block.shape[1]] for buffer in (single, double))
+            wide.copy_(narrow.copy_(block))  # half to double is slower without this step
+            part = sums[:, left : left + COLUMNS]
+            part[:-1] += columns @ wide.numpy()
+            wide.copy_(narrow.div_(SQUARED_GRAIN).round_())
+            part[-1] += columns[0] @ wide.square_().numpy() * SQUARED_GRAIN**2
+
+
+def sums_of(x: np.ndarray, z: np.ndarray, names: Sequence[str]) -> JointSums:
+    """Sums of a batch in memory: (n, k) columns, the intercept first, and (n, d) latents in half precision."""
+    both = np.zeros((len(names) + 1, z.shape[1]))
+    add_terms(both, x, torch.from_numpy(z))
+    return JointSums(tuple(names), x.T @ x, both[:-1], both[-1])
 
 
 def gather_joint(

@@ -14,8 +14,10 @@ from latentrot.portrait.turns import Turn, parse_turns
 
 __all__ = ["EditRequest", "parse_edit", "parse_set"]
 
-#: values that are words: light=left sets the property light_left to 1
+#: values that are words: light=left sets the property light_left to LIT
 SIDES = {"light": ("left", "right")}
+#: probability of a side; 1 would need the longest step, which draws hard shadows
+LIT = 0.8
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)$")
 
 
@@ -91,7 +93,7 @@ def parse_set(words: Sequence[str]) -> dict[str, Wanted]:
     for word in words:
         name, equals, value = word.partition("=")
         if name in SIDES and value in SIDES[name]:
-            name, value = f"{name}_{value}", "1"
+            name, value = f"{name}_{value}", str(LIT)
         if not equals or not NUMBER.match(value):
             sides = " or ".join(f"{n}={side}" for n, known in SIDES.items() for side in known)
             raise LatentrotError(

@@ -178,9 +178,9 @@ def summarised(one: Property, rows: Sequence[Measured], absent: float, span: flo
     means = [float(np.mean([change(r) for r in rows if r.step == s])) if s else 0.0 for s in steps]
     weights = [1e6 if s == 0 else 1.0 for s in steps]
     monotone = IsotonicRegression().fit_transform(steps, means, sample_weight=weights)
-    reference = min(
-        (s for s in steps if s > 0), key=lambda s: abs(means[steps.index(s)] - EFFECTS_AT.get(one.unit, 1.0)), default=0
-    )
+    larger = [s for s in steps if s > 0] or steps  # of a property that is only reduced: its reduction
+    wanted = EFFECTS_AT.get(one.unit, 1.0)
+    reference = min(larger, key=lambda s: abs(abs(means[steps.index(s)]) - wanted))
     at = [r for r in rows if r.step == reference]
     effects = {
         name: round(float(np.mean([r.after[name] - r.before[name] for r in at])), 4)
