@@ -35,7 +35,7 @@ def read_obj(path):
     corners = np.array([[c.split("/") for c in w[1:]] for w in words if w[0] == "f"], int) - 1
     material = path.parent / next(" ".join(w[1:]) for w in words if w[0] == "mtllib")
     name = next(line.split(None, 1)[1] for line in material.read_text().splitlines() if line.startswith("map_Kd"))
-    return points, places, corners, np.asarray(Image.open(path.parent / name))
+    return points, places, corners, np.asarray(Image.open(path.parent / name).convert("RGB"))
 
 
 def shown_by(camera, points, corners, places, texture, size):

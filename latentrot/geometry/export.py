@@ -11,21 +11,24 @@ from PIL import Image
 
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import write_atomically
-from latentrot.geometry.camera import MeshPose, camera_of, frontal
+from latentrot.geometry.camera import AXES, MeshPose, camera_of, frontal
 from latentrot.geometry.head import Head
+from latentrot.geometry.shell import TEXELS, grid_places
+from latentrot.geometry.template import boundary_loops, load_template
+from latentrot.geometry.whole_view import hair_texture, skin_texture
 
 __all__ = ["MESHES", "as_mesh", "camera_entry", "export_head", "mesh_files"]
 
 #: suffixes of the supported mesh formats
 MESHES = (".glb", ".obj", ".ply")
-#: step of the exported mesh's grid in region pixels
-STEP = 3
+#: side in pixels of each half of the skin's texture; height of the template (y, W) at which the neck is cut
+SIDE, NECK_BOTTOM = 1024, 1.13
 #: material of an OBJ: the unlit texture, without highlights
-MATERIAL = "newmtl head\nKa 1 1 1\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd {texture}\n"
+MATERIAL = "newmtl head\nKa 1 1 1\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd {texture}\nmap_d {texture}\n"
 
 
 def as_mesh(head: Head, pose: MeshPose = "photograph") -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Convert a head to a closed mesh: front and back surface, joined at their rims.
+    """Convert a head to a textured mesh: skin, closed below the neck, and the hair around it.
 
     Args:
         head: fitted to a photograph.
@@ -33,35 +36,49 @@ def as_mesh(head: Head, pose: MeshPose = "photograph") -> tuple[np.ndarray, np.n
 
     Returns:
         (n, 3) points in face widths, x to the viewer's right, y up, z to the viewer; (t, 3) triangles, counter-clockwise
-        from outside; (n, 2) texture coordinates from the lower left corner; (h, 2w, 3) uint8 texture, front then back.
+        from outside; (n, 2) texture coordinates from the lower left corner; (h, w, 4) uint8 texture, whose alpha cuts out
+        the hair.
     """
-    from latentrot.geometry.head import lift_mesh  # noqa: PLC0415
-    from latentrot.geometry.triangulate import triangulate_mask  # noqa: PLC0415
-
-    mesh = triangulate_mask(head.outline.to_rest, STEP)
-    front, back = lift_mesh(mesh, head.outline, head.front_u, head.back_u, head.region.width)
-    count = len(mesh.points)
-    rims = _rim_edges(mesh.faces)
-    skirt = np.concatenate(
-        [np.column_stack([rims[:, 1], rims[:, 0], rims[:, 0] + count]),
-         np.column_stack([rims[:, 1], rims[:, 0] + count, rims[:, 1] + count])]
-    )  # fmt: skip
-    faces = np.concatenate([mesh.faces, mesh.faces[:, ::-1] + count, skirt])
-    points = (np.concatenate([front, back]) - head.axis) / head.region.width * np.array([1, -1, 1])
-    width, height = head.region.size
-    place = np.concatenate([mesh.points, mesh.points + np.array([width, 0])]) / [2 * width, height]
-    hair = head.colours.back_tone + head.colours.strands
-    texture = np.concatenate([head.colours.front, hair], 1).round().clip(0, 255).astype(np.uint8)
-    if pose == "frontal":
-        points = frontal(head, points)
-    return points, faces[:, ::-1], np.column_stack([place[:, 0], 1 - place[:, 1]]), texture
+    parts = [skin_part(head), hair_part(head)]
+    height, widths = max(len(p[3]) for p in parts), [p[3].shape[1] for p in parts]
+    texture = np.zeros((height, sum(widths), 4), np.uint8)
+    points, faces, places = [], [], []
+    for (own, triangles, place, colours), left in zip(parts, (0, widths[0]), strict=True):
+        texture[: len(colours), left : left + colours.shape[1]] = colours.round().clip(0, 255)
+        faces.append(triangles + sum(map(len, points)))
+        points.append((own - head.axis) / head.region.width * AXES)
+        places.append((place + np.array([left, 0])) / [texture.shape[1], height])
+    x, y = np.concatenate(places).T
+    everything = np.concatenate(points)
+    return (
+        frontal(head, everything) if pose == "frontal" else everything,
+        np.concatenate(faces)[:, ::-1],
+        np.clip(np.column_stack([x, 1 - y]), 0, 1),
+        texture,
+    )
 
 
-def _rim_edges(faces: np.ndarray) -> np.ndarray:
-    """Boundary edges (edges of one triangle only), in the orientation of their triangle: (m, 2)."""
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    _, first, count = np.unique(np.sort(edges, axis=1), axis=0, return_index=True, return_counts=True)
-    return edges[first[count == 1]]
+def skin_part(head: Head) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Points in the region, clockwise triangles, texture positions in pixels, and the texture, of skull, ears and neck."""
+    template = load_template()
+    kept = (template.mean[:, 1] < NECK_BOTTOM)[template.faces].all(1)
+    points, place = head.whole.points[template.corners], template.uv * [SIDE, -SIDE] + [0, SIDE]
+    number = np.zeros(len(template.mean), np.int64)
+    number[template.corners[::-1]] = np.arange(len(template.corners))[::-1]
+    rim = number[max(boundary_loops(template.faces[kept]), key=len)]
+    ring = len(points) + np.arange(len(rim))  # of one colour, so with vertices of its own
+    bottom = np.stack([np.roll(ring, -1), ring, np.full(len(rim), len(points) + len(rim))], 1)
+    points = np.concatenate([points, points[rim], points[rim].mean(0, keepdims=True)])
+    place = np.concatenate([place, np.repeat(place[rim[:1]], len(rim) + 1, axis=0)])
+    texture = np.dstack([skin_texture(head, SIDE), np.full((SIDE, 2 * SIDE), 255)])
+    return points, np.concatenate([template.uv_faces[kept], bottom]), place, texture
+
+
+def hair_part(head: Head) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The same of the hair; without hair, no triangles."""
+    shell = head.whole.shell
+    texture = np.dstack([hair_texture(head), 255 * shell.alpha])
+    return shell.points.reshape(-1, 3), shell.faces, (grid_places() + 0.5) * TEXELS, texture
 
 
 def mesh_files(path: Path) -> list[Path]:
@@ -126,9 +143,16 @@ def write_with_trimesh(
     if path.suffix.lower() == ".ply":
         row, column = ((1 - place[:, 1]) * len(texture)).astype(int), (place[:, 0] * texture.shape[1]).astype(int)
         colours = texture[row.clip(0, len(texture) - 1), column.clip(0, texture.shape[1] - 1)]
-        mesh = trimesh.Trimesh(points, faces, vertex_colors=colours, process=False)
+        opaque = (colours[:, 3] >= 128)[faces].all(1)
+        mesh = trimesh.Trimesh(points, faces[opaque], vertex_colors=colours[:, :3], process=False)
     else:
-        material = PBRMaterial(baseColorTexture=Image.fromarray(texture), metallicFactor=0.0, roughnessFactor=1.0)
+        material = PBRMaterial(
+            baseColorTexture=Image.fromarray(texture),
+            metallicFactor=0.0,
+            roughnessFactor=1.0,
+            alphaMode="MASK",
+            doubleSided=True,
+        )
         mesh = trimesh.Trimesh(points, faces, visual=TextureVisuals(uv=place, material=material), process=False)
     write_atomically(path, lambda temporary: mesh.export(temporary, file_type=path.suffix.lower()[1:]))
 

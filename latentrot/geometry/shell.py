@@ -131,6 +131,12 @@ def texels_at(texture: np.ndarray, places: np.ndarray) -> np.ndarray:
     return sample_at(texture, (places + 0.5) * TEXELS)
 
 
+def opaque_hair(shell: Shell) -> np.ndarray:
+    """(t, 3) triangles of a shell whose corners are all opaque."""
+    thick = texels_at(shell.alpha, grid_places()[None])[0] > 0.5
+    return shell.faces[thick[shell.faces].all(1)]
+
+
 def enlarged(values: np.ndarray) -> np.ndarray:
     """Values (ROWS, COLUMNS, ...) at the vertices -> at the texels."""
     size = COLUMNS * TEXELS, ROWS * TEXELS

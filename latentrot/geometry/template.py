@@ -41,6 +41,9 @@ class HeadTemplate:
         mirror: (v,) int64, the vertex across the plane x = 0.
         ear: (v,) bool.
         visibility: (v,) float32 ambient visibility, 0 to 1.
+        corners: (p,) int64 the vertex of each texture position; a vertex on a seam has several.
+        uv: (p, 2) float32 texture positions, 0 to 2 to the right, 0 to 1 upwards.
+        uv_faces: (t, 3) int32 `faces` as numbers of texture positions.
     """
 
     mean: np.ndarray
@@ -49,6 +52,9 @@ class HeadTemplate:
     mirror: np.ndarray
     ear: np.ndarray
     visibility: np.ndarray
+    corners: np.ndarray
+    uv: np.ndarray
+    uv_faces: np.ndarray
 
     def shape(self, weights: np.ndarray) -> np.ndarray:
         """(v, 3) float64 vertices for (m,) mode coefficients."""
@@ -60,7 +66,8 @@ def make_template(ict: IctModel) -> HeadTemplate:
     base = ict.base[:OUTER_VERTICES].astype(np.float64)
     names = [str(n) for n in ict.mats]
     skin = np.isin(ict.mat, [names.index("M_Face"), names.index("M_BackHead")])
-    outer = ict.faces[skin & (ict.faces.max(1) < OUTER_VERTICES)]
+    outside = skin & (ict.faces.max(1) < OUTER_VERTICES)
+    outer, uv_faces = ict.faces[outside], ict.uvfaces[outside][:, ::-1]
     visibility = ambient_visibility(base.astype(np.float32), outer.astype(np.int32))
     flip, marks = np.array([1.0, -1.0, 1.0]), list(ICT_LANDMARKS)
     unit, origin = np.ptp(base[marks[:17], 0]), base[[marks[0], marks[16]]].mean(0)
@@ -73,6 +80,14 @@ def make_template(ict: IctModel) -> HeadTemplate:
     fans = [np.stack([np.roll(loop, -1), loop, np.full(len(loop), len(mean) + k)], 1) for k, loop in enumerate(loops)]
     mean = np.concatenate([mean, np.stack([mean[loop].mean(0) for loop in loops])])
     modes = np.concatenate([modes, np.stack([modes[:, loop].mean(1) for loop in loops], 1)], 1)
+    pairs, at = np.unique(np.stack([faces.ravel(), uv_faces.ravel()], 1), axis=0, return_inverse=True)
+    first = np.zeros(len(base), np.int64)
+    first[pairs[::-1, 0]] = np.arange(len(pairs))[::-1]
+    uv, uv_fans = ict.uv[pairs[:, 1]].astype(np.float64), []
+    for k, loop in enumerate(loops):
+        ring = first[loop]
+        uv_fans.append(np.stack([np.roll(ring, -1), ring, np.full(len(loop), len(uv) + k)], 1))
+    uv = np.concatenate([uv, np.stack([uv[first[loop]].mean(0) for loop in loops])])
     mirror = np.asarray(cKDTree(mean).query(mean * [-1, 1, 1])[1], np.int64)
     mean = (mean + mean[mirror] * [-1, 1, 1]) / 2
     visibility = np.concatenate([visibility, [visibility[loop].mean() for loop in loops]])
@@ -85,6 +100,9 @@ def make_template(ict: IctModel) -> HeadTemplate:
         modes=modes.astype(np.float32),
         faces=np.concatenate([faces, *fans]).astype(np.int32),
         mirror=mirror,
+        corners=np.concatenate([pairs[:, 0], np.arange(len(base), len(mean))]),
+        uv=uv.astype(np.float32),
+        uv_faces=np.concatenate([at.reshape(-1, 3), *uv_fans]).astype(np.int32),
         ear=ear,
         visibility=((visibility + visibility[mirror]) / 2).astype(np.float32),
     )
@@ -120,5 +138,5 @@ def load_template(path: Path | str = TEMPLATE_PATH) -> HeadTemplate:
         LatentrotError: the file is missing or holds something else.
     """
     arrays = read_piece(path, KIND, HeadTemplate.__dataclass_fields__)
-    kinds = {"faces": np.int32, "mirror": np.int64, "ear": np.bool_}
+    kinds = {"faces": np.int32, "uv_faces": np.int32, "mirror": np.int64, "corners": np.int64, "ear": np.bool_}
     return HeadTemplate(**{name: a.astype(kinds.get(name, np.float32)) for name, a in arrays.items()})

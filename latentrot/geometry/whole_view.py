@@ -13,14 +13,14 @@ from latentrot.geometry.draw import draw
 from latentrot.geometry.fields import blur, continued, ramp, sample_at, values_at
 from latentrot.geometry.layer import Layer
 from latentrot.geometry.shading import relight, relit_gain, smooth_gain
-from latentrot.geometry.shell import grid_places, texels_at
+from latentrot.geometry.shell import enlarged, grid_places, opaque_hair, texels_at
 from latentrot.geometry.template import load_template
 from latentrot.geometry.whole import WholeHead
 
 if TYPE_CHECKING:
     from latentrot.geometry.head import Head
 
-__all__ = ["whole_layer", "whole_mesh"]
+__all__ = ["hair_texture", "skin_texture", "whole_layer", "whole_mesh"]
 
 #: brightness of the inner side of the hair
 INNER = 0.7
@@ -97,23 +97,34 @@ def whole_layer(head: Head, turn: np.ndarray, light_follows: bool) -> Layer:
 
 def draw_skin(head: Head, whole: WholeHead, turn: np.ndarray) -> Drawn:
     """Rasterise and colour skull, face, ears and neck."""
-    template, size = load_template(), head.region.size
+    template, points = load_template(), rotated_skin(head, turn)
+    v, shown, depth = draw(points, template.faces, skin_values(whole), np.ones(len(template.faces)), head.region.size)
+    colours, known = skin_colours(head, whole, v)
+    height = v[..., 15]
+    alpha = (shown > 0) * (1 - ramp(height, *NECK) * whole.covered) * ramp(height, *NECK_END)
+    return Drawn(colours, alpha.astype(np.float32), known, v[..., :2], v[..., 12:15], depth)
+
+
+def skin_values(whole: WholeHead) -> np.ndarray:
+    """(v, 16) what is interpolated between vertices: source, its mirror, both seen, ratio, base, normal, template height."""
+    template = load_template()
     across = template.mirror
-    values = np.column_stack(
+    return np.column_stack(
         [whole.points[:, :2], whole.points[across, :2], whole.seen, whole.seen[across], whole.ratio, whole.base,
          whole.normals, template.mean[:, 1]]
     )  # fmt: skip
-    points = rotated_skin(head, turn)
-    v, shown, depth = draw(points, template.faces, values, np.ones(len(template.faces)), size)
-    source, mirror, height = v[..., 0:2], v[..., 2:4], v[..., 15]
+
+
+def skin_colours(head: Head, whole: WholeHead, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Colours (h, w, 3) of interpolated `skin_values` (h, w, 16), and (h, w) the share of the photograph's own pixel."""
+    source, mirror = v[..., 0:2], v[..., 2:4]
     known = v[..., 4] * sample_at(whole.skin, source)
     mirrored = np.clip(v[..., 5] * sample_at(whole.bare, mirror) - known, 0, 1)  # where that side shows more
     own = sample_at(head.image, source, cv2.INTER_CUBIC)
     other = sample_at(head.image, mirror, cv2.INTER_CUBIC) * v[..., 6:9]
     k, m = known[..., None], mirrored[..., None]
     colours = np.clip(own * k + other * m + v[..., 9:12] * (1 - k - m), 0, 255)
-    alpha = (shown > 0) * (1 - ramp(height, *NECK) * whole.covered) * ramp(height, *NECK_END)
-    return Drawn(colours, alpha.astype(np.float32), known, source, v[..., 12:15], depth)
+    return colours, known
 
 
 def draw_hair(head: Head, whole: WholeHead, turn: np.ndarray, skin_depth: np.ndarray) -> Drawn:
@@ -129,6 +140,24 @@ def draw_hair(head: Head, whole: WholeHead, turn: np.ndarray, skin_depth: np.nda
     near = (depth > skin_depth - CLOSE * head.region.width) & (shown > 0)
     alpha = ramp(texels_at(shell.alpha, places), *HAIR_ALPHA) * blur(near.astype(np.float32), 0.7) * (shown > 0)
     return Drawn(colours, alpha, known, source, v[..., 4:7], depth)
+
+
+def skin_texture(head: Head, side: int) -> np.ndarray:
+    """(side, 2 * side, 3) colours of the skin, laid out by the template's texture positions."""
+    template, whole = load_template(), head.whole
+    places = np.column_stack([template.uv * [side, -side] + [0, side], np.zeros(len(template.uv))])
+    a, b, c = (places[template.uv_faces[:, i]] for i in range(3))
+    flipped = np.cross(b - a, c - a)[:, 2] < 0
+    faces = np.where(flipped[:, None], template.uv_faces[:, ::-1], template.uv_faces)
+    v, shown, _ = draw(places, faces, skin_values(whole)[template.corners], np.ones(len(faces)), (2 * side, side))
+    return continued(skin_colours(head, whole, v)[0], shown > 0)
+
+
+def hair_texture(head: Head) -> np.ndarray:
+    """(h, w, 3) colours of the hair, laid out by azimuth and elevation."""
+    shell = head.whole.shell
+    image = sample_at(head.image, enlarged(shell.points)[..., :2], cv2.INTER_CUBIC)
+    return shell.colours + shell.known[..., None] * (image - shell.colours)
 
 
 def draw_inner_hair(head: Head, whole: WholeHead, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -192,9 +221,7 @@ def whole_mesh(head: Head, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     skin, hair = rotated_skin(head, turn), rotated_shell(head, turn)
     hidden = ramp(template.mean[:, 1], *NECK) * values_at(whole.covered, skin[:, :2]) > 0.5
     bare = template.faces[~(hidden | (template.mean[:, 1] > np.mean(NECK_END)))[template.faces].any(1)]
-    thick = texels_at(whole.shell.alpha, grid_places()[None])[0] > 0.5
-    locks = whole.shell.faces[thick[whole.shell.faces].all(1)]
-    return np.concatenate([skin, hair]), np.concatenate([bare, locks + len(skin)])
+    return np.concatenate([skin, hair]), np.concatenate([bare, opaque_hair(whole.shell) + len(skin)])
 
 
 def rotated(points: np.ndarray, axis: np.ndarray, turn: np.ndarray, share: np.ndarray) -> np.ndarray:
