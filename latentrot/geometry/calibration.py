@@ -1,6 +1,7 @@
-"""Calibration of the mesh rotation: the angle to rotate by so that the measured yaw changes by the requested angle.
+"""Calibration of the front and back surface: the angle to rotate by so that the measured yaw changes by the requested angle.
 
-A surface fitted to landmarks is flatter than a real head, so a rotated head measures less yaw than it was rotated by.
+A surface fitted to landmarks is flatter than a real head, so a rotated head measures less yaw than it was rotated by. The
+whole head is rotated by the requested angle: an independent yaw network measures it within a degree up to 35.
 """
 
 from __future__ import annotations

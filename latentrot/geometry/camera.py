@@ -55,9 +55,12 @@ def angle_of(turn: np.ndarray) -> float:
     return float(np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1))))
 
 
-def view_matrix(head: Head, yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> np.ndarray:
-    """(3, 3) rotation about the head's axis in its region, by calibrated degrees, like the arguments of `Head.turn`."""
-    return turn_matrix(head, surface_yaw(yaw), pitch, roll)
+def view_matrix(
+    head: Head, yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0, whole: bool | None = None
+) -> np.ndarray:
+    """(3, 3) rotation about the head's axis in its region, by the arguments of `Head.turn`: a whole head needs no calibration."""
+    whole = head.needs_whole(yaw, pitch, roll) if whole is None else whole
+    return turn_matrix(head, yaw if whole else surface_yaw(yaw), pitch, roll)
 
 
 def frontal(head: Head, points: np.ndarray) -> np.ndarray:

@@ -132,7 +132,7 @@ class Head:
         from latentrot.geometry.turn import turn_head  # noqa: PLC0415  which renders heads
 
         whole = self.needs_whole(yaw, pitch, roll) if whole is None else whole
-        return turn_head(self, surface_yaw(yaw), pitch, roll, light_follows, whole)
+        return turn_head(self, yaw if whole else surface_yaw(yaw), pitch, roll, light_follows, whole)
 
     def needs_whole(self, yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> bool:
         """Whether a rotation by these degrees is so large that the whole head looks better: `MeshConfig.whole_from`.

@@ -90,7 +90,7 @@ class View:
         if face.head is None:
             found = estimate_landmarks(image, face.alignment, device=edited.config.perception_device)
             return cls(image, found.require_sure().points, None, turn)
-        return cls(image, landmarks_at(face.head, matrix_of(face.head, turn)), face.head, turn, face.whole)
+        return cls(image, landmarks_at(face.head, matrix_of(face.head, turn, face.whole)), face.head, turn, face.whole)
 
     def require_head(self, kind: str) -> tuple[Head, np.ndarray]:
         """Return the head and the (3, 3) rotation matrix of the view.
@@ -100,12 +100,12 @@ class View:
         """
         if self.head is None:
             raise LatentrotError(f"--also {kind} needs the fitted 3-D head; use --rotator mesh or latent")
-        return self.head, matrix_of(self.head, self.turn)
+        return self.head, matrix_of(self.head, self.turn, self.whole)
 
 
-def matrix_of(head: Head, turn: Turn) -> np.ndarray:
+def matrix_of(head: Head, turn: Turn, whole: bool) -> np.ndarray:
     """(3, 3) rotation matrix of a rotation, in the coordinates of the head's region."""
-    return view_matrix(head, turn.yaw, turn.pitch, turn.roll)
+    return view_matrix(head, turn.yaw, turn.pitch, turn.roll, whole)
 
 
 @dataclass(frozen=True)
