@@ -26,8 +26,9 @@ from latentrot.data.images import read_image, write_image
 from latentrot.errors import LatentrotError
 from latentrot.faces.detect import detect_faces
 from latentrot.faces.framing import frame_face
-from latentrot.portrait.photograph import Edited, edit_portrait
-from latentrot.portrait.portrait import open_portrait
+from latentrot.portrait.face import PreparedFace, prepare_face
+from latentrot.portrait.portrait import Portrait, open_portrait
+from latentrot.portrait.turns import Turn
 
 #: max absolute yaw of a source, degrees; others are left out
 FRONTAL_DEG = 12.0
@@ -62,7 +63,7 @@ class Photographs:
     people: int = 20
     skip: int = 0
     rotators: tuple[str, ...] = ("mesh", "latent")
-    degrees: tuple[float, ...] = (-35.0, -25.0, -15.0, 15.0, 25.0, 35.0)
+    degrees: tuple[float, ...] = (-60.0, -45.0, -35.0, -25.0, -15.0, 15.0, 25.0, 35.0, 45.0, 60.0)
     strips: Path | None = None
     out: Path = Path("experiments/photographs.csv")
 
@@ -76,13 +77,22 @@ def crop_near(photo: np.ndarray, place: np.ndarray) -> np.ndarray | None:
     return frame_face(photo, face.landmarks).crop(photo, SIDE)
 
 
-def rows_of(edited: Edited, name: str, rotator: str, degrees: tuple[float, ...], judge: Judge) -> list[dict]:
+def rotated(face: PreparedFace, degrees: float) -> np.ndarray:
+    """The photograph with its face rotated by one angle, as a single edit: (h, w, 3) uint8."""
+    image = face.portrait.image.copy()
+    face.edit([Turn(degrees)]).patch(0).paste(image)
+    return image
+
+
+def rows_of(
+    found: Portrait, images: list[np.ndarray], name: str, rotator: str, degrees: tuple[float, ...], judge: Judge
+) -> list[dict]:
     """Measure one person: one row per rotation."""
-    place = edited.alignment.to_photo(np.array([[89.0, 124.0]]))[0] if edited.alignment else np.zeros(2)
-    source = crop_near(edited.source, place)
+    place = found.alignments[0].to_photo(np.array([[89.0, 124.0]]))[0]
+    source = crop_near(found.image, place)
     rows = []
-    for i, asked in enumerate(degrees):
-        turned = crop_near(edited.image_at(i), place)
+    for image, asked in zip(images, degrees, strict=True):
+        turned = crop_near(image, place)
         if source is None or turned is None:
             rows.append({"rotator": rotator, "person": name, "asked": asked})
             continue
@@ -127,16 +137,16 @@ def main(options: Photographs) -> None:
             square = found.alignments[0].crop(found.image, SIDE)
             if abs(judge.pose([square])[0, 0]) > FRONTAL_DEG:
                 continue
-            edits = {k: edit_portrait(found, r, options.degrees) for k, r in rotators.items()}
+            faces = {k: prepare_face(found, found.alignments[0], r) for k, r in rotators.items()}
+            edits = {k: [rotated(face, degrees) for degrees in options.degrees] for k, face in faces.items()}
         except LatentrotError as error:
             print(f"{name}: {error}")
             continue
-        for rotator, edited in edits.items():
-            rows += rows_of(edited, name, rotator, options.degrees, judge)
+        for rotator, images in edits.items():
+            rows += rows_of(found, images, name, rotator, options.degrees, judge)
             if options.strips is not None:
                 options.strips.mkdir(parents=True, exist_ok=True)
-                strip = np.hstack([read_image(path), *(edited.image_at(i) for i in range(len(options.degrees)))])
-                write_image(options.strips / f"{done:02d}-{rotator}.png", strip)
+                write_image(options.strips / f"{done:02d}-{rotator}.png", np.hstack([read_image(path), *images]))
         done += 1
         print(done, name, flush=True)
         if done == options.people:
