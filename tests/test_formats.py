@@ -22,6 +22,7 @@ from latentrot.faces.network import FaceLabeler, load_labeler
 from latentrot.faces.table import read_labels
 from latentrot.geometry.ear import load_ear, write_ear
 from latentrot.geometry.surface import load_surface, write_surface
+from latentrot.geometry.template import load_template, write_template
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.shard import pack_shard, read_header
 from latentrot.store.space import LatentSpace
@@ -137,6 +138,12 @@ class TestSafetensors:
         path = tmp_path / "ear.safetensors"
         write_ear(load_ear(), path)
         uncached = load_ear.__wrapped__
+        self.check(path, lambda: uncached(path))
+
+    def test_whole_head(self, tmp_path):
+        path = tmp_path / "head_template.safetensors"
+        write_template(load_template(), path)
+        uncached = load_template.__wrapped__
         self.check(path, lambda: uncached(path))
 
     def test_checkpoint(self, data, tmp_path):

@@ -95,28 +95,30 @@ class HeadsImport:
 
 @dataclass(frozen=True)
 class HeadsSurface:
-    """Simplify the face model to the surface that is fitted to photographs, and extract an ear; both are in the package."""
+    """Cut the fitted surface, an ear and the whole head out of the face model; the package contains all three."""
 
     model: Path | None = None
     """face model; by default the output of `latentrot heads import`"""
     out: Path | None = None
-    """output .safetensors file of the surface; ear.safetensors is written beside it; by default the files in the package"""
+    """output .safetensors file of the surface; the others are written beside it; by default the files in the package"""
 
     def run(self) -> None:
-        """Simplify the model and write both files."""
+        """Write the three files."""
         from latentrot.geometry.ear import EAR_PATH, make_ear, write_ear  # noqa: PLC0415
         from latentrot.geometry.surface import SURFACE_PATH, make_surface, write_surface  # noqa: PLC0415
+        from latentrot.geometry.template import TEMPLATE_PATH, make_template, write_template  # noqa: PLC0415
         from latentrot.synthetic.head_model import ICT_PATH  # noqa: PLC0415
         from latentrot.synthetic.ict import read_ict  # noqa: PLC0415
 
         check_writable(self.out or SURFACE_PATH)
         model, out = read_ict(self.model or ICT_PATH), self.out or SURFACE_PATH
-        surface, ear, beside = make_surface(model), make_ear(model), out.with_name(EAR_PATH.name)
+        surface, ear, template = make_surface(model), make_ear(model), make_template(model)
         write_surface(surface, out)
-        write_ear(ear, beside)
+        write_ear(ear, out.with_name(EAR_PATH.name))
+        write_template(template, out.with_name(TEMPLATE_PATH.name))
         print(
-            f"{len(surface.mean)} vertices, {len(surface.identities)} identities; wrote {out}; "
-            f"ear: {len(ear.points)} vertices; wrote {beside}"
+            f"surface: {len(surface.mean)} vertices, {len(surface.identities)} identities; ear: {len(ear.points)} vertices; "
+            f"head: {len(template.mean)} vertices; wrote {out}, {EAR_PATH.name}, {TEMPLATE_PATH.name}"
         )
 
 
