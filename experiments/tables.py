@@ -55,11 +55,12 @@ def rotators() -> list[list[str]]:
 def goals() -> list[list[str]]:
     """Table of side effects of property edits at a fixed success, for three methods of finding the direction."""
     table = read("properties")
-    rows = [["goal", "success", *(f"identity, {m}" for m in ("joint", "mean difference", "svm")), "yaw moved, joint"]]
+    methods = ("joint", "mean difference", "svm")
+    rows = [["goal", "mean value reached", *(f"identity, {m}" for m in methods), "yaw change, degrees, joint"]]
     for goal, part in table.groupby("goal", sort=False):
         by = part.set_index("method")
         reached = (by["success"] - by["wanted"]).abs() < 0.01 * by["wanted"]
-        cells = [number(by.loc[m, "identity"], 2) if reached[m] else "-" for m in ("joint", "mean difference", "svm")]
+        cells = [number(by.loc[m, "identity"], 2) if reached[m] else "-" for m in methods]
         rows.append([str(goal), f"{by.loc['joint', 'success']:.3g}", *cells, number(by.loc["joint", "yaw"], 1)])
     return rows
 

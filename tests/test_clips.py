@@ -142,7 +142,7 @@ class TestHeldOut:
         class Drawn:
             learned_from = ("rendered",)
 
-        with pytest.raises(LatentrotError, match="with seeds in this range"):
+        with pytest.raises(LatentrotError, match="reserved for training"):
             evaluate({"drawn": Drawn()}, folder)
 
     def test_the_bundled_models_name_their_training_data(self):

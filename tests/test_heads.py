@@ -186,7 +186,7 @@ def test_another_folder_is_refused_with_both_values(made, tmp_path):
         write_heads(dataclasses.replace(heads, count=19), out)
     (tmp_path / "img_align_celeba").mkdir()
     (tmp_path / "img_align_celeba" / "somebody.png").write_bytes(b"")
-    with pytest.raises(LatentrotError, match="holds images but"):
+    with pytest.raises(LatentrotError, match="contains images, but"):
         write_heads(heads, tmp_path)
 
 

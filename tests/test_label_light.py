@@ -465,8 +465,8 @@ def test_arrays(tmp_path, array, options, light, confidence):
 def test_unfit_arrays_are_refused(tmp_path):
     path = tmp_path / "l.npy"
     for array, ids, words in [
-        (np.zeros(3, int), None, "shape .3,.: expected as many image_ids, none are given"),
-        (np.zeros(3, int), list("ab"), "2 are given"),
+        (np.zeros(3, int), None, "shape .3,., but 0 image_ids"),
+        (np.zeros(3, int), list("ab"), "2 image_ids were given"),
         (np.zeros((3, 2)), list("abc"), r"expected \(n,\) or \(n, 3\)"),
         (np.array([0, 1, 7]), list("abc"), "contains the lights 7"),
         (np.array([[0.1, 0.9, 0], [np.nan, 0, 1], [1, 0, 0]]), list("abc"), "row 1: .*scores from 0 up"),

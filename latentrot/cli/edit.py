@@ -83,11 +83,11 @@ class Edit:
     or the directions differ"""
     out: Path | None = None
     """.png or .jpg: the edited image, or a strip of several results; .webp: the image, or an animation of several results;
-    .gif or .mp4: an animation that plays several results forwards and backwards, or alternates before and after; without
+    .gif or .mp4: an animation: several results play forwards and backwards, one alternates with the original; without
     a suffix: a folder for strip, images and report, which replaces an earlier output folder. Default: NAME-turned.png in
-    the current folder, with a number if it exists. For a folder of images: another folder with NAME.png for each, or for
-    several results a folder NAME (or PERSON) each, with poses in the file names, and views.csv. For a video: .mp4; for
-    an animated image: .gif, .webp or .mp4"""
+    the current folder, with a number if it exists. For a folder of images: another folder; one result per image is
+    written as NAME.png, several to a subfolder NAME (or PERSON) with the pose in the file names, all listed in views.csv.
+    For a video: .mp4; for an animated image: .gif, .webp or .mp4"""
     light: Literal["auto", "left", "center", "right"] = "auto"
     """side of the image from which the main light comes; auto: estimated"""
     face: str = "largest"

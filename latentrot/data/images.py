@@ -409,7 +409,9 @@ def check_image(image: np.ndarray, what: str = "image") -> None:
     """
     if not isinstance(image, np.ndarray):
         raise LatentrotError(f"the {what} is a {type(image).__name__}; expected a numpy array (h, w, 3) of uint8")
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+    if image.size == 0:
+        raise LatentrotError(f"the {what} is empty: {image.shape}; expected (h, w, 3) of uint8, RGB")
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise LatentrotError(f"the {what} is {image.shape} of {image.dtype}; expected (h, w, 3) of uint8, RGB")
 
 

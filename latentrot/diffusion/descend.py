@@ -85,8 +85,8 @@ def descend(
     Args:
         model: from `load_model`.
         x: (n, 3, h, w) images in [-1, 1] at the model's resolution.
-        start: (n, c, h', w') initial latents: noise, or the results of `invert` or `embed_with`. Residual latents are
-            dropped, so latents of the plain inverse start at a lower PSNR than those of the fixed-point solver.
+        start: (n, c, h', w') initial latents: noise, or the results of `invert` or `embed_with`. Residual latents
+            (solver "corrected") are ignored: the descent then starts from plain DDIM latents, whose PSNR is lower.
         schedule: schedule of the decoding.
         config: stopping criteria.
 

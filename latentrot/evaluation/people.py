@@ -37,7 +37,8 @@ def require_held_out(rotators: Mapping[str, Rotator], root: Path, config: Evalua
         sets = capabilities_of(rotator).learned_from
         if seen and sets is not None and RENDERED in sets:
             raise LatentrotError(
-                f"{root}: rotator {way} was trained on rendered heads with seeds in this range; render others with: "
+                f"{root}: the heads have seeds that are reserved for training, and rotator {way} was trained on rendered "
+                "heads; render other heads with: "
                 "latentrot heads make --views --seed 1000000"
             )
         if not config.everybody:

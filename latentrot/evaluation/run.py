@@ -204,6 +204,6 @@ def check_rotated(turned: list[np.ndarray], count: int, size: int) -> list[np.nd
     shapes = [np.shape(t) for t in turned]
     if len(turned) != count or any(len(s) != 3 or s[0] != s[1] or s[2] != 3 for s in shapes):
         raise LatentrotError(f"the rotator returned images of shapes {shapes}: expected {count} of (s, s, 3)")
-    if any(t.dtype != np.uint8 for t in turned):
-        raise LatentrotError(f"the rotator returned images of type {turned[0].dtype}: expected uint8")
+    if types := {str(t.dtype) for t in turned if t.dtype != np.uint8}:
+        raise LatentrotError(f"the rotator returned images of type {', '.join(sorted(types))}: expected uint8")
     return [t if len(t) == size else resize(t, size) for t in turned]

@@ -142,8 +142,8 @@ def load_attributes(path: Path | str | None = None, device: torch.device | str |
     name = DEFAULT_BUNDLE if path is None else str(path)
     if (found := find_attributes(name)) is None:
         raise LatentrotError(
-            f"no attributes network at {name}; give a file written by train attributes, a model's folder with "
-            f"attributes.safetensors in it, or nothing for the network of {DEFAULT_BUNDLE}"
+            f"no attributes network at {name}; give a file written by `latentrot train attributes` or a model folder that "
+            f"contains attributes.safetensors; without one, the network of {DEFAULT_BUNDLE} is used"
         )
     return _read(found, Path(name).name, str(torch.device(device or "cpu")))
 

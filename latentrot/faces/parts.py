@@ -86,10 +86,10 @@ def estimate_parts(
 
 
 def without_others(parts: Parts, own: np.ndarray, faces: Sequence[np.ndarray]) -> Parts:
-    """Remove the heads of other people, which the network sometimes merges with an adjacent head.
+    """Remove the heads of other people; the network sometimes labels an adjacent head as part of the parsed one.
 
-    A pixel belongs to the person whose eyes are clearly nearer, in units of the face's size. Clothes are kept, because
-    shoulders overlap.
+    The distance of a pixel to the eyes of each person is divided by the size of that person's face. A pixel is removed if
+    the distance to another person is clearly smaller. Clothes are kept, because shoulders overlap.
 
     Args:
         parts: from `estimate_parts`.

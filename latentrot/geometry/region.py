@@ -18,13 +18,13 @@ __all__ = ["Region", "region_of"]
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """A similarity: region position = matrix @ (column, row, 1) of the photograph.
+    """An upright working region of a photograph: position in the region = matrix @ (column, row, 1) of the photograph.
 
     Args:
-        matrix: (2, 3) float64.
+        matrix: (2, 3) float64, a similarity.
         size: width and height of the region in its pixels.
         photo_size: width and height of the photograph.
-        width: W, the face's width in region pixels.
+        width: width of the face in region pixels, the unit W of lengths in this package.
         middle: (2,) the midpoint between the ears in the region.
     """
 

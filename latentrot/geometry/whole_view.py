@@ -224,12 +224,12 @@ def whole_mesh(head: Head, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([skin, hair]), np.concatenate([bare, opaque_hair(whole.shell) + len(skin)])
 
 
-def rotated(points: np.ndarray, axis: np.ndarray, turn: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Rotate points (n, 3) about a point by a share (n,) of a rotation (3, 3) (Rodrigues' formula)."""
+def rotated(points: np.ndarray, centre: np.ndarray, turn: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Rotate points (n, 3) about `centre` by shares (n,) of the angle of a rotation (3, 3): Rodrigues' formula."""
     angle = np.radians(angle_of(turn))
     vector = np.array([turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]])
     unit = vector / max(float(np.linalg.norm(vector)), 1e-12)
-    offset = points - axis
+    offset = points - centre
     along = (offset @ unit)[:, None] * unit
     sin, cos = np.sin(share * angle)[:, None], np.cos(share * angle)[:, None]
-    return axis + along + (offset - along) * cos + np.cross(unit, offset) * sin
+    return centre + along + (offset - along) * cos + np.cross(unit, offset) * sin

@@ -82,7 +82,8 @@ class Upscaler:
             y = self.network(x)
         except Exception as error:  # architectures raise errors of many types
             raise LatentrotError(
-                f"{self.name} failed on a crop of {len(image)} pixels: {one_line(error, 200)}; try another network"
+                f"{self.name} failed on a crop of {len(image)} x {len(image)} pixels: {one_line(error, 200)}; "
+                "try another network"
             ) from error
         if not bool(y.isfinite().all()):
             raise LatentrotError(f"{self.name} returned values that are not finite (nan or inf); try another network")

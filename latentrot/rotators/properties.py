@@ -282,7 +282,10 @@ class InvertedFace:
         return difference(start, shown, (before, after), self.face, properties, moved)
 
     def decode(self, entry: int, offsets: dict[int, torch.Tensor]) -> torch.Tensor:
-        """Walk and decode the latent of noise level `entry`, and add the offsets of lower levels: (1, 3, s, s)."""
+        """Move the latent of noise level `entry` by its offset, and decode it: (1, 3, s, s).
+
+        The offsets of lower noise levels are added when the decoding reaches them.
+        """
         model = self.editor.model
         z = (
             walked(self.latents[entry], offsets[entry], model.first_stage.factor)

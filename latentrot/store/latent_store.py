@@ -118,7 +118,7 @@ class LatentStore:
         """
         if self.manifest:
             raise LatentrotError(
-                f"{self.root} has a manifest; append to a separate folder and use latentrot embed merge"
+                f"{self.root} has a manifest, so its shards are fixed; write to another folder and use latentrot embed merge"
             )
         path = self.path_of(max(self.numbers, default=-1) + 1)
         write_atomic(path, pack_shard(image_ids, latents, space, []))

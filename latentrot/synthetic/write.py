@@ -212,7 +212,9 @@ def _claim(folder: HeadFolder, out: Path) -> None:
                     "use the same settings or another folder"
                 )
     elif (out / IMAGES).is_dir() and any((out / IMAGES).iterdir()):
-        raise LatentrotError(f"{out / IMAGES} holds images but {out} no heads.json; use another folder")
+        raise LatentrotError(
+            f"{out / IMAGES} contains images, but {out} has no heads.json with their settings; use another folder"
+        )
     write_atomically(path, lambda temporary: temporary.write_text(json.dumps(wanted, indent=1) + "\n"))
 
 

@@ -67,12 +67,12 @@ class EmbedderConfig(RunConfig):
 
 
 class Embedder(torch.nn.Module):
-    """The embedding network: image state -> latent.
+    """A network that maps a clean image, encoded by the first stage, to its latent.
 
     Args:
-        shape: (c, h, w) of states and latents.
+        shape: (c, h, w) of encoded images and latents.
         channels: U-Net widths.
-        angle: angle of the latents, radians.
+        angle: noise level of the latents, arccos(sqrt(alpha_bar)), radians.
     """
 
     def __init__(self, shape: tuple[int, int, int], channels: tuple[int, ...], angle: float) -> None:

@@ -123,7 +123,8 @@ def pair_rows(step: int, kinds: np.ndarray, config: PairConfig) -> np.ndarray:
     shares = np.array([share if len(place) else 0 for share, place in zip(config.shares, places, strict=True)], float)
     if not shares.sum():
         raise LatentrotError(
-            f"the folders contain no pairs of any kind with a positive share; shares {config.shares} of {', '.join(KINDS)}"
+            f"no pairs to train on: the folders contain none of a kind whose share is positive (shares {config.shares} of "
+            f"{', '.join(KINDS)})"
         )
     drawn = rng.choice(len(KINDS), config.batch_size, p=shares / shares.sum())
     return np.array([places[k][rng.integers(len(places[k]))] for k in drawn])

@@ -48,7 +48,7 @@ def agreement_lines(votes: pd.DataFrame) -> list[str]:
 
 
 def model_lines(fit: LightFit, features: LightFeatures, folder: FaceFolder, doubtful: int) -> list[str]:
-    """Accuracy on held-out seeds, distribution of the lights, and the least certain images.
+    """Report on the light model: accuracy on held-out hand labels, images per light, and the least certain images.
 
     Args:
         fit: result of `fit_light`.

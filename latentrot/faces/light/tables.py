@@ -179,8 +179,10 @@ def _from_array(
     except (OSError, ValueError, EOFError) as error:
         raise LatentrotError(f"cannot read the lights {path}: {error}") from error
     if image_ids is None or len(image_ids) != len(np.atleast_1d(array)):
-        got = "none are given" if image_ids is None else f"{len(image_ids)} are given"
-        raise LatentrotError(f"{path} holds an array of shape {array.shape}: expected as many image_ids, {got}")
+        got = 0 if image_ids is None else len(image_ids)
+        raise LatentrotError(
+            f"{path} holds an array of shape {array.shape}, but {got} image_ids were given; give one for each row"
+        )
     if array.ndim == 2 and array.shape[1] == len(LIGHTS) and array.dtype.kind in "fiu":
         return _from_scores(path, image_ids, array.astype(float), order)
     if array.ndim != 1:
