@@ -81,7 +81,7 @@ class OutputFiles:
         return {os.path.relpath(p, self.folder): _stamp(p) for p in sorted(self.files) if p.is_file()}
 
     def finish(self, complete: bool) -> int:
-        """Write the list of this run's files; after a complete run also delete replaced files of the previous run.
+        """Write the list of this run's files; after a complete run also delete files that only the previous run wrote.
 
         Returns:
             Number of deleted files.
