@@ -11,7 +11,7 @@ from latentrot.faces.parts import ACCESSORIES, HAIR, SKIN
 from latentrot.geometry import build_head, turn_head
 from latentrot.geometry.camera import turn_matrix
 from latentrot.geometry.maps import surface_maps
-from latentrot.geometry.shell import COLUMNS, ROWS, TEXELS, edge_noise, grown_down, hair_kind
+from latentrot.geometry.shell import COLUMNS, ROWS, TEXELS, edge_noise, grown_down, hair_kind, wears_a_hat
 from latentrot.geometry.surface import load_surface
 from latentrot.geometry.template import boundary_loops, load_template, make_template
 from latentrot.geometry.whole import diffused, slim_neck
@@ -144,6 +144,7 @@ class TestShell:
         parts[HAIR, side] = 1
         head = build_head(picture, marks, PlantedParts(parts, np.eye(2, 3)), SMALL)
         assert head.whole.shell.hairy
+        assert not wears_a_hat(head)
         top = np.flatnonzero(head.outline.head.any(1))[0]
         assert abs(head.whole.points[:, 1].min() - top) < 0.05 * head.region.width
 
@@ -153,6 +154,7 @@ class TestShell:
         shell = head.whole.shell
         blue = shell.colours[..., 2] - shell.colours[..., 0]
         behind = blue[:, : 20 * TEXELS]
+        assert wears_a_hat(head)
         assert shell.hairy
         assert behind[: 15 * TEXELS].min() > 60
         assert behind[38 * TEXELS : 42 * TEXELS].max() < 20

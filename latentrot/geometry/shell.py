@@ -56,7 +56,7 @@ TONE, TONE_FAR = 0.75, (12, 72)
 #: elevations (degrees) between which the crown begins, and shares of hair on its visible part between which it has hair
 CROWN, COVERED = (30.0, 45.0), (0.3, 0.6)
 #: visible share of the crown that outweighs the assumption that it has hair
-UNKNOWN = 0.02
+UNKNOWN = 0.002
 #: azimuths (degrees) between which a head with hair has some down to the typical hairline, whatever the parser says
 SIDES = (62.0, 80.0)
 #: azimuth (degrees) from which hair may hang beside the neck without hair above it
@@ -187,10 +187,15 @@ def hair_kind(head: Head) -> tuple[bool, float]:
     """Whether a head has hair or a hat, and how long the hair is, 0 to 1."""
     hair, width = head.parts[HAIR], head.region.width
     rows = np.arange(len(hair))[:, None]
-    covered = max((hair * head.outline.head).sum() / HAIRY, (head.outline.hat * head.outline.head).sum() / HAT)
-    hairy = bool(covered > width**2)
+    hairy = bool((hair * head.outline.head).sum() > HAIRY * width**2) or wears_a_hat(head)
     low = ((hair > 0.5) & (rows > head.outline.lobe + 0.08 * width)).sum()
     return hairy, float(np.clip(low / (LONG * width**2), 0, 1))
+
+
+def wears_a_hat(head: Head) -> bool:
+    """Whether something covers the head above the brows."""
+    brows = int(max(head.landmarks[17:27, 1].min(), 0))
+    return float((head.outline.hat * head.outline.head)[:brows].sum()) > HAT * head.region.width**2
 
 
 def soft_hair(head: Head) -> np.ndarray:
@@ -382,8 +387,7 @@ class Extent:
     def _below_the_hat(self, sure: np.ndarray) -> np.ndarray:
         """(h, w) 1 below the brim of a hat, if the texels `sure` (h, w) show one."""
         hat = sure & (sample_at(self.head.outline.hat, self.at) > 0.5)
-        area = (self.head.outline.hat * self.head.outline.head).sum()
-        if area < HAT * self.head.region.width**2 or not hat.any():
+        if not (wears_a_hat(self.head) and hat.any()):
             return np.zeros_like(self.elevation)
         brim = float(np.percentile(self.elevation[hat], 5))
         return ramp(self.elevation, brim, brim - BRIM_DEG)

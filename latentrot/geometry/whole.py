@@ -191,7 +191,7 @@ def pulled_to_landmarks(head: Head, template: HeadTemplate, points: np.ndarray) 
 def under_the_hair(
     points: np.ndarray, template: HeadTemplate, centre: np.ndarray, shell: Shell, width: float
 ) -> np.ndarray:
-    """Move the vertices of the scalp inside the hair, those of a bare scalp onto the shell, for its silhouette."""
+    """Move the vertices of the scalp inside the hair, those of a bare scalp down onto the shell: its silhouette."""
     offset = points - centre
     radius = np.linalg.norm(offset, axis=1)
     around = (shell.points - centre).reshape(-1, 3)
@@ -203,7 +203,7 @@ def under_the_hair(
     scalp = np.where(template.ear, 0, typical_hair(*np.meshgrid(*angles())).ravel()[near].mean(1))
     around = reach[near].mean(1)
     inside = np.minimum(radius, around - 0.012 * width) if shell.hairy else around
-    moved = covered * (inside - radius) + np.maximum(scalp - covered, 0) * (around - radius)
+    moved = covered * (inside - radius) + np.maximum(scalp - covered, 0) * np.minimum(around - radius, 0)
     return centre + offset * (1 + np.where(template.mean[:, 1] < 0.45, moved, 0) / radius)[:, None]
 
 
