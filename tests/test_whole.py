@@ -10,6 +10,7 @@ from planted import CENTRE, SMALL, WIDTH, PlantedParts, head_of, mirrored, plant
 from latentrot.faces.parts import ACCESSORIES, HAIR, SKIN
 from latentrot.geometry import build_head, turn_head
 from latentrot.geometry.camera import turn_matrix
+from latentrot.geometry.fields import values_at
 from latentrot.geometry.maps import surface_maps
 from latentrot.geometry.shell import COLUMNS, ROWS, TEXELS, edge_noise, grown_down, hair_kind, wears_a_hat
 from latentrot.geometry.surface import load_surface
@@ -158,6 +159,19 @@ class TestShell:
         assert shell.hairy
         assert behind[: 15 * TEXELS].min() > 60
         assert behind[38 * TEXELS : 42 * TEXELS].max() < 20
+
+    @pytest.mark.parametrize("yaw", [-45, 45])
+    def test_the_back_of_a_head_in_profile_belongs_to_it(self, yaw):
+        plant = planted(yaw=yaw)
+        rows, columns = np.mgrid[: plant.picture.shape[0], : plant.picture.shape[1]]
+        behind, down = -np.sign(yaw) * (columns - CENTRE[0]) / WIDTH, (rows - CENTRE[1]) / WIDTH
+        hair = (((behind - 0.45) / 0.8) ** 2 + ((down + 0.2) / 0.6) ** 2 < 1) & ~plant.face & (behind > -0.2)
+        parts = plant.parts.probabilities.copy()
+        parts[:, hair] = 0
+        parts[HAIR, hair] = 1
+        head = build_head(plant.picture, plant.landmarks, PlantedParts(parts, np.eye(2, 3)), SMALL)
+        places = head.region.to_region(np.argwhere(hair)[:, ::-1] + 0.5)
+        assert (values_at(head.outline.to_rest, places) > -1).mean() > 0.97
 
     def test_the_edge_is_equally_irregular_on_both_sides(self):
         noise = edge_noise((60, 120))

@@ -222,7 +222,7 @@ def build_head(
     face, depth = face_area(marks, points, narrow, region.size)
     lobe = float((own[[0, 16]].mean(0)[:2] + (upright @ fit.axes)[:2, 1] * config.lobe * width)[1])
     there = _parts_in_region(parts, region)
-    outline = find_outline(there, marks, face, lobe, region, config)
+    outline = find_outline(there, marks, face, lobe, fit.yaw_deg, region, config)
     front_u, back_u = front_square(outline, depth, width, config), back_square(outline, width, config)
     image = region.crop(photograph)
     mesh = triangulate_mask(outline.to_rest)
