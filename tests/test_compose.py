@@ -8,7 +8,7 @@ from latentrot.errors import LatentrotError
 from latentrot.faces.alignment import align_landmarks
 from latentrot.faces.upright import MIRRORED_68, five_of, mirrored, upright_square
 from latentrot.geometry import turn_head
-from latentrot.portrait.compose import face_mask, fill_hidden, fit_colours, replace_face, warp_crop_to_image
+from latentrot.portrait.compose import Patch, face_mask, fill_hidden, fit_colours, replace_face, warp_crop_to_image
 from latentrot.portrait.turns import Turn, parse_sweep, parse_turns
 
 AWAY = 40.0
@@ -33,6 +33,20 @@ def test_visible_parts_come_from_the_source(scene):
     left, top, right, bottom = patch.box
     assert np.array_equal(patch.pixels, head.photograph[top:bottom, left:right])
     assert patch.coverage == pytest.approx(1)
+
+
+def test_close_faces_do_not_undo_each_other(scene):
+    before = np.full((10, 12, 3), 50, np.uint8)
+    boxes = (0, 0, 8, 10), (3, 0, 12, 10)
+    patches = [Patch(box, before[box[1] : box[3], box[0] : box[2]].copy(), 1.0, scene[1].alignment) for box in boxes]
+    patches[0].pixels[4, 5] = 90
+    patches[1].pixels[4, 7] = 120
+    both = before.copy()
+    for patch in patches:
+        patch.paste(both, before)
+    expected = before.copy()
+    expected[4, 5], expected[4, 10] = 90, 120
+    assert np.array_equal(both, expected)
 
 
 def test_without_trust_or_a_drawn_face_geometry_is_unchanged(scene):

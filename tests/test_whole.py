@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from planted import CENTRE, SMALL, WIDTH, PlantedParts, head_of, mirrored, planted
 
-from latentrot.faces.parts import HAIR
+from latentrot.faces.parts import ACCESSORIES, HAIR, SKIN
 from latentrot.geometry import build_head, turn_head
 from latentrot.geometry.camera import turn_matrix
+from latentrot.geometry.fields import values_at
 from latentrot.geometry.maps import surface_maps
-from latentrot.geometry.shell import COLUMNS, ROWS, edge_noise, grown_down, hair_kind
+from latentrot.geometry.shell import COLUMNS, ROWS, TEXELS, edge_noise, grown_down, hair_kind, wears_a_hat
 from latentrot.geometry.surface import load_surface
 from latentrot.geometry.template import boundary_loops, load_template, make_template
 from latentrot.geometry.whole import diffused, slim_neck
@@ -32,6 +33,25 @@ def haired(length):
     parts[:, hair] = 0
     parts[HAIR, hair] = 1
     return build_head(picture, plant.landmarks, PlantedParts(parts, np.eye(2, 3)), SMALL)
+
+
+def shift(rows):
+    """(3, 3) of a photograph without its first rows."""
+    return np.array([[1, 0, 0], [0, 1, rows], [0, 0, 1]])
+
+
+def topped(part, colour):
+    """The planted head under a dome, all of which is one part: skin, or a hat."""
+    plant = planted()
+    rows, columns = np.mgrid[: plant.picture.shape[0], : plant.picture.shape[1]]
+    across, down = (columns - CENTRE[0]) / WIDTH, (rows - CENTRE[1]) / WIDTH
+    dome = (across / 0.6) ** 2 + ((down + 0.1) / 0.52) ** 2 < 1
+    dome &= (down < -0.25) | (~plant.face & (down < -0.15))
+    picture, parts = plant.picture.copy(), plant.parts.probabilities.copy()
+    picture[dome] = colour
+    parts[:, dome] = 0
+    parts[part, dome] = 1
+    return picture, parts, plant.landmarks, dome
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +130,49 @@ class TestShell:
         assert grown[230, middle] == 0
         assert grown[230, back] == 1
 
+    def test_a_crown_outside_the_photograph_has_hair(self, short):
+        cut = round(CENTRE[1] - 0.3 * WIDTH)
+        parts = PlantedParts(np.clip(short.parts, 0, 1), short.region.matrix @ shift(cut))
+        head = build_head(short.photograph[cut:], short.region.to_photo(short.marks) - [0, cut], parts, SMALL)
+        assert not head.region.in_photograph[: int(head.region.middle[1] - 0.35 * head.region.width)].any()
+        crown = head.whole.shell.alpha[: TEXELS * ROWS // 5]
+        assert crown.min() > 0.5
+
+    def test_a_bald_crown_beside_hair_is_as_high_as_in_the_photograph(self):
+        picture, parts, marks, dome = topped(SKIN, (200, 160, 140))
+        side = dome & (np.abs(np.arange(picture.shape[1]) - CENTRE[0]) > 0.4 * WIDTH)
+        picture[side], parts[:, side] = (60, 40, 30), 0
+        parts[HAIR, side] = 1
+        head = build_head(picture, marks, PlantedParts(parts, np.eye(2, 3)), SMALL)
+        assert head.whole.shell.hairy
+        assert not wears_a_hat(head)
+        top = np.flatnonzero(head.outline.head.any(1))[0]
+        assert abs(head.whole.points[:, 1].min() - top) < 0.05 * head.region.width
+
+    def test_a_hat_goes_round_the_head_and_ends_at_its_brim(self):
+        picture, parts, marks, _ = topped(ACCESSORIES, (30, 40, 180))
+        head = build_head(picture, marks, PlantedParts(parts, np.eye(2, 3)), replace(SMALL, light_follows=True))
+        shell = head.whole.shell
+        blue = shell.colours[..., 2] - shell.colours[..., 0]
+        behind = blue[:, : 20 * TEXELS]
+        assert wears_a_hat(head)
+        assert shell.hairy
+        assert behind[: 15 * TEXELS].min() > 60
+        assert behind[38 * TEXELS : 42 * TEXELS].max() < 20
+
+    @pytest.mark.parametrize("yaw", [-45, 45])
+    def test_the_back_of_a_head_in_profile_belongs_to_it(self, yaw):
+        plant = planted(yaw=yaw)
+        rows, columns = np.mgrid[: plant.picture.shape[0], : plant.picture.shape[1]]
+        behind, down = -np.sign(yaw) * (columns - CENTRE[0]) / WIDTH, (rows - CENTRE[1]) / WIDTH
+        hair = (((behind - 0.45) / 0.8) ** 2 + ((down + 0.2) / 0.6) ** 2 < 1) & ~plant.face & (behind > -0.2)
+        parts = plant.parts.probabilities.copy()
+        parts[:, hair] = 0
+        parts[HAIR, hair] = 1
+        head = build_head(plant.picture, plant.landmarks, PlantedParts(parts, np.eye(2, 3)), SMALL)
+        places = head.region.to_region(np.argwhere(hair)[:, ::-1] + 0.5)
+        assert (values_at(head.outline.to_rest, places) > -1).mean() > 0.97
+
     def test_the_edge_is_equally_irregular_on_both_sides(self):
         noise = edge_noise((60, 120))
         assert np.array_equal(noise, noise[:, ::-1])
@@ -184,15 +247,13 @@ class TestViews:
         steps = [np.abs(b - a).mean() for a, b in pairwise(views)]
         assert max(steps) < 2.5 * np.median(steps)
 
-    def test_long_hair_needs_it_later(self, short):
-        first, late = short.config.whole_from
-        long = haired(1.1)
+    def test_large_rotations_need_it(self, short):
+        first = short.config.whole_from
         assert short.needs_whole(first + 1)
         assert short.needs_whole(0, -first - 1)
         assert short.needs_whole(roll=first + 1)
+        assert short.needs_whole(0.8 * first, 0.8 * first)
         assert not short.needs_whole(first - 1)
-        assert not long.needs_whole(0.5 * (first + late))
-        assert long.needs_whole(late + 1)
 
     def test_depth_and_normals_are_those_of_a_closed_head(self, short):
         turn = turn_matrix(short, 80, 0, 0)

@@ -25,6 +25,8 @@ __all__ = ["Outline", "cheeks_of", "find_outline"]
 
 #: width of the face's rim as a share of W, and background probability above which a pixel of the rim is not the face
 RIM, BACKGROUND_MIN = 0.12, 0.8
+#: by how much farther a head in profile extends behind the ears than a frontal one beside them, relative to the latter
+BEHIND = 0.6
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +61,13 @@ class Outline:
 
 
 def find_outline(
-    probabilities: np.ndarray, landmarks: np.ndarray, face: np.ndarray, lobe: float, region: Region, config: MeshConfig
+    probabilities: np.ndarray,
+    landmarks: np.ndarray,
+    face: np.ndarray,
+    lobe: float,
+    yaw_deg: float,
+    region: Region,
+    config: MeshConfig,
 ) -> Outline:
     """Build the masks from the part probabilities and the outline of the face.
 
@@ -68,12 +76,14 @@ def find_outline(
         landmarks: (68, 2) region positions.
         face: (h, w) bool, from `face_area`.
         lobe: row of the ear lobes.
+        yaw_deg: yaw of the head in the photograph.
         region: the region.
         config: parameters.
     """
     width = region.width
     rows, columns = np.mgrid[: face.shape[0], : face.shape[1]].astype(np.float32)
-    aside = np.abs(columns - region.middle[0]) / width
+    aside = (columns - region.middle[0]) / width
+    aside = np.abs(np.where(aside * yaw_deg < 0, aside / (1 + BEHIND * abs(np.sin(np.radians(yaw_deg)))), aside))
     cut, chin = lobe + config.hair_cut * width, float(landmarks[8, 1])
     background = blur(probabilities[BACKGROUND], 0.01 * width) > BACKGROUND_MIN  # landmarks may lie beyond the cheek
     face = _connected_to(eroded(face, RIM * width), face & ~background | eroded(face, RIM * width), 0.0)

@@ -17,6 +17,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
 from latentrot.faces.parts import ACCESSORIES, BACKGROUND, HAIR
+from latentrot.geometry.colour import HAT
 from latentrot.geometry.draw import draw
 from latentrot.geometry.fields import (
     blur,
@@ -54,12 +55,16 @@ EDGE_NOISE = 0.12
 TONE, TONE_FAR = 0.75, (12, 72)
 #: elevations (degrees) between which the crown begins, and shares of hair on its visible part between which it has hair
 CROWN, COVERED = (30.0, 45.0), (0.3, 0.6)
+#: visible share of the crown that outweighs the assumption that it has hair
+UNKNOWN = 0.002
 #: azimuths (degrees) between which a head with hair has some down to the typical hairline, whatever the parser says
 SIDES = (62.0, 80.0)
 #: azimuth (degrees) from which hair may hang beside the neck without hair above it
 NAPE_DEG = 125.0
 #: presence of hair below which a triangle of the shell is not drawn
 ALPHA_MIN = 0.2
+#: degrees of elevation over which the colour of a hat gives way to that of the hair below it
+BRIM_DEG = 6.0
 #: shade of the back of the head
 BACK_SHADE = 0.12
 
@@ -109,6 +114,14 @@ def directions() -> np.ndarray:
     flat = np.cos(elevation)[:, None]
     down = np.broadcast_to(-np.sin(elevation)[:, None], (ROWS, COLUMNS))
     return np.stack([flat * np.sin(azimuth), down, flat * np.cos(azimuth)], -1)
+
+
+def typical_hair(azimuth: np.ndarray, elevation: np.ndarray, long: float = 0.0) -> np.ndarray:
+    """Presence of hair, 0 to 1, above a typical hairline at angles (...) in degrees; `long`: 0 to 1."""
+    side = np.abs(azimuth)
+    lowest = np.interp(side, SHORT[:, 0], SHORT[:, 1])
+    lowest += long * np.clip((side - 75) / 15, 0, 1) * (np.minimum(LONG_DEG, lowest) - lowest)
+    return np.clip((elevation - lowest) / 6 + 0.5, 0, 1)
 
 
 @lru_cache(maxsize=1)
@@ -177,12 +190,18 @@ def radii_of(offsets: np.ndarray, out: np.ndarray) -> np.ndarray:
 
 
 def hair_kind(head: Head) -> tuple[bool, float]:
-    """Whether a head has hair, and how long it is, 0 to 1."""
+    """Whether a head has hair or a hat, and how long the hair is, 0 to 1."""
     hair, width = head.parts[HAIR], head.region.width
     rows = np.arange(len(hair))[:, None]
-    hairy = bool((hair * head.outline.head).sum() > HAIRY * width**2)
+    hairy = bool((hair * head.outline.head).sum() > HAIRY * width**2) or wears_a_hat(head)
     low = ((hair > 0.5) & (rows > head.outline.lobe + 0.08 * width)).sum()
     return hairy, float(np.clip(low / (LONG * width**2), 0, 1))
+
+
+def wears_a_hat(head: Head) -> bool:
+    """Whether something covers the head above the brows."""
+    brows = int(max(head.landmarks[17:27, 1].min(), 0))
+    return float((head.outline.hat * head.outline.head)[:brows].sum()) > HAT * head.region.width**2
 
 
 def soft_hair(head: Head) -> np.ndarray:
@@ -301,9 +320,7 @@ class Extent:
     def alpha(self) -> np.ndarray:
         """(h, w) float32 presence of hair."""
         side = np.abs(self.azimuth)
-        lowest = np.interp(side, SHORT[:, 0], SHORT[:, 1])
-        lowest += self.long * np.clip((side - 75) / 15, 0, 1) * (np.minimum(LONG_DEG, lowest) - lowest)
-        prior = np.clip((self.elevation - lowest) / 6 + 0.5, 0, 1)
+        prior = typical_hair(self.azimuth, self.elevation, self.long)
         if not self.hairy:
             return prior.astype(np.float32)
         prior *= 1 - (1 - self.crown()) * ramp(self.elevation, *CROWN)
@@ -318,9 +335,10 @@ class Extent:
         return (alpha + 4 * EDGE_NOISE * unseen * edge_noise(alpha.shape) * alpha * (1 - alpha)).astype(np.float32)
 
     def crown(self) -> float:
-        """Whether hair covers the crown, 0 to 1: as much as covers what is visible of it."""
-        weight = self.seen * ramp(self.elevation, *CROWN)
-        return float(ramp(np.array((weight * self.hair).sum() / max(float(weight.sum()), 1e-6)), *COVERED))
+        """Whether hair covers the crown, 0 to 1: as much as covers its visible part; 1 if none is visible."""
+        crown = ramp(self.elevation, *CROWN)
+        weight, unknown = self.seen * crown, UNKNOWN * float(crown.sum())
+        return float(ramp(np.array(((weight * self.hair).sum() + unknown) / (weight.sum() + unknown)), *COVERED))
 
     def continued(self) -> np.ndarray:
         """(h, w) hair continued backwards at the heights at which it was last visible on each side."""
@@ -360,24 +378,37 @@ class Extent:
         visible = np.dstack([image, hat])
         low = blur(extrapolated(wrap(visible), wrap(sure.astype(np.float32))), TEXELS)[:, around:-around]
         low, hat = low[..., :3], low[..., 3:]
+        below = self._below_the_hat(sure)
+        hat = hat * (1 - below[..., None])
         distance = cv2.distanceTransform((~wrap(sure)).astype(np.uint8), cv2.DIST_L2, 5)[:, around:-around]
         far = ramp(distance, *TONE_FAR)[..., None]
-        typical = sample_at(head.colours.back_tone, self._inwards()) / head.config.back_shade
-        low = low + TONE * head.colours.hairy * far * (1 - hat) * (np.clip(typical, 0, 255) - low)
+        typical = sample_at(head.colours.back_tone, self._inwards(below)) / head.config.back_shade
+        share = np.maximum(TONE * head.colours.hairy * far * (1 - hat), below[..., None])
+        low = low + share * (np.clip(typical, 0, 255) - low)
         shade = 1 - BACK_SHADE * ramp(np.abs(self.azimuth), 90, 150)[..., None]
         mirrored = mirrored_detail(wrap(image), wrap(sure), TEXELS, 40.0)[:, around:-around]
         detail = mirrored + far * ((1 - hat) * self._strands(width) - mirrored)
         return known, np.clip(low * shade + detail, 0, 255).astype(np.float32)
 
-    def _inwards(self) -> np.ndarray:
-        """(h, w, 2) region positions, drawn in from the sides and above the nape, at which the colour of the back is read."""
+    def _below_the_hat(self, sure: np.ndarray) -> np.ndarray:
+        """(h, w) 1 below the brim of a hat, if the texels `sure` (h, w) show one."""
+        hat = sure & (sample_at(self.head.outline.hat, self.at) > 0.5)
+        if not (wears_a_hat(self.head) and hat.any()):
+            return np.zeros_like(self.elevation)
+        brim = float(np.percentile(self.elevation[hat], 5))
+        return ramp(self.elevation, brim, brim - BRIM_DEG)
+
+    def _inwards(self, below: np.ndarray) -> np.ndarray:
+        """(h, w, 2) region positions at which the colour of the back is read.
+
+        They are drawn in from the sides, and lie above the nape, but at the lobes where `below` (h, w) a hat.
+        """
         x, y = self.at[..., 0], self.at[..., 1]
         middle, outline = float(self.points[..., 0].mean()), self.head.outline
-        reach = 0.75 * np.abs(x - middle).max()
-        return np.stack(
-            [np.clip(x, middle - reach, middle + reach), np.minimum(y, outline.lobe - 0.45 * self.head.region.width)],
-            -1,
-        )
+        reach, lobe, width = 0.75 * np.abs(x - middle).max(), outline.lobe, self.head.region.width
+        above = np.minimum(y, lobe - 0.45 * width)
+        rows = above + below * (lobe - 0.1 * width - above)
+        return np.stack([np.clip(x, middle - reach, middle + reach), rows], -1)
 
     def _strands(self, width: float) -> np.ndarray:
         """(h, w, 3) hair detail laid out by arc length, the same on both sides."""

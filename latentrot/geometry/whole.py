@@ -21,7 +21,7 @@ from scipy.spatial import cKDTree
 from latentrot.faces.parts import ACCESSORIES, CLOTHES, EARS, HAIR, NECK, SKIN
 from latentrot.geometry.draw import draw
 from latentrot.geometry.fields import blur, dilated, eroded, filled, ramp, values_at
-from latentrot.geometry.shell import Shell, fit_shell
+from latentrot.geometry.shell import Shell, angles, fit_shell, typical_hair
 from latentrot.geometry.surface import CONTOUR, load_surface, rotation, visible_contour
 from latentrot.geometry.template import HeadTemplate, load_template
 from latentrot.synthetic.head_model import vertex_normals
@@ -191,7 +191,7 @@ def pulled_to_landmarks(head: Head, template: HeadTemplate, points: np.ndarray) 
 def under_the_hair(
     points: np.ndarray, template: HeadTemplate, centre: np.ndarray, shell: Shell, width: float
 ) -> np.ndarray:
-    """Move the vertices of the scalp inside the hair, those of a bare scalp onto the shell."""
+    """Move the vertices of the scalp inside the hair, those of a bare scalp down onto the shell: its silhouette."""
     offset = points - centre
     radius = np.linalg.norm(offset, axis=1)
     around = (shell.points - centre).reshape(-1, 3)
@@ -200,10 +200,11 @@ def under_the_hair(
     rows, columns = shell.points.shape[:2]
     alpha = cv2.resize(shell.alpha, (columns, rows), interpolation=cv2.INTER_AREA).ravel()[near].mean(1)
     covered = np.where(template.ear, np.clip(2.5 * (alpha - 0.5), 0, 1), np.clip(1.6 * alpha, 0, 1))
-    weight = np.where(template.mean[:, 1] < 0.45, covered, 0)
+    scalp = np.where(template.ear, 0, typical_hair(*np.meshgrid(*angles())).ravel()[near].mean(1))
     around = reach[near].mean(1)
     inside = np.minimum(radius, around - 0.012 * width) if shell.hairy else around
-    return centre + offset * ((radius + weight * (inside - radius)) / radius)[:, None]
+    moved = covered * (inside - radius) + np.maximum(scalp - covered, 0) * np.minimum(around - radius, 0)
+    return centre + offset * (1 + np.where(template.mean[:, 1] < 0.45, moved, 0) / radius)[:, None]
 
 
 # --- colours ------------------------------------------------------------------------------------------------------------

@@ -46,10 +46,18 @@ class Patch:
     coverage: float
     alignment: Alignment
 
-    def paste(self, photograph: np.ndarray) -> None:
-        """Write the pixels into a (h, w, 3) uint8 photograph, in place."""
+    def paste(self, photograph: np.ndarray, before: np.ndarray | None = None) -> None:
+        """Write the pixels into a (h, w, 3) uint8 photograph, in place.
+
+        Args:
+            photograph: in which other faces may have been edited already.
+            before: (h, w, 3) uint8, the photograph that the edit changed: pixels equal to it are left out, so that the
+                patches of close faces do not undo each other.
+        """
         left, top, right, bottom = self.box
-        photograph[top:bottom, left:right] = self.pixels
+        window = np.s_[top:bottom, left:right]
+        changed = np.s_[:] if before is None else (self.pixels != before[window]).any(2)
+        photograph[window][changed] = self.pixels[changed]
 
 
 def compose(head: Head, turn: Turn, drawn: np.ndarray | None, config: EditConfig, whole: bool | None = None) -> Patch:

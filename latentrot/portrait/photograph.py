@@ -119,8 +119,9 @@ class Edited:
         variation, turn = self.variation_of(i)
         image = self.source.copy()
         variation.appearance.patch.paste(image)
+        before = image.copy() if len(variation.faces) > 1 else None
         for face in variation.faces:
-            face.patch(turn).paste(image)
+            face.patch(turn).paste(image, before)
         return image
 
     @property
