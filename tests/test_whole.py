@@ -247,13 +247,15 @@ class TestViews:
         steps = [np.abs(b - a).mean() for a, b in pairwise(views)]
         assert max(steps) < 2.5 * np.median(steps)
 
-    def test_large_rotations_need_it(self, short):
-        first = short.config.whole_from
+    def test_long_hair_needs_it_later(self, short):
+        first, late = short.config.whole_from
+        long = haired(1.1)
         assert short.needs_whole(first + 1)
         assert short.needs_whole(0, -first - 1)
         assert short.needs_whole(roll=first + 1)
-        assert short.needs_whole(0.8 * first, 0.8 * first)
         assert not short.needs_whole(first - 1)
+        assert not long.needs_whole(0.5 * (first + late))
+        assert long.needs_whole(late + 1)
 
     def test_depth_and_normals_are_those_of_a_closed_head(self, short):
         turn = turn_matrix(short, 80, 0, 0)

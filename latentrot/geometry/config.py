@@ -38,7 +38,7 @@ class MeshConfig:
         falloff_min_ratio: min ratio of that distance to the largest displacement.
         edge: width of the head's soft edge.
         mirror_from: source yaws in degrees between which the hidden cheek starts to be filled from the visible one.
-        whole_from: rotation in degrees from which the whole head is rendered.
+        whole_from: rotations in degrees from which the whole head is rendered, with short and with long hair.
         yaw_reach: max rotation in degrees.
         light_follows: the light rotates with the head; else it stays fixed in the scene.
     """
@@ -67,7 +67,7 @@ class MeshConfig:
     falloff_min_ratio: float = 2.2
     edge: float = 0.02
     mirror_from: tuple[float, float] = (5.0, 12.0)
-    whole_from: float = 40.0
+    whole_from: tuple[float, float] = (20.0, 40.0)
     yaw_reach: float = 120.0
     light_follows: bool = False
 

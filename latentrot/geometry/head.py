@@ -20,6 +20,7 @@ from latentrot.geometry.fields import blur, dilated, eroded, filled, nearest, ra
 from latentrot.geometry.outline import Outline, face_area, find_outline
 from latentrot.geometry.region import Region, region_of, warped
 from latentrot.geometry.shading import Shading, fit_shading, surface_normals
+from latentrot.geometry.shell import hair_kind
 from latentrot.geometry.surface import SurfaceFit, fit_surface, load_surface, rotation
 from latentrot.geometry.symmetry import Symmetry, find_symmetry
 from latentrot.geometry.triangulate import PlanarMesh, triangulate_mask
@@ -138,9 +139,10 @@ class Head:
 
         A yaw that brings the side to the front that a turned source hides counts twice.
         """
+        short, long = self.config.whole_from
         aside = abs(self.pose[0]) * float(ramp(np.array(abs(self.pose[0])), *ASIDE_DEG))
         across = abs(yaw) + (min(abs(yaw), aside) if yaw * self.pose[0] < 0 else 0.0)
-        return float(np.hypot(np.hypot(across, pitch), roll)) >= self.config.whole_from
+        return float(np.hypot(np.hypot(across, pitch), roll)) >= short + hair_kind(self)[1] * (long - short)
 
     @cached_property
     def whole(self) -> WholeHead:
