@@ -67,7 +67,7 @@ class MeshConfig:
     falloff_min_ratio: float = 2.2
     edge: float = 0.02
     mirror_from: tuple[float, float] = (5.0, 12.0)
-    whole_from: tuple[float, float] = (20.0, 40.0)
+    whole_from: tuple[float, float] = (33.0, 42.0)
     yaw_reach: float = 120.0
     light_follows: bool = False
 
