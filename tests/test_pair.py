@@ -181,7 +181,7 @@ class TestBatches:
         assert (without < 50).all()
 
     def test_missing_kinds_of_pairs_are_refused(self, config):
-        with pytest.raises(LatentrotError, match=r"the folders contain no pairs.*0\.0, 1\.0"):
+        with pytest.raises(LatentrotError, match=r"no pairs to train on.*0\.0, 1\.0"):
             pair_rows(0, np.zeros(4, int), replace(config, shares=(0.0, 1.0, 0.0)))
 
     def test_dropped_shares(self, config):

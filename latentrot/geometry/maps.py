@@ -14,7 +14,7 @@ from latentrot.geometry.draw import draw
 from latentrot.geometry.head import Head
 from latentrot.geometry.turn import turned_surfaces, without_slivers
 from latentrot.geometry.whole_view import whole_mesh
-from latentrot.synthetic.head_model import vertex_normals
+from latentrot.synthetic.raster import vertex_normals
 
 __all__ = [
     "DEPTH_UNIT",

@@ -28,7 +28,7 @@ from latentrot.geometry.fields import (
     sample_at,
     values_at,
 )
-from latentrot.synthetic.head_model import vertex_normals
+from latentrot.synthetic.raster import vertex_normals
 
 if TYPE_CHECKING:
     from latentrot.geometry.head import Head
@@ -171,15 +171,14 @@ def fit_shell(head: Head, skull: np.ndarray, centre: np.ndarray, axes: np.ndarra
     under = radii_of(skull - centre, out)
     hairy, long = hair_kind(head)
     radii = fit_silhouette(head, centre, out, under)
-    bald = centre + radii[..., None] * out
-    extent = Extent(head, hang(head, bald, centre, axes, long), centre, hairy, long)
-    alpha = extent.alpha()
-    inner = cv2.resize(alpha, (COLUMNS, ROWS), interpolation=cv2.INTER_AREA)
-    radii = tapered(radii, under, inner, long, head.region.width)
-    final = Extent(head, hang(head, centre + radii[..., None] * out, centre, axes, long), centre, hairy, long)
-    alpha = final.alpha()
-    known, colours = final.texture()
-    return Shell(final.points, final.normals, alpha, known, colours, hairy, long)
+
+    def extent_of(radii: np.ndarray) -> Extent:
+        return Extent(head, hang(head, centre + radii[..., None] * out, centre, axes, long), centre, hairy, long)
+
+    alpha = cv2.resize(extent_of(radii).alpha(), (COLUMNS, ROWS), interpolation=cv2.INTER_AREA)
+    extent = extent_of(tapered(radii, under, alpha, long, head.region.width))
+    known, colours = extent.texture()
+    return Shell(extent.points, extent.normals, extent.alpha(), known, colours, hairy, long)
 
 
 def radii_of(offsets: np.ndarray, out: np.ndarray) -> np.ndarray:

@@ -15,7 +15,6 @@ from scipy.spatial import cKDTree
 
 from latentrot.bundles import HOME
 from latentrot.geometry.surface import EXPRESSIONS, ICT_FACE, ICT_LANDMARKS, ICT_NARROW, IDENTITIES
-from latentrot.synthetic.head_model import OUTER_VERTICES, ambient_visibility
 from latentrot.synthetic.ict import IctModel
 from latentrot.synthetic.pieces import read_piece, write_piece
 
@@ -63,6 +62,8 @@ class HeadTemplate:
 
 def make_template(ict: IctModel) -> HeadTemplate:
     """Cut the head out of the face model and close its eyes and mouth."""
+    from latentrot.synthetic.head_model import OUTER_VERTICES, ambient_visibility  # noqa: PLC0415  slow to import
+
     base = ict.base[:OUTER_VERTICES].astype(np.float64)
     names = [str(n) for n in ict.mats]
     skin = np.isin(ict.mat, [names.index("M_Face"), names.index("M_BackHead")])

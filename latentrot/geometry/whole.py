@@ -24,7 +24,7 @@ from latentrot.geometry.fields import blur, dilated, eroded, filled, ramp, value
 from latentrot.geometry.shell import Shell, angles, fit_shell, typical_hair
 from latentrot.geometry.surface import CONTOUR, load_surface, rotation, visible_contour
 from latentrot.geometry.template import HeadTemplate, load_template
-from latentrot.synthetic.head_model import vertex_normals
+from latentrot.synthetic.raster import vertex_normals
 
 if TYPE_CHECKING:
     from latentrot.geometry.head import Head

@@ -15,7 +15,7 @@ from latentrot.faces.alignment import LANDMARK_WEIGHTS, MEAN_LANDMARKS
 from latentrot.kernels import kernel
 from latentrot.synthetic.ict import IctModel, read_ict
 from latentrot.synthetic.paint import EYE, HAIR, INNER, SKIN, TEETH, Paint, hair_cut, hair_volume, paint_model
-from latentrot.synthetic.raster import NOTHING, rasterise
+from latentrot.synthetic.raster import NOTHING, rasterise, vertex_normals
 from latentrot.synthetic.sample import HeadParameters
 
 __all__ = [
@@ -219,26 +219,6 @@ def _add_modes(points: np.ndarray, modes: np.ndarray, weights: np.ndarray) -> No
             mode = modes[k].reshape(-1)
             for i in range(flat.shape[0]):
                 flat[i] += weight * mode[i]
-
-
-@kernel
-def vertex_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Unit normals (v, 3): the area-weighted mean of the normals of the adjacent triangles."""
-    normals = np.zeros_like(points)
-    for t in range(faces.shape[0]):
-        a, b, c = faces[t]
-        ux, uy, uz = points[b, 0] - points[a, 0], points[b, 1] - points[a, 1], points[b, 2] - points[a, 2]
-        vx, vy, vz = points[c, 0] - points[a, 0], points[c, 1] - points[a, 1], points[c, 2] - points[a, 2]
-        nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
-        for v in faces[t]:
-            normals[v, 0] += nx
-            normals[v, 1] += ny
-            normals[v, 2] += nz
-    for v in range(normals.shape[0]):
-        x, y, z = normals[v, 0], normals[v, 1], normals[v, 2]
-        length = np.sqrt(x * x + y * y + z * z) + 1e-12
-        normals[v, 0], normals[v, 1], normals[v, 2] = x / length, y / length, z / length
-    return normals
 
 
 def _shape(model: HeadModel, head: HeadParameters) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from latentrot.kernels import kernel
 
-__all__ = ["NOTHING", "edge", "rasterise"]
+__all__ = ["NOTHING", "edge", "rasterise", "vertex_normals"]
 
 #: value of a sample without a triangle
 NOTHING = -1
@@ -72,3 +72,23 @@ def rasterise(
                     continue
                 depth[j, i] = z
                 seen[j, i] = t
+
+
+@kernel
+def vertex_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Unit normals (v, 3): the area-weighted mean of the normals of the adjacent triangles."""
+    normals = np.zeros_like(points)
+    for t in range(faces.shape[0]):
+        a, b, c = faces[t]
+        ux, uy, uz = points[b, 0] - points[a, 0], points[b, 1] - points[a, 1], points[b, 2] - points[a, 2]
+        vx, vy, vz = points[c, 0] - points[a, 0], points[c, 1] - points[a, 1], points[c, 2] - points[a, 2]
+        nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        for v in faces[t]:
+            normals[v, 0] += nx
+            normals[v, 1] += ny
+            normals[v, 2] += nz
+    for v in range(normals.shape[0]):
+        x, y, z = normals[v, 0], normals[v, 1], normals[v, 2]
+        length = np.sqrt(x * x + y * y + z * z) + 1e-12
+        normals[v, 0], normals[v, 1], normals[v, 2] = x / length, y / length, z / length
+    return normals
