@@ -145,7 +145,7 @@ def test_a_slider_rotates_the_face(visitor, tmp_path):
     slide(page, -40)
     assert "outside" in page.locator("#readout .warning").inner_text()
 
-    slide(page, -20)  # farther, both show the whole head, in which nothing is left to draw
+    slide(page, -30)  # farther, both show the whole head, in which nothing is left to draw
     walked, shown = pixels(page, "after"), page.locator("#compare img").last.get_attribute("src")
     page.locator("#rotator label", has_text="mesh").click()
     page.wait_for_function(
