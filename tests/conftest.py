@@ -114,3 +114,19 @@ def plain_model(model_folder: Path) -> LatentModel:
 def model(plain_model: LatentModel) -> LatentModel:
     """That model again, under the name that modules with models of their own give those."""
     return plain_model
+
+
+@pytest.fixture(scope="module")
+def frontal():
+    """The planted head, facing the camera."""
+    from planted import planted  # noqa: PLC0415  geometry, which few tests need
+
+    return planted()
+
+
+@pytest.fixture(scope="module")
+def head(frontal):
+    """The head that is built from it."""
+    from planted import head_of  # noqa: PLC0415
+
+    return head_of(frontal)

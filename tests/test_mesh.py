@@ -27,16 +27,6 @@ from latentrot.synthetic.head_model import ICT_PATH
 from latentrot.synthetic.ict import read_ict
 
 
-@pytest.fixture(scope="module")
-def frontal():
-    return planted()
-
-
-@pytest.fixture(scope="module")
-def head(frontal):
-    return head_of(frontal)
-
-
 def test_zero_degrees_give_the_photograph_bit_for_bit(frontal, head):
     turned = turn_head(head, 0.0)
     assert np.array_equal(turned.image, frontal.picture)

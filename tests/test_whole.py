@@ -55,16 +55,6 @@ def topped(part, colour):
 
 
 @pytest.fixture(scope="module")
-def frontal():
-    return planted()
-
-
-@pytest.fixture(scope="module")
-def head(frontal):
-    return head_of(frontal)
-
-
-@pytest.fixture(scope="module")
 def short():
     return haired(0.0)
 

@@ -142,7 +142,6 @@ def _own(labels: pd.DataFrame, name: str) -> tuple[pd.Series, float]:
     if not spread > 0:
         raise LatentrotError(f"column {name!r} is constant or not numeric; expected a number for each image")
     unit = float(2.0 ** np.round(np.log2(spread)))
-    middle = float(
-        np.round(values.mean() / unit) * unit
-    )  # rounded, so that cached sums remain valid when the table grows
+    # rounded, so that cached sums remain valid when the table grows
+    middle = float(np.round(values.mean() / unit) * unit)
     return (values - middle) / unit, unit

@@ -73,9 +73,8 @@ def landmarks_of_crops(images: torch.Tensor, device: str | None = None) -> list[
     side, (left, top, right, _) = images.shape[-1], CROP_BOX
     scale = (right - left) / side
     frame = Alignment(np.array([[scale, 0, left], [0, scale, top]], np.float64), (side, side))
-    load_face_network(
-        LandmarkNetwork, device=device
-    )  # raises if the network is missing; a missing face must not raise below
+    # raises if the network is missing; a missing face must not raise below
+    load_face_network(LandmarkNetwork, device=device)
     try:
         found = estimate_landmarks_of(list(to_uint8(images)), [frame] * len(images), device=device)
     except LatentrotError:  # the landmarks of one crop do not fit a face
@@ -99,9 +98,7 @@ def warp_between(source: torch.Tensor, before: np.ndarray, walked: torch.Tensor,
 
 def sample_source(source: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     """Sample the source at positions from -1 to 1 across it: (1, 3, s, s), (k, k, 2) -> (1, 3, k, k) float64."""
-    return F.grid_sample(
-        source.double(), positions[None], mode="bicubic", padding_mode="border", align_corners=False
-    )  # fmt: skip
+    return F.grid_sample(source.double(), positions[None], mode="bicubic", padding_mode="border", align_corners=False)
 
 
 def source_shift(before: np.ndarray, after: np.ndarray, side: int) -> torch.Tensor:

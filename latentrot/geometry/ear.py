@@ -14,8 +14,9 @@ import numpy as np
 
 from latentrot.bundles import HOME
 from latentrot.geometry.surface import ICT_FACE, ICT_LANDMARKS, ICT_NARROW, rotation
+from latentrot.geometry.triangulate import edges_of
 from latentrot.synthetic.ict import IctModel
-from latentrot.synthetic.pieces import read_piece, write_piece
+from latentrot.synthetic.pieces import load_piece, write_piece
 from latentrot.synthetic.raster import NOTHING, rasterise
 
 __all__ = ["EAR_PATH", "EarModel", "load_ear", "make_ear", "write_ear"]
@@ -88,7 +89,7 @@ def _light_from_outside(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 def _off_the_cut(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """(v,) distance to the boundary edges of the mesh; the boundary of the ear canal does not count."""
-    edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
+    edges = np.sort(edges_of(faces), axis=1)
     edges, times = np.unique(edges, axis=0, return_counts=True)
     cut = points[np.unique(edges[times == 1])]
     cut = cut[cut[:, 0] > DEEP]
@@ -107,5 +108,4 @@ def load_ear(path: Path | str = EAR_PATH) -> EarModel:
     Raises:
         LatentrotError: the file is missing or holds something else.
     """
-    arrays = read_piece(path, KIND, EarModel.__dataclass_fields__)
-    return EarModel(**{name: a.astype(np.int32 if name == "faces" else np.float32) for name, a in arrays.items()})
+    return load_piece(path, KIND, EarModel)

@@ -142,7 +142,12 @@ class Head:
         short, long = self.config.whole_from
         aside = abs(self.pose[0]) * float(ramp(np.array(abs(self.pose[0])), *ASIDE_DEG))
         across = abs(yaw) + (min(abs(yaw), aside) if yaw * self.pose[0] < 0 else 0.0)
-        return float(np.hypot(np.hypot(across, pitch), roll)) >= short + hair_kind(self)[1] * (long - short)
+        return float(np.hypot(np.hypot(across, pitch), roll)) >= short + self.hair_kind[1] * (long - short)
+
+    @cached_property
+    def hair_kind(self) -> tuple[bool, float]:
+        """Whether the head has hair or a hat, and how long the hair is, 0 to 1."""
+        return hair_kind(self)
 
     @cached_property
     def whole(self) -> WholeHead:

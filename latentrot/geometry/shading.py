@@ -30,6 +30,7 @@ __all__ = [
     "relight",
     "relit_gain",
     "surface_normals",
+    "unit",
 ]
 
 #: order of the harmonics: 2 gives lower errors on rendered heads, but higher ones on real pairs
@@ -115,7 +116,7 @@ def surface_normals(slope: np.ndarray, head: np.ndarray, width: float) -> np.nda
         width: W in pixels.
     """
     smooth, _ = blur_within(slope, head, NORMAL_BLUR * width)
-    return _unit(np.dstack([-smooth, np.ones(smooth.shape[:2], np.float32)])).astype(np.float32)
+    return unit(np.dstack([-smooth, np.ones(smooth.shape[:2], np.float32)])).astype(np.float32)
 
 
 def fit_harmonics(basis: np.ndarray, luminance: np.ndarray) -> tuple[np.ndarray, float]:
@@ -191,7 +192,7 @@ def light_gain(
         hair: (...) share of hair.
     """
     flat, behind = np.array([1, 1, 0], np.float32), np.array([1, 1, -1], np.float32)
-    source = _unit(np.where(back[..., None], normals * flat, normals))
+    source = unit(np.where(back[..., None], normals * flat, normals))
     rotated = np.where(back[..., None], normals * behind, normals) @ turn.T
     return relit_gain(shading, source, rotated, hair)
 
@@ -240,10 +241,10 @@ def head_gain(
     """
     there, strands = sample_at(normals, source)[shown], sample_at(hair, source)[shown]
     log_gain = np.zeros(shown.shape, np.float32)
-    log_gain[shown] = light_gain(shading, _unit(there), turn.astype(np.float32), back[shown], strands)
+    log_gain[shown] = light_gain(shading, unit(there), turn.astype(np.float32), back[shown], strands)
     return smooth_gain(log_gain, shown, width)
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
+def unit(vectors: np.ndarray) -> np.ndarray:
     """Vectors (..., 3) of length 1; zero stays zero."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter
-from scipy.spatial import cKDTree
 
 from latentrot.faces.parts import ACCESSORIES, BACKGROUND, HAIR
 from latentrot.geometry.colour import HAT
@@ -28,6 +27,7 @@ from latentrot.geometry.fields import (
     sample_at,
     values_at,
 )
+from latentrot.geometry.shading import unit
 from latentrot.synthetic.raster import vertex_normals
 
 if TYPE_CHECKING:
@@ -167,13 +167,14 @@ def fit_shell(head: Head, skull: np.ndarray, centre: np.ndarray, axes: np.ndarra
     """
     out = directions() @ axes.T
     out[..., 2] *= head.config.depth_scale
-    out /= np.linalg.norm(out, axis=-1, keepdims=True)
+    out = unit(out)
     under = radii_of(skull - centre, out)
-    hairy, long = hair_kind(head)
-    radii = fit_silhouette(head, centre, out, under)
+    hairy, long = head.hair_kind
+    hair = soft_hair(head)
+    radii = fit_silhouette(head, hair, centre, out, under)
 
     def extent_of(radii: np.ndarray) -> Extent:
-        return Extent(head, hang(head, centre + radii[..., None] * out, centre, axes, long), centre, hairy, long)
+        return Extent(head, hair, hang(head, centre + radii[..., None] * out, centre, axes, long), centre, hairy, long)
 
     alpha = cv2.resize(extent_of(radii).alpha(), (COLUMNS, ROWS), interpolation=cv2.INTER_AREA)
     extent = extent_of(tapered(radii, under, alpha, long, head.region.width))
@@ -183,9 +184,17 @@ def fit_shell(head: Head, skull: np.ndarray, centre: np.ndarray, axes: np.ndarra
 
 def radii_of(offsets: np.ndarray, out: np.ndarray) -> np.ndarray:
     """Distance (r, c) of a surface, given by offsets (n, 3) of its vertices, in directions (r, c, 3)."""
-    radius = np.linalg.norm(offsets, axis=1)
-    near = cKDTree(offsets / radius[:, None]).query(out.reshape(-1, 3), k=4)[1]
-    return gaussian_filter(radius[near].mean(1).reshape(out.shape[:2]), 1.5, mode=("nearest", "wrap"))
+    near = nearest_directions(offsets, out.reshape(-1, 3), 4)
+    return gaussian_filter(
+        np.linalg.norm(offsets, axis=1)[near].mean(1).reshape(out.shape[:2]), 1.5, mode=("nearest", "wrap")
+    )
+
+
+def nearest_directions(offsets: np.ndarray, out: np.ndarray, count: int) -> np.ndarray:
+    """(m, count) numbers of the vertices, given by offsets (n, 3), that lie nearest to directions (m, 3) of any length."""
+    from scipy.spatial import cKDTree  # noqa: PLC0415  slow to import
+
+    return np.asarray(cKDTree(unit(offsets)).query(unit(out), k=count)[1])
 
 
 def hair_kind(head: Head) -> tuple[bool, float]:
@@ -209,8 +218,8 @@ def soft_hair(head: Head) -> np.ndarray:
     return blur(hair / np.maximum(1 - head.parts[BACKGROUND], 0.05), 0.01 * head.region.width)
 
 
-def fit_silhouette(head: Head, centre: np.ndarray, out: np.ndarray, skull: np.ndarray) -> np.ndarray:
-    """Scale the radii (r, c) of the skull until the shell's silhouette is that of the head's mask."""
+def fit_silhouette(head: Head, hair: np.ndarray, centre: np.ndarray, out: np.ndarray, skull: np.ndarray) -> np.ndarray:
+    """Scale the radii (r, c) of the skull until the shell's silhouette is that of the head's mask, with `soft_hair`."""
     width, outline = head.region.width, head.outline
     angle = (np.arange(DIRECTIONS) + 0.5) / DIRECTIONS * 2 * np.pi - np.pi
     ray = np.stack([np.cos(angle), np.sin(angle)], -1)
@@ -219,7 +228,7 @@ def fit_silhouette(head: Head, centre: np.ndarray, out: np.ndarray, skull: np.nd
     last = np.where(inside.any(1), len(steps) - 1 - inside[:, ::-1].argmax(1), 0).astype(float)
     inner = centre[:2] + np.maximum(last - 0.05 * width, 0)[:, None] * ray
     within = values_at(head.region.in_photograph.astype(np.float32), centre[:2] + (last + 2)[:, None] * ray) > 0.5
-    hair_edge = (values_at(soft_hair(head), inner) > 0.45) & (ray[:, 1] < 0.75)
+    hair_edge = (values_at(hair, inner) > 0.45) & (ray[:, 1] < 0.75)
     known = np.flatnonzero(((ray[:, 1] < -0.3) | hair_edge) & within)
     if not len(known):
         return skull
@@ -286,18 +295,21 @@ class Extent:
 
     Args:
         head: its region, masks and colours.
+        hair: (h, w) from `soft_hair`.
         points: (ROWS, COLUMNS, 3) the shell.
         centre: (3,) middle of the head.
         hairy: the head has hair.
         long: how long it is, 0 to 1.
     """
 
-    def __init__(self, head: Head, points: np.ndarray, centre: np.ndarray, hairy: bool, long: float) -> None:
+    def __init__(
+        self, head: Head, hair: np.ndarray, points: np.ndarray, centre: np.ndarray, hairy: bool, long: float
+    ) -> None:
         self.head, self.points, self.hairy, self.long = head, points, hairy, long
         flat = points.reshape(-1, 3)
         normals = vertex_normals(flat.copy(), shell_faces().astype(np.int64)).reshape(points.shape)
         normals[:, 0] = normals[:, -1] = normals[:, 0] + normals[:, -1]
-        normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-9)
+        normals = unit(normals)
         self.normals = normals if (normals * (points - centre)).sum() > 0 else -normals
         azimuth, elevation = angles()
         self.azimuth = enlarged(np.broadcast_to(azimuth, (ROWS, COLUMNS)))
@@ -314,7 +326,7 @@ class Extent:
         brows = head.landmarks[17:27, 1].mean()
         face = sample_at(blur(eroded(head.outline.face, 0.03 * width).astype(np.float32), 1.0), self.at)
         below = ramp(self.at[..., 1], brows - 0.05 * width, brows + 0.05 * width)  # brows and glasses are no hair
-        self.hair = sample_at(soft_hair(head), self.at) * (1 - face * below)
+        self.hair = sample_at(hair, self.at) * (1 - face * below)
 
     def alpha(self) -> np.ndarray:
         """(h, w) float32 presence of hair."""

@@ -18,7 +18,7 @@ import numpy as np
 from latentrot.bundles import HOME
 from latentrot.errors import LatentrotError
 from latentrot.synthetic.ict import IctModel
-from latentrot.synthetic.pieces import read_piece, write_piece
+from latentrot.synthetic.pieces import load_piece, write_piece
 
 __all__ = [
     "SURFACE_PATH",
@@ -192,9 +192,7 @@ def load_surface(path: Path | str = SURFACE_PATH) -> FaceSurface:
     Raises:
         LatentrotError: the file is missing or holds something else.
     """
-    arrays = read_piece(path, KIND, FaceSurface.__dataclass_fields__)
-    kinds = {"faces": np.int32, "landmarks": np.int64, "slides": np.int64, "narrow": np.bool_}
-    return FaceSurface(**{name: a.astype(kinds.get(name, np.float32)) for name, a in arrays.items()})
+    return load_piece(path, KIND, FaceSurface)
 
 
 # --- fitting --------------------------------------------------------------------------------------------------------

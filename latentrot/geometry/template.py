@@ -11,12 +11,12 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from latentrot.bundles import HOME
 from latentrot.geometry.surface import EXPRESSIONS, ICT_FACE, ICT_LANDMARKS, ICT_NARROW, IDENTITIES
+from latentrot.geometry.triangulate import edges_of
 from latentrot.synthetic.ict import IctModel
-from latentrot.synthetic.pieces import read_piece, write_piece
+from latentrot.synthetic.pieces import load_piece, write_piece
 
 __all__ = ["TEMPLATE_PATH", "HeadTemplate", "load_template", "make_template", "write_template"]
 
@@ -62,7 +62,9 @@ class HeadTemplate:
 
 def make_template(ict: IctModel) -> HeadTemplate:
     """Cut the head out of the face model and close its eyes and mouth."""
-    from latentrot.synthetic.head_model import OUTER_VERTICES, ambient_visibility  # noqa: PLC0415  slow to import
+    from scipy.spatial import cKDTree  # noqa: PLC0415  slow to import, as the next
+
+    from latentrot.synthetic.head_model import OUTER_VERTICES, ambient_visibility  # noqa: PLC0415
 
     base = ict.base[:OUTER_VERTICES].astype(np.float64)
     names = [str(n) for n in ict.mats]
@@ -111,7 +113,7 @@ def make_template(ict: IctModel) -> HeadTemplate:
 
 def boundary_loops(faces: np.ndarray) -> list[np.ndarray]:
     """Closed chains of the edges (a, b) that belong to one triangle only, each as its vertices in order."""
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).tolist()
+    edges = edges_of(faces).tolist()
     every = {(a, b) for a, b in edges}
     following = {a: b for a, b in edges if (b, a) not in every}
     loops = []
@@ -138,6 +140,4 @@ def load_template(path: Path | str = TEMPLATE_PATH) -> HeadTemplate:
     Raises:
         LatentrotError: the file is missing or holds something else.
     """
-    arrays = read_piece(path, KIND, HeadTemplate.__dataclass_fields__)
-    kinds = {"faces": np.int32, "uv_faces": np.int32, "mirror": np.int64, "corners": np.int64, "ear": np.bool_}
-    return HeadTemplate(**{name: a.astype(kinds.get(name, np.float32)) for name, a in arrays.items()})
+    return load_piece(path, KIND, HeadTemplate)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["PlanarMesh", "triangulate_mask"]
+__all__ = ["PlanarMesh", "edges_of", "triangulate_mask"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,3 +83,8 @@ def _positions(used: np.ndarray, f: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     a, b = f.ravel()[first].astype(np.float64), f.ravel()[second].astype(np.float64)
     share = np.where(kind > 0, a / np.where(a == b, 1, a - b), 0)
     return start + along * share[:, None], kind > 0
+
+
+def edges_of(faces: np.ndarray) -> np.ndarray:
+    """(3t, 2) directed edges of triangles (t, 3): all first sides, all second, all third."""
+    return np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])

@@ -46,6 +46,7 @@ class TurnedHead:
         landmarks: (68, 2) rotated landmarks, photograph pixels.
         yaw_deg: the head's new yaw, by the fitted face.
         pitch_deg: its new pitch.
+        whole: the whole head is shown, which leaves nothing to fill.
     """
 
     image: np.ndarray
@@ -54,6 +55,7 @@ class TurnedHead:
     landmarks: np.ndarray
     yaw_deg: float
     pitch_deg: float
+    whole: bool = False
 
     @property
     def alignment(self) -> Alignment:
@@ -117,10 +119,10 @@ def turn_head(
     pose = head.pose[0] + yaw, head.pose[1] + pitch
     if yaw == pitch == roll == 0:
         ones = np.ones(head.photograph.shape[:2], np.float32)
-        return TurnedHead(head.photograph.copy(), ones, ones, landmarks, *pose)
+        return TurnedHead(head.photograph.copy(), ones, ones, landmarks, *pose, whole)
     follows = light_follows or head.config.light_follows
     layer = _whole_or_mixed(head, turn, follows) if whole else _turned_layer(head, turn, follows)
-    return TurnedHead(*_composited(head, layer), landmarks, *pose)
+    return TurnedHead(*_composited(head, layer), landmarks, *pose, whole)
 
 
 def _whole_or_mixed(head: Head, turn: np.ndarray, light_follows: bool) -> Layer:

@@ -9,21 +9,21 @@ colour under ambient light, with the difference to the visible colours diffused 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from scipy.sparse import csr_matrix, diags
 from scipy.sparse.linalg import splu
-from scipy.spatial import cKDTree
 
 from latentrot.faces.parts import ACCESSORIES, CLOTHES, EARS, HAIR, NECK, SKIN
 from latentrot.geometry.draw import draw
 from latentrot.geometry.fields import blur, dilated, eroded, filled, ramp, values_at
-from latentrot.geometry.shell import Shell, angles, fit_shell, typical_hair
+from latentrot.geometry.shell import Shell, angles, fit_shell, nearest_directions, typical_hair
 from latentrot.geometry.surface import CONTOUR, load_surface, rotation, visible_contour
 from latentrot.geometry.template import HeadTemplate, load_template
+from latentrot.geometry.triangulate import edges_of
 from latentrot.synthetic.raster import vertex_normals
 
 if TYPE_CHECKING:
@@ -88,6 +88,16 @@ class WholeHead:
     neck: tuple[float, float]
     shell: Shell
     behind: np.ndarray
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """(v, 16) what is interpolated: source, its mirror, both seen, ratio, base, normal, height in the template."""
+        template = load_template()
+        across = template.mirror
+        return np.column_stack(
+            [self.points[:, :2], self.points[across, :2], self.seen, self.seen[across], self.ratio, self.base,
+             self.normals, template.mean[:, 1]]
+        )  # fmt: skip
 
 
 def build_whole_head(head: Head) -> WholeHead:
@@ -195,15 +205,14 @@ def under_the_hair(
     offset = points - centre
     radius = np.linalg.norm(offset, axis=1)
     around = (shell.points - centre).reshape(-1, 3)
-    reach = np.linalg.norm(around, axis=1)
-    near = cKDTree(around / reach[:, None]).query(offset / radius[:, None], k=3)[1]
+    near = nearest_directions(around, offset, 3)
     rows, columns = shell.points.shape[:2]
     alpha = cv2.resize(shell.alpha, (columns, rows), interpolation=cv2.INTER_AREA).ravel()[near].mean(1)
     covered = np.where(template.ear, np.clip(2.5 * (alpha - 0.5), 0, 1), np.clip(1.6 * alpha, 0, 1))
     scalp = np.where(template.ear, 0, typical_hair(*np.meshgrid(*angles())).ravel()[near].mean(1))
-    around = reach[near].mean(1)
-    inside = np.minimum(radius, around - 0.012 * width) if shell.hairy else around
-    moved = covered * (inside - radius) + np.maximum(scalp - covered, 0) * np.minimum(around - radius, 0)
+    reach = np.linalg.norm(around, axis=1)[near].mean(1)
+    inside = np.minimum(radius, reach - 0.012 * width) if shell.hairy else reach
+    moved = covered * (inside - radius) + np.maximum(scalp - covered, 0) * np.minimum(reach - radius, 0)
     return centre + offset * (1 + np.where(template.mean[:, 1] < 0.45, moved, 0) / radius)[:, None]
 
 
@@ -247,9 +256,10 @@ def complete(
     clean = values_at(bare, points[:, :2])
     known = (seen * clean) ** 2
     mirrored = np.maximum(known[across] - known, 0)
-    colours = np.stack([values_at(np.ascontiguousarray(c), points[:, :2]) for c in np.moveaxis(head.image, -1, 0)], 1)
-    soft = blur(head.image, 0.03 * width)
-    smooth = np.stack([values_at(np.ascontiguousarray(c), points[:, :2]) for c in np.moveaxis(soft, -1, 0)], 1)
+    colours, smooth = (
+        np.stack([values_at(image[..., k], points[:, :2]) for k in range(3)], 1)
+        for image in (head.image, blur(head.image, 0.03 * width))
+    )
     both = known * known[across]
     ratio = np.log(np.clip((smooth + 12) / (smooth[across] + 12), 0.4, 2.5))
     ratio = np.exp(diffused(ratio, both, 0.2 * PULL))
@@ -276,9 +286,7 @@ def complete(
 def laplacian() -> csr_matrix:
     """(v, v) graph Laplacian of the template, links weighted by the inverse of their lengths."""
     template = load_template()
-    faces = template.faces
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    edges = np.unique(np.sort(edges, axis=1), axis=0)
+    edges = np.unique(np.sort(edges_of(template.faces), axis=1), axis=0)
     weight = 1 / np.maximum(np.linalg.norm(template.mean[edges[:, 0]] - template.mean[edges[:, 1]], axis=1), 2e-3)
     count = len(template.mean)
     links = csr_matrix((weight, (edges[:, 0], edges[:, 1])), (count, count))

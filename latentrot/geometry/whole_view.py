@@ -12,10 +12,9 @@ from latentrot.geometry.camera import angle_of
 from latentrot.geometry.draw import draw
 from latentrot.geometry.fields import blur, continued, ramp, sample_at, values_at
 from latentrot.geometry.layer import Layer
-from latentrot.geometry.shading import relight, relit_gain, smooth_gain
+from latentrot.geometry.shading import relight, relit_gain, smooth_gain, unit
 from latentrot.geometry.shell import enlarged, grid_places, opaque_hair, texels_at
 from latentrot.geometry.template import load_template
-from latentrot.geometry.whole import WholeHead
 
 if TYPE_CHECKING:
     from latentrot.geometry.head import Head
@@ -66,9 +65,9 @@ def whole_layer(head: Head, turn: np.ndarray, light_follows: bool) -> Layer:
         light_follows: the light rotates with the head.
     """
     # skin, then the inner side of the hair behind it, then hair in front of both
-    skin = draw_skin(head, head.whole, turn)
-    hair = draw_hair(head, head.whole, turn, skin.depth)
-    inner, inner_alpha = draw_inner_hair(head, head.whole, turn)
+    skin, shell = draw_skin(head, turn), rotated_shell(head, turn)
+    hair = draw_hair(head, shell, skin.depth)
+    inner, inner_alpha = draw_inner_hair(head, shell)
     under, over = skin.alpha[..., None], hair.alpha[..., None]
     colours = inner + (skin.colours - inner) * under
     colours = colours + (hair.colours - colours) * over
@@ -95,29 +94,19 @@ def whole_layer(head: Head, turn: np.ndarray, light_follows: bool) -> Layer:
     )
 
 
-def draw_skin(head: Head, whole: WholeHead, turn: np.ndarray) -> Drawn:
+def draw_skin(head: Head, turn: np.ndarray) -> Drawn:
     """Rasterise and colour skull, face, ears and neck."""
-    template, points = load_template(), rotated_skin(head, turn)
-    v, shown, depth = draw(points, template.faces, skin_values(whole), np.ones(len(template.faces)), head.region.size)
-    colours, known = skin_colours(head, whole, v)
+    template, whole, points = load_template(), head.whole, rotated_skin(head, turn)
+    v, shown, depth = draw(points, template.faces, whole.values, np.ones(len(template.faces)), head.region.size)
+    colours, known = skin_colours(head, v)
     height = v[..., 15]
     alpha = (shown > 0) * (1 - ramp(height, *NECK) * whole.covered) * ramp(height, *NECK_END)
     return Drawn(colours, alpha.astype(np.float32), known, v[..., :2], v[..., 12:15], depth)
 
 
-def skin_values(whole: WholeHead) -> np.ndarray:
-    """(v, 16) what is interpolated between vertices: source, its mirror, both seen, ratio, base, normal, template height."""
-    template = load_template()
-    across = template.mirror
-    return np.column_stack(
-        [whole.points[:, :2], whole.points[across, :2], whole.seen, whole.seen[across], whole.ratio, whole.base,
-         whole.normals, template.mean[:, 1]]
-    )  # fmt: skip
-
-
-def skin_colours(head: Head, whole: WholeHead, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Colours (h, w, 3) of interpolated `skin_values` (h, w, 16), and (h, w) the share of the photograph's own pixel."""
-    source, mirror = v[..., 0:2], v[..., 2:4]
+def skin_colours(head: Head, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Colours (h, w, 3) of interpolated `WholeHead.values` (h, w, 16), and (h, w) the share of the photograph's own pixel."""
+    whole, source, mirror = head.whole, v[..., 0:2], v[..., 2:4]
     known = v[..., 4] * sample_at(whole.skin, source)
     mirrored = np.clip(v[..., 5] * sample_at(whole.bare, mirror) - known, 0, 1)  # where that side shows more
     own = sample_at(head.image, source, cv2.INTER_CUBIC)
@@ -127,10 +116,10 @@ def skin_colours(head: Head, whole: WholeHead, v: np.ndarray) -> tuple[np.ndarra
     return colours, known
 
 
-def draw_hair(head: Head, whole: WholeHead, turn: np.ndarray, skin_depth: np.ndarray) -> Drawn:
-    """Rasterise and colour the outer side of the hair, where the skin, whose depth is (h, w), does not hide it."""
-    shell = whole.shell
-    flat, points = shell.points.reshape(-1, 3), rotated_shell(head, turn)
+def draw_hair(head: Head, points: np.ndarray, skin_depth: np.ndarray) -> Drawn:
+    """Rasterise and colour the outer side of the hair at `rotated_shell`, where the skin's depth (h, w) does not hide it."""
+    shell = head.whole.shell
+    flat = shell.points.reshape(-1, 3)
     values = np.column_stack([grid_places(), flat[:, :2], shell.normals.reshape(-1, 3)])
     v, shown, depth = draw(points, shell.faces, values, np.ones(len(shell.faces)), head.region.size)
     places, source = v[..., :2], v[..., 2:4]
@@ -144,13 +133,13 @@ def draw_hair(head: Head, whole: WholeHead, turn: np.ndarray, skin_depth: np.nda
 
 def skin_texture(head: Head, side: int) -> np.ndarray:
     """(side, 2 * side, 3) colours of the skin, laid out by the template's texture positions."""
-    template, whole = load_template(), head.whole
+    template = load_template()
     places = np.column_stack([template.uv * [side, -side] + [0, side], np.zeros(len(template.uv))])
     a, b, c = (places[template.uv_faces[:, i]] for i in range(3))
     flipped = np.cross(b - a, c - a)[:, 2] < 0
     faces = np.where(flipped[:, None], template.uv_faces[:, ::-1], template.uv_faces)
-    v, shown, _ = draw(places, faces, skin_values(whole)[template.corners], np.ones(len(faces)), (2 * side, side))
-    return continued(skin_colours(head, whole, v)[0], shown > 0)
+    v, shown, _ = draw(places, faces, head.whole.values[template.corners], np.ones(len(faces)), (2 * side, side))
+    return continued(skin_colours(head, v)[0], shown > 0)
 
 
 def hair_texture(head: Head) -> np.ndarray:
@@ -160,9 +149,9 @@ def hair_texture(head: Head) -> np.ndarray:
     return shell.colours + shell.known[..., None] * (image - shell.colours)
 
 
-def draw_inner_hair(head: Head, whole: WholeHead, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Colours (h, w, 3) and alpha (h, w) of the inner side of the hair."""
-    shell, points = whole.shell, rotated_shell(head, turn)
+def draw_inner_hair(head: Head, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Colours (h, w, 3) and alpha (h, w) of the inner side of the hair at `rotated_shell`."""
+    shell = head.whole.shell
     places, shown, _ = draw(points, shell.faces[:, ::-1], grid_places(), np.ones(len(shell.faces)), head.region.size)
     alpha = np.where(shown > 0, ramp(texels_at(shell.alpha, places), *INNER_ALPHA), 0.0)
     return INNER * blur(texels_at(shell.colours, places), 1.0), alpha.astype(np.float32)
@@ -181,14 +170,12 @@ def scene_gain(
         solid: (h, w) bool, where the head is seen.
         hairy: (h, w) bool, where hair is seen.
     """
-    length = np.linalg.norm(normals, axis=-1)
-    there = solid & (length > 0)
-    unit = (normals[there] / length[there][:, None]).astype(np.float32)
-    lit = unit * known[there][:, None] + np.array([0, 0, 1], np.float32) * (1 - known[there])[:, None]
-    lit /= np.maximum(np.linalg.norm(lit, axis=1, keepdims=True), 1e-6)
+    there = solid & normals.any(-1)
+    own, share = unit(normals[there]).astype(np.float32), known[there][:, None]
+    lit = unit(own * share + np.array([0, 0, 1], np.float32) * (1 - share))
     log_gain = np.zeros(solid.shape, np.float32)
-    rotated_normals = unit @ turn.T.astype(np.float32)
-    log_gain[there] = relit_gain(head.shading, lit, rotated_normals, hairy[there].astype(np.float32))
+    turned = own @ turn.T.astype(np.float32)
+    log_gain[there] = relit_gain(head.shading, lit, turned, hairy[there].astype(np.float32))
     return smooth_gain(log_gain, there, head.region.width)
 
 
@@ -228,8 +215,8 @@ def rotated(points: np.ndarray, centre: np.ndarray, turn: np.ndarray, share: np.
     """Rotate points (n, 3) about `centre` by shares (n,) of the angle of a rotation (3, 3): Rodrigues' formula."""
     angle = np.radians(angle_of(turn))
     vector = np.array([turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]])
-    unit = vector / max(float(np.linalg.norm(vector)), 1e-12)
+    about = vector / max(float(np.linalg.norm(vector)), 1e-12)
     offset = points - centre
-    along = (offset @ unit)[:, None] * unit
+    along = (offset @ about)[:, None] * about
     sin, cos = np.sin(share * angle)[:, None], np.cos(share * angle)[:, None]
-    return centre + along + (offset - along) * cos + np.cross(unit, offset) * sin
+    return centre + along + (offset - along) * cos + np.cross(about, offset) * sin

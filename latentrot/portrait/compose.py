@@ -70,11 +70,10 @@ def compose(head: Head, turn: Turn, drawn: np.ndarray | None, config: EditConfig
         config: options of the edit.
         whole: render the whole head, in which nothing is left to fill; None: if the rotation needs it.
     """
-    whole = head.needs_whole(turn.yaw, turn.pitch, turn.roll) if whole is None else whole
     turned = head.turn(turn.yaw, turn.pitch, turn.roll, config.light_follows, whole)
     if config.reify and drawn is not None:
         return replace_face(head, turned, drawn)
-    return fill_hidden(head, turned, None if whole else drawn, config.trust)
+    return fill_hidden(head, turned, None if turned.whole else drawn, config.trust)
 
 
 def changed_patch(before: np.ndarray, after: np.ndarray, alignment: Alignment) -> Patch:

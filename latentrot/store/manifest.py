@@ -243,7 +243,6 @@ class Manifest:
             if not len(new):
                 return manifest
             part = self.root / f"manifest-{len(manifest.parts):05d}.parquet"
-            create_atomic(
-                part, pack_part([new], space, shard_size, batch_size)
-            )  # if another run wrote this part first, plan again
+            # if another run wrote this part first, plan again
+            create_atomic(part, pack_part([new], space, shard_size, batch_size))
             manifest = Manifest(self.root)

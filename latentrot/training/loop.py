@@ -194,9 +194,8 @@ def accelerator_on(device: str | None) -> Accelerator:
         return Accelerator(mixed_precision=precision_of(device), cpu=device == "cpu")
     target = resolve_device(device)
     before = os.environ.get(ACCELERATE_DEVICE)
-    AcceleratorState._reset_state(
-        reset_partial_state=True
-    )  # reset the global state, as an earlier run may have used another device
+    # reset the global state, as an earlier run may have used another device
+    AcceleratorState._reset_state(reset_partial_state=True)
     os.environ[ACCELERATE_DEVICE] = str(target)
     try:
         return Accelerator(mixed_precision=precision_of(device), cpu=target.type == "cpu")

@@ -40,7 +40,6 @@ def flops_of(model: LatentModel) -> int:
 def peak_flops(size: int = 1024, repeats: int = 7, device: torch.device | str = "cpu") -> float:
     """Peak rate: operations per second of a float32 matrix product, best of several runs."""
     a = torch.randn(size, size, device=device)
-    best = min(
-        seconds(lambda: float((a @ a)[0, 0])) for _ in range(repeats)
-    )  # reading a number synchronises with the device
+    # reading a number synchronises with the device
+    best = min(seconds(lambda: float((a @ a)[0, 0])) for _ in range(repeats))
     return 2 * size**3 / best
