@@ -55,7 +55,15 @@ from latentrot.synthetic.views import HeadViews, read_head_views, render_views
 from latentrot.training.checkpoints import config_of_run
 from latentrot.training.loop import generator_at, run_training
 from latentrot.training.person import Classifier, cosface_loss, verification_accuracy
-from latentrot.training.spin import SpinTask, embed_people, identity_of_run, person_of_run, samples_at
+from latentrot.training.spin import (
+    SpinTask,
+    ViewSets,
+    embed_people,
+    identity_of_run,
+    mirror_conditions,
+    person_of_run,
+    samples_at,
+)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +75,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def config(start: Path) -> SpinConfig:
     return SpinConfig(
-        start=str(start), people=3, views=6, together=4, single_steps=0, attention=8, steps=6, batch_size=3, warmup=2,
+        start=str(start), geometry=False, people=3, views=6, together=4, single_steps=0, attention=8, steps=6, batch_size=3, warmup=2,
         decay=2, learning_rate=1e-3, ema=0.5,
     )  # fmt: skip
 
@@ -81,6 +89,15 @@ def some_heads(n: int = 3, views: int = 6, size: int = SIZE) -> HeadViews:
     )
 
 
+def some_sets(n: int = 3, views: int = 6, *, geometry: bool = False) -> ViewSets:
+    """The heads of `some_heads` with identities, and with conditions that resemble their views, fitted to the third view."""
+    heads = some_heads(n, views)
+    both = torch.cat([heads.image, heads.normals], 2)
+    sets = ViewSets(both, heads.pose, some_people(n))
+    masks = torch.full_like(both[:, :, :2], 200)
+    return replace(sets, condition=torch.cat([both, masks], 2), source=torch.full((n,), 2)) if geometry else sets
+
+
 def some_people(n: int = 3) -> torch.Tensor:
     vectors = torch.randn(n, 2, IDENTITY_LENGTH, generator=torch.Generator().manual_seed(4))
     return vectors / vectors.norm(dim=-1, keepdim=True)
@@ -88,8 +105,7 @@ def some_people(n: int = 3) -> torch.Tensor:
 
 @pytest.fixture
 def task(config: SpinConfig) -> SpinTask:
-    heads = some_heads()
-    return SpinTask(initial_spin_model(config, None, "cpu"), heads, some_people(), some_heads(1), config)
+    return SpinTask(initial_spin_model(config, None, "cpu"), some_sets(), some_heads(1), config)
 
 
 def inputs(model, b=2, p=4, seed=0):
@@ -221,12 +237,12 @@ class TestBatches:
     def test_depend_on_the_step_alone(self, task):
         first, again, other = task.batch(7), (torch.rand(5), task.batch(7))[1], task.batch(8)
         assert all(torch.equal(a.nan_to_num(9), b.nan_to_num(9)) for a, b in zip(first, again, strict=True))
-        assert not torch.equal(first[5], other[5])
+        assert not torch.equal(first[6], other[6])
 
     def test_mirror_law(self, config):
-        heads, whole = some_heads(), replace(config, batch_size=64)
-        straight = samples_at(3, heads, some_people(), replace(whole, mirror=False), generator_at(3, whole))
-        mixed = samples_at(3, heads, some_people(), whole, generator_at(3, whole))
+        heads, whole = some_sets(geometry=True), replace(config, batch_size=64, geometry=True)
+        straight = samples_at(3, heads, None, replace(whole, mirror=False), generator_at(3, whole))
+        mixed = samples_at(3, heads, None, whole, generator_at(3, whole))
         flipped = (mixed[1] != straight[1]).flatten(1).any(1)
         assert 16 < flipped.sum() < 48
         image, expected = mixed[0][flipped], straight[0][flipped].flip(-1)
@@ -234,21 +250,44 @@ class TestBatches:
         assert torch.equal(image[:, :, 3], -expected[:, :, 3])
         assert torch.equal(mixed[1][flipped], straight[1][flipped] * torch.tensor([-1.0, 1]))
         assert torch.equal(mixed[0][~flipped], straight[0][~flipped])
+        assert torch.equal(mixed.condition[flipped], mirror_conditions(straight.condition[flipped]))
+        assert torch.equal(mirror_conditions(mirror_conditions(mixed.condition)), mixed.condition)
+        # a condition that equals the normals of its view still does after mirroring
+        there = (mixed.condition != 0).flatten(2).any(2)
+        normal = mixed.condition[:, :, 3:6].float() / 127.5 - 1
+        assert torch.allclose(normal[there], mixed.views[:, :, 3:][there], atol=1e-6)
 
     def test_numbers_of_given_views_and_dropped_conditions(self, config):
         many = replace(config, batch_size=600)
-        _, _, given, blank, who = samples_at(0, some_heads(), some_people(), many, generator_at(0, many))
+        _, _, given, blank, who, _ = samples_at(0, some_sets(), None, many, generator_at(0, many))
         counts = given.sum(1)
         assert all(abs((counts == k).float().mean() - 1 / 3) < 0.07 for k in (0, 1, 3))
         assert abs(blank.mean() - 0.15) < 0.05
         assert abs(who.isnan().all(1).float().mean() - 0.15) < 0.05
         single = replace(many, single_steps=5)
-        assert (samples_at(4, some_heads(), some_people(), single, generator_at(4, single))[2].sum(1) == 1).all()
+        assert (samples_at(4, some_sets(), None, single, generator_at(4, single))[2].sum(1) == 1).all()
+
+    def test_geometry_was_fitted_to_the_first_view(self, config):
+        many = replace(config, batch_size=400, geometry=True, drop_geometry=0.25, mirror=False)
+        found = samples_at(0, some_sets(geometry=True), None, many, generator_at(0, many))
+        there = (found.condition != 0).flatten(1).any(1)
+        assert abs(there.float().mean() - 0.75) < 0.07
+        assert torch.equal(found.pose[there, 0], torch.tensor([-30.0, 5]).expand(int(there.sum()), -1))
+        assert torch.equal(found.condition[there, :, :3].float() / 127.5 - 1, found.views[there, :, :3])
+
+    def test_photographs_are_pairs_of_a_given_source_and_its_target(self, config):
+        both = replace(config, photographs=0.3, geometry=True)
+        pairs = replace(some_sets(5, 2, geometry=True), source=torch.zeros(5, dtype=torch.int64))
+        steps = [samples_at(k, some_sets(geometry=True), pairs, both, generator_at(k, both)) for k in range(100)]
+        photographs = [s for s in steps if s.views.shape[1] == 2]
+        assert 15 < len(photographs) < 45
+        assert all(len(s.views) == both.batch_size * both.together // 2 for s in photographs)
+        assert all(torch.equal(s.given, torch.tensor([1.0, 0]).expand(len(s.views), -1)) for s in photographs)
 
     def test_given_views_have_no_loss_and_no_noise(self, task):
         batch = list(task.batch(2))
         changed = [b.clone() for b in batch]
-        changed[5] = changed[5] + 7 * batch[2][..., None, None, None]  # noise where views are given
+        changed[6] = changed[6] + 7 * batch[2][..., None, None, None]  # noise where views are given
         with torch.no_grad():
             assert torch.equal(
                 task.loss(task.model.network, tuple(batch)), task.loss(task.model.network, tuple(changed))
@@ -262,7 +301,7 @@ class TestTraining:
 
     def test_resuming_is_exact(self, config, tmp_path, monkeypatch):
         def fresh():
-            return SpinTask(initial_spin_model(config, None, "cpu"), some_heads(), some_people(), some_heads(1), config)
+            return SpinTask(initial_spin_model(config, None, "cpu"), some_sets(), some_heads(1), config)
 
         self.whole(fresh(), config, tmp_path / "whole")
 
@@ -283,7 +322,7 @@ class TestTraining:
 
     def test_training_reduces_the_loss_and_the_saved_model_draws(self, config, tmp_path):
         longer = replace(config, steps=60, learning_rate=4e-3, decay=10, batch_size=4)
-        task = SpinTask(initial_spin_model(longer, None, "cpu"), some_heads(), some_people(), some_heads(1), longer)
+        task = SpinTask(initial_spin_model(longer, None, "cpu"), some_sets(), some_heads(1), longer)
         batches = [task.batch(step) for step in range(1000, 1008)]
 
         def loss() -> float:
@@ -315,7 +354,7 @@ class TestSampling:
                 super().__init__()
                 self.weight = torch.nn.Parameter(torch.zeros(1))
 
-            def forward(self, x, s, given, rays, who):
+            def forward(self, x, s, given, rays, who, geometry):
                 return states[None].expand_as(x)
 
         known = replace(model, network=Known())
@@ -471,7 +510,7 @@ def trained(config: SpinConfig, tmp_path_factory: pytest.TempPathFactory) -> Pat
     torch.manual_seed(0)
     person = PersonNetwork().eval()
     person.metadata = {"data": "rendered heads, celeba"}
-    task = SpinTask(initial_spin_model(config, person, "cpu"), some_heads(), some_people(), some_heads(1), config)
+    task = SpinTask(initial_spin_model(config, person, "cpu"), some_sets(), some_heads(1), config)
     out = tmp_path_factory.mktemp("trained")
     run_training(task, task.model.network, replace(config, steps=2), out, save_every=9, device="cpu")
     return out / "model"

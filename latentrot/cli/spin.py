@@ -176,9 +176,19 @@ class TrainPerson(HeadOptions):
 class TrainSpin(HeadOptions):
     """Train a multi-view model, which generates a head from any side; resumes to the exact step.
 
-    The heads are rendered once, before training, and stored in OUT/heads: a few seconds each on one core.
+    The heads are rendered once, before training, and stored in OUT/heads: a few seconds each on one core. So are the
+    geometric conditions, and the pairs of photographs.
     """
 
+    data: tuple[Path, ...] = ()
+    """folders of photographs with poses beside them (pose.csv, from label), which teach the model photographs; with clip.csv,
+    two images of one scene are a pair, else a photograph and itself rotated away by geometry"""
+    geometry: bool | None = None
+    """condition the model on the head that geometry fits to the given view; --no-geometry: as published"""
+    photographs: float | None = None
+    """share of the steps that train on photographs, if --data is given"""
+    sources: int | None = None
+    """number of photographs to make pairs from, over all folders"""
     person: Path | None = None
     """identity network written by train person; by default that of the multi-view model in --start; without either the
     model has no identity condition"""
@@ -197,15 +207,19 @@ class TrainSpin(HeadOptions):
     """number of initial steps with one given view per sample"""
     attention: int | None = None
     """max side of the feature maps with attention across views; a multi-view --start keeps its own"""
+    frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
 
     def run(self) -> None:
         """Render the heads, train and write the model."""
+        for folder in self.data:
+            check_folder(folder)
         self.check()
         from latentrot.rotators.spin.config import SpinConfig  # noqa: PLC0415
         from latentrot.training.spin import train_spin  # noqa: PLC0415
 
+        self.frame.check(self.data, self.device)
         model = train_spin(
             self.out, self.config(SpinConfig), person=self.person, identity=self.identity, heads=self.heads,
-            save_every=self.save_every, workers=self.workers, device=self.device, ict=self.face_model,
+            data=self.data, save_every=self.save_every, workers=self.workers, device=self.device, ict=self.face_model,
         )  # fmt: skip
         print(f"wrote {model}")

@@ -15,7 +15,7 @@ from latentrot.geometry.camera import AXES, MeshPose, camera_of, frontal
 from latentrot.geometry.head import Head
 from latentrot.geometry.shell import TEXELS, grid_places
 from latentrot.geometry.template import boundary_loops, load_template
-from latentrot.geometry.whole_view import hair_texture, skin_texture
+from latentrot.geometry.whole_view import Correction, hair_texture, skin_texture
 
 __all__ = ["MESHES", "as_mesh", "camera_entry", "export_head", "mesh_files"]
 
@@ -27,19 +27,22 @@ SIDE, NECK_BOTTOM = 1024, 1.13
 MATERIAL = "newmtl head\nKa 1 1 1\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd {texture}\nmap_d {texture}\n"
 
 
-def as_mesh(head: Head, pose: MeshPose = "photograph") -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def as_mesh(
+    head: Head, pose: MeshPose = "photograph", correct: Correction | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Convert a head to a textured mesh: skin, closed below the neck, and the hair around it.
 
     Args:
         head: fitted to a photograph.
         pose: frontal, or as in the photograph.
+        correct: corrects the colours that the photograph does not show.
 
     Returns:
         (n, 3) points in face widths, x to the viewer's right, y up, z to the viewer; (t, 3) triangles, counter-clockwise
         from outside; (n, 2) texture coordinates from the lower left corner; (h, w, 4) uint8 texture, whose alpha cuts out
         the hair.
     """
-    parts = [skin_part(head), hair_part(head)]
+    parts = [skin_part(head, correct), hair_part(head, correct)]
     height, widths = max(len(p[3]) for p in parts), [p[3].shape[1] for p in parts]
     texture = np.zeros((height, sum(widths), 4), np.uint8)
     points, faces, places = [], [], []
@@ -58,7 +61,7 @@ def as_mesh(head: Head, pose: MeshPose = "photograph") -> tuple[np.ndarray, np.n
     )
 
 
-def skin_part(head: Head) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def skin_part(head: Head, correct: Correction | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Points in the region, clockwise triangles, texture positions in pixels, and the texture, of skull, ears and neck."""
     template = load_template()
     kept = (template.mean[:, 1] < NECK_BOTTOM)[template.faces].all(1)
@@ -70,14 +73,14 @@ def skin_part(head: Head) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarra
     bottom = np.stack([np.roll(ring, -1), ring, np.full(len(rim), len(points) + len(rim))], 1)
     points = np.concatenate([points, points[rim], points[rim].mean(0, keepdims=True)])
     place = np.concatenate([place, np.repeat(place[rim[:1]], len(rim) + 1, axis=0)])
-    texture = np.dstack([skin_texture(head, SIDE), np.full((SIDE, 2 * SIDE), 255)])
+    texture = np.dstack([skin_texture(head, SIDE, correct), np.full((SIDE, 2 * SIDE), 255)])
     return points, np.concatenate([template.uv_faces[kept], bottom]), place, texture
 
 
-def hair_part(head: Head) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def hair_part(head: Head, correct: Correction | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The same of the hair; without hair, no triangles."""
     shell = head.whole.shell
-    texture = np.dstack([hair_texture(head), 255 * shell.alpha])
+    texture = np.dstack([hair_texture(head, correct), 255 * shell.alpha])
     return shell.points.reshape(-1, 3), shell.faces, (grid_places() + 0.5) * TEXELS, texture
 
 
@@ -95,7 +98,9 @@ def mesh_files(path: Path) -> list[Path]:
     return [path, *(path.with_suffix(s) for s in (*beside, ".camera.json"))]
 
 
-def export_head(head: Head, path: Path | str, pose: MeshPose = "photograph") -> list[Path]:
+def export_head(
+    head: Head, path: Path | str, pose: MeshPose = "photograph", correct: Correction | None = None
+) -> list[Path]:
     """Write a head, each file atomically.
 
     Args:
@@ -103,6 +108,7 @@ def export_head(head: Head, path: Path | str, pose: MeshPose = "photograph") -> 
         path: .glb (glTF, its texture inside), .obj (with .mtl and .texture.png beside it) or .ply (colours at
             the points).
         pose: frontal, or as in the photograph.
+        correct: corrects the colours that the photograph does not show.
 
     Returns:
         The files written, the last one the camera (.camera.json).
@@ -113,9 +119,9 @@ def export_head(head: Head, path: Path | str, pose: MeshPose = "photograph") -> 
     path = Path(path)
     files = mesh_files(path)
     if path.suffix.lower() == ".obj":
-        write_obj(path, *as_mesh(head, pose))
+        write_obj(path, *as_mesh(head, pose, correct))
     else:
-        write_with_trimesh(path, *as_mesh(head, pose))
+        write_with_trimesh(path, *as_mesh(head, pose, correct))
     height, width = head.photograph.shape[:2]
     entry = camera_entry(camera_of(head, pose=pose), (width, height))
     text = json.dumps({"kind": "latentrot camera", "format": 1, "pose": pose, **entry}, indent=1) + "\n"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from latentrot.errors import LatentrotError
 from latentrot.faces.parts import ACCESSORIES, BACKGROUND, CLOTHES, EARS, HAIR, NECK, SKIN
 from latentrot.geometry.config import MeshConfig
 from latentrot.geometry.draw import NONE, draw
@@ -79,6 +80,9 @@ def find_outline(
         yaw_deg: yaw of the head in the photograph.
         region: the region.
         config: parameters.
+
+    Raises:
+        LatentrotError: the landmarks enclose no face.
     """
     width = region.width
     rows, columns = np.mgrid[: face.shape[0], : face.shape[1]].astype(np.float32)
@@ -86,7 +90,10 @@ def find_outline(
     aside = np.abs(np.where(aside * yaw_deg < 0, aside / (1 + BEHIND * abs(np.sin(np.radians(yaw_deg)))), aside))
     cut, chin = lobe + config.hair_cut * width, float(landmarks[8, 1])
     background = blur(probabilities[BACKGROUND], 0.01 * width) > BACKGROUND_MIN  # landmarks may lie beyond the cheek
-    face = _connected_to(eroded(face, RIM * width), face & ~background | eroded(face, RIM * width), 0.0)
+    core = eroded(face, RIM * width)
+    if not core.any():
+        raise LatentrotError("the landmarks enclose no face: it is seen from behind; choose another face or photograph")
+    face = _connected_to(core, face & ~background | core, 0.0)
     person = blur(1 - probabilities[BACKGROUND], 0.004 * width) > 0.5
     person = _connected_to(face, person | face, 0.02 * width)
     body = probabilities[NECK] + probabilities[CLOTHES]

@@ -21,7 +21,7 @@ from latentrot.geometry.shading import head_gain, relight
 from latentrot.geometry.surroundings import warp_surroundings
 from latentrot.geometry.whole_view import whole_layer
 
-__all__ = ["TurnedHead", "realign_crop", "turn_head"]
+__all__ = ["TurnedHead", "realign_crop", "turn_head", "whole_or_mixed", "whole_share"]
 
 #: distance from the head, in W, over which the relighting fades out on the neck
 BESIDE = 0.15
@@ -121,13 +121,18 @@ def turn_head(
         ones = np.ones(head.photograph.shape[:2], np.float32)
         return TurnedHead(head.photograph.copy(), ones, ones, landmarks, *pose, whole)
     follows = light_follows or head.config.light_follows
-    layer = _whole_or_mixed(head, turn, follows) if whole else _turned_layer(head, turn, follows)
+    layer = whole_or_mixed(head, turn, follows) if whole else _turned_layer(head, turn, follows)
     return TurnedHead(*_composited(head, layer), landmarks, *pose, whole)
 
 
-def _whole_or_mixed(head: Head, turn: np.ndarray, light_follows: bool) -> Layer:
+def whole_share(turn: np.ndarray) -> float:
+    """Share of the whole head in its mix with the front surface, 0 to 1, after a rotation (3, 3)."""
+    return float(ramp(np.array(angle_of(turn)), *MIX_DEG))
+
+
+def whole_or_mixed(head: Head, turn: np.ndarray, light_follows: bool) -> Layer:
     """Render the whole head; after small rotations mix it with the front surface, which shows the source itself at 0."""
-    share = float(ramp(np.array(angle_of(turn)), *MIX_DEG))
+    share = whole_share(turn)
     if share == 0:
         return _turned_layer(head, turn, light_follows)
     whole = whole_layer(head, turn, light_follows)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
 import numpy as np
@@ -19,7 +20,12 @@ from latentrot.geometry.template import load_template
 if TYPE_CHECKING:
     from latentrot.geometry.head import Head
 
-__all__ = ["hair_texture", "skin_texture", "whole_layer", "whole_mesh"]
+__all__ = ["Correction", "hair_texture", "skin_texture", "whole_layer", "whole_mesh"]
+
+#: correction of synthesized colours: points and unit normals (h, w, 3) in the source's pose -> differences (h, w, 3)
+Correction: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
+#: a correction is evaluated at every such texel of the skin
+COARSE = 4
 
 #: brightness of the inner side of the hair
 INNER = 0.7
@@ -131,22 +137,41 @@ def draw_hair(head: Head, points: np.ndarray, skin_depth: np.ndarray) -> Drawn:
     return Drawn(colours, alpha, known, source, v[..., 4:7], depth)
 
 
-def skin_texture(head: Head, side: int) -> np.ndarray:
-    """(side, 2 * side, 3) colours of the skin, laid out by the template's texture positions."""
+def skin_texture(head: Head, side: int, correct: Correction | None = None) -> np.ndarray:
+    """(side, 2 * side, 3) colours of the skin, laid out by the template's texture positions; see `Correction`."""
+    v, shown = skin_texels(head, side)
+    colours, known = skin_colours(head, v)
+    if correct is not None:
+        coarse, _ = skin_texels(head, side // COARSE)
+        colours += (1 - known)[..., None] * enlarge(correct(coarse[..., [0, 1, 16]], coarse[..., 12:15]), v.shape)
+    return continued(colours.clip(0, 255), shown)
+
+
+def skin_texels(head: Head, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """(side, 2 * side, 17) `WholeHead.values` and depth of every texel of the skin; (side, 2 * side) bool, which are used."""
     template = load_template()
+    values = np.column_stack([head.whole.values, head.whole.points[:, 2]])
     places = np.column_stack([template.uv * [side, -side] + [0, side], np.zeros(len(template.uv))])
     a, b, c = (places[template.uv_faces[:, i]] for i in range(3))
     flipped = np.cross(b - a, c - a)[:, 2] < 0
     faces = np.where(flipped[:, None], template.uv_faces[:, ::-1], template.uv_faces)
-    v, shown, _ = draw(places, faces, head.whole.values[template.corners], np.ones(len(faces)), (2 * side, side))
-    return continued(skin_colours(head, v)[0], shown > 0)
+    v, shown, _ = draw(places, faces, values[template.corners], np.ones(len(faces)), (2 * side, side))
+    return v, shown > 0
 
 
-def hair_texture(head: Head) -> np.ndarray:
-    """(h, w, 3) colours of the hair, laid out by azimuth and elevation."""
+def hair_texture(head: Head, correct: Correction | None = None) -> np.ndarray:
+    """(h, w, 3) colours of the hair, laid out by azimuth and elevation; see `Correction`."""
     shell = head.whole.shell
     image = sample_at(head.image, enlarged(shell.points)[..., :2], cv2.INTER_CUBIC)
-    return shell.colours + shell.known[..., None] * (image - shell.colours)
+    made = shell.colours
+    if correct is not None:
+        made = (made + enlarge(correct(shell.points, shell.normals), made.shape)).clip(0, 255)
+    return made + shell.known[..., None] * (image - made)
+
+
+def enlarge(maps: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Resample maps (h, w, c) to the height and width of `shape`."""
+    return cv2.resize(maps.astype(np.float32), shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def draw_inner_hair(head: Head, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

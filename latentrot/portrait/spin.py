@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -14,10 +15,14 @@ from latentrot.data.animation import write_animation
 from latentrot.data.images import resize, strip, to_uint8, write_image
 from latentrot.errors import LatentrotError
 from latentrot.files import create_folder, write_atomically
+from latentrot.geometry import HeadFitter
+from latentrot.geometry.export import export_head
 from latentrot.output import write_output_folder
 from latentrot.portrait.portrait import Portrait
 from latentrot.portrait.results import synthetic_metadata
+from latentrot.rotators.spin.geometry import DrawnColours, HeadCamera, HeadView
 from latentrot.rotators.spin.reconstruct import export_views
+from latentrot.rotators.spin.render import camera_alignment
 from latentrot.rotators.spin.rotator import SpinRotator, pose_of
 from latentrot.rotators.spin.sample import SpinViews, draw_views, identity_of, spin
 
@@ -25,6 +30,10 @@ __all__ = ["Spun", "poses_around", "spin_between", "spin_new", "spin_photograph"
 
 #: duration of a turntable rotation in milliseconds, and its side in pixels
 ROUND_MS, SHOWN_PX = 4_800, 192
+#: side in pixels of the composed views of a photograph
+COMPOSED_PX = 256
+#: max number of views that colour the mesh of a photograph
+MESH_VIEWS = 16
 #: number of interpolated identities, and yaws of the views of each, which are generated in one sample
 BETWEEN = 7
 YAWS = (-135.0, -90.0, -45.0, 0.0, 45.0, 90.0, 135.0, 180.0)
@@ -35,14 +44,18 @@ class Spun:
     """Views around a head.
 
     Attributes:
-        views: views in order of yaw.
+        views: generated views in order of yaw, at the resolution of the model.
+        images: (n, s, s, 3) uint8 the views as shown: of a photograph, composed in its resolution.
         warnings: warnings for the user.
         provenance: metadata of the files.
+        camera: renders the head fitted to the photograph; None: no geometry.
     """
 
     views: SpinViews
+    images: np.ndarray
     warnings: tuple[str, ...]
     provenance: dict[str, object]
+    camera: HeadCamera | None = None
 
 
 def poses_around(count: int, pitch: float = 0.0) -> torch.Tensor:
@@ -61,20 +74,62 @@ def spin_photograph(portrait: Portrait, rotator: SpinRotator, count: int, pitch:
         pitch: pitch of the views in degrees.
     """
     crop = crop_of(portrait, rotator)
-    pose = pose_of(crop)
-    views = rotator.draw(crop, pose, poses_around(count, pitch))
+    pose, requested = pose_of(crop), poses_around(count, pitch)
+    camera, warnings = camera_of(portrait, rotator, pose)
+    if camera is not None:
+        crop = np.rint(camera.rendered(pose).image.clip(0, 255)).astype(np.uint8)
+    views = rotator.draw(crop, pose, requested, camera)
+    images = drawn_images(views) if camera is None else composed_views(views, camera)
     provenance = {
         "source": portrait.path.name,
         "yaw_deg": round(float(pose[0]), 1),
         "pitch_deg": round(float(pose[1]), 1),
     }
-    return Spun(views, (*portrait.warnings, *rotator.model.warnings), provenance | provenance_of(rotator))
+    warnings = (*portrait.warnings, *rotator.model.warnings, *warnings)
+    return Spun(views, images, warnings, provenance | provenance_of(rotator), camera)
+
+
+def camera_of(
+    portrait: Portrait, rotator: SpinRotator, pose: torch.Tensor
+) -> tuple[HeadCamera | None, tuple[str, ...]]:
+    """The camera of a photograph, or None for a model without geometry or a face without a head; warnings for the user."""
+    if not rotator.model.network.with_geometry:
+        return None, ()
+    image, faces = portrait.image, portrait.alignments
+    fitter = HeadFitter(device=str(rotator.model.device))
+    try:
+        head = fitter.fit(image, faces[0], portrait.faces) if faces else fitter.fit_crop(image)
+    except LatentrotError as error:
+        return None, (f"no head can be fitted, so geometry shows the model nothing: {error}",)
+    if not faces:
+        return HeadCamera.of_crop(head, pose, COMPOSED_PX), head.warnings
+    alignment = camera_alignment(head.fit, (image.shape[1], image.shape[0]))
+    return HeadCamera.of_photograph(head, alignment, pose, COMPOSED_PX), head.warnings
+
+
+def composed_views(views: SpinViews, camera: HeadCamera) -> np.ndarray:
+    """Compose views in the resolution of the photograph, (n, s, s, 3) uint8.
+
+    What the source shows is rendered from its own pixels. Elsewhere the difference of the generated view from the rendered
+    one is added to the rendered one, which keeps its fine detail.
+    """
+    return np.stack([composed(v, camera.rendered(p)) for v, p in zip(drawn_images(views), views.pose, strict=True)])
+
+
+def composed(drawn: np.ndarray, view: HeadView) -> np.ndarray:
+    """Compose a generated image (s, s, 3) uint8 with a larger rendered view: (side, side, 3) uint8."""
+    side = len(view.image)
+    difference = cv2.resize(
+        drawn.astype(np.float32) - view.reduced(len(drawn)).image, (side, side), interpolation=cv2.INTER_CUBIC
+    )
+    result = view.image + (1 - view.coverage[..., None]) * difference
+    return np.rint(result.clip(0, 255)).astype(np.uint8)
 
 
 def spin_new(rotator: SpinRotator, count: int, pitch: float = 0.0) -> Spun:
     """Generate views around the head of a sampled person; the seed of the rotator determines the person."""
     views = spin(rotator.model, None, torch.zeros(2), poses_around(count, pitch), config=rotator.sample)
-    return Spun(views, rotator.model.warnings, {"source": "nobody"} | provenance_of(rotator))
+    return Spun(views, drawn_images(views), rotator.model.warnings, {"source": "nobody"} | provenance_of(rotator))
 
 
 def spin_between(portraits: Sequence[Portrait], rotator: SpinRotator) -> list[SpinViews]:
@@ -118,9 +173,9 @@ def provenance_of(rotator: SpinRotator) -> dict[str, object]:
 # --- files ---------------------------------------------------------------------------------------------------------------
 
 
-def as_images(views: SpinViews) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Images and normals, each as (s, s, 3) uint8 arrays."""
-    return list(to_uint8(views.images[:, :3])), list(to_uint8(views.images[:, 3:]))
+def drawn_images(views: SpinViews) -> np.ndarray:
+    """The generated images, (n, s, s, 3) uint8."""
+    return to_uint8(views.images[:, :3])
 
 
 def write_spun(spun: Spun, out: Path, *, motion: str, mesh: str | None) -> list[Path]:
@@ -139,7 +194,7 @@ def spun_files(spun: Spun, out: Path, *, motion: str, mesh: str | None) -> list[
         mesh: format of the mesh: glb or ply (need trimesh); None: no mesh.
     """
     files: list[Path] = []
-    images, normals = as_images(spun.views)
+    images, normals = list(spun.images), list(to_uint8(spun.views.images[:, 3:]))
     metadata = synthetic_metadata(spun.provenance)
     for name, shown in (("views", images), ("normals", normals)):
         create_folder(out / name)
@@ -153,13 +208,23 @@ def spun_files(spun: Spun, out: Path, *, motion: str, mesh: str | None) -> list[
     turntable = out / f"turntable.{motion}"
     write_animation(turntable, frames, ROUND_MS // len(frames), metadata)
     columns = np.unique(np.linspace(0, len(images) - 1, 8).astype(int))
-    sheet = strip([images[i] for i in columns] + [normals[i] for i in columns], columns=len(columns))
+    shown = [images[i] for i in columns] + [resize(normals[i], len(images[0])) for i in columns]
+    sheet = strip(shown, columns=len(columns))
     write_image(out / "sheet.png", sheet, metadata)
     files += [out / "poses.csv", turntable, out / "sheet.png"]
     if mesh is not None:
-        files.append(out / f"head.{mesh}")
-        export_views(spun.views, files[-1])
+        files += write_head(spun, out / f"head.{mesh}")
     return files
+
+
+def write_head(spun: Spun, path: Path) -> list[Path]:
+    """Write the mesh: of a photograph the fitted head, in generated colours where it shows none; otherwise a visual hull."""
+    if spun.camera is None:
+        export_views(spun.views, path)
+        return [path]
+    rows = np.unique(np.linspace(0, len(spun.views) - 1, MESH_VIEWS).astype(int))
+    images = drawn_images(spun.views)[rows].astype(np.float32)
+    return export_head(spun.camera.head, path, "frontal", DrawnColours(spun.camera, images, spun.views.pose[rows]))
 
 
 def write_between(
@@ -171,7 +236,7 @@ def write_between(
 
 def between_files(people: Sequence[SpinViews], out: Path, provenance: Mapping[str, object], motion: str) -> list[Path]:
     """Write the files of `write_between`."""
-    metadata, faces = synthetic_metadata(provenance), [as_images(views)[0] for views in people]
+    metadata, faces = synthetic_metadata(provenance), [list(drawn_images(views)) for views in people]
     write_image(out / "between.png", strip([p for row in faces for p in row], columns=len(YAWS)), metadata)
     front = YAWS.index(0.0)
     animation = out / f"between.{motion}"

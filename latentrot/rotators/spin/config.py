@@ -28,6 +28,11 @@ class SpinConfig(RunConfig):
         attention: max side of the feature maps with attention across views.
         drop_identity: share of the samples without the identity condition, for classifier-free guidance.
         drop_images: share of the samples whose given views are blank, for classifier-free guidance.
+        geometry: condition the model on the head that geometry fits to the first given view.
+        drop_geometry: share of the samples without the geometric condition: new people have none.
+        photographs: share of the steps that train on pairs of photographs, if there are any.
+        sources: number of photographs to make pairs from.
+        held_out: share of the people in photographs held out of training (0 to 1).
         plain: share of the heads with a background of one colour.
         noise_mean: mean of the log noise level, before the shift by the number of generated views.
         noise_deviation: standard deviation of the log noise level.
@@ -49,6 +54,11 @@ class SpinConfig(RunConfig):
     ema: float = 0.998
     drop_identity: float = 0.15
     drop_images: float = 0.15
+    geometry: bool = True
+    drop_geometry: float = 0.15
+    photographs: float = 0.5
+    sources: int = 1_000
+    held_out: float = 0.1
     plain: float = 0.5
     noise_mean: float = 0.5
     noise_deviation: float = 2.0
@@ -58,6 +68,7 @@ class SpinConfig(RunConfig):
     def __post_init__(self) -> None:
         self.check_ranges(
             ("drop_identity", 0, 1), ("drop_images", 0, 1), ("plain", 0, 1), ("frontal", 0, 1), ("ema", 0, 1),
+            ("drop_geometry", 0, 1), ("photographs", 0, 1), ("held_out", 0, 1), ("sources", 1, 10**9),
             ("people", 1, 10**6), ("together", 4, 64), ("batch_size", 1, 10**6), ("steps", 1, 10**9),
         )  # fmt: skip
         if self.views < self.together:

@@ -17,7 +17,7 @@ from latentrot.errors import LatentrotError, one_line
 from latentrot.faces.identity import IdentityEncoder, load_identity
 from latentrot.faces.person import PersonNetwork, load_person_network, save_person_network
 from latentrot.rotators.spin.config import DEFAULT, SpinConfig
-from latentrot.rotators.spin.network import IDENTITY_LENGTH, SpinNetwork, expand_channels
+from latentrot.rotators.spin.network import IDENTITY_LENGTH, SpinNetwork, add_geometry, expand_channels
 
 __all__ = [
     "SpinModel",
@@ -86,6 +86,12 @@ class SpinModel:
             0, views.shape[:-3]
         )
 
+    def encode_geometry(self, conditions: Tensor) -> Tensor:
+        """Geometric conditions (..., GEOMETRY_CHANNELS, s, s) uint8 -> condition of the network (..., k, h, w)."""
+        views, masks = conditions.float().split([6, 2], -3)
+        flat = (masks / 255).reshape(-1, *masks.shape[-3:])
+        return torch.cat([self.encode(views / 127.5 - 1), self.stage.encode(flat).unflatten(0, masks.shape[:-3])], -3)
+
     def decode(self, states: Tensor) -> Tensor:
         """States (..., c, h, w) -> images and normals (..., 6, s, s)."""
         flat = states.flatten(0, -4)
@@ -109,11 +115,24 @@ def initial_spin_model(config: SpinConfig, person: IdentityEncoder | None, devic
                 f"{one_line(config.start)} has identity embeddings of length {length}, not {person.length}; "
                 "give the identity network it was trained with, or start from another model"
             )
-        network = start.network.train().requires_grad_(True)
+        if start.network.with_geometry and not config.geometry:
+            raise LatentrotError(
+                f"{one_line(config.start)} has a geometric condition; expected geometry, or another start"
+            )
+        network = start.network
+        if config.geometry and not network.with_geometry:
+            network = SpinNetwork(
+                add_geometry(network.unet), start.scheduler.alphas_cumprod, network.max_attention_side, length
+            )
+            rest = {k: v for k, v in start.network.state_dict().items() if not k.startswith("unet.")}
+            network.load_state_dict(rest | {f"unet.{k}": v for k, v in network.unet.state_dict().items()})
+        network = network.to(start.device).train().requires_grad_(True)
         return replace(start, network=network, person=person, folder=None, identity_digest=config.identity_digest)
     model, stage, scheduler, plain = load_initial_unet(config.start, device, "train spin")
     length = IDENTITY_LENGTH if person is None else person.length
-    network = SpinNetwork(expand_channels(plain), scheduler.alphas_cumprod, config.attention, length).to(model.device)
+    unet = expand_channels(plain)
+    unet = add_geometry(unet) if config.geometry else unet
+    network = SpinNetwork(unet, scheduler.alphas_cumprod, config.attention, length).to(model.device)
     return SpinModel(
         config.start, network, stage, scheduler, person, model.resolution, identity_digest=config.identity_digest
     )

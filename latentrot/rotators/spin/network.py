@@ -5,6 +5,9 @@ network starts as that model, applied to each view: further input channels (norm
 attention across views, the identity embedding, and the first given view concatenated to every view, as in Liu et al.,
 "Zero-1-to-3", ICCV 2023, from which background and colours are read without attention.
 
+A geometric condition is the head as it was fitted to the first given view, rendered from the camera of every view. It is
+aligned with the view, and blended into the estimate with a predicted confidence per pixel, as in the pair model.
+
 Preconditioning: Karras, Aittala, Aila, Laine, "Elucidating the Design Space of Diffusion-Based Generative Models", NeurIPS
 2022, with a data deviation of 1. With x = x0 + s noise, D(x; s) = x / (1 + s²) + s / sqrt(1 + s²) F(x / sqrt(1 + s²)), and F
 is the negated velocity of the variance-preserving process at the level where sigma / alpha = s: the weights of a velocity
@@ -23,13 +26,26 @@ from torch import Tensor, nn
 from latentrot.diffusion.conditions import IdentityEmbedding, accept_old_names
 from latentrot.rotators.spin.cameras import RAY_CHANNELS
 
-__all__ = ["IDENTITY_LENGTH", "CrossViewAttention", "SpinNetwork", "expand_channels"]
+__all__ = [
+    "GEOMETRY_CHANNELS",
+    "IDENTITY_LENGTH",
+    "CrossViewAttention",
+    "SpinNetwork",
+    "add_geometry",
+    "expand_channels",
+]
 
 #: default length of an identity embedding
 IDENTITY_LENGTH = 128
 #: number of channels of the positional condition: ray map, and mask of given views
 POSITION_CHANNELS = RAY_CHANNELS + 1
 HEAD_CHANNELS = 32
+#: channels of a geometric condition: image, normals, coverage by the source, alpha of the head
+GEOMETRY_CHANNELS = 8
+#: RMS error of rendered images and normals, in units of [-1, 1]; the state is more accurate at noise levels below it
+GEOMETRY_RMSE = 0.25
+#: initial logit of the confidence: of the image where the source shows it, of the normals on the head; negated elsewhere
+CONFIDENCE = 2.0
 
 
 class CrossViewAttention(nn.Module):
@@ -64,7 +80,7 @@ class SpinNetwork(nn.Module):
     """The multi-view denoiser.
 
     Args:
-        unet: from `expand_channels`.
+        unet: from `expand_channels`, or `add_geometry`.
         alpha_bar: (t,) cumulative products of the schedule.
         max_attention_side: max side of the feature maps with attention across views.
         length: length of an identity embedding.
@@ -76,6 +92,9 @@ class SpinNetwork(nn.Module):
         super().__init__()
         widths, groups = unet.config["block_out_channels"], unet.config["norm_num_groups"]
         self.unet: Any = unet
+        outputs, inputs = unet.config["out_channels"], unet.config["in_channels"] - POSITION_CHANNELS
+        self.with_geometry = inputs != 2 * outputs
+        self.states = outputs * 3 // 4 if self.with_geometry else outputs
         self.max_attention_side = max_attention_side
         self.identity_embedding = IdentityEmbedding(4 * widths[0], length)
         down = [CrossViewAttention(w, groups) if side <= max_attention_side else None for w, side in _down_sizes(unet)]
@@ -94,7 +113,9 @@ class SpinNetwork(nn.Module):
         low, high = self.log_s[above - 1], self.log_s[above]
         return above - 1 + (log_s - low) / (high - low)
 
-    def forward(self, x: Tensor, s: Tensor, given: Tensor, rays: Tensor, identity: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, s: Tensor, given: Tensor, rays: Tensor, identity: Tensor, geometry: Tensor | None = None
+    ) -> Tensor:
         """Denoise images and normals.
 
         Args:
@@ -103,6 +124,8 @@ class SpinNetwork(nn.Module):
             given: (b, p) 1 for given views, else 0.
             rays: (b, p, RAY_CHANNELS, h, w) from `ray_map`.
             identity: (b, length) unit vectors; NaN: no identity condition.
+            geometry: (b, p, k, h, w) geometric condition, image and normals before coverage and alpha of the head;
+                zeros or None: no geometry.
 
         Returns:
             (b, p, c, h, w) denoised states.
@@ -116,9 +139,28 @@ class SpinNetwork(nn.Module):
         time = self.unet.time_embedding(self.unet.time_proj(self.timestep_of(s.flatten())))
         time = time + self.identity_embedding(identity).repeat_interleave(p, 0)
         first = (x[:, :1] * given[:, :1, None, None, None]).expand_as(x).flatten(0, 1)
-        out = self.unet_output(torch.cat([scaled, first, place], 1), time, place, p)
-        denoised = flat / (1 + s.square()) + s / (1 + s.square()).sqrt() * out
+        channels = [scaled, first, place]
+        if self.with_geometry:
+            if geometry is None:
+                geometry = x.new_zeros(b, p, self.states * 4 // 3, *x.shape[-2:])
+            channels.append(geometry.flatten(0, 1))
+        out = self.unet_output(torch.cat(channels, 1), time, place, p)
+        denoised = flat / (1 + s.square()) + s / (1 + s.square()).sqrt() * out[:, : self.states]
+        if self.with_geometry:
+            denoised = self.blend(denoised, out[:, self.states :], channels[-1], s)
         return denoised.unflatten(0, (b, p))
+
+    def blend(self, denoised: Tensor, logits: Tensor, geometry: Tensor, s: Tensor) -> Tensor:
+        """Weighted mean of the estimates (n, c, h, w) and the geometric condition (n, k, h, w).
+
+        The weights are the inverse variances of noise and `GEOMETRY_RMSE`, times a confidence from `logits`.
+        """
+        views, masks = geometry[:, : self.states], geometry[:, self.states :]
+        there = (geometry != 0).flatten(1).any(1)[:, None, None, None]
+        confidence = there * torch.sigmoid(logits.float() + CONFIDENCE * (2 * masks - 1))
+        weight = s.square() / (s.square() + GEOMETRY_RMSE**2)
+        share = torch.cat([c.repeat(1, 3, 1, 1) for c in confidence.chunk(2, 1)], 1)
+        return denoised + weight * share * (views - denoised)
 
     def unet_output(self, x: Tensor, time: Tensor, place: Tensor, views: int) -> Tensor:
         """F: the U-Net with attention across views, in the order of diffusers' `UNet2DModel`."""
@@ -172,5 +214,19 @@ def expand_channels(unet: UNet2DModel) -> UNet2DModel:
     weights["conv_in.weight"] = F.pad(weights["conv_in.weight"], (0, 0, 0, 0, 0, 3 * states + POSITION_CHANNELS))
     weights["conv_out.weight"] = F.pad(weights["conv_out.weight"], (0, 0, 0, 0, 0, 0, 0, states))
     weights["conv_out.bias"] = F.pad(weights["conv_out.bias"], (0, states))
+    wide.load_state_dict(weights)
+    return wide
+
+
+def add_geometry(unet: UNet2DModel) -> UNet2DModel:
+    """Add the channels of a geometric condition, and its confidence, to a U-Net from `expand_channels`; zero-initialised."""
+    states = unet.config["out_channels"]
+    options = {k: v for k, v in unet.config.items() if not k.startswith("_")}
+    more = {"in_channels": unet.config["in_channels"] + states * 4 // 3, "out_channels": states * 4 // 3}
+    wide = UNet2DModel(**options | more)
+    weights = dict(unet.state_dict())
+    weights["conv_in.weight"] = F.pad(weights["conv_in.weight"], (0, 0, 0, 0, 0, states * 4 // 3))
+    weights["conv_out.weight"] = F.pad(weights["conv_out.weight"], (0, 0, 0, 0, 0, 0, 0, states // 3))
+    weights["conv_out.bias"] = F.pad(weights["conv_out.bias"], (0, states // 3))
     wide.load_state_dict(weights)
     return wide

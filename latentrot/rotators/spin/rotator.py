@@ -13,16 +13,22 @@ from torch import Tensor
 from latentrot.bundles import DEFAULT_BUNDLE, bundled_folder, trained_on
 from latentrot.data.digests import folder_digest
 from latentrot.data.images import check_crop, resize, to_tensor, to_uint8
+from latentrot.faces.alignment import align_landmarks
 from latentrot.faces.estimate import estimate_pose
 from latentrot.faces.network import load_labeler
+from latentrot.faces.upright import five_of
 from latentrot.numerics import check_degrees
+from latentrot.rotators.spin.geometry import HeadCamera
 from latentrot.rotators.spin.model import SpinModel
+from latentrot.rotators.spin.render import camera_of_crop
 from latentrot.rotators.spin.sample import SpinSampleConfig, SpinViews, identity_of, spin
 
 __all__ = ["SpinRotator", "pose_of"]
 
 #: bundled model whose label network estimates the pose if that of photographs is not in this build
 HEADS = "heads64"
+#: max absolute yaw in degrees at which a face can be aligned by its eyes
+MAX_ALIGNED_DEG = 60.0
 
 
 def pose_of(crop: np.ndarray) -> Tensor:
@@ -43,7 +49,7 @@ class SpinRotator:
     model: SpinModel
     sample: SpinSampleConfig = field(default_factory=SpinSampleConfig)
 
-    hint: ClassVar[str] = "slow; draws a rendered head"
+    hint: ClassVar[str] = "slow; draws a whole head"
 
     @property
     def name(self) -> str:
@@ -54,7 +60,7 @@ class SpinRotator:
     def warnings(self) -> tuple[str, ...]:
         """Warnings for the user."""
         resolution = (
-            f"{self.name} draws a rendered head at {self.model.resolution} pixels: in a photograph it only fills what the "
+            f"{self.name} draws a head at {self.model.resolution} pixels: in a photograph it only fills what the "
             "photograph does not show, but a square crop is drawn completely"
         )
         return (resolution, *self.model.warnings)
@@ -85,15 +91,32 @@ class SpinRotator:
             return []
         pose = pose_of(image)
         requested = torch.stack([pose + torch.tensor([yaw, 0.0]) for yaw in degrees]).float()
-        return list(to_uint8(self.draw(image, pose, requested).images[:, :3]))
+        camera = self.camera(image, pose)
+        drawn = list(to_uint8(self.draw(image, pose, requested, camera).images[:, :3]))
+        return drawn if camera is None else [aligned(v, camera, p) for v, p in zip(drawn, requested, strict=True)]
 
-    def draw(self, image: np.ndarray, pose: Tensor, requested: Tensor) -> SpinViews:
+    def camera(self, image: np.ndarray, pose: Tensor) -> HeadCamera | None:
+        """The camera of a geometric condition for a crop; None if the model has none, or no head can be fitted."""
+        return camera_of_crop(image, pose, self.model.resolution) if self.model.network.with_geometry else None
+
+    def draw(self, image: np.ndarray, pose: Tensor, requested: Tensor, camera: HeadCamera | None = None) -> SpinViews:
         """Generate views of the head in a crop.
 
         Args:
             image: (s, s, 3) uint8 crop in the CelebA frame.
             pose: (2,) yaw and pitch of the crop, degrees.
             requested: (n, 2) yaw and pitch of each view, degrees.
+            camera: renders the geometric condition; None: no geometry.
         """
         source = to_tensor(resize(image, self.model.resolution))[0]
-        return spin(self.model, source, pose, requested, identity_of(self.model, image), self.sample)
+        return spin(self.model, source, pose, requested, identity_of(self.model, image), self.sample, camera)
+
+
+def aligned(view: np.ndarray, camera: HeadCamera, pose: Tensor) -> np.ndarray:
+    """Align a view (s, s, 3) uint8, whose scale does not depend on its pose, to the eyes, as crops in the CelebA frame are.
+
+    Beyond `MAX_ALIGNED_DEG` the eyes are too close together; the scale of the last alignable pose is kept.
+    """
+    yaw = float(np.clip(pose[0], -MAX_ALIGNED_DEG, MAX_ALIGNED_DEG))
+    landmarks = camera.landmarks(yaw, float(pose[1])) * len(view)
+    return align_landmarks(five_of(landmarks), (len(view), len(view))).crop(view, len(view))

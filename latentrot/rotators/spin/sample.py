@@ -14,6 +14,7 @@ from torch import Tensor
 from latentrot.data.images import to_uint8
 from latentrot.errors import LatentrotError
 from latentrot.rotators.spin.cameras import ray_map, reference_pose
+from latentrot.rotators.spin.geometry import HeadCamera
 from latentrot.rotators.spin.model import SpinModel
 
 __all__ = [
@@ -100,6 +101,7 @@ def spin(
     requested: Tensor,
     identity: Tensor = NULL_IDENTITY,
     config: SpinSampleConfig | None = None,
+    camera: HeadCamera | None = None,
 ) -> SpinViews:
     """Generate views of a head in any poses: first anchors around the head, then each view from the nearest anchors.
 
@@ -112,6 +114,7 @@ def spin(
         requested: (n, 2) poses of the views, degrees.
         identity: (d,) embedding of the person, or `NULL_IDENTITY`.
         config: sampling options.
+        camera: renders the head fitted to the image, for a model with a geometric condition; None: no geometry.
 
     Returns:
         The requested views, in their order.
@@ -123,14 +126,14 @@ def spin(
         identity = identity_of(model, to_uint8(first.images[:, :3])[0]) if identity.isnan().all() else identity
     # with an image: sample its normals, with the channels of the image fixed
     else:
-        first = SpinViews(normals_of(model, image, pose, identity, config)[None], pose[None])
+        first = SpinViews(normals_of(model, image, pose, identity, config, camera)[None], pose[None])
     # anchors around the head, in one sample
     turn = torch.tensor([[yaw, 0.0] for yaw in ANCHORS_DEG])
-    anchors = first.joined(draw_views(model, first, wrap_yaw(first.pose[0] + turn), identity, config))
+    anchors = first.joined(draw_views(model, first, wrap_yaw(first.pose[0] + turn), identity, config, camera))
     # each view from the image and the two nearest anchors
     drawn: dict[int, Tensor] = {}
     for given, rows in nearest_anchors(anchors.pose, requested, config.together - 3):
-        views = draw_views(model, anchors.chosen(given), requested[rows], identity, config)
+        views = draw_views(model, anchors.chosen(given), requested[rows], identity, config, camera)
         drawn |= dict(zip(rows, views.images, strict=True))
     return SpinViews(torch.stack([drawn[i] for i in range(len(requested))]), requested)
 
@@ -176,6 +179,7 @@ def draw_views(
     requested: Tensor,
     identity: Tensor = NULL_IDENTITY,
     config: SpinSampleConfig | None = None,
+    camera: HeadCamera | None = None,
 ) -> SpinViews:
     """Generate views in one sample.
 
@@ -185,6 +189,7 @@ def draw_views(
         requested: (n, 2) poses in degrees.
         identity: (d,) or `NULL_IDENTITY`.
         config: sampling options.
+        camera: renders the head fitted to the image, for a model with a geometric condition; None: no geometry.
 
     Returns:
         The requested views.
@@ -196,7 +201,7 @@ def draw_views(
     images = torch.zeros(len(pose), 6, size, size)
     if given is not None:
         images[:known] = given.images
-    sample = Sample(model, pose, (torch.arange(len(pose)) < known).float(), identity, config)
+    sample = Sample(model, pose, (torch.arange(len(pose)) < known).float(), identity, config, camera)
     states = sample.run(model.encode(images.to(model.device))[None])
     return SpinViews(model.decode(states)[0, known:].clamp(-1, 1).float().cpu(), requested)
 
@@ -208,6 +213,7 @@ def normals_of(
     pose: Tensor,
     identity: Tensor = NULL_IDENTITY,
     config: SpinSampleConfig | None = None,
+    camera: HeadCamera | None = None,
 ) -> Tensor:
     """Normals of an image by inpainting of channels (Papantoniou et al., "Relightify", ICCV 2023).
 
@@ -219,12 +225,13 @@ def normals_of(
         pose: (2,) yaw and pitch of the image in degrees.
         identity: (d,) or `NULL_IDENTITY`.
         config: sampling options.
+        camera: renders the head fitted to the image, for a model with a geometric condition; None: no geometry.
 
     Returns:
         (6, s, s) the image and its normals.
     """
     config = config or SpinSampleConfig()
-    sample = Sample(model, pose[None], torch.zeros(1), identity, config)
+    sample = Sample(model, pose[None], torch.zeros(1), identity, config, camera)
     both = torch.cat([image, torch.zeros_like(image)])[None, None].to(model.device)
     states = sample.run(model.encode(both), image_known=True)
     return torch.cat([image, model.decode(states)[0, 0, 3:].clamp(-1, 1).float().cpu()])
@@ -242,15 +249,20 @@ class Sample:
         given: (p,) 1 for given views.
         identity: (d,) or `NULL_IDENTITY`.
         config: sampling options.
+        camera: renders the geometric condition; None: no geometry.
     """
 
     def __init__(
-        self, model: SpinModel, pose: Tensor, given: Tensor, identity: Tensor, config: SpinSampleConfig
-    ) -> None:
+        self, model: SpinModel, pose: Tensor, given: Tensor, identity: Tensor, config: SpinSampleConfig,
+        camera: HeadCamera | None = None,
+    ) -> None:  # fmt: skip
         self.model, self.config = model, config
         self.given = given[None].to(model.device)
         self.rays = ray_map(pose[None], reference_pose(pose[None], given[None]), model.size).to(model.device)
         self.identity = identity[None].float().to(model.device)
+        self.geometry = None
+        if camera is not None and model.network.with_geometry:
+            self.geometry = model.encode_geometry(camera.conditions(pose, model.resolution).to(model.device))[None]
 
     def run(self, known: Tensor, *, image_known: bool = False) -> Tensor:
         """Sample the states of the views.
@@ -282,12 +294,12 @@ class Sample:
     def denoise(self, x: Tensor, s: float) -> Tensor:
         """D(x; s), with joint classifier-free guidance on given views and identity."""
         levels = s * (1 - self.given)
-        conditional = self.model.network(x, levels, self.given, self.rays, self.identity)
+        conditional = self.model.network(x, levels, self.given, self.rays, self.identity, self.geometry)
         if self.config.guidance == 1 or (not self.given.any() and self.identity.isnan().all()):
             return conditional
         blank = x * (1 - self.given)[..., None, None, None]
         unconditional = self.model.network(
-            blank, levels, self.given, self.rays, torch.full_like(self.identity, torch.nan)
+            blank, levels, self.given, self.rays, torch.full_like(self.identity, torch.nan), self.geometry
         )
         return unconditional + self.config.guidance * (conditional - unconditional)
 
