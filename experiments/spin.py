@@ -6,10 +6,12 @@ Heads are rendered with a seed for testing (`latentrot.synthetic.sample.TEST_SEE
 
 - spin.csv: all rotators, from one frontal view to ten others of the same head: squared error, SSIM, LPIPS if its weights are
   installed, identity (cosine to the true view by the judge in ../shared/judge, else by the model's person network), seconds
-  per view. Ablations of the multi-view model: without image, without identity, without the input's normals, other numbers of
-  steps. Inputs are dropped during sampling only; no variant is retrained. Views from behind are measured separately;
+  per view. `geometry`: the condition of the multi-view model alone. Ablations of the multi-view model: conditions dropped in
+  sampling, other numbers of steps, and models trained without a condition (`--trained`). Views from behind are measured
+  separately;
 - spin_consistency.csv: difference of a view between two sets of anchors and between two seeds, angle between generated and
-  true normals, similarity to the first view after eight rotations of 45 degrees, seconds per view for 48 views;
+  true normals, and between those of geometry and true ones, similarity to the first view after eight rotations of 45
+  degrees, seconds per view for 48 views;
 - spin_heads.png, spin_new.png, spin_between.png: eight views with normals of six heads; of sampled people; of people
   interpolated between two.
 
@@ -39,6 +41,7 @@ from latentrot.portrait.spin import BETWEEN, YAWS, poses_around, slerp
 from latentrot.rotators.protocol import Rotator, load_rotator, rotate_many
 from latentrot.rotators.spin.model import SpinModel, load_spin_model
 from latentrot.rotators.spin.reconstruct import MIN_NORMAL_LENGTH
+from latentrot.rotators.spin.render import camera_of_crop
 from latentrot.rotators.spin.sample import (
     NULL_IDENTITY,
     SpinSampleConfig,
@@ -68,6 +71,7 @@ class Options:
         model: model folder of `latentrot train spin`; None: the bundled model.
         people: number of heads.
         ablations: number of heads for ablations and other numbers of steps.
+        trained: name and folder of further multi-view models, trained without one of the conditions.
         consistent: number of heads for consistency.
         rotators: other rotators to compare with.
         rotators_alone: measure only the other rotators.
@@ -78,11 +82,12 @@ class Options:
     model: str | None = None
     people: int = 100
     ablations: int = 30
+    trained: tuple[tuple[str, Path], ...] = ()
     consistent: int = 20
     rotators: tuple[str, ...] = ("nothing", "mirror", "latent", "mesh", "pair")
     rotators_alone: bool = False
-    steps: tuple[int, ...] = (8, 50)
-    guidance: tuple[float, ...] = (1.0, 2.0)
+    steps: tuple[int, ...] = (2, 4, 16)
+    guidance: tuple[float, ...] = (2.0,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,22 +112,42 @@ def as_drawing(rotator: Rotator) -> Draw:
     return lambda image, yaws: rotate_many(rotator, image, yaws)
 
 
+def rendering(model: SpinModel) -> Draw:
+    """The geometric condition alone as such a function."""
+
+    def draw(picture: np.ndarray, yaws: list[float]) -> list[np.ndarray]:
+        camera = camera_of_crop(picture, torch.zeros(2), model.resolution)
+        if camera is None:
+            return [picture] * len(yaws)
+        poses = torch.tensor([[yaw, 0.0] for yaw in yaws])
+        return [c.transpose(1, 2, 0)[..., :3] for c in camera.conditions(poses, model.resolution).numpy()]
+
+    return draw
+
+
 def spinning(
-    model: SpinModel, config: SpinSampleConfig, *, image: bool = True, who: bool = True, normals: bool = True
-) -> Draw:
+    model: SpinModel, config: SpinSampleConfig, *, image: bool = True, who: bool = True, normals: bool = True,
+    geometry: bool = True,
+) -> Draw:  # fmt: skip
     """Wrap the multi-view model as such a function, optionally with some of its conditions dropped."""
 
     def draw(picture: np.ndarray, yaws: list[float]) -> list[np.ndarray]:
         asked = torch.tensor([[yaw, 0.0] for yaw in yaws])
         name = identity_of(model, picture) if who else NULL_IDENTITY
         square, front = to_tensor(picture)[0], torch.zeros(2)
+        fitted = geometry and model.network.with_geometry
+        camera = camera_of_crop(picture, front, model.resolution) if fitted else None
         if not image:
-            parts = [draw_views(model, None, part, name, config).images for part in asked.split(config.together)]
+            parts = [
+                draw_views(model, None, part, name, config, camera).images for part in asked.split(config.together)
+            ]
             return list(to_uint8(torch.cat(parts)[:, :3]))
         if normals:
-            return list(to_uint8(spin(model, square, front, asked, name, config).images[:, :3]))
+            return list(to_uint8(spin(model, square, front, asked, name, config, camera).images[:, :3]))
         bare = SpinViews(torch.cat([square, torch.zeros_like(square)])[None], front[None])
-        parts = [draw_views(model, bare, part, name, config).images for part in asked.split(config.together - 1)]
+        parts = [
+            draw_views(model, bare, part, name, config, camera).images for part in asked.split(config.together - 1)
+        ]
         return list(to_uint8(torch.cat(parts)[:, :3]))
 
     return draw
@@ -176,13 +201,14 @@ def consistency(model: SpinModel, head: Truth, config: SpinSampleConfig) -> dict
     """Measure the consistency of one head's views."""
     square, front = to_tensor(head.images[0.0])[0], torch.zeros(2)
     who = identity_of(model, head.images[0.0])
-    first = SpinViews(normals_of(model, square, front, who, config)[None], front[None])
+    camera = camera_of_crop(head.images[0.0], front, model.resolution) if model.network.with_geometry else None
+    first = SpinViews(normals_of(model, square, front, who, config, camera)[None], front[None])
     turns = torch.tensor([[y, 0.0] for y in (45.0, -45.0, 90.0, -90.0, 135.0, -135.0, 180.0)])
-    anchors = first.joined(draw_views(model, first, turns, who, config))
+    anchors = first.joined(draw_views(model, first, turns, who, config, camera))
     asked = torch.tensor([[30.0, 0.0]])
 
     def drawn(given: list[int], seed: int) -> torch.Tensor:
-        return draw_views(model, anchors.chosen(given), asked, who, replace(config, seed=seed)).images[0, :3]
+        return draw_views(model, anchors.chosen(given), asked, who, replace(config, seed=seed), camera).images[0, :3]
 
     near, other, reseeded = drawn([0, 1, 3], 0), drawn([0, 2, 3], 0), drawn([0, 1, 3], 1)
     unseen = [draw_views(model, None, asked, NULL_IDENTITY, replace(config, seed=s)).images[0, :3] for s in (0, 1)]
@@ -190,9 +216,14 @@ def consistency(model: SpinModel, head: Truth, config: SpinSampleConfig) -> dict
     angles = [angle_deg(v[3:], t) for v, t in zip(anchors.images, true, strict=True)]
     here = first
     for step in range(1, 9):
-        here = draw_views(model, here, torch.tensor([[(45.0 * step + 180) % 360 - 180, 0.0]]), who, config)
+        here = draw_views(model, here, torch.tensor([[(45.0 * step + 180) % 360 - 180, 0.0]]), who, config, camera)
     back = to_uint8(here.images[:, :3])[0]
-    return {
+    rendered = {}
+    if camera is not None:
+        views = camera.conditions(turns, model.resolution)[:, 3:6].float() / 127.5 - 1
+        found = [angle_deg(v, t) for v, t in zip(views, true[1:], strict=True)]
+        rendered = {"normals_geometry_deg": float(np.mean(found))}
+    return rendered | {
         "rms_other_anchors": rms(near, other), "rms_other_seed": rms(near, reseeded), "rms_two_people": rms(*unseen),
         "normals_input_deg": angles[0], "normals_anchors_deg": float(np.mean(angles[1:])),
         "ssim_round": ssim(back, head.images[0.0]),
@@ -223,7 +254,11 @@ def write_sheets(model: SpinModel, heads: list[Truth], config: SpinSampleConfig)
     for head in heads[:6]:
         picture = head.images[0.0]
         rows += [head.images[y] for y in YAWS]
-        rows += rows_of(spin(model, to_tensor(picture)[0], torch.zeros(2), asked, identity_of(model, picture), config))
+        camera = camera_of_crop(picture, torch.zeros(2), model.resolution) if model.network.with_geometry else None
+        if camera is not None:
+            rows += [camera.rendered(p).image.clip(0, 255).astype(np.uint8) for p in asked]
+        views = spin(model, to_tensor(picture)[0], torch.zeros(2), asked, identity_of(model, picture), config, camera)
+        rows += rows_of(views)
     write_image(HERE / "spin_heads.png", strip(rows, columns=len(YAWS)))
     people = [spin(model, None, torch.zeros(2), asked, config=replace(config, seed=s)) for s in range(6)]
     write_image(HERE / "spin_new.png", strip([p for v in people for p in rows_of(v)], columns=len(YAWS)))
@@ -246,7 +281,10 @@ def main(options: Options) -> None:
     if not options.rotators_alone:
         write_sheets(model, heads, config)
         write_consistency(model, heads[: options.consistent], config)
-        ways = [("spin", spinning(model, config), heads), *ways, *ablations(model, config, heads, options)]
+        ours = [("spin", spinning(model, config), heads)]
+        if model.network.with_geometry:
+            ours.append(("geometry", rendering(model), heads))
+        ways = [*ours, *ways, *ablations(model, config, heads, options)]
     rows: list[dict[str, object]] = []
     for name, draw, measured in ways:
         rows += measure(name, draw, measured, model)
@@ -261,7 +299,9 @@ def write_consistency(model: SpinModel, heads: list[Truth], config: SpinSampleCo
     """Table of the consistency of views, and of the time per view for 48 views."""
     found = [consistency(model, head, config) for head in tqdm(heads, desc="consistency", disable=None)]
     begun = time.perf_counter()
-    spin(model, to_tensor(heads[0].images[0.0])[0], torch.zeros(2), poses_around(48), config=config)
+    picture, front = heads[0].images[0.0], torch.zeros(2)
+    camera = camera_of_crop(picture, front, model.resolution) if model.network.with_geometry else None
+    spin(model, to_tensor(picture)[0], front, poses_around(48), config=config, camera=camera)
     table = pd.DataFrame(found).mean().round(4)
     table["seconds_a_view_of_48"] = round((time.perf_counter() - begun) / 48, 3)
     table.rename("value").to_csv(HERE / "spin_consistency.csv", index_label="measure")
@@ -278,6 +318,9 @@ def ablations(
         ("spin without identity", spinning(model, config, who=False), some),
         ("spin without the input's normals and anchors", spinning(model, config, normals=False), some),
     ]
+    if model.network.with_geometry:
+        ways.append(("spin without geometry", spinning(model, config, geometry=False), some))
+    ways += [(name, spinning(load_spin_model(folder), config), some) for name, folder in options.trained]
     ways += [(f"spin, {n} steps", spinning(model, replace(config, steps=n)), some) for n in options.steps]
     ways += [(f"spin, guidance {g:g}", spinning(model, replace(config, guidance=g)), some) for g in options.guidance]
     return ways

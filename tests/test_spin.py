@@ -15,6 +15,7 @@ import torch
 from diffusers import DDIMScheduler, UNet2DModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from test_pair import portraits
 from tiny import SIZE, gradients, save_pixel_model
 
 from latentrot.bundles import PORTRAIT, bundled_folder, bundled_part
@@ -25,16 +26,21 @@ from latentrot.data.images import read_image, write_image
 from latentrot.errors import LatentrotError
 from latentrot.faces.identity import load_identity
 from latentrot.faces.person import PersonNetwork, load_person_network, save_person_network
+from latentrot.geometry import HeadFitter
+from latentrot.geometry.whole_view import skin_texture
 from latentrot.portrait.photograph import edit_portrait
 from latentrot.portrait.portrait import EditConfig, open_portrait
-from latentrot.portrait.spin import poses_around, slerp
+from latentrot.portrait.spin import composed, poses_around, slerp
 from latentrot.rotators.mesh.rotator import MeshRotator
+from latentrot.rotators.pair.pairs import open_pair_folder, plan_sources
 from latentrot.rotators.protocol import load_rotator
 from latentrot.rotators.spin.cameras import DISTANCE_CM, head_to_camera, ray_map, reference_pose
 from latentrot.rotators.spin.config import SpinConfig
+from latentrot.rotators.spin.geometry import DrawnColours, HeadCamera, aligned_centre
 from latentrot.rotators.spin.model import initial_spin_model, load_spin_model, save_spin_model, takes_identity
 from latentrot.rotators.spin.network import IDENTITY_LENGTH
 from latentrot.rotators.spin.reconstruct import carve, export_views
+from latentrot.rotators.spin.render import camera_alignment, read_photographs, render_photographs
 from latentrot.rotators.spin.sample import (
     ANCHORS_DEG,
     NULL_IDENTITY,
@@ -75,8 +81,8 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def config(start: Path) -> SpinConfig:
     return SpinConfig(
-        start=str(start), geometry=False, people=3, views=6, together=4, single_steps=0, attention=8, steps=6, batch_size=3, warmup=2,
-        decay=2, learning_rate=1e-3, ema=0.5,
+        start=str(start), geometry=False, people=3, views=6, together=4, single_steps=0, attention=8, steps=6,
+        batch_size=3, warmup=2, decay=2, learning_rate=1e-3, ema=0.5,
     )  # fmt: skip
 
 
@@ -164,6 +170,127 @@ class TestBeginning:
         unet = UNet2DModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
         scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
         self.check(initial_spin_model(SpinConfig(), None, "cpu"), unet, scheduler, [500], 1e-3)
+
+
+@pytest.fixture(scope="module")
+def camera() -> HeadCamera:
+    """Camera of the bundled portrait."""
+    found = open_portrait(PORTRAIT, EditConfig())
+    head = HeadFitter().fit(found.image, found.faces[0])
+    alignment = camera_alignment(head.fit, (found.image.shape[1], found.image.shape[0]))
+    return HeadCamera.of_photograph(head, alignment, torch.tensor([4.0, 2.0]), 96)
+
+
+class TestGeometry:
+    """The geometric condition: zero-initialised, blended by a confidence, rendered from the cameras of the views."""
+
+    @pytest.fixture
+    def fitted(self, task, config, tmp_path):
+        """A model with a geometric condition, made of a multi-view model without one."""
+        with torch.no_grad():
+            for parameter in task.model.network.parameters():
+                parameter.add_(0.02)
+        task.export(tmp_path, task.model.network, 0)
+        return initial_spin_model(replace(config, geometry=True, start=str(tmp_path / "model")), None, "cpu")
+
+    def test_without_geometry_nothing_changes(self, task, fitted):
+        x, given, rays, who = inputs(fitted)
+        levels = torch.full(x.shape[:2], 2.0)
+        with torch.no_grad():
+            before = task.model.network(x, levels, given, rays, who)
+            assert torch.allclose(fitted.network(x, levels, given, rays, who), before, atol=2e-2)
+            zeros = torch.zeros(*x.shape[:2], x.shape[2] * 4 // 3, *x.shape[3:])
+            assert torch.allclose(fitted.network(x, levels, given, rays, who, zeros), before, atol=2e-2)
+
+    def test_much_noise_leaves_geometry_and_little_noise_leaves_the_state(self, fitted):
+        x, given, rays, who = inputs(fitted)
+        condition = torch.full((*x.shape[:2], 8, 2 * x.shape[3], 2 * x.shape[4]), 200, dtype=torch.uint8)
+        condition[:, :, 6:] = 255  # the source shows it all
+        geometry = fitted.encode_geometry(condition)
+        target = fitted.encode(condition[:, :, :6].float() / 127.5 - 1)
+        with torch.no_grad():
+            much, bare = (
+                fitted.network(x, torch.full(x.shape[:2], 40.0), given, rays, who, g) for g in (geometry, None)
+            )
+            little = fitted.network(x, torch.full(x.shape[:2], 0.004), given, rays, who, geometry)
+        share = ((bare - much) / (bare - target)).median()
+        assert share == pytest.approx(torch.tensor(2.0).sigmoid().item(), abs=0.03)
+        assert torch.allclose(little, x, atol=0.03)
+
+    def test_a_model_with_geometry_is_not_continued_without(self, fitted, config, tmp_path):
+        save_spin_model(fitted, fitted.network.state_dict(), tmp_path / "fitted")
+        assert load_spin_model(tmp_path / "fitted", "cpu").network.with_geometry
+        with pytest.raises(LatentrotError, match="has a geometric condition"):
+            initial_spin_model(replace(config, start=str(tmp_path / "fitted")), None, "cpu")
+
+    def test_at_the_pose_of_the_source_it_is_the_photograph(self, camera):
+        view, photograph = camera.view(4.0, 2.0), camera.head.photograph
+        alignment = camera_alignment(camera.head.fit, (photograph.shape[1], photograph.shape[0]))
+        assert np.abs(view.image - alignment.crop(photograph, 96)).mean() < 3
+        assert (view.coverage == 1).all()
+        length = np.linalg.norm(view.normals, axis=-1)
+        assert set(np.unique(length.round(3))) == {0.0, 1.0}
+        assert view.normals[48, 48, 2] > 0.8  # the middle of the face is turned to the viewer
+
+    @pytest.mark.parametrize("pose", [(34.0, 2.0), (-60.0, -10.0), (120.0, 0.0), (-176.0, 0.0)])
+    def test_the_eyes_stay_where_they_are_and_the_scale_too(self, camera, pose):
+        still, moved = camera.landmarks(4.0, 2.0), camera.landmarks(*pose)
+        assert np.allclose(aligned_centre(moved), aligned_centre(still), atol=1e-6)
+        view = camera.view(*pose)
+        assert 0.2 < view.head.mean() < 0.95
+        assert (np.abs(view.normals).max(-1)[view.head > 0.99] > 0).mean() > 0.95  # a normal where the head is opaque
+        assert view.coverage.mean() < 0.9
+
+    def test_small_rotations_pass_into_the_photograph(self, camera):
+        still, near = camera.view(4.0, 2.0), camera.view(4.5, 2.0)
+        assert np.abs(near.image - still.image).mean() < 4
+
+    def test_each_pose_is_rendered_once_and_reduced_by_averaging(self, camera):
+        pose = torch.tensor([30.0, 0.0])
+        assert camera.rendered(pose) is camera.rendered(pose.clone())
+        condition = camera.conditions(pose[None], 32)
+        assert condition.shape == (1, 8, 32, 32)
+        assert condition.dtype == torch.uint8
+        mean = camera.rendered(pose).image.reshape(32, 3, 32, 3, 3).mean((1, 3))
+        assert np.abs(condition[0, :3].permute(1, 2, 0).numpy() - mean).max() < 1
+
+    def test_composed_views_keep_what_the_source_shows(self, camera):
+        view = camera.rendered(torch.tensor([45.0, 0.0]))
+        drawn = np.rint(view.reduced(32).image.clip(0, 235)).astype(np.uint8) + 20
+        found = composed(drawn, view).astype(float) - view.image.clip(0, 255)
+        assert np.abs(found[view.coverage == 1]).max() < 1
+        hidden = (view.coverage == 0) & (view.image < 225).all(-1) & (view.image > 5).all(-1)
+        assert hidden.any()
+        assert np.abs(found[hidden].mean() - 20) < 3
+
+    def test_generated_colours_reach_the_mesh_where_the_photograph_shows_nothing(self, camera):
+        poses = torch.tensor([[0.0, 0], [90, 0], [180, 0], [-90, 0]])
+        views = np.stack([camera.rendered(p).reduced(64).image + 30 for p in poses])
+        plain = skin_texture(camera.head, 128)
+        brighter = skin_texture(camera.head, 128, DrawnColours(camera, views, poses)) - plain
+        assert np.abs(brighter).max() <= 31
+        assert (brighter.mean(-1) > 25).mean() > 0.15
+        assert (np.abs(brighter).mean(-1) < 2).mean() > 0.05  # the face is the photograph's
+
+
+class TestPhotographPairs:
+    def test_targets_are_photographs_and_sources_are_rotated_away(self, tmp_path):
+        folder = portraits(tmp_path / "data", 2)
+        roots = [open_pair_folder(folder)]
+        sources = plan_sources(roots, 2, 0.0, 0)
+        shards = render_photographs(tmp_path / "pairs", sources, roots, 32)
+        pairs = read_photographs(shards)
+        assert len(pairs) >= 2
+        assert pairs.views.shape[1:] == (2, 6, 32, 32)
+        assert ((pairs.pose[:, 0] - pairs.pose[:, 1]).abs()[:, 0] >= 3).all()
+        # the condition is nearer to the target than the source is
+        target, source = pairs.views[:, 1, :3].float(), pairs.views[:, 0, :3].float()
+        rendered = pairs.condition[:, 1, :3].float()
+        assert (rendered - target).abs().mean() < 0.9 * (source - target).abs().mean()
+        # the condition of the source is the source itself
+        assert torch.equal(pairs.condition[:, 0, :6], pairs.views[:, 0])
+        before = [path.stat().st_mtime_ns for path in shards]
+        assert [p.stat().st_mtime_ns for p in render_photographs(tmp_path / "pairs", sources, roots, 32)] == before
 
 
 class TestCameras:
@@ -371,7 +498,7 @@ class TestSampling:
         assert other.shape == both.shape
 
     def test_noise_levels_fall_to_zero(self):
-        levels = noise_schedule(SpinSampleConfig(steps=5))
+        levels = noise_schedule(SpinSampleConfig(), 5)
         assert levels[0] == pytest.approx(40)
         assert levels[-2] == pytest.approx(0.01)
         assert levels[-1] == 0
@@ -390,7 +517,7 @@ class TestSampling:
                 apart = ((poses[1:, 0] - asked[row, 0] + 180) % 360 - 180).abs()
                 assert apart[[g - 1 for g in given[1:]]].max() <= apart.sort().values[1] + 1e-4
 
-    @pytest.mark.parametrize("wrong", [{"steps": 1}, {"together": 4}, {"sigma_min": 0.0}])
+    @pytest.mark.parametrize("wrong", [{"steps": 0}, {"together": 4}, {"sigma_min": 0.0}])
     def test_invalid_options_are_refused(self, wrong):
         with pytest.raises(LatentrotError) as info:
             SpinSampleConfig(**wrong)

@@ -86,7 +86,7 @@ def spin_photograph(portrait: Portrait, rotator: SpinRotator, count: int, pitch:
         "pitch_deg": round(float(pose[1]), 1),
     }
     warnings = (*portrait.warnings, *rotator.model.warnings, *warnings)
-    return Spun(views, images, warnings, provenance | provenance_of(rotator), camera)
+    return Spun(views, images, warnings, provenance | provenance_of(rotator, camera), camera)
 
 
 def camera_of(
@@ -164,10 +164,10 @@ def crop_of(portrait: Portrait, rotator: SpinRotator) -> np.ndarray:
     return crops[0].crop(portrait.image, 2 * rotator.model.resolution) if crops else portrait.image
 
 
-def provenance_of(rotator: SpinRotator) -> dict[str, object]:
+def provenance_of(rotator: SpinRotator, camera: HeadCamera | None = None) -> dict[str, object]:
     """Metadata with the provenance of the files."""
-    sample = rotator.sample
-    return {"model": rotator.name, "steps": sample.steps, "guidance": sample.guidance, "seed": sample.seed}
+    steps, guidance = rotator.sample.with_geometry(camera is not None)
+    return {"model": rotator.name, "steps": steps, "guidance": guidance, "seed": rotator.sample.seed}
 
 
 # --- files ---------------------------------------------------------------------------------------------------------------

@@ -155,7 +155,7 @@ def sheet_rows(model: SpinModel, heads: HeadViews, row: int) -> np.ndarray:
     camera = None
     if model.network.with_geometry:
         camera = camera_of_crop(heads.image[row, first].permute(1, 2, 0).numpy(), given.pose[0], model.resolution)
-    config = SpinSampleConfig(steps=6, guidance=2.0)
+    config = SpinSampleConfig() if camera is not None else SpinSampleConfig(steps=6, guidance=2.0)
     drawn = draw_views(model, given, heads.pose[row, others], embedded, config, camera)
     shown = torch.cat([truth[:1], drawn.images])
     lines = [truth[:, :3], shown[:, :3], shown[:, 3:]]

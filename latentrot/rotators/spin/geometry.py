@@ -60,7 +60,7 @@ class HeadView:
         normals = (self.normals + 1) * 127.5
         masks = 255 * np.stack([self.coverage, self.head], -1)
         channels = np.concatenate([self.image, normals, masks], -1)
-        return np.rint(np.clip(channels, 0, 255)).astype(np.uint8).transpose(2, 0, 1)
+        return np.ascontiguousarray(np.rint(channels.clip(0, 255)).astype(np.uint8).transpose(2, 0, 1))
 
 
 @dataclass(frozen=True, eq=False)

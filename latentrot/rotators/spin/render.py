@@ -242,19 +242,21 @@ def pairs_of(source: Source, folder: PairFolder, resolution: int) -> Iterator[di
 
 
 def away_pairs(here: FittedPhotograph, source: Source, resolution: int) -> Iterator[dict[str, torch.Tensor]]:
-    """Pairs whose target is the photograph, and whose source is the photograph rotated away to each side by geometry."""
-    rng = np.random.default_rng((source.seed, 9))
+    """Pairs whose target is the photograph, and whose source is the photograph rotated away to each side by geometry.
+
+    The head of the source is fitted to its known landmarks: those estimated in strongly rotated faces are too frontal. It is
+    rotated by the difference of the fitted poses, which are biased alike.
+    """
+    rng, camera = np.random.default_rng((source.seed, 9)), here.camera(len(here.crop))
     for side in rng.permutation([-1, 1])[:AWAY_PAIRS]:
-        pose = here.pose + torch.tensor([side * rng.uniform(5, AWAY_DEG), rng.normal(0, 5)], dtype=torch.float32)
-        yaw, pitch = (float(v) for v in pose)
-        camera = here.camera(len(here.crop))
+        yaw, pitch = here.head.pose[0] + side * rng.uniform(5, AWAY_DEG), here.head.pose[1] + rng.normal(0, 5)
         try:
             seen = np.rint(camera.view(yaw, pitch).image.clip(0, 255)).astype(np.uint8)
-            away = fit_head(seen, resolution, camera.landmarks(yaw, pitch) * camera.side)
+            away = FittedPhotograph(seen, fit_head(seen, resolution, camera.landmarks(yaw, pitch) * camera.side))
         except LatentrotError as error:
-            log.warning("left out: %s rotated by %+.0f degrees: %s", source.image_id, yaw - here.pose[0], error)
+            log.warning("left out: %s rotated to a yaw of %+.0f degrees: %s", source.image_id, yaw, error)
             continue
-        yield pair_of(HeadCamera.of_crop(away, pose, resolution), here, resolution)
+        yield pair_of(away.camera(resolution), here, resolution)
 
 
 def render_sources(sources: Sequence[Source], roots: Sequence[PairFolder], resolution: int) -> dict[str, torch.Tensor]:

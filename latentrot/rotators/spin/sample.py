@@ -16,6 +16,7 @@ from latentrot.errors import LatentrotError
 from latentrot.rotators.spin.cameras import ray_map, reference_pose
 from latentrot.rotators.spin.geometry import HeadCamera
 from latentrot.rotators.spin.model import SpinModel
+from latentrot.rotators.spin.render import camera_of_crop
 
 __all__ = [
     "ANCHORS_DEG",
@@ -39,8 +40,10 @@ class SpinSampleConfig:
     """Sampling options.
 
     Args:
-        steps: number of sampling steps (published: 50) of one evaluation each, two with guidance other than 1.
-        guidance: classifier-free guidance scale of images and identity; 1: no guidance.
+        steps: number of sampling steps (published: 50) of one evaluation each, two with guidance other than 1. None: 1 with a
+            geometric condition, else 16. A single step gives the conditional mean.
+        guidance: classifier-free guidance scale of images and identity; 1: no guidance. None: 1 with a geometric condition,
+            else 3.
         sigma_max: initial noise level.
         sigma_min: noise level before the last step.
         rho: exponent of the noise schedule; a larger one places more levels near sigma_min.
@@ -48,8 +51,8 @@ class SpinSampleConfig:
         seed: seed of the noise.
     """
 
-    steps: int = 16
-    guidance: float = 3.0
+    steps: int | None = None
+    guidance: float | None = None
     sigma_max: float = 40.0
     sigma_min: float = 0.01
     rho: float = 7.0
@@ -57,8 +60,8 @@ class SpinSampleConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.steps < 2:
-            raise LatentrotError(f"steps {self.steps}: expected at least 2")
+        if self.steps is not None and self.steps < 1:
+            raise LatentrotError(f"steps {self.steps}: expected at least 1")
         if self.together < 5:
             raise LatentrotError(
                 f"together {self.together}: expected at least 5: three given views and two generated ones"
@@ -67,6 +70,11 @@ class SpinSampleConfig:
             raise LatentrotError(
                 f"sigma_min {self.sigma_min}, sigma_max {self.sigma_max}: expected 0 < sigma_min < sigma_max"
             )
+
+    def with_geometry(self, there: bool) -> tuple[int, float]:
+        """Steps and guidance scale, with or without a geometric condition."""
+        steps, guidance = (1, 1.0) if there else (16, 3.0)
+        return self.steps or steps, guidance if self.guidance is None else self.guidance
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,10 +128,12 @@ def spin(
         The requested views, in their order.
     """
     config = config or SpinSampleConfig()
-    # without an image: sample a frontal view, and use its identity
+    # without an image: sample a frontal view, and use its identity and its geometry
     if image is None:
         first = draw_views(model, None, pose[None], identity, config)
-        identity = identity_of(model, to_uint8(first.images[:, :3])[0]) if identity.isnan().all() else identity
+        sampled = to_uint8(first.images[:, :3])[0]
+        identity = identity_of(model, sampled) if identity.isnan().all() else identity
+        camera = camera_of_crop(sampled, pose, model.resolution) if model.network.with_geometry else None
     # with an image: sample its normals, with the channels of the image fixed
     else:
         first = SpinViews(normals_of(model, image, pose, identity, config, camera)[None], pose[None])
@@ -263,6 +273,7 @@ class Sample:
         self.geometry = None
         if camera is not None and model.network.with_geometry:
             self.geometry = model.encode_geometry(camera.conditions(pose, model.resolution).to(model.device))[None]
+        self.steps, self.guidance = config.with_geometry(self.geometry is not None)
 
     def run(self, known: Tensor, *, image_known: bool = False) -> Tensor:
         """Sample the states of the views.
@@ -281,7 +292,7 @@ class Sample:
             noisy = known + s * noise * (1 - self.given)[..., None, None, None]
             return mask * noisy + (1 - mask) * x
 
-        levels = noise_schedule(self.config)
+        levels = noise_schedule(self.config, self.steps)
         x, previous, s_previous = replace_known(noise * levels[0], levels[0]), None, levels[0]
         for s, s_next in pairwise(levels):
             denoised = estimate = self.denoise(x, s)
@@ -295,16 +306,16 @@ class Sample:
         """D(x; s), with joint classifier-free guidance on given views and identity."""
         levels = s * (1 - self.given)
         conditional = self.model.network(x, levels, self.given, self.rays, self.identity, self.geometry)
-        if self.config.guidance == 1 or (not self.given.any() and self.identity.isnan().all()):
+        if self.guidance == 1 or (not self.given.any() and self.identity.isnan().all()):
             return conditional
         blank = x * (1 - self.given)[..., None, None, None]
         unconditional = self.model.network(
             blank, levels, self.given, self.rays, torch.full_like(self.identity, torch.nan), self.geometry
         )
-        return unconditional + self.config.guidance * (conditional - unconditional)
+        return unconditional + self.guidance * (conditional - unconditional)
 
 
-def noise_schedule(config: SpinSampleConfig) -> list[float]:
-    """Noise levels from sigma_max to 0."""
+def noise_schedule(config: SpinSampleConfig, steps: int) -> list[float]:
+    """Noise levels of the steps, from sigma_max to sigma_min, and 0."""
     high, low = config.sigma_max ** (1 / config.rho), config.sigma_min ** (1 / config.rho)
-    return [(high + i / (config.steps - 1) * (low - high)) ** config.rho for i in range(config.steps)] + [0.0]
+    return [(high + i / max(steps - 1, 1) * (low - high)) ** config.rho for i in range(steps)] + [0.0]
