@@ -30,7 +30,7 @@ from latentrot.geometry import HeadFitter
 from latentrot.geometry.whole_view import skin_texture
 from latentrot.portrait.photograph import edit_portrait
 from latentrot.portrait.portrait import EditConfig, open_portrait
-from latentrot.portrait.spin import composed, poses_around, slerp
+from latentrot.portrait.spin import COMPOSED_PX, camera_of, composed, poses_around, slerp
 from latentrot.rotators.mesh.rotator import MeshRotator
 from latentrot.rotators.pair.pairs import open_pair_folder, plan_sources
 from latentrot.rotators.protocol import load_rotator
@@ -283,10 +283,10 @@ class TestPhotographPairs:
         assert len(pairs) >= 2
         assert pairs.views.shape[1:] == (2, 6, 32, 32)
         assert ((pairs.pose[:, 0] - pairs.pose[:, 1]).abs()[:, 0] >= 3).all()
-        # the condition is nearer to the target than the source is
-        target, source = pairs.views[:, 1, :3].float(), pairs.views[:, 0, :3].float()
-        rendered = pairs.condition[:, 1, :3].float()
-        assert (rendered - target).abs().mean() < 0.9 * (source - target).abs().mean()
+        # the rendered surface is nearer to that of the target than that of the source is
+        target, source = pairs.views[:, 1, 3:].float(), pairs.views[:, 0, 3:].float()
+        rendered = pairs.condition[:, 1, 3:6].float()
+        assert (rendered - target).abs().mean() < 0.8 * (source - target).abs().mean()
         # the condition of the source is the source itself
         assert torch.equal(pairs.condition[:, 0, :6], pairs.views[:, 0])
         before = [path.stat().st_mtime_ns for path in shards]
@@ -497,6 +497,12 @@ class TestSampling:
         assert both[3:].isfinite().all()
         assert other.shape == both.shape
 
+    def test_poses_of_a_circle_and_of_an_arc(self):
+        assert poses_around(4)[:, 0].tolist() == [-180, -90, 0, 90]
+        assert poses_around(5, 3.0, span=120)[:, 0].tolist() == [-60, -30, 0, 30, 60]
+        assert poses_around(5, 3.0, span=120)[:, 1].tolist() == [3.0] * 5
+        assert poses_around(1, span=90).tolist() == [[0, 0]]
+
     def test_noise_levels_fall_to_zero(self):
         levels = noise_schedule(SpinSampleConfig(), 5)
         assert levels[0] == pytest.approx(40)
@@ -644,6 +650,15 @@ def trained(config: SpinConfig, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="module")
+def with_geometry(config: SpinConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model with a geometric condition, not trained."""
+    model = initial_spin_model(replace(config, geometry=True), None, "cpu")
+    folder = tmp_path_factory.mktemp("geometry")
+    save_spin_model(model, model.network.state_dict(), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two files of random weights of an identity network that a user would bring."""
     facenet = pytest.importorskip("facenet_pytorch", reason="the identity network is facenet-pytorch's")
@@ -665,9 +680,8 @@ def told(config: SpinConfig, weights: list[Path], tmp_path_factory: pytest.TempP
     network = load_identity(weights[0])
     known = replace(config, identity_digest=network.digest, steps=2)
     heads = some_heads()
-    task = SpinTask(
-        initial_spin_model(known, network, "cpu"), heads, embed_people(network, heads.occasion), some_heads(1), known
-    )
+    sets = replace(some_sets(), identity=embed_people(network, heads.occasion))
+    task = SpinTask(initial_spin_model(known, network, "cpu"), sets, some_heads(1), known)
     out = tmp_path_factory.mktemp("told")
     run_training(task, task.model.network, known, out, save_every=9, device="cpu")
     return out / "model"
@@ -756,6 +770,30 @@ class TestDoors:
         with Image.open(tmp_path / "out" / "turntable.gif") as moving:
             assert moving.n_frames == 6
 
+    def test_views_of_a_photograph_are_composed_in_its_resolution(self, with_geometry, tmp_path):
+        trimesh = pytest.importorskip("trimesh", reason="the mesh needs trimesh")
+        options = ["--views", "4", "--model", str(with_geometry), "--out", str(tmp_path / "out")]
+        assert main(["spin", str(PORTRAIT), *options]) == 0
+        found = open_portrait(PORTRAIT)
+        camera, _ = camera_of(found, load_rotator("spin", model=with_geometry, device="cpu"), torch.zeros(2))
+        front = read_image(tmp_path / "out" / "views" / "002.png")
+        assert front.shape == (COMPOSED_PX, COMPOSED_PX, 3)
+        # a view near the pose of the photograph shows the photograph
+        square = camera_alignment(camera.head.fit, found.image.shape[1::-1]).crop(found.image, COMPOSED_PX)
+        face = np.s_[70:190, 70:190]
+        assert np.abs(front[face].astype(float) - square[face]).mean() < 20
+        assert read_image(tmp_path / "out" / "normals" / "002.png").shape == (SIZE, SIZE, 3)
+        mesh = trimesh.load(tmp_path / "out" / "head.glb", force="mesh")
+        assert mesh.visual.material.baseColorTexture is not None
+        assert (tmp_path / "out" / "head.camera.json").is_file()
+
+    def test_without_a_head_the_views_are_generated_without_geometry(self, with_geometry, tmp_path, capsys):
+        write_image(tmp_path / "grey.png", np.full((64, 64, 3), 128, np.uint8))
+        options = ["--views", "3", "--steps", "2", "--model", str(with_geometry), "--crop", "--mesh", "none"]
+        assert main(["spin", str(tmp_path / "grey.png"), "--out", str(tmp_path / "out"), *options]) == 0
+        assert "no head can be fitted" in capsys.readouterr().out
+        assert read_image(tmp_path / "out" / "views" / "001.png").shape == (SIZE, SIZE, 3)
+
     def test_new_people_differ_by_seed_and_people_between_end_where_they_should(self, trained, tmp_path):
         from PIL import Image  # noqa: PLC0415
 
@@ -812,7 +850,7 @@ class TestDoors:
         changed = (drawn.image_at(0) != bare.image_at(0)).any(-1)
         assert drawn.faces[0].coverage == bare.faces[0].coverage
         assert 0 < changed.sum() < 0.5 * (bare.image_at(0) != found.image).any(-1).sum()
-        assert any(f"a rendered head at {SIZE} pixels" in note for note in drawn.warnings)
+        assert any(f"a head at {SIZE} pixels" in note for note in drawn.warnings)
         square = edit_portrait(found, rotator, [20.0], EditConfig(crop_only=True))
         assert square.image_at(0).shape == (SIZE, SIZE, 3)
 
@@ -829,7 +867,7 @@ class TestDoors:
         assert "spin" in App(device="cpu").rotators()
         page = Page({**walk, "spin": load_rotator("spin", model=trained, device="cpu", steps=2)}, tmp_path)
         assert page.result.rotator.choices[-1] == ("spin", "spin")
-        assert "rendered head" in page.result.rotator.info
+        assert "whole head" in page.result.rotator.info
         visitor = SimpleNamespace(session_hash="ann")
         page.open_example("auto", "latent", visitor)
         turned = page.apply_sliders("spin", visitor, 12, 0)

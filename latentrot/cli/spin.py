@@ -29,7 +29,9 @@ class Spin:
     out: Path = Path("spin")
     """output folder: views/, normals/, poses.csv, sheet.png, the turntable and the mesh"""
     views: int = 48
-    """number of views, evenly spaced around the head"""
+    """number of views, evenly spaced over the span"""
+    span: float = 360.0
+    """arc of the views in degrees of yaw, centred on the front: 360 all around, 180 from profile to profile, 120 for +-60"""
     pitch: float = 0.0
     """pitch of the views in degrees; positive looks up"""
     new: bool = False
@@ -69,9 +71,9 @@ class Spin:
             files = write_between(spin_between(portraits, rotator), self.out, provenance, motion=self.motion)
         elif self.image is not None:
             portrait = self.open(self.image)
-            files = self.write(spin_photograph(portrait, self.rotator(), self.views, self.pitch))
+            files = self.write(spin_photograph(portrait, self.rotator(), self.views, self.pitch, self.span))
         else:
-            files = self.write(spin_new(self.rotator(), self.views, self.pitch))
+            files = self.write(spin_new(self.rotator(), self.views, self.pitch, self.span))
         print("wrote " + ", ".join(map(str, files)))
 
     def write(self, spun: Spun) -> list[Path]:
@@ -80,6 +82,8 @@ class Spin:
 
         for warning in spun.warnings:
             print(f"note: {warning}")
+        for (yaw, _), distance in zip(spun.views.pose, () if spun.distances is None else spun.distances, strict=False):
+            print(f"yaw {yaw:+.0f}: identity distance (1 - cosine) {distance:.3f}")
         return write_spun(spun, self.out, motion=self.motion, mesh=None if self.mesh == "none" else self.mesh)
 
     def check(self) -> None:
@@ -88,6 +92,8 @@ class Spin:
         if sum(modes) != 1:
             raise LatentrotError("expected exactly one of: an image, --new, --between A B")
         check_minimum("--views", self.views, 1)
+        if not 0 < self.span <= 360:
+            raise LatentrotError(f"--span {self.span}: expected more than 0, up to 360 degrees")
         if not abs(self.pitch) <= 45:
             raise LatentrotError(f"--pitch {self.pitch}: expected -45 to 45 degrees")
         if self.out.suffix:

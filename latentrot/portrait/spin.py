@@ -17,6 +17,7 @@ from latentrot.errors import LatentrotError
 from latentrot.files import create_folder, write_atomically
 from latentrot.geometry import HeadFitter
 from latentrot.geometry.export import export_head
+from latentrot.geometry.fields import blur
 from latentrot.output import write_output_folder
 from latentrot.portrait.portrait import Portrait
 from latentrot.portrait.results import synthetic_metadata
@@ -26,12 +27,25 @@ from latentrot.rotators.spin.render import camera_alignment
 from latentrot.rotators.spin.rotator import SpinRotator, pose_of
 from latentrot.rotators.spin.sample import SpinViews, draw_views, identity_of, spin
 
-__all__ = ["Spun", "poses_around", "spin_between", "spin_new", "spin_photograph", "write_between", "write_spun"]
+__all__ = [
+    "COMPOSED_PX",
+    "Spun",
+    "camera_of",
+    "composed",
+    "poses_around",
+    "spin_between",
+    "spin_new",
+    "spin_photograph",
+    "write_between",
+    "write_spun",
+]
 
 #: duration of a turntable rotation in milliseconds, and its side in pixels
 ROUND_MS, SHOWN_PX = 4_800, 192
 #: side in pixels of the composed views of a photograph
 COMPOSED_PX = 256
+#: blur of the differences, in pixels of the generated views: finer ones are misplaced edges
+SMOOTH_PX = 1.5
 #: max number of views that colour the mesh of a photograph
 MESH_VIEWS = 16
 #: number of interpolated identities, and yaws of the views of each, which are generated in one sample
@@ -49,6 +63,7 @@ class Spun:
         warnings: warnings for the user.
         provenance: metadata of the files.
         camera: renders the head fitted to the photograph; None: no geometry.
+        distances: (n,) 1 - cosine of the identity of each view to the photograph; None without a user's identity network.
     """
 
     views: SpinViews
@@ -56,15 +71,28 @@ class Spun:
     warnings: tuple[str, ...]
     provenance: dict[str, object]
     camera: HeadCamera | None = None
+    distances: np.ndarray | None = None
 
 
-def poses_around(count: int, pitch: float = 0.0) -> torch.Tensor:
-    """(count, 2) poses in degrees with evenly spaced yaws from -180; they include yaw 0."""
-    yaw = (torch.arange(count) - count // 2) * (360 / count)
+def poses_around(count: int, pitch: float = 0.0, span: float = 360.0) -> torch.Tensor:
+    """(count, 2) poses in degrees with evenly spaced yaws.
+
+    Args:
+        count: number of poses.
+        pitch: pitch of all poses.
+        span: arc of the yaws, centred on the front; the full circle starts at -180 and includes yaw 0, a smaller arc includes
+            both of its ends.
+    """
+    if span < 360:
+        yaw = torch.linspace(-span / 2, span / 2, count) if count > 1 else torch.zeros(1)
+    else:
+        yaw = (torch.arange(count) - count // 2) * (360 / count)
     return torch.stack([yaw, torch.full_like(yaw, pitch)], 1)
 
 
-def spin_photograph(portrait: Portrait, rotator: SpinRotator, count: int, pitch: float = 0.0) -> Spun:
+def spin_photograph(
+    portrait: Portrait, rotator: SpinRotator, count: int, pitch: float = 0.0, span: float = 360.0
+) -> Spun:
     """Generate views around the head in a photograph.
 
     Args:
@@ -72,9 +100,10 @@ def spin_photograph(portrait: Portrait, rotator: SpinRotator, count: int, pitch:
         rotator: from `load_rotator`.
         count: number of views.
         pitch: pitch of the views in degrees.
+        span: see `poses_around`.
     """
     crop = crop_of(portrait, rotator)
-    pose, requested = pose_of(crop), poses_around(count, pitch)
+    pose, requested = pose_of(crop), poses_around(count, pitch, span)
     camera, warnings = camera_of(portrait, rotator, pose)
     if camera is not None:
         crop = np.rint(camera.rendered(pose).image.clip(0, 255)).astype(np.uint8)
@@ -86,7 +115,17 @@ def spin_photograph(portrait: Portrait, rotator: SpinRotator, count: int, pitch:
         "pitch_deg": round(float(pose[1]), 1),
     }
     warnings = (*portrait.warnings, *rotator.model.warnings, *warnings)
-    return Spun(views, images, warnings, provenance | provenance_of(rotator, camera), camera)
+    distances = identity_distances(rotator, crop, images)
+    return Spun(views, images, warnings, provenance | provenance_of(rotator, camera), camera, distances)
+
+
+def identity_distances(rotator: SpinRotator, crop: np.ndarray, images: np.ndarray) -> np.ndarray | None:
+    """(n,) 1 - cosine of the identity of each image to that of a crop, by the user's identity network; None without one."""
+    model = rotator.model
+    if model.person is None or not model.identity_digest:
+        return None
+    source, *views = model.person.embed([crop, *images])
+    return 1 - np.stack(views) @ source
 
 
 def camera_of(
@@ -119,16 +158,15 @@ def composed_views(views: SpinViews, camera: HeadCamera) -> np.ndarray:
 def composed(drawn: np.ndarray, view: HeadView) -> np.ndarray:
     """Compose a generated image (s, s, 3) uint8 with a larger rendered view: (side, side, 3) uint8."""
     side = len(view.image)
-    difference = cv2.resize(
-        drawn.astype(np.float32) - view.reduced(len(drawn)).image, (side, side), interpolation=cv2.INTER_CUBIC
-    )
+    smooth = blur(drawn.astype(np.float32) - view.reduced(len(drawn)).image, SMOOTH_PX)
+    difference = cv2.resize(smooth, (side, side), interpolation=cv2.INTER_CUBIC)
     result = view.image + (1 - view.coverage[..., None]) * difference
     return np.rint(result.clip(0, 255)).astype(np.uint8)
 
 
-def spin_new(rotator: SpinRotator, count: int, pitch: float = 0.0) -> Spun:
+def spin_new(rotator: SpinRotator, count: int, pitch: float = 0.0, span: float = 360.0) -> Spun:
     """Generate views around the head of a sampled person; the seed of the rotator determines the person."""
-    views = spin(rotator.model, None, torch.zeros(2), poses_around(count, pitch), config=rotator.sample)
+    views = spin(rotator.model, None, torch.zeros(2), poses_around(count, pitch, span), config=rotator.sample)
     return Spun(views, drawn_images(views), rotator.model.warnings, {"source": "nobody"} | provenance_of(rotator))
 
 
@@ -203,6 +241,8 @@ def spun_files(spun: Spun, out: Path, *, motion: str, mesh: str | None) -> list[
             write_image(files[-1], image, metadata)
     table = pd.DataFrame(spun.views.pose.numpy().round(3), columns=["yaw_deg", "pitch_deg"])
     table.insert(0, "image_id", [f"{i:03d}.png" for i in range(len(table))])
+    if spun.distances is not None:
+        table["identity_distance"] = spun.distances.round(4)
     write_atomically(out / "poses.csv", lambda p: table.to_csv(p, index=False))
     frames = [np.concatenate([resize(p, SHOWN_PX) for p in pair], 1) for pair in zip(images, normals, strict=True)]
     turntable = out / f"turntable.{motion}"

@@ -44,7 +44,8 @@ HEAD_CHANNELS = 32
 GEOMETRY_CHANNELS = 8
 #: RMS error of rendered images and normals, in units of [-1, 1]; the state is more accurate at noise levels below it
 GEOMETRY_RMSE = 0.25
-#: initial logit of the confidence: of the image where the source shows it, of the normals on the head; negated elsewhere
+#: initial logit of the confidence: of the image where the source shows it and on the head, of the normals on the head;
+#: negated elsewhere
 CONFIDENCE = 2.0
 
 
@@ -157,7 +158,9 @@ class SpinNetwork(nn.Module):
         """
         views, masks = geometry[:, : self.states], geometry[:, self.states :]
         there = (geometry != 0).flatten(1).any(1)[:, None, None, None]
-        confidence = there * torch.sigmoid(logits.float() + CONFIDENCE * (2 * masks - 1))
+        coverage, head = masks.chunk(2, 1)
+        known = torch.cat([torch.maximum(coverage, head), head], 1)
+        confidence = there * torch.sigmoid(logits.float() + CONFIDENCE * (2 * known - 1))
         weight = s.square() / (s.square() + GEOMETRY_RMSE**2)
         share = torch.cat([c.repeat(1, 3, 1, 1) for c in confidence.chunk(2, 1)], 1)
         return denoised + weight * share * (views - denoised)

@@ -49,7 +49,7 @@ class SpinRotator:
     model: SpinModel
     sample: SpinSampleConfig = field(default_factory=SpinSampleConfig)
 
-    hint: ClassVar[str] = "slow; draws a whole head"
+    hint: ClassVar[str] = "draws a whole head"
 
     @property
     def name(self) -> str:
