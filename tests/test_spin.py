@@ -728,6 +728,10 @@ class TestIdentityNetworkOfTheUser:
         assert main(between) == 2
         assert "needs a model with an identity condition" in capsys.readouterr().err
         assert main([*between, "--identity", str(weights[0])]) == 0
+        square = ["spin", str(tmp_path / "a.png"), "--crop", "--out", str(tmp_path / "c"), *common]
+        assert main([*square, "--identity", str(weights[0])]) == 0
+        assert capsys.readouterr().out.count("identity distance") == 5
+        assert pd.read_csv(tmp_path / "c" / "poses.csv")["identity_distance"].between(-1e-3, 2).all()
 
     def test_a_run_resumes_with_its_own_weights_only(self, config, weights, tmp_path):
         known = replace(config, identity_digest=load_identity(weights[0]).digest)

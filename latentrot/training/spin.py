@@ -276,7 +276,8 @@ def noise_levels(given: Tensor, config: SpinConfig, generator: torch.Generator) 
     Views of one head are redundant, so more noise is needed to hide the same information.
     """
     drawn = (1 - given).sum(1)
-    logs = config.noise_mean + config.noise_deviation * torch.randn(len(given), generator=generator)
+    mean, deviation = config.log_noise
+    logs = mean + deviation * torch.randn(len(given), generator=generator)
     return (logs + 0.5 * drawn.log()).exp()
 
 

@@ -34,8 +34,8 @@ class SpinConfig(RunConfig):
         sources: number of photographs to make pairs from.
         held_out: share of the people in photographs held out of training (0 to 1).
         plain: share of the heads with a background of one colour.
-        noise_mean: mean of the log noise level, before the shift by the number of generated views.
-        noise_deviation: standard deviation of the log noise level.
+        noise: mean and standard deviation of the log noise level, before the shift by the number of generated views. None:
+            2.0 and 1.5 with geometry, whose single sampling step starts at the highest level; else 0.5 and 2.0.
         mirror: mirror half of the samples.
         identity_digest: digest of the weights of a user's identity network; empty: the package's network, or no identities.
     """
@@ -60,10 +60,14 @@ class SpinConfig(RunConfig):
     sources: int = 1_000
     held_out: float = 0.1
     plain: float = 0.5
-    noise_mean: float = 0.5
-    noise_deviation: float = 2.0
+    noise: tuple[float, float] | None = None
     mirror: bool = True
     identity_digest: str = ""
+
+    @property
+    def log_noise(self) -> tuple[float, float]:
+        """Mean and standard deviation of the log noise level."""
+        return self.noise or ((2.0, 1.5) if self.geometry else (0.5, 2.0))
 
     def __post_init__(self) -> None:
         self.check_ranges(
