@@ -15,7 +15,7 @@ Heads are rendered with a seed for testing (`latentrot.synthetic.sample.TEST_SEE
 - spin_heads.png, spin_new.png, spin_between.png: eight views with normals of six heads; of sampled people; of people
   interpolated between two.
 
-With `--rotators-alone` only the other rotators are measured, and their rows in spin.csv are replaced.
+Rows of spin.csv that are measured again are replaced. With `--rotators-alone` only the other rotators are measured.
 """
 
 from __future__ import annotations
@@ -288,9 +288,7 @@ def main(options: Options) -> None:
     rows: list[dict[str, object]] = []
     for name, draw, measured in ways:
         rows += measure(name, draw, measured, model)
-        table = pd.DataFrame(rows)
-        if options.rotators_alone:
-            table = with_others(table, HERE / "spin.csv", ["way", "side", "heads"])
+        table = with_others(pd.DataFrame(rows), HERE / "spin.csv", ["way", "side", "heads"])
         table.to_csv(HERE / "spin.csv", index=False)
     print(pd.DataFrame(rows).to_string(index=False))
 

@@ -25,7 +25,7 @@ from latentrot.data.images import resize, write_image
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.judges import load_judge
 from latentrot.portrait.portrait import EditConfig, Portrait, open_portrait
-from latentrot.portrait.spin import COMPOSED_PX, camera_of, composed, crop_of, drawn_images
+from latentrot.portrait.spin import COMPOSED_PX, camera_of, composed_views, crop_of, drawn_images
 from latentrot.rotators.pair.pairs import open_pair_folder, plan_held_out
 from latentrot.rotators.protocol import load_rotator
 from latentrot.rotators.spin.rotator import SpinRotator, aligned, pose_of
@@ -103,7 +103,7 @@ def views_of(
     views = rotator.draw(square, pose, poses, camera)
     drawn, rendered = drawn_images(views), [camera.rendered(p) for p in poses]
     ways = {
-        "spin": [composed(d, r) for d, r in zip(drawn, rendered, strict=True)],
+        "spin": list(composed_views(views, camera)),
         "spin, generated": [resize(d, COMPOSED_PX) for d in drawn],
         "geometry": [np.rint(r.image.clip(0, 255)).astype(np.uint8) for r in rendered],
     }

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -17,11 +16,10 @@ from latentrot.errors import LatentrotError
 from latentrot.files import create_folder, write_atomically
 from latentrot.geometry import HeadFitter
 from latentrot.geometry.export import export_head
-from latentrot.geometry.fields import blur
 from latentrot.output import write_output_folder
 from latentrot.portrait.portrait import Portrait
 from latentrot.portrait.results import synthetic_metadata
-from latentrot.rotators.spin.geometry import DrawnColours, HeadCamera, HeadView
+from latentrot.rotators.spin.geometry import HeadCamera, ProjectedColors, color_differences, composed
 from latentrot.rotators.spin.reconstruct import export_views
 from latentrot.rotators.spin.render import camera_alignment
 from latentrot.rotators.spin.rotator import SpinRotator, pose_of
@@ -31,7 +29,8 @@ __all__ = [
     "COMPOSED_PX",
     "Spun",
     "camera_of",
-    "composed",
+    "composed_views",
+    "drawn_images",
     "poses_around",
     "spin_between",
     "spin_new",
@@ -44,8 +43,6 @@ __all__ = [
 ROUND_MS, SHOWN_PX = 4_800, 192
 #: side in pixels of the composed views of a photograph
 COMPOSED_PX = 256
-#: blur of the differences, in pixels of the generated views: finer ones are misplaced edges
-SMOOTH_PX = 1.5
 #: max number of views that colour the mesh of a photograph
 MESH_VIEWS = 16
 #: number of interpolated identities, and yaws of the views of each, which are generated in one sample
@@ -152,16 +149,8 @@ def composed_views(views: SpinViews, camera: HeadCamera) -> np.ndarray:
     What the source shows is rendered from its own pixels. Elsewhere the difference of the generated view from the rendered
     one is added to the rendered one, which keeps its fine detail.
     """
-    return np.stack([composed(v, camera.rendered(p)) for v, p in zip(drawn_images(views), views.pose, strict=True)])
-
-
-def composed(drawn: np.ndarray, view: HeadView) -> np.ndarray:
-    """Compose a generated image (s, s, 3) uint8 with a larger rendered view: (side, side, 3) uint8."""
-    side = len(view.image)
-    smooth = blur(drawn.astype(np.float32) - view.reduced(len(drawn)).image, SMOOTH_PX)
-    difference = cv2.resize(smooth, (side, side), interpolation=cv2.INTER_CUBIC)
-    result = view.image + (1 - view.coverage[..., None]) * difference
-    return np.rint(result.clip(0, 255)).astype(np.uint8)
+    differences = color_differences(drawn_images(views).astype(np.float32), views.pose, camera)
+    return np.stack([composed(d, camera.rendered(pose)) for d, pose in zip(differences, views.pose, strict=True)])
 
 
 def spin_new(rotator: SpinRotator, count: int, pitch: float = 0.0, span: float = 360.0) -> Spun:
@@ -263,8 +252,9 @@ def write_head(spun: Spun, path: Path) -> list[Path]:
         export_views(spun.views, path)
         return [path]
     rows = np.unique(np.linspace(0, len(spun.views) - 1, MESH_VIEWS).astype(int))
-    images = drawn_images(spun.views)[rows].astype(np.float32)
-    return export_head(spun.camera.head, path, "frontal", DrawnColours(spun.camera, images, spun.views.pose[rows]))
+    differences = color_differences(drawn_images(spun.views).astype(np.float32), spun.views.pose, spun.camera)
+    correct = ProjectedColors(spun.camera, differences[rows], spun.views.pose[rows])
+    return export_head(spun.camera.head, path, "frontal", correct)
 
 
 def write_between(

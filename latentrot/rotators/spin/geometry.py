@@ -19,17 +19,21 @@ from latentrot.faces.upright import centred, five_of
 from latentrot.geometry import Head
 from latentrot.geometry.camera import AXES, angle_of, turn_matrix
 from latentrot.geometry.draw import draw
-from latentrot.geometry.fields import sample_at
+from latentrot.geometry.fields import blur, sample_at
 from latentrot.geometry.turn import whole_or_mixed, whole_share, without_slivers
 from latentrot.geometry.whole_view import whole_mesh
 from latentrot.synthetic.raster import vertex_normals
 
-__all__ = ["DrawnColours", "HeadCamera", "HeadView", "aligned_centre"]
+__all__ = ["HeadCamera", "HeadView", "ProjectedColors", "aligned_centre", "color_differences", "composed"]
 
 #: the smallest difference of poses in degrees that is rendered; below it the source itself is shown
 SAME_POSE_DEG = 0.05
 #: a point farther than this behind the visible surface is hidden, face widths; power of the cosine to the viewer in weights
 HIDDEN, FACING_POWER = 0.06, 4
+#: weight of no difference in the mean of the views of a point
+UNSEEN_WEIGHT = 0.5
+#: blur of differences, in pixels of the generated views: finer ones are misplaced edges
+SMOOTH_PX = 1.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,51 +200,76 @@ def scale_of(matrix: np.ndarray) -> float:
     return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
 
 
-# --- texture ---------------------------------------------------------------------------------------------------------------
+# --- generated colours -----------------------------------------------------------------------------------------------------
+
+
+def color_differences(images: np.ndarray, poses: Tensor, camera: HeadCamera) -> np.ndarray:
+    """Smooth differences (n, s, s, 3) float32 of generated images from rendered views, in the colours of the source.
+
+    A network draws all views with the same cast: the mean difference where the source is shown, on the head and beside it.
+
+    Args:
+        images: (n, s, s, 3) float32, 0 to 255.
+        poses: (n, 2) degrees.
+        camera: renders the views.
+    """
+    views = [camera.rendered(pose).reduced(images.shape[1]) for pose in poses]
+    differences = images - np.stack([view.image for view in views])
+    head, coverage = (np.stack([getattr(view, name) for view in views])[..., None] for name in ("head", "coverage"))
+    for part in (head, 1 - head):
+        known = coverage * part
+        differences -= part * (known * differences).sum((0, 1, 2)) / (known.sum() + 1)
+    return np.stack([blur(difference, SMOOTH_PX) for difference in differences])
+
+
+def composed(difference: np.ndarray, view: HeadView) -> np.ndarray:
+    """Add a difference (s, s, 3) to a larger rendered view where the source does not show it: (side, side, 3) uint8."""
+    side = len(view.image)
+    enlarged = cv2.resize(difference, (side, side), interpolation=cv2.INTER_CUBIC)
+    result = view.image + (1 - view.coverage[..., None]) * enlarged
+    return np.rint(result.clip(0, 255)).astype(np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
-class DrawnColours:
-    """Correction of a head's synthesized colours by the differences of generated views from rendered ones.
+class ProjectedColors:
+    """Correction of a head's synthesized colours: differences of views, projected onto the surface.
 
-    The differences are projected onto the surface; a point takes their mean, weighted by how frontally a view shows it.
+    A point takes the mean of the views, weighted by how frontally they show it.
 
     Args:
         camera: renders the head.
-        images: (n, s, s, 3) float32 generated images, 0 to 255.
+        differences: (n, s, s, 3) float32, from `color_differences`.
         poses: (n, 2) degrees.
     """
 
     camera: HeadCamera
-    images: np.ndarray
+    differences: np.ndarray
     poses: Tensor
 
     def __call__(self, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
         """Differences (h, w, 3) at points and unit normals (h, w, 3) in the region; see `Correction`."""
-        total, weights = np.zeros(points.shape, np.float32), np.full((*points.shape[:2], 1), 1e-3, np.float32)
-        for image, pose in zip(self.images, self.poses, strict=True):
-            difference, weight = self.from_view(image, pose, points, normals)
-            total += weight * difference
+        total = np.zeros(points.shape, np.float32)
+        weights = np.full((*points.shape[:2], 1), UNSEEN_WEIGHT, np.float32)
+        for difference, pose in zip(self.differences, self.poses, strict=True):
+            found, weight = self.from_view(difference, pose, points, normals)
+            total += weight * found
             weights += weight
         return total / weights
 
     def from_view(
-        self, image: np.ndarray, pose: Tensor, points: np.ndarray, normals: np.ndarray
+        self, difference: np.ndarray, pose: Tensor, points: np.ndarray, normals: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Differences (h, w, 3) of one view at points and normals (h, w, 3), and their weights (h, w, 1)."""
-        head, camera, size = self.camera.head, self.camera, len(image)
-        turn = camera.turn(float(pose[0]), float(pose[1]))
-        matrix = size * camera.from_region(turn)
+        head, size = self.camera.head, len(difference)
+        turn = self.camera.turn(float(pose[0]), float(pose[1]))
+        matrix = size * self.camera.from_region(turn)
         mesh, faces = whole_mesh(head, turn)
         *_, depth = draw(projected(mesh, matrix), faces, mesh[:, :1], np.ones(len(faces)), (size, size))
         there = projected((points - head.axis) @ turn.T + head.axis, matrix)
-        view = camera.rendered(pose).reduced(size)
         place = there[..., :2].astype(np.float32)
-        maps = np.dstack([image - view.image, view.head])
-        found = sample_at(maps.astype(np.float32), place)
-        seen = sample_at(depth, place, cv2.INTER_NEAREST) < there[..., 2] + HIDDEN * head.region.width * scale_of(
-            matrix
-        )
+        found = sample_at(np.dstack([difference, self.camera.rendered(pose).reduced(size).head]), place)
+        behind = sample_at(depth, place, cv2.INTER_NEAREST) - there[..., 2]
+        seen = behind < HIDDEN * head.region.width * scale_of(matrix)
         inside = ((place > 0) & (place < size)).all(-1)
         facing = np.clip((normals @ turn.T)[..., 2], 0, 1) ** FACING_POWER
         return found[..., :3], (facing * seen * inside * found[..., 3])[..., None].astype(np.float32)
