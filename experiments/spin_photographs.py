@@ -6,7 +6,7 @@ Half of the people are from LFW, which the model was not trained on, half from t
 ../shared/data/ytf (two frames of one clip in different poses). Writes spin_photographs.csv beside this script, by the judge
 in ../shared/judge: identity (cosine) of the views at yaw 0, 30 and 60 to the source, of the view in the pose of another frame
 to that frame, and the error of the yaw; for `spin` (views composed in the photograph's resolution), for its generated views
-alone, and for geometry alone. In all three the views are aligned by the landmarks of the fitted head.
+alone, and for geometry alone. The views are aligned as photographs are, by a detection.
 """
 
 from __future__ import annotations
@@ -24,10 +24,13 @@ from tqdm import tqdm
 from latentrot.data.images import resize, write_image
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.judges import load_judge
+from latentrot.faces.detect import detect_faces
+from latentrot.faces.framing import frame_face
 from latentrot.portrait.portrait import EditConfig, Portrait, open_portrait
 from latentrot.portrait.spin import COMPOSED_PX, camera_of, composed_views, crop_of, drawn_images
 from latentrot.rotators.pair.pairs import open_pair_folder, plan_held_out
 from latentrot.rotators.protocol import load_rotator
+from latentrot.rotators.spin.geometry import HeadCamera
 from latentrot.rotators.spin.rotator import SpinRotator, aligned, pose_of
 
 HERE = Path(__file__).parent
@@ -59,7 +62,6 @@ class Person:
     name: str
     photograph: Path
     other: Path | None = None
-    crop: bool = False
 
 
 def people_of(options: Options) -> Iterator[Person]:
@@ -76,8 +78,8 @@ def people_of(options: Options) -> Iterator[Person]:
             name = str(ytf.faces.identities[source.image_id])
             if name not in known:
                 known.add(name)
-                files = [ytf.faces.image_dir / j for j in (source.image_id, source.partners[0].image_id)]
-                yield Person(f"ytf {name}", *files)
+                folder = ytf.faces.image_dir
+                yield Person(f"ytf {name}", folder / source.image_id, folder / source.partners[0].image_id)
                 break
         if i > 4 * options.people:
             return
@@ -107,7 +109,18 @@ def views_of(
         "spin, generated": [resize(d, COMPOSED_PX) for d in drawn],
         "geometry": [np.rint(r.image.clip(0, 255)).astype(np.uint8) for r in rendered],
     }
-    return {name: [aligned(v, camera, p) for v, p in zip(shown, poses, strict=True)] for name, shown in ways.items()}
+    return {name: [framed(v, camera, p) for v, p in zip(shown, poses, strict=True)] for name, shown in ways.items()}
+
+
+def framed(view: np.ndarray, camera: HeadCamera, pose: torch.Tensor) -> np.ndarray:
+    """Align a view as photographs are, by a detection; without one by the landmarks of the fitted head."""
+    margin = len(view) // 3
+    padded = np.pad(view, ((margin, margin), (margin, margin), (0, 0)), mode="edge")
+    faces = detect_faces(padded)
+    if not faces:
+        return aligned(view, camera, pose)
+    face = min(faces, key=lambda f: float(np.linalg.norm(f.landmarks.mean(0) - len(padded) / 2)))
+    return frame_face(padded, face.landmarks).crop(padded, 128)
 
 
 def main(options: Options) -> None:

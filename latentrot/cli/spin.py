@@ -22,7 +22,11 @@ __all__ = ["Spin", "TrainPerson", "TrainSpin"]
 
 @dataclass(frozen=True)
 class Spin:
-    """Generate views around a head: of a photograph, or of a new person."""
+    """Generate views around a head: of a photograph, or of a new person.
+
+    The bundled model generates 64 pixels. Views of a photograph are composed in its own resolution: what it shows is rendered
+    from its own pixels, and the generated views only correct what geometry has to make up. New people have 64 pixels.
+    """
 
     image: Annotated[Path | None, tyro.conf.Positional] = None
     """the photograph, or an image of a head"""
@@ -45,9 +49,9 @@ class Spin:
     identity: Path | None = None
     """weights that were passed to train spin as --identity; without them such a model has no identity condition"""
     steps: int | None = None
-    """number of sampling steps; fewer are faster and blurrier"""
+    """number of sampling steps; by default 1 with geometry, which gives the mean, else 16"""
     guidance: float | None = None
-    """guidance scale of image and identity; 1: no guidance"""
+    """guidance scale of image and identity; 1: no guidance, the default with geometry; else 3"""
     face: str = "largest"
     """face in the photograph: largest, or a number (0 is the largest)"""
     crop: bool = False
