@@ -12,8 +12,9 @@ Heads are rendered with a seed for testing (`latentrot.synthetic.sample.TEST_SEE
 - spin_consistency.csv: difference of a view between two sets of anchors and between two seeds, angle between generated and
   true normals, and between those of geometry and true ones, similarity to the first view after eight rotations of 45
   degrees, seconds per view for 48 views;
-- spin_heads.png, spin_new.png, spin_between.png: eight views with normals of six heads; of sampled people; of people
-  interpolated between two.
+- spin_heads.png, spin_new.png, spin_between.png: eight views with normals of six heads (true, by geometry, generated); of
+  sampled people; of people interpolated between two. spin_portrait.png: composed views of the bundled portrait with their
+  normals.
 
 Rows of spin.csv that are measured again are replaced. With `--rotators-alone` only the other rotators are measured.
 """
@@ -32,16 +33,20 @@ import tyro
 from leaderboard import with_others
 from tqdm import tqdm
 
-from latentrot.data.images import strip, to_tensor, to_uint8, write_image
+from latentrot.bundles import PORTRAIT
+from latentrot.data.images import resize, strip, to_tensor, to_uint8, write_image
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.judges import load_judge
 from latentrot.evaluation.metrics import squared_error, ssim
 from latentrot.evaluation.perceptual import installed_lpips
-from latentrot.portrait.spin import BETWEEN, YAWS, poses_around, slerp
+from latentrot.portrait.portrait import open_portrait
+from latentrot.portrait.spin import BETWEEN, YAWS, poses_around, slerp, spin_photograph
 from latentrot.rotators.protocol import Rotator, load_rotator, rotate_many
+from latentrot.rotators.spin.config import NEW_PEOPLE
 from latentrot.rotators.spin.model import SpinModel, load_spin_model
 from latentrot.rotators.spin.reconstruct import MIN_NORMAL_LENGTH
 from latentrot.rotators.spin.render import camera_of_crop
+from latentrot.rotators.spin.rotator import SpinRotator
 from latentrot.rotators.spin.sample import (
     NULL_IDENTITY,
     SpinSampleConfig,
@@ -60,6 +65,8 @@ SHARED = HERE.parent.parent / "shared"
 FRONT = (-90.0, -60.0, -45.0, -30.0, -15.0, 15.0, 30.0, 45.0, 60.0, 90.0)
 BACK = (135.0, 180.0, -135.0)
 SEED = TEST_SEED + 20
+#: side in pixels of the views on the sheet of the portrait
+SHOWN_PX = 160
 Draw = Callable[[np.ndarray, list[float]], list[np.ndarray]]
 
 
@@ -260,6 +267,10 @@ def write_sheets(model: SpinModel, heads: list[Truth], config: SpinSampleConfig)
         views = spin(model, to_tensor(picture)[0], torch.zeros(2), asked, identity_of(model, picture), config, camera)
         rows += rows_of(views)
     write_image(HERE / "spin_heads.png", strip(rows, columns=len(YAWS)))
+    spun = spin_photograph(open_portrait(PORTRAIT), SpinRotator(model, config), len(YAWS))
+    views = [*spun.images, *to_uint8(spun.views.images[:, 3:])]
+    write_image(HERE / "spin_portrait.png", strip([resize(v, SHOWN_PX) for v in views], columns=len(YAWS)))
+    model = load_spin_model(NEW_PEOPLE)
     people = [spin(model, None, torch.zeros(2), asked, config=replace(config, seed=s)) for s in range(6)]
     write_image(HERE / "spin_new.png", strip([p for v in people for p in rows_of(v)], columns=len(YAWS)))
     if model.person is None:

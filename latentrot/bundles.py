@@ -50,7 +50,7 @@ LABELER_FILE, ATTRIBUTES_FILE, DIRECTIONS, PROPERTIES = (
     "properties",
 )
 #: folders in `bundled/` trained on photographs for non-commercial research only
-RESEARCH_ONLY = ("face", "faces64", "pair64", "spin64")
+RESEARCH_ONLY = ("face", "faces64", "pair64", "spin64-geometry")
 
 
 def models_home() -> Path:

@@ -45,7 +45,7 @@ class Spin:
     seed: int = 0
     """seed of the noise"""
     model: str | None = None
-    """folder written by train spin; by default the bundled spin64"""
+    """folder written by train spin; by default the bundled spin64-geometry for images, and spin64 for --new and --between"""
     identity: Path | None = None
     """weights that were passed to train spin as --identity; without them such a model has no identity condition"""
     steps: int | None = None
@@ -125,9 +125,11 @@ class Spin:
 
     def rotator(self) -> SpinRotator:
         """Load the model."""
+        from latentrot.rotators.spin.config import NEW_PEOPLE  # noqa: PLC0415
         from latentrot.rotators.spin.options import SpinOptions  # noqa: PLC0415
 
-        return SpinOptions(self.model, self.identity, self.steps, self.guidance, self.seed).load(self.device)
+        model = self.model or (None if self.image is not None else NEW_PEOPLE)
+        return SpinOptions(model, self.identity, self.steps, self.guidance, self.seed).load(self.device)
 
 
 @dataclass(frozen=True, kw_only=True)

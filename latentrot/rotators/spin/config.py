@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from latentrot.errors import LatentrotError
 from latentrot.runs import RunConfig
 
-__all__ = ["DEFAULT", "SpinConfig"]
+__all__ = ["DEFAULT", "NEW_PEOPLE", "SpinConfig"]
 
-#: name of the bundled model
-DEFAULT = "spin64"
+#: name of the bundled model for images, whose training with geometry and photographs cost it its new people; and of the one
+#: for new people, which replaces it in builds without research-only networks
+DEFAULT, NEW_PEOPLE = "spin64-geometry", "spin64"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from latentrot.diffusion.first_stage import PixelUnshuffle, save_pixel_unshuffle
 from latentrot.errors import LatentrotError, one_line
 from latentrot.faces.identity import IdentityEncoder, load_identity
 from latentrot.faces.person import PersonNetwork, load_person_network, save_person_network
-from latentrot.rotators.spin.config import DEFAULT, SpinConfig
+from latentrot.rotators.spin.config import DEFAULT, NEW_PEOPLE, SpinConfig
 from latentrot.rotators.spin.network import IDENTITY_LENGTH, SpinNetwork, add_geometry, expand_channels
 
 __all__ = [
@@ -174,7 +174,7 @@ def load_spin_model(
     Raises:
         LatentrotError: the folder is missing or contains no multi-view model, or the identity weights differ from training.
     """
-    name = DEFAULT if name_or_path is None else str(name_or_path)
+    name = default_model() if name_or_path is None else str(name_or_path)
     folder = folder_of(name)
     header, weights = read_part(folder / PART, name, KIND, FORMAT, MADE_BY)
     where = resolve_device(device)
@@ -199,6 +199,11 @@ def folder_of(name: str) -> Path:
     return Path(name) if Path(name).is_dir() else bundled_part(name)
 
 
+def default_model() -> str:
+    """Name of the bundled model for images in this build."""
+    return DEFAULT if multi_view_folder(DEFAULT) is not None else NEW_PEOPLE
+
+
 def multi_view_folder(name: str) -> Path | None:
     """The folder of a multi-view model; None if no multi-view model has this name."""
     folder = folder_of(name)
@@ -207,7 +212,7 @@ def multi_view_folder(name: str) -> Path | None:
 
 def takes_identity(name_or_path: str | Path | None = None) -> bool:
     """Whether a model was trained with a user's identity network; False if the model does not exist."""
-    folder = multi_view_folder(DEFAULT if name_or_path is None else str(name_or_path))
+    folder = multi_view_folder(default_model() if name_or_path is None else str(name_or_path))
     return folder is not None and bool(
         read_part(folder / PART, str(folder), KIND, FORMAT, MADE_BY)[0].get("identity_digest")
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from latentrot.rotators.options import RotatorOptions, option
-from latentrot.rotators.spin.config import DEFAULT
+from latentrot.rotators.spin.config import DEFAULT, NEW_PEOPLE
 
 if TYPE_CHECKING:
     from latentrot.rotators.spin.rotator import SpinRotator
@@ -25,7 +25,7 @@ class SpinOptions(RotatorOptions):
     guidance: float | None = option(None, "guidance scale of image and identity")
     seed: int = option(0, "seed of the noise")
 
-    default_model: ClassVar[str] = DEFAULT
+    default_model: ClassVar[str] = NEW_PEOPLE  # in every build; see `latentrot.rotators.spin.model.default_model`
 
     def with_identity(self, weights: Path | None) -> Self:
         """See `RotatorOptions.with_identity`."""
