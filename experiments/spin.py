@@ -40,7 +40,7 @@ from latentrot.evaluation.judges import load_judge
 from latentrot.evaluation.metrics import squared_error, ssim
 from latentrot.evaluation.perceptual import installed_lpips
 from latentrot.portrait.portrait import open_portrait
-from latentrot.portrait.spin import BETWEEN, YAWS, poses_around, slerp, spin_photograph
+from latentrot.portrait.spin import BETWEEN, YAWS, poses_around, shown_normals, slerp, spin_photograph
 from latentrot.rotators.protocol import Rotator, load_rotator, rotate_many
 from latentrot.rotators.spin.config import NEW_PEOPLE
 from latentrot.rotators.spin.model import SpinModel, load_spin_model
@@ -268,7 +268,7 @@ def write_sheets(model: SpinModel, heads: list[Truth], config: SpinSampleConfig)
         rows += rows_of(views)
     write_image(HERE / "spin_heads.png", strip(rows, columns=len(YAWS)))
     spun = spin_photograph(open_portrait(PORTRAIT), SpinRotator(model, config), len(YAWS))
-    views = [*spun.images, *to_uint8(spun.views.images[:, 3:])]
+    views = [*spun.images, *shown_normals(spun)]
     write_image(HERE / "spin_portrait.png", strip([resize(v, SHOWN_PX) for v in views], columns=len(YAWS)))
     model = load_spin_model(NEW_PEOPLE)
     people = [spin(model, None, torch.zeros(2), asked, config=replace(config, seed=s)) for s in range(6)]

@@ -32,6 +32,7 @@ __all__ = [
     "composed_views",
     "drawn_images",
     "poses_around",
+    "shown_normals",
     "spin_between",
     "spin_new",
     "spin_photograph",
@@ -205,6 +206,15 @@ def drawn_images(views: SpinViews) -> np.ndarray:
     return to_uint8(views.images[:, :3])
 
 
+def shown_normals(spun: Spun) -> np.ndarray:
+    """The generated normals, (n, s, s, 3) uint8; of a photograph without the noise beside the head."""
+    normals = spun.views.images[:, 3:]
+    if spun.camera is not None:
+        head = [spun.camera.rendered(pose).reduced(normals.shape[-1]).head for pose in spun.views.pose]
+        normals = normals * torch.from_numpy(np.stack(head))[:, None]
+    return to_uint8(normals)
+
+
 def write_spun(spun: Spun, out: Path, *, motion: str, mesh: str | None) -> list[Path]:
     """Write the files of `spun_files`, replacing those of an earlier run; returns the two folders and the other files."""
     files = write_output_folder(out, lambda: spun_files(spun, out, motion=motion, mesh=mesh))
@@ -221,7 +231,7 @@ def spun_files(spun: Spun, out: Path, *, motion: str, mesh: str | None) -> list[
         mesh: format of the mesh: glb or ply (need trimesh); None: no mesh.
     """
     files: list[Path] = []
-    images, normals = list(spun.images), list(to_uint8(spun.views.images[:, 3:]))
+    images, normals = list(spun.images), list(shown_normals(spun))
     metadata = synthetic_metadata(spun.provenance)
     for name, shown in (("views", images), ("normals", normals)):
         create_folder(out / name)
