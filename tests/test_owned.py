@@ -25,7 +25,7 @@ from latentrot.portrait.photograph import Edited, Variation
 from latentrot.portrait.portrait import EditConfig, Portrait
 from latentrot.portrait.properties import Appearance
 from latentrot.portrait.results import write_edited
-from latentrot.portrait.spin import Spun, write_between, write_spun
+from latentrot.portrait.spin import Spun, drawn_images, write_between, write_spun
 from latentrot.portrait.turns import Turn
 from latentrot.rotators.protocol import RotatedCrop, RotatedCrops
 from latentrot.rotators.spin.sample import SpinViews
@@ -48,6 +48,10 @@ def views(count: int) -> SpinViews:
     return SpinViews(torch.zeros(count, 6, 16, 16), poses)
 
 
+def spun(count: int) -> Spun:
+    return Spun(views(count), drawn_images(views(count)), (), {})
+
+
 def write_photographs(out: Path, count: int, turns: int) -> None:
     """A folder of `count` photographs, each turned so often."""
     source = out.with_name(f"{out.name}-{count}-{turns}")
@@ -64,11 +68,11 @@ WRITERS: dict[str, tuple[Callable[[Path], object], Callable[[Path], object]]] = 
     "folder, sweep": (lambda o: write_photographs(o, 3, 3), lambda o: write_photographs(o, 2, 2)),
     "folder, sweep, then one": (lambda o: write_photographs(o, 3, 3), lambda o: write_photographs(o, 3, 1)),
     "spin": (
-        lambda o: write_spun(Spun(views(6), (), {}), o, motion="gif", mesh=None),
-        lambda o: write_spun(Spun(views(4), (), {}), o, motion="webp", mesh=None),
+        lambda o: write_spun(spun(6), o, motion="gif", mesh=None),
+        lambda o: write_spun(spun(4), o, motion="webp", mesh=None),
     ),
     "spin, then between": (
-        lambda o: write_spun(Spun(views(6), (), {}), o, motion="gif", mesh=None),
+        lambda o: write_spun(spun(6), o, motion="gif", mesh=None),
         lambda o: write_between([views(7)] * 2, o, {}, motion="gif"),
     ),
 }
