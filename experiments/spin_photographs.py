@@ -27,7 +27,7 @@ from latentrot.evaluation.judges import load_judge
 from latentrot.faces.detect import detect_faces
 from latentrot.faces.framing import frame_face
 from latentrot.portrait.portrait import EditConfig, Portrait, open_portrait
-from latentrot.portrait.spin import COMPOSED_PX, camera_of, composed_views, crop_of, drawn_images
+from latentrot.portrait.spin import camera_of, composed_views, crop_of, drawn_images
 from latentrot.rotators.pair.pairs import open_pair_folder, plan_held_out
 from latentrot.rotators.protocol import load_rotator
 from latentrot.rotators.spin.geometry import HeadCamera
@@ -106,7 +106,7 @@ def views_of(
     drawn, rendered = drawn_images(views), [camera.rendered(p) for p in poses]
     ways = {
         "spin": list(composed_views(views, camera)),
-        "spin, generated": [resize(d, COMPOSED_PX) for d in drawn],
+        "spin, generated": [resize(d, camera.side) for d in drawn],
         "geometry": [np.rint(r.image.clip(0, 255)).astype(np.uint8) for r in rendered],
     }
     return {name: [framed(v, camera, p) for v, p in zip(shown, poses, strict=True)] for name, shown in ways.items()}

@@ -30,7 +30,7 @@ from latentrot.geometry import HeadFitter
 from latentrot.geometry.whole_view import skin_texture
 from latentrot.portrait.photograph import edit_portrait
 from latentrot.portrait.portrait import EditConfig, open_portrait
-from latentrot.portrait.spin import COMPOSED_PX, camera_of, poses_around, slerp
+from latentrot.portrait.spin import camera_of, poses_around, slerp
 from latentrot.rotators.mesh.rotator import MeshRotator
 from latentrot.rotators.pair.pairs import open_pair_folder, plan_sources
 from latentrot.rotators.protocol import load_rotator
@@ -38,9 +38,9 @@ from latentrot.rotators.spin.cameras import DISTANCE_CM, head_to_camera, ray_map
 from latentrot.rotators.spin.config import SpinConfig
 from latentrot.rotators.spin.geometry import (
     HeadCamera,
-    ProjectedColors,
+    ProjectedColours,
     aligned_centre,
-    color_differences,
+    colour_differences,
     composed,
 )
 from latentrot.rotators.spin.model import initial_spin_model, load_spin_model, save_spin_model, takes_identity
@@ -265,9 +265,9 @@ class TestGeometry:
         poses = torch.tensor([[4.0, 2], [90, 0], [180, 0]])
         views = [camera.rendered(p).reduced(32) for p in poses]
         rendered = np.stack([v.image for v in views])
-        assert np.abs(color_differences(rendered + np.float32([9, -4, 6]), poses, camera)).max() < 0.5
+        assert np.abs(colour_differences(rendered + np.float32([9, -4, 6]), poses, camera)).max() < 0.5
         hidden = np.stack([(1 - v.coverage) * v.head for v in views])[..., None]
-        found = color_differences(rendered + 20 * hidden, poses, camera)
+        found = colour_differences(rendered + 20 * hidden, poses, camera)
         assert np.abs(found[0]).max() < 1
         assert found[2].max() == pytest.approx(20, abs=2)
 
@@ -283,7 +283,7 @@ class TestGeometry:
         poses = torch.tensor([[0.0, 0], [90, 0], [180, 0], [-90, 0]])
         differences = np.full((4, 64, 64, 3), 30, np.float32)
         plain = skin_texture(camera.head, 128)
-        brighter = skin_texture(camera.head, 128, ProjectedColors(camera, differences, poses)) - plain
+        brighter = skin_texture(camera.head, 128, ProjectedColours(camera, differences, poses)) - plain
         assert np.abs(brighter).max() <= 31
         assert (brighter.mean(-1) > 15).mean() > 0.05
         assert (np.abs(brighter).mean(-1) < 2).mean() > 0.05  # the face is the photograph's
@@ -797,10 +797,11 @@ class TestDoors:
         found = open_portrait(PORTRAIT)
         camera, _ = camera_of(found, load_rotator("spin", model=with_geometry, device="cpu"), torch.zeros(2))
         front = read_image(tmp_path / "out" / "views" / "002.png")
-        assert front.shape == (COMPOSED_PX, COMPOSED_PX, 3)
+        assert front.shape == (camera.side, camera.side, 3)
+        assert camera.side > SIZE
         # a view near the pose of the photograph shows the photograph
-        square = camera_alignment(camera.head.fit, found.image.shape[1::-1]).crop(found.image, COMPOSED_PX)
-        face = np.s_[70:190, 70:190]
+        square = camera_alignment(camera.head.fit, found.image.shape[1::-1]).crop(found.image, camera.side)
+        face = (slice(camera.side * 3 // 10, camera.side * 3 // 4),) * 2
         assert np.abs(front[face].astype(float) - square[face]).mean() < 20
         normals = read_image(tmp_path / "out" / "normals" / "002.png")
         assert normals.shape == (SIZE, SIZE, 3)

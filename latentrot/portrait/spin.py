@@ -19,14 +19,13 @@ from latentrot.geometry.export import export_head
 from latentrot.output import write_output_folder
 from latentrot.portrait.portrait import Portrait
 from latentrot.portrait.results import synthetic_metadata
-from latentrot.rotators.spin.geometry import HeadCamera, ProjectedColors, color_differences, composed
+from latentrot.rotators.spin.geometry import HeadCamera, ProjectedColours, colour_differences, composed
 from latentrot.rotators.spin.reconstruct import export_views
 from latentrot.rotators.spin.render import camera_alignment
 from latentrot.rotators.spin.rotator import SpinRotator, pose_of
 from latentrot.rotators.spin.sample import SpinViews, draw_views, identity_of, spin
 
 __all__ = [
-    "COMPOSED_PX",
     "Spun",
     "camera_of",
     "composed_views",
@@ -42,8 +41,8 @@ __all__ = [
 
 #: duration of a turntable rotation in milliseconds, and its side in pixels
 ROUND_MS, SHOWN_PX = 4_800, 192
-#: side in pixels of the composed views of a photograph
-COMPOSED_PX = 256
+#: min and max side in pixels of the composed views of a photograph; the geometry's own grid is no finer
+MIN_COMPOSED_PX, MAX_COMPOSED_PX = 128, 384
 #: max number of views that colour the mesh of a photograph
 MESH_VIEWS = 16
 #: number of interpolated identities, and yaws of the views of each, which are generated in one sample
@@ -138,10 +137,12 @@ def camera_of(
         head = fitter.fit(image, faces[0], portrait.faces) if faces else fitter.fit_crop(image)
     except LatentrotError as error:
         return None, (f"no head can be fitted, so geometry shows the model nothing: {error}",)
-    if not faces:
-        return HeadCamera.of_crop(head, pose, COMPOSED_PX), head.warnings
     alignment = camera_alignment(head.fit, (image.shape[1], image.shape[0]))
-    return HeadCamera.of_photograph(head, alignment, pose, COMPOSED_PX), head.warnings
+    own = alignment.crop_side if faces else len(image)
+    side = int(np.clip(round(own), MIN_COMPOSED_PX, MAX_COMPOSED_PX))
+    if not faces:
+        return HeadCamera.of_crop(head, pose, side), head.warnings
+    return HeadCamera.of_photograph(head, alignment, pose, side), head.warnings
 
 
 def composed_views(views: SpinViews, camera: HeadCamera) -> np.ndarray:
@@ -150,7 +151,7 @@ def composed_views(views: SpinViews, camera: HeadCamera) -> np.ndarray:
     What the source shows is rendered from its own pixels. Elsewhere the difference of the generated view from the rendered
     one is added to the rendered one, which keeps its fine detail.
     """
-    differences = color_differences(drawn_images(views).astype(np.float32), views.pose, camera)
+    differences = colour_differences(drawn_images(views).astype(np.float32), views.pose, camera)
     return np.stack([composed(d, camera.rendered(pose)) for d, pose in zip(differences, views.pose, strict=True)])
 
 
@@ -262,8 +263,8 @@ def write_head(spun: Spun, path: Path) -> list[Path]:
         export_views(spun.views, path)
         return [path]
     rows = np.unique(np.linspace(0, len(spun.views) - 1, MESH_VIEWS).astype(int))
-    differences = color_differences(drawn_images(spun.views).astype(np.float32), spun.views.pose, spun.camera)
-    correct = ProjectedColors(spun.camera, differences[rows], spun.views.pose[rows])
+    differences = colour_differences(drawn_images(spun.views).astype(np.float32), spun.views.pose, spun.camera)
+    correct = ProjectedColours(spun.camera, differences[rows], spun.views.pose[rows])
     return export_head(spun.camera.head, path, "frontal", correct)
 
 

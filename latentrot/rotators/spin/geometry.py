@@ -24,7 +24,7 @@ from latentrot.geometry.turn import whole_or_mixed, whole_share, without_slivers
 from latentrot.geometry.whole_view import whole_mesh
 from latentrot.synthetic.raster import vertex_normals
 
-__all__ = ["HeadCamera", "HeadView", "ProjectedColors", "aligned_centre", "color_differences", "composed"]
+__all__ = ["HeadCamera", "HeadView", "ProjectedColours", "aligned_centre", "colour_differences", "composed"]
 
 #: the smallest difference of poses in degrees that is rendered; below it the source itself is shown
 SAME_POSE_DEG = 0.05
@@ -203,7 +203,7 @@ def scale_of(matrix: np.ndarray) -> float:
 # --- generated colours -----------------------------------------------------------------------------------------------------
 
 
-def color_differences(images: np.ndarray, poses: Tensor, camera: HeadCamera) -> np.ndarray:
+def colour_differences(images: np.ndarray, poses: Tensor, camera: HeadCamera) -> np.ndarray:
     """Smooth differences (n, s, s, 3) float32 of generated images from rendered views, in the colours of the source.
 
     A network draws all views with the same cast: the mean difference where the source is shown, on the head and beside it.
@@ -231,14 +231,14 @@ def composed(difference: np.ndarray, view: HeadView) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class ProjectedColors:
+class ProjectedColours:
     """Correction of a head's synthesized colours: differences of views, projected onto the surface.
 
     A point takes the mean of the views, weighted by how frontally they show it.
 
     Args:
         camera: renders the head.
-        differences: (n, s, s, 3) float32, from `color_differences`.
+        differences: (n, s, s, 3) float32, from `colour_differences`.
         poses: (n, 2) degrees.
     """
 
