@@ -6,9 +6,8 @@ Heads are rendered with a seed for testing (`latentrot.synthetic.sample.TEST_SEE
 
 - spin.csv: all rotators, from one frontal view to ten others of the same head: squared error, SSIM, LPIPS if its weights are
   installed, identity (cosine to the true view by the judge in ../shared/judge, else by the model's person network), seconds
-  per view. `geometry`: the condition of the multi-view model alone. Ablations of the multi-view model: conditions dropped in
-  sampling, other numbers of steps, and models trained without a condition (`--trained`). Views from behind are measured
-  separately;
+  per view. `geometry`: the condition of the multi-view model alone. Ablations of the multi-view model: models
+  trained without a condition (`--trained`), other numbers of steps. Views from behind are measured separately;
 - spin_consistency.csv: difference of a view between two sets of anchors and between two seeds, angle between generated and
   true normals, and between those of geometry and true ones, similarity to the first view after eight rotations of 45
   degrees, seconds per view for 48 views;
@@ -78,7 +77,8 @@ class Options:
         model: model folder of `latentrot train spin`; None: the bundled model.
         people: number of heads.
         ablations: number of heads for ablations and other numbers of steps.
-        trained: name and folder of further multi-view models, trained without one of the conditions.
+        trained: name and folder of models trained for the same steps: "all conditions", "without geometry", "without image",
+            "without identity", and "without normals and anchors" (the first one again, sampled so).
         consistent: number of heads for consistency.
         rotators: other rotators to compare with.
         rotators_alone: measure only the other rotators.
@@ -93,7 +93,7 @@ class Options:
     consistent: int = 20
     rotators: tuple[str, ...] = ("nothing", "mirror", "latent", "mesh", "pair")
     rotators_alone: bool = False
-    steps: tuple[int, ...] = (2, 4, 16)
+    steps: tuple[int, ...] = (4,)
     guidance: tuple[float, ...] = (2.0,)
 
 
@@ -133,17 +133,15 @@ def rendering(model: SpinModel) -> Draw:
 
 
 def spinning(
-    model: SpinModel, config: SpinSampleConfig, *, image: bool = True, who: bool = True, normals: bool = True,
-    geometry: bool = True,
-) -> Draw:  # fmt: skip
+    model: SpinModel, config: SpinSampleConfig, *, image: bool = True, who: bool = True, normals: bool = True
+) -> Draw:
     """Wrap the multi-view model as such a function, optionally with some of its conditions dropped."""
 
     def draw(picture: np.ndarray, yaws: list[float]) -> list[np.ndarray]:
         asked = torch.tensor([[yaw, 0.0] for yaw in yaws])
         name = identity_of(model, picture) if who else NULL_IDENTITY
         square, front = to_tensor(picture)[0], torch.zeros(2)
-        fitted = geometry and model.network.with_geometry
-        camera = camera_of_crop(picture, front, model.resolution) if fitted else None
+        camera = camera_of_crop(picture, front, model.resolution) if model.network.with_geometry else None
         if not image:
             parts = [
                 draw_views(model, None, part, name, config, camera).images for part in asked.split(config.together)
@@ -320,19 +318,21 @@ def write_consistency(model: SpinModel, heads: list[Truth], config: SpinSampleCo
 def ablations(
     model: SpinModel, config: SpinSampleConfig, heads: list[Truth], options: Options
 ) -> list[tuple[str, Draw, list[Truth]]]:
-    """Measure the model with dropped conditions, other numbers of steps and guidance scales, on some heads."""
+    """Models trained without a condition, other numbers of steps and guidance scales, on some heads."""
     some = heads[: options.ablations]
-    ways = [
-        ("spin without image", spinning(model, config, image=False), some),
-        ("spin without identity", spinning(model, config, who=False), some),
-        ("spin without the input's normals and anchors", spinning(model, config, normals=False), some),
-    ]
-    if model.network.with_geometry:
-        ways.append(("spin without geometry", spinning(model, config, geometry=False), some))
-    ways += [(name, spinning(load_spin_model(folder), config), some) for name, folder in options.trained]
+    ways = [(f"spin, {len(some)} heads", spinning(model, config), some)]
+    ways += [(f"trained alike: {n}", trained_without(n, folder, config), some) for n, folder in options.trained]
     ways += [(f"spin, {n} steps", spinning(model, replace(config, steps=n)), some) for n in options.steps]
     ways += [(f"spin, guidance {g:g}", spinning(model, replace(config, guidance=g)), some) for g in options.guidance]
     return ways
+
+
+def trained_without(name: str, folder: Path, config: SpinSampleConfig) -> Draw:
+    """Wrap a model that was trained without a condition, which it does not get in sampling either."""
+    return spinning(
+        load_spin_model(folder), config, image=name != "without image", who=name != "without identity",
+        normals=name != "without normals and anchors",
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
