@@ -13,7 +13,7 @@ from tiny import edit_json, save_pixel_model, tiny_unet
 
 from latentrot.diffusion.load import load_model, read_network
 from latentrot.diffusion.noise import SCHEDULES, cumulative_products, load_noise
-from latentrot.diffusion.unet import UNet, is_supported, load_unet
+from latentrot.diffusion.unet import UNet, is_packable, is_supported, load_unet
 from latentrot.errors import LatentrotError
 
 #: every switch that is understood, in some combination
@@ -98,6 +98,17 @@ def test_bfloat16_is_no_worse_than_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         errors = [(each(x, 300).sample.float() - exact).square().mean().sqrt() for each in (net, ours(net))]
     assert 0 < errors[1] < 1.5 * errors[0]
+
+
+def test_weights_are_not_reordered_in_a_precision_that_the_processor_lacks(monkeypatch):
+    """oneDNN refuses to reorder bfloat16 weights on processors with AVX2 only."""
+    x = torch.randn(4, 3, 8, 8)
+    for supported in (True, False):
+        monkeypatch.setattr("latentrot.diffusion.unet.computes_bfloat16", lambda device, found=supported: found)
+        assert is_packable(x)
+        assert is_packable(x.bfloat16()) == supported
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert ours(theirs(**CONFIGS["attention at the coarse level"]))(x, 300).sample.isfinite().all()
 
 
 def test_changed_weights_are_used():

@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
+from latentrot.diffusion.precision import computes_bfloat16
+
 __all__ = ["Prediction", "UNet", "is_supported", "load_unet"]
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -132,7 +134,7 @@ def is_packable(x: torch.Tensor) -> bool:
     """Whether oneDNN supports reordered weights for these activations."""
     return (
         x.device.type == "cpu"
-        and x.dtype in (torch.float32, torch.bfloat16)
+        and (x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and computes_bfloat16(x.device)))
         and torch.backends.mkldnn.is_available()
         and bool(torch.backends.mkldnn.enabled)
     )
