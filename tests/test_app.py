@@ -142,10 +142,11 @@ def test_a_slider_rotates_the_face(visitor, tmp_path):
     page.screenshot(path=str(tmp_path / "page.png"), full_page=True)
     assert page.locator("#readout .warning").count() == 0
 
-    slide(page, -40)
-    assert "outside" in page.locator("#readout .warning").inner_text()
+    slide(page, -70)  # the whole head by geometry: no directions, no calibrated range
+    assert "label network reads large yaws too low" in page.locator("#readout .warning").inner_text()
 
-    slide(page, -30)  # farther, both show the whole head, in which nothing is left to draw
+    slide(page, -30)
+    assert "outside the calibrated range" in page.locator("#readout .warning").first.inner_text()
     walked, shown = pixels(page, "after"), page.locator("#compare img").last.get_attribute("src")
     page.locator("#rotator label", has_text="mesh").click()
     page.wait_for_function(

@@ -158,12 +158,14 @@ def test_a_moving_head_is_turned_along(folder, tmp_path, capsys):
 
 def test_beyond_the_reach_it_holds_and_says_so(folder):
     frames = tuple((Fraction(i, 10), Fraction(1, 10)) for i in range(5))
-    poses = np.array([[0, 0, 0], [30, 0, 0], [60, 30, 0], [90, 0, -50], [-10, 0, 0]], float)
+    poses = np.array([[0, 0, 0], [30, 0, 0], [70, 50, 0], [90, 0, -50], [-10, 0, 0]], float)
     follower = Follower(Motion(folder / "drive.webp", frames, np.arange(5) / 10, poses, 10.0))
     turns = [follower.turn(float(start)) for start, _ in frames]
     assert turns == [Turn(), Turn(30), Turn(REACH.yaw, REACH.pitch), Turn(REACH.yaw, 0, -REACH.roll), Turn(-10)]
     assert follower.clamped == 2
-    assert follower.ends == (-10, REACH.yaw)
+    assert {t.yaw for t in follower.turns} == {0, 30, REACH.yaw, -10}
+    assert {t.pitch for t in follower.turns} == {0, REACH.pitch}
+    assert follower.frames == len(frames)  # the preview is not counted
     assert "2 of 5 frames are clamped" in follower.warnings[0]
     narrow = Follower(follower.motion, (-5.0, 25.0))
     assert [narrow.turn(float(start)).yaw for start, _ in frames] == [0, 25, 25, 25, -5]

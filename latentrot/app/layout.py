@@ -18,7 +18,7 @@ from latentrot.data.images import SUFFIXES
 from latentrot.directions.properties import Wanted, by
 from latentrot.errors import one_line
 from latentrot.faces.estimate import LIGHTS
-from latentrot.portrait.interactive import MAX_TURN
+from latentrot.portrait.turns import FURTHEST
 from latentrot.rotators.properties import PropertyEditor
 
 __all__ = ["STYLE", "ResultColumn", "SourceColumn", "SweepPanel", "Updates", "problem", "value_list", "warning"]
@@ -55,7 +55,7 @@ OFFERED = ("smile", "age", "light", "mouth_open", "bangs", "beard", "male", "sun
 #: max number of sliders of properties
 MAX_SLIDERS = 8
 #: max pitch, degrees
-MAX_PITCH = 20
+MAX_PITCH = 45
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ class ResultColumn:
                 elem_id="compare",
             )  # fmt: skip
             yaw = gr.Slider(
-                -MAX_TURN, MAX_TURN, value=0, step=1, label="Turn by (degrees)", buttons=[], elem_id="yaw",
+                -FURTHEST, FURTHEST, value=0, step=1, label="Turn by (degrees)", buttons=[], elem_id="yaw",
                 info="> 0: nose to the viewer's right",
             )  # fmt: skip
             with gr.Accordion("Face", open=True, elem_id="face-sliders"), gr.Row():

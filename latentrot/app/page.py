@@ -34,7 +34,6 @@ from latentrot.faces.identity import IdentityNetwork
 from latentrot.portrait.interactive import (
     MAX_FACES,
     MAX_SIDE,
-    MAX_TURN,
     RotatedPhotograph,
     Subject,
     animation,
@@ -371,7 +370,7 @@ def required(visit: Visit) -> Subject:
 
 
 def readout(subject: Subject, name: str, view: RotatedPhotograph, seconds: float, identity: float | None) -> str:
-    """Format requested rotation, measurements and response time as HTML.
+    """Format requested rotation, measurements, response time and warnings as HTML.
 
     Args:
         subject: the face.
@@ -390,13 +389,7 @@ def readout(subject: Subject, name: str, view: RotatedPhotograph, seconds: float
         **({} if identity is None else {"identity": f"{identity:.2f}"}),
         "delay": f"{seconds:.2f} s",
     }
-    low, high = face.reach or (-MAX_TURN, MAX_TURN)
-    if low <= frame.requested_deg <= high:
-        return value_list(values)
-    return value_list(values) + warning(
-        f"{frame.requested_deg:+.0f}° is outside the calibrated range of the directions ({low:+.0f}° to {high:+.0f}°): "
-        "the rotation may fall short, and the face resembles the person less."
-    )
+    return value_list(values) + "".join(map(warning, view.warnings))
 
 
 def serve(

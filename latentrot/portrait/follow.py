@@ -39,7 +39,7 @@ from latentrot.rotators.protocol import Rotator, capabilities_of
 __all__ = ["REACH", "Follower", "Motion", "check_follow_out", "follow_photograph", "open_motion", "read_motion"]
 
 #: max rotation by a driving head, degrees to either side; beyond it, most visible pixels would be synthesized
-REACH = Turn(40.0, 25.0, 20.0)
+REACH = Turn(60.0, 40.0, 30.0)
 #: suffixes of the result of a photograph with a driving video
 KINDS = (".mp4", ".gif", ".webp")
 
@@ -67,11 +67,6 @@ class Motion:
     def at(self, seconds: float) -> Turn:
         """Rotation since the first visible frame; interpolated linearly between visible frames, constant after the last."""
         return Turn(*(float(np.interp(seconds, self.times, column)) for column in self.poses.T))
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        """Min (<= 0) and max (>= 0) yaw, degrees."""
-        return min(0.0, float(self.poses[:, 0].min())), max(0.0, float(self.poses[:, 0].max()))
 
 
 def open_motion(path: Path) -> Video:
@@ -129,7 +124,7 @@ class Follower:
 
     Args:
         motion: motion of the driving head.
-        reach: min and max calibrated yaw of the rotator, degrees, as in `Prepared.reach`; None: limited by `REACH` only.
+        reach: min and max calibrated yaw, degrees, as in `PreparedFace.reach`; None: limited by `REACH` only.
 
     Attributes:
         frames: number of rotations computed so far.
@@ -148,19 +143,23 @@ class Follower:
         return max(low, -REACH.yaw), min(high, REACH.yaw)
 
     @property
-    def ends(self) -> tuple[float, float]:
-        """Min and max yaw of the clamped motion, degrees; the rotator is calibrated for this range."""
-        return max(self.motion.ends[0], self.yaws[0]), min(self.motion.ends[1], self.yaws[1])
+    def turns(self) -> list[Turn]:
+        """The clamped rotations of the whole motion, beginning with none."""
+        return [Turn(), *(self.within(Turn(*map(float, pose))) for pose in self.motion.poses)]
+
+    def within(self, turn: Turn) -> Turn:
+        """Clamp a rotation to the reach."""
+        low, high = self.yaws
+        return Turn(
+            float(np.clip(turn.yaw, low, high)),
+            float(np.clip(turn.pitch, -REACH.pitch, REACH.pitch)),
+            float(np.clip(turn.roll, -REACH.roll, REACH.roll)),
+        )
 
     def turn(self, seconds: float) -> Turn:
         """The clamped rotation at a time in seconds; also updates the counts."""
         wanted = self.motion.at(seconds)
-        low, high = self.yaws
-        turn = Turn(
-            float(np.clip(wanted.yaw, low, high)),
-            float(np.clip(wanted.pitch, -REACH.pitch, REACH.pitch)),
-            float(np.clip(wanted.roll, -REACH.roll, REACH.roll)),
-        )
+        turn = self.within(wanted)
         self.frames += 1
         self.clamped += turn != wanted
         return turn
@@ -195,20 +194,21 @@ class FollowedPhotograph:
     Attributes:
         face: the prepared, calibrated face.
         follower: supplies the rotations.
+        whole: whether the whole head is rendered.
         upscaler: restoration network, applied to each generated crop.
         yaws: measured yaw of each result so far, degrees.
     """
 
     face: PreparedFace
     follower: Follower
+    whole: bool
     upscaler: Upscaler | None = None
     yaws: list[float] = field(default_factory=list)
 
     def frames(self) -> Iterator[VideoFrame]:
         """Yield one result for each frame of the motion, with its start and duration."""
-        whole = self.face.shows_whole([Turn(end) for end in self.follower.ends])
         for start, seconds in self.follower.motion.frames:
-            edited = self.face.edit([self.follower.turn(float(start))], self.upscaler, whole=whole)
+            edited = self.face.edit([self.follower.turn(float(start))], self.upscaler, whole=self.whole)
             image = self.face.portrait.image.copy()
             edited.patch(0).paste(image)
             self.yaws.append(edited.turned.frames[0].yaw_deg)
@@ -248,9 +248,8 @@ def follow_photograph(
     config = config or EditConfig()
     appearance = edit_appearance(portrait, editor, wanted or {})
     face = prepare_face(appearance.portrait, portrait.alignments[0], rotator, config)
-    follower = Follower(motion, face.crop.reach)
-    face.crop = face.crop.calibrated(list(follower.ends), steady=True)
-    still = FollowedPhotograph(face, follower, upscaler)
+    follower = Follower(motion, face.reach)
+    still = FollowedPhotograph(face, follower, face.steady(follower.turns), upscaler)
     name = capabilities_of(rotator).name
     told = {n: str(w) for n, w in (wanted or {}).items()}
     details = {"model": name, **follower.details(), **({"properties": told} if told else {})}

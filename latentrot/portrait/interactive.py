@@ -24,12 +24,11 @@ from latentrot.portrait.face import PreparedFace, prepare_face
 from latentrot.portrait.portrait import EditConfig, Portrait, read_portrait
 from latentrot.portrait.properties import StillRotator
 from latentrot.portrait.results import synthetic_metadata
-from latentrot.portrait.turns import Turn
+from latentrot.portrait.turns import FURTHEST, Turn
 from latentrot.rotators.properties import InvertedFace, PropertyEditor
 from latentrot.rotators.protocol import RotatedCrop, Rotator, capabilities_of
 
 __all__ = [
-    "MAX_TURN",
     "RotatedPhotograph",
     "Subject",
     "animation",
@@ -44,8 +43,8 @@ __all__ = [
     "take_face",
 ]
 
-#: max calibrated rotation to either side, degrees
-MAX_TURN = 40.0
+#: rotation to either side for which rotators are calibrated, and which a sweep shows, degrees
+CALIBRATED = 40.0
 #: max side in pixels to which photographs are shrunk, for short response times
 MAX_SIDE = 1600
 #: max number of faces to choose from
@@ -92,9 +91,9 @@ class Subject:
 
     @property
     def reach(self) -> tuple[float, float]:
-        """Calibrated range of the first rotator in degrees, clamped to `MAX_TURN`."""
-        low, high = self.face.crop.reach or (-MAX_TURN, MAX_TURN)
-        return max(low, -MAX_TURN), min(high, MAX_TURN)
+        """Range of a sweep in degrees: that of the first rotator, clamped to `CALIBRATED`."""
+        low, high = self.face.reach or (-CALIBRATED, CALIBRATED)
+        return max(low, -CALIBRATED), min(high, CALIBRATED)
 
     def prepared_for(self, name: str) -> PreparedFace:
         """The face, prepared for a rotator and calibrated; rotators with the same head fitter share its head."""
@@ -102,7 +101,7 @@ class Subject:
             beside = next((f for f in self.prepared.values() if f.pending is not None), None)
             rotator = STILL_ROTATOR if name == STILL else self.rotators[name]
             face = prepare_face(self.portrait, self.alignment, rotator, self.config, beside=beside)
-            face.crop = face.crop.calibrated([-MAX_TURN, MAX_TURN])
+            face.crop = face.crop.calibrated([-CALIBRATED, CALIBRATED])
             self.prepared[name] = face
         return self.prepared[name]
 
@@ -134,10 +133,12 @@ class RotatedPhotograph:
     Attributes:
         frame: the rotated crop with its measurements.
         image: (h, w, 3) uint8, the photograph with the rotated face in it.
+        warnings: warnings for the user.
     """
 
     frame: RotatedCrop
     image: np.ndarray
+    warnings: tuple[str, ...] = ()
 
 
 def open_shrunk(path: Path, device: str | None = None) -> Portrait:
@@ -164,7 +165,7 @@ def take_face(
     device: str | None = None,
     editor: PropertyEditor | None = None,
 ) -> Subject:
-    """Prepare one face and calibrate it up to `MAX_TURN` degrees to both sides.
+    """Prepare one face and calibrate it up to `CALIBRATED` degrees to both sides.
 
     Args:
         portrait: from `open_shrunk`.
@@ -206,11 +207,11 @@ def rotate_subject(
         roll: roll to rotate by, degrees; > 0: leans clockwise.
 
     Raises:
-        LatentrotError: a rotation exceeds `MAX_TURN` degrees.
+        LatentrotError: a rotation exceeds `FURTHEST` degrees.
     """
     for turn in (*degrees, pitch, roll):
-        if not abs(turn) <= MAX_TURN:
-            raise LatentrotError(f"a rotation by {turn} degrees: expected between {-MAX_TURN:.0f} and {MAX_TURN:.0f}")
+        if not abs(turn) <= FURTHEST:
+            raise LatentrotError(f"a rotation by {turn} degrees: expected between {-FURTHEST:.0f} and {FURTHEST:.0f}")
     varied = subject.with_properties(wanted or {})
     still = varied is not subject and not pitch and not roll and not any(degrees)
     edited = varied.prepared_for(STILL if still else name).edit([Turn(turn, pitch, roll) for turn in degrees])
@@ -218,7 +219,7 @@ def rotate_subject(
     for i, frame in enumerate(edited.turned.frames):
         image = varied.portrait.image.copy()
         edited.patch(i).paste(image)
-        results.append(RotatedPhotograph(frame, image))
+        results.append(RotatedPhotograph(frame, image, edited.warnings))
     return results
 
 

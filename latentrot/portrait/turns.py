@@ -10,7 +10,7 @@ import numpy as np
 
 from latentrot.errors import LatentrotError
 
-__all__ = ["Turn", "as_turns", "parse_sweep", "parse_turns"]
+__all__ = ["FURTHEST", "Turn", "as_turns", "parse_sweep", "parse_turns"]
 
 #: max absolute angle of a requested rotation, degrees
 FURTHEST = 90.0

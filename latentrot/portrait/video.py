@@ -112,10 +112,9 @@ class VideoEditor:
         if self.like is None:
             by = self.degrees - face.crop.yaw_deg if self.config.absolute else self.degrees
             if self.follower is not None:
-                self.follower.reach = face.crop.reach
-            ends = [by] if self.follower is None else list(self.follower.ends)
-            self.like = face.crop = face.crop.calibrated(ends, steady=True)
-            self.whole = face.shows_whole([Turn(end) for end in ends])
+                self.follower.reach = face.reach
+            self.whole = face.steady([Turn(by)] if self.follower is None else self.follower.turns)
+            self.like = face.crop
         return face
 
     def with_properties(self, frame: np.ndarray, alignment: Alignment) -> np.ndarray:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -41,6 +42,29 @@ TOLERANCE = 2e-3
 SHORT_DEG = 5.0
 
 
+@dataclass(eq=False)
+class Inversion:
+    """The latent of a crop, computed on first use, because geometry alone renders large rotations.
+
+    Args:
+        rotator: the rotator.
+        source: (s, s, 3) uint8, the crop at the resolution of the model.
+        warps: whether the pixels of the source are warped; then a residual latent is needed only if no face is found.
+    """
+
+    rotator: LatentRotator
+    source: np.ndarray
+    warps: bool
+
+    @cached_property
+    def latent(self) -> torch.Tensor:
+        """(1, c, h, w), or (1, 2, c, h, w) with its residual latent, for the rotator's schedule."""
+        device = str(self.rotator.model.device)
+        # a warp needs landmarks; without a warp the residual latent provides the details
+        faceless = landmarks_of_crops(to_tensor(self.source), device)[0] is None if self.warps else True
+        return self.rotator.invert(self.source, residual=faceless)
+
+
 @dataclass(frozen=True, eq=False)
 class PreparedLatent:
     """A face crop and its latent, shared by all rotations.
@@ -48,7 +72,7 @@ class PreparedLatent:
     Attributes:
         rotator: the rotator.
         source: (s, s, 3) uint8, the crop at the resolution of the model.
-        latent: (1, c, h, w), or (1, 2, c, h, w) with its residual latent, for the rotator's schedule.
+        inversion: yields the latent.
         yaw_deg: yaw of the source, degrees.
         pitch_deg: pitch of the source, degrees.
         light: the illumination class whose directions are walked.
@@ -60,7 +84,7 @@ class PreparedLatent:
 
     rotator: LatentRotator
     source: np.ndarray
-    latent: torch.Tensor
+    inversion: Inversion
     yaw_deg: float
     pitch_deg: float
     light: str
@@ -68,6 +92,11 @@ class PreparedLatent:
     decoded: torch.Tensor | None = None
     curve: CalibrationCurve | None = None
     steady: bool = False
+
+    @property
+    def latent(self) -> torch.Tensor:
+        """See `Inversion.latent`."""
+        return self.inversion.latent
 
     @property
     def directions(self) -> Directions:
@@ -108,7 +137,9 @@ class PreparedLatent:
             degrees: rotations in degrees; > 0: nose to the viewer's right.
         """
         check_degrees(degrees)
-        clock, walk = Clock(), self.walk()
+        clock = Clock()
+        walk = self.walk()
+        clock.lap("invert")
         steps = self.steps(walk, degrees)
         clock.lap("measure")
 
@@ -244,7 +275,7 @@ class LatentRotator:
         return [frame.image for frame in self.prepare(image).rotate(degrees).frames]
 
     def prepare(self, image: np.ndarray, light: str = "auto", like: PreparedLatent | None = None) -> PreparedLatent:
-        """Invert and label one crop, the slow step that all its rotations share.
+        """Label one crop; its inversion, the slow step that all its rotations share, runs on first use.
 
         Args:
             image: (s, s, 3) uint8 RGB face crop in the CelebA frame, any size.
@@ -260,12 +291,9 @@ class LatentRotator:
         group = like.light if like is not None else estimated if light == "auto" else light
         warps = self.warps(self.directions_of(group))
         clock.lap("label")
-        # a warp needs landmarks; without a warp the residual latent provides the details
-        faceless = landmarks_of_crops(to_tensor(crop), str(self.model.device))[0] is None if warps else True
-        z = self.invert(crop, residual=faceless)
-        clock.lap("invert")
         curve, steady = (None, False) if like is None else (like.curve, like.steady)
-        return PreparedLatent(self, crop, z, yaw, pitch, group, clock.seconds, None, curve, steady)
+        inversion = Inversion(self, crop, warps)
+        return PreparedLatent(self, crop, inversion, yaw, pitch, group, clock.seconds, None, curve, steady)
 
     def reify(self, image: np.ndarray) -> np.ndarray:
         """Make a painted or drawn (s, s, 3) uint8 crop photograph-like -> a crop at the resolution of the model."""
