@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from planted import CENTRE, SMALL, WIDTH, PlantedParts, head_of, mirrored, planted
 
+from latentrot.bundles import PORTRAIT
 from latentrot.faces.parts import ACCESSORIES, HAIR, SKIN
 from latentrot.geometry import build_head, turn_head
 from latentrot.geometry.camera import turn_matrix
@@ -17,6 +18,12 @@ from latentrot.geometry.surface import load_surface
 from latentrot.geometry.template import boundary_loops, load_template, make_template
 from latentrot.geometry.whole import diffused, slim_neck
 from latentrot.geometry.whole_view import whole_layer
+from latentrot.portrait.face import misread, prepare_face
+from latentrot.portrait.photograph import edit_portrait
+from latentrot.portrait.portrait import open_portrait
+from latentrot.portrait.turns import Turn
+from latentrot.rotators.latent.rotator import LatentRotator, load_latent_rotator
+from latentrot.rotators.protocol import RotatedCrop, load_rotator
 from latentrot.synthetic.head_model import ICT_PATH
 from latentrot.synthetic.ict import read_ict
 
@@ -255,3 +262,38 @@ class TestViews:
         assert (there & shown).sum() / (there | shown).sum() > 0.9
         assert np.allclose(np.linalg.norm(normals[there], axis=1), 1, atol=1e-5)
         assert np.median(normals[there][:, 2]) > 0.5
+
+
+@pytest.fixture(scope="module")
+def portrait():
+    return open_portrait(PORTRAIT)
+
+
+class TestRotator:
+    """Of a whole head nothing is left to generate, so the rotator is not run."""
+
+    def test_no_latent_is_computed_and_no_walk_reported(self, portrait, monkeypatch):
+        rotator = load_latent_rotator(device="cpu")
+        monkeypatch.setattr(LatentRotator, "invert", lambda *args, **options: pytest.fail("inverted"))
+        edited = edit_portrait(portrait, rotator, [-60.0, 60.0])
+        with_geometry_alone = edit_portrait(portrait, load_rotator("mesh", device="cpu"), [-60.0, 60.0])
+        for i in range(2):
+            assert np.array_equal(edited.image_at(i), with_geometry_alone.image_at(i))
+        assert edited.warnings == with_geometry_alone.warnings
+        assert [w for w in edited.warnings if "label network reads large yaws too low" in w]
+        assert "round_trip_psnr_db" not in edited.report
+
+    def test_the_decision_without_the_head_is_never_wrong_about_a_small_rotation(self, portrait):
+        face = prepare_face(portrait, portrait.alignments[0], load_latent_rotator(device="cpu"))
+        turns = [Turn(yaw, pitch) for yaw in range(-90, 91, 5) for pitch in (0, 15, 30)]
+        needed = [turn for turn in turns if face.shows_whole([turn])]
+        assert needed
+        assert all(map(face.may_show_whole, needed))
+        assert not face.may_show_whole(Turn(25))
+
+    def test_readings_are_reported_where_they_are_low(self):
+        frames = [RotatedCrop(60.0, 45.0, 0, "left", None), RotatedCrop(-70.0, -35.0, 0, "left", None)]
+        assert misread(5.0, frames[:1]) == ["the label network reads large yaws too low: +45 degrees for a head that "
+                                            "geometry turned to +65"]  # fmt: skip
+        assert "-35 degrees for a head that geometry turned to -65" in misread(5.0, frames)[0]
+        assert misread(5.0, [RotatedCrop(40.0, 38.0, 0, "left", None)]) == []

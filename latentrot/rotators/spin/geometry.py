@@ -19,7 +19,7 @@ from latentrot.faces.upright import centred, five_of
 from latentrot.geometry import Head
 from latentrot.geometry.camera import AXES, angle_of, turn_matrix
 from latentrot.geometry.draw import draw
-from latentrot.geometry.fields import blur, sample_at
+from latentrot.geometry.fields import blur, ramp, sample_at
 from latentrot.geometry.turn import whole_or_mixed, whole_share, without_slivers
 from latentrot.geometry.whole_view import whole_mesh
 from latentrot.synthetic.raster import vertex_normals
@@ -34,6 +34,8 @@ HIDDEN, FACING_POWER = 0.06, 4
 UNSEEN_WEIGHT = 0.5
 #: blur of differences, in pixels of the generated views: finer ones are misplaced edges
 SMOOTH_PX = 1.5
+#: differences beside the head of which none and all is added, grey values, and the blur of their size, view sides
+BESIDE, BESIDE_BLUR = (25.0, 50.0), 1 / 60
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,11 +225,16 @@ def colour_differences(images: np.ndarray, poses: Tensor, camera: HeadCamera) ->
 
 
 def composed(difference: np.ndarray, view: HeadView) -> np.ndarray:
-    """Add a difference (s, s, 3) to a larger rendered view where the source does not show it: (side, side, 3) uint8."""
+    """Add a difference (s, s, 3) to a larger rendered view where the source does not show it: (side, side, 3) uint8.
+
+    Beside the head only large differences count: they cover the body, which is at rest in the rendered view. Small ones are
+    a cast of the network that outlines what the source shows.
+    """
     side = len(view.image)
     enlarged = cv2.resize(difference, (side, side), interpolation=cv2.INTER_CUBIC)
-    result = view.image + (1 - view.coverage[..., None]) * enlarged
-    return np.rint(result.clip(0, 255)).astype(np.uint8)
+    large = ramp(blur(np.abs(enlarged).max(-1), BESIDE_BLUR * side), *BESIDE)
+    share = (1 - view.coverage) * (view.head + (1 - view.head) * large)
+    return np.rint((view.image + share[..., None] * enlarged).clip(0, 255)).astype(np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
