@@ -178,10 +178,13 @@ class PreparedFace:
         return not (whole or self.geometry_only)
 
     def steady(self, turns: Sequence[Turn]) -> bool:
-        """Calibrate the face for consistent frames, with these rotations, relative to the source, among them.
+        """Calibrate the face for all rotations of a video, so that its frames are consistent.
+
+        Args:
+            turns: the rotations, or the largest ones, relative to the source, degrees.
 
         Returns:
-            Whether the whole head is to be rendered, in all frames alike.
+            Whether the whole head is to be rendered in every frame.
         """
         whole = self.shows_whole(turns)
         if self.draws(turns, whole):

@@ -91,7 +91,7 @@ class Subject:
 
     @property
     def reach(self) -> tuple[float, float]:
-        """Range of a sweep in degrees: that of the first rotator, clamped to `CALIBRATED`."""
+        """Range of a sweep in degrees: `CALIBRATED`, or less for a rotator without geometry."""
         low, high = self.face.reach or (-CALIBRATED, CALIBRATED)
         return max(low, -CALIBRATED), min(high, CALIBRATED)
 
