@@ -18,6 +18,7 @@ from latentrot.data.images import SUFFIXES
 from latentrot.directions.properties import Wanted, by
 from latentrot.errors import one_line
 from latentrot.faces.estimate import LIGHTS
+from latentrot.geometry.config import MeshConfig
 from latentrot.portrait.turns import FURTHEST
 from latentrot.rotators.properties import PropertyEditor
 
@@ -103,8 +104,8 @@ def sliders_of(editor: PropertyEditor | None) -> list[PropertySlider]:
 
 
 ROTATOR_HINT = (
-    "geometry warps the visible parts of the photograph, the rotator generates the hidden parts; from 33 to 42 degrees on "
-    "geometry renders the whole head"
+    "geometry warps the visible parts of the photograph, the rotator generates the hidden parts; from "
+    f"{MeshConfig.whole_from[0]:.0f} to {MeshConfig.whole_from[1]:.0f} degrees on geometry renders the whole head"
 )
 
 

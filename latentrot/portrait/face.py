@@ -93,8 +93,8 @@ class PreparedFace:
         rotator: generates the rotated face, or leaves it to geometry.
         crop: the rotator's prepared crop (for the latent rotator, its inverted latent).
         config: options of the edit.
-        pending: future of the 3-D head, fitted in a thread of its own; None if the edit does not use geometry.
         fitter: fits the head.
+        pending: future of the 3-D head, fitted in a thread of its own; None if the edit does not use geometry.
     """
 
     portrait: Portrait
@@ -102,8 +102,8 @@ class PreparedFace:
     rotator: Rotator
     crop: Prepared
     config: EditConfig
+    fitter: HeadFitter
     pending: Future[Head] | None = None
-    fitter: HeadFitter | None = None
 
     @cached_property
     def head(self) -> Head | None:
@@ -144,16 +144,18 @@ class PreparedFace:
         alone = self.pending is None and not self.config.crop_only
         if alone and takes_photographs(self.rotator) and self.alignment is not None:
             return self.edit_photographs(self.rotator, self.alignment, relative, clock)
-        draws = self.draws(relative, whole)
+        if whole is None and any(map(self.may_show_whole, relative)):
+            whole = self.shows_whole(relative)
+        draws = self.draws(bool(whole))
         turned = self.crop.rotate(by) if draws else self.unrotated(by)
         if draws:
             turned = turned if upscaler is None else upscaler.upscale_rotated(turned)
             clock.lap("draw", turned.seconds)
         warnings = (*(self.head.warnings if self.head else ()), *turned.warnings)
         clock.lap("fit head")
+        whole = self.shows_whole(relative) if whole is None else whole
         edited = EditedFace(
-            turned, relative, self.alignment, self.head, self.config, self.shows_whole(relative) if whole is None else whole,
-            draws, warnings=warnings,
+            turned, relative, self.alignment, self.head, self.config, whole, draws, warnings=warnings,
         )  # fmt: skip
         return edited if self.head is None else self.composite(edited, clock)
 
@@ -162,20 +164,9 @@ class PreparedFace:
         """Calibrated range of the rotator in degrees; None: there is none, or geometry renders what lies beyond it."""
         return self.crop.reach if self.pending is None else None
 
-    def draws(self, turns: Sequence[Turn], whole: bool | None = None) -> bool:
-        """Whether the rotator generates the face; geometry renders it if the rotator generates none, and whole heads.
-
-        For small rotations this does not wait for the head, which is fitted while the rotator generates the face.
-
-        Args:
-            turns: rotations relative to the source, degrees.
-            whole: whether the whole head is rendered; None: if one of the rotations needs it.
-        """
-        if self.pending is None or self.config.reify:
-            return True
-        if whole is None:
-            whole = any(map(self.may_show_whole, turns)) and self.shows_whole(turns)
-        return not (whole or self.geometry_only)
+    def draws(self, whole: bool) -> bool:
+        """Whether the rotator generates the face; geometry renders it if the rotator generates none, and `whole` heads."""
+        return self.pending is None or self.config.reify or not (whole or self.geometry_only)
 
     def steady(self, turns: Sequence[Turn]) -> bool:
         """Calibrate the face for all rotations of a video, so that its frames are consistent.
@@ -187,15 +178,18 @@ class PreparedFace:
             Whether the whole head is to be rendered in every frame.
         """
         whole = self.shows_whole(turns)
-        if self.draws(turns, whole):
+        if self.draws(whole):
             yaws = [t.yaw for t in turns]
             self.crop = self.crop.calibrated(sorted({min(yaws), max(yaws)}), steady=True)
         return whole
 
     def may_show_whole(self, turn: Turn) -> bool:
-        """Whether a rotation may need the whole head, judged without the head; see `Head.needs_whole`."""
+        """Whether a rotation may need the whole head; see `Head.needs_whole`.
+
+        Judged without the head, which is fitted while the rotator generates the face.
+        """
         across = abs(turn.yaw) + min(abs(turn.yaw), abs(self.crop.yaw_deg))
-        return self.fitter is None or math.hypot(across, turn.pitch, turn.roll) >= self.fitter.config.whole_from[0]
+        return math.hypot(across, turn.pitch, turn.roll) >= self.fitter.config.whole_from[0]
 
     def shows_whole(self, turns: Sequence[Turn]) -> bool:
         """Whether one of these rotations, relative to the source, needs the whole head."""
@@ -283,8 +277,9 @@ def misread(yaw_deg: float, frames: Sequence[RotatedCrop]) -> list[str]:
         yaw_deg: yaw of the source, degrees.
         frames: rotations by geometry, which are accurate: an independent network reads 44 and 55 of 45 and 60 degrees.
     """
-    short = {(yaw_deg + f.requested_deg, f.yaw_deg): abs(yaw_deg + f.requested_deg) - abs(f.yaw_deg) for f in frames}
-    (true, read), off = max(short.items(), key=lambda item: item[1])
+    off, true, read = max(
+        (abs(yaw_deg + f.requested_deg) - abs(f.yaw_deg), yaw_deg + f.requested_deg, f.yaw_deg) for f in frames
+    )
     if off <= MISREAD_DEG:
         return []
     return [
@@ -334,7 +329,7 @@ def prepare_face(
         square = reified(rotator, square)
     crop = prepare(rotator, square, light=config.light, like=like, device=device)
     clock.lap("draw", crop.seconds)
-    return PreparedFace(portrait, alignment, rotator, crop, config, pending, fitter)
+    return PreparedFace(portrait, alignment, rotator, crop, config, fitter, pending)
 
 
 def set_up_head(portrait: Portrait, alignment: Alignment, fitter: HeadFitter) -> Future[Head]:

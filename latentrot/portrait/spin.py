@@ -137,12 +137,15 @@ def camera_of(
         head = fitter.fit(image, faces[0], portrait.faces) if faces else fitter.fit_crop(image)
     except LatentrotError as error:
         return None, (f"no head can be fitted, so geometry shows the model nothing: {error}",)
-    alignment = camera_alignment(head.fit, (image.shape[1], image.shape[0]))
-    own = alignment.crop_side if faces else len(image)
-    side = int(np.clip(round(own), MIN_COMPOSED_PX, MAX_COMPOSED_PX))
     if not faces:
-        return HeadCamera.of_crop(head, pose, side), head.warnings
-    return HeadCamera.of_photograph(head, alignment, pose, side), head.warnings
+        return HeadCamera.of_crop(head, pose, composed_side(len(image))), head.warnings
+    alignment = camera_alignment(head.fit, (image.shape[1], image.shape[0]))
+    return HeadCamera.of_photograph(head, alignment, pose, composed_side(alignment.crop_side)), head.warnings
+
+
+def composed_side(crop_side: float) -> int:
+    """Side in pixels of the composed views of a photograph whose face crop has this side."""
+    return int(np.clip(round(crop_side), MIN_COMPOSED_PX, MAX_COMPOSED_PX))
 
 
 def composed_views(views: SpinViews, camera: HeadCamera) -> np.ndarray:
