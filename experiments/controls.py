@@ -9,7 +9,7 @@ import numpy as np
 
 from latentrot.faces.alignment import Alignment
 from latentrot.faces.detect import Face
-from latentrot.geometry import TurnedHead
+from latentrot.geometry import TurnedHead, turn_head
 from latentrot.geometry.turn import realign_crop
 from latentrot.rotators.mesh.rotator import MeshRotator
 
@@ -26,7 +26,7 @@ class MeanFilled:
     def rotate(self, image: np.ndarray, degrees: float) -> np.ndarray:
         """Turn a (s, s, 3) uint8 crop by degrees."""
         head = self.mesh.fitter.fit_crop(image)
-        turned = head.turn(degrees)
+        turned = turn_head(head, degrees)
         return realign_crop(head, replace(turned, image=filled(turned)))
 
     def rotate_photograph(
@@ -35,7 +35,7 @@ class MeanFilled:
         """Return one photograph per angle, with one face rotated by it."""
         head = self.mesh.fitter.fit(photograph, face)
         for turn in degrees:
-            yield filled(head.turn(turn))
+            yield filled(turn_head(head, turn))
 
 
 def filled(turned: TurnedHead) -> np.ndarray:

@@ -39,7 +39,7 @@ from latentrot.faces.detect import detect_faces
 from latentrot.faces.estimate import estimate_light, light_names
 from latentrot.faces.framing import frame_face
 from latentrot.faces.network import load_labeler
-from latentrot.geometry import Head, HeadFitter, TurnedHead
+from latentrot.geometry import Head, HeadFitter, TurnedHead, turn_head
 from latentrot.geometry.turn import realign_crop
 from latentrot.synthetic.sample import TEST_SEED
 from latentrot.synthetic.write import HeadFolder, ViewGrid, write_heads
@@ -102,7 +102,7 @@ def rotated(pairs: Pairs, source: int, degrees: list[float]) -> dict[str, list[n
 
 def turns_of(head: Head, degrees: list[float], light_follows: bool) -> Iterator[TurnedHead]:
     """Rotate a head by each angle in degrees."""
-    return (head.turn(yaw, light_follows=light_follows) for yaw in degrees)
+    return (turn_head(head, yaw, light_follows=light_follows) for yaw in degrees)
 
 
 def pair_rows(name: str, pairs: Pairs, judge: Judge) -> pd.DataFrame:
@@ -190,7 +190,7 @@ def light_rows(options: KeepLight) -> Iterator[dict[str, object]]:
     """Share of photographs whose illumination class is unchanged, per rotation range and variant."""
     rows = []
     for i, (name, photograph, head) in enumerate(tqdm(strangers(options), total=options.people, disable=None)):
-        light, strip = light_of(head.turn(0.0)), []
+        light, strip = light_of(turn_head(head, 0.0)), []
         for way, follows in WAYS.items():
             turned = list(turns_of(head, list(TURNS), follows))
             lights = [light_of(t) for t in turned]

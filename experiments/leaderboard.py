@@ -40,7 +40,7 @@ from latentrot.faces.detect import detect_faces
 from latentrot.faces.estimate import estimate_pose
 from latentrot.faces.framing import frame_face
 from latentrot.files import create_folder
-from latentrot.rotators.protocol import load_rotator
+from latentrot.rotators.registry import load_rotator
 from latentrot.synthetic.sample import TEST_SEED
 from latentrot.synthetic.write import HeadFolder, ViewGrid, write_heads
 
@@ -54,7 +54,7 @@ WHOLE_FRAME = (-20, 0, 198, 218)
 COST = """
 import json, resource, statistics, sys, time
 from latentrot.evaluation.bench.compare import portrait_crop
-from latentrot.rotators.protocol import load_rotator
+from latentrot.rotators.registry import load_rotator
 crop = portrait_crop(128)
 rotator = load_rotator(sys.argv[1])
 rotator.rotate(crop, 20.0)

@@ -42,10 +42,12 @@ from latentrot.evaluation.pairs import EvaluationConfig
 from latentrot.evaluation.report import markdown_table, summary, write_evaluation
 from latentrot.evaluation.run import evaluate
 from latentrot.evaluation.views import read_views
+from latentrot.geometry import turn_head
 from latentrot.rotators.mesh.rotator import MeshRotator
 from latentrot.rotators.pair.config import PairConfig
 from latentrot.rotators.pair.render import ConditionRenderer
-from latentrot.rotators.protocol import Rotator, load_rotator, rotate_many
+from latentrot.rotators.protocol import Rotator, rotate_many
+from latentrot.rotators.registry import load_rotator
 from latentrot.training.pair import train_pair
 
 HERE = Path(__file__).parent
@@ -123,7 +125,7 @@ class Geometry:
     def rotate_many(self, image: np.ndarray, degrees: list[float]) -> list[np.ndarray]:
         """Turn a crop by each of degrees."""
         head = self.renderer.fit_head(image)
-        return [self.renderer.render(head.turn(turn))[..., :3] for turn in degrees]
+        return [self.renderer.render(turn_head(head, turn))[..., :3] for turn in degrees]
 
 
 def measure(crops: list[np.ndarray], rotator: Rotator, judge: Judge) -> pd.DataFrame:

@@ -40,7 +40,8 @@ from latentrot.evaluation.metrics import squared_error, ssim
 from latentrot.evaluation.perceptual import installed_lpips
 from latentrot.portrait.portrait import open_portrait
 from latentrot.portrait.spin import BETWEEN, YAWS, poses_around, shown_normals, slerp, spin_photograph
-from latentrot.rotators.protocol import Rotator, load_rotator, rotate_many
+from latentrot.rotators.protocol import Rotator, rotate_many
+from latentrot.rotators.registry import load_rotator
 from latentrot.rotators.spin.config import NEW_PEOPLE
 from latentrot.rotators.spin.model import SpinModel, load_spin_model
 from latentrot.rotators.spin.reconstruct import MIN_NORMAL_LENGTH

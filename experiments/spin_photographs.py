@@ -29,7 +29,7 @@ from latentrot.faces.framing import frame_face
 from latentrot.portrait.portrait import EditConfig, Portrait, open_portrait
 from latentrot.portrait.spin import camera_of, composed_views, crop_of, drawn_images
 from latentrot.rotators.pair.pairs import open_pair_folder, plan_held_out
-from latentrot.rotators.protocol import load_rotator
+from latentrot.rotators.registry import load_rotator
 from latentrot.rotators.spin.geometry import HeadCamera
 from latentrot.rotators.spin.rotator import SpinRotator, aligned, pose_of
 

@@ -25,7 +25,7 @@ _HOMES = {
     "LatentStore": "latentrot.store.latent_store",
     "Directions": "latentrot.directions.directions",
     "fit_directions": "latentrot.directions.fit",
-    "load_rotator": "latentrot.rotators.protocol",
+    "load_rotator": "latentrot.rotators.registry",
     "evaluate": "latentrot.evaluation.run",
 }
 #: names that were public in the previous version, and the modules that define them now
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from latentrot.evaluation.run import evaluate
     from latentrot.faces.table import describe
     from latentrot.portrait.photograph import edit, edit_photograph
-    from latentrot.rotators.protocol import load_rotator
+    from latentrot.rotators.registry import load_rotator
     from latentrot.store.latent_store import LatentStore
 
 

@@ -13,6 +13,7 @@ from latentrot import cli
 from latentrot.bundles import HOME, PORTRAIT
 from latentrot.errors import LatentrotError
 from latentrot.faces.recognition import TEMPLATE, recognition_crop
+from latentrot.geometry import turn_head
 from latentrot.geometry.camera import AXES, camera_of, frontal, landmarks_at, project, view_matrix
 from latentrot.geometry.draw import draw
 from latentrot.geometry.export import export_head
@@ -56,7 +57,7 @@ def shown_by(camera, points, corners, places, texture, size):
 def test_a_camera_projects_the_frontal_mesh_where_the_turned_head_is(head, turn):
     marks = frontal(head, (head.landmarks - head.axis) / head.region.width * AXES)
     seen = project(camera_of(head, view_matrix(head, *turn)), marks)
-    assert np.allclose(seen, head.turn(*turn).landmarks)
+    assert np.allclose(seen, turn_head(head, *turn).landmarks)
     assert np.allclose(seen, landmarks_at(head, view_matrix(head, *turn)))
 
 

@@ -23,7 +23,7 @@ from latentrot.evaluation.pairs import EvaluationConfig, Pairs
 from latentrot.evaluation.place import align_to, sure_landmarks
 from latentrot.evaluation.report import summary
 from latentrot.evaluation.run import CEILING, FLOOR, TRUTH, evaluate
-from latentrot.rotators.protocol import load_rotator, rotator_names
+from latentrot.rotators.registry import load_rotator, rotator_names
 
 EVERYBODY = EvaluationConfig(everybody=True, resamples=200)
 

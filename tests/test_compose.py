@@ -7,7 +7,7 @@ from planted import head_of, planted
 from latentrot.errors import LatentrotError
 from latentrot.faces.alignment import align_landmarks
 from latentrot.faces.upright import MIRRORED_68, five_of, mirrored, upright_square
-from latentrot.geometry import turn_head
+from latentrot.geometry.turn import turn_surfaces
 from latentrot.portrait.compose import Patch, face_mask, fill_hidden, fit_colours, replace_face, warp_crop_to_image
 from latentrot.portrait.turns import Turn, parse_sweep, parse_turns
 
@@ -18,7 +18,7 @@ AWAY = 40.0
 def scene():
     """A head seen from one side, turned to the other, and the true image of that."""
     head = head_of(planted(yaw=-25))
-    return head, turn_head(head, AWAY), planted(yaw=-25 + AWAY)
+    return head, turn_surfaces(head, AWAY), planted(yaw=-25 + AWAY)
 
 
 def crop_of(truth, side=64):
@@ -28,7 +28,7 @@ def crop_of(truth, side=64):
 
 def test_visible_parts_come_from_the_source(scene):
     head, _, truth = scene
-    same = turn_head(head, 0.0)
+    same = turn_surfaces(head, 0.0)
     patch = fill_hidden(head, same, 255 - crop_of(truth), 1.0)
     left, top, right, bottom = patch.box
     assert np.array_equal(patch.pixels, head.photograph[top:bottom, left:right])

@@ -26,7 +26,8 @@ from latentrot.evaluation.run import evaluate
 from latentrot.evaluation.views import pairs_of_views, read_views
 from latentrot.evaluation.yaw import landmark_features, pixel_yaw
 from latentrot.output import list_path
-from latentrot.rotators.protocol import load_rotator, rotate_many
+from latentrot.rotators.protocol import rotate_many
+from latentrot.rotators.registry import load_rotator
 
 QUICK = {"resamples": 200}
 

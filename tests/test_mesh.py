@@ -12,7 +12,7 @@ from latentrot.errors import LatentrotError
 from latentrot.faces.alignment import align_landmarks
 from latentrot.faces.parts import ACCESSORIES, HAIR
 from latentrot.faces.upright import five_of
-from latentrot.geometry import MeshConfig, build_head, turn_head
+from latentrot.geometry import MeshConfig, build_head
 from latentrot.geometry.depth import inflate
 from latentrot.geometry.draw import draw
 from latentrot.geometry.ear import load_ear, make_ear
@@ -22,13 +22,14 @@ from latentrot.geometry.fields import curve_through, extrapolated, filled, holes
 from latentrot.geometry.hair import _largest_box, _quilted
 from latentrot.geometry.surface import fit_surface, rotation
 from latentrot.geometry.triangulate import triangulate_mask
-from latentrot.geometry.turn import realign_crop
+from latentrot.geometry.turn import realign_crop, turn_surfaces
+from latentrot.geometry.whole import whole_head
 from latentrot.synthetic.head_model import ICT_PATH
 from latentrot.synthetic.ict import read_ict
 
 
 def test_zero_degrees_give_the_photograph_bit_for_bit(frontal, head):
-    turned = turn_head(head, 0.0)
+    turned = turn_surfaces(head, 0.0)
     assert np.array_equal(turned.image, frontal.picture)
     assert turned.coverage.min() == 1
     assert turned.image is not frontal.picture
@@ -36,7 +37,7 @@ def test_zero_degrees_give_the_photograph_bit_for_bit(frontal, head):
 
 @pytest.mark.parametrize(("yaw", "pitch", "roll"), [(30, 0, 0), (-60, 10, 0), (0, -25, 0), (90, 0, 0), (10, 5, 15)])
 def test_pixels_outside_the_region_stay(frontal, head, yaw, pitch, roll):
-    turned = turn_head(head, yaw, pitch, roll)
+    turned = turn_surfaces(head, yaw, pitch, roll)
     assert turned.image.shape == frontal.picture.shape
     assert not np.array_equal(turned.image, frontal.picture)
     left, top, right, bottom = head.region.box()
@@ -60,7 +61,7 @@ def test_the_corners_of_a_tilted_region_stay(frontal):
     )
     marks = frontal.landmarks @ tilt[:, :2].T + tilt[:, 2]
     leaning = build_head(lean, marks, PlantedParts(parts, np.eye(2, 3)), SMALL)
-    turned = turn_head(leaning, 60.0)
+    turned = turn_surfaces(leaning, 60.0)
     rows, columns = np.mgrid[:height, :width] + 0.5
     place = leaning.region.to_region(np.stack([columns.ravel(), rows.ravel()], 1))
     outside = ((place < -1) | (place > np.array(leaning.region.size) + 1)).any(1).reshape(height, width)
@@ -72,7 +73,7 @@ def test_the_corners_of_a_tilted_region_stay(frontal):
 def test_rotation_obeys_the_mirror_law():
     plant = planted(yaw=8)
     other = head_of(mirrored(plant))
-    here, there = turn_head(head_of(plant), 20), turn_head(other, -20)
+    here, there = turn_surfaces(head_of(plant), 20), turn_surfaces(other, -20)
     apart = np.abs(here.image.astype(float) - there.image[:, ::-1].astype(float))
     assert apart.mean() < 1.0
     assert other.pose[0] == pytest.approx(-head_of(plant).pose[0], abs=0.7)
@@ -87,12 +88,12 @@ def test_a_turned_head_is_nearer_to_its_true_view_than_nothing(frontal, head, ya
         return float(np.square(picture.astype(float) - truth.picture)[inside].mean())
 
     scale = replace(SMALL, depth_scale=1.0)
-    assert error(turn_head(head_of(frontal, scale), yaw, pitch).image) < 0.6 * error(frontal.picture)
+    assert error(turn_surfaces(head_of(frontal, scale), yaw, pitch).image) < 0.6 * error(frontal.picture)
 
 
 def test_the_nose_goes_where_the_head_turns(head):
     def nose(yaw, pitch=0.0):
-        picture = turn_head(head, yaw, pitch).image.astype(float)
+        picture = turn_surfaces(head, yaw, pitch).image.astype(float)
         red = np.clip(picture[..., 0] - 215, 0, None)
         rows, columns = np.mgrid[: red.shape[0], : red.shape[1]]
         return (red * columns).sum() / red.sum(), (red * rows).sum() / red.sum()
@@ -113,7 +114,7 @@ def test_the_fit_finds_pose_and_width(yaw, pitch):
 
 
 def test_landmarks_turn_with_the_head(head):
-    turned = turn_head(head, 20, 5)
+    turned = turn_surfaces(head, 20, 5)
     fit = fit_surface(turned.landmarks)
     assert fit.yaw_deg - head.pose[0] == pytest.approx(20, abs=3.5)
     assert fit.pitch_deg - head.pose[1] == pytest.approx(5, abs=3.5)
@@ -126,10 +127,10 @@ def test_a_large_photograph_keeps_its_fine_detail():
     noisy = np.clip(plant.picture + grain, 0, 255).astype(np.uint8)
     head = build_head(noisy, plant.landmarks, plant.parts, SMALL)
     assert head.region.scale < 0.7
-    assert np.array_equal(turn_head(head, 0).image, noisy)
-    turned = turn_head(head, 10).image.astype(float)
+    assert np.array_equal(turn_surfaces(head, 0).image, noisy)
+    turned = turn_surfaces(head, 10).image.astype(float)
     rows, columns = (slice(int(v) - 30, int(v) + 30) for v in plant.landmarks[30, ::-1])
-    flat = turn_head(head_of(plant), 10).image.astype(float)
+    flat = turn_surfaces(head_of(plant), 10).image.astype(float)
     assert (turned - flat)[rows, columns].std() > 6
 
 
@@ -146,7 +147,7 @@ def test_implausible_faces_are_refused(frontal):
 @pytest.mark.parametrize("yaw", [float("nan"), 500.0])
 def test_invalid_rotations_are_refused(head, yaw):
     with pytest.raises(LatentrotError, match="degrees"):
-        turn_head(head, yaw)
+        turn_surfaces(head, yaw)
 
 
 def test_parameters_out_of_range_are_refused():
@@ -159,7 +160,7 @@ def test_parameters_out_of_range_are_refused():
 def test_the_exported_mesh_is_closed_and_faces_outwards(head, tmp_path):
     trimesh = pytest.importorskip("trimesh", reason="exporting needs trimesh")
     points, faces, place, texture = as_mesh(head)
-    skin = faces[: len(faces) - len(head.whole.shell.faces)]
+    skin = faces[: len(faces) - len(whole_head(head).shell.faces)]
     _, same = np.unique(
         points.round(9), axis=0, return_inverse=True
     )  # a seam of the texture has two vertices at one place
@@ -257,7 +258,7 @@ def test_nearest_and_distance_agree():
 
 @pytest.mark.parametrize("yaw", [-50.0, -20.0, 0.0, 35.0])
 def test_a_turned_crop_stays_in_its_frame(head, yaw):
-    turned = turn_head(head, yaw)
+    turned = turn_surfaces(head, yaw)
     crop = realign_crop(head, turned)
     assert crop.shape == head.photograph.shape
     if yaw == 0:
@@ -342,7 +343,7 @@ class TestEars:
         picture[ear & ~frontal.face] = np.median(picture[frontal.face], axis=0)
         parts[0, ear], parts[1, ear] = 0, 1
         head = build_head(picture, frontal.landmarks, PlantedParts(parts, np.eye(2, 3)), SMALL)
-        turned, without = (turn_head(h, -25).head for h in (head, replace(head, ears=())))
+        turned, without = (turn_surfaces(h, -25).head for h in (head, replace(head, ears=())))
         under = slice(int(top + 0.44 * WIDTH), None), slice(int(jaw[0]), None)  # the drawn ear's lobe ends above
         assert turned[under].sum() < 0.6 * without[under].sum()
 
@@ -462,7 +463,7 @@ class TestHair:
         head = self.haired(frontal, behind=stripes[~frontal.face])
 
         def moved():
-            turned = turn_head(head, 60)
+            turned = turn_surfaces(head, 60)
             away = (np.abs(across) > 0.85) & (down < 0) & (turned.head == 0)
             return (np.abs(turned.image.astype(int) - head.photograph).max(-1) > 60)[away].mean()
 

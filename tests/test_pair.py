@@ -29,7 +29,7 @@ from latentrot.rotators.pair.pairs import open_pair_folder, plan_held_out, plan_
 from latentrot.rotators.pair.render import ConditionRenderer, RenderedPairs, pairs_of, read_rendered_pairs, render_pairs
 from latentrot.rotators.pair.rotator import PairRotator
 from latentrot.rotators.pair.sample import PairSampleConfig, denoise, draw_pairs, trailing_levels
-from latentrot.rotators.protocol import load_rotator
+from latentrot.rotators.registry import load_rotator
 from latentrot.training.backbone import TrainConfig, train
 from latentrot.training.checkpoints import config_of_run
 from latentrot.training.loop import generator_at, run_training

@@ -15,13 +15,14 @@ from latentrot.bundles import PORTRAIT
 from latentrot.data.images import read_image
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.bench.compare import portrait_crop
-from latentrot.geometry import HeadFitter, MeshConfig
+from latentrot.geometry import HeadFitter, MeshConfig, turn_head
 from latentrot.portrait.photograph import edit_portrait
 from latentrot.portrait.portrait import EditConfig, open_portrait
 from latentrot.portrait.turns import Turn
-from latentrot.rotators import protocol
+from latentrot.rotators import registry
 from latentrot.rotators.mesh.rotator import MeshRotator
-from latentrot.rotators.protocol import capabilities_of, load_rotator, prepare
+from latentrot.rotators.protocol import capabilities_of, prepare
+from latentrot.rotators.registry import load_rotator
 
 TINTED = """
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ def tinted(tmp_path, monkeypatch):
     """A rotator as the package would have it: its own file, and its name in the registry."""
     (tmp_path / "tinted_rotator.py").write_text(textwrap.dedent(TINTED))
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setitem(protocol.ROTATORS, "tinted", "tinted_rotator:TintedOptions")
+    monkeypatch.setitem(registry.ROTATORS, "tinted", "tinted_rotator:TintedOptions")
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     sys.modules.pop("tinted_rotator", None)
@@ -128,7 +129,7 @@ class TestWhatARotatorSays:
         head = HeadFitter(MeshConfig(depth_scale=0.6), device="cpu").fit(
             portrait.image, portrait.alignments[0], portrait.faces
         )
-        assert np.array_equal(head.turn(20.0).image, own)
+        assert np.array_equal(turn_head(head, 20.0).image, own)
 
     def test_a_rotator_of_photographs_edits_them_itself(self, small):
         class Painter:

@@ -13,6 +13,7 @@ from latentrot.geometry import build_head, turn_head
 from latentrot.geometry.draw import draw
 from latentrot.geometry.shading import GAMMA, RATIO, Shading, fit_harmonics, harmonics, light_gain, relight
 from latentrot.geometry.surface import load_surface, rotation
+from latentrot.geometry.turn import turn_surfaces
 from latentrot.portrait.compose import compose
 from latentrot.portrait.portrait import EditConfig
 from latentrot.portrait.turns import Turn
@@ -105,19 +106,19 @@ def test_the_side_of_the_light_is_found_on_a_head(head):
 @pytest.mark.parametrize("yaw", [-30, -15, 15, 30])
 def test_a_lit_head_is_nearer_to_the_truth_with_the_light_kept(head, yaw):
     truth = lit(yaw)
-    inside = truth.face & (turn_head(head, yaw).head > 0.99)
-    kept, follows = (off(turn_head(head, yaw, light_follows=f).image, truth.picture, inside) for f in (False, True))
+    inside = truth.face & (turn_surfaces(head, yaw).head > 0.99)
+    kept, follows = (off(turn_surfaces(head, yaw, light_follows=f).image, truth.picture, inside) for f in (False, True))
     assert kept < 0.75 * follows
 
 
 def test_zero_degrees_give_the_photograph_and_a_small_rotation_hardly_changes_the_light(head):
-    assert np.array_equal(head.turn(0.0).image, head.photograph)
-    kept, follows = (turn_head(head, 0.05, light_follows=f).image.astype(float) for f in (False, True))
+    assert np.array_equal(turn_head(head, 0.0).image, head.photograph)
+    kept, follows = (turn_surfaces(head, 0.05, light_follows=f).image.astype(float) for f in (False, True))
     assert np.abs(kept - follows).max() <= 1
 
 
 def test_pixels_outside_the_region_stay(head):
-    image = turn_head(head, 25).image
+    image = turn_surfaces(head, 25).image
     left, top, right, bottom = head.region.box()
     outside = np.ones(image.shape[:2], bool)
     outside[top:bottom, left:right] = False
@@ -130,20 +131,20 @@ def test_the_mirrored_photograph_rotated_the_other_way_is_the_mirrored_rotation(
     parts = PlantedParts(plant.parts.probabilities[:, :, ::-1].copy(), np.eye(2, 3))
     other = build_head(plant.picture[:, ::-1].copy(), marks, parts, SMALL)
     assert other.shading.coefficients == pytest.approx(head.shading.coefficients * [1, -1, 1, 1], abs=5e-3)
-    here, there = turn_head(head, 25).image.astype(float), turn_head(other, -25).image.astype(float)
+    here, there = turn_surfaces(head, 25).image.astype(float), turn_surfaces(other, -25).image.astype(float)
     assert np.abs(here - there[:, ::-1]).mean() < 1.0
 
 
 def test_the_light_follows_on_request_or_if_unknown(head):
-    follows = turn_head(head, 25, light_follows=True).image
+    follows = turn_surfaces(head, 25, light_follows=True).image
     plain = replace(head, config=replace(head.config, light_follows=True))
-    assert np.array_equal(turn_head(plain, 25).image, follows)
-    assert not np.array_equal(turn_head(head, 25).image, follows)
+    assert np.array_equal(turn_surfaces(plain, 25).image, follows)
+    assert not np.array_equal(turn_surfaces(head, 25).image, follows)
     noise = np.random.default_rng(2).uniform(20, 235, head.image.shape).astype(np.float32)
     for image in (noise, np.full_like(head.image, 128)):
         unknown = replace(head, image=image)
         assert unknown.shading.strength == 0
-        assert np.array_equal(turn_head(unknown, 25).image, turn_head(unknown, 25, light_follows=True).image)
+        assert np.array_equal(turn_surfaces(unknown, 25).image, turn_surfaces(unknown, 25, light_follows=True).image)
 
 
 def test_a_dark_skin_is_lit_as_a_bright_one_is(head):
@@ -160,7 +161,7 @@ def test_an_edit_keeps_the_light_unless_it_is_asked_to_let_it_follow(head):
         config = command.config(command.request())
         assert config == EditConfig(light_follows=follows)
         patch = compose(head, Turn(20, 0), None, config)
-        assert np.array_equal(patch.pixels, head.turn(20, light_follows=follows).image[top:bottom, left:right])
+        assert np.array_equal(patch.pixels, turn_head(head, 20, light_follows=follows).image[top:bottom, left:right])
 
 
 @pytest.mark.parametrize("option", ["crop", "crop_only"])

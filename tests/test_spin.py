@@ -33,7 +33,7 @@ from latentrot.portrait.portrait import EditConfig, open_portrait
 from latentrot.portrait.spin import camera_of, poses_around, slerp
 from latentrot.rotators.mesh.rotator import MeshRotator
 from latentrot.rotators.pair.pairs import open_pair_folder, plan_sources
-from latentrot.rotators.protocol import load_rotator
+from latentrot.rotators.registry import load_rotator
 from latentrot.rotators.spin.cameras import DISTANCE_CM, head_to_camera, ray_map, reference_pose
 from latentrot.rotators.spin.config import SpinConfig
 from latentrot.rotators.spin.geometry import (

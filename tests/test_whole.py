@@ -9,21 +9,23 @@ from planted import CENTRE, SMALL, WIDTH, PlantedParts, head_of, mirrored, plant
 
 from latentrot.bundles import PORTRAIT
 from latentrot.faces.parts import ACCESSORIES, HAIR, SKIN
-from latentrot.geometry import build_head, turn_head
+from latentrot.geometry import build_head
 from latentrot.geometry.camera import turn_matrix
 from latentrot.geometry.fields import values_at
 from latentrot.geometry.maps import surface_maps
-from latentrot.geometry.shell import COLUMNS, ROWS, TEXELS, edge_noise, grown_down, hair_kind, wears_a_hat
+from latentrot.geometry.shell import COLUMNS, ROWS, TEXELS, edge_noise, grown_down
 from latentrot.geometry.surface import load_surface
 from latentrot.geometry.template import boundary_loops, load_template, make_template
-from latentrot.geometry.whole import diffused, slim_neck
+from latentrot.geometry.turn import turn_surfaces
+from latentrot.geometry.whole import diffused, slim_neck, whole_head
 from latentrot.geometry.whole_view import whole_layer
 from latentrot.portrait.face import misread, prepare_face
 from latentrot.portrait.photograph import edit_portrait
 from latentrot.portrait.portrait import open_portrait
 from latentrot.portrait.turns import Turn
 from latentrot.rotators.latent.rotator import LatentRotator, load_latent_rotator
-from latentrot.rotators.protocol import RotatedCrop, load_rotator
+from latentrot.rotators.protocol import RotatedCrop
+from latentrot.rotators.registry import load_rotator
 from latentrot.synthetic.head_model import ICT_PATH
 from latentrot.synthetic.ict import read_ict
 
@@ -103,10 +105,10 @@ class TestTemplate:
 
 class TestShell:
     def test_hair_covers_the_skull_and_a_bald_scalp_has_its_prior(self, head, short):
-        assert not hair_kind(head)[0]
-        assert hair_kind(short)[0]
-        assert hair_kind(short)[1] < 0.2 < hair_kind(haired(1.1))[1]
-        points = short.whole.shell.points
+        assert not head.hair_kind[0]
+        assert short.hair_kind[0]
+        assert short.hair_kind[1] < 0.2 < haired(1.1).hair_kind[1]
+        points = whole_head(short).shell.points
         assert points.shape == (ROWS, COLUMNS, 3)
         assert np.allclose(points[:, 0], points[:, -1], atol=0.05)
 
@@ -132,7 +134,7 @@ class TestShell:
         parts = PlantedParts(np.clip(short.parts, 0, 1), short.region.matrix @ shift(cut))
         head = build_head(short.photograph[cut:], short.region.to_photo(short.marks) - [0, cut], parts, SMALL)
         assert not head.region.in_photograph[: int(head.region.middle[1] - 0.35 * head.region.width)].any()
-        crown = head.whole.shell.alpha[: TEXELS * ROWS // 5]
+        crown = whole_head(head).shell.alpha[: TEXELS * ROWS // 5]
         assert crown.min() > 0.5
 
     def test_a_bald_crown_beside_hair_is_as_high_as_in_the_photograph(self):
@@ -141,18 +143,18 @@ class TestShell:
         picture[side], parts[:, side] = (60, 40, 30), 0
         parts[HAIR, side] = 1
         head = build_head(picture, marks, PlantedParts(parts, np.eye(2, 3)), SMALL)
-        assert head.whole.shell.hairy
-        assert not wears_a_hat(head)
+        assert whole_head(head).shell.hairy
+        assert not head.wears_a_hat
         top = np.flatnonzero(head.outline.head.any(1))[0]
-        assert abs(head.whole.points[:, 1].min() - top) < 0.05 * head.region.width
+        assert abs(whole_head(head).points[:, 1].min() - top) < 0.05 * head.region.width
 
     def test_a_hat_goes_round_the_head_and_ends_at_its_brim(self):
         picture, parts, marks, _ = topped(ACCESSORIES, (30, 40, 180))
         head = build_head(picture, marks, PlantedParts(parts, np.eye(2, 3)), replace(SMALL, light_follows=True))
-        shell = head.whole.shell
+        shell = whole_head(head).shell
         blue = shell.colours[..., 2] - shell.colours[..., 0]
         behind = blue[:, : 20 * TEXELS]
-        assert wears_a_hat(head)
+        assert head.wears_a_hat
         assert shell.hairy
         assert behind[: 15 * TEXELS].min() > 60
         assert behind[38 * TEXELS : 42 * TEXELS].max() < 20
@@ -196,7 +198,7 @@ class TestColours:
         plant = planted(yaw=35)
         plain = np.where(plant.face[..., None], np.array([200, 150, 120]), plant.picture).astype(np.uint8)
         head = build_head(plain, plant.landmarks, plant.parts, replace(SMALL, light_follows=True))
-        turned = turn_head(head, -60, whole=True)
+        turned = turn_surfaces(head, -60, whole=True)
         marks = turned.landmarks
         row, column = marks[[2, 31], 1].mean(), 0.5 * (marks[14, 0] + marks[45, 0])
         assert np.abs(turned.image[int(row), int(column)] - np.array([200.0, 150, 120])).max() < 30
@@ -213,8 +215,8 @@ class TestViews:
     @pytest.mark.parametrize("yaw", [20, 70])
     def test_the_mirror_law(self, yaw):
         plant = planted(yaw=8)
-        here = turn_head(head_of(plant), yaw, whole=True)
-        there = turn_head(head_of(mirrored(plant)), -yaw, whole=True)
+        here = turn_surfaces(head_of(plant), yaw, whole=True)
+        there = turn_surfaces(head_of(mirrored(plant)), -yaw, whole=True)
         apart = np.abs(here.image.astype(float) - there.image[:, ::-1].astype(float))
         assert apart.mean() < 1.0
 
@@ -227,10 +229,10 @@ class TestViews:
             return float(np.square(picture.astype(float) - truth.picture)[inside].mean())
 
         head = head_of(frontal, replace(SMALL, depth_scale=1.0, light_follows=True))
-        assert error(turn_head(head, yaw, pitch, whole=True).image) < 0.6 * error(frontal.picture)
+        assert error(turn_surfaces(head, yaw, pitch, whole=True).image) < 0.6 * error(frontal.picture)
 
     def test_the_surroundings_stay_bit_for_bit(self, frontal, head):
-        turned = turn_head(head, 60, whole=True)
+        turned = turn_surfaces(head, 60, whole=True)
         fringe = head.region.to_photo(np.argwhere(head.with_fringe)[:, ::-1] + 0.5)
         low, high = np.floor(fringe.min(0)).astype(int) - 3, np.ceil(fringe.max(0)).astype(int) + 3
         moved = turned.head > 0
@@ -240,7 +242,7 @@ class TestViews:
         assert np.array_equal(turned.image[outside], frontal.picture[outside])
 
     def test_nothing_jumps_in_a_sweep(self, short):
-        views = [turn_head(short, yaw, whole=True).image.astype(float) for yaw in range(19)]
+        views = [turn_surfaces(short, yaw, whole=True).image.astype(float) for yaw in range(19)]
         steps = [np.abs(b - a).mean() for a, b in pairwise(views)]
         assert max(steps) < 2.5 * np.median(steps)
 
@@ -258,7 +260,7 @@ class TestViews:
         turn = turn_matrix(short, 80, 0, 0)
         depth, normals = surface_maps(short, turn, whole=True)
         there = np.isfinite(depth)
-        shown = turn_head(short, 80, whole=True).head > 0.5
+        shown = turn_surfaces(short, 80, whole=True).head > 0.5
         assert (there & shown).sum() / (there | shown).sum() > 0.9
         assert np.allclose(np.linalg.norm(normals[there], axis=1), 1, atol=1e-5)
         assert np.median(normals[there][:, 2]) > 0.5

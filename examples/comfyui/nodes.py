@@ -24,7 +24,8 @@ from latentrot.faces.detect import detect_faces
 from latentrot.portrait.interactive import Subject, rotate_subject, take_face
 from latentrot.portrait.portrait import EditConfig, Portrait
 from latentrot.rotators.properties import PropertyEditor, load_property_editor
-from latentrot.rotators.protocol import Rotator, load_rotator, options_of, rotator_names
+from latentrot.rotators.protocol import Rotator
+from latentrot.rotators.registry import load_rotator, options_of, rotator_names
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, cast
 from latentrot.cli.common import given_options
 from latentrot.errors import LatentrotError
 from latentrot.rotators.options import RotatorOptions
-from latentrot.rotators.protocol import Rotator, capabilities_of, options_of, rotator_names
+from latentrot.rotators.protocol import Rotator, capabilities_of
+from latentrot.rotators.registry import options_of, rotator_names
 
 if TYPE_CHECKING:
     from latentrot.rotators.properties import PropertyEditor

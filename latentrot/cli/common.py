@@ -13,7 +13,8 @@ import tyro
 from latentrot.errors import LatentrotError
 from latentrot.files import check_writable
 from latentrot.rotators.options import RotatorOptions
-from latentrot.rotators.protocol import Rotator, load_rotator, options_of, rotator_names
+from latentrot.rotators.protocol import Rotator
+from latentrot.rotators.registry import load_rotator, options_of, rotator_names
 
 if TYPE_CHECKING:
     from latentrot.data.celeba import FaceFolder

@@ -19,14 +19,8 @@ from latentrot.evaluation.pairs import WIDE_BOX, EvaluationConfig, Pairs
 from latentrot.evaluation.people import require_held_out
 from latentrot.evaluation.views import pairs_of_views, read_views
 from latentrot.faces.network import FaceLabeler, load_labeler
-from latentrot.rotators.protocol import (
-    Rotator,
-    capabilities_of,
-    load_rotator,
-    rotate_face,
-    rotate_many,
-    takes_photographs,
-)
+from latentrot.rotators.protocol import Rotator, capabilities_of, rotate_face, rotate_many, takes_photographs
+from latentrot.rotators.registry import load_rotator
 
 __all__ = ["BASELINES", "CEILING", "FLOOR", "TRUTH", "Evaluation", "evaluate", "read_pairs"]
 

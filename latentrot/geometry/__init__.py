@@ -1,6 +1,6 @@
 """Head geometry: fit a surface to the landmarks of a photograph, texture it with the photograph, rotate and render it.
 
-`HeadFitter.fit` builds a `Head`; `Head.turn` renders it rotated by measured degrees.
+`HeadFitter.fit` builds a `Head`; `turn_head` renders it rotated by measured degrees.
 """
 
 from latentrot.geometry.config import MeshConfig

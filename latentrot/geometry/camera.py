@@ -58,7 +58,7 @@ def angle_of(turn: np.ndarray) -> float:
 def view_matrix(
     head: Head, yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0, whole: bool | None = None
 ) -> np.ndarray:
-    """(3, 3) rotation about the head's axis in its region by the arguments of `Head.turn`."""
+    """(3, 3) rotation about the head's axis in its region by the angles of `latentrot.geometry.turn_head`."""
     whole = head.needs_whole(yaw, pitch, roll) if whole is None else whole
     return turn_matrix(head, yaw if whole else surface_yaw(yaw), pitch, roll)
 

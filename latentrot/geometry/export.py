@@ -15,6 +15,7 @@ from latentrot.geometry.camera import AXES, MeshPose, camera_of, frontal
 from latentrot.geometry.head import Head
 from latentrot.geometry.shell import TEXELS, grid_places
 from latentrot.geometry.template import boundary_loops, load_template
+from latentrot.geometry.whole import whole_head
 from latentrot.geometry.whole_view import Correction, hair_texture, skin_texture
 
 __all__ = ["MESHES", "as_mesh", "camera_entry", "export_head", "mesh_files"]
@@ -65,7 +66,7 @@ def skin_part(head: Head, correct: Correction | None = None) -> tuple[np.ndarray
     """Points in the region, clockwise triangles, texture positions in pixels, and the texture, of skull, ears and neck."""
     template = load_template()
     kept = (template.mean[:, 1] < NECK_BOTTOM)[template.faces].all(1)
-    points, place = head.whole.points[template.corners], template.uv * [SIDE, -SIDE] + [0, SIDE]
+    points, place = whole_head(head).points[template.corners], template.uv * [SIDE, -SIDE] + [0, SIDE]
     number = np.zeros(len(template.mean), np.int64)
     number[template.corners[::-1]] = np.arange(len(template.corners))[::-1]
     rim = number[max(boundary_loops(template.faces[kept]), key=len)]
@@ -79,7 +80,7 @@ def skin_part(head: Head, correct: Correction | None = None) -> tuple[np.ndarray
 
 def hair_part(head: Head, correct: Correction | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The same of the hair; without hair, no triangles."""
-    shell = head.whole.shell
+    shell = whole_head(head).shell
     texture = np.dstack([hair_texture(head, correct), 255 * shell.alpha])
     return shell.points.reshape(-1, 3), shell.faces, (grid_places() + 0.5) * TEXELS, texture
 

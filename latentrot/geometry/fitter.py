@@ -35,7 +35,7 @@ class HeadFitter:
     device: str | None = None
 
     def fit(self, photograph: np.ndarray, face: Face | Alignment, faces: Sequence[Face] = ()) -> Head:
-        """Build the head of one face; rotate it with `Head.turn`.
+        """Build the head of one face; rotate it with `turn_head`.
 
         Args:
             photograph: (h, w, 3) uint8.

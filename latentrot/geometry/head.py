@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
 
 from latentrot.data.images import check_image
 from latentrot.errors import LatentrotError
-from latentrot.geometry.calibration import surface_yaw
-from latentrot.geometry.colour import Textures, make_textures
+from latentrot.faces.parts import HAIR
+from latentrot.geometry.colour import HAT, Textures, make_textures
 from latentrot.geometry.config import MeshConfig
 from latentrot.geometry.depth import back_square, free_edge, front_square
 from latentrot.geometry.ears import Ear, find_ears, lobes_under_hair
@@ -20,14 +20,9 @@ from latentrot.geometry.fields import blur, dilated, eroded, filled, nearest, ra
 from latentrot.geometry.outline import Outline, face_area, find_outline
 from latentrot.geometry.region import Region, region_of, warped
 from latentrot.geometry.shading import Shading, fit_shading, surface_normals
-from latentrot.geometry.shell import hair_kind
 from latentrot.geometry.surface import SurfaceFit, fit_surface, load_surface, rotation
 from latentrot.geometry.symmetry import Symmetry, find_symmetry
 from latentrot.geometry.triangulate import PlanarMesh, triangulate_mask
-
-if TYPE_CHECKING:
-    from latentrot.geometry.turn import TurnedHead
-    from latentrot.geometry.whole import WholeHead
 
 __all__ = ["Head", "PartProbabilities", "build_head", "lift_mesh"]
 
@@ -48,6 +43,8 @@ class PartProbabilities(Protocol):
 
 #: yaws (degrees) of a source between which it hides one side of the head
 ASIDE_DEG = 8.0, 16.0
+#: areas of hair (share of W squared) from which a head is not bald, and of hair below the lobes from which it is long
+HAIRY, LONG = 0.04, 0.06
 #: width around the outline in which loose hair hides the background, as a share of W
 FRINGE = 0.06
 
@@ -108,32 +105,6 @@ class Head:
     ears: tuple[Ear, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    def turn(
-        self,
-        yaw: float = 0.0,
-        pitch: float = 0.0,
-        roll: float = 0.0,
-        light_follows: bool = False,
-        whole: bool | None = None,
-    ) -> TurnedHead:
-        """Render the photograph with the head rotated BY these degrees, as measured on the result.
-
-        Args:
-                yaw: > 0: nose to the viewer's right.
-                pitch: > 0: looks up.
-                roll: > 0: leans clockwise.
-                light_follows: the light rotates with the head, even if `MeshConfig.light_follows` is False.
-                whole: render the whole head, not its front and back surface; None: if `needs_whole`. Choose one for all
-                    views of a sweep, so that nothing jumps.
-
-        Raises:
-                LatentrotError: an angle that is not finite or beyond `MeshConfig.yaw_reach`.
-        """
-        from latentrot.geometry.turn import turn_head  # noqa: PLC0415  which renders heads
-
-        whole = self.needs_whole(yaw, pitch, roll) if whole is None else whole
-        return turn_head(self, yaw if whole else surface_yaw(yaw), pitch, roll, light_follows, whole)
-
     def needs_whole(self, yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> bool:
         """Whether a rotation by these degrees is so large that the whole head looks better: `MeshConfig.whole_from`.
 
@@ -147,14 +118,17 @@ class Head:
     @cached_property
     def hair_kind(self) -> tuple[bool, float]:
         """Whether the head has hair or a hat, and how long the hair is, 0 to 1."""
-        return hair_kind(self)
+        hair, width = self.parts[HAIR], self.region.width
+        rows = np.arange(len(hair))[:, None]
+        hairy = bool((hair * self.outline.head).sum() > HAIRY * width**2) or self.wears_a_hat
+        low = ((hair > 0.5) & (rows > self.outline.lobe + 0.08 * width)).sum()
+        return hairy, float(np.clip(low / (LONG * width**2), 0, 1))
 
     @cached_property
-    def whole(self) -> WholeHead:
-        """The whole head, for large rotations."""
-        from latentrot.geometry.whole import build_whole_head  # noqa: PLC0415
-
-        return build_whole_head(self)
+    def wears_a_hat(self) -> bool:
+        """Whether something covers the head above the brows."""
+        brows = int(max(self.landmarks[17:27, 1].min(), 0))
+        return float((self.outline.hat * self.outline.head)[:brows].sum()) > HAT * self.region.width**2
 
     @cached_property
     def behind(self) -> tuple[np.ndarray, np.ndarray]:

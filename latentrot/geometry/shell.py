@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from latentrot.faces.parts import ACCESSORIES, BACKGROUND, HAIR
-from latentrot.geometry.colour import HAT
 from latentrot.geometry.draw import draw
 from latentrot.geometry.fields import (
     blur,
@@ -27,11 +25,9 @@ from latentrot.geometry.fields import (
     sample_at,
     values_at,
 )
+from latentrot.geometry.head import Head
 from latentrot.geometry.shading import unit
 from latentrot.synthetic.raster import vertex_normals
-
-if TYPE_CHECKING:
-    from latentrot.geometry.head import Head
 
 __all__ = ["Shell", "fit_shell"]
 
@@ -45,8 +41,6 @@ SHORT = np.array(
 )
 #: lowest elevation of long hair; the elevation from which it hangs; its length in W per degree below
 LONG_DEG, HANG_DEG, HANG = -62.0, -8.0, 0.0177
-#: areas of hair (share of W squared) from which a head is not bald, and of hair below the lobes from which it is long
-HAIRY, LONG = 0.04, 0.06
 #: distance (degrees) from its edge over which hair thickens, and its thickness at the edge relative to that inside
 TAPER_DEG, TAPER = 22.0, 0.25
 #: irregularity of the synthesized edge of the hair
@@ -195,21 +189,6 @@ def nearest_directions(offsets: np.ndarray, out: np.ndarray, count: int) -> np.n
     from scipy.spatial import cKDTree  # noqa: PLC0415  slow to import
 
     return np.asarray(cKDTree(unit(offsets)).query(unit(out), k=count)[1])
-
-
-def hair_kind(head: Head) -> tuple[bool, float]:
-    """Whether a head has hair or a hat, and how long the hair is, 0 to 1."""
-    hair, width = head.parts[HAIR], head.region.width
-    rows = np.arange(len(hair))[:, None]
-    hairy = bool((hair * head.outline.head).sum() > HAIRY * width**2) or wears_a_hat(head)
-    low = ((hair > 0.5) & (rows > head.outline.lobe + 0.08 * width)).sum()
-    return hairy, float(np.clip(low / (LONG * width**2), 0, 1))
-
-
-def wears_a_hat(head: Head) -> bool:
-    """Whether something covers the head above the brows."""
-    brows = int(max(head.landmarks[17:27, 1].min(), 0))
-    return float((head.outline.hat * head.outline.head)[:brows].sum()) > HAT * head.region.width**2
 
 
 def soft_hair(head: Head) -> np.ndarray:
@@ -404,7 +383,7 @@ class Extent:
     def _below_the_hat(self, sure: np.ndarray) -> np.ndarray:
         """(h, w) 1 below the brim of a hat, if the texels `sure` (h, w) show one."""
         hat = sure & (sample_at(self.head.outline.hat, self.at) > 0.5)
-        if not (wears_a_hat(self.head) and hat.any()):
+        if not (self.head.wears_a_hat and hat.any()):
             return np.zeros_like(self.elevation)
         brim = float(np.percentile(self.elevation[hat], 5))
         return ramp(self.elevation, brim, brim - BRIM_DEG)

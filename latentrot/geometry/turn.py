@@ -10,6 +10,7 @@ import numpy as np
 from latentrot.errors import LatentrotError
 from latentrot.faces.alignment import Alignment, align_landmarks
 from latentrot.faces.upright import centred, five_of
+from latentrot.geometry.calibration import surface_yaw
 from latentrot.geometry.camera import angle_of, image_motion, landmarks_at, out_of_plane, turn_matrix
 from latentrot.geometry.composite import composite
 from latentrot.geometry.draw import BACK, FRONT, NONE, draw
@@ -21,7 +22,7 @@ from latentrot.geometry.shading import head_gain, relight
 from latentrot.geometry.surroundings import warp_surroundings
 from latentrot.geometry.whole_view import whole_layer
 
-__all__ = ["TurnedHead", "realign_crop", "turn_head", "whole_or_mixed", "whole_share"]
+__all__ = ["TurnedHead", "realign_crop", "turn_head", "turn_surfaces", "whole_or_mixed", "whole_share"]
 
 #: distance from the head, in W, over which the relighting fades out on the neck
 BESIDE = 0.15
@@ -90,13 +91,13 @@ def realign_crop(head: Head, turned: TurnedHead) -> np.ndarray:
 
 def turn_head(
     head: Head,
-    yaw: float,
+    yaw: float = 0.0,
     pitch: float = 0.0,
     roll: float = 0.0,
     light_follows: bool = False,
-    whole: bool = False,
+    whole: bool | None = None,
 ) -> TurnedHead:
-    """Rotate a head by degrees relative to its pose in the photograph.
+    """Rotate a head BY degrees, as measured on the result, and composite it into its photograph.
 
     Args:
         head: from `build_head`.
@@ -104,11 +105,25 @@ def turn_head(
         pitch: > 0: looks up.
         roll: > 0: leans clockwise.
         light_follows: the light rotates with the head, even if `MeshConfig.light_follows` is False.
-        whole: render the whole head, not its front and back surface.
+        whole: render the whole head, not its front and back surface; None: if `Head.needs_whole`. Choose one for all views
+            of a sweep, so that nothing jumps.
 
     Raises:
         LatentrotError: an angle that is not finite or exceeds `MeshConfig.yaw_reach`.
     """
+    whole = head.needs_whole(yaw, pitch, roll) if whole is None else whole
+    return turn_surfaces(head, yaw if whole else surface_yaw(yaw), pitch, roll, light_follows, whole)
+
+
+def turn_surfaces(
+    head: Head,
+    yaw: float,
+    pitch: float = 0.0,
+    roll: float = 0.0,
+    light_follows: bool = False,
+    whole: bool = False,
+) -> TurnedHead:
+    """Rotate a head like `turn_head`, but by uncalibrated degrees of the surfaces, and whole only if `whole`."""
     reach = head.config.yaw_reach
     if not all(np.isfinite(v) and abs(v) <= reach for v in (yaw, pitch, roll)):
         raise LatentrotError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import cv2
 import numpy as np
@@ -20,16 +20,14 @@ from scipy.sparse.linalg import splu
 from latentrot.faces.parts import ACCESSORIES, CLOTHES, EARS, HAIR, NECK, SKIN
 from latentrot.geometry.draw import draw
 from latentrot.geometry.fields import blur, dilated, eroded, filled, ramp, values_at
+from latentrot.geometry.head import Head
 from latentrot.geometry.shell import Shell, angles, fit_shell, nearest_directions, typical_hair
 from latentrot.geometry.surface import CONTOUR, load_surface, rotation, visible_contour
 from latentrot.geometry.template import HeadTemplate, load_template
 from latentrot.geometry.triangulate import edges_of
 from latentrot.synthetic.raster import vertex_normals
 
-if TYPE_CHECKING:
-    from latentrot.geometry.head import Head
-
-__all__ = ["WholeHead", "build_whole_head"]
+__all__ = ["WholeHead", "build_whole_head", "whole_head"]
 
 #: width (W) of the Gaussian that carries the landmarks' residuals over the mesh, and its ridge at contour and inner landmarks
 RESIDUAL_WIDTH, CONTOUR_RIDGE, INNER_RIDGE = 0.13, 0.8, 0.15
@@ -98,6 +96,17 @@ class WholeHead:
             [self.points[:, :2], self.points[across, :2], self.seen, self.seen[across], self.ratio, self.base,
              self.normals, template.mean[:, 1]]
         )  # fmt: skip
+
+
+#: the whole heads built so far, kept as long as their heads
+_BUILT: WeakKeyDictionary[Head, WholeHead] = WeakKeyDictionary()
+
+
+def whole_head(head: Head) -> WholeHead:
+    """The whole head of a head; built once."""
+    if head not in _BUILT:
+        _BUILT[head] = build_whole_head(head)
+    return _BUILT[head]
 
 
 def build_whole_head(head: Head) -> WholeHead:

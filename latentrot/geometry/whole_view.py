@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -12,13 +12,12 @@ import numpy as np
 from latentrot.geometry.camera import angle_of
 from latentrot.geometry.draw import draw
 from latentrot.geometry.fields import blur, continued, ramp, sample_at, values_at
+from latentrot.geometry.head import Head
 from latentrot.geometry.layer import Layer
 from latentrot.geometry.shading import relight, relit_gain, smooth_gain, unit
 from latentrot.geometry.shell import enlarged, grid_places, opaque_hair, texels_at
 from latentrot.geometry.template import load_template
-
-if TYPE_CHECKING:
-    from latentrot.geometry.head import Head
+from latentrot.geometry.whole import whole_head
 
 __all__ = ["Correction", "hair_texture", "skin_texture", "whole_layer", "whole_mesh"]
 
@@ -87,7 +86,7 @@ def whole_layer(head: Head, turn: np.ndarray, light_follows: bool) -> Layer:
         gain = scene_gain(head, turn, normals, known, solid, hairy)
         colours = relight(colours, gain)
     soft = soft_edge(alpha, head.region.width)
-    behind, bare = head.whole.behind, head.behind[1]
+    behind, bare = whole_head(head).behind, head.behind[1]
     rows, columns = np.mgrid[: len(alpha), : alpha.shape[1]].astype(np.float32) + 0.5
     still = np.stack([columns, rows], -1) + (1 - bare)[..., None]  # a filled pixel is not the photograph's
     source = np.where(hairy[..., None], hair.source, skin.source)
@@ -102,7 +101,7 @@ def whole_layer(head: Head, turn: np.ndarray, light_follows: bool) -> Layer:
 
 def draw_skin(head: Head, turn: np.ndarray) -> Drawn:
     """Rasterise and colour skull, face, ears and neck."""
-    template, whole, points = load_template(), head.whole, rotated_skin(head, turn)
+    template, whole, points = load_template(), whole_head(head), rotated_skin(head, turn)
     v, shown, depth = draw(points, template.faces, whole.values, np.ones(len(template.faces)), head.region.size)
     colours, known = skin_colours(head, v)
     height = v[..., 15]
@@ -112,7 +111,7 @@ def draw_skin(head: Head, turn: np.ndarray) -> Drawn:
 
 def skin_colours(head: Head, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Colours (h, w, 3) of interpolated `WholeHead.values` (h, w, 16), and (h, w) the share of the photograph's own pixel."""
-    whole, source, mirror = head.whole, v[..., 0:2], v[..., 2:4]
+    whole, source, mirror = whole_head(head), v[..., 0:2], v[..., 2:4]
     known = v[..., 4] * sample_at(whole.skin, source)
     mirrored = np.clip(v[..., 5] * sample_at(whole.bare, mirror) - known, 0, 1)  # where that side shows more
     own = sample_at(head.image, source, cv2.INTER_CUBIC)
@@ -124,7 +123,7 @@ def skin_colours(head: Head, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def draw_hair(head: Head, points: np.ndarray, skin_depth: np.ndarray) -> Drawn:
     """Rasterise and colour the outer side of the hair at `rotated_shell`, where the skin's depth (h, w) does not hide it."""
-    shell = head.whole.shell
+    shell = whole_head(head).shell
     flat = shell.points.reshape(-1, 3)
     values = np.column_stack([grid_places(), flat[:, :2], shell.normals.reshape(-1, 3)])
     v, shown, depth = draw(points, shell.faces, values, np.ones(len(shell.faces)), head.region.size)
@@ -150,7 +149,7 @@ def skin_texture(head: Head, side: int, correct: Correction | None = None) -> np
 def skin_texels(head: Head, side: int) -> tuple[np.ndarray, np.ndarray]:
     """(side, 2 * side, 17) `WholeHead.values` and depth of every texel of the skin; (side, 2 * side) bool, which are used."""
     template = load_template()
-    values = np.column_stack([head.whole.values, head.whole.points[:, 2]])
+    values = np.column_stack([whole_head(head).values, whole_head(head).points[:, 2]])
     places = np.column_stack([template.uv * [side, -side] + [0, side], np.zeros(len(template.uv))])
     a, b, c = (places[template.uv_faces[:, i]] for i in range(3))
     flipped = np.cross(b - a, c - a)[:, 2] < 0
@@ -161,7 +160,7 @@ def skin_texels(head: Head, side: int) -> tuple[np.ndarray, np.ndarray]:
 
 def hair_texture(head: Head, correct: Correction | None = None) -> np.ndarray:
     """(h, w, 3) colours of the hair, laid out by azimuth and elevation; see `Correction`."""
-    shell = head.whole.shell
+    shell = whole_head(head).shell
     image = sample_at(head.image, enlarged(shell.points)[..., :2], cv2.INTER_CUBIC)
     made = shell.colours
     if correct is not None:
@@ -176,7 +175,7 @@ def enlarge(maps: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def draw_inner_hair(head: Head, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Colours (h, w, 3) and alpha (h, w) of the inner side of the hair at `rotated_shell`."""
-    shell = head.whole.shell
+    shell = whole_head(head).shell
     places, shown, _ = draw(points, shell.faces[:, ::-1], grid_places(), np.ones(len(shell.faces)), head.region.size)
     alpha = np.where(shown > 0, ramp(texels_at(shell.alpha, places), *INNER_ALPHA), 0.0)
     return INNER * blur(texels_at(shell.colours, places), 1.0), alpha.astype(np.float32)
@@ -212,7 +211,7 @@ def soft_edge(alpha: np.ndarray, width: float) -> np.ndarray:
 
 def rotated_skin(head: Head, turn: np.ndarray) -> np.ndarray:
     """(v, 3) rotated vertices of the template: the neck twists, and is drawn in to the photograph's at the collar."""
-    whole, width = head.whole, head.region.width
+    whole, width = whole_head(head), head.region.width
     points = rotated(whole.points, head.axis, turn, whole.rigid)
     middle, half = whole.neck
     near = ramp(points[:, 1], whole.collar - DRAWN_IN * width, whole.collar) * (1 - whole.rigid**2)
@@ -223,13 +222,13 @@ def rotated_skin(head: Head, turn: np.ndarray) -> np.ndarray:
 
 def rotated_shell(head: Head, turn: np.ndarray) -> np.ndarray:
     """(n, 3) rotated vertices of the hair's shell."""
-    points = head.whole.shell.points.reshape(-1, 3)
+    points = whole_head(head).shell.points.reshape(-1, 3)
     return (points - head.axis) @ turn.T + head.axis
 
 
 def whole_mesh(head: Head, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The opaque surface of the rotated whole head: (n, 3) points in the region, and (t, 3) triangles."""
-    whole, template = head.whole, load_template()
+    whole, template = whole_head(head), load_template()
     skin, hair = rotated_skin(head, turn), rotated_shell(head, turn)
     hidden = ramp(template.mean[:, 1], *NECK) * values_at(whole.covered, skin[:, :2]) > 0.5
     bare = template.faces[~(hidden | (template.mean[:, 1] > np.mean(NECK_END)))[template.faces].any(1)]

@@ -16,7 +16,7 @@ from latentrot.data.frame import CROP_BOX
 from latentrot.errors import LatentrotError
 from latentrot.faces.alignment import Alignment
 from latentrot.faces.upright import face_width
-from latentrot.geometry import Head, TurnedHead
+from latentrot.geometry import Head, TurnedHead, turn_head
 from latentrot.geometry.fields import blur
 from latentrot.portrait.portrait import TRUST, EditConfig
 from latentrot.portrait.turns import Turn
@@ -70,7 +70,7 @@ def compose(head: Head, turn: Turn, drawn: np.ndarray | None, config: EditConfig
         config: options of the edit.
         whole: render the whole head, in which nothing is left to fill; None: if the rotation needs it.
     """
-    turned = head.turn(turn.yaw, turn.pitch, turn.roll, config.light_follows, whole)
+    turned = turn_head(head, turn.yaw, turn.pitch, turn.roll, config.light_follows, whole)
     if config.reify and drawn is not None:
         return replace_face(head, turned, drawn)
     return fill_hidden(head, turned, None if turned.whole else drawn, config.trust)

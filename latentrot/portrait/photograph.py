@@ -23,7 +23,8 @@ from latentrot.portrait.recipe import Recipe, digests_of
 from latentrot.portrait.turns import Turn, as_turns
 from latentrot.portrait.upscale import Upscaler
 from latentrot.progress import Clock
-from latentrot.rotators.protocol import RotatedCrops, Rotator, capabilities_of, load_rotator
+from latentrot.rotators.protocol import RotatedCrops, Rotator, capabilities_of
+from latentrot.rotators.registry import load_rotator
 
 if TYPE_CHECKING:
     from latentrot.rotators.properties import PropertyEditor, Wanted

@@ -1,4 +1,4 @@
-"""The protocol of rotators, and the registry of the built-in ones.
+"""The protocol of rotators.
 
 A rotator is any object with `rotate(image, degrees)`. Attributes (`Capabilities`) and optional methods state what else it can
 do; other modules do not depend on its type or name.
@@ -6,7 +6,6 @@ do; other modules do not depend on its type or name.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
@@ -14,10 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
 import numpy as np
 
 from latentrot.data.frame import CROP_BOX
-from latentrot.errors import LatentrotError
 from latentrot.faces.alignment import Alignment, Square
 from latentrot.numerics import check_degrees
-from latentrot.rotators.options import RotatorOptions
 
 if TYPE_CHECKING:
     from latentrot.diffusion.load import LatentModel
@@ -26,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CROP_SIDE",
-    "ROTATORS",
     "Capabilities",
     "PhotographRotator",
     "Prepared",
@@ -34,28 +30,14 @@ __all__ = [
     "RotatedCrops",
     "Rotator",
     "capabilities_of",
-    "load_rotator",
-    "options_of",
     "prepare",
     "rotate_face",
     "rotate_many",
-    "rotator_names",
     "takes_photographs",
 ]
 
 #: side in pixels of the crops for rotators without a fixed size
 CROP_SIDE = 256
-
-#: options of the built-in rotators, as module:name
-ROTATORS = {
-    "latent": "latentrot.rotators.latent.options:LatentOptions",
-    "mesh": "latentrot.rotators.mesh.options:MeshOptions",
-    "pair": "latentrot.rotators.pair.options:PairOptions",
-    "spin": "latentrot.rotators.spin.options:SpinOptions",
-    "nothing": "latentrot.rotators.baselines:NothingOptions",
-    "mirror": "latentrot.rotators.baselines:MirrorOptions",
-}
-
 
 # ---- protocol ---------------------------------------------------------------------------------------------------
 
@@ -344,59 +326,3 @@ def rotate_face(
     if not takes_photographs(rotator):
         return rotate_many(rotator, face.crop(photograph, size, box), degrees)
     return [face.crop(rotated, size, box) for rotated in rotator.rotate_photograph(photograph, face, degrees)]
-
-
-# ---- by name ----------------------------------------------------------------------------------------------------
-
-
-def load_rotator(
-    name: str = "latent", *, device: str | None = None, dtype: str | None = None, **options: Any
-) -> Rotator:
-    """Load a rotator by name.
-
-    Args:
-        name: one of `ROTATORS`; or "package.module:name", which is called to make a user-defined rotator.
-        device: "cpu", "cuda" or "cuda:N"; None: cuda if available. Not passed to user-defined rotators.
-        dtype: precision of the evaluations of a diffusion model: float32, bfloat16 or float16.
-        **options: fields of the options of the rotator (such as `latentrot.rotators.latent.options.LatentOptions`), or
-            arguments of a user-defined rotator.
-
-    Raises:
-        LatentrotError: the name or an option is unknown, or the import fails.
-    """
-    made_by = options_of(name)
-    if made_by is None:
-        return _imported(name, name)(**options)
-    known = {f.name for f in fields(made_by)}
-    if unknown := sorted(set(options) - known):
-        raise LatentrotError(
-            f"rotator {name!r} has no option {', '.join(unknown)}; it has {', '.join(sorted(known)) or 'none'}"
-        )
-    return made_by(**options).load(device, dtype)
-
-
-def options_of(name: str) -> type[RotatorOptions] | None:
-    """The options of a built-in rotator; None for a user-defined one."""
-    if name in ROTATORS:
-        return _imported(name, ROTATORS[name])
-    if ":" not in name:
-        raise LatentrotError(f"rotator {name!r}: expected {', '.join(rotator_names())}, or package.module:name")
-    return None
-
-
-def _imported(name: str, place: str) -> Any:
-    """Import module:name.
-
-    Raises:
-        LatentrotError: the module or the name does not exist.
-    """
-    module, _, attribute = place.partition(":")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise LatentrotError(f"rotator {name!r} cannot be imported: {error}") from error
-
-
-def rotator_names() -> list[str]:
-    """Names of the built-in rotators."""
-    return list(ROTATORS)

@@ -12,7 +12,7 @@ from latentrot.bundles import bundled_part, trained_on
 from latentrot.data.digests import folder_digest
 from latentrot.faces.alignment import Alignment
 from latentrot.faces.detect import Face
-from latentrot.geometry import HeadFitter, MeshConfig
+from latentrot.geometry import HeadFitter, MeshConfig, turn_head
 from latentrot.geometry.turn import realign_crop
 
 __all__ = ["MeshRotator"]
@@ -58,7 +58,7 @@ class MeshRotator:
     def rotate_many(self, image: np.ndarray, degrees: Sequence[float]) -> list[np.ndarray]:
         """Rotate a (s, s, 3) uint8 crop by each angle in degrees; the head is fitted once."""
         head = self.fitter.fit_crop(image)
-        return [realign_crop(head, head.turn(yaw)) for yaw in degrees]
+        return [realign_crop(head, turn_head(head, yaw)) for yaw in degrees]
 
     def rotate_photograph(
         self, photograph: np.ndarray, face: Face | Alignment, degrees: Sequence[float]
@@ -66,4 +66,4 @@ class MeshRotator:
         """Rotate a face in a photograph by each yaw in degrees; the head is fitted once."""
         head = self.fitter.fit(photograph, face)
         for yaw in degrees:
-            yield head.turn(yaw).image
+            yield turn_head(head, yaw).image

@@ -25,9 +25,10 @@ from latentrot.faces.alignment import Alignment, align_landmarks
 from latentrot.faces.landmarks import estimate_landmarks
 from latentrot.faces.parts import estimate_parts
 from latentrot.faces.upright import five_of, mirrored
-from latentrot.geometry import Head, MeshConfig, TurnedHead, build_head, turn_head
+from latentrot.geometry import Head, MeshConfig, TurnedHead, build_head
 from latentrot.geometry.fitter import face_of_crop
 from latentrot.geometry.surface import fit_surface
+from latentrot.geometry.turn import turn_surfaces
 from latentrot.rotators.pair.config import KINDS
 from latentrot.rotators.pair.pairs import BACK_PAIRS, PairFolder, Source
 from latentrot.synthetic.shards import RenderJob, read_shards, render_shards
@@ -221,7 +222,7 @@ def pair_condition(
     if max(abs(yaw), abs(pitch)) > MAX_ROTATION_DEG:
         return None
     if head is not None:
-        return renderer.render(turn_head(head, yaw, pitch))
+        return renderer.render(turn_surfaces(head, yaw, pitch))
     return np.dstack([resize(here.square, renderer.resolution), np.full((renderer.resolution,) * 2, 255, np.uint8)])
 
 
@@ -262,8 +263,8 @@ def back_pairs(
     for side in sides[:BACK_PAIRS]:
         yaw, pitch = side * rng.uniform(5, back_deg), rng.normal(0, 4)
         try:
-            away = turn_head(head, yaw, pitch)
-            back = turn_head(renderer.fit_head(away.image, away.landmarks), -yaw, -pitch)
+            away = turn_surfaces(head, yaw, pitch)
+            back = turn_surfaces(renderer.fit_head(away.image, away.landmarks), -yaw, -pitch)
         except LatentrotError as error:
             log.warning("left out: %s rotated by %+.0f degrees and back: %s", source.image_id, yaw, error)
             continue

@@ -12,6 +12,7 @@ from latentrot.bundles import bundled_part, trained_on
 from latentrot.data.digests import folder_digest
 from latentrot.data.images import check_crop, resize, to_tensor, to_uint8
 from latentrot.faces.estimate import estimate_pose
+from latentrot.geometry import turn_head
 from latentrot.rotators.pair.model import PairModel
 from latentrot.rotators.pair.render import ConditionRenderer
 from latentrot.rotators.pair.sample import PairSampleConfig, denoise, draw_pairs
@@ -97,4 +98,4 @@ class PairRotator:
             return np.stack([np.concatenate([square, np.full_like(square[..., :1], 255)], -1)] * len(degrees))
         renderer = ConditionRenderer(size)
         head = renderer.fit_head(image)
-        return np.stack([renderer.render(head.turn(d, whole=False)) for d in degrees])
+        return np.stack([renderer.render(turn_head(head, d, whole=False)) for d in degrees])

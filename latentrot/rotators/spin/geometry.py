@@ -21,6 +21,7 @@ from latentrot.geometry.camera import AXES, angle_of, turn_matrix
 from latentrot.geometry.draw import draw
 from latentrot.geometry.fields import blur, ramp, sample_at
 from latentrot.geometry.turn import whole_or_mixed, whole_share, without_slivers
+from latentrot.geometry.whole import whole_head
 from latentrot.geometry.whole_view import whole_mesh
 from latentrot.synthetic.raster import vertex_normals
 
@@ -127,7 +128,7 @@ class HeadCamera:
             return HeadView(resampled(head.photograph.astype(np.float32), to_crop, size), normals, ones, alpha)
         layer = whole_or_mixed(head, turn, head.config.light_follows)
         maps = np.dstack([layer.image, layer.coverage, layer.head])
-        still = np.dstack([head.whole.behind, head.behind[1], np.zeros_like(layer.head)])
+        still = np.dstack([whole_head(head).behind, head.behind[1], np.zeros_like(layer.head)])
         front, back = resampled(maps, moved, size), resampled(still, fixed, size)
         alpha = front[..., 4:]
         over = back + alpha * (front - back)  # the head moves over a background at rest
