@@ -34,7 +34,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(model: LatentModel, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of six steps in one go."""
     out = tmp_path_factory.mktemp("whole")
-    train_embedder(data, out, model, TINY, save_every=3)
+    train_embedder([data], out, model, TINY, save_every=3)
     return out
 
 
@@ -85,15 +85,15 @@ class TestEmbedder:
         with monkeypatch.context() as patch:
             patch.setattr(embedding, "images_at", killed)
             with pytest.raises(KeyboardInterrupt):
-                train_embedder(data, tmp_path, model, TINY, save_every=3)
-        train_embedder(data, tmp_path, model, save_every=3)
+                train_embedder([data], tmp_path, model, TINY, save_every=3)
+        train_embedder([data], tmp_path, model, save_every=3)
         mine, whole = (load_file(out / "checkpoint.safetensors") for out in (tmp_path, undisturbed))
         assert mine.keys() == whole.keys()
         assert all(torch.equal(mine[k], whole[k]) for k in mine)
 
     def test_training_reduces_the_reconstruction_error(self, model, data, pictures, tmp_path):
         config = EmbedderConfig(steps=20, batch_size=6, channels=(16, 32), decode_steps=2, warmup=2, decay=5, ema=0.7)
-        network = load_embedder(train_embedder(data, tmp_path, model, config, save_every=20), model)
+        network = load_embedder(train_embedder([data], tmp_path, model, config, save_every=20), model)
         torch.manual_seed(1)
         fresh = embedding.build_embedder(model, config)
         errors = [
@@ -104,7 +104,7 @@ class TestEmbedder:
 
     def test_another_run_is_refused(self, model, data, undisturbed):
         with pytest.raises(LatentrotError, match=r"seed=0.*this run has 7"):
-            train_embedder(data, undisturbed, model, EmbedderConfig(**{**vars(TINY), "seed": 7}))
+            train_embedder([data], undisturbed, model, EmbedderConfig(**{**vars(TINY), "seed": 7}))
 
     def test_another_model_is_refused(self, undisturbed, tmp_path):
         other = load_model(save_pixel_model(tmp_path, seed=4), "cpu")

@@ -154,10 +154,10 @@ class TestSafetensors:
         refused(lambda: train(data, tmp_path, device="cpu"), "another command or version", "speed")
 
     def test_embedding_network_and_its_checkpoint(self, data, plain_model, tmp_path):
-        path = train_embedder(data, tmp_path / "run", plain_model, TINY)
+        path = train_embedder([data], tmp_path / "run", plain_model, TINY)
         self.check(path, lambda: load_embedder(path, plain_model))
         other = load_model(save_pixel_model(tmp_path / "other", "epsilon"), "cpu")
-        refused(lambda: train_embedder(data, tmp_path / "run", other, TINY), "v_prediction", "epsilon")
+        refused(lambda: train_embedder([data], tmp_path / "run", other, TINY), "v_prediction", "epsilon")
 
 
 class TestOthers:

@@ -34,7 +34,7 @@ def alignment(photo):
 
 
 def folder_of(root: Path, images: dict[str, np.ndarray]) -> FaceFolder:
-    root.mkdir()
+    root.mkdir(parents=True, exist_ok=True)
     for name, image in images.items():
         Image.fromarray(image).save(root / name)
     return FaceFolder(root)
@@ -175,6 +175,19 @@ def test_the_command_aligns_lists_and_feeds_label(tmp_path, monkeypatch, capsys,
     assert main(["label", "--data", "aligned", "--out", "labels.csv"]) == 0
     assert main(["align", "photos", "--out", "photos"]) == 2
     assert main(["align", "nowhere"]) == 2
+
+
+def test_people_keep_their_names(tmp_path, monkeypatch, capsys, photo):
+    """One subfolder per person; a photograph outside of them is refused before the first is aligned."""
+    monkeypatch.chdir(tmp_path)
+    folder_of(tmp_path / "people" / "Ann" / "1990", {"a.png": photo})
+    folder_of(tmp_path / "people" / "Bo", {"b.png": photo})
+    assert main(["align", "people", "--people", "--size", "64", "--out", "aligned"]) == 0
+    assert FaceFolder(tmp_path / "aligned").identities.to_dict() == {"a.png": "Ann", "b.png": "Bo"}
+    folder_of(tmp_path / "people", {"loose.png": photo})
+    assert main(["align", "people", "--people", "--out", "other"]) == 2
+    assert "1 of 3 photographs lie in no subfolder of people, such as loose.png" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize(

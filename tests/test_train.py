@@ -50,7 +50,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of six steps in one go."""
     out = tmp_path_factory.mktemp("whole")
-    train(data, out, TINY, save_every=3, device="cpu")
+    train([data], out, TINY, save_every=3, device="cpu")
     return out
 
 
@@ -66,7 +66,7 @@ def run_killed(data: Path, out: Path, config: TrainConfig, monkeypatch: pytest.M
     with monkeypatch.context() as patch:
         patch.setattr(training, "training_batch", killed)
         with pytest.raises(KeyboardInterrupt):
-            train(data, out, config, save_every=3, device="cpu")
+            train([data], out, config, save_every=3, device="cpu")
     return out
 
 
@@ -86,14 +86,14 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 class TestResuming:
     def test_is_exact(self, data, interrupted, undisturbed):
         assert not equal(weights(interrupted), weights(undisturbed))
-        train(data, interrupted, TINY, save_every=3, device="cpu")
+        train([data], interrupted, TINY, save_every=3, device="cpu")
         assert equal(weights(interrupted), weights(undisturbed))
         assert equal(
             load_file(interrupted / "checkpoint.safetensors"), load_file(undisturbed / "checkpoint.safetensors")
         )
 
     def test_without_a_config_takes_the_checkpoints(self, data, interrupted, undisturbed):
-        train(data, interrupted, save_every=3, device="cpu")
+        train([data], interrupted, save_every=3, device="cpu")
         assert equal(weights(interrupted), weights(undisturbed))
 
     def test_a_kill_while_the_checkpoint_is_written_keeps_the_last_one(
@@ -106,9 +106,9 @@ class TestResuming:
         with monkeypatch.context() as patch:
             patch.setattr(checkpoints, "save_file", half)
             with pytest.raises(KeyboardInterrupt):
-                train(data, interrupted, TINY, save_every=3, device="cpu")
+                train([data], interrupted, TINY, save_every=3, device="cpu")
         assert not list(interrupted.glob(".*.tmp"))
-        train(data, interrupted, TINY, save_every=3, device="cpu")
+        train([data], interrupted, TINY, save_every=3, device="cpu")
         assert equal(weights(interrupted), weights(undisturbed))
 
     @pytest.mark.parametrize(
@@ -121,13 +121,13 @@ class TestResuming:
     )
     def test_as_another_run_is_refused(self, data, undisturbed, change, quoted):
         with pytest.raises(LatentrotError, match=quoted) as info:
-            train(data, undisturbed, replace(TINY, **change), device="cpu")
+            train([data], undisturbed, replace(TINY, **change), device="cpu")
         assert "\n" not in str(info.value)
 
     def test_damaged_checkpoint_is_one_clear_line(self, data, tmp_path):
         (tmp_path / "checkpoint.safetensors").write_bytes(b"no checkpoint")
         with pytest.raises(LatentrotError, match=r"checkpoint\.safetensors") as info:
-            train(data, tmp_path, TINY, device="cpu")
+            train([data], tmp_path, TINY, device="cpu")
         assert "\n" not in str(info.value)
 
 
@@ -138,16 +138,16 @@ class TestInit:
         start = undisturbed / "model"
         warm = replace(TINY, init=str(start), seed=1, small_steps=0)
         assert equal(initial_model(warm).state_dict(), {k: v.float() for k, v in weights(undisturbed).items()})
-        train(data, tmp_path, replace(warm, steps=1, learning_rate=0.0, warmup=0), device="cpu")
+        train([data], tmp_path, replace(warm, steps=1, learning_rate=0.0, warmup=0), device="cpu")
         assert equal(weights(tmp_path), weights(undisturbed))
 
     def test_resumes_exactly_and_without_that_model(self, data, undisturbed, tmp_path, monkeypatch):
         start = shutil.copytree(undisturbed / "model", tmp_path / "start")
         warm = replace(TINY, init=str(start), small_steps=0)
-        train(data, tmp_path / "whole", warm, save_every=3, device="cpu")
+        train([data], tmp_path / "whole", warm, save_every=3, device="cpu")
         out = run_killed(data, tmp_path / "run", warm, monkeypatch)
         shutil.rmtree(start)
-        train(data, out, save_every=3, device="cpu")
+        train([data], out, save_every=3, device="cpu")
         assert equal(weights(out), weights(tmp_path / "whole"))
         assert not equal(weights(out), weights(undisturbed))
 
@@ -163,13 +163,13 @@ class TestInit:
     def test_refuses_another_architecture(self, data, undisturbed, tmp_path, change, quoted):
         warm = replace(TINY, init=str(undisturbed / "model"), **change)
         with pytest.raises(LatentrotError, match=quoted) as info:
-            train(data, tmp_path / "run", warm, device="cpu")
+            train([data], tmp_path / "run", warm, device="cpu")
         assert "\n" not in str(info.value)
         assert not (tmp_path / "run").exists()
 
     def test_is_refused_where_another_run_is(self, data, undisturbed):
         with pytest.raises(LatentrotError, match=r"init=None.*choose another --out"):
-            train(data, undisturbed, replace(TINY, init="faces64"), device="cpu")
+            train([data], undisturbed, replace(TINY, init="faces64"), device="cpu")
 
     def test_the_bundled_faces_fit_the_defaults(self):
         begun, faces = initial_model(default_config("faces64")), load_model("faces64", "cpu")
@@ -254,13 +254,22 @@ class TestDraws:
         config = replace(TINY, held_out=0.5, small_steps=0, mirror=False, patch=1)
         away = held_out(people, 0.5)
         assert 0 < away.sum() < 12
-        pictures = training.read_images(tmp_path, config)
+        pictures = training.read_images([tmp_path], config)
         crops = folder.read_crops(folder.ids, SIZE).astype(np.float32) / 127.5 - 1
         seen = np.zeros(12, bool)
         for step in range(12):
             for x in training.training_batch(pictures, step, config, 1000)[0].permute(0, 2, 3, 1).numpy():
                 seen |= np.abs(crops - x).max((1, 2, 3)) < 1e-5
         assert np.array_equal(seen, ~away)
+
+    def test_several_folders_are_one_set(self, tmp_path):
+        folders = [write_pictures(tmp_path / "a", 3), write_pictures(tmp_path / "b", 4)]
+        config = replace(TINY, held_out=0.0)
+        both = training.read_images(folders, config)
+        apart = [training.read_images([folder], config) for folder in folders]
+        assert torch.equal(both, torch.cat(apart))
+        with pytest.raises(LatentrotError, match="no images left"):
+            training.read_images(folders, replace(config, held_out=1.0))
 
 
 def test_a_resumed_log_has_every_step_once(tmp_path):
@@ -291,5 +300,5 @@ def test_the_first_checkpoint_comes_early(tmp_path, monkeypatch):
     data = write_pictures(tmp_path / "faces", 4)
     monkeypatch.setattr(loop, "FIRST_CHECKPOINT_S", 0.0)
     out = tmp_path / "run"
-    training.train(data, out, replace(TINY, steps=4, held_out=0.0), save_every=100, device="cpu")
+    training.train([data], out, replace(TINY, steps=4, held_out=0.0), save_every=100, device="cpu")
     assert sorted(p.name for p in out.glob("samples-*.png")) == ["samples-000001.png", "samples-000004.png"]

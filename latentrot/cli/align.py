@@ -30,6 +30,8 @@ class Align:
     """output folder for the aligned images"""
     size: int | None = None
     """write the square face crop with this side in pixels; by default the whole frame, 178x218"""
+    people: bool = False
+    """the photographs lie in one subfolder per person; also write identity_CelebA.csv, by which training holds out people"""
     device: str | None = None
     """cpu, cuda or cuda:N; by default cuda if available"""
 
@@ -37,7 +39,7 @@ class Align:
         """Align and write the photographs; list those that cannot be aligned."""
         if self.size is not None:
             check_minimum("--size", self.size, 16)
-        from latentrot.faces.align import align_folder, photographs_in, transform_table  # noqa: PLC0415
+        from latentrot.faces.align import align_folder, identity_table, people_of, photographs_in, transform_table  # noqa: PLC0415
         from latentrot.output import output_folder  # noqa: PLC0415
 
         if not self.source.exists():
@@ -45,6 +47,7 @@ class Align:
                 f"no such folder: {one_line(self.source)}; give a photograph or a folder of photographs"
             )
         paths = photographs_in(self.source)
+        people = people_of(paths, self.source) if self.people else {}
         if self.out.resolve() in (self.source.resolve(), *self.source.resolve().parents):
             raise LatentrotError(
                 f"{one_line(self.out)} contains the source photographs; choose another folder for --out"
@@ -62,6 +65,8 @@ class Align:
                 if not aligned.error:
                     written.add(self.out / aligned.name)
             written.write_csv(self.out / "transforms.csv", transform_table(done, self.source))
+            if people:
+                written.write_csv(self.out / "identity_CelebA.csv", identity_table(done, people))
         failed = [a for a in done if a.error]
         print(f"aligned {len(done) - len(failed)} of {len(done)} photographs; wrote {one_line(self.out)}")
         for a in failed:

@@ -15,13 +15,19 @@ __all__ = ["TrainEmbedder", "TrainModel"]
 
 @dataclass(frozen=True, kw_only=True)
 class FolderOptions(TrainOptions):
-    """Options of the commands that train on one folder of faces."""
+    """Options of the commands that train on folders of faces."""
 
-    data: Path
-    """CelebA folder, or any folder of aligned (178:218) or square face images"""
+    data: tuple[Path, ...]
+    """CelebA folder, or any folders of aligned (178:218) or square face images"""
     channels: tuple[int, ...] | None = None
     """U-Net widths, finest level first"""
     frame: Annotated[FrameOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FrameOptions)
+
+    def check_folders(self) -> None:
+        """Refuse missing folders and invalid options before slow imports."""
+        for folder in self.data:
+            check_folder(folder)
+        self.check()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,15 +49,14 @@ class TrainModel(FolderOptions):
 
     def run(self) -> None:
         """Train and write the model."""
-        check_folder(self.data)
-        self.check()
+        self.check_folders()
         from latentrot.devices import resolve_device  # noqa: PLC0415
         from latentrot.training.backbone import TrainConfig, default_config, train  # noqa: PLC0415
 
         if self.device is not None:
             resolve_device(self.device)  # before the images are read
         config = self.config(TrainConfig, lambda: default_config(self.init))
-        self.frame.check([self.data], self.device)
+        self.frame.check(self.data, self.device)
         print(f"wrote {train(self.data, self.out, config, save_every=self.save_every, device=self.device)}")
 
 
@@ -68,8 +73,7 @@ class TrainEmbedder(FolderOptions):
 
     def run(self) -> None:
         """Train and write the network."""
-        check_folder(self.data)
-        self.check()
+        self.check_folders()
         if self.decode_steps is not None:
             check_minimum("--decode-steps", self.decode_steps, 1)
         from latentrot.diffusion.load import load_model  # noqa: PLC0415
@@ -77,5 +81,5 @@ class TrainEmbedder(FolderOptions):
 
         config = self.config(EmbedderConfig)
         model = load_model(self.model, self.device)
-        self.frame.check([self.data], self.device)
+        self.frame.check(self.data, self.device)
         print(f"wrote {train_embedder(self.data, self.out, model, config, save_every=self.save_every)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from latentrot.faces.detect import detect_upright
 from latentrot.faces.framing import frame_face
 from latentrot.files import output_names
 
-__all__ = ["Aligned", "align_folder", "align_image", "photographs_in", "transform_table"]
+__all__ = ["Aligned", "align_folder", "align_image", "identity_table", "people_of", "photographs_in", "transform_table"]
 
 #: max enlargement of a face; with a larger one most of the frame would be interpolated
 MAX_ENLARGEMENT = 8.0
@@ -57,6 +57,20 @@ def photographs_in(source: Path) -> list[Path]:
     if not found:
         raise LatentrotError(f"no photographs in {one_line(source)}; give a folder of photographs, or one photograph")
     return found
+
+
+def people_of(paths: Sequence[Path], source: Path) -> dict[Path, str]:
+    """The person in each photograph: the subfolder of `source` in which it lies.
+
+    Raises:
+        LatentrotError: a photograph lies in no subfolder.
+    """
+    if loose := [path for path in paths if source in (path, path.parent)]:
+        raise LatentrotError(
+            f"{len(loose)} of {len(paths)} photographs lie in no subfolder of {one_line(source)}, such as "
+            f"{one_line(loose[0].name)}; expected one subfolder per person"
+        )
+    return {path: path.relative_to(source).parts[0] for path in paths}
 
 
 def align_image(image: np.ndarray, alignment: Alignment, size: int | None = None) -> np.ndarray:
@@ -117,3 +131,8 @@ def transform_table(aligned: Sequence[Aligned], source: Path) -> list[dict[str, 
         for a in aligned
         if a.alignment is not None
     ]
+
+
+def identity_table(aligned: Sequence[Aligned], people: Mapping[Path, str]) -> list[dict[str, object]]:
+    """One row per aligned image: the person in it, from `people_of`."""
+    return [{"image_id": a.name, "identity": people[a.path]} for a in aligned if a.alignment is not None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -242,22 +242,32 @@ def sample_grid(model: torch.nn.Module, scheduler: DDIMScheduler, config: TrainC
     return Image.fromarray(((sheet + 1) * 127.5).round().byte().cpu().numpy())
 
 
-def read_images(data: Path, config: TrainConfig) -> torch.Tensor:
-    """Read all training crops except those of held-out people: (n, 3, resolution, resolution) uint8."""
-    folder = open_folder(data)
-    kept = np.array(folder.ids)[~held_out(folder.identities.to_numpy(), config.held_out)]
-    log.info("%d images in %s, %d held out", len(kept), data, len(folder.ids) - len(kept))
-    crops = folder.read_crops(list(kept), config.resolution)
-    return torch.from_numpy(crops).permute(0, 3, 1, 2).contiguous()
+def read_images(data: Sequence[Path], config: TrainConfig) -> torch.Tensor:
+    """Read all training crops of the folders except those of held-out people: (n, 3, resolution, resolution) uint8."""
+    crops = []
+    for root in data:
+        folder = open_folder(root)
+        kept = np.array(folder.ids)[~held_out(folder.identities.to_numpy(), config.held_out)]
+        log.info("%d images in %s, %d held out", len(kept), root, len(folder.ids) - len(kept))
+        if len(kept):
+            crops.append(folder.read_crops(list(kept), config.resolution))
+    if not crops:
+        raise LatentrotError(f"no images left for training: {config.held_out:.0%} of the people are held out")
+    return torch.from_numpy(np.concatenate(crops)).permute(0, 3, 1, 2).contiguous()
 
 
 def train(
-    data: Path, out: Path, config: TrainConfig | None = None, *, save_every: int = 500, device: str | None = None
+    data: Sequence[Path],
+    out: Path,
+    config: TrainConfig | None = None,
+    *,
+    save_every: int = 500,
+    device: str | None = None,
 ) -> Path:
     """Train a DDIM backbone, or resume its training.
 
     Args:
-        data: folder of face images (see `latentrot.data.celeba.FaceFolder`).
+        data: folders of face images (see `latentrot.data.celeba.FaceFolder`).
         out: run folder: checkpoint.safetensors, log.csv, samples-*.png and model/ (a diffusers folder).
         config: configuration of the run; None: that of its checkpoint, or the defaults for a new run.
         save_every: steps between checkpoints.

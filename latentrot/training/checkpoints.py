@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -82,11 +82,11 @@ def load_checkpoint(
     return step
 
 
-def images_of_run(data: Path | str, images: torch.Tensor | np.ndarray) -> dict[str, str]:
-    """Identification of the training images: folder or description, number, and digest of all pixels."""
+def images_of_run(data: Sequence[Path] | str, images: torch.Tensor | np.ndarray) -> dict[str, str]:
+    """Identification of the training images: folders or description, number, and digest of all pixels."""
     pixels = np.ascontiguousarray(images).reshape(-1)
     digest = hashlib.blake2b(pixels.data, digest_size=8).hexdigest()
-    where = str(data.resolve()) if isinstance(data, Path) else data
+    where = data if isinstance(data, str) else ", ".join(str(Path(folder).resolve()) for folder in data)
     return {"data": where, "images": str(len(images)), "images_digest": digest}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -177,12 +178,17 @@ def require_model(checkpoint: Path, model: LatentModel) -> None:
 
 
 def train_embedder(
-    data: Path, out: Path, model: LatentModel, config: EmbedderConfig | None = None, *, save_every: int = 200
+    data: Sequence[Path],
+    out: Path,
+    model: LatentModel,
+    config: EmbedderConfig | None = None,
+    *,
+    save_every: int = 200,
 ) -> Path:
     """Train an embedding network for a model, or resume its training.
 
     Args:
-        data: folder of face images (see `FaceFolder`).
+        data: folders of face images (see `FaceFolder`).
         out: run folder: checkpoint.safetensors, log.csv and embedder.safetensors.
         model: the model whose latents are predicted; it is not trained.
         config: configuration of the run; None: that of its checkpoint, or the defaults for a new run.

@@ -197,6 +197,6 @@ def train_pair(
     names = tuple(sorted({Path(folder).resolve().name.lower() for folder in data}))
     task = PairTask(model, read_rendered_pairs(shards), read_rendered_pairs(held) if held else None, config, names)
     pair_rows(0, task.pairs.kind.numpy(), config)
-    images = images_of_run(Path(data[0]), task.pairs.source)
+    images = images_of_run([Path(folder) for folder in data], task.pairs.source)
     run_training(task, model.network, config, out, save_every=save_every, device=device, metadata=images)
     return out / MODEL

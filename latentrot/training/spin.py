@@ -346,7 +346,7 @@ def train_spin(
         photograph_sets(data, out, network, config, model.resolution, workers) if data else None,
         tuple(sorted({Path(folder).resolve().name.lower() for folder in data})),
     )
-    images = images_of_run(folder, views.image)
+    images = images_of_run([folder], views.image)
     run_training(task, model.network, config, out, save_every=save_every, device=device, metadata=images)
     return out / MODEL
 

@@ -63,7 +63,7 @@ class Stages:
             data: folder of the training images.
             images: (n, 3, h, w) uint8 training images.
         """
-        return cls(out.with_name(f"{out.stem}-run"), images_of_run(data, images))
+        return cls(out.with_name(f"{out.stem}-run"), images_of_run([data], images))
 
     def remove(self) -> None:
         """Delete the checkpoints, which are needed only to resume."""
