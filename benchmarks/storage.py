@@ -20,8 +20,8 @@ import pyarrow as pa
 import torch
 import tyro
 
+from latentrot.data.arrays import to_tensor
 from latentrot.data.celeba import FaceFolder
-from latentrot.data.images import to_tensor
 from latentrot.diffusion.fingerprint import Fingerprint
 from latentrot.diffusion.load import load_model
 from latentrot.diffusion.solve import Schedule, decode, invert

@@ -10,8 +10,9 @@ import pandas as pd
 
 import latentrot
 from latentrot.bundles import bundled_example
+from latentrot.data.arrays import to_tensor, to_uint8
 from latentrot.data.celeba import FaceFolder
-from latentrot.data.images import to_tensor, to_uint8, write_image
+from latentrot.data.images import write_image
 from latentrot.directions.property_fit import PropertyFitConfig, fit_properties
 from latentrot.directions.property_walk import walked
 from latentrot.store.work import embed_folder

@@ -7,7 +7,8 @@ import torch
 
 import latentrot
 from latentrot.bundles import bundled_example
-from latentrot.data.images import read_image, to_tensor
+from latentrot.data.arrays import to_tensor
+from latentrot.data.images import read_image
 from latentrot.diffusion.solve import evaluations
 
 steps = int(sys.argv[1]) if len(sys.argv) > 1 else 12

@@ -16,8 +16,8 @@ import pandas as pd
 import torch
 from sklearn.metrics import roc_auc_score
 
+from latentrot.data.arrays import to_tensor
 from latentrot.data.celeba import FaceFolder, held_out
-from latentrot.data.images import to_tensor
 from latentrot.faces.attributes import ATTRIBUTES, AttributeNetwork, estimate_attributes, load_attributes
 from latentrot.training.attributes import attributes_of, read_aged
 

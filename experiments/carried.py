@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from latentrot.data.images import to_tensor, to_uint8
+from latentrot.data.arrays import to_tensor, to_uint8
 from latentrot.directions.warp import (
     landmarks_of_crops,
     source_positions,

@@ -21,8 +21,8 @@ import torch
 import tyro
 from solvers import SHARED, noise_statistics, strangers
 
+from latentrot.data.arrays import to_tensor, to_uint8
 from latentrot.data.celeba import FaceFolder
-from latentrot.data.images import to_tensor, to_uint8
 from latentrot.data.similarity import psnr
 from latentrot.diffusion.descend import DescentConfig, descend
 from latentrot.diffusion.load import LatentModel, load_model

@@ -16,8 +16,9 @@ import torch
 import tyro
 from PIL import Image, ImageDraw, ImageFont
 
+from latentrot.data.arrays import resize, to_uint8
 from latentrot.data.frame import CROP_BOX
-from latentrot.data.images import Photograph, read_image, resize, to_uint8, write_image
+from latentrot.data.images import Photograph, read_image, write_image
 from latentrot.diffusion.solve import decode
 from latentrot.faces.alignment import Alignment
 from latentrot.faces.detect import choose_face, detect_faces

@@ -19,7 +19,7 @@ import tyro
 from rendered import HERE, LINES, Rendered, lines_by_light
 from solvers import noise_statistics
 
-from latentrot.data.images import to_tensor
+from latentrot.data.arrays import to_tensor
 from latentrot.data.similarity import psnr
 from latentrot.diffusion.schedule import Schedule
 from latentrot.diffusion.solve import decode, evaluations, without_residual

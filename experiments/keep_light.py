@@ -27,8 +27,9 @@ import pandas as pd
 import tyro
 from tqdm import tqdm
 
+from latentrot.data.arrays import to_tensor
 from latentrot.data.celeba import held_out
-from latentrot.data.images import read_image, to_tensor, write_image
+from latentrot.data.images import read_image, write_image
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.judges import CachedEstimate, Judge, load_judge
 from latentrot.evaluation.measure import Instruments, measure

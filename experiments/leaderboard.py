@@ -30,8 +30,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 from tqdm import tqdm
 
+from latentrot.data.arrays import to_tensor
 from latentrot.data.celeba import held_out
-from latentrot.data.images import read_image, to_tensor
+from latentrot.data.images import read_image
 from latentrot.evaluation.judges import Judge, load_judge
 from latentrot.evaluation.pairs import EvaluationConfig
 from latentrot.evaluation.report import markdown_table, summary, write_evaluation

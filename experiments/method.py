@@ -21,7 +21,7 @@ from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from rendered import HERE, Rendered
 from sklearn.decomposition import PCA
 
-from latentrot.data.images import to_uint8
+from latentrot.data.arrays import to_uint8
 from latentrot.diffusion.solve import decode
 from latentrot.directions.directions import Directions
 from latentrot.directions.lines import Centroids, YawDirections

@@ -36,8 +36,8 @@ from properties import measured as measured_property
 from solvers import SHARED, quick_dtype, strangers
 from walk_limit import save_sheet
 
+from latentrot.data.arrays import resize, to_tensor, to_uint8
 from latentrot.data.celeba import FaceFolder, held_out
-from latentrot.data.images import resize, to_tensor, to_uint8
 from latentrot.diffusion.load import LatentModel, load_model
 from latentrot.diffusion.schedule import Schedule
 from latentrot.diffusion.scheduler import add_noise

@@ -27,8 +27,9 @@ import tyro
 from properties import GOALS, SIDE, at_goal, judged, resize_plane
 from solvers import SHARED
 
+from latentrot.data.arrays import resize, strip, to_tensor
 from latentrot.data.celeba import FaceFolder, held_out
-from latentrot.data.images import resize, strip, to_tensor, write_image
+from latentrot.data.images import write_image
 from latentrot.directions.properties import to
 from latentrot.errors import LatentrotError
 from latentrot.faces.alignment import crop_alignment

@@ -34,8 +34,9 @@ from leaderboard import with_others
 from solvers import SHARED, strangers
 
 from latentrot.bundles import bundled_example
+from latentrot.data.arrays import resize
 from latentrot.data.celeba import FaceFolder
-from latentrot.data.images import resize, write_image
+from latentrot.data.images import write_image
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.judges import Judge, load_judge
 from latentrot.evaluation.pairs import EvaluationConfig

@@ -20,7 +20,8 @@ import torch
 from matplotlib.figure import Figure
 
 from latentrot.bundles import PORTRAIT, bundled_example
-from latentrot.data.images import resize, strip, to_uint8, write_image
+from latentrot.data.arrays import resize, strip, to_uint8
+from latentrot.data.images import write_image
 from latentrot.diffusion.scheduler import add_noise
 from latentrot.evaluation.views import read_views
 from latentrot.portrait.portrait import open_portrait

@@ -10,7 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from latentrot.bundles import PORTRAIT
-from latentrot.data.images import strip, write_image
+from latentrot.data.arrays import strip
+from latentrot.data.images import write_image
 from latentrot.portrait.photograph import edit_photograph
 from latentrot.portrait.results import synthetic_metadata
 from latentrot.rotators.latent.rotator import load_latent_rotator

@@ -24,8 +24,8 @@ import torch
 from sklearn.decomposition import PCA
 from sklearn.svm import LinearSVC
 
+from latentrot.data.arrays import resize
 from latentrot.data.celeba import FaceFolder, held_out
-from latentrot.data.images import resize
 from latentrot.diffusion.load import load_model
 from latentrot.directions.design import design_of
 from latentrot.directions.fit import training_rows
@@ -92,7 +92,7 @@ def judges() -> tuple[ModuleType, ModuleType]:
 
 def judged(images: list[np.ndarray], editor: PropertyEditor) -> pd.DataFrame:
     """Measure crops with the judges: one row per crop; the light by the label network."""
-    from latentrot.data.images import to_tensor  # noqa: PLC0415
+    from latentrot.data.arrays import to_tensor  # noqa: PLC0415
     from latentrot.faces.estimate import estimate_light  # noqa: PLC0415
 
     judge, attributes = judges()

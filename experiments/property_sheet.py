@@ -11,7 +11,8 @@ from pathlib import Path
 
 from latentrot import edit
 from latentrot.bundles import PORTRAIT
-from latentrot.data.images import read_image, strip, write_image
+from latentrot.data.arrays import strip
+from latentrot.data.images import read_image, write_image
 from latentrot.portrait.results import synthetic_metadata
 
 #: settings in the order of the figure

@@ -17,8 +17,8 @@ import pandas as pd
 import torch
 import tyro
 
+from latentrot.data.arrays import to_tensor
 from latentrot.data.celeba import FaceFolder, held_out
-from latentrot.data.images import to_tensor
 from latentrot.data.similarity import psnr
 from latentrot.diffusion.load import LatentModel, load_model
 from latentrot.diffusion.solve import Schedule, decode, invert

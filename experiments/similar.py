@@ -27,7 +27,7 @@ from solvers import SHARED, quick_dtype
 from walk_limit import Case, cases_of_pairs, cases_of_strangers, rows_of
 from walk_ways import DEFAULT, summary
 
-from latentrot.data.images import to_tensor
+from latentrot.data.arrays import to_tensor
 from latentrot.diffusion.first_stage import mirror_latents
 from latentrot.diffusion.load import load_model
 from latentrot.directions.directions import Directions

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 import tyro
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
+from latentrot.data.arrays import to_tensor
 from latentrot.data.celeba import FaceFolder, held_out
-from latentrot.data.images import to_tensor
 from latentrot.data.similarity import psnr, ssim_map
 from latentrot.devices import resolve_device
 from latentrot.diffusion.load import LatentModel, load_model

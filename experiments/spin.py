@@ -33,7 +33,8 @@ from leaderboard import with_others
 from tqdm import tqdm
 
 from latentrot.bundles import PORTRAIT
-from latentrot.data.images import resize, strip, to_tensor, to_uint8, write_image
+from latentrot.data.arrays import resize, strip, to_tensor, to_uint8
+from latentrot.data.images import write_image
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.judges import load_judge
 from latentrot.evaluation.metrics import squared_error, ssim

@@ -21,7 +21,8 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from latentrot.data.images import resize, write_image
+from latentrot.data.arrays import resize
+from latentrot.data.images import write_image
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.judges import load_judge
 from latentrot.faces.detect import detect_faces

@@ -21,8 +21,8 @@ import torch
 import tyro
 from solvers import SHARED, quick_dtype, strangers
 
+from latentrot.data.arrays import to_tensor, to_uint8
 from latentrot.data.celeba import FaceFolder
-from latentrot.data.images import to_tensor, to_uint8
 from latentrot.data.similarity import ssim_map
 from latentrot.rotators.latent.rotator import LatentRotator, load_latent_rotator
 

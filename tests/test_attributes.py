@@ -10,8 +10,8 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 import latentrot
+from latentrot.data.arrays import to_tensor
 from latentrot.data.celeba import FaceFolder, held_out
-from latentrot.data.images import to_tensor
 from latentrot.errors import LatentrotError
 from latentrot.faces.attributes import (
     ATTRIBUTE_COLUMNS,

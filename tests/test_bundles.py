@@ -14,8 +14,8 @@ from views import write_views
 
 from latentrot import bundles
 from latentrot.cli import main
+from latentrot.data.arrays import to_tensor
 from latentrot.data.celeba import FaceFolder, held_out
-from latentrot.data.images import to_tensor
 from latentrot.diffusion.first_stage import mirror_latents
 from latentrot.diffusion.load import load_model
 from latentrot.diffusion.solve import Schedule

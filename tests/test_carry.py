@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import latentrot.directions.warp as carrying
-from latentrot.data.images import to_tensor
+from latentrot.data.arrays import to_tensor
 from latentrot.directions.warp import (
     landmarks_of_crops,
     source_positions,

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from latentrot.cli import guard_sweep, main
-from latentrot.data.images import to_uint8
+from latentrot.data.arrays import to_uint8
 from latentrot.directions.search import CalibrationCurve, find_steps, max_step, probe_steps
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.bench.compare import portrait_crop

@@ -14,7 +14,8 @@ from tiny import SIZE, as_batch, gradients, write_pictures
 
 from latentrot.bundles import PORTRAIT
 from latentrot.cli import main
-from latentrot.data.images import read_image, resize, write_image
+from latentrot.data.arrays import resize
+from latentrot.data.images import read_image, write_image
 from latentrot.data.similarity import psnr, ssim_map
 from latentrot.devices import resolve_device
 from latentrot.diffusion.load import load_model

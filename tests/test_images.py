@@ -17,8 +17,9 @@ import torch
 from PIL import Image
 
 from latentrot.data import images
+from latentrot.data.arrays import resize, strip, to_tensor, to_uint8
 from latentrot.data.frame import CROP_BOX
-from latentrot.data.images import read_image, resize, strip, to_tensor, to_uint8, write_image
+from latentrot.data.images import read_image, write_image
 from latentrot.errors import LatentrotError
 from latentrot.faces import detect
 from latentrot.faces.alignment import MEAN_LANDMARKS, align_landmarks

@@ -15,7 +15,8 @@ from PIL import Image
 from latentrot import cli
 from latentrot.data import metadata, video
 from latentrot.data.animation import forwards_and_backwards, shrink_to_side, write_animation
-from latentrot.data.images import read_image, resize, write_image
+from latentrot.data.arrays import resize
+from latentrot.data.images import read_image, write_image
 from latentrot.data.metadata import SOURCE_TYPE, SYNTHETIC, read_metadata
 from latentrot.data.video import open_video
 from latentrot.errors import LatentrotError

@@ -15,8 +15,8 @@ from PIL import Image
 from torch import nn
 
 from latentrot.cli import main
+from latentrot.data.arrays import to_tensor
 from latentrot.data.celeba import FaceFolder
-from latentrot.data.images import to_tensor
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.label_check import (
     CheckConfig,

@@ -11,11 +11,10 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,13 +30,20 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
+from latentrot.data.arrays import check_image
 from latentrot.data.metadata import encoder_options, history_in, kept_exif, kept_rights
-from latentrot.data.profiles import HighRange, named_profile
+from latentrot.data.profiles import (
+    HighRange,
+    converted,
+    in_srgb,
+    is_srgb,
+    named_profile,
+    own_profile,
+    profile_of,
+    srgb,
+)
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import disk_reason, write_atomically
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = [
     "Photograph",
@@ -45,10 +51,6 @@ __all__ = [
     "read_frame",
     "read_image",
     "read_photograph",
-    "resize",
-    "strip",
-    "to_tensor",
-    "to_uint8",
     "write_image",
     "write_photograph",
 ]
@@ -218,48 +220,6 @@ def _frames(image: Image.Image) -> int:
         return 1
 
 
-def _is_srgb(profile: ImageCms.ImageCmsProfile) -> bool:
-    return "srgb" in ImageCms.getProfileDescription(profile).lower()
-
-
-def _convert(pixels: np.ndarray, source: ImageCms.ImageCmsProfile, target: ImageCms.ImageCmsProfile) -> np.ndarray:
-    """Convert (h, w, 3) uint8 RGB between two profiles."""
-    return np.asarray(ImageCms.profileToProfile(Image.fromarray(pixels), source, target, outputMode="RGB"))
-
-
-def _profile(content: bytes) -> ImageCms.ImageCmsProfile:
-    return ImageCms.ImageCmsProfile(io.BytesIO(content))
-
-
-def _colour_space(content: bytes) -> str:
-    """Colour space of a profile in ICC terms: "RGB", "GRAY", "CMYK"."""
-    return ImageCms.core.profile_frombytes(content).xcolor_space.strip()
-
-
-def _srgb() -> ImageCms.ImageCmsProfile:
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-
-
-def _in_srgb(image: Image.Image) -> Image.Image:
-    """Convert a CMYK or grey image with a profile of its kind to sRGB; others are returned unchanged."""
-    content = image.info.get("icc_profile") or b""
-    try:
-        if (image.mode, _colour_space(content)) in (("CMYK", "CMYK"), ("L", "GRAY")):
-            return ImageCms.profileToProfile(image, _profile(content), _srgb(), outputMode="RGB") or image
-    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
-        pass  # the profile is broken, but the pixels are intact
-    return image
-
-
-def _own_profile(image: Image.Image) -> bytes:
-    """The ICC profile of an image with RGB values; empty otherwise."""
-    content = image.info.get("icc_profile") or b""
-    try:
-        return content if content and _colour_space(content) == "RGB" else b""
-    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
-        return b""
-
-
 @dataclass(frozen=True, eq=False)
 class Photograph:
     """Pixels of a photograph for the networks, with the colour profile and metadata for writing an edited version.
@@ -316,7 +276,7 @@ class Photograph:
         if not len(rows):
             return result
         some = slice(rows[0], rows[-1] + 1)
-        before, after = (_convert(x[some], _srgb(), _profile(self.profile)) for x in (self.pixels, edited))
+        before, after = (converted(x[some], srgb(), profile_of(self.profile)) for x in (self.pixels, edited))
         result[some] = np.clip(result[some].astype(np.int16) + after - before, 0, 255).astype(np.uint8)
         return result
 
@@ -326,17 +286,17 @@ def _photograph(image: Image.Image, frames: int, path: Path) -> Photograph:
     kind = "an animation" if image.format in ANIMATED_FORMATS else f"a {image.format}"
     parts = "frames" if image.format in ANIMATED_FORMATS else "images"
     messages = (f"{kind} of {frames} {parts}: only the first is used",) if frames > 1 else ()
-    profile = _own_profile(image)
+    profile = own_profile(image)
     try:
         named = b"" if image.mode in ("L", "1", "CMYK") else named_profile(image, path)
         profile = named if image.format == "PNG" and named else profile or named
     except HighRange as error:
         profile, messages = error.profile, (*messages, f"{error}: what is brighter than white is clipped")
-    stored = to_rgb(_in_srgb(_upright(image)))
-    if not profile or _is_srgb(_profile(profile)):
+    stored = to_rgb(in_srgb(_upright(image)))
+    if not profile or is_srgb(profile_of(profile)):
         return Photograph(stored, stored, profile, messages)
     try:
-        return Photograph(_convert(stored, _profile(profile), _srgb()), stored, profile, messages)
+        return Photograph(converted(stored, profile_of(profile), srgb()), stored, profile, messages)
     except ImageCms.PyCMSError:  # the profile is unusable: assume sRGB
         return Photograph(stored, stored, b"", messages)
 
@@ -399,33 +359,6 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 # ---- writing ----------------------------------------------------------------------------------------------------
-
-
-def check_image(image: np.ndarray, what: str = "image") -> None:
-    """Refuse an array that is not (h, w, 3) uint8.
-
-    Raises:
-        LatentrotError: the array has another shape or type; the message quotes both.
-    """
-    if not isinstance(image, np.ndarray):
-        raise LatentrotError(f"the {what} is a {type(image).__name__}; expected a numpy array (h, w, 3) of uint8")
-    if image.size == 0:
-        raise LatentrotError(f"the {what} is empty: {image.shape}; expected (h, w, 3) of uint8, RGB")
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise LatentrotError(f"the {what} is {image.shape} of {image.dtype}; expected (h, w, 3) of uint8, RGB")
-
-
-def check_crop(image: np.ndarray) -> None:
-    """Refuse an array that is not a square crop, (s, s, 3) uint8.
-
-    Raises:
-        LatentrotError: the array has another shape or type; the message quotes both.
-    """
-    check_image(image, "crop")
-    if image.shape[0] != image.shape[1]:
-        raise LatentrotError(
-            f"a crop of {image.shape[1]}x{image.shape[0]} pixels; expected a square in the CelebA frame"
-        )
 
 
 def _dpi(image: Image.Image) -> tuple[float, float] | None:
@@ -535,104 +468,3 @@ def write_photograph(
         path, photo.own_colours(edited), metadata, profile=photo.profile, exif=photo.exif, rights=photo.rights,
         dpi=photo.dpi,
     )  # fmt: skip
-
-
-# ---- arrays and tensors -----------------------------------------------------------------------------------------
-
-
-def to_tensor(images: np.ndarray | Sequence[np.ndarray]) -> torch.Tensor:
-    """Convert images to the models' input.
-
-    Args:
-        images: one (h, w, 3) uint8 image, an (n, h, w, 3) array, or several images of one size.
-
-    Returns:
-        (n, 3, h, w) float32 in [-1, 1]; n is 1 for one image.
-
-    Raises:
-        LatentrotError: an image is not uint8 RGB, or the sizes differ.
-    """
-    import torch  # noqa: PLC0415  (slow to import, and images can be read and written without it)
-
-    batch = [images] if isinstance(images, np.ndarray) and images.ndim == 3 else list(images)
-    _check_alike(batch)
-    stacked = torch.from_numpy(np.stack(batch))  # (n, h, w, 3)
-    return stacked.permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def to_uint8(x: torch.Tensor) -> np.ndarray:
-    """Convert the models' output to images; values beyond [-1, 1] are clipped.
-
-    Args:
-        x: (n, 3, h, w) floats, nominally in [-1, 1].
-
-    Returns:
-        (n, h, w, 3) uint8 RGB; the exact inverse of `to_tensor`.
-
-    Raises:
-        LatentrotError: the tensor has another shape, or contains nan or inf.
-    """
-    if x.ndim != 4 or x.shape[1] != 3:
-        raise LatentrotError(f"a tensor of {tuple(x.shape)} is not a batch of images; expected (n, 3, h, w)")
-    x = x.detach().float().cpu()
-    if not bool(x.isfinite().all()):
-        raise LatentrotError("the images contain values that are not finite (nan or inf): the model diverged")
-    return np.ascontiguousarray(((x.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy())
-
-
-def resize(image: np.ndarray, size: int) -> np.ndarray:
-    """Resize a square image, antialiased.
-
-    Args:
-        image: (s, s, 3) uint8.
-        size: side in pixels of the result.
-
-    Returns:
-        (size, size, 3) uint8.
-
-    Raises:
-        LatentrotError: the image is not square, or the size is under 1.
-    """
-    check_image(image)
-    if image.shape[0] != image.shape[1] or size < 1:
-        raise LatentrotError(f"cannot resize a {image.shape} image to a square of {size}; expected a square and >= 1")
-    resized = Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS)  # Pillow widens the filter
-    return np.array(resized)
-
-
-def _check_alike(images: Sequence[np.ndarray]) -> None:
-    if not images:
-        raise LatentrotError("no images given; expected at least one")
-    for image in images:
-        check_image(image)
-    shapes = sorted({p.shape for p in images})
-    if len(shapes) > 1:
-        raise LatentrotError(f"images of different sizes: {one_line(shapes, 120)}; resize them to one first")
-
-
-def strip(images: Sequence[np.ndarray] | np.ndarray, columns: int | None = None, gap: int = 4) -> np.ndarray:
-    """Arrange images in a contact sheet, in reading order, on white.
-
-    Args:
-        images: (h, w, 3) uint8 images of one size.
-        columns: images per row; all in one row by default.
-        gap: white pixels between neighbours (none around the outside).
-
-    Returns:
-        (rows * (h + gap) - gap, columns * (w + gap) - gap, 3) uint8.
-
-    Raises:
-        LatentrotError: there are no images, their sizes differ, `columns` is below 1, or the gap is negative.
-    """
-    cells = list(images)
-    _check_alike(cells)
-    columns = len(cells) if columns is None else columns
-    if columns < 1 or gap < 0:
-        raise LatentrotError(f"columns={columns} and gap={gap}; expected at least 1 column and a gap of 0 or more")
-    height, width, _ = cells[0].shape
-    rows = -(-len(cells) // columns)
-    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
-    for index, image in enumerate(cells):
-        top, left = (index // columns) * (height + gap), (index % columns) * (width + gap)
-        sheet[top : top + height, left : left + width] = image
-    return sheet

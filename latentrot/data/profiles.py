@@ -1,15 +1,29 @@
-"""ICC profiles for colour spaces that a file states without a profile: Adobe RGB in EXIF; PNG's gAMA, cHRM and cICP."""
+"""ICC profiles of images: conversion between them, and profiles for colour spaces that a file states without one.
+
+The latter are Adobe RGB in EXIF, and PNG's gAMA, cHRM and cICP.
+"""
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageCms
 
-__all__ = ["HighRange", "named_profile", "rgb_profile"]
+__all__ = [
+    "HighRange",
+    "converted",
+    "in_srgb",
+    "is_srgb",
+    "named_profile",
+    "own_profile",
+    "profile_of",
+    "rgb_profile",
+    "srgb",
+]
 
 Primaries = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
 #: chromaticities (x, y) of red, green and blue, by the codes of ITU-T H.273
@@ -176,3 +190,51 @@ def _chromaticities(content: bytes) -> tuple[Primaries, tuple[float, float]]:
     v = [x / 100_000 for x in struct.unpack(">8I", content)]
     pairs = [(v[i], v[i + 1]) for i in range(0, 8, 2)]
     return ((pairs[1], pairs[2], pairs[3]), pairs[0]) if min(y for _, y in pairs) > 0 else (PRIMARIES[1], D65)
+
+
+# ---- conversion -------------------------------------------------------------------------------------------------
+
+
+def is_srgb(profile: ImageCms.ImageCmsProfile) -> bool:
+    """Whether a profile is named sRGB."""
+    return "srgb" in ImageCms.getProfileDescription(profile).lower()
+
+
+def converted(pixels: np.ndarray, source: ImageCms.ImageCmsProfile, target: ImageCms.ImageCmsProfile) -> np.ndarray:
+    """Convert (h, w, 3) uint8 RGB between two profiles."""
+    return np.asarray(ImageCms.profileToProfile(Image.fromarray(pixels), source, target, outputMode="RGB"))
+
+
+def profile_of(content: bytes) -> ImageCms.ImageCmsProfile:
+    """Parse the content of an ICC profile."""
+    return ImageCms.ImageCmsProfile(io.BytesIO(content))
+
+
+def colour_space(content: bytes) -> str:
+    """Colour space of a profile in ICC terms: "RGB", "GRAY", "CMYK"."""
+    return ImageCms.core.profile_frombytes(content).xcolor_space.strip()
+
+
+def srgb() -> ImageCms.ImageCmsProfile:
+    """The profile of sRGB."""
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+
+
+def in_srgb(image: Image.Image) -> Image.Image:
+    """Convert a CMYK or grey image with a profile of its kind to sRGB; others are returned unchanged."""
+    content = image.info.get("icc_profile") or b""
+    try:
+        if (image.mode, colour_space(content)) in (("CMYK", "CMYK"), ("L", "GRAY")):
+            return ImageCms.profileToProfile(image, profile_of(content), srgb(), outputMode="RGB") or image
+    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
+        pass  # the profile is broken, but the pixels are intact
+    return image
+
+
+def own_profile(image: Image.Image) -> bytes:
+    """The ICC profile of an image with RGB values; empty otherwise."""
+    content = image.info.get("icc_profile") or b""
+    try:
+        return content if content and colour_space(content) == "RGB" else b""
+    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
+        return b""

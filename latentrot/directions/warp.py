@@ -15,8 +15,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from latentrot.data.arrays import to_uint8
 from latentrot.data.frame import CROP_BOX
-from latentrot.data.images import to_uint8
 from latentrot.errors import LatentrotError
 from latentrot.faces.alignment import Alignment
 from latentrot.faces.face_networks import LandmarkNetwork, load_face_network

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from latentrot.data.arrays import to_tensor
 from latentrot.data.celeba import FaceFolder, held_out
 from latentrot.data.frame import CROP_BOX, face_box
-from latentrot.data.images import to_tensor
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.label_figures import confusion_figure, yaw_error_figure
 from latentrot.faces.estimate import SURE, LabelerPose, PoseEstimator, estimate_light, estimate_pose

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from latentrot.data.images import to_tensor
+from latentrot.data.arrays import to_tensor
 from latentrot.evaluation.judges import CachedEstimate, Judge
 from latentrot.evaluation.metrics import identity_rank, squared_error, ssim
 from latentrot.evaluation.pairs import Pairs

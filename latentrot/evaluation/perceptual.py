@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from latentrot.data.images import to_tensor
+from latentrot.data.arrays import to_tensor
 
 __all__ = ["alexnet_weights", "installed_lpips"]
 

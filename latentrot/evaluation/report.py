@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from latentrot.data.images import resize, strip, write_image
+from latentrot.data.arrays import resize, strip
+from latentrot.data.images import write_image
 from latentrot.evaluation.measure import MEASURES
 from latentrot.evaluation.metrics import bootstrap_mean
 from latentrot.evaluation.people import data_set_of

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from latentrot.data.images import resize
+from latentrot.data.arrays import resize
 from latentrot.errors import LatentrotError
 from latentrot.evaluation.clips import is_clips, read_clips
 from latentrot.evaluation.judges import Judge

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from latentrot.data.arrays import check_image
 from latentrot.data.frame import CROP_BOX
-from latentrot.data.images import check_image
 from latentrot.errors import LatentrotError
 
 __all__ = ["Alignment", "align_landmarks", "crop_alignment"]

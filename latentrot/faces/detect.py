@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from latentrot.data.images import check_image
+from latentrot.data.arrays import check_image
 from latentrot.errors import LatentrotError
 
 __all__ = ["Face", "choose_face", "detect_faces", "detect_upright", "refine_landmarks"]

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from latentrot.data.images import to_tensor
+from latentrot.data.arrays import to_tensor
 from latentrot.errors import LatentrotError
 from latentrot.faces.network import CROP_SIZE, LIGHTS, POSE_SCALE, FaceLabeler, load_labeler
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from latentrot.data.images import resize, to_tensor
+from latentrot.data.arrays import resize, to_tensor
 from latentrot.errors import LatentrotError
 from latentrot.faces.layers import Residual, conv, load_weights, save_weights
 

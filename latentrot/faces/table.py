@@ -9,9 +9,9 @@ import pandas as pd
 import torch
 
 from latentrot.bundles import DEFAULT_BUNDLE
+from latentrot.data.arrays import to_tensor
 from latentrot.data.celeba import FaceFolder
 from latentrot.data.digests import image_digests, list_some
-from latentrot.data.images import to_tensor
 from latentrot.data.tables import as_numbers, check_unique, read_table, require_columns
 from latentrot.errors import LatentrotError, one_line
 from latentrot.faces.attributes import (

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from latentrot.data.arrays import check_crop
 from latentrot.data.frame import CROP_BOX
-from latentrot.data.images import check_crop
 from latentrot.faces.alignment import MEAN_LANDMARKS, Alignment
 from latentrot.faces.detect import Face
 from latentrot.faces.landmarks import UNSURE, estimate_landmarks

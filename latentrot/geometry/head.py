@@ -9,7 +9,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from latentrot.data.images import check_image
+from latentrot.data.arrays import check_image
 from latentrot.errors import LatentrotError
 from latentrot.faces.parts import HAIR
 from latentrot.geometry.colour import HAT, Textures, make_textures

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from latentrot.data.images import resize, strip
+from latentrot.data.arrays import resize, strip
 from latentrot.errors import LatentrotError
 from latentrot.portrait.portrait import EditConfig, open_portrait
 from latentrot.rotators.protocol import Rotator, rotate_face, rotate_many

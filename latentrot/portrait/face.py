@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from latentrot.data.images import resize
+from latentrot.data.arrays import resize
 from latentrot.errors import LatentrotError
 from latentrot.faces.alignment import Alignment
 from latentrot.geometry import Head, HeadFitter, build_head

@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from latentrot.data.animation import forwards_and_backwards, shrink_to_side
+from latentrot.data.arrays import strip
 from latentrot.data.frame import CROP_BOX
-from latentrot.data.images import Photograph, strip
+from latentrot.data.images import Photograph
 from latentrot.directions.properties import Wanted
 from latentrot.errors import LatentrotError
 from latentrot.faces.alignment import Alignment

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from latentrot.data.animation import ANIMATED, check_encoder, forwards_and_backwards, shrink_to_side, write_animation
-from latentrot.data.images import ENCODERS, as_png, check_target, resize, strip, write_image, write_photograph
+from latentrot.data.arrays import resize, strip
+from latentrot.data.images import ENCODERS, as_png, check_target, write_image, write_photograph
 from latentrot.data.metadata import SOURCE_TYPE, SYNTHETIC
 from latentrot.errors import LatentrotError, one_line
 from latentrot.files import check_writable, create_folder, is_same_file, write_atomically

@@ -11,7 +11,8 @@ import pandas as pd
 import torch
 
 from latentrot.data.animation import write_animation
-from latentrot.data.images import resize, strip, to_uint8, write_image
+from latentrot.data.arrays import resize, strip, to_uint8
+from latentrot.data.images import write_image
 from latentrot.errors import LatentrotError
 from latentrot.files import create_folder, write_atomically
 from latentrot.geometry import HeadFitter

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from latentrot.data.images import resize
+from latentrot.data.arrays import resize
 from latentrot.data.weights import read_weights
 from latentrot.devices import resolve_device
 from latentrot.errors import LatentrotError, one_line

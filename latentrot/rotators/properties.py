@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from latentrot.bundles import PROPERTIES, part_in
-from latentrot.data.images import to_tensor, to_uint8
+from latentrot.data.arrays import to_tensor, to_uint8
 from latentrot.diffusion.load import LatentModel, load_model
 from latentrot.diffusion.schedule import Schedule
 from latentrot.directions.difference import Change, apply_change, combine_changes, difference

@@ -14,9 +14,9 @@ import pandas as pd
 from sklearn.isotonic import IsotonicRegression
 
 from latentrot.bundles import bundled_part
+from latentrot.data.arrays import to_tensor
 from latentrot.data.celeba import FaceFolder
 from latentrot.data.frame import FRAME_WIDTH
-from latentrot.data.images import to_tensor
 from latentrot.directions.properties import Property
 from latentrot.directions.property_directions import Calibration, PropertyDirections
 from latentrot.errors import LatentrotError

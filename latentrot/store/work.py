@@ -17,9 +17,9 @@ import torch
 from tqdm import tqdm
 from upath import UPath
 
+from latentrot.data.arrays import to_tensor
 from latentrot.data.celeba import FaceFolder
 from latentrot.data.digests import image_digests
-from latentrot.data.images import to_tensor
 from latentrot.diffusion.load import LatentModel
 from latentrot.diffusion.solve import Schedule, invert
 from latentrot.errors import LatentrotError, one_line

@@ -16,8 +16,8 @@ import pandas as pd
 import torch
 
 from latentrot.bundles import PORTRAIT
+from latentrot.data.arrays import to_tensor, to_uint8
 from latentrot.data.celeba import FaceFolder, held_out
-from latentrot.data.images import to_tensor, to_uint8
 from latentrot.data.similarity import psnr
 from latentrot.diffusion.load import LatentModel, load_model
 from latentrot.diffusion.schedule import Schedule

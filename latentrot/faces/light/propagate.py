@@ -22,9 +22,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import SelfTrainingClassifier
 from tqdm import tqdm
 
+from latentrot.data.arrays import to_tensor
 from latentrot.data.celeba import FaceFolder
 from latentrot.data.digests import image_digests
-from latentrot.data.images import to_tensor
 from latentrot.errors import LatentrotError
 from latentrot.faces.estimate import estimate_light, resize_crops
 from latentrot.faces.network import CROP_SIZE, LIGHTS, FaceLabeler, load_labeler

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from latentrot.bundles import DIRECTIONS, PROPERTIES, direction_files, part_in, trained_on
-from latentrot.data.images import resize, to_tensor, to_uint8
+from latentrot.data.arrays import resize, to_tensor, to_uint8
 from latentrot.data.similarity import psnr
 from latentrot.diffusion.load import LatentModel, load_model
 from latentrot.diffusion.schedule import Schedule

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from latentrot.data.images import to_tensor
+from latentrot.data.arrays import to_tensor
 from latentrot.diffusion.load import LatentModel
 from latentrot.diffusion.precision import computes_bfloat16
 from latentrot.diffusion.schedule import Schedule

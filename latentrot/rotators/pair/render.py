@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from latentrot.data.arrays import resize
 from latentrot.data.digests import image_digest
 from latentrot.data.frame import CROP_BOX, FRAME_WIDTH, face_box
-from latentrot.data.images import resize
 from latentrot.errors import LatentrotError
 from latentrot.faces.alignment import Alignment, align_landmarks
 from latentrot.faces.landmarks import estimate_landmarks

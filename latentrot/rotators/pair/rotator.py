@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from latentrot.bundles import bundled_part, trained_on
+from latentrot.data.arrays import check_crop, resize, to_tensor, to_uint8
 from latentrot.data.digests import folder_digest
-from latentrot.data.images import check_crop, resize, to_tensor, to_uint8
 from latentrot.faces.estimate import estimate_pose
 from latentrot.geometry import turn_head
 from latentrot.rotators.pair.model import PairModel

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from latentrot.data.arrays import resize
 from latentrot.data.digests import image_digest
 from latentrot.data.frame import CROP_BOX, FRAME_WIDTH
-from latentrot.data.images import resize
 from latentrot.errors import LatentrotError
 from latentrot.faces.alignment import Alignment
 from latentrot.faces.parts import estimate_parts

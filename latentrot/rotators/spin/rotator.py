@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from latentrot.bundles import DEFAULT_BUNDLE, bundled_folder, trained_on
+from latentrot.data.arrays import check_crop, resize, to_tensor, to_uint8
 from latentrot.data.digests import folder_digest
-from latentrot.data.images import check_crop, resize, to_tensor, to_uint8
 from latentrot.faces.alignment import align_landmarks
 from latentrot.faces.estimate import estimate_pose
 from latentrot.faces.network import load_labeler

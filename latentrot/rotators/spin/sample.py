@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentrot.data.images import to_uint8
+from latentrot.data.arrays import to_uint8
 from latentrot.errors import LatentrotError
 from latentrot.rotators.spin.cameras import ray_map, reference_pose
 from latentrot.rotators.spin.geometry import HeadCamera
