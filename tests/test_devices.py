@@ -195,10 +195,10 @@ class TestTraining:
 
         monkeypatch.setattr(Accelerator, "backward", backward)
         monkeypatch.setattr(loop, "precision_of", lambda _: "no")  # nor are there kernels to cast for
-        train(data, tmp_path / "cpu", self.CONFIG, device="cpu")
+        train([data], tmp_path / "cpu", self.CONFIG, device="cpu")
         with gpus(), networks_run_on() as seen:
-            train(data, tmp_path / "gpu", replace(self.CONFIG, steps=1), device=GPU)
-            train(data, tmp_path / "gpu", self.CONFIG, device=GPU)  # goes on from the checkpoint
+            train([data], tmp_path / "gpu", replace(self.CONFIG, steps=1), device=GPU)
+            train([data], tmp_path / "gpu", self.CONFIG, device=GPU)  # goes on from the checkpoint
         assert seen == {GPU}
         assert losses == ["cpu", "cpu", GPU, GPU]
         mine, his = (load_file(tmp_path / name / "checkpoint.safetensors") for name in ("gpu", "cpu"))

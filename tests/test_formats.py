@@ -147,11 +147,11 @@ class TestSafetensors:
         self.check(path, lambda: uncached(path))
 
     def test_checkpoint(self, data, tmp_path):
-        train(data, tmp_path, TRAIN, device="cpu")
+        train([data], tmp_path, TRAIN, device="cpu")
         path = tmp_path / "checkpoint.safetensors"
-        self.check(path, lambda: train(data, tmp_path, TRAIN, device="cpu"))
+        self.check(path, lambda: train([data], tmp_path, TRAIN, device="cpu"))
         rewrite(path, config='{"speed": 3}')
-        refused(lambda: train(data, tmp_path, device="cpu"), "another command or version", "speed")
+        refused(lambda: train([data], tmp_path, device="cpu"), "another command or version", "speed")
 
     def test_embedding_network_and_its_checkpoint(self, data, plain_model, tmp_path):
         path = train_embedder([data], tmp_path / "run", plain_model, TINY)
@@ -177,7 +177,7 @@ class TestOthers:
         assert (found[b"kind"], found[b"format"]) == (b"latentrot index", b"1")
 
     def test_first_stage(self, data, tmp_path):
-        folder = train(data, tmp_path, TRAIN, device="cpu")
+        folder = train([data], tmp_path, TRAIN, device="cpu")
         path = folder / "first_stage.json"
         stage = json.loads(path.read_text())
         assert stage["format"] == 1

@@ -165,12 +165,12 @@ def test_labels_without_digests_are_joined_by_name(store, a):
 def test_a_run_goes_on_with_its_own_images_only(a, b, tmp_path):
     """The same images from another place are the same; others under the same names are not."""
     config = TrainConfig(steps=1, batch_size=2, resolution=16, small_steps=0, channels=(16, 32), held_out=0.0)
-    train(a.root, tmp_path / "run", config, save_every=1, device="cpu")
+    train([a.root], tmp_path / "run", config, save_every=1, device="cpu")
     moved = tmp_path / "moved"
     shutil.copytree(a.root, moved)
-    train(moved, tmp_path / "run", config, save_every=1, device="cpu")
+    train([moved], tmp_path / "run", config, save_every=1, device="cpu")
     with pytest.raises(LatentrotError, match=r"trained on 6 images of .*a, but this run has 6 different images of .*b"):
-        train(b.root, tmp_path / "run", config, save_every=1, device="cpu")
+        train([b.root], tmp_path / "run", config, save_every=1, device="cpu")
 
 
 def test_a_checkpoint_without_digests_is_accepted(tmp_path, caplog):
@@ -178,7 +178,7 @@ def test_a_checkpoint_without_digests_is_accepted(tmp_path, caplog):
     from safetensors.torch import save_file  # noqa: PLC0415
 
     save_file({"x": torch.zeros(1)}, tmp_path / "c.safetensors", metadata={"step": "1"})
-    require_images(tmp_path / "c.safetensors", images_of_run(tmp_path, torch.zeros(2, 3, 4, 4, dtype=torch.uint8)))
+    require_images(tmp_path / "c.safetensors", images_of_run([tmp_path], torch.zeros(2, 3, 4, 4, dtype=torch.uint8)))
     assert "assumed to be the same" in caplog.text
 
 

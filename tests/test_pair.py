@@ -543,7 +543,7 @@ def test_train_pair_from_the_command_line(faces, start, tmp_path, capsys):
     assert main([*command[:-2], "--held-out", "0.5"]) == 2
     assert "held_out=0.0" in capsys.readouterr().err
     train_folder = tmp_path / "other"
-    train(faces, train_folder, TrainConfig(steps=1, batch_size=2, resolution=SIZE, small_steps=0, channels=(16, 32)),
+    train([faces], train_folder, TrainConfig(steps=1, batch_size=2, resolution=SIZE, small_steps=0, channels=(16, 32)),
           device="cpu")  # fmt: skip
     assert main(["train", "pair", "--data", str(faces), "--out", str(train_folder)]) == 2
     assert "another command" in capsys.readouterr().err
