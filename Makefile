@@ -19,7 +19,7 @@ demo: env
 # a process a core, one thread each: most tests are too small to share; the longest first, as tests/conftest.py orders them
 test: env
 	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest \
-	  -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+	  -n auto --maxprocesses 4 --no-loadscope-reorder
 
 lint: env
 	$(BIN)/ruff check .

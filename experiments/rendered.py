@@ -20,7 +20,7 @@ from latentrot.diffusion.first_stage import mirror_latents
 from latentrot.diffusion.load import LatentModel, load_model
 from latentrot.diffusion.schedule import Schedule
 from latentrot.directions.directions import Directions
-from latentrot.directions.fit import FitConfig, fit_directions, training_rows
+from latentrot.directions.fit import FitConfig, fit_lights, training_rows
 from latentrot.directions.statistics import MIRRORED_LIGHT
 from latentrot.evaluation.measure import Instruments, instruments_for, measure
 from latentrot.evaluation.metrics import bootstrap_mean
@@ -181,4 +181,4 @@ def lines_by_light(
 ) -> dict[str, Directions]:
     """Fit the two lines of each illumination class, and calibrate them on a few heads if requested."""
     config = replace(config or LINES, calibrate=CALIBRATED_ON if calibrate else 0)
-    return {light: fit_directions(store, rendered.labels, light, config, model=rendered.model) for light in LIGHTS}
+    return {d.light: d for d in fit_lights(store, rendered.labels, LIGHTS, config, model=rendered.model)}

@@ -31,7 +31,7 @@ from latentrot.data.arrays import to_tensor
 from latentrot.diffusion.first_stage import mirror_latents
 from latentrot.diffusion.load import load_model
 from latentrot.directions.directions import Directions
-from latentrot.directions.fit import FitConfig, fit_directions, training_rows
+from latentrot.directions.fit import FitConfig, fit_lights, training_rows
 from latentrot.directions.joint import ridge_slopes, sums_of
 from latentrot.directions.property_fit import shrink_slope
 from latentrot.directions.statistics import MIRRORED_LIGHT
@@ -144,11 +144,11 @@ def main(options: Similar) -> None:
     rows = training_rows(labels.loc[labels.index.intersection(store.image_ids())], FitConfig.where, FitConfig.held_out)
     kept = {"all": rows, "male": rows[rows["p_Male"] > 0.5], "female": rows[rows["p_Male"] <= 0.5]}
     plain = FitConfig(calibrate=0)
-    calibrated = {light: fit_directions(store, rows, light, replace(plain, calibrate=options.calibrate), model=model)
-                  for light in LIGHTS}  # fmt: skip
+    full = replace(plain, calibrate=options.calibrate)
+    calibrated = {d.light: d for d in fit_lights(store, rows, LIGHTS, full, model=model)}
     lines: dict[str, Lines] = {"all": calibrated}
     for name in ("male", "female"):
-        fitted = {light: fit_directions(store, kept[name], light, plain) for light in LIGHTS}
+        fitted = {d.light: d for d in fit_lights(store, kept[name], LIGHTS, plain)}
         lines[name] = {k: replace(calibrated[k], left=one.left, right=one.right) for k, one in fitted.items()}
     slopes = {light: interactions(store, rows, light) for light in LIGHTS}
     print({name: len(part) for name, part in kept.items()}, flush=True)

@@ -17,7 +17,7 @@ from latentrot.diffusion.fingerprint import Fingerprint
 from latentrot.diffusion.first_stage import mirror_latents
 from latentrot.diffusion.solve import Schedule
 from latentrot.directions.directions import Directions
-from latentrot.directions.fit import FitConfig, fit_directions
+from latentrot.directions.fit import FitConfig, fit_directions, fit_lights
 from latentrot.directions.frequencies import coarse_part, keep_octaves, shrink_noise
 from latentrot.directions.lines import CentroidLine, Centroids, YawBins, YawDirections, merge_bins
 from latentrot.directions.walk import walk_offset
@@ -400,6 +400,18 @@ class TestFitDirections:
         assert torch.equal(lines.left, everybody.left)
         assert "left: 3 latents" in caplog.text
         assert fit_directions(store, rare, "center", config).provenance["lights"] == "center"
+
+    def test_several_lights_are_fitted_as_one_by_one(self, store, labels):
+        rare = labels.assign(light=np.where(np.arange(len(labels)) < 3, "left", "center"))
+        lights, config = ("left", "center", "right"), replace(CONFIG, mirror=False, held_out=0.0)
+        together = list(fit_lights(store, rare, lights, config))
+        assert [d.light for d in together] == list(lights)
+        assert [d.provenance["lights"] for d in together] == ["any", "center", "any"]
+        for found in together:
+            alone = fit_directions(store, rare, found.light, config)
+            assert torch.equal(found.left, alone.left)
+            assert torch.equal(found.right, alone.right)
+            assert (found.provenance, found.step_sizes) == (alone.provenance, alone.step_sizes)
 
     def test_progress_counts_every_latent_once(self, store, labels):
         seen: list[int] = []

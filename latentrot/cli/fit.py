@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import tyro
 
@@ -14,10 +14,11 @@ from latentrot.errors import LatentrotError
 from latentrot.files import check_writable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
 
     from latentrot.diffusion.load import LatentModel
-    from latentrot.directions.directions import Directions
     from latentrot.directions.fit import FitConfig
     from latentrot.directions.property_directions import PropertyDirections
     from latentrot.store.latent_store import LatentStore
@@ -82,14 +83,8 @@ class FitDirections:
         config = FitConfig(width=self.bins, **given_options(self, FitConfig))
         name = self.model or store.space.model
         model = self.loaded(name) if self.calibrate else None
-        for light, path in paths.items():
-            directions = self.fit(light, store, labels, config, model)
-            directions.save(path)
-            low, high = directions.reach
-            print(
-                f"{light}: latents per bin {directions.provenance['counts']}, reaches {low:+.0f} to {high:+.0f} degrees"
-            )
-            print(f"wrote {path}")
+        if paths:
+            self.fit_yaw(paths, store, labels, config, model)
         if self.property or self.light is None:
             self.fit_properties(store, labels, name)
 
@@ -155,22 +150,32 @@ class FitDirections:
         lights = get_args(Light) if self.light is None else (self.light,)
         return {light: folder / f"{light}.safetensors" for light in lights}
 
-    def fit(
-        self, light: str, store: LatentStore, labels: pd.DataFrame, config: FitConfig, model: LatentModel | None
-    ) -> Directions:
-        """Fit the directions of one illumination class, with progress bars for reading latents and decoding images."""
-        from latentrot.directions.fit import fit_directions  # noqa: PLC0415
+    def fit_yaw(
+        self,
+        paths: Mapping[str, Path],
+        store: LatentStore,
+        labels: pd.DataFrame,
+        config: FitConfig,
+        model: LatentModel | None,
+    ) -> None:
+        """Fit and write the directions of each light, with progress bars for reading latents and decoding images."""
+        from latentrot.directions.fit import fit_lights  # noqa: PLC0415
         from latentrot.progress import Progress  # noqa: PLC0415
 
         with ExitStack() as bars:
-            reading = bars.enter_context(Progress(f"fit {light}", len(labels), "latent"))
+            reading = bars.enter_context(Progress("fit", len(labels), "latent"))
             decoding: list[Progress] = []
 
             def calibrated(count: int, total: int) -> None:
-                if not decoding:
-                    decoding.append(bars.enter_context(Progress(f"calibrate {light}", total)))
-                decoding[0].update(count)
+                if not decoding or decoding[-1].n == decoding[-1].total:
+                    decoding.append(bars.enter_context(Progress("calibrate", total)))
+                decoding[-1].update(count)
 
-            return fit_directions(
-                store, labels, light, config, model=model, progress=reading.update, calibrated=calibrated
-            )
+            options: dict[str, Any] = {"model": model, "progress": reading.update, "calibrated": calibrated}
+            for directions in fit_lights(store, labels, list(paths), config, **options):
+                path = paths[directions.light]
+                directions.save(path)
+                low, high = directions.reach
+                counts = directions.provenance["counts"]
+                print(f"{directions.light}: latents per bin {counts}, reaches {low:+.0f} to {high:+.0f} degrees")
+                print(f"wrote {path}")

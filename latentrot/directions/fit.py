@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 import torch
@@ -27,7 +28,7 @@ from latentrot.store.identity import require_same_images
 from latentrot.store.latent_store import LatentStore
 from latentrot.store.space import LatentSpace
 
-__all__ = ["FitConfig", "fit_directions", "gather_statistics"]
+__all__ = ["FitConfig", "fit_directions", "fit_lights", "gather_statistics"]
 
 log = logging.getLogger(__name__)
 
@@ -127,9 +128,31 @@ def fit_directions(
         LatentrotError: the light is unknown, too few images match, the model or the labels belong to other latents, or the
             yaw labels have the opposite sign.
     """
+    options: dict[str, Any] = {"model": model, "labeler": labeler, "progress": progress, "calibrated": calibrated}
+    return next(fit_lights(store, labels, [light], config, **options))
+
+
+def fit_lights(
+    store: LatentStore,
+    labels: pd.DataFrame,
+    lights: Sequence[str],
+    config: FitConfig | None = None,
+    *,
+    model: LatentModel | None = None,
+    labeler: FaceLabeler | None = None,
+    progress: Callable[[int], object] | None = None,
+    calibrated: Callable[[int, int], object] | None = None,
+) -> Iterator[Directions]:
+    """Fit the lines of several illumination classes; those with too few latents share the lines of all images.
+
+    Args and errors are those of `fit_directions`.
+
+    Yields:
+        The directions of each of the `lights`, in their order.
+    """
     config = config or FitConfig()
-    if light not in (*LIGHTS, "any"):
-        raise LatentrotError(f"light {light!r}: expected {', '.join(LIGHTS)}, or any")
+    if unknown := set(lights) - {*LIGHTS, "any"}:
+        raise LatentrotError(f"light {min(unknown)!r}: expected {', '.join(LIGHTS)}, or any")
     if config.calibrate and model is None:
         raise LatentrotError("the calibration decodes latents and needs a model; pass model=..., or set calibrate=0")
     if model is not None:
@@ -141,12 +164,19 @@ def fit_directions(
     else:
         log.warning("--calibrate 0: the sign of yaw_deg is not checked (> 0: nose to the viewer's right)")
     statistics = gather_statistics(store, labels, config, progress)
-    fitted, used = fitted_lines(statistics, store.space, light, config)
-    directions = uncalibrated_directions(fitted, store.space, light, config, labels.attrs.get("labeler", ""), used)
-    if model is None or not config.calibrate:
-        return directions
-    sources = calibration_sources(store, rows, used, config.calibrate, config.seed, config.mirror)
-    return calibrate(directions, model, sources, labeler=labeler, progress=calibrated)
+    shared: Directions | None = None
+    for light in lights:
+        fitted, used = fitted_lines(statistics, store.space, light, config)
+        if used == "any" and shared is not None:
+            yield replace(shared, light=light)
+            continue
+        directions = uncalibrated_directions(fitted, store.space, light, config, labels.attrs.get("labeler", ""), used)
+        if model is not None and config.calibrate:
+            sources = calibration_sources(store, rows, used, config.calibrate, config.seed, config.mirror)
+            directions = calibrate(directions, model, sources, labeler=labeler, progress=calibrated)
+        if used == "any":
+            shared = directions
+        yield directions
 
 
 def fitted_lines(
