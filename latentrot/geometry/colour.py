@@ -33,7 +33,8 @@ class Textures:
         front: (h, w, 3) float32, the photograph with its rim replaced by colours from inside.
         kept: (h, w) float32, 1 where `front` is the photograph.
         tone: (h, w, 3) float32, blurred colours of the hair in front.
-        back_tone: (h, w, 3) float32, blurred colours of the back of the head.
+        back_hair: (h, w, 3) float32, blurred colours of hair at the back of the head, and of skin below it.
+        back_tone: (h, w, 3) float32, blurred colours of the back of the head, with bare skin where the front has it.
         strands: (h, w, 3) float32, zero-mean hair detail, defined everywhere.
         hair: (h, w) float32, weight with which a pixel may be redrawn as hair.
         near_hair: (h, w) float32, the same for skin next to hair, where the depth is discontinuous.
@@ -44,6 +45,7 @@ class Textures:
     front: np.ndarray
     kept: np.ndarray
     tone: np.ndarray
+    back_hair: np.ndarray
     back_tone: np.ndarray
     strands: np.ndarray
     hair: np.ndarray
@@ -86,19 +88,22 @@ def make_textures(
     usual = extrapolated(usual, ramp(around[..., 0], 0.0, 0.02))
     own = near + config.usual_hair * (usual - near)  # a dark lock beside the face would be stretched visibly
     tone = extrapolated(own, (weight[..., 0] > 0.05).astype(np.float32))
-    back_tone = _behind(image, typical, outline, width, config)
+    back_hair = _behind(image, typical, outline, width, config)
     seam = ramp(inside, 0.0, 0.2 * width)[..., None]  # at the rim the back continues the colours of the front
     covered = hairy * ramp(blur(hair, sigma), 0.3, 0.7)[..., None]
     ending = blur(front, 0.6 * sigma)
     ending = ending + covered * (tone - ending)
     bare = _bald(hair, outline, width)[..., None] if hairy else np.float32(1)
-    back_tone = back_tone + (1 - seam) * np.maximum(covered, bare) * (ending - back_tone)
+    back_tone = back_hair + (1 - seam) * np.maximum(covered, bare) * (ending - back_hair)
     under, below = _under_a_hat(image, outline, strand & ~outline.face, width)
-    tone, back_tone = ((a * (1 - below) + under * below).astype(np.float32) for a in (tone, back_tone))
+    tone, back_hair, back_tone = (
+        (a * (1 - below) + under * below).astype(np.float32) for a in (tone, back_hair, back_tone)
+    )
     return Textures(
         front=np.clip(front, 0, 255),
         kept=blur(clean.astype(np.float32), 1.0),
         tone=tone,
+        back_hair=back_hair,
         back_tone=back_tone,
         strands=config.strands * strands_of(image - near, locks, width) if hairy else np.zeros_like(front),
         hair=hairy * (ramp(hair, 0.3, 0.7) * (1 - blur(dilated(outline.face, 0.01 * width).astype(np.float32), 2))),

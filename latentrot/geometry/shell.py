@@ -49,8 +49,12 @@ EDGE_NOISE = 0.12
 TONE, TONE_FAR = 0.75, (12, 72)
 #: elevations (degrees) between which the crown begins, and shares of hair on its visible part between which it has hair
 CROWN, COVERED = (30.0, 45.0), (0.3, 0.6)
-#: visible share of the crown that outweighs the assumption that it has hair
-UNKNOWN = 0.002
+#: azimuth (degrees) of the middle of the crown, and height (degrees) of its highest visible part
+MIDDLE, TOP_DEG = 30.0, 30.0
+#: distances (W) from the silhouette of a seam that may be a parsing error, and of the skin or hair below it
+SEAM, BELOW_SEAM = (0.012, 0.045), (0.07, 0.14)
+#: distances of their colours, in grey values, between which the seam becomes hair
+APART = (40.0, 60.0)
 #: azimuths (degrees) between which a head with hair has some down to the typical hairline, whatever the parser says
 SIDES = (62.0, 80.0)
 #: azimuth (degrees) from which hair may hang beside the neck without hair above it
@@ -306,6 +310,7 @@ class Extent:
         face = sample_at(blur(eroded(head.outline.face, 0.03 * width).astype(np.float32), 1.0), self.at)
         below = ramp(self.at[..., 1], brows - 0.05 * width, brows + 0.05 * width)  # brows and glasses are no hair
         self.hair = sample_at(hair, self.at) * (1 - face * below)
+        self.inside = inside / width
 
     def alpha(self) -> np.ndarray:
         """(h, w) float32 presence of hair."""
@@ -325,10 +330,21 @@ class Extent:
         return (alpha + 4 * EDGE_NOISE * unseen * edge_noise(alpha.shape) * alpha * (1 - alpha)).astype(np.float32)
 
     def crown(self) -> float:
-        """Whether hair covers the crown, 0 to 1: as much as covers its visible part; 1 if none is visible."""
-        crown = ramp(self.elevation, *CROWN)
-        weight, unknown = self.seen * crown, UNKNOWN * float(crown.sum())
-        return float(ramp(np.array(((weight * self.hair).sum() + unknown) / (weight.sum() + unknown)), *COVERED))
+        """Whether hair covers the crown, 0 to 1: as it covers the highest visible part of its middle; 1 if none is visible.
+
+        The parser finds a seam of hair along the silhouette of most bald heads: it counts if it differs from the skin below.
+        """
+        middle = np.abs(self.azimuth[0]) < MIDDLE
+        seen, hair, inside, elevation = (a[:, middle] for a in (self.seen, self.hair, self.inside, self.elevation))
+        highest = np.where(seen > 0.5, elevation, -90).max(0)
+        top = (seen > 0.5) & (elevation > highest - TOP_DEG) & (highest > CROWN[0])
+        seam, below = (top & (inside > low) & (inside < high) for low, high in (SEAM, BELOW_SEAM))
+        if not (seam.any() and below.any()):
+            return 1.0
+        colours = sample_at(self.head.image, self.at[:, middle])
+        apart = np.linalg.norm(np.median(colours[seam], 0) - np.median(colours[below], 0))
+        share = max(hair[below].mean(), hair[seam].mean() * ramp(np.array(apart), *APART))
+        return float(ramp(np.array(share), *COVERED))
 
     def continued(self) -> np.ndarray:
         """(h, w) hair continued backwards at the heights at which it was last visible on each side."""
@@ -372,7 +388,7 @@ class Extent:
         hat = hat * (1 - below[..., None])
         distance = cv2.distanceTransform((~wrap(sure)).astype(np.uint8), cv2.DIST_L2, 5)[:, around:-around]
         far = ramp(distance, *TONE_FAR)[..., None]
-        typical = sample_at(head.colours.back_tone, self._inwards(below)) / head.config.back_shade
+        typical = sample_at(head.colours.back_hair, self._inwards(below)) / head.config.back_shade
         share = np.maximum(TONE * head.colours.hairy * far * (1 - hat), below[..., None])
         low = low + share * (np.clip(typical, 0, 255) - low)
         shade = 1 - BACK_SHADE * ramp(np.abs(self.azimuth), 90, 150)[..., None]
@@ -413,9 +429,9 @@ def grown_down(alpha: np.ndarray) -> np.ndarray:
     """Remove hair (h, w) in front of the nape that does not hang from hair above it: it belongs behind the neck."""
     size = COLUMNS, ROWS
     grown = cv2.resize(alpha.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    azimuth, _ = angles()
+    azimuth, elevation = angles()
     behind = np.abs(azimuth) > NAPE_DEG
-    for row in range(1, ROWS):
+    for row in np.flatnonzero(elevation < CROWN[0]):  # beside a bald crown there is hair without hair above
         above = grown[row - 1] if row % 2 else cv2.dilate(grown[row - 1][None], np.ones((1, 3), np.uint8))[0]
         grown[row] = np.where(behind, grown[row], np.minimum(grown[row], above))
     return np.minimum(alpha, enlarged(cv2.dilate(grown, np.ones((3, 3), np.uint8))))
