@@ -63,6 +63,8 @@ NAPE_DEG = 125.0
 ALPHA_MIN = 0.2
 #: degrees of elevation over which the colour of a hat gives way to that of the hair below it
 BRIM_DEG = 6.0
+#: length, in vertices, over which synthesized hair detail is smoothed along the strands
+COMBED = 2.5
 #: shade of the back of the head
 BACK_SHADE = 0.12
 
@@ -417,12 +419,14 @@ class Extent:
         return np.stack([np.clip(x, middle - reach, middle + reach), rows], -1)
 
     def _strands(self, width: float) -> np.ndarray:
-        """(h, w, 3) hair detail laid out by arc length, the same on both sides."""
+        """(h, w, 3) hair detail laid out by arc length and combed down from the crown, the same on both sides."""
         radius = float(np.median(np.linalg.norm(self.points - self.points.mean((0, 1)), axis=-1)))
         x, y = np.radians(np.abs(self.azimuth)) * radius, -np.radians(self.elevation) * radius + 2 * width
         strands = self.head.colours.strands
         height, count = strands.shape[:2]
-        return sample_at(strands, np.stack([folded(x, count), folded(y, height)], -1).astype(np.float32))
+        laid = sample_at(strands, np.stack([folded(x, count), folded(y, height)], -1).astype(np.float32))
+        combed = gaussian_filter(laid, (COMBED * TEXELS, 0.2 * TEXELS, 0), mode="nearest")
+        return combed * (laid.std() / max(float(combed.std()), 1e-6))
 
 
 def grown_down(alpha: np.ndarray) -> np.ndarray:
