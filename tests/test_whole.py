@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import pairwise
 
+import cv2
 import numpy as np
 import pytest
 from planted import CENTRE, SMALL, WIDTH, PlantedParts, head_of, mirrored, planted
@@ -147,6 +148,24 @@ class TestShell:
         assert not head.wears_a_hat
         top = np.flatnonzero(head.outline.head.any(1))[0]
         assert abs(whole_head(head).points[:, 1].min() - top) < 0.05 * head.region.width
+
+    @pytest.mark.parametrize(("seam", "bald"), [((195, 155, 135), True), ((60, 40, 30), False)])
+    def test_a_seam_of_hair_above_bare_skin_is_hair_if_its_colour_is(self, seam, bald):
+        """Parsers find a thin seam of hair along the silhouette of a bald head."""
+        picture, parts, marks, dome = topped(SKIN, (200, 160, 140))
+        aside = np.abs(np.arange(picture.shape[1]) - CENTRE[0]) > 0.4 * WIDTH
+        depth = cv2.distanceTransform((dome | (parts[SKIN] > 0)).astype(np.uint8), cv2.DIST_L2, 5) / WIDTH
+        rim = dome & (depth < 0.05) & ~aside
+        side = dome & aside
+        picture[rim], picture[side] = seam, (60, 40, 30)
+        parts[:, rim | side] = 0
+        parts[HAIR, rim | side] = 1
+        shell = whole_head(build_head(picture, marks, PlantedParts(parts, np.eye(2, 3)), SMALL)).shell
+        assert shell.hairy
+        back = shell.alpha[: 8 * TEXELS, : 10 * TEXELS]
+        assert back.max() < 0.2 if bald else back.min() > 0.8
+        beside = shell.alpha[ROWS * TEXELS // 2 - 5 * TEXELS, [30 * TEXELS, 90 * TEXELS]]
+        assert beside.min() > 0.8  # the hair beside a bald crown stays
 
     def test_a_hat_goes_round_the_head_and_ends_at_its_brim(self):
         picture, parts, marks, _ = topped(ACCESSORIES, (30, 40, 180))

@@ -320,10 +320,13 @@ class Extent:
         prior = typical_hair(self.azimuth, self.elevation, self.long)
         if not self.hairy:
             return prior.astype(np.float32)
-        prior *= 1 - (1 - self.crown()) * ramp(self.elevation, *CROWN)
+        covered = 1 - (1 - self.crown()) * ramp(self.elevation, *CROWN)
+        prior *= covered
         mirrored = (1 - self.seen) * self.seen[:, ::-1]
         rest = np.maximum(1 - self.seen - mirrored, 0)
-        alpha = self.seen * self.hair + mirrored * self.hair[:, ::-1] + rest * np.maximum(prior, self.continued())
+        alpha = (
+            self.seen * self.hair + mirrored * self.hair[:, ::-1] + rest * np.maximum(prior, covered * self.continued())
+        )
         alpha = grown_down(np.maximum(alpha, prior * ramp(side, *SIDES)))
         if self.long > 0.3:
             alpha *= ramp(self.elevation, -74, -50)
