@@ -25,8 +25,7 @@ from walk_limit import Case, cases_of_pairs, cases_of_strangers, rows_of, save_s
 from latentrot.diffusion.load import LatentModel, load_model
 from latentrot.diffusion.schedule import Schedule
 from latentrot.diffusion.solvers import corrected
-from latentrot.directions.directions import Directions
-from latentrot.directions.fit import FitConfig, fit_directions
+from latentrot.directions.fit import FitConfig, fit_lights
 from latentrot.faces.estimate import LIGHTS
 from latentrot.rotators.latent.rotator import LatentRotator
 
@@ -86,9 +85,7 @@ class Photographs:
         """Fit and calibrate the lines of a variant."""
         store = latents_of(self.model, way.schedule, list(self.labels.index), self.root)
         config = replace(way.fit, carry=way.carry, calibrate=calibrated_on)
-        lines: dict[str, Directions] = {
-            light: fit_directions(store, self.labels, light, config, model=self.model) for light in way.lights
-        }
+        lines = {d.light: d for d in fit_lights(store, self.labels, way.lights, config, model=self.model)}
         return LatentRotator(self.model, lines, keep_norm=way.keep_norm)
 
 

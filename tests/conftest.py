@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny import save_pixel_model
 from xdist.remote import Producer
-from xdist.scheduler import LoadScopeScheduling
+from xdist.scheduler import LoadFileScheduling
 
 from latentrot.diffusion.load import LatentModel, load_model
 
@@ -39,14 +39,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
-class FilePerWorker(LoadScopeScheduling):
+class FilePerWorker(LoadFileScheduling):
     """Run the tests of a file on one worker, since they share what takes long to set up; those of `SPREAD` do not."""
 
     def _split_scope(self, nodeid: str) -> str:
-        path = nodeid.split("::", 1)[0]
+        path = super()._split_scope(nodeid)
         return nodeid if Path(path).name in SPREAD else path
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FilePerWorker:
     """Distribute files instead of marked groups, which xdist 3.8 ignores with pytest 9.2."""
     return FilePerWorker(config, log)

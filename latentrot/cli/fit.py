@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import tyro
 
@@ -171,8 +171,9 @@ class FitDirections:
                     decoding.append(bars.enter_context(Progress("calibrate", total)))
                 decoding[-1].update(count)
 
-            options: dict[str, Any] = {"model": model, "progress": reading.update, "calibrated": calibrated}
-            for directions in fit_lights(store, labels, list(paths), config, **options):
+            for directions in fit_lights(
+                store, labels, list(paths), config, model=model, progress=reading.update, calibrated=calibrated
+            ):
                 path = paths[directions.light]
                 directions.save(path)
                 low, high = directions.reach

@@ -6,7 +6,6 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pandas as pd
 import torch
@@ -128,8 +127,11 @@ def fit_directions(
         LatentrotError: the light is unknown, too few images match, the model or the labels belong to other latents, or the
             yaw labels have the opposite sign.
     """
-    options: dict[str, Any] = {"model": model, "labeler": labeler, "progress": progress, "calibrated": calibrated}
-    return next(fit_lights(store, labels, [light], config, **options))
+    return next(
+        fit_lights(
+            store, labels, [light], config, model=model, labeler=labeler, progress=progress, calibrated=calibrated
+        )
+    )
 
 
 def fit_lights(

@@ -39,7 +39,7 @@ class Textures:
         hair: (h, w) float32, weight with which a pixel may be redrawn as hair.
         near_hair: (h, w) float32, the same for skin next to hair, where the depth is discontinuous.
         strand: (h, w) bool, hair whose colour is certainly that of hair; without hair, the scalp.
-        hairy: whether there is enough hair for `tone`, `back_tone` and `strands` to be those of hair.
+        hairy: whether there is enough hair for `tone`, `back_hair`, `back_tone` and `strands` to be those of hair.
     """
 
     front: np.ndarray

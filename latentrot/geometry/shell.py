@@ -63,8 +63,8 @@ NAPE_DEG = 125.0
 ALPHA_MIN = 0.2
 #: degrees of elevation over which the colour of a hat gives way to that of the hair below it
 BRIM_DEG = 6.0
-#: length, in vertices, over which synthesized hair detail is smoothed along the strands
-COMBED = 2.5
+#: lengths, in vertices, over which synthesized hair detail is smoothed along and across the strands
+COMBED = (2.5, 0.2)
 #: shade of the back of the head
 BACK_SHADE = 0.12
 
@@ -428,7 +428,7 @@ class Extent:
         strands = self.head.colours.strands
         height, count = strands.shape[:2]
         laid = sample_at(strands, np.stack([folded(x, count), folded(y, height)], -1).astype(np.float32))
-        combed = gaussian_filter(laid, (COMBED * TEXELS, 0.2 * TEXELS, 0), mode="nearest")
+        combed = gaussian_filter(laid, (COMBED[0] * TEXELS, COMBED[1] * TEXELS, 0), mode="nearest")
         return combed * (laid.std() / max(float(combed.std()), 1e-6))
 
 
